@@ -1,0 +1,215 @@
+//! The channel table: (app, name) → channel, for all workers.
+//!
+//! Look-ups, insertions and removals are lock-free: each shard is a papaya hash map, and a name is hashed once for
+//! shard and map alike. Shards keep a growing map's copying small and let a listing work in bounded steps.
+
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use papaya::{Equivalent, HashMap, Operation as Outcome};
+
+use super::Channel;
+use crate::{id::AppId, limits::TABLE_SHARDS};
+
+/// All channels of all apps.
+pub struct ChannelTable {
+    shards: Box<[HashMap<Entry, (), BuildHasherDefault<Passthrough>>]>,
+    hasher: foldhash::quality::FixedState,
+    /// The next channel's epoch. Starts at random, so that epochs of different runs of the server differ.
+    next_epoch: AtomicU64,
+    workers: usize,
+}
+
+impl ChannelTable {
+    /// An empty table for `workers` workers. `seed` keys the hash, so that names cannot be chosen to collide.
+    pub fn new(workers: usize, seed: u64) -> Self {
+        Self {
+            shards: (0..TABLE_SHARDS).map(|_| HashMap::default()).collect(),
+            hasher: foldhash::quality::FixedState::with_seed(seed),
+            next_epoch: AtomicU64::new(seed.rotate_left(32)),
+            workers,
+        }
+    }
+
+    /// Finds a channel and shows it to `visit`, without touching its reference count.
+    pub fn find<R>(&self, app: AppId, name: &str, visit: impl FnOnce(&Arc<Channel>) -> R) -> Option<R> {
+        let key = self.key(app, name);
+        let shard = self.shard(key.hash).pin();
+        shard.get_key_value(&key).map(|(entry, ())| visit(&entry.0))
+    }
+
+    /// Finds a channel or makes it.
+    pub fn find_or_create(&self, app: AppId, name: &str) -> Arc<Channel> {
+        let key = self.key(app, name);
+        let shard = self.shard(key.hash).pin();
+        loop {
+            if let Some((entry, ())) = shard.get_key_value(&key) {
+                return entry.0.clone();
+            }
+            let epoch = self.next_epoch.fetch_add(1, Ordering::Relaxed);
+            let channel = Arc::new(Channel::new(app, key.hash, epoch, Some(name), self.workers));
+            // Somebody may have been faster; then its channel is the one.
+            if shard.try_insert(Entry(channel.clone()), ()).is_ok() {
+                return channel;
+            }
+        }
+    }
+
+    /// Removes `channel`, if it is still the one of its name.
+    pub fn remove(&self, channel: &Arc<Channel>) {
+        let shard = self.shard(channel.hash).pin();
+        shard.compute(Entry(channel.clone()), |found| match found {
+            Some((entry, ())) if Arc::ptr_eq(&entry.0, channel) => Outcome::Remove,
+            _ => Outcome::Abort(()),
+        });
+    }
+
+    /// Number of channels.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(HashMap::len).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of shards, for [`ChannelTable::visit_shard`].
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Shows every channel of one shard. Concurrent changes may or may not be seen; a channel that stays is.
+    pub fn visit_shard(&self, shard: usize, mut visit: impl FnMut(&Arc<Channel>)) {
+        self.shards[shard].pin().keys().for_each(|entry| visit(&entry.0));
+    }
+
+    fn key<'a>(&self, app: AppId, name: &'a str) -> Key<'a> {
+        Key { hash: self.hasher.hash_one((app, name)), app, name }
+    }
+
+    /// The shard of a hash: its middle bits, for papaya uses both ends.
+    fn shard(&self, hash: u64) -> &HashMap<Entry, (), BuildHasherDefault<Passthrough>> {
+        &self.shards[(hash >> 32) as usize % TABLE_SHARDS]
+    }
+}
+
+/// What to look for.
+struct Key<'a> {
+    hash: u64,
+    app: AppId,
+    name: &'a str,
+}
+
+impl Hash for Key<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Equivalent<Entry> for Key<'_> {
+    fn equivalent(&self, entry: &Entry) -> bool {
+        entry.0.app == self.app && entry.0.name() == Some(self.name)
+    }
+}
+
+/// What a shard stores: the channel is its own key.
+struct Entry(Arc<Channel>);
+
+impl Hash for Entry {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.app == other.0.app && self.0.name() == other.0.name()
+    }
+}
+
+impl Eq for Entry {}
+
+/// Hands on a hash that was computed before.
+#[derive(Default)]
+struct Passthrough(u64);
+
+impl Hasher for Passthrough {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only whole hashes are hashed");
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const APP: AppId = AppId(1);
+
+    #[test]
+    fn a_channel_is_found_by_app_and_name() {
+        let table = ChannelTable::new(1, 7);
+        let made = table.find_or_create(APP, "room");
+        assert!(Arc::ptr_eq(&made, &table.find_or_create(APP, "room")));
+        assert_eq!(table.find(APP, "room", |found| Arc::ptr_eq(found, &made)), Some(true));
+        assert!(table.find(APP, "other", |_| ()).is_none());
+        assert!(table.find(AppId(2), "room", |_| ()).is_none());
+    }
+
+    #[test]
+    fn removing_spares_a_successor_of_the_same_name() {
+        let table = ChannelTable::new(1, 7);
+        let first = table.find_or_create(APP, "room");
+        table.remove(&first);
+        assert!(table.is_empty());
+        let second = table.find_or_create(APP, "room");
+        assert!(!Arc::ptr_eq(&first, &second));
+        table.remove(&first);
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn visiting_all_shards_shows_every_channel_once() {
+        let table = ChannelTable::new(2, 7);
+        let names: BTreeSet<String> = (0..1_000).map(|i| format!("room-{i}")).collect();
+        for name in &names {
+            table.find_or_create(APP, name);
+        }
+        let mut seen = BTreeSet::new();
+        for shard in 0..table.shards() {
+            table.visit_shard(shard, |channel| {
+                assert!(seen.insert(channel.name().expect("it has one").to_owned()));
+            });
+        }
+        assert_eq!(seen, names);
+    }
+
+    #[test]
+    fn threads_that_create_at_once_agree_on_one_channel() {
+        let table = ChannelTable::new(1, 7);
+        for round in 0..200 {
+            let name = format!("room-{round}");
+            let made: Vec<Arc<Channel>> = std::thread::scope(|scope| {
+                let threads: Vec<_> =
+                    (0..4).map(|_| scope.spawn(|| table.find_or_create(APP, &name))).collect();
+                threads.into_iter().map(|t| t.join().expect("no thread panics")).collect()
+            });
+            assert!(made.iter().all(|channel| Arc::ptr_eq(channel, &made[0])));
+        }
+    }
+}

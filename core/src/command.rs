@@ -1,0 +1,191 @@
+//! Commands and their outcomes: the one vocabulary that every dialect decodes to and encodes from.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    channel::Position,
+    id::{MessageId, SessionId},
+    publication::Payload,
+};
+
+/// What a session, or a back end, wants done. Text borrows from the frame it came in.
+#[derive(Copy, Clone, Debug)]
+pub enum Command<'a> {
+    /// Become a member.
+    Join {
+        /// Of which channel.
+        channel: &'a str,
+        /// Whether to see the own notice; `None`: as the connection has it.
+        echo: Option<bool>,
+    },
+    /// Stop being a member.
+    Leave {
+        /// Of which channel.
+        channel: &'a str,
+        /// As for joining.
+        echo: Option<bool>,
+    },
+    /// Publish to a channel's members, or, without a channel, to every session of the app.
+    Publish {
+        /// The channel; `None` is a broadcast.
+        channel: Option<&'a str>,
+        /// The event's name.
+        event: &'a str,
+        /// The message.
+        payload: Payload<'a>,
+        /// Whether the sender receives it too.
+        echo: Option<bool>,
+    },
+    /// Set the session's profile.
+    Update {
+        /// Any JSON.
+        profile: &'a str,
+        /// As for joining.
+        echo: Option<bool>,
+    },
+    /// A page of a channel's members.
+    Members {
+        /// The channel.
+        channel: &'a str,
+        /// How many at most.
+        limit: usize,
+        /// Where to go on.
+        after: Option<Cursor>,
+    },
+    /// Renew the session's token.
+    Session {
+        /// The fresh token.
+        token: &'a str,
+    },
+    /// Nothing; shows that the server answers.
+    Ping,
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Of `Join`.
+    Joined {
+        /// The channel.
+        channel: Box<str>,
+        /// False if the session was a member already.
+        joined: bool,
+        /// Members now.
+        members: usize,
+        /// Where the channel's stream stands.
+        position: Position,
+    },
+    /// Of `Leave`.
+    Left {
+        /// The channel.
+        channel: Box<str>,
+        /// False if the session was no member.
+        left: bool,
+    },
+    /// Of `Publish` to a channel.
+    Sent {
+        /// The publication's id.
+        message_id: MessageId,
+        /// Its offset; `None` if the channel has no members.
+        offset: Option<u64>,
+    },
+    /// Of `Publish` to everyone.
+    Broadcast {
+        /// The publication's id.
+        message_id: MessageId,
+    },
+    /// Of `Update`.
+    Updated,
+    /// Of `Members`.
+    Members(MembersPage),
+    /// Of `Session`.
+    Session {
+        /// The session's user.
+        user: Arc<str>,
+        /// When it ends, in Unix seconds.
+        expires_at: Option<u64>,
+    },
+    /// Of `Ping`.
+    Pong {
+        /// The server's clock.
+        time_ms: u64,
+    },
+    /// Of [`Disconnection`].
+    Disconnected {
+        /// Sessions that were told to go.
+        sessions: usize,
+    },
+}
+
+/// Whom a back end wants gone.
+#[derive(Clone, Debug)]
+pub enum Disconnection {
+    /// One session.
+    Session(SessionId),
+    /// All sessions of a user.
+    User(Box<str>),
+}
+
+/// A page of members.
+#[derive(Debug)]
+pub struct MembersPage {
+    /// The channel.
+    pub channel: Box<str>,
+    /// Members in all.
+    pub total: usize,
+    /// This page.
+    pub members: Vec<Member>,
+    /// Where the next one begins; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// A member, as others see it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The session.
+    pub id: SessionId,
+    /// Its user.
+    pub user: Option<Arc<str>>,
+    /// Its profile, JSON as it was sent; `None` until it was set.
+    pub profile: Option<Bytes>,
+}
+
+/// Where a page of members ended: on a worker, after a join number.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Cursor {
+    /// The worker to go on at.
+    pub worker: u16,
+    /// The join number to go on after.
+    pub after: u64,
+}
+
+impl Cursor {
+    /// The textual form, `worker.number`.
+    pub fn text(&self) -> String {
+        format!("{}.{}", self.worker, self.after)
+    }
+
+    /// Parses the textual form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (worker, after) = text.split_once('.')?;
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        (digits(worker) && digits(after)).then_some(())?;
+        Some(Self { worker: worker.parse().ok()?, after: after.parse().ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursor_survives_its_textual_form_and_refuses_others() {
+        let cursor = Cursor { worker: 3, after: 77 };
+        assert_eq!(Cursor::parse(&cursor.text()), Some(cursor));
+        for text in ["", ".", "3", "3.", ".7", "3.x", "-1.2", "+1.2", "99999.1", "1.99999999999999999999"] {
+            assert_eq!(Cursor::parse(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! Fan-out: what a worker's sessions are going to receive at the end of this turn.
+//!
+//! Publications of one channel in one turn are framed one after another into one buffer per wire format, the
+//! channel's *run*. Members do not copy: at the end of the turn each is linked to the part of the run that it is to see,
+//! nearly always all of it, and the shell writes runs and replies to each touched connection in one go.
+//!
+//! ```text
+//!   publication ──encode once per format──▶ run of its channel   [p0][p1][p2]
+//!   reply       ──encode──────────────────▶ replies              [r0][r1]
+//!   flush:  session ──▶ link(replies, r0) ──▶ link(run, p0..p2) ──▶ …      one write per session
+//! ```
+//!
+//! A member's view of a run is a suffix or a prefix of it, less exceptions: who joined during the turn sees it from
+//! there on (`late`), who left was linked up to there when leaving, and whom an audience leaves out skips that publication.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::session::{Session, Sessions};
+use crate::{
+    channel::{Channel, TOMBSTONE},
+    dialect::{self, FORMATS, Format},
+    limits::{POOLED_BUFFER_BYTES, POOLED_BUFFERS},
+    publication::{Audience, Publication},
+};
+
+/// No link, no run, no local part.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// The per-session fields that fan-out touches, apart from the rest so that they stay in cache. 16 bytes.
+pub(super) struct Hot {
+    /// First and last link of this turn: both NONE or neither.
+    head: u32,
+    tail: u32,
+    /// The shell's name for the session's connection.
+    pub(super) connection: u32,
+    pub(super) format: Format,
+    /// Some run of this turn has an exception for this session.
+    excepted: bool,
+    /// Its outbound queue is over its limit and the app's policy is to drop: publications are counted, not linked.
+    pub(super) congested: bool,
+}
+
+impl Hot {
+    pub(super) fn new(connection: u32, format: Format) -> Self {
+        Self { head: NONE, tail: NONE, connection, format, excepted: false, congested: false }
+    }
+}
+
+/// A range of one of the turn's buffers that a session receives, and what follows it.
+struct Link {
+    buffer: u32,
+    start: u32,
+    end: u32,
+    next: u32,
+}
+
+/// The buffer of replies; run `r`'s buffer for format `f` is `1 + r * FORMATS + f`.
+const REPLIES: u32 = 0;
+
+/// Publications of one channel in this turn.
+#[derive(Default)]
+pub(super) struct Run {
+    /// Whose publications these are.
+    channel: Option<Arc<Channel>>,
+    /// The worker's part of the channel, or NONE if that is gone.
+    local: u32,
+    /// Places in the member array when the run began; later places are in `late`.
+    base: usize,
+    /// For each place from `base` on: how many publications the run held when it was taken.
+    late: Vec<u32>,
+    /// For each publication, where its frame ends in each buffer.
+    ends: Vec<[u32; FORMATS]>,
+    /// Sorted by ordinal.
+    exceptions: Vec<Exception>,
+    /// Whether an exception is a filter, so that every member must be asked.
+    filtered: bool,
+    buffers: [BytesMut; FORMATS],
+}
+
+/// A publication of a run that not everyone is to see.
+struct Exception {
+    ordinal: u32,
+    unless: Unless,
+}
+
+enum Unless {
+    /// All but this session.
+    Slot(u32),
+    /// Only those it admits.
+    Filter(Box<Audience>),
+}
+
+impl Run {
+    fn begin(&mut self, channel: Arc<Channel>, local: u32, places: usize) {
+        self.channel = Some(channel);
+        self.local = local;
+        self.base = places;
+        self.late.clear();
+        self.ends.clear();
+        self.exceptions.clear();
+        self.filtered = false;
+    }
+
+    fn len(&self) -> u32 {
+        u32::try_from(self.ends.len()).expect("a turn's bytes are bounded far below")
+    }
+
+    /// Where publications `from..to` stand in the buffer of `format`.
+    fn range(&self, format: Format, from: u32, to: u32) -> (u32, u32) {
+        let end = |count: u32| match count {
+            0 => 0,
+            n => self.ends[n as usize - 1][format.index()],
+        };
+        (end(from), end(to))
+    }
+}
+
+/// Where a turn's output goes: sockets, or memory.
+pub trait Sink {
+    /// Sends `parts` on a connection, in order. What cannot be sent at once is kept (sharing the buffers) and sent
+    /// later. Returns how many bytes wait on this connection now.
+    fn write(&mut self, connection: u32, parts: Parts<'_>) -> usize;
+}
+
+/// What one session receives in one turn: ranges of shared buffers.
+#[derive(Copy, Clone)]
+pub struct Parts<'a> {
+    buffers: &'a [Bytes],
+    links: &'a [Link],
+    head: u32,
+}
+
+impl<'a> Iterator for Parts<'a> {
+    /// A buffer and the range of it that is to be sent.
+    type Item = (&'a Bytes, std::ops::Range<usize>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let link = self.links.get(self.head as usize)?;
+        self.head = link.next;
+        Some((&self.buffers[link.buffer as usize], link.start as usize..link.end as usize))
+    }
+}
+
+/// Everything a worker has to write at the end of its turn.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// `runs[..used]` are of this turn; the rest wait with their buffers for the next.
+    runs: Vec<Run>,
+    used: usize,
+    links: Vec<Link>,
+    /// Sessions with links, in the order they got their first. A session that ended has none any more.
+    dirty: Vec<u32>,
+    replies: BytesMut,
+    /// The buffers as they are written, in order of their numbers. Filled by `freeze`.
+    frozen: Vec<Bytes>,
+    /// Bytes encoded in this turn.
+    pub(super) bytes: usize,
+}
+
+impl Turn {
+    /// Whether there is anything to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.used == 0 && self.dirty.is_empty()
+    }
+
+    /// Opens a run for the local part `local` with `places` in its member array.
+    pub(super) fn open_run(&mut self, channel: Arc<Channel>, local: u32, places: usize) -> u32 {
+        if self.used == self.runs.len() {
+            self.runs.push(Run::default());
+        }
+        self.runs[self.used].begin(channel, local, places);
+        self.used += 1;
+        u32::try_from(self.used - 1).expect("a turn's bytes are bounded far below")
+    }
+
+    /// Encodes `publication` into `run` for each format that has members.
+    pub(super) fn append(
+        &mut self,
+        run: u32,
+        members: &[u32; FORMATS],
+        publication: Publication<'_>,
+    ) {
+        let run = &mut self.runs[run as usize];
+        let channel = run.channel.as_deref().and_then(Channel::name);
+        let mut ends = run.ends.last().copied().unwrap_or_default();
+        for format in Format::ALL {
+            if members[format.index()] > 0 {
+                let buffer = &mut run.buffers[format.index()];
+                let before = buffer.len();
+                dialect::encode_publication(format, buffer, channel, publication);
+                self.bytes += buffer.len() - before;
+                ends[format.index()] = u32::try_from(buffer.len()).expect("a turn's bytes are bounded");
+            }
+        }
+        run.ends.push(ends);
+    }
+
+    /// The last publication of `run` is not for the session in `slot`.
+    pub(super) fn except(&mut self, run: u32, slot: u32, hot: &mut Hot) {
+        let run = &mut self.runs[run as usize];
+        run.exceptions.push(Exception { ordinal: run.len() - 1, unless: Unless::Slot(slot) });
+        hot.excepted = true;
+    }
+
+    /// The last publication of `run` is for those whom `audience` admits.
+    pub(super) fn filter(&mut self, run: u32, audience: &Audience) {
+        let run = &mut self.runs[run as usize];
+        let unless = Unless::Filter(Box::new(audience.clone()));
+        run.exceptions.push(Exception { ordinal: run.len() - 1, unless });
+        run.filtered = true;
+    }
+
+    /// A member took the next place of the member array while `run` is open.
+    pub(super) fn joined(&mut self, run: u32) {
+        let run = &mut self.runs[run as usize];
+        run.late.push(run.len());
+    }
+
+    /// The member at `place` leaves while `run` is open: it still receives what was published until now.
+    pub(super) fn left(&mut self, run: u32, place: usize, slot: u32, sessions: &mut Sessions) {
+        let of = &self.runs[run as usize];
+        let from = if place < of.base { 0 } else { of.late[place - of.base] };
+        let (hot, session) = sessions.both(slot);
+        self.link_view(run, from, slot, hot, session);
+    }
+
+    /// The local part of `run` is gone: whoever was in it has left.
+    pub(super) fn orphan(&mut self, run: u32) {
+        self.runs[run as usize].local = NONE;
+    }
+
+    /// Appends a reply to what the session receives.
+    pub(super) fn reply(&mut self, slot: u32, hot: &mut Hot, encode: impl FnOnce(&mut BytesMut)) {
+        let start = self.replies.len();
+        encode(&mut self.replies);
+        let end = self.replies.len();
+        self.bytes += end - start;
+        let at = |len: usize| u32::try_from(len).expect("a turn's bytes are bounded");
+        self.link(slot, hot, REPLIES, at(start), at(end));
+    }
+
+    fn link(&mut self, slot: u32, hot: &mut Hot, buffer: u32, start: u32, end: u32) {
+        if start == end {
+            return;
+        }
+        let new = u32::try_from(self.links.len()).expect("a turn's bytes are bounded");
+        if hot.head == NONE {
+            hot.head = new;
+            self.dirty.push(slot);
+        } else {
+            let tail = &mut self.links[hot.tail as usize];
+            if tail.buffer == buffer && tail.end == start {
+                tail.end = end;
+                return;
+            }
+            tail.next = new;
+        }
+        hot.tail = new;
+        self.links.push(Link { buffer, start, end, next: NONE });
+    }
+
+    /// Links a session to the publications of `run` from `from` on, less those that are not for it.
+    #[inline]
+    fn link_view(&mut self, run: u32, from: u32, slot: u32, hot: &mut Hot, session: &mut Session) {
+        let of = &self.runs[run as usize];
+        let to = of.len();
+        if hot.excepted || of.filtered || hot.congested {
+            return self.link_with_exceptions(run, from, slot, hot, session);
+        }
+        let (start, end) = of.range(hot.format, from, to);
+        self.link(slot, hot, buffer(run, hot.format), start, end);
+    }
+
+    #[cold]
+    fn link_with_exceptions(&mut self, run: u32, from: u32, slot: u32, hot: &mut Hot, session: &mut Session) {
+        let mut start = from;
+        let mut next_exception = 0;
+        loop {
+            let of = &self.runs[run as usize];
+            let skipped = of.exceptions[next_exception..].iter().position(|exception| {
+                exception.ordinal >= start
+                    && match &exception.unless {
+                        Unless::Slot(excepted) => *excepted == slot,
+                        Unless::Filter(audience) => !audience.admits(session.id(slot), session.user()),
+                    }
+            });
+            let stop = match skipped {
+                Some(ahead) => {
+                    next_exception += ahead + 1;
+                    of.exceptions[next_exception - 1].ordinal
+                }
+                None => of.len(),
+            };
+            if hot.congested {
+                session.miss(of.channel.as_ref().expect("an open run has one"), u64::from(stop - start));
+            } else {
+                let (first, last) = of.range(hot.format, start, stop);
+                self.link(slot, hot, buffer(run, hot.format), first, last);
+            }
+            if skipped.is_none() {
+                return;
+            }
+            start = stop + 1;
+        }
+    }
+
+    /// Links every member of the open runs to its view. `parts` tells the slots and members of a local part.
+    pub(super) fn link_members<'a>(
+        &mut self,
+        sessions: &mut Sessions,
+        slots_of: impl Fn(u32) -> &'a [u32],
+    ) {
+        for run in 0..u32::try_from(self.used).expect("a turn's bytes are bounded") {
+            let local = self.runs[run as usize].local;
+            if local == NONE {
+                continue;
+            }
+            let base = self.runs[run as usize].base;
+            for (place, &slot) in slots_of(local).iter().enumerate() {
+                if slot == TOMBSTONE {
+                    continue;
+                }
+                let from = if place < base { 0 } else { self.runs[run as usize].late[place - base] };
+                let (hot, session) = sessions.both(slot);
+                self.link_view(run, from, slot, hot, session);
+            }
+        }
+    }
+
+    /// Closes the buffers: nothing is appended any more.
+    pub(super) fn freeze(&mut self) {
+        self.frozen.push(freeze(&mut self.replies));
+        for run in &mut self.runs[..self.used] {
+            self.frozen.extend(run.buffers.iter_mut().map(freeze));
+        }
+    }
+
+    /// Hands each session's links to `sink`, in the order the sessions were touched; tells `on_backlog` which
+    /// sessions have how many bytes left to send.
+    pub(super) fn write(
+        &mut self,
+        sessions: &mut Sessions,
+        sink: &mut impl Sink,
+        mut on_backlog: impl FnMut(u32, usize),
+    ) {
+        for slot in self.dirty.drain(..) {
+            let hot = sessions.hot(slot);
+            let head = hot.head;
+            if head == NONE {
+                continue;
+            }
+            Self::forget(hot);
+            let parts = Parts { buffers: &self.frozen, links: &self.links, head };
+            let backlog = sink.write(hot.connection, parts);
+            if backlog > 0 {
+                on_backlog(slot, backlog);
+            }
+        }
+    }
+
+    /// Ends the turn: buffers that nobody holds any more are used again in the next.
+    pub(super) fn end(&mut self, sessions: &mut Sessions) -> impl Iterator<Item = u32> {
+        self.frozen.clear();
+        self.links.clear();
+        self.bytes = 0;
+        for run in &mut self.runs[..self.used] {
+            for exception in &run.exceptions {
+                if let Unless::Slot(slot) = exception.unless {
+                    sessions.hot(slot).excepted = false;
+                }
+            }
+            let last = run.ends.last().copied().unwrap_or_default();
+            for (buffer, len) in run.buffers.iter_mut().zip(last) {
+                if len as usize > POOLED_BUFFER_BYTES {
+                    *buffer = BytesMut::new();
+                }
+            }
+            run.channel = None;
+        }
+        let locals: Vec<u32> =
+            self.runs[..self.used].iter().map(|run| run.local).filter(|&local| local != NONE).collect();
+        self.used = 0;
+        self.runs.truncate(POOLED_BUFFERS);
+        locals.into_iter()
+    }
+
+    /// Forgets what a session was to receive, because it ended.
+    pub(super) fn forget(hot: &mut Hot) {
+        hot.head = NONE;
+        hot.tail = NONE;
+    }
+}
+
+fn freeze(buffer: &mut BytesMut) -> Bytes {
+    // Splitting an empty buffer would allocate.
+    if buffer.is_empty() { Bytes::new() } else { buffer.split().freeze() }
+}
+
+fn buffer(run: u32, format: Format) -> u32 {
+    1 + run * FORMATS as u32 + format.index() as u32
+}

@@ -1,0 +1,158 @@
+//! What all workers of a process share: apps, the channel table, broadcast streams, mailboxes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::query::Query;
+use crate::{
+    app::{App, Apps},
+    channel::{Channel, ChannelTable, Operation, Position},
+    id::{AppId, WorkerId},
+    mailbox::Mailbox,
+    publication::OwnedPublication,
+};
+
+/// Shared by all engines of a process.
+pub struct Hub {
+    apps: Apps,
+    tenants: Box<[Tenant]>,
+    pub(super) table: ChannelTable,
+    mailboxes: Box<[Mailbox<Mail>]>,
+}
+
+/// What the hub keeps for an app.
+struct Tenant {
+    broadcast: Arc<Channel>,
+    sessions: AtomicUsize,
+}
+
+/// What workers send each other.
+pub enum Mail {
+    /// For your members of this channel.
+    Publication {
+        /// The channel.
+        channel: Arc<Channel>,
+        /// Its place in the channel's sequence.
+        sequence: u64,
+        /// What to deliver.
+        publication: Arc<OwnedPublication>,
+    },
+    /// An operation you delegated is done.
+    Done {
+        /// On this channel.
+        channel: Arc<Channel>,
+        /// Whether it gave you interest.
+        gained: bool,
+        /// What came of it.
+        receipt: Receipt,
+        /// Whom it was for.
+        ticket: Option<u64>,
+    },
+    /// An operation you delegated met a closed channel, or was refused.
+    Refused {
+        /// On this channel.
+        channel: Arc<Channel>,
+        /// Why.
+        refusal: Refusal,
+        /// What you had delegated.
+        operation: Box<Operation>,
+    },
+    /// A question that visits one worker after another.
+    Query(Box<Query>),
+    /// Your question, answered.
+    Answer(Box<Query>),
+}
+
+/// What came of an operation on a channel.
+#[derive(Copy, Clone, Debug)]
+pub struct Receipt {
+    /// The channel's sequence before the operation.
+    pub sequence: u64,
+    /// Where the stream stands after it.
+    pub position: Position,
+    /// The offset of the publication, if it took one.
+    pub offset: Option<u64>,
+}
+
+/// Why an operation on a channel was not done.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Refusal {
+    /// The channel was removed; its name may have a new one.
+    Closed,
+    /// A worker with members has a full mailbox.
+    Overloaded,
+}
+
+impl Hub {
+    /// A hub for `workers` workers, whose mailboxes are full at `mailbox_depth`. `seed` is random.
+    pub fn new(apps: Apps, workers: usize, mailbox_depth: usize, seed: u64) -> Self {
+        let tenant = |app: &Arc<App>| Tenant {
+            broadcast: Arc::new(Channel::broadcast(app.id, workers)),
+            sessions: AtomicUsize::new(0),
+        };
+        Self {
+            tenants: apps.iter().map(tenant).collect(),
+            apps,
+            table: ChannelTable::new(workers, seed),
+            mailboxes: (0..workers).map(|_| Mailbox::new(mailbox_depth)).collect(),
+        }
+    }
+
+    /// The apps.
+    pub fn apps(&self) -> &Apps {
+        &self.apps
+    }
+
+    /// The app with this id, which the hub gave out.
+    pub fn app(&self, app: AppId) -> &Arc<App> {
+        self.apps.by_id(app).expect("app ids come from this hub")
+    }
+
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// Number of channels.
+    pub fn channels(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Number of sessions of an app.
+    pub fn sessions(&self, app: AppId) -> usize {
+        self.tenant(app).sessions.load(Ordering::Relaxed)
+    }
+
+    /// A worker's mailbox.
+    pub fn mailbox(&self, worker: WorkerId) -> &Mailbox<Mail> {
+        &self.mailboxes[usize::from(worker.0)]
+    }
+
+    /// The stream that every session of an app is in.
+    pub(super) fn broadcast(&self, app: AppId) -> &Arc<Channel> {
+        &self.tenant(app).broadcast
+    }
+
+    /// Counts a session in, unless the app is full.
+    pub(super) fn admit(&self, app: AppId) -> bool {
+        let limit = match self.app(app).limits.connections {
+            0 => usize::MAX,
+            limit => limit as usize,
+        };
+        // Relaxed: a count, which orders nothing.
+        self.tenant(app)
+            .sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1))
+            .is_ok()
+    }
+
+    pub(super) fn dismiss(&self, app: AppId) {
+        self.tenant(app).sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn tenant(&self, app: AppId) -> &Tenant {
+        &self.tenants[usize::from(app.0)]
+    }
+}

@@ -1,0 +1,320 @@
+//! The engine: everything a worker does between bytes in and bytes out. Pure: no sockets, no clock, no entropy.
+//!
+//! One engine per worker, owned and called by that worker's thread alone. Engines meet in the [`Hub`].
+//!
+//! ```text
+//!   open / receive / request / close          shell → engine: what arrived
+//!        │
+//!        ▼
+//!   execute ──▶ operate (channel's order) ──▶ deliver (own members) ──▶ run
+//!                      └──▶ other workers' mailboxes ──▶ their on_mail ──▶ deliver
+//!   flush                                     engine → Sink: one write per touched session
+//!   take_*                                    engine → shell: answers, resumptions, disconnects, workers to wake
+//! ```
+//!
+//! A turn: `begin_turn`, any number of inputs, `on_mail`, wake the workers of `take_touched`, `flush`.
+
+mod execute;
+mod fanout;
+mod hub;
+mod members;
+mod operate;
+mod query;
+mod receive;
+mod session;
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+};
+
+use bytes::BytesMut;
+use hashbrown::HashMap;
+use slab::Slab;
+
+pub use self::{
+    fanout::{Parts, Sink},
+    hub::{Hub, Mail},
+    query::ChannelsPage,
+    receive::Flow,
+};
+use self::{
+    fanout::{Hot, NONE, Turn},
+    operate::Waiting,
+    session::{Session, Sessions},
+};
+use crate::{
+    app::App,
+    channel::{Channel, Subscribers, WorkerSet},
+    command::Outcome,
+    dialect::{self, FORMATS, Format},
+    disconnect::Disconnect,
+    error::ReplyError,
+    id::{AppId, IdGenerator, SessionId, WorkerId},
+    token::Claims,
+};
+
+type RandomState = foldhash::fast::RandomState;
+
+/// One worker's engine.
+pub struct Engine {
+    worker: WorkerId,
+    hub: Arc<Hub>,
+    now_ms: u64,
+    ids: IdGenerator,
+    sessions: Sessions,
+    channels: Slab<LocalChannel>,
+    turn: Turn,
+    /// Mail for this worker in the order it must be handled: taken from the mailbox, or from itself behind that.
+    inbox: VecDeque<Mail>,
+    /// Workers that got mail and were not yet woken.
+    touched: WorkerSet,
+    waiting: HashMap<u64, Waiting, RandomState>,
+    next_ticket: u64,
+    users: HashMap<(AppId, Arc<str>), Vec<u32>, RandomState>,
+    answers: Vec<(u64, Result<Outcome, ReplyError>)>,
+    resumed: Vec<u32>,
+    disconnects: Vec<(u32, Disconnect)>,
+    scratch: BytesMut,
+    counters: Counters,
+}
+
+/// This worker's part of a channel.
+struct LocalChannel {
+    channel: Arc<Channel>,
+    subscribers: Subscribers,
+    /// Members for each wire format.
+    formats: [u32; FORMATS],
+    /// The channel's run of this turn, or NONE.
+    run: u32,
+    /// Publications up to this sequence were before our interest; `u64::MAX` while interest is still being gained.
+    live_from: u64,
+}
+
+/// How a session begins.
+pub struct Opening<'a> {
+    /// Its app.
+    pub app: &'a App,
+    /// How its connection wants frames.
+    pub format: Format,
+    /// The connection's default; `None`: the app's.
+    pub echo: Option<bool>,
+    /// What its token says.
+    pub claims: Option<Claims>,
+    /// The shell's name for the connection.
+    pub connection: u32,
+}
+
+/// What this engine has done, since it started. Plain numbers: one thread writes them.
+#[derive(Copy, Clone, Default, Debug)]
+#[allow(missing_docs, reason = "the names say it; the shell publishes them with a description each")]
+pub struct Counters {
+    pub commands: u64,
+    pub command_errors: u64,
+    pub publications: u64,
+    pub notices: u64,
+    pub deliveries: u64,
+    pub missed: u64,
+    pub overloaded: u64,
+    pub rate_limited: u64,
+    pub delegated: u64,
+    pub mail: u64,
+    pub slow_consumers: u64,
+    pub turns: u64,
+    pub writes: u64,
+}
+
+impl Engine {
+    /// The engine of `worker`. `seed` is random and no other engine's.
+    pub fn new(worker: WorkerId, hub: Arc<Hub>, seed: u64) -> Self {
+        Self {
+            worker,
+            hub,
+            now_ms: 0,
+            ids: IdGenerator::new(seed),
+            sessions: Sessions::default(),
+            channels: Slab::new(),
+            turn: Turn::default(),
+            inbox: VecDeque::new(),
+            touched: WorkerSet::default(),
+            waiting: HashMap::default(),
+            next_ticket: 0,
+            users: HashMap::default(),
+            answers: Vec::new(),
+            resumed: Vec::new(),
+            disconnects: Vec::new(),
+            scratch: BytesMut::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The hub.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// A turn begins at `now_ms`, Unix milliseconds.
+    pub fn begin_turn(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// Opens a session and welcomes it. `preface` is written before the welcome (the handshake's response).
+    /// Returns its slot.
+    pub fn open(
+        &mut self,
+        opening: Opening<'_>,
+        preface: impl FnOnce(&mut BytesMut),
+        welcome: impl FnOnce(&mut BytesMut, SessionId, Option<&str>),
+    ) -> Result<u32, ReplyError> {
+        let app = opening.app.id;
+        if !self.hub.admit(app) {
+            return Err(ReplyError::Overloaded);
+        }
+        let echo = opening.echo.unwrap_or(opening.app.echo);
+        let mut session = Session::new(self.worker, app, self.ids.nonce(), echo);
+        let mut channels = Vec::new();
+        if let Some(claims) = opening.claims {
+            session.user = Some(claims.user);
+            session.expires_at = claims.expires_at;
+            session.profile = claims.profile;
+            channels = claims.channels;
+        }
+        let user = session.user.clone();
+        let slot = self.sessions.insert(session, Hot::new(opening.connection, opening.format));
+        if let Some(user) = &user {
+            self.users.entry((app, user.clone())).or_default().push(slot);
+        }
+        let id = self.sessions.get(slot).id(slot);
+        self.reply(slot, |out| {
+            preface(out);
+            welcome(out, id, user.as_deref());
+        });
+        self.enter_broadcast(slot);
+        for channel in channels {
+            // A claimed channel that the app's limits refuse is one the session is not in, as `members` will show.
+            if self.join(slot, &channel, None).is_err() {
+                self.counters.command_errors += 1;
+            }
+        }
+        Ok(slot)
+    }
+
+    /// Ends a session: it leaves its channels, and what it was still to receive is forgotten.
+    pub fn close(&mut self, slot: u32) {
+        Turn::forget(self.sessions.hot(slot));
+        self.leave_all(slot);
+        let session = self.sessions.remove(slot);
+        if let Some(user) = session.user {
+            let key = (session.app, user);
+            if let Some(slots) = self.users.get_mut(&key) {
+                slots.retain(|&other| other != slot);
+                if slots.is_empty() {
+                    self.users.remove(&key);
+                }
+            }
+        }
+        self.hub.dismiss(session.app);
+    }
+
+    /// Appends bytes to what a session receives in this turn.
+    pub fn reply(&mut self, slot: u32, encode: impl FnOnce(&mut BytesMut)) {
+        self.turn.reply(slot, self.sessions.hot(slot), encode);
+    }
+
+    /// Writes all output of this turn to `sink` and ends the turn.
+    pub fn flush(&mut self, sink: &mut impl Sink) {
+        if self.turn.is_empty() {
+            return;
+        }
+        self.counters.turns += 1;
+        let channels = &self.channels;
+        self.counters.deliveries +=
+            self.turn.link_members(&mut self.sessions, |local| channels[local as usize].subscribers.slots());
+        self.turn.freeze();
+        let mut over = Vec::new();
+        let written = self.turn.write(&mut self.sessions, sink, |slot, backlog| over.push((slot, backlog)));
+        self.counters.writes += written;
+        for (slot, backlog) in over {
+            self.on_backlog(slot, backlog);
+        }
+        for local in self.turn.end(&mut self.sessions) {
+            let part = &mut self.channels[local as usize];
+            part.run = NONE;
+            part.subscribers.compact();
+        }
+    }
+
+    /// Whether there is anything to flush or to handle at once.
+    pub fn is_busy(&self) -> bool {
+        !self.turn.is_empty() || !self.inbox.is_empty() || !self.hub.mailbox(self.worker).is_empty()
+    }
+
+    /// Whether so much output has been gathered that the shell should flush before it reads more.
+    pub fn is_turn_full(&self) -> bool {
+        self.turn.bytes >= crate::limits::TURN_BYTES
+    }
+
+    /// A congested session's connection has sent all it had: tells it what it lost.
+    pub fn on_drained(&mut self, slot: u32) {
+        let (hot, session) = self.sessions.both(slot);
+        if !std::mem::take(&mut hot.congested) {
+            return;
+        }
+        let format = hot.format;
+        for (channel, count) in session.take_missed() {
+            self.counters.missed += count;
+            self.reply(slot, |out| dialect::encode_gap(format, out, channel.name(), count));
+        }
+    }
+
+    /// Applies the app's policy to a session whose connection has `backlog` bytes waiting.
+    fn on_backlog(&mut self, slot: u32, backlog: usize) {
+        let (hot, session) = self.sessions.both(slot);
+        let app = self.hub.app(session.app);
+        if backlog <= app.limits.outbound_bytes || hot.congested {
+            return;
+        }
+        self.counters.slow_consumers += 1;
+        match app.slow_consumer {
+            crate::app::SlowConsumer::Drop => hot.congested = true,
+            crate::app::SlowConsumer::Disconnect => {
+                self.disconnects.push((hot.connection, Disconnect::SlowConsumer));
+            }
+        }
+    }
+
+    /// Workers that got mail from this one since the last call: wake those whose mailbox says so.
+    pub fn take_touched(&mut self) -> WorkerSet {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Answers to requests that had to wait: token and answer.
+    pub fn take_answers(&mut self) -> Vec<(u64, Result<Outcome, ReplyError>)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// Connections whose paused session goes on: call [`Engine::resume`] for their sessions.
+    pub fn take_resumed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.resumed)
+    }
+
+    /// Connections to end, and why.
+    pub fn take_disconnects(&mut self) -> Vec<(u32, Disconnect)> {
+        std::mem::take(&mut self.disconnects)
+    }
+
+    /// Sessions on this worker.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The id of the session in `slot`.
+    pub fn session_id(&self, slot: u32) -> SessionId {
+        self.sessions.get(slot).id(slot)
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+}

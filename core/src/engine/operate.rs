@@ -1,0 +1,352 @@
+//! Operations on a channel: entering its order or delegating, posting to the workers that hold members, and mail.
+//!
+//! Local delivery keeps the channel's order too. What other workers published before us is in our mailbox by the
+//! time we are inside the order, so we take the mailbox into the inbox there; and only if the inbox is empty do we
+//! deliver our own publication directly, else it queues up behind.
+
+use std::sync::Arc;
+
+use super::{
+    Engine,
+    fanout::NONE,
+    hub::{Mail, Receipt, Refusal},
+    receive::Rest,
+};
+use crate::{
+    channel::{Channel, ChannelState, Interest, Operation, Position},
+    command::Outcome,
+    error::ReplyError,
+    id::WorkerId,
+    publication::{OwnedPublication, Publication},
+};
+
+/// What became of an operation.
+pub(super) enum Operated {
+    Done { receipt: Receipt },
+    /// Delegated to the thread inside; its result comes under this ticket.
+    Waiting(u64),
+    Refused(Refusal),
+}
+
+/// Who waits for a ticket, with the outcome as far as it is known.
+pub(super) struct Waiting {
+    pub(super) outcome: Outcome,
+    pub(super) who: Waiter,
+}
+
+pub(super) enum Waiter {
+    /// A session, and what it is to go on with.
+    Session { slot: u32, nonce: crate::id::Nonce, rest: Rest },
+    /// A request of the shell's.
+    Request(u64),
+}
+
+/// Who does an operation, for [`Engine::apply`].
+struct Actor {
+    worker: WorkerId,
+    interest: Option<Interest>,
+}
+
+/// What `apply` leaves to be done by the caller.
+struct Applied {
+    receipt: Receipt,
+    /// Our own members are to get the publication now.
+    deliver: bool,
+    sequence: u64,
+}
+
+impl Engine {
+    /// Does an operation on a channel, or leaves it to whoever is inside.
+    pub(super) fn operate(
+        &mut self,
+        channel: &Arc<Channel>,
+        interest: Option<Interest>,
+        publication: Option<Publication<'_>>,
+    ) -> Operated {
+        let mut entered = match channel.order.try_enter() {
+            Some(entered) => entered,
+            None => {
+                let ticket = self.next_ticket;
+                let operation = Operation {
+                    worker: self.worker,
+                    interest,
+                    publication: publication.map(Into::into),
+                    ticket: Some(ticket),
+                };
+                match channel.order.delegate(operation) {
+                    Some((entered, _)) => entered,
+                    None => {
+                        self.next_ticket += 1;
+                        self.counters.delegated += 1;
+                        return Operated::Waiting(ticket);
+                    }
+                }
+            }
+        };
+        let actor = Actor { worker: self.worker, interest };
+        let mut publication = publication;
+        let applied = entered.with(|state| self.apply(channel, state, actor, &mut publication));
+        entered.leave(|state, operation| self.apply_delegated(channel, state, operation));
+        match applied {
+            Err(refusal) => Operated::Refused(refusal),
+            Ok(applied) => {
+                if interest == Some(Interest::Gained) {
+                    self.set_live(channel, applied.receipt.sequence);
+                }
+                if let Some(publication) = publication.filter(|_| applied.deliver) {
+                    self.deliver(channel, applied.sequence, publication);
+                }
+                Operated::Done { receipt: applied.receipt }
+            }
+        }
+    }
+
+    /// Applies what another worker left for us.
+    fn apply_delegated(&mut self, channel: &Arc<Channel>, state: &mut ChannelState, operation: Operation) {
+        let Operation { worker, interest, ticket, .. } = operation;
+        let actor = Actor { worker, interest };
+        let mut view = operation.publication.as_ref().map(OwnedPublication::view);
+        match self.apply(channel, state, actor, &mut view) {
+            Ok(Applied { receipt, .. }) => {
+                let gained = interest == Some(Interest::Gained);
+                if gained || ticket.is_some() {
+                    self.post(worker, Mail::Done { channel: channel.clone(), gained, receipt, ticket });
+                }
+            }
+            Err(refusal) => {
+                let operation = Box::new(operation);
+                self.post(worker, Mail::Refused { channel: channel.clone(), refusal, operation });
+            }
+        }
+    }
+
+    /// Changes the channel's state and posts to the workers concerned. Runs inside the channel's order.
+    fn apply(
+        &mut self,
+        channel: &Arc<Channel>,
+        state: &mut ChannelState,
+        actor: Actor,
+        publication: &mut Option<Publication<'_>>,
+    ) -> Result<Applied, Refusal> {
+        if state.closed {
+            return Err(Refusal::Closed);
+        }
+        let others = state.interest.without(actor.worker).without(self.worker);
+        if publication.is_some_and(|p| p.kind.is_message())
+            && others.clone().any(|worker| self.hub.mailbox(worker).is_full())
+        {
+            return Err(Refusal::Overloaded);
+        }
+        if actor.interest == Some(Interest::Gained) {
+            state.interest.insert(actor.worker);
+        }
+        let before = state.sequence;
+        let mut deliver = false;
+        let mut offset = None;
+        if let Some(publication) = publication {
+            state.sequence += 1;
+            if publication.kind.is_message() && channel.name().is_some() {
+                state.offset += 1;
+                channel.set_offset(state.offset);
+                offset = Some(state.offset);
+            }
+            publication.offset = offset;
+            deliver = self.distribute(channel, state, actor.worker, *publication);
+        }
+        if actor.interest == Some(Interest::Lost) {
+            state.interest.remove(actor.worker);
+            if state.interest.is_empty() && channel.name().is_some() {
+                state.closed = true;
+                self.hub.table.remove(channel);
+            }
+        }
+        let position = Position { epoch: channel.epoch(), offset: state.offset };
+        Ok(Applied { receipt: Receipt { sequence: before, position, offset }, deliver, sequence: state.sequence })
+    }
+
+    /// Posts a publication to every interested worker. Returns whether our own members are to get it at once.
+    fn distribute(
+        &mut self,
+        channel: &Arc<Channel>,
+        state: &ChannelState,
+        by: WorkerId,
+        publication: Publication<'_>,
+    ) -> bool {
+        let mut shared: Option<Arc<OwnedPublication>> = None;
+        let mut mail = |engine: &mut Self, to: WorkerId| {
+            let publication = shared.get_or_insert_with(|| Arc::new(publication.into())).clone();
+            engine.post(to, Mail::Publication { channel: channel.clone(), sequence: state.sequence, publication });
+        };
+        for worker in state.interest.without(self.worker) {
+            mail(self, worker);
+        }
+        if !state.interest.contains(self.worker) {
+            return false;
+        }
+        self.collect_mail();
+        if by == self.worker && self.inbox.is_empty() {
+            return true;
+        }
+        mail(self, self.worker);
+        false
+    }
+
+    /// Sends mail; to ourselves it goes behind what has arrived.
+    pub(super) fn post(&mut self, to: WorkerId, mail: Mail) {
+        if to == self.worker {
+            self.inbox.push_back(mail);
+        } else {
+            self.hub.mailbox(to).push(mail);
+            self.touched.insert(to);
+        }
+    }
+
+    /// Takes all mail into the inbox.
+    fn collect_mail(&mut self) {
+        let mailbox = self.hub.mailbox(self.worker);
+        if mailbox.is_empty() {
+            return;
+        }
+        while let Some(mail) = mailbox.pop() {
+            self.inbox.push_back(mail);
+        }
+    }
+
+    /// Handles all mail there is. Before a membership changes, this brings the worker to where its streams are.
+    pub(super) fn settle(&mut self) {
+        self.collect_mail();
+        while let Some(mail) = self.inbox.pop_front() {
+            self.handle_mail(mail);
+        }
+    }
+
+    /// Handles mail until there is none, or the turn is full.
+    pub fn on_mail(&mut self) {
+        self.collect_mail();
+        while !self.is_turn_full()
+            && let Some(mail) = self.inbox.pop_front()
+        {
+            self.handle_mail(mail);
+        }
+    }
+
+    fn handle_mail(&mut self, mail: Mail) {
+        self.counters.mail += 1;
+        match mail {
+            Mail::Publication { channel, sequence, publication } => {
+                self.deliver(&channel, sequence, publication.view());
+            }
+            Mail::Done { channel, gained, receipt, ticket } => {
+                if gained {
+                    self.set_live(&channel, receipt.sequence);
+                }
+                if let Some(waiting) = ticket.and_then(|ticket| self.waiting.remove(&ticket)) {
+                    self.complete(waiting, Ok(receipt));
+                }
+            }
+            Mail::Refused { channel, refusal, operation } => self.on_refused(&channel, refusal, *operation),
+            Mail::Query(query) => self.on_query(query),
+            Mail::Answer(query) => self.on_answer(query),
+        }
+    }
+
+    /// An operation that was delegated has been refused.
+    fn on_refused(&mut self, channel: &Arc<Channel>, refusal: Refusal, operation: Operation) {
+        let ticket = operation.ticket;
+        let again = match (refusal, operation.interest) {
+            (Refusal::Overloaded, _) => Err(ReplyError::Overloaded),
+            (Refusal::Closed, Some(Interest::Gained)) => Ok(channel.local(self.worker).map(|part| {
+                self.rebind(part);
+                self.channels[part as usize].channel.clone()
+            })),
+            (Refusal::Closed, _) => {
+                let name = channel.name().expect("broadcast streams are never closed");
+                Ok(self.hub.table.find(channel.app(), name, Arc::clone))
+            }
+        };
+        let result = match again {
+            Err(error) => Err(error),
+            // Nobody is there: the publication has no receivers.
+            Ok(None) => Ok(Receipt { sequence: 0, position: Position::default(), offset: None }),
+            Ok(Some(channel)) => {
+                let view = operation.publication.as_ref().map(OwnedPublication::view);
+                match self.operate(&channel, operation.interest, view) {
+                    Operated::Done { receipt } => Ok(receipt),
+                    Operated::Waiting(new) => {
+                        if let Some(waiting) = ticket.and_then(|old| self.waiting.remove(&old)) {
+                            self.waiting.insert(new, waiting);
+                        }
+                        return;
+                    }
+                    Operated::Refused(Refusal::Overloaded) => Err(ReplyError::Overloaded),
+                    Operated::Refused(Refusal::Closed) => {
+                        return self.on_refused(&channel, Refusal::Closed, operation);
+                    }
+                }
+            }
+        };
+        if let Some(waiting) = ticket.and_then(|ticket| self.waiting.remove(&ticket)) {
+            match result {
+                Ok(receipt) => self.complete(waiting, Ok(receipt)),
+                Err(error) => self.complete(waiting, Err(error)),
+            }
+        }
+    }
+
+    /// Finishes what waited for a ticket.
+    fn complete(&mut self, waiting: Waiting, result: Result<Receipt, ReplyError>) {
+        let Waiting { mut outcome, who } = waiting;
+        if let Ok(receipt) = result {
+            match &mut outcome {
+                Outcome::Joined { position, .. } => *position = receipt.position,
+                Outcome::Sent { offset, .. } => *offset = receipt.offset,
+                _ => {}
+            }
+        }
+        self.answer(who, result.map(|_| outcome));
+    }
+
+    /// Gives a waiter its answer.
+    pub(super) fn answer(&mut self, who: Waiter, result: Result<Outcome, ReplyError>) {
+        match who {
+            Waiter::Request(token) => self.answers.push((token, result)),
+            Waiter::Session { slot, nonce, rest } => {
+                let id = crate::id::SessionId::new(self.worker, slot, nonce);
+                if self.sessions.find(id).is_some() {
+                    self.answer_session(slot, rest, result);
+                }
+            }
+        }
+    }
+
+    /// From now on the members here get what is published after `sequence`.
+    fn set_live(&mut self, channel: &Arc<Channel>, sequence: u64) {
+        if let Some(part) = channel.local(self.worker) {
+            self.channels[part as usize].live_from = sequence;
+        }
+    }
+
+    /// Gives a publication to this worker's members.
+    fn deliver(&mut self, channel: &Arc<Channel>, sequence: u64, publication: Publication<'_>) {
+        let Some(part) = channel.local(self.worker) else { return };
+        let local = &mut self.channels[part as usize];
+        if sequence <= local.live_from {
+            // From before our interest: we have been in this channel earlier, and mail was still under way.
+            return;
+        }
+        if local.run == NONE {
+            local.run = self.turn.open_run(channel.clone(), part, local.subscribers.slots().len());
+        }
+        self.turn.append(local.run, &local.formats, publication);
+        let run = local.run;
+        let audience = publication.audience;
+        if audience.is_filtered() {
+            self.turn.filter(run, audience);
+        } else if let Some(except) = audience.except_session
+            && except.worker() == self.worker
+            && let Some(slot) = self.sessions.find(except)
+        {
+            self.turn.except(run, slot, self.sessions.hot(slot));
+        }
+    }
+}

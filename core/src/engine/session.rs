@@ -1,0 +1,265 @@
+//! Sessions of one worker: the identity behind a connection, which may outlive it.
+//!
+//! A session knows its app, its user, its profile and its memberships. It does not know sockets or bytes on the wire.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use slab::Slab;
+
+use super::fanout::Hot;
+use crate::{
+    app::AppLimits,
+    channel::Channel,
+    error::ReplyError,
+    id::{AppId, Nonce, SessionId, WorkerId},
+};
+
+/// One session.
+pub(super) struct Session {
+    pub(super) nonce: Nonce,
+    pub(super) worker: WorkerId,
+    pub(super) app: AppId,
+    /// The connection's default.
+    pub(super) echo: bool,
+    /// A command of this session waits for another thread; the connection is paused meanwhile.
+    pub(super) waiting: bool,
+    pub(super) user: Option<Arc<str>>,
+    /// When the token ends, in Unix seconds; `None` without token, or if it has no end.
+    pub(super) expires_at: Option<u64>,
+    pub(super) profile: Option<Bytes>,
+    pub(super) memberships: Memberships,
+    /// Its join number in the app's broadcast stream.
+    pub(super) broadcast_number: u64,
+    rate: Rate,
+    /// What a congested session lost: channels and counts.
+    missed: Option<Box<Vec<(Arc<Channel>, u64)>>>,
+}
+
+impl Session {
+    pub(super) fn new(worker: WorkerId, app: AppId, nonce: Nonce, echo: bool) -> Self {
+        Self {
+            nonce,
+            worker,
+            app,
+            echo,
+            waiting: false,
+            user: None,
+            expires_at: None,
+            profile: None,
+            memberships: Memberships::default(),
+            broadcast_number: 0,
+            rate: Rate::default(),
+            missed: None,
+        }
+    }
+
+    pub(super) fn id(&self, slot: u32) -> SessionId {
+        SessionId::new(self.worker, slot, self.nonce)
+    }
+
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// Whether it may write now, in an app that wants sessions or does not.
+    pub(super) fn may_write(&self, required: bool, now_ms: u64) -> Result<(), ReplyError> {
+        match self.expires_at {
+            Some(end) if now_ms / 1000 >= end => Err(ReplyError::SessionExpired),
+            None if required && self.user.is_none() => Err(ReplyError::SessionRequired),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes one message from the allowance.
+    pub(super) fn take_message(&mut self, limits: &AppLimits, now_ms: u64) -> Result<(), ReplyError> {
+        match limits.messages_per_second {
+            0 => Ok(()),
+            rate => self.rate.take(rate, now_ms).then_some(()).ok_or(ReplyError::RateLimited),
+        }
+    }
+
+    /// Counts publications of `channel` that were dropped for it.
+    pub(super) fn miss(&mut self, channel: &Arc<Channel>, count: u64) {
+        let missed = self.missed.get_or_insert_default();
+        match missed.iter_mut().find(|(of, _)| Arc::ptr_eq(of, channel)) {
+            Some((_, total)) => *total += count,
+            None => missed.push((channel.clone(), count)),
+        }
+    }
+
+    /// Hands out what it lost since the last time.
+    pub(super) fn take_missed(&mut self) -> Vec<(Arc<Channel>, u64)> {
+        self.missed.take().map(|missed| *missed).unwrap_or_default()
+    }
+}
+
+/// Allowance of messages: a bucket that holds one second's worth and fills at the app's rate, kept as the time at
+/// which it would be full (the generic cell rate algorithm, ITU-T I.371). In microseconds, modulo nothing.
+#[derive(Default)]
+struct Rate {
+    full_at_us: u64,
+}
+
+impl Rate {
+    fn take(&mut self, per_second: u32, now_ms: u64) -> bool {
+        let now_us = now_ms * 1000;
+        let cost_us = 1_000_000 / u64::from(per_second).clamp(1, 1_000_000);
+        let full_at_us = self.full_at_us.max(now_us) + cost_us;
+        let fits = full_at_us <= now_us + 1_000_000;
+        if fits {
+            self.full_at_us = full_at_us;
+        }
+        fits
+    }
+}
+
+/// A session's place in a channel: the worker's part of the channel, and its join number there.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) struct Membership {
+    pub(super) local: u32,
+    pub(super) number: u64,
+}
+
+/// Memberships sorted by local part. Most sessions have one, which needs no allocation.
+#[derive(Default)]
+pub(super) enum Memberships {
+    #[default]
+    None,
+    One(Membership),
+    Many(Vec<Membership>),
+}
+
+impl Memberships {
+    pub(super) fn as_slice(&self) -> &[Membership] {
+        match self {
+            Self::None => &[],
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    pub(super) fn find(&self, local: u32) -> Option<Membership> {
+        let all = self.as_slice();
+        all.binary_search_by_key(&local, |m| m.local).ok().map(|at| all[at])
+    }
+
+    /// Adds a membership that is not there yet.
+    pub(super) fn insert(&mut self, new: Membership) {
+        match self {
+            Self::None => *self = Self::One(new),
+            Self::One(one) => {
+                let mut many = vec![*one, new];
+                many.sort_by_key(|m| m.local);
+                *self = Self::Many(many);
+            }
+            Self::Many(many) => {
+                let at = many.partition_point(|m| m.local < new.local);
+                many.insert(at, new);
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, local: u32) {
+        match self {
+            Self::One(one) if one.local == local => *self = Self::None,
+            Self::Many(many) => {
+                many.retain(|m| m.local != local);
+                if many.is_empty() {
+                    *self = Self::None;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The sessions of a worker, by slot; what fan-out touches lies apart from the rest.
+#[derive(Default)]
+pub(super) struct Sessions {
+    cold: Slab<Session>,
+    hot: Vec<Hot>,
+}
+
+impl Sessions {
+    pub(super) fn insert(&mut self, session: Session, hot: Hot) -> u32 {
+        let slot = self.cold.insert(session);
+        if slot == self.hot.len() {
+            self.hot.push(hot);
+        } else {
+            self.hot[slot] = hot;
+        }
+        u32::try_from(slot).expect("sessions are bounded by open files")
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) -> Session {
+        self.cold.remove(slot as usize)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.cold.len()
+    }
+
+    pub(super) fn get(&self, slot: u32) -> &Session {
+        &self.cold[slot as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Session {
+        &mut self.cold[slot as usize]
+    }
+
+    pub(super) fn hot(&mut self, slot: u32) -> &mut Hot {
+        &mut self.hot[slot as usize]
+    }
+
+    pub(super) fn both(&mut self, slot: u32) -> (&mut Hot, &mut Session) {
+        (&mut self.hot[slot as usize], &mut self.cold[slot as usize])
+    }
+
+    /// The slot of the session with this id, if it still lives.
+    pub(super) fn find(&self, id: SessionId) -> Option<u32> {
+        let session = self.cold.get(id.slot() as usize)?;
+        (session.nonce == *id.nonce()).then_some(id.slot())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_and_its_hot_part_are_small() {
+        assert!(size_of::<Session>() <= 176, "{}", size_of::<Session>());
+        assert!(size_of::<Hot>() <= 16, "{}", size_of::<Hot>());
+    }
+
+    #[test]
+    fn memberships_stay_sorted_and_find_each_other() {
+        let mut memberships = Memberships::default();
+        for local in [5, 1, 9, 3] {
+            memberships.insert(Membership { local, number: u64::from(local) * 10 });
+        }
+        assert!(memberships.as_slice().is_sorted_by_key(|m| m.local));
+        memberships.remove(5);
+        assert_eq!(memberships.find(5), None);
+        assert_eq!(memberships.find(9).map(|m| m.number), Some(90));
+        for local in [1, 9, 3] {
+            memberships.remove(local);
+        }
+        assert_eq!(memberships.len(), 0);
+    }
+
+    #[test]
+    fn rate_allows_a_second_worth_at_once_and_then_the_rate() {
+        let mut rate = Rate::default();
+        let taken = (0..20).filter(|_| rate.take(10, 5_000)).count();
+        assert_eq!(taken, 10);
+        assert!(!rate.take(10, 5_099));
+        assert!(rate.take(10, 5_100));
+        assert!(!rate.take(10, 5_101));
+    }
+}

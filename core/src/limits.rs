@@ -1,0 +1,40 @@
+//! Every bound that is not an app's own, in one place; relations between them are asserted at compile time.
+
+/// Workers in one process.
+pub const MAX_WORKERS: usize = 128;
+
+/// Shards of the channel table. A page of a channel listing looks through whole shards, so this also bounds its work.
+pub const TABLE_SHARDS: usize = 256;
+
+/// Bytes of a channel's or event's name.
+pub const NAME_BYTES: usize = 256;
+
+/// Commands in one frame, and publications in one request.
+pub const BATCH: usize = 256;
+
+/// Bytes of a command's `id`, as text.
+pub const COMMAND_ID_BYTES: usize = 64;
+
+/// Nesting of JSON.
+pub const JSON_DEPTH: usize = 128;
+
+/// Members or channels in one page, and the number when none is asked for.
+pub const PAGE: usize = 1000;
+/// See [`PAGE`].
+pub const PAGE_DEFAULT: usize = 100;
+
+/// Bytes of a session token.
+pub const TOKEN_BYTES: usize = 8192;
+
+/// Bytes of encoded publications after which a worker ends its turn and writes.
+pub const TURN_BYTES: usize = 1 << 20;
+
+/// Buffers kept from one turn to the next, and the size above which one is given back instead.
+pub const POOLED_BUFFERS: usize = 1024;
+/// See [`POOLED_BUFFERS`].
+pub const POOLED_BUFFER_BYTES: usize = 256 << 10;
+
+const _: () = assert!(PAGE_DEFAULT <= PAGE);
+const _: () = assert!(NAME_BYTES <= u16::MAX as usize);
+const _: () = assert!(TABLE_SHARDS.is_power_of_two());
+const _: () = assert!(POOLED_BUFFER_BYTES <= TURN_BYTES);
