@@ -1,0 +1,314 @@
+//! Apps: the tenants of a server, and what the peers of each are allowed.
+//!
+//! An [`App`] is built once, by the configuration, and shared unchanged by every worker. This module knows who may
+//! come in (keys, origins, session tokens) and how much they may do (limits); it knows nothing of connections, and
+//! reads no clock. Nothing here crosses from one app to another.
+
+mod keys;
+mod origins;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use self::keys::{AppKeys, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRole};
+pub use self::origins::{OriginError, Origins};
+use crate::token::{Claims, SessionVerifier, TokenError};
+
+/// The most bytes of an app's name.
+pub const APP_NAME_BYTES_MAX: usize = 64;
+
+/// An app's place in [`Apps`]: small, and dense from 0, so that it can index arrays.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Ord, PartialOrd, Debug)]
+pub struct AppId(pub u16);
+
+/// What happens to a connection that reads more slowly than its channels publish.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Default, Debug)]
+pub enum SlowConsumer {
+    /// It is closed with 4000; the client comes back and recovers.
+    #[default]
+    Disconnect,
+    /// Publications are dropped, and a `gap` says how many.
+    Drop,
+}
+
+/// The bounds of one app. Sizes are in bytes.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct AppLimits {
+    /// The payload of one message.
+    pub message_bytes: usize,
+    /// A session's profile.
+    pub profile_bytes: usize,
+    /// A channel's name; at most [`AppLimits::NAME_BYTES_MAX`].
+    pub channel_name_bytes: usize,
+    /// An event's name; at most [`AppLimits::NAME_BYTES_MAX`].
+    pub event_name_bytes: usize,
+    /// Channels that one connection may be in.
+    pub channels_per_connection: u16,
+    /// Connections of the app at one time; 0 is no limit.
+    pub connections: u32,
+    /// Messages that one connection may send in a second; 0 is no limit.
+    pub messages_per_second: u32,
+    /// Bytes queued for one connection: its high-water mark, beyond which it is a slow consumer.
+    pub outbound_bytes: usize,
+}
+
+impl AppLimits {
+    /// Names of channels and events are never longer than this, whatever the app.
+    pub const NAME_BYTES_MAX: usize = 256;
+}
+
+impl Default for AppLimits {
+    fn default() -> Self {
+        AppLimits {
+            message_bytes: 64 * 1024,
+            profile_bytes: 4 * 1024,
+            channel_name_bytes: Self::NAME_BYTES_MAX,
+            event_name_bytes: Self::NAME_BYTES_MAX,
+            channels_per_connection: 128,
+            connections: 0,
+            messages_per_second: 0,
+            outbound_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// One app: its keys, rules and limits.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Its place in [`Apps`], which sets it.
+    pub id: AppId,
+    /// Its name: 1 to [`APP_NAME_BYTES_MAX`] letters, digits, `.`, `_` and `-`.
+    pub name: Box<str>,
+    /// Whether commands that write need a valid session.
+    pub session_required: bool,
+    /// Whether a session receives what it caused itself, unless it says otherwise.
+    pub echo: bool,
+    /// Whether only members may send to a channel.
+    pub membership_to_send: bool,
+    /// Whether joins, leaves and updates are announced to the other members.
+    pub announce: bool,
+    /// What happens to slow consumers.
+    pub slow_consumer: SlowConsumer,
+    /// How much its peers may do.
+    pub limits: AppLimits,
+    /// The keys that open it.
+    pub keys: AppKeys,
+    /// The web origins that may use it.
+    pub origins: Origins,
+    /// Verifies its session tokens.
+    pub sessions: SessionVerifier,
+}
+
+impl App {
+    /// An app with every default: any origin, no session keys.
+    pub fn new(name: &str, keys: AppKeys) -> App {
+        App {
+            id: AppId(0),
+            name: Box::from(name),
+            session_required: false,
+            echo: true,
+            membership_to_send: false,
+            announce: true,
+            slow_consumer: SlowConsumer::default(),
+            limits: AppLimits::default(),
+            keys,
+            origins: Origins::any(),
+            sessions: SessionVerifier::default(),
+        }
+    }
+
+    /// What `key` may do here, or `None` if it is not one of this app's keys. Takes the same time for every wrong key
+    /// of the same length.
+    pub fn key_role(&self, key: &str) -> Option<KeyRole> {
+        self.keys.role(key)
+    }
+
+    /// Whether a request with this `Origin` header may use the app. Without the header it may: only browsers send it,
+    /// and they always do.
+    pub fn origin_allowed(&self, origin: Option<&str>) -> bool {
+        origin.is_none_or(|origin| self.origins.allow(origin))
+    }
+
+    /// The claims of a session token, held to this app's limits as well: a profile or a channel's name that is too
+    /// long, or more channels than a connection may be in, make the claim invalid.
+    pub fn verify_session(&self, token: &str, now_seconds: u64) -> Result<Claims, TokenError> {
+        let claims = self.sessions.verify(token, now_seconds)?;
+        let limits = &self.limits;
+        if claims.profile.as_ref().is_some_and(|profile| profile.len() > limits.profile_bytes) {
+            return Err(TokenError::InvalidClaim("profile"));
+        }
+        if claims.channels.len() > usize::from(limits.channels_per_connection)
+            || claims.channels.iter().any(|name| name.len() > limits.channel_name_bytes)
+        {
+            return Err(TokenError::InvalidClaim("channels"));
+        }
+        Ok(claims)
+    }
+}
+
+/// Every app of a server. Names are unique, and `by_id(AppId(i))` is the i-th of [`Apps::iter`].
+#[derive(Clone, Default, Debug)]
+pub struct Apps {
+    apps: Box<[Arc<App>]>,
+    /// Indices into `apps`, in the order of the names.
+    by_name: Box<[u16]>,
+}
+
+impl Apps {
+    /// Takes the apps in their order, and sets the id of each to its place.
+    pub fn new(apps: Vec<App>) -> Result<Apps, AppsError> {
+        if let Some(app) = apps.iter().find(|app| !is_app_name(&app.name)) {
+            return Err(AppsError::InvalidName(app.name.clone()));
+        }
+        let count = u16::try_from(apps.len()).map_err(|_| AppsError::TooMany)?;
+        let apps: Box<[Arc<App>]> =
+            (0..count).zip(apps).map(|(id, app)| Arc::new(App { id: AppId(id), ..app })).collect();
+        let mut by_name: Box<[u16]> = (0..count).collect();
+        by_name.sort_by_key(|&index| &apps[usize::from(index)].name);
+        for pair in by_name.windows(2) {
+            let name = &apps[usize::from(pair[0])].name;
+            if *name == apps[usize::from(pair[1])].name {
+                return Err(AppsError::DuplicateName(name.clone()));
+            }
+        }
+        Ok(Apps { apps, by_name })
+    }
+
+    /// The app of this name.
+    pub fn by_name(&self, name: &str) -> Option<&Arc<App>> {
+        let found = self.by_name.binary_search_by(|&index| (*self.apps[usize::from(index)].name).cmp(name));
+        found.ok().map(|place| &self.apps[usize::from(self.by_name[place])])
+    }
+
+    /// The app with this id.
+    pub fn by_id(&self, id: AppId) -> Option<&Arc<App>> {
+        self.apps.get(usize::from(id.0))
+    }
+
+    /// Every app, in the order of the ids.
+    pub fn iter(&self) -> std::slice::Iter<'_, Arc<App>> {
+        self.apps.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.apps.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.apps.is_empty()
+    }
+}
+
+impl<'a> IntoIterator for &'a Apps {
+    type Item = &'a Arc<App>;
+    type IntoIter = std::slice::Iter<'a, Arc<App>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Why a list of apps was refused.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub enum AppsError {
+    /// Two apps have this name.
+    DuplicateName(Box<str>),
+    /// This is no name for an app.
+    InvalidName(Box<str>),
+    /// More than 65535.
+    TooMany,
+}
+
+impl fmt::Display for AppsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DuplicateName(name) => write!(f, "Two apps are named `{name}`."),
+            Self::InvalidName(name) => write!(
+                f,
+                "`{name}` is not a name for an app: use 1 to {APP_NAME_BYTES_MAX} letters, digits, `.`, `_` and `-`."
+            ),
+            Self::TooMany => write!(f, "There are more than {} apps.", u16::MAX),
+        }
+    }
+}
+
+impl std::error::Error for AppsError {}
+
+/// Names appear in queries, paths, logs and metrics, and must need quoting in none of them.
+fn is_app_name(name: &str) -> bool {
+    (1..=APP_NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{EncodingKey, Header};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::token::{Algorithm, KeyMaterial, SessionKey};
+
+    const SECRET: &[u8] = b"a secret of more than 32 bytes in all";
+    const NOW: u64 = 1_750_000_000;
+
+    fn app(name: &str) -> App {
+        App::new(name, AppKeys::default())
+    }
+
+    #[test]
+    fn apps_are_found_by_name_and_id() {
+        let apps = Apps::new(vec![app("chat"), app("Chat"), app("a.b_c-1")]).expect("the names differ");
+        assert_eq!(apps.len(), 3);
+        for (index, name) in ["chat", "Chat", "a.b_c-1"].into_iter().enumerate() {
+            let found = apps.by_name(name).expect("it is there");
+            assert_eq!((usize::from(found.id.0), &*found.name), (index, name));
+            assert!(Arc::ptr_eq(found, apps.by_id(found.id).expect("it is there")));
+        }
+        assert!(apps.by_name("CHAT").is_none() && apps.by_name("").is_none());
+        assert!(apps.by_id(AppId(3)).is_none());
+        assert!(Apps::default().is_empty());
+    }
+
+    #[test]
+    fn names_are_unique_and_plain() {
+        let duplicate = Apps::new(vec![app("b"), app("a"), app("b")]).expect_err("b is there twice");
+        assert_eq!(duplicate, AppsError::DuplicateName("b".into()));
+        for name in ["", "a b", "ä", "a/b", &"n".repeat(65)] {
+            let error = Apps::new(vec![app(name)]).expect_err("the name is refused");
+            assert_eq!(error, AppsError::InvalidName(name.into()));
+        }
+    }
+
+    #[test]
+    fn a_request_without_origin_is_allowed() {
+        let mut app = app("a");
+        app.origins = Origins::new(&["https://example.com"]).expect("a valid origin");
+        assert!(app.origin_allowed(None));
+        assert!(app.origin_allowed(Some("https://example.com")));
+        assert!(!app.origin_allowed(Some("https://example.org")));
+        app.origins = Origins::new::<&str>(&[]).expect("an empty list");
+        assert!(app.origin_allowed(None) && !app.origin_allowed(Some("https://example.com")));
+    }
+
+    #[test]
+    fn tokens_are_held_to_the_limits_of_the_app() {
+        let key = SessionKey::new(Algorithm::Hs256, None, KeyMaterial::Secret(SECRET)).expect("a secret");
+        let mut app = app("a");
+        app.sessions = SessionVerifier::new(vec![key], 0, false);
+        app.limits.profile_bytes = 8;
+        app.limits.channel_name_bytes = 4;
+        app.limits.channels_per_connection = 2;
+        let verify = |claims: Value| {
+            let token = jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET));
+            app.verify_session(&token.expect("it encodes"), NOW).map(|_| ())
+        };
+        assert_eq!(verify(json!({"sub": "u", "profile": [1, 2, 3], "channels": ["room", "b"]})), Ok(()));
+        let profile = Err(TokenError::InvalidClaim("profile"));
+        assert_eq!(verify(json!({"sub": "u", "profile": [1, 2, 3, 4]})), profile);
+        let channels = Err(TokenError::InvalidClaim("channels"));
+        assert_eq!(verify(json!({"sub": "u", "channels": ["rooms"]})), channels);
+        assert_eq!(verify(json!({"sub": "u", "channels": ["a", "b", "c"]})), channels);
+    }
+}

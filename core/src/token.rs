@@ -1,0 +1,341 @@
+//! Session tokens: from the text a peer sent to the claims it may rely on, or a reason to refuse it.
+//!
+//! A session token is a signed JWT (RFC 7519, JWS compact form). This module owns every rule about them; it knows
+//! nothing of apps' limits, of connections, and of what the claims are used for. It reads no clock: the time comes in
+//! as Unix seconds. Everything is `Sync`: any worker may verify with the same [`SessionVerifier`].
+//!
+//! The JWT library is used for its keys and signatures only. Its own `decode` reads the system clock, and picks the
+//! algorithm by the token's header; here the *key* decides, and the header merely has to agree:
+//!
+//! ```text
+//! token ──▶ length ──▶ header: alg, kid ──▶ keys of that kid and alg ──▶ signature ──▶ claims ──▶ nbf, exp
+//! ```
+//!
+//! Claims are not looked at before the signature holds, so an expired token with a bad signature is a bad signature.
+
+mod key;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+pub use self::key::{Algorithm, KeyMaterial, SessionKey, SessionKeyError};
+
+/// Tokens longer than this are refused before any work is done on them.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// The most bytes of a user (`sub`) and of a channel's name in a token.
+pub const CLAIM_NAME_BYTES_MAX: usize = 256;
+
+/// The most channels one token may name.
+pub const CLAIM_CHANNELS_MAX: usize = 128;
+
+/// JSON nested deeper than this is refused in a profile, as it is everywhere.
+const PROFILE_DEPTH_MAX: usize = 128;
+
+/// Verifies the session tokens of one app.
+#[derive(Clone, Default, Debug)]
+pub struct SessionVerifier {
+    keys: Vec<SessionKey>,
+    leeway_seconds: u64,
+    require_exp: bool,
+}
+
+impl SessionVerifier {
+    /// A verifier that accepts what any of `keys` signed; without keys it accepts nothing.
+    ///
+    /// `leeway_seconds` is added to `exp` and taken from `nbf`, for clocks that disagree. With `require_exp` a token
+    /// without `exp` is refused. A token without `kid` is tried against every key of its algorithm, so keep the
+    /// list short.
+    pub fn new(keys: Vec<SessionKey>, leeway_seconds: u64, require_exp: bool) -> SessionVerifier {
+        SessionVerifier { keys, leeway_seconds, require_exp }
+    }
+
+    /// The keys, in the order they were given.
+    pub fn keys(&self) -> &[SessionKey] {
+        &self.keys
+    }
+
+    /// The tolerance for clocks that disagree, in seconds.
+    pub fn leeway_seconds(&self) -> u64 {
+        self.leeway_seconds
+    }
+
+    /// Whether a token must carry `exp`.
+    pub fn require_exp(&self) -> bool {
+        self.require_exp
+    }
+
+    /// The claims of `token`, if one of the keys signed it and it is valid at `now_seconds` (Unix seconds).
+    ///
+    /// With a leeway of L, a token is valid while `nbf - L <= now < exp + L`.
+    pub fn verify(&self, token: &str, now_seconds: u64) -> Result<Claims, TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::TooLong);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, payload) = message.split_once('.').ok_or(TokenError::Malformed)?;
+        self.verify_signature(header, message, signature)?;
+        self.verify_claims(payload, now_seconds)
+    }
+
+    fn verify_signature(&self, header: &str, message: &str, signature: &str) -> Result<(), TokenError> {
+        let header_json = decode_base64(header)?;
+        let header: Header<'_> = read_object(&header_json)?;
+        if header.crit.is_some() {
+            return Err(TokenError::Malformed);
+        }
+        let algorithm = Algorithm::from_name(&header.alg).ok_or(TokenError::WrongAlgorithm)?;
+        let signature = decode_base64(signature)?;
+        let mut kid_known = false;
+        let mut algorithm_known = false;
+        for key in self.candidates(header.kid.as_deref()) {
+            kid_known = true;
+            if key.algorithm() != algorithm {
+                continue;
+            }
+            algorithm_known = true;
+            if key.verifies(message.as_bytes(), &signature) {
+                return Ok(());
+            }
+        }
+        Err(match (kid_known, algorithm_known) {
+            (false, _) => TokenError::UnknownKey,
+            (true, false) => TokenError::WrongAlgorithm,
+            (true, true) => TokenError::BadSignature,
+        })
+    }
+
+    /// The keys a token with this `kid` may be signed with: those of that name; if there are none, those without a
+    /// name, which serve issuers that name keys the configuration does not. A token that names none may be any key's.
+    fn candidates<'a>(&'a self, kid: Option<&'a str>) -> impl Iterator<Item = &'a SessionKey> {
+        let named = kid.is_some() && self.keys.iter().any(|key| key.kid() == kid);
+        self.keys.iter().filter(move |key| match kid {
+            Some(_) if named => key.kid() == kid,
+            Some(_) => key.kid().is_none(),
+            None => true,
+        })
+    }
+
+    fn verify_claims(&self, payload: &str, now_seconds: u64) -> Result<Claims, TokenError> {
+        let payload_json = decode_base64(payload)?;
+        let raw: RawClaims<'_> = read_object(&payload_json)?;
+        if let Some(nbf) = numeric_date(raw.nbf, "nbf")?
+            && now_seconds.saturating_add(self.leeway_seconds) < nbf
+        {
+            return Err(TokenError::NotYetValid);
+        }
+        let exp = numeric_date(raw.exp, "exp")?;
+        if exp.is_none() && self.require_exp {
+            return Err(TokenError::MissingClaim("exp"));
+        }
+        let expires_at = exp.map(|exp| exp.saturating_add(self.leeway_seconds));
+        if expires_at.is_some_and(|end| now_seconds >= end) {
+            return Err(TokenError::Expired);
+        }
+        Ok(Claims {
+            user: user(raw.sub)?,
+            expires_at,
+            profile: profile(raw.profile)?,
+            channels: channels(raw.channels)?,
+        })
+    }
+}
+
+/// What a verified token says.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Claims {
+    /// The user: the `sub` claim, 1 to [`CLAIM_NAME_BYTES_MAX`] bytes.
+    pub user: Arc<str>,
+    /// The first Unix second at which the token is no longer valid: `exp`, rounded up to whole seconds, *plus the
+    /// leeway*. `None` if the token has no `exp`.
+    pub expires_at: Option<u64>,
+    /// The `profile` claim: its JSON text just as it stood in the token, nested at most 128 deep. Its length is for
+    /// the app's limits to judge.
+    pub profile: Option<Box<str>>,
+    /// The `channels` claim: at most [`CLAIM_CHANNELS_MAX`] names of 1 to [`CLAIM_NAME_BYTES_MAX`] bytes each, in
+    /// their order, repetitions included.
+    pub channels: Vec<Box<str>>,
+}
+
+/// Why a session token was refused.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum TokenError {
+    /// Longer than [`TOKEN_BYTES_MAX`]; nothing else was looked at.
+    TooLong,
+    /// Not three parts of base64url, a header or claims that are not the JSON they should be, or a `crit` header:
+    /// extensions that must be understood are not (RFC 7515, section 4.1.11).
+    Malformed,
+    /// No key has the `kid` the token names, or there are no keys.
+    UnknownKey,
+    /// The signature is not that of the key.
+    BadSignature,
+    /// `alg` is not accepted at all (`none` never is), or is not the algorithm of the key.
+    WrongAlgorithm,
+    /// `exp` and the leeway have passed.
+    Expired,
+    /// `nbf` has not come, not even with the leeway.
+    NotYetValid,
+    /// This claim is required.
+    MissingClaim(&'static str),
+    /// This claim is of the wrong type, or out of bounds.
+    InvalidClaim(&'static str),
+}
+
+impl TokenError {
+    /// The error's code in the protocol.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Expired => "session_expired",
+            _ => "invalid_session",
+        }
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "The session token is longer than {TOKEN_BYTES_MAX} bytes."),
+            Self::Malformed => f.write_str("The session token is not a well-formed JWT."),
+            Self::UnknownKey => f.write_str("The session token is signed with a key this app does not know."),
+            Self::BadSignature => f.write_str("The session token's signature does not verify."),
+            Self::WrongAlgorithm => {
+                f.write_str("The session token's algorithm is not the one of the app's key.")
+            }
+            Self::Expired => f.write_str("The session token has expired."),
+            Self::NotYetValid => f.write_str("The session token is not valid yet."),
+            Self::MissingClaim(claim) => write!(f, "The session token lacks the claim `{claim}`."),
+            Self::InvalidClaim(claim) => write!(f, "The session token's claim `{claim}` is not valid."),
+        }
+    }
+}
+
+impl std::error::Error for TokenError {}
+
+/// The parts of the JOSE header that decide anything. Unknown members are ignored (RFC 7515, section 4).
+#[derive(Deserialize)]
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kid: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    crit: Option<&'a RawValue>,
+}
+
+/// The claims, each still as text, so that a claim of the wrong type can be named. `null` is a profile, and no value
+/// for the others.
+#[derive(Deserialize)]
+struct RawClaims<'a> {
+    #[serde(borrow, default)]
+    sub: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    exp: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    nbf: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    profile: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    channels: Option<&'a RawValue>,
+}
+
+/// Whatever is there, `null` included.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+fn decode_base64(part: &str) -> Result<Vec<u8>, TokenError> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
+}
+
+/// Reads a JSON object, and nothing else: a derived reader would take an array of the members' values as well.
+fn read_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, TokenError> {
+    let json = str::from_utf8(json).map_err(|_| TokenError::Malformed)?;
+    if !json.trim_ascii_start().starts_with('{') {
+        return Err(TokenError::Malformed);
+    }
+    serde_json::from_str(json).map_err(|_| TokenError::Malformed)
+}
+
+/// A NumericDate (RFC 7519, section 2) in whole seconds, rounded up: for whole `now`, `now < exp` and `now >= nbf`
+/// come out the same as they would with the fraction. Beyond either end of `u64` it is that end, so a negative date
+/// is long past and 1e400 never comes.
+fn numeric_date(claim: Option<&RawValue>, name: &'static str) -> Result<Option<u64>, TokenError> {
+    let Some(text) = claim.map(RawValue::get) else {
+        return Ok(None);
+    };
+    if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return Err(TokenError::InvalidClaim(name));
+    }
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Some(seconds));
+    }
+    let seconds = text.parse::<f64>().map_err(|_| TokenError::InvalidClaim(name))?;
+    // `as` saturates at both ends, which is what the range of a date asks for.
+    Ok(Some(seconds.ceil() as u64))
+}
+
+fn user(claim: Option<&RawValue>) -> Result<Arc<str>, TokenError> {
+    let text = claim.ok_or(TokenError::MissingClaim("sub"))?.get();
+    let user: Cow<'_, str> = serde_json::from_str(text).map_err(|_| TokenError::InvalidClaim("sub"))?;
+    if !is_name(&user) {
+        return Err(TokenError::InvalidClaim("sub"));
+    }
+    Ok(Arc::from(user))
+}
+
+fn profile(claim: Option<&RawValue>) -> Result<Option<Box<str>>, TokenError> {
+    let Some(text) = claim.map(RawValue::get) else {
+        return Ok(None);
+    };
+    if depth(text) > PROFILE_DEPTH_MAX {
+        return Err(TokenError::InvalidClaim("profile"));
+    }
+    Ok(Some(Box::from(text)))
+}
+
+fn channels(claim: Option<&RawValue>) -> Result<Vec<Box<str>>, TokenError> {
+    let Some(text) = claim.map(RawValue::get) else {
+        return Ok(Vec::new());
+    };
+    // The token's own length bounds the list before this check does.
+    let names: Vec<Box<str>> =
+        serde_json::from_str(text).map_err(|_| TokenError::InvalidClaim("channels"))?;
+    if names.len() > CLAIM_CHANNELS_MAX || !names.iter().all(|name| is_name(name)) {
+        return Err(TokenError::InvalidClaim("channels"));
+    }
+    Ok(names)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=CLAIM_NAME_BYTES_MAX).contains(&name.len())
+}
+
+/// How deep the brackets of well-formed JSON nest. The reader of raw values does not limit it.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0_usize);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests;
