@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::{
     channel::Position,
     id::{MessageId, SessionId},
@@ -149,7 +147,7 @@ pub struct Member {
     /// Its user.
     pub user: Option<Arc<str>>,
     /// Its profile, JSON as it was sent; `None` until it was set.
-    pub profile: Option<Bytes>,
+    pub profile: Option<Arc<str>>,
 }
 
 /// Where a page of members ended: on a worker, after a join number.

@@ -66,7 +66,9 @@ impl ReplyError {
             Self::InvalidBinary => {
                 "A binary frame is the envelope's length in two bytes, the envelope of a send or broadcast without message, and the payload."
             }
-            Self::InvalidChannel => "A channel's name is 1 to 256 bytes of UTF-8, or fewer if the app says so.",
+            Self::InvalidChannel => {
+                "A channel's name is 1 to 256 bytes of UTF-8, or fewer if the app says so."
+            }
             Self::InvalidEvent => "An event's name is 1 to 256 bytes of UTF-8, or fewer if the app says so.",
             Self::ReservedEvent => "Events that begin with channel: belong to the server.",
             Self::MessageTooLarge => "The message is larger than this app allows.",

@@ -23,8 +23,8 @@ pub const PAGE: usize = 1000;
 /// See [`PAGE`].
 pub const PAGE_DEFAULT: usize = 100;
 
-/// Bytes of a session token.
-pub const TOKEN_BYTES: usize = 8192;
+/// Channels looked at for one page of a listing; the shard that passes the number is finished.
+pub const CHANNELS_LOOKED_AT: usize = 16 << 10;
 
 /// Bytes of encoded publications after which a worker ends its turn and writes.
 pub const TURN_BYTES: usize = 1 << 20;

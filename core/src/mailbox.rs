@@ -22,12 +22,7 @@ pub struct Mailbox<M> {
 impl<M> Mailbox<M> {
     /// An empty mailbox that calls itself full at `limit` items.
     pub fn new(limit: usize) -> Self {
-        Self {
-            queue: Queue::new(),
-            depth: AtomicUsize::new(0),
-            limit,
-            sleeping: AtomicBool::new(false),
-        }
+        Self { queue: Queue::new(), depth: AtomicUsize::new(0), limit, sleeping: AtomicBool::new(false) }
     }
 
     /// Puts `mail` in. The producer must afterwards ask [`Mailbox::must_wake`], once per batch.

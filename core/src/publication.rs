@@ -123,8 +123,7 @@ impl OwnedPublication {
     pub fn view(&self) -> Publication<'_> {
         let (event, payload) = self.text.split_at(usize::from(self.event_len));
         let text = |bytes| std::str::from_utf8(bytes).expect("it was made from a str");
-        let payload =
-            if self.binary { Payload::Binary(payload) } else { Payload::Json(text(payload)) };
+        let payload = if self.binary { Payload::Binary(payload) } else { Payload::Json(text(payload)) };
         Publication {
             id: self.id,
             kind: self.kind,

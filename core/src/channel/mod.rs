@@ -17,7 +17,7 @@ use crate::{
     id::{AppId, WorkerId},
     limits::MAX_WORKERS,
     publication::OwnedPublication,
-    sync::{AtomicU32, Ordering},
+    sync::{AtomicU32, AtomicU64, Ordering},
 };
 
 /// A channel, or an app's broadcast stream (the one without a name, which every session of the app is in).
@@ -30,6 +30,8 @@ pub struct Channel {
     name: Option<Box<str>>,
     /// The one place where publications get their order.
     pub order: Order<ChannelState, Operation>,
+    /// The last offset given out, for a glance from outside the order.
+    offset: AtomicU64,
     workers: Box<[PerWorker]>,
 }
 
@@ -67,7 +69,7 @@ pub struct Operation {
     /// What to publish.
     pub publication: Option<OwnedPublication>,
     /// Whom to tell that it is done.
-    pub ticket: Option<u64>,
+    pub ticket: u64,
 }
 
 /// A change of a worker's interest in a channel.
@@ -91,14 +93,14 @@ pub struct Position {
 impl Channel {
     fn new(app: AppId, hash: u64, epoch: u64, name: Option<&str>, workers: usize) -> Self {
         let per_worker = || PerWorker { local: AtomicU32::new(NOWHERE), members: AtomicU32::new(0) };
-        let state =
-            ChannelState { sequence: 0, offset: 0, interest: WorkerSet::default(), closed: false };
+        let state = ChannelState { sequence: 0, offset: 0, interest: WorkerSet::default(), closed: false };
         Self {
             app,
             hash,
             epoch,
             name: name.map(Into::into),
             order: Order::new(state),
+            offset: AtomicU64::new(0),
             workers: (0..workers).map(|_| per_worker()).collect(),
         }
     }
@@ -126,6 +128,21 @@ impl Channel {
     /// Number of members over all workers; a sum of counters read one after another.
     pub fn members(&self) -> usize {
         self.workers.iter().map(|w| w.members.load(Ordering::Relaxed) as usize).sum()
+    }
+
+    /// Whether a worker behind `worker` holds members.
+    pub fn has_members_after(&self, worker: WorkerId) -> bool {
+        self.workers[usize::from(worker.0) + 1..].iter().any(|w| w.members.load(Ordering::Relaxed) > 0)
+    }
+
+    /// The last offset given out.
+    pub fn offset(&self) -> u64 {
+        self.offset.load(Ordering::Relaxed)
+    }
+
+    /// Notes the last offset. Only inside the order.
+    pub fn set_offset(&self, offset: u64) {
+        self.offset.store(offset, Ordering::Relaxed);
     }
 
     /// Where `worker` keeps its part. Only `worker` itself may ask.

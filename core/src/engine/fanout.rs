@@ -176,12 +176,7 @@ impl Turn {
     }
 
     /// Encodes `publication` into `run` for each format that has members.
-    pub(super) fn append(
-        &mut self,
-        run: u32,
-        members: &[u32; FORMATS],
-        publication: Publication<'_>,
-    ) {
+    pub(super) fn append(&mut self, run: u32, members: &[u32; FORMATS], publication: Publication<'_>) {
         let run = &mut self.runs[run as usize];
         let channel = run.channel.as_deref().and_then(Channel::name);
         let mut ends = run.ends.last().copied().unwrap_or_default();
@@ -219,11 +214,12 @@ impl Turn {
     }
 
     /// The member at `place` leaves while `run` is open: it still receives what was published until now.
-    pub(super) fn left(&mut self, run: u32, place: usize, slot: u32, sessions: &mut Sessions) {
+    /// Returns how many publications that is.
+    pub(super) fn left(&mut self, run: u32, place: usize, slot: u32, sessions: &mut Sessions) -> u64 {
         let of = &self.runs[run as usize];
         let from = if place < of.base { 0 } else { of.late[place - of.base] };
         let (hot, session) = sessions.both(slot);
-        self.link_view(run, from, slot, hot, session);
+        self.link_view(run, from, slot, hot, session)
     }
 
     /// The local part of `run` is gone: whoever was in it has left.
@@ -263,7 +259,7 @@ impl Turn {
 
     /// Links a session to the publications of `run` from `from` on, less those that are not for it.
     #[inline]
-    fn link_view(&mut self, run: u32, from: u32, slot: u32, hot: &mut Hot, session: &mut Session) {
+    fn link_view(&mut self, run: u32, from: u32, slot: u32, hot: &mut Hot, session: &mut Session) -> u64 {
         let of = &self.runs[run as usize];
         let to = of.len();
         if hot.excepted || of.filtered || hot.congested {
@@ -271,10 +267,19 @@ impl Turn {
         }
         let (start, end) = of.range(hot.format, from, to);
         self.link(slot, hot, buffer(run, hot.format), start, end);
+        u64::from(to - from)
     }
 
     #[cold]
-    fn link_with_exceptions(&mut self, run: u32, from: u32, slot: u32, hot: &mut Hot, session: &mut Session) {
+    fn link_with_exceptions(
+        &mut self,
+        run: u32,
+        from: u32,
+        slot: u32,
+        hot: &mut Hot,
+        session: &mut Session,
+    ) -> u64 {
+        let mut deliveries = 0;
         let mut start = from;
         let mut next_exception = 0;
         loop {
@@ -298,20 +303,23 @@ impl Turn {
             } else {
                 let (first, last) = of.range(hot.format, start, stop);
                 self.link(slot, hot, buffer(run, hot.format), first, last);
+                deliveries += u64::from(stop - start);
             }
             if skipped.is_none() {
-                return;
+                return deliveries;
             }
             start = stop + 1;
         }
     }
 
-    /// Links every member of the open runs to its view. `parts` tells the slots and members of a local part.
+    /// Links every member of the open runs to its view; returns how many deliveries that makes. `slots_of` tells the
+    /// member array of a local part.
     pub(super) fn link_members<'a>(
         &mut self,
         sessions: &mut Sessions,
         slots_of: impl Fn(u32) -> &'a [u32],
-    ) {
+    ) -> u64 {
+        let mut deliveries = 0;
         for run in 0..u32::try_from(self.used).expect("a turn's bytes are bounded") {
             let local = self.runs[run as usize].local;
             if local == NONE {
@@ -324,9 +332,10 @@ impl Turn {
                 }
                 let from = if place < base { 0 } else { self.runs[run as usize].late[place - base] };
                 let (hot, session) = sessions.both(slot);
-                self.link_view(run, from, slot, hot, session);
+                deliveries += self.link_view(run, from, slot, hot, session);
             }
         }
+        deliveries
     }
 
     /// Closes the buffers: nothing is appended any more.
@@ -338,13 +347,14 @@ impl Turn {
     }
 
     /// Hands each session's links to `sink`, in the order the sessions were touched; tells `on_backlog` which
-    /// sessions have how many bytes left to send.
+    /// sessions have how many bytes left to send. Returns the number of sessions.
     pub(super) fn write(
         &mut self,
         sessions: &mut Sessions,
         sink: &mut impl Sink,
         mut on_backlog: impl FnMut(u32, usize),
-    ) {
+    ) -> u64 {
+        let mut writes = 0;
         for slot in self.dirty.drain(..) {
             let hot = sessions.hot(slot);
             let head = hot.head;
@@ -352,12 +362,14 @@ impl Turn {
                 continue;
             }
             Self::forget(hot);
+            writes += 1;
             let parts = Parts { buffers: &self.frozen, links: &self.links, head };
             let backlog = sink.write(hot.connection, parts);
             if backlog > 0 {
                 on_backlog(slot, backlog);
             }
         }
+        writes
     }
 
     /// Ends the turn: buffers that nobody holds any more are used again in the next.

@@ -39,16 +39,19 @@ pub enum Mail {
         /// What to deliver.
         publication: Arc<OwnedPublication>,
     },
+    /// You have gained interest: what comes after this sequence is for your members.
+    Live {
+        /// In this channel.
+        channel: Arc<Channel>,
+        /// The last that is not.
+        sequence: u64,
+    },
     /// An operation you delegated is done.
     Done {
-        /// On this channel.
-        channel: Arc<Channel>,
-        /// Whether it gave you interest.
-        gained: bool,
         /// What came of it.
         receipt: Receipt,
         /// Whom it was for.
-        ticket: Option<u64>,
+        ticket: u64,
     },
     /// An operation you delegated met a closed channel, or was refused.
     Refused {

@@ -2,17 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{
-    Engine, LocalChannel,
-    fanout::NONE,
-    hub::Refusal,
-    operate::Operated,
-    session::Membership,
-};
+use super::{Engine, LocalChannel, fanout::NONE, hub::Refusal, operate::Operated, session::Membership};
 use crate::{
     channel::{Channel, Interest, Position, Subscribers},
     command::Outcome,
-    dialect::FORMATS,
+    dialect::{self, FORMATS},
     error::ReplyError,
     publication::{Audience, Kind},
 };
@@ -138,8 +132,18 @@ impl Engine {
         ticket
     }
 
+    /// Gives a session a notice about itself that its channel's run does not bring any more.
+    fn reply_notice(&mut self, part: u32, slot: u32, kind: Kind) {
+        let payload = self.member_payload(slot);
+        let audience = Audience::default();
+        let notice = self.notice(kind, &payload, &audience);
+        let channel = self.channels[part as usize].channel.clone();
+        let format = self.sessions.hot(slot).format;
+        self.reply(slot, |out| dialect::encode_publication(format, out, channel.name(), notice));
+    }
+
     /// Carries a change of membership through the channel's order. Returns a ticket if it is delegated.
-    fn change_membership(
+    pub(super) fn change_membership(
         &mut self,
         part: u32,
         slot: u32,

@@ -23,25 +23,22 @@ mod query;
 mod receive;
 mod session;
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::BytesMut;
 use hashbrown::HashMap;
 use slab::Slab;
 
+use self::{
+    fanout::{Hot, NONE, Turn},
+    operate::Waiting,
+    session::{Session, Sessions},
+};
 pub use self::{
     fanout::{Parts, Sink},
     hub::{Hub, Mail},
     query::ChannelsPage,
     receive::Flow,
-};
-use self::{
-    fanout::{Hot, NONE, Turn},
-    operate::Waiting,
-    session::{Session, Sessions},
 };
 use crate::{
     app::App,
@@ -51,6 +48,7 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, SessionId, WorkerId},
+    json::Scanner,
     token::Claims,
 };
 
@@ -76,6 +74,7 @@ pub struct Engine {
     resumed: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
     scratch: BytesMut,
+    scanner: Scanner,
     counters: Counters,
 }
 
@@ -144,6 +143,7 @@ impl Engine {
             resumed: Vec::new(),
             disconnects: Vec::new(),
             scratch: BytesMut::new(),
+            scanner: Scanner::new(),
             counters: Counters::default(),
         }
     }
@@ -176,7 +176,7 @@ impl Engine {
         if let Some(claims) = opening.claims {
             session.user = Some(claims.user);
             session.expires_at = claims.expires_at;
-            session.profile = claims.profile;
+            session.profile = claims.profile.map(Into::into);
             channels = claims.channels;
         }
         let user = session.user.clone();

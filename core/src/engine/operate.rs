@@ -22,7 +22,9 @@ use crate::{
 
 /// What became of an operation.
 pub(super) enum Operated {
-    Done { receipt: Receipt },
+    Done {
+        receipt: Receipt,
+    },
     /// Delegated to the thread inside; its result comes under this ticket.
     Waiting(u64),
     Refused(Refusal),
@@ -71,7 +73,7 @@ impl Engine {
                     worker: self.worker,
                     interest,
                     publication: publication.map(Into::into),
-                    ticket: Some(ticket),
+                    ticket,
                 };
                 match channel.order.delegate(operation) {
                     Some((entered, _)) => entered,
@@ -107,12 +109,7 @@ impl Engine {
         let actor = Actor { worker, interest };
         let mut view = operation.publication.as_ref().map(OwnedPublication::view);
         match self.apply(channel, state, actor, &mut view) {
-            Ok(Applied { receipt, .. }) => {
-                let gained = interest == Some(Interest::Gained);
-                if gained || ticket.is_some() {
-                    self.post(worker, Mail::Done { channel: channel.clone(), gained, receipt, ticket });
-                }
-            }
+            Ok(Applied { receipt, .. }) => self.post(worker, Mail::Done { receipt, ticket }),
             Err(refusal) => {
                 let operation = Box::new(operation);
                 self.post(worker, Mail::Refused { channel: channel.clone(), refusal, operation });
@@ -133,12 +130,16 @@ impl Engine {
         }
         let others = state.interest.without(actor.worker).without(self.worker);
         if publication.is_some_and(|p| p.kind.is_message())
-            && others.clone().any(|worker| self.hub.mailbox(worker).is_full())
+            && others.into_iter().any(|worker| self.hub.mailbox(worker).is_full())
         {
             return Err(Refusal::Overloaded);
         }
         if actor.interest == Some(Interest::Gained) {
             state.interest.insert(actor.worker);
+            if actor.worker != self.worker {
+                let mail = Mail::Live { channel: channel.clone(), sequence: state.sequence };
+                self.post(actor.worker, mail);
+            }
         }
         let before = state.sequence;
         let mut deliver = false;
@@ -161,7 +162,11 @@ impl Engine {
             }
         }
         let position = Position { epoch: channel.epoch(), offset: state.offset };
-        Ok(Applied { receipt: Receipt { sequence: before, position, offset }, deliver, sequence: state.sequence })
+        Ok(Applied {
+            receipt: Receipt { sequence: before, position, offset },
+            deliver,
+            sequence: state.sequence,
+        })
     }
 
     /// Posts a publication to every interested worker. Returns whether our own members are to get it at once.
@@ -175,7 +180,10 @@ impl Engine {
         let mut shared: Option<Arc<OwnedPublication>> = None;
         let mut mail = |engine: &mut Self, to: WorkerId| {
             let publication = shared.get_or_insert_with(|| Arc::new(publication.into())).clone();
-            engine.post(to, Mail::Publication { channel: channel.clone(), sequence: state.sequence, publication });
+            engine.post(
+                to,
+                Mail::Publication { channel: channel.clone(), sequence: state.sequence, publication },
+            );
         };
         for worker in state.interest.without(self.worker) {
             mail(self, worker);
@@ -236,11 +244,9 @@ impl Engine {
             Mail::Publication { channel, sequence, publication } => {
                 self.deliver(&channel, sequence, publication.view());
             }
-            Mail::Done { channel, gained, receipt, ticket } => {
-                if gained {
-                    self.set_live(&channel, receipt.sequence);
-                }
-                if let Some(waiting) = ticket.and_then(|ticket| self.waiting.remove(&ticket)) {
+            Mail::Live { channel, sequence } => self.set_live(&channel, sequence),
+            Mail::Done { receipt, ticket } => {
+                if let Some(waiting) = self.waiting.remove(&ticket) {
                     self.complete(waiting, Ok(receipt));
                 }
             }
@@ -273,7 +279,7 @@ impl Engine {
                 match self.operate(&channel, operation.interest, view) {
                     Operated::Done { receipt } => Ok(receipt),
                     Operated::Waiting(new) => {
-                        if let Some(waiting) = ticket.and_then(|old| self.waiting.remove(&old)) {
+                        if let Some(waiting) = self.waiting.remove(&ticket) {
                             self.waiting.insert(new, waiting);
                         }
                         return;
@@ -285,11 +291,8 @@ impl Engine {
                 }
             }
         };
-        if let Some(waiting) = ticket.and_then(|ticket| self.waiting.remove(&ticket)) {
-            match result {
-                Ok(receipt) => self.complete(waiting, Ok(receipt)),
-                Err(error) => self.complete(waiting, Err(error)),
-            }
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            self.complete(waiting, result);
         }
     }
 

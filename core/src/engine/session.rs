@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use slab::Slab;
 
 use super::fanout::Hot;
@@ -22,12 +21,10 @@ pub(super) struct Session {
     pub(super) app: AppId,
     /// The connection's default.
     pub(super) echo: bool,
-    /// A command of this session waits for another thread; the connection is paused meanwhile.
-    pub(super) waiting: bool,
     pub(super) user: Option<Arc<str>>,
     /// When the token ends, in Unix seconds; `None` without token, or if it has no end.
     pub(super) expires_at: Option<u64>,
-    pub(super) profile: Option<Bytes>,
+    pub(super) profile: Option<Arc<str>>,
     pub(super) memberships: Memberships,
     /// Its join number in the app's broadcast stream.
     pub(super) broadcast_number: u64,
@@ -43,7 +40,6 @@ impl Session {
             worker,
             app,
             echo,
-            waiting: false,
             user: None,
             expires_at: None,
             profile: None,

@@ -400,7 +400,10 @@ impl<'s, 'a> Object<'s, 'a> {
     /// of [`members`](Object::members) instead.
     #[must_use]
     pub fn member(&self, name: &str) -> Option<Raw<'a>> {
-        self.members.iter().find(|member| member.key(self.text).is(name)).map(|member| member.value(self.text))
+        self.members
+            .iter()
+            .find(|member| member.key(self.text).is(name))
+            .map(|member| member.value(self.text))
     }
 
     /// The members in the order of the text.

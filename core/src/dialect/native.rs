@@ -1,0 +1,499 @@
+//! The native dialect, `docs/PROTOCOL.md`: JSON commands in, JSON publications and answers out.
+
+use std::borrow::Cow;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::{BufMut, BytesMut};
+
+use crate::{
+    command::{Command, Cursor, Member, Outcome},
+    error::ReplyError,
+    id::SessionId,
+    json::{self, Document, Element, JsonError, Object, Raw, Scanner},
+    limits::{BATCH, COMMAND_ID_BYTES, PAGE, PAGE_DEFAULT},
+    publication::{Payload, Publication},
+    ws::{OpCode, put_header},
+};
+
+/// The commands of one text frame: an object, or an array of objects.
+pub struct Batch<'s, 'a>(Commands<'s, 'a>);
+
+enum Commands<'s, 'a> {
+    One(Object<'s, 'a>),
+    Several(json::Array<'s, 'a>),
+}
+
+impl<'s, 'a> Batch<'s, 'a> {
+    /// Takes a frame apart. Whether each command makes sense shows only when it is asked for.
+    pub fn read(scanner: &'s mut Scanner, text: &'a str) -> Result<Self, ReplyError> {
+        match scan(scanner, text)? {
+            Document::Object(object) => Ok(Self(Commands::One(object))),
+            Document::Array(array) if array.len() > BATCH => Err(ReplyError::BatchTooLong),
+            Document::Array(array) => Ok(Self(Commands::Several(array))),
+            Document::Other(_) => Err(ReplyError::InvalidCommand(
+                "A frame is a command, which is an object, or an array of commands.",
+            )),
+        }
+    }
+
+    /// Number of commands.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Commands::One(_) => 1,
+            Commands::Several(array) => array.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The commands, in order.
+    pub fn envelopes(&self) -> impl Iterator<Item = Envelope<'a>> {
+        let (one, several) = match &self.0 {
+            Commands::One(object) => (Some(Envelope::read(*object)), None),
+            Commands::Several(array) => (None, Some(array.elements())),
+        };
+        one.into_iter().chain(several.into_iter().flatten().map(|element| match element {
+            Element::Object(object) => Envelope::read(object),
+            Element::Other(_) => Envelope { not_an_object: true, ..Envelope::default() },
+        }))
+    }
+}
+
+/// Takes a binary frame apart: length of the envelope (2 bytes, big-endian), envelope, payload.
+pub fn read_binary<'a>(
+    scanner: &mut Scanner,
+    frame: &'a [u8],
+) -> Result<(Envelope<'a>, &'a [u8]), ReplyError> {
+    let (length, rest) = frame.split_first_chunk::<2>().ok_or(ReplyError::InvalidBinary)?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    let (envelope, payload) = rest.split_at_checked(length).ok_or(ReplyError::InvalidBinary)?;
+    let envelope = std::str::from_utf8(envelope).map_err(|_| ReplyError::MalformedJson)?;
+    match scan(scanner, envelope)? {
+        Document::Object(object) => Ok((Envelope::read(object), payload)),
+        _ => Err(ReplyError::InvalidBinary),
+    }
+}
+
+fn scan<'s, 'a>(scanner: &'s mut Scanner, text: &'a str) -> Result<Document<'s, 'a>, ReplyError> {
+    scanner.scan(text).map_err(|error| match error {
+        JsonError::TooDeep { .. } => ReplyError::TooDeep,
+        JsonError::TooManyElements { .. } => ReplyError::BatchTooLong,
+        JsonError::DuplicateKey { .. } => ReplyError::InvalidCommand("A member appears twice."),
+        JsonError::TooManyMembers { .. } => ReplyError::InvalidCommand("A command has too many members."),
+        _ => ReplyError::MalformedJson,
+    })
+}
+
+/// A command's members, as they stand in the frame.
+#[derive(Default)]
+pub struct Envelope<'a> {
+    not_an_object: bool,
+    id: Option<Raw<'a>>,
+    kind: Option<Raw<'a>>,
+    channel: Text<'a>,
+    event: Text<'a>,
+    token: Text<'a>,
+    after: Text<'a>,
+    message: Option<Raw<'a>>,
+    profile: Option<Raw<'a>>,
+    echo: Option<Raw<'a>>,
+    limit: Option<Raw<'a>>,
+}
+
+/// A member that should be a string.
+#[derive(Default)]
+enum Text<'a> {
+    #[default]
+    Absent,
+    Is(Cow<'a, str>),
+    Wrong,
+}
+
+impl<'a> Text<'a> {
+    fn read(raw: Raw<'a>) -> Self {
+        match raw.as_string() {
+            Some(text) => Self::Is(text),
+            None if raw.is_null() => Self::Absent,
+            None => Self::Wrong,
+        }
+    }
+
+    fn optional(&self, wrong: &'static str) -> Result<Option<&str>, ReplyError> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Is(text) => Ok(Some(text)),
+            Self::Wrong => Err(ReplyError::InvalidCommand(wrong)),
+        }
+    }
+
+    fn required(&self, wrong: &'static str) -> Result<&str, ReplyError> {
+        self.optional(wrong)?.ok_or(ReplyError::InvalidCommand(wrong))
+    }
+}
+
+const CHANNEL: &str = "channel must be a string.";
+const EVENT: &str = "event must be a string.";
+const AFTER: &str = "after must be a string.";
+
+impl<'a> Envelope<'a> {
+    /// Picks the members that a command may have; others are ignored.
+    pub fn read(object: Object<'_, 'a>) -> Self {
+        let mut envelope = Self::default();
+        for (key, value) in object.members() {
+            match &*key.name() {
+                "id" => envelope.id = Some(value).filter(|value| !value.is_null()),
+                "type" => envelope.kind = Some(value),
+                "channel" => envelope.channel = Text::read(value),
+                "event" => envelope.event = Text::read(value),
+                "message" => envelope.message = Some(value),
+                "echo" => envelope.echo = Some(value).filter(|value| !value.is_null()),
+                "profile" => envelope.profile = Some(value),
+                "limit" => envelope.limit = Some(value).filter(|value| !value.is_null()),
+                "after" => envelope.after = Text::read(value),
+                "token" => envelope.token = Text::read(value),
+                _ => {}
+            }
+        }
+        envelope
+    }
+
+    /// The command's id as JSON, if it has a valid one.
+    pub fn id(&self) -> Option<&'a str> {
+        let id = self.id?;
+        let fits = id.is_number() && id.as_str().len() <= COMMAND_ID_BYTES
+            || id.as_string().is_some_and(|text| text.len() <= COMMAND_ID_BYTES);
+        fits.then_some(id.as_str())
+    }
+
+    /// The command.
+    pub fn command(&self) -> Result<Command<'_>, ReplyError> {
+        let kind = self.kind()?;
+        let command = match &*kind {
+            "send" | "broadcast" => {
+                let payload = Payload::Json(self.message.map_or("null", Raw::as_str));
+                self.publish(&kind, payload)?
+            }
+            "join" => Command::Join { channel: self.channel.required(CHANNEL)?, echo: self.echo()? },
+            "leave" => Command::Leave { channel: self.channel.required(CHANNEL)?, echo: self.echo()? },
+            "update" => Command::Update {
+                profile: self.profile.ok_or(ReplyError::InvalidCommand("update needs a profile."))?.as_str(),
+                echo: self.echo()?,
+            },
+            "members" => Command::Members {
+                channel: self.channel.required(CHANNEL)?,
+                limit: self.limit()?,
+                after: match self.after.optional(AFTER)? {
+                    Some(text) => Some(Cursor::parse(text).ok_or(ReplyError::InvalidCursor)?),
+                    None => None,
+                },
+            },
+            "session" => Command::Session { token: self.token.required("token must be a string.")? },
+            "ping" => Command::Ping,
+            _ => return Err(ReplyError::UnknownCommand),
+        };
+        Ok(command)
+    }
+
+    /// The command of a binary frame.
+    pub fn binary_command<'e>(&'e self, payload: &'e [u8]) -> Result<Command<'e>, ReplyError> {
+        let kind = self.kind()?;
+        if !matches!(&*kind, "send" | "broadcast") || self.message.is_some() {
+            return Err(ReplyError::InvalidBinary);
+        }
+        self.publish(&kind, Payload::Binary(payload))
+    }
+
+    /// What a back end publishes: channel (`None`: a broadcast), event and payload. There is no `type`.
+    pub fn publication(&self) -> Result<(Option<&str>, &str, Payload<'a>), ReplyError> {
+        self.is_object()?;
+        let payload = Payload::Json(self.message.map_or("null", Raw::as_str));
+        Ok((self.channel.optional(CHANNEL)?, self.event.required(EVENT)?, payload))
+    }
+
+    fn publish<'e>(&'e self, kind: &str, payload: Payload<'e>) -> Result<Command<'e>, ReplyError> {
+        let channel = match kind {
+            "send" => Some(self.channel.required(CHANNEL)?),
+            _ => None,
+        };
+        Ok(Command::Publish { channel, event: self.event.required(EVENT)?, payload, echo: self.echo()? })
+    }
+
+    fn kind(&self) -> Result<Cow<'a, str>, ReplyError> {
+        self.is_object()?;
+        if self.id.is_some() && self.id().is_none() {
+            return Err(ReplyError::InvalidCommand("id must be a number, or a string of at most 64 bytes."));
+        }
+        let wrong = ReplyError::InvalidCommand("type must be a string.");
+        self.kind.and_then(Raw::as_string).ok_or(wrong)
+    }
+
+    fn is_object(&self) -> Result<(), ReplyError> {
+        match self.not_an_object {
+            true => Err(ReplyError::InvalidCommand("A command is an object.")),
+            false => Ok(()),
+        }
+    }
+
+    fn echo(&self) -> Result<Option<bool>, ReplyError> {
+        let wrong = ReplyError::InvalidCommand("echo must be true, false or null.");
+        self.echo.map(|raw| raw.as_bool().ok_or(wrong)).transpose()
+    }
+
+    fn limit(&self) -> Result<usize, ReplyError> {
+        let wrong = ReplyError::InvalidCommand("limit must be a number from 1 to 1000.");
+        let Some(raw) = self.limit else { return Ok(PAGE_DEFAULT) };
+        let limit = raw.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or(wrong)?;
+        if (1..=PAGE).contains(&limit) { Ok(limit) } else { Err(wrong) }
+    }
+}
+
+/// What becomes of a binary payload.
+#[derive(Copy, Clone, Eq, PartialEq)]
+pub(super) enum Binary {
+    /// It travels in a binary frame, behind the envelope.
+    Frame,
+    /// It becomes `{"base64":"…"}` in the JSON.
+    Base64,
+}
+
+/// `{"channel":…,"event":…,"message":…,"offset":…}` in a text frame; see [`Binary`] for payloads that are bytes.
+#[inline]
+pub(super) fn encode_publication(
+    out: &mut BytesMut,
+    channel: Option<&str>,
+    publication: Publication<'_>,
+    binary: Binary,
+) {
+    let Publication { event, payload, offset, .. } = publication;
+    let channel_len = channel.map_or(4, json::escaped_len);
+    let mut digits = itoa::Buffer::new();
+    let offset = offset.map(|offset| digits.format(offset));
+    let offset_len = offset.map_or(0, |digits| 10 + digits.len());
+    let envelope_len = 11 + channel_len + 9 + json::escaped_len(event) + offset_len + 1;
+    let put_envelope = |out: &mut BytesMut, message: &dyn Fn(&mut BytesMut)| {
+        out.extend_from_slice(b"{\"channel\":");
+        match channel {
+            Some(name) => json::write_string(out, name),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(b",\"event\":");
+        json::write_string(out, event);
+        message(out);
+        if let Some(offset) = offset {
+            out.extend_from_slice(b",\"offset\":");
+            out.extend_from_slice(offset.as_bytes());
+        }
+        out.put_u8(b'}');
+    };
+    match payload {
+        Payload::Json(json) => {
+            let len = envelope_len + 11 + json.len();
+            out.reserve(len + 10);
+            put_header(out, OpCode::Text, true, len, None);
+            put_envelope(out, &|out| {
+                out.extend_from_slice(b",\"message\":");
+                out.extend_from_slice(json.as_bytes());
+            });
+        }
+        Payload::Binary(bytes) if binary == Binary::Frame => {
+            put_header(out, OpCode::Binary, true, 2 + envelope_len + bytes.len(), None);
+            out.put_u16(u16::try_from(envelope_len).expect("names are at most 256 bytes, each escaped to 6"));
+            put_envelope(out, &|_| {});
+            out.extend_from_slice(bytes);
+        }
+        Payload::Binary(bytes) => {
+            let text = STANDARD.encode(bytes);
+            put_header(out, OpCode::Text, true, envelope_len + 11 + 13 + text.len(), None);
+            put_envelope(out, &|out| {
+                out.extend_from_slice(b",\"message\":{\"base64\":\"");
+                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(b"\"}");
+            });
+        }
+    }
+}
+
+/// Writes a text frame around what `write` appends. For frames that are not the hot path: the text is moved once.
+fn put_text(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+    let mut text = BytesMut::with_capacity(256);
+    write(&mut text);
+    put_header(out, OpCode::Text, true, text.len(), None);
+    out.extend_from_slice(&text);
+}
+
+pub(super) fn encode_ok(out: &mut BytesMut, id: &str, outcome: &Outcome) {
+    put_text(out, |text| {
+        text.extend_from_slice(b"{\"id\":");
+        text.extend_from_slice(id.as_bytes());
+        text.extend_from_slice(b",\"ok\":");
+        put_outcome(text, outcome);
+        text.put_u8(b'}');
+    });
+}
+
+pub(super) fn encode_error(out: &mut BytesMut, id: Option<&str>, error: ReplyError) {
+    put_text(out, |text| {
+        text.put_u8(b'{');
+        if let Some(id) = id {
+            text.extend_from_slice(b"\"id\":");
+            text.extend_from_slice(id.as_bytes());
+            text.put_u8(b',');
+        }
+        text.extend_from_slice(b"\"error\":");
+        put_error(text, error);
+        text.put_u8(b'}');
+    });
+}
+
+pub(super) fn encode_gap(out: &mut BytesMut, channel: Option<&str>, missed: u64) {
+    put_text(out, |text| {
+        text.extend_from_slice(b"{\"gap\":{\"channel\":");
+        put_optional_string(text, channel);
+        put_number(text, ",\"missed\":", missed);
+        text.extend_from_slice(b"}}");
+    });
+}
+
+/// What the welcome says about limits.
+pub struct WelcomeLimits {
+    /// Milliseconds between pings.
+    pub ping_interval_ms: u64,
+    /// Bytes of a WebSocket message.
+    pub frame_bytes: usize,
+    /// Bytes of a payload.
+    pub message_bytes: usize,
+    /// Bytes of a profile.
+    pub profile_bytes: usize,
+    /// Channels for each connection.
+    pub channels: usize,
+}
+
+pub(super) fn encode_welcome(
+    out: &mut BytesMut,
+    session: SessionId,
+    user: Option<&str>,
+    app: &str,
+    limits: &WelcomeLimits,
+) {
+    put_text(out, |text| {
+        text.extend_from_slice(b"{\"welcome\":{\"session\":\"");
+        text.extend_from_slice(&session.text());
+        text.extend_from_slice(b"\",\"user\":");
+        put_optional_string(text, user);
+        text.extend_from_slice(b",\"app\":");
+        json::write_string(text, app);
+        put_number(text, ",\"ping_interval_ms\":", limits.ping_interval_ms);
+        put_number(text, ",\"limits\":{\"frame_bytes\":", limits.frame_bytes as u64);
+        put_number(text, ",\"message_bytes\":", limits.message_bytes as u64);
+        put_number(text, ",\"profile_bytes\":", limits.profile_bytes as u64);
+        put_number(text, ",\"channels\":", limits.channels as u64);
+        put_number(text, ",\"batch\":", BATCH as u64);
+        text.extend_from_slice(b"}}}");
+    });
+}
+
+/// An outcome as JSON: the `ok` of an answer, or the body of an HTTP response.
+pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
+    match outcome {
+        Outcome::Joined { channel, joined, members, position } => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, channel);
+            put_bool(out, ",\"joined\":", *joined);
+            put_number(out, ",\"members\":", *members as u64);
+            out.extend_from_slice(format!(",\"epoch\":\"{:016x}\"", position.epoch).as_bytes());
+            put_number(out, ",\"offset\":", position.offset);
+        }
+        Outcome::Left { channel, left } => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, channel);
+            put_bool(out, ",\"left\":", *left);
+        }
+        Outcome::Sent { message_id, offset } => {
+            out.extend_from_slice(b"{\"message_id\":\"");
+            out.extend_from_slice(&message_id.text());
+            out.extend_from_slice(b"\",\"offset\":");
+            put_optional_number(out, *offset);
+        }
+        Outcome::Broadcast { message_id } => {
+            out.extend_from_slice(b"{\"message_id\":\"");
+            out.extend_from_slice(&message_id.text());
+            out.put_u8(b'"');
+        }
+        Outcome::Updated => out.put_u8(b'{'),
+        Outcome::Members(page) => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, &page.channel);
+            put_number(out, ",\"total\":", page.total as u64);
+            out.extend_from_slice(b",\"members\":[");
+            for (at, Member { id, user, profile }) in page.members.iter().enumerate() {
+                if at > 0 {
+                    out.put_u8(b',');
+                }
+                put_member(out, *id, user.as_deref(), profile.as_deref());
+            }
+            out.extend_from_slice(b"],\"next\":");
+            put_optional_string(out, page.next.map(|next| next.text()).as_deref());
+        }
+        Outcome::Session { user, expires_at } => {
+            out.extend_from_slice(b"{\"user\":");
+            json::write_string(out, user);
+            out.extend_from_slice(b",\"expires_at\":");
+            put_optional_number(out, *expires_at);
+        }
+        Outcome::Pong { time_ms } => put_number(out, "{\"time_ms\":", *time_ms),
+        Outcome::Disconnected { sessions } => put_number(out, "{\"disconnected\":", *sessions as u64),
+    }
+    out.put_u8(b'}');
+}
+
+/// An error as JSON: `{"code","message"}`.
+pub(super) fn put_error(out: &mut BytesMut, error: ReplyError) {
+    out.extend_from_slice(b"{\"code\":\"");
+    out.extend_from_slice(error.code().as_bytes());
+    out.extend_from_slice(b"\",\"message\":");
+    json::write_string(out, error.message());
+    out.put_u8(b'}');
+}
+
+/// A member as JSON: `{"id","user"?,"data"?}`.
+pub(super) fn put_member(out: &mut BytesMut, id: SessionId, user: Option<&str>, profile: Option<&str>) {
+    out.extend_from_slice(b"{\"id\":\"");
+    out.extend_from_slice(&id.text());
+    out.put_u8(b'"');
+    if let Some(user) = user {
+        out.extend_from_slice(b",\"user\":");
+        json::write_string(out, user);
+    }
+    if let Some(profile) = profile {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(profile.as_bytes());
+    }
+    out.put_u8(b'}');
+}
+
+fn put_number(out: &mut BytesMut, before: &str, number: u64) {
+    out.extend_from_slice(before.as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn put_bool(out: &mut BytesMut, before: &str, value: bool) {
+    out.extend_from_slice(before.as_bytes());
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+fn put_optional_number(out: &mut BytesMut, number: Option<u64>) {
+    match number {
+        Some(number) => put_number(out, "", number),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn put_optional_string(out: &mut BytesMut, text: Option<&str>) {
+    match text {
+        Some(text) => json::write_string(out, text),
+        None => out.extend_from_slice(b"null"),
+    }
+}

@@ -1,0 +1,246 @@
+//! Questions that concern several workers: members of a channel, sessions of a user, channels of an app.
+//!
+//! A query travels from worker to worker as mail, each adding its part, and returns to where it was asked. Nobody
+//! stops for it. A listing of channels needs no travelling: the table is everybody's.
+
+use super::{Engine, hub::Mail, members::Progress};
+use crate::{
+    command::{Cursor, Disconnection, Member, MembersPage, Outcome},
+    disconnect::Disconnect,
+    error::ReplyError,
+    id::{AppId, WorkerId},
+    limits::{CHANNELS_LOOKED_AT, TABLE_SHARDS},
+};
+
+/// A question on its way.
+pub struct Query {
+    origin: WorkerId,
+    ticket: u64,
+    app: AppId,
+    /// The worker to visit next, and the one before which to stop.
+    at: u16,
+    end: u16,
+    question: Question,
+}
+
+enum Question {
+    Members { limit: usize, after: u64, page: MembersPage },
+    Disconnect { whom: Disconnection, reconnect: bool, sessions: usize },
+}
+
+/// A page of channels.
+#[derive(Debug)]
+pub struct ChannelsPage {
+    /// Names and numbers of members.
+    pub channels: Vec<(Box<str>, usize)>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<String>,
+}
+
+impl Engine {
+    /// A page of a channel's members.
+    pub(super) fn members(
+        &mut self,
+        app: AppId,
+        channel: &str,
+        limit: usize,
+        after: Option<Cursor>,
+    ) -> Result<Progress, ReplyError> {
+        let Cursor { worker, after } = after.unwrap_or(Cursor { worker: 0, after: 0 });
+        let end = u16::try_from(self.hub.workers()).expect("workers are few");
+        if worker >= end {
+            return Err(ReplyError::InvalidCursor);
+        }
+        self.settle();
+        let total = self.hub.table.find(app, channel, |channel| channel.members()).unwrap_or(0);
+        let page = MembersPage { channel: channel.into(), total, members: Vec::new(), next: None };
+        let question = Question::Members { limit, after, page };
+        Ok(self.ask(app, worker, end, question))
+    }
+
+    /// Ends sessions for an app's back end; answers as [`Engine::request_publish`] does.
+    pub fn request_disconnect(
+        &mut self,
+        app: AppId,
+        whom: Disconnection,
+        reconnect: bool,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        self.counters.commands += 1;
+        let workers = u16::try_from(self.hub.workers()).expect("workers are few");
+        let (at, end) = match &whom {
+            Disconnection::Session(id) if id.worker().0 < workers => (id.worker().0, id.worker().0 + 1),
+            Disconnection::Session(_) => (0, 0),
+            Disconnection::User(_) => (0, workers),
+        };
+        let progress = self.ask(app, at, end, Question::Disconnect { whom, reconnect, sessions: 0 });
+        self.settle_request(Ok(progress), token)
+    }
+
+    fn ask(&mut self, app: AppId, at: u16, end: u16, question: Question) -> Progress {
+        let ticket = self.next_ticket;
+        let outcome = question.unanswered();
+        let query = Box::new(Query { origin: self.worker, ticket, app, at, end, question });
+        match self.advance(query) {
+            Some(query) => Progress::Finished(query.question.outcome()),
+            None => {
+                self.next_ticket += 1;
+                Progress::Waiting { ticket, outcome }
+            }
+        }
+    }
+
+    /// A query visits this worker.
+    pub(super) fn on_query(&mut self, query: Box<Query>) {
+        if let Some(query) = self.advance(query) {
+            self.on_answer(query);
+        }
+    }
+
+    /// An own query has come back.
+    pub(super) fn on_answer(&mut self, query: Box<Query>) {
+        if let Some(waiting) = self.waiting.remove(&query.ticket) {
+            self.answer(waiting.who, Ok(query.question.outcome()));
+        }
+    }
+
+    /// Takes a query as far as this worker can; gives it back if it is answered and ours.
+    fn advance(&mut self, mut query: Box<Query>) -> Option<Box<Query>> {
+        while query.at < query.end {
+            let next = WorkerId(query.at);
+            if next != self.worker {
+                self.post(next, Mail::Query(query));
+                return None;
+            }
+            self.visit(&mut query);
+            query.at += 1;
+        }
+        if query.origin == self.worker {
+            return Some(query);
+        }
+        self.post(query.origin, Mail::Answer(query));
+        None
+    }
+
+    /// Adds this worker's part.
+    fn visit(&mut self, query: &mut Query) {
+        let Query { app, end, question, .. } = query;
+        match question {
+            Question::Members { limit, after, page } => {
+                if self.list_members(*app, *limit, *after, page) {
+                    *end = self.worker.0;
+                }
+                *after = 0;
+            }
+            Question::Disconnect { whom, reconnect, sessions } => {
+                *sessions += self.disconnect(*app, whom, *reconnect);
+            }
+        }
+    }
+
+    /// Fills the page from this worker's members. Returns whether it is full.
+    fn list_members(&self, app: AppId, limit: usize, after: u64, page: &mut MembersPage) -> bool {
+        let part = self.hub.table.find(app, &page.channel, |channel| channel.local(self.worker)).flatten();
+        let Some(part) = part else { return false };
+        let local = &self.channels[part as usize];
+        let mut members = local.subscribers.after(after);
+        for (number, slot) in members.by_ref() {
+            let session = self.sessions.get(slot);
+            let (user, profile) = (session.user.clone(), session.profile.clone());
+            page.members.push(Member { id: session.id(slot), user, profile });
+            if page.members.len() == limit {
+                let more = members.next().is_some() || local.channel.has_members_after(self.worker);
+                page.next = more.then_some(Cursor { worker: self.worker.0, after: number });
+                return true;
+            }
+        }
+        false
+    }
+
+    fn disconnect(&mut self, app: AppId, whom: &Disconnection, reconnect: bool) -> usize {
+        let slots = match whom {
+            Disconnection::Session(id) => self.sessions.find(*id).into_iter().collect(),
+            Disconnection::User(user) => self.users.get(&(app, (**user).into())).cloned().unwrap_or_default(),
+        };
+        let before = self.disconnects.len();
+        for slot in slots {
+            if self.sessions.get(slot).app == app {
+                let connection = self.sessions.hot(slot).connection;
+                self.disconnects.push((connection, Disconnect::ByServer { reconnect }));
+            }
+        }
+        self.disconnects.len() - before
+    }
+
+    /// A page of an app's channels whose names begin with `prefix`, from `after` on. Not sorted; it may be short, and
+    /// looks at a bounded number of channels: those of whole shards until [`CHANNELS_LOOKED_AT`] have been seen.
+    pub fn channels(
+        &self,
+        app: AppId,
+        prefix: &str,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<ChannelsPage, ReplyError> {
+        let (mut shard, mut after) = match after {
+            None => (0, None),
+            Some(cursor) => parse_channels_cursor(cursor).ok_or(ReplyError::InvalidCursor)?,
+        };
+        let mut page = ChannelsPage { channels: Vec::new(), next: None };
+        let mut seen = 0;
+        while shard < TABLE_SHARDS {
+            let mut found = Vec::new();
+            self.hub.table.visit_shard(shard, |channel| {
+                seen += 1;
+                let name = channel.name().unwrap_or_default();
+                if channel.app() == app && name.starts_with(prefix) && after.is_none_or(|after| name > after)
+                {
+                    found.push((Box::from(name), channel.members()));
+                }
+            });
+            found.sort_unstable();
+            let room = limit - page.channels.len();
+            let cut = found.len() > room;
+            found.truncate(room);
+            page.channels.extend(found);
+            if cut {
+                let last = &page.channels.last().expect("a limit is at least one").0;
+                page.next = Some(format!("{shard}.{last}"));
+                return Ok(page);
+            }
+            shard += 1;
+            after = None;
+            if shard < TABLE_SHARDS && (seen >= CHANNELS_LOOKED_AT || page.channels.len() == limit) {
+                page.next = Some(format!("{shard}."));
+                return Ok(page);
+            }
+        }
+        Ok(page)
+    }
+}
+
+/// `shard.name`, where an empty name means the shard's beginning.
+fn parse_channels_cursor(text: &str) -> Option<(usize, Option<&str>)> {
+    let (shard, name) = text.split_once('.')?;
+    if shard.is_empty() || shard.len() > 4 || !shard.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let shard = shard.parse().ok().filter(|&shard| shard < TABLE_SHARDS)?;
+    Some((shard, (!name.is_empty()).then_some(name)))
+}
+
+impl Question {
+    fn outcome(self) -> Outcome {
+        match self {
+            Question::Members { page, .. } => Outcome::Members(page),
+            Question::Disconnect { sessions, .. } => Outcome::Disconnected { sessions },
+        }
+    }
+
+    /// What stands in for the outcome until the query is back.
+    fn unanswered(&self) -> Outcome {
+        match self {
+            Question::Members { .. } => Outcome::Updated,
+            Question::Disconnect { .. } => Outcome::Disconnected { sessions: 0 },
+        }
+    }
+}
