@@ -56,7 +56,7 @@ impl fmt::Display for OriginError {
         let OriginError { entry } = self;
         write!(
             f,
-            "`{entry}` is not an origin: write `https://example.com` (scheme, host, a port if need be, and nothing \
+            "`{entry}` is not an origin; write `https://example.com` (scheme, host, a port if need be, and nothing \
              after it), `https://*.example.com` or `*`"
         )
     }

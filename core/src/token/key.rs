@@ -6,7 +6,6 @@
 use std::fmt;
 
 use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
-use jsonwebtoken::signature::Verifier;
 use jsonwebtoken::{self as jwt, DecodingKey};
 
 /// RSA moduli shorter than this are refused (RFC 7518, section 3.3).

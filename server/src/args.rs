@@ -1,0 +1,151 @@
+//! The command line: what was typed, and nothing about whether it makes sense.
+//!
+//! Values stay the text they are. The configuration reads them with the same rules, and complains in the same words,
+//! as it does for the environment and the file.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Realtime channels for very many connections.
+#[derive(Parser, Clone, Default, Debug)]
+#[command(name = "fanfare", version, max_term_width = 100)]
+pub struct Args {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// The configuration file (TOML); without one, a development app with random keys is served on loopback
+    #[arg(long, short, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// An address to serve on, such as 127.0.0.1:8080 or [::]:8080; may be repeated
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub listen: Vec<String>,
+
+    /// The address of metrics, health and dashboard, or `off`
+    #[arg(long, global = true, value_name = "ADDR|off")]
+    pub admin_listen: Option<String>,
+
+    /// The number of worker threads, or `auto` for one per core
+    #[arg(long, global = true, value_name = "N")]
+    pub workers: Option<String>,
+
+    /// Pin each worker to a core of its own
+    #[arg(
+        long,
+        global = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub pin: Option<String>,
+
+    /// What to log: off, error, warn, info, debug or trace, also per target (`info,fanfare_server=debug`)
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<String>,
+
+    /// How to log: text or json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+
+    /// Print the configuration in effect as TOML and exit; secrets are hidden
+    #[arg(long)]
+    pub print_config: bool,
+
+    /// Print the secrets too
+    #[arg(long, requires = "print_config")]
+    pub show_secrets: bool,
+}
+
+/// The subcommands of `fanfare`.
+#[derive(Subcommand, Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Command {
+    /// Read the configuration and say whether it is valid; exits with 2 if it is not
+    Check,
+}
+
+/// What the command line asks for.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Action {
+    /// Serve until told to stop.
+    Serve,
+    /// Print one line: the configuration's summary, or its problem.
+    Check,
+    /// Print the effective configuration.
+    PrintConfig(Secrets),
+}
+
+/// Whether a printed configuration contains its secrets.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Secrets {
+    /// A placeholder stands for each.
+    Hidden,
+    /// They are printed.
+    Shown,
+}
+
+impl Args {
+    /// What to do with the configuration once it is loaded.
+    pub fn action(&self) -> Action {
+        match (self.command, self.print_config, self.show_secrets) {
+            (Some(Command::Check), _, _) => Action::Check,
+            (None, true, true) => Action::PrintConfig(Secrets::Shown),
+            (None, true, false) => Action::PrintConfig(Secrets::Hidden),
+            (None, false, _) => Action::Serve,
+        }
+    }
+}
+
+/// Reads the process's command line. Answers `--help` and `--version`, and refuses what it does not know, by exiting.
+pub fn parse() -> Args {
+    Args::parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Args {
+        Args::try_parse_from(line.split(' ')).expect("a valid command line")
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_may_stand_on_either_side_of_the_subcommand() {
+        for line in
+            ["fanfare --config f.toml check", "fanfare check --config f.toml", "fanfare check -c f.toml"]
+        {
+            let args = parsed(line);
+            assert_eq!(args.action(), Action::Check);
+            assert_eq!(args.config, Some(PathBuf::from("f.toml")));
+        }
+    }
+
+    #[test]
+    fn values_are_kept_as_they_were_typed() {
+        let args =
+            parsed("fanfare --listen 1.2.3.4:5 --listen nonsense --workers auto --pin --log-format=json");
+        assert_eq!(args.listen, ["1.2.3.4:5", "nonsense"]);
+        assert_eq!(args.workers.as_deref(), Some("auto"));
+        assert_eq!(args.pin.as_deref(), Some("true"));
+        assert_eq!(args.log_format.as_deref(), Some("json"));
+        assert_eq!(args.action(), Action::Serve);
+        assert_eq!(parsed("fanfare --pin=false check").pin.as_deref(), Some("false"));
+    }
+
+    #[test]
+    fn secrets_are_shown_only_when_asked_for() {
+        assert_eq!(parsed("fanfare --print-config").action(), Action::PrintConfig(Secrets::Hidden));
+        let shown = parsed("fanfare --print-config --show-secrets");
+        assert_eq!(shown.action(), Action::PrintConfig(Secrets::Shown));
+        assert!(Args::try_parse_from(["fanfare", "--show-secrets"]).is_err());
+    }
+}

@@ -1,0 +1,335 @@
+//! From the raw `[apps.<name>]` sections to [`Apps`], and what a server without any gets instead.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use fanfare_core::app::{App, AppKeys, AppLimits, Apps, KEY_BYTES_MAX, KEY_BYTES_MIN, Origins, SlowConsumer};
+use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionVerifier};
+
+use super::DevelopmentKeys;
+use super::error::ConfigError;
+use super::layers::{Environment, within};
+use super::raw;
+
+/// Fixes the development keys, which otherwise differ at each start.
+pub(super) const DEVELOPMENT_VARIABLE: &str = "FANFARE_DEV_KEY";
+
+/// What a printed configuration has in the place of a secret.
+pub(super) const PLACEHOLDER: &str = "<hidden>";
+
+/// The app of a server without configuration.
+const DEVELOPMENT_APP: &str = "default";
+
+/// What follows the client key in a development server key.
+const DEVELOPMENT_SERVER_SUFFIX: &str = "-server";
+
+/// Keys of one role, and session keys: each is compared or tried in turn, so a few must do.
+const KEYS_MAX: usize = 32;
+
+/// Bytes of a session key's `kid`.
+const KID_BYTES_MAX: usize = 256;
+
+/// What [`build`] makes of the sections. `secrets` has the entries of `apps`, in their order; with `development` both
+/// are the development app's.
+pub(super) struct BuiltApps {
+    pub(super) apps: Apps,
+    pub(super) secrets: Vec<AppSecrets>,
+    pub(super) development: Option<DevelopmentKeys>,
+}
+
+/// Where the keys of an app came from, for printing it. Public keys are in `session_keys` in full.
+#[derive(Clone, Default)]
+pub(super) struct AppSecrets {
+    pub(super) client_keys: Vec<String>,
+    pub(super) client_key_env: Vec<String>,
+    pub(super) server_keys: Vec<String>,
+    pub(super) server_key_env: Vec<String>,
+    pub(super) session_keys: Vec<raw::SessionKey>,
+}
+
+impl fmt::Debug for AppSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppSecrets").finish_non_exhaustive()
+    }
+}
+
+/// Checks every section. Relative names of files are looked up in `base`, the configuration file's folder.
+pub(super) fn build(
+    sections: &BTreeMap<String, raw::App>,
+    environment: &mut Environment,
+    base: Option<&Path>,
+) -> Result<BuiltApps, ConfigError> {
+    if sections.is_empty() {
+        return development(environment);
+    }
+    let (mut apps, mut secrets) = (Vec::new(), Vec::new());
+    for (name, raw) in sections {
+        let (app, app_secrets) = Section { name, environment, base }.build(raw)?;
+        apps.push(app);
+        secrets.push(app_secrets);
+    }
+    let apps = Apps::new(apps).map_err(ConfigError::Apps)?;
+    Ok(BuiltApps { apps, secrets, development: None })
+}
+
+fn development(environment: &mut Environment) -> Result<BuiltApps, ConfigError> {
+    let client_key = match environment.setting(DEVELOPMENT_VARIABLE)? {
+        Some(key) => key,
+        None => random_key()?,
+    };
+    let keys = DevelopmentKeys { server_key: format!("{client_key}{DEVELOPMENT_SERVER_SUFFIX}"), client_key };
+    let checked = AppKeys::new(&[&keys.client_key], &[&keys.server_key]).map_err(|_| {
+        let max = KEY_BYTES_MAX - DEVELOPMENT_SERVER_SUFFIX.len();
+        let problem = format!("must have {KEY_BYTES_MIN} to {max} visible ASCII characters without spaces");
+        ConfigError::setting(DEVELOPMENT_VARIABLE, problem)
+    })?;
+    let apps = Apps::new(vec![App::new(DEVELOPMENT_APP, checked)]).map_err(ConfigError::Apps)?;
+    Ok(BuiltApps { apps, secrets: vec![AppSecrets::default()], development: Some(keys) })
+}
+
+fn random_key() -> Result<String, ConfigError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| ConfigError::NoRandomness)?;
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("dev-{digits}"))
+}
+
+/// One `[apps.<name>]` section on its way to an [`App`].
+struct Section<'a> {
+    name: &'a str,
+    environment: &'a mut Environment,
+    base: Option<&'a Path>,
+}
+
+impl Section<'_> {
+    fn build(mut self, raw: &raw::App) -> Result<(App, AppSecrets), ConfigError> {
+        let (keys, mut secrets) = self.keys(raw)?;
+        let (sessions, session_keys) = self.sessions(raw)?;
+        secrets.session_keys = session_keys;
+        let mut app = App::new(self.name, keys);
+        app.session_required = raw.session_required.unwrap_or(app.session_required);
+        app.echo = raw.echo.unwrap_or(app.echo);
+        app.membership_to_send = raw.membership_to_send.unwrap_or(app.membership_to_send);
+        app.announce = raw.announce.unwrap_or(app.announce);
+        app.slow_consumer = self.slow_consumer(raw)?;
+        app.limits = self.limits(&raw.limits)?;
+        app.origins = self.origins(raw)?;
+        app.sessions = sessions;
+        if app.session_required && app.sessions.keys().is_empty() {
+            let problem =
+                "is true, but nobody can have a session: add an `[[session_keys]]` entry to the app";
+            return Err(self.refuse("session_required", problem));
+        }
+        Ok((app, secrets))
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("apps.{}.{name}", self.name)
+    }
+
+    fn refuse(&self, name: &str, problem: impl fmt::Display) -> ConfigError {
+        ConfigError::setting(self.key(name), problem)
+    }
+
+    fn keys(&mut self, raw: &raw::App) -> Result<(AppKeys, AppSecrets), ConfigError> {
+        let texts = |texts: &Option<raw::Texts>| texts.clone().unwrap_or_default().0;
+        let secrets = AppSecrets {
+            client_keys: texts(&raw.client_keys),
+            client_key_env: texts(&raw.client_key_env),
+            server_keys: texts(&raw.server_keys),
+            server_key_env: texts(&raw.server_key_env),
+            session_keys: Vec::new(),
+        };
+        let client =
+            self.role(("client_keys", &secrets.client_keys), ("client_key_env", &secrets.client_key_env))?;
+        let server =
+            self.role(("server_keys", &secrets.server_keys), ("server_key_env", &secrets.server_key_env))?;
+        if client.is_empty() && server.is_empty() {
+            let problem = format!(
+                "has no keys, so nobody can use it: add `client_keys` and `server_keys`, of {KEY_BYTES_MIN} to \
+                 {KEY_BYTES_MAX} visible ASCII characters each"
+            );
+            return Err(ConfigError::setting(format!("apps.{}", self.name), problem));
+        }
+        // Each key passed on its own already, so what is left is one that is there twice.
+        let keys = AppKeys::new(&client, &server).map_err(|error| {
+            ConfigError::setting(format!("apps.{}", self.name), format_args!("has a key that {error}"))
+        })?;
+        Ok((keys, secrets))
+    }
+
+    /// The keys of one role: those written out, and those in variables.
+    fn role(
+        &mut self,
+        (key, written): (&str, &[String]),
+        (env_key, variables): (&str, &[String]),
+    ) -> Result<Vec<String>, ConfigError> {
+        if written.len() + variables.len() > KEYS_MAX {
+            return Err(self.refuse(key, format_args!("must not have more than {KEYS_MAX} entries")));
+        }
+        let mut keys = Vec::new();
+        for text in written {
+            self.check_placeholder(key, text, env_key)?;
+            keys.push((self.key(key), text.clone()));
+        }
+        for variable in variables {
+            keys.push((variable.clone(), self.variable(env_key, variable)?));
+        }
+        for (name, text) in &keys {
+            AppKeys::new(&[text], &[])
+                .map_err(|error| ConfigError::setting(name, format_args!("has a key that {error}")))?;
+        }
+        Ok(keys.into_iter().map(|(_, text)| text).collect())
+    }
+
+    /// The value of a variable that `key` names.
+    fn variable(&mut self, key: &str, variable: &str) -> Result<String, ConfigError> {
+        let value = self.environment.reference(variable)?;
+        value.ok_or_else(|| {
+            self.refuse(key, format_args!("names the environment variable `{variable}`, which is not set"))
+        })
+    }
+
+    fn check_placeholder(&self, key: &str, text: &str, env_key: &str) -> Result<(), ConfigError> {
+        if text != PLACEHOLDER {
+            return Ok(());
+        }
+        let problem = format!(
+            "is the placeholder `{PLACEHOLDER}` of a printed configuration: print it with `--show-secrets`, or name \
+             a variable that holds it in `{env_key}`"
+        );
+        Err(self.refuse(key, problem))
+    }
+
+    fn origins(&self, raw: &raw::App) -> Result<Origins, ConfigError> {
+        let Some(raw::Texts(entries)) = &raw.origins else {
+            return Ok(Origins::any());
+        };
+        Origins::new(entries).map_err(|error| self.refuse("origins", format_args!("is wrong: {error}")))
+    }
+
+    fn slow_consumer(&self, raw: &raw::App) -> Result<SlowConsumer, ConfigError> {
+        match raw.slow_consumer.as_deref() {
+            None => Ok(SlowConsumer::default()),
+            Some("disconnect") => Ok(SlowConsumer::Disconnect),
+            Some("drop") => Ok(SlowConsumer::Drop),
+            Some(other) => {
+                Err(self.refuse("slow_consumer", format_args!("is `{other}`: it must be disconnect or drop")))
+            }
+        }
+    }
+
+    fn limits(&self, raw: &raw::AppLimits) -> Result<AppLimits, ConfigError> {
+        let default = AppLimits::default();
+        let bytes = |name: &str, value: Option<i64>, default: usize, range| match value {
+            Some(value) => within(&self.key(&format!("limits.{name}")), value, range),
+            None => Ok(default),
+        };
+        let count = |name: &str, value: Option<i64>, max| {
+            within(&self.key(&format!("limits.{name}")), value.unwrap_or(0), 0..=max)
+        };
+        let names = 1..=AppLimits::NAME_BYTES_MAX as i64;
+        let channels = raw.channels_per_connection.unwrap_or(default.channels_per_connection.into());
+        Ok(AppLimits {
+            message_bytes: bytes("message_bytes", raw.message_bytes, default.message_bytes, 16..=16_777_216)?,
+            profile_bytes: bytes("profile_bytes", raw.profile_bytes, default.profile_bytes, 16..=1_048_576)?,
+            channel_name_bytes: bytes(
+                "channel_name_bytes",
+                raw.channel_name_bytes,
+                default.channel_name_bytes,
+                names.clone(),
+            )?,
+            event_name_bytes: bytes(
+                "event_name_bytes",
+                raw.event_name_bytes,
+                default.event_name_bytes,
+                names,
+            )?,
+            channels_per_connection: within(
+                &self.key("limits.channels_per_connection"),
+                channels,
+                1..=u16::MAX.into(),
+            )?,
+            connections: count("connections", raw.connections, 16_777_216)?,
+            messages_per_second: count("messages_per_second", raw.messages_per_second, 1_000_000)?,
+            outbound_bytes: bytes(
+                "outbound_bytes",
+                raw.outbound_bytes,
+                default.outbound_bytes,
+                65_536..=1_073_741_824,
+            )?,
+        })
+    }
+
+    fn sessions(&mut self, raw: &raw::App) -> Result<(SessionVerifier, Vec<raw::SessionKey>), ConfigError> {
+        if raw.session_keys.len() > KEYS_MAX {
+            return Err(
+                self.refuse("session_keys", format_args!("must not have more than {KEYS_MAX} entries"))
+            );
+        }
+        let (mut keys, mut printed) = (Vec::new(), Vec::new());
+        for (place, raw) in raw.session_keys.iter().enumerate() {
+            let (key, raw) = self.session_key(&format!("session_keys[{place}]"), raw)?;
+            keys.push(key);
+            printed.push(raw);
+        }
+        let leeway = raw.session_leeway_seconds.unwrap_or(5);
+        let leeway = within(&self.key("session_leeway_seconds"), leeway, 0..=300)?;
+        let verifier = SessionVerifier::new(keys, leeway, raw.session_exp_required.unwrap_or(true));
+        Ok((verifier, printed))
+    }
+
+    /// The key of one entry, and the entry as it is printed: with the public key itself in the place of its file.
+    fn session_key(
+        &mut self,
+        entry: &str,
+        raw: &raw::SessionKey,
+    ) -> Result<(SessionKey, raw::SessionKey), ConfigError> {
+        let algorithm = self.algorithm(entry, raw)?;
+        let kid = raw.kid.as_deref();
+        if kid.is_some_and(|kid| kid.is_empty() || kid.len() > KID_BYTES_MAX) {
+            return Err(
+                self.refuse(&format!("{entry}.kid"), format_args!("must have 1 to {KID_BYTES_MAX} bytes"))
+            );
+        }
+        let mut printed = raw.clone();
+        let sources = (&raw.secret, &raw.secret_env, &raw.public_key, &raw.public_key_file);
+        let (name, made) = match sources {
+            (Some(secret), None, None, None) => {
+                self.check_placeholder(&format!("{entry}.secret"), secret, "secret_env")?;
+                ("secret", SessionKey::new(algorithm, kid, KeyMaterial::Secret(secret.as_bytes())))
+            }
+            (None, Some(variable), None, None) => {
+                let secret = self.variable(&format!("{entry}.secret_env"), variable)?;
+                ("secret_env", SessionKey::new(algorithm, kid, KeyMaterial::Secret(secret.as_bytes())))
+            }
+            (None, None, Some(pem), None) => {
+                ("public_key", SessionKey::new(algorithm, kid, KeyMaterial::PublicPem(pem)))
+            }
+            (None, None, None, Some(file)) => {
+                let path = self.base.map_or_else(|| file.into(), |base| base.join(file));
+                let read = std::fs::read_to_string(&path);
+                let pem = read.map_err(|source| ConfigError::Unreadable { path, source })?;
+                let key = SessionKey::new(algorithm, kid, KeyMaterial::PublicPem(&pem));
+                printed.public_key_file = None;
+                printed.public_key = Some(pem);
+                ("public_key_file", key)
+            }
+            _ => {
+                let problem =
+                    "must have exactly one of `secret`, `secret_env`, `public_key` and `public_key_file`";
+                return Err(self.refuse(entry, problem));
+            }
+        };
+        let key = made.map_err(|error| self.refuse(&format!("{entry}.{name}"), error))?;
+        Ok((key, printed))
+    }
+
+    fn algorithm(&self, entry: &str, raw: &raw::SessionKey) -> Result<Algorithm, ConfigError> {
+        raw.algorithm.as_deref().and_then(Algorithm::from_name).ok_or_else(|| {
+            let names = Algorithm::ALL.map(Algorithm::name).join(", ");
+            self.refuse(&format!("{entry}.algorithm"), format_args!("must be one of {names}"))
+        })
+    }
+}

@@ -1,0 +1,440 @@
+//! The configuration: raw (flags, environment, file) in, validated and immutable out.
+//!
+//! ```text
+//! Args ─────────┐
+//! environment ──┼─▶ layers ──▶ checks: ranges, relations ──▶ Config ──▶ print ──▶ TOML
+//! raw::File ────┘                    └──▶ apps ──▶ Apps
+//! ```
+//!
+//! [`Config::load`] is the only way in, runs before any thread is started, and either gives a configuration that needs
+//! no further check or one sentence that says what to change. It opens no socket. Every key is described in
+//! docs/CONFIGURATION.md, and a test holds that page to the raw structures.
+
+mod apps;
+mod error;
+mod layers;
+mod print;
+mod raw;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use fanfare_core::app::Apps;
+
+use self::apps::{AppSecrets, BuiltApps};
+pub use self::error::ConfigError;
+use self::layers::{Environment, Given, out_of_range, within};
+use crate::args::{Args, Secrets};
+
+/// The most worker threads.
+pub const WORKERS_MAX: usize = 128;
+
+/// The most addresses to listen on.
+const LISTEN_MAX: usize = 16;
+
+/// What a frame must have room for beside a payload: the members of the command around it.
+const ENVELOPE_BYTES: usize = 1024;
+
+const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+const ADMIN_LISTEN_DEFAULT: &str = "127.0.0.1:8081";
+const LEVEL_DEFAULT: &str = "info";
+
+/// Everything that is decided before the server starts. What [`Config::load`] gives keeps these relations:
+/// `frame_bytes` and `body_bytes` have room for any app's message and profile, and `outbound_bytes` of any app has
+/// room for two of them.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The addresses to serve on: at least one, all different.
+    pub listen: Vec<SocketAddr>,
+    /// The address of the admin plane, or `None` if it is off.
+    pub admin_listen: Option<SocketAddr>,
+    /// Worker threads, 1 to [`WORKERS_MAX`].
+    pub workers: usize,
+    /// Whether each worker is pinned to a core.
+    pub pin: bool,
+    /// How long a worker with nothing to do polls before it sleeps, in microseconds; 0 is not at all.
+    pub spin_us: u32,
+    /// After how much silence a connection is sent a ping.
+    pub ping_interval_ms: u32,
+    /// How long a peer may take to finish a request or a handshake.
+    pub request_timeout_ms: u32,
+    /// How long an HTTP connection may rest between two requests.
+    pub keep_alive_ms: u32,
+    /// How long a shutdown waits for connections to take their last bytes; 0 is not at all.
+    pub drain_ms: u32,
+    /// Connections that wait in the operating system to be accepted, for each listening socket.
+    pub backlog: u32,
+    /// Connections of the whole server; 0 is as many as the limit of open files allows.
+    pub connections: u32,
+    /// Bytes of a WebSocket message, and of any frame of it.
+    pub frame_bytes: usize,
+    /// Fragments of a WebSocket message.
+    pub fragments: usize,
+    /// Bytes of an HTTP head.
+    pub head_bytes: usize,
+    /// Headers in an HTTP head.
+    pub headers: usize,
+    /// Bytes of an HTTP body.
+    pub body_bytes: usize,
+    /// Entries in the mailbox of a worker.
+    pub mailbox_depth: usize,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The apps: at least one.
+    pub apps: Apps,
+    /// The keys of the app `default`, if nothing was configured. They must be told to the user, and `listen` has
+    /// loopback addresses only.
+    pub development: Option<DevelopmentKeys>,
+    /// What the user should hear, a sentence each, though it keeps nothing from working.
+    pub warnings: Vec<String>,
+    file: Option<PathBuf>,
+    secrets: Vec<AppSecrets>,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct LogConfig {
+    /// A level, or directives with commas between: `info,fanfare_server=debug`.
+    pub level: String,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// The form of a line of the log.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The keys of a server that runs without configuration.
+#[derive(Clone, Eq, PartialEq)]
+pub struct DevelopmentKeys {
+    /// For clients.
+    pub client_key: String,
+    /// For the back end.
+    pub server_key: String,
+}
+
+impl fmt::Debug for DevelopmentKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DevelopmentKeys").finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Reads flags, environment and file, and checks all of it.
+    ///
+    /// The environment is the process's (`std::env::vars_os()`), or whatever a test says. The file is the one `args`
+    /// names, or else the variable `FANFARE_CONFIG`; there need not be one.
+    pub fn load<K: Into<OsString>, V: Into<OsString>>(
+        args: &Args,
+        environment: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Config, ConfigError> {
+        let mut environment = Environment::new(environment);
+        let named = environment.setting("FANFARE_CONFIG")?.map(PathBuf::from);
+        let path = args.config.clone().or(named);
+        let raw = path.as_deref().map(raw::File::read).transpose()?.unwrap_or_default();
+        Config::validate(args, &mut environment, raw, path)
+    }
+
+    /// Reads a configuration from text, without flags or environment.
+    pub fn from_toml(text: &str) -> Result<Config, ConfigError> {
+        let path = Path::new("configuration");
+        let raw = raw::File::parse(text, path)?;
+        let nothing: [(OsString, OsString); 0] = [];
+        Config::validate(&Args::default(), &mut Environment::new(nothing), raw, None)
+    }
+
+    /// The effective configuration, as a file that this server accepts.
+    ///
+    /// With [`Secrets::Hidden`] a placeholder stands for each key and secret that was written out. A file that has it
+    /// is refused, with a sentence that says why. Keys and secrets that came from a variable stay references to that
+    /// variable in either case.
+    pub fn to_toml(&self, secrets: Secrets) -> String {
+        print::to_toml(self, secrets)
+    }
+
+    /// What was loaded, in one line.
+    pub fn summary(&self) -> String {
+        let list = |items: Vec<String>| items.join(", ");
+        let source = self.file.as_ref().map_or(String::from("no file"), |path| path.display().to_string());
+        let listen = list(self.listen.iter().map(SocketAddr::to_string).collect());
+        let admin = self.admin_listen.map_or(String::from("off"), |address| address.to_string());
+        let apps = list(self.apps.iter().map(|app| app.name.to_string()).collect());
+        let development = if self.development.is_some() { " (development)" } else { "" };
+        format!(
+            "ok: {source}; listen {listen}; admin {admin}; workers {}; apps {apps}{development}",
+            self.workers
+        )
+    }
+
+    fn validate(
+        args: &Args,
+        environment: &mut Environment,
+        raw: raw::File,
+        file: Option<PathBuf>,
+    ) -> Result<Config, ConfigError> {
+        let server = &raw.server;
+        let limits = &server.limits;
+        let base = file.as_deref().and_then(Path::parent);
+        let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base)?;
+        let mut config = Config {
+            listen: listen(args, environment, server)?,
+            admin_listen: admin_listen(args, environment, server)?,
+            workers: workers(args, environment, server)?,
+            pin: pin(args, environment, server)?,
+            spin_us: environment.number("server.spin_us", server.spin_us, 0, 0..=10_000)?,
+            ping_interval_ms: environment.number(
+                "server.ping_interval_ms",
+                server.ping_interval_ms,
+                25_000,
+                100..=3_600_000,
+            )?,
+            request_timeout_ms: environment.number(
+                "server.request_timeout_ms",
+                server.request_timeout_ms,
+                10_000,
+                100..=600_000,
+            )?,
+            keep_alive_ms: environment.number(
+                "server.keep_alive_ms",
+                server.keep_alive_ms,
+                60_000,
+                100..=3_600_000,
+            )?,
+            drain_ms: environment.number("server.drain_ms", server.drain_ms, 10_000, 0..=600_000)?,
+            backlog: environment.number("server.backlog", server.backlog, 4096, 1..=65_535)?,
+            connections: environment.number(
+                "server.limits.connections",
+                limits.connections,
+                0,
+                0..=16_777_216,
+            )?,
+            frame_bytes: environment.number(
+                "server.limits.frame_bytes",
+                limits.frame_bytes,
+                1 << 20,
+                16_384..=67_108_864,
+            )?,
+            fragments: environment.number("server.limits.fragments", limits.fragments, 1024, 1..=65_536)?,
+            head_bytes: environment.number(
+                "server.limits.head_bytes",
+                limits.head_bytes,
+                8192,
+                1024..=65_536,
+            )?,
+            headers: environment.number("server.limits.headers", limits.headers, 64, 16..=256)?,
+            body_bytes: environment.number(
+                "server.limits.body_bytes",
+                limits.body_bytes,
+                1 << 20,
+                16_384..=67_108_864,
+            )?,
+            mailbox_depth: environment.number(
+                "server.limits.mailbox_depth",
+                limits.mailbox_depth,
+                65_536,
+                64..=1_048_576,
+            )?,
+            log: log(args, environment, &raw.log)?,
+            apps,
+            development,
+            warnings: Vec::new(),
+            file,
+            secrets,
+        };
+        config.check_relations()?;
+        config.check_development(environment)?;
+        config.warnings.extend(environment.check_unknown()?);
+        Ok(config)
+    }
+
+    /// Checks the settings that depend on each other.
+    fn check_relations(&self) -> Result<(), ConfigError> {
+        if let Some((admin, address)) =
+            self.admin_listen.zip(self.listen.iter().find(|own| self.is_admin(own)))
+        {
+            let problem = format!("is {admin}, where {address} is served already: give it a port of its own");
+            return Err(ConfigError::setting("server.admin_listen", problem));
+        }
+        for app in &self.apps {
+            let limits = &app.limits;
+            let (what, bytes) = if limits.message_bytes >= limits.profile_bytes {
+                ("message_bytes", limits.message_bytes)
+            } else {
+                ("profile_bytes", limits.profile_bytes)
+            };
+            let key = |name: &str| format!("apps.{}.limits.{name}", app.name);
+            let room = bytes + ENVELOPE_BYTES;
+            let incoming = [
+                ("server.limits.frame_bytes", self.frame_bytes),
+                ("server.limits.body_bytes", self.body_bytes),
+            ];
+            for (name, limit) in incoming {
+                if limit < room {
+                    return Err(too_small(name, limit, room, &format!("`{}` is {bytes}", key(what))));
+                }
+            }
+            if limits.outbound_bytes < 2 * room {
+                let reason = format!("`{}` is {bytes}, and two of them must fit", key(what));
+                return Err(too_small(&key("outbound_bytes"), limits.outbound_bytes, 2 * room, &reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the admin plane would listen on this address too. Listening sockets share addresses on purpose, so the
+    /// operating system would not object: it would send each of the two a part of the connections.
+    fn is_admin(&self, address: &SocketAddr) -> bool {
+        self.admin_listen.is_some_and(|admin| {
+            let same_host =
+                admin.ip() == address.ip() || admin.ip().is_unspecified() || address.ip().is_unspecified();
+            admin.port() != 0 && admin.port() == address.port() && same_host
+        })
+    }
+
+    fn check_development(&mut self, environment: &mut Environment) -> Result<(), ConfigError> {
+        if self.development.is_none() {
+            if environment.setting(apps::DEVELOPMENT_VARIABLE)?.is_some() {
+                let warning = "`FANFARE_DEV_KEY` has no effect, because the file configures apps.";
+                self.warnings.push(String::from(warning));
+            }
+            return Ok(());
+        }
+        match self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
+            Some(&address) => Err(ConfigError::DevelopmentExposed(address)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn too_small(name: &str, value: usize, needed: usize, reason: &str) -> ConfigError {
+    let problem = format!("is {value}: it must be at least {needed}, because {reason}");
+    ConfigError::setting(name, problem)
+}
+
+fn listen(
+    args: &Args,
+    environment: &mut Environment,
+    server: &raw::Server,
+) -> Result<Vec<SocketAddr>, ConfigError> {
+    let file = server.listen.as_ref().map(|texts| texts.0.as_slice());
+    let given = environment.texts("server.listen", &args.listen, file)?;
+    let given = given.unwrap_or_else(|| Given {
+        name: String::from("server.listen"),
+        value: vec![String::from(LISTEN_DEFAULT)],
+    });
+    if given.value.is_empty() || given.value.len() > LISTEN_MAX {
+        return Err(ConfigError::setting(given.name, format_args!("must name 1 to {LISTEN_MAX} addresses")));
+    }
+    let mut addresses = Vec::new();
+    for text in &given.value {
+        let address = address(&given.name, text)?;
+        // Port 0 asks the operating system for a free one, a different one each time.
+        if address.port() != 0 && addresses.contains(&address) {
+            return Err(ConfigError::setting(given.name, format_args!("names {address} twice")));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+fn admin_listen(
+    args: &Args,
+    environment: &mut Environment,
+    server: &raw::Server,
+) -> Result<Option<SocketAddr>, ConfigError> {
+    let key = "server.admin_listen";
+    let given = environment.text(key, args.admin_listen.as_ref(), server.admin_listen.as_ref())?;
+    match given {
+        Some(given) if given.value == "off" => Ok(None),
+        Some(given) => address(&given.name, &given.value).map(Some),
+        None => address(key, ADMIN_LISTEN_DEFAULT).map(Some),
+    }
+}
+
+fn address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| {
+        let problem =
+            format!("is `{text}`: write an IP address and a port, such as 127.0.0.1:8080 or [::]:8080");
+        ConfigError::setting(name, problem)
+    })
+}
+
+fn workers(args: &Args, environment: &mut Environment, server: &raw::Server) -> Result<usize, ConfigError> {
+    let file = server.workers.as_ref().map(|value| match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    });
+    let given = environment.text("server.workers", args.workers.as_ref(), file.as_ref())?;
+    let Some(Given { name, value }) = given else {
+        return Ok(one_per_core());
+    };
+    let range = 0..=WORKERS_MAX as i64;
+    let count = match value.as_str() {
+        "auto" => 0,
+        text => text.parse().map_err(|_| out_of_range(&name, &value, &range))?,
+    };
+    let count: usize = within(&name, count, range)?;
+    Ok(if count == 0 { one_per_core() } else { count })
+}
+
+fn one_per_core() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
+}
+
+fn pin(args: &Args, environment: &mut Environment, server: &raw::Server) -> Result<bool, ConfigError> {
+    let file = server.pin.map(|pin| pin.to_string());
+    let given = environment.text("server.pin", args.pin.as_ref(), file.as_ref())?;
+    given.map_or(Ok(false), |Given { name, value }| {
+        let problem = || ConfigError::setting(name, format_args!("is `{value}`: it must be true or false"));
+        value.parse().map_err(|_| problem())
+    })
+}
+
+fn log(args: &Args, environment: &mut Environment, raw: &raw::Log) -> Result<LogConfig, ConfigError> {
+    let level = environment.text("log.level", args.log.as_ref(), raw.level.as_ref())?;
+    let format = environment.text("log.format", args.log_format.as_ref(), raw.format.as_ref())?;
+    let level = match level {
+        Some(given) if !given.value.split(',').all(is_directive) => {
+            let problem = format!(
+                "is `{}`: write off, error, warn, info, debug or trace, or such levels per target as in \
+                 `info,fanfare_server=debug`",
+                given.value
+            );
+            return Err(ConfigError::setting(given.name, problem));
+        }
+        Some(given) => given.value,
+        None => String::from(LEVEL_DEFAULT),
+    };
+    let format = match format {
+        None => LogFormat::default(),
+        Some(given) => match given.value.as_str() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            other => {
+                return Err(ConfigError::setting(
+                    given.name,
+                    format_args!("is `{other}`: it must be text or json"),
+                ));
+            }
+        },
+    };
+    Ok(LogConfig { level, format })
+}
+
+fn is_directive(text: &str) -> bool {
+    let is_level = |text: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&text);
+    let is_target = |text: &str| {
+        !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'-'))
+    };
+    text.split_once('=').map_or(is_level(text), |(target, level)| is_target(target) && is_level(level))
+}

@@ -1,0 +1,119 @@
+//! The effective configuration, written as a file that is read back to the same one.
+
+use std::net::SocketAddr;
+
+use fanfare_core::app::{App, SlowConsumer};
+
+use super::apps::{AppSecrets, PLACEHOLDER};
+use super::{Config, LogFormat, raw};
+use crate::args::Secrets;
+
+const HIDDEN_NOTE: &str = "\
+# Keys and secrets are hidden: where `<hidden>` stands, this file is refused. Print it with --show-secrets to use it, or
+# name a variable that holds the key (client_key_env, server_key_env, secret_env): such references are printed as they are.
+";
+
+const DEVELOPMENT_NOTE: &str = "\
+# No app is configured: the server makes an app `default` with development keys, and listens on loopback only.
+";
+
+pub(super) fn to_toml(config: &Config, secrets: Secrets) -> String {
+    let file = raw::File {
+        server: server(config),
+        log: raw::Log {
+            level: Some(config.log.level.clone()),
+            format: Some(String::from(match config.log.format {
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+            })),
+        },
+        apps: match config.development {
+            Some(_) => Default::default(),
+            None => {
+                let apps = config.apps.iter().zip(&config.secrets);
+                apps.map(|(app, own)| (app.name.to_string(), print_app(app, own, secrets))).collect()
+            }
+        },
+    };
+    let text = toml::to_string_pretty(&file).expect("tables of strings, integers and booleans are TOML");
+    let note = match (&config.development, secrets) {
+        (Some(_), _) => DEVELOPMENT_NOTE,
+        (None, Secrets::Hidden) => HIDDEN_NOTE,
+        (None, Secrets::Shown) => "",
+    };
+    format!("{note}{text}")
+}
+
+fn server(config: &Config) -> raw::Server {
+    raw::Server {
+        listen: Some(raw::Texts(config.listen.iter().map(SocketAddr::to_string).collect())),
+        admin_listen: Some(config.admin_listen.map_or(String::from("off"), |address| address.to_string())),
+        workers: Some(toml::Value::Integer(integer(config.workers))),
+        pin: Some(config.pin),
+        spin_us: Some(config.spin_us.into()),
+        ping_interval_ms: Some(config.ping_interval_ms.into()),
+        request_timeout_ms: Some(config.request_timeout_ms.into()),
+        keep_alive_ms: Some(config.keep_alive_ms.into()),
+        drain_ms: Some(config.drain_ms.into()),
+        backlog: Some(config.backlog.into()),
+        limits: raw::ServerLimits {
+            connections: Some(config.connections.into()),
+            frame_bytes: Some(integer(config.frame_bytes)),
+            fragments: Some(integer(config.fragments)),
+            head_bytes: Some(integer(config.head_bytes)),
+            headers: Some(integer(config.headers)),
+            body_bytes: Some(integer(config.body_bytes)),
+            mailbox_depth: Some(integer(config.mailbox_depth)),
+        },
+    }
+}
+
+fn print_app(app: &App, own: &AppSecrets, secrets: Secrets) -> raw::App {
+    let limits = &app.limits;
+    let list = |texts: &[String]| (!texts.is_empty()).then(|| raw::Texts(texts.to_vec()));
+    let keys = |texts: &[String]| list(&texts.iter().map(|text| shown(text, secrets)).collect::<Vec<_>>());
+    let session_key = |key: &raw::SessionKey| raw::SessionKey {
+        secret: key.secret.as_ref().map(|secret| shown(secret, secrets)),
+        ..key.clone()
+    };
+    raw::App {
+        client_keys: keys(&own.client_keys),
+        client_key_env: list(&own.client_key_env),
+        server_keys: keys(&own.server_keys),
+        server_key_env: list(&own.server_key_env),
+        origins: Some(raw::Texts(app.origins.entries())),
+        session_required: Some(app.session_required),
+        session_exp_required: Some(app.sessions.require_exp()),
+        session_leeway_seconds: Some(app.sessions.leeway_seconds().try_into().unwrap_or(i64::MAX)),
+        echo: Some(app.echo),
+        membership_to_send: Some(app.membership_to_send),
+        announce: Some(app.announce),
+        slow_consumer: Some(String::from(match app.slow_consumer {
+            SlowConsumer::Disconnect => "disconnect",
+            SlowConsumer::Drop => "drop",
+        })),
+        limits: raw::AppLimits {
+            message_bytes: Some(integer(limits.message_bytes)),
+            profile_bytes: Some(integer(limits.profile_bytes)),
+            channel_name_bytes: Some(integer(limits.channel_name_bytes)),
+            event_name_bytes: Some(integer(limits.event_name_bytes)),
+            channels_per_connection: Some(limits.channels_per_connection.into()),
+            connections: Some(limits.connections.into()),
+            messages_per_second: Some(limits.messages_per_second.into()),
+            outbound_bytes: Some(integer(limits.outbound_bytes)),
+        },
+        session_keys: own.session_keys.iter().map(session_key).collect(),
+    }
+}
+
+fn shown(secret: &str, secrets: Secrets) -> String {
+    match secrets {
+        Secrets::Shown => String::from(secret),
+        Secrets::Hidden => String::from(PLACEHOLDER),
+    }
+}
+
+/// Sizes and counts are range-checked far below the end of `i64`.
+fn integer(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,198 @@
+//! The configuration file as it is written: every key optional, no value checked beyond its type.
+//!
+//! These structures are also what a printed configuration is written from, so what is printed is what can be read.
+//! They hold secrets, and therefore have no `Debug`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::error::ConfigError;
+
+/// How many edits away a key may be to be suggested for an unknown one.
+const TYPING_ERRORS_MAX: usize = 3;
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) server: Server,
+    pub(super) log: Log,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) apps: BTreeMap<String, App>,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Server {
+    pub(super) listen: Option<Texts>,
+    pub(super) admin_listen: Option<String>,
+    /// An integer, or the word `auto`.
+    pub(super) workers: Option<toml::Value>,
+    pub(super) pin: Option<bool>,
+    pub(super) spin_us: Option<i64>,
+    pub(super) ping_interval_ms: Option<i64>,
+    pub(super) request_timeout_ms: Option<i64>,
+    pub(super) keep_alive_ms: Option<i64>,
+    pub(super) drain_ms: Option<i64>,
+    pub(super) backlog: Option<i64>,
+    pub(super) limits: ServerLimits,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ServerLimits {
+    pub(super) connections: Option<i64>,
+    pub(super) frame_bytes: Option<i64>,
+    pub(super) fragments: Option<i64>,
+    pub(super) head_bytes: Option<i64>,
+    pub(super) headers: Option<i64>,
+    pub(super) body_bytes: Option<i64>,
+    pub(super) mailbox_depth: Option<i64>,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub(super) level: Option<String>,
+    pub(super) format: Option<String>,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct App {
+    #[serde(alias = "client_key")]
+    pub(super) client_keys: Option<Texts>,
+    pub(super) client_key_env: Option<Texts>,
+    #[serde(alias = "server_key")]
+    pub(super) server_keys: Option<Texts>,
+    pub(super) server_key_env: Option<Texts>,
+    pub(super) origins: Option<Texts>,
+    pub(super) session_required: Option<bool>,
+    pub(super) session_exp_required: Option<bool>,
+    pub(super) session_leeway_seconds: Option<i64>,
+    pub(super) echo: Option<bool>,
+    pub(super) membership_to_send: Option<bool>,
+    pub(super) announce: Option<bool>,
+    pub(super) slow_consumer: Option<String>,
+    pub(super) limits: AppLimits,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) session_keys: Vec<SessionKey>,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AppLimits {
+    pub(super) message_bytes: Option<i64>,
+    pub(super) profile_bytes: Option<i64>,
+    pub(super) channel_name_bytes: Option<i64>,
+    pub(super) event_name_bytes: Option<i64>,
+    pub(super) channels_per_connection: Option<i64>,
+    pub(super) connections: Option<i64>,
+    pub(super) messages_per_second: Option<i64>,
+    pub(super) outbound_bytes: Option<i64>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SessionKey {
+    pub(super) algorithm: Option<String>,
+    pub(super) kid: Option<String>,
+    pub(super) secret: Option<String>,
+    pub(super) secret_env: Option<String>,
+    pub(super) public_key: Option<String>,
+    pub(super) public_key_file: Option<String>,
+}
+
+/// One string, or a list of them.
+#[derive(Clone, Default, Serialize)]
+#[serde(transparent)]
+pub(super) struct Texts(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextsVisitor)
+    }
+}
+
+struct TextsVisitor;
+
+impl<'de> Visitor<'de> for TextsVisitor {
+    type Value = Texts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or a list of strings")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Texts, E> {
+        Ok(Texts(vec![String::from(text)]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(text) = list.next_element()? {
+            texts.push(text);
+        }
+        Ok(Texts(texts))
+    }
+}
+
+impl File {
+    /// Reads the file at `path`.
+    pub(super) fn read(path: &Path) -> Result<File, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_path_buf(), source })?;
+        File::parse(&text, path)
+    }
+
+    /// Reads `text`, the content of `path`.
+    pub(super) fn parse(text: &str, path: &Path) -> Result<File, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let at = error.span().map(|span| span.start.min(text.len()));
+            ConfigError::File {
+                path: path.to_path_buf(),
+                line: at.map(|at| 1 + text.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count()),
+                problem: explain(error.message(), at.and_then(|at| key_at(text, at))),
+            }
+        })
+    }
+}
+
+/// Makes one clause of the reader's message: suggests a key for an unknown one, and names the key whose value has the
+/// wrong type.
+fn explain(message: &str, key: Option<&str>) -> String {
+    let message = message.trim_end_matches('.').replace('\n', ", ");
+    if let Some(rest) = message.strip_prefix("unknown field ") {
+        let mut names = rest.split('`').skip(1).step_by(2);
+        let unknown = names.next().unwrap_or_default();
+        let known: Vec<&str> = names.collect();
+        return match nearest(unknown, known.iter().copied(), TYPING_ERRORS_MAX) {
+            Some(near) => format!("there is no key `{unknown}` here, but there is `{near}`"),
+            None => format!("there is no key `{unknown}` here, only {}", known.join(", ")),
+        };
+    }
+    match key {
+        Some(key) if message.starts_with("invalid type") => format!("`{key}` has an {message}"),
+        _ => message,
+    }
+}
+
+/// The key of the `key = value` on the line of byte `at`.
+fn key_at(text: &str, at: usize) -> Option<&str> {
+    let start =
+        text.as_bytes()[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+    let key = text.get(start..)?.lines().next()?.split_once('=')?.0.trim();
+    (!key.is_empty()).then_some(key)
+}
+
+/// The one of `known` that is the fewest edits from `name`, if those are at most `edits_max`.
+pub(super) fn nearest<'a>(
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    edits_max: usize,
+) -> Option<&'a str> {
+    let edits = |known| (strsim::osa_distance(name, known), known);
+    known.into_iter().map(edits).filter(|(edits, _)| *edits <= edits_max).min().map(|(_, known)| known)
+}
