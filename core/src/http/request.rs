@@ -107,21 +107,21 @@ pub fn resume_head<'a>(
     scan: &mut HeadScan,
 ) -> Result<Option<(Head<'a>, usize)>, HttpError> {
     let start = first_line_start(input);
+    let window = &input[..input.len().min(limits.head_bytes)];
     // A TLS hello or other noise is turned away at its first byte instead of at the head's deadline.
-    if input.get(start).is_some_and(|&byte| !is_token_byte(byte) && byte != b'\r' && byte != b'\n') {
+    if window.get(start).is_some_and(|&byte| !is_token_byte(byte) && byte != b'\r' && byte != b'\n') {
         return Err(HttpError::RequestLine);
     }
-    let end = scan.find_end(input, limits).map_err(|error| blame_target(error, input, limits))?;
+    let end = scan.find_end(input, limits).map_err(|error| blame_target(error, window))?;
     let Some(end) = end else { return Ok(None) };
     *scan = HeadScan::default();
     parse_complete(&input[start..end], limits).map(|head| Some((head, end)))
 }
 
-/// A head that is too large before its first line ended is a target too long. Looks no further than the scan did,
-/// so that the answer does not depend on what arrived beyond the limit.
-fn blame_target(error: HttpError, input: &[u8], limits: HttpLimits) -> HttpError {
-    let window = &input[..input.len().min(limits.head_bytes)];
-    let first_line = window.get(first_line_start(input)..).unwrap_or_default();
+/// A head that is too large before its first line ended is a target too long. `window` is what the scan saw, so the
+/// answer does not depend on what arrived beyond the limit.
+fn blame_target(error: HttpError, window: &[u8]) -> HttpError {
+    let first_line = window.get(first_line_start(window)..).unwrap_or_default();
     if error == HttpError::HeadTooLarge && memchr(b'\n', first_line).is_none() {
         HttpError::TargetTooLong
     } else {

@@ -391,6 +391,17 @@ fn request_line_over_the_limit_is_refused() {
 }
 
 #[test]
+fn bytes_beyond_the_limit_do_not_change_the_refusal() {
+    let input = b"\r\n\x16\n";
+    for head_bytes in 0..3 {
+        let limits = HttpLimits { head_bytes, ..LIMITS };
+        let whole = parse_head(input, limits).map(|_| ());
+        assert_eq!(whole, Err(HttpError::TargetTooLong), "{head_bytes}");
+        assert_eq!(parse_head(&input[..head_bytes], limits).map(|_| ()), whole, "{head_bytes}");
+    }
+}
+
+#[test]
 fn more_headers_than_the_limit_are_refused() {
     let with = |count: usize| format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: y\r\n".repeat(count - 1));
     assert_eq!(head(&with(LIMITS.headers)).headers.len(), LIMITS.headers);
