@@ -163,7 +163,8 @@ impl File {
 /// Makes one clause of the reader's message: suggests a key for an unknown one, and names the key whose value has the
 /// wrong type.
 fn explain(message: &str, key: Option<&str>) -> String {
-    let message = message.trim_end_matches('.').replace('\n', ", ");
+    let message =
+        message.trim_end_matches('.').replace('\n', ", ").replace("expected i64", "expected an integer");
     if let Some(rest) = message.strip_prefix("unknown field ") {
         let mut names = rest.split('`').skip(1).step_by(2);
         let unknown = names.next().unwrap_or_default();
