@@ -294,6 +294,13 @@ fn unknown_keys_and_wrong_types_are_refused_with_their_line() {
         refused("[server]\nlisten = 8080"),
         "FILE, line 2: `listen` has an invalid type: integer `8080`, expected a string or a list of strings."
     );
+    assert_eq!(
+        refused("[apps]\nclient_keys = ['x']"),
+        "FILE, line 2: `client_keys` has an invalid type: sequence, expected a section with keys of its own."
+    );
+    for text in ["server = []", "[apps.a]\nsession_keys = [[]]", "[server]\nlimits = 3"] {
+        assert!(refused(text).ends_with("expected a section with keys of its own."), "{}", refused(text));
+    }
     assert!(refused("[server]\nbacklog = \n").starts_with("FILE, line 2: "));
     assert!(refused("[server]\npin = true\npin = true").starts_with("FILE, line 3: duplicate key"));
     let both = format!("[apps.a]\nclient_key = '{CLIENT}'\nclient_keys = '{CLIENT}'");
