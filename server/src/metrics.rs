@@ -12,10 +12,10 @@ macro_rules! metrics {
         /// What a worker publishes. Plain numbers, as the worker counts them.
         #[derive(Copy, Clone, Default, Debug)]
         #[allow(missing_docs, reason = "each has its description in `METRICS`")]
-        pub struct Numbers { $(pub $field: u64,)* }
+        pub(crate) struct Numbers { $(pub(crate) $field: u64,)* }
 
         /// Name, kind and description of each, in the order of the fields.
-        pub const METRICS: &[(&str, &str, &str)] = &[$((stringify!($field), stringify!($kind), $help),)*];
+        pub(crate) const METRICS: &[(&str, &str, &str)] = &[$((stringify!($field), stringify!($kind), $help),)*];
 
         impl Numbers {
             fn values(&self) -> [u64; METRICS.len()] {
@@ -77,7 +77,7 @@ impl Numbers {
 
 /// The published numbers of one worker.
 #[derive(Debug)]
-pub struct WorkerMetrics([AtomicU64; METRICS.len()]);
+pub(crate) struct WorkerMetrics([AtomicU64; METRICS.len()]);
 
 impl Default for WorkerMetrics {
     fn default() -> Self {

@@ -105,6 +105,8 @@ pub(crate) struct Worker<H> {
     pub(crate) now_ms: u64,
     /// Connections with input that was not read for want of budget.
     ready: Vec<u32>,
+    /// Connections that are to be shut down once all is sent.
+    closing: Vec<u32>,
     pub(crate) out: BytesMut,
     capacity: usize,
     /// When draining must be over.
@@ -166,6 +168,7 @@ impl<H: Handler> Worker<H> {
             now: 0,
             now_ms: 0,
             ready: Vec::new(),
+            closing: Vec::new(),
             out: BytesMut::new(),
             capacity,
             deadline: None,
@@ -351,21 +354,22 @@ impl<H: Handler> Worker<H> {
             fragments: self.config.fragments,
         };
         let mut at = 0;
-        while at < input.len() {
+        // Asking once more than there are messages lets the decoder free a long message that was delivered.
+        while at < input.len() || !taken.is_idle() {
             let decoded = match taken.decode(&mut input[at..], Role::Server, limits) {
                 Ok(decoded) => decoded,
                 Err(error) => return self.disconnect(slot, Disconnect::Protocol(error)),
             };
             at += decoded.consumed;
             let flow = match decoded.message {
-                None => Flow::Continue,
+                None => break,
                 Some(Message::Ping(data)) => {
                     self.engine.reply(session, |out| put_frame(out, OpCode::Pong, data));
                     Flow::Continue
                 }
                 Some(Message::Pong(_)) => Flow::Continue,
                 Some(Message::Close(frame)) => {
-                    let code = frame.map(|frame| u16::from(frame.code));
+                    let code = frame.map(|frame| frame.code);
                     return self.on_close_frame(slot, code);
                 }
                 Some(message) => self.handler.on_message(&mut self.engine, session, message),
@@ -395,10 +399,13 @@ impl<H: Handler> Worker<H> {
     pub(crate) fn resume(&mut self, slot: u32) {
         let Some(connection) = self.connections.live(slot) else { return };
         connection.paused = false;
-        if matches!(connection.protocol, Protocol::WebSocket { .. })
-            && let Some(mut input) = connection.input.take()
-        {
-            self.feed_frames(slot, &mut input);
+        match connection.protocol {
+            Protocol::Http(_) => exchange::feed(self, slot, &mut []),
+            _ => {
+                if let Some(mut input) = connection.input.take() {
+                    self.feed_frames(slot, &mut input);
+                }
+            }
         }
         self.make_ready(slot);
     }
@@ -456,16 +463,20 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    /// Gives a connection whose last word is said some time to end.
-    pub(crate) fn linger(&mut self, slot: u32, linger_ms: u64) {
-        let due = self.now + Tick::try_from(linger_ms / TICK_MS).expect("it is short");
-        self.arm(slot, due);
-        self.closing_check(slot);
+    /// Gives a connection whose last word is said some time to end. Its side is shut down once that is sent.
+    fn linger(&mut self, slot: u32, linger_ms: u64) {
+        self.arm(slot, self.now + Tick::try_from(linger_ms / TICK_MS).expect("it is short"));
+        self.closing.push(slot);
     }
 
-    /// After the flush, a closing connection that has sent everything shuts its side down.
-    fn closing_check(&mut self, slot: u32) {
-        self.make_ready(slot);
+    /// Ends an HTTP connection after the response that was just sent.
+    pub(crate) fn end_http(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.live(slot) {
+            connection.protocol = Protocol::Closing;
+            connection.paused = false;
+            connection.input = None;
+            self.linger(slot, LINGER_MS);
+        }
     }
 
     /// Sends our FIN after the last byte, so that the peer sees it all before the end.
@@ -565,6 +576,14 @@ impl<H: Handler> Worker<H> {
         }
         for (token, answer) in self.engine.take_answers() {
             exchange::on_answer(self, token, answer);
+        }
+        for slot in std::mem::take(&mut self.closing) {
+            if self.engine.is_busy() {
+                // Its last word may be among what is still to be flushed.
+                self.closing.push(slot);
+            } else if self.connections.live(slot).is_some_and(|connection| connection.is_flushed()) {
+                self.shut_down(slot);
+            }
         }
     }
 
