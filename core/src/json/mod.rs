@@ -1,0 +1,489 @@
+//! JSON as the wire carries it: proved well-formed in one pass, taken apart one level deep, never rebuilt.
+//!
+//! A command is an object, or an array of objects when a peer batches; its payload is any JSON at all and
+//! goes to every receiver as the very bytes the sender wrote. So the parser builds no values. It checks the
+//! grammar of the whole text (RFC 8259, nothing more: `1e400`, thirty-digit integers and unpaired surrogates
+//! are JSON) and notes where the top-level members lie:
+//!
+//! ```text
+//!   text ──▶ Scanner::scan ──▶ Document ─┬─ Object ──▶ (Key, Raw), (Key, Raw), …
+//!            one pass, tables            ├─ Array ───▶ Element: Object │ Other(Raw)
+//!            kept by the worker          └─ Other(Raw)
+//! ```
+//!
+//! | to | use |
+//! |---|---|
+//! | take a command or a batch apart | [`Scanner::scan`] |
+//! | check that a text is one JSON value | [`value`] |
+//! | walk an array of anything | [`elements`] |
+//! | put text into a frame | [`escaped_len`], [`write_string`] |
+//!
+//! Nothing here knows what a command is. A text is accepted or refused as a whole, so half a batch is never
+//! acted on. Time is linear in the text and memory bounded by [`MAX_MEMBERS`] and [`MAX_ELEMENTS`]; nesting is
+//! bounded by [`MAX_DEPTH`] and costs no stack. Each worker owns a [`Scanner`]; the functions keep no state.
+
+mod escape;
+mod grammar;
+mod raw;
+
+use std::fmt;
+use std::iter::FusedIterator;
+use std::ops::Range;
+
+pub use escape::{escaped_len, write_string};
+pub use raw::{Key, Raw};
+
+/// How many objects and arrays may be open at once. A payload counts from its envelope's own brackets.
+pub const MAX_DEPTH: usize = 128;
+
+/// How many members a top-level object, or an object of a top-level array, may have. Payloads are not limited.
+pub const MAX_MEMBERS: usize = 64;
+
+/// How many elements a top-level array may have when it is taken apart by [`Scanner::scan`].
+pub const MAX_ELEMENTS: usize = 1024;
+
+/// How many table entries a [`Scanner`] keeps between texts: a large batch is not paid for ever after.
+const KEPT_ENTRIES: usize = 1024;
+
+/// Why a text was refused. Every offset is in bytes from its start.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JsonError {
+    /// The byte at this offset cannot continue a JSON text.
+    Malformed {
+        /// Offset of the first byte that does not fit.
+        at: usize,
+    },
+    /// The text ends before its value does.
+    Truncated {
+        /// Length of the text.
+        at: usize,
+    },
+    /// More than [`MAX_DEPTH`] objects and arrays are open at once.
+    TooDeep {
+        /// Offset of the bracket that is one too many.
+        at: usize,
+    },
+    /// A top-level object has two members of one name.
+    DuplicateKey {
+        /// Offset of the second one's opening quote.
+        at: usize,
+    },
+    /// A top-level object has more than [`MAX_MEMBERS`] members.
+    TooManyMembers {
+        /// Offset of the first member too many.
+        at: usize,
+    },
+    /// A top-level array has more than [`MAX_ELEMENTS`] elements.
+    TooManyElements {
+        /// Offset of the first element too many.
+        at: usize,
+    },
+    /// The text is longer than 4 GiB, the reach of the scanner's offsets.
+    TooLong,
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JsonError::Malformed { at } => write!(f, "the JSON text is malformed at byte {at}"),
+            JsonError::Truncated { at } => write!(f, "the JSON text ends too early, at byte {at}"),
+            JsonError::TooDeep { at } => {
+                write!(f, "the JSON text is nested more than {MAX_DEPTH} levels deep at byte {at}")
+            }
+            JsonError::DuplicateKey { at } => write!(f, "a JSON object repeats a key at byte {at}"),
+            JsonError::TooManyMembers { at } => {
+                write!(f, "a JSON object has more than {MAX_MEMBERS} members at byte {at}")
+            }
+            JsonError::TooManyElements { at } => {
+                write!(f, "a JSON array has more than {MAX_ELEMENTS} elements at byte {at}")
+            }
+            JsonError::TooLong => write!(f, "the JSON text is longer than 4 GiB"),
+        }
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+/// The one value that is the whole of `text`, whitespace around it aside.
+pub fn value(text: &str) -> Result<Raw<'_>, JsonError> {
+    let bytes = text.as_bytes();
+    let start = grammar::skip_whitespace(bytes, 0);
+    let end = grammar::value(bytes, start, 0)?;
+    grammar::end(bytes, end)?;
+    Ok(Raw(&text[start..end]))
+}
+
+/// The elements of the array that is the whole of `text`, each checked when its turn comes: any number of them,
+/// and no tables. An error ends the iteration.
+#[must_use]
+pub fn elements(text: &str) -> Elements<'_> {
+    Elements { text, at: 0, state: Turn::First }
+}
+
+/// The iterator [`elements`] makes.
+#[derive(Clone, Debug)]
+pub struct Elements<'a> {
+    text: &'a str,
+    at: usize,
+    state: Turn,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Turn {
+    First,
+    Next,
+    Done,
+}
+
+impl<'a> Elements<'a> {
+    fn advance(&mut self) -> Result<Option<Raw<'a>>, JsonError> {
+        let bytes = self.text.as_bytes();
+        let mut at = grammar::skip_whitespace(bytes, self.at);
+        let turn = std::mem::replace(&mut self.state, Turn::Done);
+        match (turn, grammar::byte(bytes, at)) {
+            (Turn::Done, _) => return Ok(None),
+            (Turn::First, b'[') => {
+                at = grammar::skip_whitespace(bytes, at + 1);
+                if grammar::byte(bytes, at) == b']' {
+                    return grammar::end(bytes, at + 1).map(|()| None);
+                }
+            }
+            (Turn::Next, b',') => at = grammar::skip_whitespace(bytes, at + 1),
+            (Turn::Next, b']') => return grammar::end(bytes, at + 1).map(|()| None),
+            _ => return Err(grammar::unexpected(bytes, at)),
+        }
+        self.at = grammar::value(bytes, at, 1)?;
+        self.state = Turn::Next;
+        Ok(Some(Raw(&self.text[at..self.at])))
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Result<Raw<'a>, JsonError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().transpose()
+    }
+}
+
+impl FusedIterator for Elements<'_> {}
+
+/// The tables one text is taken apart into, kept from text to text so that a scan allocates nothing.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    /// Every member of every object that was taken apart, in the order of the text.
+    members: Vec<MemberSpan>,
+    /// The elements of a top-level array.
+    elements: Vec<ElementSpan>,
+}
+
+/// Where a member lies in its text: `key_start <= key_end < start < end <= text.len()`.
+#[derive(Copy, Clone, Debug)]
+struct MemberSpan {
+    key_start: u32,
+    key_end: u32,
+    key_escaped: bool,
+    start: u32,
+    end: u32,
+}
+
+/// Where an element lies in its text, and which members are its own, if it is an object.
+#[derive(Copy, Clone, Debug)]
+struct ElementSpan {
+    start: u32,
+    end: u32,
+    members_start: u32,
+    members_end: u32,
+}
+
+impl Scanner {
+    /// A scanner with empty tables, which the first texts grow.
+    #[must_use]
+    pub fn new() -> Self {
+        Scanner::default()
+    }
+
+    /// Checks the whole of `text` and takes it apart: the members of an object, the elements of an array and
+    /// the members of those that are objects.
+    ///
+    /// What is returned borrows the scanner until it is dropped; a [`Raw`] taken out of it borrows only `text`.
+    pub fn scan<'s, 'a>(&'s mut self, text: &'a str) -> Result<Document<'s, 'a>, JsonError> {
+        if u32::try_from(text.len()).is_err() {
+            return Err(JsonError::TooLong);
+        }
+        self.clear();
+        let bytes = text.as_bytes();
+        let start = grammar::skip_whitespace(bytes, 0);
+        let first = grammar::byte(bytes, start);
+        let end = match first {
+            b'{' => self.object(text, start, 0)?,
+            b'[' => self.array(text, start)?,
+            _ => grammar::value(bytes, start, 0)?,
+        };
+        grammar::end(bytes, end)?;
+        let raw = Raw(&text[start..end]);
+        Ok(match first {
+            b'{' => Document::Object(Object { text, raw, members: &self.members }),
+            b'[' => Document::Array(Array { text, raw, elements: &self.elements, members: &self.members }),
+            _ => Document::Other(raw),
+        })
+    }
+
+    fn clear(&mut self) {
+        self.members.clear();
+        self.elements.clear();
+        if self.members.capacity() > KEPT_ENTRIES {
+            self.members.shrink_to(KEPT_ENTRIES);
+        }
+        if self.elements.capacity() > KEPT_ENTRIES {
+            self.elements.shrink_to(KEPT_ENTRIES);
+        }
+    }
+
+    /// Notes the members of the object that opens at `at`, inside `outer` open containers, and returns its end.
+    #[inline]
+    fn object(&mut self, text: &str, at: usize, outer: usize) -> Result<usize, JsonError> {
+        let bytes = text.as_bytes();
+        let own = self.members.len();
+        let mut seen = KeyFilter::default();
+        let mut at = grammar::skip_whitespace(bytes, at + 1);
+        if grammar::byte(bytes, at) == b'}' {
+            return Ok(at + 1);
+        }
+        loop {
+            let (key, start) = grammar::key(bytes, at)?;
+            let name = Key { quoted: &text[at + 1..key.end - 1], escaped: key.escaped };
+            if seen.may_repeat(name) && self.repeats(text, own, name) {
+                return Err(JsonError::DuplicateKey { at });
+            }
+            if self.members.len() - own == MAX_MEMBERS {
+                return Err(JsonError::TooManyMembers { at });
+            }
+            let end = grammar::value(bytes, start, outer + 1)?;
+            self.members.push(MemberSpan {
+                key_start: offset(at + 1),
+                key_end: offset(key.end - 1),
+                key_escaped: key.escaped,
+                start: offset(start),
+                end: offset(end),
+            });
+            at = grammar::skip_whitespace(bytes, end);
+            match grammar::byte(bytes, at) {
+                b',' => at = grammar::skip_whitespace(bytes, at + 1),
+                b'}' => return Ok(at + 1),
+                _ => return Err(grammar::unexpected(bytes, at)),
+            }
+        }
+    }
+
+    /// Whether one of the members from `own` on is named `name`.
+    #[cold]
+    fn repeats(&self, text: &str, own: usize, name: Key<'_>) -> bool {
+        let name = name.name();
+        self.members[own..].iter().any(|member| member.key(text).is(&name))
+    }
+
+    /// Notes the elements of the array that opens at `at`, the outermost container, and returns its end.
+    fn array(&mut self, text: &str, at: usize) -> Result<usize, JsonError> {
+        let bytes = text.as_bytes();
+        let mut at = grammar::skip_whitespace(bytes, at + 1);
+        if grammar::byte(bytes, at) == b']' {
+            return Ok(at + 1);
+        }
+        loop {
+            if self.elements.len() == MAX_ELEMENTS {
+                return Err(JsonError::TooManyElements { at });
+            }
+            let members_start = offset(self.members.len());
+            let end = match grammar::byte(bytes, at) {
+                b'{' => self.object(text, at, 1)?,
+                _ => grammar::value(bytes, at, 1)?,
+            };
+            self.elements.push(ElementSpan {
+                start: offset(at),
+                end: offset(end),
+                members_start,
+                members_end: offset(self.members.len()),
+            });
+            at = grammar::skip_whitespace(bytes, end);
+            match grammar::byte(bytes, at) {
+                b',' => at = grammar::skip_whitespace(bytes, at + 1),
+                b']' => return Ok(at + 1),
+                _ => return Err(grammar::unexpected(bytes, at)),
+            }
+        }
+    }
+}
+
+/// An offset of a text whose length was found to fit, or a count that is smaller still.
+#[inline(always)]
+fn offset(at: usize) -> u32 {
+    at as u32
+}
+
+impl MemberSpan {
+    #[inline]
+    fn key<'a>(&self, text: &'a str) -> Key<'a> {
+        Key { quoted: &text[self.key_start as usize..self.key_end as usize], escaped: self.key_escaped }
+    }
+
+    #[inline]
+    fn value<'a>(&self, text: &'a str) -> Raw<'a> {
+        Raw(&text[self.start as usize..self.end as usize])
+    }
+}
+
+/// Answers "this key is new" for nearly every key of an ordinary object, from its length and last byte, without a
+/// look at the others.
+#[derive(Default)]
+struct KeyFilter {
+    seen: u64,
+}
+
+impl KeyFilter {
+    /// Whether `key` may have been noted before; notes it.
+    #[inline]
+    fn may_repeat(&mut self, key: Key<'_>) -> bool {
+        // An escape hides what the key is: from there on every key is compared.
+        let bits = match key.quoted.as_bytes() {
+            _ if key.escaped => u64::MAX,
+            [] => 1,
+            [first, .., last] => 1 << ((key.quoted.len() + usize::from(first ^ (last << 2))) % 64),
+            [only] => 1 << (only % 64),
+        };
+        let repeats = self.seen & bits != 0;
+        self.seen |= bits;
+        repeats
+    }
+}
+
+/// A text taken apart by [`Scanner::scan`], proved well-formed as a whole.
+#[derive(Copy, Clone, Debug)]
+pub enum Document<'s, 'a> {
+    /// An object and its members.
+    Object(Object<'s, 'a>),
+    /// An array and its elements.
+    Array(Array<'s, 'a>),
+    /// A string, a number, `true`, `false` or `null`.
+    Other(Raw<'a>),
+}
+
+/// An object and its members, no two of one name.
+#[derive(Copy, Clone)]
+pub struct Object<'s, 'a> {
+    text: &'a str,
+    raw: Raw<'a>,
+    members: &'s [MemberSpan],
+}
+
+impl<'s, 'a> Object<'s, 'a> {
+    /// The object's own text.
+    #[must_use]
+    pub fn raw(&self) -> Raw<'a> {
+        self.raw
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether this is `{}`.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The value of the member named `name`. Linear in the number of members: to read several, match on the names
+    /// of [`members`](Object::members) instead.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<Raw<'a>> {
+        self.members.iter().find(|member| member.key(self.text).is(name)).map(|member| member.value(self.text))
+    }
+
+    /// The members in the order of the text.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = (Key<'a>, Raw<'a>)> + use<'s, 'a> {
+        let text = self.text;
+        self.members.iter().map(move |member| (member.key(text), member.value(text)))
+    }
+}
+
+impl fmt::Debug for Object<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.members()).finish()
+    }
+}
+
+/// An array and its elements.
+#[derive(Copy, Clone)]
+pub struct Array<'s, 'a> {
+    text: &'a str,
+    raw: Raw<'a>,
+    elements: &'s [ElementSpan],
+    members: &'s [MemberSpan],
+}
+
+impl<'s, 'a> Array<'s, 'a> {
+    /// The array's own text.
+    #[must_use]
+    pub fn raw(&self) -> Raw<'a> {
+        self.raw
+    }
+
+    /// How many elements there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.elements.len()
+    }
+
+    /// Whether this is `[]`.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.elements.is_empty()
+    }
+
+    /// The elements in the order of the text.
+    pub fn elements(&self) -> impl ExactSizeIterator<Item = Element<'s, 'a>> + use<'s, 'a> {
+        let (text, members) = (self.text, self.members);
+        self.elements.iter().map(move |element| element.element(text, members))
+    }
+}
+
+impl fmt::Debug for Array<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.elements()).finish()
+    }
+}
+
+/// One element of an array taken apart by [`Scanner::scan`].
+#[derive(Copy, Clone, Debug)]
+pub enum Element<'s, 'a> {
+    /// An object and its members.
+    Object(Object<'s, 'a>),
+    /// Anything else, an inner array included.
+    Other(Raw<'a>),
+}
+
+impl<'a> Element<'_, 'a> {
+    /// The element's own text.
+    #[must_use]
+    pub fn raw(&self) -> Raw<'a> {
+        match self {
+            Element::Object(object) => object.raw(),
+            Element::Other(raw) => *raw,
+        }
+    }
+}
+
+impl ElementSpan {
+    fn element<'s, 'a>(&self, text: &'a str, members: &'s [MemberSpan]) -> Element<'s, 'a> {
+        let raw = Raw(&text[self.start as usize..self.end as usize]);
+        if !raw.is_object() {
+            return Element::Other(raw);
+        }
+        let own: Range<usize> = self.members_start as usize..self.members_end as usize;
+        Element::Object(Object { text, raw, members: &members[own] })
+    }
+}
