@@ -23,7 +23,9 @@ const PAYLOADS: [(&str, usize); 5] =
 const BATCH: usize = 16;
 
 fn envelope(payload: &str) -> String {
-    format!(r#"{{"type":"send","channel":"room:lobby:42","event":"message","message":{payload},"id":1234567}}"#)
+    format!(
+        r#"{{"type":"send","channel":"room:lobby:42","event":"message","message":{payload},"id":1234567}}"#
+    )
 }
 
 /// One string of ordinary prose: a few escapes and a few characters beyond ASCII in each hundred bytes.
