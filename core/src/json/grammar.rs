@@ -37,6 +37,18 @@ pub(super) fn skip_whitespace(bytes: &[u8], at: usize) -> usize {
     if byte(bytes, at) > b' ' { at } else { skip_whitespace_run(bytes, at) }
 }
 
+/// The first byte at or after `at` that is not insignificant whitespace, and its offset.
+#[inline(always)]
+fn significant(bytes: &[u8], at: usize) -> (usize, u8) {
+    let first = byte(bytes, at);
+    if first > b' ' {
+        return (at, first);
+    }
+    let at = skip_whitespace_run(bytes, at);
+    (at, byte(bytes, at))
+}
+
+#[inline(never)]
 fn skip_whitespace_run(bytes: &[u8], mut at: usize) -> usize {
     while matches!(byte(bytes, at), b' ' | b'\n' | b'\r' | b'\t') {
         at += 1;
@@ -68,60 +80,65 @@ pub(super) fn value(bytes: &[u8], at: usize, outer: usize) -> Result<usize, Faul
 fn container(bytes: &[u8], mut at: usize, outer: usize) -> Result<usize, Fault> {
     let mut stack: u128 = 0;
     let mut depth = outer;
+    let mut first = byte(bytes, at);
     'value: loop {
-        match byte(bytes, at) {
+        match first {
             b'"' => at = string(bytes, at)?,
-            open @ (b'{' | b'[') => {
+            b'{' | b'[' => {
                 if depth == MAX_DEPTH {
                     return Err(Fault::too_deep(at));
                 }
+                let in_object = first == b'{';
                 depth += 1;
-                stack = stack << 1 | u128::from(open == b'{');
-                at = skip_whitespace(bytes, at + 1);
+                stack = stack << 1 | u128::from(in_object);
+                let open = first;
+                (at, first) = significant(bytes, at + 1);
                 // ASCII puts each closing bracket two after its opening one.
-                if byte(bytes, at) != open + 2 {
-                    if open == b'{' {
-                        at = member_value(bytes, at)?;
+                if first != open + 2 {
+                    if in_object {
+                        (at, first) = member_value(bytes, at, first)?;
                     }
                     continue 'value;
                 }
-                // Empty: left for the loop below to close.
+                at += 1;
+                stack >>= 1;
+                depth -= 1;
             }
             _ => at = scalar(bytes, at)?,
         }
-        loop {
-            if depth == outer {
-                return Ok(at);
-            }
-            at = skip_whitespace(bytes, at);
+        while depth != outer {
+            let next;
+            (at, next) = significant(bytes, at);
             let in_object = stack & 1 == 1;
-            match byte(bytes, at) {
-                b',' => {
-                    at = skip_whitespace(bytes, at + 1);
-                    if in_object {
-                        at = member_value(bytes, at)?;
-                    }
-                    continue 'value;
+            if next == b',' {
+                (at, first) = significant(bytes, at + 1);
+                if in_object {
+                    (at, first) = member_value(bytes, at, first)?;
                 }
-                b'}' if in_object => {}
-                b']' if !in_object => {}
-                _ => return Err(Fault::unexpected(at)),
+                continue 'value;
+            }
+            if next != if in_object { b'}' } else { b']' } {
+                return Err(Fault::unexpected(at));
             }
             at += 1;
             stack >>= 1;
             depth -= 1;
         }
+        return Ok(at);
     }
 }
 
-/// The offset of the value whose key opens at `at`.
+/// The offset and the first byte of the value whose key opens at `at` with `first`.
 #[inline(always)]
-fn member_value(bytes: &[u8], at: usize) -> Result<usize, Fault> {
-    if byte(bytes, at) != b'"' {
+fn member_value(bytes: &[u8], at: usize, first: u8) -> Result<(usize, u8), Fault> {
+    if first != b'"' {
         return Err(Fault::unexpected(at));
     }
-    let end = string(bytes, at)?;
-    after_colon(bytes, end)
+    let (colon, next) = significant(bytes, string(bytes, at)?);
+    if next != b':' {
+        return Err(Fault::unexpected(colon));
+    }
+    Ok(significant(bytes, colon + 1))
 }
 
 /// The offset of the value whose key ends at `at`.
@@ -189,8 +206,9 @@ fn is_special(byte: u8) -> bool {
 pub(super) fn plain_run(bytes: &[u8], at: usize) -> usize {
     // Most strings outside payloads end in their first word; the rest is out of line to keep this small.
     match special_at(bytes, at) {
-        Some(special) if special != 0 => at + first_byte(special),
-        _ => long_plain_run(bytes, at),
+        Some(0) => long_plain_run(bytes, at + 8),
+        Some(special) => at + first_byte(special),
+        None => plain_tail(bytes, at),
     }
 }
 
@@ -206,6 +224,12 @@ fn long_plain_run(bytes: &[u8], mut at: usize) -> usize {
             at = plain_blocks(bytes, at);
         }
     }
+    plain_tail(bytes, at)
+}
+
+/// The same, byte by byte, where less than a word is left.
+#[inline(never)]
+fn plain_tail(bytes: &[u8], mut at: usize) -> usize {
     while at < bytes.len() && !is_special(bytes[at]) {
         at += 1;
     }
@@ -253,17 +277,23 @@ fn special_bytes(word: u64) -> u64 {
 /// The end of the number or literal that starts at `at`.
 #[inline]
 fn scalar(bytes: &[u8], at: usize) -> Result<usize, Fault> {
-    let literal: &[u8] = match byte(bytes, at) {
-        b'-' | b'0'..=b'9' => return number(bytes, at),
-        b't' => b"true",
-        b'f' => b"false",
-        b'n' => b"null",
-        _ => return Err(Fault::unexpected(at)),
-    };
-    match literal.iter().zip(at..).find(|&(&letter, at)| byte(bytes, at) != letter) {
-        Some((_, at)) => Err(Fault::unexpected(at)),
-        None => Ok(at + literal.len()),
+    match byte(bytes, at) {
+        b'-' | b'0'..=b'9' => number(bytes, at),
+        b't' => literal(bytes, at, b"true"),
+        b'f' => literal(bytes, at, b"false"),
+        b'n' => literal(bytes, at, b"null"),
+        _ => Err(Fault::unexpected(at)),
     }
+}
+
+/// The end of `word`, which must stand at `at`.
+#[inline(always)]
+fn literal<const N: usize>(bytes: &[u8], at: usize, word: &[u8; N]) -> Result<usize, Fault> {
+    if bytes.get(at..).and_then(<[u8]>::first_chunk) == Some(word) {
+        return Ok(at + N);
+    }
+    let same = word.iter().zip(at..).take_while(|&(&letter, at)| byte(bytes, at) == letter).count();
+    Err(Fault::unexpected(at + same))
 }
 
 /// The end of the number that starts at `at`. Grammar only: any magnitude and any precision is JSON.
