@@ -33,14 +33,14 @@ pub(super) fn byte(bytes: &[u8], at: usize) -> u8 {
 /// The offset of the first byte at or after `at` that is not insignificant whitespace.
 #[inline(always)]
 pub(super) fn skip_whitespace(bytes: &[u8], at: usize) -> usize {
-    // Compact JSON is the rule on a wire: one comparison settles it.
-    if byte(bytes, at) > b' ' { at } else { skip_whitespace_run(bytes, at) }
+    significant(bytes, at).0
 }
 
 /// The first byte at or after `at` that is not insignificant whitespace, and its offset.
 #[inline(always)]
 fn significant(bytes: &[u8], at: usize) -> (usize, u8) {
     let first = byte(bytes, at);
+    // Compact JSON is the rule on a wire: one comparison settles it.
     if first > b' ' {
         return (at, first);
     }
@@ -134,21 +134,18 @@ fn member_value(bytes: &[u8], at: usize, first: u8) -> Result<(usize, u8), Fault
     if first != b'"' {
         return Err(Fault::unexpected(at));
     }
-    let (colon, next) = significant(bytes, string(bytes, at)?);
+    let end = string(bytes, at)?;
+    after_colon(bytes, end)
+}
+
+/// The offset and the first byte of the value whose key ends at `at`.
+#[inline(always)]
+pub(super) fn after_colon(bytes: &[u8], at: usize) -> Result<(usize, u8), Fault> {
+    let (colon, next) = significant(bytes, at);
     if next != b':' {
         return Err(Fault::unexpected(colon));
     }
     Ok(significant(bytes, colon + 1))
-}
-
-/// The offset of the value whose key ends at `at`.
-#[inline(always)]
-pub(super) fn after_colon(bytes: &[u8], at: usize) -> Result<usize, Fault> {
-    let colon = skip_whitespace(bytes, at);
-    if byte(bytes, colon) != b':' {
-        return Err(Fault::unexpected(colon));
-    }
-    Ok(skip_whitespace(bytes, colon + 1))
 }
 
 /// The end of the key that opens at `at`, and whether it contains a backslash.

@@ -203,7 +203,7 @@ impl Scanner {
         }
         loop {
             let (key_end, key_escaped) = grammar::key(bytes, at)?;
-            let start = grammar::after_colon(bytes, key_end)?;
+            let (start, _) = grammar::after_colon(bytes, key_end)?;
             let end = grammar::value(bytes, start, outer + 1)?;
             let member = MemberSpan {
                 key_start: offset(at + 1),
