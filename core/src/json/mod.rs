@@ -18,9 +18,14 @@
 //! | walk an array of anything | [`elements`] |
 //! | put text into a frame | [`escaped_len`], [`write_string`] |
 //!
-//! Nothing here knows what a command is. A text is accepted or refused as a whole, so half a batch is never
+//! Nothing here knows what a command is. A scan accepts or refuses its text as a whole, so half a batch is never
 //! acted on. Time is linear in the text and memory bounded by [`MAX_MEMBERS`] and [`MAX_ELEMENTS`]; nesting is
 //! bounded by [`MAX_DEPTH`] and costs no stack. Each worker owns a [`Scanner`]; the functions keep no state.
+//!
+//! Tried and not kept (benches/envelope.rs, two-core cloud VM): simd-json's tape on a scratch copy, with spans from
+//! the addresses of its keys, takes 1.3 to 2.2 times as long at every size (a 99-byte envelope 228 ns to 111, 64 KiB
+//! of text 34 µs to 20, of small records 157 µs to 76) and refuses payloads that are JSON: `1e400`, integers beyond
+//! 64 bits, unpaired surrogates. serde_json into borrowed `RawValue`s takes 1.2 to 2.6 times as long.
 
 mod error;
 mod escape;
