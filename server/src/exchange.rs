@@ -154,11 +154,7 @@ fn sent<H: Handler>(worker: &mut Worker<H>, slot: u32, status: u16, persistence:
 }
 
 /// The last part of a waiting request's answer may have come.
-pub(crate) fn on_answer<H: Handler>(
-    worker: &mut Worker<H>,
-    token: u64,
-    result: Result<Outcome, ReplyError>,
-) {
+pub(crate) fn on_answer<H: Handler>(worker: &mut Worker<H>, token: u64, result: Result<Outcome, ReplyError>) {
     worker.out.clear();
     let Some((connection, status, persistence)) = worker.requests.on_answer(token, result, &mut worker.out)
     else {

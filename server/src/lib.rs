@@ -81,8 +81,9 @@ impl Server {
         let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
         for &address in &config.listen {
-            let bound = listener::bind(address, workers, config.backlog)
-                .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+            let bound = listener::bind(address, workers, config.backlog).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+            })?;
             addresses.push(bound[0].local_addr()?);
             listeners.iter_mut().zip(bound).for_each(|(of_worker, listener)| of_worker.push(listener));
         }
@@ -97,7 +98,10 @@ impl Server {
             .admin_listen
             .map(|address| {
                 Admin::start(address, observed.clone()).map_err(|error| {
-                    io::Error::new(error.kind(), format!("cannot listen on {address} for the admin plane: {error}"))
+                    io::Error::new(
+                        error.kind(),
+                        format!("cannot listen on {address} for the admin plane: {error}"),
+                    )
                 })
             })
             .transpose()?;

@@ -58,8 +58,12 @@ fn serve(config: Config) -> std::io::Result<()> {
     if let (Some(keys), Some(address)) = (development, server.addresses().first()) {
         let (client, secret) = (&keys.client_key, &keys.server_key);
         println!("development keys of app default: client {client}  server {secret}");
-        println!("  join:  npx wscat -c 'ws://{address}/v1/ws?key={client}' -x '{{\"type\":\"join\",\"channel\":\"room\"}}' -w 3600");
-        println!("  send:  curl -H 'Authorization: Bearer {secret}' -d '{{\"channel\":\"room\",\"event\":\"hi\",\"message\":\"hello\"}}' http://{address}/v1/send");
+        println!(
+            "  join:  npx wscat -c 'ws://{address}/v1/ws?key={client}' -x '{{\"type\":\"join\",\"channel\":\"room\"}}' -w 3600"
+        );
+        println!(
+            "  send:  curl -H 'Authorization: Bearer {secret}' -d '{{\"channel\":\"room\",\"event\":\"hi\",\"message\":\"hello\"}}' http://{address}/v1/send"
+        );
     }
     tracing::info!(workers, "ready");
     while signals.pending().next().is_none() {

@@ -541,7 +541,8 @@ impl<H: Handler> Worker<H> {
             tracing::warn!(%error, "a connection could not be registered");
             return self.close(id.slot);
         }
-        let timeout = Tick::try_from(u64::from(self.config.request_timeout_ms) / TICK_MS).unwrap_or(Tick::MAX);
+        let timeout =
+            Tick::try_from(u64::from(self.config.request_timeout_ms) / TICK_MS).unwrap_or(Tick::MAX);
         self.arm(id.slot, self.now.saturating_add(timeout));
     }
 
@@ -610,8 +611,9 @@ impl<H: Handler> Worker<H> {
             Protocol::Http(_) => exchange::on_due(self, slot),
             Protocol::Closing | Protocol::Dead => self.close(slot),
             Protocol::WebSocket { session, .. } => {
-                let interval =
-                    Tick::try_from(u64::from(self.config.ping_interval_ms) / TICK_MS).unwrap_or(Tick::MAX).max(1);
+                let interval = Tick::try_from(u64::from(self.config.ping_interval_ms) / TICK_MS)
+                    .unwrap_or(Tick::MAX)
+                    .max(1);
                 let silent = self.now.saturating_sub(heard);
                 let paused = connection.paused;
                 let pinged = connection.pinged;
