@@ -320,7 +320,7 @@ fn message_of_more_fragments_than_the_limit_is_refused() {
             if accepted { Ok(vec!["Text(\"\")".into()]) } else { Err(ProtocolError::TooManyFragments) };
         assert_eq!(outcome, expected);
     }
-    assert_eq!(ProtocolError::TooManyFragments.close_code(), 1008);
+    assert_eq!(ProtocolError::TooManyFragments.close_code(), 1009);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The `fanfare` binary: arguments, configuration, start, wait.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 use fanfare_server::{
     Server,
@@ -81,7 +81,9 @@ fn serve(config: Config) -> std::io::Result<()> {
 
 fn start_log(config: &LogConfig) {
     let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match config.format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -370,7 +370,9 @@ fn authorise(app: &App, head: &Head<'_>, parameters: &Parameters<'_>) -> Result<
 fn json_body<'a>(head: &Head<'_>, body: &'a [u8]) -> Result<&'a str, Problem> {
     if let Some(value) = head.header_str("content-type") {
         let media = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if media != "application/json" && !media.ends_with("+json") {
+        // What curl says of a body unless it is told otherwise.
+        let form = "application/x-www-form-urlencoded";
+        if media != "application/json" && !media.ends_with("+json") && media != form {
             let detail = "The body must be application/json.";
             return Err(Problem::new(415, "unsupported_media_type", detail));
         }
