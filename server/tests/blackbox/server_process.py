@@ -121,6 +121,14 @@ def assert_problem(response, status, *codes):
     return problem["code"]
 
 
+def wait_until(condition, within_s=DEADLINE_S):
+    """Polls for what happens in its own time; not for what a command's answer already says."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true"
+        time.sleep(0.01)
+
+
 class Server:
     """A running server. `stop` or the end of the test ends it."""
 
@@ -148,7 +156,7 @@ class Server:
             assert self._both_announced.wait(DEADLINE_S), f"no listeners were announced\n{self.log()}"
             self.port = self._announced["listening"]
             self.admin_port = self._announced["admin"]
-            self._await_ready()
+            wait_until(lambda: self.admin("/readyz").status == 200)
         except BaseException:
             self.stop()
             raise
@@ -163,12 +171,6 @@ class Server:
                 if len(self._announced) == 2:
                     self._both_announced.set()
         self._log.flush()
-
-    def _await_ready(self):
-        deadline = time.monotonic() + DEADLINE_S
-        while self.admin("/readyz").status != 200:
-            assert time.monotonic() < deadline, "the server did not become ready"
-            time.sleep(0.01)
 
     def stop(self):
         """Ends the process without ceremony; harmless when it has ended."""
