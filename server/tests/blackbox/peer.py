@@ -223,7 +223,7 @@ async def settle(sender, *receivers):
     A fence between two connections: the sender publishes to a channel of its own making after all it did before, and each
     receiver waits for that.
     """
-    channel = SETTLE_PREFIX + uuid.uuid4().hex
+    channel = SETTLE_PREFIX + uuid.uuid4().hex[:16]
     for peer in dict.fromkeys([*receivers, sender]):
         peer._settled[channel] = asyncio.get_running_loop().create_future()
         await peer.ok("join", channel=channel, echo=False)
