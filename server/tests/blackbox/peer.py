@@ -220,8 +220,8 @@ async def connect_many(server, count, **options):
 async def settle(sender, *receivers):
     """Whatever `sender` caused so far has arrived at the receivers.
 
-    A fence between two connections: the sender publishes to a channel of its own making after all it did before, and each
-    receiver waits for that.
+    A fence between two connections: the sender publishes to a channel of its own making after all it did before, and
+    each receiver waits for that.
     """
     channel = SETTLE_PREFIX + uuid.uuid4().hex[:16]
     for peer in dict.fromkeys([*receivers, sender]):

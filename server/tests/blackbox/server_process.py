@@ -42,18 +42,26 @@ def server_key(app="default"):
     return f"server-key-{app}-0123456789"
 
 
+SMALL_LIMITS = {
+    "message_bytes": 1024,
+    "profile_bytes": 256,
+    "channels_per_connection": 3,
+    "channel_name_bytes": 32,
+    "event_name_bytes": 32,
+}
+
 # The apps of the shared server. A test that needs another rule names another app, not another server.
 APPS = [
     App("default"),
     App("other"),
     App("quiet", {"echo": False}),
     App("strict", {"session_required": True}),
-    App("exact", {"session_leeway_s": 0}),
-    App("exact-strict", {"session_required": True, "session_leeway_s": 0}),
+    App("exact", {"session_leeway_seconds": 0}),
+    App("exact-strict", {"session_required": True, "session_leeway_seconds": 0}),
     App("timeless", {"session_exp_required": False}),
     App("membership", {"membership_to_send": True}),
-    App("fenced", {"allowed_origins": ["https://allowed.example", "https://also.example:8443"]}),
-    App("small", limits={"message_bytes": 1024, "profile_bytes": 256, "channels": 3, "name_bytes": 32}),
+    App("fenced", {"origins": ["https://allowed.example", "https://also.example:8443"]}),
+    App("small", limits=SMALL_LIMITS),
     App("slow", {"slow_consumer": "disconnect"}, {"outbound_bytes": 1 << 20}),
     App("dropping", {"slow_consumer": "drop"}, {"outbound_bytes": 1 << 20}),
     App("rated", limits={"messages_per_second": 10}),
@@ -83,7 +91,7 @@ def config_text(workers, apps=APPS, server=None, server_limits=None):
     for app in apps:
         quoted = json.dumps(app.name)
         keys = {"client_key": client_key(app.name), "server_key": server_key(app.name)}
-        settings = {"session_required": False, "echo": True, "allowed_origins": ["*"]} | app.settings
+        settings = {"session_required": False, "echo": True, "origins": ["*"]} | app.settings
         table(f"[apps.{quoted}]", keys | settings)
         table(f"[apps.{quoted}.limits]", app.limits)
         for session_key in tokens.session_keys(app.name) if app.session_keys is None else app.session_keys:
@@ -145,6 +153,8 @@ class Server:
         self._both_announced = threading.Event()
         self.process = subprocess.Popen(
             [binary, "--config", str(folder / "fanfare.toml")],
+            # The server reads variables of this prefix, and the suite's own are none of its affair.
+            env={name: value for name, value in os.environ.items() if not name.startswith("FANFARE_")},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -6,7 +6,7 @@ from peer import assert_silence, connect_many
 async def test_channels_of_the_same_name_are_apart(server, channel):
     ours = await connect_many(server, 6, echo="false")
     theirs = await connect_many(server, 6, app="other", echo="false")
-    for number, (mine, foreign) in enumerate(zip(ours, theirs)):
+    for number, (mine, foreign) in enumerate(zip(ours, theirs, strict=True)):
         answer = await mine.ok("join", channel=channel)
         assert answer["members"] == number + 1
         assert (await foreign.ok("join", channel=channel))["members"] == number + 1

@@ -8,7 +8,6 @@ import random
 
 import pytest
 
-from server_process import DEADLINE_S
 from wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawWebSocket, close_payload, frame
 
 pytestmark = pytest.mark.usefixtures("bystanders")
@@ -36,8 +35,9 @@ def assert_error(peer, code):
     [
         "", " ", "{", "}", "[", "]", '{"type":"ping"', '{"type":"ping",}', '{"type":"ping"}}', '{"type":"ping"} x',
         '{"type":"ping"}{"type":"ping"}', "{'type':'ping'}", '{type:"ping"}', '{"type" "ping"}', '{"type":ping}',
-        "nul", "NaN", "01", "1.", '"abc', '"\\x"', '"\\u12"', '"\x01"', '{"type":"pi\nng"}', "[1,]", "[{},]", "undefined",
-        "\ufeff{\"type\":\"ping\"}", '{"type":"ping","id":1,"x":tru}', '{"type":"ping"}\x00', "\x00", ",", ":", '{"a":1,,}',
+        "nul", "NaN", "01", "1.", '"abc', '"\\x"', '"\\u12"', '"\x01"', '{"type":"pi\nng"}', "[1,]", "[{},]",
+        "undefined", "\ufeff{\"type\":\"ping\"}", '{"type":"ping","id":1,"x":tru}', '{"type":"ping"}\x00', "\x00",
+        ",", ":", '{"a":1,,}',
     ],
 )  # fmt: skip
 def test_malformed_json_is_answered(peer, text):
@@ -338,12 +338,11 @@ def test_many_frames_may_arrive_at_once(peer):
 
 
 def test_flood_of_pings_is_survived(peer):
-    peer.socket.settimeout(DEADLINE_S)
-    for number in range(20):
+    for _ in range(20):
         peer.send(frame(PING, b"x" * 125) * 100)
         for _ in range(100):
             assert peer.frame() == (PONG, b"x" * 125)
-    assert "ok" in peer.command("ping"), number
+    assert "ok" in peer.command("ping")
 
 
 @pytest.mark.parametrize("seed", range(20))

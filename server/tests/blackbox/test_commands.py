@@ -353,12 +353,15 @@ async def test_array_is_executed_in_order_with_answers_in_order(server, channel)
 async def test_array_may_mix_commands_with_and_without_id(server, channel):
     peer = await Peer.connect(server)
     await peer.join(channel, echo=False)
-    answer = await peer.answer_to("end", [
-        {"type": "send", "channel": channel, "event": "a"},
-        {"type": "nonsense"},
-        {"type": "send", "channel": channel, "event": "b"},
-        {"type": "ping", "id": "end"},
-    ])
+    answer = await peer.answer_to(
+        "end",
+        [
+            {"type": "send", "channel": channel, "event": "a"},
+            {"type": "nonsense"},
+            {"type": "send", "channel": channel, "event": "b"},
+            {"type": "ping", "id": "end"},
+        ],
+    )
     assert "ok" in answer.object
     assert await peer.error() == "unknown_command"
     await peer.expect(event="a")
@@ -443,9 +446,7 @@ async def test_missing_member_is_refused(server, type, missing):
 
 
 @pytest.mark.parametrize("value", [5, None, True, [], {}, ["c"]])
-@pytest.mark.parametrize(
-    "type,wrong", [(t, m) for t, members in MALFORMED.items() for m in members if m != "profile"]
-)
+@pytest.mark.parametrize("type,wrong", [(t, m) for t, members in MALFORMED.items() for m in members if m != "profile"])
 async def test_member_of_the_wrong_type_is_refused(server, type, wrong, value):
     peer = await Peer.connect(server)
     members = {name: COMPLETE[name] for name in MALFORMED[type]} | {wrong: value}

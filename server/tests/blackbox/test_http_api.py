@@ -192,7 +192,9 @@ def test_unknown_app_is_refused(server, method, path):
 
 
 @each_endpoint
-@pytest.mark.parametrize("headers", [{}, {"Authorization": ""}, {"Authorization": "Bearer "}], ids=["none", "empty", "blank"])
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": ""}, {"Authorization": "Bearer "}], ids=["none", "empty", "blank"]
+)
 def test_missing_key_is_refused(server, method, path, headers):
     response = server.request(method, path + "?channel=c", body_of(path), headers)
     assert_problem(response, 401, "missing_key", *(["invalid_key"] if headers else []))
@@ -318,7 +320,8 @@ def test_query_that_cannot_be_decoded_is_refused(server, query):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v1/nothing", "/v1/send/", "/v2/send", "/v1/Send", "//v1/send", "/metrics", "/healthz"]
+    "path",
+    ["/", "/v1", "/v1/", "/v1/nothing", "/v1/send/", "/v2/send", "/v1/Send", "//v1/send", "/metrics", "/healthz"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_other_paths_are_not_found(server, method, path):

@@ -135,7 +135,7 @@ def test_body_of_a_request_that_needs_none_is_passed_over(wire):
         assert wire.response().status in (400, 404)
 
 
-# Attempts to smuggle. Each may be answered once, with 400, and the connection is closed: what follows is never executed.
+# Attempts to smuggle. Each is refused once, and the connection is closed: what follows is never executed.
 
 
 HIDDEN = b'{"channel":"%s","event":"smuggled"}'
@@ -305,7 +305,7 @@ UNFINISHED = {
 
 @pytest.fixture(scope="session")
 def impatient(workers):
-    server = Server(config_text(workers, server={"request_timeout_ms": 600}))
+    server = Server(config_text(workers, server={"request_timeout_ms": 600, "keep_alive_ms": 600}))
     yield server
     server.stop()
 

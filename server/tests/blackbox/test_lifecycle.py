@@ -1,6 +1,7 @@
 """Pings and timeouts, drain, and the administration listener."""
 
 import asyncio
+import itertools
 import re
 import socket
 import time
@@ -28,7 +29,7 @@ def test_idle_peer_is_pinged_and_lives_as_long_as_it_answers(pinging):
             assert opcode == PING
             times.append(time.monotonic())
             peer.send_frame(PONG, payload)
-        for earlier, later in zip(times, times[1:]):
+        for earlier, later in itertools.pairwise(times):
             assert later - earlier > INTERVAL_S / 2, "pings come at intervals"
         assert "ok" in peer.command("ping")
 
@@ -43,7 +44,9 @@ def test_peer_that_talks_is_not_pinged(pinging):
             assert not peer.readable(within_s=INTERVAL_S / 10)
 
 
-@pytest.mark.parametrize("talk", [b"", frame(TEXT, b'{"type":"ping","id":1}')], ids=["from the start", "after a command"])
+@pytest.mark.parametrize(
+    "talk", [b"", frame(TEXT, b'{"type":"ping","id":1}')], ids=["from the start", "after a command"]
+)
 def test_silent_peer_is_closed_after_two_intervals(pinging, talk):
     with RawWebSocket(pinging) as peer:
         peer.send(talk)
@@ -147,7 +150,9 @@ def test_health_and_readiness_are_told(server):
     assert server.admin("/nothing").status == 404
 
 
-SAMPLE = re.compile(r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_]\w*="(\\.|[^"\\\n])*",?)*\})? (-?[0-9.eE+-]+|NaN|[+-]Inf)( \d+)?')
+SAMPLE = re.compile(
+    r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_]\w*="(\\.|[^"\\\n])*",?)*\})? (-?[0-9.eE+-]+|NaN|[+-]Inf)( \d+)?'
+)
 
 
 def test_metrics_are_prometheus_text(server):

@@ -31,7 +31,9 @@ async def test_all_members_see_one_order_of_messages_and_notices(server, channel
             await peer.ok("send", channel=channel, event="m", message=[number, step])
 
     async def publish_in_bursts(number, peer):
-        await peer.send([{"type": "send", "channel": channel, "event": "m", "message": [number, n]} for n in range(EACH)])
+        await peer.send(
+            [{"type": "send", "channel": channel, "event": "m", "message": [number, n]} for n in range(EACH)]
+        )
         await peer.fence()
 
     async def publish_over_http(number):
@@ -81,7 +83,9 @@ async def test_answered_offset_is_the_delivered_one(server, channel):
 
     async def publish(number, peer):
         for step in range(20):
-            answered[number, step] = (await peer.ok("send", channel=channel, event="m", message=[number, step]))["offset"]
+            answered[number, step] = (await peer.ok("send", channel=channel, event="m", message=[number, step]))[
+                "offset"
+            ]
 
     await asyncio.gather(*(publish(number, peer) for number, peer in enumerate(peers)))
     for frame in await collect(watcher, 160):
@@ -155,7 +159,7 @@ async def test_members_that_join_meanwhile_see_the_rest_of_the_same_order(server
     for peer in late:
         positions.append(await arrive(peer))
     await publishing
-    for peer, position in zip(late, positions):
+    for peer, position in zip(late, positions, strict=True):
         offsets = []
         while (offsets or [position])[-1] < 300:
             frame = await peer.publication()

@@ -49,7 +49,10 @@ async def test_pages_hold_every_member_once_with_the_total(server, channel):
 
 async def test_default_limit_is_100(server, channel):
     peers = await crowded(server, channel)
-    for page in (await peers[0].ok("members", channel=channel), await server.api("GET", "/v1/members", channel=channel)):
+    for page in (
+        await peers[0].ok("members", channel=channel),
+        await server.api("GET", "/v1/members", channel=channel),
+    ):
         assert len(page["members"]) == 100 and page["total"] == CROWD and isinstance(page["next"], str)
 
 

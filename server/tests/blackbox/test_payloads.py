@@ -216,7 +216,9 @@ async def test_escaped_name_is_the_same_name(server, channel):
     await watcher.expect(channel=f"{channel}é🎺", message=1)
 
 
-@pytest.mark.parametrize("event", ["channel:", "channel:join", "channel:leave", "channel:anything", "channel:" + "x" * 248])
+@pytest.mark.parametrize(
+    "event", ["channel:", "channel:join", "channel:leave", "channel:anything", "channel:" + "x" * 248]
+)
 async def test_reserved_events_are_refused(server, channel, event):
     sender, member = await connect_many(server, 2)
     await member.join(channel, echo=False)
@@ -285,7 +287,9 @@ async def test_binary_and_text_share_one_order(server, channel):
             await peer.send(binary_frame({"type": "send", "channel": channel, "event": "e"}, bytes([number])))
     for number in range(20):
         frame = await peer.expect(offset=number + 1)
-        assert (frame.object.get("message"), frame.payload) == ((number, None) if number % 2 else (None, bytes([number])))
+        assert (frame.object.get("message"), frame.payload) == (
+            (number, None) if number % 2 else (None, bytes([number]))
+        )
 
 
 async def test_binary_command_without_id_is_silent(server, channel):

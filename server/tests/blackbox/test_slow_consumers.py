@@ -1,4 +1,4 @@
-"""Section 9, the outbound queue: a connection that does not read is cut off, or told what it missed; nobody else waits."""
+"""Section 9, the outbound queue: who does not read is cut off, or told what it missed; nobody else waits."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ MEMORY_BOUND = 160 << 20
 
 
 async def flood(publisher, readers, channel, count):
-    """Publishes numbered messages, and waits for the readers after each, so that only those who do not read are slow."""
+    """Publishes numbered messages, and waits for the readers after each: only those who do not read are slow."""
     kind, channel_member = ("broadcast", {}) if channel is None else ("send", {"channel": channel})
     for number in range(count):
         await publisher.ok(kind, event="flood", message=[number, PADDING], **channel_member)

@@ -174,7 +174,8 @@ class RawWebSocket(Wire):
 
 
 def upgrade_request(query, headers=b""):
-    return (
+    head = (
         f"GET /v1/ws?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        "Sec-WebSocket-Version: 13\r\n"
-    ).encode() + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + headers + b"\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    )
+    return head.encode() + headers + b"\r\n"
