@@ -150,7 +150,7 @@ class Server:
         self._log_path = folder / "server.log"
         self._log = self._log_path.open("ab")
         self._announced = {}
-        self._both_announced = threading.Event()
+        self._announcement = threading.Event()
         self.process = subprocess.Popen(
             [binary, "--config", str(folder / "fanfare.toml")],
             # The server reads variables of this prefix, and the suite's own are none of its affair.
@@ -163,7 +163,8 @@ class Server:
         self._stdout_reader = threading.Thread(target=self._read_stdout, daemon=True)
         self._stdout_reader.start()
         try:
-            assert self._both_announced.wait(DEADLINE_S), f"no listeners were announced\n{self.log()}"
+            self._announcement.wait(DEADLINE_S)
+            assert len(self._announced) == 2, f"the listeners were not announced\n{self.log()}"
             self.port = self._announced["listening"]
             self.admin_port = self._announced["admin"]
             wait_until(lambda: self.admin("/readyz").status == 200)
@@ -179,8 +180,8 @@ class Server:
             if len(words) == 3 and words[0] in ("listening", "admin") and words[1] == "on":
                 self._announced[words[0]] = int(words[2].rsplit(":", 1)[1])
                 if len(self._announced) == 2:
-                    self._both_announced.set()
-        self._log.flush()
+                    self._announcement.set()
+        self._announcement.set()
 
     def stop(self):
         """Ends the process without ceremony; harmless when it has ended."""

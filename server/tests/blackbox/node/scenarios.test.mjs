@@ -114,12 +114,15 @@ test('subprotocol is selected and compression is not', async () => {
 
 test('refusal is a problem document', async () => {
   const socket = new WebSocket(`ws://${address}/v1/ws?key=wrong`);
-  const response = await within(new Promise((resolve) => socket.on('unexpected-response', (_, r) => resolve(r))), 'a refusal');
+  const refusal = new Promise((resolve) => socket.on('unexpected-response', (_, response) => resolve(response)));
+  const response = await within(refusal, 'a refusal');
+  const { socket: tcp } = response;
   assert.equal(response.statusCode, 401);
   assert.equal(response.headers['content-type'], 'application/problem+json');
   let body = '';
   for await (const part of response) body += part;
   assert.equal(JSON.parse(body).code, 'invalid_key');
+  tcp.destroy();
 });
 
 test('the back end publishes and disconnects', async () => {
