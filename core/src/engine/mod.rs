@@ -201,8 +201,9 @@ impl Engine {
 
     /// Ends a session: it leaves its channels, and what it was still to receive is forgotten.
     pub fn close(&mut self, slot: u32) {
-        Turn::forget(self.sessions.hot(slot));
         self.leave_all(slot);
+        // Only now: leaving has linked it to what its channels had published in this turn.
+        Turn::forget(self.sessions.hot(slot));
         let session = self.sessions.remove(slot);
         if let Some(user) = session.user {
             let key = (session.app, user);
