@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, LocalChannel, fanout::NONE, hub::Refusal, operate::Operated, session::Membership};
+use super::{Engine, LocalChannel, fanout::NONE, operate::Operated, session::Membership};
 use crate::{
     channel::{Channel, Interest, Position, Subscribers},
     command::Outcome,
@@ -166,14 +166,15 @@ impl Engine {
             match self.operate(&channel, interest, publication) {
                 Operated::Done { .. } => return None,
                 Operated::Waiting(ticket) => return Some(ticket),
-                Operated::Refused(Refusal::Closed) => self.rebind(part),
-                Operated::Refused(Refusal::Overloaded) => unreachable!("only messages are refused"),
+                Operated::Closed => self.rebind(part),
+                Operated::Overloaded => unreachable!("only messages are refused"),
             }
         }
     }
 
-    /// The channel of a local part was closed by the last worker that held it: takes the name's new one.
-    pub(super) fn rebind(&mut self, part: u32) {
+    /// The channel of a new local part was closed by the last worker that held it, after we had found it: takes the
+    /// name's new one. Once our gaining interest has been accepted, a channel does not close under us.
+    fn rebind(&mut self, part: u32) {
         let old = &self.channels[part as usize].channel;
         self.hub.table.remove(old);
         old.set_local(self.worker, None);

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use super::{
     Engine,
     fanout::NONE,
-    hub::{Mail, Receipt, Refusal},
+    hub::{Mail, Receipt},
     receive::Rest,
 };
 use crate::{
-    channel::{Channel, ChannelState, Interest, Operation, Position},
+    channel::{Channel, ChannelState, Delegated, Entered, Interest, Operation, Position},
     command::Outcome,
     error::ReplyError,
     id::WorkerId,
@@ -27,7 +27,10 @@ pub(super) enum Operated {
     },
     /// Delegated to the thread inside; its result comes under this ticket.
     Waiting(u64),
-    Refused(Refusal),
+    /// A worker with members has a full mailbox; nothing was done.
+    Overloaded,
+    /// The channel was removed, and its name may have a new one; nothing was done.
+    Closed,
 }
 
 /// Who waits for a ticket, with the outcome as far as it is known.
@@ -76,66 +79,70 @@ impl Engine {
                     ticket,
                 };
                 match channel.order.delegate(operation) {
-                    Some((entered, _)) => entered,
-                    None => {
+                    Delegated::Entered(entered, _) => entered,
+                    Delegated::Left => {
                         self.next_ticket += 1;
                         self.counters.delegated += 1;
                         return Operated::Waiting(ticket);
                     }
+                    Delegated::Closed => return Operated::Closed,
                 }
             }
         };
         let actor = Actor { worker: self.worker, interest };
         let mut publication = publication;
         let applied = entered.with(|state| self.apply(channel, state, actor, &mut publication));
-        entered.leave(|state, operation| self.apply_delegated(channel, state, operation));
-        match applied {
-            Err(refusal) => Operated::Refused(refusal),
-            Ok(applied) => {
-                if interest == Some(Interest::Gained) {
-                    self.set_live(channel, applied.receipt.sequence);
-                }
-                if let Some(publication) = publication.filter(|_| applied.deliver) {
-                    self.deliver(channel, applied.sequence, publication);
-                }
-                Operated::Done { receipt: applied.receipt }
-            }
+        self.leave_order(channel, entered);
+        let Some(applied) = applied else { return Operated::Overloaded };
+        if interest == Some(Interest::Gained) {
+            self.set_live(channel, applied.receipt.sequence);
+        }
+        if let Some(publication) = publication.filter(|_| applied.deliver) {
+            self.deliver(channel, applied.sequence, publication);
+        }
+        Operated::Done { receipt: applied.receipt }
+    }
+
+    /// Leaves a channel's order, doing first what others delegated meanwhile; a channel that nobody wants any more
+    /// goes. Public for tests, which enter and stay inside as a thread does that is not scheduled.
+    #[doc(hidden)]
+    pub fn leave_order(&mut self, channel: &Arc<Channel>, entered: Entered<'_, ChannelState, Operation>) {
+        let apply = |state: &mut ChannelState, operation| self.apply_delegated(channel, state, operation);
+        if entered.leave_or_close(apply, |state| state.deserted) {
+            self.hub.table.remove(channel);
         }
     }
 
     /// Applies what another worker left for us.
     fn apply_delegated(&mut self, channel: &Arc<Channel>, state: &mut ChannelState, operation: Operation) {
-        let Operation { worker, interest, ticket, .. } = operation;
+        let Operation { worker, interest, publication, ticket } = operation;
         let actor = Actor { worker, interest };
-        let mut view = operation.publication.as_ref().map(OwnedPublication::view);
-        match self.apply(channel, state, actor, &mut view) {
-            Ok(Applied { receipt, .. }) => self.post(worker, Mail::Done { receipt, ticket }),
-            Err(refusal) => {
-                let operation = Box::new(operation);
-                self.post(worker, Mail::Refused { channel: channel.clone(), refusal, operation });
-            }
-        }
+        let mut view = publication.as_ref().map(OwnedPublication::view);
+        let mail = match self.apply(channel, state, actor, &mut view) {
+            Some(Applied { receipt, .. }) => Mail::Done { receipt, ticket },
+            None => Mail::Overloaded { ticket },
+        };
+        self.post(worker, mail);
     }
 
-    /// Changes the channel's state and posts to the workers concerned. Runs inside the channel's order.
+    /// Changes the channel's state and posts to the workers concerned. Runs inside the channel's order. Does nothing
+    /// and returns `None` if a worker concerned is overloaded.
     fn apply(
         &mut self,
         channel: &Arc<Channel>,
         state: &mut ChannelState,
         actor: Actor,
         publication: &mut Option<Publication<'_>>,
-    ) -> Result<Applied, Refusal> {
-        if state.closed {
-            return Err(Refusal::Closed);
-        }
+    ) -> Option<Applied> {
         let others = state.interest.without(actor.worker).without(self.worker);
         if publication.is_some_and(|p| p.kind.is_message())
             && others.into_iter().any(|worker| self.hub.mailbox(worker).is_full())
         {
-            return Err(Refusal::Overloaded);
+            return None;
         }
         if actor.interest == Some(Interest::Gained) {
             state.interest.insert(actor.worker);
+            state.deserted = false;
             if actor.worker != self.worker {
                 let mail = Mail::Live { channel: channel.clone(), sequence: state.sequence };
                 self.post(actor.worker, mail);
@@ -146,7 +153,8 @@ impl Engine {
         let mut offset = None;
         if let Some(publication) = publication {
             state.sequence += 1;
-            if publication.kind.is_message() && channel.name().is_some() {
+            let listened_to = !state.interest.is_empty();
+            if publication.kind.is_message() && channel.name().is_some() && listened_to {
                 state.offset += 1;
                 channel.set_offset(state.offset);
                 offset = Some(state.offset);
@@ -156,13 +164,10 @@ impl Engine {
         }
         if actor.interest == Some(Interest::Lost) {
             state.interest.remove(actor.worker);
-            if state.interest.is_empty() && channel.name().is_some() {
-                state.closed = true;
-                self.hub.table.remove(channel);
-            }
+            state.deserted = state.interest.is_empty() && channel.name().is_some();
         }
         let position = Position { epoch: channel.epoch(), offset: state.offset };
-        Ok(Applied {
+        Some(Applied {
             receipt: Receipt { sequence: before, position, offset },
             deliver,
             sequence: state.sequence,
@@ -250,49 +255,14 @@ impl Engine {
                     self.complete(waiting, Ok(receipt));
                 }
             }
-            Mail::Refused { channel, refusal, operation } => self.on_refused(&channel, refusal, *operation),
-            Mail::Query(query) => self.on_query(query),
-            Mail::Answer(query) => self.on_answer(query),
-        }
-    }
-
-    /// An operation that was delegated has been refused.
-    fn on_refused(&mut self, channel: &Arc<Channel>, refusal: Refusal, operation: Operation) {
-        let ticket = operation.ticket;
-        let again = match (refusal, operation.interest) {
-            (Refusal::Overloaded, _) => Err(ReplyError::Overloaded),
-            (Refusal::Closed, Some(Interest::Gained)) => Ok(channel.local(self.worker).map(|part| {
-                self.rebind(part);
-                self.channels[part as usize].channel.clone()
-            })),
-            (Refusal::Closed, _) => {
-                let name = channel.name().expect("broadcast streams are never closed");
-                Ok(self.hub.table.find(channel.app(), name, Arc::clone))
-            }
-        };
-        let result = match again {
-            Err(error) => Err(error),
-            // Nobody is there: the publication has no receivers.
-            Ok(None) => Ok(Receipt { sequence: 0, position: Position::default(), offset: None }),
-            Ok(Some(channel)) => {
-                let view = operation.publication.as_ref().map(OwnedPublication::view);
-                match self.operate(&channel, operation.interest, view) {
-                    Operated::Done { receipt } => Ok(receipt),
-                    Operated::Waiting(new) => {
-                        if let Some(waiting) = self.waiting.remove(&ticket) {
-                            self.waiting.insert(new, waiting);
-                        }
-                        return;
-                    }
-                    Operated::Refused(Refusal::Overloaded) => Err(ReplyError::Overloaded),
-                    Operated::Refused(Refusal::Closed) => {
-                        return self.on_refused(&channel, Refusal::Closed, operation);
-                    }
+            Mail::Overloaded { ticket } => {
+                if let Some(waiting) = self.waiting.remove(&ticket) {
+                    self.counters.overloaded += 1;
+                    self.complete(waiting, Err(ReplyError::Overloaded));
                 }
             }
-        };
-        if let Some(waiting) = self.waiting.remove(&ticket) {
-            self.complete(waiting, result);
+            Mail::Query(query) => self.on_query(query),
+            Mail::Answer(query) => self.on_answer(query),
         }
     }
 
