@@ -122,6 +122,28 @@ fn a_command_that_finds_the_order_taken_is_answered_when_it_is_left() {
     assert_eq!(offsets(&ada_sees[1..]), [1]);
 }
 
+/// A session joins and is gone; another joins before the first one's interest was even gained. Word of the first
+/// one's interest must not be taken for the second one's.
+#[test]
+fn interest_of_a_member_that_is_gone_does_not_serve_the_next() {
+    let mut workers = Workers::new(3, 64, |app| app.announce = false);
+    let (ada, cy) = (workers.open(0), workers.open(2));
+    let (bob, bea) = (workers.open(1), workers.open(1));
+    workers.command(ada, &join());
+    workers.inside(0, |workers| {
+        assert_eq!(workers.send(bob, &join()), Flow::Pause);
+        assert_eq!(workers.send(cy, &message(1)), Flow::Pause);
+        workers.close(bob);
+        assert_eq!(workers.send(ada, &message(2)), Flow::Pause);
+        assert_eq!(workers.send(bea, &join()), Flow::Pause);
+    });
+    workers.command(ada, &message(3));
+    workers.settle();
+    let sees = workers.received(bea);
+    assert_eq!(sees[0]["ok"]["offset"], 2);
+    assert_eq!(offsets(&sees), [3], "{sees:?}");
+}
+
 /// The last member leaves while another worker's join waits behind it: that join is not lost.
 #[test]
 fn a_join_that_waits_behind_the_last_leave_keeps_the_channel() {

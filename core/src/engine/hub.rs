@@ -45,6 +45,8 @@ pub enum Mail {
         channel: Arc<Channel>,
         /// The last that is not.
         sequence: u64,
+        /// Of the operation that gained it.
+        ticket: u64,
     },
     /// An operation you delegated is done.
     Done {

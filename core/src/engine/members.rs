@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, LocalChannel, fanout::NONE, operate::Operated, session::Membership};
+use super::{Engine, LocalChannel, Standing, fanout::NONE, operate::Operated, session::Membership};
 use crate::{
     channel::{Channel, Interest, Position, Subscribers},
     command::Outcome,
@@ -165,7 +165,12 @@ impl Engine {
             }
             match self.operate(&channel, interest, publication) {
                 Operated::Done { .. } => return None,
-                Operated::Waiting(ticket) => return Some(ticket),
+                Operated::Waiting(ticket) => {
+                    if interest == Some(Interest::Gained) {
+                        self.channels[part as usize].standing = Standing::Gaining { ticket: Some(ticket) };
+                    }
+                    return Some(ticket);
+                }
                 Operated::Closed => self.rebind(part),
                 Operated::Overloaded => unreachable!("only messages are refused"),
             }
@@ -204,7 +209,7 @@ impl Engine {
             subscribers: Subscribers::default(),
             formats: [0; FORMATS],
             run: NONE,
-            live_from: u64::MAX,
+            standing: Standing::Gaining { ticket: None },
         });
         part
     }

@@ -86,8 +86,16 @@ struct LocalChannel {
     formats: [u32; FORMATS],
     /// The channel's run of this turn, or NONE.
     run: u32,
-    /// Publications up to this sequence were before our interest; `u64::MAX` while interest is still being gained.
-    live_from: u64,
+    standing: Standing,
+}
+
+/// A worker's interest in a channel of which it holds members.
+#[derive(Copy, Clone)]
+enum Standing {
+    /// Being gained by the operation of this ticket, once it is delegated. Mail that arrives now is from before.
+    Gaining { ticket: Option<u64> },
+    /// Publications up to this sequence were before it.
+    Live { from: u64 },
 }
 
 /// How a session begins.

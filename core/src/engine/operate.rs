@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{
-    Engine,
+    Engine, Standing,
     fanout::NONE,
     hub::{Mail, Receipt},
     receive::Rest,
@@ -50,6 +50,8 @@ pub(super) enum Waiter {
 struct Actor {
     worker: WorkerId,
     interest: Option<Interest>,
+    /// Of an operation that was delegated.
+    ticket: Option<u64>,
 }
 
 /// What `apply` leaves to be done by the caller.
@@ -89,13 +91,13 @@ impl Engine {
                 }
             }
         };
-        let actor = Actor { worker: self.worker, interest };
+        let actor = Actor { worker: self.worker, interest, ticket: None };
         let mut publication = publication;
         let applied = entered.with(|state| self.apply(channel, state, actor, &mut publication));
         self.leave_order(channel, entered);
         let Some(applied) = applied else { return Operated::Overloaded };
         if interest == Some(Interest::Gained) {
-            self.set_live(channel, applied.receipt.sequence);
+            self.set_live(channel, applied.receipt.sequence, None);
         }
         if let Some(publication) = publication.filter(|_| applied.deliver) {
             self.deliver(channel, applied.sequence, publication);
@@ -116,7 +118,7 @@ impl Engine {
     /// Applies what another worker left for us.
     fn apply_delegated(&mut self, channel: &Arc<Channel>, state: &mut ChannelState, operation: Operation) {
         let Operation { worker, interest, publication, ticket } = operation;
-        let actor = Actor { worker, interest };
+        let actor = Actor { worker, interest, ticket: Some(ticket) };
         let mut view = publication.as_ref().map(OwnedPublication::view);
         let mail = match self.apply(channel, state, actor, &mut view) {
             Some(Applied { receipt, .. }) => Mail::Done { receipt, ticket },
@@ -143,8 +145,8 @@ impl Engine {
         if actor.interest == Some(Interest::Gained) {
             state.interest.insert(actor.worker);
             state.deserted = false;
-            if actor.worker != self.worker {
-                let mail = Mail::Live { channel: channel.clone(), sequence: state.sequence };
+            if let Some(ticket) = actor.ticket {
+                let mail = Mail::Live { channel: channel.clone(), sequence: state.sequence, ticket };
                 self.post(actor.worker, mail);
             }
         }
@@ -249,7 +251,7 @@ impl Engine {
             Mail::Publication { channel, sequence, publication } => {
                 self.deliver(&channel, sequence, publication.view());
             }
-            Mail::Live { channel, sequence } => self.set_live(&channel, sequence),
+            Mail::Live { channel, sequence, ticket } => self.set_live(&channel, sequence, Some(ticket)),
             Mail::Done { receipt, ticket } => {
                 if let Some(waiting) = self.waiting.remove(&ticket) {
                     self.complete(waiting, Ok(receipt));
@@ -292,10 +294,13 @@ impl Engine {
         }
     }
 
-    /// From now on the members here get what is published after `sequence`.
-    fn set_live(&mut self, channel: &Arc<Channel>, sequence: u64) {
-        if let Some(part) = channel.local(self.worker) {
-            self.channels[part as usize].live_from = sequence;
+    /// From now on the members here get what is published after `sequence`; unless they are others than those for
+    /// whom `gained` was delegated, because these have left meanwhile.
+    fn set_live(&mut self, channel: &Arc<Channel>, sequence: u64, gained: Option<u64>) {
+        let Some(part) = channel.local(self.worker) else { return };
+        let standing = &mut self.channels[part as usize].standing;
+        if matches!(*standing, Standing::Gaining { ticket } if ticket == gained) {
+            *standing = Standing::Live { from: sequence };
         }
     }
 
@@ -303,9 +308,10 @@ impl Engine {
     fn deliver(&mut self, channel: &Arc<Channel>, sequence: u64, publication: Publication<'_>) {
         let Some(part) = channel.local(self.worker) else { return };
         let local = &mut self.channels[part as usize];
-        if sequence <= local.live_from {
-            // From before our interest: we have been in this channel earlier, and mail was still under way.
-            return;
+        // Mail from before our interest: we have been in this channel earlier, and it was still under way.
+        match local.standing {
+            Standing::Live { from } if sequence > from => {}
+            _ => return,
         }
         if local.run == NONE {
             local.run = self.turn.open_run(channel.clone(), part, local.subscribers.slots().len());
