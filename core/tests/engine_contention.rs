@@ -122,6 +122,53 @@ fn a_command_that_finds_the_order_taken_is_answered_when_it_is_left() {
     assert_eq!(offsets(&ada_sees[1..]), [1]);
 }
 
+/// The second member on a worker whose first is still gaining interest is in the channel no sooner than the first.
+#[test]
+fn a_join_is_not_answered_before_its_worker_has_interest() {
+    let mut workers = Workers::new(2, 64, |app| app.announce = false);
+    let (ada, bob, bea) = (workers.open(0), workers.open(1), workers.open(1));
+    workers.command(ada, &join());
+    workers.inside(0, |workers| {
+        assert_eq!(workers.send(ada, &message(1)), Flow::Pause);
+        assert_eq!(workers.send(bob, &join()), Flow::Pause);
+        assert_eq!(workers.send(ada, &message(2)), Flow::Pause);
+        assert_eq!(workers.send(bea, &join()), Flow::Pause);
+        assert_eq!(workers.send(ada, &message(3)), Flow::Pause);
+    });
+    workers.settle();
+    for session in [bob, bea] {
+        let sees = workers.received(session);
+        let position = sees.iter().find_map(|frame| frame["ok"]["offset"].as_u64());
+        assert_eq!(position, Some(1), "{sees:?}");
+        assert_eq!(offsets(&sees), [2, 3]);
+    }
+}
+
+/// Messages that were published between a worker's look at its mail and its entering the order belong to the stream
+/// of whoever joins there, so the position in the answer must be before them.
+#[test]
+fn a_joins_position_is_where_its_messages_begin() {
+    let mut workers = Workers::new(2, 64, |_| ());
+    let (ada, bob, bea) = (workers.open(0), workers.open(1), workers.open(1));
+    for session in [ada, bob] {
+        workers.command(session, &join());
+    }
+    workers.command(ada, &message(1));
+    workers.settle();
+    workers.received(bea);
+    workers.inside(0, |workers| {
+        assert_eq!(workers.send(ada, &message(2)), Flow::Pause);
+        assert_eq!(workers.send(bea, &join()), Flow::Pause);
+        assert_eq!(workers.send(ada, &message(3)), Flow::Pause);
+    });
+    workers.settle();
+    let sees = workers.received(bea);
+    let position =
+        sees.iter().find_map(|frame| frame["ok"]["offset"].as_u64()).expect("the answer to the join");
+    let offsets = offsets(&sees);
+    assert_eq!(offsets, (position + 1..=3).collect::<Vec<_>>(), "{sees:?}");
+}
+
 /// A session joins and is gone; another joins before the first one's interest was even gained. Word of the first
 /// one's interest must not be taken for the second one's.
 #[test]

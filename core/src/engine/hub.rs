@@ -45,6 +45,8 @@ pub enum Mail {
         channel: Arc<Channel>,
         /// The last that is not.
         sequence: u64,
+        /// The last offset given out before it.
+        offset: u64,
         /// Of the operation that gained it.
         ticket: u64,
     },

@@ -160,7 +160,9 @@ impl Engine {
                 (Some(kind), Some(payload)) => Some(self.notice(kind, payload, &audience)),
                 _ => None,
             };
-            if interest.is_none() && publication.is_none() {
+            // A member on a worker that is still gaining interest waits for that.
+            let live = matches!(self.channels[part as usize].standing, Standing::Live { .. });
+            if interest.is_none() && publication.is_none() && live {
                 return None;
             }
             match self.operate(&channel, interest, publication) {
@@ -196,7 +198,7 @@ impl Engine {
             channel: channel.name().unwrap_or_default().into(),
             joined,
             members: channel.members(),
-            position: Position { epoch: channel.epoch(), offset: channel.offset() },
+            position: Position { epoch: channel.epoch(), offset: self.channels[part as usize].offset },
         }
     }
 
@@ -210,6 +212,7 @@ impl Engine {
             formats: [0; FORMATS],
             run: NONE,
             standing: Standing::Gaining { ticket: None },
+            offset: 0,
         });
         part
     }

@@ -87,6 +87,9 @@ struct LocalChannel {
     /// The channel's run of this turn, or NONE.
     run: u32,
     standing: Standing,
+    /// Where the stream of a member that joins now begins: the last offset passed on here, or given out before our
+    /// interest. The channel's own may be ahead, by what is in our mailbox.
+    offset: u64,
 }
 
 /// A worker's interest in a channel of which it holds members.
@@ -94,8 +97,8 @@ struct LocalChannel {
 enum Standing {
     /// Being gained by the operation of this ticket, once it is delegated. Mail that arrives now is from before.
     Gaining { ticket: Option<u64> },
-    /// Publications up to this sequence were before it.
-    Live { from: u64 },
+    /// Publications up to this sequence were before it, and messages up to this offset.
+    Live { from: u64, offset: u64 },
 }
 
 /// How a session begins.

@@ -16,7 +16,7 @@ use crate::{
     channel::{Channel, ChannelState, Delegated, Entered, Interest, Operation, Position},
     command::Outcome,
     error::ReplyError,
-    id::WorkerId,
+    id::{SessionId, WorkerId},
     publication::{OwnedPublication, Publication},
 };
 
@@ -97,7 +97,8 @@ impl Engine {
         self.leave_order(channel, entered);
         let Some(applied) = applied else { return Operated::Overloaded };
         if interest == Some(Interest::Gained) {
-            self.set_live(channel, applied.receipt.sequence, None);
+            let Receipt { sequence, position, .. } = applied.receipt;
+            self.set_live(channel, sequence, position.offset, None);
         }
         if let Some(publication) = publication.filter(|_| applied.deliver) {
             self.deliver(channel, applied.sequence, publication);
@@ -146,8 +147,8 @@ impl Engine {
             state.interest.insert(actor.worker);
             state.deserted = false;
             if let Some(ticket) = actor.ticket {
-                let mail = Mail::Live { channel: channel.clone(), sequence: state.sequence, ticket };
-                self.post(actor.worker, mail);
+                let ChannelState { sequence, offset, .. } = *state;
+                self.post(actor.worker, Mail::Live { channel: channel.clone(), sequence, offset, ticket });
             }
         }
         let before = state.sequence;
@@ -251,7 +252,10 @@ impl Engine {
             Mail::Publication { channel, sequence, publication } => {
                 self.deliver(&channel, sequence, publication.view());
             }
-            Mail::Live { channel, sequence, ticket } => self.set_live(&channel, sequence, Some(ticket)),
+            Mail::Live { channel, sequence, offset, ticket } => {
+                self.set_live(&channel, sequence, offset, Some(ticket));
+            }
+
             Mail::Done { receipt, ticket } => {
                 if let Some(waiting) = self.waiting.remove(&ticket) {
                     self.complete(waiting, Ok(receipt));
@@ -273,7 +277,11 @@ impl Engine {
         let Waiting { mut outcome, who } = waiting;
         if let Ok(receipt) = result {
             match &mut outcome {
-                Outcome::Joined { position, .. } => *position = receipt.position,
+                // Who joined while interest was still being gained begins where that began; its worker knew of no
+                // offset then, so the higher one is it. Everybody else knew when joining.
+                Outcome::Joined { channel, position, .. } => {
+                    position.offset = position.offset.max(self.gained_at(&who, channel));
+                }
                 Outcome::Sent { offset, .. } => *offset = receipt.offset,
                 _ => {}
             }
@@ -281,12 +289,24 @@ impl Engine {
         self.answer(who, result.map(|_| outcome));
     }
 
+    /// The offset at which this worker gained interest in a channel that `who` has joined.
+    fn gained_at(&self, who: &Waiter, channel: &str) -> u64 {
+        let Waiter::Session { slot, nonce, .. } = who else { return 0 };
+        let id = SessionId::new(self.worker, *slot, *nonce);
+        let app = self.sessions.find(id).map(|slot| self.sessions.get(slot).app);
+        let part = app.and_then(|app| self.hub.table.find(app, channel, |c| c.local(self.worker)).flatten());
+        match part.map(|part| self.channels[part as usize].standing) {
+            Some(Standing::Live { offset, .. }) => offset,
+            _ => 0,
+        }
+    }
+
     /// Gives a waiter its answer.
     pub(super) fn answer(&mut self, who: Waiter, result: Result<Outcome, ReplyError>) {
         match who {
             Waiter::Request(token) => self.answers.push((token, result)),
             Waiter::Session { slot, nonce, rest } => {
-                let id = crate::id::SessionId::new(self.worker, slot, nonce);
+                let id = SessionId::new(self.worker, slot, nonce);
                 if self.sessions.find(id).is_some() {
                     self.answer_session(slot, rest, result);
                 }
@@ -296,11 +316,12 @@ impl Engine {
 
     /// From now on the members here get what is published after `sequence`; unless they are others than those for
     /// whom `gained` was delegated, because these have left meanwhile.
-    fn set_live(&mut self, channel: &Arc<Channel>, sequence: u64, gained: Option<u64>) {
+    fn set_live(&mut self, channel: &Arc<Channel>, sequence: u64, offset: u64, gained: Option<u64>) {
         let Some(part) = channel.local(self.worker) else { return };
-        let standing = &mut self.channels[part as usize].standing;
-        if matches!(*standing, Standing::Gaining { ticket } if ticket == gained) {
-            *standing = Standing::Live { from: sequence };
+        let local = &mut self.channels[part as usize];
+        if matches!(local.standing, Standing::Gaining { ticket } if ticket == gained) {
+            local.standing = Standing::Live { from: sequence, offset };
+            local.offset = offset;
         }
     }
 
@@ -310,9 +331,10 @@ impl Engine {
         let local = &mut self.channels[part as usize];
         // Mail from before our interest: we have been in this channel earlier, and it was still under way.
         match local.standing {
-            Standing::Live { from } if sequence > from => {}
+            Standing::Live { from, .. } if sequence > from => {}
             _ => return,
         }
+        local.offset = publication.offset.unwrap_or(local.offset);
         if local.run == NONE {
             local.run = self.turn.open_run(channel.clone(), part, local.subscribers.slots().len());
         }
