@@ -233,3 +233,37 @@ fn a_message_behind_the_last_leave_has_no_offset() {
     assert_eq!(workers.received(bob)[0]["ok"]["offset"], Value::Null);
     assert_eq!(workers.hub.channels(), 0);
 }
+
+/// Thousands of sessions may wait for one order, each with commands behind the one that waits.
+#[test]
+fn sessions_that_go_on_at_once_do_not_do_so_inside_each_other() {
+    let mut workers = Workers::new(2, 1 << 20, |app| app.announce = false);
+    let ada = workers.open(0);
+    workers.command(ada, &join());
+    let sessions: Vec<usize> = (0..20_000).map(|_| workers.open(1)).collect();
+    workers.inside(0, |workers| {
+        let frame = json!([message(1), join(), {"id": "end", "type": "ping"}]);
+        for &session in &sessions {
+            assert_eq!(workers.send(session, &frame), Flow::Pause);
+        }
+    });
+    workers.settle();
+    assert_eq!(workers.engines[1].take_resumed().len(), sessions.len());
+    let last = workers.received(sessions[sessions.len() - 1]);
+    assert_eq!(last.iter().filter(|frame| frame["id"] == "end").count(), 1);
+}
+
+/// A connection's number may be given to another as soon as it is closed.
+#[test]
+fn nothing_is_said_about_a_connection_after_it_closed() {
+    let mut workers = Workers::new(2, 64, |_| ());
+    let (ada, bob) = (workers.open(0), workers.open(1));
+    workers.command(ada, &join());
+    workers.inside(0, |workers| {
+        assert_eq!(workers.send(bob, &message(1)), Flow::Pause);
+    });
+    workers.close(bob);
+    workers.settle();
+    assert_eq!(workers.engines[1].take_resumed(), [] as [u32; 0]);
+    assert_eq!(workers.received(bob), [] as [Value; 0]);
+}

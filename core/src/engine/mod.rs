@@ -32,6 +32,7 @@ use slab::Slab;
 use self::{
     fanout::{Hot, NONE, Turn},
     operate::Waiting,
+    receive::Interrupted,
     session::{Session, Sessions},
 };
 pub use self::{
@@ -71,6 +72,8 @@ pub struct Engine {
     next_ticket: u64,
     users: HashMap<(AppId, Arc<str>), Vec<u32>, RandomState>,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
+    /// Frames whose commands go on, in the order they may.
+    interrupted: VecDeque<Interrupted>,
     resumed: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
     scratch: BytesMut,
@@ -151,6 +154,7 @@ impl Engine {
             next_ticket: 0,
             users: HashMap::default(),
             answers: Vec::new(),
+            interrupted: VecDeque::new(),
             resumed: Vec::new(),
             disconnects: Vec::new(),
             scratch: BytesMut::new(),
@@ -214,7 +218,12 @@ impl Engine {
     pub fn close(&mut self, slot: u32) {
         self.leave_all(slot);
         // Only now: leaving has linked it to what its channels had published in this turn.
-        Turn::forget(self.sessions.hot(slot));
+        let hot = self.sessions.hot(slot);
+        let connection = hot.connection;
+        Turn::forget(hot);
+        // The shell may give the connection's number to another.
+        self.resumed.retain(|&other| other != connection);
+        self.disconnects.retain(|&(other, _)| other != connection);
         let session = self.sessions.remove(slot);
         if let Some(user) = session.user {
             let key = (session.app, user);
@@ -258,7 +267,10 @@ impl Engine {
 
     /// Whether there is anything to flush or to handle at once.
     pub fn is_busy(&self) -> bool {
-        !self.turn.is_empty() || !self.inbox.is_empty() || !self.hub.mailbox(self.worker).is_empty()
+        !self.turn.is_empty()
+            || !self.interrupted.is_empty()
+            || !self.inbox.is_empty()
+            || !self.hub.mailbox(self.worker).is_empty()
     }
 
     /// Whether so much output has been gathered that the shell should flush before it reads more.
@@ -305,7 +317,7 @@ impl Engine {
         std::mem::take(&mut self.answers)
     }
 
-    /// Connections whose paused session goes on: call [`Engine::resume`] for their sessions.
+    /// Connections whose paused session goes on: hand over their next messages.
     pub fn take_resumed(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.resumed)
     }

@@ -236,13 +236,17 @@ impl Engine {
         }
     }
 
-    /// Handles mail until there is none, or the turn is full.
+    /// Handles mail, and lets go on whom it frees to, until there is none or the turn is full.
     pub fn on_mail(&mut self) {
         self.collect_mail();
-        while !self.is_turn_full()
-            && let Some(mail) = self.inbox.pop_front()
-        {
-            self.handle_mail(mail);
+        while !self.is_turn_full() {
+            if let Some(mail) = self.inbox.pop_front() {
+                self.handle_mail(mail);
+            } else if let Some(interrupted) = self.interrupted.pop_front() {
+                self.go_on(interrupted);
+            } else {
+                break;
+            }
         }
     }
 
