@@ -253,6 +253,28 @@ fn sessions_that_go_on_at_once_do_not_do_so_inside_each_other() {
     assert_eq!(last.iter().filter(|frame| frame["id"] == "end").count(), 1);
 }
 
+/// Messages that a worker has taken from its mailbox but not yet handled count as well.
+#[test]
+fn a_worker_that_falls_behind_refuses_publishers_at_its_mailboxs_depth() {
+    const DEPTH: usize = 16;
+    let mut workers = Workers::new(2, DEPTH, |_| ());
+    let (ada, bob) = (workers.open(0), workers.open(1));
+    workers.command(bob, &join());
+    workers.settle();
+    workers.received(ada);
+    let mut accepted = 0;
+    for number in 0..10 * DEPTH as u64 {
+        workers.command(ada, &message(number));
+        // Worker 1 publishes itself, and so looks into its mailbox, but does not come round to handling it.
+        workers.command(bob, &json!({"type": "send", "channel": "room", "event": "e"}));
+        workers.engines[0].flush(&mut workers.sink);
+        accepted += workers.received(ada).iter().filter(|frame| frame.get("ok").is_some()).count();
+    }
+    assert!(accepted <= DEPTH, "{accepted}");
+    workers.settle();
+    workers.command(ada, &message(0));
+}
+
 /// A connection's number may be given to another as soon as it is closed.
 #[test]
 fn nothing_is_said_about_a_connection_after_it_closed() {

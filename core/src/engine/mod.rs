@@ -64,8 +64,6 @@ pub struct Engine {
     sessions: Sessions,
     channels: Slab<LocalChannel>,
     turn: Turn,
-    /// Mail for this worker in the order it must be handled: taken from the mailbox, or from itself behind that.
-    inbox: VecDeque<Mail>,
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
     waiting: HashMap<u64, Waiting, RandomState>,
@@ -148,7 +146,6 @@ impl Engine {
             sessions: Sessions::default(),
             channels: Slab::new(),
             turn: Turn::default(),
-            inbox: VecDeque::new(),
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
             next_ticket: 0,
@@ -267,10 +264,7 @@ impl Engine {
 
     /// Whether there is anything to flush or to handle at once.
     pub fn is_busy(&self) -> bool {
-        !self.turn.is_empty()
-            || !self.interrupted.is_empty()
-            || !self.inbox.is_empty()
-            || !self.hub.mailbox(self.worker).is_empty()
+        !self.turn.is_empty() || !self.interrupted.is_empty() || !self.hub.mailbox(self.worker).is_empty()
     }
 
     /// Whether so much output has been gathered that the shell should flush before it reads more.

@@ -1,8 +1,8 @@
 //! Operations on a channel: entering its order or delegating, posting to the workers that hold members, and mail.
 //!
 //! Local delivery keeps the channel's order too. What other workers published before us is in our mailbox by the
-//! time we are inside the order, so we take the mailbox into the inbox there; and only if the inbox is empty do we
-//! deliver our own publication directly, else it queues up behind.
+//! time we are inside the order; so only if the mailbox is empty do we deliver our own publication directly, else we
+//! post it to ourselves, behind that.
 
 use std::sync::Arc;
 
@@ -137,9 +137,8 @@ impl Engine {
         actor: Actor,
         publication: &mut Option<Publication<'_>>,
     ) -> Option<Applied> {
-        let others = state.interest.without(actor.worker).without(self.worker);
         if publication.is_some_and(|p| p.kind.is_message())
-            && others.into_iter().any(|worker| self.hub.mailbox(worker).is_full())
+            && state.interest.into_iter().any(|worker| self.hub.mailbox(worker).is_full())
         {
             return None;
         }
@@ -199,48 +198,37 @@ impl Engine {
         if !state.interest.contains(self.worker) {
             return false;
         }
-        self.collect_mail();
-        if by == self.worker && self.inbox.is_empty() {
+        if by == self.worker && self.hub.mailbox(self.worker).is_empty() {
             return true;
         }
         mail(self, self.worker);
         false
     }
 
-    /// Sends mail; to ourselves it goes behind what has arrived.
+    /// Sends mail, perhaps to ourselves.
     pub(super) fn post(&mut self, to: WorkerId, mail: Mail) {
-        if to == self.worker {
-            self.inbox.push_back(mail);
-        } else {
-            self.hub.mailbox(to).push(mail);
+        self.hub.mailbox(to).push(mail);
+        if to != self.worker {
             self.touched.insert(to);
         }
     }
 
-    /// Takes all mail into the inbox.
-    fn collect_mail(&mut self) {
-        let mailbox = self.hub.mailbox(self.worker);
-        if mailbox.is_empty() {
-            return;
-        }
-        while let Some(mail) = mailbox.pop() {
-            self.inbox.push_back(mail);
-        }
-    }
-
-    /// Handles all mail there is. Before a membership changes, this brings the worker to where its streams are.
+    /// Handles the mail there is now. Before a membership changes, this brings the worker to where its streams are.
     pub(super) fn settle(&mut self) {
-        self.collect_mail();
-        while let Some(mail) = self.inbox.pop_front() {
+        for _ in 0..self.hub.mailbox(self.worker).depth() {
+            let Some(mail) = self.hub.mailbox(self.worker).pop() else { return };
             self.handle_mail(mail);
         }
     }
 
-    /// Handles mail, and lets go on whom it frees to, until there is none or the turn is full.
+    /// Handles the mail there is now, and lets go on whom it frees to, unless the turn gets full.
     pub fn on_mail(&mut self) {
-        self.collect_mail();
+        let mut there = self.hub.mailbox(self.worker).depth();
         while !self.is_turn_full() {
-            if let Some(mail) = self.inbox.pop_front() {
+            if there > 0
+                && let Some(mail) = self.hub.mailbox(self.worker).pop()
+            {
+                there -= 1;
                 self.handle_mail(mail);
             } else if let Some(interrupted) = self.interrupted.pop_front() {
                 self.go_on(interrupted);
