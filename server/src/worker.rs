@@ -611,9 +611,7 @@ impl<H: Handler> Worker<H> {
             Protocol::Http(_) => exchange::on_due(self, slot),
             Protocol::Closing | Protocol::Dead => self.close(slot),
             Protocol::WebSocket { session, .. } => {
-                let interval = Tick::try_from(u64::from(self.config.ping_interval_ms) / TICK_MS)
-                    .unwrap_or(Tick::MAX)
-                    .max(1);
+                let interval = self.ping_interval();
                 let silent = self.now.saturating_sub(heard);
                 let paused = connection.paused;
                 let pinged = connection.pinged;
@@ -628,6 +626,19 @@ impl<H: Handler> Worker<H> {
                 self.arm(slot, next.max(self.now + 1));
             }
         }
+    }
+
+    /// A connection has become a WebSocket: its deadline is now that of the first ping.
+    pub(crate) fn watch(&mut self, slot: u32) {
+        let due = self.now.saturating_add(self.ping_interval());
+        // A later ping is armed when the handshake's deadline comes, which spares the wheel an entry.
+        if self.connections.live(slot).is_some_and(|connection| due < connection.due) {
+            self.arm(slot, due);
+        }
+    }
+
+    fn ping_interval(&self) -> Tick {
+        Tick::try_from(u64::from(self.config.ping_interval_ms) / TICK_MS).unwrap_or(Tick::MAX).max(1)
     }
 
     /// Stops accepting, tells everybody, and gives them until the deadline.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, LocalChannel, fanout::NONE, hub::Refusal, operate::Operated, session::Membership};
+use super::{Engine, LocalChannel, Standing, fanout::NONE, operate::Operated, session::Membership};
 use crate::{
     channel::{Channel, Interest, Position, Subscribers},
     command::Outcome,
@@ -160,20 +160,28 @@ impl Engine {
                 (Some(kind), Some(payload)) => Some(self.notice(kind, payload, &audience)),
                 _ => None,
             };
-            if interest.is_none() && publication.is_none() {
+            // A member on a worker that is still gaining interest waits for that.
+            let live = matches!(self.channels[part as usize].standing, Standing::Live { .. });
+            if interest.is_none() && publication.is_none() && live {
                 return None;
             }
             match self.operate(&channel, interest, publication) {
                 Operated::Done { .. } => return None,
-                Operated::Waiting(ticket) => return Some(ticket),
-                Operated::Refused(Refusal::Closed) => self.rebind(part),
-                Operated::Refused(Refusal::Overloaded) => unreachable!("only messages are refused"),
+                Operated::Waiting(ticket) => {
+                    if interest == Some(Interest::Gained) {
+                        self.channels[part as usize].standing = Standing::Gaining { ticket: Some(ticket) };
+                    }
+                    return Some(ticket);
+                }
+                Operated::Closed => self.rebind(part),
+                Operated::Overloaded => unreachable!("only messages are refused"),
             }
         }
     }
 
-    /// The channel of a local part was closed by the last worker that held it: takes the name's new one.
-    pub(super) fn rebind(&mut self, part: u32) {
+    /// The channel of a new local part was closed by the last worker that held it, after we had found it: takes the
+    /// name's new one. Once our gaining interest has been accepted, a channel does not close under us.
+    fn rebind(&mut self, part: u32) {
         let old = &self.channels[part as usize].channel;
         self.hub.table.remove(old);
         old.set_local(self.worker, None);
@@ -190,7 +198,7 @@ impl Engine {
             channel: channel.name().unwrap_or_default().into(),
             joined,
             members: channel.members(),
-            position: Position { epoch: channel.epoch(), offset: channel.offset() },
+            position: Position { epoch: channel.epoch(), offset: self.channels[part as usize].offset },
         }
     }
 
@@ -203,7 +211,8 @@ impl Engine {
             subscribers: Subscribers::default(),
             formats: [0; FORMATS],
             run: NONE,
-            live_from: u64::MAX,
+            standing: Standing::Gaining { ticket: None },
+            offset: 0,
         });
         part
     }

@@ -32,6 +32,7 @@ use slab::Slab;
 use self::{
     fanout::{Hot, NONE, Turn},
     operate::Waiting,
+    receive::Interrupted,
     session::{Session, Sessions},
 };
 pub use self::{
@@ -63,14 +64,14 @@ pub struct Engine {
     sessions: Sessions,
     channels: Slab<LocalChannel>,
     turn: Turn,
-    /// Mail for this worker in the order it must be handled: taken from the mailbox, or from itself behind that.
-    inbox: VecDeque<Mail>,
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
     waiting: HashMap<u64, Waiting, RandomState>,
     next_ticket: u64,
     users: HashMap<(AppId, Arc<str>), Vec<u32>, RandomState>,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
+    /// Frames whose commands go on, in the order they may.
+    interrupted: VecDeque<Interrupted>,
     resumed: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
     /// Sessions that have left everything and go after the next flush.
@@ -88,8 +89,19 @@ struct LocalChannel {
     formats: [u32; FORMATS],
     /// The channel's run of this turn, or NONE.
     run: u32,
-    /// Publications up to this sequence were before our interest; `u64::MAX` while interest is still being gained.
-    live_from: u64,
+    standing: Standing,
+    /// Where the stream of a member that joins now begins: the last offset passed on here, or given out before our
+    /// interest. The channel's own may be ahead, by what is in our mailbox.
+    offset: u64,
+}
+
+/// A worker's interest in a channel of which it holds members.
+#[derive(Copy, Clone)]
+enum Standing {
+    /// Being gained by the operation of this ticket, once it is delegated. Mail that arrives now is from before.
+    Gaining { ticket: Option<u64> },
+    /// Publications up to this sequence were before it, and messages up to this offset.
+    Live { from: u64, offset: u64 },
 }
 
 /// How a session begins.
@@ -136,12 +148,12 @@ impl Engine {
             sessions: Sessions::default(),
             channels: Slab::new(),
             turn: Turn::default(),
-            inbox: VecDeque::new(),
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
             next_ticket: 0,
             users: HashMap::default(),
             answers: Vec::new(),
+            interrupted: VecDeque::new(),
             resumed: Vec::new(),
             disconnects: Vec::new(),
             ended: Vec::new(),
@@ -205,6 +217,7 @@ impl Engine {
     /// Ends a session whose connection is gone: it leaves its channels, and what it was to receive is forgotten.
     pub fn close(&mut self, slot: u32) {
         self.leave_all(slot);
+        // Only now: leaving has linked it to what its channels had published in this turn.
         Turn::forget(self.sessions.hot(slot));
         self.remove(slot);
     }
@@ -218,6 +231,10 @@ impl Engine {
     }
 
     fn remove(&mut self, slot: u32) {
+        // The shell may give the connection's number to another.
+        let connection = self.sessions.hot(slot).connection;
+        self.resumed.retain(|&other| other != connection);
+        self.disconnects.retain(|&(other, _)| other != connection);
         let session = self.sessions.remove(slot);
         if let Some(user) = session.user {
             let key = (session.app, user);
@@ -265,7 +282,7 @@ impl Engine {
 
     /// Whether there is anything to flush or to handle at once.
     pub fn is_busy(&self) -> bool {
-        !self.turn.is_empty() || !self.inbox.is_empty() || !self.hub.mailbox(self.worker).is_empty()
+        !self.turn.is_empty() || !self.interrupted.is_empty() || !self.hub.mailbox(self.worker).is_empty()
     }
 
     /// Whether so much output has been gathered that the shell should flush before it reads more.
@@ -312,7 +329,7 @@ impl Engine {
         std::mem::take(&mut self.answers)
     }
 
-    /// Connections whose paused session goes on: call [`Engine::resume`] for their sessions.
+    /// Connections whose paused session goes on: hand over their next messages.
     pub fn take_resumed(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.resumed)
     }
