@@ -605,13 +605,13 @@ impl<H: Handler> Worker<H> {
     }
 
     fn on_due(&mut self, slot: u32) {
+        let interval = self.ping_interval();
         let Some(connection) = self.connections.live(slot) else { return };
         let heard = connection.heard;
         match connection.protocol {
             Protocol::Http(_) => exchange::on_due(self, slot),
             Protocol::Closing | Protocol::Dead => self.close(slot),
             Protocol::WebSocket { session, .. } => {
-                let interval = self.ping_interval();
                 let silent = self.now.saturating_sub(heard);
                 let paused = connection.paused;
                 let pinged = connection.pinged;
