@@ -75,8 +75,11 @@ impl Session {
         }
     }
 
-    /// Counts publications of `channel` that were dropped for it.
+    /// Counts publications of `channel` that were dropped for it; perhaps none, for those before an exception.
     pub(super) fn miss(&mut self, channel: &Arc<Channel>, count: u64) {
+        if count == 0 {
+            return;
+        }
         let missed = self.missed.get_or_insert_default();
         match missed.iter_mut().find(|(of, _)| Arc::ptr_eq(of, channel)) {
             Some((_, total)) => *total += count,
