@@ -262,7 +262,7 @@ impl Engine {
                 }
             }
             Mail::Query(query) => self.on_query(query),
-            Mail::Answer(query) => self.on_answer(query),
+            Mail::Answer(query) => self.on_answer(*query),
         }
     }
 

@@ -222,8 +222,8 @@ fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;
     let control = word.wrapping_sub(ONES * 0x20);
-    let quote = (word ^ ONES * b'"' as u64).wrapping_sub(ONES);
-    let backslash = (word ^ ONES * b'\\' as u64).wrapping_sub(ONES);
+    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
     (control | quote | backslash) & !word & HIGH
 }
 
