@@ -13,6 +13,8 @@ mod command;
 mod model;
 #[path = "simulation/random.rs"]
 mod random;
+#[path = "simulation/threads.rs"]
+mod threads;
 #[path = "simulation/world.rs"]
 mod world;
 

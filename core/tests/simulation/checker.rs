@@ -110,6 +110,13 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
+    /// Adds what another has collected.
+    pub(crate) fn merge(&mut self, other: Checker) {
+        self.stays.extend(other.stays);
+        self.unechoed.extend(other.unechoed);
+        self.references.extend(other.references);
+    }
+
     /// Judges everything.
     pub(crate) fn check(&self) -> Result<(), Violation> {
         let mut streams: BTreeMap<&str, Vec<&Stay>> = BTreeMap::new();

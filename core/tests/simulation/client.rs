@@ -12,7 +12,7 @@ use fanfare_core::ws::{DecodeLimits, Decoder, Message, Role};
 
 const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 1 << 24, fragments: 1 };
 
-/// The sender of what a back end publishes.
+/// The sender of what a back end publishes on the first worker; on the next it is one less, and so on.
 pub(crate) const BACK_END: Peer = Peer::MAX;
 
 /// Anything the server sends, by the members it may have.

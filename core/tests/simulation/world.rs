@@ -2,7 +2,8 @@
 //! order. Everything comes from the seed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, RwLock};
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -36,6 +37,8 @@ pub(crate) enum Mode {
     /// Orders are held from outside for some steps and mailboxes are small: judged by the invariants.
     Contended,
 }
+
+const POISON: &str = "nobody panics while holding it";
 
 /// The channel that each app's observer is in from first to last.
 const WATCHED: usize = 0;
@@ -113,7 +116,12 @@ pub(crate) struct World {
     /// Which client has which connection.
     connections: Vec<Option<usize>>,
     clients: Vec<Client>,
-    directory: Directory,
+    directory: Arc<RwLock<Directory>>,
+    /// What a client's number becomes when others see it: it is unique over all worlds of a process.
+    first_peer: Peer,
+    /// The worker of the first engine.
+    first_worker: u16,
+    trace: bool,
     model: Model,
     checker: Checker,
     held: Vec<Held>,
@@ -142,39 +150,63 @@ fn app(index: u32, mode: Mode, random: &mut Random) -> App {
     app.slow_consumer = if random.chance(60) { SlowConsumer::Drop } else { SlowConsumer::Disconnect };
     app.limits.outbound_bytes = 100 + random.below(1500);
     app.limits.channels_per_connection = 2 + u16::try_from(random.below(5)).expect("it is small");
-    let key = SessionKey::new(Algorithm::Hs256, None, KeyMaterial::Secret(SECRET)).expect("a secret");
-    app.sessions = SessionVerifier::new(vec![key], 0, false);
+    app.sessions = verifier();
     app
 }
 
+/// Accepts the simulation's tokens.
+pub(crate) fn verifier() -> SessionVerifier {
+    let key = SessionKey::new(Algorithm::Hs256, None, KeyMaterial::Secret(SECRET)).expect("a secret");
+    SessionVerifier::new(vec![key], 0, false)
+}
+
 impl World {
+    /// A process of its own.
     pub(crate) fn new(seed: u64, mode: Mode) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
         let apps: Vec<App> = (0..1 + random.below(2)).map(|i| app(i as u32, mode, &mut random)).collect();
-        let rules: Vec<Rules> = apps.iter().map(Rules::of).collect();
         let workers = 1 + random.below(4);
         let depth = if mode == Mode::Exact { 1 << 20 } else { 1 << random.below(8) };
         let hub = Arc::new(Hub::new(Apps::new(apps).expect("the names differ"), workers, depth, seed));
-        let engine = |worker: usize| {
-            Engine::new(WorkerId(worker as u16), hub.clone(), seed.wrapping_mul(31) + worker as u64)
-        };
-        let engines = (0..workers).map(engine).collect();
         let many = if random.chance(20) { 38 } else { 12 };
-        let mut world = Self {
+        let sessions = 3 + random.below(many);
+        let mut world = Self::part(seed, mode, hub, 0..workers as u16, Arc::default());
+        world.channels = 1 + random.below(5);
+        world.sessions_at_most = sessions;
+        world.open_observers();
+        world
+    }
+
+    /// A part of a process: some of its workers, with at most ten sessions and two channels besides the watched one.
+    pub(crate) fn part(
+        seed: u64,
+        mode: Mode,
+        hub: Arc<Hub>,
+        workers: Range<u16>,
+        directory: Arc<RwLock<Directory>>,
+    ) -> Self {
+        let rules: Vec<Rules> = hub.apps().iter().map(|app| Rules::of(app)).collect();
+        let engine = |worker: u16| {
+            Engine::new(WorkerId(worker), hub.clone(), seed.wrapping_mul(31) + u64::from(worker))
+        };
+        Self {
             mode,
-            channels: 1 + random.below(5),
-            sessions_at_most: 3 + random.below(many),
-            random,
+            random: Random::new(seed),
+            engines: workers.clone().map(engine).collect(),
             hub,
-            engines,
             wire: Wire::default(),
             connections: Vec::new(),
             clients: Vec::new(),
-            directory: Directory::new(),
+            directory,
+            first_peer: Peer::from(workers.start) << 20,
+            first_worker: workers.start,
+            trace: std::env::var_os("FANFARE_TRACE").is_some(),
             model: Model::new(rules.clone()),
             checker: Checker::default(),
             held: Vec::new(),
             rules,
+            channels: 3,
+            sessions_at_most: 10,
             now_ms: 1_700_000_000_000,
             judged: false,
             next_number: 0,
@@ -185,12 +217,11 @@ impl World {
             deliveries: 0,
             missed: 0,
             commands: 0,
-        };
-        world.open_observers();
-        world
+        }
     }
 
-    fn open_observers(&mut self) {
+    /// Opens a session for each app that is in the watched channel from first to last.
+    pub(crate) fn open_observers(&mut self) {
         for app in 0..self.rules.len() as u32 {
             let client = self.open_session(app, true);
             let join = Command::Join { channel: WATCHED, echo: Some(true) };
@@ -217,6 +248,10 @@ impl World {
                 self.turn(worker);
             }
         }
+    }
+
+    fn peer(&self, client: usize) -> Peer {
+        self.first_peer + client as Peer
     }
 
     fn open(&self) -> impl Iterator<Item = usize> {
@@ -254,8 +289,8 @@ impl World {
         let slot = engine.open(opening, |_| {}, welcome).expect("the app takes any number");
         let session = engine.session_id(slot);
         let client = self.clients.len();
-        let peer = client as Peer;
-        self.directory.insert(session.to_string(), (peer, app));
+        let peer = self.peer(client);
+        self.directory.write().expect(POISON).insert(session.to_string(), (peer, app));
         self.connections[connection as usize] = Some(client);
         let echo = echo.unwrap_or(of.echo);
         self.model.open(peer, app, echo, profile);
@@ -318,12 +353,12 @@ impl World {
     }
 
     fn close(&mut self, client: usize) {
+        self.model.close(self.peer(client));
         let of = &mut self.clients[client];
         self.engines[of.worker].close(of.slot);
         of.open = false;
         of.paused = false;
         self.connections[of.connection as usize] = None;
-        self.model.close(client as Peer);
         let mut stays = std::mem::take(&mut of.stays);
         for asked in &of.asked {
             if let Command::Send { channel, .. } = asked.command
@@ -399,7 +434,7 @@ impl World {
         if let Some(first) = commands.iter().position(|c| c.binary(0, 0).is_some()) {
             commands = vec![commands.swap_remove(first)];
         }
-        let peer = client as Peer;
+        let peer = self.peer(client);
         let app = self.clients[client].app;
         let mut texts = Vec::new();
         for command in &commands {
@@ -424,7 +459,7 @@ impl World {
         let (worker, slot) = (self.clients[client].worker, self.clients[client].slot);
         let engine = &mut self.engines[worker];
         engine.begin_turn(self.now_ms);
-        if std::env::var_os("FANFARE_TRACE").is_some() {
+        if self.trace {
             eprintln!("{} worker {worker} client {client}: {text}", self.now_ms);
         }
         let message = frame.as_ref().map_or(Message::Text(&text), |frame| Message::Binary(frame));
@@ -433,7 +468,7 @@ impl World {
 
     /// Notes that an answer is to come, and in exact mode which.
     fn expect(&mut self, client: usize, id: Option<u64>, command: Command) {
-        let peer = client as Peer;
+        let peer = self.peer(client);
         let of = &mut self.clients[client];
         let echo = command.echo().unwrap_or(of.echo);
         let key = match command {
@@ -472,10 +507,11 @@ impl World {
         let answer = match self.random.below(10) {
             0..6 => {
                 let number = self.number();
-                let text = payload(app, BACK_END, number);
+                let sender = BACK_END - Peer::from(self.first_worker) - worker as Peer;
+                let text = payload(app, sender, number);
                 let channel = self.random.chance(80).then_some(channel);
                 let to = channel.map(|_| &*name);
-                let key = Key::Message { sender: BACK_END, number };
+                let key = Key::Message { sender, number };
                 let answer = self.engines[worker].request_publish(id, to, "e", Payload::Json(&text), token);
                 if self.mode == Mode::Exact {
                     let offset = self.model.send(app, channel, key, None);
@@ -556,7 +592,7 @@ impl World {
         engine.begin_turn(self.now_ms);
         engine.on_mail();
         for other in engine.take_touched() {
-            assert_ne!(usize::from(other.0), worker, "nobody wakes itself");
+            assert_ne!(usize::from(other.0), worker + usize::from(self.first_worker), "nobody wakes itself");
         }
         for connection in engine.take_resumed() {
             let client = self.connections[connection as usize].expect("a resumed connection is open");
@@ -604,10 +640,10 @@ impl World {
         }
         let mut bytes = std::mem::take(&mut line.bytes);
         let app = self.clients[client].app;
-        let received =
-            read(&mut bytes, app, &self.directory).unwrap_or_else(|e| panic!("client {client}: {e}"));
+        let received = read(&mut bytes, app, &self.directory.read().expect(POISON))
+            .unwrap_or_else(|e| panic!("client {client}: {e}"));
         for one in received {
-            if std::env::var_os("FANFARE_TRACE").is_some() {
+            if self.trace {
                 eprintln!("{} client {client} receives {one:?}", self.now_ms);
             }
             self.take(client, one);
@@ -641,7 +677,7 @@ impl World {
 
     /// Puts a publication into the stay it belongs to.
     fn place(&mut self, client: usize, channel: Option<usize>, seen: Seen) {
-        let peer = client as Peer;
+        let peer = self.peer(client);
         let of = &mut self.clients[client];
         let Some(channel) = channel else {
             of.broadcasts.seen.push(seen);
@@ -663,6 +699,7 @@ impl World {
 
     fn take_answer(&mut self, client: usize, id: Option<u64>, answer: Answer) {
         let mode = self.mode;
+        let peer = self.peer(client);
         let of = &mut self.clients[client];
         if mode == Mode::Contended && id.is_none() && answer == Answer::Error("overloaded".into()) {
             return;
@@ -681,7 +718,6 @@ impl World {
         if let Some(expected) = &asked.expected {
             assert_eq!(comparable, *expected, "client {client}: {:?}", asked.command);
         }
-        let peer = client as Peer;
         match (&asked.command, answer) {
             (&Command::Join { channel, .. }, Answer::Joined { joined, members, offset, epoch }) => {
                 assert!(members > 0);
@@ -709,7 +745,8 @@ impl World {
                 assert!(ids.len() <= *limit && (next.is_none() || ids.len() == *limit));
                 let unique: HashSet<&String> = ids.iter().collect();
                 assert_eq!(unique.len(), ids.len(), "nobody is listed twice");
-                assert!(ids.iter().all(|id| self.directory[id].1 == of.app), "members of this app");
+                let directory = self.directory.read().expect(POISON);
+                assert!(ids.iter().all(|id| directory[id].1 == of.app), "members of this app");
             }
             (Command::Wrong { code, .. }, Answer::Error(got)) => assert_eq!(*code, got),
             (Command::Broadcast { .. }, Answer::Sent(None))
@@ -733,9 +770,7 @@ impl World {
 
     /// Lets everything come to rest.
     fn quiesce(&mut self) {
-        while let Some(held) = self.held.pop() {
-            self.engines[held.worker].leave_order(held.channel, held.entered);
-        }
+        self.release();
         for _ in 0..10_000 {
             let stalled: Vec<usize> = self
                 .open()
@@ -747,7 +782,7 @@ impl World {
                 clients.into_iter().for_each(|client| self.deliver(client));
                 return;
             }
-            (0..self.engines.len()).for_each(|worker| self.turn(worker));
+            self.turn_all();
         }
         panic!("it does not come to rest");
     }
@@ -755,16 +790,31 @@ impl World {
     /// Brings the run to its end and judges it.
     pub(crate) fn finish(&mut self) {
         self.quiesce();
-        assert!(self.requests.is_empty(), "every request is answered");
-        for (client, of) in self.clients.iter().enumerate().filter(|(_, of)| of.open) {
-            assert!(!of.paused, "client {client} waits for ever");
-            assert!(of.asked.is_empty(), "client {client}: no answer to {:?}", of.asked[0].command);
-        }
+        self.check_answered();
         self.check_members();
         self.check_channels();
         if self.mode == Mode::Exact {
             (0..self.clients.len()).for_each(|client| self.check_against_model(client));
         }
+        if let Err(violation) = self.take_checker().check() {
+            panic!("{violation}");
+        }
+        self.close_all();
+        self.quiesce();
+        self.check_gone();
+    }
+
+    /// Every command and request has its answer.
+    fn check_answered(&self) {
+        assert!(self.requests.is_empty(), "every request is answered");
+        for (client, of) in self.clients.iter().enumerate().filter(|(_, of)| of.open) {
+            assert!(!of.paused, "client {client} waits for ever");
+            assert!(of.asked.is_empty(), "client {client}: no answer to {:?}", of.asked[0].command);
+        }
+    }
+
+    /// Hands out what is to be judged; what is received from now on is not.
+    fn take_checker(&mut self) -> Checker {
         for engine in &self.engines {
             let counters = engine.counters();
             self.delegated += counters.delegated;
@@ -773,11 +823,29 @@ impl World {
             self.missed += counters.missed;
         }
         self.collect_stays();
-        if let Err(violation) = self.checker.check() {
-            panic!("{violation}");
-        }
         self.judged = true;
-        self.close_all();
+        std::mem::take(&mut self.checker)
+    }
+
+    /// Leaves the orders that are held.
+    pub(crate) fn release(&mut self) {
+        while let Some(held) = self.held.pop() {
+            self.engines[held.worker].leave_order(held.channel, held.entered);
+        }
+    }
+
+    /// Runs a turn of every engine. Returns whether one has more to do.
+    pub(crate) fn turn_all(&mut self) -> bool {
+        (0..self.engines.len()).for_each(|worker| self.turn(worker));
+        self.engines.iter().any(Engine::is_busy)
+    }
+
+    /// Of a part: when all parts have come to rest, what is to be judged of this one.
+    pub(crate) fn take_part(&mut self) -> Checker {
+        let clients: Vec<usize> = self.open().collect();
+        clients.into_iter().for_each(|client| self.deliver(client));
+        self.check_answered();
+        self.take_checker()
     }
 
     fn collect_stays(&mut self) {
@@ -840,7 +908,7 @@ impl World {
             let Ok(Outcome::Members(page)) = page else { panic!("{page:?}") };
             assert_eq!(page.total, total);
             for member in &page.members {
-                let (client, of) = self.directory[&member.id.to_string()];
+                let (client, of) = self.directory.read().expect(POISON)[&member.id.to_string()];
                 let profile = self.clients[client as usize].profile;
                 let said = member.profile.as_deref().map_or(0, |text| text.parse().expect("a number"));
                 assert_eq!((of, said), (app, profile));
@@ -899,7 +967,8 @@ impl World {
         let of = &self.clients[client];
         for channel in (0..self.channels).map(Some).chain([None]) {
             let seen = of.seen.get(&channel).map_or(&[][..], Vec::as_slice);
-            let expected = self.model.expected.get(&(client as Peer, channel)).map_or(&[][..], Vec::as_slice);
+            let expected =
+                self.model.expected.get(&(self.peer(client), channel)).map_or(&[][..], Vec::as_slice);
             let missed = of.missed.get(&channel).copied().unwrap_or(0);
             let context = || format!("client {client}, {channel:?}\n seen {seen:?}\n expected {expected:?}");
             if !of.lossy {
@@ -915,20 +984,25 @@ impl World {
         }
     }
 
-    /// When everybody is gone, nothing remains.
-    fn close_all(&mut self) {
+    /// Closes every session, with turns in between.
+    pub(crate) fn close_all(&mut self) {
         let clients: Vec<usize> = self.open().collect();
         for client in clients {
-            self.close(client);
+            if self.clients[client].open {
+                self.close(client);
+            }
             if self.random.chance(30) {
                 let worker = self.random.below(self.engines.len());
                 self.turn(worker);
             }
         }
-        self.quiesce();
+    }
+
+    /// When everybody is gone, nothing remains.
+    pub(crate) fn check_gone(&self) {
         assert_eq!(self.hub.channels(), 0, "every channel is reclaimed");
-        for (worker, engine) in self.engines.iter().enumerate() {
-            assert_eq!(engine.sessions(), 0);
+        assert!(self.engines.iter().all(|engine| engine.sessions() == 0));
+        for worker in 0..self.hub.workers() {
             assert!(self.hub.mailbox(WorkerId(worker as u16)).is_empty());
         }
         for app in 0..self.rules.len() {
