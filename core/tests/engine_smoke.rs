@@ -3,7 +3,7 @@
 mod support;
 
 use fanfare_core::{
-    app::{App, AppKeys, Apps},
+    app::{App, AppKeys, Apps, SlowConsumer},
     dialect::Format,
     engine::{Engine, Flow, Hub},
     id::WorkerId,
@@ -56,7 +56,7 @@ fn a_message_reaches_the_members_and_the_answer_its_sender() {
     assert_eq!(ada_sees[0]["ok"]["members"], 1);
     let notice = json!({"channel": "room", "event": "channel:join",
         "message": {"id": bob_id, "data": {"name": "Bob"}}});
-    assert_eq!(ada_sees[1..], [notice.clone()]);
+    assert_eq!(&ada_sees[1..], std::slice::from_ref(&notice));
     let bob_sees = sink.take_json(1);
     assert_eq!(bob_sees[0], json!({"id": "b", "ok": {}}));
     assert_eq!(bob_sees[1]["ok"]["members"], 2);
@@ -77,7 +77,7 @@ fn a_message_reaches_the_members_and_the_answer_its_sender() {
 
     send(&mut engine, bob, json!({"type": "broadcast", "event": "news"}));
     let news = json!({"channel": null, "event": "news", "message": null});
-    assert_eq!(received(&mut engine, &mut sink, 0), [news.clone()]);
+    assert_eq!(received(&mut engine, &mut sink, 0), std::slice::from_ref(&news));
     assert_eq!(sink.take_json(1), [news]);
 
     engine.close(bob);
@@ -136,4 +136,53 @@ fn a_closed_session_receives_nothing_more() {
     engine.flush(&mut sink);
     assert_eq!(sink.take_json(1), [] as [Value; 0]);
     assert_eq!(sink.take_json(0).len(), 3);
+}
+
+/// An app that drops what slow consumers do not read.
+#[test]
+fn a_gap_says_exactly_what_was_missed() {
+    let mut app = App::new("default", AppKeys::default());
+    app.slow_consumer = SlowConsumer::Drop;
+    app.limits.outbound_bytes = 10;
+    app.announce = false;
+    let hub = Arc::new(Hub::new(Apps::new(vec![app]).expect("one app"), 1, 64, 7));
+    let mut engine = Engine::new(WorkerId(0), hub, 11);
+    let mut sink = Memory::default();
+    let ada = open(&mut engine, 0, Format::Native);
+    let bob = open(&mut engine, 1, Format::Native);
+    for channel in ["room", "other"] {
+        for slot in [ada, bob] {
+            send(&mut engine, slot, json!({"type": "join", "channel": channel}));
+        }
+    }
+    sink.backlog = 11;
+    engine.flush(&mut sink);
+    sink.take_json(1);
+    let message = |channel| json!({"type": "send", "channel": channel, "event": "e", "echo": false});
+    send(&mut engine, ada, message("room"));
+    send(&mut engine, bob, message("other"));
+    send(&mut engine, ada, message("room"));
+    engine.flush(&mut sink);
+    engine.on_drained(bob);
+    send(&mut engine, ada, message("room"));
+    let bob_sees = received(&mut engine, &mut sink, 1);
+    assert_eq!(bob_sees[0], json!({"gap": {"channel": "room", "missed": 2}}));
+    assert_eq!(bob_sees[1]["offset"], 3);
+    assert_eq!(bob_sees.len(), 2, "its own message was not for it, and is no gap: {bob_sees:?}");
+    assert_eq!(engine.counters().missed, 2);
+}
+
+/// A session that opens does not receive what was broadcast before.
+#[test]
+fn broadcasts_from_before_a_session_are_not_for_it() {
+    let apps = Apps::new(vec![App::new("default", AppKeys::default())]).expect("one app");
+    let hub = Arc::new(Hub::new(apps, 2, 64, 7));
+    let mut engines = [0, 1].map(|worker| Engine::new(WorkerId(worker), hub.clone(), u64::from(worker)));
+    let mut sink = Memory::default();
+    let ada = open(&mut engines[0], 0, Format::Native);
+    open(&mut engines[1], 1, Format::Native);
+    send(&mut engines[0], ada, json!({"type": "broadcast", "event": "news"}));
+    open(&mut engines[1], 2, Format::Native);
+    assert_eq!(received(&mut engines[1], &mut sink, 1).len(), 2);
+    assert_eq!(sink.take_json(2).len(), 1, "only its welcome");
 }

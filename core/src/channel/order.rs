@@ -230,7 +230,7 @@ mod tests {
         let order = Order::<(), Arc<()>>::new(());
         let entered = order.try_enter().expect("it is free");
         assert!(matches!(order.delegate(counted.clone()), Delegated::Left));
-        std::mem::forget(entered);
+        drop(entered);
         drop(order);
         assert_eq!(Arc::strong_count(&counted), 1);
     }

@@ -27,7 +27,8 @@ impl Engine {
         if let Some(part) = local
             && session.memberships.find(part).is_some()
         {
-            return Ok(Progress::Finished(self.joined(part, false)));
+            let waiting = self.change_membership(part, slot, None, None, false);
+            return Ok(self.joined(part, false, waiting));
         }
         if session.memberships.len() >= app.limits.channels_per_connection as usize {
             return Err(ReplyError::TooManyChannels);
@@ -45,11 +46,7 @@ impl Engine {
         let gained = local.is_none().then_some(Interest::Gained);
         let notice = app.announce.then_some(Kind::Join);
         let waiting = self.change_membership(part, slot, gained, notice, echo);
-        let outcome = self.joined(part, true);
-        Ok(match waiting {
-            Some(ticket) => Progress::Waiting { ticket, outcome },
-            None => Progress::Finished(outcome),
-        })
+        Ok(self.joined(part, true, waiting))
     }
 
     /// Ends a membership.
@@ -192,13 +189,26 @@ impl Engine {
         self.channels[part as usize].channel = new;
     }
 
-    fn joined(&self, part: u32, joined: bool) -> Outcome {
+    /// What came of joining. The position is where the member's messages begin.
+    fn joined(&mut self, part: u32, joined: bool, waiting: Option<u64>) -> Progress {
+        let mut offset = self.channels[part as usize].offset;
+        if waiting.is_none() && matches!(self.channels[part as usize].standing, Standing::Gaining { .. }) {
+            // We have been inside the order, so the interest was gained before, and word of it is in our mailbox.
+            self.settle();
+            if let Standing::Live { offset: gained_at, .. } = self.channels[part as usize].standing {
+                offset = gained_at;
+            }
+        }
         let channel = &self.channels[part as usize].channel;
-        Outcome::Joined {
+        let outcome = Outcome::Joined {
             channel: channel.name().unwrap_or_default().into(),
             joined,
             members: channel.members(),
-            position: Position { epoch: channel.epoch(), offset: self.channels[part as usize].offset },
+            position: Position { epoch: channel.epoch(), offset },
+        };
+        match waiting {
+            Some(ticket) => Progress::Waiting { ticket, outcome },
+            None => Progress::Finished(outcome),
         }
     }
 

@@ -185,6 +185,8 @@ impl Engine {
         if !self.hub.admit(app) {
             return Err(ReplyError::Overloaded);
         }
+        // What was published before is not for it.
+        self.settle();
         let echo = opening.echo.unwrap_or(opening.app.echo);
         let mut session = Session::new(self.worker, app, self.ids.nonce(), echo);
         let mut channels = Vec::new();

@@ -162,7 +162,8 @@ impl Engine {
                 offset = Some(state.offset);
             }
             publication.offset = offset;
-            deliver = self.distribute(channel, state, actor.worker, *publication);
+            let direct = actor.ticket.is_none();
+            deliver = self.distribute(channel, state, direct, *publication);
         }
         if actor.interest == Some(Interest::Lost) {
             state.interest.remove(actor.worker);
@@ -176,12 +177,13 @@ impl Engine {
         })
     }
 
-    /// Posts a publication to every interested worker. Returns whether our own members are to get it at once.
+    /// Posts a publication to every interested worker. Returns whether our own members are to get it at once: if it is
+    /// of our own, and `direct` therefore, and nothing waits that was before it.
     fn distribute(
         &mut self,
         channel: &Arc<Channel>,
         state: &ChannelState,
-        by: WorkerId,
+        direct: bool,
         publication: Publication<'_>,
     ) -> bool {
         let mut shared: Option<Arc<OwnedPublication>> = None;
@@ -198,7 +200,7 @@ impl Engine {
         if !state.interest.contains(self.worker) {
             return false;
         }
-        if by == self.worker && self.hub.mailbox(self.worker).is_empty() {
+        if direct && self.hub.mailbox(self.worker).is_empty() {
             return true;
         }
         mail(self, self.worker);
@@ -260,7 +262,7 @@ impl Engine {
                 }
             }
             Mail::Query(query) => self.on_query(query),
-            Mail::Answer(query) => self.on_answer(query),
+            Mail::Answer(query) => self.on_answer(*query),
         }
     }
 

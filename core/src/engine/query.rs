@@ -93,12 +93,12 @@ impl Engine {
     /// A query visits this worker.
     pub(super) fn on_query(&mut self, query: Box<Query>) {
         if let Some(query) = self.advance(query) {
-            self.on_answer(query);
+            self.on_answer(*query);
         }
     }
 
     /// An own query has come back.
-    pub(super) fn on_answer(&mut self, query: Box<Query>) {
+    pub(super) fn on_answer(&mut self, query: Query) {
         if let Some(waiting) = self.waiting.remove(&query.ticket) {
             self.answer(waiting.who, Ok(query.question.outcome()));
         }

@@ -30,8 +30,11 @@ pub(super) struct Session {
     pub(super) broadcast_number: u64,
     rate: Rate,
     /// What a congested session lost: channels and counts.
-    missed: Option<Box<Vec<(Arc<Channel>, u64)>>>,
+    missed: Option<Box<Missed>>,
 }
+
+/// Publications lost, by channel.
+type Missed = Vec<(Arc<Channel>, u64)>;
 
 impl Session {
     pub(super) fn new(worker: WorkerId, app: AppId, nonce: Nonce, echo: bool) -> Self {
@@ -75,8 +78,11 @@ impl Session {
         }
     }
 
-    /// Counts publications of `channel` that were dropped for it.
+    /// Counts publications of `channel` that were dropped for it; perhaps none, for those before an exception.
     pub(super) fn miss(&mut self, channel: &Arc<Channel>, count: u64) {
+        if count == 0 {
+            return;
+        }
         let missed = self.missed.get_or_insert_default();
         match missed.iter_mut().find(|(of, _)| Arc::ptr_eq(of, channel)) {
             Some((_, total)) => *total += count,
@@ -85,7 +91,7 @@ impl Session {
     }
 
     /// Hands out what it lost since the last time.
-    pub(super) fn take_missed(&mut self) -> Vec<(Arc<Channel>, u64)> {
+    pub(super) fn take_missed(&mut self) -> Missed {
         self.missed.take().map(|missed| *missed).unwrap_or_default()
     }
 }
