@@ -73,6 +73,8 @@ pub struct Engine {
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     resumed: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
+    /// Sessions that have left everything and go after the next flush.
+    ended: Vec<u32>,
     scratch: BytesMut,
     scanner: Scanner,
     counters: Counters,
@@ -142,6 +144,7 @@ impl Engine {
             answers: Vec::new(),
             resumed: Vec::new(),
             disconnects: Vec::new(),
+            ended: Vec::new(),
             scratch: BytesMut::new(),
             scanner: Scanner::new(),
             counters: Counters::default(),
@@ -199,10 +202,22 @@ impl Engine {
         Ok(slot)
     }
 
-    /// Ends a session: it leaves its channels, and what it was still to receive is forgotten.
+    /// Ends a session whose connection is gone: it leaves its channels, and what it was to receive is forgotten.
     pub fn close(&mut self, slot: u32) {
-        Turn::forget(self.sessions.hot(slot));
         self.leave_all(slot);
+        Turn::forget(self.sessions.hot(slot));
+        self.remove(slot);
+    }
+
+    /// Ends a session whose connection is not: it leaves its channels, still receives what was published until now,
+    /// and `last` after that.
+    pub fn end(&mut self, slot: u32, last: impl FnOnce(&mut BytesMut)) {
+        self.leave_all(slot);
+        self.reply(slot, last);
+        self.ended.push(slot);
+    }
+
+    fn remove(&mut self, slot: u32) {
         let session = self.sessions.remove(slot);
         if let Some(user) = session.user {
             let key = (session.app, user);
@@ -234,6 +249,10 @@ impl Engine {
         let mut over = Vec::new();
         let written = self.turn.write(&mut self.sessions, sink, |slot, backlog| over.push((slot, backlog)));
         self.counters.writes += written;
+        for slot in std::mem::take(&mut self.ended) {
+            over.retain(|&(other, _)| other != slot);
+            self.remove(slot);
+        }
         for (slot, backlog) in over {
             self.on_backlog(slot, backlog);
         }
