@@ -9,7 +9,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::{
     clock::now_ns,
-    plan::{ConnectPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Work},
+    plan::{ConnectPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope, StormPlan, Work},
 };
 
 /// Load for realtime channel servers: every delivery verified, every latency counted from when it was due.
@@ -28,6 +28,12 @@ enum Scenario {
     Fanout(Fanout),
     /// Many channels whose members send to each other
     Send(Send),
+    /// Messages to everyone
+    Broadcast(Broadcast),
+    /// One channel, and some of its subscribers stop reading
+    Slow(Slow),
+    /// All connections drop and come back, at the beginning of each window
+    Storm(Storm),
     /// Connections at rest: what does one cost?
     Idle(Idle),
     /// Handshake, join and close, again and again
@@ -58,6 +64,43 @@ struct Send {
     members: u32,
     #[command(flatten)]
     pace: PaceArgs,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Broadcast {
+    /// Connections; the first ones publish, to the others and to each other
+    #[arg(long, short = 'n', default_value_t = 1000, value_name = "N")]
+    connections: u32,
+    /// Publishers
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    publishers: u32,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Slow {
+    /// Subscribers of the channel
+    #[arg(long, short = 'n', default_value_t = 1000, value_name = "N")]
+    subscribers: u32,
+    /// How many of them stop reading
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    slow: u32,
+    /// Publishers
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    publishers: u32,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Storm {
+    /// Connections
+    #[arg(long, short = 'n', default_value_t = 5_000, value_name = "N")]
+    connections: u32,
+    /// Members of each channel
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    members: u32,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -163,6 +206,9 @@ struct Common {
     /// Windows that are measured, one after the other
     #[arg(long, global = true, default_value_t = 3, value_name = "N")]
     windows: u32,
+    /// Time after the last window for what is on the way to arrive
+    #[arg(long, global = true, default_value_t = 5.0, value_name = "SECONDS")]
+    drain: f64,
     /// Source addresses from 127.0.0.1 up; as many as needed if 0
     #[arg(long, global = true, default_value_t = 0, value_name = "N")]
     sources: u32,
@@ -222,6 +268,7 @@ impl Args {
             warmup_seconds: common.warmup,
             window_seconds: common.duration,
             windows: common.windows,
+            drain_seconds: common.drain,
             sources: common.sources,
             parallel: common.parallel,
             prefix: common.prefix,
@@ -235,22 +282,23 @@ impl Args {
 impl Scenario {
     fn into_work(self) -> Work {
         match self {
-            Self::Fanout(args) => Work::Fanout(PublishPlan {
-                channels: 1,
-                members: args.subscribers,
-                publishers: args.publishers,
-                publishers_join: false,
-                payload: args.pace.payload,
-                pace: args.pace.into_pace(),
-            }),
+            Self::Fanout(args) => Work::Fanout(args.pace.into_publish(1, args.subscribers, args.publishers)),
             Self::Send(args) => Work::Send(PublishPlan {
-                channels: args.channels,
-                members: args.members,
-                publishers: 1,
                 publishers_join: true,
-                payload: args.pace.payload,
-                pace: args.pace.into_pace(),
+                ..args.pace.into_publish(args.channels, args.members, 1)
             }),
+            Self::Broadcast(args) => Work::Broadcast(PublishPlan {
+                publishers_join: true,
+                scope: Scope::Everyone,
+                ..args.pace.into_publish(1, args.connections, args.publishers)
+            }),
+            Self::Slow(args) => Work::Slow(PublishPlan {
+                slow: args.slow,
+                ..args.pace.into_publish(1, args.subscribers, args.publishers)
+            }),
+            Self::Storm(args) => {
+                Work::Storm(StormPlan { connections: args.connections, members: args.members })
+            }
             Self::Idle(args) => Work::Idle(IdlePlan {
                 base: args.base,
                 connections: args.connections,
@@ -268,10 +316,21 @@ impl Scenario {
 }
 
 impl PaceArgs {
-    fn into_pace(self) -> Pace {
-        match self.rate {
+    /// A plan in which publishers have connections of their own, and everyone reads.
+    fn into_publish(self, channels: u32, members: u32, publishers: u32) -> PublishPlan {
+        let pace = match self.rate {
             Some(rate) => Pace::Open { rate },
             None => Pace::Closed { window: self.window },
+        };
+        PublishPlan {
+            channels,
+            members,
+            publishers,
+            publishers_join: false,
+            payload: self.payload,
+            pace,
+            scope: Scope::Channel,
+            slow: 0,
         }
     }
 }
@@ -319,7 +378,10 @@ mod tests {
             "loadgen fanout --rate 0",
             "loadgen fanout -n 0",
             "loadgen send --members 1",
-            "loadgen send --channels 1 --threads 2",
+            "loadgen slow -n 10 --slow 10",
+            "loadgen broadcast -n 5 --publishers 6",
+            "loadgen storm -n 0",
+            "loadgen fanout --drain=-1",
             "loadgen idle -n 1000",
             "loadgen presence --movers 20",
             "loadgen fanout -d 0",

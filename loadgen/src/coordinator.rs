@@ -20,7 +20,7 @@ use crate::{
     plan::{IdlePlan, Plan, Work},
     process::{Memory, Processes},
     report::{Idling, Outcome, Reading, Report},
-    scenario::{Connect, Idle, Presence, Publish, Scenario, Seat, Shared},
+    scenario::{Connect, Idle, Presence, Publish, Scenario, Seat, Shared, Storm},
     tally::Tally,
     worker::{self, Manner},
 };
@@ -29,8 +29,6 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(5);
 /// Time without a new connection after which connecting is given up.
 const CONNECT_STALL_NS: u64 = 15_000_000_000;
-/// Time for what is on the way to arrive, and for the last operations to end.
-const COOL_NS: u64 = 5_000_000_000;
 
 type Workers = Vec<JoinHandle<io::Result<Tally>>>;
 
@@ -187,7 +185,7 @@ impl<'a> Run<'a> {
     /// Lets what is on the way arrive.
     fn cool(&self) {
         self.control.enter(Stage::Cool);
-        let end = now_ns() + COOL_NS;
+        let end = now_ns() + seconds(self.plan.drain_seconds);
         while self.control.failure().is_none() && now_ns() < end {
             if self.control.all_stopped() && self.control.all_quiet() {
                 return;
@@ -235,7 +233,7 @@ fn start_workers(plan: &Plan, control: &Arc<Control>) -> io::Result<Workers> {
     let wakers: Vec<Waker> = nets.iter().map(Net::waker).collect::<Result<_, _>>()?;
     let nets = nets.into_iter().enumerate();
     match &plan.work {
-        Work::Fanout(work) | Work::Send(work) => {
+        Work::Fanout(work) | Work::Send(work) | Work::Broadcast(work) | Work::Slow(work) => {
             let shared = Shared::new(work, wakers);
             nets.map(|(at, net)| {
                 let scenario = Publish::new(seat(at), work.clone(), plan.run, Arc::clone(&shared));
@@ -245,6 +243,9 @@ fn start_workers(plan: &Plan, control: &Arc<Control>) -> io::Result<Workers> {
         }
         Work::Idle(work) => nets
             .map(|(at, net)| start_worker(plan, control, (at, net), Idle::new(seat(at), work.clone())))
+            .collect(),
+        Work::Storm(work) => nets
+            .map(|(at, net)| start_worker(plan, control, (at, net), Storm::new(seat(at), work.clone())))
             .collect(),
         Work::Connect(work) => nets
             .map(|(at, net)| start_worker(plan, control, (at, net), Connect::new(seat(at), work.clone())))

@@ -39,6 +39,9 @@ pub use args::{Args, Output};
 pub use coordinator::run;
 pub use histogram::Percentiles;
 pub use ledger::Faults;
-pub use plan::{ConnectPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Work};
+pub use plan::{
+    ConnectPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope, StormPlan, Work,
+};
 pub use process::Memory;
 pub use report::{Idling, Machine, Report, Row};
+pub use tally::Slow;

@@ -104,6 +104,7 @@ struct Peer {
     stream: TcpStream,
     decoder: Decoder,
     stage: PeerStage,
+    is_paused: bool,
     extra: Option<Box<Extra>>,
 }
 
@@ -193,6 +194,29 @@ impl Net {
         }
     }
 
+    /// Reads nothing more from a connection, as a slow consumer does.
+    pub(crate) fn pause(&mut self, slot: Slot) {
+        if let Some(peer) = self.peers[slot as usize].as_mut() {
+            peer.is_paused = true;
+        }
+    }
+
+    /// Reads on.
+    pub(crate) fn resume(&mut self, slot: Slot) {
+        if let Some(peer) = self.peers[slot as usize].as_mut() {
+            peer.is_paused = false;
+            self.unread.push(slot);
+        }
+    }
+
+    /// Drops a connection without a word; the handler is not told. One that is still to be made is kept.
+    pub(crate) fn abandon(&mut self, slot: Slot) {
+        if let Some(mut peer) = self.peers[slot as usize].take() {
+            self.opening -= usize::from(peer.is_opening());
+            drop(self.poll.registry().deregister(&mut peer.stream));
+        }
+    }
+
     /// Begins to close; `on_closed` follows when the server agrees.
     pub(crate) fn close(&mut self, slot: Slot) {
         let mask = self.mask();
@@ -262,8 +286,9 @@ impl Net {
             match self.connect(slot) {
                 Ok(stream) => {
                     let extra = Some(Box::new(Extra { path, key, ..Extra::default() }));
-                    let stage = PeerStage::Connecting;
-                    self.peers[slot as usize] = Some(Peer { stream, decoder: Decoder::new(), stage, extra });
+                    let (decoder, stage) = (Decoder::new(), PeerStage::Connecting);
+                    let peer = Peer { stream, decoder, stage, is_paused: false, extra };
+                    self.peers[slot as usize] = Some(peer);
                     self.opening += 1;
                 }
                 Err(error) => handler.on_closed(self, slot, Closed::Refused(describe(&error))),
@@ -315,6 +340,9 @@ impl Net {
         let mut buffer = std::mem::take(&mut self.buffer);
         for round in 0.. {
             let Some(peer) = self.peers[slot as usize].as_mut() else { break };
+            if peer.is_paused {
+                break;
+            }
             if round == READ_ROUNDS {
                 self.unread.push(slot);
                 break;
@@ -352,7 +380,7 @@ impl Net {
     #[inline]
     fn take_bytes(&mut self, slot: Slot, bytes: &mut [u8], handler: &mut impl Handler) {
         let Some(peer) = self.peers[slot as usize].as_mut() else { return };
-        if matches!(peer.stage, PeerStage::Connecting | PeerStage::Upgrading) {
+        if peer.is_opening() {
             return self.take_head(slot, bytes, handler);
         }
         self.take_frames(slot, bytes, handler);
@@ -427,9 +455,7 @@ impl Net {
     /// Drops a connection and says so.
     fn end(&mut self, slot: Slot, handler: &mut impl Handler, why: impl FnOnce(PeerStage) -> Closed) {
         let Some(mut peer) = self.peers[slot as usize].take() else { return };
-        if matches!(peer.stage, PeerStage::Connecting | PeerStage::Upgrading) {
-            self.opening -= 1;
-        }
+        self.opening -= usize::from(peer.is_opening());
         // Closing the socket takes it out of the poll, whether or not this succeeds.
         drop(self.poll.registry().deregister(&mut peer.stream));
         handler.on_closed(self, slot, why(peer.stage));
@@ -443,6 +469,10 @@ impl Net {
 }
 
 impl Peer {
+    fn is_opening(&self) -> bool {
+        matches!(self.stage, PeerStage::Connecting | PeerStage::Upgrading)
+    }
+
     /// Writes the handshake's request, if the connection stands.
     fn request(&mut self, host: &str) -> io::Result<()> {
         if let Some(error) = self.stream.take_error()? {

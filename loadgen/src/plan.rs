@@ -41,6 +41,8 @@ pub struct Plan {
     pub window_seconds: f64,
     /// Number of windows.
     pub windows: u32,
+    /// Seconds after the last window for what is on the way to arrive.
+    pub drain_seconds: f64,
     /// Source addresses; 0 is as many as the connections need.
     pub sources: u32,
     /// Handshakes under way at one time.
@@ -61,8 +63,14 @@ pub enum Work {
     Fanout(PublishPlan),
     /// Many channels, few members each, who send to each other.
     Send(PublishPlan),
+    /// Messages to everyone.
+    Broadcast(PublishPlan),
+    /// One channel, and some of its subscribers stop reading.
+    Slow(PublishPlan),
     /// Connections at rest.
     Idle(IdlePlan),
+    /// All connections drop and come back.
+    Storm(StormPlan),
     /// Handshakes.
     Connect(ConnectPlan),
     /// Joins and leaves that others see.
@@ -84,6 +92,20 @@ pub struct PublishPlan {
     pub payload: u32,
     /// How fast.
     pub pace: Pace,
+    /// Whom a message is for.
+    pub scope: Scope,
+    /// Members of each channel that stop reading.
+    pub slow: u32,
+}
+
+/// Whom a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The members of its channel.
+    Channel,
+    /// Every connection. There is one channel, and nobody joins it.
+    Everyone,
 }
 
 /// What decides when the next message is sent.
@@ -113,6 +135,15 @@ pub struct IdlePlan {
     pub members: u32,
     /// Seconds of rest before memory is read.
     pub settle_seconds: f64,
+}
+
+/// All drop, all come back: at the beginning of each window.
+#[derive(Debug, Clone, Serialize)]
+pub struct StormPlan {
+    /// Connections.
+    pub connections: u32,
+    /// Members of each channel; each connection joins one.
+    pub members: u32,
 }
 
 /// Handshakes.
@@ -153,20 +184,32 @@ impl Work {
         match self {
             Self::Fanout(_) => "fanout",
             Self::Send(_) => "send",
+            Self::Broadcast(_) => "broadcast",
+            Self::Slow(_) => "slow",
+            Self::Storm(_) => "storm",
             Self::Idle(_) => "idle",
             Self::Connect(_) => "connect",
             Self::Presence(_) => "presence",
         }
     }
 
+    /// The plan of a scenario that publishes.
+    pub fn publishing(&self) -> Option<&PublishPlan> {
+        match self {
+            Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => Some(plan),
+            _ => None,
+        }
+    }
+
     /// Connections open at one time.
     pub fn connections(&self) -> u64 {
         match self {
-            Self::Fanout(plan) | Self::Send(plan) => {
+            Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => {
                 let publishers = if plan.publishers_join { 0 } else { plan.publishers };
                 u64::from(plan.channels) * u64::from(plan.members + publishers)
             }
             Self::Idle(plan) => u64::from(plan.connections),
+            Self::Storm(plan) => u64::from(plan.connections),
             Self::Connect(plan) => u64::from(plan.parallel),
             Self::Presence(plan) => u64::from(plan.channels) * u64::from(plan.watchers + plan.movers),
         }
@@ -174,7 +217,7 @@ impl Work {
 
     /// Whether messages are sent by a schedule.
     pub fn is_open_loop(&self) -> bool {
-        matches!(self, Self::Fanout(plan) | Self::Send(plan) if matches!(plan.pace, Pace::Open { .. }))
+        self.publishing().is_some_and(|plan| matches!(plan.pace, Pace::Open { .. }))
     }
 }
 
@@ -188,9 +231,11 @@ impl Plan {
         if self.windows > 1000 {
             return wrong(format!("{} windows are more than the 1000 that fit a report.", self.windows));
         }
-        for (name, seconds, least) in
-            [("a window", self.window_seconds, 0.1), ("the warm-up", self.warmup_seconds, 0.0)]
-        {
+        for (name, seconds, least) in [
+            ("a window", self.window_seconds, 0.1),
+            ("the warm-up", self.warmup_seconds, 0.0),
+            ("the drain", self.drain_seconds, 0.0),
+        ] {
             if !(least..=86_400.0).contains(&seconds) {
                 return wrong(format!("{seconds} s is no length for {name}; it has {least} to 86400 s."));
             }
@@ -228,15 +273,9 @@ impl Work {
     fn check(&self, threads: u32) -> Result<(), PlanError> {
         let wrong = |sentence: String| Err(PlanError(sentence));
         match self {
-            Self::Fanout(plan) | Self::Send(plan) => {
-                plan.check()?;
-                if plan.publishers_join && plan.channels < threads {
-                    return wrong(format!(
-                        "{threads} threads share {} channels badly: there must be a channel for each.",
-                        plan.channels
-                    ));
-                }
-                Ok(())
+            Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => plan.check(),
+            Self::Storm(plan) if plan.connections == 0 || plan.members == 0 => {
+                wrong("A storm needs connections, and channels need members.".into())
             }
             Self::Idle(plan) if plan.base >= plan.connections || plan.members == 0 => wrong(format!(
                 "Memory is read at {} and at {} connections: the second must be more, and channels need members.",
@@ -272,6 +311,9 @@ impl PublishPlan {
             return wrong(format!(
                 "{members} members cannot have {publishers} publishers among them and be heard."
             ));
+        }
+        if self.slow >= members - if self.publishers_join { publishers } else { 0 } {
+            return wrong(format!("Of {members} members, {} cannot be slow: someone must read.", self.slow));
         }
         match self.pace {
             Pace::Closed { window } if !(1..=1 << 16).contains(&window) => {

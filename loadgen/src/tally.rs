@@ -1,5 +1,7 @@
 //! What one worker counted: its windows, and what went wrong in the whole run. Merged by the coordinator at the end.
 
+use serde::Serialize;
+
 use crate::{control::Stage, histogram::Latency, ledger::Faults};
 
 /// One worker's counts of one window.
@@ -20,6 +22,17 @@ pub(crate) struct WindowTally {
 /// A message sent this long after it was due is late.
 pub(crate) const LATE_NS: u64 = 1_000_000;
 
+/// What became of the subscribers that stopped reading.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Slow {
+    /// How many did.
+    pub readers: u64,
+    /// How many of them the server disconnected.
+    pub disconnected: u64,
+    /// Deliveries the server told the others they had missed.
+    pub missed: u64,
+}
+
 /// One worker's counts.
 #[derive(Debug, Clone)]
 pub(crate) struct Tally {
@@ -31,6 +44,10 @@ pub(crate) struct Tally {
     pub(crate) refusal: Option<String>,
     /// Deliveries the server said it left out.
     pub(crate) gaps: u64,
+    /// What became of those that stopped reading.
+    pub(crate) slow: Slow,
+    /// Connections that were not back when the next storm broke.
+    pub(crate) stragglers: u64,
     current: Option<usize>,
 }
 
@@ -44,6 +61,8 @@ impl Tally {
             refused: 0,
             refusal: None,
             gaps: 0,
+            slow: Slow::default(),
+            stragglers: 0,
             current: None,
         }
     }
@@ -80,6 +99,10 @@ impl Tally {
         self.faults.add(&other.faults);
         self.refused += other.refused;
         self.gaps += other.gaps;
+        self.slow.readers += other.slow.readers;
+        self.slow.disconnected += other.slow.disconnected;
+        self.slow.missed += other.slow.missed;
+        self.stragglers += other.stragglers;
         if self.refusal.is_none() {
             self.refusal.clone_from(&other.refusal);
         }

@@ -4,7 +4,7 @@
 mod stub;
 
 use fanfare_loadgen::{
-    ConnectPlan, Faults, IdlePlan, Pace, Plan, PresencePlan, PublishPlan, Report, Work, run,
+    ConnectPlan, Faults, IdlePlan, Pace, Plan, PresencePlan, PublishPlan, Report, Scope, StormPlan, Work, run,
 };
 use stub::{Mischief, Stub};
 
@@ -26,6 +26,7 @@ fn plan(stub: &Stub, threads: u32, work: Work) -> Plan {
         warmup_seconds: 0.05,
         window_seconds: 0.1,
         windows: 3,
+        drain_seconds: 0.5,
         sources: 0,
         parallel: 16,
         prefix: "c".into(),
@@ -37,11 +38,25 @@ fn plan(stub: &Stub, threads: u32, work: Work) -> Plan {
 fn publish(channels: u32, members: u32, pace: Pace) -> PublishPlan {
     let is_fanout = channels == 1;
     let publishers = if is_fanout { 4 } else { 1 };
-    PublishPlan { channels, members, publishers, publishers_join: !is_fanout, payload: 100, pace }
+    PublishPlan {
+        channels,
+        members,
+        publishers,
+        publishers_join: !is_fanout,
+        payload: 100,
+        pace,
+        scope: Scope::Channel,
+        slow: 0,
+    }
 }
 
 fn fanout(pace: Pace) -> Work {
     Work::Fanout(publish(1, 20, pace))
+}
+
+fn broadcast(pace: Pace) -> Work {
+    let scope = Scope::Everyone;
+    Work::Broadcast(PublishPlan { publishers_join: true, scope, ..publish(1, 20, pace) })
 }
 
 fn run_against(mischief: Mischief, threads: u32, work: Work) -> Report {
@@ -73,6 +88,7 @@ fn good_server_is_found_good_in_every_scenario_with_one_thread_and_with_several(
             Work::Connect(ConnectPlan { parallel: 6, join: true }),
             Work::Connect(ConnectPlan { parallel: 6, join: false }),
             Work::Presence(PresencePlan { channels: 4, watchers: 3, movers: 2 }),
+            Work::Storm(StormPlan { connections: 30, members: 5 }),
         ] {
             let report = run_against(Mischief::None, threads, work);
             assert_clean(&report);
@@ -89,9 +105,11 @@ fn idle_connections_are_weighed() {
     assert!(report.idling.is_some_and(|idling| idling.base.is_some() && idling.full.is_some()));
 }
 
+type Count = fn(&Faults) -> u64;
+
 #[test]
 fn each_kind_of_mischief_is_counted_as_what_it_is() {
-    let kinds: [(Mischief, fn(&Faults) -> u64); 5] = [
+    let kinds: [(Mischief, Count); 5] = [
         (Mischief::Lose { every: 97 }, |faults| faults.lost),
         (Mischief::Repeat { every: 97 }, |faults| faults.repeated),
         (Mischief::Reorder { every: 97 }, |faults| faults.reordered),
@@ -124,6 +142,18 @@ fn each_kind_of_mischief_is_counted_as_what_it_is() {
             }
             assert!(others.is_clean(), "{mischief:?} on {threads}: {:?}", report.faults);
         }
+    }
+}
+
+#[test]
+fn slow_readers_are_left_out_and_looked_after_in_the_end() {
+    let work = Work::Slow(PublishPlan { slow: 5, ..publish(1, 20, CLOSED) });
+    for threads in [1, 2] {
+        let report = run_against(Mischief::None, threads, work.clone());
+        assert_clean(&report);
+        // The stub has patience.
+        assert_eq!((report.slow.readers, report.slow.disconnected), (5, 0));
+        assert!(report.median.deliveries_per_second > 100.0);
     }
 }
 

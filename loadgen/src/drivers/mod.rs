@@ -74,6 +74,13 @@ impl Driver {
         }
     }
 
+    /// What stands before and behind the payload in a message to everyone.
+    pub(crate) fn broadcast_around(&self) -> (String, &'static str) {
+        match self {
+            Self::Native(native) => native.broadcast_around(),
+        }
+    }
+
     /// What a text without a stamp means.
     pub(crate) fn read<'a>(&self, text: &'a str) -> Reply<'a> {
         match self {

@@ -62,6 +62,10 @@ impl Native {
         (format!("{{\"type\":\"send\",\"channel\":\"{channel}\",\"event\":\"m\",\"message\":"), "}")
     }
 
+    pub(super) fn broadcast_around(&self) -> (String, &'static str) {
+        ("{\"type\":\"broadcast\",\"event\":\"m\",\"message\":".into(), "}")
+    }
+
     pub(super) fn read<'a>(&self, text: &'a str) -> Reply<'a> {
         if text.starts_with("{\"channel\":") {
             return read_notice(text);

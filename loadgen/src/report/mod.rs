@@ -11,7 +11,7 @@ use crate::{
     ledger::Faults,
     plan::{IdlePlan, Plan, Work},
     process::Memory,
-    tally::{Tally, WindowTally},
+    tally::{Slow, Tally, WindowTally},
 };
 
 pub use machine::Machine;
@@ -101,6 +101,10 @@ pub struct Report {
     pub refused: u64,
     /// Deliveries the server said it left out.
     pub gaps: u64,
+    /// What became of those that stopped reading.
+    pub slow: Slow,
+    /// Connections that were not back when a storm's window ended.
+    pub stragglers: u64,
     /// What connections at rest cost.
     pub idling: Option<Idling>,
     /// Whether the run ended early.
@@ -130,6 +134,8 @@ impl Report {
             faults: tally.faults,
             refused: tally.refused,
             gaps: tally.gaps,
+            slow: tally.slow,
+            stragglers: tally.stragglers,
             idling,
             partial: failure.is_some(),
             problems: Vec::new(),
@@ -193,6 +199,10 @@ impl Report {
         }
         if self.gaps > 0 {
             self.problems.push(format!("The server said that it left out {} deliveries.", self.gaps));
+        }
+        if self.stragglers > 0 {
+            let sentence = format!("{} connections were not back when a window ended.", self.stragglers);
+            self.problems.push(sentence);
         }
         let late = self.windows.iter().map(|row| row.late_share).fold(0.0, f64::max);
         if late > LATE_SHARE {

@@ -22,6 +22,14 @@ impl Report {
             self.write_rows(out)?;
         }
         self.write_idling(out)?;
+        let slow = &self.slow;
+        if slow.readers > 0 {
+            writeln!(
+                out,
+                "{} stopped reading: {} were disconnected, the others were told of {} missed",
+                slow.readers, slow.disconnected, slow.missed
+            )?;
+        }
         let faults = &self.faults;
         writeln!(
             out,
@@ -49,7 +57,7 @@ impl Report {
     fn describe_plan(&self) -> String {
         let plan = &self.plan;
         let what = match &plan.work {
-            Work::Fanout(work) | Work::Send(work) => {
+            Work::Fanout(work) | Work::Send(work) | Work::Broadcast(work) | Work::Slow(work) => {
                 let pace = match work.pace {
                     Pace::Closed { window } => format!("closed loop, {window} in flight in each channel"),
                     Pace::Open { rate } => format!("open loop, {rate} messages/s"),
@@ -60,6 +68,9 @@ impl Report {
                 )
             }
             Work::Idle(work) => format!("{} connections, {} in each channel", work.connections, work.members),
+            Work::Storm(work) => {
+                format!("{} connections, {} in each channel", work.connections, work.members)
+            }
             Work::Connect(work) => {
                 format!(
                     "{} cycles at a time, {}",

@@ -4,13 +4,16 @@
 mod connect;
 mod flights;
 mod idle;
+mod layout;
 mod presence;
 mod publish;
+mod storm;
 
 pub(crate) use connect::Connect;
 pub(crate) use idle::Idle;
 pub(crate) use presence::Presence;
 pub(crate) use publish::{Publish, Shared};
+pub(crate) use storm::Storm;
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! `fanout` and `send`: publishers, channels, members; every delivery verified.
+//! `fanout`, `send`, `broadcast` and `slow`: publishers, channels, members; every delivery verified.
 //!
 //! Publisher `g` of all sends to channel `g / publishers`. In `fanout` publishers only send; in `send` a channel's
-//! publishers are its first members. Members are spread over the workers if there are fewer channels than
-//! workers; else a channel lives on one worker. Its publishers are on its home worker in either case.
+//! publishers are its first members. In `broadcast` there is one channel, and it is everyone. In `slow` the last
+//! members stop reading when the warm-up begins, and read on when the run cools down, to see what became of them.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -15,6 +15,7 @@ use mio::Waker;
 use super::{
     Scenario, Seat,
     flights::{Flights, Message},
+    layout::{Layout, Member, home_of},
 };
 use crate::{
     clock::now_ns,
@@ -23,7 +24,7 @@ use crate::{
     ledger::{Arrival, Ledger},
     net::{Closed, Handler, Net, Slot, Wait},
     pacer::Pacer,
-    plan::{Pace, PublishPlan},
+    plan::{Pace, PublishPlan, Scope},
     stamp::{Locator, Stamp, put_payload, read_payload},
     tally::{LATE_NS, Tally},
 };
@@ -51,30 +52,21 @@ pub(crate) struct Publish {
     plan: PublishPlan,
     run: u32,
     shared: Arc<Shared>,
-    /// By slot; connections that only publish come behind these.
-    members: Vec<Member>,
+    layout: Layout,
     /// By publisher; those of other workers have no slot.
     publishers: Vec<Publisher>,
-    connections: u32,
     opened: bool,
+    paused: bool,
+    cooling: bool,
     ready: u32,
     ledger: Ledger,
     locator: Locator,
     tally: Tally,
     /// First deliveries, of the whole run.
     arrived: u64,
-    /// Receivers on this worker, by publisher.
-    receivers: Vec<u32>,
     pacing: Pacing,
     frames: BytesMut,
     text: Vec<u8>,
-}
-
-struct Member {
-    /// Its channel's first publisher.
-    first_publisher: u32,
-    /// Its stream of that publisher; those of the others follow.
-    first_stream: usize,
 }
 
 struct Publisher {
@@ -116,57 +108,20 @@ impl Shared {
 impl Publish {
     pub(crate) fn new(seat: Seat, plan: PublishPlan, run: u32, shared: Arc<Shared>) -> Self {
         let total = plan.channels * plan.publishers;
-        let spread = plan.channels < seat.workers as u32;
-        let worker_of = |channel: u32, member: u32| {
-            (if spread { channel + member } else { channel }) % seat.workers as u32
-        };
-        let own = |channel, member| worker_of(channel, member) == seat.worker as u32;
-        let home_of = |channel: u32| channel as usize % seat.workers;
-
-        let mut members = Vec::new();
-        let mut publishers: Vec<Publisher> = (0..total)
-            .map(|publisher| {
-                let (before, behind) = seat.driver.send_around(&seat.channel(publisher / plan.publishers));
-                Publisher { slot: None, sequence: 0, before: before.into(), behind }
-            })
-            .collect();
-        let (mut receivers, mut parts) = (vec![0; total as usize], vec![0; total as usize]);
-        for channel in 0..plan.channels {
-            let first_publisher = channel * plan.publishers;
-            let mut workers = vec![0_u32; seat.workers];
-            for member in 0..plan.members {
-                workers[worker_of(channel, member) as usize] += 1;
-                if own(channel, member) {
-                    if plan.publishers_join && member < plan.publishers {
-                        publishers[(first_publisher + member) as usize].slot = Some(members.len() as Slot);
-                    }
-                    let first_stream = members.len() * plan.publishers as usize;
-                    members.push(Member { first_publisher, first_stream });
-                }
-            }
-            for publisher in first_publisher..first_publisher + plan.publishers {
-                // A publisher that is a member does not hear itself.
-                let mut audience = workers.clone();
-                if plan.publishers_join {
-                    audience[home_of(channel)] -= 1;
-                }
-                receivers[publisher as usize] = audience[seat.worker];
-                parts[publisher as usize] = audience.iter().filter(|count| **count > 0).count() as u32;
-            }
-        }
-        let mut connections = members.len() as u32;
-        if !plan.publishers_join {
-            for (publisher, entry) in publishers.iter_mut().enumerate() {
-                if home_of(publisher as u32 / plan.publishers) == seat.worker {
-                    entry.slot = Some(connections);
-                    connections += 1;
-                }
-            }
-        }
-
+        let layout = Layout::new(&plan, seat.worker, seat.workers);
+        let publishers = (0..total).map(|publisher| {
+            let channel = seat.channel(publisher / plan.publishers);
+            let (before, behind) = match plan.scope {
+                Scope::Channel => seat.driver.send_around(&channel),
+                Scope::Everyone => seat.driver.broadcast_around(),
+            };
+            let slot = layout.publishers[publisher as usize];
+            Publisher { slot, sequence: 0, before: before.into(), behind }
+        });
+        let publishers = publishers.collect();
         let pacing = match plan.pace {
             Pace::Closed { window } => Pacing::Closed(Box::new(ClosedLoop {
-                flights: Flights::new(window, receivers.clone(), parts),
+                flights: Flights::new(window, layout.receivers.clone(), layout.parts.clone()),
                 credits: vec![0; plan.channels as usize],
                 turn: vec![0; plan.channels as usize],
                 waiting: Vec::new(),
@@ -175,25 +130,25 @@ impl Publish {
                 next_expiry_ns: 0,
             })),
             Pace::Open { rate } => {
-                let own = (0..total).filter(|publisher| publishers[*publisher as usize].slot.is_some());
+                let own = (0..total).filter(|publisher| layout.publishers[*publisher as usize].is_some());
                 Pacing::Open(Pacer::new(rate, total, own.collect()))
             }
         };
         Self {
-            ledger: Ledger::new(members.len() * plan.publishers as usize),
+            ledger: Ledger::new(layout.members.len() * plan.publishers as usize),
             tally: Tally::new(seat.windows),
             seat,
             plan,
             run,
             shared,
-            members,
+            layout,
             publishers,
-            connections,
             opened: false,
+            paused: false,
+            cooling: false,
             ready: 0,
             locator: Locator::new(),
             arrived: 0,
-            receivers,
             pacing,
             frames: BytesMut::new(),
             text: Vec::new(),
@@ -208,7 +163,7 @@ impl Publish {
             return;
         };
         let Stamp { publisher, sequence, .. } = stamp;
-        let member = self.members.get(slot as usize);
+        let member = self.layout.members.get(slot as usize);
         let of_channel = |member: &&Member| {
             stamp.run == self.run && publisher.wrapping_sub(member.first_publisher) < self.plan.publishers
         };
@@ -216,6 +171,9 @@ impl Publish {
             self.tally.faults.misdelivered += 1;
             return;
         };
+        if member.is_slow {
+            return;
+        }
         let stream = member.first_stream + (publisher - member.first_publisher) as usize;
         if self.ledger.observe(stream, sequence) == Arrival::Again {
             return;
@@ -228,7 +186,7 @@ impl Publish {
         if let Pacing::Closed(closed) = &mut self.pacing
             && closed.flights.land((publisher, sequence))
         {
-            let home = (publisher / self.plan.publishers) as usize % self.seat.workers;
+            let home = home_of(publisher / self.plan.publishers, self.seat.workers);
             if home == self.seat.worker {
                 closed.complete_part((publisher, sequence), self.plan.publishers);
             } else {
@@ -240,18 +198,19 @@ impl Publish {
     fn on_reply(&mut self, net: &mut Net, slot: Slot, message: &[u8]) {
         let text = std::str::from_utf8(message).unwrap_or_default();
         match self.seat.driver.read(text) {
-            Reply::Welcome { .. } => match self.members.get(slot as usize) {
-                Some(member) => {
+            Reply::Welcome { .. } => match self.layout.members.get(slot as usize) {
+                Some(member) if self.plan.scope == Scope::Channel => {
                     let channel = self.seat.channel(member.first_publisher / self.plan.publishers);
                     net.send_text(slot, &self.seat.driver.join(JOIN, &channel));
                 }
-                None => self.ready += 1,
+                _ => self.ready += 1,
             },
             Reply::Done { .. } => self.ready += 1,
             Reply::Failed { command: Some(JOIN), code } => {
                 self.seat.control.fail(format!("The server refused a join: {code}."));
             }
             Reply::Failed { code, .. } => self.tally.refuse(code),
+            Reply::Gap { missed } if self.is_slow(slot) => self.tally.slow.missed += missed,
             Reply::Gap { missed } => self.tally.gaps += missed,
             Reply::Notice { .. } | Reply::Other => {}
             Reply::Unknown => self.tally.faults.corrupt += 1,
@@ -377,11 +336,29 @@ impl Publish {
         }
     }
 
+    fn is_slow(&self, slot: Slot) -> bool {
+        self.layout.members.get(slot as usize).is_some_and(|member| member.is_slow)
+    }
+
+    /// Lets the slow members stop reading, or read on.
+    fn set_reading(&mut self, net: &mut Net, reads: bool) {
+        for (slot, member) in self.layout.members.iter().enumerate() {
+            if member.is_slow && reads {
+                net.resume(slot as Slot);
+            } else if member.is_slow {
+                net.pause(slot as Slot);
+                self.tally.slow.readers += 1;
+            }
+        }
+    }
+
     /// Whether everything that was sent to this worker's members has come.
     fn is_quiet(&self) -> bool {
         let published = self.shared.published.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
-        let expected: u64 =
-            published.zip(&self.receivers).map(|(count, receivers)| count * u64::from(*receivers)).sum();
+        let expected: u64 = published
+            .zip(&self.layout.receivers)
+            .map(|(count, receivers)| count * u64::from(*receivers))
+            .sum();
         self.arrived >= expected
     }
 }
@@ -433,7 +410,11 @@ impl Handler for Publish {
         }
     }
 
-    fn on_closed(&mut self, _: &mut Net, _: Slot, closed: Closed) {
+    fn on_closed(&mut self, _: &mut Net, slot: Slot, closed: Closed) {
+        if self.is_slow(slot) && self.paused {
+            self.tally.slow.disconnected += 1;
+            return;
+        }
         self.seat.fail_closed(closed);
     }
 }
@@ -447,14 +428,24 @@ impl Scenario for Publish {
                     self.opened = true;
                     let echo = if self.plan.publishers_join { Echo::Off } else { Echo::On };
                     let path = self.seat.driver.path(echo);
-                    (0..self.connections).for_each(|slot| net.open(slot, path.clone()));
+                    (0..self.layout.connections).for_each(|slot| net.open(slot, path.clone()));
                 }
-                let is_ready = self.ready == self.connections;
+                let is_ready = self.ready == self.layout.connections;
                 self.seat.control.report(self.seat.worker, self.ready, is_ready);
                 Wait::Rest
             }
-            Stage::Warm | Stage::Window(_) => self.publish(net, stage),
+            Stage::Warm | Stage::Window(_) => {
+                if !self.paused {
+                    self.paused = true;
+                    self.set_reading(net, false);
+                }
+                self.publish(net, stage)
+            }
             Stage::Cool | Stage::Stop => {
+                if !self.cooling {
+                    self.cooling = true;
+                    self.set_reading(net, true);
+                }
                 let wait = self.publish(net, stage);
                 let is_quiet = self.seat.control.all_stopped() && self.is_quiet();
                 self.seat.control.report_cooling(self.seat.worker, is_quiet);
@@ -464,10 +455,10 @@ impl Scenario for Publish {
     }
 
     fn finish(mut self) -> Tally {
-        for (slot, member) in self.members.iter().enumerate() {
+        for (slot, member) in self.layout.members.iter().enumerate() {
             for place in 0..self.plan.publishers {
                 let publisher = (member.first_publisher + place) as usize;
-                if self.publishers[publisher].slot == Some(slot as Slot) {
+                if member.is_slow || self.publishers[publisher].slot == Some(slot as Slot) {
                     continue;
                 }
                 let published = self.shared.published[publisher].load(Ordering::Relaxed);

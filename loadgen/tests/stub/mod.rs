@@ -30,7 +30,7 @@ const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 1 << 20, fragments: 1
 
 /// What the server does wrong, at each `every`-th delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mischief {
+pub(crate) enum Mischief {
     None,
     Lose {
         every: u64,
@@ -60,18 +60,18 @@ pub enum Mischief {
 }
 
 /// A running stub; it stops when dropped.
-pub struct Stub {
+pub(crate) struct Stub {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Stub {
-    pub fn start(mischief: Mischief) -> Self {
+    pub(crate) fn start(mischief: Mischief) -> Self {
         Self::listen("127.0.0.1:0".parse().expect("an address"), mischief)
     }
 
-    pub fn listen(address: SocketAddr, mischief: Mischief) -> Self {
+    pub(crate) fn listen(address: SocketAddr, mischief: Mischief) -> Self {
         let listener = TcpListener::bind(address).expect("the address is free");
         let address = listener.local_addr().expect("bound");
         let stop = Arc::new(AtomicBool::new(false));
@@ -80,7 +80,7 @@ impl Stub {
         Self { address, stop, thread: Some(thread) }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -123,7 +123,7 @@ struct Command<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     id: Option<u64>,
-    channel: &'a str,
+    channel: Option<&'a str>,
     event: Option<&'a str>,
     #[serde(borrow)]
     message: Option<&'a RawValue>,
@@ -249,21 +249,22 @@ impl Server {
 
     fn execute(&mut self, number: usize, text: &str) {
         let command: Command<'_> = serde_json::from_str(text).expect("a good command");
+        let channel = command.channel.unwrap_or_default();
         match command.kind {
             "send" if self.mischief == Mischief::Overloaded => {
                 self.put(number, "{\"error\":{\"code\":\"overloaded\",\"message\":\"later\"}}");
             }
-            "send" => self.send(number, &command),
+            "send" | "broadcast" => self.send(number, &command),
             "join" => {
-                self.notify(number, command.channel, "join");
-                self.channels.entry(command.channel.to_owned()).or_default().push(number);
+                self.notify(number, channel, "join");
+                self.channels.entry(channel.to_owned()).or_default().push(number);
                 if let Some(connection) = self.connections[number].as_mut() {
-                    connection.joined.push(command.channel.to_owned());
+                    connection.joined.push(channel.to_owned());
                 }
                 self.put_ok(number, command.id);
             }
             "leave" => {
-                self.leave(number, command.channel);
+                self.leave(number, channel);
                 self.put_ok(number, command.id);
             }
             other => panic!("unexpected command {other}"),
@@ -291,16 +292,18 @@ impl Server {
 
     fn send(&mut self, number: usize, command: &Command<'_>) {
         self.offset += 1;
+        let channel = command.channel.unwrap_or("everyone");
+        let (event, message) = (command.event.expect("an event"), command.message.expect("a message"));
+        let offset = self.offset;
         let publication = format!(
-            "{{\"channel\":\"{}\",\"event\":\"{}\",\"message\":{},\"offset\":{}}}",
-            command.channel,
-            command.event.expect("an event"),
-            command.message.expect("a message"),
-            self.offset
+            "{{\"channel\":\"{channel}\",\"event\":\"{event}\",\"message\":{message},\"offset\":{offset}}}"
         );
         let mut frame = BytesMut::new();
         put_frame(&mut frame, OpCode::Text, publication.as_bytes());
-        let members = self.channels.remove(command.channel).unwrap_or_default();
+        let members = match command.channel {
+            Some(channel) => self.channels.remove(channel).unwrap_or_default(),
+            None => (0..self.connections.len()).collect(),
+        };
         for member in &members {
             if *member != number {
                 self.deliver(*member, &frame);
@@ -312,7 +315,9 @@ impl Server {
         {
             self.deliver(*stranger, &frame);
         }
-        self.channels.insert(command.channel.to_owned(), members);
+        if command.channel.is_some() {
+            self.channels.insert(channel.to_owned(), members);
+        }
     }
 
     fn deliver(&mut self, number: usize, frame: &[u8]) {
