@@ -7,8 +7,9 @@ use std::sync::{
 
 use super::query::Query;
 use crate::{
-    app::{App, Apps},
-    channel::{Channel, ChannelTable, Position},
+    app::{App, Apps, ChannelOptions},
+    channel::{Channel, ChannelTable, Position, Reply},
+    error::ReplyError,
     id::{AppId, WorkerId},
     mailbox::Mailbox,
     publication::OwnedPublication,
@@ -26,6 +27,8 @@ pub struct Hub {
 struct Tenant {
     broadcast: Arc<Channel>,
     sessions: AtomicUsize,
+    /// What the histories of its channels cost.
+    remembered: AtomicUsize,
 }
 
 /// What workers send each other.
@@ -54,11 +57,15 @@ pub enum Mail {
     Done {
         /// What came of it.
         receipt: Receipt,
+        /// What came of its request.
+        reply: Option<Box<Reply>>,
         /// Whom it was for.
         ticket: u64,
     },
-    /// A publication you delegated was refused: a worker with members has a full mailbox.
-    Overloaded {
+    /// An operation you delegated was refused.
+    Refused {
+        /// Why.
+        error: ReplyError,
         /// Whom it was for.
         ticket: u64,
     },
@@ -85,6 +92,7 @@ impl Hub {
         let tenant = |app: &Arc<App>| Tenant {
             broadcast: Arc::new(Channel::broadcast(app.id, workers)),
             sessions: AtomicUsize::new(0),
+            remembered: AtomicUsize::new(0),
         };
         Self {
             tenants: apps.iter().map(tenant).collect(),
@@ -129,6 +137,32 @@ impl Hub {
         match name {
             Some(name) => self.table.find(app, name, Clone::clone),
             None => Some(self.broadcast(app).clone()),
+        }
+    }
+
+    /// The channel of this name, which comes into being if need be.
+    pub(super) fn find_or_create(&self, app: AppId, name: &str) -> Arc<Channel> {
+        self.table.find_or_create(app, name, || self.options(app, name))
+    }
+
+    /// What a channel of this name is like when it comes into being.
+    pub(super) fn options(&self, app: AppId, name: &str) -> ChannelOptions {
+        self.app(app).channel_options(name)
+    }
+
+    /// What the histories of an app's channels cost, in bytes.
+    pub fn remembered(&self, app: AppId) -> usize {
+        self.tenant(app).remembered.load(Ordering::Relaxed)
+    }
+
+    /// The history of one of an app's channels cost `before` bytes and costs `now`.
+    pub(super) fn account(&self, app: AppId, before: usize, now: usize) {
+        let total = &self.tenant(app).remembered;
+        // Relaxed: a sum, which orders nothing.
+        if now > before {
+            total.fetch_add(now - before, Ordering::Relaxed);
+        } else if now < before {
+            total.fetch_sub(before - now, Ordering::Relaxed);
         }
     }
 

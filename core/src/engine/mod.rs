@@ -21,6 +21,7 @@ mod members;
 mod operate;
 mod query;
 mod receive;
+mod remember;
 mod session;
 
 use std::{collections::VecDeque, sync::Arc};
@@ -31,6 +32,7 @@ use slab::Slab;
 
 use self::{
     fanout::{Hot, NONE, Turn},
+    members::Joining,
     operate::Waiting,
     receive::Interrupted,
     session::{Session, Sessions},
@@ -42,7 +44,7 @@ pub use self::{
     receive::Flow,
 };
 use crate::{
-    app::App,
+    app::{App, SlowConsumer},
     channel::{Channel, Subscribers, WorkerSet},
     command::Outcome,
     dialect::{self, FORMATS, Format},
@@ -67,6 +69,8 @@ pub struct Engine {
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
     waiting: HashMap<u64, Waiting, RandomState>,
+    /// Of those, the sessions that are no members before they are answered.
+    joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
     users: HashMap<(AppId, Arc<str>), Vec<u32>, RandomState>,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
@@ -93,6 +97,8 @@ struct LocalChannel {
     /// Where the stream of a member that joins now begins: the last offset passed on here, or given out before our
     /// interest. The channel's own may be ahead, by what is in our mailbox.
     offset: u64,
+    /// Sessions that become members when what they missed has been read.
+    joining: u32,
 }
 
 /// A worker's interest in a channel of which it holds members.
@@ -128,6 +134,7 @@ pub struct Counters {
     pub notices: u64,
     pub deliveries: u64,
     pub missed: u64,
+    pub recovered: u64,
     pub overloaded: u64,
     pub rate_limited: u64,
     pub delegated: u64,
@@ -150,6 +157,7 @@ impl Engine {
             turn: Turn::default(),
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
+            joining: HashMap::default(),
             next_ticket: 0,
             users: HashMap::default(),
             answers: Vec::new(),
@@ -209,7 +217,7 @@ impl Engine {
         self.enter_broadcast(slot);
         for channel in channels {
             // A claimed channel that the app's limits refuse is one the session is not in, as `members` will show.
-            if self.join(slot, &channel, None).is_err() {
+            if self.join(slot, &channel, None, None).is_err() {
                 self.counters.command_errors += 1;
             }
         }
@@ -305,7 +313,8 @@ impl Engine {
         }
     }
 
-    /// Applies the app's policy to a session whose connection has `backlog` bytes waiting.
+    /// Applies the policy to a session whose connection has `backlog` bytes waiting: that of its channels, or, in none,
+    /// its app's. One channel that would rather disconnect is enough.
     fn on_backlog(&mut self, slot: u32, backlog: usize) {
         let (hot, session) = self.sessions.both(slot);
         let app = self.hub.app(session.app);
@@ -313,11 +322,18 @@ impl Engine {
             return;
         }
         self.counters.slow_consumers += 1;
-        match app.slow_consumer {
-            crate::app::SlowConsumer::Drop => hot.congested = true,
-            crate::app::SlowConsumer::Disconnect => {
-                self.disconnects.push((hot.connection, Disconnect::SlowConsumer));
-            }
+        let policy = |membership: &session::Membership| {
+            self.channels[membership.local as usize].channel.slow_consumer()
+        };
+        let policies = session.memberships.as_slice();
+        let drops = match policies.is_empty() {
+            true => app.slow_consumer == SlowConsumer::Drop,
+            false => policies.iter().map(policy).all(|policy| policy == SlowConsumer::Drop),
+        };
+        if drops {
+            hot.congested = true;
+        } else {
+            self.disconnects.push((hot.connection, Disconnect::SlowConsumer));
         }
     }
 
