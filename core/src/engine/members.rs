@@ -100,7 +100,7 @@ impl Engine {
             .local(self.worker)
             .expect("a session is in its app's broadcast stream until it ends");
         self.remove_member(part, slot, number);
-        if self.channels[part as usize].subscribers.is_empty() {
+        if self.channels[part].subscribers.is_empty() {
             self.change_membership(part, slot, Some(Interest::Lost), None, false);
             self.remove_local(part);
         }
@@ -112,7 +112,7 @@ impl Engine {
         let app = self.hub.app(self.sessions.get(slot).app).clone();
         self.sessions.get_mut(slot).memberships.remove(part);
         self.remove_member(part, slot, membership.number);
-        let last = self.channels[part as usize].subscribers.is_empty();
+        let last = self.channels[part].subscribers.is_empty();
         let lost = last.then_some(Interest::Lost);
         let notice = app.announce.then_some(Kind::Leave);
         if echo && notice.is_some() {
@@ -134,7 +134,7 @@ impl Engine {
         let payload = self.member_payload(slot);
         let audience = Audience::default();
         let notice = self.notice(kind, &payload, &audience);
-        let channel = self.channels[part as usize].channel.clone();
+        let channel = self.channels[part].channel.clone();
         let format = self.sessions.hot(slot).format;
         self.reply(slot, |out| dialect::encode_publication(format, out, channel.name(), notice));
     }
@@ -149,7 +149,7 @@ impl Engine {
         echo: bool,
     ) -> Option<u64> {
         loop {
-            let channel = self.channels[part as usize].channel.clone();
+            let channel = self.channels[part].channel.clone();
             let audience =
                 if echo { Audience::default() } else { Audience::except(self.sessions.get(slot).id(slot)) };
             let payload = notice.map(|_| self.member_payload(slot));
@@ -158,7 +158,7 @@ impl Engine {
                 _ => None,
             };
             // A member on a worker that is still gaining interest waits for that.
-            let live = matches!(self.channels[part as usize].standing, Standing::Live { .. });
+            let live = matches!(self.channels[part].standing, Standing::Live { .. });
             if interest.is_none() && publication.is_none() && live {
                 return None;
             }
@@ -166,7 +166,7 @@ impl Engine {
                 Operated::Done { .. } => return None,
                 Operated::Waiting(ticket) => {
                     if interest == Some(Interest::Gained) {
-                        self.channels[part as usize].standing = Standing::Gaining { ticket: Some(ticket) };
+                        self.channels[part].standing = Standing::Gaining { ticket: Some(ticket) };
                     }
                     return Some(ticket);
                 }
@@ -179,27 +179,27 @@ impl Engine {
     /// The channel of a new local part was closed by the last worker that held it, after we had found it: takes the
     /// name's new one. Once our gaining interest has been accepted, a channel does not close under us.
     fn rebind(&mut self, part: u32) {
-        let old = &self.channels[part as usize].channel;
+        let old = &self.channels[part].channel;
         self.hub.table.remove(old);
         old.set_local(self.worker, None);
         let name = old.name().expect("broadcast streams are never closed");
         let new = self.hub.table.find_or_create(old.app(), name);
         new.set_local(self.worker, Some(part));
-        new.set_members(self.worker, self.channels[part as usize].subscribers.len());
-        self.channels[part as usize].channel = new;
+        new.set_members(self.worker, self.channels[part].subscribers.len());
+        self.channels[part].channel = new;
     }
 
     /// What came of joining. The position is where the member's messages begin.
     fn joined(&mut self, part: u32, joined: bool, waiting: Option<u64>) -> Progress {
-        let mut offset = self.channels[part as usize].offset;
-        if waiting.is_none() && matches!(self.channels[part as usize].standing, Standing::Gaining { .. }) {
+        let mut offset = self.channels[part].offset;
+        if waiting.is_none() && matches!(self.channels[part].standing, Standing::Gaining { .. }) {
             // We have been inside the order, so the interest was gained before, and word of it is in our mailbox.
             self.settle();
-            if let Standing::Live { offset: gained_at, .. } = self.channels[part as usize].standing {
+            if let Standing::Live { offset: gained_at, .. } = self.channels[part].standing {
                 offset = gained_at;
             }
         }
-        let channel = &self.channels[part as usize].channel;
+        let channel = &self.channels[part].channel;
         let outcome = Outcome::Joined {
             channel: channel.name().unwrap_or_default().into(),
             joined,
@@ -213,22 +213,19 @@ impl Engine {
     }
 
     fn add_local(&mut self, channel: Arc<Channel>) -> u32 {
-        let entry = self.channels.vacant_entry();
-        let part = u32::try_from(entry.key()).expect("slots are 32 bits");
-        channel.set_local(self.worker, Some(part));
-        entry.insert(LocalChannel {
+        channel.set_local(self.worker, Some(self.channels.next_slot()));
+        self.channels.insert(LocalChannel {
             channel,
             subscribers: Subscribers::default(),
             formats: [0; FORMATS],
             run: NONE,
             standing: Standing::Gaining { ticket: None },
             offset: 0,
-        });
-        part
+        })
     }
 
     fn remove_local(&mut self, part: u32) {
-        let local = self.channels.remove(part as usize);
+        let local = self.channels.remove(part);
         local.channel.set_local(self.worker, None);
         if local.run != NONE {
             self.turn.orphan(local.run);
@@ -237,7 +234,7 @@ impl Engine {
 
     fn add_member(&mut self, part: u32, slot: u32) -> u64 {
         let format = self.sessions.hot(slot).format;
-        let local = &mut self.channels[part as usize];
+        let local = &mut self.channels[part];
         if local.run != NONE {
             self.turn.joined(local.run);
         }
@@ -249,7 +246,7 @@ impl Engine {
 
     fn remove_member(&mut self, part: u32, slot: u32, number: u64) {
         let format = self.sessions.hot(slot).format;
-        let local = &mut self.channels[part as usize];
+        let local = &mut self.channels[part];
         let place = local.subscribers.position(number).expect("a membership has its place");
         if local.run == NONE {
             local.subscribers.remove(number);

@@ -27,7 +27,6 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::BytesMut;
 use hashbrown::HashMap;
-use slab::Slab;
 
 use self::{
     fanout::{Hot, NONE, Turn},
@@ -50,6 +49,7 @@ use crate::{
     error::ReplyError,
     id::{AppId, IdGenerator, SessionId, WorkerId},
     json::Scanner,
+    slots::Slots,
     token::Claims,
 };
 
@@ -62,7 +62,7 @@ pub struct Engine {
     now_ms: u64,
     ids: IdGenerator,
     sessions: Sessions,
-    channels: Slab<LocalChannel>,
+    channels: Slots<LocalChannel>,
     turn: Turn,
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
@@ -146,7 +146,7 @@ impl Engine {
             now_ms: 0,
             ids: IdGenerator::new(seed),
             sessions: Sessions::default(),
-            channels: Slab::new(),
+            channels: Slots::default(),
             turn: Turn::default(),
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
@@ -263,7 +263,7 @@ impl Engine {
         self.counters.turns += 1;
         let channels = &self.channels;
         self.counters.deliveries +=
-            self.turn.link_members(&mut self.sessions, |local| channels[local as usize].subscribers.slots());
+            self.turn.link_members(&mut self.sessions, |local| channels[local].subscribers.slots());
         self.turn.freeze();
         let mut over = Vec::new();
         let written = self.turn.write(&mut self.sessions, sink, |slot, backlog| over.push((slot, backlog)));
@@ -276,7 +276,7 @@ impl Engine {
             self.on_backlog(slot, backlog);
         }
         for local in self.turn.end(&mut self.sessions) {
-            let part = &mut self.channels[local as usize];
+            let part = &mut self.channels[local];
             part.run = NONE;
             part.subscribers.compact();
         }
