@@ -263,6 +263,19 @@ fn invalid_text_fails_at_its_first_bad_byte_and_not_at_the_end() {
 }
 
 #[test]
+fn refused_control_frame_drops_the_message_around_it() {
+    for step in [1, 100] {
+        let mut decoder = Decoder::new();
+        let mut stream = frame(OpCode::Text, false, b"begun");
+        stream.extend(frame(OpCode::Close, true, b"\x03"));
+        let errors =
+            stream.chunks_mut(step).filter_map(|chunk| decoder.decode(chunk, Role::Server, LIMITS).err());
+        assert_eq!(errors.collect::<Vec<_>>(), [ProtocolError::TruncatedCloseCode]);
+        assert!(decoder.is_idle());
+    }
+}
+
+#[test]
 fn message_over_the_limit_is_refused_from_the_header_alone() {
     let limits = DecodeLimits { message_bytes: 100, fragments: 10 };
     let mut decoder = Decoder::new();
@@ -307,7 +320,7 @@ fn message_of_more_fragments_than_the_limit_is_refused() {
             if accepted { Ok(vec!["Text(\"\")".into()]) } else { Err(ProtocolError::TooManyFragments) };
         assert_eq!(outcome, expected);
     }
-    assert_eq!(ProtocolError::TooManyFragments.close_code(), 1008);
+    assert_eq!(ProtocolError::TooManyFragments.close_code(), 1009);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(long, short, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// An address to serve on, such as 127.0.0.1:8080 or [::]:8080; may be repeated
+    /// An address to serve on, such as 127.0.0.1:8080; may be repeated
     #[arg(long, global = true, value_name = "ADDR")]
     pub listen: Vec<String>,
 

@@ -36,6 +36,19 @@ impl<'s, 'a> Batch<'s, 'a> {
         }
     }
 
+    /// Whether it is an array.
+    pub fn is_list(&self) -> bool {
+        matches!(self.0, Commands::Several(_))
+    }
+
+    /// The object, if it is one.
+    pub fn object(&self) -> Option<Object<'s, 'a>> {
+        match &self.0 {
+            Commands::One(object) => Some(*object),
+            Commands::Several(_) => None,
+        }
+    }
+
     /// Number of commands.
     pub fn len(&self) -> usize {
         match &self.0 {

@@ -187,7 +187,9 @@ impl Engine {
         }
         let session = self.sessions.get_mut(slot);
         session.expires_at = claims.expires_at;
-        Ok(Outcome::Session { user: claims.user, expires_at: claims.expires_at })
+        let leeway = app.sessions.leeway_seconds();
+        let expires_at = claims.expires_at.map(|end| end.saturating_sub(leeway));
+        Ok(Outcome::Session { user: claims.user, expires_at })
     }
 
     /// A member as JSON, for notices: `{"id","user"?,"data"?}`.

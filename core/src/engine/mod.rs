@@ -74,6 +74,8 @@ pub struct Engine {
     interrupted: VecDeque<Interrupted>,
     resumed: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
+    /// Sessions that have left everything and go after the next flush.
+    ended: Vec<u32>,
     scratch: BytesMut,
     scanner: Scanner,
     counters: Counters,
@@ -154,6 +156,7 @@ impl Engine {
             interrupted: VecDeque::new(),
             resumed: Vec::new(),
             disconnects: Vec::new(),
+            ended: Vec::new(),
             scratch: BytesMut::new(),
             scanner: Scanner::new(),
             counters: Counters::default(),
@@ -213,14 +216,25 @@ impl Engine {
         Ok(slot)
     }
 
-    /// Ends a session: it leaves its channels, and what it was still to receive is forgotten.
+    /// Ends a session whose connection is gone: it leaves its channels, and what it was to receive is forgotten.
     pub fn close(&mut self, slot: u32) {
         self.leave_all(slot);
         // Only now: leaving has linked it to what its channels had published in this turn.
-        let hot = self.sessions.hot(slot);
-        let connection = hot.connection;
-        Turn::forget(hot);
+        Turn::forget(self.sessions.hot(slot));
+        self.remove(slot);
+    }
+
+    /// Ends a session whose connection is not: it leaves its channels, still receives what was published until now,
+    /// and `last` after that.
+    pub fn end(&mut self, slot: u32, last: impl FnOnce(&mut BytesMut)) {
+        self.leave_all(slot);
+        self.reply(slot, last);
+        self.ended.push(slot);
+    }
+
+    fn remove(&mut self, slot: u32) {
         // The shell may give the connection's number to another.
+        let connection = self.sessions.hot(slot).connection;
         self.resumed.retain(|&other| other != connection);
         self.disconnects.retain(|&(other, _)| other != connection);
         let session = self.sessions.remove(slot);
@@ -254,6 +268,10 @@ impl Engine {
         let mut over = Vec::new();
         let written = self.turn.write(&mut self.sessions, sink, |slot, backlog| over.push((slot, backlog)));
         self.counters.writes += written;
+        for slot in std::mem::take(&mut self.ended) {
+            over.retain(|&(other, _)| other != slot);
+            self.remove(slot);
+        }
         for (slot, backlog) in over {
             self.on_backlog(slot, backlog);
         }

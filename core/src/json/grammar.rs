@@ -10,7 +10,8 @@
 //! time in a loop the compiler vectorises. Open containers are one bit each in a `u128`, which is what makes
 //! [`MAX_DEPTH`] 128.
 
-use super::{JsonError, MAX_DEPTH};
+use super::MAX_DEPTH;
+use super::error::Fault;
 
 /// What reading past the end of the input yields: a control character, refused in and out of strings.
 const END: u8 = 0;
@@ -23,35 +24,31 @@ const BLOCK: usize = 32;
 
 const _: () = assert!(MAX_DEPTH == u128::BITS as usize, "one bit of the stack for each open container");
 
-/// A string's end, and whether it must be unescaped to be read.
-#[derive(Copy, Clone)]
-pub(super) struct Text {
-    /// Offset just past the closing quote.
-    pub(super) end: usize,
-    /// Whether the string contains a backslash.
-    pub(super) escaped: bool,
-}
-
 /// The byte at `at`, or [`END`].
 #[inline(always)]
 pub(super) fn byte(bytes: &[u8], at: usize) -> u8 {
     bytes.get(at).copied().unwrap_or(END)
 }
 
-/// The error for an unexpected byte, or end of input, at `at`.
-#[cold]
-#[inline(never)]
-pub(super) fn unexpected(bytes: &[u8], at: usize) -> JsonError {
-    if at < bytes.len() { JsonError::Malformed { at } } else { JsonError::Truncated { at: bytes.len() } }
-}
-
 /// The offset of the first byte at or after `at` that is not insignificant whitespace.
 #[inline(always)]
 pub(super) fn skip_whitespace(bytes: &[u8], at: usize) -> usize {
-    // Compact JSON is the rule on a wire: one comparison settles it.
-    if byte(bytes, at) > b' ' { at } else { skip_whitespace_run(bytes, at) }
+    significant(bytes, at).0
 }
 
+/// The first byte at or after `at` that is not insignificant whitespace, and its offset.
+#[inline(always)]
+fn significant(bytes: &[u8], at: usize) -> (usize, u8) {
+    let first = byte(bytes, at);
+    // Compact JSON is the rule on a wire: one comparison settles it.
+    if first > b' ' {
+        return (at, first);
+    }
+    let at = skip_whitespace_run(bytes, at);
+    (at, byte(bytes, at))
+}
+
+#[inline(never)]
 fn skip_whitespace_run(bytes: &[u8], mut at: usize) -> usize {
     while matches!(byte(bytes, at), b' ' | b'\n' | b'\r' | b'\t') {
         at += 1;
@@ -61,18 +58,18 @@ fn skip_whitespace_run(bytes: &[u8], mut at: usize) -> usize {
 
 /// Requires that only whitespace follows `at`.
 #[inline]
-pub(super) fn end(bytes: &[u8], at: usize) -> Result<(), JsonError> {
+pub(super) fn end(bytes: &[u8], at: usize) -> Result<(), Fault> {
     let at = skip_whitespace(bytes, at);
-    if at == bytes.len() { Ok(()) } else { Err(JsonError::Malformed { at }) }
+    if at == bytes.len() { Ok(()) } else { Err(Fault::unexpected(at)) }
 }
 
 /// The end of the value that starts at `at`, which lies inside `outer` open containers.
 ///
 /// `at` is at the value's first byte: whitespace before it has been skipped.
-#[inline]
-pub(super) fn value(bytes: &[u8], at: usize, outer: usize) -> Result<usize, JsonError> {
+#[inline(always)]
+pub(super) fn value(bytes: &[u8], at: usize, outer: usize) -> Result<usize, Fault> {
     match byte(bytes, at) {
-        b'"' => Ok(string(bytes, at)?.end),
+        b'"' => string(bytes, at),
         b'{' | b'[' => container(bytes, at, outer),
         _ => scalar(bytes, at),
     }
@@ -80,83 +77,102 @@ pub(super) fn value(bytes: &[u8], at: usize, outer: usize) -> Result<usize, Json
 
 /// The end of the object or array that opens at `at`. The bits of `stack` are the open containers, the
 /// innermost lowest: set for an object, clear for an array.
-fn container(bytes: &[u8], mut at: usize, outer: usize) -> Result<usize, JsonError> {
+fn container(bytes: &[u8], mut at: usize, outer: usize) -> Result<usize, Fault> {
     let mut stack: u128 = 0;
     let mut depth = outer;
+    let mut first = byte(bytes, at);
     'value: loop {
-        match byte(bytes, at) {
-            b'"' => at = string(bytes, at)?.end,
-            open @ (b'{' | b'[') => {
+        match first {
+            b'"' => at = string(bytes, at)?,
+            b'{' | b'[' => {
                 if depth == MAX_DEPTH {
-                    return Err(JsonError::TooDeep { at });
+                    return Err(Fault::too_deep(at));
                 }
+                let in_object = first == b'{';
                 depth += 1;
-                stack = stack << 1 | u128::from(open == b'{');
-                at = skip_whitespace(bytes, at + 1);
+                stack = stack << 1 | u128::from(in_object);
+                let open = first;
+                (at, first) = significant(bytes, at + 1);
                 // ASCII puts each closing bracket two after its opening one.
-                if byte(bytes, at) != open + 2 {
-                    if open == b'{' {
-                        at = key(bytes, at)?.1;
+                if first != open + 2 {
+                    if in_object {
+                        (at, first) = member_value(bytes, at, first)?;
                     }
                     continue 'value;
                 }
-                // Empty: left for the loop below to close.
+                at += 1;
+                stack >>= 1;
+                depth -= 1;
             }
             _ => at = scalar(bytes, at)?,
         }
-        loop {
-            if depth == outer {
-                return Ok(at);
-            }
-            at = skip_whitespace(bytes, at);
+        while depth != outer {
+            let next;
+            (at, next) = significant(bytes, at);
             let in_object = stack & 1 == 1;
-            match byte(bytes, at) {
-                b',' => {
-                    at = skip_whitespace(bytes, at + 1);
-                    if in_object {
-                        at = key(bytes, at)?.1;
-                    }
-                    continue 'value;
+            if next == b',' {
+                (at, first) = significant(bytes, at + 1);
+                if in_object {
+                    (at, first) = member_value(bytes, at, first)?;
                 }
-                b'}' if in_object => {}
-                b']' if !in_object => {}
-                _ => return Err(unexpected(bytes, at)),
+                continue 'value;
+            }
+            if next != if in_object { b'}' } else { b']' } {
+                return Err(Fault::unexpected(at));
             }
             at += 1;
             stack >>= 1;
             depth -= 1;
         }
+        return Ok(at);
     }
 }
 
-/// The key that opens at `at`, and the offset of the value that follows its colon.
+/// The offset and the first byte of the value whose key opens at `at` with `first`.
 #[inline(always)]
-pub(super) fn key(bytes: &[u8], at: usize) -> Result<(Text, usize), JsonError> {
+fn member_value(bytes: &[u8], at: usize, first: u8) -> Result<(usize, u8), Fault> {
+    if first != b'"' {
+        return Err(Fault::unexpected(at));
+    }
+    let end = string(bytes, at)?;
+    after_colon(bytes, end)
+}
+
+/// The offset and the first byte of the value whose key ends at `at`.
+#[inline(always)]
+pub(super) fn after_colon(bytes: &[u8], at: usize) -> Result<(usize, u8), Fault> {
+    let (colon, next) = significant(bytes, at);
+    if next != b':' {
+        return Err(Fault::unexpected(colon));
+    }
+    Ok(significant(bytes, colon + 1))
+}
+
+/// The end of the key that opens at `at`, and whether it contains a backslash.
+#[inline(always)]
+pub(super) fn key(bytes: &[u8], at: usize) -> Result<(usize, bool), Fault> {
     if byte(bytes, at) != b'"' {
-        return Err(unexpected(bytes, at));
+        return Err(Fault::unexpected(at));
     }
-    let text = string(bytes, at)?;
-    let colon = skip_whitespace(bytes, text.end);
-    if byte(bytes, colon) != b':' {
-        return Err(unexpected(bytes, colon));
-    }
-    Ok((text, skip_whitespace(bytes, colon + 1)))
+    let stop = plain_run(bytes, at + 1);
+    if byte(bytes, stop) == b'"' { Ok((stop + 1, false)) } else { Ok((escaped_string(bytes, stop)?, true)) }
 }
 
 /// The end of the string whose opening quote is at `at`.
-#[inline]
-fn string(bytes: &[u8], at: usize) -> Result<Text, JsonError> {
-    let at = plain_run(bytes, at + 1);
-    if byte(bytes, at) == b'"' { Ok(Text { end: at + 1, escaped: false }) } else { escaped_string(bytes, at) }
+#[inline(always)]
+fn string(bytes: &[u8], at: usize) -> Result<usize, Fault> {
+    let stop = plain_run(bytes, at + 1);
+    if byte(bytes, stop) == b'"' { Ok(stop + 1) } else { escaped_string(bytes, stop) }
 }
 
 /// Goes on with a string at the first byte that is neither plain nor its closing quote.
-fn escaped_string(bytes: &[u8], mut at: usize) -> Result<Text, JsonError> {
+#[inline(never)]
+fn escaped_string(bytes: &[u8], mut at: usize) -> Result<usize, Fault> {
     loop {
         match byte(bytes, at) {
-            b'"' => return Ok(Text { end: at + 1, escaped: true }),
+            b'"' => return Ok(at + 1),
             b'\\' => at = plain_run(bytes, escape(bytes, at + 1)?),
-            _ => return Err(unexpected(bytes, at)),
+            _ => return Err(Fault::unexpected(at)),
         }
     }
 }
@@ -165,14 +181,14 @@ fn escaped_string(bytes: &[u8], mut at: usize) -> Result<Text, JsonError> {
 ///
 /// Half a surrogate pair is grammatical; whether a string has a meaning is for whoever decodes it.
 #[inline]
-fn escape(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
+fn escape(bytes: &[u8], at: usize) -> Result<usize, Fault> {
     match byte(bytes, at) {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(at + 1),
         b'u' => match (at + 1..at + 5).find(|&digit| !byte(bytes, digit).is_ascii_hexdigit()) {
-            Some(digit) => Err(unexpected(bytes, digit)),
+            Some(digit) => Err(Fault::unexpected(digit)),
             None => Ok(at + 5),
         },
-        _ => Err(unexpected(bytes, at)),
+        _ => Err(Fault::unexpected(at)),
     }
 }
 
@@ -183,23 +199,51 @@ fn is_special(byte: u8) -> bool {
 }
 
 /// The offset of the first special byte at or after `at`, or the length of the input.
-#[inline]
-pub(super) fn plain_run(bytes: &[u8], mut at: usize) -> usize {
+#[inline(always)]
+pub(super) fn plain_run(bytes: &[u8], at: usize) -> usize {
+    // Most strings outside payloads end in their first word; the rest is out of line to keep this small.
+    match special_at(bytes, at) {
+        Some(0) => long_plain_run(bytes, at + 8),
+        Some(special) => at + first_byte(special),
+        None => plain_tail(bytes, at),
+    }
+}
+
+#[inline(never)]
+fn long_plain_run(bytes: &[u8], mut at: usize) -> usize {
     let long = at + LONG_STRING;
-    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        let special = special_bytes(u64::from_le_bytes(*word));
+    while let Some(special) = special_at(bytes, at) {
         if special != 0 {
-            return at + (special.trailing_zeros() / 8) as usize;
+            return at + first_byte(special);
         }
         at += 8;
         if at == long {
             at = plain_blocks(bytes, at);
         }
     }
+    plain_tail(bytes, at)
+}
+
+/// The same, byte by byte, where less than a word is left.
+#[inline(never)]
+fn plain_tail(bytes: &[u8], mut at: usize) -> usize {
     while at < bytes.len() && !is_special(bytes[at]) {
         at += 1;
     }
     at
+}
+
+/// [`special_bytes`] of the word at `at`, if there is a whole one.
+#[inline(always)]
+fn special_at(bytes: &[u8], at: usize) -> Option<u64> {
+    let word = bytes.get(at..)?.first_chunk()?;
+    Some(special_bytes(u64::from_le_bytes(*word)))
+}
+
+/// How many bytes are below the first one marked.
+#[inline(always)]
+fn first_byte(marks: u64) -> usize {
+    (marks.trailing_zeros() / 8) as usize
 }
 
 /// Skips whole blocks without a special byte. Out of line: only long strings come here.
@@ -229,23 +273,29 @@ fn special_bytes(word: u64) -> u64 {
 
 /// The end of the number or literal that starts at `at`.
 #[inline]
-fn scalar(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
-    let literal: &[u8] = match byte(bytes, at) {
-        b'-' | b'0'..=b'9' => return number(bytes, at),
-        b't' => b"true",
-        b'f' => b"false",
-        b'n' => b"null",
-        _ => return Err(unexpected(bytes, at)),
-    };
-    match literal.iter().zip(at..).find(|&(&letter, at)| byte(bytes, at) != letter) {
-        Some((_, at)) => Err(unexpected(bytes, at)),
-        None => Ok(at + literal.len()),
+fn scalar(bytes: &[u8], at: usize) -> Result<usize, Fault> {
+    match byte(bytes, at) {
+        b'-' | b'0'..=b'9' => number(bytes, at),
+        b't' => literal(bytes, at, b"true"),
+        b'f' => literal(bytes, at, b"false"),
+        b'n' => literal(bytes, at, b"null"),
+        _ => Err(Fault::unexpected(at)),
     }
+}
+
+/// The end of `word`, which must stand at `at`.
+#[inline(always)]
+fn literal<const N: usize>(bytes: &[u8], at: usize, word: &[u8; N]) -> Result<usize, Fault> {
+    if bytes.get(at..).and_then(<[u8]>::first_chunk) == Some(word) {
+        return Ok(at + N);
+    }
+    let same = word.iter().zip(at..).take_while(|&(&letter, at)| byte(bytes, at) == letter).count();
+    Err(Fault::unexpected(at + same))
 }
 
 /// The end of the number that starts at `at`. Grammar only: any magnitude and any precision is JSON.
 #[inline]
-fn number(bytes: &[u8], mut at: usize) -> Result<usize, JsonError> {
+fn number(bytes: &[u8], mut at: usize) -> Result<usize, Fault> {
     if byte(bytes, at) == b'-' {
         at += 1;
     }
@@ -265,9 +315,9 @@ fn number(bytes: &[u8], mut at: usize) -> Result<usize, JsonError> {
 
 /// The end of a run of at least one digit.
 #[inline(always)]
-fn digits(bytes: &[u8], mut at: usize) -> Result<usize, JsonError> {
+fn digits(bytes: &[u8], mut at: usize) -> Result<usize, Fault> {
     if !byte(bytes, at).is_ascii_digit() {
-        return Err(unexpected(bytes, at));
+        return Err(Fault::unexpected(at));
     }
     while byte(bytes, at).is_ascii_digit() {
         at += 1;

@@ -95,7 +95,7 @@ pub struct Key<'a> {
 
 impl<'a> Key<'a> {
     /// What the name stands for. A name with half a surrogate pair stands for no text and is given as it was
-    /// written, backslashes and all, which no name an application knows can equal.
+    /// written, backslash and all, which no name without a backslash equals.
     #[inline]
     #[must_use]
     pub fn name(self) -> Cow<'a, str> {

@@ -191,7 +191,13 @@ impl Decoder {
         let step = outcome?;
         let message = match step.ready {
             Ready::Nothing => None,
-            Ready::InInput(opcode, payload) => Some(Message::parse(opcode, &input[payload])?),
+            Ready::InInput(opcode, payload) => match Message::parse(opcode, &input[payload]) {
+                Ok(message) => Some(message),
+                Err(error) => {
+                    self.partial = None;
+                    return Err(error);
+                }
+            },
             Ready::Held => self.partial.as_deref().and_then(Partial::delivered).transpose()?,
         };
         Ok(Decoded { consumed: step.consumed, message })

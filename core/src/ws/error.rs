@@ -46,7 +46,7 @@ impl ProtocolError {
     pub const fn close_code(self) -> u16 {
         match self {
             Self::InvalidUtf8 => 1007,
-            Self::TooManyFragments => 1008,
+            Self::TooManyFragments => 1009,
             Self::MessageTooLong => 1009,
             _ => 1002,
         }

@@ -1,7 +1,9 @@
 //! The opening handshake (RFC 6455, section 4) of both roles, on heads that were parsed elsewhere.
 //!
 //! The server's check is tungstenite's [`create_response`]. It wants an [`http::Request`], so one is built with
-//! the few headers the check reads, and not with the twenty a browser sends.
+//! the few headers the check reads, and not with the twenty a browser sends. Even so it costs about 1.5 µs where
+//! comparing the headers by hand and [`derive_accept_key`] take 0.3 µs (`benches/ws_codec`, two shared cores): dear
+//! for a check, but paid once a connection, beside which the system calls of accepting it are dearer.
 //!
 //! This module does not read or write HTTP beyond the lines of an upgrade; `Host` and `Origin` are the
 //! business of whoever routes the request.

@@ -252,8 +252,12 @@ impl Partial {
 
     /// A frame's payload is complete; says whether that makes a message.
     fn end_frame(&mut self, frame: &Frame) -> Result<bool, ProtocolError> {
-        if frame.opcode.is_control() {
-            self.delivered = self.control.take().map(Delivered::Control);
+        if frame.opcode.is_control()
+            && let Some(control) = self.control.take()
+        {
+            // A close frame may be refused. It is better refused here, where the error drops everything.
+            Message::parse(control.opcode, &control.payload)?;
+            self.delivered = Some(Delivered::Control(control));
         } else if frame.fin
             && let Some(assembly) = self.assembly.take()
         {

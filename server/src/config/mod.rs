@@ -15,32 +15,25 @@ mod error;
 mod layers;
 mod print;
 mod raw;
+mod settings;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use fanfare_core::app::Apps;
 
 use self::apps::{AppSecrets, BuiltApps};
 pub use self::error::ConfigError;
-use self::layers::{Environment, Given, out_of_range, within};
+use self::layers::Environment;
 use crate::args::{Args, Secrets};
 
 /// The most worker threads.
 pub const WORKERS_MAX: usize = 128;
 
-/// The most addresses to listen on.
-const LISTEN_MAX: usize = 16;
-
 /// What a frame must have room for beside a payload: the members of the command around it.
 const ENVELOPE_BYTES: usize = 1024;
-
-const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
-const ADMIN_LISTEN_DEFAULT: &str = "127.0.0.1:8081";
-const LEVEL_DEFAULT: &str = "info";
 
 /// Everything that is decided before the server starts. What [`Config::load`] gives keeps these relations:
 /// `frame_bytes` and `body_bytes` have room for any app's message and profile, and `outbound_bytes` of any app has
@@ -186,10 +179,10 @@ impl Config {
         let base = file.as_deref().and_then(Path::parent);
         let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base)?;
         let mut config = Config {
-            listen: listen(args, environment, server)?,
-            admin_listen: admin_listen(args, environment, server)?,
-            workers: workers(args, environment, server)?,
-            pin: pin(args, environment, server)?,
+            listen: settings::listen(args, environment, server)?,
+            admin_listen: settings::admin_listen(args, environment, server)?,
+            workers: settings::workers(args, environment, server)?,
+            pin: settings::pin(args, environment, server)?,
             spin_us: environment.number("server.spin_us", server.spin_us, 0, 0..=10_000)?,
             ping_interval_ms: environment.number(
                 "server.ping_interval_ms",
@@ -243,7 +236,7 @@ impl Config {
                 65_536,
                 64..=1_048_576,
             )?,
-            log: log(args, environment, &raw.log)?,
+            log: settings::log(args, environment, &raw.log)?,
             apps,
             development,
             warnings: Vec::new(),
@@ -318,123 +311,4 @@ impl Config {
 fn too_small(name: &str, value: usize, needed: usize, reason: &str) -> ConfigError {
     let problem = format!("is {value}: it must be at least {needed}, because {reason}");
     ConfigError::setting(name, problem)
-}
-
-fn listen(
-    args: &Args,
-    environment: &mut Environment,
-    server: &raw::Server,
-) -> Result<Vec<SocketAddr>, ConfigError> {
-    let file = server.listen.as_ref().map(|texts| texts.0.as_slice());
-    let given = environment.texts("server.listen", &args.listen, file)?;
-    let given = given.unwrap_or_else(|| Given {
-        name: String::from("server.listen"),
-        value: vec![String::from(LISTEN_DEFAULT)],
-    });
-    if given.value.is_empty() || given.value.len() > LISTEN_MAX {
-        return Err(ConfigError::setting(given.name, format_args!("must name 1 to {LISTEN_MAX} addresses")));
-    }
-    let mut addresses = Vec::new();
-    for text in &given.value {
-        let address = address(&given.name, text)?;
-        // Port 0 asks the operating system for a free one, a different one each time.
-        if address.port() != 0 && addresses.contains(&address) {
-            return Err(ConfigError::setting(given.name, format_args!("names {address} twice")));
-        }
-        addresses.push(address);
-    }
-    Ok(addresses)
-}
-
-fn admin_listen(
-    args: &Args,
-    environment: &mut Environment,
-    server: &raw::Server,
-) -> Result<Option<SocketAddr>, ConfigError> {
-    let key = "server.admin_listen";
-    let given = environment.text(key, args.admin_listen.as_ref(), server.admin_listen.as_ref())?;
-    match given {
-        Some(given) if given.value == "off" => Ok(None),
-        Some(given) => address(&given.name, &given.value).map(Some),
-        None => address(key, ADMIN_LISTEN_DEFAULT).map(Some),
-    }
-}
-
-fn address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {
-    text.parse().map_err(|_| {
-        let problem =
-            format!("is `{text}`: write an IP address and a port, such as 127.0.0.1:8080 or [::]:8080");
-        ConfigError::setting(name, problem)
-    })
-}
-
-fn workers(args: &Args, environment: &mut Environment, server: &raw::Server) -> Result<usize, ConfigError> {
-    let file = server.workers.as_ref().map(|value| match value {
-        toml::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    });
-    let given = environment.text("server.workers", args.workers.as_ref(), file.as_ref())?;
-    let Some(Given { name, value }) = given else {
-        return Ok(one_per_core());
-    };
-    let range = 0..=WORKERS_MAX as i64;
-    let count = match value.as_str() {
-        "auto" => 0,
-        text => text.parse().map_err(|_| out_of_range(&name, &value, &range))?,
-    };
-    let count: usize = within(&name, count, range)?;
-    Ok(if count == 0 { one_per_core() } else { count })
-}
-
-fn one_per_core() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
-}
-
-fn pin(args: &Args, environment: &mut Environment, server: &raw::Server) -> Result<bool, ConfigError> {
-    let file = server.pin.map(|pin| pin.to_string());
-    let given = environment.text("server.pin", args.pin.as_ref(), file.as_ref())?;
-    given.map_or(Ok(false), |Given { name, value }| {
-        let problem = || ConfigError::setting(name, format_args!("is `{value}`: it must be true or false"));
-        value.parse().map_err(|_| problem())
-    })
-}
-
-fn log(args: &Args, environment: &mut Environment, raw: &raw::Log) -> Result<LogConfig, ConfigError> {
-    let level = environment.text("log.level", args.log.as_ref(), raw.level.as_ref())?;
-    let format = environment.text("log.format", args.log_format.as_ref(), raw.format.as_ref())?;
-    let level = match level {
-        Some(given) if !given.value.split(',').all(is_directive) => {
-            let problem = format!(
-                "is `{}`: write off, error, warn, info, debug or trace, or such levels per target as in \
-                 `info,fanfare_server=debug`",
-                given.value
-            );
-            return Err(ConfigError::setting(given.name, problem));
-        }
-        Some(given) => given.value,
-        None => String::from(LEVEL_DEFAULT),
-    };
-    let format = match format {
-        None => LogFormat::default(),
-        Some(given) => match given.value.as_str() {
-            "text" => LogFormat::Text,
-            "json" => LogFormat::Json,
-            other => {
-                return Err(ConfigError::setting(
-                    given.name,
-                    format_args!("is `{other}`: it must be text or json"),
-                ));
-            }
-        },
-    };
-    Ok(LogConfig { level, format })
-}
-
-fn is_directive(text: &str) -> bool {
-    let is_level = |text: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&text);
-    let is_target = |text: &str| {
-        !text.is_empty()
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'-'))
-    };
-    text.split_once('=').map_or(is_level(text), |(target, level)| is_target(target) && is_level(level))
 }

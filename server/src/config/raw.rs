@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::path::Path;
 
-use serde::de::{SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::ConfigError;
@@ -18,9 +20,11 @@ const TYPING_ERRORS_MAX: usize = 3;
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
+    #[serde(deserialize_with = "table")]
     pub(super) server: Server,
+    #[serde(deserialize_with = "table")]
     pub(super) log: Log,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "named_tables", skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) apps: BTreeMap<String, App>,
 }
 
@@ -38,6 +42,7 @@ pub(super) struct Server {
     pub(super) keep_alive_ms: Option<i64>,
     pub(super) drain_ms: Option<i64>,
     pub(super) backlog: Option<i64>,
+    #[serde(deserialize_with = "table")]
     pub(super) limits: ServerLimits,
 }
 
@@ -77,8 +82,9 @@ pub(super) struct App {
     pub(super) membership_to_send: Option<bool>,
     pub(super) announce: Option<bool>,
     pub(super) slow_consumer: Option<String>,
+    #[serde(deserialize_with = "table")]
     pub(super) limits: AppLimits,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) session_keys: Vec<SessionKey>,
 }
 
@@ -139,6 +145,46 @@ impl<'de> Visitor<'de> for TextsVisitor {
     }
 }
 
+/// A section, which is a table and nothing else: a derived reader would take a list of the values as well, and read
+/// `client_keys` right under `[apps]` as an app of that name.
+struct Section<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Section<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(SectionVisitor(PhantomData)).map(Section)
+    }
+}
+
+struct SectionVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for SectionVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a section with keys of its own")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+fn table<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Section::deserialize(deserializer).map(|Section(table)| table)
+}
+
+fn tables<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let list: Vec<Section<T>> = Vec::deserialize(deserializer)?;
+    Ok(list.into_iter().map(|Section(table)| table).collect())
+}
+
+fn named_tables<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, T>, D::Error> {
+    let map: BTreeMap<String, Section<T>> = BTreeMap::deserialize(deserializer)?;
+    Ok(map.into_iter().map(|(name, Section(table))| (name, table)).collect())
+}
+
 impl File {
     /// Reads the file at `path`.
     pub(super) fn read(path: &Path) -> Result<File, ConfigError> {
@@ -163,7 +209,11 @@ impl File {
 /// Makes one clause of the reader's message: suggests a key for an unknown one, and names the key whose value has the
 /// wrong type.
 fn explain(message: &str, key: Option<&str>) -> String {
-    let message = message.trim_end_matches('.').replace('\n', ", ");
+    let message = message
+        .trim_end_matches('.')
+        .replace('\n', ", ")
+        .replace(" as i128", "")
+        .replace("expected i64", "expected an integer");
     if let Some(rest) = message.strip_prefix("unknown field ") {
         let mut names = rest.split('`').skip(1).step_by(2);
         let unknown = names.next().unwrap_or_default();

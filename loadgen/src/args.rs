@@ -1,0 +1,404 @@
+//! The command line: what was typed becomes a plan; whether the plan makes sense is the plan's business.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+};
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::{
+    clock::now_ns,
+    plan::{ConnectPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope, StormPlan, Work},
+};
+
+/// Load for realtime channel servers: every delivery verified, every latency counted from when it was due.
+#[derive(Parser, Debug)]
+#[command(name = "fanfare-loadgen", version, max_term_width = 100)]
+pub struct Args {
+    #[command(subcommand)]
+    scenario: Scenario,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Subcommand, Debug)]
+enum Scenario {
+    /// One channel with many subscribers; publishers on connections of their own
+    Fanout(Fanout),
+    /// Many channels whose members send to each other
+    Send(Send),
+    /// Messages to everyone
+    Broadcast(Broadcast),
+    /// One channel, and some of its subscribers stop reading
+    Slow(Slow),
+    /// All connections drop and come back, at the beginning of each window
+    Storm(Storm),
+    /// Connections at rest: what does one cost?
+    Idle(Idle),
+    /// Handshake, join and close, again and again
+    Connect(Connect),
+    /// Members join and leave, the others are told
+    Presence(Presence),
+}
+
+#[derive(ClapArgs, Debug)]
+struct Fanout {
+    /// Subscribers of the channel
+    #[arg(long, short = 'n', default_value_t = 1000, value_name = "N")]
+    subscribers: u32,
+    /// Publishers
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    publishers: u32,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Send {
+    /// Channels
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    channels: u32,
+    /// Members of each; the first one sends to the others
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    members: u32,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Broadcast {
+    /// Connections; the first ones publish, to the others and to each other
+    #[arg(long, short = 'n', default_value_t = 1000, value_name = "N")]
+    connections: u32,
+    /// Publishers
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    publishers: u32,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Slow {
+    /// Subscribers of the channel
+    #[arg(long, short = 'n', default_value_t = 1000, value_name = "N")]
+    subscribers: u32,
+    /// How many of them stop reading
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    slow: u32,
+    /// Publishers
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    publishers: u32,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Storm {
+    /// Connections
+    #[arg(long, short = 'n', default_value_t = 5_000, value_name = "N")]
+    connections: u32,
+    /// Members of each channel
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    members: u32,
+}
+
+#[derive(ClapArgs, Debug)]
+struct PaceArgs {
+    /// Bytes of a payload, as JSON: 62 or more
+    #[arg(long, default_value_t = 64, value_name = "BYTES")]
+    payload: u32,
+    /// Closed loop: messages in flight in each channel, until all of its subscribers have them
+    #[arg(long, short = 'w', default_value_t = 32, value_name = "N", conflicts_with = "rate")]
+    window: u32,
+    /// Open loop: messages a second, all publishers together
+    #[arg(long, short = 'r', value_name = "PER_SECOND")]
+    rate: Option<f64>,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Idle {
+    /// Connections at the end
+    #[arg(long, short = 'n', default_value_t = 15_000, value_name = "N")]
+    connections: u32,
+    /// Connections when the server's memory is read for the first time
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    base: u32,
+    /// Members of each channel
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    members: u32,
+    /// Rest before memory is read
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
+    settle: f64,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Connect {
+    /// Cycles under way at one time
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    cycles: u32,
+    /// Do not join a channel: handshake and close only
+    #[arg(long)]
+    no_join: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Presence {
+    /// Channels
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    channels: u32,
+    /// Members of each, those that come and go included
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    members: u32,
+    /// How many of them come and go, each with one operation under way
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    movers: u32,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Common {
+    /// The server
+    #[arg(
+        long,
+        global = true,
+        default_value = "ws://127.0.0.1:8080",
+        value_name = "URL",
+        env = "FANFARE_URL"
+    )]
+    url: String,
+    /// The app's key
+    #[arg(
+        long,
+        global = true,
+        default_value = "",
+        value_name = "KEY",
+        env = "FANFARE_KEY",
+        hide_env_values = true
+    )]
+    key: String,
+    /// The app
+    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
+    app: String,
+    /// The protocol: native
+    #[arg(long, global = true, default_value = "native", value_name = "NAME")]
+    driver: String,
+    /// Processes of the server, with commas between; found by the port if left out
+    #[arg(long, global = true, value_delimiter = ',', value_name = "PID")]
+    server_pid: Vec<u32>,
+    /// Worker threads
+    #[arg(long, global = true, default_value_t = 1, value_name = "N")]
+    threads: u32,
+    /// CPUs for the workers, with commas between
+    #[arg(long, global = true, value_delimiter = ',', value_name = "CPU")]
+    pin: Vec<u32>,
+    /// Never sleep: exact latencies for all of a core. The default in an open loop
+    #[arg(long, global = true, conflicts_with = "sleep")]
+    spin: bool,
+    /// Sleep when there is nothing to do. The default in a closed loop
+    #[arg(long, global = true)]
+    sleep: bool,
+    /// Warm-up, not counted
+    #[arg(long, global = true, default_value_t = 1.0, value_name = "SECONDS")]
+    warmup: f64,
+    /// Length of a window
+    #[arg(long, short = 'd', global = true, default_value_t = 3.0, value_name = "SECONDS")]
+    duration: f64,
+    /// Windows that are measured, one after the other
+    #[arg(long, global = true, default_value_t = 3, value_name = "N")]
+    windows: u32,
+    /// Time after the last window for what is on the way to arrive
+    #[arg(long, global = true, default_value_t = 5.0, value_name = "SECONDS")]
+    drain: f64,
+    /// Source addresses from 127.0.0.1 up; as many as needed if 0
+    #[arg(long, global = true, default_value_t = 0, value_name = "N")]
+    sources: u32,
+    /// Handshakes under way at one time while connecting
+    #[arg(long, global = true, default_value_t = 128, value_name = "N")]
+    parallel: u32,
+    /// What channels' names begin with
+    #[arg(long, global = true, default_value = "c", value_name = "TEXT")]
+    prefix: String,
+    /// Where randomness comes from; the clock if left out
+    #[arg(long, global = true, value_name = "N")]
+    seed: Option<u64>,
+    /// Write the report as JSON to a file, or to standard output with `-`
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// No table and no progress
+    #[arg(long, short = 'q', global = true)]
+    quiet: bool,
+}
+
+/// Where the report goes.
+#[derive(Debug, Clone, Default)]
+pub struct Output {
+    /// As JSON into this file; `-` is standard output.
+    pub json: Option<PathBuf>,
+    /// Neither table nor progress.
+    pub quiet: bool,
+}
+
+impl Args {
+    /// The plan, not checked yet, and where its report goes.
+    pub fn into_plan(self) -> Result<(Plan, Output), PlanError> {
+        let common = self.common;
+        let work = self.scenario.into_work();
+        let (address, host) = resolve(&common.url)?;
+        let driver = match common.driver.as_str() {
+            "native" => common.driver,
+            other => return Err(PlanError(format!("There is no driver {other:?}; there is native."))),
+        };
+        if common.prefix.bytes().any(|byte| !byte.is_ascii_alphanumeric() && !b"-._:/".contains(&byte)) {
+            let sentence = "A prefix of channels has letters, digits and - . _ : / only.";
+            return Err(PlanError(sentence.into()));
+        }
+        let seed = common.seed.unwrap_or_else(|| now_ns() ^ u64::from(std::process::id()) << 40);
+        let mixed = (seed ^ seed >> 33).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+        let plan = Plan {
+            spin: common.spin || (work.is_open_loop() && !common.sleep),
+            work,
+            address,
+            host,
+            driver,
+            app: common.app,
+            key: common.key,
+            server_pids: common.server_pid,
+            threads: common.threads,
+            pin: common.pin,
+            warmup_seconds: common.warmup,
+            window_seconds: common.duration,
+            windows: common.windows,
+            drain_seconds: common.drain,
+            sources: common.sources,
+            parallel: common.parallel,
+            prefix: common.prefix,
+            seed,
+            run: (mixed >> 32) as u32,
+        };
+        Ok((plan, Output { json: common.json, quiet: common.quiet }))
+    }
+}
+
+impl Scenario {
+    fn into_work(self) -> Work {
+        match self {
+            Self::Fanout(args) => Work::Fanout(args.pace.into_publish(1, args.subscribers, args.publishers)),
+            Self::Send(args) => Work::Send(PublishPlan {
+                publishers_join: true,
+                ..args.pace.into_publish(args.channels, args.members, 1)
+            }),
+            Self::Broadcast(args) => Work::Broadcast(PublishPlan {
+                publishers_join: true,
+                scope: Scope::Everyone,
+                ..args.pace.into_publish(1, args.connections, args.publishers)
+            }),
+            Self::Slow(args) => Work::Slow(PublishPlan {
+                slow: args.slow,
+                ..args.pace.into_publish(1, args.subscribers, args.publishers)
+            }),
+            Self::Storm(args) => {
+                Work::Storm(StormPlan { connections: args.connections, members: args.members })
+            }
+            Self::Idle(args) => Work::Idle(IdlePlan {
+                base: args.base,
+                connections: args.connections,
+                members: args.members,
+                settle_seconds: args.settle,
+            }),
+            Self::Connect(args) => Work::Connect(ConnectPlan { parallel: args.cycles, join: !args.no_join }),
+            Self::Presence(args) => Work::Presence(PresencePlan {
+                channels: args.channels,
+                watchers: args.members.saturating_sub(args.movers),
+                movers: args.movers,
+            }),
+        }
+    }
+}
+
+impl PaceArgs {
+    /// A plan in which publishers have connections of their own, and everyone reads.
+    fn into_publish(self, channels: u32, members: u32, publishers: u32) -> PublishPlan {
+        let pace = match self.rate {
+            Some(rate) => Pace::Open { rate },
+            None => Pace::Closed { window: self.window },
+        };
+        PublishPlan {
+            channels,
+            members,
+            publishers,
+            publishers_join: false,
+            payload: self.payload,
+            pace,
+            scope: Scope::Channel,
+            slow: 0,
+        }
+    }
+}
+
+/// Host and port of a `ws://` URL, resolved.
+fn resolve(url: &str) -> Result<(SocketAddr, String), PlanError> {
+    let wrong = |why: &str| PlanError(format!("The URL {url:?} {why}."));
+    let host = url.strip_prefix("ws://").ok_or_else(|| wrong("does not begin with ws://"))?;
+    let host = host.trim_end_matches('/');
+    if host.contains(['/', '?', '#', '@']) {
+        return Err(wrong("has more than a host and a port"));
+    }
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
+    let address = with_port.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    Ok((address.ok_or_else(|| wrong("names no host that can be found"))?, host.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(args: &str) -> Result<Plan, PlanError> {
+        let args = Args::try_parse_from(args.split_whitespace()).expect("well-formed");
+        args.into_plan().map(|(plan, _)| plan)
+    }
+
+    #[test]
+    fn open_loop_spins_and_closed_loop_sleeps_unless_told_otherwise() {
+        for (args, spin) in [
+            ("loadgen fanout", false),
+            ("loadgen fanout --spin", true),
+            ("loadgen fanout --rate 20", true),
+            ("loadgen fanout --rate 20 --sleep", false),
+        ] {
+            assert_eq!(plan(args).expect("valid").spin, spin, "{args}");
+        }
+    }
+
+    #[test]
+    fn plans_that_contradict_themselves_are_refused_with_a_sentence() {
+        for args in [
+            "loadgen fanout --payload 61",
+            "loadgen fanout --window 0",
+            "loadgen fanout --rate 0",
+            "loadgen fanout -n 0",
+            "loadgen send --members 1",
+            "loadgen slow -n 10 --slow 10",
+            "loadgen broadcast -n 5 --publishers 6",
+            "loadgen storm -n 0",
+            "loadgen fanout --drain=-1",
+            "loadgen idle -n 1000",
+            "loadgen presence --movers 20",
+            "loadgen fanout -d 0",
+            "loadgen idle -n 50000 --sources 1",
+            "loadgen idle -n 4000000000",
+        ] {
+            let error = plan(args).expect("parses").check().expect_err(args);
+            assert!(error.0.ends_with('.') && !error.0.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn urls_that_name_no_server_are_refused() {
+        for url in ["http://127.0.0.1", "ws://127.0.0.1/path", "ws://:", "ws://"] {
+            assert!(resolve(url).is_err(), "{url}");
+        }
+        let (address, host) = resolve("ws://127.0.0.1:9/").expect("valid");
+        assert_eq!((address.port(), host.as_str()), (9, "127.0.0.1:9"));
+    }
+}

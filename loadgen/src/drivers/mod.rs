@@ -1,0 +1,90 @@
+//! THE BOUNDARY to a server's protocol: how to connect, what a command looks like, what an answer means. No word of
+//! a protocol outside its module, no socket and no clock in here.
+
+mod native;
+
+pub(crate) use native::Native;
+
+/// The protocols spoken.
+#[derive(Debug, Clone)]
+pub(crate) enum Driver {
+    /// Fanfare's own.
+    Native(Native),
+}
+
+/// A text from the server that is no publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reply<'a> {
+    /// The connection is ready for commands; the name others know it by.
+    Welcome { session: &'a str },
+    /// The command with this number succeeded.
+    Done { command: u32 },
+    /// A command failed; the number is missing if it had none.
+    Failed { command: Option<u32>, code: &'a str },
+    /// Someone joined or left a channel.
+    Notice { kind: Notice, session: &'a str },
+    /// The server left out so many publications.
+    Gap { missed: u64 },
+    /// Something that does not matter here.
+    Other,
+    /// Nothing this protocol knows.
+    Unknown,
+}
+
+/// What a member did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    Join,
+    Leave,
+}
+
+/// Whether a connection receives what it sends itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Echo {
+    On,
+    Off,
+}
+
+impl Driver {
+    /// Path and query of the WebSocket.
+    pub(crate) fn path(&self, echo: Echo) -> String {
+        match self {
+            Self::Native(native) => native.path(echo),
+        }
+    }
+
+    /// The text that joins a channel, to be answered under `command`.
+    pub(crate) fn join(&self, command: u32, channel: &str) -> String {
+        match self {
+            Self::Native(native) => native.join(command, channel),
+        }
+    }
+
+    /// The text that leaves a channel.
+    pub(crate) fn leave(&self, command: u32, channel: &str) -> String {
+        match self {
+            Self::Native(native) => native.leave(command, channel),
+        }
+    }
+
+    /// What stands before and behind the payload in a message to a channel.
+    pub(crate) fn send_around(&self, channel: &str) -> (String, &'static str) {
+        match self {
+            Self::Native(native) => native.send_around(channel),
+        }
+    }
+
+    /// What stands before and behind the payload in a message to everyone.
+    pub(crate) fn broadcast_around(&self) -> (String, &'static str) {
+        match self {
+            Self::Native(native) => native.broadcast_around(),
+        }
+    }
+
+    /// What a text without a stamp means.
+    pub(crate) fn read<'a>(&self, text: &'a str) -> Reply<'a> {
+        match self {
+            Self::Native(native) => native.read(text),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Latencies in nanoseconds, to three significant digits, from 1 µs to 2 minutes.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+const LOWEST_NS: u64 = 1_000;
+const HIGHEST_NS: u64 = 120_000_000_000;
+
+/// The latencies of one worker in one window, or of several put together.
+#[derive(Debug, Clone)]
+pub(crate) struct Latency {
+    histogram: Histogram<u64>,
+}
+
+/// What is reported of a distribution, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// How many values there are.
+    pub count: u64,
+    /// The median.
+    pub p50_us: f64,
+    /// Nine of ten are at most this.
+    pub p90_us: f64,
+    /// 99 of 100.
+    pub p99_us: f64,
+    /// 999 of 1000.
+    pub p999_us: f64,
+    /// All.
+    pub max_us: f64,
+}
+
+impl Latency {
+    pub(crate) fn new() -> Self {
+        let histogram = Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, 3).expect("the bounds are valid");
+        Self { histogram }
+    }
+
+    /// Counts one value; one out of bounds counts as the bound.
+    #[inline]
+    pub(crate) fn record(&mut self, ns: u64) {
+        self.histogram.saturating_record(ns);
+    }
+
+    /// Adds another's values, exactly.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.histogram.add(&other.histogram).expect("all have the same bounds");
+    }
+
+    pub(crate) fn percentiles(&self) -> Percentiles {
+        let at = |quantile| self.histogram.value_at_quantile(quantile) as f64 / 1e3;
+        if self.histogram.is_empty() {
+            return Percentiles::default();
+        }
+        Percentiles {
+            count: self.histogram.len(),
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: self.histogram.max() as f64 / 1e3,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merged_percentiles_are_those_of_all_values() {
+        let (mut all, mut even, mut odd) = (Latency::new(), Latency::new(), Latency::new());
+        for value in 1..=10_000_u64 {
+            all.record(value * 1_000);
+            if value % 2 == 0 { &mut even } else { &mut odd }.record(value * 1_000);
+        }
+        even.add(&odd);
+        assert_eq!(even.percentiles(), all.percentiles());
+        assert!((all.percentiles().p50_us - 5_000.0).abs() < 10.0);
+        assert_eq!(Latency::new().percentiles(), Percentiles::default());
+    }
+}

@@ -1,0 +1,47 @@
+//! The load generator: puts a server under a known load, verifies every delivery, and says who was saturated.
+//!
+//! ```text
+//!  args ─▶ plan ─▶ coordinator ──────────────────────────────▶ report ─▶ table, JSON
+//!                    │ stage, quota        ▲ tally               ▲
+//!                    ▼ (control)           │                     │ /proc at the edges of windows
+//!            worker, one per thread: net ⇄ scenario           process
+//!                                    │      │ stamp, ledger, flights or pacer, histogram
+//!                                 sockets   └ driver (the server's protocol)
+//! ```
+//!
+//! | layer | modules | knows |
+//! |---|---|---|
+//! | pure | `stamp`, `ledger`, `pacer`, `histogram`, `drivers` | bytes and numbers |
+//! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
+//! | scenarios | `scenario`, `tally` | what is sent and what must come back |
+//! | run | `plan`, `control`, `worker`, `coordinator`, `process` | threads, stages, processes |
+//! | result | `report` | numbers and words |
+
+mod args;
+mod clock;
+mod control;
+mod coordinator;
+mod drivers;
+mod histogram;
+mod ledger;
+mod net;
+mod pacer;
+mod plan;
+mod process;
+mod report;
+mod scenario;
+mod stamp;
+mod tally;
+mod timer;
+mod worker;
+
+pub use args::{Args, Output};
+pub use coordinator::run;
+pub use histogram::Percentiles;
+pub use ledger::Faults;
+pub use plan::{
+    ConnectPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope, StormPlan, Work,
+};
+pub use process::Memory;
+pub use report::{Idling, Machine, Report, Row};
+pub use tally::Slow;

@@ -1,0 +1,350 @@
+//! What a run will do, complete and checked, before anything is done. Printed and saved with every report.
+
+use std::{fmt, net::SocketAddr};
+
+use serde::Serialize;
+
+use crate::stamp::MIN_PAYLOAD;
+
+/// Files open besides connections: polls, timers, standard streams, `/proc`.
+const OTHER_FILES: u64 = 64;
+/// Local ports counted on for one source address: what is left of the usual range of 28,232 when some are taken.
+const PORTS_PER_SOURCE: u32 = 20_000;
+
+/// A run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// What is done.
+    pub work: Work,
+    /// The server's address.
+    pub address: SocketAddr,
+    /// Value of the `Host` header.
+    pub host: String,
+    /// The protocol.
+    pub driver: String,
+    /// The app's name.
+    pub app: String,
+    /// The app's key. Not for reports.
+    #[serde(skip)]
+    pub key: String,
+    /// Processes of the server; found by its port if there are none.
+    pub server_pids: Vec<u32>,
+    /// Worker threads.
+    pub threads: u32,
+    /// The CPUs they run on, in turn; anywhere if there are none.
+    pub pin: Vec<u32>,
+    /// Whether they look for events all the time instead of sleeping.
+    pub spin: bool,
+    /// Seconds before the first window.
+    pub warmup_seconds: f64,
+    /// Seconds of each window.
+    pub window_seconds: f64,
+    /// Number of windows.
+    pub windows: u32,
+    /// Seconds after the last window for what is on the way to arrive.
+    pub drain_seconds: f64,
+    /// Source addresses; 0 is as many as the connections need.
+    pub sources: u32,
+    /// Handshakes under way at one time.
+    pub parallel: u32,
+    /// What channels' names begin with.
+    pub prefix: String,
+    /// Where randomness comes from.
+    pub seed: u64,
+    /// This run's number, in every payload.
+    pub run: u32,
+}
+
+/// What a run does.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case", tag = "scenario")]
+pub enum Work {
+    /// One channel, many subscribers.
+    Fanout(PublishPlan),
+    /// Many channels, few members each, who send to each other.
+    Send(PublishPlan),
+    /// Messages to everyone.
+    Broadcast(PublishPlan),
+    /// One channel, and some of its subscribers stop reading.
+    Slow(PublishPlan),
+    /// Connections at rest.
+    Idle(IdlePlan),
+    /// All connections drop and come back.
+    Storm(StormPlan),
+    /// Handshakes.
+    Connect(ConnectPlan),
+    /// Joins and leaves that others see.
+    Presence(PresencePlan),
+}
+
+/// Messages through channels.
+#[derive(Debug, Clone, Serialize)]
+pub struct PublishPlan {
+    /// Channels.
+    pub channels: u32,
+    /// Members of each.
+    pub members: u32,
+    /// Publishers of each.
+    pub publishers: u32,
+    /// Whether the publishers are members; else they are connections of their own.
+    pub publishers_join: bool,
+    /// Bytes of the payload, as JSON.
+    pub payload: u32,
+    /// How fast.
+    pub pace: Pace,
+    /// Whom a message is for.
+    pub scope: Scope,
+    /// Members of each channel that stop reading.
+    pub slow: u32,
+}
+
+/// Whom a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The members of its channel.
+    Channel,
+    /// Every connection. There is one channel, and nobody joins it.
+    Everyone,
+}
+
+/// What decides when the next message is sent.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case", tag = "loop")]
+pub enum Pace {
+    /// An earlier one has reached everyone: at most so many are in flight in each channel. Finds the ceiling.
+    Closed {
+        /// Messages in flight.
+        window: u32,
+    },
+    /// A schedule. Latency counts from when a message was due.
+    Open {
+        /// Messages a second, all publishers together.
+        rate: f64,
+    },
+}
+
+/// Connections at rest.
+#[derive(Debug, Clone, Serialize)]
+pub struct IdlePlan {
+    /// Connections at the first reading of the server's memory.
+    pub base: u32,
+    /// Connections at the second.
+    pub connections: u32,
+    /// Members of each channel; each connection joins one.
+    pub members: u32,
+    /// Seconds of rest before memory is read.
+    pub settle_seconds: f64,
+}
+
+/// All drop, all come back: at the beginning of each window.
+#[derive(Debug, Clone, Serialize)]
+pub struct StormPlan {
+    /// Connections.
+    pub connections: u32,
+    /// Members of each channel; each connection joins one.
+    pub members: u32,
+}
+
+/// Handshakes.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConnectPlan {
+    /// Cycles under way at one time.
+    pub parallel: u32,
+    /// Whether a cycle joins a channel.
+    pub join: bool,
+}
+
+/// Joins and leaves.
+#[derive(Debug, Clone, Serialize)]
+pub struct PresencePlan {
+    /// Channels.
+    pub channels: u32,
+    /// Members of each that stay and watch.
+    pub watchers: u32,
+    /// Members of each that come and go, each with one operation under way.
+    pub movers: u32,
+}
+
+/// Why a plan cannot be carried out: one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanError(pub String);
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+impl Work {
+    /// The scenario's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Fanout(_) => "fanout",
+            Self::Send(_) => "send",
+            Self::Broadcast(_) => "broadcast",
+            Self::Slow(_) => "slow",
+            Self::Storm(_) => "storm",
+            Self::Idle(_) => "idle",
+            Self::Connect(_) => "connect",
+            Self::Presence(_) => "presence",
+        }
+    }
+
+    /// The plan of a scenario that publishes.
+    pub fn publishing(&self) -> Option<&PublishPlan> {
+        match self {
+            Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => Some(plan),
+            _ => None,
+        }
+    }
+
+    /// Connections open at one time.
+    pub fn connections(&self) -> u64 {
+        match self {
+            Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => {
+                let publishers = if plan.publishers_join { 0 } else { plan.publishers };
+                u64::from(plan.channels) * u64::from(plan.members + publishers)
+            }
+            Self::Idle(plan) => u64::from(plan.connections),
+            Self::Storm(plan) => u64::from(plan.connections),
+            Self::Connect(plan) => u64::from(plan.parallel),
+            Self::Presence(plan) => u64::from(plan.channels) * u64::from(plan.watchers + plan.movers),
+        }
+    }
+
+    /// Whether messages are sent by a schedule.
+    pub fn is_open_loop(&self) -> bool {
+        self.publishing().is_some_and(|plan| matches!(plan.pace, Pace::Open { .. }))
+    }
+}
+
+impl Plan {
+    /// Looks for what contradicts itself or does not fit, and raises the limit of open files if need be.
+    pub fn check(&mut self) -> Result<(), PlanError> {
+        let wrong = |sentence: String| Err(PlanError(sentence));
+        if self.threads == 0 || self.windows == 0 || self.parallel == 0 {
+            return wrong("Threads, windows and parallel handshakes must each be at least 1.".into());
+        }
+        if self.windows > 1000 {
+            return wrong(format!("{} windows are more than the 1000 that fit a report.", self.windows));
+        }
+        for (name, seconds, least) in [
+            ("a window", self.window_seconds, 0.1),
+            ("the warm-up", self.warmup_seconds, 0.0),
+            ("the drain", self.drain_seconds, 0.0),
+        ] {
+            if !(least..=86_400.0).contains(&seconds) {
+                return wrong(format!("{seconds} s is no length for {name}; it has {least} to 86400 s."));
+            }
+        }
+        self.work.check(self.threads)?;
+        self.fit_ports()?;
+        fit_files(self.work.connections())
+    }
+
+    /// Chooses enough source addresses, or sees whether those asked for are.
+    fn fit_ports(&mut self) -> Result<(), PlanError> {
+        let connections = self.work.connections();
+        let needed = connections.div_ceil(u64::from(PORTS_PER_SOURCE)) as u32;
+        // Cycles leave ports behind that stay taken for a while.
+        let wanted = if matches!(self.work, Work::Connect(_)) { 64 } else { needed };
+        let is_loopback = self.address.ip().is_loopback() && self.address.is_ipv4();
+        if self.sources == 0 {
+            self.sources = if is_loopback && wanted > 1 { wanted } else { 0 };
+        } else if !is_loopback {
+            let sentence = "Several source addresses need a server on 127.0.0.0/8.";
+            return Err(PlanError(sentence.into()));
+        }
+        if self.sources.max(1) < needed {
+            return Err(PlanError(format!(
+                "{connections} connections need {needed} source addresses of {PORTS_PER_SOURCE} ports each, and there \
+                 is {}.",
+                self.sources.max(1)
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Work {
+    fn check(&self, threads: u32) -> Result<(), PlanError> {
+        let wrong = |sentence: String| Err(PlanError(sentence));
+        match self {
+            Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => plan.check(),
+            Self::Storm(plan) if plan.connections == 0 || plan.members == 0 => {
+                wrong("A storm needs connections, and channels need members.".into())
+            }
+            Self::Idle(plan) if plan.base >= plan.connections || plan.members == 0 => wrong(format!(
+                "Memory is read at {} and at {} connections: the second must be more, and channels need members.",
+                plan.base, plan.connections
+            )),
+            Self::Connect(plan) if plan.parallel < threads => {
+                wrong(format!("{threads} threads need at least {threads} cycles under way."))
+            }
+            Self::Presence(plan) if plan.channels < threads || plan.watchers == 0 || plan.movers == 0 => {
+                wrong(
+                    "There must be a channel for each thread, and members that watch and move in each."
+                        .into(),
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl PublishPlan {
+    fn check(&self) -> Result<(), PlanError> {
+        let wrong = |sentence: String| Err(PlanError(sentence));
+        let (payload, publishers, members) = (self.payload, self.publishers, self.members);
+        if (payload as usize) < MIN_PAYLOAD || payload > 8 << 20 {
+            return wrong(format!(
+                "A payload has {MIN_PAYLOAD} bytes, for its stamp, to 8 MiB; not {payload}."
+            ));
+        }
+        if self.channels == 0 || publishers == 0 || members == 0 {
+            return wrong("There must be channels, with members and publishers.".into());
+        }
+        if self.publishers_join && (publishers > members || members < 2) {
+            return wrong(format!(
+                "{members} members cannot have {publishers} publishers among them and be heard."
+            ));
+        }
+        if self.slow >= members - if self.publishers_join { publishers } else { 0 } {
+            return wrong(format!("Of {members} members, {} cannot be slow: someone must read.", self.slow));
+        }
+        match self.pace {
+            Pace::Closed { window } if !(1..=1 << 16).contains(&window) => {
+                wrong(format!("{window} messages cannot be in flight: 1 to 65536 can."))
+            }
+            Pace::Open { rate } if !(rate > 0.0 && rate <= 1e7) => {
+                wrong(format!("{rate} messages a second are none that can be scheduled."))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Raises this process's limit of open files as far as needed and allowed.
+fn fit_files(connections: u64) -> Result<(), PlanError> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let needed = connections + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    let hard = limit.maximum.map(|maximum| maximum.max(needed));
+    let raised = [hard, limit.maximum]
+        .into_iter()
+        .any(|maximum| setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok());
+    let current = getrlimit(Resource::Nofile).current;
+    if raised && current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    Err(PlanError(format!(
+        "{connections} connections need {needed} open files, and this process may have {}; raise it with ulimit -n.",
+        current.map_or("unlimited".into(), |current| current.to_string())
+    )))
+}

@@ -1,0 +1,318 @@
+//! What came out of a run, in numbers: a row for each window, their median, and what was wrong. Knows nothing of how
+//! it is shown; see [`table`].
+
+mod machine;
+mod table;
+
+use serde::Serialize;
+
+use crate::{
+    histogram::{Latency, Percentiles},
+    ledger::Faults,
+    plan::{IdlePlan, Plan, Work},
+    process::Memory,
+    tally::{Slow, Tally, WindowTally},
+};
+
+pub use machine::Machine;
+
+/// Share of messages that may be late before the generator is blamed.
+const LATE_SHARE: f64 = 0.01;
+/// CPU share at which a process counts as saturated.
+const SATURATED: f64 = 0.95;
+
+/// What the processes had used at the edge of a window.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    pub(crate) at_ns: u64,
+    pub(crate) server_cpu_ns: Option<u64>,
+    pub(crate) server_threads: usize,
+    pub(crate) generator_cpu_ns: Option<u64>,
+}
+
+/// Everything a run left behind.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) tally: Tally,
+    pub(crate) readings: Vec<Reading>,
+    pub(crate) idling: Option<Idling>,
+    pub(crate) failure: Option<String>,
+    pub(crate) server_known: bool,
+}
+
+/// What connections at rest cost.
+#[derive(Debug, Clone, Serialize)]
+pub struct Idling {
+    /// The server before the first connection.
+    pub before: Option<Memory>,
+    /// The server with the base number of connections.
+    pub base: Option<Memory>,
+    /// The server with all of them.
+    pub full: Option<Memory>,
+    /// This process at the same two times.
+    pub generator_base: Option<Memory>,
+    /// See [`Idling::generator_base`].
+    pub generator_full: Option<Memory>,
+    /// Time from the base number to all of them, until the last was ready.
+    pub connect_seconds: f64,
+}
+
+/// One window, or the median of several.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Row {
+    /// Length.
+    pub seconds: f64,
+    /// Verified first deliveries per second.
+    pub deliveries_per_second: f64,
+    /// Messages sent per second.
+    pub messages_per_second: f64,
+    /// Cycles, joins and leaves per second.
+    pub operations_per_second: f64,
+    /// CPU time of the server, in cores.
+    pub server_cores: Option<f64>,
+    /// CPU time of the generator, in cores.
+    pub generator_cores: Option<f64>,
+    /// CPU seconds of the server for a million deliveries, which is microseconds for one.
+    pub server_s_per_million_deliveries: Option<f64>,
+    /// CPU seconds of the server for a million operations.
+    pub server_s_per_million_operations: Option<f64>,
+    /// Share of messages sent more than a millisecond after they were due.
+    pub late_share: f64,
+    /// Latencies: of deliveries from when they were due, or of operations.
+    pub latency: Percentiles,
+}
+
+/// A finished run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The scenario.
+    pub scenario: &'static str,
+    /// The machine it ran on.
+    pub machine: Machine,
+    /// A row for each window.
+    pub windows: Vec<Row>,
+    /// The median of each number over the windows.
+    pub median: Row,
+    /// Latencies of all windows together.
+    pub latency: Percentiles,
+    /// What was wrong with deliveries, in the whole run.
+    pub faults: Faults,
+    /// Messages the server refused.
+    pub refused: u64,
+    /// Deliveries the server said it left out.
+    pub gaps: u64,
+    /// What became of those that stopped reading.
+    pub slow: Slow,
+    /// Connections that were not back when a storm's window ended.
+    pub stragglers: u64,
+    /// What connections at rest cost.
+    pub idling: Option<Idling>,
+    /// Whether the run ended early.
+    pub partial: bool,
+    /// What makes this run a failure, a sentence each.
+    pub problems: Vec<String>,
+    /// What to know when reading the numbers, a sentence each.
+    pub remarks: Vec<String>,
+    #[serde(skip)]
+    plan: Plan,
+}
+
+impl Report {
+    pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
+        let Outcome { tally, readings, idling, failure, server_known } = outcome;
+        let edges = readings.windows(2);
+        let windows: Vec<Row> =
+            edges.zip(&tally.windows).map(|(edges, window)| Row::new(&edges[0], &edges[1], window)).collect();
+        let mut latency = Latency::new();
+        tally.windows.iter().for_each(|window| latency.add(&window.latency));
+        let mut report = Self {
+            scenario: plan.work.name(),
+            machine: Machine::read(),
+            median: Row::median(&windows),
+            windows,
+            latency: latency.percentiles(),
+            faults: tally.faults,
+            refused: tally.refused,
+            gaps: tally.gaps,
+            slow: tally.slow,
+            stragglers: tally.stragglers,
+            idling,
+            partial: failure.is_some(),
+            problems: Vec::new(),
+            remarks: Vec::new(),
+            plan: plan.clone(),
+        };
+        report.find_problems(failure, tally.refusal);
+        report.find_remarks(server_known, &readings);
+        report
+    }
+
+    /// A run that never began.
+    pub(crate) fn failed(plan: &Plan, sentence: String) -> Self {
+        let tally = Tally::new(0);
+        let outcome = Outcome {
+            tally,
+            readings: Vec::new(),
+            idling: None,
+            failure: Some(sentence),
+            server_known: true,
+        };
+        Self::new(plan, outcome)
+    }
+
+    /// Whether everything arrived as it should, and the generator kept up.
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// The report and its plan as JSON.
+    pub fn json(&self, plan: &Plan) -> String {
+        #[derive(Serialize)]
+        struct File<'a> {
+            format: u32,
+            plan: &'a Plan,
+            report: &'a Report,
+        }
+        let file = File { format: 1, plan, report: self };
+        let mut json = serde_json::to_string_pretty(&file).expect("numbers and strings");
+        json.push('\n');
+        json
+    }
+
+    fn find_problems(&mut self, failure: Option<String>, refusal: Option<String>) {
+        let Faults { lost, repeated, reordered, misdelivered, corrupt } = self.faults;
+        self.problems.extend(failure);
+        let kinds = [
+            (lost, "lost"),
+            (repeated, "repeated"),
+            (reordered, "reordered"),
+            (misdelivered, "misdelivered"),
+            (corrupt, "corrupt"),
+        ];
+        let wrong: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).collect();
+        if !wrong.is_empty() {
+            let list: Vec<_> = wrong.iter().map(|(count, kind)| format!("{count} {kind}")).collect();
+            self.problems.push(format!("Deliveries went wrong: {}.", list.join(", ")));
+        }
+        if let Some(code) = refusal {
+            self.problems.push(format!("The server refused {} messages, the first as {code}.", self.refused));
+        }
+        if self.gaps > 0 {
+            self.problems.push(format!("The server said that it left out {} deliveries.", self.gaps));
+        }
+        if self.stragglers > 0 {
+            let sentence = format!("{} connections were not back when a window ended.", self.stragglers);
+            self.problems.push(sentence);
+        }
+        let late = self.windows.iter().map(|row| row.late_share).fold(0.0, f64::max);
+        if late > LATE_SHARE {
+            self.problems.push(format!(
+                "The generator was late with {:.1} % of the messages of a window: its latencies say little.",
+                late * 100.0
+            ));
+        }
+        if !self.partial && self.windows.iter().any(|row| row.is_empty()) && self.idling.is_none() {
+            self.problems.push("Nothing was delivered in a window.".into());
+        }
+    }
+
+    fn find_remarks(&mut self, server_known: bool, readings: &[Reading]) {
+        if !server_known {
+            self.remarks.push(
+                "The server's process is not known: no CPU time and memory of it (--server-pid).".into(),
+            );
+        }
+        let threads = f64::from(self.plan.threads);
+        let generator = self.median.generator_cores.unwrap_or_default();
+        if !self.plan.spin && generator > SATURATED * threads {
+            self.remarks.push(format!(
+                "The generator was saturated ({generator:.2} of {threads} cores): the server can do at least this."
+            ));
+        }
+        if let (Some(cores), Some(reading)) = (self.median.server_cores, readings.last()) {
+            let most = reading.server_threads.min(self.machine.cores) as f64;
+            if cores > SATURATED * most {
+                self.remarks.push(format!("The server was saturated ({cores:.2} cores)."));
+            }
+        }
+    }
+
+    /// Growth of the server's memory for each connection, in bytes: proportional set size, resident set size.
+    pub fn idle_growth(&self) -> Option<(f64, f64)> {
+        let Work::Idle(IdlePlan { base, connections, .. }) = &self.plan.work else { return None };
+        let idling = self.idling.as_ref()?;
+        let (before, after) = (idling.base?, idling.full?);
+        let each = |before: u64, after: u64| (after as f64 - before as f64) / f64::from(connections - base);
+        Some((each(before.pss_bytes, after.pss_bytes), each(before.rss_bytes, after.rss_bytes)))
+    }
+}
+
+impl Row {
+    fn new(from: &Reading, to: &Reading, window: &WindowTally) -> Self {
+        let seconds = (to.at_ns - from.at_ns) as f64 / 1e9;
+        let used = |from: Option<u64>, to: Option<u64>| Some(to?.saturating_sub(from?) as f64 / 1e9);
+        let server = used(from.server_cpu_ns, to.server_cpu_ns);
+        let each = |count: u64| Some(server? * 1e6 / count as f64).filter(|_| count > 0);
+        Self {
+            seconds,
+            deliveries_per_second: window.deliveries as f64 / seconds,
+            messages_per_second: window.messages as f64 / seconds,
+            operations_per_second: window.operations as f64 / seconds,
+            server_cores: server.map(|server| server / seconds),
+            generator_cores: used(from.generator_cpu_ns, to.generator_cpu_ns).map(|cpu| cpu / seconds),
+            server_s_per_million_deliveries: each(window.deliveries),
+            server_s_per_million_operations: each(window.operations),
+            late_share: window.late as f64 / window.messages.max(1) as f64,
+            latency: window.latency.percentiles(),
+        }
+    }
+
+    /// Whether nothing happened.
+    fn is_empty(&self) -> bool {
+        self.deliveries_per_second == 0.0 && self.operations_per_second == 0.0
+    }
+
+    fn median(rows: &[Self]) -> Self {
+        let of = |field: fn(&Self) -> f64| median(rows.iter().map(field).collect()).unwrap_or_default();
+        let of_some = |field: fn(&Self) -> Option<f64>| median(rows.iter().filter_map(field).collect());
+        Self {
+            seconds: of(|row| row.seconds),
+            deliveries_per_second: of(|row| row.deliveries_per_second),
+            messages_per_second: of(|row| row.messages_per_second),
+            operations_per_second: of(|row| row.operations_per_second),
+            server_cores: of_some(|row| row.server_cores),
+            generator_cores: of_some(|row| row.generator_cores),
+            server_s_per_million_deliveries: of_some(|row| row.server_s_per_million_deliveries),
+            server_s_per_million_operations: of_some(|row| row.server_s_per_million_operations),
+            late_share: of(|row| row.late_share),
+            latency: Percentiles {
+                count: of(|row| row.latency.count as f64) as u64,
+                p50_us: of(|row| row.latency.p50_us),
+                p90_us: of(|row| row.latency.p90_us),
+                p99_us: of(|row| row.latency.p99_us),
+                p999_us: of(|row| row.latency.p999_us),
+                max_us: of(|row| row.latency.max_us),
+            },
+        }
+    }
+}
+
+/// The middle value, or the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (values.len().checked_sub(1)? / 2, values.len() / 2);
+    Some(f64::midpoint(values[low], values[high]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_is_the_middle() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0]), Some(3.0));
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), Some(3.0));
+    }
+}

@@ -1,0 +1,83 @@
+//! What the connections do. Each scenario is a state machine driven by its worker's loop: told what came in, it
+//! sends, counts and verifies. One instance for each worker; they share only what their module says.
+
+mod connect;
+mod flights;
+mod idle;
+mod layout;
+mod presence;
+mod publish;
+mod storm;
+
+pub(crate) use connect::Connect;
+pub(crate) use idle::Idle;
+pub(crate) use presence::Presence;
+pub(crate) use publish::{Publish, Shared};
+pub(crate) use storm::Storm;
+
+use std::sync::Arc;
+
+use crate::{
+    control::{Control, Stage},
+    drivers::Driver,
+    net::{Closed, Handler, Net, Wait},
+    tally::Tally,
+};
+
+/// One worker's part of a scenario.
+pub(crate) trait Scenario: Handler {
+    /// Called before each wait for events: begins what is due, says how long to wait, and reports how far it is.
+    fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait;
+
+    /// The end: what was counted.
+    fn finish(self) -> Tally;
+}
+
+/// Where a worker stands among the others.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    /// Number of this worker.
+    pub(crate) worker: usize,
+    /// Number of workers.
+    pub(crate) workers: usize,
+    pub(crate) control: Arc<Control>,
+    pub(crate) driver: Driver,
+    /// Windows that will be measured.
+    pub(crate) windows: usize,
+    /// What channels' names begin with.
+    pub(crate) prefix: Arc<str>,
+}
+
+impl Seat {
+    /// The name of the channel of this number.
+    pub(crate) fn channel(&self, number: u32) -> String {
+        format!("{}{number}", self.prefix)
+    }
+
+    /// Ends the run because a connection ended that should not have.
+    pub(crate) fn fail_closed(&self, closed: Closed) {
+        self.control.fail(match closed {
+            Closed::Refused(sentence) => sentence,
+            Closed::ByPeer(Some((code, reason))) if reason.is_empty() => {
+                format!("The server closed a connection with code {code}.")
+            }
+            Closed::ByPeer(Some((code, reason))) => {
+                format!("The server closed a connection with code {code}: {reason}.")
+            }
+            Closed::ByPeer(None) => "The server closed a connection without a word.".into(),
+            Closed::Broken(what) => format!("A connection broke: {what}."),
+            Closed::ByUs => return,
+        });
+    }
+
+    /// This worker's share of `total`, dealt out one by one.
+    pub(crate) fn share(&self, total: u32) -> u32 {
+        let (workers, worker) = (self.workers as u32, self.worker as u32);
+        total / workers + u32::from(worker < total % workers)
+    }
+
+    /// The numbers below `total` that are this worker's.
+    pub(crate) fn own(&self, total: u32) -> impl Iterator<Item = u32> + use<> {
+        (self.worker as u32..total).step_by(self.workers)
+    }
+}

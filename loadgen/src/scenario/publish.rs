@@ -1,0 +1,473 @@
+//! `fanout`, `send`, `broadcast` and `slow`: publishers, channels, members; every delivery verified.
+//!
+//! Publisher `g` of all sends to channel `g / publishers`. In `fanout` publishers only send; in `send` a channel's
+//! publishers are its first members. In `broadcast` there is one channel, and it is everyone. In `slow` the last
+//! members stop reading when the warm-up begins, and read on when the run cools down, to see what became of them.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
+
+use bytes::BytesMut;
+use mio::Waker;
+
+use super::{
+    Scenario, Seat,
+    flights::{Flights, Message},
+    layout::{Layout, Member, home_of},
+};
+use crate::{
+    clock::now_ns,
+    control::Stage,
+    drivers::{Echo, Reply},
+    ledger::{Arrival, Ledger},
+    net::{Closed, Handler, Net, Slot, Wait},
+    pacer::Pacer,
+    plan::{Pace, PublishPlan, Scope},
+    stamp::{Locator, Stamp, put_payload, read_payload},
+    tally::{LATE_NS, Tally},
+};
+
+/// The number of the one command each connection waits for.
+const JOIN: u32 = 1;
+const EXPIRY_CHECK_NS: u64 = 250_000_000;
+
+/// What the workers of this scenario share.
+pub(crate) struct Shared {
+    /// Messages sent so far, by publisher. Read when all have stopped.
+    published: Box<[AtomicU32]>,
+    /// What completed elsewhere, for each worker as home.
+    inboxes: Box<[Inbox]>,
+}
+
+struct Inbox {
+    completed: Mutex<Vec<Message>>,
+    waker: Waker,
+}
+
+/// One worker's part.
+pub(crate) struct Publish {
+    seat: Seat,
+    plan: PublishPlan,
+    run: u32,
+    shared: Arc<Shared>,
+    layout: Layout,
+    /// By publisher; those of other workers have no slot.
+    publishers: Vec<Publisher>,
+    opened: bool,
+    paused: bool,
+    cooling: bool,
+    ready: u32,
+    ledger: Ledger,
+    locator: Locator,
+    tally: Tally,
+    /// First deliveries, of the whole run.
+    arrived: u64,
+    pacing: Pacing,
+    frames: BytesMut,
+    text: Vec<u8>,
+}
+
+struct Publisher {
+    slot: Option<Slot>,
+    sequence: u32,
+    /// What stands before and behind the payload.
+    before: Box<str>,
+    behind: &'static str,
+}
+
+enum Pacing {
+    Closed(Box<ClosedLoop>),
+    Open(Pacer),
+}
+
+struct ClosedLoop {
+    flights: Flights,
+    /// By channel.
+    credits: Vec<u32>,
+    /// The publisher of each channel whose turn it is.
+    turn: Vec<u32>,
+    /// Channels that have credits.
+    waiting: Vec<u32>,
+    /// Parts completed here of messages from elsewhere, by home.
+    outboxes: Vec<Vec<Message>>,
+    begun: bool,
+    next_expiry_ns: u64,
+}
+
+impl Shared {
+    /// One waker for each worker.
+    pub(crate) fn new(plan: &PublishPlan, wakers: impl IntoIterator<Item = Waker>) -> Arc<Self> {
+        let published = (0..plan.channels * plan.publishers).map(|_| AtomicU32::new(0)).collect();
+        let inbox = |waker| Inbox { completed: Mutex::new(Vec::new()), waker };
+        Arc::new(Self { published, inboxes: wakers.into_iter().map(inbox).collect() })
+    }
+}
+
+impl Publish {
+    pub(crate) fn new(seat: Seat, plan: PublishPlan, run: u32, shared: Arc<Shared>) -> Self {
+        let total = plan.channels * plan.publishers;
+        let layout = Layout::new(&plan, seat.worker, seat.workers);
+        let publishers = (0..total).map(|publisher| {
+            let channel = seat.channel(publisher / plan.publishers);
+            let (before, behind) = match plan.scope {
+                Scope::Channel => seat.driver.send_around(&channel),
+                Scope::Everyone => seat.driver.broadcast_around(),
+            };
+            let slot = layout.publishers[publisher as usize];
+            Publisher { slot, sequence: 0, before: before.into(), behind }
+        });
+        let publishers = publishers.collect();
+        let pacing = match plan.pace {
+            Pace::Closed { window } => Pacing::Closed(Box::new(ClosedLoop {
+                flights: Flights::new(window, layout.receivers.clone(), layout.parts.clone()),
+                credits: vec![0; plan.channels as usize],
+                turn: vec![0; plan.channels as usize],
+                waiting: Vec::new(),
+                outboxes: vec![Vec::new(); seat.workers],
+                begun: false,
+                next_expiry_ns: 0,
+            })),
+            Pace::Open { rate } => {
+                let own = (0..total).filter(|publisher| layout.publishers[*publisher as usize].is_some());
+                Pacing::Open(Pacer::new(rate, total, own.collect()))
+            }
+        };
+        Self {
+            ledger: Ledger::new(layout.members.len() * plan.publishers as usize),
+            tally: Tally::new(seat.windows),
+            seat,
+            plan,
+            run,
+            shared,
+            layout,
+            publishers,
+            opened: false,
+            paused: false,
+            cooling: false,
+            ready: 0,
+            locator: Locator::new(),
+            arrived: 0,
+            pacing,
+            frames: BytesMut::new(),
+            text: Vec::new(),
+        }
+    }
+
+    /// A message of ours came in, or what is left of one.
+    #[inline]
+    fn on_publication(&mut self, slot: Slot, stamped: &[u8], now: u64) {
+        let Ok(stamp) = read_payload(stamped) else {
+            self.tally.faults.corrupt += 1;
+            return;
+        };
+        let Stamp { publisher, sequence, .. } = stamp;
+        let member = self.layout.members.get(slot as usize);
+        let of_channel = |member: &&Member| {
+            stamp.run == self.run && publisher.wrapping_sub(member.first_publisher) < self.plan.publishers
+        };
+        let Some(member) = member.filter(of_channel) else {
+            self.tally.faults.misdelivered += 1;
+            return;
+        };
+        if member.is_slow {
+            return;
+        }
+        let stream = member.first_stream + (publisher - member.first_publisher) as usize;
+        if self.ledger.observe(stream, sequence) == Arrival::Again {
+            return;
+        }
+        self.arrived += 1;
+        if let Some(window) = self.tally.window() {
+            window.deliveries += 1;
+            window.latency.record(now.saturating_sub(stamp.due_ns));
+        }
+        if let Pacing::Closed(closed) = &mut self.pacing
+            && closed.flights.land((publisher, sequence))
+        {
+            let home = home_of(publisher / self.plan.publishers, self.seat.workers);
+            if home == self.seat.worker {
+                closed.complete_part((publisher, sequence), self.plan.publishers);
+            } else {
+                closed.outboxes[home].push((publisher, sequence));
+            }
+        }
+    }
+
+    fn on_reply(&mut self, net: &mut Net, slot: Slot, message: &[u8]) {
+        let text = std::str::from_utf8(message).unwrap_or_default();
+        match self.seat.driver.read(text) {
+            Reply::Welcome { .. } => match self.layout.members.get(slot as usize) {
+                Some(member) if self.plan.scope == Scope::Channel => {
+                    let channel = self.seat.channel(member.first_publisher / self.plan.publishers);
+                    net.send_text(slot, &self.seat.driver.join(JOIN, &channel));
+                }
+                _ => self.ready += 1,
+            },
+            Reply::Done { .. } => self.ready += 1,
+            Reply::Failed { command: Some(JOIN), code } => {
+                self.seat.control.fail(format!("The server refused a join: {code}."));
+            }
+            Reply::Failed { code, .. } => self.tally.refuse(code),
+            Reply::Gap { missed } if self.is_slow(slot) => self.tally.slow.missed += missed,
+            Reply::Gap { missed } => self.tally.gaps += missed,
+            Reply::Notice { .. } | Reply::Other => {}
+            Reply::Unknown => self.tally.faults.corrupt += 1,
+        }
+    }
+
+    fn publish(&mut self, net: &mut Net, stage: Stage) -> Wait {
+        let mut pacing = std::mem::replace(&mut self.pacing, Pacing::Open(Pacer::new(1.0, 0, Vec::new())));
+        let wait = match &mut pacing {
+            Pacing::Closed(closed) => self.publish_credits(net, closed, stage),
+            Pacing::Open(pacer) => self.publish_due(net, pacer, stage),
+        };
+        self.pacing = pacing;
+        wait
+    }
+
+    /// Closed loop: sends as much as there are credits.
+    fn publish_credits(&mut self, net: &mut Net, closed: &mut ClosedLoop, stage: Stage) -> Wait {
+        let publishers = self.plan.publishers;
+        self.exchange_completions(closed);
+        if stage == Stage::Cool {
+            return Wait::Rest;
+        }
+        let now = now_ns();
+        if !closed.begun {
+            closed.begin(&self.plan, &self.seat, now);
+        }
+        if now > closed.next_expiry_ns {
+            closed.expire(now, publishers);
+        }
+        while let Some(channel) = closed.waiting.pop() {
+            let credits = std::mem::take(&mut closed.credits[channel as usize]);
+            let turn = closed.turn[channel as usize];
+            closed.turn[channel as usize] = (turn + credits) % publishers;
+            for place in 0..publishers.min(credits) {
+                let publisher = channel * publishers + (turn + place) % publishers;
+                let count = credits / publishers + u32::from(place < credits % publishers);
+                self.send(net, publisher, count, now, |message| {
+                    if closed.flights.issue(message, now) {
+                        closed.credits[channel as usize] += 1;
+                    }
+                });
+            }
+            if closed.credits[channel as usize] > 0 {
+                closed.waiting.push(channel);
+            }
+        }
+        Wait::Rest
+    }
+
+    /// Open loop: sends what is due.
+    fn publish_due(&mut self, net: &mut Net, pacer: &mut Pacer, stage: Stage) -> Wait {
+        if stage == Stage::Cool {
+            return Wait::Rest;
+        }
+        let start_ns = self.seat.control.start_ns();
+        let mut now = now_ns();
+        while let Some((due_ns, publisher)) = pacer.next(start_ns) {
+            if due_ns > now {
+                now = now_ns();
+                if due_ns > now {
+                    return Wait::Until(due_ns);
+                }
+            }
+            if now - due_ns > LATE_NS
+                && let Some(window) = self.tally.window()
+            {
+                window.late += 1;
+            }
+            self.send(net, publisher, 1, due_ns, |_| {});
+            pacer.advance();
+        }
+        Wait::Rest
+    }
+
+    /// Sends the next `count` messages of a publisher with one write.
+    fn send(
+        &mut self,
+        net: &mut Net,
+        publisher: u32,
+        count: u32,
+        due_ns: u64,
+        mut each: impl FnMut(Message),
+    ) {
+        let entry = &mut self.publishers[publisher as usize];
+        let Some(slot) = entry.slot else { return };
+        self.frames.clear();
+        for _ in 0..count {
+            let sequence = entry.sequence;
+            entry.sequence += 1;
+            self.text.clear();
+            self.text.extend_from_slice(entry.before.as_bytes());
+            let length = self.plan.payload;
+            put_payload(&mut self.text, Stamp { length, run: self.run, publisher, sequence, due_ns });
+            self.text.extend_from_slice(entry.behind.as_bytes());
+            net.put_text(&mut self.frames, &self.text);
+            each((publisher, sequence));
+        }
+        self.shared.published[publisher as usize].store(entry.sequence, Ordering::Relaxed);
+        if let Some(window) = self.tally.window() {
+            window.messages += u64::from(count);
+        }
+        net.send_frames(slot, &self.frames);
+    }
+
+    /// Gives other workers what completed here, and takes what completed there.
+    fn exchange_completions(&mut self, closed: &mut ClosedLoop) {
+        if self.seat.workers == 1 {
+            return;
+        }
+        for (outbox, inbox) in closed.outboxes.iter_mut().zip(&self.shared.inboxes) {
+            if !outbox.is_empty() {
+                inbox.completed.lock().unwrap_or_else(PoisonError::into_inner).append(outbox);
+                if let Err(error) = inbox.waker.wake() {
+                    self.seat.control.fail(format!("A worker could not be woken: {error}."));
+                }
+            }
+        }
+        let own = &self.shared.inboxes[self.seat.worker];
+        let completed = std::mem::take(&mut *own.completed.lock().unwrap_or_else(PoisonError::into_inner));
+        for message in completed {
+            closed.complete_part(message, self.plan.publishers);
+        }
+    }
+
+    fn is_slow(&self, slot: Slot) -> bool {
+        self.layout.members.get(slot as usize).is_some_and(|member| member.is_slow)
+    }
+
+    /// Lets the slow members stop reading, or read on.
+    fn set_reading(&mut self, net: &mut Net, reads: bool) {
+        for (slot, member) in self.layout.members.iter().enumerate() {
+            if member.is_slow && reads {
+                net.resume(slot as Slot);
+            } else if member.is_slow {
+                net.pause(slot as Slot);
+                self.tally.slow.readers += 1;
+            }
+        }
+    }
+
+    /// Whether everything that was sent to this worker's members has come.
+    fn is_quiet(&self) -> bool {
+        let published = self.shared.published.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
+        let expected: u64 = published
+            .zip(&self.layout.receivers)
+            .map(|(count, receivers)| count * u64::from(*receivers))
+            .sum();
+        self.arrived >= expected
+    }
+}
+
+impl ClosedLoop {
+    /// Gives each channel of this home its window.
+    fn begin(&mut self, plan: &PublishPlan, seat: &Seat, now: u64) {
+        let Pace::Closed { window } = plan.pace else { return };
+        self.begun = true;
+        self.next_expiry_ns = now + EXPIRY_CHECK_NS;
+        for channel in seat.own(plan.channels) {
+            self.credits[channel as usize] = window;
+            self.waiting.push(channel);
+        }
+    }
+
+    fn complete_part(&mut self, message: Message, publishers: u32) {
+        if self.flights.complete_part(message) {
+            self.give_credit(message.0 / publishers);
+        }
+    }
+
+    fn give_credit(&mut self, channel: u32) {
+        let credits = &mut self.credits[channel as usize];
+        if *credits == 0 {
+            self.waiting.push(channel);
+        }
+        *credits += 1;
+    }
+
+    fn expire(&mut self, now: u64, publishers: u32) {
+        self.next_expiry_ns = now + EXPIRY_CHECK_NS;
+        let mut lost = Vec::new();
+        self.flights.expire(now, |publisher| lost.push(publisher / publishers));
+        for channel in lost {
+            self.give_credit(channel);
+        }
+    }
+}
+
+impl Handler for Publish {
+    fn on_open(&mut self, _: &mut Net, _: Slot) {}
+
+    #[inline]
+    fn on_message(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64) {
+        match self.locator.find(message) {
+            Some(at) => self.on_publication(slot, &message[at..], now),
+            None => self.on_reply(net, slot, message),
+        }
+    }
+
+    fn on_closed(&mut self, _: &mut Net, slot: Slot, closed: Closed) {
+        if self.is_slow(slot) && self.paused {
+            self.tally.slow.disconnected += 1;
+            return;
+        }
+        self.seat.fail_closed(closed);
+    }
+}
+
+impl Scenario for Publish {
+    fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
+        self.tally.enter(stage);
+        match stage {
+            Stage::Connect => {
+                if !self.opened {
+                    self.opened = true;
+                    let echo = if self.plan.publishers_join { Echo::Off } else { Echo::On };
+                    let path = self.seat.driver.path(echo);
+                    (0..self.layout.connections).for_each(|slot| net.open(slot, path.clone()));
+                }
+                let is_ready = self.ready == self.layout.connections;
+                self.seat.control.report(self.seat.worker, self.ready, is_ready);
+                Wait::Rest
+            }
+            Stage::Warm | Stage::Window(_) => {
+                if !self.paused {
+                    self.paused = true;
+                    self.set_reading(net, false);
+                }
+                self.publish(net, stage)
+            }
+            Stage::Cool | Stage::Stop => {
+                if !self.cooling {
+                    self.cooling = true;
+                    self.set_reading(net, true);
+                }
+                let wait = self.publish(net, stage);
+                let is_quiet = self.seat.control.all_stopped() && self.is_quiet();
+                self.seat.control.report_cooling(self.seat.worker, is_quiet);
+                wait
+            }
+        }
+    }
+
+    fn finish(mut self) -> Tally {
+        for (slot, member) in self.layout.members.iter().enumerate() {
+            for place in 0..self.plan.publishers {
+                let publisher = (member.first_publisher + place) as usize;
+                if member.is_slow || self.publishers[publisher].slot == Some(slot as Slot) {
+                    continue;
+                }
+                let published = self.shared.published[publisher].load(Ordering::Relaxed);
+                self.ledger.close(member.first_stream + place as usize, published);
+            }
+        }
+        let mut faults = self.ledger.faults;
+        faults.add(&self.tally.faults);
+        self.tally.faults = faults;
+        self.tally
+    }
+}

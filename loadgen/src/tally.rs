@@ -1,0 +1,110 @@
+//! What one worker counted: its windows, and what went wrong in the whole run. Merged by the coordinator at the end.
+
+use serde::Serialize;
+
+use crate::{control::Stage, histogram::Latency, ledger::Faults};
+
+/// One worker's counts of one window.
+#[derive(Debug, Clone)]
+pub(crate) struct WindowTally {
+    /// Messages or notices that reached someone for the first time.
+    pub(crate) deliveries: u64,
+    /// Messages sent.
+    pub(crate) messages: u64,
+    /// Cycles, joins, leaves: what the scenario counts.
+    pub(crate) operations: u64,
+    /// Messages sent later than [`LATE_NS`] after they were due.
+    pub(crate) late: u64,
+    /// From due to delivered, or of an operation.
+    pub(crate) latency: Latency,
+}
+
+/// A message sent this long after it was due is late.
+pub(crate) const LATE_NS: u64 = 1_000_000;
+
+/// What became of the subscribers that stopped reading.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Slow {
+    /// How many did.
+    pub readers: u64,
+    /// How many of them the server disconnected.
+    pub disconnected: u64,
+    /// Deliveries the server told the others they had missed.
+    pub missed: u64,
+}
+
+/// One worker's counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Tally {
+    pub(crate) windows: Vec<WindowTally>,
+    /// Of the whole run, warm-up and cool-down included.
+    pub(crate) faults: Faults,
+    /// Messages the server refused, and the first reason.
+    pub(crate) refused: u64,
+    pub(crate) refusal: Option<String>,
+    /// Deliveries the server said it left out.
+    pub(crate) gaps: u64,
+    /// What became of those that stopped reading.
+    pub(crate) slow: Slow,
+    /// Connections that were not back when the next storm broke.
+    pub(crate) stragglers: u64,
+    current: Option<usize>,
+}
+
+impl Tally {
+    pub(crate) fn new(windows: usize) -> Self {
+        let window =
+            WindowTally { deliveries: 0, messages: 0, operations: 0, late: 0, latency: Latency::new() };
+        Self {
+            windows: vec![window; windows],
+            faults: Faults::default(),
+            refused: 0,
+            refusal: None,
+            gaps: 0,
+            slow: Slow::default(),
+            stragglers: 0,
+            current: None,
+        }
+    }
+
+    /// What is counted from now on belongs to this stage.
+    pub(crate) fn enter(&mut self, stage: Stage) {
+        self.current = match stage {
+            Stage::Window(number) => Some(number as usize),
+            _ => None,
+        };
+    }
+
+    /// The window that is measured now; nothing outside of windows is.
+    #[inline]
+    pub(crate) fn window(&mut self) -> Option<&mut WindowTally> {
+        self.windows.get_mut(self.current?)
+    }
+
+    /// Counts a refused message.
+    pub(crate) fn refuse(&mut self, code: &str) {
+        self.refused += 1;
+        self.refusal.get_or_insert_with(|| code.to_owned());
+    }
+
+    /// Adds another worker's counts.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (ours, theirs) in self.windows.iter_mut().zip(&other.windows) {
+            ours.deliveries += theirs.deliveries;
+            ours.messages += theirs.messages;
+            ours.operations += theirs.operations;
+            ours.late += theirs.late;
+            ours.latency.add(&theirs.latency);
+        }
+        self.faults.add(&other.faults);
+        self.refused += other.refused;
+        self.gaps += other.gaps;
+        self.slow.readers += other.slow.readers;
+        self.slow.disconnected += other.slow.disconnected;
+        self.slow.missed += other.slow.missed;
+        self.stragglers += other.stragglers;
+        if self.refusal.is_none() {
+            self.refusal.clone_from(&other.refusal);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The loss detector against a server that loses, repeats, reorders, misdelivers, changes and hangs up on purpose, and
+//! every scenario against one that does not.
+
+mod stub;
+
+use fanfare_loadgen::{
+    ConnectPlan, Faults, IdlePlan, Pace, Plan, PresencePlan, PublishPlan, Report, Scope, StormPlan, Work, run,
+};
+use stub::{Mischief, Stub};
+
+const CLOSED: Pace = Pace::Closed { window: 8 };
+const OPEN: Pace = Pace::Open { rate: 500.0 };
+
+fn plan(stub: &Stub, threads: u32, work: Work) -> Plan {
+    Plan {
+        work,
+        address: stub.address(),
+        host: stub.address().to_string(),
+        driver: "native".into(),
+        app: "default".into(),
+        key: "key".into(),
+        server_pids: Vec::new(),
+        threads,
+        pin: Vec::new(),
+        spin: false,
+        warmup_seconds: 0.05,
+        window_seconds: 0.1,
+        windows: 3,
+        drain_seconds: 0.5,
+        sources: 0,
+        parallel: 16,
+        prefix: "c".into(),
+        seed: 7,
+        run: 42,
+    }
+}
+
+fn publish(channels: u32, members: u32, pace: Pace) -> PublishPlan {
+    let is_fanout = channels == 1;
+    let publishers = if is_fanout { 4 } else { 1 };
+    PublishPlan {
+        channels,
+        members,
+        publishers,
+        publishers_join: !is_fanout,
+        payload: 100,
+        pace,
+        scope: Scope::Channel,
+        slow: 0,
+    }
+}
+
+fn fanout(pace: Pace) -> Work {
+    Work::Fanout(publish(1, 20, pace))
+}
+
+fn broadcast(pace: Pace) -> Work {
+    let scope = Scope::Everyone;
+    Work::Broadcast(PublishPlan { publishers_join: true, scope, ..publish(1, 20, pace) })
+}
+
+fn run_against(mischief: Mischief, threads: u32, work: Work) -> Report {
+    let stub = Stub::start(mischief);
+    let mut plan = plan(&stub, threads, work);
+    plan.check().expect("a plan that fits");
+    run(&plan, &mut |_| {})
+}
+
+/// The generator shares its cores with the rest of the test suite here: being late is no failure.
+fn assert_clean(report: &Report) {
+    let problems: Vec<_> = report.problems.iter().filter(|problem| !problem.contains("late")).collect();
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(report.windows.len(), 3);
+    assert_eq!(report.faults, Faults::default());
+}
+
+#[test]
+fn good_server_is_found_good_in_every_scenario_with_one_thread_and_with_several() {
+    for threads in [1, 3] {
+        for work in
+            [fanout(CLOSED), fanout(OPEN), Work::Send(publish(5, 3, CLOSED)), Work::Send(publish(5, 2, OPEN))]
+        {
+            let report = run_against(Mischief::None, threads, work);
+            assert_clean(&report);
+            assert!(report.median.deliveries_per_second > 100.0, "{}", report.table());
+        }
+        for work in [
+            Work::Connect(ConnectPlan { parallel: 6, join: true }),
+            Work::Connect(ConnectPlan { parallel: 6, join: false }),
+            Work::Presence(PresencePlan { channels: 4, watchers: 3, movers: 2 }),
+            Work::Storm(StormPlan { connections: 30, members: 5 }),
+        ] {
+            let report = run_against(Mischief::None, threads, work);
+            assert_clean(&report);
+            assert!(report.median.operations_per_second > 10.0, "{}", report.table());
+        }
+    }
+}
+
+#[test]
+fn idle_connections_are_weighed() {
+    let work = Work::Idle(IdlePlan { base: 20, connections: 120, members: 5, settle_seconds: 0.05 });
+    let report = run_against(Mischief::None, 2, work);
+    assert_clean(&report);
+    assert!(report.idling.is_some_and(|idling| idling.base.is_some() && idling.full.is_some()));
+}
+
+type Count = fn(&Faults) -> u64;
+
+#[test]
+fn each_kind_of_mischief_is_counted_as_what_it_is() {
+    let kinds: [(Mischief, Count); 5] = [
+        (Mischief::Lose { every: 97 }, |faults| faults.lost),
+        (Mischief::Repeat { every: 97 }, |faults| faults.repeated),
+        (Mischief::Reorder { every: 97 }, |faults| faults.reordered),
+        (Mischief::Misdeliver { every: 7 }, |faults| faults.misdelivered),
+        (Mischief::Corrupt { every: 97 }, |faults| faults.corrupt),
+    ];
+    for (mischief, count) in kinds {
+        for threads in [1, 2] {
+            let work = match mischief {
+                Mischief::Misdeliver { .. } => Work::Send(publish(5, 3, OPEN)),
+                // One publisher: order is promised to each, not between them.
+                Mischief::Reorder { .. } => {
+                    Work::Fanout(PublishPlan { publishers: 1, ..publish(1, 20, OPEN) })
+                }
+                _ => fanout(OPEN),
+            };
+            let report = run_against(mischief, threads, work);
+            assert!(count(&report.faults) > 0, "{mischief:?}: {}", report.table());
+            assert!(!report.is_clean());
+            let mut others = report.faults;
+            match mischief {
+                Mischief::Lose { .. } => others.lost = 0,
+                Mischief::Repeat { .. } => others.repeated = 0,
+                // What is held back when the run ends never comes.
+                Mischief::Reorder { .. } => (others.reordered, others.lost) = (0, 0),
+                Mischief::Misdeliver { .. } => others.misdelivered = 0,
+                // What is changed is lost, too.
+                Mischief::Corrupt { .. } => (others.corrupt, others.lost) = (0, 0),
+                _ => {}
+            }
+            assert!(others.is_clean(), "{mischief:?} on {threads}: {:?}", report.faults);
+        }
+    }
+}
+
+#[test]
+fn slow_readers_are_left_out_and_looked_after_in_the_end() {
+    let work = Work::Slow(PublishPlan { slow: 5, ..publish(1, 20, CLOSED) });
+    for threads in [1, 2] {
+        let report = run_against(Mischief::None, threads, work.clone());
+        assert_clean(&report);
+        // The stub has patience.
+        assert_eq!((report.slow.readers, report.slow.disconnected), (5, 0));
+        assert!(report.median.deliveries_per_second > 100.0);
+    }
+}
+
+#[test]
+fn losses_are_exactly_counted() {
+    let stub = Stub::start(Mischief::Lose { every: 50 });
+    let plan = plan(&stub, 1, fanout(OPEN));
+    let report = run(&plan, &mut |_| {});
+    // 0.35 s of 500 messages a second, to 20 each; the notices of joining (190) count as deliveries to the stub.
+    let delivered = report.windows.iter().map(|row| row.latency.count).sum::<u64>();
+    let share = report.faults.lost as f64 / (delivered as f64 * 3.5 / 3.0);
+    assert!((0.01..0.03).contains(&share), "{share}: {}", report.table());
+}
+
+#[test]
+fn closed_loop_goes_on_when_messages_are_lost() {
+    let mut work = publish(1, 20, CLOSED);
+    work.pace = Pace::Closed { window: 2 };
+    let stub = Stub::start(Mischief::Lose { every: 301 });
+    let mut plan = plan(&stub, 1, Work::Fanout(work));
+    plan.window_seconds = 2.5;
+    plan.windows = 2;
+    let report = run(&plan, &mut |_| {});
+    assert!(report.faults.lost > 1, "{}", report.table());
+    assert!(report.windows.iter().all(|row| row.deliveries_per_second > 0.0), "{}", report.table());
+}
+
+#[test]
+fn lost_and_repeated_notices_are_told_apart() {
+    let work = || Work::Presence(PresencePlan { channels: 2, watchers: 3, movers: 1 });
+    let report = run_against(Mischief::Repeat { every: 50 }, 1, work());
+    assert!(report.faults.repeated > 0 && report.faults.lost == 0, "{}", report.table());
+    let report = run_against(Mischief::Lose { every: 50 }, 1, work());
+    assert!(report.faults.repeated == 0 && report.faults.lost > 0, "{}", report.table());
+}
+
+#[test]
+fn refusals_and_hang_ups_end_the_run_with_one_sentence() {
+    let report = run_against(Mischief::Refuse, 1, fanout(CLOSED));
+    assert!(report.partial && report.problems[0].contains("401"), "{:?}", report.problems);
+    let report = run_against(Mischief::HangUp { every: 2000 }, 1, fanout(CLOSED));
+    assert!(report.partial && report.problems[0].contains("closed a connection"), "{:?}", report.problems);
+    let report = run_against(Mischief::Overloaded, 1, fanout(OPEN));
+    assert!(report.refused > 0 && !report.is_clean() && !report.partial, "{}", report.table());
+}
+
+#[test]
+fn server_that_is_not_there_is_named() {
+    let stub = Stub::start(Mischief::None);
+    let plan = plan(&stub, 1, fanout(CLOSED));
+    drop(stub);
+    let report = run(&plan, &mut |_| {});
+    assert!(report.partial && report.problems[0].contains("cannot be reached"), "{:?}", report.problems);
+}

@@ -1,0 +1,396 @@
+//! A server that is just enough of one, and misbehaves on request: loses, repeats, reorders, delivers to the wrong
+//! one, changes bytes, hangs up. One thread, all of a turn's input before any output, so it is also a fast one.
+
+use std::{
+    collections::HashMap,
+    io::{ErrorKind, Read, Write},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use fanfare_core::{
+    http::{HttpLimits, parse_head},
+    ws::{DecodeLimits, Decoder, Message, OpCode, Role, Upgrade, put_close, put_frame, put_response},
+};
+use mio::{
+    Events, Interest, Poll, Token,
+    net::{TcpListener, TcpStream},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+const LISTENER: Token = Token(usize::MAX);
+const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 1 << 20, fragments: 16 };
+
+/// What the server does wrong, at each `every`-th delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mischief {
+    None,
+    Lose {
+        every: u64,
+    },
+    Repeat {
+        every: u64,
+    },
+    /// The delivery comes after the next one to the same connection.
+    Reorder {
+        every: u64,
+    },
+    /// A member of another channel gets it too.
+    Misdeliver {
+        every: u64,
+    },
+    Corrupt {
+        every: u64,
+    },
+    /// The connection is closed instead.
+    HangUp {
+        every: u64,
+    },
+    /// No handshake succeeds.
+    Refuse,
+    /// Sends are answered with an error.
+    Overloaded,
+}
+
+/// A running stub; it stops when dropped.
+pub(crate) struct Stub {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stub {
+    pub(crate) fn start(mischief: Mischief) -> Self {
+        Self::listen("127.0.0.1:0".parse().expect("an address"), mischief)
+    }
+
+    pub(crate) fn listen(address: SocketAddr, mischief: Mischief) -> Self {
+        let listener = TcpListener::bind(address).expect("the address is free");
+        let address = listener.local_addr().expect("bound");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || Server::new(listener, mischief).run(&stopped));
+        Self { address, stop, thread: Some(thread) }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let outcome = self.thread.take().map(JoinHandle::join);
+        if !thread::panicking() {
+            assert!(outcome.is_some_and(|outcome| outcome.is_ok()), "the stub panicked");
+        }
+    }
+}
+
+struct Server {
+    poll: Poll,
+    listener: TcpListener,
+    mischief: Mischief,
+    connections: Vec<Option<Connection>>,
+    channels: HashMap<String, Vec<usize>>,
+    offset: u64,
+    deliveries: u64,
+    dirty: Vec<usize>,
+    buffer: Vec<u8>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    decoder: Decoder,
+    head: Option<Vec<u8>>,
+    out: BytesMut,
+    /// Held back, to come after the next one.
+    held: BytesMut,
+    joined: Vec<String>,
+    closing: bool,
+}
+
+#[derive(Deserialize)]
+struct Command<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: Option<u64>,
+    channel: Option<&'a str>,
+    event: Option<&'a str>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+}
+
+impl Server {
+    fn new(mut listener: TcpListener, mischief: Mischief) -> Self {
+        let poll = Poll::new().expect("a poll");
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE).expect("registered");
+        Self {
+            poll,
+            listener,
+            mischief,
+            connections: Vec::new(),
+            channels: HashMap::new(),
+            offset: 0,
+            deliveries: 0,
+            dirty: Vec::new(),
+            buffer: vec![0; 256 << 10],
+        }
+    }
+
+    fn run(&mut self, stop: &AtomicBool) {
+        let mut events = Events::with_capacity(1024);
+        while !stop.load(Ordering::Relaxed) {
+            match self.poll.poll(&mut events, Some(Duration::from_millis(20))) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                outcome => outcome.expect("polled"),
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept(),
+                    Token(number) => {
+                        self.dirty.push(number);
+                        self.read(number);
+                    }
+                }
+            }
+            for number in std::mem::take(&mut self.dirty) {
+                self.flush(number);
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok((mut stream, _)) = self.listener.accept() {
+            let number = self.connections.iter().position(Option::is_none).unwrap_or(self.connections.len());
+            stream.set_nodelay(true).expect("an option");
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut stream, Token(number), interest).expect("registered");
+            let connection = Connection {
+                stream,
+                decoder: Decoder::new(),
+                head: Some(Vec::new()),
+                out: BytesMut::new(),
+                held: BytesMut::new(),
+                joined: Vec::new(),
+                closing: false,
+            };
+            if number == self.connections.len() {
+                self.connections.push(None);
+            }
+            self.connections[number] = Some(connection);
+        }
+    }
+
+    fn read(&mut self, number: usize) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let Some(connection) = self.connections[number].as_mut() {
+            match connection.stream.read(&mut buffer) {
+                Ok(0) => self.drop_connection(number),
+                Ok(read) if connection.head.is_some() => self.take_head(number, &buffer[..read]),
+                Ok(read) => self.take_frames(number, &mut buffer[..read]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.drop_connection(number),
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    fn take_head(&mut self, number: usize, bytes: &[u8]) {
+        let refuse = self.mischief == Mischief::Refuse;
+        let Some(connection) = self.connections[number].as_mut() else { return };
+        let mut bytes = [connection.head.take().unwrap_or_default(), bytes.to_vec()].concat();
+        let Some((head, len)) = parse_head(&bytes, HttpLimits::default()).expect("a good request") else {
+            connection.head = Some(bytes);
+            return;
+        };
+        if refuse {
+            connection.out.extend_from_slice(
+                b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 28\r\n\r\n{\"detail\":\"No such key here.\"}",
+            );
+            connection.closing = true;
+            return;
+        }
+        let accept =
+            Upgrade::new(head.method, head.minor_version, head.headers.iter()).accept().expect("upgrade");
+        put_response(&mut connection.out, &accept, None);
+        let welcome = format!("{{\"welcome\":{{\"session\":\"session-{number}\",\"user\":null}}}}");
+        put_frame(&mut connection.out, OpCode::Text, welcome.as_bytes());
+        let mut rest = bytes.split_off(len);
+        self.take_frames(number, &mut rest);
+    }
+
+    fn take_frames(&mut self, number: usize, bytes: &mut [u8]) {
+        let Some(connection) = self.connections[number].as_mut() else { return };
+        let mut decoder = std::mem::take(&mut connection.decoder);
+        let mut at = 0;
+        loop {
+            let decoded = decoder.decode(&mut bytes[at..], Role::Server, LIMITS).expect("good frames");
+            at += decoded.consumed;
+            match decoded.message {
+                None => break,
+                Some(Message::Text(text)) => self.execute(number, text),
+                Some(Message::Close(_)) => self.hang_up(number),
+                Some(_) => {}
+            }
+        }
+        if let Some(connection) = self.connections[number].as_mut() {
+            connection.decoder = decoder;
+        }
+    }
+
+    fn execute(&mut self, number: usize, text: &str) {
+        let command: Command<'_> = serde_json::from_str(text).expect("a good command");
+        let channel = command.channel.unwrap_or_default();
+        match command.kind {
+            "send" if self.mischief == Mischief::Overloaded => {
+                self.put(number, "{\"error\":{\"code\":\"overloaded\",\"message\":\"later\"}}");
+            }
+            "send" | "broadcast" => self.send(number, &command),
+            "join" => {
+                self.notify(number, channel, "join");
+                self.channels.entry(channel.to_owned()).or_default().push(number);
+                if let Some(connection) = self.connections[number].as_mut() {
+                    connection.joined.push(channel.to_owned());
+                }
+                self.put_ok(number, command.id);
+            }
+            "leave" => {
+                self.leave(number, channel);
+                self.put_ok(number, command.id);
+            }
+            other => panic!("unexpected command {other}"),
+        }
+    }
+
+    fn leave(&mut self, number: usize, channel: &str) {
+        let members = self.channels.get_mut(channel).expect("a channel that exists");
+        members.retain(|member| *member != number);
+        self.notify(number, channel, "leave");
+    }
+
+    fn notify(&mut self, number: usize, channel: &str, what: &str) {
+        let notice = format!(
+            "{{\"channel\":\"{channel}\",\"event\":\"channel:{what}\",\"message\":{{\"id\":\"session-{number}\"}}}}"
+        );
+        let mut frame = BytesMut::new();
+        put_frame(&mut frame, OpCode::Text, notice.as_bytes());
+        for member in self.channels.get(channel).cloned().unwrap_or_default() {
+            if member != number {
+                self.deliver(member, &frame);
+            }
+        }
+    }
+
+    fn send(&mut self, number: usize, command: &Command<'_>) {
+        self.offset += 1;
+        let channel = command.channel.unwrap_or("everyone");
+        let (event, message) = (command.event.expect("an event"), command.message.expect("a message"));
+        let offset = self.offset;
+        let publication = format!(
+            "{{\"channel\":\"{channel}\",\"event\":\"{event}\",\"message\":{message},\"offset\":{offset}}}"
+        );
+        let mut frame = BytesMut::new();
+        put_frame(&mut frame, OpCode::Text, publication.as_bytes());
+        let members = match command.channel {
+            Some(channel) => self.channels.remove(channel).unwrap_or_default(),
+            None => (0..self.connections.len()).collect(),
+        };
+        for member in &members {
+            if *member != number {
+                self.deliver(*member, &frame);
+            }
+        }
+        if let Mischief::Misdeliver { every } = self.mischief
+            && self.offset.is_multiple_of(every)
+            && let Some(stranger) = self.channels.values().flatten().next()
+        {
+            self.deliver(*stranger, &frame);
+        }
+        if command.channel.is_some() {
+            self.channels.insert(channel.to_owned(), members);
+        }
+    }
+
+    fn deliver(&mut self, number: usize, frame: &[u8]) {
+        self.deliveries += 1;
+        let is_due = |every: u64| self.deliveries.is_multiple_of(every);
+        let Some(connection) = self.connections[number].as_mut() else { return };
+        if connection.out.is_empty() {
+            self.dirty.push(number);
+        }
+        match self.mischief {
+            Mischief::Lose { every } if is_due(every) => return,
+            Mischief::Repeat { every } if is_due(every) => connection.out.extend_from_slice(frame),
+            Mischief::Reorder { every } if is_due(every) && connection.held.is_empty() => {
+                connection.held.extend_from_slice(frame);
+                return;
+            }
+            Mischief::Corrupt { every } if is_due(every) => {
+                let mut frame = frame.to_vec();
+                let at = frame.windows(4).position(|bytes| bytes == b"~FF~").map_or(8, |at| at + 20);
+                frame[at] = if frame[at] == b'a' { b'b' } else { b'a' };
+                connection.out.extend_from_slice(&frame);
+                return;
+            }
+            Mischief::HangUp { every } if is_due(every) => return self.hang_up(number),
+            _ => {}
+        }
+        connection.out.extend_from_slice(frame);
+        let held = std::mem::take(&mut connection.held);
+        connection.out.extend_from_slice(&held);
+    }
+
+    fn put(&mut self, number: usize, text: &str) {
+        if let Some(connection) = self.connections[number].as_mut() {
+            put_frame(&mut connection.out, OpCode::Text, text.as_bytes());
+        }
+    }
+
+    fn put_ok(&mut self, number: usize, id: Option<u64>) {
+        if let Some(id) = id {
+            self.put(number, &format!("{{\"id\":{id},\"ok\":{{}}}}"));
+        }
+    }
+
+    fn hang_up(&mut self, number: usize) {
+        if let Some(connection) = self.connections[number].as_mut() {
+            put_close(&mut connection.out, 1000, "", None);
+            connection.closing = true;
+            self.dirty.push(number);
+        }
+    }
+
+    fn flush(&mut self, number: usize) {
+        let Some(connection) = self.connections[number].as_mut() else { return };
+        while !connection.out.is_empty() {
+            match connection.stream.write(&connection.out) {
+                Ok(written) => connection.out.advance(written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => return self.drop_connection(number),
+            }
+        }
+        if connection.closing {
+            self.drop_connection(number);
+        } else if connection.out.capacity() > 64 << 10 {
+            connection.out = BytesMut::new();
+        }
+    }
+
+    fn drop_connection(&mut self, number: usize) {
+        let Some(connection) = self.connections[number].take() else { return };
+        for channel in &connection.joined {
+            if self.channels.get(channel).is_some_and(|members| members.contains(&number)) {
+                self.leave(number, channel);
+            }
+        }
+    }
+}

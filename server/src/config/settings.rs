@@ -1,0 +1,147 @@
+//! The settings of the server that are not plain numbers: addresses, workers, the log.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+
+use super::error::ConfigError;
+use super::layers::{Environment, Given, out_of_range, within};
+use super::{LogConfig, LogFormat, WORKERS_MAX, raw};
+use crate::args::Args;
+
+/// The most addresses to listen on.
+const LISTEN_MAX: usize = 16;
+
+const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+const ADMIN_LISTEN_DEFAULT: &str = "127.0.0.1:8081";
+const LEVEL_DEFAULT: &str = "info";
+
+pub(super) fn listen(
+    args: &Args,
+    environment: &mut Environment,
+    server: &raw::Server,
+) -> Result<Vec<SocketAddr>, ConfigError> {
+    let file = server.listen.as_ref().map(|texts| texts.0.as_slice());
+    let given = environment.texts("server.listen", &args.listen, file)?;
+    let given = given.unwrap_or_else(|| Given {
+        name: String::from("server.listen"),
+        value: vec![String::from(LISTEN_DEFAULT)],
+    });
+    if given.value.is_empty() || given.value.len() > LISTEN_MAX {
+        return Err(ConfigError::setting(given.name, format_args!("must name 1 to {LISTEN_MAX} addresses")));
+    }
+    let mut addresses = Vec::new();
+    for text in &given.value {
+        let address = address(&given.name, text)?;
+        // Port 0 asks the operating system for a free one, a different one each time.
+        if address.port() != 0 && addresses.contains(&address) {
+            return Err(ConfigError::setting(given.name, format_args!("names {address} twice")));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+pub(super) fn admin_listen(
+    args: &Args,
+    environment: &mut Environment,
+    server: &raw::Server,
+) -> Result<Option<SocketAddr>, ConfigError> {
+    let key = "server.admin_listen";
+    let given = environment.text(key, args.admin_listen.as_ref(), server.admin_listen.as_ref())?;
+    match given {
+        Some(given) if given.value == "off" => Ok(None),
+        Some(given) => address(&given.name, &given.value).map(Some),
+        None => address(key, ADMIN_LISTEN_DEFAULT).map(Some),
+    }
+}
+
+fn address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| {
+        let problem =
+            format!("is `{text}`: write an IP address and a port, such as 127.0.0.1:8080 or [::]:8080");
+        ConfigError::setting(name, problem)
+    })
+}
+
+pub(super) fn workers(
+    args: &Args,
+    environment: &mut Environment,
+    server: &raw::Server,
+) -> Result<usize, ConfigError> {
+    let file = server.workers.as_ref().map(|value| match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    });
+    let given = environment.text("server.workers", args.workers.as_ref(), file.as_ref())?;
+    let Some(Given { name, value }) = given else {
+        return Ok(one_per_core());
+    };
+    let range = 0..=WORKERS_MAX as i64;
+    let count = match value.as_str() {
+        "auto" => 0,
+        text => text.parse().map_err(|_| out_of_range(&name, &value, &range))?,
+    };
+    let count: usize = within(&name, count, range)?;
+    Ok(if count == 0 { one_per_core() } else { count })
+}
+
+fn one_per_core() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
+}
+
+pub(super) fn pin(
+    args: &Args,
+    environment: &mut Environment,
+    server: &raw::Server,
+) -> Result<bool, ConfigError> {
+    let file = server.pin.map(|pin| pin.to_string());
+    let given = environment.text("server.pin", args.pin.as_ref(), file.as_ref())?;
+    given.map_or(Ok(false), |Given { name, value }| {
+        let problem = || ConfigError::setting(name, format_args!("is `{value}`: it must be true or false"));
+        value.parse().map_err(|_| problem())
+    })
+}
+
+pub(super) fn log(
+    args: &Args,
+    environment: &mut Environment,
+    raw: &raw::Log,
+) -> Result<LogConfig, ConfigError> {
+    let level = environment.text("log.level", args.log.as_ref(), raw.level.as_ref())?;
+    let format = environment.text("log.format", args.log_format.as_ref(), raw.format.as_ref())?;
+    let level = match level {
+        Some(given) if !given.value.split(',').all(is_directive) => {
+            let problem = format!(
+                "is `{}`: write off, error, warn, info, debug or trace, or such levels per target as in \
+                 `info,fanfare_server=debug`",
+                given.value
+            );
+            return Err(ConfigError::setting(given.name, problem));
+        }
+        Some(given) => given.value,
+        None => String::from(LEVEL_DEFAULT),
+    };
+    let format = match format {
+        None => LogFormat::default(),
+        Some(given) => match given.value.as_str() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            other => {
+                return Err(ConfigError::setting(
+                    given.name,
+                    format_args!("is `{other}`: it must be text or json"),
+                ));
+            }
+        },
+    };
+    Ok(LogConfig { level, format })
+}
+
+fn is_directive(text: &str) -> bool {
+    let is_level = |text: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&text);
+    let is_target = |text: &str| {
+        !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'-'))
+    };
+    text.split_once('=').map_or(is_level(text), |(target, level)| is_target(target) && is_level(level))
+}

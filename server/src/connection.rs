@@ -1,0 +1,291 @@
+//! The connections of a worker: their sockets, what they still have to send, and what of their input waits.
+//!
+//! At rest a connection holds no buffers. A slot that is vacated is given out again only after the turn, so nothing noted during a
+//! turn can mean another connection; what outlives a turn carries the generation too, see [`ConnectionId`].
+
+use std::io::{self, IoSlice, Write};
+
+use bytes::Bytes;
+use fanfare_core::{
+    engine::{Parts, Sink},
+    http::{BodyDecoder, HeadScan},
+    ws::Decoder,
+};
+use mio::net::TcpStream;
+use slab::Slab;
+
+use crate::{
+    outbound::{Outbound, SLICES},
+    timers::Tick,
+};
+
+/// Names a connection beyond the present turn: slot and generation.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct ConnectionId {
+    pub(crate) slot: u32,
+    generation: u32,
+}
+
+impl ConnectionId {
+    /// As one number, which is never one of the loop's reserved tokens.
+    pub(crate) fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    pub(crate) fn from_token(token: u64) -> Self {
+        let low = |n: u64| u32::try_from(n & 0xffff_ffff).expect("it is masked");
+        Self { slot: low(token), generation: low(token >> 32) }
+    }
+}
+
+/// One connection.
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    generation: u32,
+    /// When its deadline is looked at: the tick it is armed for in the wheel.
+    pub(crate) due: Tick,
+    /// When something was last read from it, or, in HTTP, when the present request or rest began.
+    pub(crate) heard: Tick,
+    /// Input that waits: the beginning of a request, or whatever came while paused.
+    #[allow(clippy::box_collection, reason = "nearly always None: 8 bytes instead of 24 in every connection")]
+    pub(crate) input: Option<Box<Vec<u8>>>,
+    outbound: Option<Box<Outbound>>,
+    pub(crate) protocol: Protocol,
+    /// A command or request waits for another thread: no more is read or handled.
+    pub(crate) paused: bool,
+    /// A ping was sent and nothing was heard since.
+    pub(crate) pinged: bool,
+    /// At least one HTTP request was answered.
+    pub(crate) served: bool,
+    /// It is on the ready list.
+    pub(crate) ready: bool,
+    /// The peer has sent all it will.
+    pub(crate) half_closed: bool,
+}
+
+/// What is spoken on a connection.
+pub(crate) enum Protocol {
+    /// HTTP/1.1, possibly with a body under way.
+    Http(Option<Box<Exchange>>),
+    /// RFC 6455, for this session.
+    WebSocket { decoder: Decoder, session: u32 },
+    /// Our last word is said: what still comes is discarded, and the connection ends when the peer ends it or its
+    /// deadline comes.
+    Closing,
+    /// Over; the slot is vacated at the end of the turn.
+    Dead,
+}
+
+/// An HTTP request that is not yet complete.
+#[derive(Default)]
+pub(crate) struct Exchange {
+    /// How far the head has been scanned for its end.
+    pub(crate) scan: HeadScan,
+    /// Head and decoder of a request whose body is under way.
+    pub(crate) body: Option<PendingBody>,
+}
+
+/// A body under way.
+pub(crate) struct PendingBody {
+    pub(crate) head: Vec<u8>,
+    pub(crate) decoder: BodyDecoder,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Connection {
+    fn backlog(&self) -> usize {
+        self.outbound.as_ref().map_or(0, |outbound| outbound.len())
+    }
+
+    /// Whether everything has been handed to the kernel.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.outbound.is_none()
+    }
+
+    fn queue(&mut self, bytes: Bytes) {
+        self.outbound.get_or_insert_default().push(bytes);
+    }
+
+    /// Sends what is queued. Returns whether nothing is left.
+    pub(crate) fn send_queued(&mut self) -> io::Result<bool> {
+        let Some(outbound) = &mut self.outbound else { return Ok(true) };
+        let done = outbound.send(&mut self.stream)?;
+        if done {
+            self.outbound = None;
+        }
+        Ok(done)
+    }
+}
+
+/// All connections of a worker.
+#[derive(Default)]
+pub(crate) struct Connections {
+    slab: Slab<Connection>,
+    next_generation: u32,
+    /// Slots to vacate at the end of the turn.
+    dead: Vec<u32>,
+    /// Connections whose socket failed while output was written.
+    broken: Vec<u32>,
+    /// Bytes handed to the kernel.
+    pub(crate) sent_bytes: u64,
+}
+
+impl Connections {
+    /// Takes in a socket.
+    pub(crate) fn insert(&mut self, stream: TcpStream, now: Tick) -> ConnectionId {
+        self.next_generation = self.next_generation.wrapping_add(1) & 0x7fff_ffff;
+        let generation = self.next_generation;
+        let slot = self.slab.insert(Connection {
+            stream,
+            generation,
+            due: now,
+            heard: now,
+            input: None,
+            outbound: None,
+            protocol: Protocol::Http(None),
+            paused: false,
+            pinged: false,
+            served: false,
+            ready: false,
+            half_closed: false,
+        });
+        ConnectionId { slot: u32::try_from(slot).expect("descriptors are 32 bits"), generation }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn slots(&self) -> Vec<u32> {
+        self.slab.iter().map(|(slot, _)| u32::try_from(slot).expect("descriptors are 32 bits")).collect()
+    }
+
+    pub(crate) fn id(&self, slot: u32) -> ConnectionId {
+        ConnectionId { slot, generation: self.slab[slot as usize].generation }
+    }
+
+    /// The connection, if it is the one meant and not over.
+    pub(crate) fn find(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.live(id.slot).filter(|connection| connection.generation == id.generation)
+    }
+
+    /// The connection in `slot`, unless it is over.
+    pub(crate) fn live(&mut self, slot: u32) -> Option<&mut Connection> {
+        let connection = self.slab.get_mut(slot as usize)?;
+        (!matches!(connection.protocol, Protocol::Dead)).then_some(connection)
+    }
+
+    /// Ends a connection; gives back what it spoke.
+    pub(crate) fn bury(&mut self, slot: u32) -> Protocol {
+        let connection = &mut self.slab[slot as usize];
+        self.dead.push(slot);
+        connection.outbound = None;
+        connection.input = None;
+        std::mem::replace(&mut connection.protocol, Protocol::Dead)
+    }
+
+    /// Vacates the slots of connections that are over, which closes their sockets.
+    pub(crate) fn vacate(&mut self) {
+        for slot in self.dead.drain(..) {
+            self.slab.remove(slot as usize);
+        }
+    }
+
+    /// Connections whose socket failed during writes.
+    pub(crate) fn take_broken(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.broken)
+    }
+
+    /// Sends bytes at once, or queues what the kernel does not take.
+    pub(crate) fn send(&mut self, slot: u32, bytes: &[u8]) {
+        let Some(connection) = self.live(slot) else { return };
+        let mut sent = 0;
+        if connection.outbound.is_none() {
+            match connection.stream.write(bytes) {
+                Ok(n) => sent = n,
+                Err(error) if would_block(&error) => {}
+                Err(_) => return self.broken.push(slot),
+            }
+        }
+        if sent < bytes.len() {
+            connection.queue(Bytes::copy_from_slice(&bytes[sent..]));
+        }
+        self.sent_bytes += sent as u64;
+    }
+}
+
+impl Sink for Connections {
+    fn write(&mut self, slot: u32, parts: Parts<'_>) -> usize {
+        let Some(connection) = self.slab.get_mut(slot as usize) else { return 0 };
+        if matches!(connection.protocol, Protocol::Dead) {
+            return 0;
+        }
+        let sent = match &connection.outbound {
+            Some(_) => 0,
+            None => match write_parts(&mut connection.stream, parts) {
+                Ok(sent) => sent,
+                Err(error) if would_block(&error) => 0,
+                Err(_) => {
+                    self.broken.push(slot);
+                    return 0;
+                }
+            },
+        };
+        self.sent_bytes += sent as u64;
+        let was_flushed = connection.is_flushed();
+        queue_rest(connection, parts, sent);
+        // More parts than one write takes: no edge will tell us that the kernel has room, so ask.
+        if was_flushed && !connection.is_flushed() && connection.send_queued().is_err() {
+            self.broken.push(slot);
+        }
+        connection.backlog()
+    }
+}
+
+/// One write: of the single part there usually is, or of the first [`SLICES`].
+fn write_parts(stream: &mut TcpStream, mut parts: Parts<'_>) -> io::Result<usize> {
+    let Some((buffer, range)) = parts.next() else { return Ok(0) };
+    let first = &buffer[range];
+    let Some((buffer, range)) = parts.next() else { return stream.write(first) };
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    slices[0] = IoSlice::new(first);
+    slices[1] = IoSlice::new(&buffer[range]);
+    let mut used = 2;
+    for (slice, (buffer, range)) in slices[2..].iter_mut().zip(parts) {
+        *slice = IoSlice::new(&buffer[range]);
+        used += 1;
+    }
+    stream.write_vectored(&slices[..used])
+}
+
+/// Queues what was not sent, sharing the buffers.
+fn queue_rest(connection: &mut Connection, parts: Parts<'_>, mut sent: usize) {
+    for (buffer, range) in parts {
+        if sent >= range.len() {
+            sent -= range.len();
+        } else {
+            connection.queue(buffer.slice(range.start + sent..range.end));
+            sent = 0;
+        }
+    }
+}
+
+fn would_block(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Connection>() <= 64, "{}", size_of::<Connection>());
+    }
+
+    #[test]
+    fn connection_id_survives_its_token() {
+        let id = ConnectionId { slot: 7, generation: 0x7fff_ffff };
+        assert_eq!(ConnectionId::from_token(id.token()), id);
+    }
+}

@@ -1,0 +1,133 @@
+//! Counters of a worker, readable by the admin plane while the worker writes them.
+//!
+//! A worker counts in plain numbers and publishes them once per turn; nothing is looked up or locked for a message.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fanfare_core::engine;
+
+/// Declares the counters: name in the exposition, description, kind.
+macro_rules! metrics {
+    ($($field:ident $kind:ident $help:literal)*) => {
+        /// What a worker publishes. Plain numbers, as the worker counts them.
+        #[derive(Copy, Clone, Default, Debug)]
+        #[allow(missing_docs, reason = "each has its description in `METRICS`")]
+        pub(crate) struct Numbers { $(pub(crate) $field: u64,)* }
+
+        /// Name, kind and description of each, in the order of the fields.
+        pub(crate) const METRICS: &[(&str, &str, &str)] = &[$((stringify!($field), stringify!($kind), $help),)*];
+
+        impl Numbers {
+            fn values(&self) -> [u64; METRICS.len()] {
+                [$(self.$field,)*]
+            }
+        }
+    };
+}
+
+metrics! {
+    connections gauge "Open connections."
+    sessions gauge "Sessions."
+    accepted_total counter "Connections accepted."
+    refused_total counter "Connections refused because the server is full."
+    accept_pauses_total counter "Times accepting paused because descriptors or memory ran out."
+    handshakes_total counter "WebSocket handshakes that succeeded."
+    requests_total counter "HTTP requests answered."
+    request_errors_total counter "HTTP requests answered with status 400 or above."
+    request_timeouts_total counter "Requests and handshakes that did not arrive in time."
+    closed_total counter "Connections closed, for any reason."
+    protocol_errors_total counter "Connections closed because the peer broke the protocol."
+    ping_timeouts_total counter "Connections closed because the peer was silent for two ping intervals."
+    slow_consumers_total counter "Times an outbound queue passed its limit."
+    missed_total counter "Publications dropped for slow consumers, each told by a gap message."
+    received_bytes_total counter "Bytes read from connections."
+    sent_bytes_total counter "Bytes written to connections at once; queued bytes are not counted again."
+    commands_total counter "Commands and publications asked for, over any transport."
+    command_errors_total counter "Commands answered with an error."
+    publications_total counter "Messages accepted for publication."
+    notices_total counter "Presence notices published."
+    deliveries_total counter "Publications handed to members of this worker."
+    overloaded_total counter "Messages refused because a worker's mailbox was full."
+    rate_limited_total counter "Messages refused by an app's rate limit."
+    delegated_total counter "Operations left to another worker that was inside the channel."
+    mail_total counter "Mail handled from other workers."
+    mailbox_depth gauge "Mail waiting."
+    turns_total counter "Turns of the loop that wrote something."
+    writes_total counter "Writes of a turn's output, one for each touched session."
+}
+
+impl Numbers {
+    /// Takes over what the engine counted.
+    pub(crate) fn take_engine(&mut self, counters: engine::Counters) {
+        self.commands_total = counters.commands;
+        self.command_errors_total = counters.command_errors;
+        self.publications_total = counters.publications;
+        self.notices_total = counters.notices;
+        self.deliveries_total = counters.deliveries;
+        self.missed_total = counters.missed;
+        self.overloaded_total = counters.overloaded;
+        self.rate_limited_total = counters.rate_limited;
+        self.delegated_total = counters.delegated;
+        self.mail_total = counters.mail;
+        self.slow_consumers_total = counters.slow_consumers;
+        self.turns_total = counters.turns;
+        self.writes_total = counters.writes;
+    }
+}
+
+/// The published numbers of one worker.
+#[derive(Debug)]
+pub(crate) struct WorkerMetrics([AtomicU64; METRICS.len()]);
+
+impl Default for WorkerMetrics {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl WorkerMetrics {
+    /// Publishes. Only the worker may.
+    pub(crate) fn publish(&self, numbers: &Numbers) {
+        for (published, value) in self.0.iter().zip(numbers.values()) {
+            published.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self, metric: usize) -> u64 {
+        self.0[metric].load(Ordering::Relaxed)
+    }
+}
+
+/// Every worker's numbers in the Prometheus text format, version 0.0.4.
+pub(crate) fn exposition(workers: &[std::sync::Arc<WorkerMetrics>], channels: usize) -> String {
+    let mut text = String::with_capacity(8192);
+    let mut line = |args: std::fmt::Arguments<'_>| {
+        text.push_str(&args.to_string());
+        text.push('\n');
+    };
+    line(format_args!("# HELP fanfare_channels Channels.\n# TYPE fanfare_channels gauge"));
+    line(format_args!("fanfare_channels {channels}"));
+    for (at, (name, kind, help)) in METRICS.iter().enumerate() {
+        line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} {kind}"));
+        for (worker, metrics) in workers.iter().enumerate() {
+            line(format_args!("fanfare_{name}{{worker=\"{worker}\"}} {}", metrics.read(at)));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exposition_shows_every_metric_of_every_worker() {
+        let workers = [std::sync::Arc::new(WorkerMetrics::default()), Default::default()];
+        workers[1].publish(&Numbers { accepted_total: 7, ..Numbers::default() });
+        let text = exposition(&workers, 3);
+        assert!(text.contains("fanfare_channels 3\n"));
+        assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));
+        assert_eq!(text.matches("# TYPE").count(), METRICS.len() + 1);
+        assert_eq!(text.matches("{worker=").count(), 2 * METRICS.len());
+    }
+}

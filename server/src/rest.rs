@@ -1,0 +1,436 @@
+//! The HTTP API: routing, authorisation, and answers as JSON or problem documents.
+//!
+//! What a request asks of the engine may have to wait for another worker; its answer is then put together from
+//! [`Requests`] when the last part has come.
+
+use bytes::BytesMut;
+use fanfare_core::{
+    app::{App, KeyRole},
+    command::{Cursor, Disconnection, Outcome},
+    dialect::{self, Batch, Envelope},
+    engine::Engine,
+    error::ReplyError,
+    http::{Head, Persistence, put_problem, put_response},
+    id::{AppId, SessionId},
+    json::{Scanner, write_string},
+    limits::{PAGE, PAGE_DEFAULT},
+};
+use hashbrown::HashMap;
+
+use crate::access::{Parameters, Problem, bearer, check_key, find_app};
+
+/// What became of a request.
+pub(crate) enum Handled {
+    /// It was answered.
+    Answered { status: u16 },
+    /// Its answer comes later.
+    Waiting,
+}
+
+/// Requests whose answers wait for other workers.
+#[derive(Default)]
+pub(crate) struct Requests {
+    scanner: Scanner,
+    /// From the engine's token to the connection and the place in the answer.
+    tokens: HashMap<u64, (u64, usize)>,
+    waiting: HashMap<u64, Pending>,
+    next_token: u64,
+}
+
+/// An answer that is not yet whole.
+struct Pending {
+    reply: Reply,
+    /// Whether the answer is a list.
+    list: bool,
+    results: Vec<Option<Answer>>,
+    missing: usize,
+}
+
+type Answer = Result<Outcome, ReplyError>;
+
+/// How to answer a request.
+#[derive(Clone)]
+struct Reply {
+    persistence: Persistence,
+    /// The origin to allow, if the request has one.
+    origin: Option<Box<str>>,
+}
+
+impl Requests {
+    /// Handles one request; an answer that is ready is appended to `out`. `connection` is where it came from.
+    pub(crate) fn handle(
+        &mut self,
+        engine: &mut Engine,
+        head: &Head<'_>,
+        body: &[u8],
+        connection: u64,
+        out: &mut BytesMut,
+    ) -> Handled {
+        let mut reply = Reply { persistence: head.persistence(), origin: None };
+        match self.dispatch(engine, head, body, connection, &mut reply, out) {
+            Ok(handled) => handled,
+            Err(problem) => {
+                reply.put_problem(out, &problem);
+                Handled::Answered { status: problem.status }
+            }
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        engine: &mut Engine,
+        head: &Head<'_>,
+        body: &[u8],
+        connection: u64,
+        reply: &mut Reply,
+        out: &mut BytesMut,
+    ) -> Result<Handled, Problem> {
+        let route = Route::find(head.path)?;
+        let parameters = Parameters::read(head.query)?;
+        let hub = engine.hub().clone();
+        let app = find_app(hub.apps(), &parameters, head)?;
+        reply.origin = head.origin().map(Into::into);
+        if head.method == "OPTIONS" {
+            reply.put_preflight(out, route);
+            return Ok(Handled::Answered { status: 204 });
+        }
+        if head.method != route.method() {
+            return Err(Problem::new(405, "method_not_allowed", "This resource has another method.")
+                .with(route.allow()));
+        }
+        authorise(app, head, &parameters)?;
+        let results = match route {
+            Route::Members => vec![self.members(engine, app.id, &parameters, connection)?],
+            Route::Channels => {
+                list_channels(engine, app.id, &parameters, reply, out)?;
+                return Ok(Handled::Answered { status: 200 });
+            }
+            Route::Send | Route::Broadcast | Route::Publish => {
+                let body = json_body(head, body)?;
+                self.publish(engine, route, app.id, body, connection)?
+            }
+            Route::Disconnect => {
+                let body = json_body(head, body)?;
+                vec![self.disconnect(engine, app.id, body, connection)?]
+            }
+        };
+        let missing = results.iter().filter(|result| result.is_none()).count();
+        let list = matches!(route, Route::Publish);
+        let pending = Pending { reply: reply.clone(), list, results, missing };
+        if missing > 0 {
+            self.waiting.insert(connection, pending);
+            return Ok(Handled::Waiting);
+        }
+        Ok(Handled::Answered { status: pending.put(out) })
+    }
+
+    /// An answer has come. If it was the last that its request waited for, the whole answer is appended to `out`, and
+    /// the connection, the status and what becomes of the connection are returned.
+    pub(crate) fn on_answer(
+        &mut self,
+        token: u64,
+        answer: Answer,
+        out: &mut BytesMut,
+    ) -> Option<(u64, u16, Persistence)> {
+        let (connection, place) = self.tokens.remove(&token)?;
+        let pending = self.waiting.get_mut(&connection)?;
+        pending.results[place] = Some(answer);
+        pending.missing -= 1;
+        if pending.missing > 0 {
+            return None;
+        }
+        let pending = self.waiting.remove(&connection).expect("it was just there");
+        Some((connection, pending.put(out), pending.reply.persistence))
+    }
+
+    /// The connection of a waiting request is gone.
+    pub(crate) fn forget(&mut self, connection: u64) {
+        self.waiting.remove(&connection);
+    }
+
+    fn token(&mut self, connection: u64, place: usize) -> u64 {
+        self.next_token += 1;
+        self.tokens.insert(self.next_token, (connection, place));
+        self.next_token
+    }
+
+    /// Gives a token back that was not needed.
+    fn settle(&mut self, token: u64, answer: Option<Answer>) -> Option<Answer> {
+        if answer.is_some() {
+            self.tokens.remove(&token);
+        }
+        answer
+    }
+
+    fn publish(
+        &mut self,
+        engine: &mut Engine,
+        route: Route,
+        app: AppId,
+        body: &str,
+        connection: u64,
+    ) -> Result<Vec<Option<Answer>>, Problem> {
+        let mut scanner = std::mem::take(&mut self.scanner);
+        let results = match Batch::read(&mut scanner, body) {
+            Err(error) => Err(refused(error)),
+            Ok(batch) if batch.is_list() != matches!(route, Route::Publish) => {
+                Err(refused(ReplyError::InvalidCommand(match route {
+                    Route::Publish => "The body must be a list.",
+                    _ => "The body must be an object.",
+                })))
+            }
+            Ok(batch) => Ok(batch
+                .envelopes()
+                .enumerate()
+                .map(|(place, envelope)| self.publish_one(engine, route, app, &envelope, connection, place))
+                .collect()),
+        };
+        self.scanner = scanner;
+        results
+    }
+
+    fn publish_one(
+        &mut self,
+        engine: &mut Engine,
+        route: Route,
+        app: AppId,
+        envelope: &Envelope<'_>,
+        connection: u64,
+        place: usize,
+    ) -> Option<Answer> {
+        let (channel, event, payload) = match envelope.publication() {
+            Ok((None, ..)) if matches!(route, Route::Send) => {
+                return Some(Err(ReplyError::InvalidCommand("channel must be a string.")));
+            }
+            Ok((_, event, payload)) if matches!(route, Route::Broadcast) => (None, event, payload),
+            Ok(publication) => publication,
+            Err(error) => return Some(Err(error)),
+        };
+        let token = self.token(connection, place);
+        let answer = engine.request_publish(app, channel, event, payload, token);
+        self.settle(token, answer)
+    }
+
+    fn members(
+        &mut self,
+        engine: &mut Engine,
+        app: AppId,
+        parameters: &Parameters<'_>,
+        connection: u64,
+    ) -> Result<Option<Answer>, Problem> {
+        let channel = parameters
+            .channel
+            .as_deref()
+            .ok_or_else(|| Problem::new(400, "invalid_request", "The query parameter channel is missing."))?;
+        let limit = limit(parameters)?;
+        let after = match parameters.after.as_deref() {
+            Some(text) => Some(Cursor::parse(text).ok_or_else(|| refused(ReplyError::InvalidCursor))?),
+            None => None,
+        };
+        let token = self.token(connection, 0);
+        let answer = engine.request_members(app, channel, limit, after, token);
+        Ok(self.settle(token, answer))
+    }
+
+    fn disconnect(
+        &mut self,
+        engine: &mut Engine,
+        app: AppId,
+        body: &str,
+        connection: u64,
+    ) -> Result<Option<Answer>, Problem> {
+        let (whom, reconnect) = disconnection(&mut self.scanner, body)?;
+        let token = self.token(connection, 0);
+        let answer = engine.request_disconnect(app, whom, reconnect, token);
+        Ok(self.settle(token, answer))
+    }
+}
+
+/// The resources of the API.
+#[derive(Copy, Clone)]
+enum Route {
+    Send,
+    Broadcast,
+    Publish,
+    Members,
+    Channels,
+    Disconnect,
+}
+
+impl Route {
+    fn find(path: &str) -> Result<Self, Problem> {
+        Ok(match path {
+            "/v1/send" => Self::Send,
+            "/v1/broadcast" => Self::Broadcast,
+            "/v1/publish" => Self::Publish,
+            "/v1/members" => Self::Members,
+            "/v1/channels" => Self::Channels,
+            "/v1/disconnect" => Self::Disconnect,
+            _ => return Err(Problem::new(404, "not_found", "There is nothing here.")),
+        })
+    }
+
+    fn method(self) -> &'static str {
+        match self {
+            Self::Members | Self::Channels => "GET",
+            _ => "POST",
+        }
+    }
+
+    fn allow(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Members | Self::Channels => &[("allow", "GET, OPTIONS")],
+            _ => &[("allow", "POST, OPTIONS")],
+        }
+    }
+}
+
+impl Reply {
+    fn put(&self, out: &mut BytesMut, status: u16, headers: &[(&str, &str)], body: &[u8]) {
+        let mut all = headers.to_vec();
+        if let Some(origin) = &self.origin {
+            all.push(("access-control-allow-origin", origin));
+            all.push(("vary", "origin"));
+        }
+        put_response(out, status, &all, body, self.persistence);
+    }
+
+    fn put_problem(&self, out: &mut BytesMut, problem: &Problem) {
+        let mut all = problem.headers.to_vec();
+        if let Some(origin) = &self.origin {
+            all.push(("access-control-allow-origin", origin));
+            all.push(("vary", "origin"));
+        }
+        put_problem(out, problem.status, problem.code, &problem.detail, self.persistence, &all);
+    }
+
+    fn put_preflight(&self, out: &mut BytesMut, route: Route) {
+        let headers = [
+            ("access-control-allow-methods", route.method()),
+            ("access-control-allow-headers", "authorization, content-type, x-fanfare-key"),
+            ("access-control-max-age", "86400"),
+        ];
+        self.put(out, 204, &headers, b"");
+    }
+}
+
+impl Pending {
+    /// Appends the answer; returns its status.
+    fn put(&self, out: &mut BytesMut) -> u16 {
+        let mut json = BytesMut::new();
+        if !self.list {
+            match self.results[0].as_ref().expect("nothing is missing") {
+                Ok(outcome) => dialect::put_outcome(&mut json, outcome),
+                Err(error) => {
+                    let problem = refused(*error);
+                    self.reply.put_problem(out, &problem);
+                    return problem.status;
+                }
+            }
+        } else {
+            json.extend_from_slice(b"[");
+            for (at, result) in self.results.iter().enumerate() {
+                json.extend_from_slice(if at > 0 { b"," } else { b"" });
+                match result.as_ref().expect("nothing is missing") {
+                    Ok(outcome) => {
+                        json.extend_from_slice(b"{\"ok\":");
+                        dialect::put_outcome(&mut json, outcome);
+                    }
+                    Err(error) => {
+                        json.extend_from_slice(b"{\"error\":");
+                        dialect::put_error(&mut json, *error);
+                    }
+                }
+                json.extend_from_slice(b"}");
+            }
+            json.extend_from_slice(b"]");
+        }
+        self.reply.put(out, 200, JSON, &json);
+        200
+    }
+}
+
+const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+
+/// A command's error as a problem.
+fn refused(error: ReplyError) -> Problem {
+    let status = if error == ReplyError::Overloaded { 503 } else { 400 };
+    Problem::new(status, error.code(), error.message())
+}
+
+fn authorise(app: &App, head: &Head<'_>, parameters: &Parameters<'_>) -> Result<(), Problem> {
+    let key = bearer(head).or_else(|| head.header_str("x-fanfare-key")).or(parameters.key.as_deref());
+    match check_key(app, key)? {
+        KeyRole::Server => Ok(()),
+        KeyRole::Client => Err(Problem::new(403, "server_key_required", "This needs the app's server key.")),
+    }
+}
+
+/// The body as text, if it may be JSON.
+fn json_body<'a>(head: &Head<'_>, body: &'a [u8]) -> Result<&'a str, Problem> {
+    if let Some(value) = head.header_str("content-type") {
+        let media = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        // What curl says of a body unless it is told otherwise.
+        let form = "application/x-www-form-urlencoded";
+        if media != "application/json" && !media.ends_with("+json") && media != form {
+            let detail = "The body must be application/json.";
+            return Err(Problem::new(415, "unsupported_media_type", detail));
+        }
+    }
+    std::str::from_utf8(body).map_err(|_| refused(ReplyError::MalformedJson))
+}
+
+fn limit(parameters: &Parameters<'_>) -> Result<usize, Problem> {
+    let Some(text) = parameters.limit.as_deref() else { return Ok(PAGE_DEFAULT) };
+    let limit = text.parse().ok().filter(|limit| (1..=PAGE).contains(limit));
+    limit.ok_or_else(|| Problem::new(400, "invalid_request", "limit is a number from 1 to 1000."))
+}
+
+fn list_channels(
+    engine: &Engine,
+    app: AppId,
+    parameters: &Parameters<'_>,
+    reply: &Reply,
+    out: &mut BytesMut,
+) -> Result<(), Problem> {
+    let prefix = parameters.prefix.as_deref().unwrap_or_default();
+    let page =
+        engine.channels(app, prefix, limit(parameters)?, parameters.after.as_deref()).map_err(refused)?;
+    let mut json = BytesMut::from(&b"{\"channels\":["[..]);
+    for (at, (name, members)) in page.channels.iter().enumerate() {
+        json.extend_from_slice(if at > 0 { b",{\"channel\":" } else { b"{\"channel\":" });
+        write_string(&mut json, name);
+        json.extend_from_slice(format!(",\"members\":{members}}}").as_bytes());
+    }
+    json.extend_from_slice(b"],\"next\":");
+    match &page.next {
+        Some(next) => write_string(&mut json, next),
+        None => json.extend_from_slice(b"null"),
+    }
+    json.extend_from_slice(b"}");
+    reply.put(out, 200, JSON, &json);
+    Ok(())
+}
+
+/// The body of a disconnect request.
+fn disconnection(scanner: &mut Scanner, body: &str) -> Result<(Disconnection, bool), Problem> {
+    let wrong = |detail| refused(ReplyError::InvalidCommand(detail));
+    let batch = Batch::read(scanner, body).map_err(refused)?;
+    let object = batch.object().ok_or_else(|| wrong("The body must be an object."))?;
+    let text = |name| match object.member(name).filter(|raw| !raw.is_null()) {
+        Some(raw) => raw.as_string().map(Some).ok_or_else(|| wrong("session and user must be strings.")),
+        None => Ok(None),
+    };
+    let reconnect = match object.member("reconnect").filter(|raw| !raw.is_null()) {
+        Some(raw) => raw.as_bool().ok_or_else(|| wrong("reconnect must be true or false."))?,
+        None => false,
+    };
+    let whom = match (text("session")?, text("user")?) {
+        (Some(session), None) => Disconnection::Session(
+            SessionId::parse(&session).ok_or_else(|| wrong("session is not a session's id."))?,
+        ),
+        (None, Some(user)) => Disconnection::User(user.into()),
+        _ => return Err(wrong("Either session or user must be given.")),
+    };
+    Ok((whom, reconnect))
+}

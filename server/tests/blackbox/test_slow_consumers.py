@@ -1,0 +1,162 @@
+"""Section 9, the outbound queue: who does not read is cut off, or told what it missed; nobody else waits."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from peer import Peer, connect_many
+from server_process import DEADLINE_S, wait_until
+from wire import PING, PONG, TEXT, RawWebSocket
+
+PADDING = "x" * 60000
+# Far less than what is sent to each, but with room for several segments: a window below one segment of the loopback
+# interface makes the kernel wait for its timers between bytes.
+RECEIVE_BUFFER = 128 << 10
+MEMORY_BOUND = 160 << 20
+
+
+async def flood(publisher, readers, channel, count):
+    """Publishes numbered messages, and waits for the readers after each: only those who do not read are slow."""
+    kind, channel_member = ("broadcast", {}) if channel is None else ("send", {"channel": channel})
+    for number in range(count):
+        await publisher.ok(kind, event="flood", message=[number, PADDING], **channel_member)
+        for reader in readers:
+            frame = await reader.publication()
+            while frame.object["event"] == "channel:leave":
+                reader.left.append(frame.object["message"]["id"])
+                frame = await reader.publication()
+            assert (frame.object["event"], frame.object["message"][0]) == ("flood", number)
+            assert frame.object.get("offset") == (None if channel is None else number + 1)
+
+
+@pytest.mark.parametrize("kind", ["send", "broadcast"])
+async def test_who_never_reads_is_cut_off_while_the_others_get_everything(server, channel, kind):
+    sleepers = [RawWebSocket(server, "slow", receive_buffer=RECEIVE_BUFFER) for _ in range(20)]
+    for sleeper in sleepers:
+        assert "ok" in sleeper.command("join", channel=channel, echo=False)
+    readers = await connect_many(server, 4, app="slow", echo="false")
+    for number, reader in enumerate(readers):
+        reader.left = []
+        await reader.join(channel)
+        for earlier in readers[:number]:
+            await earlier.expect(event="channel:join")
+    publisher = await Peer.connect(server, "slow", echo="false")
+    before = server.rss_bytes()
+    # 15 MB for each: more than the queue's limit and both sockets' buffers hold.
+    await flood(publisher, readers, channel if kind == "send" else None, 250)
+    assert server.rss_bytes() - before < MEMORY_BOUND, "the queues of those who do not read are bounded"
+    for reader in readers:
+        while len(reader.left) < len(sleepers):
+            frame = await reader.expect(event="channel:leave")
+            reader.left.append(frame.object["message"]["id"])
+        assert sorted(reader.left) == sorted(sleeper.id for sleeper in sleepers), "each leaves once"
+        await reader.nothing()
+    for sleeper in sleepers:
+        assert await asyncio.to_thread(sleeper.close_code) in (4000, None)
+    for sleeper in sleepers:
+        sleeper.socket.close()
+
+
+class Account:
+    """Counts what a slow connection received and what it was told it missed."""
+
+    def __init__(self, peer, channel):
+        self.peer = peer
+        self.channel = channel
+        self.received = self.missed = 0
+        self.gaps = 0
+
+    def read_until_quiet(self):
+        deadline = time.monotonic() + DEADLINE_S
+        while self.peer.readable(within_s=0.3):
+            assert time.monotonic() < deadline, "publications keep coming"
+            opcode, payload = self.peer.frame()
+            if opcode == PING:
+                self.peer.send_frame(PONG, payload)
+                continue
+            assert opcode == TEXT
+            self.enter(json.loads(payload))
+
+    def enter(self, contents):
+        if "gap" in contents:
+            assert contents["gap"]["channel"] == self.channel and contents["gap"]["missed"] > 0, contents
+            self.missed += contents["gap"]["missed"]
+            self.gaps += 1
+            return
+        number = contents["message"][0]
+        assert number == self.received + self.missed, "the gap stands where the messages are missing"
+        if self.channel is not None:
+            assert contents["offset"] == number + 1
+        self.received += 1
+
+
+@pytest.mark.parametrize("kind", ["send", "broadcast"])
+async def test_app_that_drops_tells_how_many_were_missed(server, channel, kind):
+    slow = RawWebSocket(server, "dropping", receive_buffer=RECEIVE_BUFFER, echo="false")
+    assert "ok" in slow.command("join", channel=channel)
+    publisher, reader = await connect_many(server, 2, app="dropping", echo="false")
+    where = channel if kind == "send" else None
+    members = {"event": "flood"} | ({} if where is None else {"channel": where})
+    await reader.join(channel)
+    assert (await asyncio.to_thread(slow.object))["event"] == "channel:join"
+    account = Account(slow, where)
+    sent = 0
+
+    async def publish(padding=""):
+        nonlocal sent
+        await publisher.ok(kind, message=[sent, padding], **members)
+        frame = await reader.expect(event="flood")
+        assert frame.object["message"][0] == sent, "who reads misses nothing"
+        sent += 1
+
+    before = server.rss_bytes()
+    for _ in range(250):
+        await publish(PADDING)
+    assert server.rss_bytes() - before < MEMORY_BOUND
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        await asyncio.to_thread(account.read_until_quiet)
+        if account.received + account.missed == sent and account.gaps:
+            break
+        assert time.monotonic() < deadline, f"{account.received} + {account.missed} of {sent}"
+        await publish()
+    assert account.missed > 0
+    assert not reader.gaps
+    await publish()
+    await asyncio.to_thread(account.read_until_quiet)
+    assert account.received + account.missed == sent
+    assert "ok" in slow.command("ping"), "the connection lives on"
+    slow.socket.close()
+
+
+async def test_reader_that_only_pauses_loses_nothing(server, channel):
+    publisher = await Peer.connect(server, "slow")
+    slow = RawWebSocket(server, "slow", receive_buffer=RECEIVE_BUFFER)
+    assert "ok" in slow.command("join", channel=channel, echo=False)
+    for number in range(12):
+        await publisher.ok("send", channel=channel, event="e", message=[number, PADDING])
+
+    def read_all():
+        for number in range(12):
+            contents = slow.object()
+            assert (contents["message"][0], contents["offset"]) == (number, number + 1)
+
+    await asyncio.to_thread(read_all)
+    slow.socket.close()
+
+
+def test_commands_of_a_peer_that_never_reads_do_not_pile_up(server):
+    """Answers take room in the outbound queue too."""
+    with RawWebSocket(server, "slow", receive_buffer=RECEIVE_BUFFER) as peer:
+        before = server.rss_bytes()
+        peer.socket.settimeout(2.0)
+        text = json.dumps([{"type": "ping", "id": "i" * 64}] * 256)
+        try:
+            for _ in range(1000):
+                peer.send_frame(TEXT, text.encode())
+        except OSError:
+            pass
+        assert server.rss_bytes() - before < MEMORY_BOUND
+    wait_until(server.alive)
