@@ -11,7 +11,7 @@ use fanfare_core::{
     dialect::Format,
     engine::{Engine, Flow, Hub},
     id::{AppId, WorkerId},
-    ws::Message,
+    ws::{Message, OpCode, put_frame},
 };
 use serde_json::{Value, json};
 use support::{Memory, open};
@@ -288,4 +288,36 @@ fn nothing_is_said_about_a_connection_after_it_closed() {
     workers.settle();
     assert_eq!(workers.engines[1].take_resumed(), [] as [u32; 0]);
     assert_eq!(workers.received(bob), [] as [Value; 0]);
+}
+
+/// A session that ended with a last word says and does nothing after it, whatever it was waiting for.
+#[test]
+fn a_session_that_ended_does_nothing_more() {
+    let mut workers = Workers::new(2, 64, |_| ());
+    let (ada, bob, cy) = (workers.open(0), workers.open(1), workers.open(1));
+    for session in [ada, bob] {
+        workers.command(session, &join());
+    }
+    workers.settle();
+    workers.received(bob);
+    workers.inside(0, |workers| {
+        let then = json!({"id": "then", "type": "join", "channel": "other"});
+        assert_eq!(workers.send(bob, &json!([message(1), then])), Flow::Pause);
+        assert_eq!(workers.send(cy, &json!([message(2), then])), Flow::Pause);
+    });
+    for session in [bob, cy] {
+        let (worker, slot) = workers.sessions[session];
+        workers.engines[worker].end(slot, |out| put_frame(out, OpCode::Text, b"\"last\""));
+    }
+    // Its socket may fail before the last word is out.
+    workers.close(cy);
+    workers.settle();
+    assert_eq!(workers.received(bob).last(), Some(&json!("last")));
+    assert_eq!(workers.received(cy), [] as [Value; 0]);
+    assert_eq!(workers.engines[1].take_resumed(), [] as [u32; 0]);
+    assert_eq!(workers.engines[1].sessions(), 0);
+    workers.command(ada, &json!({"type": "send", "channel": "other", "event": "e"}));
+    workers.settle();
+    assert_eq!(workers.hub.channels(), 1);
+    assert_eq!(workers.hub.sessions(AppId(0)), 1);
 }

@@ -47,7 +47,10 @@ pub(crate) struct Connection {
     /// When something was last read from it, or, in HTTP, when the present request or rest began.
     pub(crate) heard: Tick,
     /// Input that waits: the beginning of a request, or whatever came while paused.
-    #[allow(clippy::box_collection, reason = "nearly always None: 8 bytes instead of 24 in every connection")]
+    #[allow(
+        clippy::box_collection,
+        reason = "nearly always None: 8 bytes instead of 24 in every connection"
+    )]
     pub(crate) input: Option<Box<Vec<u8>>>,
     outbound: Option<Box<Outbound>>,
     pub(crate) protocol: Protocol,
