@@ -9,6 +9,7 @@ use fanfare_core::{
     app::{App, AppKeys, Apps},
     channel::Channel,
     dialect::Format,
+    disconnect::Disconnect,
     engine::{Engine, Flow, Hub},
     id::{AppId, WorkerId},
     ws::{Message, OpCode, put_frame},
@@ -61,9 +62,9 @@ impl Workers {
         self.engines[worker].close(slot);
     }
 
-    /// Runs turns until nothing is left to do.
+    /// Runs turns until nothing is left to handle or to write.
     fn settle(&mut self) {
-        while self.engines.iter().any(Engine::is_busy) {
+        for _ in 0..10 {
             for engine in &mut self.engines {
                 engine.on_mail();
                 engine.flush(&mut self.sink);
@@ -320,4 +321,17 @@ fn a_session_that_ended_does_nothing_more() {
     workers.settle();
     assert_eq!(workers.hub.channels(), 1);
     assert_eq!(workers.hub.sessions(AppId(0)), 1);
+}
+
+/// A shell sleeps when the engine is not busy, so what a flush leaves to be taken must keep it busy.
+#[test]
+fn a_slow_consumer_found_by_the_flush_keeps_the_engine_busy_until_it_is_taken() {
+    let mut workers = Workers::new(1, 64, |app| app.limits.outbound_bytes = 10);
+    let ada = workers.open(0);
+    workers.sink.backlog = 11;
+    workers.command(ada, &json!({"id": 1, "type": "ping"}));
+    workers.settle();
+    assert!(workers.engines[0].is_busy());
+    assert_eq!(workers.engines[0].take_disconnects(), [(0, Disconnect::SlowConsumer)]);
+    assert!(!workers.engines[0].is_busy());
 }

@@ -295,9 +295,14 @@ impl Engine {
         }
     }
 
-    /// Whether there is anything to flush or to handle at once.
+    /// Whether there is anything to flush, to take or to handle at once, so that the shell must not sleep. A flush, too,
+    /// may find connections to end.
     pub fn is_busy(&self) -> bool {
-        !self.turn.is_empty() || !self.interrupted.is_empty() || !self.hub.mailbox(self.worker).is_empty()
+        let to_take = !(self.answers.is_empty() && self.resumed.is_empty() && self.disconnects.is_empty());
+        to_take
+            || !self.turn.is_empty()
+            || !self.interrupted.is_empty()
+            || !self.hub.mailbox(self.worker).is_empty()
     }
 
     /// Whether so much output has been gathered that the shell should flush before it reads more.
