@@ -218,28 +218,41 @@ impl Engine {
 
     /// Ends a session whose connection is gone: it leaves its channels, and what it was to receive is forgotten.
     pub fn close(&mut self, slot: u32) {
-        self.leave_all(slot);
+        if self.ended.contains(&slot) {
+            Turn::forget(self.sessions.hot(slot));
+            return;
+        }
+        self.depart(slot);
         // Only now: leaving has linked it to what its channels had published in this turn.
         Turn::forget(self.sessions.hot(slot));
-        self.remove(slot);
+        self.sessions.remove(slot);
     }
 
     /// Ends a session whose connection is not: it leaves its channels, still receives what was published until now,
     /// and `last` after that.
     pub fn end(&mut self, slot: u32, last: impl FnOnce(&mut BytesMut)) {
-        self.leave_all(slot);
+        if self.ended.contains(&slot) {
+            return;
+        }
+        self.depart(slot);
         self.reply(slot, last);
         self.ended.push(slot);
     }
 
-    fn remove(&mut self, slot: u32) {
+    /// A session does, and is told, nothing more of its own; its slot is still taken.
+    fn depart(&mut self, slot: u32) {
+        self.leave_all(slot);
         // The shell may give the connection's number to another.
         let connection = self.sessions.hot(slot).connection;
         self.resumed.retain(|&other| other != connection);
         self.disconnects.retain(|&(other, _)| other != connection);
-        let session = self.sessions.remove(slot);
-        if let Some(user) = session.user {
-            let key = (session.app, user);
+        // Nobody finds it any more: neither the answer it waits for nor the rest of a frame.
+        let nonce = self.ids.nonce();
+        let session = self.sessions.get_mut(slot);
+        session.nonce = nonce;
+        let app = session.app;
+        if let Some(user) = session.user.take() {
+            let key = (app, user);
             if let Some(slots) = self.users.get_mut(&key) {
                 slots.retain(|&other| other != slot);
                 if slots.is_empty() {
@@ -247,7 +260,7 @@ impl Engine {
                 }
             }
         }
-        self.hub.dismiss(session.app);
+        self.hub.dismiss(app);
     }
 
     /// Appends bytes to what a session receives in this turn.
@@ -270,7 +283,7 @@ impl Engine {
         self.counters.writes += written;
         for slot in std::mem::take(&mut self.ended) {
             over.retain(|&(other, _)| other != slot);
-            self.remove(slot);
+            self.sessions.remove(slot);
         }
         for (slot, backlog) in over {
             self.on_backlog(slot, backlog);
@@ -282,9 +295,14 @@ impl Engine {
         }
     }
 
-    /// Whether there is anything to flush or to handle at once.
+    /// Whether there is anything to flush, to take or to handle at once, so that the shell must not sleep. A flush, too,
+    /// may find connections to end.
     pub fn is_busy(&self) -> bool {
-        !self.turn.is_empty() || !self.interrupted.is_empty() || !self.hub.mailbox(self.worker).is_empty()
+        let to_take = !(self.answers.is_empty() && self.resumed.is_empty() && self.disconnects.is_empty());
+        to_take
+            || !self.turn.is_empty()
+            || !self.interrupted.is_empty()
+            || !self.hub.mailbox(self.worker).is_empty()
     }
 
     /// Whether so much output has been gathered that the shell should flush before it reads more.
