@@ -42,6 +42,9 @@ const READ_ROUNDS: usize = 8;
 const MAX_UNSENT_BYTES: usize = 64 << 20;
 const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 16 << 20, fragments: 1 << 16 };
 
+/// How long a worker waits for events at most.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(20);
+
 const WAKER: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
 
@@ -132,9 +135,9 @@ struct Extra {
 pub(crate) enum Wait {
     /// Not at all.
     No,
-    /// Until this time at most, or 20 ms.
+    /// Until this time at most, or [`LONGEST_WAIT`].
     Until(u64),
-    /// 20 ms at most.
+    /// [`LONGEST_WAIT`] at most.
     Rest,
 }
 
@@ -241,9 +244,9 @@ impl Net {
             Wait::No => Duration::ZERO,
             Wait::Until(due_ns) => {
                 self.timer.arm(due_ns)?;
-                Duration::from_millis(20)
+                LONGEST_WAIT
             }
-            Wait::Rest => Duration::from_millis(20),
+            Wait::Rest => LONGEST_WAIT,
         };
         match self.poll.poll(events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),

@@ -454,6 +454,10 @@ impl Scenario for Publish {
         }
     }
 
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     fn finish(mut self) -> Tally {
         for (slot, member) in self.layout.members.iter().enumerate() {
             for place in 0..self.plan.publishers {
