@@ -11,7 +11,7 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | pure | `stamp`, `ledger`, `pacer`, `histogram`, `drivers` | bytes and numbers |
+//! | pure | `stamp`, `ledger`, `order`, `pacer`, `histogram`, `drivers` | bytes and numbers |
 //! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
 //! | run | `plan`, `control`, `worker`, `coordinator`, `process` | threads, stages, processes |
@@ -27,6 +27,7 @@ mod histogram;
 mod ledger;
 mod mix;
 mod net;
+mod order;
 mod pacer;
 mod plan;
 mod process;

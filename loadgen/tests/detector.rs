@@ -126,7 +126,7 @@ fn each_kind_of_mischief_is_counted_as_what_it_is() {
         for threads in [1, 2] {
             let work = match mischief {
                 Mischief::Misdeliver { .. } => Work::Send(publish(5, 3, OPEN)),
-                // One publisher: order is promised to each, not between them.
+                // One publisher: what comes late then is one of its own.
                 Mischief::Reorder { .. } => {
                     Work::Fanout(PublishPlan { publishers: 1, ..publish(1, 20, OPEN) })
                 }
@@ -148,6 +148,14 @@ fn each_kind_of_mischief_is_counted_as_what_it_is() {
             }
             assert!(others.is_clean(), "{mischief:?} on {threads}: {:?}", report.faults);
         }
+    }
+}
+
+#[test]
+fn order_between_publishers_is_the_same_for_all() {
+    for threads in [1, 2] {
+        let report = run_against(Mischief::Reorder { every: 97 }, threads, fanout(OPEN));
+        assert!(report.faults.reordered > 0 && report.faults.repeated == 0, "{}", report.table());
     }
 }
 

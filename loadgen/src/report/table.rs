@@ -48,7 +48,7 @@ impl Report {
         for problem in &self.problems {
             writeln!(out, "FAILED: {problem}")?;
         }
-        if self.partial {
+        if self.partial && !self.windows.is_empty() {
             writeln!(out, "The run ended early: the numbers above are partial.")?;
         }
         Ok(())
