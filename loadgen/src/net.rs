@@ -214,9 +214,8 @@ impl Net {
 
     /// Drops a connection without a word; the handler is not told. One that is still to be made is kept.
     pub(crate) fn abandon(&mut self, slot: Slot) {
-        if let Some(mut peer) = self.peers[slot as usize].take() {
+        if let Some(peer) = self.peers[slot as usize].take() {
             self.opening -= usize::from(peer.is_opening());
-            drop(self.poll.registry().deregister(&mut peer.stream));
         }
     }
 
@@ -457,10 +456,10 @@ impl Net {
 
     /// Drops a connection and says so.
     fn end(&mut self, slot: Slot, handler: &mut impl Handler, why: impl FnOnce(PeerStage) -> Closed) {
-        let Some(mut peer) = self.peers[slot as usize].take() else { return };
+        let Some(peer) = self.peers[slot as usize].take() else { return };
         self.opening -= usize::from(peer.is_opening());
-        // Closing the socket takes it out of the poll, whether or not this succeeds.
-        drop(self.poll.registry().deregister(&mut peer.stream));
+        // Closing its only descriptor takes the socket out of the poll (epoll(7)).
+        drop(peer.stream);
         handler.on_closed(self, slot, why(peer.stage));
     }
 

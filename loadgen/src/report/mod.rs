@@ -1,5 +1,5 @@
 //! What came out of a run, in numbers: a row for each window, their median, and what was wrong. Knows nothing of how
-//! it is shown; see [`table`], [`file`] and [`html`].
+//! it is shown; see [`mod@table`], [`mod@file`] and [`mod@html`].
 
 mod file;
 mod html;
