@@ -119,7 +119,9 @@ mod models {
     /// Whenever the owner sleeps while mail is there, a producer is going to wake it.
     #[test]
     fn no_mail_waits_for_a_sleeper() {
-        loom::model(|| {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
             let mailbox = Arc::new(Mailbox::new(8));
             let woken = Arc::new(AtomicBool::new(false));
             let producers: Vec<_> = (0..2)

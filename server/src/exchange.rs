@@ -116,6 +116,7 @@ fn answer<H: Handler>(worker: &mut Worker<H>, slot: u32, head: &Head<'_>, body: 
                     connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
                     connection.heard = worker.now;
                 }
+                worker.watch(slot);
                 return Next::Frames;
             }
             Err(problem) => {

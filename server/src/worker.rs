@@ -14,7 +14,7 @@ use std::{
     net::Shutdown,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -83,6 +83,9 @@ const LISTENERS: usize = usize::MAX - 1;
 pub(crate) struct Control {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) drain: AtomicBool,
+    /// Connections of all workers, and how many there may be.
+    pub(crate) connections: AtomicUsize,
+    pub(crate) capacity: usize,
 }
 
 /// One worker.
@@ -108,7 +111,6 @@ pub(crate) struct Worker<H> {
     /// Connections that are to be shut down once all is sent.
     closing: Vec<u32>,
     pub(crate) out: BytesMut,
-    capacity: usize,
     /// When draining must be over.
     deadline: Option<Tick>,
 }
@@ -133,8 +135,6 @@ pub(crate) struct Parts<H> {
     pub(crate) poll: Poll,
     pub(crate) listeners: Vec<TcpListener>,
     pub(crate) handler: H,
-    /// Connections this worker may hold.
-    pub(crate) capacity: usize,
 }
 
 /// A poll and the waker that interrupts it.
@@ -146,7 +146,7 @@ pub(crate) fn poll_and_waker() -> io::Result<(Poll, Waker)> {
 
 impl<H: Handler> Worker<H> {
     pub(crate) fn new(parts: Parts<H>) -> io::Result<Self> {
-        let Parts { id, config, hub, control, metrics, poll, mut listeners, handler, capacity } = parts;
+        let Parts { id, config, hub, control, metrics, poll, mut listeners, handler } = parts;
         for (at, listener) in listeners.iter_mut().enumerate() {
             poll.registry().register(listener, Token(LISTENERS - at), Interest::READABLE)?;
         }
@@ -170,7 +170,6 @@ impl<H: Handler> Worker<H> {
             ready: Vec::new(),
             closing: Vec::new(),
             out: BytesMut::new(),
-            capacity,
             deadline: None,
         })
     }
@@ -220,7 +219,10 @@ impl<H: Handler> Worker<H> {
     }
 
     fn has_work(&self) -> bool {
-        !self.ready.is_empty() || matches!(self.accepting, Accepting::More) || self.engine.is_busy()
+        !self.ready.is_empty()
+            || !self.closing.is_empty()
+            || matches!(self.accepting, Accepting::More)
+            || self.engine.is_busy()
     }
 
     fn may_sleep(&self) -> bool {
@@ -529,7 +531,8 @@ impl<H: Handler> Worker<H> {
     fn take_in(&mut self, stream: mio::net::TcpStream) {
         self.numbers.accepted_total += 1;
         let id = self.connections.insert(stream, self.now);
-        if self.connections.len() > self.capacity {
+        // Relaxed: a count, which orders nothing.
+        if self.control.connections.fetch_add(1, Ordering::Relaxed) >= self.control.capacity {
             self.numbers.refused_total += 1;
             exchange::refuse_full(self, id.slot);
             return;
@@ -605,15 +608,13 @@ impl<H: Handler> Worker<H> {
     }
 
     fn on_due(&mut self, slot: u32) {
+        let interval = self.ping_interval();
         let Some(connection) = self.connections.live(slot) else { return };
         let heard = connection.heard;
         match connection.protocol {
             Protocol::Http(_) => exchange::on_due(self, slot),
             Protocol::Closing | Protocol::Dead => self.close(slot),
             Protocol::WebSocket { session, .. } => {
-                let interval = Tick::try_from(u64::from(self.config.ping_interval_ms) / TICK_MS)
-                    .unwrap_or(Tick::MAX)
-                    .max(1);
                 let silent = self.now.saturating_sub(heard);
                 let paused = connection.paused;
                 let pinged = connection.pinged;
@@ -628,6 +629,19 @@ impl<H: Handler> Worker<H> {
                 self.arm(slot, next.max(self.now + 1));
             }
         }
+    }
+
+    /// A connection has become a WebSocket: its deadline is now that of the first ping.
+    pub(crate) fn watch(&mut self, slot: u32) {
+        let due = self.now.saturating_add(self.ping_interval());
+        // A later ping is armed when the handshake's deadline comes, which spares the wheel an entry.
+        if self.connections.live(slot).is_some_and(|connection| due < connection.due) {
+            self.arm(slot, due);
+        }
+    }
+
+    fn ping_interval(&self) -> Tick {
+        Tick::try_from(u64::from(self.config.ping_interval_ms) / TICK_MS).unwrap_or(Tick::MAX).max(1)
     }
 
     /// Stops accepting, tells everybody, and gives them until the deadline.
@@ -650,7 +664,10 @@ impl<H: Handler> Worker<H> {
     }
 
     fn finish_turn(&mut self) {
-        self.connections.vacate();
+        let vacated = self.connections.vacate();
+        if vacated > 0 {
+            self.control.connections.fetch_sub(vacated, Ordering::Relaxed);
+        }
         self.numbers.connections = self.connections.len() as u64;
         self.numbers.sessions = self.engine.sessions() as u64;
         self.numbers.mailbox_depth = self.engine.hub().mailbox(self.id).depth() as u64;

@@ -8,7 +8,7 @@ mod subscribers;
 mod table;
 
 pub use self::{
-    order::{Entered, Order},
+    order::{Delegated, Entered, Order},
     subscribers::{Subscribers, TOMBSTONE},
     table::ChannelTable,
 };
@@ -55,8 +55,9 @@ pub struct ChannelState {
     pub offset: u64,
     /// Workers that hold members.
     pub interest: WorkerSet,
-    /// Removed from the table: whoever still holds it must look the name up again.
-    pub closed: bool,
+    /// The last interest was lost. Unless an operation that waits gains some again, the order closes when it is left,
+    /// and whoever still holds the channel must look its name up again.
+    pub deserted: bool,
 }
 
 /// An operation on a channel. One shape serves publishing, joining (interest, notice) and leaving.
@@ -93,7 +94,7 @@ pub struct Position {
 impl Channel {
     fn new(app: AppId, hash: u64, epoch: u64, name: Option<&str>, workers: usize) -> Self {
         let per_worker = || PerWorker { local: AtomicU32::new(NOWHERE), members: AtomicU32::new(0) };
-        let state = ChannelState { sequence: 0, offset: 0, interest: WorkerSet::default(), closed: false };
+        let state = ChannelState { sequence: 0, offset: 0, interest: WorkerSet::default(), deserted: false };
         Self {
             app,
             hash,

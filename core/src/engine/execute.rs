@@ -2,7 +2,6 @@
 
 use super::{
     Engine,
-    hub::Refusal,
     members::Progress,
     operate::{Operated, Waiter, Waiting},
 };
@@ -146,12 +145,12 @@ impl Engine {
             match self.operate(&target, None, Some(publication)) {
                 Operated::Done { receipt } => return Ok(Progress::Finished(outcome(receipt.offset))),
                 Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome: outcome(None) }),
-                Operated::Refused(Refusal::Overloaded) => {
+                Operated::Overloaded => {
                     self.counters.overloaded += 1;
                     return Err(ReplyError::Overloaded);
                 }
                 // Whoever closed it also takes it out of the table; helping keeps us from waiting for that.
-                Operated::Refused(Refusal::Closed) => self.hub.table.remove(&target),
+                Operated::Closed => self.hub.table.remove(&target),
             }
         }
     }
@@ -188,7 +187,9 @@ impl Engine {
         }
         let session = self.sessions.get_mut(slot);
         session.expires_at = claims.expires_at;
-        Ok(Outcome::Session { user: claims.user, expires_at: claims.expires_at })
+        let leeway = app.sessions.leeway_seconds();
+        let expires_at = claims.expires_at.map(|end| end.saturating_sub(leeway));
+        Ok(Outcome::Session { user: claims.user, expires_at })
     }
 
     /// A member as JSON, for notices: `{"id","user"?,"data"?}`.

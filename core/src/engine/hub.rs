@@ -8,7 +8,7 @@ use std::sync::{
 use super::query::Query;
 use crate::{
     app::{App, Apps},
-    channel::{Channel, ChannelTable, Operation, Position},
+    channel::{Channel, ChannelTable, Position},
     id::{AppId, WorkerId},
     mailbox::Mailbox,
     publication::OwnedPublication,
@@ -45,6 +45,10 @@ pub enum Mail {
         channel: Arc<Channel>,
         /// The last that is not.
         sequence: u64,
+        /// The last offset given out before it.
+        offset: u64,
+        /// Of the operation that gained it.
+        ticket: u64,
     },
     /// An operation you delegated is done.
     Done {
@@ -53,14 +57,10 @@ pub enum Mail {
         /// Whom it was for.
         ticket: u64,
     },
-    /// An operation you delegated met a closed channel, or was refused.
-    Refused {
-        /// On this channel.
-        channel: Arc<Channel>,
-        /// Why.
-        refusal: Refusal,
-        /// What you had delegated.
-        operation: Box<Operation>,
+    /// A publication you delegated was refused: a worker with members has a full mailbox.
+    Overloaded {
+        /// Whom it was for.
+        ticket: u64,
     },
     /// A question that visits one worker after another.
     Query(Box<Query>),
@@ -77,15 +77,6 @@ pub struct Receipt {
     pub position: Position,
     /// The offset of the publication, if it took one.
     pub offset: Option<u64>,
-}
-
-/// Why an operation on a channel was not done.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub enum Refusal {
-    /// The channel was removed; its name may have a new one.
-    Closed,
-    /// A worker with members has a full mailbox.
-    Overloaded,
 }
 
 impl Hub {
@@ -131,6 +122,14 @@ impl Hub {
     /// A worker's mailbox.
     pub fn mailbox(&self, worker: WorkerId) -> &Mailbox<Mail> {
         &self.mailboxes[usize::from(worker.0)]
+    }
+
+    /// The channel of this name, if there is one; without a name, the app's broadcast stream.
+    pub fn channel(&self, app: AppId, name: Option<&str>) -> Option<Arc<Channel>> {
+        match name {
+            Some(name) => self.table.find(app, name, Clone::clone),
+            None => Some(self.broadcast(app).clone()),
+        }
     }
 
     /// The stream that every session of an app is in.

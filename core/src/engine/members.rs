@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, LocalChannel, fanout::NONE, hub::Refusal, operate::Operated, session::Membership};
+use super::{Engine, LocalChannel, Standing, fanout::NONE, operate::Operated, session::Membership};
 use crate::{
     channel::{Channel, Interest, Position, Subscribers},
     command::Outcome,
@@ -27,7 +27,8 @@ impl Engine {
         if let Some(part) = local
             && session.memberships.find(part).is_some()
         {
-            return Ok(Progress::Finished(self.joined(part, false)));
+            let waiting = self.change_membership(part, slot, None, None, false);
+            return Ok(self.joined(part, false, waiting));
         }
         if session.memberships.len() >= app.limits.channels_per_connection as usize {
             return Err(ReplyError::TooManyChannels);
@@ -45,11 +46,7 @@ impl Engine {
         let gained = local.is_none().then_some(Interest::Gained);
         let notice = app.announce.then_some(Kind::Join);
         let waiting = self.change_membership(part, slot, gained, notice, echo);
-        let outcome = self.joined(part, true);
-        Ok(match waiting {
-            Some(ticket) => Progress::Waiting { ticket, outcome },
-            None => Progress::Finished(outcome),
-        })
+        Ok(self.joined(part, true, waiting))
     }
 
     /// Ends a membership.
@@ -103,7 +100,7 @@ impl Engine {
             .local(self.worker)
             .expect("a session is in its app's broadcast stream until it ends");
         self.remove_member(part, slot, number);
-        if self.channels[part as usize].subscribers.is_empty() {
+        if self.channels[part].subscribers.is_empty() {
             self.change_membership(part, slot, Some(Interest::Lost), None, false);
             self.remove_local(part);
         }
@@ -115,7 +112,7 @@ impl Engine {
         let app = self.hub.app(self.sessions.get(slot).app).clone();
         self.sessions.get_mut(slot).memberships.remove(part);
         self.remove_member(part, slot, membership.number);
-        let last = self.channels[part as usize].subscribers.is_empty();
+        let last = self.channels[part].subscribers.is_empty();
         let lost = last.then_some(Interest::Lost);
         let notice = app.announce.then_some(Kind::Leave);
         if echo && notice.is_some() {
@@ -137,7 +134,7 @@ impl Engine {
         let payload = self.member_payload(slot);
         let audience = Audience::default();
         let notice = self.notice(kind, &payload, &audience);
-        let channel = self.channels[part as usize].channel.clone();
+        let channel = self.channels[part].channel.clone();
         let format = self.sessions.hot(slot).format;
         self.reply(slot, |out| dialect::encode_publication(format, out, channel.name(), notice));
     }
@@ -152,7 +149,7 @@ impl Engine {
         echo: bool,
     ) -> Option<u64> {
         loop {
-            let channel = self.channels[part as usize].channel.clone();
+            let channel = self.channels[part].channel.clone();
             let audience =
                 if echo { Audience::default() } else { Audience::except(self.sessions.get(slot).id(slot)) };
             let payload = notice.map(|_| self.member_payload(slot));
@@ -160,56 +157,75 @@ impl Engine {
                 (Some(kind), Some(payload)) => Some(self.notice(kind, payload, &audience)),
                 _ => None,
             };
-            if interest.is_none() && publication.is_none() {
+            // A member on a worker that is still gaining interest waits for that.
+            let live = matches!(self.channels[part].standing, Standing::Live { .. });
+            if interest.is_none() && publication.is_none() && live {
                 return None;
             }
             match self.operate(&channel, interest, publication) {
                 Operated::Done { .. } => return None,
-                Operated::Waiting(ticket) => return Some(ticket),
-                Operated::Refused(Refusal::Closed) => self.rebind(part),
-                Operated::Refused(Refusal::Overloaded) => unreachable!("only messages are refused"),
+                Operated::Waiting(ticket) => {
+                    if interest == Some(Interest::Gained) {
+                        self.channels[part].standing = Standing::Gaining { ticket: Some(ticket) };
+                    }
+                    return Some(ticket);
+                }
+                Operated::Closed => self.rebind(part),
+                Operated::Overloaded => unreachable!("only messages are refused"),
             }
         }
     }
 
-    /// The channel of a local part was closed by the last worker that held it: takes the name's new one.
-    pub(super) fn rebind(&mut self, part: u32) {
-        let old = &self.channels[part as usize].channel;
+    /// The channel of a new local part was closed by the last worker that held it, after we had found it: takes the
+    /// name's new one. Once our gaining interest has been accepted, a channel does not close under us.
+    fn rebind(&mut self, part: u32) {
+        let old = &self.channels[part].channel;
         self.hub.table.remove(old);
         old.set_local(self.worker, None);
         let name = old.name().expect("broadcast streams are never closed");
         let new = self.hub.table.find_or_create(old.app(), name);
         new.set_local(self.worker, Some(part));
-        new.set_members(self.worker, self.channels[part as usize].subscribers.len());
-        self.channels[part as usize].channel = new;
+        new.set_members(self.worker, self.channels[part].subscribers.len());
+        self.channels[part].channel = new;
     }
 
-    fn joined(&self, part: u32, joined: bool) -> Outcome {
-        let channel = &self.channels[part as usize].channel;
-        Outcome::Joined {
+    /// What came of joining. The position is where the member's messages begin.
+    fn joined(&mut self, part: u32, joined: bool, waiting: Option<u64>) -> Progress {
+        let mut offset = self.channels[part].offset;
+        if waiting.is_none() && matches!(self.channels[part].standing, Standing::Gaining { .. }) {
+            // We have been inside the order, so the interest was gained before, and word of it is in our mailbox.
+            self.settle();
+            if let Standing::Live { offset: gained_at, .. } = self.channels[part].standing {
+                offset = gained_at;
+            }
+        }
+        let channel = &self.channels[part].channel;
+        let outcome = Outcome::Joined {
             channel: channel.name().unwrap_or_default().into(),
             joined,
             members: channel.members(),
-            position: Position { epoch: channel.epoch(), offset: channel.offset() },
+            position: Position { epoch: channel.epoch(), offset },
+        };
+        match waiting {
+            Some(ticket) => Progress::Waiting { ticket, outcome },
+            None => Progress::Finished(outcome),
         }
     }
 
     fn add_local(&mut self, channel: Arc<Channel>) -> u32 {
-        let entry = self.channels.vacant_entry();
-        let part = u32::try_from(entry.key()).expect("slots are 32 bits");
-        channel.set_local(self.worker, Some(part));
-        entry.insert(LocalChannel {
+        channel.set_local(self.worker, Some(self.channels.next_slot()));
+        self.channels.insert(LocalChannel {
             channel,
             subscribers: Subscribers::default(),
             formats: [0; FORMATS],
             run: NONE,
-            live_from: u64::MAX,
-        });
-        part
+            standing: Standing::Gaining { ticket: None },
+            offset: 0,
+        })
     }
 
     fn remove_local(&mut self, part: u32) {
-        let local = self.channels.remove(part as usize);
+        let local = self.channels.remove(part);
         local.channel.set_local(self.worker, None);
         if local.run != NONE {
             self.turn.orphan(local.run);
@@ -218,7 +234,7 @@ impl Engine {
 
     fn add_member(&mut self, part: u32, slot: u32) -> u64 {
         let format = self.sessions.hot(slot).format;
-        let local = &mut self.channels[part as usize];
+        let local = &mut self.channels[part];
         if local.run != NONE {
             self.turn.joined(local.run);
         }
@@ -230,7 +246,7 @@ impl Engine {
 
     fn remove_member(&mut self, part: u32, slot: u32, number: u64) {
         let format = self.sessions.hot(slot).format;
-        let local = &mut self.channels[part as usize];
+        let local = &mut self.channels[part];
         let place = local.subscribers.position(number).expect("a membership has its place");
         if local.run == NONE {
             local.subscribers.remove(number);

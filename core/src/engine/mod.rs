@@ -27,11 +27,11 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::BytesMut;
 use hashbrown::HashMap;
-use slab::Slab;
 
 use self::{
     fanout::{Hot, NONE, Turn},
     operate::Waiting,
+    receive::Interrupted,
     session::{Session, Sessions},
 };
 pub use self::{
@@ -49,6 +49,7 @@ use crate::{
     error::ReplyError,
     id::{AppId, IdGenerator, SessionId, WorkerId},
     json::Scanner,
+    slots::Slots,
     token::Claims,
 };
 
@@ -61,16 +62,16 @@ pub struct Engine {
     now_ms: u64,
     ids: IdGenerator,
     sessions: Sessions,
-    channels: Slab<LocalChannel>,
+    channels: Slots<LocalChannel>,
     turn: Turn,
-    /// Mail for this worker in the order it must be handled: taken from the mailbox, or from itself behind that.
-    inbox: VecDeque<Mail>,
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
     waiting: HashMap<u64, Waiting, RandomState>,
     next_ticket: u64,
     users: HashMap<(AppId, Arc<str>), Vec<u32>, RandomState>,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
+    /// Frames whose commands go on, in the order they may.
+    interrupted: VecDeque<Interrupted>,
     resumed: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
     /// Sessions that have left everything and go after the next flush.
@@ -88,8 +89,19 @@ struct LocalChannel {
     formats: [u32; FORMATS],
     /// The channel's run of this turn, or NONE.
     run: u32,
-    /// Publications up to this sequence were before our interest; `u64::MAX` while interest is still being gained.
-    live_from: u64,
+    standing: Standing,
+    /// Where the stream of a member that joins now begins: the last offset passed on here, or given out before our
+    /// interest. The channel's own may be ahead, by what is in our mailbox.
+    offset: u64,
+}
+
+/// A worker's interest in a channel of which it holds members.
+#[derive(Copy, Clone)]
+enum Standing {
+    /// Being gained by the operation of this ticket, once it is delegated. Mail that arrives now is from before.
+    Gaining { ticket: Option<u64> },
+    /// Publications up to this sequence were before it, and messages up to this offset.
+    Live { from: u64, offset: u64 },
 }
 
 /// How a session begins.
@@ -134,14 +146,14 @@ impl Engine {
             now_ms: 0,
             ids: IdGenerator::new(seed),
             sessions: Sessions::default(),
-            channels: Slab::new(),
+            channels: Slots::default(),
             turn: Turn::default(),
-            inbox: VecDeque::new(),
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
             next_ticket: 0,
             users: HashMap::default(),
             answers: Vec::new(),
+            interrupted: VecDeque::new(),
             resumed: Vec::new(),
             disconnects: Vec::new(),
             ended: Vec::new(),
@@ -173,6 +185,8 @@ impl Engine {
         if !self.hub.admit(app) {
             return Err(ReplyError::Overloaded);
         }
+        // What was published before is not for it.
+        self.settle();
         let echo = opening.echo.unwrap_or(opening.app.echo);
         let mut session = Session::new(self.worker, app, self.ids.nonce(), echo);
         let mut channels = Vec::new();
@@ -205,6 +219,7 @@ impl Engine {
     /// Ends a session whose connection is gone: it leaves its channels, and what it was to receive is forgotten.
     pub fn close(&mut self, slot: u32) {
         self.leave_all(slot);
+        // Only now: leaving has linked it to what its channels had published in this turn.
         Turn::forget(self.sessions.hot(slot));
         self.remove(slot);
     }
@@ -218,6 +233,10 @@ impl Engine {
     }
 
     fn remove(&mut self, slot: u32) {
+        // The shell may give the connection's number to another.
+        let connection = self.sessions.hot(slot).connection;
+        self.resumed.retain(|&other| other != connection);
+        self.disconnects.retain(|&(other, _)| other != connection);
         let session = self.sessions.remove(slot);
         if let Some(user) = session.user {
             let key = (session.app, user);
@@ -244,7 +263,7 @@ impl Engine {
         self.counters.turns += 1;
         let channels = &self.channels;
         self.counters.deliveries +=
-            self.turn.link_members(&mut self.sessions, |local| channels[local as usize].subscribers.slots());
+            self.turn.link_members(&mut self.sessions, |local| channels[local].subscribers.slots());
         self.turn.freeze();
         let mut over = Vec::new();
         let written = self.turn.write(&mut self.sessions, sink, |slot, backlog| over.push((slot, backlog)));
@@ -257,7 +276,7 @@ impl Engine {
             self.on_backlog(slot, backlog);
         }
         for local in self.turn.end(&mut self.sessions) {
-            let part = &mut self.channels[local as usize];
+            let part = &mut self.channels[local];
             part.run = NONE;
             part.subscribers.compact();
         }
@@ -265,7 +284,7 @@ impl Engine {
 
     /// Whether there is anything to flush or to handle at once.
     pub fn is_busy(&self) -> bool {
-        !self.turn.is_empty() || !self.inbox.is_empty() || !self.hub.mailbox(self.worker).is_empty()
+        !self.turn.is_empty() || !self.interrupted.is_empty() || !self.hub.mailbox(self.worker).is_empty()
     }
 
     /// Whether so much output has been gathered that the shell should flush before it reads more.
@@ -312,7 +331,7 @@ impl Engine {
         std::mem::take(&mut self.answers)
     }
 
-    /// Connections whose paused session goes on: call [`Engine::resume`] for their sessions.
+    /// Connections whose paused session goes on: hand over their next messages.
     pub fn take_resumed(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.resumed)
     }

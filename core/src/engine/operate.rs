@@ -1,22 +1,22 @@
 //! Operations on a channel: entering its order or delegating, posting to the workers that hold members, and mail.
 //!
 //! Local delivery keeps the channel's order too. What other workers published before us is in our mailbox by the
-//! time we are inside the order, so we take the mailbox into the inbox there; and only if the inbox is empty do we
-//! deliver our own publication directly, else it queues up behind.
+//! time we are inside the order; so only if the mailbox is empty do we deliver our own publication directly, else we
+//! post it to ourselves, behind that.
 
 use std::sync::Arc;
 
 use super::{
-    Engine,
+    Engine, Standing,
     fanout::NONE,
-    hub::{Mail, Receipt, Refusal},
+    hub::{Mail, Receipt},
     receive::Rest,
 };
 use crate::{
-    channel::{Channel, ChannelState, Interest, Operation, Position},
+    channel::{Channel, ChannelState, Delegated, Entered, Interest, Operation, Position},
     command::Outcome,
     error::ReplyError,
-    id::WorkerId,
+    id::{SessionId, WorkerId},
     publication::{OwnedPublication, Publication},
 };
 
@@ -27,7 +27,10 @@ pub(super) enum Operated {
     },
     /// Delegated to the thread inside; its result comes under this ticket.
     Waiting(u64),
-    Refused(Refusal),
+    /// A worker with members has a full mailbox; nothing was done.
+    Overloaded,
+    /// The channel was removed, and its name may have a new one; nothing was done.
+    Closed,
 }
 
 /// Who waits for a ticket, with the outcome as far as it is known.
@@ -47,6 +50,8 @@ pub(super) enum Waiter {
 struct Actor {
     worker: WorkerId,
     interest: Option<Interest>,
+    /// Of an operation that was delegated.
+    ticket: Option<u64>,
 }
 
 /// What `apply` leaves to be done by the caller.
@@ -76,69 +81,73 @@ impl Engine {
                     ticket,
                 };
                 match channel.order.delegate(operation) {
-                    Some((entered, _)) => entered,
-                    None => {
+                    Delegated::Entered(entered, _) => entered,
+                    Delegated::Left => {
                         self.next_ticket += 1;
                         self.counters.delegated += 1;
                         return Operated::Waiting(ticket);
                     }
+                    Delegated::Closed => return Operated::Closed,
                 }
             }
         };
-        let actor = Actor { worker: self.worker, interest };
+        let actor = Actor { worker: self.worker, interest, ticket: None };
         let mut publication = publication;
         let applied = entered.with(|state| self.apply(channel, state, actor, &mut publication));
-        entered.leave(|state, operation| self.apply_delegated(channel, state, operation));
-        match applied {
-            Err(refusal) => Operated::Refused(refusal),
-            Ok(applied) => {
-                if interest == Some(Interest::Gained) {
-                    self.set_live(channel, applied.receipt.sequence);
-                }
-                if let Some(publication) = publication.filter(|_| applied.deliver) {
-                    self.deliver(channel, applied.sequence, publication);
-                }
-                Operated::Done { receipt: applied.receipt }
-            }
+        self.leave_order(channel, entered);
+        let Some(applied) = applied else { return Operated::Overloaded };
+        if interest == Some(Interest::Gained) {
+            let Receipt { sequence, position, .. } = applied.receipt;
+            self.set_live(channel, sequence, position.offset, None);
+        }
+        if let Some(publication) = publication.filter(|_| applied.deliver) {
+            self.deliver(channel, applied.sequence, publication);
+        }
+        Operated::Done { receipt: applied.receipt }
+    }
+
+    /// Leaves a channel's order, doing first what others delegated meanwhile; a channel that nobody wants any more
+    /// goes. Public for tests, which enter and stay inside as a thread does that is not scheduled.
+    #[doc(hidden)]
+    pub fn leave_order(&mut self, channel: &Arc<Channel>, entered: Entered<'_, ChannelState, Operation>) {
+        let apply = |state: &mut ChannelState, operation| self.apply_delegated(channel, state, operation);
+        if entered.leave_or_close(apply, |state| state.deserted) {
+            self.hub.table.remove(channel);
         }
     }
 
     /// Applies what another worker left for us.
     fn apply_delegated(&mut self, channel: &Arc<Channel>, state: &mut ChannelState, operation: Operation) {
-        let Operation { worker, interest, ticket, .. } = operation;
-        let actor = Actor { worker, interest };
-        let mut view = operation.publication.as_ref().map(OwnedPublication::view);
-        match self.apply(channel, state, actor, &mut view) {
-            Ok(Applied { receipt, .. }) => self.post(worker, Mail::Done { receipt, ticket }),
-            Err(refusal) => {
-                let operation = Box::new(operation);
-                self.post(worker, Mail::Refused { channel: channel.clone(), refusal, operation });
-            }
-        }
+        let Operation { worker, interest, publication, ticket } = operation;
+        let actor = Actor { worker, interest, ticket: Some(ticket) };
+        let mut view = publication.as_ref().map(OwnedPublication::view);
+        let mail = match self.apply(channel, state, actor, &mut view) {
+            Some(Applied { receipt, .. }) => Mail::Done { receipt, ticket },
+            None => Mail::Overloaded { ticket },
+        };
+        self.post(worker, mail);
     }
 
-    /// Changes the channel's state and posts to the workers concerned. Runs inside the channel's order.
+    /// Changes the channel's state and posts to the workers concerned. Runs inside the channel's order. Does nothing
+    /// and returns `None` if a worker concerned is overloaded.
     fn apply(
         &mut self,
         channel: &Arc<Channel>,
         state: &mut ChannelState,
         actor: Actor,
         publication: &mut Option<Publication<'_>>,
-    ) -> Result<Applied, Refusal> {
-        if state.closed {
-            return Err(Refusal::Closed);
-        }
-        let others = state.interest.without(actor.worker).without(self.worker);
+    ) -> Option<Applied> {
         if publication.is_some_and(|p| p.kind.is_message())
-            && others.into_iter().any(|worker| self.hub.mailbox(worker).is_full())
+            && state.interest.into_iter().any(|worker| self.hub.mailbox(worker).is_full())
         {
-            return Err(Refusal::Overloaded);
+            return None;
         }
         if actor.interest == Some(Interest::Gained) {
             state.interest.insert(actor.worker);
-            if actor.worker != self.worker {
-                let mail = Mail::Live { channel: channel.clone(), sequence: state.sequence };
-                self.post(actor.worker, mail);
+            state.deserted = false;
+            if let Some(ticket) = actor.ticket {
+                let ChannelState { sequence, offset, .. } = *state;
+                self.post(actor.worker, Mail::Live { channel: channel.clone(), sequence, offset, ticket });
             }
         }
         let before = state.sequence;
@@ -146,35 +155,35 @@ impl Engine {
         let mut offset = None;
         if let Some(publication) = publication {
             state.sequence += 1;
-            if publication.kind.is_message() && channel.name().is_some() {
+            let listened_to = !state.interest.is_empty();
+            if publication.kind.is_message() && channel.name().is_some() && listened_to {
                 state.offset += 1;
                 channel.set_offset(state.offset);
                 offset = Some(state.offset);
             }
             publication.offset = offset;
-            deliver = self.distribute(channel, state, actor.worker, *publication);
+            let direct = actor.ticket.is_none();
+            deliver = self.distribute(channel, state, direct, *publication);
         }
         if actor.interest == Some(Interest::Lost) {
             state.interest.remove(actor.worker);
-            if state.interest.is_empty() && channel.name().is_some() {
-                state.closed = true;
-                self.hub.table.remove(channel);
-            }
+            state.deserted = state.interest.is_empty() && channel.name().is_some();
         }
         let position = Position { epoch: channel.epoch(), offset: state.offset };
-        Ok(Applied {
+        Some(Applied {
             receipt: Receipt { sequence: before, position, offset },
             deliver,
             sequence: state.sequence,
         })
     }
 
-    /// Posts a publication to every interested worker. Returns whether our own members are to get it at once.
+    /// Posts a publication to every interested worker. Returns whether our own members are to get it at once: if it is
+    /// of our own, and `direct` therefore, and nothing waits that was before it.
     fn distribute(
         &mut self,
         channel: &Arc<Channel>,
         state: &ChannelState,
-        by: WorkerId,
+        direct: bool,
         publication: Publication<'_>,
     ) -> bool {
         let mut shared: Option<Arc<OwnedPublication>> = None;
@@ -191,50 +200,43 @@ impl Engine {
         if !state.interest.contains(self.worker) {
             return false;
         }
-        self.collect_mail();
-        if by == self.worker && self.inbox.is_empty() {
+        if direct && self.hub.mailbox(self.worker).is_empty() {
             return true;
         }
         mail(self, self.worker);
         false
     }
 
-    /// Sends mail; to ourselves it goes behind what has arrived.
+    /// Sends mail, perhaps to ourselves.
     pub(super) fn post(&mut self, to: WorkerId, mail: Mail) {
-        if to == self.worker {
-            self.inbox.push_back(mail);
-        } else {
-            self.hub.mailbox(to).push(mail);
+        self.hub.mailbox(to).push(mail);
+        if to != self.worker {
             self.touched.insert(to);
         }
     }
 
-    /// Takes all mail into the inbox.
-    fn collect_mail(&mut self) {
-        let mailbox = self.hub.mailbox(self.worker);
-        if mailbox.is_empty() {
-            return;
-        }
-        while let Some(mail) = mailbox.pop() {
-            self.inbox.push_back(mail);
-        }
-    }
-
-    /// Handles all mail there is. Before a membership changes, this brings the worker to where its streams are.
+    /// Handles the mail there is now. Before a membership changes, this brings the worker to where its streams are.
     pub(super) fn settle(&mut self) {
-        self.collect_mail();
-        while let Some(mail) = self.inbox.pop_front() {
+        for _ in 0..self.hub.mailbox(self.worker).depth() {
+            let Some(mail) = self.hub.mailbox(self.worker).pop() else { return };
             self.handle_mail(mail);
         }
     }
 
-    /// Handles mail until there is none, or the turn is full.
+    /// Handles the mail there is now, and lets go on whom it frees to, unless the turn gets full.
     pub fn on_mail(&mut self) {
-        self.collect_mail();
-        while !self.is_turn_full()
-            && let Some(mail) = self.inbox.pop_front()
-        {
-            self.handle_mail(mail);
+        let mut there = self.hub.mailbox(self.worker).depth();
+        while !self.is_turn_full() {
+            if there > 0
+                && let Some(mail) = self.hub.mailbox(self.worker).pop()
+            {
+                there -= 1;
+                self.handle_mail(mail);
+            } else if let Some(interrupted) = self.interrupted.pop_front() {
+                self.go_on(interrupted);
+            } else {
+                break;
+            }
         }
     }
 
@@ -244,55 +246,23 @@ impl Engine {
             Mail::Publication { channel, sequence, publication } => {
                 self.deliver(&channel, sequence, publication.view());
             }
-            Mail::Live { channel, sequence } => self.set_live(&channel, sequence),
+            Mail::Live { channel, sequence, offset, ticket } => {
+                self.set_live(&channel, sequence, offset, Some(ticket));
+            }
+
             Mail::Done { receipt, ticket } => {
                 if let Some(waiting) = self.waiting.remove(&ticket) {
                     self.complete(waiting, Ok(receipt));
                 }
             }
-            Mail::Refused { channel, refusal, operation } => self.on_refused(&channel, refusal, *operation),
-            Mail::Query(query) => self.on_query(query),
-            Mail::Answer(query) => self.on_answer(query),
-        }
-    }
-
-    /// An operation that was delegated has been refused.
-    fn on_refused(&mut self, channel: &Arc<Channel>, refusal: Refusal, operation: Operation) {
-        let ticket = operation.ticket;
-        let again = match (refusal, operation.interest) {
-            (Refusal::Overloaded, _) => Err(ReplyError::Overloaded),
-            (Refusal::Closed, Some(Interest::Gained)) => Ok(channel.local(self.worker).map(|part| {
-                self.rebind(part);
-                self.channels[part as usize].channel.clone()
-            })),
-            (Refusal::Closed, _) => {
-                let name = channel.name().expect("broadcast streams are never closed");
-                Ok(self.hub.table.find(channel.app(), name, Arc::clone))
-            }
-        };
-        let result = match again {
-            Err(error) => Err(error),
-            // Nobody is there: the publication has no receivers.
-            Ok(None) => Ok(Receipt { sequence: 0, position: Position::default(), offset: None }),
-            Ok(Some(channel)) => {
-                let view = operation.publication.as_ref().map(OwnedPublication::view);
-                match self.operate(&channel, operation.interest, view) {
-                    Operated::Done { receipt } => Ok(receipt),
-                    Operated::Waiting(new) => {
-                        if let Some(waiting) = self.waiting.remove(&ticket) {
-                            self.waiting.insert(new, waiting);
-                        }
-                        return;
-                    }
-                    Operated::Refused(Refusal::Overloaded) => Err(ReplyError::Overloaded),
-                    Operated::Refused(Refusal::Closed) => {
-                        return self.on_refused(&channel, Refusal::Closed, operation);
-                    }
+            Mail::Overloaded { ticket } => {
+                if let Some(waiting) = self.waiting.remove(&ticket) {
+                    self.counters.overloaded += 1;
+                    self.complete(waiting, Err(ReplyError::Overloaded));
                 }
             }
-        };
-        if let Some(waiting) = self.waiting.remove(&ticket) {
-            self.complete(waiting, result);
+            Mail::Query(query) => self.on_query(query),
+            Mail::Answer(query) => self.on_answer(*query),
         }
     }
 
@@ -301,7 +271,11 @@ impl Engine {
         let Waiting { mut outcome, who } = waiting;
         if let Ok(receipt) = result {
             match &mut outcome {
-                Outcome::Joined { position, .. } => *position = receipt.position,
+                // Who joined while interest was still being gained begins where that began; its worker knew of no
+                // offset then, so the higher one is it. Everybody else knew when joining.
+                Outcome::Joined { channel, position, .. } => {
+                    position.offset = position.offset.max(self.gained_at(&who, channel));
+                }
                 Outcome::Sent { offset, .. } => *offset = receipt.offset,
                 _ => {}
             }
@@ -309,12 +283,24 @@ impl Engine {
         self.answer(who, result.map(|_| outcome));
     }
 
+    /// The offset at which this worker gained interest in a channel that `who` has joined.
+    fn gained_at(&self, who: &Waiter, channel: &str) -> u64 {
+        let Waiter::Session { slot, nonce, .. } = who else { return 0 };
+        let id = SessionId::new(self.worker, *slot, *nonce);
+        let app = self.sessions.find(id).map(|slot| self.sessions.get(slot).app);
+        let part = app.and_then(|app| self.hub.table.find(app, channel, |c| c.local(self.worker)).flatten());
+        match part.map(|part| self.channels[part].standing) {
+            Some(Standing::Live { offset, .. }) => offset,
+            _ => 0,
+        }
+    }
+
     /// Gives a waiter its answer.
     pub(super) fn answer(&mut self, who: Waiter, result: Result<Outcome, ReplyError>) {
         match who {
             Waiter::Request(token) => self.answers.push((token, result)),
             Waiter::Session { slot, nonce, rest } => {
-                let id = crate::id::SessionId::new(self.worker, slot, nonce);
+                let id = SessionId::new(self.worker, slot, nonce);
                 if self.sessions.find(id).is_some() {
                     self.answer_session(slot, rest, result);
                 }
@@ -322,21 +308,27 @@ impl Engine {
         }
     }
 
-    /// From now on the members here get what is published after `sequence`.
-    fn set_live(&mut self, channel: &Arc<Channel>, sequence: u64) {
-        if let Some(part) = channel.local(self.worker) {
-            self.channels[part as usize].live_from = sequence;
+    /// From now on the members here get what is published after `sequence`; unless they are others than those for
+    /// whom `gained` was delegated, because these have left meanwhile.
+    fn set_live(&mut self, channel: &Arc<Channel>, sequence: u64, offset: u64, gained: Option<u64>) {
+        let Some(part) = channel.local(self.worker) else { return };
+        let local = &mut self.channels[part];
+        if matches!(local.standing, Standing::Gaining { ticket } if ticket == gained) {
+            local.standing = Standing::Live { from: sequence, offset };
+            local.offset = offset;
         }
     }
 
     /// Gives a publication to this worker's members.
     fn deliver(&mut self, channel: &Arc<Channel>, sequence: u64, publication: Publication<'_>) {
         let Some(part) = channel.local(self.worker) else { return };
-        let local = &mut self.channels[part as usize];
-        if sequence <= local.live_from {
-            // From before our interest: we have been in this channel earlier, and mail was still under way.
-            return;
+        let local = &mut self.channels[part];
+        // Mail from before our interest: we have been in this channel earlier, and it was still under way.
+        match local.standing {
+            Standing::Live { from, .. } if sequence > from => {}
+            _ => return,
         }
+        local.offset = publication.offset.unwrap_or(local.offset);
         if local.run == NONE {
             local.run = self.turn.open_run(channel.clone(), part, local.subscribers.slots().len());
         }

@@ -93,12 +93,12 @@ impl Engine {
     /// A query visits this worker.
     pub(super) fn on_query(&mut self, query: Box<Query>) {
         if let Some(query) = self.advance(query) {
-            self.on_answer(query);
+            self.on_answer(*query);
         }
     }
 
     /// An own query has come back.
-    pub(super) fn on_answer(&mut self, query: Box<Query>) {
+    pub(super) fn on_answer(&mut self, query: Query) {
         if let Some(waiting) = self.waiting.remove(&query.ticket) {
             self.answer(waiting.who, Ok(query.question.outcome()));
         }
@@ -142,7 +142,7 @@ impl Engine {
     fn list_members(&self, app: AppId, limit: usize, after: u64, page: &mut MembersPage) -> bool {
         let part = self.hub.table.find(app, &page.channel, |channel| channel.local(self.worker)).flatten();
         let Some(part) = part else { return false };
-        let local = &self.channels[part as usize];
+        let local = &self.channels[part];
         let mut members = local.subscribers.after(after);
         for (number, slot) in members.by_ref() {
             let session = self.sessions.get(slot);

@@ -9,6 +9,7 @@ use crate::{
     command::Outcome,
     dialect::{self, Batch, Envelope},
     error::ReplyError,
+    id::SessionId,
     ws::Message,
 };
 
@@ -29,6 +30,13 @@ pub(super) struct Rest {
     id: Option<Box<str>>,
     /// The frame it came in, if commands follow, and the first of those.
     frame: Option<(Box<str>, usize)>,
+}
+
+/// A frame whose commands are to be executed from the `next`-th on.
+pub(super) struct Interrupted {
+    session: SessionId,
+    frame: Box<str>,
+    next: usize,
 }
 
 impl Engine {
@@ -112,18 +120,29 @@ impl Engine {
         Flow::Continue
     }
 
-    /// Gives a paused session its answer and lets it go on.
+    /// Gives a paused session its answer and lets it go on: at once with its connection's next message, or, if commands
+    /// of its last one are left, when [`Engine::on_mail`] comes to them. Not here: this runs amid the handling of
+    /// mail, perhaps for a command of another session, and would nest without bound.
     pub(super) fn answer_session(&mut self, slot: u32, rest: Rest, result: Result<Outcome, ReplyError>) {
         match (result, rest.id.as_deref()) {
             (Ok(outcome), Some(id)) => self.reply_outcome(slot, id, &outcome),
             (Ok(_), None) => {}
             (Err(error), id) => self.refuse(slot, id, error),
         }
-        let flow = match rest.frame {
-            Some((text, next)) => self.receive_batch(slot, &text, next),
-            None => Flow::Continue,
-        };
-        if flow == Flow::Continue {
+        match rest.frame {
+            Some((frame, next)) => {
+                let session = self.session_id(slot);
+                self.interrupted.push_back(Interrupted { session, frame, next });
+            }
+            None => self.resumed.push(self.sessions.hot(slot).connection),
+        }
+    }
+
+    /// Executes the commands that are left of a frame.
+    pub(super) fn go_on(&mut self, interrupted: Interrupted) {
+        let Interrupted { session, frame, next } = interrupted;
+        let Some(slot) = self.sessions.find(session) else { return };
+        if self.receive_batch(slot, &frame, next) == Flow::Continue {
             self.resumed.push(self.sessions.hot(slot).connection);
         }
     }

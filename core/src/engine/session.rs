@@ -4,14 +4,13 @@
 
 use std::sync::Arc;
 
-use slab::Slab;
-
 use super::fanout::Hot;
 use crate::{
     app::AppLimits,
     channel::Channel,
     error::ReplyError,
     id::{AppId, Nonce, SessionId, WorkerId},
+    slots::Slots,
 };
 
 /// One session.
@@ -30,8 +29,11 @@ pub(super) struct Session {
     pub(super) broadcast_number: u64,
     rate: Rate,
     /// What a congested session lost: channels and counts.
-    missed: Option<Box<Vec<(Arc<Channel>, u64)>>>,
+    missed: Option<Box<Missed>>,
 }
+
+/// Publications lost, by channel.
+type Missed = Vec<(Arc<Channel>, u64)>;
 
 impl Session {
     pub(super) fn new(worker: WorkerId, app: AppId, nonce: Nonce, echo: bool) -> Self {
@@ -75,8 +77,11 @@ impl Session {
         }
     }
 
-    /// Counts publications of `channel` that were dropped for it.
+    /// Counts publications of `channel` that were dropped for it; perhaps none, for those before an exception.
     pub(super) fn miss(&mut self, channel: &Arc<Channel>, count: u64) {
+        if count == 0 {
+            return;
+        }
         let missed = self.missed.get_or_insert_default();
         match missed.iter_mut().find(|(of, _)| Arc::ptr_eq(of, channel)) {
             Some((_, total)) => *total += count,
@@ -85,7 +90,7 @@ impl Session {
     }
 
     /// Hands out what it lost since the last time.
-    pub(super) fn take_missed(&mut self) -> Vec<(Arc<Channel>, u64)> {
+    pub(super) fn take_missed(&mut self) -> Missed {
         self.missed.take().map(|missed| *missed).unwrap_or_default()
     }
 }
@@ -177,23 +182,23 @@ impl Memberships {
 /// The sessions of a worker, by slot; what fan-out touches lies apart from the rest.
 #[derive(Default)]
 pub(super) struct Sessions {
-    cold: Slab<Session>,
+    cold: Slots<Session>,
+    /// One for each slot that was ever used.
     hot: Vec<Hot>,
 }
 
 impl Sessions {
     pub(super) fn insert(&mut self, session: Session, hot: Hot) -> u32 {
         let slot = self.cold.insert(session);
-        if slot == self.hot.len() {
-            self.hot.push(hot);
-        } else {
-            self.hot[slot] = hot;
+        match self.hot.get_mut(slot as usize) {
+            Some(place) => *place = hot,
+            None => self.hot.push(hot),
         }
-        u32::try_from(slot).expect("sessions are bounded by open files")
+        slot
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Session {
-        self.cold.remove(slot as usize)
+        self.cold.remove(slot)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -201,11 +206,11 @@ impl Sessions {
     }
 
     pub(super) fn get(&self, slot: u32) -> &Session {
-        &self.cold[slot as usize]
+        &self.cold[slot]
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut Session {
-        &mut self.cold[slot as usize]
+        &mut self.cold[slot]
     }
 
     pub(super) fn hot(&mut self, slot: u32) -> &mut Hot {
@@ -213,12 +218,12 @@ impl Sessions {
     }
 
     pub(super) fn both(&mut self, slot: u32) -> (&mut Hot, &mut Session) {
-        (&mut self.hot[slot as usize], &mut self.cold[slot as usize])
+        (&mut self.hot[slot as usize], &mut self.cold[slot])
     }
 
     /// The slot of the session with this id, if it still lives.
     pub(super) fn find(&self, id: SessionId) -> Option<u32> {
-        let session = self.cold.get(id.slot() as usize)?;
+        let session = self.cold.get(id.slot())?;
         (session.nonce == *id.nonce()).then_some(id.slot())
     }
 }

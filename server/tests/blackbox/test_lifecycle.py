@@ -121,9 +121,9 @@ def test_peer_that_ignores_the_close_does_not_hold_up_the_end(start_server):
 
 def test_peer_that_never_reads_does_not_hold_up_the_end(start_server):
     server = start_server(server={"drain_ms": 500})
-    with RawWebSocket(server, receive_buffer=4096) as sleeper, RawWebSocket(server) as sender:
+    with RawWebSocket(server, receive_buffer=128 << 10) as sleeper, RawWebSocket(server) as sender:
         assert "ok" in sleeper.command("join", channel="c")
-        for _ in range(50):
+        for _ in range(150):
             assert "ok" in sender.command("send", channel="c", event="e", message="x" * 60000)
         server.terminate()
         assert server.process.wait(DEADLINE_S) == 0

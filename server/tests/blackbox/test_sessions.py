@@ -129,8 +129,8 @@ def test_expired_token_is_refused(server):
 
 
 def test_token_of_the_future_is_refused(server):
-    assert refused(server, token(nbf=int(time.time()) + 60)) == "session_expired"
-    assert refused(server, token(app="exact", nbf=int(time.time()) + 3), "exact") == "session_expired"
+    assert refused(server, token(nbf=int(time.time()) + 60)) == "invalid_session"
+    assert refused(server, token(app="exact", nbf=int(time.time()) + 3), "exact") == "invalid_session"
 
 
 def test_expiry_of_a_forged_token_is_not_told(server):

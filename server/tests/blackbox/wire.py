@@ -162,9 +162,11 @@ class RawWebSocket(Wire):
 
     def close_code(self):
         """Passes over whatever comes before the close frame; None when the connection ends without one."""
+        deadline = time.monotonic() + DEADLINE_S
         try:
             while True:
                 opcode, payload = self.frame()
+                assert time.monotonic() < deadline, "frames keep coming, but no close"
                 if opcode == CLOSE:
                     assert len(payload) != 1, "a close frame with half a code"
                     payload[2:].decode("utf-8")

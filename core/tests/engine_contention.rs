@@ -1,0 +1,291 @@
+//! What happens while another worker is inside a channel's order, step by step: the test enters the order itself and
+//! stays, as a thread does that the scheduler has stopped there.
+
+mod support;
+
+use std::sync::Arc;
+
+use fanfare_core::{
+    app::{App, AppKeys, Apps},
+    channel::Channel,
+    dialect::Format,
+    engine::{Engine, Flow, Hub},
+    id::{AppId, WorkerId},
+    ws::Message,
+};
+use serde_json::{Value, json};
+use support::{Memory, open};
+
+/// Some workers, their sessions numbered in the order they were opened.
+struct Workers {
+    engines: Vec<Engine>,
+    sink: Memory,
+    /// Worker and slot of each session; its number is its connection.
+    sessions: Vec<(usize, u32)>,
+    hub: Arc<Hub>,
+}
+
+impl Workers {
+    fn new(workers: usize, depth: usize, change: impl FnOnce(&mut App)) -> Self {
+        let mut app = App::new("default", AppKeys::default());
+        change(&mut app);
+        let hub = Arc::new(Hub::new(Apps::new(vec![app]).expect("one app"), workers, depth, 7));
+        let engine = |worker: u16| Engine::new(WorkerId(worker), hub.clone(), u64::from(worker) + 1);
+        let engines = (0..u16::try_from(workers).expect("they are few")).map(engine).collect();
+        Self { engines, sink: Memory::default(), sessions: Vec::new(), hub }
+    }
+
+    /// Opens a session; its welcome is taken.
+    fn open(&mut self, worker: usize) -> usize {
+        let session = self.sessions.len();
+        let connection = u32::try_from(session).expect("they are few");
+        let slot = open(&mut self.engines[worker], connection, Format::Native);
+        self.sessions.push((worker, slot));
+        self.settle();
+        self.received(session);
+        session
+    }
+
+    fn send(&mut self, session: usize, command: &Value) -> Flow {
+        let (worker, slot) = self.sessions[session];
+        self.engines[worker].receive(slot, Message::Text(&command.to_string()))
+    }
+
+    /// As above, for a command that need not wait.
+    fn command(&mut self, session: usize, command: &Value) {
+        assert_eq!(self.send(session, command), Flow::Continue, "nobody is inside");
+    }
+
+    fn close(&mut self, session: usize) {
+        let (worker, slot) = self.sessions[session];
+        self.engines[worker].close(slot);
+    }
+
+    /// Runs turns until nothing is left to do.
+    fn settle(&mut self) {
+        while self.engines.iter().any(Engine::is_busy) {
+            for engine in &mut self.engines {
+                engine.on_mail();
+                engine.flush(&mut self.sink);
+            }
+        }
+    }
+
+    fn received(&mut self, session: usize) -> Vec<Value> {
+        self.sink.take_json(u32::try_from(session).expect("they are few"))
+    }
+
+    /// Runs `during` while `worker` is inside the order of `room`, and leaves as that worker does.
+    fn inside(&mut self, worker: usize, during: impl FnOnce(&mut Self)) {
+        let channel: Arc<Channel> = self.hub.channel(AppId(0), Some("room")).expect("somebody is in it");
+        let entered = channel.order.try_enter().expect("nobody is inside");
+        during(self);
+        self.engines[worker].leave_order(&channel, entered);
+    }
+}
+
+fn join() -> Value {
+    json!({"id": "join", "type": "join", "channel": "room", "echo": false})
+}
+
+fn message(number: u64) -> Value {
+    json!({"id": number, "type": "send", "channel": "room", "event": "e", "message": number})
+}
+
+/// Offsets of the messages among `frames`.
+fn offsets(frames: &[Value]) -> Vec<u64> {
+    frames.iter().filter_map(|frame| frame["offset"].as_u64()).collect()
+}
+
+#[test]
+fn a_command_that_finds_the_order_taken_is_answered_when_it_is_left() {
+    let mut workers = Workers::new(2, 64, |_| ());
+    let (ada, bob) = (workers.open(0), workers.open(1));
+    workers.command(ada, &join());
+    workers.settle();
+    workers.received(ada);
+    workers.inside(0, |workers| {
+        let frame = json!([join(), message(1), {"id": 2, "type": "ping"}]);
+        assert_eq!(workers.send(bob, &frame), Flow::Pause);
+        workers.settle();
+        assert_eq!(workers.received(bob), [] as [Value; 0]);
+        assert_eq!(workers.engines[1].take_resumed(), [] as [u32; 0]);
+    });
+    workers.settle();
+    assert_eq!(workers.engines[1].take_resumed(), [1]);
+    let bob_sees = workers.received(bob);
+    let ids: Vec<&Value> = bob_sees.iter().filter_map(|frame| frame.get("id")).collect();
+    assert_eq!(ids, [&json!("join"), &json!(1), &json!(2)]);
+    assert_eq!(offsets(&bob_sees), [1]);
+    let ada_sees = workers.received(ada);
+    assert_eq!(ada_sees[0]["event"], "channel:join");
+    assert_eq!(offsets(&ada_sees[1..]), [1]);
+}
+
+/// The second member on a worker whose first is still gaining interest is in the channel no sooner than the first.
+#[test]
+fn a_join_is_not_answered_before_its_worker_has_interest() {
+    let mut workers = Workers::new(2, 64, |app| app.announce = false);
+    let (ada, bob, bea) = (workers.open(0), workers.open(1), workers.open(1));
+    workers.command(ada, &join());
+    workers.inside(0, |workers| {
+        assert_eq!(workers.send(ada, &message(1)), Flow::Pause);
+        assert_eq!(workers.send(bob, &join()), Flow::Pause);
+        assert_eq!(workers.send(ada, &message(2)), Flow::Pause);
+        assert_eq!(workers.send(bea, &join()), Flow::Pause);
+        assert_eq!(workers.send(ada, &message(3)), Flow::Pause);
+    });
+    workers.settle();
+    for session in [bob, bea] {
+        let sees = workers.received(session);
+        let position = sees.iter().find_map(|frame| frame["ok"]["offset"].as_u64());
+        assert_eq!(position, Some(1), "{sees:?}");
+        assert_eq!(offsets(&sees), [2, 3]);
+    }
+}
+
+/// Messages that were published between a worker's look at its mail and its entering the order belong to the stream
+/// of whoever joins there, so the position in the answer must be before them.
+#[test]
+fn a_joins_position_is_where_its_messages_begin() {
+    let mut workers = Workers::new(2, 64, |_| ());
+    let (ada, bob, bea) = (workers.open(0), workers.open(1), workers.open(1));
+    for session in [ada, bob] {
+        workers.command(session, &join());
+    }
+    workers.command(ada, &message(1));
+    workers.settle();
+    workers.received(bea);
+    workers.inside(0, |workers| {
+        assert_eq!(workers.send(ada, &message(2)), Flow::Pause);
+        assert_eq!(workers.send(bea, &join()), Flow::Pause);
+        assert_eq!(workers.send(ada, &message(3)), Flow::Pause);
+    });
+    workers.settle();
+    let sees = workers.received(bea);
+    let position =
+        sees.iter().find_map(|frame| frame["ok"]["offset"].as_u64()).expect("the answer to the join");
+    let offsets = offsets(&sees);
+    assert_eq!(offsets, (position + 1..=3).collect::<Vec<_>>(), "{sees:?}");
+}
+
+/// A session joins and is gone; another joins before the first one's interest was even gained. Word of the first
+/// one's interest must not be taken for the second one's.
+#[test]
+fn interest_of_a_member_that_is_gone_does_not_serve_the_next() {
+    let mut workers = Workers::new(3, 64, |app| app.announce = false);
+    let (ada, cy) = (workers.open(0), workers.open(2));
+    let (bob, bea) = (workers.open(1), workers.open(1));
+    workers.command(ada, &join());
+    workers.inside(0, |workers| {
+        assert_eq!(workers.send(bob, &join()), Flow::Pause);
+        assert_eq!(workers.send(cy, &message(1)), Flow::Pause);
+        workers.close(bob);
+        assert_eq!(workers.send(ada, &message(2)), Flow::Pause);
+        assert_eq!(workers.send(bea, &join()), Flow::Pause);
+    });
+    workers.command(ada, &message(3));
+    workers.settle();
+    let sees = workers.received(bea);
+    assert_eq!(sees[0]["ok"]["offset"], 2);
+    assert_eq!(offsets(&sees), [3], "{sees:?}");
+}
+
+/// The last member leaves while another worker's join waits behind it: that join is not lost.
+#[test]
+fn a_join_that_waits_behind_the_last_leave_keeps_the_channel() {
+    for announce in [true, false] {
+        let mut workers = Workers::new(2, 64, |app| app.announce = announce);
+        let (ada, bob, bea) = (workers.open(0), workers.open(1), workers.open(1));
+        workers.command(ada, &join());
+        workers.inside(0, |workers| {
+            assert_eq!(workers.send(ada, &json!({"type": "leave", "channel": "room"})), Flow::Pause);
+            assert_eq!(workers.send(bob, &join()), Flow::Pause);
+        });
+        // Worker 1 does not know yet what became of the join when its second member comes.
+        assert_eq!(workers.send(bea, &join()), Flow::Continue);
+        workers.command(ada, &message(1));
+        workers.settle();
+        for session in [bob, bea] {
+            let sees = workers.received(session);
+            assert_eq!(offsets(&sees), [1], "{announce} {sees:?}");
+        }
+        assert_eq!(workers.hub.channels(), 1);
+        for session in [ada, bob, bea] {
+            workers.close(session);
+        }
+        workers.settle();
+        assert_eq!(workers.hub.channels(), 0);
+    }
+}
+
+/// A message that finds nobody takes no offset, wherever it finds them gone.
+#[test]
+fn a_message_behind_the_last_leave_has_no_offset() {
+    let mut workers = Workers::new(2, 64, |_| ());
+    let (ada, bob) = (workers.open(0), workers.open(1));
+    workers.command(ada, &join());
+    workers.inside(0, |workers| {
+        assert_eq!(workers.send(ada, &json!({"type": "leave", "channel": "room"})), Flow::Pause);
+        assert_eq!(workers.send(bob, &message(1)), Flow::Pause);
+    });
+    workers.settle();
+    assert_eq!(workers.received(bob)[0]["ok"]["offset"], Value::Null);
+    assert_eq!(workers.hub.channels(), 0);
+}
+
+/// Thousands of sessions may wait for one order, each with commands behind the one that waits.
+#[test]
+fn sessions_that_go_on_at_once_do_not_do_so_inside_each_other() {
+    let mut workers = Workers::new(2, 1 << 20, |app| app.announce = false);
+    let ada = workers.open(0);
+    workers.command(ada, &join());
+    let sessions: Vec<usize> = (0..20_000).map(|_| workers.open(1)).collect();
+    workers.inside(0, |workers| {
+        let frame = json!([message(1), join(), {"id": "end", "type": "ping"}]);
+        for &session in &sessions {
+            assert_eq!(workers.send(session, &frame), Flow::Pause);
+        }
+    });
+    workers.settle();
+    assert_eq!(workers.engines[1].take_resumed().len(), sessions.len());
+    let last = workers.received(sessions[sessions.len() - 1]);
+    assert_eq!(last.iter().filter(|frame| frame["id"] == "end").count(), 1);
+}
+
+/// Messages that a worker has taken from its mailbox but not yet handled count as well.
+#[test]
+fn a_worker_that_falls_behind_refuses_publishers_at_its_mailboxs_depth() {
+    const DEPTH: usize = 16;
+    let mut workers = Workers::new(2, DEPTH, |_| ());
+    let (ada, bob) = (workers.open(0), workers.open(1));
+    workers.command(bob, &join());
+    workers.settle();
+    workers.received(ada);
+    let mut accepted = 0;
+    for number in 0..10 * DEPTH as u64 {
+        workers.command(ada, &message(number));
+        // Worker 1 publishes itself, and so looks into its mailbox, but does not come round to handling it.
+        workers.command(bob, &json!({"type": "send", "channel": "room", "event": "e"}));
+        workers.engines[0].flush(&mut workers.sink);
+        accepted += workers.received(ada).iter().filter(|frame| frame.get("ok").is_some()).count();
+    }
+    assert!(accepted <= DEPTH, "{accepted}");
+    workers.settle();
+    workers.command(ada, &message(0));
+}
+
+/// A connection's number may be given to another as soon as it is closed.
+#[test]
+fn nothing_is_said_about_a_connection_after_it_closed() {
+    let mut workers = Workers::new(2, 64, |_| ());
+    let (ada, bob) = (workers.open(0), workers.open(1));
+    workers.command(ada, &join());
+    workers.inside(0, |workers| {
+        assert_eq!(workers.send(bob, &message(1)), Flow::Pause);
+    });
+    workers.close(bob);
+    workers.settle();
+    assert_eq!(workers.engines[1].take_resumed(), [] as [u32; 0]);
+    assert_eq!(workers.received(bob), [] as [Value; 0]);
+}

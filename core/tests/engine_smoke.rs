@@ -1,0 +1,188 @@
+//! Two sessions on one engine, from bytes in to bytes out: the shortest path through everything.
+
+mod support;
+
+use fanfare_core::{
+    app::{App, AppKeys, Apps, SlowConsumer},
+    dialect::Format,
+    engine::{Engine, Flow, Hub},
+    id::WorkerId,
+    ws::Message,
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use support::{Memory, open};
+
+/// One engine whose app has every default.
+fn engine() -> (Engine, Memory) {
+    let apps = Apps::new(vec![App::new("default", AppKeys::default())]).expect("one app");
+    let hub = Arc::new(Hub::new(apps, 1, 64, 7));
+    (Engine::new(WorkerId(0), hub, 11), Memory::default())
+}
+
+fn send(engine: &mut Engine, slot: u32, command: Value) {
+    let flow = engine.receive(slot, Message::Text(&command.to_string()));
+    assert_eq!(flow, Flow::Continue, "one engine never waits");
+}
+
+/// What connection `connection` received since the last time.
+fn received(engine: &mut Engine, sink: &mut Memory, connection: u32) -> Vec<Value> {
+    engine.on_mail();
+    engine.flush(sink);
+    sink.take_json(connection)
+}
+
+#[test]
+fn a_message_reaches_the_members_and_the_answer_its_sender() {
+    let (mut engine, mut sink) = engine();
+    engine.begin_turn(1_000);
+    let ada = open(&mut engine, 0, Format::Native);
+    let bob = open(&mut engine, 1, Format::NativeText);
+    let welcome = received(&mut engine, &mut sink, 0);
+    let ada_id = engine.session_id(ada).to_string();
+    let bob_id = engine.session_id(bob).to_string();
+    assert_eq!(welcome, [json!({"welcome": ada_id})]);
+    assert_eq!(sink.take_json(1), [json!({"welcome": bob_id})]);
+
+    send(&mut engine, ada, json!({"id": 1, "type": "join", "channel": "room", "echo": false}));
+    send(
+        &mut engine,
+        bob,
+        json!([{"id": "b", "type": "update", "profile": {"name": "Bob"}},
+        {"id": 2, "type": "join", "channel": "room"}]),
+    );
+    let ada_sees = received(&mut engine, &mut sink, 0);
+    assert_eq!(ada_sees[0]["ok"]["joined"], true);
+    assert_eq!(ada_sees[0]["ok"]["members"], 1);
+    let notice = json!({"channel": "room", "event": "channel:join",
+        "message": {"id": bob_id, "data": {"name": "Bob"}}});
+    assert_eq!(&ada_sees[1..], std::slice::from_ref(&notice));
+    let bob_sees = sink.take_json(1);
+    assert_eq!(bob_sees[0], json!({"id": "b", "ok": {}}));
+    assert_eq!(bob_sees[1]["ok"]["members"], 2);
+    assert_eq!(bob_sees[1]["ok"]["offset"], 0);
+    assert_eq!(bob_sees[2..], [notice]);
+
+    send(
+        &mut engine,
+        ada,
+        json!({"id": 3, "type": "send", "channel": "room", "event": "chat",
+        "message": {"text": "hi"}, "echo": false}),
+    );
+    let ada_sees = received(&mut engine, &mut sink, 0);
+    assert_eq!(ada_sees.len(), 1, "no echo");
+    assert_eq!(ada_sees[0]["ok"]["offset"], 1);
+    let message = json!({"channel": "room", "event": "chat", "message": {"text": "hi"}, "offset": 1});
+    assert_eq!(sink.take_json(1), [message]);
+
+    send(&mut engine, bob, json!({"type": "broadcast", "event": "news"}));
+    let news = json!({"channel": null, "event": "news", "message": null});
+    assert_eq!(received(&mut engine, &mut sink, 0), std::slice::from_ref(&news));
+    assert_eq!(sink.take_json(1), [news]);
+
+    engine.close(bob);
+    let ada_sees = received(&mut engine, &mut sink, 0);
+    assert_eq!(ada_sees[0]["event"], "channel:leave");
+    assert_eq!(ada_sees[0]["message"]["id"], bob_id);
+    send(&mut engine, ada, json!({"id": 4, "type": "leave", "channel": "room"}));
+    let ada_sees = received(&mut engine, &mut sink, 0);
+    assert_eq!(ada_sees[0]["event"], "channel:leave");
+    assert_eq!(ada_sees[1], json!({"id": 4, "ok": {"channel": "room", "left": true}}));
+    assert_eq!(engine.hub().channels(), 0);
+    engine.close(ada);
+    assert_eq!(engine.sessions(), 0);
+}
+
+#[test]
+fn bytes_reach_each_format_in_its_way() {
+    let (mut engine, mut sink) = engine();
+    engine.begin_turn(1_000);
+    let ada = open(&mut engine, 0, Format::Native);
+    let bob = open(&mut engine, 1, Format::NativeText);
+    for slot in [ada, bob] {
+        send(&mut engine, slot, json!({"type": "join", "channel": "room", "echo": false}));
+    }
+    received(&mut engine, &mut sink, 0);
+    sink.take_json(1);
+    let envelope = br#"{"id":1,"type":"send","channel":"room","event":"raw"}"#;
+    let mut frame = Vec::from(u16::try_from(envelope.len()).expect("it is short").to_be_bytes());
+    frame.extend_from_slice(envelope);
+    frame.extend_from_slice(&[0, 255, 7]);
+    assert_eq!(engine.receive(ada, Message::Binary(&frame)), Flow::Continue);
+    let ada_sees = received(&mut engine, &mut sink, 0);
+    assert_eq!(ada_sees.len(), 2, "{ada_sees:?}");
+    let bytes = json!({"channel": "room", "event": "raw", "offset": 1, "bytes": [0, 255, 7]});
+    assert_eq!(ada_sees[1], bytes);
+    let text = json!({"channel": "room", "event": "raw", "offset": 1, "message": {"base64": "AP8H"}});
+    assert_eq!(sink.take_json(1), [text]);
+}
+
+/// Closing a session in the turn in which its channel had a publication must leave nothing to be written to it.
+#[test]
+fn a_closed_session_receives_nothing_more() {
+    let (mut engine, mut sink) = engine();
+    engine.begin_turn(1_000);
+    let ada = open(&mut engine, 0, Format::Native);
+    let bob = open(&mut engine, 1, Format::Native);
+    for slot in [ada, bob] {
+        send(&mut engine, slot, json!({"type": "join", "channel": "room"}));
+    }
+    received(&mut engine, &mut sink, 0);
+    sink.take_json(1);
+    send(&mut engine, bob, json!({"type": "send", "channel": "room", "event": "bye"}));
+    send(&mut engine, bob, json!({"type": "broadcast", "event": "bye"}));
+    sink.backlog = usize::MAX;
+    engine.close(bob);
+    engine.flush(&mut sink);
+    assert_eq!(sink.take_json(1), [] as [Value; 0]);
+    assert_eq!(sink.take_json(0).len(), 3);
+}
+
+/// An app that drops what slow consumers do not read.
+#[test]
+fn a_gap_says_exactly_what_was_missed() {
+    let mut app = App::new("default", AppKeys::default());
+    app.slow_consumer = SlowConsumer::Drop;
+    app.limits.outbound_bytes = 10;
+    app.announce = false;
+    let hub = Arc::new(Hub::new(Apps::new(vec![app]).expect("one app"), 1, 64, 7));
+    let mut engine = Engine::new(WorkerId(0), hub, 11);
+    let mut sink = Memory::default();
+    let ada = open(&mut engine, 0, Format::Native);
+    let bob = open(&mut engine, 1, Format::Native);
+    for channel in ["room", "other"] {
+        for slot in [ada, bob] {
+            send(&mut engine, slot, json!({"type": "join", "channel": channel}));
+        }
+    }
+    sink.backlog = 11;
+    engine.flush(&mut sink);
+    sink.take_json(1);
+    let message = |channel| json!({"type": "send", "channel": channel, "event": "e", "echo": false});
+    send(&mut engine, ada, message("room"));
+    send(&mut engine, bob, message("other"));
+    send(&mut engine, ada, message("room"));
+    engine.flush(&mut sink);
+    engine.on_drained(bob);
+    send(&mut engine, ada, message("room"));
+    let bob_sees = received(&mut engine, &mut sink, 1);
+    assert_eq!(bob_sees[0], json!({"gap": {"channel": "room", "missed": 2}}));
+    assert_eq!(bob_sees[1]["offset"], 3);
+    assert_eq!(bob_sees.len(), 2, "its own message was not for it, and is no gap: {bob_sees:?}");
+    assert_eq!(engine.counters().missed, 2);
+}
+
+/// A session that opens does not receive what was broadcast before.
+#[test]
+fn broadcasts_from_before_a_session_are_not_for_it() {
+    let apps = Apps::new(vec![App::new("default", AppKeys::default())]).expect("one app");
+    let hub = Arc::new(Hub::new(apps, 2, 64, 7));
+    let mut engines = [0, 1].map(|worker| Engine::new(WorkerId(worker), hub.clone(), u64::from(worker)));
+    let mut sink = Memory::default();
+    let ada = open(&mut engines[0], 0, Format::Native);
+    open(&mut engines[1], 1, Format::Native);
+    send(&mut engines[0], ada, json!({"type": "broadcast", "event": "news"}));
+    open(&mut engines[1], 2, Format::Native);
+    assert_eq!(received(&mut engines[1], &mut sink, 1).len(), 2);
+    assert_eq!(sink.take_json(2).len(), 1, "only its welcome");
+}

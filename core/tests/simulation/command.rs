@@ -1,0 +1,111 @@
+//! Commands as a client would write them.
+
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+
+use super::{checker::Peer, random::Random};
+
+/// Signs and verifies the simulation's session tokens.
+pub(crate) const SECRET: &[u8] = b"a secret of more than 32 bytes in all";
+
+/// One command. `echo` is `None` for absent or null.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    Join { channel: usize, echo: Option<bool> },
+    Leave { channel: usize, echo: Option<bool> },
+    Send { channel: usize, number: u32, echo: Option<bool>, binary: bool },
+    Broadcast { number: u32, echo: Option<bool>, binary: bool },
+    Update { profile: u32, echo: Option<bool> },
+    Members { channel: usize, limit: usize, after: Option<String> },
+    Session { valid: bool },
+    Ping,
+    Wrong { text: &'static str, code: &'static str },
+}
+
+/// Commands that are refused, and the code.
+pub(crate) const WRONG: &[(&str, &str)] = &[
+    (r#""type":"join","channel":"""#, "invalid_channel"),
+    (r#""type":"send","channel":"c0","event":"channel:join""#, "reserved_event"),
+    (r#""type":"send","channel":"c0""#, "invalid_command"),
+    (r#""type":"fly""#, "unknown_command"),
+    (r#""type":"members","channel":"c0","after":"x""#, "invalid_cursor"),
+    (r#""type":"members","channel":"c0","after":"127.1""#, "invalid_cursor"),
+];
+
+impl Command {
+    /// The members of the command object, without `id`.
+    pub(crate) fn write(&self, app: u32, sender: Peer, random: &mut Random) -> String {
+        let mut text = String::new();
+        let payload = |number: u32| payload(app, sender, number);
+        let written = match self {
+            Self::Join { channel, .. } => write!(text, r#""type":"join","channel":"c{channel}""#),
+            Self::Leave { channel, .. } => write!(text, r#""type":"leave","channel":"c{channel}""#),
+            Self::Send { channel, number, binary, .. } => {
+                write!(text, r#""type":"send","channel":"c{channel}","event":"e""#)
+                    .and_then(|()| put_message(&mut text, *binary, &payload(*number)))
+            }
+            Self::Broadcast { number, binary, .. } => write!(text, r#""type":"broadcast","event":"e""#)
+                .and_then(|()| put_message(&mut text, *binary, &payload(*number))),
+            Self::Update { profile, .. } => write!(text, r#""type":"update","profile":{profile}"#),
+            Self::Members { channel, limit, after } => {
+                let after = after.as_ref().map(|after| format!(r#","after":"{after}""#)).unwrap_or_default();
+                write!(text, r#""type":"members","channel":"c{channel}","limit":{limit}{after}"#)
+            }
+            Self::Session { valid: true } => write!(text, r#""type":"session","token":"{}""#, token()),
+            Self::Session { valid: false } => write!(text, r#""type":"session","token":"no""#),
+            Self::Ping => write!(text, r#""type":"ping""#),
+            Self::Wrong { text: wrong, .. } => write!(text, "{wrong}"),
+        };
+        written.expect("a string takes everything");
+        match self.echo() {
+            Some(echo) => text.push_str(if echo { r#","echo":true"# } else { r#","echo":false"# }),
+            None if random.chance(20) => text.push_str(r#","echo":null"#),
+            None => {}
+        }
+        text
+    }
+
+    /// What it says about echo.
+    pub(crate) fn echo(&self) -> Option<bool> {
+        match *self {
+            Self::Join { echo, .. }
+            | Self::Leave { echo, .. }
+            | Self::Send { echo, .. }
+            | Self::Broadcast { echo, .. }
+            | Self::Update { echo, .. } => echo,
+            _ => None,
+        }
+    }
+
+    /// The payload, if it travels in a binary frame.
+    pub(crate) fn binary(&self, app: u32, sender: Peer) -> Option<String> {
+        match *self {
+            Self::Send { number, binary: true, .. } | Self::Broadcast { number, binary: true, .. } => {
+                Some(payload(app, sender, number))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn put_message(text: &mut String, binary: bool, payload: &str) -> std::fmt::Result {
+    match binary {
+        true => Ok(()),
+        false => write!(text, r#","message":{payload}"#),
+    }
+}
+
+/// Says who sent what, and in which app.
+pub(crate) fn payload(app: u32, sender: Peer, number: u32) -> String {
+    format!(r#"{{"app":{app},"sender":{sender},"number":{number}}}"#)
+}
+
+/// A token of the user `u`, without end.
+fn token() -> &'static str {
+    static TOKEN: OnceLock<String> = OnceLock::new();
+    TOKEN.get_or_init(|| {
+        let key = jsonwebtoken::EncodingKey::from_secret(SECRET);
+        let claims = serde_json::json!({"sub": "u"});
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("it encodes")
+    })
+}

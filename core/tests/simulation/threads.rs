@@ -1,0 +1,103 @@
+//! The same sessions with real threads: one engine on each, few channels, so that the orders are contended for in
+//! earnest. It comes to rest by itself, and is judged by the same invariants.
+
+use std::sync::{
+    Arc, Barrier, RwLock,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use fanfare_core::{
+    app::{App, AppKeys, Apps},
+    engine::Hub,
+};
+
+use super::{
+    checker::Checker,
+    world::{Mode, World, verifier},
+};
+
+const WORKERS: u16 = 4;
+const STEPS: usize = 60_000;
+
+/// What the threads share.
+struct Shared {
+    barrier: Barrier,
+    busy: AtomicUsize,
+}
+
+impl Shared {
+    /// Runs turns on all threads until none has more to do.
+    fn rest(&self, world: &mut World) {
+        world.release();
+        for _ in 0..100_000 {
+            self.barrier.wait();
+            self.busy.store(0, Ordering::SeqCst);
+            self.barrier.wait();
+            self.busy.fetch_add(usize::from(world.turn_all()), Ordering::SeqCst);
+            // What one posts while another has had its turn shows in the next round.
+            self.barrier.wait();
+            self.busy.fetch_add(usize::from(world.turn_all()), Ordering::SeqCst);
+            self.barrier.wait();
+            if self.busy.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+}
+
+fn thread(mut world: World, worker: u16, shared: &Shared) -> (Checker, [u64; 3]) {
+    if worker == 0 {
+        world.open_observers();
+    }
+    shared.barrier.wait();
+    for step in 0..STEPS {
+        world.step();
+        if step % 64 == 0 {
+            std::thread::yield_now();
+        }
+    }
+    shared.rest(&mut world);
+    let checker = world.take_part();
+    shared.barrier.wait();
+    world.close_all();
+    shared.rest(&mut world);
+    world.check_gone();
+    (checker, [world.commands, world.deliveries, world.delegated])
+}
+
+#[test]
+fn the_invariants_hold_on_real_threads() {
+    // Repeats the commands, but not how the threads meet.
+    let seed = super::number_from("FANFARE_SEED").unwrap_or(1);
+    let mut app = App::new("default", AppKeys::default());
+    app.sessions = verifier();
+    let apps = Apps::new(vec![app]).expect("one app");
+    let hub = Arc::new(Hub::new(apps, usize::from(WORKERS), 256, seed));
+    let directory = Arc::new(RwLock::default());
+    let shared = Shared { barrier: Barrier::new(usize::from(WORKERS)), busy: AtomicUsize::new(0) };
+    let mut all = Checker::default();
+    let mut totals = [0; 3];
+    std::thread::scope(|scope| {
+        let spawn = |worker: u16| {
+            let (hub, directory, shared) = (hub.clone(), Arc::clone(&directory), &shared);
+            scope.spawn(move || {
+                let seed = seed + u64::from(worker);
+                let world = World::part(seed, Mode::Contended, hub, worker..worker + 1, directory);
+                thread(world, worker, shared)
+            })
+        };
+        let threads: Vec<_> = (0..WORKERS).map(spawn).collect();
+        for thread in threads {
+            let (checker, counts) = thread.join().expect("no thread panics");
+            all.merge(checker);
+            totals.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+        }
+    });
+    let [commands, deliveries, delegated] = totals;
+    println!("{WORKERS} threads: {commands} commands, {deliveries} deliveries, {delegated} delegated");
+    assert!(delegated > 0, "nothing was contended");
+    if let Err(violation) = all.check() {
+        panic!("{violation}");
+    }
+}
