@@ -23,6 +23,7 @@ use crate::{
     drivers::{Echo, Reply},
     ledger::{Arrival, Ledger},
     net::{Closed, Handler, Net, Slot, Wait},
+    order::Order,
     pacer::Pacer,
     plan::{Pace, PublishPlan, Scope},
     stamp::{Locator, Stamp, put_payload, read_payload},
@@ -60,6 +61,7 @@ pub(crate) struct Publish {
     cooling: bool,
     ready: u32,
     ledger: Ledger,
+    order: Order,
     locator: Locator,
     tally: Tally,
     /// First deliveries, of the whole run.
@@ -136,6 +138,11 @@ impl Publish {
         };
         Self {
             ledger: Ledger::new(layout.members.len() * plan.publishers as usize),
+            order: if plan.publishers > 1 {
+                Order::new(layout.members.len(), plan.channels as usize)
+            } else {
+                Order::new(0, 0)
+            },
             tally: Tally::new(seat.windows),
             seat,
             plan,
@@ -175,8 +182,18 @@ impl Publish {
             return;
         }
         let stream = member.first_stream + (publisher - member.first_publisher) as usize;
+        let reordered = self.ledger.faults.reordered;
         if self.ledger.observe(stream, sequence) == Arrival::Again {
             return;
+        }
+        // With one publisher the ledger sees all there is to see.
+        if self.plan.publishers > 1
+            && self.ledger.faults.reordered == reordered
+            && let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..])
+        {
+            let channel = (member.first_publisher / self.plan.publishers) as usize;
+            let in_order = self.order.observe(slot as usize, channel, number, (publisher, sequence));
+            self.tally.faults.reordered += u64::from(!in_order);
         }
         self.arrived += 1;
         if let Some(window) = self.tally.window() {
@@ -452,6 +469,10 @@ impl Scenario for Publish {
                 wait
             }
         }
+    }
+
+    fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     fn finish(mut self) -> Tally {
