@@ -139,10 +139,10 @@ fn ten_thousand_connections_leave_no_descriptor_and_no_memory_behind() {
     for _ in 0..2 {
         let peak = round(&server, CONNECTIONS);
         assert!(server.wait_until(|server| server.descriptors() == descriptors), "descriptors come back");
-        // A few connections more give the allocator occasion to return what was freed.
-        let came_back = server.wait_until(|server| {
-            round(server, 10);
-            let allowed = (peak - before) / 3 + 2048;
+        // A few connections more give the allocator occasion to return what was freed. It may keep some for itself.
+        let allowed = (peak - before) / 3 + 6 * 1024;
+        let came_back = (0..10).any(|_| {
+            round(&server, 10);
             server.resident_kib() <= before + allowed
         });
         let after = server.resident_kib();
