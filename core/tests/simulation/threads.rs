@@ -18,7 +18,7 @@ use super::{
 };
 
 const WORKERS: u16 = 4;
-const STEPS: usize = 60_000;
+const STEPS: usize = 40_000;
 
 /// What the threads share.
 struct Shared {
