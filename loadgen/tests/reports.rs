@@ -2,7 +2,10 @@
 
 mod stub;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Parser;
 use fanfare_loadgen::{Args, Comparison, Gate, Job, Report, run, to_hlog, to_html, to_json};
@@ -25,8 +28,8 @@ fn save(name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn comparison(before: &PathBuf, after: &PathBuf, force: bool) -> Comparison {
-    Comparison { before: vec![before.clone()], after: vec![after.clone()], gate: Some(1e6), force }
+fn comparison(before: &Path, after: &Path, force: bool) -> Comparison {
+    Comparison { before: vec![before.to_owned()], after: vec![after.to_owned()], gate: Some(1e6), force }
 }
 
 #[test]
