@@ -18,7 +18,7 @@ const DEFAULT_URL: &str = "ws://127.0.0.1:8080";
 
 /// Load for realtime channel servers: every delivery verified, every latency counted from when it was due.
 #[derive(Parser, Debug)]
-#[command(name = "fanfare-loadgen", version, max_term_width = 100)]
+#[command(name = "fanfare-loadgen", version, max_term_width = 100, args_override_self = true)]
 pub struct Args {
     #[command(subcommand)]
     scenario: Scenario,
@@ -452,6 +452,12 @@ mod tests {
         ] {
             assert_eq!(plan(args).expect("valid").spin, spin, "{args}");
         }
+    }
+
+    #[test]
+    fn last_one_of_a_repeated_option_counts() {
+        let plan = plan("loadgen fanout -d 1 --threads 3 -d 2 --threads 4").expect("valid");
+        assert_eq!((plan.window_seconds, plan.threads), (2.0, 4));
     }
 
     #[test]

@@ -234,8 +234,8 @@ impl Report {
                 "The generator was saturated ({generator:.2} of {threads} cores): the server can do at least this."
             ));
         }
-        if let (Some(cores), Some(reading)) = (self.median.server_cores, readings.last()) {
-            let most = reading.server_threads.min(self.machine.cores) as f64;
+        if let (Some(cores), Some(reading)) = (self.median.server_cores, readings.first()) {
+            let most = reading.server_threads.clamp(1, self.machine.cores) as f64;
             if cores > SATURATED * most {
                 self.remarks.push(format!("The server was saturated ({cores:.2} cores)."));
             }

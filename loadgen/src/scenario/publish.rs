@@ -33,6 +33,8 @@ use crate::{
 /// The number of the one command each connection waits for.
 const JOIN: u32 = 1;
 const EXPIRY_CHECK_NS: u64 = 250_000_000;
+/// Silence after which slow members that read on are taken to have read everything.
+const SLOW_SILENCE_NS: u64 = 500_000_000;
 
 /// What the workers of this scenario share.
 pub(crate) struct Shared {
@@ -59,6 +61,8 @@ pub(crate) struct Publish {
     opened: bool,
     paused: bool,
     cooling: bool,
+    /// When a slow member last read something.
+    slow_read_ns: u64,
     ready: u32,
     ledger: Ledger,
     order: Order,
@@ -153,6 +157,7 @@ impl Publish {
             opened: false,
             paused: false,
             cooling: false,
+            slow_read_ns: 0,
             ready: 0,
             locator: Locator::new(),
             arrived: 0,
@@ -179,6 +184,7 @@ impl Publish {
             return;
         };
         if member.is_slow {
+            self.slow_read_ns = now;
             return;
         }
         let stream = member.first_stream + (publisher - member.first_publisher) as usize;
@@ -376,7 +382,13 @@ impl Publish {
             .zip(&self.layout.receivers)
             .map(|(count, receivers)| count * u64::from(*receivers))
             .sum();
-        self.arrived >= expected
+        self.arrived >= expected && self.slow_have_read()
+    }
+
+    /// Whether the slow members have read what was waiting for them, as far as one can tell.
+    fn slow_have_read(&self) -> bool {
+        self.tally.slow.readers == self.tally.slow.disconnected
+            || now_ns().saturating_sub(self.slow_read_ns) > SLOW_SILENCE_NS
     }
 }
 
@@ -461,6 +473,7 @@ impl Scenario for Publish {
             Stage::Cool | Stage::Stop => {
                 if !self.cooling {
                     self.cooling = true;
+                    self.slow_read_ns = now_ns();
                     self.set_reading(net, true);
                 }
                 let wait = self.publish(net, stage);
