@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     pub(crate) protocol: Protocol,
     /// A command or request waits for another thread: no more is read or handled.
     pub(crate) paused: bool,
+    /// The poll tells when the socket takes bytes again; it does not from the start, for most never need it.
+    pub(crate) watched: bool,
     /// A ping was sent and nothing was heard since.
     pub(crate) pinged: bool,
     /// At least one HTTP request was answered.
@@ -129,6 +131,8 @@ pub(crate) struct Connections {
     dead: Vec<u32>,
     /// Connections whose socket failed while output was written.
     broken: Vec<u32>,
+    /// Connections that have bytes queued and are not watched for room.
+    blocked: Vec<u32>,
     /// Bytes handed to the kernel.
     pub(crate) sent_bytes: u64,
 }
@@ -147,6 +151,7 @@ impl Connections {
             outbound: None,
             protocol: Protocol::Http(None),
             paused: false,
+            watched: false,
             pinged: false,
             served: false,
             ready: false,
@@ -201,6 +206,11 @@ impl Connections {
         std::mem::take(&mut self.broken)
     }
 
+    /// Connections that must be watched for room to send.
+    pub(crate) fn take_blocked(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.blocked)
+    }
+
     /// Sends bytes at once, or queues what the kernel does not take.
     pub(crate) fn send(&mut self, slot: u32, bytes: &[u8]) {
         let Some(connection) = self.live(slot) else { return };
@@ -214,6 +224,9 @@ impl Connections {
         }
         if sent < bytes.len() {
             connection.queue(Bytes::copy_from_slice(&bytes[sent..]));
+            if !connection.watched {
+                self.blocked.push(slot);
+            }
         }
         self.sent_bytes += sent as u64;
     }
@@ -243,7 +256,11 @@ impl Sink for Connections {
         if was_flushed && !connection.is_flushed() && connection.send_queued().is_err() {
             self.broken.push(slot);
         }
-        connection.backlog()
+        let backlog = connection.backlog();
+        if backlog > 0 && !connection.watched {
+            self.blocked.push(slot);
+        }
+        backlog
     }
 }
 
