@@ -119,10 +119,10 @@ fn round(server: &Process, count: usize) -> usize {
         send(stream, &format!(r#"{{"type":"join","channel":"room-{}","id":1}}"#, at % 100));
     }
     streams.iter_mut().for_each(|stream| read_until(stream, b"\"joined\":true"));
-    for channel in 0..100.min(count) {
+    for (channel, stream) in streams.iter_mut().enumerate().take(100) {
         let command =
             format!(r#"{{"type":"send","channel":"room-{channel}","event":"e","message":"to all"}}"#);
-        send(&mut streams[channel], &command);
+        send(stream, &command);
     }
     streams.iter_mut().for_each(|stream| read_until(stream, b"to all"));
     server.resident_kib()
