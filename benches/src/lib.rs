@@ -1,1 +1,49 @@
-//! Criterion benches of Fanfare; see `benches/`.
+//! Criterion benches of Fanfare; see `benches/`. Here is what several of them need: an engine with members, and a sink
+//! that keeps nothing.
+
+use std::sync::Arc;
+
+use fanfare_core::{
+    app::{App, AppKeys, Apps},
+    dialect::Format,
+    engine::{Engine, Flow, Hub, Opening, Parts, Sink},
+    id::{AppId, WorkerId},
+    ws::Message,
+};
+
+/// Takes everything at once and counts the bytes.
+#[derive(Default)]
+pub struct Discard {
+    /// Bytes so far.
+    pub bytes: usize,
+}
+
+impl Sink for Discard {
+    fn write(&mut self, _: u32, parts: Parts<'_>) -> usize {
+        self.bytes += parts.map(|(_, range)| range.len()).sum::<usize>();
+        0
+    }
+}
+
+/// An engine alone, whose one app has every default but announces nobody.
+pub fn engine() -> Engine {
+    let mut app = App::new("default", AppKeys::default());
+    app.announce = false;
+    let hub = Hub::new(Apps::new(vec![app]).expect("one app"), 1, 1 << 16, 7);
+    Engine::new(WorkerId(0), Arc::new(hub), 7)
+}
+
+/// Opens sessions that join the channel `room`; returns their slots.
+pub fn open_members(engine: &mut Engine, members: u32, sink: &mut Discard) -> Vec<u32> {
+    let app = engine.hub().app(AppId(0)).clone();
+    let mut open = |connection| {
+        let opening = Opening { app: &app, format: Format::Native, echo: None, claims: None, connection };
+        let slot = engine.open(opening, |_| {}, |_, _, _| {}).expect("the app takes any number");
+        let join = Message::Text(r#"{"type":"join","channel":"room"}"#);
+        assert_eq!(engine.receive(slot, join), Flow::Continue, "an engine alone never waits");
+        slot
+    };
+    let slots = (0..members).map(&mut open).collect();
+    engine.flush(sink);
+    slots
+}

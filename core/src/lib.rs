@@ -13,7 +13,7 @@
 //! | vocabulary | [`id`], [`limits`], [`command`], [`publication`], [`error`], [`disconnect`] | each other |
 //! | codecs | [`ws`], [`http`], [`json`] | vocabulary |
 //! | access | [`app`], [`token`] | vocabulary |
-//! | state | [`channel`], [`mailbox`] | vocabulary |
+//! | state | [`channel`], [`mailbox`], [`slots`] | vocabulary |
 //! | translation | [`dialect`] | vocabulary, codecs |
 //! | work | [`engine`] | all of the above |
 
@@ -30,6 +30,7 @@ pub mod json;
 pub mod limits;
 pub mod mailbox;
 pub mod publication;
+pub mod slots;
 mod sync;
 pub mod token;
 pub mod ws;

@@ -120,7 +120,7 @@ mod models {
     #[test]
     fn no_mail_waits_for_a_sleeper() {
         let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
+        model.preemption_bound = Some(4);
         model.check(|| {
             let mailbox = Arc::new(Mailbox::new(8));
             let woken = Arc::new(AtomicBool::new(false));

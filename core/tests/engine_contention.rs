@@ -4,7 +4,12 @@
 mod support;
 mod workers;
 
-use fanfare_core::engine::Flow;
+use fanfare_core::{
+    disconnect::Disconnect,
+    engine::Flow,
+    id::AppId,
+    ws::{OpCode, put_frame},
+};
 use serde_json::{Value, json};
 use workers::Workers;
 
@@ -212,4 +217,49 @@ fn nothing_is_said_about_a_connection_after_it_closed() {
     workers.settle();
     assert_eq!(workers.engines[1].take_resumed(), [] as [u32; 0]);
     assert_eq!(workers.received(bob), [] as [Value; 0]);
+}
+
+/// A session that ended with a last word says and does nothing after it, whatever it was waiting for.
+#[test]
+fn a_session_that_ended_does_nothing_more() {
+    let mut workers = Workers::new(2, 64, |_| ());
+    let (ada, bob, cy) = (workers.open(0), workers.open(1), workers.open(1));
+    for session in [ada, bob] {
+        workers.command(session, &join());
+    }
+    workers.settle();
+    workers.received(bob);
+    workers.inside(0, |workers| {
+        let then = json!({"id": "then", "type": "join", "channel": "other"});
+        assert_eq!(workers.send(bob, &json!([message(1), then])), Flow::Pause);
+        assert_eq!(workers.send(cy, &json!([message(2), then])), Flow::Pause);
+    });
+    for session in [bob, cy] {
+        let (worker, slot) = workers.sessions[session];
+        workers.engines[worker].end(slot, |out| put_frame(out, OpCode::Text, b"\"last\""));
+    }
+    // Its socket may fail before the last word is out.
+    workers.close(cy);
+    workers.settle();
+    assert_eq!(workers.received(bob).last(), Some(&json!("last")));
+    assert_eq!(workers.received(cy), [] as [Value; 0]);
+    assert_eq!(workers.engines[1].take_resumed(), [] as [u32; 0]);
+    assert_eq!(workers.engines[1].sessions(), 0);
+    workers.command(ada, &json!({"type": "send", "channel": "other", "event": "e"}));
+    workers.settle();
+    assert_eq!(workers.hub.channels(), 1);
+    assert_eq!(workers.hub.sessions(AppId(0)), 1);
+}
+
+/// A shell sleeps when the engine is not busy, so what a flush leaves to be taken must keep it busy.
+#[test]
+fn a_slow_consumer_found_by_the_flush_keeps_the_engine_busy_until_it_is_taken() {
+    let mut workers = Workers::new(1, 64, |app| app.limits.outbound_bytes = 10);
+    let ada = workers.open(0);
+    workers.sink.backlog = 11;
+    workers.command(ada, &json!({"id": 1, "type": "ping"}));
+    workers.settle();
+    assert!(workers.engines[0].is_busy());
+    assert_eq!(workers.engines[0].take_disconnects(), [(0, Disconnect::SlowConsumer)]);
+    assert!(!workers.engines[0].is_busy());
 }

@@ -148,8 +148,10 @@ impl Thread {
         if !epoch.is_null() {
             join["since"] = json!({"epoch": epoch, "offset": last});
         }
-        // Paused or not: nothing more is sent before the answer.
-        let _: Flow = self.engine.receive(slot, Message::Text(&join.to_string()));
+        match self.engine.receive(slot, Message::Text(&join.to_string())) {
+            // Either way nothing more is sent before the answer.
+            Flow::Continue | Flow::Pause => {}
+        }
         Reader { slot, connection, epoch, last, joining: true }
     }
 
@@ -180,7 +182,8 @@ impl Thread {
         let draw = self.random >> 33;
         let at = (draw % u64::from(READERS)) as usize;
         let reader = &self.readers[at];
-        if draw % 64 > 0 || reader.epoch.is_null() || reader.joining && draw % 1024 > 0 {
+        if !draw.is_multiple_of(64) || reader.epoch.is_null() || reader.joining && !draw.is_multiple_of(1024)
+        {
             return;
         }
         self.read(at);

@@ -2,7 +2,6 @@
 //! ceiling with.
 
 #[path = "../tests/stub/mod.rs"]
-#[allow(dead_code, missing_docs, reason = "a test's module; no mischief here")]
 mod stub;
 
 fn main() {

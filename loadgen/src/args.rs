@@ -9,12 +9,16 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::{
     clock::now_ns,
+    compare::Comparison,
+    mix::{self, Phase},
     plan::{ConnectPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope, StormPlan, Work},
 };
 
+const DEFAULT_URL: &str = "ws://127.0.0.1:8080";
+
 /// Load for realtime channel servers: every delivery verified, every latency counted from when it was due.
 #[derive(Parser, Debug)]
-#[command(name = "fanfare-loadgen", version, max_term_width = 100)]
+#[command(name = "fanfare-loadgen", version, max_term_width = 100, args_override_self = true)]
 pub struct Args {
     #[command(subcommand)]
     scenario: Scenario,
@@ -40,6 +44,10 @@ enum Scenario {
     Connect(Connect),
     /// Members join and leave, the others are told
     Presence(Presence),
+    /// Phases one after the other, each with scenarios at the same time, as a file says
+    Mix(Mix),
+    /// Compare saved reports
+    Compare(Compare),
 }
 
 #[derive(ClapArgs, Debug)]
@@ -156,12 +164,34 @@ struct Presence {
 }
 
 #[derive(ClapArgs, Debug)]
+struct Mix {
+    /// The plan (TOML); docs/BENCHMARKING.md explains it
+    plan: PathBuf,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Compare {
+    /// Reports of the runs before, with commas between
+    #[arg(value_delimiter = ',', required = true, num_args = 1)]
+    before: Vec<PathBuf>,
+    /// Reports of the runs after, with commas between
+    #[arg(value_delimiter = ',', required = true, num_args = 1)]
+    after: Vec<PathBuf>,
+    /// Exit with 1 if a number is worse by more than this, beyond chance
+    #[arg(long, value_name = "PERCENT")]
+    gate: Option<f64>,
+    /// Compare runs of different machines or plans
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(ClapArgs, Debug)]
 struct Common {
     /// The server
     #[arg(
         long,
         global = true,
-        default_value = "ws://127.0.0.1:8080",
+        default_value = DEFAULT_URL,
         value_name = "URL",
         env = "FANFARE_URL"
     )]
@@ -224,6 +254,12 @@ struct Common {
     /// Write the report as JSON to a file, or to standard output with `-`
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the latencies of each window as an HDR interval log
+    #[arg(long, global = true, value_name = "FILE")]
+    hlog: Option<PathBuf>,
+    /// Write the report as an HTML page
+    #[arg(long, global = true, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// No table and no progress
     #[arg(long, short = 'q', global = true)]
     quiet: bool,
@@ -234,15 +270,48 @@ struct Common {
 pub struct Output {
     /// As JSON into this file; `-` is standard output.
     pub json: Option<PathBuf>,
+    /// As an interval log into this file.
+    pub hlog: Option<PathBuf>,
+    /// As a page into this file.
+    pub html: Option<PathBuf>,
     /// Neither table nor progress.
     pub quiet: bool,
 }
 
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+pub enum Job {
+    /// These phases, one after the other. Their plans are not checked yet.
+    Run(Vec<Phase>),
+    /// A comparison.
+    Compare(Comparison),
+}
+
 impl Args {
-    /// The plan, not checked yet, and where its report goes.
-    pub fn into_plan(self) -> Result<(Plan, Output), PlanError> {
+    /// The job, and where its report goes.
+    pub fn into_job(self) -> Result<(Job, Output), PlanError> {
+        let common = &self.common;
+        let output = Output {
+            json: common.json.clone(),
+            hlog: common.hlog.clone(),
+            html: common.html.clone(),
+            quiet: common.quiet,
+        };
+        let job = match self.scenario {
+            Scenario::Compare(Compare { before, after, gate, force }) => {
+                Job::Compare(Comparison { before, after, gate, force })
+            }
+            Scenario::Mix(Mix { plan }) => Job::Run(mix::read(&plan, &common.given())?),
+            _ => Job::Run(vec![Phase { name: String::new(), plans: vec![self.into_plan()?] }]),
+        };
+        Ok((job, output))
+    }
+
+    fn into_plan(self) -> Result<Plan, PlanError> {
         let common = self.common;
-        let work = self.scenario.into_work();
+        let Some(work) = self.scenario.into_work() else {
+            return Err(PlanError("A mix is made of scenarios.".into()));
+        };
         let (address, host) = resolve(&common.url)?;
         let driver = match common.driver.as_str() {
             "native" => common.driver,
@@ -254,7 +323,7 @@ impl Args {
         }
         let seed = common.seed.unwrap_or_else(|| now_ns() ^ u64::from(std::process::id()) << 40);
         let mixed = (seed ^ seed >> 33).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
-        let plan = Plan {
+        Ok(Plan {
             spin: common.spin || (work.is_open_loop() && !common.sleep),
             work,
             address,
@@ -274,14 +343,29 @@ impl Args {
             prefix: common.prefix,
             seed,
             run: (mixed >> 32) as u32,
-        };
-        Ok((plan, Output { json: common.json, quiet: common.quiet }))
+        })
+    }
+}
+
+impl Common {
+    /// What a mix's parts take from the command line: where the server is, unless the file says so.
+    fn given(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if self.url != DEFAULT_URL {
+            words.push(format!("--url={}", self.url));
+        }
+        if !self.key.is_empty() {
+            words.push(format!("--key={}", self.key));
+        }
+        words
     }
 }
 
 impl Scenario {
-    fn into_work(self) -> Work {
-        match self {
+    /// None for what is no scenario.
+    fn into_work(self) -> Option<Work> {
+        Some(match self {
+            Self::Mix(_) | Self::Compare(_) => return None,
             Self::Fanout(args) => Work::Fanout(args.pace.into_publish(1, args.subscribers, args.publishers)),
             Self::Send(args) => Work::Send(PublishPlan {
                 publishers_join: true,
@@ -311,7 +395,7 @@ impl Scenario {
                 watchers: args.members.saturating_sub(args.movers),
                 movers: args.movers,
             }),
-        }
+        })
     }
 }
 
@@ -355,7 +439,7 @@ mod tests {
 
     fn plan(args: &str) -> Result<Plan, PlanError> {
         let args = Args::try_parse_from(args.split_whitespace()).expect("well-formed");
-        args.into_plan().map(|(plan, _)| plan)
+        args.into_plan()
     }
 
     #[test]
@@ -368,6 +452,12 @@ mod tests {
         ] {
             assert_eq!(plan(args).expect("valid").spin, spin, "{args}");
         }
+    }
+
+    #[test]
+    fn last_one_of_a_repeated_option_counts() {
+        let plan = plan("loadgen fanout -d 1 --threads 3 -d 2 --threads 4").expect("valid");
+        assert_eq!((plan.window_seconds, plan.threads), (2.0, 4));
     }
 
     #[test]

@@ -15,3 +15,9 @@ pub(crate) fn now_ns() -> u64 {
 pub(crate) fn seconds(seconds: f64) -> u64 {
     (seconds * 1e9) as u64
 }
+
+/// Nanoseconds since 1970, for logs.
+pub(crate) fn unix_ns() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    now.tv_sec.max(0) as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -48,6 +48,8 @@ struct Row {
     /// Nothing this worker waits for is on the way any more.
     quiet: AtomicBool,
     connected: AtomicU32,
+    /// Deliveries and operations of the window so far.
+    done: AtomicU64,
 }
 
 /// Why a run ended early: one sentence.
@@ -115,6 +117,15 @@ impl Control {
 
     pub(crate) fn all_ready(&self) -> bool {
         self.rows.iter().all(|row| row.ready.load(Ordering::Relaxed))
+    }
+
+    /// How much the worker has done in this window.
+    pub(crate) fn report_done(&self, worker: usize, done: u64) {
+        self.rows[worker].done.store(done, Ordering::Relaxed);
+    }
+
+    pub(crate) fn done(&self) -> u64 {
+        self.rows.iter().map(|row| row.done.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn connected(&self) -> u32 {

@@ -4,7 +4,10 @@
 use std::{
     io,
     net::TcpStream,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -13,10 +16,10 @@ use mio::Waker;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{
-    clock::{now_ns, seconds},
+    clock::{self, now_ns, seconds},
     control::{Control, Stage},
     drivers::{Driver, Native},
-    net::{Net, Target},
+    net::{LONGEST_WAIT, Net, Target},
     plan::{IdlePlan, Plan, Work},
     process::{Memory, Processes},
     report::{Idling, Outcome, Reading, Report},
@@ -32,11 +35,50 @@ const CONNECT_STALL_NS: u64 = 15_000_000_000;
 
 type Workers = Vec<JoinHandle<io::Result<Tally>>>;
 
-/// Carries a checked plan out. `progress` is told, in a few words, what is going on.
-pub fn run(plan: &Plan, progress: &mut dyn FnMut(&str)) -> Report {
+/// What a run is at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Progress<'a> {
+    /// Something else from now on.
+    Stage(&'a str),
+    /// Connections that are ready, of how many.
+    Connected(u32, u32),
+    /// Deliveries and operations per second.
+    Rate(f64),
+}
+
+/// Where runs that go on at the same time wait for each other before they measure.
+#[derive(Debug)]
+pub struct Gate {
+    awaited: AtomicUsize,
+}
+
+impl Gate {
+    /// A gate for so many runs.
+    pub fn new(runs: usize) -> Self {
+        Self { awaited: AtomicUsize::new(runs) }
+    }
+
+    /// This run is ready, or will never be.
+    fn arrive(&self) {
+        // Nothing is handed over with it: Relaxed will do.
+        self.awaited.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn wait(&self) {
+        while self.awaited.load(Ordering::Relaxed) > 0 {
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+/// Carries a checked plan out. `progress` is told what is going on. Each run arrives at the gate once.
+pub fn run(plan: &Plan, gate: &Gate, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
     match Run::start(plan) {
-        Ok(run) => run.finish(progress),
-        Err(sentence) => Report::failed(plan, sentence),
+        Ok(run) => run.finish(gate, progress),
+        Err(sentence) => {
+            gate.arrive();
+            Report::failed(plan, sentence)
+        }
     }
 }
 
@@ -74,17 +116,20 @@ impl<'a> Run<'a> {
         Ok(Self { plan, control, server, workers })
     }
 
-    fn finish(self, progress: &mut dyn FnMut(&str)) -> Report {
+    fn finish(self, gate: &Gate, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
         let mut readings = Vec::new();
         let mut idling = None;
-        match &self.plan.work {
-            Work::Idle(idle) => idling = self.rest(idle, &mut readings, progress),
-            _ => {
-                progress("connecting");
-                if self.connect() {
-                    self.measure(&mut readings, progress);
-                }
+        let is_ready = match &self.plan.work {
+            Work::Idle(idle) => {
+                idling = self.rest(idle, progress);
+                idling.is_some()
             }
+            _ => self.connect(progress),
+        };
+        gate.arrive();
+        if is_ready {
+            gate.wait();
+            self.measure(&mut readings, progress);
         }
         self.cool();
         self.control.enter(Stage::Stop);
@@ -102,7 +147,8 @@ impl<'a> Run<'a> {
     }
 
     /// Waits for the connections. False if they do not come.
-    fn connect(&self) -> bool {
+    fn connect(&self, progress: &mut dyn FnMut(Progress<'_>)) -> bool {
+        progress(Progress::Stage("connecting"));
         let (mut last, mut last_change) = (0, now_ns());
         while !self.control.all_ready() {
             if self.control.failure().is_some() {
@@ -111,6 +157,7 @@ impl<'a> Run<'a> {
             let (connected, now) = (self.control.connected(), now_ns());
             if connected != last {
                 (last, last_change) = (connected, now);
+                progress(Progress::Connected(connected, self.control.quota()));
             } else if now - last_change > CONNECT_STALL_NS {
                 let total = self.control.quota();
                 self.control.fail(format!(
@@ -123,22 +170,22 @@ impl<'a> Run<'a> {
         true
     }
 
-    fn measure(&self, readings: &mut Vec<Reading>, progress: &mut dyn FnMut(&str)) {
-        progress("warming up");
+    fn measure(&self, readings: &mut Vec<Reading>, progress: &mut dyn FnMut(Progress<'_>)) {
+        progress(Progress::Stage("warming up"));
         // Far enough away for all workers to see the stage before the first message is due.
         self.control.set_start_ns(now_ns() + 20_000_000);
         self.control.enter(Stage::Warm);
-        if !self.wait_until(now_ns() + seconds(self.plan.warmup_seconds)) {
+        if !self.wait_until(now_ns() + seconds(self.plan.warmup_seconds), progress) {
             return;
         }
         let length = seconds(self.plan.window_seconds);
         let mut end = now_ns();
         for window in 0..self.plan.windows {
-            progress(&format!("window {} of {}", window + 1, self.plan.windows));
+            progress(Progress::Stage(&format!("window {} of {}", window + 1, self.plan.windows)));
             end += length;
             self.control.enter(Stage::Window(window));
             readings.push(self.read());
-            if !self.wait_until(end) {
+            if !self.wait_until(end, progress) {
                 break;
             }
         }
@@ -146,39 +193,34 @@ impl<'a> Run<'a> {
         readings.push(self.read());
     }
 
-    /// The idle scenario: reads memory at rest twice, then CPU time at rest.
-    fn rest(
-        &self,
-        plan: &IdlePlan,
-        readings: &mut Vec<Reading>,
-        progress: &mut dyn FnMut(&str),
-    ) -> Option<Idling> {
-        progress(&format!("connecting {}", plan.base));
+    /// The idle scenario: reads memory at rest twice.
+    fn rest(&self, plan: &IdlePlan, progress: &mut dyn FnMut(Progress<'_>)) -> Option<Idling> {
         let before = self.server.memory();
-        let base = self.settle(plan)?;
-        progress(&format!("connecting {}", plan.connections));
+        let (base, generator_base) = self.settle(plan, progress)?;
         self.control.set_quota(plan.connections);
-        thread::sleep(LOOK * 20);
         let begun = now_ns();
-        if !self.connect() {
+        // Every worker has looked at the new quota after its longest wait.
+        thread::sleep(2 * LONGEST_WAIT);
+        let is_connected = self.connect(progress);
+        let connect_seconds = (now_ns() - begun) as f64 / 1e9;
+        if !is_connected {
             return None;
         }
-        let connect_seconds = (now_ns() - begun) as f64 / 1e9;
-        let full = self.settle(plan)?;
-        self.measure(readings, progress);
-        Some(Idling {
-            before,
-            base: base.0,
-            full: full.0,
-            generator_base: base.1,
-            generator_full: full.1,
-            connect_seconds,
-        })
+        let (full, generator_full) = self.settle(plan, progress)?;
+        Some(Idling { before, base, full, generator_base, generator_full, connect_seconds })
     }
 
     /// Connects, waits, and reads the memory of the server and of this process.
-    fn settle(&self, plan: &IdlePlan) -> Option<(Option<Memory>, Option<Memory>)> {
-        let is_settled = self.connect() && self.wait_until(now_ns() + seconds(plan.settle_seconds));
+    fn settle(
+        &self,
+        plan: &IdlePlan,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Option<(Option<Memory>, Option<Memory>)> {
+        if !self.connect(progress) {
+            return None;
+        }
+        progress(Progress::Stage("resting"));
+        let is_settled = self.wait_until(now_ns() + seconds(plan.settle_seconds), progress);
         is_settled.then(|| (self.server.memory(), Processes::this().memory()))
     }
 
@@ -195,7 +237,8 @@ impl<'a> Run<'a> {
     }
 
     /// False if the run failed meanwhile.
-    fn wait_until(&self, end_ns: u64) -> bool {
+    fn wait_until(&self, end_ns: u64, progress: &mut dyn FnMut(Progress<'_>)) -> bool {
+        let (mut last, mut last_ns) = (self.control.done(), now_ns());
         loop {
             if self.control.failure().is_some() {
                 return false;
@@ -204,13 +247,20 @@ impl<'a> Run<'a> {
             if left.is_zero() {
                 return true;
             }
-            thread::sleep(left.min(Duration::from_millis(100)));
+            thread::sleep(left.min(Duration::from_millis(250)));
+            let (done, now) = (self.control.done(), now_ns());
+            // A new window counts from zero.
+            if done > last {
+                progress(Progress::Rate((done - last) as f64 * 1e9 / (now - last_ns) as f64));
+            }
+            (last, last_ns) = (done, now);
         }
     }
 
     fn read(&self) -> Reading {
         Reading {
             at_ns: now_ns(),
+            unix_ns: clock::unix_ns(),
             server_cpu_ns: self.server.cpu_ns(),
             server_threads: self.server.threads(),
             generator_cpu_ns: Processes::this().cpu_ns(),
@@ -283,7 +333,7 @@ fn start_worker<S: Scenario + Send + 'static>(
     let control = Arc::clone(control);
     thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
         pin(&cpu)?;
-        let outcome = worker::run(net, scenario, &control, manner);
+        let outcome = worker::run(net, scenario, &control, manner, worker);
         if let Err(error) = &outcome {
             control.fail(format!("A worker could not go on: {error}."));
         }

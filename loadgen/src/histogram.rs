@@ -46,6 +46,22 @@ impl Latency {
         self.histogram.add(&other.histogram).expect("all have the same bounds");
     }
 
+    pub(crate) fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
+    }
+
+    /// Quantiles from none to all but one in a million, in microseconds, as far as there are values for them.
+    pub(crate) fn curve(&self) -> Vec<(f64, f64)> {
+        const STEPS_PER_NINE: i32 = 10;
+        let count = self.histogram.len() as f64;
+        let quantiles = (0..=6 * STEPS_PER_NINE)
+            .map(|step| 1.0 - 10_f64.powf(-f64::from(step) / f64::from(STEPS_PER_NINE)))
+            .take_while(|quantile| (1.0 - quantile) * count >= 1.0);
+        quantiles
+            .map(|quantile| (quantile, self.histogram.value_at_quantile(quantile) as f64 / 1e3))
+            .collect()
+    }
+
     pub(crate) fn percentiles(&self) -> Percentiles {
         let at = |quantile| self.histogram.value_at_quantile(quantile) as f64 / 1e3;
         if self.histogram.is_empty() {

@@ -1,7 +1,7 @@
 //! The load generator: puts a server under a known load, verifies every delivery, and says who was saturated.
 //!
 //! ```text
-//!  args ─▶ plan ─▶ coordinator ──────────────────────────────▶ report ─▶ table, JSON
+//!  args, mix ─▶ plan ─▶ coordinator ─────────────────────────▶ report ─▶ table, JSON, hlog, HTML
 //!                    │ stage, quota        ▲ tally               ▲
 //!                    ▼ (control)           │                     │ /proc at the edges of windows
 //!            worker, one per thread: net ⇄ scenario           process
@@ -11,20 +11,23 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | pure | `stamp`, `ledger`, `pacer`, `histogram`, `drivers` | bytes and numbers |
+//! | pure | `stamp`, `ledger`, `order`, `pacer`, `histogram`, `drivers` | bytes and numbers |
 //! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
 //! | run | `plan`, `control`, `worker`, `coordinator`, `process` | threads, stages, processes |
-//! | result | `report` | numbers and words |
+//! | result | `report`, `compare` | numbers and words |
 
 mod args;
 mod clock;
+mod compare;
 mod control;
 mod coordinator;
 mod drivers;
 mod histogram;
 mod ledger;
+mod mix;
 mod net;
+mod order;
 mod pacer;
 mod plan;
 mod process;
@@ -35,13 +38,15 @@ mod tally;
 mod timer;
 mod worker;
 
-pub use args::{Args, Output};
-pub use coordinator::run;
+pub use args::{Args, Job, Output};
+pub use compare::{Comparison, Verdict};
+pub use coordinator::{Gate, Progress, run};
 pub use histogram::Percentiles;
 pub use ledger::Faults;
+pub use mix::Phase;
 pub use plan::{
     ConnectPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope, StormPlan, Work,
 };
 pub use process::Memory;
-pub use report::{Idling, Machine, Report, Row};
+pub use report::{Idling, Machine, Report, Row, to_hlog, to_html, to_json};
 pub use tally::Slow;

@@ -42,6 +42,9 @@ const READ_ROUNDS: usize = 8;
 const MAX_UNSENT_BYTES: usize = 64 << 20;
 const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 16 << 20, fragments: 1 << 16 };
 
+/// How long a worker waits for events at most.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(20);
+
 const WAKER: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
 
@@ -132,9 +135,9 @@ struct Extra {
 pub(crate) enum Wait {
     /// Not at all.
     No,
-    /// Until this time at most, or 20 ms.
+    /// Until this time at most, or [`LONGEST_WAIT`].
     Until(u64),
-    /// 20 ms at most.
+    /// [`LONGEST_WAIT`] at most.
     Rest,
 }
 
@@ -211,9 +214,8 @@ impl Net {
 
     /// Drops a connection without a word; the handler is not told. One that is still to be made is kept.
     pub(crate) fn abandon(&mut self, slot: Slot) {
-        if let Some(mut peer) = self.peers[slot as usize].take() {
+        if let Some(peer) = self.peers[slot as usize].take() {
             self.opening -= usize::from(peer.is_opening());
-            drop(self.poll.registry().deregister(&mut peer.stream));
         }
     }
 
@@ -241,9 +243,9 @@ impl Net {
             Wait::No => Duration::ZERO,
             Wait::Until(due_ns) => {
                 self.timer.arm(due_ns)?;
-                Duration::from_millis(20)
+                LONGEST_WAIT
             }
-            Wait::Rest => Duration::from_millis(20),
+            Wait::Rest => LONGEST_WAIT,
         };
         match self.poll.poll(events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
@@ -454,10 +456,10 @@ impl Net {
 
     /// Drops a connection and says so.
     fn end(&mut self, slot: Slot, handler: &mut impl Handler, why: impl FnOnce(PeerStage) -> Closed) {
-        let Some(mut peer) = self.peers[slot as usize].take() else { return };
+        let Some(peer) = self.peers[slot as usize].take() else { return };
         self.opening -= usize::from(peer.is_opening());
-        // Closing the socket takes it out of the poll, whether or not this succeeds.
-        drop(self.poll.registry().deregister(&mut peer.stream));
+        // Closing its only descriptor takes the socket out of the poll (epoll(7)).
+        drop(peer.stream);
         handler.on_closed(self, slot, why(peer.stage));
     }
 

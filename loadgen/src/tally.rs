@@ -81,6 +81,12 @@ impl Tally {
         self.windows.get_mut(self.current?)
     }
 
+    /// Deliveries and operations of the window so far.
+    pub(crate) fn done(&self) -> u64 {
+        let window = self.current.and_then(|number| self.windows.get(number));
+        window.map_or(0, |window| window.deliveries + window.operations)
+    }
+
     /// Counts a refused message.
     pub(crate) fn refuse(&mut self, code: &str) {
         self.refused += 1;

@@ -26,6 +26,7 @@ pub(crate) fn run<S: Scenario>(
     mut scenario: S,
     control: &Arc<Control>,
     manner: Manner,
+    worker: usize,
 ) -> io::Result<Tally> {
     let mut events = Events::with_capacity(manner.events);
     loop {
@@ -35,5 +36,6 @@ pub(crate) fn run<S: Scenario>(
         }
         let wait = scenario.on_turn(&mut net, stage);
         net.turn(&mut events, if manner.spin { Wait::No } else { wait }, &mut scenario)?;
+        control.report_done(worker, scenario.tally().done());
     }
 }

@@ -4,7 +4,8 @@
 mod stub;
 
 use fanfare_loadgen::{
-    ConnectPlan, Faults, IdlePlan, Pace, Plan, PresencePlan, PublishPlan, Report, Scope, StormPlan, Work, run,
+    ConnectPlan, Faults, Gate, IdlePlan, Pace, Plan, PresencePlan, PublishPlan, Report, Scope, StormPlan,
+    Work, run,
 };
 use stub::{Mischief, Stub};
 
@@ -63,7 +64,7 @@ fn run_against(mischief: Mischief, threads: u32, work: Work) -> Report {
     let stub = Stub::start(mischief);
     let mut plan = plan(&stub, threads, work);
     plan.check().expect("a plan that fits");
-    run(&plan, &mut |_| {})
+    run(&plan, &Gate::new(1), &mut |_| {})
 }
 
 /// The generator shares its cores with the rest of the test suite here: being late is no failure.
@@ -77,9 +78,14 @@ fn assert_clean(report: &Report) {
 #[test]
 fn good_server_is_found_good_in_every_scenario_with_one_thread_and_with_several() {
     for threads in [1, 3] {
-        for work in
-            [fanout(CLOSED), fanout(OPEN), Work::Send(publish(5, 3, CLOSED)), Work::Send(publish(5, 2, OPEN))]
-        {
+        for work in [
+            fanout(CLOSED),
+            fanout(OPEN),
+            Work::Send(publish(5, 3, CLOSED)),
+            Work::Send(publish(5, 2, OPEN)),
+            broadcast(CLOSED),
+            broadcast(OPEN),
+        ] {
             let report = run_against(Mischief::None, threads, work);
             assert_clean(&report);
             assert!(report.median.deliveries_per_second > 100.0, "{}", report.table());
@@ -120,7 +126,7 @@ fn each_kind_of_mischief_is_counted_as_what_it_is() {
         for threads in [1, 2] {
             let work = match mischief {
                 Mischief::Misdeliver { .. } => Work::Send(publish(5, 3, OPEN)),
-                // One publisher: order is promised to each, not between them.
+                // One publisher: what comes late then is one of its own.
                 Mischief::Reorder { .. } => {
                     Work::Fanout(PublishPlan { publishers: 1, ..publish(1, 20, OPEN) })
                 }
@@ -146,6 +152,14 @@ fn each_kind_of_mischief_is_counted_as_what_it_is() {
 }
 
 #[test]
+fn order_between_publishers_is_the_same_for_all() {
+    for threads in [1, 2] {
+        let report = run_against(Mischief::Reorder { every: 97 }, threads, fanout(OPEN));
+        assert!(report.faults.reordered > 0 && report.faults.repeated == 0, "{}", report.table());
+    }
+}
+
+#[test]
 fn slow_readers_are_left_out_and_looked_after_in_the_end() {
     let work = Work::Slow(PublishPlan { slow: 5, ..publish(1, 20, CLOSED) });
     for threads in [1, 2] {
@@ -161,7 +175,7 @@ fn slow_readers_are_left_out_and_looked_after_in_the_end() {
 fn losses_are_exactly_counted() {
     let stub = Stub::start(Mischief::Lose { every: 50 });
     let plan = plan(&stub, 1, fanout(OPEN));
-    let report = run(&plan, &mut |_| {});
+    let report = run(&plan, &Gate::new(1), &mut |_| {});
     // 0.35 s of 500 messages a second, to 20 each; the notices of joining (190) count as deliveries to the stub.
     let delivered = report.windows.iter().map(|row| row.latency.count).sum::<u64>();
     let share = report.faults.lost as f64 / (delivered as f64 * 3.5 / 3.0);
@@ -176,7 +190,7 @@ fn closed_loop_goes_on_when_messages_are_lost() {
     let mut plan = plan(&stub, 1, Work::Fanout(work));
     plan.window_seconds = 2.5;
     plan.windows = 2;
-    let report = run(&plan, &mut |_| {});
+    let report = run(&plan, &Gate::new(1), &mut |_| {});
     assert!(report.faults.lost > 1, "{}", report.table());
     assert!(report.windows.iter().all(|row| row.deliveries_per_second > 0.0), "{}", report.table());
 }
@@ -205,6 +219,6 @@ fn server_that_is_not_there_is_named() {
     let stub = Stub::start(Mischief::None);
     let plan = plan(&stub, 1, fanout(CLOSED));
     drop(stub);
-    let report = run(&plan, &mut |_| {});
+    let report = run(&plan, &Gate::new(1), &mut |_| {});
     assert!(report.partial && report.problems[0].contains("cannot be reached"), "{:?}", report.problems);
 }

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use fanfare_core::{
     engine::{Parts, Sink},
     http::{BodyDecoder, HeadScan},
+    slots::Slots,
     ws::Decoder,
 };
 use mio::net::TcpStream;
-use slab::Slab;
 
 use crate::{
     outbound::{Outbound, SLICES},
@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     pub(crate) protocol: Protocol,
     /// A command or request waits for another thread: no more is read or handled.
     pub(crate) paused: bool,
+    /// The poll tells when the socket takes bytes again; it does not from the start, for most never need it.
+    pub(crate) watched: bool,
     /// A ping was sent and nothing was heard since.
     pub(crate) pinged: bool,
     /// At least one HTTP request was answered.
@@ -123,12 +125,14 @@ impl Connection {
 /// All connections of a worker.
 #[derive(Default)]
 pub(crate) struct Connections {
-    slab: Slab<Connection>,
+    slots: Slots<Connection>,
     next_generation: u32,
     /// Slots to vacate at the end of the turn.
     dead: Vec<u32>,
     /// Connections whose socket failed while output was written.
     broken: Vec<u32>,
+    /// Connections that have bytes queued and are not watched for room.
+    blocked: Vec<u32>,
     /// Bytes handed to the kernel.
     pub(crate) sent_bytes: u64,
 }
@@ -138,7 +142,7 @@ impl Connections {
     pub(crate) fn insert(&mut self, stream: TcpStream, now: Tick) -> ConnectionId {
         self.next_generation = self.next_generation.wrapping_add(1) & 0x7fff_ffff;
         let generation = self.next_generation;
-        let slot = self.slab.insert(Connection {
+        let slot = self.slots.insert(Connection {
             stream,
             generation,
             due: now,
@@ -147,24 +151,25 @@ impl Connections {
             outbound: None,
             protocol: Protocol::Http(None),
             paused: false,
+            watched: false,
             pinged: false,
             served: false,
             ready: false,
             half_closed: false,
         });
-        ConnectionId { slot: u32::try_from(slot).expect("descriptors are 32 bits"), generation }
+        ConnectionId { slot, generation }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slab.len()
+        self.slots.len()
     }
 
     pub(crate) fn slots(&self) -> Vec<u32> {
-        self.slab.iter().map(|(slot, _)| u32::try_from(slot).expect("descriptors are 32 bits")).collect()
+        self.slots.occupied().collect()
     }
 
     pub(crate) fn id(&self, slot: u32) -> ConnectionId {
-        ConnectionId { slot, generation: self.slab[slot as usize].generation }
+        ConnectionId { slot, generation: self.slots[slot].generation }
     }
 
     /// The connection, if it is the one meant and not over.
@@ -174,29 +179,36 @@ impl Connections {
 
     /// The connection in `slot`, unless it is over.
     pub(crate) fn live(&mut self, slot: u32) -> Option<&mut Connection> {
-        let connection = self.slab.get_mut(slot as usize)?;
+        let connection = self.slots.get_mut(slot)?;
         (!matches!(connection.protocol, Protocol::Dead)).then_some(connection)
     }
 
     /// Ends a connection; gives back what it spoke.
     pub(crate) fn bury(&mut self, slot: u32) -> Protocol {
-        let connection = &mut self.slab[slot as usize];
+        let connection = &mut self.slots[slot];
         self.dead.push(slot);
         connection.outbound = None;
         connection.input = None;
         std::mem::replace(&mut connection.protocol, Protocol::Dead)
     }
 
-    /// Vacates the slots of connections that are over, which closes their sockets.
-    pub(crate) fn vacate(&mut self) {
+    /// Vacates the slots of connections that are over, which closes their sockets. Returns how many there were.
+    pub(crate) fn vacate(&mut self) -> usize {
+        let vacated = self.dead.len();
         for slot in self.dead.drain(..) {
-            self.slab.remove(slot as usize);
+            self.slots.remove(slot);
         }
+        vacated
     }
 
     /// Connections whose socket failed during writes.
     pub(crate) fn take_broken(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.broken)
+    }
+
+    /// Connections that must be watched for room to send.
+    pub(crate) fn take_blocked(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.blocked)
     }
 
     /// Sends bytes at once, or queues what the kernel does not take.
@@ -212,6 +224,9 @@ impl Connections {
         }
         if sent < bytes.len() {
             connection.queue(Bytes::copy_from_slice(&bytes[sent..]));
+            if !connection.watched {
+                self.blocked.push(slot);
+            }
         }
         self.sent_bytes += sent as u64;
     }
@@ -219,7 +234,7 @@ impl Connections {
 
 impl Sink for Connections {
     fn write(&mut self, slot: u32, parts: Parts<'_>) -> usize {
-        let Some(connection) = self.slab.get_mut(slot as usize) else { return 0 };
+        let Some(connection) = self.slots.get_mut(slot) else { return 0 };
         if matches!(connection.protocol, Protocol::Dead) {
             return 0;
         }
@@ -241,7 +256,11 @@ impl Sink for Connections {
         if was_flushed && !connection.is_flushed() && connection.send_queued().is_err() {
             self.broken.push(slot);
         }
-        connection.backlog()
+        let backlog = connection.backlog();
+        if backlog > 0 && !connection.watched {
+            self.blocked.push(slot);
+        }
+        backlog
     }
 }
 

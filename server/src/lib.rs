@@ -31,7 +31,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{Builder, JoinHandle},
 };
@@ -90,7 +90,12 @@ impl Server {
         let (polls, wakers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| poll_and_waker()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
         let hub = Arc::new(Hub::new(config.apps.clone(), workers, config.mailbox_depth, sys::random()));
-        let control = Arc::new(Control { wakers, drain: AtomicBool::new(false) });
+        let control = Arc::new(Control {
+            wakers,
+            drain: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            capacity: usize::try_from(capacity).unwrap_or(usize::MAX),
+        });
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let observed =
             Arc::new(Observed { hub: hub.clone(), workers: metrics.clone(), ready: AtomicBool::new(false) });
@@ -118,7 +123,6 @@ impl Server {
                 poll,
                 listeners,
                 handler: handler.clone(),
-                capacity: usize::try_from(capacity / workers as u64).unwrap_or(usize::MAX).max(1),
             })?;
             let core = cores.get(at % cores.len().max(1)).copied();
             threads.push(Builder::new().name(format!("worker-{at}")).spawn(move || {

@@ -14,7 +14,7 @@ use std::{
     net::Shutdown,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -83,6 +83,9 @@ const LISTENERS: usize = usize::MAX - 1;
 pub(crate) struct Control {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) drain: AtomicBool,
+    /// Connections of all workers, and how many there may be.
+    pub(crate) connections: AtomicUsize,
+    pub(crate) capacity: usize,
 }
 
 /// One worker.
@@ -106,11 +109,19 @@ pub(crate) struct Worker<H> {
     /// Connections with input that was not read for want of budget.
     ready: Vec<u32>,
     /// Connections that are to be shut down once all is sent.
-    closing: Vec<u32>,
+    closing: Vec<(u32, Then)>,
     pub(crate) out: BytesMut,
-    capacity: usize,
     /// When draining must be over.
     deadline: Option<Tick>,
+}
+
+/// What follows our last word on a connection.
+#[derive(Copy, Clone)]
+enum Then {
+    /// Nothing: the peer has said its own last word.
+    Close,
+    /// The peer's end, or the deadline.
+    AwaitPeer,
 }
 
 /// Whether there are connections to accept.
@@ -133,8 +144,6 @@ pub(crate) struct Parts<H> {
     pub(crate) poll: Poll,
     pub(crate) listeners: Vec<TcpListener>,
     pub(crate) handler: H,
-    /// Connections this worker may hold.
-    pub(crate) capacity: usize,
 }
 
 /// A poll and the waker that interrupts it.
@@ -146,7 +155,7 @@ pub(crate) fn poll_and_waker() -> io::Result<(Poll, Waker)> {
 
 impl<H: Handler> Worker<H> {
     pub(crate) fn new(parts: Parts<H>) -> io::Result<Self> {
-        let Parts { id, config, hub, control, metrics, poll, mut listeners, handler, capacity } = parts;
+        let Parts { id, config, hub, control, metrics, poll, mut listeners, handler } = parts;
         for (at, listener) in listeners.iter_mut().enumerate() {
             poll.registry().register(listener, Token(LISTENERS - at), Interest::READABLE)?;
         }
@@ -170,7 +179,6 @@ impl<H: Handler> Worker<H> {
             ready: Vec::new(),
             closing: Vec::new(),
             out: BytesMut::new(),
-            capacity,
             deadline: None,
         })
     }
@@ -220,7 +228,10 @@ impl<H: Handler> Worker<H> {
     }
 
     fn has_work(&self) -> bool {
-        !self.ready.is_empty() || matches!(self.accepting, Accepting::More) || self.engine.is_busy()
+        !self.ready.is_empty()
+            || !self.closing.is_empty()
+            || matches!(self.accepting, Accepting::More)
+            || self.engine.is_busy()
     }
 
     fn may_sleep(&self) -> bool {
@@ -435,7 +446,7 @@ impl<H: Handler> Worker<H> {
 
     /// The peer's close frame: answered with its code, and then the connection is over (RFC 6455, section 5.5.1).
     fn on_close_frame(&mut self, slot: u32, code: Option<u16>) {
-        self.end(slot, LINGER_MS, |out| match code {
+        self.end(slot, LINGER_MS, Then::Close, |out| match code {
             Some(code) => put_close(out, code, "", None),
             None => put_frame(out, OpCode::Close, &[]),
         });
@@ -449,24 +460,24 @@ impl<H: Handler> Worker<H> {
             _ => {}
         }
         let linger_ms = if why == Disconnect::SlowConsumer { SLOW_LINGER_MS } else { LINGER_MS };
-        self.end(slot, linger_ms, |out| put_close(out, why.code(), why.reason(), None));
+        self.end(slot, linger_ms, Then::AwaitPeer, |out| put_close(out, why.code(), why.reason(), None));
     }
 
-    fn end(&mut self, slot: u32, linger_ms: u64, last: impl FnOnce(&mut BytesMut)) {
+    fn end(&mut self, slot: u32, linger_ms: u64, then: Then, last: impl FnOnce(&mut BytesMut)) {
         let Some(connection) = self.connections.live(slot) else { return };
         if let Protocol::WebSocket { session, .. } = connection.protocol {
             connection.protocol = Protocol::Closing;
             connection.paused = false;
             connection.input = None;
             self.engine.end(session, last);
-            self.linger(slot, linger_ms);
+            self.linger(slot, linger_ms, then);
         }
     }
 
     /// Gives a connection whose last word is said some time to end. Its side is shut down once that is sent.
-    fn linger(&mut self, slot: u32, linger_ms: u64) {
+    fn linger(&mut self, slot: u32, linger_ms: u64, then: Then) {
         self.arm(slot, self.now + Tick::try_from(linger_ms / TICK_MS).expect("it is short"));
-        self.closing.push(slot);
+        self.closing.push((slot, then));
     }
 
     /// Ends an HTTP connection after the response that was just sent.
@@ -475,7 +486,7 @@ impl<H: Handler> Worker<H> {
             connection.protocol = Protocol::Closing;
             connection.paused = false;
             connection.input = None;
-            self.linger(slot, LINGER_MS);
+            self.linger(slot, LINGER_MS, Then::AwaitPeer);
         }
     }
 
@@ -529,14 +540,16 @@ impl<H: Handler> Worker<H> {
     fn take_in(&mut self, stream: mio::net::TcpStream) {
         self.numbers.accepted_total += 1;
         let id = self.connections.insert(stream, self.now);
-        if self.connections.len() > self.capacity {
+        // Relaxed: a count, which orders nothing.
+        if self.control.connections.fetch_add(1, Ordering::Relaxed) >= self.control.capacity {
             self.numbers.refused_total += 1;
             exchange::refuse_full(self, id.slot);
             return;
         }
         let connection = self.connections.live(id.slot).expect("it was just taken in");
         let token = Token(usize::try_from(id.token()).expect("pointers are 64 bits"));
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        // Not for writing: that would be an event for every connection, and most never fill their socket.
+        let interest = Interest::READABLE;
         if let Err(error) = self.poll.registry().register(&mut connection.stream, token, interest) {
             tracing::warn!(%error, "a connection could not be registered");
             return self.close(id.slot);
@@ -544,6 +557,23 @@ impl<H: Handler> Worker<H> {
         let timeout =
             Tick::try_from(u64::from(self.config.request_timeout_ms) / TICK_MS).unwrap_or(Tick::MAX);
         self.arm(id.slot, self.now.saturating_add(timeout));
+    }
+
+    /// From now on the poll also tells when the connection's socket takes bytes again. Arming says so at once if it
+    /// already does.
+    fn watch_for_room(&mut self, slot: u32) {
+        let Some(connection) = self.connections.live(slot) else { return };
+        if std::mem::replace(&mut connection.watched, true) {
+            return;
+        }
+        let token = self.connections.id(slot).token();
+        let token = Token(usize::try_from(token).expect("pointers are 64 bits"));
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let Some(connection) = self.connections.live(slot) else { return };
+        if let Err(error) = self.poll.registry().reregister(&mut connection.stream, token, interest) {
+            tracing::warn!(%error, "a connection could not be watched for room");
+            self.close(slot);
+        }
     }
 
     /// Sets the connection's deadline.
@@ -566,8 +596,20 @@ impl<H: Handler> Worker<H> {
 
     /// Does what the engine and the writes of this turn ask for.
     fn settle(&mut self) {
+        // Whoever is on the list now said its last word before this turn's flush.
+        for (slot, then) in std::mem::take(&mut self.closing) {
+            if self.connections.live(slot).is_some_and(|connection| connection.is_flushed()) {
+                match then {
+                    Then::Close => self.close(slot),
+                    Then::AwaitPeer => self.shut_down(slot),
+                }
+            }
+        }
         for slot in self.connections.take_broken() {
             self.close(slot);
+        }
+        for slot in self.connections.take_blocked() {
+            self.watch_for_room(slot);
         }
         for (slot, why) in self.engine.take_disconnects() {
             self.disconnect(slot, why);
@@ -577,14 +619,6 @@ impl<H: Handler> Worker<H> {
         }
         for (token, answer) in self.engine.take_answers() {
             exchange::on_answer(self, token, answer);
-        }
-        for slot in std::mem::take(&mut self.closing) {
-            if self.engine.is_busy() {
-                // Its last word may be among what is still to be flushed.
-                self.closing.push(slot);
-            } else if self.connections.live(slot).is_some_and(|connection| connection.is_flushed()) {
-                self.shut_down(slot);
-            }
         }
     }
 
@@ -661,7 +695,10 @@ impl<H: Handler> Worker<H> {
     }
 
     fn finish_turn(&mut self) {
-        self.connections.vacate();
+        let vacated = self.connections.vacate();
+        if vacated > 0 {
+            self.control.connections.fetch_sub(vacated, Ordering::Relaxed);
+        }
         self.numbers.connections = self.connections.len() as u64;
         self.numbers.sessions = self.engine.sessions() as u64;
         self.numbers.mailbox_depth = self.engine.hub().mailbox(self.id).depth() as u64;

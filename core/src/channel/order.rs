@@ -273,15 +273,32 @@ mod models {
 
     use super::*;
 
-    type Log = Order<Vec<(u8, u8)>, (u8, u8)>;
+    type Log = Order<Vec<(u8, u8)>, Parcel>;
+
+    /// An operation whose content loom watches, so that handing it over must order the accesses to it.
+    struct Parcel(UnsafeCell<(u8, u8)>);
+
+    impl Parcel {
+        fn new(op: (u8, u8)) -> Self {
+            let parcel = Self(UnsafeCell::new((0, 0)));
+            // SAFETY: nobody else has it yet.
+            parcel.0.with_mut(|content| unsafe { *content = op });
+            parcel
+        }
+
+        fn open(self) -> (u8, u8) {
+            // SAFETY: we own it, and loom checks that its writing came before.
+            self.0.with(|content| unsafe { *content })
+        }
+    }
 
     fn issue(order: &Log, op: (u8, u8)) {
         if let Some(mut entered) = order.try_enter() {
             entered.with(|log| log.push(op));
-            entered.leave(|log, op| log.push(op));
-        } else if let Delegated::Entered(mut entered, op) = order.delegate(op) {
-            entered.with(|log| log.push(op));
-            entered.leave(|log, op| log.push(op));
+            entered.leave(|log, op| log.push(op.open()));
+        } else if let Delegated::Entered(mut entered, op) = order.delegate(Parcel::new(op)) {
+            entered.with(|log| log.push(op.open()));
+            entered.leave(|log, op| log.push(op.open()));
         }
     }
 
@@ -289,7 +306,7 @@ mod models {
     #[test]
     fn publish_order_is_total_and_keeps_each_threads_order() {
         let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
+        model.preemption_bound = Some(4);
         model.check(|| {
             let order = Arc::new(Log::new(Vec::new()));
             let threads: Vec<_> = (1..=2)
@@ -416,7 +433,7 @@ mod models {
     #[test]
     fn a_join_is_never_lost_to_a_channel_that_closes() {
         let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
+        model.preemption_bound = Some(4);
         model.check(|| {
             let table = Shared::default();
             let first = join(&table, 0);
@@ -447,7 +464,7 @@ mod models {
     #[test]
     fn a_channel_that_everybody_left_is_gone() {
         let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
+        model.preemption_bound = Some(4);
         model.check(|| {
             let table = Shared::default();
             let threads: Vec<_> = (0..2)

@@ -166,7 +166,9 @@ impl Hasher for Passthrough {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeSet, HashMap as StdHashMap};
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -208,6 +210,69 @@ mod tests {
             });
         }
         assert_eq!(seen, names);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Action {
+        Create(u16, u8),
+        Find(u16, u8),
+        /// Removes the n-th channel that was ever made, which may have been removed before.
+        Remove(prop::sample::Index),
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            3 => (0..3u16, 0..24u8).prop_map(|(app, name)| Action::Create(app, name)),
+            2 => (0..3u16, 0..24u8).prop_map(|(app, name)| Action::Find(app, name)),
+            3 => any::<prop::sample::Index>().prop_map(Action::Remove),
+        ]
+    }
+
+    proptest! {
+        /// Any sequence of operations, against a plain map.
+        #[test]
+        fn behaves_like_a_plain_map(seed: u64, actions in prop::collection::vec(action(), 0..200)) {
+            let table = ChannelTable::new(2, seed);
+            let mut model: StdHashMap<(AppId, String), Arc<Channel>> = StdHashMap::new();
+            let mut made: Vec<Arc<Channel>> = Vec::new();
+            for action in actions {
+                match action {
+                    Action::Create(app, name) => {
+                        let (app, name) = (AppId(app), format!("room-{name}"));
+                        let channel = table.find_or_create(app, &name, ChannelOptions::default);
+                        prop_assert_eq!((channel.app(), channel.name()), (app, Some(&*name)));
+                        let known = model.entry((app, name)).or_insert_with(|| channel.clone());
+                        prop_assert!(Arc::ptr_eq(known, &channel));
+                        if !made.iter().any(|other| Arc::ptr_eq(other, &channel)) {
+                            prop_assert!(made.iter().all(|other| other.epoch() != channel.epoch()));
+                            made.push(channel);
+                        }
+                    }
+                    Action::Find(app, name) => {
+                        let (app, name) = (AppId(app), format!("room-{name}"));
+                        let found = table.find(app, &name, Arc::clone);
+                        let known = model.get(&(app, name));
+                        prop_assert_eq!(found.as_ref().map(Arc::as_ptr), known.map(Arc::as_ptr));
+                    }
+                    Action::Remove(_) if made.is_empty() => {}
+                    Action::Remove(which) => {
+                        let channel = which.get(&made);
+                        table.remove(channel);
+                        model.retain(|_, known| !Arc::ptr_eq(known, channel));
+                    }
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+            let mut visited = 0;
+            for shard in 0..table.shards() {
+                table.visit_shard(shard, |channel| {
+                    let name = channel.name().unwrap_or_default().to_owned();
+                    assert!(Arc::ptr_eq(&model[&(channel.app(), name)], channel));
+                    visited += 1;
+                });
+            }
+            prop_assert_eq!(visited, model.len());
+        }
     }
 
     #[test]

@@ -209,7 +209,7 @@ impl Engine {
         let parts: Vec<u32> = session.memberships.as_slice().iter().map(|m| m.local).collect();
         let mut last = None;
         for part in parts {
-            if self.channels[part as usize].channel.announces() {
+            if self.channels[part].channel.announces() {
                 last = self.change_membership(part, slot, None, Some(Kind::Update), echo).or(last);
             }
         }

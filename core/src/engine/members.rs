@@ -74,7 +74,7 @@ impl Engine {
             return Ok(progress);
         }
         self.enroll(part, slot);
-        let local = &self.channels[part as usize];
+        let local = &self.channels[part];
         let gained = local.needs_interest().then_some(Interest::Gained);
         let notice = local.channel.announces().then_some(Kind::Join);
         let waiting = self.change_membership(part, slot, gained, notice, echo);
@@ -89,7 +89,7 @@ impl Engine {
         let bytes = self.hub.app(session.app).limits.outbound_bytes / 2;
         let joining = Joining { part, session: session.id(slot), echo };
         loop {
-            let local = &self.channels[part as usize];
+            let local = &self.channels[part];
             let channel = local.channel.clone();
             if !channel.has_history() || channel.epoch() != since.epoch {
                 return None;
@@ -99,14 +99,14 @@ impl Engine {
             let request = Some(Request::CatchUp { since: since.offset, bounds, reader: reader.clone() });
             match self.operate(&channel, Deed { interest, request, publication: None }) {
                 Operated::Done { reply, .. } => {
-                    if matches!(self.channels[part as usize].standing, Standing::Gaining { .. }) {
+                    if matches!(self.channels[part].standing, Standing::Gaining { .. }) {
                         // Word of the interest that was gained before is in our mailbox.
                         self.settle();
                     }
                     return Some(Progress::Finished(self.admit(slot, &joining, reply)));
                 }
                 Operated::Waiting(ticket) => {
-                    let local = &mut self.channels[part as usize];
+                    let local = &mut self.channels[part];
                     if interest.is_some() {
                         local.standing = Standing::Gaining { ticket: Some(ticket) };
                     }
@@ -125,13 +125,13 @@ impl Engine {
     /// What a session missed has been read, by whoever was inside the order.
     pub(super) fn finish_join(&mut self, ticket: u64, joining: Joining, reply: Option<Reply>) {
         let waiting = self.waiting.remove(&ticket);
-        self.channels[joining.part as usize].joining -= 1;
+        self.channels[joining.part].joining -= 1;
         let slot = self.sessions.find(joining.session);
         if let (Some(slot), Some(waiting)) = (slot, waiting) {
             let outcome = self.admit(slot, &joining, reply);
             self.answer(waiting.who, Ok(outcome));
-        } else if self.channels[joining.part as usize].is_unused() {
-            let channel = self.channels[joining.part as usize].channel.clone();
+        } else if self.channels[joining.part].is_unused() {
+            let channel = self.channels[joining.part].channel.clone();
             let deed = Deed { interest: Some(Interest::Lost), ..Deed::default() };
             // Done or delegated, it will happen; and a channel in which we have interest does not close.
             let (Operated::Done { .. } | Operated::Waiting(_)) = self.operate(&channel, deed) else {
@@ -145,7 +145,7 @@ impl Engine {
     fn admit(&mut self, slot: u32, joining: &Joining, reply: Option<Reply>) -> Outcome {
         let &Joining { part, echo, .. } = joining;
         self.enroll(part, slot);
-        let local = &self.channels[part as usize];
+        let local = &self.channels[part];
         let offset = local.offset;
         let missed = match reply {
             Some(Reply::CaughtUp(Some(mut missed))) => {
@@ -233,7 +233,7 @@ impl Engine {
             .local(self.worker)
             .expect("a session is in its app's broadcast stream until it ends");
         self.remove_member(part, slot, number);
-        if self.channels[part as usize].is_unused() {
+        if self.channels[part].is_unused() {
             self.change_membership(part, slot, Some(Interest::Lost), None, false);
             self.remove_local(part);
         }
@@ -244,9 +244,9 @@ impl Engine {
         let part = membership.local;
         self.sessions.get_mut(slot).memberships.remove(part);
         self.remove_member(part, slot, membership.number);
-        let last = self.channels[part as usize].is_unused();
+        let last = self.channels[part].is_unused();
         let lost = last.then_some(Interest::Lost);
-        let notice = self.channels[part as usize].channel.announces().then_some(Kind::Leave);
+        let notice = self.channels[part].channel.announces().then_some(Kind::Leave);
         if echo && notice.is_some() {
             self.reply_notice(part, slot, Kind::Leave);
         }
@@ -266,7 +266,7 @@ impl Engine {
         let payload = self.member_payload(slot);
         let audience = Audience::default();
         let notice = self.notice(kind, &payload, &audience);
-        let channel = self.channels[part as usize].channel.clone();
+        let channel = self.channels[part].channel.clone();
         let format = self.sessions.hot(slot).format;
         self.reply(slot, |out| dialect::encode_publication(format, out, channel.name(), notice));
     }
@@ -281,7 +281,7 @@ impl Engine {
         echo: bool,
     ) -> Option<u64> {
         loop {
-            let channel = self.channels[part as usize].channel.clone();
+            let channel = self.channels[part].channel.clone();
             let audience =
                 if echo { Audience::default() } else { Audience::except(self.sessions.get(slot).id(slot)) };
             let payload = notice.map(|_| self.member_payload(slot));
@@ -290,7 +290,7 @@ impl Engine {
                 _ => None,
             };
             // A member on a worker that is still gaining interest waits for that.
-            let live = matches!(self.channels[part as usize].standing, Standing::Live { .. });
+            let live = matches!(self.channels[part].standing, Standing::Live { .. });
             if interest.is_none() && publication.is_none() && live {
                 return None;
             }
@@ -298,7 +298,7 @@ impl Engine {
                 Operated::Done { .. } => return None,
                 Operated::Waiting(ticket) => {
                     if interest == Some(Interest::Gained) {
-                        self.channels[part as usize].standing = Standing::Gaining { ticket: Some(ticket) };
+                        self.channels[part].standing = Standing::Gaining { ticket: Some(ticket) };
                     }
                     return Some(ticket);
                 }
@@ -311,14 +311,14 @@ impl Engine {
     /// The channel of a new local part was closed by the last worker that held it, after we had found it: takes the
     /// name's new one. Once our gaining interest has been accepted, a channel does not close under us.
     fn rebind(&mut self, part: u32) {
-        let old = &self.channels[part as usize].channel;
+        let old = &self.channels[part].channel;
         self.hub.table.remove(old);
         old.set_local(self.worker, None);
         let name = old.name().expect("broadcast streams are never closed");
         let new = self.hub.find_or_create(old.app(), name);
         new.set_local(self.worker, Some(part));
-        new.set_members(self.worker, self.channels[part as usize].subscribers.len());
-        self.channels[part as usize].channel = new;
+        new.set_members(self.worker, self.channels[part].subscribers.len());
+        self.channels[part].channel = new;
     }
 
     /// What came of joining. The position is where the member's messages begin.
@@ -329,15 +329,15 @@ impl Engine {
         waiting: Option<u64>,
         missed: Option<Option<Vec<Remembered>>>,
     ) -> Progress {
-        let mut offset = self.channels[part as usize].offset;
-        if waiting.is_none() && matches!(self.channels[part as usize].standing, Standing::Gaining { .. }) {
+        let mut offset = self.channels[part].offset;
+        if waiting.is_none() && matches!(self.channels[part].standing, Standing::Gaining { .. }) {
             // We have been inside the order, so the interest was gained before, and word of it is in our mailbox.
             self.settle();
-            if let Standing::Live { offset: gained_at, .. } = self.channels[part as usize].standing {
+            if let Standing::Live { offset: gained_at, .. } = self.channels[part].standing {
                 offset = gained_at;
             }
         }
-        let channel = &self.channels[part as usize].channel;
+        let channel = &self.channels[part].channel;
         let position = Position { epoch: channel.epoch(), offset };
         let outcome = joined(channel, is_new, position, missed);
         match waiting {
@@ -347,10 +347,8 @@ impl Engine {
     }
 
     fn add_local(&mut self, channel: Arc<Channel>) -> u32 {
-        let entry = self.channels.vacant_entry();
-        let part = u32::try_from(entry.key()).expect("slots are 32 bits");
-        channel.set_local(self.worker, Some(part));
-        entry.insert(LocalChannel {
+        channel.set_local(self.worker, Some(self.channels.next_slot()));
+        self.channels.insert(LocalChannel {
             channel,
             subscribers: Subscribers::default(),
             formats: [0; FORMATS],
@@ -358,12 +356,11 @@ impl Engine {
             standing: Standing::Gaining { ticket: None },
             offset: 0,
             joining: 0,
-        });
-        part
+        })
     }
 
     fn remove_local(&mut self, part: u32) {
-        let local = self.channels.remove(part as usize);
+        let local = self.channels.remove(part);
         local.channel.set_local(self.worker, None);
         if local.run != NONE {
             self.turn.orphan(local.run);
@@ -372,7 +369,7 @@ impl Engine {
 
     fn add_member(&mut self, part: u32, slot: u32) -> u64 {
         let format = self.sessions.hot(slot).format;
-        let local = &mut self.channels[part as usize];
+        let local = &mut self.channels[part];
         if local.run != NONE {
             self.turn.joined(local.run);
         }
@@ -384,7 +381,7 @@ impl Engine {
 
     fn remove_member(&mut self, part: u32, slot: u32, number: u64) {
         let format = self.sessions.hot(slot).format;
-        let local = &mut self.channels[part as usize];
+        let local = &mut self.channels[part];
         let place = local.subscribers.position(number).expect("a membership has its place");
         if local.run == NONE {
             local.subscribers.remove(number);

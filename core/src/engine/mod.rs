@@ -28,7 +28,6 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::BytesMut;
 use hashbrown::HashMap;
-use slab::Slab;
 
 use self::{
     fanout::{Hot, NONE, Turn},
@@ -52,6 +51,7 @@ use crate::{
     error::ReplyError,
     id::{AppId, IdGenerator, SessionId, WorkerId},
     json::Scanner,
+    slots::Slots,
     token::Claims,
 };
 
@@ -64,7 +64,7 @@ pub struct Engine {
     now_ms: u64,
     ids: IdGenerator,
     sessions: Sessions,
-    channels: Slab<LocalChannel>,
+    channels: Slots<LocalChannel>,
     turn: Turn,
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
@@ -153,7 +153,7 @@ impl Engine {
             now_ms: 0,
             ids: IdGenerator::new(seed),
             sessions: Sessions::default(),
-            channels: Slab::new(),
+            channels: Slots::default(),
             turn: Turn::default(),
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
@@ -226,28 +226,41 @@ impl Engine {
 
     /// Ends a session whose connection is gone: it leaves its channels, and what it was to receive is forgotten.
     pub fn close(&mut self, slot: u32) {
-        self.leave_all(slot);
+        if self.ended.contains(&slot) {
+            Turn::forget(self.sessions.hot(slot));
+            return;
+        }
+        self.depart(slot);
         // Only now: leaving has linked it to what its channels had published in this turn.
         Turn::forget(self.sessions.hot(slot));
-        self.remove(slot);
+        self.sessions.remove(slot);
     }
 
     /// Ends a session whose connection is not: it leaves its channels, still receives what was published until now,
     /// and `last` after that.
     pub fn end(&mut self, slot: u32, last: impl FnOnce(&mut BytesMut)) {
-        self.leave_all(slot);
+        if self.ended.contains(&slot) {
+            return;
+        }
+        self.depart(slot);
         self.reply(slot, last);
         self.ended.push(slot);
     }
 
-    fn remove(&mut self, slot: u32) {
+    /// A session does, and is told, nothing more of its own; its slot is still taken.
+    fn depart(&mut self, slot: u32) {
+        self.leave_all(slot);
         // The shell may give the connection's number to another.
         let connection = self.sessions.hot(slot).connection;
         self.resumed.retain(|&other| other != connection);
         self.disconnects.retain(|&(other, _)| other != connection);
-        let session = self.sessions.remove(slot);
-        if let Some(user) = session.user {
-            let key = (session.app, user);
+        // Nobody finds it any more: neither the answer it waits for nor the rest of a frame.
+        let nonce = self.ids.nonce();
+        let session = self.sessions.get_mut(slot);
+        session.nonce = nonce;
+        let app = session.app;
+        if let Some(user) = session.user.take() {
+            let key = (app, user);
             if let Some(slots) = self.users.get_mut(&key) {
                 slots.retain(|&other| other != slot);
                 if slots.is_empty() {
@@ -255,7 +268,7 @@ impl Engine {
                 }
             }
         }
-        self.hub.dismiss(session.app);
+        self.hub.dismiss(app);
     }
 
     /// Appends bytes to what a session receives in this turn.
@@ -271,28 +284,33 @@ impl Engine {
         self.counters.turns += 1;
         let channels = &self.channels;
         self.counters.deliveries +=
-            self.turn.link_members(&mut self.sessions, |local| channels[local as usize].subscribers.slots());
+            self.turn.link_members(&mut self.sessions, |local| channels[local].subscribers.slots());
         self.turn.freeze();
         let mut over = Vec::new();
         let written = self.turn.write(&mut self.sessions, sink, |slot, backlog| over.push((slot, backlog)));
         self.counters.writes += written;
         for slot in std::mem::take(&mut self.ended) {
             over.retain(|&(other, _)| other != slot);
-            self.remove(slot);
+            self.sessions.remove(slot);
         }
         for (slot, backlog) in over {
             self.on_backlog(slot, backlog);
         }
         for local in self.turn.end(&mut self.sessions) {
-            let part = &mut self.channels[local as usize];
+            let part = &mut self.channels[local];
             part.run = NONE;
             part.subscribers.compact();
         }
     }
 
-    /// Whether there is anything to flush or to handle at once.
+    /// Whether there is anything to flush, to take or to handle at once, so that the shell must not sleep. A flush, too,
+    /// may find connections to end.
     pub fn is_busy(&self) -> bool {
-        !self.turn.is_empty() || !self.interrupted.is_empty() || !self.hub.mailbox(self.worker).is_empty()
+        let to_take = !(self.answers.is_empty() && self.resumed.is_empty() && self.disconnects.is_empty());
+        to_take
+            || !self.turn.is_empty()
+            || !self.interrupted.is_empty()
+            || !self.hub.mailbox(self.worker).is_empty()
     }
 
     /// Whether so much output has been gathered that the shell should flush before it reads more.
@@ -322,9 +340,8 @@ impl Engine {
             return;
         }
         self.counters.slow_consumers += 1;
-        let policy = |membership: &session::Membership| {
-            self.channels[membership.local as usize].channel.slow_consumer()
-        };
+        let policy =
+            |membership: &session::Membership| self.channels[membership.local].channel.slow_consumer();
         let policies = session.memberships.as_slice();
         let drops = match policies.is_empty() {
             true => app.slow_consumer == SlowConsumer::Drop,

@@ -333,7 +333,7 @@ impl Engine {
         let id = SessionId::new(self.worker, *slot, *nonce);
         let app = self.sessions.find(id).map(|slot| self.sessions.get(slot).app);
         let part = app.and_then(|app| self.hub.table.find(app, channel, |c| c.local(self.worker)).flatten());
-        match part.map(|part| self.channels[part as usize].standing) {
+        match part.map(|part| self.channels[part].standing) {
             Some(Standing::Live { offset, .. }) => offset,
             _ => 0,
         }
@@ -356,7 +356,7 @@ impl Engine {
     /// whom `gained` was delegated, because these have left meanwhile.
     fn set_live(&mut self, channel: &Arc<Channel>, sequence: u64, offset: u64, gained: Option<u64>) {
         let Some(part) = channel.local(self.worker) else { return };
-        let local = &mut self.channels[part as usize];
+        let local = &mut self.channels[part];
         if matches!(local.standing, Standing::Gaining { ticket } if ticket == gained) {
             local.standing = Standing::Live { from: sequence, offset };
             local.offset = offset;
@@ -366,7 +366,7 @@ impl Engine {
     /// Gives a publication to this worker's members.
     fn deliver(&mut self, channel: &Arc<Channel>, sequence: u64, publication: Publication<'_>) {
         let Some(part) = channel.local(self.worker) else { return };
-        let local = &mut self.channels[part as usize];
+        let local = &mut self.channels[part];
         // Mail from before our interest: we have been in this channel earlier, and it was still under way.
         match local.standing {
             Standing::Live { from, .. } if sequence > from => {}

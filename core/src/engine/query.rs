@@ -142,7 +142,7 @@ impl Engine {
     fn list_members(&self, app: AppId, limit: usize, after: u64, page: &mut MembersPage) -> bool {
         let part = self.hub.table.find(app, &page.channel, |channel| channel.local(self.worker)).flatten();
         let Some(part) = part else { return false };
-        let local = &self.channels[part as usize];
+        let local = &self.channels[part];
         let mut members = local.subscribers.after(after);
         for (number, slot) in members.by_ref() {
             let session = self.sessions.get(slot);

@@ -4,14 +4,13 @@
 
 use std::sync::Arc;
 
-use slab::Slab;
-
 use super::fanout::Hot;
 use crate::{
     app::AppLimits,
     channel::Channel,
     error::ReplyError,
     id::{AppId, Nonce, SessionId, WorkerId},
+    slots::Slots,
 };
 
 /// One session.
@@ -183,23 +182,23 @@ impl Memberships {
 /// The sessions of a worker, by slot; what fan-out touches lies apart from the rest.
 #[derive(Default)]
 pub(super) struct Sessions {
-    cold: Slab<Session>,
+    cold: Slots<Session>,
+    /// One for each slot that was ever used.
     hot: Vec<Hot>,
 }
 
 impl Sessions {
     pub(super) fn insert(&mut self, session: Session, hot: Hot) -> u32 {
         let slot = self.cold.insert(session);
-        if slot == self.hot.len() {
-            self.hot.push(hot);
-        } else {
-            self.hot[slot] = hot;
+        match self.hot.get_mut(slot as usize) {
+            Some(place) => *place = hot,
+            None => self.hot.push(hot),
         }
-        u32::try_from(slot).expect("sessions are bounded by open files")
+        slot
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Session {
-        self.cold.remove(slot as usize)
+        self.cold.remove(slot)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -207,11 +206,11 @@ impl Sessions {
     }
 
     pub(super) fn get(&self, slot: u32) -> &Session {
-        &self.cold[slot as usize]
+        &self.cold[slot]
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut Session {
-        &mut self.cold[slot as usize]
+        &mut self.cold[slot]
     }
 
     pub(super) fn hot(&mut self, slot: u32) -> &mut Hot {
@@ -219,12 +218,12 @@ impl Sessions {
     }
 
     pub(super) fn both(&mut self, slot: u32) -> (&mut Hot, &mut Session) {
-        (&mut self.hot[slot as usize], &mut self.cold[slot as usize])
+        (&mut self.hot[slot as usize], &mut self.cold[slot])
     }
 
     /// The slot of the session with this id, if it still lives.
     pub(super) fn find(&self, id: SessionId) -> Option<u32> {
-        let session = self.cold.get(id.slot() as usize)?;
+        let session = self.cold.get(id.slot())?;
         (session.nonce == *id.nonce()).then_some(id.slot())
     }
 }

@@ -244,28 +244,36 @@ fn agreed_offsets(stream: &str, stays: &[&Stay]) -> Result<BTreeMap<u64, Key>, V
 
 /// There is an order that every receiver's view is a part of: the union of their orders has no cycle (Kahn's sort).
 fn check_one_order(stream: &str, stays: &[&Stay]) -> Result<(), Violation> {
-    let mut after: HashMap<Key, HashSet<Key>> = HashMap::new();
-    let mut before: HashMap<Key, usize> = HashMap::new();
+    let mut keys: Vec<Key> = stays.iter().flat_map(|stay| &stay.seen).map(|seen| seen.key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let place = |seen: &Seen| keys.binary_search(&seen.key).expect("all are there");
+    let mut steps: Vec<(usize, usize)> = Vec::new();
     for stay in stays {
-        for pair in stay.seen.windows(2) {
-            if after.entry(pair[0].key).or_default().insert(pair[1].key) {
-                *before.entry(pair[1].key).or_default() += 1;
-            }
+        let mut places = stay.seen.iter().map(place);
+        let Some(mut from) = places.next() else { continue };
+        for to in places {
+            steps.push((from, to));
+            from = to;
         }
     }
-    let mut free: Vec<Key> = after.keys().filter(|key| !before.contains_key(key)).copied().collect();
+    steps.sort_unstable();
+    steps.dedup();
+    let mut before = vec![0; keys.len()];
+    steps.iter().for_each(|&(_, to)| before[to] += 1);
+    let mut free: Vec<usize> = (0..keys.len()).filter(|&key| before[key] == 0).collect();
     while let Some(key) = free.pop() {
-        for next in after.remove(&key).unwrap_or_default() {
-            let waits = before.get_mut(&next).expect("it was counted above");
-            *waits -= 1;
-            if *waits == 0 {
-                before.remove(&next);
-                free.push(next);
+        let start = steps.partition_point(|&(from, _)| from < key);
+        for &(_, to) in steps[start..].iter().take_while(|&&(from, _)| from == key) {
+            before[to] -= 1;
+            if before[to] == 0 {
+                free.push(to);
             }
         }
     }
-    match before.is_empty() {
+    let stuck: Vec<Key> = (0..keys.len()).filter(|&key| before[key] > 0).map(|key| keys[key]).collect();
+    match stuck.is_empty() {
         true => Ok(()),
-        false => Err(Violation::Order { stream: stream.into(), keys: before.into_keys().collect() }),
+        false => Err(Violation::Order { stream: stream.into(), keys: stuck }),
     }
 }

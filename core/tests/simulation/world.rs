@@ -86,6 +86,8 @@ struct Client {
     welcomed: bool,
     paused: bool,
     observer: bool,
+    /// Got its last word.
+    parted: bool,
     next_id: u64,
     asked: VecDeque<Asked>,
     /// What it received of each stream; `None` is the broadcasts'.
@@ -125,6 +127,8 @@ pub(crate) struct World {
     model: Model,
     checker: Checker,
     held: Vec<Held>,
+    /// Clients that ended and get what they still get with the next flush.
+    parting: Vec<usize>,
     rules: Vec<Rules>,
     channels: usize,
     sessions_at_most: usize,
@@ -204,6 +208,7 @@ impl World {
             model: Model::new(rules.clone()),
             checker: Checker::default(),
             held: Vec::new(),
+            parting: Vec::new(),
             rules,
             channels: 3,
             sessions_at_most: 10,
@@ -315,6 +320,7 @@ impl World {
             welcomed: false,
             paused: false,
             observer,
+            parted: false,
             next_id: 0,
             asked: VecDeque::new(),
             seen: HashMap::new(),
@@ -348,7 +354,44 @@ impl World {
             if self.random.chance(50) {
                 self.deliver(client);
             }
-            self.close(client);
+            if self.random.chance(40) {
+                self.part_with(client);
+            } else {
+                self.close(client);
+            }
+        }
+    }
+
+    /// Ends a session with a last word. What it receives until then still counts.
+    fn part_with(&mut self, client: usize) {
+        self.model.close(self.peer(client));
+        let of = &mut self.clients[client];
+        let last = |out: &mut BytesMut| put_frame(out, OpCode::Text, br#"{"welcome":"last"}"#);
+        self.engines[of.worker].end(of.slot, last);
+        of.open = false;
+        of.paused = false;
+        self.parting.push(client);
+    }
+
+    /// Those who have had their last word go.
+    fn see_off(&mut self, worker: usize) {
+        let (gone, stay): (Vec<usize>, Vec<usize>) =
+            std::mem::take(&mut self.parting).into_iter().partition(|&c| self.clients[c].worker == worker);
+        self.parting = stay;
+        for client in gone {
+            let of = &mut self.clients[client];
+            self.wire.0[of.connection as usize].stalled = false;
+            self.deliver(client);
+            let of = &self.clients[client];
+            assert!(of.parted || self.judged, "client {client} waits for the last word");
+            if self.mode == Mode::Exact && !of.lossy && !self.judged {
+                for channel in (0..self.channels).map(Some).chain([None]) {
+                    let seen = of.seen.get(&channel).map_or(0, Vec::len);
+                    let expected = self.model.expected.get(&(self.peer(client), channel)).map_or(0, Vec::len);
+                    assert_eq!(seen, expected, "client {client} receives everything until it ends");
+                }
+            }
+            self.forget(client);
         }
     }
 
@@ -358,6 +401,12 @@ impl World {
         self.engines[of.worker].close(of.slot);
         of.open = false;
         of.paused = false;
+        self.forget(client);
+    }
+
+    /// Frees a client's connection; what it has received is to be judged.
+    fn forget(&mut self, client: usize) {
+        let of = &mut self.clients[client];
         self.connections[of.connection as usize] = None;
         let mut stays = std::mem::take(&mut of.stays);
         for asked in &of.asked {
@@ -608,6 +657,7 @@ impl World {
         }
         if self.random.chance(80) {
             self.engines[worker].flush(&mut self.wire);
+            self.see_off(worker);
         }
         for (connection, why) in self.engines[worker].take_disconnects() {
             self.disconnect(connection, why);
@@ -622,6 +672,9 @@ impl World {
         // It may be named twice.
         let Some(client) = self.connections[connection as usize] else { return };
         let of = &self.clients[client];
+        if !of.open {
+            return;
+        }
         match why {
             Disconnect::SlowConsumer => {
                 let app = self.hub.app(AppId(of.app as u16));
@@ -656,7 +709,9 @@ impl World {
 
     fn take(&mut self, client: usize, received: Received) {
         let of = &mut self.clients[client];
+        assert!(!of.parted, "client {client}: {received:?} after the last word");
         match received {
+            Received::Welcome(id) if id == "last" => of.parted = true,
             Received::Welcome(id) => {
                 assert_eq!(id, of.session.to_string());
                 assert!(!std::mem::replace(&mut of.welcomed, true), "one welcome");

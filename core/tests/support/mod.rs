@@ -1,3 +1,4 @@
+#![allow(dead_code, reason = "each test uses its part")]
 //! What tests of the engine share: a sink in memory, and the client's end of a connection.
 
 use std::collections::HashMap;

@@ -62,9 +62,9 @@ impl Workers {
         self.engines[worker].close(slot);
     }
 
-    /// Runs turns until nothing is left to do.
+    /// Runs turns until nothing is left to handle or to write.
     pub(crate) fn settle(&mut self) {
-        while self.engines.iter().any(Engine::is_busy) {
+        for _ in 0..10 {
             for engine in &mut self.engines {
                 engine.on_mail();
                 engine.flush(&mut self.sink);

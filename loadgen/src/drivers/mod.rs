@@ -81,6 +81,14 @@ impl Driver {
         }
     }
 
+    /// A publication's number in its channel, which stands somewhere in what follows its payload.
+    #[inline]
+    pub(crate) fn number(&self, behind: &[u8]) -> Option<u64> {
+        match self {
+            Self::Native(native) => native.number(behind),
+        }
+    }
+
     /// What a text without a stamp means.
     pub(crate) fn read<'a>(&self, text: &'a str) -> Reply<'a> {
         match self {

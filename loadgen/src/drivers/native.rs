@@ -66,6 +66,13 @@ impl Native {
         ("{\"type\":\"broadcast\",\"event\":\"m\",\"message\":".into(), "}")
     }
 
+    #[inline]
+    pub(super) fn number(&self, behind: &[u8]) -> Option<u64> {
+        let digits = behind.strip_prefix(b",\"offset\":")?.strip_suffix(b"}")?;
+        let is_number = !digits.is_empty() && digits.len() < 19 && digits.iter().all(u8::is_ascii_digit);
+        is_number.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    }
+
     pub(super) fn read<'a>(&self, text: &'a str) -> Reply<'a> {
         if text.starts_with("{\"channel\":") {
             return read_notice(text);
@@ -137,6 +144,15 @@ mod tests {
         assert_eq!(read(update), Reply::Other);
         for unknown in ["", "{}", "[]", r#"{"channel":"c","event":"m","message":"x"}"#, r#"{"ok":{}}"#] {
             assert_eq!(read(unknown), Reply::Unknown, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn offset_is_read_behind_the_payload() {
+        let native = Native { app: "default".into(), key: "k".into() };
+        assert_eq!(native.number(b",\"offset\":1729}"), Some(1729));
+        for none in ["", "}", ",\"offset\":}", ",\"offset\":-1}", ",\"offset\":12"] {
+            assert_eq!(native.number(none.as_bytes()), None, "{none}");
         }
     }
 

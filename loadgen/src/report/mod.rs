@@ -1,6 +1,8 @@
 //! What came out of a run, in numbers: a row for each window, their median, and what was wrong. Knows nothing of how
-//! it is shown; see [`table`].
+//! it is shown; see [`mod@table`], [`mod@file`] and [`mod@html`].
 
+mod file;
+mod html;
 mod machine;
 mod table;
 
@@ -14,6 +16,8 @@ use crate::{
     tally::{Slow, Tally, WindowTally},
 };
 
+pub use file::{to_hlog, to_json};
+pub use html::to_html;
 pub use machine::Machine;
 
 /// Share of messages that may be late before the generator is blamed.
@@ -25,6 +29,7 @@ const SATURATED: f64 = 0.95;
 #[derive(Debug, Clone)]
 pub(crate) struct Reading {
     pub(crate) at_ns: u64,
+    pub(crate) unix_ns: u64,
     pub(crate) server_cpu_ns: Option<u64>,
     pub(crate) server_threads: usize,
     pub(crate) generator_cpu_ns: Option<u64>,
@@ -95,6 +100,8 @@ pub struct Report {
     pub median: Row,
     /// Latencies of all windows together.
     pub latency: Percentiles,
+    /// Quantiles of those, and their values in microseconds.
+    pub curve: Vec<(f64, f64)>,
     /// What was wrong with deliveries, in the whole run.
     pub faults: Faults,
     /// Messages the server refused.
@@ -107,6 +114,10 @@ pub struct Report {
     pub stragglers: u64,
     /// What connections at rest cost.
     pub idling: Option<Idling>,
+    /// Growth of the server's proportional set size for each connection at rest.
+    pub idle_bytes: Option<f64>,
+    /// When the first window began, since 1970.
+    pub started_unix_ns: u64,
     /// Whether the run ended early.
     pub partial: bool,
     /// What makes this run a failure, a sentence each.
@@ -115,6 +126,9 @@ pub struct Report {
     pub remarks: Vec<String>,
     #[serde(skip)]
     plan: Plan,
+    /// Of each window.
+    #[serde(skip)]
+    latencies: Vec<Latency>,
 }
 
 impl Report {
@@ -131,17 +145,22 @@ impl Report {
             median: Row::median(&windows),
             windows,
             latency: latency.percentiles(),
+            curve: latency.curve(),
             faults: tally.faults,
             refused: tally.refused,
             gaps: tally.gaps,
             slow: tally.slow,
             stragglers: tally.stragglers,
             idling,
+            idle_bytes: None,
+            started_unix_ns: readings.first().map_or(0, |reading| reading.unix_ns),
             partial: failure.is_some(),
             problems: Vec::new(),
             remarks: Vec::new(),
             plan: plan.clone(),
+            latencies: tally.windows.into_iter().map(|window| window.latency).collect(),
         };
+        report.idle_bytes = report.idle_growth().map(|(pss, _)| pss);
         report.find_problems(failure, tally.refusal);
         report.find_remarks(server_known, &readings);
         report
@@ -163,20 +182,6 @@ impl Report {
     /// Whether everything arrived as it should, and the generator kept up.
     pub fn is_clean(&self) -> bool {
         self.problems.is_empty()
-    }
-
-    /// The report and its plan as JSON.
-    pub fn json(&self, plan: &Plan) -> String {
-        #[derive(Serialize)]
-        struct File<'a> {
-            format: u32,
-            plan: &'a Plan,
-            report: &'a Report,
-        }
-        let file = File { format: 1, plan, report: self };
-        let mut json = serde_json::to_string_pretty(&file).expect("numbers and strings");
-        json.push('\n');
-        json
     }
 
     fn find_problems(&mut self, failure: Option<String>, refusal: Option<String>) {
@@ -229,8 +234,8 @@ impl Report {
                 "The generator was saturated ({generator:.2} of {threads} cores): the server can do at least this."
             ));
         }
-        if let (Some(cores), Some(reading)) = (self.median.server_cores, readings.last()) {
-            let most = reading.server_threads.min(self.machine.cores) as f64;
+        if let (Some(cores), Some(reading)) = (self.median.server_cores, readings.first()) {
+            let most = reading.server_threads.clamp(1, self.machine.cores) as f64;
             if cores > SATURATED * most {
                 self.remarks.push(format!("The server was saturated ({cores:.2} cores)."));
             }

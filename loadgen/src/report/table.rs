@@ -48,7 +48,7 @@ impl Report {
         for problem in &self.problems {
             writeln!(out, "FAILED: {problem}")?;
         }
-        if self.partial {
+        if self.partial && !self.windows.is_empty() {
             writeln!(out, "The run ended early: the numbers above are partial.")?;
         }
         Ok(())
@@ -93,27 +93,22 @@ impl Report {
     }
 
     fn write_rows(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(
-            out,
-            "{:>7} {:>12} {:>11} {:>11} {:>9} {:>9} {:>7} {:>7}   latency ms: {:>8} {:>8} {:>8} {:>8} {:>8}",
-            "window",
-            "deliveries/s",
-            "messages/s",
-            "operat./s",
-            "s/M deliv",
-            "s/M op.",
-            "server",
-            "loadgen",
-            "p50",
-            "p90",
-            "p99",
-            "p99.9",
-            "max"
-        )?;
-        for (number, row) in self.windows.iter().enumerate() {
-            write_row(out, &(number + 1).to_string(), row)?;
+        let is_shown = |column: &&Column| (column.cell)(&self.median) != NOTHING;
+        let columns: Vec<_> = COLUMNS.iter().filter(is_shown).collect();
+        write!(out, "{:>7}", "window")?;
+        for column in &columns {
+            write!(out, " {:>12}", column.name)?;
         }
-        write_row(out, "median", &self.median)
+        writeln!(out)?;
+        let rows = self.windows.iter().enumerate().map(|(number, row)| ((number + 1).to_string(), row));
+        for (name, row) in rows.chain([("median".to_owned(), &self.median)]) {
+            write!(out, "{name:>7}")?;
+            for column in &columns {
+                write!(out, " {:>12}", (column.cell)(row))?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
     }
 
     fn write_idling(&self, out: &mut String) -> std::fmt::Result {
@@ -142,24 +137,41 @@ impl Report {
     }
 }
 
-fn write_row(out: &mut String, name: &str, row: &Row) -> std::fmt::Result {
-    let some =
-        |value: Option<f64>, digits: usize| value.map_or("–".into(), |value| format!("{value:.digits$}"));
-    let share = |cores: Option<f64>| cores.map_or("–".into(), |cores| format!("{:.0} %", cores * 100.0));
-    let latency = &row.latency;
-    write!(
-        out,
-        "{name:>7} {:>12.0} {:>11.0} {:>11.0} {:>9} {:>9} {:>7} {:>7}               ",
-        row.deliveries_per_second,
-        row.messages_per_second,
-        row.operations_per_second,
-        some(row.server_s_per_million_deliveries, 3),
-        some(row.server_s_per_million_operations, 2),
-        share(row.server_cores),
-        share(row.generator_cores),
-    )?;
-    for us in [latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us] {
-        write!(out, "{:>8.3} ", us / 1e3)?;
-    }
-    writeln!(out)
+/// A column; it is left out when its median is [`NOTHING`].
+struct Column {
+    name: &'static str,
+    cell: fn(&Row) -> String,
+}
+
+const NOTHING: &str = "–";
+
+const COLUMNS: [Column; 12] = [
+    Column { name: "deliveries/s", cell: |row| rate(row.deliveries_per_second) },
+    Column { name: "messages/s", cell: |row| rate(row.messages_per_second) },
+    Column { name: "operations/s", cell: |row| rate(row.operations_per_second) },
+    Column { name: "s/M deliver.", cell: |row| seconds(row.server_s_per_million_deliveries) },
+    Column { name: "s/M operat.", cell: |row| seconds(row.server_s_per_million_operations) },
+    Column { name: "server CPU", cell: |row| share(row.server_cores) },
+    Column { name: "loadgen CPU", cell: |row| share(row.generator_cores) },
+    Column { name: "p50 ms", cell: |row| latency(row, row.latency.p50_us) },
+    Column { name: "p90 ms", cell: |row| latency(row, row.latency.p90_us) },
+    Column { name: "p99 ms", cell: |row| latency(row, row.latency.p99_us) },
+    Column { name: "p99.9 ms", cell: |row| latency(row, row.latency.p999_us) },
+    Column { name: "max ms", cell: |row| latency(row, row.latency.max_us) },
+];
+
+fn rate(per_second: f64) -> String {
+    if per_second == 0.0 { NOTHING.into() } else { format!("{per_second:.0}") }
+}
+
+fn seconds(seconds: Option<f64>) -> String {
+    seconds.map_or(NOTHING.into(), |seconds| format!("{seconds:.3}"))
+}
+
+fn share(cores: Option<f64>) -> String {
+    cores.map_or(NOTHING.into(), |cores| format!("{:.1} %", cores * 100.0))
+}
+
+fn latency(row: &Row, us: f64) -> String {
+    if row.latency.count == 0 { NOTHING.into() } else { format!("{:.3}", us / 1e3) }
 }

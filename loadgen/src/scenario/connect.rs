@@ -98,6 +98,10 @@ impl Scenario for Connect {
         Wait::Rest
     }
 
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     fn finish(self) -> Tally {
         self.tally
     }

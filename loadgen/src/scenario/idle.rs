@@ -66,6 +66,10 @@ impl Scenario for Idle {
         Wait::Rest
     }
 
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     fn finish(self) -> Tally {
         self.tally
     }

@@ -29,6 +29,9 @@ pub(crate) trait Scenario: Handler {
     /// Called before each wait for events: begins what is due, says how long to wait, and reports how far it is.
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait;
 
+    /// What was counted so far.
+    fn tally(&self) -> &Tally;
+
     /// The end: what was counted.
     fn finish(self) -> Tally;
 }

@@ -236,6 +236,10 @@ impl Scenario for Presence {
         Wait::Rest
     }
 
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     fn finish(mut self) -> Tally {
         for mover in 0..self.movers.len() {
             for watcher in 0..self.plan.watchers as usize {

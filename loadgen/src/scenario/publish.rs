@@ -23,6 +23,7 @@ use crate::{
     drivers::{Echo, Reply},
     ledger::{Arrival, Ledger},
     net::{Closed, Handler, Net, Slot, Wait},
+    order::Order,
     pacer::Pacer,
     plan::{Pace, PublishPlan, Scope},
     stamp::{Locator, Stamp, put_payload, read_payload},
@@ -32,6 +33,8 @@ use crate::{
 /// The number of the one command each connection waits for.
 const JOIN: u32 = 1;
 const EXPIRY_CHECK_NS: u64 = 250_000_000;
+/// Silence after which slow members that read on are taken to have read everything.
+const SLOW_SILENCE_NS: u64 = 500_000_000;
 
 /// What the workers of this scenario share.
 pub(crate) struct Shared {
@@ -58,8 +61,11 @@ pub(crate) struct Publish {
     opened: bool,
     paused: bool,
     cooling: bool,
+    /// When a slow member last read something.
+    slow_read_ns: u64,
     ready: u32,
     ledger: Ledger,
+    order: Order,
     locator: Locator,
     tally: Tally,
     /// First deliveries, of the whole run.
@@ -136,6 +142,11 @@ impl Publish {
         };
         Self {
             ledger: Ledger::new(layout.members.len() * plan.publishers as usize),
+            order: if plan.publishers > 1 {
+                Order::new(layout.members.len(), plan.channels as usize)
+            } else {
+                Order::new(0, 0)
+            },
             tally: Tally::new(seat.windows),
             seat,
             plan,
@@ -146,6 +157,7 @@ impl Publish {
             opened: false,
             paused: false,
             cooling: false,
+            slow_read_ns: 0,
             ready: 0,
             locator: Locator::new(),
             arrived: 0,
@@ -172,11 +184,22 @@ impl Publish {
             return;
         };
         if member.is_slow {
+            self.slow_read_ns = now;
             return;
         }
         let stream = member.first_stream + (publisher - member.first_publisher) as usize;
+        let reordered = self.ledger.faults.reordered;
         if self.ledger.observe(stream, sequence) == Arrival::Again {
             return;
+        }
+        // With one publisher the ledger sees all there is to see.
+        if self.plan.publishers > 1
+            && self.ledger.faults.reordered == reordered
+            && let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..])
+        {
+            let channel = (member.first_publisher / self.plan.publishers) as usize;
+            let in_order = self.order.observe(slot as usize, channel, number, (publisher, sequence));
+            self.tally.faults.reordered += u64::from(!in_order);
         }
         self.arrived += 1;
         if let Some(window) = self.tally.window() {
@@ -359,7 +382,13 @@ impl Publish {
             .zip(&self.layout.receivers)
             .map(|(count, receivers)| count * u64::from(*receivers))
             .sum();
-        self.arrived >= expected
+        self.arrived >= expected && self.slow_have_read()
+    }
+
+    /// Whether the slow members have read what was waiting for them, as far as one can tell.
+    fn slow_have_read(&self) -> bool {
+        self.tally.slow.readers == self.tally.slow.disconnected
+            || now_ns().saturating_sub(self.slow_read_ns) > SLOW_SILENCE_NS
     }
 }
 
@@ -444,6 +473,7 @@ impl Scenario for Publish {
             Stage::Cool | Stage::Stop => {
                 if !self.cooling {
                     self.cooling = true;
+                    self.slow_read_ns = now_ns();
                     self.set_reading(net, true);
                 }
                 let wait = self.publish(net, stage);
@@ -452,6 +482,10 @@ impl Scenario for Publish {
                 wait
             }
         }
+    }
+
+    fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     fn finish(mut self) -> Tally {

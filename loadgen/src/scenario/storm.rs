@@ -107,6 +107,10 @@ impl Scenario for Storm {
         Wait::Rest
     }
 
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     fn finish(self) -> Tally {
         self.tally
     }

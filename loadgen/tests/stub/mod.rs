@@ -1,6 +1,8 @@
 //! A server that is just enough of one, and misbehaves on request: loses, repeats, reorders, delivers to the wrong
 //! one, changes bytes, hangs up. One thread, all of a turn's input before any output, so it is also a fast one.
 
+#![allow(dead_code, reason = "not every test uses all of it")]
+
 use std::{
     collections::HashMap,
     io::{ErrorKind, Read, Write},

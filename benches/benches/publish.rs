@@ -1,0 +1,148 @@
+//! What does it cost to give a publication its place in a channel, and to publish?
+//!
+//! - `order/alone`: entering an order, counting, leaving; the baseline is a `Mutex`. Unit: operations.
+//! - `order/two_threads`: two threads with 10,000 operations each on one order. Ours combines: whoever finds it taken
+//!   leaves its operation and goes on; the baseline waits. Unit: the whole of it, 20,000 operations.
+//! - `publish/N`: the command `send` of one session on one engine, with 1, 2 and 100 members there, 32 to a turn,
+//!   flushed into memory. Unit: commands (all that 32 cost, divided). The baseline does the least that delivers: it
+//!   encodes the publication once and pushes a reference-counted frame to each member's queue, then writes the queues.
+
+use std::{hint::black_box, sync::Mutex, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fanfare_benches::{Discard, engine, open_members};
+use fanfare_core::{
+    channel::{Delegated, Order},
+    dialect::{Format, encode_publication},
+    engine::Flow,
+    id::IdGenerator,
+    publication::{Audience, Kind, Payload, Publication},
+    ws::Message,
+};
+
+const OPERATIONS: u64 = 10_000;
+const TURN: u64 = 32;
+const COMMAND: &str = r#"{"type":"send","channel":"room","event":"chat","message":{"text":"sixty-four bytes or so of a message"}}"#;
+
+fn order_alone(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("order/alone");
+    let order = Order::<u64, u64>::new(0);
+    group.bench_function("order", |bencher| {
+        bencher.iter(|| {
+            let mut entered = order.try_enter().expect("nobody else is there");
+            entered.with(|sum| *sum += black_box(1));
+            entered.leave(|sum, op| *sum += op);
+        });
+    });
+    let mutex = Mutex::new(0_u64);
+    group.bench_function("mutex", |bencher| {
+        bencher.iter(|| *mutex.lock().expect("nobody panics while holding it") += black_box(1));
+    });
+    group.finish();
+}
+
+fn twice(work: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        scope.spawn(&work);
+        work();
+    });
+}
+
+fn order_two_threads(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("order/two_threads");
+    group.throughput(Throughput::Elements(2 * OPERATIONS));
+    group.bench_function("order", |bencher| {
+        let order = Order::<u64, u64>::new(0);
+        bencher.iter(|| {
+            twice(|| {
+                for _ in 0..OPERATIONS {
+                    let mut entered = match order.try_enter() {
+                        Some(entered) => entered,
+                        None => match order.delegate(black_box(1)) {
+                            Delegated::Entered(entered, _) => entered,
+                            Delegated::Left | Delegated::Closed => continue,
+                        },
+                    };
+                    entered.with(|sum| *sum += black_box(1));
+                    entered.leave(|sum, op| *sum += op);
+                }
+            });
+        });
+    });
+    group.bench_function("mutex", |bencher| {
+        let mutex = Mutex::new(0_u64);
+        bencher.iter(|| {
+            twice(|| {
+                for _ in 0..OPERATIONS {
+                    *mutex.lock().expect("nobody panics while holding it") += black_box(1);
+                }
+            });
+        });
+    });
+    group.finish();
+}
+
+fn publish(criterion: &mut Criterion) {
+    for members in [1, 2, 100] {
+        let mut group = criterion.benchmark_group("publish");
+        group.throughput(Throughput::Elements(TURN));
+        group.bench_function(BenchmarkId::new("engine", members), |bencher| {
+            let mut engine = engine();
+            let mut sink = Discard::default();
+            let slots = open_members(&mut engine, members, &mut sink);
+            bencher.iter(|| {
+                engine.begin_turn(1);
+                for _ in 0..TURN {
+                    assert_eq!(engine.receive(slots[0], Message::Text(COMMAND)), Flow::Continue);
+                }
+                engine.on_mail();
+                engine.flush(&mut sink);
+            });
+            black_box(sink.bytes);
+        });
+        group.bench_function(BenchmarkId::new("least", members), |bencher| {
+            let mut ids = IdGenerator::new(1);
+            let mut queues: Vec<Vec<Bytes>> = vec![Vec::new(); members as usize];
+            let mut offset = 0;
+            bencher.iter(|| {
+                for _ in 0..TURN {
+                    offset += 1;
+                    let frame = encode(&mut ids, offset);
+                    queues.iter_mut().for_each(|queue| queue.push(frame.clone()));
+                }
+                for queue in &mut queues {
+                    queue.drain(..).for_each(|frame| {
+                        black_box(&frame[..]);
+                    });
+                }
+            });
+        });
+        group.finish();
+    }
+}
+
+fn encode(ids: &mut IdGenerator, offset: u64) -> Bytes {
+    let mut out = BytesMut::new();
+    let audience = Audience::default();
+    let publication = Publication {
+        id: ids.message_id(1),
+        kind: Kind::Message,
+        offset: Some(offset),
+        event: "chat",
+        payload: Payload::Json(r#"{"text":"sixty-four bytes or so of a message"}"#),
+        audience: &audience,
+    };
+    encode_publication(Format::Native, &mut out, Some("room"), publication);
+    out.freeze()
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800));
+    targets = order_alone, order_two_threads, publish
+}
+criterion_main!(benches);

@@ -1,0 +1,224 @@
+//! What does finding a channel cost, against a locked map in the same run?
+//!
+//! - `find/hot`: the same 10 channels over and over, in tables of 10, 10,000 and 1,000,000. Unit: look-ups.
+//! - `find/cold`: channels of the whole table in an order that no cache knows. Unit: look-ups.
+//! - `find/two_threads`: both, while a second thread does the same. Unit: look-ups of the measured thread.
+//! - `churn`: a channel comes into being and goes, in a table of 10,000. Unit: pairs.
+//!
+//! The baselines hold the same channels under the same names, in 256 shards of `hashbrown::HashMap` with foldhash, each
+//! behind a `Mutex` or an `RwLock`, and hash once for shard and map as ours does. `FANFARE_BENCH_LARGE=0` leaves out the
+//! table of a million.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{BuildHasher, Hash, Hasher},
+    hint::black_box,
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main, measurement::WallTime,
+};
+use fanfare_core::{
+    channel::{Channel, ChannelTable},
+    id::AppId,
+};
+use hashbrown::HashTable;
+
+const SHARDS: usize = 256;
+const APP: AppId = AppId(1);
+const POISON: &str = "nobody panics while holding it";
+
+/// What the contenders have in common.
+trait Table: Sync {
+    fn find(&self, name: &str) -> u64;
+    fn create(&self, name: &str) -> Arc<Channel>;
+    fn remove(&self, channel: &Arc<Channel>);
+}
+
+impl Table for ChannelTable {
+    fn find(&self, name: &str) -> u64 {
+        ChannelTable::find(self, APP, name, |channel| channel.epoch()).unwrap_or(0)
+    }
+
+    fn create(&self, name: &str) -> Arc<Channel> {
+        self.find_or_create(APP, name, Default::default)
+    }
+
+    fn remove(&self, channel: &Arc<Channel>) {
+        ChannelTable::remove(self, channel);
+    }
+}
+
+type Shard = HashTable<(u64, Arc<Channel>)>;
+
+/// A shard behind some lock.
+trait Locked: Sync + Default {
+    fn read<R>(&self, work: impl FnOnce(&Shard) -> R) -> R;
+    fn write<R>(&self, work: impl FnOnce(&mut Shard) -> R) -> R;
+}
+
+impl Locked for Mutex<Shard> {
+    fn read<R>(&self, work: impl FnOnce(&Shard) -> R) -> R {
+        work(&self.lock().expect(POISON))
+    }
+
+    fn write<R>(&self, work: impl FnOnce(&mut Shard) -> R) -> R {
+        work(&mut self.lock().expect(POISON))
+    }
+}
+
+impl Locked for RwLock<Shard> {
+    fn read<R>(&self, work: impl FnOnce(&Shard) -> R) -> R {
+        work(&RwLock::read(self).expect(POISON))
+    }
+
+    fn write<R>(&self, work: impl FnOnce(&mut Shard) -> R) -> R {
+        work(&mut RwLock::write(self).expect(POISON))
+    }
+}
+
+/// The baseline. Channels are made by a table of ours that is used for nothing else.
+struct Sharded<L> {
+    shards: Vec<L>,
+    hasher: foldhash::quality::FixedState,
+    maker: ChannelTable,
+}
+
+impl<L: Locked> Sharded<L> {
+    fn new() -> Self {
+        let shards = (0..SHARDS).map(|_| L::default()).collect();
+        Self { shards, hasher: foldhash::quality::FixedState::with_seed(7), maker: ChannelTable::new(4, 7) }
+    }
+
+    fn place(&self, name: &str) -> (u64, &L) {
+        let hash = self.hasher.hash_one((APP, name));
+        (hash, &self.shards[(hash >> 32) as usize % SHARDS])
+    }
+}
+
+fn is(name: &str) -> impl Fn(&(u64, Arc<Channel>)) -> bool {
+    move |(_, channel)| channel.app() == APP && channel.name() == Some(name)
+}
+
+impl<L: Locked> Table for Sharded<L> {
+    fn find(&self, name: &str) -> u64 {
+        let (hash, shard) = self.place(name);
+        shard.read(|map| map.find(hash, is(name)).map_or(0, |(_, channel)| channel.epoch()))
+    }
+
+    fn create(&self, name: &str) -> Arc<Channel> {
+        let (hash, shard) = self.place(name);
+        let channel = self.maker.find_or_create(APP, name, Default::default);
+        shard.write(|map| {
+            let entry = map.entry(hash, is(name), |(hash, _)| *hash);
+            entry.or_insert_with(|| (hash, channel.clone())).get().1.clone()
+        })
+    }
+
+    fn remove(&self, channel: &Arc<Channel>) {
+        let name = channel.name().expect("it has one");
+        let (hash, shard) = self.place(name);
+        shard.write(|map| map.find_entry(hash, is(name)).map(|entry| entry.remove()).is_ok());
+        self.maker.remove(channel);
+    }
+}
+
+fn name(number: usize) -> String {
+    format!("room-{number:07}")
+}
+
+/// Names of a table of `size` in an order that no cache knows, at most 65,536 of them.
+fn cold_names(size: usize) -> Vec<String> {
+    let scatter = |i: usize| {
+        let mut hasher = DefaultHasher::new();
+        i.hash(&mut hasher);
+        hasher.finish() as usize % size
+    };
+    (0..size.min(1 << 16)).map(|i| name(scatter(i))).collect()
+}
+
+fn hot_names(size: usize) -> Vec<String> {
+    (0..10).map(|i| name(i * size / 10)).collect()
+}
+
+/// Measures look-ups, one after another through `names`.
+fn measure_find<T: Table>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    id: BenchmarkId,
+    table: &T,
+    names: &[String],
+) {
+    let mut next = 0;
+    group.bench_function(id, |bencher| {
+        bencher.iter(|| {
+            next = if next + 1 == names.len() { 0 } else { next + 1 };
+            black_box(table.find(&names[next]))
+        });
+    });
+}
+
+fn find<T: Table>(criterion: &mut Criterion, contender: &str, new: impl Fn() -> T) {
+    let large = std::env::var("FANFARE_BENCH_LARGE").map_or(true, |value| value != "0");
+    for size in [10, 10_000, 1_000_000].into_iter().filter(|&size| large || size < 1_000_000) {
+        let table = new();
+        (0..size).for_each(|i| drop(table.create(&name(i))));
+        for (temperature, names) in [("hot", hot_names(size)), ("cold", cold_names(size))] {
+            let mut group = criterion.benchmark_group(format!("find/{temperature}"));
+            measure_find(&mut group, BenchmarkId::new(contender, size), &table, &names);
+            group.finish();
+        }
+        let names = cold_names(size);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    names.iter().take(1000).for_each(|name| {
+                        black_box(table.find(name));
+                    });
+                }
+            });
+            let mut group = criterion.benchmark_group("find/two_threads");
+            measure_find(&mut group, BenchmarkId::new(contender, size), &table, &names);
+            group.finish();
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+fn churn<T: Table>(criterion: &mut Criterion, contender: &str, new: impl Fn() -> T) {
+    let table = new();
+    (0..10_000).for_each(|i| drop(table.create(&name(i))));
+    let names: Vec<String> = (20_000..21_000).map(name).collect();
+    let mut next = 0;
+    criterion.benchmark_group("churn").bench_function(contender, |bencher| {
+        bencher.iter(|| {
+            next = (next + 1) % names.len();
+            let channel = table.create(&names[next]);
+            table.remove(&channel);
+        });
+    });
+}
+
+fn benches(criterion: &mut Criterion) {
+    find(criterion, "papaya", || ChannelTable::new(4, 7));
+    find(criterion, "mutex", Sharded::<Mutex<Shard>>::new);
+    find(criterion, "rwlock", Sharded::<RwLock<Shard>>::new);
+    // The baselines' includes what their maker does, which is one of ours.
+    churn(criterion, "papaya", || ChannelTable::new(4, 7));
+    churn(criterion, "mutex_over_papaya", Sharded::<Mutex<Shard>>::new);
+}
+
+criterion_group! {
+    name = table;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(600));
+    targets = benches
+}
+criterion_main!(table);

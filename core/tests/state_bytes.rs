@@ -1,0 +1,105 @@
+//! What state costs: heap bytes per session, per membership and per channel, counted by the allocator itself. The
+//! figures are exact for the allocator's requests; they are printed, and bounded.
+
+#![allow(unsafe_code, reason = "a counting allocator has to implement GlobalAlloc")]
+
+mod support;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use fanfare_core::{
+    app::{App, AppKeys, Apps},
+    dialect::Format,
+    engine::{Engine, Flow, Hub, Parts, Sink},
+    id::WorkerId,
+    ws::Message,
+};
+use support::open;
+
+/// Counts live bytes.
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed on to the system's allocator unchanged; counting has no effect on it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Takes everything and keeps nothing.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn write(&mut self, _: u32, _: Parts<'_>) -> usize {
+        0
+    }
+}
+
+fn join(engine: &mut Engine, slot: u32, channel: usize) {
+    let command = format!(r#"{{"type":"join","channel":"channel-{channel}"}}"#);
+    assert_eq!(engine.receive(slot, Message::Text(&command)), Flow::Continue);
+    engine.flush(&mut Nowhere);
+}
+
+#[test]
+fn sessions_memberships_and_channels_cost_what_they_should() {
+    const SESSIONS: usize = 20_480;
+    let apps = Apps::new(vec![App::new("default", AppKeys::default())]).expect("one app");
+    let hub = Arc::new(Hub::new(apps, 1, 64, 7));
+    let mut engine = Engine::new(WorkerId(0), hub, 11);
+    engine.begin_turn(1_000);
+    let mut slots = vec![0; SESSIONS];
+
+    let before = LIVE.load(Ordering::Relaxed);
+    for (connection, slot) in slots.iter_mut().enumerate() {
+        *slot = open(&mut engine, u32::try_from(connection).expect("it is small"), Format::Native);
+        engine.flush(&mut Nowhere);
+    }
+    let opened = LIVE.load(Ordering::Relaxed);
+    // One channel of many: what a membership costs.
+    for &slot in &slots {
+        join(&mut engine, slot, 0);
+    }
+    let joined = LIVE.load(Ordering::Relaxed);
+    // A channel of its own for each: what a channel with one member costs.
+    for (at, &slot) in slots.iter().enumerate() {
+        join(&mut engine, slot, at + 1);
+    }
+    let channels = LIVE.load(Ordering::Relaxed);
+
+    let each = |from: usize, to: usize| (to - from) / SESSIONS;
+    let (session, membership, channel) = (each(before, opened), each(opened, joined), each(joined, channels));
+    println!("bytes: session {session}, first membership {membership}, channel with one member {channel}");
+    assert!(session <= 192, "a session costs {session} bytes");
+    assert!(membership <= 64, "a membership costs {membership} bytes");
+    assert!(channel <= 600, "a channel with its member costs {channel} bytes");
+
+    for &slot in &slots {
+        engine.close(slot);
+        engine.flush(&mut Nowhere);
+    }
+    assert_eq!(engine.hub().channels(), 0);
+    let after = LIVE.load(Ordering::Relaxed);
+    let left = after.saturating_sub(before) / SESSIONS;
+    println!("bytes left for each session when all have gone: {left}");
+    assert!(left <= 160, "{left} bytes stay behind for each session");
+}

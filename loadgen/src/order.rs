@@ -1,0 +1,69 @@
+//! One order for all: every subscriber of a channel must see its publications in the same order, whoever published
+//! them. The [`crate::ledger`] cannot see that, since it looks at one publisher at a time.
+//!
+//! The server numbers the publications of a channel. For each subscriber the numbers must ascend, and a number must
+//! stand for the same message with all of them. Numbers left out are none of this module's business: what was lost
+//! the ledger knows. One worker's subscribers are compared with each other.
+
+/// Numbers remembered for each channel. Two subscribers further apart than this are not compared.
+const REMEMBERED: usize = 1024;
+
+/// What one worker's subscribers saw.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// The last number each subscriber saw; they begin with 1.
+    last: Vec<u64>,
+    /// Which message a number stands for, by channel and low bits of the number.
+    seen: Vec<Seen>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    number: u64,
+    message: u64,
+}
+
+impl Order {
+    pub(crate) fn new(subscribers: usize, channels: usize) -> Self {
+        Self { last: vec![0; subscribers], seen: vec![Seen::default(); channels * REMEMBERED] }
+    }
+
+    /// A subscriber of a channel saw the message under this number. Says whether that is in order.
+    #[inline]
+    pub(crate) fn observe(
+        &mut self,
+        subscriber: usize,
+        channel: usize,
+        number: u64,
+        message: (u32, u32),
+    ) -> bool {
+        let message = u64::from(message.0) << 32 | u64::from(message.1);
+        let last = &mut self.last[subscriber];
+        let ascends = number > *last;
+        *last = number.max(*last);
+        let seen = &mut self.seen[channel * REMEMBERED + number as usize % REMEMBERED];
+        if seen.number < number {
+            *seen = Seen { number, message };
+        }
+        ascends && (seen.number != number || seen.message == message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_must_ascend_and_be_the_same_for_all() {
+        let mut order = Order::new(3, 2);
+        for subscriber in [0, 1] {
+            assert!(order.observe(subscriber, 0, 1, (0, 0)));
+            assert!(order.observe(subscriber, 0, 2, (1, 0)));
+        }
+        assert!(order.observe(2, 1, 1, (9, 9)), "another channel");
+        assert!(order.observe(0, 0, 5, (0, 1)), "with a gap");
+        assert!(!order.observe(0, 0, 4, (1, 1)), "backwards");
+        assert!(!order.observe(0, 0, 5, (0, 1)), "again");
+        assert!(!order.observe(1, 0, 5, (1, 1)), "another message under the same number");
+    }
+}

@@ -1,0 +1,77 @@
+//! Reports as files: what is saved can be read, compared and drawn.
+
+mod stub;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::Parser;
+use fanfare_loadgen::{Args, Comparison, Gate, Job, Report, run, to_hlog, to_html, to_json};
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use stub::{Mischief, Stub};
+
+fn run_line(stub: &Stub, line: &str) -> Report {
+    let url = format!("--url=ws://{}", stub.address());
+    let words = line.split_whitespace().chain([url.as_str(), "-d=0.1", "--warmup=0.05", "--sleep"]);
+    let args = Args::try_parse_from(["loadgen"].into_iter().chain(words)).expect("well-formed");
+    let (Job::Run(mut phases), _) = args.into_job().expect("valid") else { panic!("a run") };
+    let mut plan = phases.remove(0).plans.remove(0);
+    plan.check().expect("a plan that fits");
+    run(&plan, &Gate::new(1), &mut |_| {})
+}
+
+fn save(name: &str, text: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("fanfare-loadgen-{}-{name}.json", std::process::id()));
+    fs::write(&path, text).expect("written");
+    path
+}
+
+fn comparison(before: &Path, after: &Path, force: bool) -> Comparison {
+    Comparison { before: vec![before.to_owned()], after: vec![after.to_owned()], gate: Some(1e6), force }
+}
+
+#[test]
+fn saved_reports_are_compared_unless_they_are_of_different_work() {
+    let stub = Stub::start(Mischief::None);
+    let small = save("small", &to_json(&[(String::new(), run_line(&stub, "fanout -n 5 -w 4"))]));
+    let large = save("large", &to_json(&[(String::new(), run_line(&stub, "fanout -n 9 -w 4"))]));
+    let garbage = save("garbage", "{\"runs\":[");
+
+    let verdict = comparison(&small, &small, false).judge().expect("comparable");
+    assert!(verdict.is_passed && verdict.text.contains("deliveries/s"), "{}", verdict.text);
+    let refusal = comparison(&small, &large, false).judge().expect_err("different plans");
+    assert!(refusal.0.contains("different plans"), "{refusal}");
+    assert!(comparison(&small, &large, true).judge().expect("forced").is_passed);
+    let refusal = comparison(&small, &garbage, true).judge().expect_err("unreadable");
+    assert!(refusal.0.contains("cannot be read"), "{refusal}");
+    for path in [small, large, garbage] {
+        fs::remove_file(path).expect("removed");
+    }
+}
+
+#[test]
+fn failed_run_is_not_compared() {
+    let stub = Stub::start(Mischief::Lose { every: 50 });
+    let report = run_line(&stub, "fanout -n 20 --rate 300 --drain 0.3");
+    let path = save("failed", &to_json(&[(String::new(), report)]));
+    let refusal = comparison(&path, &path, true).judge().expect_err("a failed run");
+    assert!(refusal.0.contains("failed"), "{refusal}");
+    fs::remove_file(path).expect("removed");
+}
+
+#[test]
+fn interval_log_has_an_interval_for_each_window_and_the_page_is_one_file() {
+    let stub = Stub::start(Mischief::None);
+    let runs = [("first".to_owned(), run_line(&stub, "fanout -n 5 -w 4"))];
+    let log = to_hlog(&runs);
+    let entries: Result<Vec<_>, _> = IntervalLogIterator::new(&log).collect();
+    let intervals = entries.expect("a readable log");
+    let intervals = intervals.iter().filter(|entry| matches!(entry, LogEntry::Interval(_)));
+    assert_eq!(intervals.count(), 3);
+
+    let page = to_html(&runs);
+    assert_eq!(page.matches("<svg").count(), 2);
+    assert!(!page.contains("http:") && !page.contains("NaN"), "{page}");
+}
