@@ -276,3 +276,65 @@ fn who_is_gone_before_the_answer_leaves_nothing_behind() {
         assert_eq!(workers.engines[1].counters().mail, mail, "worker 1 has no interest any more");
     }
 }
+
+/// Who was in a channel that never had a message may come back to it, for as long as a message would be remembered.
+#[test]
+fn an_empty_channel_waits_for_those_who_left_it() {
+    let mut workers = Workers::new(1, 64, remember(3));
+    workers.engines[0].begin_turn(1_000);
+    let ada = workers.open(0);
+    workers.command(ada, &join());
+    workers.settle();
+    let epoch = workers.received(ada)[0]["ok"]["epoch"].clone();
+    workers.command(ada, &json!({"type": "leave", "channel": "room"}));
+    let bob = workers.open(0);
+    workers.command(bob, &message(1));
+    workers.command(ada, &rejoin(&epoch, 0));
+    workers.settle();
+    let sees = workers.received(ada);
+    assert_eq!((&sees[0]["ok"]["recovered"], offsets(&sees[1..])), (&json!(true), vec![1]));
+    workers.command(ada, &json!({"type": "leave", "channel": "room"}));
+    for second in 0..60 {
+        assert_eq!(workers.hub.channels(), 1);
+        workers.engines[0].begin_turn(3_000_000 + second * 1_000);
+    }
+    for second in 0..60 {
+        workers.engines[0].begin_turn(3_602_000 + second * 1_000);
+    }
+    assert_eq!((workers.hub.channels(), workers.hub.remembered(AppId(0))), (0, 0));
+}
+
+#[test]
+fn the_largest_channels_forget_first_when_an_app_remembers_too_much() {
+    const LIMIT: usize = 200_000;
+    let mut workers = Workers::new(2, 64, |app| {
+        app.history = HistoryLimits { messages: 60_000, bytes: u32::MAX, ..HistoryLimits::NONE };
+        app.limits.history_bytes = LIMIT;
+    });
+    let ada = workers.open(0);
+    let send = |workers: &mut Workers, channel: &str, bytes: usize| {
+        let text = "x".repeat(bytes);
+        workers.command(ada, &json!({"type": "send", "channel": channel, "event": "e", "message": text}));
+        workers.engines[0].begin_turn(1_000);
+        workers.settle();
+    };
+    for number in 0..20 {
+        send(&mut workers, &format!("small-{number}"), 500);
+    }
+    for _ in 0..300 {
+        send(&mut workers, "large", 1_000);
+        send(&mut workers, "larger", 2_000);
+        assert!(workers.hub.remembered(AppId(0)) <= LIMIT + LIMIT / 8 + 4_000);
+    }
+    for turn in 0..200 {
+        workers.engines[0].begin_turn(2_000 + turn);
+        workers.settle();
+    }
+    assert!(workers.hub.remembered(AppId(0)) <= LIMIT, "{}", workers.hub.remembered(AppId(0)));
+    assert!(workers.engines[0].counters().history_forgotten > 400);
+    let kept = |name: &str| workers.hub.channel(AppId(0), Some(name)).expect("it is there").remembered();
+    for number in 0..20 {
+        assert!(kept(&format!("small-{number}")) > 1_000, "the small ones keep what they have");
+    }
+    assert!(kept("large").abs_diff(kept("larger")) < kept("large") / 3);
+}

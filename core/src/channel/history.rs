@@ -14,6 +14,9 @@
 //! it that concern messages before it; what was replaced since is left out, so numbers may be missing there. This is
 //! complete exactly if nothing was forgotten that happened after that offset: `horizon` is the latest of what was.
 //!
+//! Who left an empty channel may come back to it as well, so a memory is over only some time after it was last of use, and
+//! costs something even if it is empty.
+//!
 //! Messages for some users only are remembered for these. `horizon` is below the offset of every entry; entries are
 //! sorted by the offset of their message. Used inside the channel's order only; reads no clock.
 
@@ -25,6 +28,9 @@ use crate::{
     publication::{OwnedPublication, Publication},
 };
 
+/// What a channel without members or messages costs, about.
+pub const EMPTY_BYTES: usize = 512;
+
 /// The memory of one channel.
 #[derive(Debug)]
 pub struct History {
@@ -35,6 +41,8 @@ pub struct History {
     horizon: u64,
     /// The offset of the latest change.
     last_change: u64,
+    /// When a message was last remembered, or the last member left.
+    used_ms: u64,
 }
 
 #[derive(Debug)]
@@ -125,7 +133,14 @@ pub struct Page {
 impl History {
     /// An empty memory of a channel that has given out offsets up to `offset`.
     pub fn new(limits: HistoryLimits, offset: u64) -> Self {
-        Self { limits, entries: VecDeque::new(), bytes: 0, horizon: offset, last_change: 0 }
+        Self {
+            limits,
+            entries: VecDeque::new(),
+            bytes: EMPTY_BYTES,
+            horizon: offset,
+            last_change: 0,
+            used_ms: 0,
+        }
     }
 
     /// What all of it costs.
@@ -133,26 +148,32 @@ impl History {
         self.bytes
     }
 
-    /// Whether nothing is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    /// Whether nobody can recover anything from it any more.
+    pub fn is_over(&self, now_ms: u64) -> bool {
+        self.entries.is_empty() && self.used_ms.saturating_add(u64::from(self.limits.age_ms)) < now_ms
+    }
+
+    /// Notes that somebody may come back to it.
+    pub fn touch(&mut self, now_ms: u64) {
+        self.used_ms = self.used_ms.max(now_ms);
     }
 
     /// Changes the bounds; what fits stays.
     pub fn set_limits(&mut self, limits: HistoryLimits, now_ms: u64) {
         self.limits = limits;
         self.expire(now_ms);
-        self.shrink_to(limits.messages as usize, limits.bytes as usize);
+        self.shrink_to(limits.messages as usize, self.allowed());
         self.entries.shrink_to_fit();
     }
 
     /// Remembers a message. Its offset is above all so far.
     pub fn push(&mut self, publication: Arc<OwnedPublication>, now_ms: u64) {
+        self.touch(now_ms);
         self.expire(now_ms);
         let entry = Entry { id: publication.id(), offset: publication.offset(), publication };
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
-        self.shrink_to(self.limits.messages as usize, self.limits.bytes as usize);
+        self.shrink_to(self.limits.messages as usize, self.allowed());
     }
 
     /// The message with this id, or its last change.
@@ -168,7 +189,7 @@ impl History {
         self.last_change = change.offset();
         entry.publication = change;
         self.bytes += entry.bytes();
-        self.shrink_to(usize::MAX, self.limits.bytes as usize);
+        self.shrink_to(usize::MAX, self.allowed());
     }
 
     /// Forgets what is too old.
@@ -179,18 +200,26 @@ impl History {
         }
     }
 
-    /// Forgets the oldest until what is left costs at most `bytes`. Returns how many those were.
+    /// Forgets the oldest until what is left costs at most `bytes`; if that is not even enough for an empty memory,
+    /// it is over as far as it goes by itself. Returns how many messages those were.
     pub fn trim(&mut self, bytes: usize) -> usize {
         let before = self.entries.len();
         self.shrink_to(usize::MAX, bytes);
         if self.entries.is_empty() {
             self.entries.shrink_to_fit();
+            if bytes < EMPTY_BYTES {
+                self.used_ms = 0;
+            }
         }
         before - self.entries.len()
     }
 
+    fn allowed(&self) -> usize {
+        EMPTY_BYTES + self.limits.bytes as usize
+    }
+
     fn shrink_to(&mut self, messages: usize, bytes: usize) {
-        while self.entries.len() > messages || self.bytes > bytes {
+        while self.entries.len() > messages || self.bytes > bytes && !self.entries.is_empty() {
             self.forget_oldest();
         }
     }
@@ -346,11 +375,24 @@ mod tests {
         history.expire(2001);
         assert_eq!(offsets(&history.page(From::After(0), ALL, &NOBODY).messages), [6]);
         assert!(history.catch_up(4, ALL, &NOBODY).is_none());
-        assert_eq!(history.bytes(), history.entries.iter().map(Entry::bytes).sum::<usize>());
+        assert_eq!(history.bytes(), EMPTY_BYTES + history.entries.iter().map(Entry::bytes).sum::<usize>());
         assert_eq!(history.trim(0), 1);
-        assert_eq!(history.bytes(), 0);
+        assert_eq!(history.bytes(), EMPTY_BYTES);
         let missed = history.catch_up(6, ALL, &NOBODY).expect("nothing is missing");
         assert!(missed.is_empty());
+    }
+
+    #[test]
+    fn a_memory_is_over_when_nobody_can_need_it() {
+        let (mut history, _) = five();
+        history.touch(1500);
+        history.expire(2001);
+        assert!(history.entries.is_empty() && !history.is_over(2001) && !history.is_over(2500));
+        assert!(history.is_over(2501));
+        history.touch(3000);
+        assert!(!history.is_over(3000));
+        history.trim(EMPTY_BYTES - 1);
+        assert!(history.is_over(3000), "there is no room for it");
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod subscribers;
 mod table;
 
 pub use self::{
-    history::{Bounds, From as PageFrom, History, Page, Reader, Remembered},
+    history::{Bounds, EMPTY_BYTES, From as PageFrom, History, Page, Reader, Remembered},
     order::{Delegated, Entered, Order},
     subscribers::{Subscribers, TOMBSTONE},
     table::ChannelTable,
@@ -79,9 +79,9 @@ pub struct ChannelState {
 }
 
 impl ChannelState {
-    /// Whether nobody would miss it: it has no members and remembers nothing.
-    pub fn is_forgotten(&self) -> bool {
-        self.interest.is_empty() && self.history.as_ref().is_none_or(|history| history.is_empty())
+    /// Whether nobody would miss it: it has no members, and nobody can come back to what it remembers.
+    pub fn is_forgotten(&self, now_ms: u64) -> bool {
+        self.interest.is_empty() && self.history.as_ref().is_none_or(|history| history.is_over(now_ms))
     }
 }
 

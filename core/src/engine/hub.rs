@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use super::query::Query;
@@ -29,6 +29,8 @@ struct Tenant {
     sessions: AtomicUsize,
     /// What the histories of its channels cost.
     remembered: AtomicUsize,
+    /// Whether an engine is making them cost less.
+    relieved: AtomicBool,
 }
 
 /// What workers send each other.
@@ -93,6 +95,7 @@ impl Hub {
             broadcast: Arc::new(Channel::broadcast(app.id, workers)),
             sessions: AtomicUsize::new(0),
             remembered: AtomicUsize::new(0),
+            relieved: AtomicBool::new(false),
         };
         Self {
             tenants: apps.iter().map(tenant).collect(),
@@ -155,15 +158,31 @@ impl Hub {
         self.tenant(app).remembered.load(Ordering::Relaxed)
     }
 
-    /// The history of one of an app's channels cost `before` bytes and costs `now`.
-    pub(super) fn account(&self, app: AppId, before: usize, now: usize) {
+    /// The history of one of an app's channels cost `before` bytes and costs `now`. Returns what all cost together.
+    pub(super) fn account(&self, app: AppId, before: usize, now: usize) -> usize {
         let total = &self.tenant(app).remembered;
         // Relaxed: a sum, which orders nothing.
-        if now > before {
-            total.fetch_add(now - before, Ordering::Relaxed);
-        } else if now < before {
-            total.fetch_sub(before - now, Ordering::Relaxed);
+        if now >= before {
+            total.fetch_add(now - before, Ordering::Relaxed) + (now - before)
+        } else {
+            total.fetch_sub(before - now, Ordering::Relaxed) - (before - now)
         }
+    }
+
+    /// Whether any channel has a history.
+    pub(super) fn remembers(&self) -> bool {
+        self.tenants.iter().any(|tenant| tenant.remembered.load(Ordering::Relaxed) > 0)
+    }
+
+    /// One engine at a time makes room in an app: takes on the task, unless another has.
+    pub(super) fn start_relief(&self, app: AppId) -> bool {
+        // Relaxed: who does it does not matter, and nothing is handed over.
+        !self.tenant(app).relieved.swap(true, Ordering::Relaxed)
+    }
+
+    /// The task is done.
+    pub(super) fn end_relief(&self, app: AppId) {
+        self.tenant(app).relieved.store(false, Ordering::Relaxed);
     }
 
     /// The stream that every session of an app is in.

@@ -23,6 +23,7 @@ mod query;
 mod receive;
 mod remember;
 mod session;
+mod sweep;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -35,6 +36,7 @@ use self::{
     operate::Waiting,
     receive::Interrupted,
     session::{Session, Sessions},
+    sweep::{Relief, Sweep},
 };
 pub use self::{
     fanout::{Parts, Sink},
@@ -74,6 +76,8 @@ pub struct Engine {
     next_ticket: u64,
     users: HashMap<(AppId, Arc<str>), Vec<u32>, RandomState>,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
+    sweep: Sweep,
+    relief: Relief,
     /// Frames whose commands go on, in the order they may.
     interrupted: VecDeque<Interrupted>,
     resumed: Vec<u32>,
@@ -135,6 +139,7 @@ pub struct Counters {
     pub deliveries: u64,
     pub missed: u64,
     pub recovered: u64,
+    pub history_forgotten: u64,
     pub overloaded: u64,
     pub rate_limited: u64,
     pub delegated: u64,
@@ -158,6 +163,8 @@ impl Engine {
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
             joining: HashMap::default(),
+            sweep: Sweep::default(),
+            relief: Relief::default(),
             next_ticket: 0,
             users: HashMap::default(),
             answers: Vec::new(),
@@ -179,6 +186,7 @@ impl Engine {
     /// A turn begins at `now_ms`, Unix milliseconds.
     pub fn begin_turn(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        self.sweep();
     }
 
     /// Opens a session and welcomes it. `preface` is written before the welcome (the handshake's response).
@@ -308,6 +316,7 @@ impl Engine {
     pub fn is_busy(&self) -> bool {
         let to_take = !(self.answers.is_empty() && self.resumed.is_empty() && self.disconnects.is_empty());
         to_take
+            || self.relief.is_wanted()
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()
             || !self.hub.mailbox(self.worker).is_empty()

@@ -169,7 +169,11 @@ impl Engine {
         }
         if actor.interest == Some(Interest::Lost) {
             state.interest.remove(actor.worker);
-            state.deserted = state.is_forgotten() && channel.name().is_some();
+            if let Some(history) = &mut state.history {
+                history.touch(self.now_ms);
+                self.account(channel, state);
+            }
+            state.deserted = state.is_forgotten(self.now_ms) && channel.name().is_some();
         }
         let position = Position { epoch: channel.epoch(), offset: state.offset };
         Ok(Applied {
@@ -216,7 +220,12 @@ impl Engine {
         channel.set_offset(state.offset);
         publication.offset = Some(state.offset);
         let shared = Arc::new(OwnedPublication::from(*publication));
+        let before = history.bytes();
         history.push(shared.clone(), self.now_ms);
+        if self.is_crowded(channel.app()) {
+            // Until there is room again, no channel grows.
+            self.counters.history_forgotten += history.trim(before) as u64;
+        }
         self.account(channel, state);
         Some(shared)
     }

@@ -8,7 +8,7 @@ use super::{
     operate::{Deed, Operated},
 };
 use crate::{
-    channel::{Bounds, Channel, ChannelState, Page, PageFrom, Reader, Reply, Request},
+    channel::{Bounds, Channel, ChannelState, History, Page, PageFrom, Reader, Reply, Request},
     command::Outcome,
     error::ReplyError,
     id::AppId,
@@ -36,16 +36,41 @@ impl Engine {
                 Reply::CaughtUp(history.and_then(|history| history.catch_up(since, bounds, &reader)))
             }
             Request::CatchUp { .. } => Reply::CaughtUp(None),
-            _ => Reply::Done,
+            Request::Trim(bytes) => {
+                if let Some(history) = &mut state.history {
+                    self.counters.history_forgotten += history.trim(bytes) as u64;
+                    self.account(channel, state);
+                }
+                state.deserted = state.is_forgotten(self.now_ms);
+                Reply::Done
+            }
+            Request::SetOptions(options) => {
+                channel.set_options(state, options, self.now_ms);
+                self.account(channel, state);
+                state.deserted = state.is_forgotten(self.now_ms);
+                Reply::Done
+            }
+            Request::Change(_) => Reply::Done,
         };
         Ok(reply)
     }
 
     /// Tells everybody what a channel's history costs. Runs inside its order.
-    pub(super) fn account(&self, channel: &Channel, state: &ChannelState) {
-        let now = state.history.as_ref().map_or(0, |history| history.bytes());
+    pub(super) fn account(&mut self, channel: &Channel, state: &ChannelState) {
+        let over = |history: &History| state.interest.is_empty() && history.is_over(self.now_ms);
+        let now =
+            state.history.as_ref().filter(|history| !over(history)).map_or(0, |history| history.bytes());
         let before = channel.set_remembered(now);
-        self.hub.account(channel.app(), before, now);
+        let total = self.hub.account(channel.app(), before, now);
+        if total > self.hub.app(channel.app()).limits.history_bytes {
+            self.relief.ask_for(channel.app());
+        }
+    }
+
+    /// Whether the app remembers far too much.
+    pub(super) fn is_crowded(&self, app: AppId) -> bool {
+        let limit = self.hub.app(app).limits.history_bytes;
+        self.hub.remembered(app) > limit + limit / 8
     }
 
     /// A page of what a channel remembers.
