@@ -119,6 +119,11 @@ pub struct OwnedPublication {
 }
 
 impl OwnedPublication {
+    /// Bytes of its text.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// Borrows it.
     pub fn view(&self) -> Publication<'_> {
         let (event, payload) = self.text.split_at(usize::from(self.event_len));

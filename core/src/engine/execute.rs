@@ -36,6 +36,10 @@ impl Engine {
                 let sender = (!echo.unwrap_or(session.echo)).then(|| session.id(slot));
                 self.publish(app.id, channel, event, payload, sender)
             }
+            Command::Join { .. } | Command::Update { .. } if self.hub.is_swamped() => {
+                self.counters.overloaded += 1;
+                Err(ReplyError::Overloaded)
+            }
             Command::Join { channel, echo } => {
                 check_channel(&app, channel)?;
                 self.join(slot, channel, echo)

@@ -10,7 +10,7 @@ use crate::{
     app::{App, Apps},
     channel::{Channel, ChannelTable, Position},
     id::{AppId, WorkerId},
-    mailbox::Mailbox,
+    mailbox::{Mailbox, Weigh},
     publication::OwnedPublication,
 };
 
@@ -66,6 +66,15 @@ pub enum Mail {
     Query(Box<Query>),
     /// Your question, answered.
     Answer(Box<Query>),
+}
+
+impl Weigh for Mail {
+    fn bytes(&self) -> usize {
+        match self {
+            Mail::Publication { publication, .. } => publication.bytes(),
+            _ => 0,
+        }
+    }
 }
 
 /// What came of an operation on a channel.
@@ -130,6 +139,11 @@ impl Hub {
             Some(name) => self.table.find(app, name, Clone::clone),
             None => Some(self.broadcast(app).clone()),
         }
+    }
+
+    /// Whether some worker cannot even keep up with notices.
+    pub(super) fn is_swamped(&self) -> bool {
+        self.mailboxes.iter().any(Mailbox::is_swamped)
     }
 
     /// The stream that every session of an app is in.

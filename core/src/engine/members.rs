@@ -8,6 +8,7 @@ use crate::{
     command::Outcome,
     dialect::{self, FORMATS},
     error::ReplyError,
+    limits::MISSED_CHANNELS,
     publication::{Audience, Kind},
 };
 
@@ -30,7 +31,10 @@ impl Engine {
             let waiting = self.change_membership(part, slot, None, None, false);
             return Ok(self.joined(part, false, waiting));
         }
-        if session.memberships.len() >= app.limits.channels_per_connection as usize {
+        // A slow consumer must not pile up channels whose losses it is still to be told of by passing through them.
+        if session.memberships.len() >= app.limits.channels_per_connection as usize
+            || session.missed_channels() >= MISSED_CHANNELS
+        {
             return Err(ReplyError::TooManyChannels);
         }
         let part = match local {

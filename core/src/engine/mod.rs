@@ -41,7 +41,7 @@ pub use self::{
     receive::Flow,
 };
 use crate::{
-    app::App,
+    app::{App, SlowConsumer},
     channel::{Channel, Subscribers, WorkerSet},
     command::Outcome,
     dialect::{self, FORMATS, Format},
@@ -327,13 +327,15 @@ impl Engine {
     fn on_backlog(&mut self, slot: u32, backlog: usize) {
         let (hot, session) = self.sessions.both(slot);
         let app = self.hub.app(session.app);
-        if backlog <= app.limits.outbound_bytes || hot.congested {
+        // A congested session gets no publications any more, but asks for answers: it has as much room for those again.
+        let limit = app.limits.outbound_bytes * if hot.congested { 2 } else { 1 };
+        if backlog <= limit {
             return;
         }
         self.counters.slow_consumers += 1;
         match app.slow_consumer {
-            crate::app::SlowConsumer::Drop => hot.congested = true,
-            crate::app::SlowConsumer::Disconnect => {
+            SlowConsumer::Drop if !hot.congested => hot.congested = true,
+            _ => {
                 self.disconnects.push((hot.connection, Disconnect::SlowConsumer));
             }
         }
