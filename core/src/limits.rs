@@ -38,6 +38,15 @@ pub const SWEEP_MS: u64 = 30_000;
 /// Channels looked at for one page of a listing; the shard that passes the number is finished.
 pub const CHANNELS_LOOKED_AT: usize = 16 << 10;
 
+/// Channels that a slow consumer may have lost publications of before it must read to join more.
+pub const MISSED_CHANNELS: usize = 1024;
+
+/// Bytes that a worker's mailbox may keep alive before publishers are refused.
+pub const MAILBOX_BYTES: usize = 64 << 20;
+
+/// Room in a mailbox, beyond its depth, for what may not be lost: notices, and answers to those who wait.
+pub const MAILBOX_NOTICES: usize = 64 << 10;
+
 /// Bytes of encoded publications after which a worker ends its turn and writes.
 pub const TURN_BYTES: usize = 1 << 20;
 

@@ -8,6 +8,7 @@
 //! the owner announced. Each side writes before it reads, with a sequentially consistent fence between (Dekker's
 //! pattern), so at least one of them sees the other and no mail waits for a sleeper.
 
+use crate::limits::{MAILBOX_BYTES, MAILBOX_NOTICES};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering, Queue, fence};
 
 /// A bounded multi-producer, single-consumer queue with a sleeper's flag.
@@ -16,19 +17,34 @@ pub struct Mailbox<M> {
     /// At least the number of items in `queue`: raised before a push, lowered after a pop.
     depth: AtomicUsize,
     limit: usize,
+    /// Bytes that the items keep alive; counted as `depth` is.
+    bytes: AtomicUsize,
     sleeping: AtomicBool,
 }
 
-impl<M> Mailbox<M> {
+/// What is put into a mailbox.
+pub trait Weigh {
+    /// Bytes that it keeps alive.
+    fn bytes(&self) -> usize;
+}
+
+impl<M: Weigh> Mailbox<M> {
     /// An empty mailbox that calls itself full at `limit` items.
     pub fn new(limit: usize) -> Self {
-        Self { queue: Queue::new(), depth: AtomicUsize::new(0), limit, sleeping: AtomicBool::new(false) }
+        Self {
+            queue: Queue::new(),
+            depth: AtomicUsize::new(0),
+            limit,
+            bytes: AtomicUsize::new(0),
+            sleeping: AtomicBool::new(false),
+        }
     }
 
     /// Puts `mail` in. The producer must afterwards ask [`Mailbox::must_wake`], once per batch.
     pub fn push(&self, mail: M) {
         // Relaxed: the count only bounds; the queue itself orders the items.
         self.depth.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(mail.bytes(), Ordering::Relaxed);
         self.queue.push(mail);
     }
 
@@ -36,6 +52,7 @@ impl<M> Mailbox<M> {
     pub fn pop(&self) -> Option<M> {
         let mail = self.queue.pop()?;
         self.depth.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(mail.bytes(), Ordering::Relaxed);
         Some(mail)
     }
 
@@ -51,7 +68,12 @@ impl<M> Mailbox<M> {
 
     /// Whether publishers should be refused.
     pub fn is_full(&self) -> bool {
-        self.depth() >= self.limit
+        self.depth() >= self.limit || self.bytes.load(Ordering::Relaxed) >= MAILBOX_BYTES
+    }
+
+    /// Whether even those should be refused who cause notices. Messages give way long before.
+    pub fn is_swamped(&self) -> bool {
+        self.depth() >= self.limit + MAILBOX_NOTICES
     }
 
     /// The owner is about to sleep. Returns false if mail is there and it must not.
@@ -82,6 +104,32 @@ impl<M> Mailbox<M> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    impl Weigh for usize {
+        fn bytes(&self) -> usize {
+            *self
+        }
+    }
+
+    #[test]
+    fn a_few_large_items_fill_it_too() {
+        let mailbox = Mailbox::new(100);
+        mailbox.push(MAILBOX_BYTES - 1);
+        assert!(!mailbox.is_full());
+        mailbox.push(1);
+        assert!(mailbox.is_full());
+        mailbox.pop();
+        assert!(!mailbox.is_full());
+    }
+
+    #[test]
+    fn it_is_swamped_only_beyond_the_room_for_notices() {
+        let mailbox = Mailbox::new(1);
+        (0..MAILBOX_NOTICES).for_each(|_| mailbox.push(0));
+        assert!(mailbox.is_full() && !mailbox.is_swamped());
+        mailbox.push(0);
+        assert!(mailbox.is_swamped());
+    }
 
     #[test]
     fn mail_comes_out_in_order_and_is_counted() {
@@ -115,6 +163,12 @@ mod models {
     use loom::sync::{Arc, atomic::AtomicBool};
 
     use super::*;
+
+    impl Weigh for i32 {
+        fn bytes(&self) -> usize {
+            0
+        }
+    }
 
     /// Whenever the owner sleeps while mail is there, a producer is going to wake it.
     #[test]

@@ -1,7 +1,7 @@
 //! Values in numbered slots, in chunks that never move.
 //!
 //! A vector that doubles copies everything and leaves its old memory behind as garbage that the allocator may keep:
-//! with 15,000 connections that garbage came to 200 bytes for each. Chunks of [`CHUNK`] slots grow without a copy, and a value's
+//! with 15,000 connections that garbage came to 200 bytes for each. Chunks of 256 slots grow without a copy, and a value's
 //! slot is two loads away.
 
 use std::ops::{Index, IndexMut};

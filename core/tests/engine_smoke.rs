@@ -186,3 +186,23 @@ fn broadcasts_from_before_a_session_are_not_for_it() {
     assert_eq!(received(&mut engines[1], &mut sink, 1).len(), 2);
     assert_eq!(sink.take_json(2).len(), 1, "only its welcome");
 }
+
+/// Dropping publications does not bound answers: who asks for ever and never reads is disconnected after all.
+#[test]
+fn who_asks_and_never_reads_is_disconnected_though_the_app_drops() {
+    let mut app = App::new("default", AppKeys::default());
+    app.slow_consumer = SlowConsumer::Drop;
+    app.limits.outbound_bytes = 100;
+    let hub = Arc::new(Hub::new(Apps::new(vec![app]).expect("one app"), 1, 64, 7));
+    let mut engine = Engine::new(WorkerId(0), hub, 11);
+    let mut sink = Memory::default();
+    let ada = open(&mut engine, 7, Format::Native);
+    for (backlog, disconnected) in [(101, false), (200, false), (201, true)] {
+        sink.backlog = backlog;
+        send(&mut engine, ada, json!({"type": "ping", "id": 1}));
+        engine.flush(&mut sink);
+        let connections: Vec<u32> =
+            engine.take_disconnects().iter().map(|(connection, _)| *connection).collect();
+        assert_eq!(connections, if disconnected { vec![7] } else { vec![] }, "with {backlog} bytes waiting");
+    }
+}

@@ -302,7 +302,9 @@ mod tests {
 
     #[test]
     fn a_connection_is_small() {
-        assert!(size_of::<Connection>() <= 64, "{}", size_of::<Connection>());
+        // In debug builds mio keeps a selector's id with each socket.
+        let bound = if cfg!(debug_assertions) { 72 } else { 56 };
+        assert!(size_of::<Connection>() <= bound, "{}", size_of::<Connection>());
     }
 
     #[test]

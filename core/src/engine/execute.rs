@@ -46,6 +46,10 @@ impl Engine {
                 }
                 self.publish(app.id, target, &publish, sender)
             }
+            Command::Join { .. } | Command::Update { .. } if self.hub.is_swamped() => {
+                self.counters.overloaded += 1;
+                Err(ReplyError::Overloaded)
+            }
             Command::Join { channel, echo, since } => {
                 check_channel(&app, channel)?;
                 self.join(slot, channel, echo, since)

@@ -11,7 +11,7 @@ use crate::{
     channel::{Channel, ChannelTable, Position, Reply},
     error::ReplyError,
     id::{AppId, WorkerId},
-    mailbox::Mailbox,
+    mailbox::{Mailbox, Weigh},
     publication::OwnedPublication,
 };
 
@@ -82,6 +82,15 @@ pub enum Mail {
     Query(Box<Query>),
     /// Your question, answered.
     Answer(Box<Query>),
+}
+
+impl Weigh for Mail {
+    fn bytes(&self) -> usize {
+        match self {
+            Mail::Publication { publication, .. } | Mail::Direct { publication, .. } => publication.bytes(),
+            _ => 0,
+        }
+    }
 }
 
 /// What came of an operation on a channel.
@@ -190,6 +199,11 @@ impl Hub {
     /// The task is done.
     pub(super) fn end_relief(&self, app: AppId) {
         self.tenant(app).relieved.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether some worker cannot even keep up with notices.
+    pub(super) fn is_swamped(&self) -> bool {
+        self.mailboxes.iter().any(Mailbox::is_swamped)
     }
 
     /// The stream that every session of an app is in.

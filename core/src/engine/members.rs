@@ -21,7 +21,7 @@ use crate::{
     dialect::{self, FORMATS},
     error::ReplyError,
     id::SessionId,
-    limits::RECOVERED,
+    limits::{MISSED_CHANNELS, RECOVERED},
     publication::{Audience, Kind},
 };
 
@@ -57,7 +57,10 @@ impl Engine {
             let waiting = self.change_membership(part, slot, None, None, false);
             return Ok(self.joined(part, false, waiting, None));
         }
-        if session.memberships.len() >= app.limits.channels_per_connection as usize {
+        // A slow consumer must not pile up channels whose losses it is still to be told of by passing through them.
+        if session.memberships.len() >= app.limits.channels_per_connection as usize
+            || session.missed_channels() >= MISSED_CHANNELS
+        {
             return Err(ReplyError::TooManyChannels);
         }
         let part = match local {

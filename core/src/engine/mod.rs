@@ -347,7 +347,9 @@ impl Engine {
     fn on_backlog(&mut self, slot: u32, backlog: usize) {
         let (hot, session) = self.sessions.both(slot);
         let app = self.hub.app(session.app);
-        if backlog <= app.limits.outbound_bytes || hot.congested {
+        // A congested session gets no publications any more, but asks for answers: it has as much room for those again.
+        let limit = app.limits.outbound_bytes * if hot.congested { 2 } else { 1 };
+        if backlog <= limit {
             return;
         }
         self.counters.slow_consumers += 1;
@@ -358,7 +360,7 @@ impl Engine {
             true => app.slow_consumer == SlowConsumer::Drop,
             false => policies.iter().map(policy).all(|policy| policy == SlowConsumer::Drop),
         };
-        if drops {
+        if drops && !hot.congested {
             hot.congested = true;
         } else {
             self.disconnects.push((hot.connection, Disconnect::SlowConsumer));

@@ -89,6 +89,11 @@ impl Session {
         }
     }
 
+    /// Number of channels it has lost publications of since it was last told.
+    pub(super) fn missed_channels(&self) -> usize {
+        self.missed.as_ref().map_or(0, |missed| missed.len())
+    }
+
     /// Hands out what it lost since the last time.
     pub(super) fn take_missed(&mut self) -> Missed {
         self.missed.take().map(|missed| *missed).unwrap_or_default()

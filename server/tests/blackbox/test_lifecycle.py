@@ -1,16 +1,19 @@
 """Pings and timeouts, drain, and the administration listener."""
 
 import asyncio
+import http.client
 import itertools
+import os
 import re
+import resource
 import socket
 import time
 
 import pytest
 
 from peer import Peer, connect_many
-from server_process import DEADLINE_S, wait_until
-from wire import CLOSE, PING, PONG, TEXT, RawWebSocket, Wire, close_payload, frame
+from server_process import DEADLINE_S, client_key, wait_until
+from wire import CLOSE, PING, PONG, TEXT, RawWebSocket, Wire, close_payload, frame, upgrade_request
 
 INTERVAL_S = 0.3
 
@@ -204,3 +207,29 @@ def test_port_is_free_again_after_the_end(start_server):
     assert server.process.wait(DEADLINE_S) == 0
     with pytest.raises(ConnectionError):
         socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_S)
+
+
+def test_running_out_of_descriptors_pauses_accepting_and_disturbs_nobody(start_server):
+    server = start_server()
+    peers = [RawWebSocket(server) for _ in range(4)]
+    # The admin plane needs a descriptor for each connection too, so this one is opened while there are some.
+    admin = http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=5)
+
+    def pauses():
+        admin.request("GET", "/metrics")
+        text = admin.getresponse().read().decode()
+        return sum(int(count) for count in re.findall(r"^fanfare_accept_pauses_total\{.*\} (\d+)$", text, re.M))
+
+    assert pauses() == 0
+    highest = max(int(name) for name in os.listdir(f"/proc/{server.process.pid}/fd"))
+    limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+    waiting = []
+    while pauses() == 0:
+        waiting.append(Wire(server))
+        waiting[-1].send(upgrade_request("key=" + client_key()))
+    for peer in peers:
+        assert "ok" in peer.command("ping")
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
+    for wire in waiting:
+        assert wire.response().status == 101, "whoever waited is served when there are descriptors again"
