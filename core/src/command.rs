@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    app::ChannelOptions,
     channel::{Page, PageFrom, Position, Remembered},
     id::{MessageId, SessionId},
     publication::{Audience, Payload},
@@ -55,6 +56,15 @@ pub enum Command<'a> {
         limit: usize,
         /// Where to go on.
         after: Option<Cursor>,
+    },
+    /// A page of a channel's users.
+    Users {
+        /// The channel.
+        channel: &'a str,
+        /// How many at most.
+        limit: usize,
+        /// The user to go on after.
+        after: Option<&'a str>,
     },
     /// Renew the session's token.
     Session {
@@ -164,6 +174,15 @@ pub enum Outcome {
     },
     /// Sessions of a user.
     Sessions(SessionsPage),
+    /// Of `Users`.
+    Users(UsersPage),
+    /// A channel's options.
+    Options {
+        /// The channel.
+        channel: Box<str>,
+        /// What it is like.
+        options: ChannelOptions,
+    },
     /// Of [`Disconnection`].
     Disconnected {
         /// Sessions that were told to go.
@@ -191,6 +210,28 @@ pub struct MembersPage {
     pub members: Vec<Member>,
     /// Where the next one begins; `None` at the end.
     pub next: Option<Cursor>,
+}
+
+/// A page of a channel's users.
+#[derive(Debug)]
+pub struct UsersPage {
+    /// The channel.
+    pub channel: Box<str>,
+    /// Users in all.
+    pub total: usize,
+    /// This page: users, and how many sessions of each are members.
+    pub users: Vec<(Box<str>, u32)>,
+    /// The user after which the next page begins; `None` at the end.
+    pub next: Option<Box<str>>,
+}
+
+impl UsersPage {
+    /// Takes over what was read.
+    pub fn fill(&mut self, users: Vec<(Box<str>, u32)>, total: usize, more: bool) {
+        self.next = users.last().filter(|_| more).map(|(user, _)| user.clone());
+        self.users = users;
+        self.total = total;
+    }
 }
 
 /// A page of a user's sessions.

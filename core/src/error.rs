@@ -28,6 +28,8 @@ pub enum ReplyError {
     InvalidCursor,
     UnknownMessage,
     EditNotAllowed,
+    TooManyOptions,
+    OptionInUse,
     Overloaded,
 }
 
@@ -55,6 +57,8 @@ impl ReplyError {
             Self::InvalidCursor => "invalid_cursor",
             Self::UnknownMessage => "unknown_message",
             Self::EditNotAllowed => "edit_not_allowed",
+            Self::TooManyOptions => "too_many_options",
+            Self::OptionInUse => "option_in_use",
             Self::Overloaded => "overloaded",
         }
     }
@@ -88,6 +92,8 @@ impl ReplyError {
             Self::EditNotAllowed => {
                 "The message is another sender's, or this app does not let senders edit and delete."
             }
+            Self::TooManyOptions => "As many channels of this app have options of their own as may.",
+            Self::OptionInUse => "presence_by_user cannot change while the channel has members.",
             Self::Overloaded => "The server is overloaded and did not accept this; try again.",
         }
     }

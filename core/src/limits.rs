@@ -15,6 +15,9 @@ pub const BATCH: usize = 256;
 /// Bytes of a command's `id`, as text.
 pub const COMMAND_ID_BYTES: usize = 64;
 
+/// Channels of an app that have options of their own, set over HTTP.
+pub const CHANNEL_OPTIONS: usize = 64 << 10;
+
 /// Users that a message names.
 pub const AUDIENCE_USERS: usize = 256;
 

@@ -25,6 +25,10 @@ pub enum Kind {
     Leave,
     /// A member changed its profile.
     Update,
+    /// A user's first session joined; the payload has the user.
+    UserJoin,
+    /// A user's last session left.
+    UserLeave,
 }
 
 impl Kind {

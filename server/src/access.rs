@@ -42,6 +42,7 @@ pub(crate) struct Parameters<'a> {
     pub(crate) limit: Option<Cow<'a, str>>,
     pub(crate) after: Option<Cow<'a, str>>,
     pub(crate) before: Option<Cow<'a, str>>,
+    pub(crate) by: Option<Cow<'a, str>>,
 }
 
 impl<'a> Parameters<'a> {
@@ -62,6 +63,7 @@ impl<'a> Parameters<'a> {
                 "limit" => &mut parameters.limit,
                 "after" => &mut parameters.after,
                 "before" => &mut parameters.before,
+                "by" => &mut parameters.by,
                 _ => continue,
             };
             if place.replace(value).is_some() {

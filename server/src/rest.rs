@@ -3,9 +3,11 @@
 //! What a request asks of the engine may have to wait for another worker; its answer is then put together from
 //! [`Requests`] when the last part has come.
 
+use std::ops::RangeInclusive;
+
 use bytes::BytesMut;
 use fanfare_core::{
-    app::{App, KeyRole},
+    app::{App, ChannelOptions, HistoryLimits, KeyRole, SlowConsumer},
     channel::PageFrom,
     command::{Cursor, Disconnection, Outcome},
     dialect::{self, Batch, Envelope},
@@ -13,7 +15,7 @@ use fanfare_core::{
     error::ReplyError,
     http::{Head, Persistence, percent_decode, put_problem, put_response},
     id::{AppId, SessionId},
-    json::{Scanner, write_string},
+    json::{Object, Raw, Scanner, write_string},
     limits::{PAGE, PAGE_DEFAULT},
 };
 use hashbrown::HashMap;
@@ -101,6 +103,19 @@ impl Requests {
         }
         authorise(app, head, &parameters)?;
         let results = match route {
+            Route::Members if parameters.by.as_deref() == Some("user") => {
+                vec![self.users(engine, app.id, &parameters, connection)?]
+            }
+            Route::Members if !matches!(parameters.by.as_deref(), None | Some("session")) => {
+                return Err(Problem::new(400, "invalid_request", "by is session or user."));
+            }
+            Route::Options if head.method == "GET" => {
+                vec![Some(engine.options(app.id, channel(&parameters)?))]
+            }
+            Route::Options => {
+                let body = json_body(head, body)?;
+                vec![self.set_options(engine, app, body, connection)?]
+            }
             Route::Members => vec![self.members(engine, app.id, &parameters, connection)?],
             Route::History => vec![self.history(engine, app.id, &parameters, connection)?],
             Route::User => {
@@ -280,6 +295,38 @@ impl Requests {
         Ok(self.settle(token, answer))
     }
 
+    fn users(
+        &mut self,
+        engine: &mut Engine,
+        app: AppId,
+        parameters: &Parameters<'_>,
+        connection: u64,
+    ) -> Result<Option<Answer>, Problem> {
+        let (channel, limit) = (channel(parameters)?, limit(parameters)?);
+        let token = self.token(connection, 0);
+        let answer = engine.request_users(app, channel, limit, parameters.after.as_deref(), token);
+        Ok(self.settle(token, answer))
+    }
+
+    /// Sets a channel's options: those of the configuration, but for what the body says.
+    fn set_options(
+        &mut self,
+        engine: &mut Engine,
+        app: &App,
+        body: &str,
+        connection: u64,
+    ) -> Result<Option<Answer>, Problem> {
+        let batch = Batch::read(&mut self.scanner, body).map_err(refused)?;
+        let wrong = |detail| refused(ReplyError::InvalidCommand(detail));
+        let object = batch.object().ok_or_else(|| wrong("The body must be an object."))?;
+        let channel = object.member("channel").and_then(Raw::as_string);
+        let channel = channel.ok_or_else(|| wrong("channel must be a string."))?;
+        let options = read_options(&object, app.channel_options(&channel)).map_err(refused)?;
+        let token = self.token(connection, 0);
+        let answer = engine.request_set_options(app.id, &channel, options, token);
+        Ok(self.settle(token, answer))
+    }
+
     fn history(
         &mut self,
         engine: &mut Engine,
@@ -343,6 +390,7 @@ enum Route {
     Channels,
     Disconnect,
     Messages,
+    Options,
     User,
 }
 
@@ -360,6 +408,7 @@ impl Route {
             "/v1/channels" => Self::Channels,
             "/v1/disconnect" => Self::Disconnect,
             "/v1/messages" => Self::Messages,
+            "/v1/options" => Self::Options,
             path if path.strip_prefix(USERS).is_some_and(|user| !user.is_empty()) => Self::User,
             _ => return Err(Problem::new(404, "not_found", "There is nothing here.")),
         })
@@ -369,6 +418,7 @@ impl Route {
         match self {
             Self::Members | Self::History | Self::Channels | Self::User => &["GET"],
             Self::Messages => &["PATCH", "DELETE"],
+            Self::Options => &["GET", "PUT"],
             _ => &["POST"],
         }
     }
@@ -377,6 +427,7 @@ impl Route {
         match self {
             Self::Members | Self::History | Self::Channels | Self::User => &[("allow", "GET, OPTIONS")],
             Self::Messages => &[("allow", "PATCH, DELETE, OPTIONS")],
+            Self::Options => &[("allow", "GET, PUT, OPTIONS")],
             _ => &[("allow", "POST, OPTIONS")],
         }
     }
@@ -455,6 +506,7 @@ fn refused(error: ReplyError) -> Problem {
     let status = match error {
         ReplyError::Overloaded => 503,
         ReplyError::UnknownMessage => 404,
+        ReplyError::OptionInUse => 409,
         _ => 400,
     };
     Problem::new(status, error.code(), error.message())
@@ -480,6 +532,43 @@ fn json_body<'a>(head: &Head<'_>, body: &'a [u8]) -> Result<&'a str, Problem> {
         }
     }
     std::str::from_utf8(body).map_err(|_| refused(ReplyError::MalformedJson))
+}
+
+/// What a body says about a channel's options, on top of `options`. `None` if it says nothing.
+fn read_options(
+    object: &Object<'_, '_>,
+    mut options: ChannelOptions,
+) -> Result<Option<ChannelOptions>, ReplyError> {
+    let wrong = ReplyError::InvalidCommand(
+        "An option is one of those of a channel in the configuration, with a value it may have there.",
+    );
+    let mut any = false;
+    for (name, value) in object.members() {
+        let boolean = || value.as_bool().ok_or(wrong);
+        let number = |range: RangeInclusive<i64>| {
+            let number = value.as_i64().filter(|number| range.contains(number));
+            number.and_then(|number| u32::try_from(number).ok()).ok_or(wrong)
+        };
+        match &*name.name() {
+            "channel" => continue,
+            "history_messages" => options.history.messages = number(HistoryLimits::MESSAGES)?,
+            "history_bytes" => options.history.bytes = number(HistoryLimits::BYTES)?,
+            "history_age_s" => options.history.age_ms = number(HistoryLimits::AGE_S)? * 1000,
+            "announce" => options.announce = boolean()?,
+            "presence_by_user" => options.presence_by_user = boolean()?,
+            "membership_to_send" => options.membership_to_send = boolean()?,
+            "slow_consumer" => {
+                options.slow_consumer = match value.as_string().as_deref() {
+                    Some("disconnect") => SlowConsumer::Disconnect,
+                    Some("drop") => SlowConsumer::Drop,
+                    _ => return Err(wrong),
+                }
+            }
+            _ => return Err(wrong),
+        }
+        any = true;
+    }
+    Ok(any.then_some(options))
 }
 
 fn channel<'a>(parameters: &'a Parameters<'_>) -> Result<&'a str, Problem> {

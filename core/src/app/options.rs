@@ -3,6 +3,8 @@
 //! A channel looks its options up once, when it comes into being. The most specific source wins as a whole: what was set
 //! for this very channel, a rule with this very name, the rule with the longest prefix, the app's own.
 
+use std::ops::RangeInclusive;
+
 use super::SlowConsumer;
 
 /// How much a channel remembers. A message goes when any of the three says so.
@@ -19,6 +21,13 @@ pub struct HistoryLimits {
 impl HistoryLimits {
     /// No history.
     pub const NONE: Self = Self { messages: 0, bytes: 1 << 20, age_ms: 3_600_000 };
+
+    /// What `messages` may be.
+    pub const MESSAGES: RangeInclusive<i64> = 0..=65_536;
+    /// What `bytes` may be.
+    pub const BYTES: RangeInclusive<i64> = 1024..=1_073_741_824;
+    /// What the age may be, in seconds.
+    pub const AGE_S: RangeInclusive<i64> = 1..=604_800;
 
     /// Whether anything is remembered.
     pub fn is_on(&self) -> bool {

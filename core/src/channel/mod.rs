@@ -15,10 +15,11 @@ pub use self::{
     table::ChannelTable,
 };
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     app::{ChannelOptions, SlowConsumer},
+    error::ReplyError,
     id::{AppId, MessageId, SessionId, WorkerId},
     limits::MAX_WORKERS,
     publication::{Audience, OwnedPayload, OwnedPublication, Sender},
@@ -78,7 +79,12 @@ pub struct ChannelState {
     pub deserted: bool,
     /// What is remembered, if the channel has history.
     pub history: Option<Box<History>>,
+    /// Sessions of each user, if members are told of users.
+    pub users: Option<Box<Users>>,
 }
+
+/// Users in a channel, and how many of their sessions are.
+pub type Users = BTreeMap<Box<str>, u32>;
 
 impl ChannelState {
     /// Whether nobody would miss it: it has no members, and nobody can come back to what it remembers.
@@ -98,8 +104,21 @@ pub struct Operation {
     pub publication: Option<OwnedPublication>,
     /// What else is to be done, after the gaining of interest.
     pub request: Option<Request>,
+    /// A user's session that comes or goes.
+    pub presence: Option<Presence>,
     /// Whom to tell that it is done.
     pub ticket: u64,
+}
+
+/// A user's session joins a channel or leaves it.
+#[derive(Clone, Debug)]
+pub struct Presence {
+    /// The user.
+    pub user: Arc<str>,
+    /// Whether it joins.
+    pub joins: bool,
+    /// The session, if it is not to be told.
+    pub except: Option<SessionId>,
 }
 
 /// Something to be read from a channel's state, or to be changed in it.
@@ -122,6 +141,13 @@ pub enum Request {
         bounds: Bounds,
         /// Who reads.
         reader: Reader,
+    },
+    /// A page of its users, of those after a name.
+    Users {
+        /// The name.
+        after: Option<Box<str>>,
+        /// How many at most.
+        limit: usize,
     },
     /// An edit or a deletion.
     Change(Box<Change>),
@@ -161,6 +187,8 @@ pub enum Reply {
     Page(Page),
     /// What happened, unless that is not known any more.
     CaughtUp(Option<Vec<Remembered>>),
+    /// Users with the number of their sessions, how many users there are, and whether more follow.
+    Users(Vec<(Box<str>, u32)>, usize, bool),
     /// The change took this offset.
     Changed(u64),
     /// It is done.
@@ -200,6 +228,7 @@ impl Channel {
             interest: WorkerSet::default(),
             deserted: false,
             history: options.history.is_on().then(|| Box::new(History::new(options.history, 0))),
+            users: options.presence_by_user.then(Box::default),
         };
         Self {
             app,
@@ -249,8 +278,20 @@ impl Channel {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
-    /// Changes its options; what it remembers stays, within the new bounds. Only inside the order.
-    pub fn set_options(&self, state: &mut ChannelState, options: ChannelOptions, now_ms: u64) {
+    /// Changes its options; what it remembers stays, within the new bounds. Only inside the order. Whether users are
+    /// shown cannot change while there are members, for nobody has counted them.
+    pub fn set_options(
+        &self,
+        state: &mut ChannelState,
+        options: ChannelOptions,
+        now_ms: u64,
+    ) -> Result<(), ReplyError> {
+        if options.presence_by_user != state.users.is_some() {
+            if !state.interest.is_empty() {
+                return Err(ReplyError::OptionInUse);
+            }
+            state.users = options.presence_by_user.then(Box::default);
+        }
         self.flags.store(flags(options), Ordering::Relaxed);
         match &mut state.history {
             Some(history) if options.history.is_on() => history.set_limits(options.history, now_ms),
@@ -259,6 +300,7 @@ impl Channel {
             }
             history => *history = None,
         }
+        Ok(())
     }
 
     /// What its history costs.

@@ -6,6 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, BytesMut};
 
 use crate::{
+    app::{ChannelOptions, SlowConsumer},
     channel::{PageFrom, Position, Remembered},
     command::{ChangeMessage, Command, Cursor, Member, Outcome, Publish, UserSession},
     error::ReplyError,
@@ -110,7 +111,10 @@ pub struct Envelope<'a> {
     channel: Text<'a>,
     event: Text<'a>,
     token: Text<'a>,
+    by: Text<'a>,
     after: Option<Raw<'a>>,
+    /// The same, if it should be a user.
+    after_user: Text<'a>,
     before: Option<Raw<'a>>,
     since: Option<Raw<'a>>,
     no_history: Option<Raw<'a>>,
@@ -172,7 +176,11 @@ impl<'a> Envelope<'a> {
                 "echo" => envelope.echo = Some(value).filter(|value| !value.is_null()),
                 "profile" => envelope.profile = Some(value),
                 "limit" => envelope.limit = Some(value).filter(|value| !value.is_null()),
-                "after" => envelope.after = Some(value).filter(|value| !value.is_null()),
+                "by" => envelope.by = Text::read(value),
+                "after" => {
+                    envelope.after_user = Text::read(value);
+                    envelope.after = Some(value).filter(|value| !value.is_null());
+                }
                 "before" => envelope.before = Some(value).filter(|value| !value.is_null()),
                 "message_id" => envelope.message_id = Text::read(value),
                 "to_users" => envelope.to_users = Some(value).filter(|value| !value.is_null()),
@@ -219,6 +227,11 @@ impl<'a> Envelope<'a> {
             "update" => Command::Update {
                 profile: self.profile.ok_or(ReplyError::InvalidCommand("update needs a profile."))?.as_str(),
                 echo: self.echo()?,
+            },
+            "members" if self.by_user()? => Command::Users {
+                channel: self.channel.required(CHANNEL)?,
+                limit: self.limit()?,
+                after: self.after_user.optional("after must be a string.")?,
             },
             "members" => Command::Members {
                 channel: self.channel.required(CHANNEL)?,
@@ -324,6 +337,15 @@ impl<'a> Envelope<'a> {
         match self.not_an_object {
             true => Err(ReplyError::InvalidCommand("A command is an object.")),
             false => Ok(()),
+        }
+    }
+
+    fn by_user(&self) -> Result<bool, ReplyError> {
+        let wrong = "by must be session or user.";
+        match self.by.optional(wrong)? {
+            None | Some("session") => Ok(false),
+            Some("user") => Ok(true),
+            Some(_) => Err(ReplyError::InvalidCommand(wrong)),
         }
     }
 
@@ -645,6 +667,25 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             put_optional_number(out, *expires_at);
         }
         Outcome::Pong { time_ms } => put_number(out, "{\"time_ms\":", *time_ms),
+        Outcome::Users(page) => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, &page.channel);
+            put_number(out, ",\"total\":", page.total as u64);
+            out.extend_from_slice(b",\"users\":[");
+            for (at, (user, sessions)) in page.users.iter().enumerate() {
+                out.extend_from_slice(if at > 0 { b",{\"user\":" } else { b"{\"user\":" });
+                json::write_string(out, user);
+                put_number(out, ",\"sessions\":", u64::from(*sessions));
+                out.put_u8(b'}');
+            }
+            out.extend_from_slice(b"],\"next\":");
+            put_optional_string(out, page.next.as_deref());
+        }
+        Outcome::Options { channel, options } => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, channel);
+            put_options(out, options);
+        }
         Outcome::Sessions(page) => {
             out.extend_from_slice(b"{\"user\":");
             json::write_string(out, &page.user);
@@ -700,6 +741,21 @@ fn put_session(out: &mut BytesMut, session: &UserSession) {
         json::write_string(out, name);
     }
     out.extend_from_slice(b"]}");
+}
+
+/// The members of a channel's options, by the names they have in the configuration.
+fn put_options(out: &mut BytesMut, options: &ChannelOptions) {
+    let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } = options;
+    put_number(out, ",\"history_messages\":", history.messages.into());
+    put_number(out, ",\"history_bytes\":", history.bytes.into());
+    put_number(out, ",\"history_age_s\":", u64::from(history.age_ms) / 1000);
+    put_bool(out, ",\"announce\":", *announce);
+    put_bool(out, ",\"presence_by_user\":", *presence_by_user);
+    put_bool(out, ",\"membership_to_send\":", *membership_to_send);
+    out.extend_from_slice(match slow_consumer {
+        SlowConsumer::Disconnect => b",\"slow_consumer\":\"disconnect\"",
+        SlowConsumer::Drop => b",\"slow_consumer\":\"drop\"",
+    });
 }
 
 fn put_position(out: &mut BytesMut, position: Option<Position>) {

@@ -82,6 +82,10 @@ impl Engine {
                 }
                 Ok(self.update(slot, profile, echo))
             }
+            Command::Users { channel, limit, after } => {
+                check_channel(&app, channel)?;
+                Ok(self.users_of(app.id, channel, limit, after))
+            }
             Command::Members { channel, limit, after } => {
                 check_channel(&app, channel)?;
                 self.members(app.id, channel, limit, after)
@@ -258,6 +262,10 @@ impl Engine {
             None => {
                 session.user = Some(claims.user.clone());
                 self.users.entry((app.id, claims.user.clone())).or_default().push(slot);
+                let memberships = self.sessions.get(slot).memberships.as_slice();
+                for part in memberships.iter().map(|membership| membership.local).collect::<Vec<_>>() {
+                    self.change_membership(part, slot, None, Some(Kind::UserJoin), false);
+                }
             }
         }
         let session = self.sessions.get_mut(slot);
@@ -287,6 +295,8 @@ impl Engine {
             Kind::Join => "channel:join",
             Kind::Leave => "channel:leave",
             Kind::Update => "channel:update",
+            Kind::UserJoin => "channel:user_join",
+            Kind::UserLeave => "channel:user_leave",
             Kind::Message | Kind::Edit | Kind::Delete => unreachable!("a message is no notice"),
         };
         let id = self.ids.message_id(self.now_ms);

@@ -11,6 +11,7 @@ use crate::{
     channel::{Channel, ChannelTable, Position, Reply},
     error::ReplyError,
     id::{AppId, WorkerId},
+    limits::CHANNEL_OPTIONS,
     mailbox::{Mailbox, Weigh},
     publication::OwnedPublication,
 };
@@ -31,6 +32,8 @@ struct Tenant {
     remembered: AtomicUsize,
     /// Whether an engine is making them cost less.
     relieved: AtomicBool,
+    /// Options that were set for single channels.
+    options: papaya::HashMap<Box<str>, ChannelOptions>,
 }
 
 /// What workers send each other.
@@ -112,6 +115,7 @@ impl Hub {
             sessions: AtomicUsize::new(0),
             remembered: AtomicUsize::new(0),
             relieved: AtomicBool::new(false),
+            options: papaya::HashMap::new(),
         };
         Self {
             tenants: apps.iter().map(tenant).collect(),
@@ -166,7 +170,27 @@ impl Hub {
 
     /// What a channel of this name is like when it comes into being.
     pub(super) fn options(&self, app: AppId, name: &str) -> ChannelOptions {
-        self.app(app).channel_options(name)
+        let own = &self.tenant(app).options;
+        let set = if own.is_empty() { None } else { own.pin().get(name).copied() };
+        set.unwrap_or_else(|| self.app(app).channel_options(name))
+    }
+
+    /// Sets what a channel of this name is like from its next life on; `None`: as the configuration says. Returns
+    /// what was set before.
+    pub(super) fn set_options(
+        &self,
+        app: AppId,
+        name: &str,
+        options: Option<ChannelOptions>,
+    ) -> Result<Option<ChannelOptions>, ReplyError> {
+        let own = self.tenant(app).options.pin();
+        match options {
+            None => Ok(own.remove(name).copied()),
+            Some(_) if own.len() >= CHANNEL_OPTIONS && !own.contains_key(name) => {
+                Err(ReplyError::TooManyOptions)
+            }
+            Some(options) => Ok(own.insert(name.into(), options).copied()),
+        }
     }
 
     /// What the histories of an app's channels cost, in bytes.

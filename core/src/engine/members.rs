@@ -16,7 +16,9 @@ use super::{
     session::Membership,
 };
 use crate::{
-    channel::{Bounds, Channel, Interest, Position, Reader, Remembered, Reply, Request, Subscribers},
+    channel::{
+        Bounds, Channel, Interest, Position, Presence, Reader, Remembered, Reply, Request, Subscribers,
+    },
     command::Outcome,
     dialect::{self, FORMATS},
     error::ReplyError,
@@ -79,8 +81,7 @@ impl Engine {
         self.enroll(part, slot);
         let local = &self.channels[part];
         let gained = local.needs_interest().then_some(Interest::Gained);
-        let notice = local.channel.announces().then_some(Kind::Join);
-        let waiting = self.change_membership(part, slot, gained, notice, echo);
+        let waiting = self.change_membership(part, slot, gained, Some(Kind::Join), echo);
         Ok(self.joined(part, true, waiting, since.map(|_| None)))
     }
 
@@ -100,7 +101,7 @@ impl Engine {
             let interest = local.needs_interest().then_some(Interest::Gained);
             let bounds = Bounds { messages: RECOVERED, bytes };
             let request = Some(Request::CatchUp { since: since.offset, bounds, reader: reader.clone() });
-            match self.operate(&channel, Deed { interest, request, publication: None }) {
+            match self.operate(&channel, Deed { interest, request, ..Deed::default() }) {
                 Operated::Done { reply, .. } => {
                     if matches!(self.channels[part].standing, Standing::Gaining { .. }) {
                         // Word of the interest that was gained before is in our mailbox.
@@ -161,10 +162,8 @@ impl Engine {
         let channel = local.channel.clone();
         let position = Position { epoch: channel.epoch(), offset };
         let outcome = joined(&channel, true, position, Some(missed));
-        if channel.announces() {
-            // Nobody waits for it: its place in the order is taken, and the answer must not come after messages.
-            self.change_membership(part, slot, None, Some(Kind::Join), echo);
-        }
+        // Nobody waits for it: its place in the order is taken, and the answer must not come after messages.
+        self.change_membership(part, slot, None, Some(Kind::Join), echo);
         outcome
     }
 
@@ -249,15 +248,10 @@ impl Engine {
         self.remove_member(part, slot, membership.number);
         let last = self.channels[part].is_unused();
         let lost = last.then_some(Interest::Lost);
-        let notice = self.channels[part].channel.announces().then_some(Kind::Leave);
-        if echo && notice.is_some() {
+        if echo && self.channels[part].channel.announces() {
             self.reply_notice(part, slot, Kind::Leave);
         }
-        let ticket = if lost.is_some() || notice.is_some() {
-            self.change_membership(part, slot, lost, notice, false)
-        } else {
-            None
-        };
+        let ticket = self.change_membership(part, slot, lost, Some(Kind::Leave), false);
         if last {
             self.remove_local(part);
         }
@@ -274,19 +268,29 @@ impl Engine {
         self.reply(slot, |out| dialect::encode_publication(format, out, channel.name(), notice));
     }
 
-    /// Carries a change of membership through the channel's order. Returns a ticket if it is delegated.
+    /// Carries a change of membership through the channel's order, and tells of it as far as the channel's options
+    /// say. Returns a ticket if it is delegated.
     pub(super) fn change_membership(
         &mut self,
         part: u32,
         slot: u32,
         interest: Option<Interest>,
-        notice: Option<Kind>,
+        what: Option<Kind>,
         echo: bool,
     ) -> Option<u64> {
         loop {
             let channel = self.channels[part].channel.clone();
-            let audience =
-                if echo { Audience::default() } else { Audience::except(self.sessions.get(slot).id(slot)) };
+            let session = self.sessions.get(slot);
+            let except = (!echo).then(|| session.id(slot));
+            let joins = matches!(what, Some(Kind::Join | Kind::UserJoin));
+            let user = session.user.clone().filter(|_| joins || what == Some(Kind::Leave));
+            let presence = user.filter(|_| channel.shows_users()).map(|user| Presence {
+                user,
+                joins,
+                except: except.filter(|_| joins),
+            });
+            let audience = Audience { except_session: except, ..Audience::default() };
+            let notice = what.filter(|what| *what != Kind::UserJoin && channel.announces());
             let payload = notice.map(|_| self.member_payload(slot));
             let publication = match (notice, &payload) {
                 (Some(kind), Some(payload)) => Some(self.notice(kind, payload, &audience)),
@@ -294,10 +298,12 @@ impl Engine {
             };
             // A member on a worker that is still gaining interest waits for that.
             let live = matches!(self.channels[part].standing, Standing::Live { .. });
-            if interest.is_none() && publication.is_none() && live {
+            let tells = publication.is_some() || presence.is_some();
+            // Who leaves has nothing to wait for.
+            if interest.is_none() && !tells && (live || what == Some(Kind::Leave)) {
                 return None;
             }
-            match self.operate(&channel, Deed { interest, publication, request: None }) {
+            match self.operate(&channel, Deed { interest, publication, presence, request: None }) {
                 Operated::Done { .. } => return None,
                 Operated::Waiting(ticket) => {
                     if interest == Some(Interest::Gained) {

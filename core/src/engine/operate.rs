@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
+
 use super::{
     Engine, Standing,
     fanout::NONE,
@@ -13,11 +15,14 @@ use super::{
     receive::Rest,
 };
 use crate::{
-    channel::{Channel, ChannelState, Delegated, Entered, Interest, Operation, Position, Reply, Request},
+    channel::{
+        Channel, ChannelState, Delegated, Entered, Interest, Operation, Position, Presence, Reply, Request,
+    },
     command::Outcome,
     error::ReplyError,
     id::{SessionId, WorkerId},
-    publication::{OwnedPublication, Publication},
+    json::write_string,
+    publication::{Audience, Kind, OwnedPublication, Publication},
 };
 
 /// What is to be done with a channel; see [`Operation`].
@@ -26,6 +31,7 @@ pub(super) struct Deed<'a> {
     pub(super) interest: Option<Interest>,
     pub(super) publication: Option<Publication<'a>>,
     pub(super) request: Option<Request>,
+    pub(super) presence: Option<Presence>,
 }
 
 /// What became of an operation.
@@ -59,6 +65,8 @@ pub(super) enum Waiter {
 struct Actor {
     worker: WorkerId,
     interest: Option<Interest>,
+    request: Option<Request>,
+    presence: Option<Presence>,
     /// Of an operation that was delegated.
     ticket: Option<u64>,
 }
@@ -75,17 +83,17 @@ struct Applied {
 impl Engine {
     /// Does an operation on a channel, or leaves it to whoever is inside.
     pub(super) fn operate(&mut self, channel: &Arc<Channel>, deed: Deed<'_>) -> Operated {
-        let Deed { interest, mut publication, mut request } = deed;
+        let Deed { interest, mut publication, mut request, mut presence } = deed;
         let mut entered = match channel.order.try_enter() {
             Some(entered) => entered,
             None => {
                 let ticket = self.next_ticket;
                 let owned = publication.map(Into::into);
-                let operation =
-                    Operation { worker: self.worker, interest, publication: owned, request, ticket };
+                let worker = self.worker;
+                let operation = Operation { worker, interest, publication: owned, request, presence, ticket };
                 match channel.order.delegate(operation) {
                     Delegated::Entered(entered, operation) => {
-                        request = operation.request;
+                        (request, presence) = (operation.request, operation.presence);
                         entered
                     }
                     Delegated::Left => {
@@ -97,8 +105,8 @@ impl Engine {
                 }
             }
         };
-        let actor = Actor { worker: self.worker, interest, ticket: None };
-        let applied = entered.with(|state| self.apply(channel, state, actor, &mut publication, request));
+        let actor = Actor { worker: self.worker, interest, request, presence, ticket: None };
+        let applied = entered.with(|state| self.apply(channel, state, actor, &mut publication));
         self.leave_order(channel, entered);
         let Applied { receipt, deliver, sequence, reply } = match applied {
             Ok(applied) => applied,
@@ -125,10 +133,10 @@ impl Engine {
 
     /// Applies what another worker left for us.
     fn apply_delegated(&mut self, channel: &Arc<Channel>, state: &mut ChannelState, operation: Operation) {
-        let Operation { worker, interest, publication, request, ticket } = operation;
-        let actor = Actor { worker, interest, ticket: Some(ticket) };
+        let Operation { worker, interest, publication, request, presence, ticket } = operation;
+        let actor = Actor { worker, interest, request, presence, ticket: Some(ticket) };
         let mut view = publication.as_ref().map(OwnedPublication::view);
-        let mail = match self.apply(channel, state, actor, &mut view, request) {
+        let mail = match self.apply(channel, state, actor, &mut view) {
             Ok(Applied { receipt, reply, .. }) => Mail::Done { receipt, reply: reply.map(Box::new), ticket },
             Err(error) => Mail::Refused { error, ticket },
         };
@@ -143,7 +151,6 @@ impl Engine {
         state: &mut ChannelState,
         actor: Actor,
         publication: &mut Option<Publication<'_>>,
-        request: Option<Request>,
     ) -> Result<Applied, ReplyError> {
         if publication.is_some_and(|p| p.kind.is_message()) {
             self.check_mailboxes(state)?;
@@ -157,7 +164,7 @@ impl Engine {
             }
         }
         let before = state.sequence;
-        let reply = request.map(|request| self.serve(channel, state, request)).transpose()?;
+        let reply = actor.request.map(|request| self.serve(channel, state, request)).transpose()?;
         let mut deliver = false;
         let mut offset = match reply {
             Some(Reply::Changed(offset)) => Some(offset),
@@ -170,6 +177,10 @@ impl Engine {
             let direct = actor.ticket.is_none();
             deliver = self.distribute(channel, state, direct, *publication, shared);
         }
+        let sequence = state.sequence;
+        if let Some(presence) = actor.presence {
+            self.count_user(channel, state, &presence);
+        }
         if actor.interest == Some(Interest::Lost) {
             state.interest.remove(actor.worker);
             if let Some(history) = &mut state.history {
@@ -179,12 +190,32 @@ impl Engine {
             state.deserted = state.is_forgotten(self.now_ms) && channel.name().is_some();
         }
         let position = Position { epoch: channel.epoch(), offset: state.offset };
-        Ok(Applied {
-            receipt: Receipt { sequence: before, position, offset },
-            deliver,
-            sequence: state.sequence,
-            reply,
-        })
+        Ok(Applied { receipt: Receipt { sequence: before, position, offset }, deliver, sequence, reply })
+    }
+
+    /// Counts a user's sessions, and tells of the first and the last.
+    fn count_user(&mut self, channel: &Arc<Channel>, state: &mut ChannelState, presence: &Presence) {
+        let Some(users) = &mut state.users else { return };
+        let Presence { user, joins, except } = presence;
+        let count = users.get(&**user).copied().unwrap_or_default();
+        let now = if *joins { count + 1 } else { count.saturating_sub(1) };
+        match now {
+            0 => users.remove(&**user),
+            now => users.insert((&**user).into(), now),
+        };
+        let kind = match (count, now) {
+            (0, 1) => Kind::UserJoin,
+            (1, 0) => Kind::UserLeave,
+            _ => return,
+        };
+        let mut payload = BytesMut::from(&b"{\"user\":"[..]);
+        write_string(&mut payload, user);
+        payload.extend_from_slice(b"}");
+        let payload = String::from_utf8(payload.to_vec()).expect("JSON is UTF-8");
+        let audience = Audience { except_session: *except, ..Audience::default() };
+        let notice = self.notice(kind, &payload, &audience);
+        state.sequence += 1;
+        self.distribute(channel, state, false, notice, None);
     }
 
     /// Refuses if a worker with members has a full mailbox.
@@ -331,6 +362,7 @@ impl Engine {
                 position.offset = position.offset.max(self.gained_at(&who, channel));
             }
             (Outcome::Sent { offset, .. }, _) => *offset = receipt.offset,
+            (Outcome::Users(users), Some(Reply::Users(page, total, more))) => users.fill(page, total, more),
             (Outcome::History { position, page, .. }, Some(Reply::Page(read))) => {
                 *position = Some(receipt.position);
                 *page = read;

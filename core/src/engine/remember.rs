@@ -1,6 +1,6 @@
 //! Requests inside a channel's order: reading what it remembers, and what that costs.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::{
     Engine,
@@ -8,8 +8,9 @@ use super::{
     operate::{Deed, Operated},
 };
 use crate::{
+    app::ChannelOptions,
     channel::{Bounds, Change, Channel, ChannelState, History, Page, PageFrom, Reader, Reply, Request},
-    command::Outcome,
+    command::{Outcome, UsersPage},
     error::ReplyError,
     id::AppId,
     limits::PAGE_BYTES,
@@ -46,10 +47,20 @@ impl Engine {
                 Reply::Done
             }
             Request::SetOptions(options) => {
-                channel.set_options(state, options, self.now_ms);
+                channel.set_options(state, options, self.now_ms)?;
                 self.account(channel, state);
                 state.deserted = state.is_forgotten(self.now_ms);
                 Reply::Done
+            }
+            Request::Users { after, limit } => {
+                let users = state.users.as_deref();
+                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let mut rest = users
+                    .into_iter()
+                    .flat_map(|users| users.range::<Box<str>, _>((from.clone(), Bound::Unbounded)));
+                let page = rest.by_ref().take(limit).map(|(user, count)| (user.clone(), *count)).collect();
+                let more = rest.next().is_some();
+                Reply::Users(page, users.map_or(0, BTreeMap::len), more)
             }
             Request::Change(change) => Reply::Changed(self.change(channel, state, &change)?),
         };
@@ -152,6 +163,93 @@ impl Engine {
                 Operated::Waiting(ticket) => return Progress::Waiting { ticket, outcome },
                 Operated::Closed => self.hub.table.remove(&channel),
                 Operated::Refused(_) => unreachable!("reading is not refused"),
+            }
+        }
+    }
+
+    /// A page of a channel's users.
+    pub(super) fn users_of(&mut self, app: AppId, name: &str, limit: usize, after: Option<&str>) -> Progress {
+        let mut users = UsersPage { channel: name.into(), total: 0, users: Vec::new(), next: None };
+        loop {
+            let Some(channel) = self.hub.channel(app, Some(name)) else {
+                return Progress::Finished(Outcome::Users(users));
+            };
+            let request = Some(Request::Users { after: after.map(Into::into), limit });
+            match self.operate(&channel, Deed { request, ..Deed::default() }) {
+                Operated::Done { reply, .. } => {
+                    if let Some(Reply::Users(page, total, more)) = reply {
+                        users.fill(page, total, more);
+                    }
+                    return Progress::Finished(Outcome::Users(users));
+                }
+                Operated::Waiting(ticket) => {
+                    return Progress::Waiting { ticket, outcome: Outcome::Users(users) };
+                }
+                Operated::Closed => self.hub.table.remove(&channel),
+                Operated::Refused(_) => unreachable!("reading is not refused"),
+            }
+        }
+    }
+
+    /// A page of users for an app's back end; answers as [`Engine::request_publish`] does.
+    pub fn request_users(
+        &mut self,
+        app: AppId,
+        channel: &str,
+        limit: usize,
+        after: Option<&str>,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        self.counters.commands += 1;
+        let progress = super::execute::check_channel(self.hub.app(app), channel)
+            .map(|()| self.users_of(app, channel, limit, after));
+        self.settle_request(progress, token)
+    }
+
+    /// What the options of a channel are, or would be if it came into being.
+    pub fn options(&self, app: AppId, channel: &str) -> Result<Outcome, ReplyError> {
+        super::execute::check_channel(self.hub.app(app), channel)?;
+        Ok(Outcome::Options { channel: channel.into(), options: self.hub.options(app, channel) })
+    }
+
+    /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration. Answers as
+    /// [`Engine::request_publish`] does.
+    pub fn request_set_options(
+        &mut self,
+        app: AppId,
+        channel: &str,
+        options: Option<ChannelOptions>,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        self.counters.commands += 1;
+        let progress = super::execute::check_channel(self.hub.app(app), channel)
+            .and_then(|()| self.set_options(app, channel, options));
+        self.settle_request(progress, token)
+    }
+
+    fn set_options(
+        &mut self,
+        app: AppId,
+        name: &str,
+        options: Option<ChannelOptions>,
+    ) -> Result<Progress, ReplyError> {
+        // First for whoever comes into being from now on, and then for the one that is there.
+        let before = self.hub.set_options(app, name, options)?;
+        let options = self.hub.options(app, name);
+        let outcome = Outcome::Options { channel: name.into(), options };
+        loop {
+            let Some(channel) = self.hub.channel(app, Some(name)) else {
+                return Ok(Progress::Finished(outcome));
+            };
+            let request = Some(Request::SetOptions(options));
+            match self.operate(&channel, Deed { request, ..Deed::default() }) {
+                Operated::Done { .. } => return Ok(Progress::Finished(outcome)),
+                Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),
+                Operated::Closed => self.hub.table.remove(&channel),
+                Operated::Refused(error) => {
+                    self.hub.set_options(app, name, before)?;
+                    return Err(error);
+                }
             }
         }
     }

@@ -266,11 +266,11 @@ impl Section<'_> {
         let messages = raw.history_messages.unwrap_or(history.messages.into());
         let bytes = raw.history_bytes.unwrap_or(history.bytes.into());
         let age_s = raw.history_age_s.unwrap_or(i64::from(history.age_ms) / 1000);
-        let age_s: u32 = within(&key("history_age_s"), age_s, 1..=604_800)?;
+        let age_s: u32 = within(&key("history_age_s"), age_s, HistoryLimits::AGE_S)?;
         Ok(ChannelOptions {
             history: HistoryLimits {
-                messages: within(&key("history_messages"), messages, 0..=65_536)?,
-                bytes: within(&key("history_bytes"), bytes, 1024..=1_073_741_824)?,
+                messages: within(&key("history_messages"), messages, HistoryLimits::MESSAGES)?,
+                bytes: within(&key("history_bytes"), bytes, HistoryLimits::BYTES)?,
                 age_ms: age_s * 1000,
             },
             announce: raw.announce.unwrap_or(default.announce),
