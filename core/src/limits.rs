@@ -18,6 +18,14 @@ pub const COMMAND_ID_BYTES: usize = 64;
 /// Channels of an app that have options of their own, set over HTTP.
 pub const CHANNEL_OPTIONS: usize = 64 << 10;
 
+/// Bytes of an idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES: usize = 128;
+
+/// Idempotency keys that a worker remembers, and for how many milliseconds.
+pub const IDEMPOTENCY_KEYS: usize = 16 << 10;
+/// See [`IDEMPOTENCY_KEYS`].
+pub const IDEMPOTENCY_MS: u64 = 120_000;
+
 /// Users that a message names.
 pub const AUDIENCE_USERS: usize = 256;
 

@@ -5,8 +5,10 @@ mod workers;
 
 use fanfare_core::{
     app::{App, HistoryLimits},
+    command::Publish,
     engine::Flow,
     id::AppId,
+    publication::Payload,
 };
 use serde_json::{Value, json};
 use workers::Workers;
@@ -439,4 +441,45 @@ fn an_edit_that_finds_the_order_taken_is_answered_when_it_is_left() {
     assert_eq!(sees[0]["ok"]["offset"], 2);
     assert_eq!(sees[1]["error"]["code"], "unknown_message");
     assert_eq!(sees[2]["ok"]["messages"][0]["message"], 2);
+}
+
+/// The owner of a key may have to wait for the order, while the same request comes again.
+#[test]
+fn a_key_is_used_once_even_while_the_first_request_waits() {
+    let mut workers = Workers::new(2, 64, remember(10));
+    let ada = workers.open(0);
+    workers.command(ada, &join());
+    workers.settle();
+    let publish = |workers: &mut Workers, worker: usize, key: &str, token| {
+        let publish = Publish::new(Some("room"), "e", Payload::Json("1"));
+        workers.engines[worker].request_publish_once(AppId(0), key, &publish, token)
+    };
+    workers.inside(0, |workers| {
+        for round in 0..3 {
+            for worker in [0, 1] {
+                for (at, key) in ["a", "b", "c", "d"].into_iter().enumerate() {
+                    assert!(publish(workers, worker, key, round * 10 + at as u64).is_none());
+                }
+            }
+            workers.settle();
+        }
+    });
+    workers.settle();
+    assert_eq!(offsets(&workers.received(ada)), [1, 2, 3, 4]);
+    for engine in &mut workers.engines {
+        let mut answers = engine.take_answers();
+        assert_eq!(answers.len(), 12);
+        answers.sort_by_key(|(token, _)| token % 10);
+        for of_one_key in answers.chunks(3) {
+            let texts: Vec<String> = of_one_key.iter().map(|(_, answer)| format!("{answer:?}")).collect();
+            assert!(texts.iter().all(|text| *text == texts[0] && text.starts_with("Ok")), "{texts:?}");
+        }
+    }
+    // Two minutes later a key is new.
+    for engine in &mut workers.engines {
+        engine.begin_turn(120_001);
+    }
+    assert!(publish(&mut workers, 0, "a", 1).is_none());
+    workers.settle();
+    assert_eq!(offsets(&workers.received(ada)), [5]);
 }

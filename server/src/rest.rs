@@ -249,8 +249,15 @@ impl Requests {
         if matches!(route, Route::Broadcast) {
             publish.channel = None;
         }
+        let key = match envelope.idempotency_key() {
+            Ok(key) => key,
+            Err(error) => return Some(Err(error)),
+        };
         let token = self.token(connection, place);
-        let answer = engine.request_publish(app, &publish, token);
+        let answer = match key {
+            Some(key) => engine.request_publish_once(app, key, &publish, token),
+            None => engine.request_publish(app, &publish, token),
+        };
         self.settle(token, answer)
     }
 

@@ -100,6 +100,11 @@ impl ChannelTable {
         self.shards[shard].pin().keys().for_each(|entry| visit(&entry.0));
     }
 
+    /// The hash by which a name is found.
+    pub fn hash(&self, app: AppId, name: &str) -> u64 {
+        self.key(app, name).hash
+    }
+
     fn key<'a>(&self, app: AppId, name: &'a str) -> Key<'a> {
         Key { hash: self.hasher.hash_one((app, name)), app, name }
     }

@@ -119,6 +119,7 @@ pub struct Envelope<'a> {
     since: Option<Raw<'a>>,
     no_history: Option<Raw<'a>>,
     message_id: Text<'a>,
+    idempotency_key: Text<'a>,
     to_users: Option<Raw<'a>>,
     except_users: Option<Raw<'a>>,
     to_session: Text<'a>,
@@ -182,6 +183,7 @@ impl<'a> Envelope<'a> {
                     envelope.after = Some(value).filter(|value| !value.is_null());
                 }
                 "before" => envelope.before = Some(value).filter(|value| !value.is_null()),
+                "idempotency_key" => envelope.idempotency_key = Text::read(value),
                 "message_id" => envelope.message_id = Text::read(value),
                 "to_users" => envelope.to_users = Some(value).filter(|value| !value.is_null()),
                 "except_users" => envelope.except_users = Some(value).filter(|value| !value.is_null()),
@@ -263,6 +265,11 @@ impl<'a> Envelope<'a> {
         self.is_object()?;
         let payload = Payload::Json(self.message.map_or("null", Raw::as_str));
         self.published(self.channel.optional(CHANNEL)?, payload)
+    }
+
+    /// The key by which a back end's repetition of this publication is known.
+    pub fn idempotency_key(&self) -> Result<Option<&str>, ReplyError> {
+        self.idempotency_key.optional("idempotency_key must be a string of 1 to 128 bytes.")
     }
 
     fn publish<'e>(&'e self, kind: &str, payload: Payload<'e>) -> Result<Command<'e>, ReplyError> {

@@ -162,7 +162,7 @@ impl Engine {
     }
 
     /// Where to publish: the channel, if there is one, or the app's broadcast stream.
-    fn target(&self, app: AppId, channel: Option<&str>) -> Option<Arc<Channel>> {
+    pub(super) fn target(&self, app: AppId, channel: Option<&str>) -> Option<Arc<Channel>> {
         match channel {
             Some(name) => self.hub.table.find(app, name, Clone::clone),
             None => Some(self.hub.broadcast(app).clone()),
@@ -189,7 +189,7 @@ impl Engine {
     }
 
     /// Publishes to `target`, which is the channel or broadcast stream that `publish` names, if there is one.
-    fn publish(
+    pub(super) fn publish(
         &mut self,
         app: AppId,
         mut target: Option<Arc<Channel>>,
@@ -312,7 +312,7 @@ pub(super) fn check_channel(app: &App, channel: &str) -> Result<(), ReplyError> 
     fits.then_some(()).ok_or(ReplyError::InvalidChannel)
 }
 
-fn check_message(app: &App, publish: &Publish<'_>) -> Result<(), ReplyError> {
+pub(super) fn check_message(app: &App, publish: &Publish<'_>) -> Result<(), ReplyError> {
     let &Publish { channel, event, payload, .. } = publish;
     if let Some(channel) = channel {
         check_channel(app, channel)?;

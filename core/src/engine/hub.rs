@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use super::query::Query;
+use super::{
+    once::{Once, Published},
+    query::Query,
+};
 use crate::{
     app::{App, Apps, ChannelOptions},
     channel::{Channel, ChannelTable, Position, Reply},
@@ -80,6 +83,15 @@ pub enum Mail {
         app: AppId,
         /// What to deliver.
         publication: Arc<OwnedPublication>,
+    },
+    /// For the owner of an idempotency key.
+    Once(Box<Once>),
+    /// What the owner of a key says.
+    Published {
+        /// What came of it.
+        result: Result<Published, ReplyError>,
+        /// Whom it was for.
+        ticket: u64,
     },
     /// A question that visits one worker after another.
     Query(Box<Query>),
@@ -228,6 +240,12 @@ impl Hub {
     /// Whether some worker cannot even keep up with notices.
     pub(super) fn is_swamped(&self) -> bool {
         self.mailboxes.iter().any(Mailbox::is_swamped)
+    }
+
+    /// The worker that knows whether an app has used this idempotency key.
+    pub(super) fn owner(&self, app: AppId, key: &str) -> WorkerId {
+        let workers = self.workers() as u64;
+        WorkerId(u16::try_from(self.table.hash(app, key) % workers).expect("workers are few"))
     }
 
     /// The stream that every session of an app is in.

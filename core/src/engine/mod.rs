@@ -19,6 +19,7 @@ mod execute;
 mod fanout;
 mod hub;
 mod members;
+mod once;
 mod operate;
 mod query;
 mod receive;
@@ -34,6 +35,7 @@ use hashbrown::HashMap;
 use self::{
     fanout::{Hot, NONE, Turn},
     members::Joining,
+    once::Keys,
     operate::Waiting,
     receive::Interrupted,
     session::{Session, Sessions},
@@ -77,6 +79,7 @@ pub struct Engine {
     next_ticket: u64,
     users: HashMap<(AppId, Arc<str>), Vec<u32>, RandomState>,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
+    once: Keys,
     sweep: Sweep,
     relief: Relief,
     /// Frames whose commands go on, in the order they may.
@@ -165,6 +168,7 @@ impl Engine {
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
             joining: HashMap::default(),
+            once: Keys::default(),
             sweep: Sweep::default(),
             relief: Relief::default(),
             next_ticket: 0,

@@ -12,6 +12,7 @@ use super::{
     Engine, Standing,
     fanout::NONE,
     hub::{Mail, Receipt},
+    once::Key,
     receive::Rest,
 };
 use crate::{
@@ -59,6 +60,8 @@ pub(super) enum Waiter {
     Session { slot: u32, nonce: crate::id::Nonce, rest: Rest },
     /// A request of the shell's.
     Request(u64),
+    /// Everybody who asks for this idempotency key.
+    Once(Key),
 }
 
 /// Who does an operation, for [`Engine::apply`].
@@ -344,6 +347,8 @@ impl Engine {
                 }
             }
             Mail::Direct { app, publication } => self.deliver_direct(app, publication.view()),
+            Mail::Once(once) => self.on_once(&once),
+            Mail::Published { result, ticket } => self.on_owner_answer(ticket, result),
             Mail::Query(query) => self.on_query(query),
             Mail::Answer(query) => self.on_answer(*query),
         }
@@ -387,6 +392,10 @@ impl Engine {
     /// Gives a waiter its answer.
     pub(super) fn answer(&mut self, who: Waiter, result: Result<Outcome, ReplyError>) {
         match who {
+            Waiter::Once(key) => match result {
+                Ok(outcome) => self.on_published(&key, Ok(&outcome)),
+                Err(error) => self.on_published(&key, Err(error)),
+            },
             Waiter::Request(token) => self.answers.push((token, result)),
             Waiter::Session { slot, nonce, rest } => {
                 let id = SessionId::new(self.worker, slot, nonce);
