@@ -103,9 +103,9 @@ pub struct Operation {
     /// What to publish.
     pub publication: Option<OwnedPublication>,
     /// What else is to be done, after the gaining of interest.
-    pub request: Option<Request>,
+    pub request: Option<Box<Request>>,
     /// A user's session that comes or goes.
-    pub presence: Option<Presence>,
+    pub presence: Option<Box<Presence>>,
     /// Whom to tell that it is done.
     pub ticket: u64,
 }
@@ -308,11 +308,9 @@ impl Channel {
         usize::try_from(self.remembered.load(Ordering::Relaxed)).expect("it is in memory")
     }
 
-    /// Notes what its history costs. Returns what it was before. Only inside the order.
-    pub fn set_remembered(&self, bytes: usize) -> usize {
-        let before = self.remembered();
+    /// Notes what its history costs. Only inside the order.
+    pub fn set_remembered(&self, bytes: usize) {
         self.remembered.store(bytes as u64, Ordering::Relaxed);
-        before
     }
 
     /// Tells this channel from earlier and later ones of its name.

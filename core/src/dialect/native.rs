@@ -110,7 +110,18 @@ pub struct Envelope<'a> {
     kind: Option<Raw<'a>>,
     channel: Text<'a>,
     event: Text<'a>,
+    message: Option<Raw<'a>>,
+    echo: Option<Raw<'a>>,
+    /// Members that few commands have; apart, so that the others need not carry them about.
+    rare: Option<Box<Rare<'a>>>,
+}
+
+/// See [`Envelope::rare`].
+#[derive(Default)]
+struct Rare<'a> {
     token: Text<'a>,
+    profile: Option<Raw<'a>>,
+    limit: Option<Raw<'a>>,
     by: Text<'a>,
     after: Option<Raw<'a>>,
     /// The same, if it should be a user.
@@ -123,10 +134,46 @@ pub struct Envelope<'a> {
     to_users: Option<Raw<'a>>,
     except_users: Option<Raw<'a>>,
     to_session: Text<'a>,
-    message: Option<Raw<'a>>,
-    profile: Option<Raw<'a>>,
-    echo: Option<Raw<'a>>,
-    limit: Option<Raw<'a>>,
+}
+
+/// What an envelope without rare members has of them.
+static NO_RARE: Rare<'static> = Rare {
+    token: Text::Absent,
+    profile: None,
+    limit: None,
+    by: Text::Absent,
+    after: None,
+    after_user: Text::Absent,
+    before: None,
+    since: None,
+    no_history: None,
+    message_id: Text::Absent,
+    idempotency_key: Text::Absent,
+    to_users: None,
+    except_users: None,
+    to_session: Text::Absent,
+};
+
+impl<'a> Rare<'a> {
+    fn read(&mut self, name: &str, value: Raw<'a>) {
+        let given = Some(value).filter(|value| !value.is_null());
+        match name {
+            "token" => self.token = Text::read(value),
+            "profile" => self.profile = Some(value),
+            "limit" => self.limit = given,
+            "by" => self.by = Text::read(value),
+            "after" => (self.after, self.after_user) = (given, Text::read(value)),
+            "before" => self.before = given,
+            "since" => self.since = given,
+            "no_history" => self.no_history = given,
+            "message_id" => self.message_id = Text::read(value),
+            "idempotency_key" => self.idempotency_key = Text::read(value),
+            "to_users" => self.to_users = given,
+            "except_users" => self.except_users = given,
+            "to_session" => self.to_session = Text::read(value),
+            _ => {}
+        }
+    }
 }
 
 /// A member that should be a string.
@@ -175,26 +222,14 @@ impl<'a> Envelope<'a> {
                 "event" => envelope.event = Text::read(value),
                 "message" => envelope.message = Some(value),
                 "echo" => envelope.echo = Some(value).filter(|value| !value.is_null()),
-                "profile" => envelope.profile = Some(value),
-                "limit" => envelope.limit = Some(value).filter(|value| !value.is_null()),
-                "by" => envelope.by = Text::read(value),
-                "after" => {
-                    envelope.after_user = Text::read(value);
-                    envelope.after = Some(value).filter(|value| !value.is_null());
-                }
-                "before" => envelope.before = Some(value).filter(|value| !value.is_null()),
-                "idempotency_key" => envelope.idempotency_key = Text::read(value),
-                "message_id" => envelope.message_id = Text::read(value),
-                "to_users" => envelope.to_users = Some(value).filter(|value| !value.is_null()),
-                "except_users" => envelope.except_users = Some(value).filter(|value| !value.is_null()),
-                "to_session" => envelope.to_session = Text::read(value),
-                "since" => envelope.since = Some(value).filter(|value| !value.is_null()),
-                "no_history" => envelope.no_history = Some(value).filter(|value| !value.is_null()),
-                "token" => envelope.token = Text::read(value),
-                _ => {}
+                name => envelope.rare.get_or_insert_default().read(name, value),
             }
         }
         envelope
+    }
+
+    fn rare(&self) -> &Rare<'a> {
+        self.rare.as_deref().unwrap_or(&NO_RARE)
     }
 
     /// The command's id as JSON, if it has a valid one.
@@ -216,7 +251,7 @@ impl<'a> Envelope<'a> {
             "join" => Command::Join {
                 channel: self.channel.required(CHANNEL)?,
                 echo: self.echo()?,
-                since: self.since.map(position).transpose()?,
+                since: self.rare().since.map(position).transpose()?,
             },
             "history" => Command::History {
                 channel: self.channel.required(CHANNEL)?,
@@ -227,24 +262,28 @@ impl<'a> Envelope<'a> {
             "delete" => Command::Change(self.deletion()?),
             "leave" => Command::Leave { channel: self.channel.required(CHANNEL)?, echo: self.echo()? },
             "update" => Command::Update {
-                profile: self.profile.ok_or(ReplyError::InvalidCommand("update needs a profile."))?.as_str(),
+                profile: self
+                    .rare()
+                    .profile
+                    .ok_or(ReplyError::InvalidCommand("update needs a profile."))?
+                    .as_str(),
                 echo: self.echo()?,
             },
             "members" if self.by_user()? => Command::Users {
                 channel: self.channel.required(CHANNEL)?,
                 limit: self.limit()?,
-                after: self.after_user.optional("after must be a string.")?,
+                after: self.rare().after_user.optional("after must be a string.")?,
             },
             "members" => Command::Members {
                 channel: self.channel.required(CHANNEL)?,
                 limit: self.limit()?,
-                after: match self.after.map(Raw::as_string) {
+                after: match self.rare().after.map(Raw::as_string) {
                     Some(Some(text)) => Some(Cursor::parse(&text).ok_or(ReplyError::InvalidCursor)?),
                     Some(None) => return Err(ReplyError::InvalidCommand("after must be a string.")),
                     None => None,
                 },
             },
-            "session" => Command::Session { token: self.token.required("token must be a string.")? },
+            "session" => Command::Session { token: self.rare().token.required("token must be a string.")? },
             "ping" => Command::Ping,
             _ => return Err(ReplyError::UnknownCommand),
         };
@@ -269,7 +308,7 @@ impl<'a> Envelope<'a> {
 
     /// The key by which a back end's repetition of this publication is known.
     pub fn idempotency_key(&self) -> Result<Option<&str>, ReplyError> {
-        self.idempotency_key.optional("idempotency_key must be a string of 1 to 128 bytes.")
+        self.rare().idempotency_key.optional("idempotency_key must be a string of 1 to 128 bytes.")
     }
 
     fn publish<'e>(&'e self, kind: &str, payload: Payload<'e>) -> Result<Command<'e>, ReplyError> {
@@ -285,7 +324,8 @@ impl<'a> Envelope<'a> {
         channel: Option<&'e str>,
         payload: Payload<'e>,
     ) -> Result<Publish<'e>, ReplyError> {
-        let history = !boolean(self.no_history, "no_history must be true, false or null.")?.unwrap_or(false);
+        let history =
+            !boolean(self.rare().no_history, "no_history must be true, false or null.")?.unwrap_or(false);
         let event = self.event.required(EVENT)?;
         let audience = self.audience()?;
         Ok(Publish { channel, event, payload, echo: None, history, audience })
@@ -301,7 +341,7 @@ impl<'a> Envelope<'a> {
     pub fn deletion(&self) -> Result<ChangeMessage<'_>, ReplyError> {
         self.is_object()?;
         let wrong = "message_id must be a message's id.";
-        let id = MessageId::parse(self.message_id.required(wrong)?);
+        let id = MessageId::parse(self.rare().message_id.required(wrong)?);
         let id = id.ok_or(ReplyError::InvalidCommand(wrong))?;
         let audience = Some(self.audience()?).filter(|audience| !audience.is_everyone());
         Ok(ChangeMessage { channel: self.channel.required(CHANNEL)?, id, payload: None, audience })
@@ -309,12 +349,12 @@ impl<'a> Envelope<'a> {
 
     fn audience(&self) -> Result<Audience, ReplyError> {
         let wrong = "to_session must be a session's id.";
-        let only_session = match self.to_session.optional(wrong)? {
+        let only_session = match self.rare().to_session.optional(wrong)? {
             Some(text) => Some(SessionId::parse(text).ok_or(ReplyError::InvalidCommand(wrong))?),
             None => None,
         };
         let users = |raw: Option<Raw<'_>>| raw.map(users).transpose();
-        let (only_users, except_users) = (users(self.to_users)?, users(self.except_users)?);
+        let (only_users, except_users) = (users(self.rare().to_users)?, users(self.rare().except_users)?);
         Ok(Audience { except_session: None, only_session, only_users, except_users })
     }
 
@@ -323,7 +363,7 @@ impl<'a> Envelope<'a> {
         let offset = |raw: Raw<'_>| {
             raw.as_u64().ok_or(ReplyError::InvalidCommand("after and before must be offsets."))
         };
-        match (self.after, self.before) {
+        match (self.rare().after, self.rare().before) {
             (Some(after), None) => offset(after).map(PageFrom::After),
             (None, Some(before)) => offset(before).map(PageFrom::Before),
             (None, None) => Ok(PageFrom::Before(u64::MAX)),
@@ -349,7 +389,7 @@ impl<'a> Envelope<'a> {
 
     fn by_user(&self) -> Result<bool, ReplyError> {
         let wrong = "by must be session or user.";
-        match self.by.optional(wrong)? {
+        match self.rare().by.optional(wrong)? {
             None | Some("session") => Ok(false),
             Some("user") => Ok(true),
             Some(_) => Err(ReplyError::InvalidCommand(wrong)),
@@ -362,7 +402,7 @@ impl<'a> Envelope<'a> {
 
     fn limit(&self) -> Result<usize, ReplyError> {
         let wrong = ReplyError::InvalidCommand("limit must be a number from 1 to 1000.");
-        let Some(raw) = self.limit else { return Ok(PAGE_DEFAULT) };
+        let Some(raw) = self.rare().limit else { return Ok(PAGE_DEFAULT) };
         let limit = raw.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or(wrong)?;
         if (1..=PAGE).contains(&limit) { Ok(limit) } else { Err(wrong) }
     }

@@ -22,7 +22,7 @@ impl Engine {
     pub(super) fn execute(&mut self, slot: u32, command: Command<'_>) -> Result<Progress, ReplyError> {
         let app = self.hub.app(self.sessions.get(slot).app).clone();
         match command {
-            Command::Publish(publish) => {
+            Command::Publish(mut publish) => {
                 self.may_write(slot, &app)?;
                 check_message(&app, &publish)?;
                 let target = self.target(app.id, publish.channel);
@@ -40,7 +40,6 @@ impl Engine {
                     user: user.as_deref(),
                     shown: app.show_sender,
                 });
-                let mut publish = publish;
                 if !publish.echo.unwrap_or(session.echo) {
                     publish.audience.except_session = Some(id);
                 }

@@ -100,7 +100,8 @@ impl Engine {
             }
             let interest = local.needs_interest().then_some(Interest::Gained);
             let bounds = Bounds { messages: RECOVERED, bytes };
-            let request = Some(Request::CatchUp { since: since.offset, bounds, reader: reader.clone() });
+            let request =
+                Some(Box::new(Request::CatchUp { since: since.offset, bounds, reader: reader.clone() }));
             match self.operate(&channel, Deed { interest, request, ..Deed::default() }) {
                 Operated::Done { reply, .. } => {
                     if matches!(self.channels[part].standing, Standing::Gaining { .. }) {
@@ -303,7 +304,10 @@ impl Engine {
             if interest.is_none() && !tells && (live || what == Some(Kind::Leave)) {
                 return None;
             }
-            match self.operate(&channel, Deed { interest, publication, presence, request: None }) {
+            match self.operate(
+                &channel,
+                Deed { interest, publication, presence: presence.map(Box::new), request: None },
+            ) {
                 Operated::Done { .. } => return None,
                 Operated::Waiting(ticket) => {
                     if interest == Some(Interest::Gained) {

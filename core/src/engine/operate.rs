@@ -31,8 +31,8 @@ use crate::{
 pub(super) struct Deed<'a> {
     pub(super) interest: Option<Interest>,
     pub(super) publication: Option<Publication<'a>>,
-    pub(super) request: Option<Request>,
-    pub(super) presence: Option<Presence>,
+    pub(super) request: Option<Box<Request>>,
+    pub(super) presence: Option<Box<Presence>>,
 }
 
 /// What became of an operation.
@@ -68,8 +68,8 @@ pub(super) enum Waiter {
 struct Actor {
     worker: WorkerId,
     interest: Option<Interest>,
-    request: Option<Request>,
-    presence: Option<Presence>,
+    request: Option<Box<Request>>,
+    presence: Option<Box<Presence>>,
     /// Of an operation that was delegated.
     ticket: Option<u64>,
 }
@@ -167,7 +167,7 @@ impl Engine {
             }
         }
         let before = state.sequence;
-        let reply = actor.request.map(|request| self.serve(channel, state, request)).transpose()?;
+        let reply = actor.request.map(|request| self.serve(channel, state, *request)).transpose()?;
         let mut deliver = false;
         let mut offset = match reply {
             Some(Reply::Changed(offset)) => Some(offset),
@@ -259,7 +259,7 @@ impl Engine {
         let shared = Arc::new(OwnedPublication::from(*publication));
         let before = history.bytes();
         history.push(shared.clone(), self.now_ms);
-        if self.is_crowded(channel.app()) {
+        if history.bytes() > before && self.is_crowded(channel.app()) {
             // Until there is room again, no channel grows.
             self.counters.history_forgotten += history.trim(before) as u64;
         }

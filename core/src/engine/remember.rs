@@ -103,7 +103,7 @@ impl Engine {
         let mut outcome = Outcome::Sent { message_id: change.id, offset: None };
         loop {
             let channel = self.hub.channel(app, Some(name)).ok_or(ReplyError::UnknownMessage)?;
-            let request = Some(Request::Change(Box::new(change.clone())));
+            let request = Some(Box::new(Request::Change(Box::new(change.clone()))));
             match self.operate(&channel, Deed { request, ..Deed::default() }) {
                 Operated::Done { receipt, .. } => {
                     if let Outcome::Sent { offset, .. } = &mut outcome {
@@ -123,7 +123,12 @@ impl Engine {
         let over = |history: &History| state.interest.is_empty() && history.is_over(self.now_ms);
         let now =
             state.history.as_ref().filter(|history| !over(history)).map_or(0, |history| history.bytes());
-        let before = channel.set_remembered(now);
+        let before = channel.remembered();
+        if now == before {
+            // So it is with most messages, once the ring is full.
+            return;
+        }
+        channel.set_remembered(now);
         let total = self.hub.account(channel.app(), before, now);
         if total > self.hub.app(channel.app()).limits.history_bytes {
             self.relief.ask_for(channel.app());
@@ -149,7 +154,7 @@ impl Engine {
         loop {
             let Some(channel) = self.hub.channel(app, Some(name)) else { return Progress::Finished(outcome) };
             let bounds = Bounds { messages, bytes: PAGE_BYTES };
-            let request = Some(Request::Page { from, bounds, reader: reader.clone() });
+            let request = Some(Box::new(Request::Page { from, bounds, reader: reader.clone() }));
             match self.operate(&channel, Deed { request, ..Deed::default() }) {
                 Operated::Done { receipt, reply } => {
                     if let (Outcome::History { position, page, .. }, Some(Reply::Page(read))) =
@@ -174,7 +179,7 @@ impl Engine {
             let Some(channel) = self.hub.channel(app, Some(name)) else {
                 return Progress::Finished(Outcome::Users(users));
             };
-            let request = Some(Request::Users { after: after.map(Into::into), limit });
+            let request = Some(Box::new(Request::Users { after: after.map(Into::into), limit }));
             match self.operate(&channel, Deed { request, ..Deed::default() }) {
                 Operated::Done { reply, .. } => {
                     if let Some(Reply::Users(page, total, more)) = reply {
@@ -241,7 +246,7 @@ impl Engine {
             let Some(channel) = self.hub.channel(app, Some(name)) else {
                 return Ok(Progress::Finished(outcome));
             };
-            let request = Some(Request::SetOptions(options));
+            let request = Some(Box::new(Request::SetOptions(options)));
             match self.operate(&channel, Deed { request, ..Deed::default() }) {
                 Operated::Done { .. } => return Ok(Progress::Finished(outcome)),
                 Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),

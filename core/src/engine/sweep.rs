@@ -103,7 +103,7 @@ impl Engine {
             }
         });
         for channel in found {
-            let request = Some(Request::Trim(bytes));
+            let request = Some(Box::new(Request::Trim(bytes)));
             match self.operate(&channel, Deed { request, ..Deed::default() }) {
                 Operated::Done { .. } | Operated::Waiting(_) | Operated::Closed => {}
                 Operated::Refused(_) => unreachable!("forgetting is not refused"),
