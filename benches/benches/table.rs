@@ -46,7 +46,7 @@ impl Table for ChannelTable {
     }
 
     fn create(&self, name: &str) -> Arc<Channel> {
-        self.find_or_create(APP, name)
+        self.find_or_create(APP, name, Default::default)
     }
 
     fn remove(&self, channel: &Arc<Channel>) {
@@ -113,7 +113,7 @@ impl<L: Locked> Table for Sharded<L> {
 
     fn create(&self, name: &str) -> Arc<Channel> {
         let (hash, shard) = self.place(name);
-        let channel = self.maker.find_or_create(APP, name);
+        let channel = self.maker.find_or_create(APP, name, Default::default);
         shard.write(|map| {
             let entry = map.entry(hash, is(name), |(hash, _)| *hash);
             entry.or_insert_with(|| (hash, channel.clone())).get().1.clone()

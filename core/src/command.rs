@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::{
-    channel::Position,
+    channel::{Page, PageFrom, Position, Remembered},
     id::{MessageId, SessionId},
-    publication::Payload,
+    publication::{Audience, Payload},
 };
 
 /// What a session, or a back end, wants done. Text borrows from the frame it came in.
-#[derive(Copy, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub enum Command<'a> {
     /// Become a member.
     Join {
@@ -17,6 +17,8 @@ pub enum Command<'a> {
         channel: &'a str,
         /// Whether to see the own notice; `None`: as the connection has it.
         echo: Option<bool>,
+        /// What the session knows already, if it was a member before.
+        since: Option<Position>,
     },
     /// Stop being a member.
     Leave {
@@ -25,16 +27,16 @@ pub enum Command<'a> {
         /// As for joining.
         echo: Option<bool>,
     },
-    /// Publish to a channel's members, or, without a channel, to every session of the app.
-    Publish {
-        /// The channel; `None` is a broadcast.
-        channel: Option<&'a str>,
-        /// The event's name.
-        event: &'a str,
-        /// The message.
-        payload: Payload<'a>,
-        /// Whether the sender receives it too.
-        echo: Option<bool>,
+    /// Publish.
+    Publish(Publish<'a>),
+    /// A page of what a channel remembers.
+    History {
+        /// The channel.
+        channel: &'a str,
+        /// Where it begins, and which way it goes.
+        from: PageFrom,
+        /// How many messages at most.
+        limit: usize,
     },
     /// Set the session's profile.
     Update {
@@ -61,6 +63,30 @@ pub enum Command<'a> {
     Ping,
 }
 
+/// What is to be published: to a channel's members, or, without a channel, to the sessions of the app.
+#[derive(Clone, Debug)]
+pub struct Publish<'a> {
+    /// The channel; `None` is a broadcast.
+    pub channel: Option<&'a str>,
+    /// The event's name.
+    pub event: &'a str,
+    /// The message.
+    pub payload: Payload<'a>,
+    /// Whether the sender receives it too.
+    pub echo: Option<bool>,
+    /// Whether the channel's history may keep it.
+    pub history: bool,
+    /// Whom it is for.
+    pub audience: Audience,
+}
+
+impl<'a> Publish<'a> {
+    /// For everybody, to be kept if the channel has history.
+    pub fn new(channel: Option<&'a str>, event: &'a str, payload: Payload<'a>) -> Self {
+        Self { channel, event, payload, echo: None, history: true, audience: Audience::default() }
+    }
+}
+
 /// What came of a command.
 #[derive(Debug)]
 pub enum Outcome {
@@ -72,8 +98,10 @@ pub enum Outcome {
         joined: bool,
         /// Members now.
         members: usize,
-        /// Where the channel's stream stands.
+        /// Where the session's part of the channel's stream begins.
         position: Position,
+        /// If that was asked for: what the session had missed until there, or `None` if that is not known any more.
+        missed: Option<Option<Vec<Remembered>>>,
     },
     /// Of `Leave`.
     Left {
@@ -98,6 +126,15 @@ pub enum Outcome {
     Updated,
     /// Of `Members`.
     Members(MembersPage),
+    /// Of `History`.
+    History {
+        /// The channel.
+        channel: Box<str>,
+        /// Where its stream stands; `None` if there is no such channel.
+        position: Option<Position>,
+        /// The messages.
+        page: Page,
+    },
     /// Of `Session`.
     Session {
         /// The session's user.

@@ -70,7 +70,7 @@ impl ReplyError {
                 "A channel's name is 1 to 256 bytes of UTF-8, or fewer if the app says so."
             }
             Self::InvalidEvent => "An event's name is 1 to 256 bytes of UTF-8, or fewer if the app says so.",
-            Self::ReservedEvent => "Events that begin with channel: belong to the server.",
+            Self::ReservedEvent => "Events that begin with channel: or message: belong to the server.",
             Self::MessageTooLarge => "The message is larger than this app allows.",
             Self::ProfileTooLarge => "The profile is larger than this app allows.",
             Self::SessionRequired => "This app wants a session for this command.",

@@ -23,6 +23,15 @@ pub const PAGE: usize = 1000;
 /// See [`PAGE`].
 pub const PAGE_DEFAULT: usize = 100;
 
+/// Bytes of remembered messages in one page of history.
+pub const PAGE_BYTES: usize = 1 << 20;
+
+/// Messages that one session can recover at once.
+pub const RECOVERED: usize = 4096;
+
+/// Within how many milliseconds the whole table is looked through for what has become too old.
+pub const SWEEP_MS: u64 = 30_000;
+
 /// Channels looked at for one page of a listing; the shard that passes the number is finished.
 pub const CHANNELS_LOOKED_AT: usize = 16 << 10;
 

@@ -40,6 +40,8 @@ metrics! {
     ping_timeouts_total counter "Connections closed because the peer was silent for two ping intervals."
     slow_consumers_total counter "Times an outbound queue passed its limit."
     missed_total counter "Publications dropped for slow consumers, each told by a gap message."
+    recovered_total counter "Publications that sessions had missed and received on joining."
+    history_forgotten_total counter "Messages forgotten because their app remembered too much."
     received_bytes_total counter "Bytes read from connections."
     sent_bytes_total counter "Bytes written to connections at once; queued bytes are not counted again."
     commands_total counter "Commands and publications asked for, over any transport."
@@ -65,6 +67,8 @@ impl Numbers {
         self.notices_total = counters.notices;
         self.deliveries_total = counters.deliveries;
         self.missed_total = counters.missed;
+        self.recovered_total = counters.recovered;
+        self.history_forgotten_total = counters.history_forgotten;
         self.overloaded_total = counters.overloaded;
         self.rate_limited_total = counters.rate_limited;
         self.delegated_total = counters.delegated;

@@ -6,6 +6,7 @@
 use bytes::BytesMut;
 use fanfare_core::{
     app::{App, KeyRole},
+    channel::PageFrom,
     command::{Cursor, Disconnection, Outcome},
     dialect::{self, Batch, Envelope},
     engine::Engine,
@@ -101,6 +102,7 @@ impl Requests {
         authorise(app, head, &parameters)?;
         let results = match route {
             Route::Members => vec![self.members(engine, app.id, &parameters, connection)?],
+            Route::History => vec![self.history(engine, app.id, &parameters, connection)?],
             Route::Channels => {
                 list_channels(engine, app.id, &parameters, reply, out)?;
                 return Ok(Handled::Answered { status: 200 });
@@ -198,17 +200,43 @@ impl Requests {
         connection: u64,
         place: usize,
     ) -> Option<Answer> {
-        let (channel, event, payload) = match envelope.publication() {
-            Ok((None, ..)) if matches!(route, Route::Send) => {
-                return Some(Err(ReplyError::InvalidCommand("channel must be a string.")));
-            }
-            Ok((_, event, payload)) if matches!(route, Route::Broadcast) => (None, event, payload),
-            Ok(publication) => publication,
+        let mut publish = match envelope.publication() {
+            Ok(publish) => publish,
             Err(error) => return Some(Err(error)),
         };
+        if matches!(route, Route::Send) && publish.channel.is_none() {
+            return Some(Err(ReplyError::InvalidCommand("channel must be a string.")));
+        }
+        if matches!(route, Route::Broadcast) {
+            publish.channel = None;
+        }
         let token = self.token(connection, place);
-        let answer = engine.request_publish(app, channel, event, payload, token);
+        let answer = engine.request_publish(app, &publish, token);
         self.settle(token, answer)
+    }
+
+    fn history(
+        &mut self,
+        engine: &mut Engine,
+        app: AppId,
+        parameters: &Parameters<'_>,
+        connection: u64,
+    ) -> Result<Option<Answer>, Problem> {
+        let channel = channel(parameters)?;
+        let limit = limit(parameters)?;
+        let offset = |text: &str| {
+            let offset = text.parse().ok();
+            offset.ok_or_else(|| Problem::new(400, "invalid_request", "after and before are offsets."))
+        };
+        let from = match (parameters.after.as_deref(), parameters.before.as_deref()) {
+            (Some(after), None) => PageFrom::After(offset(after)?),
+            (None, Some(before)) => PageFrom::Before(offset(before)?),
+            (None, None) => PageFrom::Before(u64::MAX),
+            _ => return Err(Problem::new(400, "invalid_request", "Either after or before may be given.")),
+        };
+        let token = self.token(connection, 0);
+        let answer = engine.request_history(app, channel, from, limit, token);
+        Ok(self.settle(token, answer))
     }
 
     fn members(
@@ -218,10 +246,7 @@ impl Requests {
         parameters: &Parameters<'_>,
         connection: u64,
     ) -> Result<Option<Answer>, Problem> {
-        let channel = parameters
-            .channel
-            .as_deref()
-            .ok_or_else(|| Problem::new(400, "invalid_request", "The query parameter channel is missing."))?;
+        let channel = channel(parameters)?;
         let limit = limit(parameters)?;
         let after = match parameters.after.as_deref() {
             Some(text) => Some(Cursor::parse(text).ok_or_else(|| refused(ReplyError::InvalidCursor))?),
@@ -253,6 +278,7 @@ enum Route {
     Broadcast,
     Publish,
     Members,
+    History,
     Channels,
     Disconnect,
 }
@@ -264,6 +290,7 @@ impl Route {
             "/v1/broadcast" => Self::Broadcast,
             "/v1/publish" => Self::Publish,
             "/v1/members" => Self::Members,
+            "/v1/history" => Self::History,
             "/v1/channels" => Self::Channels,
             "/v1/disconnect" => Self::Disconnect,
             _ => return Err(Problem::new(404, "not_found", "There is nothing here.")),
@@ -272,14 +299,14 @@ impl Route {
 
     fn method(self) -> &'static str {
         match self {
-            Self::Members | Self::Channels => "GET",
+            Self::Members | Self::History | Self::Channels => "GET",
             _ => "POST",
         }
     }
 
     fn allow(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Members | Self::Channels => &[("allow", "GET, OPTIONS")],
+            Self::Members | Self::History | Self::Channels => &[("allow", "GET, OPTIONS")],
             _ => &[("allow", "POST, OPTIONS")],
         }
     }
@@ -378,6 +405,11 @@ fn json_body<'a>(head: &Head<'_>, body: &'a [u8]) -> Result<&'a str, Problem> {
         }
     }
     std::str::from_utf8(body).map_err(|_| refused(ReplyError::MalformedJson))
+}
+
+fn channel<'a>(parameters: &'a Parameters<'_>) -> Result<&'a str, Problem> {
+    let channel = parameters.channel.as_deref();
+    channel.ok_or_else(|| Problem::new(400, "invalid_request", "The query parameter channel is missing."))
 }
 
 fn limit(parameters: &Parameters<'_>) -> Result<usize, Problem> {

@@ -6,12 +6,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, BytesMut};
 
 use crate::{
-    command::{Command, Cursor, Member, Outcome},
+    channel::{PageFrom, Position, Remembered},
+    command::{Command, Cursor, Member, Outcome, Publish},
     error::ReplyError,
-    id::SessionId,
+    id::{MessageId, SessionId},
     json::{self, Document, Element, JsonError, Object, Raw, Scanner},
     limits::{BATCH, COMMAND_ID_BYTES, PAGE, PAGE_DEFAULT},
-    publication::{Payload, Publication},
+    publication::{Audience, Payload, Publication, Sender},
     ws::{OpCode, put_header},
 };
 
@@ -109,7 +110,10 @@ pub struct Envelope<'a> {
     channel: Text<'a>,
     event: Text<'a>,
     token: Text<'a>,
-    after: Text<'a>,
+    after: Option<Raw<'a>>,
+    before: Option<Raw<'a>>,
+    since: Option<Raw<'a>>,
+    no_history: Option<Raw<'a>>,
     message: Option<Raw<'a>>,
     profile: Option<Raw<'a>>,
     echo: Option<Raw<'a>>,
@@ -149,7 +153,6 @@ impl<'a> Text<'a> {
 
 const CHANNEL: &str = "channel must be a string.";
 const EVENT: &str = "event must be a string.";
-const AFTER: &str = "after must be a string.";
 
 impl<'a> Envelope<'a> {
     /// Picks the members that a command may have; others are ignored.
@@ -165,7 +168,10 @@ impl<'a> Envelope<'a> {
                 "echo" => envelope.echo = Some(value).filter(|value| !value.is_null()),
                 "profile" => envelope.profile = Some(value),
                 "limit" => envelope.limit = Some(value).filter(|value| !value.is_null()),
-                "after" => envelope.after = Text::read(value),
+                "after" => envelope.after = Some(value).filter(|value| !value.is_null()),
+                "before" => envelope.before = Some(value).filter(|value| !value.is_null()),
+                "since" => envelope.since = Some(value).filter(|value| !value.is_null()),
+                "no_history" => envelope.no_history = Some(value).filter(|value| !value.is_null()),
                 "token" => envelope.token = Text::read(value),
                 _ => {}
             }
@@ -189,7 +195,16 @@ impl<'a> Envelope<'a> {
                 let payload = Payload::Json(self.message.map_or("null", Raw::as_str));
                 self.publish(&kind, payload)?
             }
-            "join" => Command::Join { channel: self.channel.required(CHANNEL)?, echo: self.echo()? },
+            "join" => Command::Join {
+                channel: self.channel.required(CHANNEL)?,
+                echo: self.echo()?,
+                since: self.since.map(position).transpose()?,
+            },
+            "history" => Command::History {
+                channel: self.channel.required(CHANNEL)?,
+                from: self.page_from()?,
+                limit: self.limit()?,
+            },
             "leave" => Command::Leave { channel: self.channel.required(CHANNEL)?, echo: self.echo()? },
             "update" => Command::Update {
                 profile: self.profile.ok_or(ReplyError::InvalidCommand("update needs a profile."))?.as_str(),
@@ -198,8 +213,9 @@ impl<'a> Envelope<'a> {
             "members" => Command::Members {
                 channel: self.channel.required(CHANNEL)?,
                 limit: self.limit()?,
-                after: match self.after.optional(AFTER)? {
-                    Some(text) => Some(Cursor::parse(text).ok_or(ReplyError::InvalidCursor)?),
+                after: match self.after.map(Raw::as_string) {
+                    Some(Some(text)) => Some(Cursor::parse(&text).ok_or(ReplyError::InvalidCursor)?),
+                    Some(None) => return Err(ReplyError::InvalidCommand("after must be a string.")),
                     None => None,
                 },
             },
@@ -219,11 +235,11 @@ impl<'a> Envelope<'a> {
         self.publish(&kind, Payload::Binary(payload))
     }
 
-    /// What a back end publishes: channel (`None`: a broadcast), event and payload. There is no `type`.
-    pub fn publication(&self) -> Result<(Option<&str>, &str, Payload<'a>), ReplyError> {
+    /// What a back end publishes; without `type`, a broadcast is what has no channel.
+    pub fn publication(&self) -> Result<Publish<'_>, ReplyError> {
         self.is_object()?;
         let payload = Payload::Json(self.message.map_or("null", Raw::as_str));
-        Ok((self.channel.optional(CHANNEL)?, self.event.required(EVENT)?, payload))
+        self.published(self.channel.optional(CHANNEL)?, payload)
     }
 
     fn publish<'e>(&'e self, kind: &str, payload: Payload<'e>) -> Result<Command<'e>, ReplyError> {
@@ -231,7 +247,31 @@ impl<'a> Envelope<'a> {
             "send" => Some(self.channel.required(CHANNEL)?),
             _ => None,
         };
-        Ok(Command::Publish { channel, event: self.event.required(EVENT)?, payload, echo: self.echo()? })
+        Ok(Command::Publish(Publish { echo: self.echo()?, ..self.published(channel, payload)? }))
+    }
+
+    fn published<'e>(
+        &'e self,
+        channel: Option<&'e str>,
+        payload: Payload<'e>,
+    ) -> Result<Publish<'e>, ReplyError> {
+        let history = !boolean(self.no_history, "no_history must be true, false or null.")?.unwrap_or(false);
+        let event = self.event.required(EVENT)?;
+        let audience = Audience::default();
+        Ok(Publish { channel, event, payload, echo: None, history, audience })
+    }
+
+    /// `after` or `before`; without both, from the newest backwards.
+    fn page_from(&self) -> Result<PageFrom, ReplyError> {
+        let offset = |raw: Raw<'_>| {
+            raw.as_u64().ok_or(ReplyError::InvalidCommand("after and before must be offsets."))
+        };
+        match (self.after, self.before) {
+            (Some(after), None) => offset(after).map(PageFrom::After),
+            (None, Some(before)) => offset(before).map(PageFrom::Before),
+            (None, None) => Ok(PageFrom::Before(u64::MAX)),
+            _ => Err(ReplyError::InvalidCommand("Either after or before may be given.")),
+        }
     }
 
     fn kind(&self) -> Result<Cow<'a, str>, ReplyError> {
@@ -251,8 +291,7 @@ impl<'a> Envelope<'a> {
     }
 
     fn echo(&self) -> Result<Option<bool>, ReplyError> {
-        let wrong = ReplyError::InvalidCommand("echo must be true, false or null.");
-        self.echo.map(|raw| raw.as_bool().ok_or(wrong)).transpose()
+        boolean(self.echo, "echo must be true, false or null.")
     }
 
     fn limit(&self) -> Result<usize, ReplyError> {
@@ -261,6 +300,19 @@ impl<'a> Envelope<'a> {
         let limit = raw.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or(wrong)?;
         if (1..=PAGE).contains(&limit) { Ok(limit) } else { Err(wrong) }
     }
+}
+
+fn boolean(raw: Option<Raw<'_>>, wrong: &'static str) -> Result<Option<bool>, ReplyError> {
+    raw.map(|raw| raw.as_bool().ok_or(ReplyError::InvalidCommand(wrong))).transpose()
+}
+
+/// `{"epoch","offset"}`, as the answer to a join has it.
+fn position(raw: Raw<'_>) -> Result<Position, ReplyError> {
+    let wrong = ReplyError::InvalidCommand("since must have epoch and offset, as a join was answered.");
+    let value: serde_json::Value = serde_json::from_str(raw.as_str()).map_err(|_| wrong)?;
+    let epoch = value["epoch"].as_str().filter(|text| text.len() == 16).ok_or(wrong)?;
+    let epoch = u64::from_str_radix(epoch, 16).map_err(|_| wrong)?;
+    Ok(Position { epoch, offset: value["offset"].as_u64().ok_or(wrong)? })
 }
 
 /// What becomes of a binary payload.
@@ -272,7 +324,8 @@ pub(super) enum Binary {
     Base64,
 }
 
-/// `{"channel":…,"event":…,"message":…,"offset":…}` in a text frame; see [`Binary`] for payloads that are bytes.
+/// `{"channel":…,"event":…,"message":…,"offset":…}` in a text frame, with what else there is to tell; see [`Binary`] for
+/// payloads that are bytes.
 #[inline]
 pub(super) fn encode_publication(
     out: &mut BytesMut,
@@ -285,7 +338,8 @@ pub(super) fn encode_publication(
     let mut digits = itoa::Buffer::new();
     let offset = offset.map(|offset| digits.format(offset));
     let offset_len = offset.map_or(0, |digits| 10 + digits.len());
-    let envelope_len = 11 + channel_len + 9 + json::escaped_len(event) + offset_len + 1;
+    let more_len = more_len(&publication);
+    let envelope_len = 11 + channel_len + 9 + json::escaped_len(event) + offset_len + more_len + 1;
     let put_envelope = |out: &mut BytesMut, message: &dyn Fn(&mut BytesMut)| {
         out.extend_from_slice(b"{\"channel\":");
         match channel {
@@ -298,6 +352,9 @@ pub(super) fn encode_publication(
         if let Some(offset) = offset {
             out.extend_from_slice(b",\"offset\":");
             out.extend_from_slice(offset.as_bytes());
+        }
+        if more_len > 0 {
+            put_more(out, &publication);
         }
         out.put_u8(b'}');
     };
@@ -318,15 +375,76 @@ pub(super) fn encode_publication(
             out.extend_from_slice(bytes);
         }
         Payload::Binary(bytes) => {
-            let text = STANDARD.encode(bytes);
-            put_header(out, OpCode::Text, true, envelope_len + 11 + 13 + text.len(), None);
+            put_header(out, OpCode::Text, true, envelope_len + 11 + base64_len(bytes), None);
             put_envelope(out, &|out| {
-                out.extend_from_slice(b",\"message\":{\"base64\":\"");
-                out.extend_from_slice(text.as_bytes());
-                out.extend_from_slice(b"\"}");
+                out.extend_from_slice(b",\"message\":");
+                put_base64(out, bytes);
             });
         }
     }
+}
+
+/// Bytes that [`put_more`] appends.
+fn more_len(publication: &Publication<'_>) -> usize {
+    let mut len = 0;
+    if publication.kept {
+        len += 8 + MessageId::TEXT_LEN;
+    }
+    if let Some(Sender { user, shown: true, .. }) = publication.sender {
+        len += 12 + SessionId::TEXT_LEN + user.map_or(0, |user| 8 + json::escaped_len(user));
+    }
+    if let Some(edited_ms) = publication.edited_ms {
+        len += 13 + itoa::Buffer::new().format(edited_ms).len();
+    }
+    len
+}
+
+/// The id of what can be asked for again; sender and time of the last edit.
+fn put_more(out: &mut BytesMut, publication: &Publication<'_>) {
+    if publication.kept {
+        out.extend_from_slice(b",\"id\":\"");
+        out.extend_from_slice(&publication.id.text());
+        out.put_u8(b'"');
+    }
+    if let Some(Sender { session, user, shown: true }) = publication.sender {
+        out.extend_from_slice(b",\"sender\":\"");
+        out.extend_from_slice(&session.text());
+        out.put_u8(b'"');
+        if let Some(user) = user {
+            out.extend_from_slice(b",\"user\":");
+            json::write_string(out, user);
+        }
+    }
+    if let Some(edited_ms) = publication.edited_ms {
+        put_number(out, ",\"edited_ms\":", edited_ms);
+    }
+}
+
+fn base64_len(bytes: &[u8]) -> usize {
+    13 + bytes.len().div_ceil(3) * 4
+}
+
+/// `{"base64":"…"}`.
+fn put_base64(out: &mut BytesMut, bytes: &[u8]) {
+    out.extend_from_slice(b"{\"base64\":\"");
+    out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+/// A message of a page of history: `{"event","message","offset","id","time_ms"}` and what else there is to tell.
+fn put_remembered(out: &mut BytesMut, remembered: &Remembered) {
+    let message = remembered.view();
+    out.extend_from_slice(b"{\"event\":");
+    json::write_string(out, message.event);
+    out.extend_from_slice(b",\"message\":");
+    match message.payload {
+        Payload::Json(json) => out.extend_from_slice(json.as_bytes()),
+        Payload::Binary(bytes) => put_base64(out, bytes),
+    }
+    put_number(out, ",\"offset\":", remembered.offset());
+    put_more(out, &message);
+    put_number(out, ",\"time_ms\":", message.id.time_ms());
+    out.put_u8(b'}');
 }
 
 /// Writes a text frame around what `write` appends. For frames that are not the hot path: the text is moved once.
@@ -411,13 +529,30 @@ pub(super) fn encode_welcome(
 /// An outcome as JSON: the `ok` of an answer, or the body of an HTTP response.
 pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
     match outcome {
-        Outcome::Joined { channel, joined, members, position } => {
+        Outcome::Joined { channel, joined, members, position, missed } => {
             out.extend_from_slice(b"{\"channel\":");
             json::write_string(out, channel);
             put_bool(out, ",\"joined\":", *joined);
             put_number(out, ",\"members\":", *members as u64);
-            out.extend_from_slice(format!(",\"epoch\":\"{:016x}\"", position.epoch).as_bytes());
-            put_number(out, ",\"offset\":", position.offset);
+            put_position(out, Some(*position));
+            if let Some(missed) = missed {
+                put_bool(out, ",\"recovered\":", missed.is_some());
+                put_number(out, ",\"missed\":", missed.as_ref().map_or(0, |missed| missed.len() as u64));
+            }
+        }
+        Outcome::History { channel, position, page } => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, channel);
+            put_position(out, *position);
+            out.extend_from_slice(b",\"messages\":[");
+            for (at, message) in page.messages.iter().enumerate() {
+                if at > 0 {
+                    out.put_u8(b',');
+                }
+                put_remembered(out, message);
+            }
+            out.extend_from_slice(b"],\"next\":");
+            put_optional_number(out, page.next);
         }
         Outcome::Left { channel, left } => {
             out.extend_from_slice(b"{\"channel\":");
@@ -485,6 +620,16 @@ pub(super) fn put_member(out: &mut BytesMut, id: SessionId, user: Option<&str>, 
         out.extend_from_slice(profile.as_bytes());
     }
     out.put_u8(b'}');
+}
+
+fn put_position(out: &mut BytesMut, position: Option<Position>) {
+    match position {
+        Some(position) => {
+            out.extend_from_slice(format!(",\"epoch\":\"{:016x}\"", position.epoch).as_bytes());
+            put_number(out, ",\"offset\":", position.offset);
+        }
+        None => out.extend_from_slice(b",\"epoch\":null,\"offset\":0"),
+    }
 }
 
 fn put_number(out: &mut BytesMut, before: &str, number: u64) {

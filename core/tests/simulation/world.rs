@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use fanfare_core::{
     app::{App, AppKeys, Apps, SlowConsumer},
     channel::{Channel, ChannelState, Entered, Operation},
-    command::{Cursor, Disconnection, Outcome},
+    command::{Cursor, Disconnection, Outcome, Publish},
     dialect::Format,
     disconnect::Disconnect,
     engine::{Engine, Flow, Hub, Opening, Parts, Sink},
@@ -561,7 +561,11 @@ impl World {
                 let channel = self.random.chance(80).then_some(channel);
                 let to = channel.map(|_| &*name);
                 let key = Key::Message { sender, number };
-                let answer = self.engines[worker].request_publish(id, to, "e", Payload::Json(&text), token);
+                let answer = self.engines[worker].request_publish(
+                    id,
+                    &Publish::new(to, "e", Payload::Json(&text)),
+                    token,
+                );
                 if self.mode == Mode::Exact {
                     let offset = self.model.send(app, channel, key, None);
                     match &answer {

@@ -1,0 +1,121 @@
+//! Requests inside a channel's order: reading what it remembers, and what that costs.
+
+use std::sync::Arc;
+
+use super::{
+    Engine,
+    members::Progress,
+    operate::{Deed, Operated},
+};
+use crate::{
+    channel::{Bounds, Channel, ChannelState, History, Page, PageFrom, Reader, Reply, Request},
+    command::Outcome,
+    error::ReplyError,
+    id::AppId,
+    limits::PAGE_BYTES,
+};
+
+impl Engine {
+    /// Does what a request asks for. Runs inside the channel's order.
+    pub(super) fn serve(
+        &mut self,
+        channel: &Arc<Channel>,
+        state: &mut ChannelState,
+        request: Request,
+    ) -> Result<Reply, ReplyError> {
+        if let Some(history) = &mut state.history {
+            history.expire(self.now_ms);
+            self.account(channel, state);
+        }
+        let history = state.history.as_deref();
+        let reply = match request {
+            Request::Page { from, bounds, reader } => {
+                Reply::Page(history.map(|history| history.page(from, bounds, &reader)).unwrap_or_default())
+            }
+            Request::CatchUp { since, bounds, reader } if since <= state.offset => {
+                Reply::CaughtUp(history.and_then(|history| history.catch_up(since, bounds, &reader)))
+            }
+            Request::CatchUp { .. } => Reply::CaughtUp(None),
+            Request::Trim(bytes) => {
+                if let Some(history) = &mut state.history {
+                    self.counters.history_forgotten += history.trim(bytes) as u64;
+                    self.account(channel, state);
+                }
+                state.deserted = state.is_forgotten(self.now_ms);
+                Reply::Done
+            }
+            Request::SetOptions(options) => {
+                channel.set_options(state, options, self.now_ms);
+                self.account(channel, state);
+                state.deserted = state.is_forgotten(self.now_ms);
+                Reply::Done
+            }
+            Request::Change(_) => Reply::Done,
+        };
+        Ok(reply)
+    }
+
+    /// Tells everybody what a channel's history costs. Runs inside its order.
+    pub(super) fn account(&mut self, channel: &Channel, state: &ChannelState) {
+        let over = |history: &History| state.interest.is_empty() && history.is_over(self.now_ms);
+        let now =
+            state.history.as_ref().filter(|history| !over(history)).map_or(0, |history| history.bytes());
+        let before = channel.set_remembered(now);
+        let total = self.hub.account(channel.app(), before, now);
+        if total > self.hub.app(channel.app()).limits.history_bytes {
+            self.relief.ask_for(channel.app());
+        }
+    }
+
+    /// Whether the app remembers far too much.
+    pub(super) fn is_crowded(&self, app: AppId) -> bool {
+        let limit = self.hub.app(app).limits.history_bytes;
+        self.hub.remembered(app) > limit + limit / 8
+    }
+
+    /// A page of what a channel remembers.
+    pub(super) fn history(
+        &mut self,
+        app: AppId,
+        name: &str,
+        from: PageFrom,
+        messages: usize,
+        reader: Reader,
+    ) -> Progress {
+        let mut outcome = Outcome::History { channel: name.into(), position: None, page: Page::default() };
+        loop {
+            let Some(channel) = self.hub.channel(app, Some(name)) else { return Progress::Finished(outcome) };
+            let bounds = Bounds { messages, bytes: PAGE_BYTES };
+            let request = Some(Request::Page { from, bounds, reader: reader.clone() });
+            match self.operate(&channel, Deed { request, ..Deed::default() }) {
+                Operated::Done { receipt, reply } => {
+                    if let (Outcome::History { position, page, .. }, Some(Reply::Page(read))) =
+                        (&mut outcome, reply)
+                    {
+                        *position = Some(receipt.position);
+                        *page = read;
+                    }
+                    return Progress::Finished(outcome);
+                }
+                Operated::Waiting(ticket) => return Progress::Waiting { ticket, outcome },
+                Operated::Closed => self.hub.table.remove(&channel),
+                Operated::Refused(_) => unreachable!("reading is not refused"),
+            }
+        }
+    }
+
+    /// A page of history for an app's back end; answers as [`Engine::request_publish`] does.
+    pub fn request_history(
+        &mut self,
+        app: AppId,
+        channel: &str,
+        from: PageFrom,
+        limit: usize,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        self.counters.commands += 1;
+        let progress = super::execute::check_channel(self.hub.app(app), channel)
+            .map(|()| self.history(app, channel, from, limit, Reader::BackEnd));
+        self.settle_request(progress, token)
+    }
+}
