@@ -19,7 +19,7 @@ use fanfare_core::{
     command::Publish,
     dialect::{Format, encode_publication},
     id::{AppId, IdGenerator},
-    publication::{Audience, Kind, Payload, Publication},
+    publication::{Kind, Payload, Publication},
 };
 
 const PAYLOAD: &str = r#"{"text":"sixty-four bytes or so of a message"}"#;
@@ -84,15 +84,8 @@ fn shared(group: &mut BenchmarkGroup<'_, WallTime>, id: &str, members: u32, wind
 }
 
 fn encode(ids: &mut IdGenerator, offset: u64, out: &mut BytesMut) {
-    let audience = Audience::default();
-    let publication = Publication {
-        id: ids.message_id(1),
-        kind: Kind::Message,
-        offset: Some(offset),
-        event: "chat",
-        payload: Payload::Json(PAYLOAD),
-        audience: &audience,
-    };
+    let message = Publication::new(ids.message_id(1), Kind::Message, "chat", Payload::Json(PAYLOAD));
+    let publication = Publication { offset: Some(offset), ..message };
     encode_publication(Format::Native, out, Some("room"), publication);
 }
 
