@@ -29,6 +29,8 @@ pub enum Command<'a> {
     },
     /// Publish.
     Publish(Publish<'a>),
+    /// Edit or delete a message.
+    Change(ChangeMessage<'a>),
     /// A page of what a channel remembers.
     History {
         /// The channel.
@@ -78,6 +80,19 @@ pub struct Publish<'a> {
     pub history: bool,
     /// Whom it is for.
     pub audience: Audience,
+}
+
+/// An edit or a deletion of a message that its channel remembers.
+#[derive(Clone, Debug)]
+pub struct ChangeMessage<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// The message.
+    pub id: MessageId,
+    /// What it is to say; `None`: it is to go.
+    pub payload: Option<Payload<'a>>,
+    /// Whom it is for from now on; `None`: as before.
+    pub audience: Option<Audience>,
 }
 
 impl<'a> Publish<'a> {
@@ -147,6 +162,8 @@ pub enum Outcome {
         /// The server's clock.
         time_ms: u64,
     },
+    /// Sessions of a user.
+    Sessions(SessionsPage),
     /// Of [`Disconnection`].
     Disconnected {
         /// Sessions that were told to go.
@@ -174,6 +191,28 @@ pub struct MembersPage {
     pub members: Vec<Member>,
     /// Where the next one begins; `None` at the end.
     pub next: Option<Cursor>,
+}
+
+/// A page of a user's sessions.
+#[derive(Debug)]
+pub struct SessionsPage {
+    /// The user.
+    pub user: Box<str>,
+    /// This page.
+    pub sessions: Vec<UserSession>,
+    /// Where the next one begins; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// A session, as its app's back end sees it.
+#[derive(Debug)]
+pub struct UserSession {
+    /// The session.
+    pub id: SessionId,
+    /// Its profile, JSON as it was sent; `None` until it was set.
+    pub profile: Option<Arc<str>>,
+    /// The channels it is in.
+    pub channels: Vec<Box<str>>,
 }
 
 /// A member, as others see it.

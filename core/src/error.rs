@@ -26,6 +26,8 @@ pub enum ReplyError {
     TooManyChannels,
     RateLimited,
     InvalidCursor,
+    UnknownMessage,
+    EditNotAllowed,
     Overloaded,
 }
 
@@ -51,6 +53,8 @@ impl ReplyError {
             Self::TooManyChannels => "too_many_channels",
             Self::RateLimited => "rate_limited",
             Self::InvalidCursor => "invalid_cursor",
+            Self::UnknownMessage => "unknown_message",
+            Self::EditNotAllowed => "edit_not_allowed",
             Self::Overloaded => "overloaded",
         }
     }
@@ -80,6 +84,10 @@ impl ReplyError {
             Self::TooManyChannels => "The connection is in as many channels as this app allows.",
             Self::RateLimited => "More messages per second than this app allows.",
             Self::InvalidCursor => "This is not a cursor that this server gave out.",
+            Self::UnknownMessage => "The channel remembers no message of this id.",
+            Self::EditNotAllowed => {
+                "The message is another sender's, or this app does not let senders edit and delete."
+            }
             Self::Overloaded => "The server is overloaded and did not accept this; try again.",
         }
     }

@@ -15,6 +15,9 @@ pub const BATCH: usize = 256;
 /// Bytes of a command's `id`, as text.
 pub const COMMAND_ID_BYTES: usize = 64;
 
+/// Users that a message names.
+pub const AUDIENCE_USERS: usize = 256;
+
 /// Nesting of JSON.
 pub const JSON_DEPTH: usize = 128;
 

@@ -67,6 +67,26 @@ impl Payload<'_> {
     }
 }
 
+/// A payload that waits, with its text.
+#[derive(Clone, Debug)]
+pub struct OwnedPayload {
+    binary: bool,
+    bytes: Box<[u8]>,
+}
+
+impl OwnedPayload {
+    /// Borrows it.
+    pub fn view(&self) -> Payload<'_> {
+        if self.binary { Payload::Binary(&self.bytes) } else { Payload::Json(text(&self.bytes)) }
+    }
+}
+
+impl From<Payload<'_>> for OwnedPayload {
+    fn from(payload: Payload<'_>) -> Self {
+        Self { binary: matches!(payload, Payload::Binary(_)), bytes: payload.bytes().into() }
+    }
+}
+
 /// Which members a publication is for. The default is everyone.
 #[derive(Clone, Default, Debug)]
 pub struct Audience {

@@ -338,3 +338,105 @@ fn the_largest_channels_forget_first_when_an_app_remembers_too_much() {
     }
     assert!(kept("large").abs_diff(kept("larger")) < kept("large") / 3);
 }
+
+fn sender_edits(app: &mut App) {
+    remember(100)(app);
+    app.sender_edits = true;
+    app.show_sender = true;
+}
+
+/// The answer to a command, and what else the session received.
+fn ask(workers: &mut Workers, session: usize, command: Value) -> Value {
+    workers.command(session, &command);
+    workers.settle();
+    let seen = workers.received(session);
+    seen.into_iter()
+        .find(|frame| frame["id"] == command["id"] && frame.get("event").is_none())
+        .expect("an answer")
+}
+
+#[test]
+fn an_edit_and_a_deletion_reach_the_members_and_the_history() {
+    let mut workers = Workers::new(2, 64, sender_edits);
+    let (ada, bob) = (workers.open(0), workers.open(1));
+    workers.command(bob, &join());
+    workers.settle();
+    let epoch = workers.received(bob)[0]["ok"]["epoch"].clone();
+    let mut ids = Vec::new();
+    for number in 1..=3 {
+        let mut send = message(number);
+        send["id"] = json!("send");
+        ids.push(ask(&mut workers, ada, send)["ok"]["message_id"].clone());
+    }
+    let sent = workers.received(bob);
+    let session = workers.engines[0].session_id(workers.sessions[ada].1).to_string();
+    assert_eq!((&sent[0]["sender"], &sent[0]["id"]), (&json!(session), &ids[0]));
+    workers.engines[0].begin_turn(5_000);
+    let edit = json!({"id": 1, "type": "edit", "channel": "room", "message_id": ids[0], "message": "new"});
+    assert_eq!(ask(&mut workers, ada, edit.clone())["ok"], json!({"message_id": ids[0], "offset": 4}));
+    let delete = json!({"id": 1, "type": "delete", "channel": "room", "message_id": ids[1]});
+    assert_eq!(ask(&mut workers, ada, delete.clone())["ok"], json!({"message_id": ids[1], "offset": 5}));
+    let edited = json!({"channel": "room", "event": "message:edit", "message": "new", "offset": 4, "id": ids[0],
+        "sender": session, "edited_ms": 5_000});
+    let deleted = json!({"channel": "room", "event": "message:delete", "message": null, "offset": 5, "id": ids[1],
+        "sender": session, "edited_ms": 5_000});
+    assert_eq!(workers.received(bob), [edited.clone(), deleted.clone()]);
+    let page = page(&mut workers, ada, json!({"after": 0}));
+    let messages = page["messages"].as_array().expect("a list");
+    assert_eq!(messages.len(), 2);
+    assert_eq!((&messages[0]["message"], &messages[0]["edited_ms"]), (&json!("new"), &json!(5_000)));
+    assert_eq!((&messages[0]["event"], &messages[0]["offset"]), (&json!("e"), &json!(1)));
+    // Whoever had the first two learns what became of them.
+    let cy = workers.open(1);
+    workers.command(cy, &rejoin(&epoch, 2));
+    workers.settle();
+    let sees = workers.received(cy);
+    assert_eq!((offsets(&sees[1..]), &sees[2], &sees[3]), (vec![3, 4, 5], &edited, &deleted));
+    // Another session may not, a deleted message is gone, and others are unknown.
+    assert_eq!(ask(&mut workers, bob, edit)["error"]["code"], "edit_not_allowed");
+    assert_eq!(ask(&mut workers, ada, delete)["error"]["code"], "unknown_message");
+    for (channel, id, code) in [
+        ("room", "01234567-89ab-7def-8123-456789abcdef", "unknown_message"),
+        ("other", "01234567-89ab-7def-8123-456789abcdef", "unknown_message"),
+        ("room", "x", "invalid_command"),
+    ] {
+        let delete = json!({"id": 1, "type": "delete", "channel": channel, "message_id": id});
+        assert_eq!(ask(&mut workers, ada, delete)["error"]["code"], code);
+    }
+    let edit = json!({"id": 1, "type": "edit", "channel": "room", "message_id": ids[0]});
+    assert_eq!(ask(&mut workers, ada, edit)["error"]["code"], "invalid_command");
+}
+
+#[test]
+fn senders_edit_only_where_the_app_allows_it() {
+    let mut workers = Workers::new(1, 64, remember(3));
+    let ada = workers.open(0);
+    let mut send = message(1);
+    send["id"] = json!(1);
+    let id = ask(&mut workers, ada, send)["ok"]["message_id"].clone();
+    let delete = json!({"id": 1, "type": "delete", "channel": "room", "message_id": id});
+    assert_eq!(ask(&mut workers, ada, delete)["error"]["code"], "edit_not_allowed");
+}
+
+/// An edit is delegated as everything is.
+#[test]
+fn an_edit_that_finds_the_order_taken_is_answered_when_it_is_left() {
+    let mut workers = Workers::new(2, 64, sender_edits);
+    let (ada, bob) = (workers.open(0), workers.open(1));
+    workers.command(bob, &join());
+    let mut send = message(1);
+    send["id"] = json!(1);
+    let id = ask(&mut workers, ada, send)["ok"]["message_id"].clone();
+    let missing = "01234567-89ab-7def-8123-456789abcdef";
+    workers.inside(1, |workers| {
+        let edit = json!({"id": 1, "type": "edit", "channel": "room", "message_id": id, "message": 2});
+        let wrong = json!({"id": 2, "type": "edit", "channel": "room", "message_id": missing, "message": 2});
+        let history = json!({"id": 3, "type": "history", "channel": "room"});
+        assert_eq!(workers.send(ada, &json!([edit, wrong, history])), Flow::Pause);
+    });
+    workers.settle();
+    let sees = workers.received(ada);
+    assert_eq!(sees[0]["ok"]["offset"], 2);
+    assert_eq!(sees[1]["error"]["code"], "unknown_message");
+    assert_eq!(sees[2]["ok"]["messages"][0]["message"], 2);
+}

@@ -47,6 +47,7 @@ metrics! {
     commands_total counter "Commands and publications asked for, over any transport."
     command_errors_total counter "Commands answered with an error."
     publications_total counter "Messages accepted for publication."
+    changes_total counter "Edits and deletions of messages, by the worker that did them."
     notices_total counter "Presence notices published."
     deliveries_total counter "Publications handed to members of this worker."
     overloaded_total counter "Messages refused because a worker's mailbox was full."
@@ -64,6 +65,7 @@ impl Numbers {
         self.commands_total = counters.commands;
         self.command_errors_total = counters.command_errors;
         self.publications_total = counters.publications;
+        self.changes_total = counters.changes;
         self.notices_total = counters.notices;
         self.deliveries_total = counters.deliveries;
         self.missed_total = counters.missed;

@@ -11,7 +11,7 @@ use fanfare_core::{
     dialect::{self, Batch, Envelope},
     engine::Engine,
     error::ReplyError,
-    http::{Head, Persistence, put_problem, put_response},
+    http::{Head, Persistence, percent_decode, put_problem, put_response},
     id::{AppId, SessionId},
     json::{Scanner, write_string},
     limits::{PAGE, PAGE_DEFAULT},
@@ -95,7 +95,7 @@ impl Requests {
             reply.put_preflight(out, route);
             return Ok(Handled::Answered { status: 204 });
         }
-        if head.method != route.method() {
+        if !route.methods().contains(&head.method) {
             return Err(Problem::new(405, "method_not_allowed", "This resource has another method.")
                 .with(route.allow()));
         }
@@ -103,27 +103,51 @@ impl Requests {
         let results = match route {
             Route::Members => vec![self.members(engine, app.id, &parameters, connection)?],
             Route::History => vec![self.history(engine, app.id, &parameters, connection)?],
+            Route::User => {
+                let user = percent_decode(head.path.strip_prefix(USERS).unwrap_or_default());
+                let user = user.map_err(|error| Problem::new(400, "invalid_request", format!("{error}.")))?;
+                vec![self.sessions(engine, app.id, &user, &parameters, connection)?]
+            }
             Route::Channels => {
                 list_channels(engine, app.id, &parameters, reply, out)?;
                 return Ok(Handled::Answered { status: 200 });
             }
             Route::Send | Route::Broadcast | Route::Publish => {
                 let body = json_body(head, body)?;
-                self.publish(engine, route, app.id, body, connection)?
+                let list = matches!(route, Route::Publish);
+                let results = self.publish(engine, route, app.id, body, connection)?;
+                return Ok(self.respond(reply.clone(), list, results, connection, out));
+            }
+            Route::Messages => {
+                let body = json_body(head, body)?;
+                let edits = head.method == "PATCH";
+                let (list, results) = self.change(engine, edits, app.id, body, connection)?;
+                return Ok(self.respond(reply.clone(), list, results, connection, out));
             }
             Route::Disconnect => {
                 let body = json_body(head, body)?;
                 vec![self.disconnect(engine, app.id, body, connection)?]
             }
         };
+        Ok(self.respond(reply.clone(), false, results, connection, out))
+    }
+
+    /// Answers a request, or keeps what there is of the answer until the rest comes.
+    fn respond(
+        &mut self,
+        reply: Reply,
+        list: bool,
+        results: Vec<Option<Answer>>,
+        connection: u64,
+        out: &mut BytesMut,
+    ) -> Handled {
         let missing = results.iter().filter(|result| result.is_none()).count();
-        let list = matches!(route, Route::Publish);
-        let pending = Pending { reply: reply.clone(), list, results, missing };
+        let pending = Pending { reply, list, results, missing };
         if missing > 0 {
             self.waiting.insert(connection, pending);
-            return Ok(Handled::Waiting);
+            return Handled::Waiting;
         }
-        Ok(Handled::Answered { status: pending.put(out) })
+        Handled::Answered { status: pending.put(out) }
     }
 
     /// An answer has come. If it was the last that its request waited for, the whole answer is appended to `out`, and
@@ -215,6 +239,47 @@ impl Requests {
         self.settle(token, answer)
     }
 
+    /// Edits or deletes one message, or those of a list. Returns whether it was a list.
+    fn change(
+        &mut self,
+        engine: &mut Engine,
+        edits: bool,
+        app: AppId,
+        body: &str,
+        connection: u64,
+    ) -> Result<(bool, Vec<Option<Answer>>), Problem> {
+        let mut scanner = std::mem::take(&mut self.scanner);
+        let results = Batch::read(&mut scanner, body).map_err(refused).map(|batch| {
+            let change = |(place, envelope): (usize, Envelope<'_>)| {
+                let change = if edits { envelope.edit() } else { envelope.deletion() };
+                let change = match change {
+                    Ok(change) => change,
+                    Err(error) => return Some(Err(error)),
+                };
+                let token = self.token(connection, place);
+                let answer = engine.request_change(app, &change, token);
+                self.settle(token, answer)
+            };
+            (batch.is_list(), batch.envelopes().enumerate().map(change).collect())
+        });
+        self.scanner = scanner;
+        results
+    }
+
+    fn sessions(
+        &mut self,
+        engine: &mut Engine,
+        app: AppId,
+        user: &str,
+        parameters: &Parameters<'_>,
+        connection: u64,
+    ) -> Result<Option<Answer>, Problem> {
+        let (limit, after) = (limit(parameters)?, cursor(parameters)?);
+        let token = self.token(connection, 0);
+        let answer = engine.request_sessions(app, user, limit, after, token);
+        Ok(self.settle(token, answer))
+    }
+
     fn history(
         &mut self,
         engine: &mut Engine,
@@ -247,11 +312,7 @@ impl Requests {
         connection: u64,
     ) -> Result<Option<Answer>, Problem> {
         let channel = channel(parameters)?;
-        let limit = limit(parameters)?;
-        let after = match parameters.after.as_deref() {
-            Some(text) => Some(Cursor::parse(text).ok_or_else(|| refused(ReplyError::InvalidCursor))?),
-            None => None,
-        };
+        let (limit, after) = (limit(parameters)?, cursor(parameters)?);
         let token = self.token(connection, 0);
         let answer = engine.request_members(app, channel, limit, after, token);
         Ok(self.settle(token, answer))
@@ -281,7 +342,12 @@ enum Route {
     History,
     Channels,
     Disconnect,
+    Messages,
+    User,
 }
+
+/// A user's name follows.
+const USERS: &str = "/v1/users/";
 
 impl Route {
     fn find(path: &str) -> Result<Self, Problem> {
@@ -293,20 +359,24 @@ impl Route {
             "/v1/history" => Self::History,
             "/v1/channels" => Self::Channels,
             "/v1/disconnect" => Self::Disconnect,
+            "/v1/messages" => Self::Messages,
+            path if path.strip_prefix(USERS).is_some_and(|user| !user.is_empty()) => Self::User,
             _ => return Err(Problem::new(404, "not_found", "There is nothing here.")),
         })
     }
 
-    fn method(self) -> &'static str {
+    fn methods(self) -> &'static [&'static str] {
         match self {
-            Self::Members | Self::History | Self::Channels => "GET",
-            _ => "POST",
+            Self::Members | Self::History | Self::Channels | Self::User => &["GET"],
+            Self::Messages => &["PATCH", "DELETE"],
+            _ => &["POST"],
         }
     }
 
     fn allow(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Members | Self::History | Self::Channels => &[("allow", "GET, OPTIONS")],
+            Self::Members | Self::History | Self::Channels | Self::User => &[("allow", "GET, OPTIONS")],
+            Self::Messages => &[("allow", "PATCH, DELETE, OPTIONS")],
             _ => &[("allow", "POST, OPTIONS")],
         }
     }
@@ -332,8 +402,9 @@ impl Reply {
     }
 
     fn put_preflight(&self, out: &mut BytesMut, route: Route) {
+        let methods = route.methods().join(", ");
         let headers = [
-            ("access-control-allow-methods", route.method()),
+            ("access-control-allow-methods", methods.as_str()),
             ("access-control-allow-headers", "authorization, content-type, x-fanfare-key"),
             ("access-control-max-age", "86400"),
         ];
@@ -381,7 +452,11 @@ const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 
 /// A command's error as a problem.
 fn refused(error: ReplyError) -> Problem {
-    let status = if error == ReplyError::Overloaded { 503 } else { 400 };
+    let status = match error {
+        ReplyError::Overloaded => 503,
+        ReplyError::UnknownMessage => 404,
+        _ => 400,
+    };
     Problem::new(status, error.code(), error.message())
 }
 
@@ -410,6 +485,11 @@ fn json_body<'a>(head: &Head<'_>, body: &'a [u8]) -> Result<&'a str, Problem> {
 fn channel<'a>(parameters: &'a Parameters<'_>) -> Result<&'a str, Problem> {
     let channel = parameters.channel.as_deref();
     channel.ok_or_else(|| Problem::new(400, "invalid_request", "The query parameter channel is missing."))
+}
+
+fn cursor(parameters: &Parameters<'_>) -> Result<Option<Cursor>, Problem> {
+    let parse = |text: &str| Cursor::parse(text).ok_or_else(|| refused(ReplyError::InvalidCursor));
+    parameters.after.as_deref().map(parse).transpose()
 }
 
 fn limit(parameters: &Parameters<'_>) -> Result<usize, Problem> {

@@ -15,11 +15,13 @@ pub use self::{
     table::ChannelTable,
 };
 
+use std::sync::Arc;
+
 use crate::{
     app::{ChannelOptions, SlowConsumer},
-    id::{AppId, MessageId, WorkerId},
+    id::{AppId, MessageId, SessionId, WorkerId},
     limits::MAX_WORKERS,
-    publication::{Audience, OwnedPublication},
+    publication::{Audience, OwnedPayload, OwnedPublication, Sender},
     sync::{AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
@@ -130,20 +132,26 @@ pub enum Request {
 }
 
 /// A change of a message that is remembered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Change {
     /// Which message.
     pub id: MessageId,
-    /// The new payload, as the payload of a publication; `None` deletes.
-    pub payload: Option<OwnedPublication>,
+    /// The new payload; `None` deletes.
+    pub payload: Option<OwnedPayload>,
     /// Whom the message is for from now on; `None`: as before.
     pub audience: Option<Audience>,
-    /// Whose message it must be.
-    pub by: Reader,
-    /// The session that asks, if it is one.
-    pub session: Option<crate::id::SessionId>,
-    /// When.
-    pub at_ms: u64,
+    /// The session that wants it, and its user; `None`: the back end, which may change every message.
+    pub by: Option<(SessionId, Option<Arc<str>>)>,
+}
+
+impl Change {
+    /// Whether it may be done to a message of `sender`.
+    pub fn is_allowed(&self, sender: Option<Sender<'_>>) -> bool {
+        let Some((session, user)) = &self.by else { return true };
+        sender.is_some_and(|sender| {
+            sender.session == *session || user.is_some() && sender.user == user.as_deref()
+        })
+    }
 }
 
 /// What came of a [`Request`].
@@ -153,6 +161,8 @@ pub enum Reply {
     Page(Page),
     /// What happened, unless that is not known any more.
     CaughtUp(Option<Vec<Remembered>>),
+    /// The change took this offset.
+    Changed(u64),
     /// It is done.
     Done,
 }

@@ -1,17 +1,17 @@
 //! The native dialect, `docs/PROTOCOL.md`: JSON commands in, JSON publications and answers out.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, BytesMut};
 
 use crate::{
     channel::{PageFrom, Position, Remembered},
-    command::{Command, Cursor, Member, Outcome, Publish},
+    command::{ChangeMessage, Command, Cursor, Member, Outcome, Publish, UserSession},
     error::ReplyError,
     id::{MessageId, SessionId},
     json::{self, Document, Element, JsonError, Object, Raw, Scanner},
-    limits::{BATCH, COMMAND_ID_BYTES, PAGE, PAGE_DEFAULT},
+    limits::{AUDIENCE_USERS, BATCH, COMMAND_ID_BYTES, PAGE, PAGE_DEFAULT},
     publication::{Audience, Payload, Publication, Sender},
     ws::{OpCode, put_header},
 };
@@ -114,6 +114,10 @@ pub struct Envelope<'a> {
     before: Option<Raw<'a>>,
     since: Option<Raw<'a>>,
     no_history: Option<Raw<'a>>,
+    message_id: Text<'a>,
+    to_users: Option<Raw<'a>>,
+    except_users: Option<Raw<'a>>,
+    to_session: Text<'a>,
     message: Option<Raw<'a>>,
     profile: Option<Raw<'a>>,
     echo: Option<Raw<'a>>,
@@ -170,6 +174,10 @@ impl<'a> Envelope<'a> {
                 "limit" => envelope.limit = Some(value).filter(|value| !value.is_null()),
                 "after" => envelope.after = Some(value).filter(|value| !value.is_null()),
                 "before" => envelope.before = Some(value).filter(|value| !value.is_null()),
+                "message_id" => envelope.message_id = Text::read(value),
+                "to_users" => envelope.to_users = Some(value).filter(|value| !value.is_null()),
+                "except_users" => envelope.except_users = Some(value).filter(|value| !value.is_null()),
+                "to_session" => envelope.to_session = Text::read(value),
                 "since" => envelope.since = Some(value).filter(|value| !value.is_null()),
                 "no_history" => envelope.no_history = Some(value).filter(|value| !value.is_null()),
                 "token" => envelope.token = Text::read(value),
@@ -205,6 +213,8 @@ impl<'a> Envelope<'a> {
                 from: self.page_from()?,
                 limit: self.limit()?,
             },
+            "edit" => Command::Change(self.edit()?),
+            "delete" => Command::Change(self.deletion()?),
             "leave" => Command::Leave { channel: self.channel.required(CHANNEL)?, echo: self.echo()? },
             "update" => Command::Update {
                 profile: self.profile.ok_or(ReplyError::InvalidCommand("update needs a profile."))?.as_str(),
@@ -257,8 +267,35 @@ impl<'a> Envelope<'a> {
     ) -> Result<Publish<'e>, ReplyError> {
         let history = !boolean(self.no_history, "no_history must be true, false or null.")?.unwrap_or(false);
         let event = self.event.required(EVENT)?;
-        let audience = Audience::default();
+        let audience = self.audience()?;
         Ok(Publish { channel, event, payload, echo: None, history, audience })
+    }
+
+    /// What a message is to say.
+    pub fn edit(&self) -> Result<ChangeMessage<'_>, ReplyError> {
+        let message = self.message.ok_or(ReplyError::InvalidCommand("edit needs a message."))?;
+        Ok(ChangeMessage { payload: Some(Payload::Json(message.as_str())), ..self.deletion()? })
+    }
+
+    /// Which message is to go.
+    pub fn deletion(&self) -> Result<ChangeMessage<'_>, ReplyError> {
+        self.is_object()?;
+        let wrong = "message_id must be a message's id.";
+        let id = MessageId::parse(self.message_id.required(wrong)?);
+        let id = id.ok_or(ReplyError::InvalidCommand(wrong))?;
+        let audience = Some(self.audience()?).filter(|audience| !audience.is_everyone());
+        Ok(ChangeMessage { channel: self.channel.required(CHANNEL)?, id, payload: None, audience })
+    }
+
+    fn audience(&self) -> Result<Audience, ReplyError> {
+        let wrong = "to_session must be a session's id.";
+        let only_session = match self.to_session.optional(wrong)? {
+            Some(text) => Some(SessionId::parse(text).ok_or(ReplyError::InvalidCommand(wrong))?),
+            None => None,
+        };
+        let users = |raw: Option<Raw<'_>>| raw.map(users).transpose();
+        let (only_users, except_users) = (users(self.to_users)?, users(self.except_users)?);
+        Ok(Audience { except_session: None, only_session, only_users, except_users })
     }
 
     /// `after` or `before`; without both, from the newest backwards.
@@ -304,6 +341,22 @@ impl<'a> Envelope<'a> {
 
 fn boolean(raw: Option<Raw<'_>>, wrong: &'static str) -> Result<Option<bool>, ReplyError> {
     raw.map(|raw| raw.as_bool().ok_or(ReplyError::InvalidCommand(wrong))).transpose()
+}
+
+/// A list of users.
+fn users(raw: Raw<'_>) -> Result<Arc<[Box<str>]>, ReplyError> {
+    let wrong = ReplyError::InvalidCommand("to_users and except_users must be lists of at most 256 strings.");
+    let mut users = Vec::new();
+    for element in json::elements(raw.as_str()) {
+        let user = element.ok().and_then(Raw::as_string).ok_or(wrong)?;
+        if users.len() == AUDIENCE_USERS {
+            return Err(wrong);
+        }
+        users.push(Box::from(&*user));
+    }
+    users.sort_unstable();
+    users.dedup();
+    Ok(users.into())
 }
 
 /// `{"epoch","offset"}`, as the answer to a join has it.
@@ -592,6 +645,19 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             put_optional_number(out, *expires_at);
         }
         Outcome::Pong { time_ms } => put_number(out, "{\"time_ms\":", *time_ms),
+        Outcome::Sessions(page) => {
+            out.extend_from_slice(b"{\"user\":");
+            json::write_string(out, &page.user);
+            out.extend_from_slice(b",\"sessions\":[");
+            for (at, session) in page.sessions.iter().enumerate() {
+                if at > 0 {
+                    out.put_u8(b',');
+                }
+                put_session(out, session);
+            }
+            out.extend_from_slice(b"],\"next\":");
+            put_optional_string(out, page.next.map(|next| next.text()).as_deref());
+        }
         Outcome::Disconnected { sessions } => put_number(out, "{\"disconnected\":", *sessions as u64),
     }
     out.put_u8(b'}');
@@ -620,6 +686,20 @@ pub(super) fn put_member(out: &mut BytesMut, id: SessionId, user: Option<&str>, 
         out.extend_from_slice(profile.as_bytes());
     }
     out.put_u8(b'}');
+}
+
+/// `{"id","data"?,"channels"}`.
+fn put_session(out: &mut BytesMut, session: &UserSession) {
+    put_member(out, session.id, None, session.profile.as_deref());
+    out.truncate(out.len() - 1);
+    out.extend_from_slice(b",\"channels\":[");
+    for (at, name) in session.channels.iter().enumerate() {
+        if at > 0 {
+            out.put_u8(b',');
+        }
+        json::write_string(out, name);
+    }
+    out.extend_from_slice(b"]}");
 }
 
 fn put_position(out: &mut BytesMut, position: Option<Position>) {

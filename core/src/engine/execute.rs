@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{
     app::App,
-    channel::{Channel, Reader},
-    command::{Command, Cursor, Outcome, Publish},
+    channel::{Change, Channel, Reader},
+    command::{ChangeMessage, Command, Cursor, Outcome, Publish},
     dialect,
     error::ReplyError,
-    id::AppId,
+    id::{AppId, SessionId},
     publication::{Audience, Kind, Payload, Publication, Sender},
 };
 
@@ -31,10 +31,7 @@ impl Engine {
                 }
                 let now_ms = self.now_ms;
                 let session = self.sessions.get_mut(slot);
-                if let Err(error) = session.take_message(&app.limits, now_ms) {
-                    self.counters.rate_limited += 1;
-                    return Err(error);
-                }
+                session.take_message(&app.limits, now_ms)?;
                 let id = session.id(slot);
                 let remembered = app.show_sender || app.sender_edits;
                 let user = session.user.clone().filter(|_| remembered);
@@ -56,6 +53,18 @@ impl Engine {
             Command::Join { channel, echo, since } => {
                 check_channel(&app, channel)?;
                 self.join(slot, channel, echo, since)
+            }
+            Command::Change(change) => {
+                self.may_write(slot, &app)?;
+                check_change(&app, &change)?;
+                if !app.sender_edits {
+                    return Err(ReplyError::EditNotAllowed);
+                }
+                let now_ms = self.now_ms;
+                let session = self.sessions.get_mut(slot);
+                session.take_message(&app.limits, now_ms)?;
+                let by = Some((session.id(slot), session.user.clone()));
+                self.ask_for_change(app.id, change.channel, owned_change(&change, by))
             }
             Command::History { channel, from, limit } => {
                 check_channel(&app, channel)?;
@@ -95,6 +104,19 @@ impl Engine {
             let target = self.target(app, publish.channel);
             self.publish(app, target, publish, None)
         });
+        self.settle_request(progress, token)
+    }
+
+    /// Edits or deletes a message for an app's back end; answers as [`Engine::request_publish`] does.
+    pub fn request_change(
+        &mut self,
+        app: AppId,
+        change: &ChangeMessage<'_>,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        self.counters.commands += 1;
+        let progress = check_change(self.hub.app(app), change)
+            .and_then(|()| self.ask_for_change(app, change.channel, owned_change(change, None)));
         self.settle_request(progress, token)
     }
 
@@ -178,6 +200,9 @@ impl Engine {
             ..Publication::new(id, Kind::Message, publish.event, publish.payload)
         };
         self.counters.publications += 1;
+        if Self::is_direct(publish.channel, &publish.audience) {
+            return self.publish_direct(app, Publication { kept: false, ..publication });
+        }
         loop {
             let outcome = |offset| match publish.channel {
                 Some(_) => Outcome::Sent { message_id: id, offset },
@@ -288,8 +313,19 @@ fn check_message(app: &App, publish: &Publish<'_>) -> Result<(), ReplyError> {
     if RESERVED_EVENTS.iter().any(|prefix| event.starts_with(prefix)) {
         return Err(ReplyError::ReservedEvent);
     }
-    if payload.len() > app.limits.message_bytes {
-        return Err(ReplyError::MessageTooLarge);
-    }
-    Ok(())
+    check_payload(app, payload)
+}
+
+fn check_payload(app: &App, payload: Payload<'_>) -> Result<(), ReplyError> {
+    if payload.len() > app.limits.message_bytes { Err(ReplyError::MessageTooLarge) } else { Ok(()) }
+}
+
+fn check_change(app: &App, change: &ChangeMessage<'_>) -> Result<(), ReplyError> {
+    check_channel(app, change.channel)?;
+    change.payload.map_or(Ok(()), |payload| check_payload(app, payload))
+}
+
+fn owned_change(change: &ChangeMessage<'_>, by: Option<(SessionId, Option<Arc<str>>)>) -> Change {
+    let ChangeMessage { id, payload, audience, .. } = change;
+    Change { id: *id, payload: payload.map(Into::into), audience: audience.clone(), by }
 }

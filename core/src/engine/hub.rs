@@ -71,6 +71,13 @@ pub enum Mail {
         /// Whom it was for.
         ticket: u64,
     },
+    /// For your sessions of this app that its audience names, whatever they are in.
+    Direct {
+        /// The app.
+        app: AppId,
+        /// What to deliver.
+        publication: Arc<OwnedPublication>,
+    },
     /// A question that visits one worker after another.
     Query(Box<Query>),
     /// Your question, answered.

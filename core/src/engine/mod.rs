@@ -14,6 +14,7 @@
 //!
 //! A turn: `begin_turn`, any number of inputs, `on_mail`, wake the workers of `take_touched`, `flush`.
 
+mod direct;
 mod execute;
 mod fanout;
 mod hub;
@@ -135,6 +136,7 @@ pub struct Counters {
     pub commands: u64,
     pub command_errors: u64,
     pub publications: u64,
+    pub changes: u64,
     pub notices: u64,
     pub deliveries: u64,
     pub missed: u64,

@@ -159,7 +159,10 @@ impl Engine {
         let before = state.sequence;
         let reply = request.map(|request| self.serve(channel, state, request)).transpose()?;
         let mut deliver = false;
-        let mut offset = None;
+        let mut offset = match reply {
+            Some(Reply::Changed(offset)) => Some(offset),
+            _ => None,
+        };
         if let Some(publication) = publication {
             state.sequence += 1;
             let shared = self.number(channel, state, publication);
@@ -309,6 +312,7 @@ impl Engine {
                     self.answer(waiting.who, Err(error));
                 }
             }
+            Mail::Direct { app, publication } => self.deliver_direct(app, publication.view()),
             Mail::Query(query) => self.on_query(query),
             Mail::Answer(query) => self.on_answer(*query),
         }

@@ -5,7 +5,7 @@
 
 use super::{Engine, hub::Mail, members::Progress};
 use crate::{
-    command::{Cursor, Disconnection, Member, MembersPage, Outcome},
+    command::{Cursor, Disconnection, Member, MembersPage, Outcome, SessionsPage, UserSession},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, WorkerId},
@@ -25,6 +25,7 @@ pub struct Query {
 
 enum Question {
     Members { limit: usize, after: u64, page: MembersPage },
+    Sessions { limit: usize, after: u64, page: SessionsPage },
     Disconnect { whom: Disconnection, reconnect: bool, sessions: usize },
 }
 
@@ -75,6 +76,26 @@ impl Engine {
         };
         let progress = self.ask(app, at, end, Question::Disconnect { whom, reconnect, sessions: 0 });
         self.settle_request(Ok(progress), token)
+    }
+
+    /// A page of a user's sessions for an app's back end; answers as [`Engine::request_publish`] does.
+    pub fn request_sessions(
+        &mut self,
+        app: AppId,
+        user: &str,
+        limit: usize,
+        after: Option<Cursor>,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        self.counters.commands += 1;
+        let Cursor { worker, after } = after.unwrap_or(Cursor { worker: 0, after: 0 });
+        let end = u16::try_from(self.hub.workers()).expect("workers are few");
+        let page = SessionsPage { user: user.into(), sessions: Vec::new(), next: None };
+        let progress = match worker < end {
+            true => Ok(self.ask(app, worker, end, Question::Sessions { limit, after, page })),
+            false => Err(ReplyError::InvalidCursor),
+        };
+        self.settle_request(progress, token)
     }
 
     fn ask(&mut self, app: AppId, at: u16, end: u16, question: Question) -> Progress {
@@ -132,6 +153,12 @@ impl Engine {
                 }
                 *after = 0;
             }
+            Question::Sessions { limit, after, page } => {
+                if self.list_sessions(*app, *limit, *after, page) {
+                    *end = self.worker.0;
+                }
+                *after = 0;
+            }
             Question::Disconnect { whom, reconnect, sessions } => {
                 *sessions += self.disconnect(*app, whom, *reconnect);
             }
@@ -153,6 +180,29 @@ impl Engine {
                 page.next = more.then_some(Cursor { worker: self.worker.0, after: number });
                 return true;
             }
+        }
+        false
+    }
+
+    /// Fills the page with this worker's sessions of the user whose slots are `from` or above. Returns whether it is
+    /// full.
+    fn list_sessions(&self, app: AppId, limit: usize, from: u64, page: &mut SessionsPage) -> bool {
+        let Some(slots) = self.users.get(&(app, (*page.user).into())) else { return false };
+        let mut slots: Vec<u32> = slots.iter().copied().filter(|&slot| u64::from(slot) >= from).collect();
+        slots.sort_unstable();
+        for slot in slots {
+            if page.sessions.len() == limit {
+                page.next = Some(Cursor { worker: self.worker.0, after: slot.into() });
+                return true;
+            }
+            let session = self.sessions.get(slot);
+            let channels = session.memberships.as_slice().iter();
+            let name = |part: u32| self.channels[part].channel.name().unwrap_or_default().into();
+            page.sessions.push(UserSession {
+                id: session.id(slot),
+                profile: session.profile.clone(),
+                channels: channels.map(|membership| name(membership.local)).collect(),
+            });
         }
         false
     }
@@ -232,6 +282,7 @@ impl Question {
     fn outcome(self) -> Outcome {
         match self {
             Question::Members { page, .. } => Outcome::Members(page),
+            Question::Sessions { page, .. } => Outcome::Sessions(page),
             Question::Disconnect { sessions, .. } => Outcome::Disconnected { sessions },
         }
     }
@@ -239,7 +290,7 @@ impl Question {
     /// What stands in for the outcome until the query is back.
     fn unanswered(&self) -> Outcome {
         match self {
-            Question::Members { .. } => Outcome::Updated,
+            Question::Members { .. } | Question::Sessions { .. } => Outcome::Updated,
             Question::Disconnect { .. } => Outcome::Disconnected { sessions: 0 },
         }
     }

@@ -154,6 +154,7 @@ impl Engine {
 
     fn refuse(&mut self, slot: u32, id: Option<&str>, error: ReplyError) {
         self.counters.command_errors += 1;
+        self.counters.rate_limited += u64::from(error == ReplyError::RateLimited);
         let format = self.sessions.hot(slot).format;
         self.reply(slot, |out| dialect::encode_error(format, out, id, error));
     }

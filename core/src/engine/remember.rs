@@ -8,11 +8,12 @@ use super::{
     operate::{Deed, Operated},
 };
 use crate::{
-    channel::{Bounds, Channel, ChannelState, History, Page, PageFrom, Reader, Reply, Request},
+    channel::{Bounds, Change, Channel, ChannelState, History, Page, PageFrom, Reader, Reply, Request},
     command::Outcome,
     error::ReplyError,
     id::AppId,
     limits::PAGE_BYTES,
+    publication::OwnedPayload,
 };
 
 impl Engine {
@@ -50,9 +51,60 @@ impl Engine {
                 state.deserted = state.is_forgotten(self.now_ms);
                 Reply::Done
             }
-            Request::Change(_) => Reply::Done,
+            Request::Change(change) => Reply::Changed(self.change(channel, state, &change)?),
         };
         Ok(reply)
+    }
+
+    /// Edits or deletes a message. Returns the offset of that.
+    fn change(
+        &mut self,
+        channel: &Arc<Channel>,
+        state: &mut ChannelState,
+        change: &Change,
+    ) -> Result<u64, ReplyError> {
+        self.check_mailboxes(state)?;
+        let history = state.history.as_mut().ok_or(ReplyError::UnknownMessage)?;
+        let old = history.find(change.id).filter(|found| !found.is_deletion());
+        let old = old.ok_or(ReplyError::UnknownMessage)?;
+        if !change.is_allowed(old.message().sender) {
+            return Err(ReplyError::EditNotAllowed);
+        }
+        state.sequence += 1;
+        state.offset += 1;
+        channel.set_offset(state.offset);
+        let payload = change.payload.as_ref().map(OwnedPayload::view);
+        let changed = Arc::new(old.changed(state.offset, payload, change.audience.as_ref(), self.now_ms));
+        history.change(changed.clone());
+        self.account(channel, state);
+        self.counters.changes += 1;
+        self.distribute(channel, state, false, changed.view(), Some(changed.clone()));
+        Ok(state.offset)
+    }
+
+    /// Carries a change to the channel of its message.
+    pub(super) fn ask_for_change(
+        &mut self,
+        app: AppId,
+        name: &str,
+        change: Change,
+    ) -> Result<Progress, ReplyError> {
+        let mut outcome = Outcome::Sent { message_id: change.id, offset: None };
+        loop {
+            let channel = self.hub.channel(app, Some(name)).ok_or(ReplyError::UnknownMessage)?;
+            let request = Some(Request::Change(Box::new(change.clone())));
+            match self.operate(&channel, Deed { request, ..Deed::default() }) {
+                Operated::Done { receipt, .. } => {
+                    if let Outcome::Sent { offset, .. } = &mut outcome {
+                        *offset = receipt.offset;
+                    }
+                    return Ok(Progress::Finished(outcome));
+                }
+                Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),
+                Operated::Closed => self.hub.table.remove(&channel),
+                Operated::Refused(error) => return Err(error),
+            }
+        }
     }
 
     /// Tells everybody what a channel's history costs. Runs inside its order.
