@@ -17,7 +17,7 @@ use fanfare_core::{
     dialect::{Format, encode_publication},
     engine::Flow,
     id::IdGenerator,
-    publication::{Audience, Kind, Payload, Publication},
+    publication::{Kind, Payload, Publication},
     ws::Message,
 };
 
@@ -124,15 +124,9 @@ fn publish(criterion: &mut Criterion) {
 
 fn encode(ids: &mut IdGenerator, offset: u64) -> Bytes {
     let mut out = BytesMut::new();
-    let audience = Audience::default();
-    let publication = Publication {
-        id: ids.message_id(1),
-        kind: Kind::Message,
-        offset: Some(offset),
-        event: "chat",
-        payload: Payload::Json(r#"{"text":"sixty-four bytes or so of a message"}"#),
-        audience: &audience,
-    };
+    let payload = Payload::Json(r#"{"text":"sixty-four bytes or so of a message"}"#);
+    let message = Publication::new(ids.message_id(1), Kind::Message, "chat", payload);
+    let publication = Publication { offset: Some(offset), ..message };
     encode_publication(Format::Native, &mut out, Some("room"), publication);
     out.freeze()
 }
