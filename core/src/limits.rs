@@ -37,7 +37,7 @@ pub const PAGE: usize = 1000;
 /// See [`PAGE`].
 pub const PAGE_DEFAULT: usize = 100;
 
-/// Bytes of remembered messages in one page of history.
+/// Bytes of what is listed in one page of members, sessions or history.
 pub const PAGE_BYTES: usize = 1 << 20;
 
 /// Messages that one session can recover at once.
