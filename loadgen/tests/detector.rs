@@ -205,6 +205,14 @@ fn lost_and_repeated_notices_are_told_apart() {
 }
 
 #[test]
+fn late_notice_of_a_fellow_watcher_is_no_fault() {
+    let work = Work::Presence(PresencePlan { channels: 3, watchers: 2, movers: 1 });
+    let report = run_against(Mischief::TellLate, 1, work);
+    assert_clean(&report);
+    assert!(report.median.operations_per_second > 10.0, "{}", report.table());
+}
+
+#[test]
 fn refusals_and_hang_ups_end_the_run_with_one_sentence() {
     let report = run_against(Mischief::Refuse, 1, fanout(CLOSED));
     assert!(report.partial && report.problems[0].contains("401"), "{:?}", report.problems);

@@ -29,8 +29,8 @@ pub(crate) struct Presence {
     /// Channels on this worker. In each, watchers come first and movers follow, in order of slots.
     channels: Vec<u32>,
     movers: Vec<Mover>,
-    /// Movers by the name the server gave them.
-    sessions: HashMap<Box<str>, u32, foldhash::fast::RandomState>,
+    /// Everyone by the name the server gave them.
+    sessions: HashMap<Box<str>, Slot, foldhash::fast::RandomState>,
     /// One stream for each mover and watcher of its channel.
     ledger: Ledger,
     tally: Tally,
@@ -129,11 +129,13 @@ impl Presence {
         if watcher >= self.plan.watchers || !self.started {
             return;
         }
-        let mover = self.sessions.get(session).copied();
-        let Some(mover) = mover.filter(|mover| mover / self.plan.movers == channel) else {
+        let whose = self.sessions.get(session).copied();
+        let Some(whose) = whose.filter(|whose| self.place(*whose).0 == channel) else {
             self.tally.faults.misdelivered += 1;
             return;
         };
+        // That a fellow watcher joined may be told after its own join was answered, even after the start.
+        let Some(mover) = self.mover(whose) else { return };
         let stream = (mover * self.plan.watchers + watcher) as usize;
         let Mover { begun, begun_ns, .. } = self.movers[mover as usize];
         let expected = self.ledger.expected(stream);
@@ -185,13 +187,13 @@ impl Handler for Presence {
         let text = std::str::from_utf8(message).unwrap_or_default();
         match self.seat.driver.read(text) {
             Reply::Notice { kind, session } => self.on_notice(net, slot, (kind, session), now),
-            Reply::Welcome { session } => match self.mover(slot) {
-                Some(mover) => {
-                    self.sessions.insert(session.into(), mover);
-                    self.ready += 1;
+            Reply::Welcome { session } => {
+                self.sessions.insert(session.into(), slot);
+                match self.mover(slot) {
+                    Some(_) => self.ready += 1,
+                    None => net.send_text(slot, &self.seat.driver.join(1, &self.channel_of(slot))),
                 }
-                None => net.send_text(slot, &self.seat.driver.join(1, &self.channel_of(slot))),
-            },
+            }
             Reply::Done { .. } => self.on_done(net, slot, now),
             Reply::Failed { code, .. } => {
                 self.seat.control.fail(format!("The server refused a join or leave: {code}."));

@@ -51,6 +51,8 @@ pub(crate) enum Mischief {
     Corrupt {
         every: u64,
     },
+    /// The first member of a channel hears that the second joined only with what it hears next. No fault.
+    TellLate,
     /// The connection is closed instead.
     HangUp {
         every: u64,
@@ -285,7 +287,14 @@ impl Server {
         );
         let mut frame = BytesMut::new();
         put_frame(&mut frame, OpCode::Text, notice.as_bytes());
-        for member in self.channels.get(channel).cloned().unwrap_or_default() {
+        let members = self.channels.get(channel).cloned().unwrap_or_default();
+        if let (Mischief::TellLate, "join", [first]) = (self.mischief, what, &members[..])
+            && let Some(first) = self.connections[*first].as_mut()
+        {
+            first.held.extend_from_slice(&frame);
+            return;
+        }
+        for member in members {
             if member != number {
                 self.deliver(member, &frame);
             }
