@@ -30,6 +30,9 @@ pub struct Faults {
     pub misdelivered: u64,
     /// Deliveries whose payload is not what was sent.
     pub corrupt: u64,
+    /// Numbers of a channel's stream that a subscriber never saw. What is lost leaves one, too; one without a loss is a
+    /// number that the server left out.
+    pub holes: u64,
 }
 
 impl Faults {
@@ -45,6 +48,7 @@ impl Faults {
         self.reordered += other.reordered;
         self.misdelivered += other.misdelivered;
         self.corrupt += other.corrupt;
+        self.holes += other.holes;
     }
 }
 

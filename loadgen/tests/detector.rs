@@ -115,12 +115,13 @@ type Count = fn(&Faults) -> u64;
 
 #[test]
 fn each_kind_of_mischief_is_counted_as_what_it_is() {
-    let kinds: [(Mischief, Count); 5] = [
+    let kinds: [(Mischief, Count); 6] = [
         (Mischief::Lose { every: 97 }, |faults| faults.lost),
         (Mischief::Repeat { every: 97 }, |faults| faults.repeated),
         (Mischief::Reorder { every: 97 }, |faults| faults.reordered),
         (Mischief::Misdeliver { every: 7 }, |faults| faults.misdelivered),
         (Mischief::Corrupt { every: 97 }, |faults| faults.corrupt),
+        (Mischief::Skip { every: 10 }, |faults| faults.holes),
     ];
     for (mischief, count) in kinds {
         for threads in [1, 2] {
@@ -137,13 +138,15 @@ fn each_kind_of_mischief_is_counted_as_what_it_is() {
             assert!(!report.is_clean());
             let mut others = report.faults;
             match mischief {
-                Mischief::Lose { .. } => others.lost = 0,
+                Mischief::Skip { .. } => others.holes = 0,
+                // What is lost leaves a hole.
+                Mischief::Lose { .. } => (others.lost, others.holes) = (0, 0),
                 Mischief::Repeat { .. } => others.repeated = 0,
                 // What is held back when the run ends never comes.
-                Mischief::Reorder { .. } => (others.reordered, others.lost) = (0, 0),
+                Mischief::Reorder { .. } => (others.reordered, others.lost, others.holes) = (0, 0, 0),
                 Mischief::Misdeliver { .. } => others.misdelivered = 0,
                 // What is changed is lost, too.
-                Mischief::Corrupt { .. } => (others.corrupt, others.lost) = (0, 0),
+                Mischief::Corrupt { .. } => (others.corrupt, others.lost, others.holes) = (0, 0, 0),
                 _ => {}
             }
             assert!(others.is_clean(), "{mischief:?} on {threads}: {:?}", report.faults);

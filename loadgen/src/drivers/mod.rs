@@ -89,6 +89,11 @@ impl Driver {
         }
     }
 
+    /// Whether a channel's numbers are contiguous: one that is left out is a hole.
+    pub(crate) fn is_contiguous(&self) -> bool {
+        matches!(self, Self::Native(_))
+    }
+
     /// What a text without a stamp means.
     pub(crate) fn read<'a>(&self, text: &'a str) -> Reply<'a> {
         match self {

@@ -185,7 +185,7 @@ impl Report {
     }
 
     fn find_problems(&mut self, failure: Option<String>, refusal: Option<String>) {
-        let Faults { lost, repeated, reordered, misdelivered, corrupt } = self.faults;
+        let Faults { lost, repeated, reordered, misdelivered, corrupt, holes } = self.faults;
         self.problems.extend(failure);
         let kinds = [
             (lost, "lost"),
@@ -193,6 +193,7 @@ impl Report {
             (reordered, "reordered"),
             (misdelivered, "misdelivered"),
             (corrupt, "corrupt"),
+            (holes, "holes in the numbering"),
         ];
         let wrong: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).collect();
         if !wrong.is_empty() {

@@ -33,12 +33,13 @@ impl Report {
         let faults = &self.faults;
         writeln!(
             out,
-            "lost {}  repeated {}  reordered {}  misdelivered {}  corrupt {}  refused {}  late {:.2} %",
+            "lost {}  repeated {}  reordered {}  misdelivered {}  corrupt {}  holes {}  refused {}  late {:.2} %",
             faults.lost,
             faults.repeated,
             faults.reordered,
             faults.misdelivered,
             faults.corrupt,
+            faults.holes,
             self.refused,
             self.median.late_share * 100.0
         )?;

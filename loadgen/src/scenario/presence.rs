@@ -12,7 +12,7 @@ use crate::{
     clock::now_ns,
     control::Stage,
     drivers::{Echo, Notice, Reply},
-    ledger::{Arrival, Ledger},
+    ledger::{Arrival, Faults, Ledger},
     net::{Closed, Handler, Net, Slot, Wait},
     plan::PresencePlan,
     tally::Tally,
@@ -242,6 +242,12 @@ impl Scenario for Presence {
         &self.tally
     }
 
+    fn faults(&self) -> Faults {
+        let mut faults = self.ledger.faults;
+        faults.add(&self.tally.faults);
+        faults
+    }
+
     fn finish(mut self) -> Tally {
         for mover in 0..self.movers.len() {
             for watcher in 0..self.plan.watchers as usize {
@@ -249,9 +255,7 @@ impl Scenario for Presence {
                 self.ledger.close(stream, self.movers[mover].begun);
             }
         }
-        let mut faults = self.ledger.faults;
-        faults.add(&self.tally.faults);
-        self.tally.faults = faults;
+        self.tally.faults = self.faults();
         self.tally
     }
 }

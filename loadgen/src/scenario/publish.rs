@@ -21,7 +21,7 @@ use crate::{
     clock::now_ns,
     control::Stage,
     drivers::{Echo, Reply},
-    ledger::{Arrival, Ledger},
+    ledger::{Arrival, Faults, Ledger},
     net::{Closed, Handler, Net, Slot, Wait},
     order::Order,
     pacer::Pacer,
@@ -142,11 +142,10 @@ impl Publish {
         };
         Self {
             ledger: Ledger::new(layout.members.len() * plan.publishers as usize),
-            order: if plan.publishers > 1 {
-                Order::new(layout.members.len(), plan.channels as usize)
-            } else {
-                Order::new(0, 0)
-            },
+            order: Order::new(
+                layout.members.len(),
+                if plan.publishers > 1 { plan.channels as usize } else { 0 },
+            ),
             tally: Tally::new(seat.windows),
             seat,
             plan,
@@ -192,14 +191,12 @@ impl Publish {
         if self.ledger.observe(stream, sequence) == Arrival::Again {
             return;
         }
-        // With one publisher the ledger sees all there is to see.
-        if self.plan.publishers > 1
-            && self.ledger.faults.reordered == reordered
-            && let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..])
-        {
+        if let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..]) {
             let channel = (member.first_publisher / self.plan.publishers) as usize;
             let in_order = self.order.observe(slot as usize, channel, number, (publisher, sequence));
-            self.tally.faults.reordered += u64::from(!in_order);
+            // What comes late is counted once, also if the ledger sees it as well.
+            let is_news = self.ledger.faults.reordered == reordered;
+            self.tally.faults.reordered += u64::from(!in_order && is_news);
         }
         self.arrived += 1;
         if let Some(window) = self.tally.window() {
@@ -488,6 +485,19 @@ impl Scenario for Publish {
         &self.tally
     }
 
+    fn faults(&self) -> Faults {
+        let mut faults = self.ledger.faults;
+        faults.add(&self.tally.faults);
+        // Members that publish themselves do not see every number.
+        if self.seat.driver.is_contiguous()
+            && self.plan.scope == Scope::Channel
+            && !(self.plan.publishers_join && self.plan.publishers > 1)
+        {
+            faults.holes += self.order.holes();
+        }
+        faults
+    }
+
     fn finish(mut self) -> Tally {
         for (slot, member) in self.layout.members.iter().enumerate() {
             for place in 0..self.plan.publishers {
@@ -499,9 +509,7 @@ impl Scenario for Publish {
                 self.ledger.close(member.first_stream + place as usize, published);
             }
         }
-        let mut faults = self.ledger.faults;
-        faults.add(&self.tally.faults);
-        self.tally.faults = faults;
+        self.tally.faults = self.faults();
         self.tally
     }
 }

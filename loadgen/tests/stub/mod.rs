@@ -51,6 +51,10 @@ pub(crate) enum Mischief {
     Corrupt {
         every: u64,
     },
+    /// A number of the channel is left out.
+    Skip {
+        every: u64,
+    },
     /// The first member of a channel hears that the second joined only with what it hears next. No fault.
     TellLate,
     /// The connection is closed instead.
@@ -105,7 +109,9 @@ struct Server {
     mischief: Mischief,
     connections: Vec<Option<Connection>>,
     channels: HashMap<String, Vec<usize>>,
-    offset: u64,
+    /// The last number of each channel.
+    offsets: HashMap<String, u64>,
+    sends: u64,
     deliveries: u64,
     dirty: Vec<usize>,
     buffer: Vec<u8>,
@@ -143,7 +149,8 @@ impl Server {
             mischief,
             connections: Vec::new(),
             channels: HashMap::new(),
-            offset: 0,
+            offsets: HashMap::new(),
+            sends: 0,
             deliveries: 0,
             dirty: Vec::new(),
             buffer: vec![0; 256 << 10],
@@ -302,10 +309,13 @@ impl Server {
     }
 
     fn send(&mut self, number: usize, command: &Command<'_>) {
-        self.offset += 1;
+        self.sends += 1;
         let channel = command.channel.unwrap_or("everyone");
         let (event, message) = (command.event.expect("an event"), command.message.expect("a message"));
-        let offset = self.offset;
+        let is_skipped =
+            matches!(self.mischief, Mischief::Skip { every } if self.sends.is_multiple_of(every));
+        let offset = self.offsets.entry(channel.to_owned()).or_default();
+        *offset += 1 + u64::from(is_skipped);
         let publication = format!(
             "{{\"channel\":\"{channel}\",\"event\":\"{event}\",\"message\":{message},\"offset\":{offset}}}"
         );
@@ -321,7 +331,7 @@ impl Server {
             }
         }
         if let Mischief::Misdeliver { every } = self.mischief
-            && self.offset.is_multiple_of(every)
+            && self.sends.is_multiple_of(every)
             && let Some(stranger) = self.channels.values().flatten().next()
         {
             self.deliver(*stranger, &frame);
