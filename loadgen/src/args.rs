@@ -48,6 +48,9 @@ enum Scenario {
     Mix(Mix),
     /// Compare saved reports
     Compare(Compare),
+    /// One of several processes; another one, which starts it, says what to do
+    #[command(hide = true)]
+    Part,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -215,7 +218,10 @@ struct Common {
     /// Processes of the server, with commas between; found by the port if left out
     #[arg(long, global = true, value_delimiter = ',', value_name = "PID")]
     server_pid: Vec<u32>,
-    /// Worker threads
+    /// Processes, each with its share of the work
+    #[arg(long, global = true, default_value_t = 1, value_name = "N")]
+    processes: u32,
+    /// Worker threads of each process
     #[arg(long, global = true, default_value_t = 1, value_name = "N")]
     threads: u32,
     /// CPUs for the workers, with commas between
@@ -285,6 +291,8 @@ pub enum Job {
     Run(Vec<Phase>),
     /// A comparison.
     Compare(Comparison),
+    /// What a coordinator in another process says.
+    Part,
 }
 
 impl Args {
@@ -301,6 +309,7 @@ impl Args {
             Scenario::Compare(Compare { before, after, gate, force }) => {
                 Job::Compare(Comparison { before, after, gate, force })
             }
+            Scenario::Part => Job::Part,
             Scenario::Mix(Mix { plan }) => Job::Run(mix::read(&plan, &common.given())?),
             _ => Job::Run(vec![Phase { name: String::new(), plans: vec![self.into_plan()?] }]),
         };
@@ -332,6 +341,7 @@ impl Args {
             app: common.app,
             key: common.key,
             server_pids: common.server_pid,
+            processes: common.processes,
             threads: common.threads,
             pin: common.pin,
             warmup_seconds: common.warmup,
@@ -365,7 +375,7 @@ impl Scenario {
     /// None for what is no scenario.
     fn into_work(self) -> Option<Work> {
         Some(match self {
-            Self::Mix(_) | Self::Compare(_) => return None,
+            Self::Mix(_) | Self::Compare(_) | Self::Part => return None,
             Self::Fanout(args) => Work::Fanout(args.pace.into_publish(1, args.subscribers, args.publishers)),
             Self::Send(args) => Work::Send(PublishPlan {
                 publishers_join: true,
@@ -477,6 +487,11 @@ mod tests {
             "loadgen fanout -d 0",
             "loadgen idle -n 50000 --sources 1",
             "loadgen idle -n 4000000000",
+            "loadgen idle --processes 0",
+            "loadgen idle --processes 1025",
+            "loadgen fanout --processes 2",
+            "loadgen send --channels 3 --processes 2 --threads 2",
+            "loadgen idle --processes 3 --sources 2",
         ] {
             let error = plan(args).expect("parses").check().expect_err(args);
             assert!(error.0.ends_with('.') && !error.0.contains('\n'), "{error}");

@@ -11,14 +11,14 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Ranges of missing messages remembered at one time, over all streams. What goes missing beyond it can no longer
 /// be told apart when it arrives late: it then counts as lost and as repeated.
 const MAX_RANGES: usize = 1 << 20;
 
 /// What went wrong, by kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
     /// Deliveries that never came.
     pub lost: u64,
@@ -39,6 +39,12 @@ impl Faults {
     /// Whether there were none.
     pub fn is_clean(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// All kinds together.
+    pub(crate) fn sum(&self) -> u64 {
+        let Self { lost, repeated, reordered, misdelivered, corrupt, holes } = self;
+        lost + repeated + reordered + misdelivered + corrupt + holes
     }
 
     /// Adds another worker's.

@@ -1,11 +1,15 @@
 //! What one worker counted: its windows, and what went wrong in the whole run. Merged by the coordinator at the end.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{control::Stage, histogram::Latency, ledger::Faults};
+use crate::{
+    control::{Glimpse, Stage},
+    histogram::Latency,
+    ledger::Faults,
+};
 
 /// One worker's counts of one window.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct WindowTally {
     /// Messages or notices that reached someone for the first time.
     pub(crate) deliveries: u64,
@@ -23,7 +27,7 @@ pub(crate) struct WindowTally {
 pub(crate) const LATE_NS: u64 = 1_000_000;
 
 /// What became of the subscribers that stopped reading.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Slow {
     /// How many did.
     pub readers: u64,
@@ -34,7 +38,7 @@ pub struct Slow {
 }
 
 /// One worker's counts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Tally {
     pub(crate) windows: Vec<WindowTally>,
     /// Of the whole run, warm-up and cool-down included.
@@ -48,6 +52,7 @@ pub(crate) struct Tally {
     pub(crate) slow: Slow,
     /// Connections that were not back when the next storm broke.
     pub(crate) stragglers: u64,
+    #[serde(skip)]
     current: Option<usize>,
 }
 
@@ -81,10 +86,14 @@ impl Tally {
         self.windows.get_mut(self.current?)
     }
 
-    /// Deliveries and operations of the window so far.
-    pub(crate) fn done(&self) -> u64 {
+    /// What there is to see of it now, these faults included.
+    pub(crate) fn glimpse(&self, faults: Faults) -> Glimpse {
         let window = self.current.and_then(|number| self.windows.get(number));
-        window.map_or(0, |window| window.deliveries + window.operations)
+        Glimpse {
+            done: window.map_or(0, |window| window.deliveries + window.operations),
+            latency: window.map(|window| window.latency.clone()),
+            errors: faults.sum() + self.refused + self.gaps,
+        }
     }
 
     /// Counts a refused message.

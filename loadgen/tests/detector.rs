@@ -21,6 +21,7 @@ fn plan(stub: &Stub, threads: u32, work: Work) -> Plan {
         app: "default".into(),
         key: "key".into(),
         server_pids: Vec::new(),
+        processes: 1,
         threads,
         pin: Vec::new(),
         spin: false,

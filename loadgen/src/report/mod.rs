@@ -46,7 +46,7 @@ pub(crate) struct Outcome {
 }
 
 /// What connections at rest cost.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Idling {
     /// The server before the first connection.
     pub before: Option<Memory>,
@@ -54,7 +54,7 @@ pub struct Idling {
     pub base: Option<Memory>,
     /// The server with all of them.
     pub full: Option<Memory>,
-    /// This process at the same two times.
+    /// The generator's processes at the same two times.
     pub generator_base: Option<Memory>,
     /// See [`Idling::generator_base`].
     pub generator_full: Option<Memory>,
@@ -228,7 +228,7 @@ impl Report {
                 "The server's process is not known: no CPU time and memory of it (--server-pid).".into(),
             );
         }
-        let threads = f64::from(self.plan.threads);
+        let threads = f64::from(self.plan.workers());
         let generator = self.median.generator_cores.unwrap_or_default();
         if !self.plan.spin && generator > SATURATED * threads {
             self.remarks.push(format!(

@@ -87,10 +87,11 @@ impl Report {
             ),
         };
         let waits = if plan.spin { "spinning" } else { "sleeping" };
-        format!(
-            "{} · {} · {what} · {} thread(s), {waits} · seed {}",
-            self.scenario, plan.address, plan.threads, plan.seed
-        )
+        let crew = match plan.processes {
+            1 => format!("{} thread(s)", plan.threads),
+            processes => format!("{processes} processes of {} thread(s)", plan.threads),
+        };
+        format!("{} · {} · {what} · {crew}, {waits} · seed {}", self.scenario, plan.address, plan.seed)
     }
 
     fn write_rows(&self, out: &mut String) -> std::fmt::Result {

@@ -79,6 +79,12 @@ impl Seat {
         });
     }
 
+    /// Tells how many connections there are, and whether they are all.
+    pub(crate) fn report_ready(&self, connected: u32, ready: bool) {
+        let quota = self.control.quota();
+        self.control.report(self.worker, connected, ready.then_some(quota));
+    }
+
     /// This worker's share of `total`, dealt out one by one.
     pub(crate) fn share(&self, total: u32) -> u32 {
         let (workers, worker) = (self.workers as u32, self.worker as u32);

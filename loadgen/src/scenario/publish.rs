@@ -4,10 +4,7 @@
 //! publishers are its first members. In `broadcast` there is one channel, and it is everyone. In `slow` the last
 //! members stop reading when the warm-up begins, and read on when the run cools down, to see what became of them.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
 use mio::Waker;
@@ -38,9 +35,7 @@ const SLOW_SILENCE_NS: u64 = 500_000_000;
 
 /// What the workers of this scenario share.
 pub(crate) struct Shared {
-    /// Messages sent so far, by publisher. Read when all have stopped.
-    published: Box<[AtomicU32]>,
-    /// What completed elsewhere, for each worker as home.
+    /// What completed elsewhere, for each worker as home. None if every worker keeps to its own channels.
     inboxes: Box<[Inbox]>,
 }
 
@@ -104,10 +99,9 @@ struct ClosedLoop {
 
 impl Shared {
     /// One waker for each worker.
-    pub(crate) fn new(plan: &PublishPlan, wakers: impl IntoIterator<Item = Waker>) -> Arc<Self> {
-        let published = (0..plan.channels * plan.publishers).map(|_| AtomicU32::new(0)).collect();
+    pub(crate) fn new(wakers: impl IntoIterator<Item = Waker>) -> Arc<Self> {
         let inbox = |waker| Inbox { completed: Mutex::new(Vec::new()), waker };
-        Arc::new(Self { published, inboxes: wakers.into_iter().map(inbox).collect() })
+        Arc::new(Self { inboxes: wakers.into_iter().map(inbox).collect() })
     }
 }
 
@@ -329,7 +323,7 @@ impl Publish {
             net.put_text(&mut self.frames, &self.text);
             each((publisher, sequence));
         }
-        self.shared.published[publisher as usize].store(entry.sequence, Ordering::Relaxed);
+        self.seat.control.report_published(publisher, entry.sequence);
         if let Some(window) = self.tally.window() {
             window.messages += u64::from(count);
         }
@@ -338,7 +332,7 @@ impl Publish {
 
     /// Gives other workers what completed here, and takes what completed there.
     fn exchange_completions(&mut self, closed: &mut ClosedLoop) {
-        if self.seat.workers == 1 {
+        if self.shared.inboxes.len() < 2 {
             return;
         }
         for (outbox, inbox) in closed.outboxes.iter_mut().zip(&self.shared.inboxes) {
@@ -374,10 +368,11 @@ impl Publish {
 
     /// Whether everything that was sent to this worker's members has come.
     fn is_quiet(&self) -> bool {
-        let published = self.shared.published.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
-        let expected: u64 = published
-            .zip(&self.layout.receivers)
-            .map(|(count, receivers)| count * u64::from(*receivers))
+        let receivers = self.layout.receivers.iter().zip(0..);
+        let expected: u64 = receivers
+            .map(|(receivers, publisher)| {
+                u64::from(*receivers) * u64::from(self.seat.control.published(publisher))
+            })
             .sum();
         self.arrived >= expected && self.slow_have_read()
     }
@@ -456,8 +451,7 @@ impl Scenario for Publish {
                     let path = self.seat.driver.path(echo);
                     (0..self.layout.connections).for_each(|slot| net.open(slot, path.clone()));
                 }
-                let is_ready = self.ready == self.layout.connections;
-                self.seat.control.report(self.seat.worker, self.ready, is_ready);
+                self.seat.report_ready(self.ready, self.ready == self.layout.connections);
                 Wait::Rest
             }
             Stage::Warm | Stage::Window(_) => {
@@ -474,7 +468,7 @@ impl Scenario for Publish {
                     self.set_reading(net, true);
                 }
                 let wait = self.publish(net, stage);
-                let is_quiet = self.seat.control.all_stopped() && self.is_quiet();
+                let is_quiet = self.seat.control.is_settled() && self.is_quiet();
                 self.seat.control.report_cooling(self.seat.worker, is_quiet);
                 wait
             }
@@ -499,14 +493,18 @@ impl Scenario for Publish {
     }
 
     fn finish(mut self) -> Tally {
+        let control = &self.seat.control;
         for (slot, member) in self.layout.members.iter().enumerate() {
-            for place in 0..self.plan.publishers {
-                let publisher = (member.first_publisher + place) as usize;
-                if member.is_slow || self.publishers[publisher].slot == Some(slot as Slot) {
-                    continue;
+            // If the run broke off, what was on the way is nobody's loss.
+            if member.is_slow || !control.is_settled() {
+                continue;
+            }
+            for (publisher, stream) in
+                (member.first_publisher..).zip(member.first_stream..).take(self.plan.publishers as usize)
+            {
+                if self.publishers[publisher as usize].slot != Some(slot as Slot) {
+                    self.ledger.close(stream, control.published(publisher));
                 }
-                let published = self.shared.published[publisher].load(Ordering::Relaxed);
-                self.ledger.close(member.first_stream + place as usize, published);
             }
         }
         self.tally.faults = self.faults();

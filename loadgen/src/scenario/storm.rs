@@ -93,7 +93,7 @@ impl Scenario for Storm {
                     (0..self.away).for_each(|slot| net.open(slot, self.seat.driver.path(Echo::Off)));
                 }
                 let connected = self.is_back.len() as u32 - self.away;
-                self.seat.control.report(self.seat.worker, connected, self.away == 0);
+                self.seat.report_ready(connected, self.away == 0);
             }
             Stage::Window(_) if is_new => self.strike(net),
             Stage::Cool => {

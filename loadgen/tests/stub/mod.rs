@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -71,6 +71,7 @@ pub(crate) enum Mischief {
 pub(crate) struct Stub {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
+    deliveries: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -84,8 +85,18 @@ impl Stub {
         let address = listener.local_addr().expect("bound");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || Server::new(listener, mischief).run(&stopped));
-        Self { address, stop, thread: Some(thread) }
+        let deliveries = Arc::new(AtomicU64::new(0));
+        let mut server = Server::new(listener, mischief, Arc::clone(&deliveries));
+        let thread = thread::spawn(move || server.run(&stopped));
+        Self { address, stop, deliveries, thread: Some(thread) }
+    }
+
+    /// Waits until there were so many deliveries from now on.
+    pub(crate) fn wait_for_deliveries(&self, count: u64) {
+        let end = self.deliveries.load(Ordering::Relaxed) + count;
+        while self.deliveries.load(Ordering::Relaxed) < end {
+            thread::yield_now();
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -113,6 +124,8 @@ struct Server {
     offsets: HashMap<String, u64>,
     sends: u64,
     deliveries: u64,
+    /// The same, for other threads.
+    counter: Arc<AtomicU64>,
     dirty: Vec<usize>,
     buffer: Vec<u8>,
 }
@@ -140,7 +153,7 @@ struct Command<'a> {
 }
 
 impl Server {
-    fn new(mut listener: TcpListener, mischief: Mischief) -> Self {
+    fn new(mut listener: TcpListener, mischief: Mischief, counter: Arc<AtomicU64>) -> Self {
         let poll = Poll::new().expect("a poll");
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE).expect("registered");
         Self {
@@ -152,6 +165,7 @@ impl Server {
             offsets: HashMap::new(),
             sends: 0,
             deliveries: 0,
+            counter,
             dirty: Vec::new(),
             buffer: vec![0; 256 << 10],
         }
@@ -343,6 +357,7 @@ impl Server {
 
     fn deliver(&mut self, number: usize, frame: &[u8]) {
         self.deliveries += 1;
+        self.counter.store(self.deliveries, Ordering::Relaxed);
         let is_due = |every: u64| self.deliveries.is_multiple_of(every);
         let Some(connection) = self.connections[number].as_mut() else { return };
         if connection.out.is_empty() {
