@@ -112,6 +112,18 @@ struct Storm {
     /// Members of each channel
     #[arg(long, default_value_t = 10, value_name = "N")]
     members: u32,
+    /// Messages a second to these channels, all together; who comes back recovers them
+    #[arg(long, short = 'r', default_value_t = 0.0, value_name = "PER_SECOND")]
+    rate: f64,
+    /// Subscribers of another channel, who stay
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    bystanders: u32,
+    /// Messages a second to that channel
+    #[arg(long, default_value_t = 100.0, value_name = "PER_SECOND")]
+    bystander_rate: f64,
+    /// Bytes of a payload, as JSON: 62 or more
+    #[arg(long, default_value_t = 64, value_name = "BYTES")]
+    payload: u32,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -390,9 +402,14 @@ impl Scenario {
                 slow: args.slow,
                 ..args.pace.into_publish(1, args.subscribers, args.publishers)
             }),
-            Self::Storm(args) => {
-                Work::Storm(StormPlan { connections: args.connections, members: args.members })
-            }
+            Self::Storm(args) => Work::Storm(StormPlan {
+                connections: args.connections,
+                members: args.members,
+                rate: args.rate,
+                bystanders: args.bystanders,
+                bystander_rate: args.bystander_rate,
+                payload: args.payload,
+            }),
             Self::Idle(args) => Work::Idle(IdlePlan {
                 base: args.base,
                 connections: args.connections,
@@ -481,6 +498,9 @@ mod tests {
             "loadgen slow -n 10 --slow 10",
             "loadgen broadcast -n 5 --publishers 6",
             "loadgen storm -n 0",
+            "loadgen storm --rate=-1",
+            "loadgen storm --bystanders 5 --bystander-rate 0",
+            "loadgen storm --rate 5 --payload 10",
             "loadgen fanout --drain=-1",
             "loadgen idle -n 1000",
             "loadgen presence --movers 20",

@@ -22,7 +22,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{histogram::Latency, part::Status};
+use crate::{
+    histogram::{Latency, add_some},
+    part::Status,
+};
 
 /// Where a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -263,11 +266,7 @@ impl Glimpse {
     fn add(&mut self, other: &Self) {
         self.done += other.done;
         self.errors += other.errors;
-        match (&mut self.latency, &other.latency) {
-            (Some(ours), Some(theirs)) => ours.add(theirs),
-            (ours @ None, theirs) => ours.clone_from(theirs),
-            (Some(_), None) => {}
-        }
+        add_some(&mut self.latency, other.latency.as_ref());
     }
 }
 

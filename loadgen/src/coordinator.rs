@@ -355,7 +355,9 @@ pub(crate) fn start_workers(plan: &Plan, control: &Arc<Control>, process: u32) -
             .map(|(at, net)| start_worker(plan, control, (at, net), Idle::new(seat(at), work.clone())))
             .collect(),
         Work::Storm(work) => nets
-            .map(|(at, net)| start_worker(plan, control, (at, net), Storm::new(seat(at), work.clone())))
+            .map(|(at, net)| {
+                start_worker(plan, control, (at, net), Storm::new(seat(at), work.clone(), plan.run))
+            })
             .collect(),
         Work::Connect(work) => nets
             .map(|(at, net)| start_worker(plan, control, (at, net), Connect::new(seat(at), work.clone())))

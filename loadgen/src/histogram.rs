@@ -84,6 +84,15 @@ impl Latency {
     }
 }
 
+/// Adds latencies where there may be none.
+pub(crate) fn add_some(ours: &mut Option<Latency>, theirs: Option<&Latency>) {
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) => ours.add(theirs),
+        (ours @ None, theirs) => *ours = theirs.cloned(),
+        (Some(_), None) => {}
+    }
+}
+
 impl From<Latency> for Buckets {
     fn from(latency: Latency) -> Self {
         let buckets = latency.histogram.iter_recorded();

@@ -100,6 +100,11 @@ impl Ledger {
         self.next[stream]
     }
 
+    /// The stream goes on with this sequence: what was before it and has not come is not asked for.
+    pub(crate) fn skip(&mut self, stream: usize, sequence: u32) {
+        self.next[stream] = self.next[stream].max(sequence);
+    }
+
     /// Closes a stream of which `published` messages were sent: what has not come is lost.
     pub(crate) fn close(&mut self, stream: usize, published: u32) {
         let tail = published.saturating_sub(self.next[stream]);

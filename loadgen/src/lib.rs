@@ -52,4 +52,4 @@ pub use plan::{
 };
 pub use process::Memory;
 pub use report::{Idling, Machine, Report, Row, to_hlog, to_html, to_json};
-pub use tally::Slow;
+pub use tally::{Returns, Slow};

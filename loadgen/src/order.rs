@@ -37,6 +37,16 @@ impl Order {
         self.holes
     }
 
+    /// The last number a subscriber saw; 0 if there was none.
+    pub(crate) fn last(&self, subscriber: usize) -> u64 {
+        self.last[subscriber]
+    }
+
+    /// A subscriber goes on behind this number; behind whatever comes next if it is 0.
+    pub(crate) fn go_on(&mut self, subscriber: usize, number: u64) {
+        self.last[subscriber] = number;
+    }
+
     /// A subscriber of a channel saw the message under this number, for the first time. Says whether that is in
     /// order.
     #[inline]

@@ -148,6 +148,14 @@ pub struct StormPlan {
     pub connections: u32,
     /// Members of each channel; each connection joins one.
     pub members: u32,
+    /// Messages a second to all of these channels together, from publishers that stay; none if 0.
+    pub rate: f64,
+    /// Subscribers of a channel of their own, which stay too.
+    pub bystanders: u32,
+    /// Messages a second to that channel.
+    pub bystander_rate: f64,
+    /// Bytes of the payload, as JSON.
+    pub payload: u32,
 }
 
 /// Handshakes.
@@ -213,7 +221,11 @@ impl Work {
                 u64::from(plan.channels) * u64::from(plan.members + publishers)
             }
             Self::Idle(plan) => u64::from(plan.connections),
-            Self::Storm(plan) => u64::from(plan.connections),
+            Self::Storm(plan) => {
+                let publishers = if plan.rate > 0.0 { plan.channels() } else { 0 };
+                let others = u64::from(plan.bystanders) + u64::from(plan.bystanders > 0);
+                u64::from(plan.connections) + u64::from(publishers) + others
+            }
             Self::Connect(plan) => u64::from(plan.parallel),
             Self::Presence(plan) => u64::from(plan.channels) * u64::from(plan.watchers + plan.movers),
         }
@@ -221,7 +233,10 @@ impl Work {
 
     /// Publishers of all channels.
     pub(crate) fn publishers(&self) -> u32 {
-        self.publishing().map_or(0, |plan| plan.channels * plan.publishers)
+        match self {
+            Self::Storm(plan) => plan.publishers(),
+            _ => self.publishing().map_or(0, |plan| plan.channels * plan.publishers),
+        }
     }
 
     /// Connections that one of several processes has open at one time, at most.
@@ -240,13 +255,20 @@ impl Work {
                 }
             }
             Self::Presence(plan) => share(plan.channels, plan.watchers + plan.movers),
+            Self::Storm(plan) if plan.bystanders > 0 => {
+                let members = plan.connections.div_ceil(plan.storm_workers(workers)) + plan.channels();
+                u64::from(members) * u64::from(threads) + u64::from(plan.bystanders) + 1
+            }
             Self::Idle(_) | Self::Storm(_) | Self::Connect(_) => share(self.connections() as u32, 1),
         }
     }
 
     /// Whether messages are sent by a schedule.
     pub fn is_open_loop(&self) -> bool {
-        self.publishing().is_some_and(|plan| matches!(plan.pace, Pace::Open { .. }))
+        match self {
+            Self::Storm(plan) => plan.publishers() > 0,
+            _ => self.publishing().is_some_and(|plan| matches!(plan.pace, Pace::Open { .. })),
+        }
     }
 }
 
@@ -375,6 +397,7 @@ impl Work {
             Self::Storm(plan) if plan.connections == 0 || plan.members == 0 => {
                 wrong("A storm needs connections, and channels need members.".into())
             }
+            Self::Storm(plan) => plan.check(),
             Self::Idle(plan) if plan.base >= plan.connections || plan.members == 0 => wrong(format!(
                 "Memory is read at {} and at {} connections: the second must be more, and channels need members.",
                 plan.base, plan.connections
@@ -393,6 +416,35 @@ impl Work {
     }
 }
 
+impl StormPlan {
+    /// Channels of those that drop.
+    pub(crate) fn channels(&self) -> u32 {
+        self.connections.div_ceil(self.members.max(1))
+    }
+
+    /// Publishers that there could be: one of each channel, and the bystanders' last.
+    pub(crate) fn publishers(&self) -> u32 {
+        if self.rate > 0.0 || self.bystanders > 0 { self.channels() + 1 } else { 0 }
+    }
+
+    /// Workers of those that drop: all but the last one, if that has bystanders to itself.
+    pub(crate) fn storm_workers(&self, workers: u32) -> u32 {
+        if self.bystanders > 0 && workers > 1 { workers - 1 } else { workers }
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        check_payload(self.payload)?;
+        let is_schedule = (0.0..=1e7).contains(&self.rate) && (1e-6..=1e7).contains(&self.bystander_rate);
+        if !is_schedule {
+            return Err(PlanError(format!(
+                "{} and {} messages a second are none that can be scheduled.",
+                self.rate, self.bystander_rate
+            )));
+        }
+        Ok(())
+    }
+}
+
 impl PublishPlan {
     /// Whether a channel's members are on several workers: it has them all to itself if there are fewer channels.
     pub(crate) fn is_spread(&self, workers: u32) -> bool {
@@ -401,12 +453,8 @@ impl PublishPlan {
 
     fn check(&self) -> Result<(), PlanError> {
         let wrong = |sentence: String| Err(PlanError(sentence));
-        let (payload, publishers, members) = (self.payload, self.publishers, self.members);
-        if (payload as usize) < MIN_PAYLOAD || payload > 8 << 20 {
-            return wrong(format!(
-                "A payload has {MIN_PAYLOAD} bytes, for its stamp, to 8 MiB; not {payload}."
-            ));
-        }
+        let (publishers, members) = (self.publishers, self.members);
+        check_payload(self.payload)?;
         if self.channels == 0 || publishers == 0 || members == 0 {
             return wrong("There must be channels, with members and publishers.".into());
         }
@@ -428,6 +476,15 @@ impl PublishPlan {
             _ => Ok(()),
         }
     }
+}
+
+fn check_payload(payload: u32) -> Result<(), PlanError> {
+    if (payload as usize) < MIN_PAYLOAD || payload > 8 << 20 {
+        return Err(PlanError(format!(
+            "A payload has {MIN_PAYLOAD} bytes, for its stamp, to 8 MiB; not {payload}."
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -463,22 +520,27 @@ mod tests {
             "loadgen send --channels 100",
             "loadgen idle",
             "loadgen storm",
+            "loadgen storm -n 500 --members 100 --rate 10 --bystanders 20",
             "loadgen presence --channels 50",
         ] {
             let work = plan(line).work;
             for (processes, threads) in [(1, 1), (3, 1), (2, 4), (7, 3)] {
                 let each = work.connections_of_one(processes, threads);
                 assert!(each * u64::from(processes) >= work.connections(), "{line}");
-                assert!(each <= work.connections() / u64::from(processes) + 200, "{line}: {each}");
+                assert!(each <= work.connections() / u64::from(processes) + 500, "{line}: {each}");
             }
         }
     }
 
     #[test]
     fn plan_reaches_another_process_as_it_is() {
-        for line in
-            ["loadgen fanout --rate 0.1", "loadgen send", "loadgen slow", "loadgen idle", "loadgen connect"]
-        {
+        for line in [
+            "loadgen fanout --rate 0.1",
+            "loadgen send",
+            "loadgen slow",
+            "loadgen idle",
+            "loadgen storm --rate 0.3",
+        ] {
             let plan = plan(line);
             let json = serde_json::to_string(&plan).expect("numbers and strings");
             let read: Plan = serde_json::from_str(&json).expect("what was written");

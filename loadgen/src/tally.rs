@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{Glimpse, Stage},
-    histogram::Latency,
+    histogram::{Latency, add_some},
     ledger::Faults,
 };
 
@@ -21,6 +21,8 @@ pub(crate) struct WindowTally {
     pub(crate) late: u64,
     /// From due to delivered, or of an operation.
     pub(crate) latency: Latency,
+    /// Of deliveries to those who have no part in a storm, if there are any.
+    pub(crate) bystanders: Option<Latency>,
 }
 
 /// A message sent this long after it was due is late.
@@ -37,6 +39,17 @@ pub struct Slow {
     pub missed: u64,
 }
 
+/// How those came back whom a storm dropped while messages went on.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Returns {
+    /// The server sent what they had missed.
+    pub recovered: u64,
+    /// The server said that it could not.
+    pub unrecovered: u64,
+    /// The server has no recovery.
+    pub adrift: u64,
+}
+
 /// One worker's counts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Tally {
@@ -50,6 +63,8 @@ pub(crate) struct Tally {
     pub(crate) gaps: u64,
     /// What became of those that stopped reading.
     pub(crate) slow: Slow,
+    /// How connections came back.
+    pub(crate) returns: Returns,
     /// Connections that were not back when the next storm broke.
     pub(crate) stragglers: u64,
     #[serde(skip)]
@@ -58,8 +73,14 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn new(windows: usize) -> Self {
-        let window =
-            WindowTally { deliveries: 0, messages: 0, operations: 0, late: 0, latency: Latency::new() };
+        let window = WindowTally {
+            deliveries: 0,
+            messages: 0,
+            operations: 0,
+            late: 0,
+            latency: Latency::new(),
+            bystanders: None,
+        };
         Self {
             windows: vec![window; windows],
             faults: Faults::default(),
@@ -67,6 +88,7 @@ impl Tally {
             refusal: None,
             gaps: 0,
             slow: Slow::default(),
+            returns: Returns::default(),
             stragglers: 0,
             current: None,
         }
@@ -110,6 +132,7 @@ impl Tally {
             ours.operations += theirs.operations;
             ours.late += theirs.late;
             ours.latency.add(&theirs.latency);
+            add_some(&mut ours.bystanders, theirs.bystanders.as_ref());
         }
         self.faults.add(&other.faults);
         self.refused += other.refused;
@@ -117,6 +140,9 @@ impl Tally {
         self.slow.readers += other.slow.readers;
         self.slow.disconnected += other.slow.disconnected;
         self.slow.missed += other.slow.missed;
+        self.returns.recovered += other.returns.recovered;
+        self.returns.unrecovered += other.returns.unrecovered;
+        self.returns.adrift += other.returns.adrift;
         self.stragglers += other.stragglers;
         if self.refusal.is_none() {
             self.refusal.clone_from(&other.refusal);

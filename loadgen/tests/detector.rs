@@ -56,6 +56,11 @@ fn fanout(pace: Pace) -> Work {
     Work::Fanout(publish(1, 20, pace))
 }
 
+/// With messages while everyone comes back, and bystanders.
+fn storm() -> StormPlan {
+    StormPlan { connections: 30, members: 5, rate: 600.0, bystanders: 4, bystander_rate: 200.0, payload: 64 }
+}
+
 fn broadcast(pace: Pace) -> Work {
     let scope = Scope::Everyone;
     Work::Broadcast(PublishPlan { publishers_join: true, scope, ..publish(1, 20, pace) })
@@ -95,7 +100,7 @@ fn good_server_is_found_good_in_every_scenario_with_one_thread_and_with_several(
             Work::Connect(ConnectPlan { parallel: 6, join: true }),
             Work::Connect(ConnectPlan { parallel: 6, join: false }),
             Work::Presence(PresencePlan { channels: 4, watchers: 3, movers: 2 }),
-            Work::Storm(StormPlan { connections: 30, members: 5 }),
+            Work::Storm(StormPlan { rate: 0.0, bystanders: 0, ..storm() }),
         ] {
             let report = run_against(Mischief::None, threads, work);
             assert_clean(&report);
@@ -214,6 +219,38 @@ fn late_notice_of_a_fellow_watcher_is_no_fault() {
     let report = run_against(Mischief::TellLate, 1, work);
     assert_clean(&report);
     assert!(report.median.operations_per_second > 10.0, "{}", report.table());
+}
+
+#[test]
+fn storm_is_recovered_from_without_loss_and_bystanders_hear_everything() {
+    for threads in [1, 2, 3] {
+        let report = run_against(Mischief::Recover, threads, Work::Storm(storm()));
+        assert_clean(&report);
+        // All were dropped at the beginning of each window.
+        assert_eq!((report.returns.recovered, report.returns.unrecovered), (90, 0), "{}", report.table());
+        assert!(report.median.bystander_latency.is_some_and(|latency| latency.count > 20));
+    }
+}
+
+#[test]
+fn what_is_wrong_at_the_seam_of_a_storm_is_counted() {
+    let report = run_against(Mischief::RecoverTooFew, 1, Work::Storm(storm()));
+    let Faults { lost, repeated, holes, .. } = report.faults;
+    assert!(lost > 0 && holes == lost && repeated == 0, "{}", report.table());
+    let report = run_against(Mischief::RecoverTooMany, 1, Work::Storm(storm()));
+    let Faults { lost, repeated, .. } = report.faults;
+    assert!(lost == 0 && repeated > 0, "{}", report.table());
+    let report = run_against(Mischief::Forget, 1, Work::Storm(storm()));
+    assert!(report.returns.unrecovered == 90 && report.returns.recovered == 0, "{}", report.table());
+    assert!(!report.is_clean() && report.faults.repeated == 0);
+}
+
+#[test]
+fn without_recovery_what_was_missed_while_away_is_not_asked_for() {
+    let report = run_against(Mischief::None, 2, Work::Storm(storm()));
+    assert_clean(&report);
+    assert_eq!(report.returns.adrift, 90);
+    assert!(report.remarks.iter().any(|remark| remark.contains("no recovery")), "{:?}", report.remarks);
 }
 
 #[test]

@@ -98,6 +98,7 @@ fn work_is_divided_and_results_are_merged_exactly() {
         ("presence --channels 7 --members 4", "operations_per_second"),
         ("connect --cycles 6", "operations_per_second"),
         ("storm -n 60 --members 5", "operations_per_second"),
+        ("storm -n 60 --members 5 --rate 300 --bystanders 6", "operations_per_second"),
     ] {
         let report = run(&stub, &format!("{scenario} --processes 3 {SHORT}"));
         assert_eq!(problems(&report), [""; 0], "{scenario}");

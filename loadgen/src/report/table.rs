@@ -3,7 +3,10 @@
 use std::fmt::Write;
 
 use super::{Report, Row};
-use crate::plan::{Pace, Work};
+use crate::{
+    histogram::Percentiles,
+    plan::{Pace, Work},
+};
 
 impl Report {
     /// The whole report as text.
@@ -28,6 +31,14 @@ impl Report {
                 out,
                 "{} stopped reading: {} were disconnected, the others were told of {} missed",
                 slow.readers, slow.disconnected, slow.missed
+            )?;
+        }
+        let returns = &self.returns;
+        if returns.recovered + returns.unrecovered > 0 {
+            writeln!(
+                out,
+                "{} came back and recovered, {} came back and did not",
+                returns.recovered, returns.unrecovered
             )?;
         }
         let faults = &self.faults;
@@ -70,7 +81,15 @@ impl Report {
             }
             Work::Idle(work) => format!("{} connections, {} in each channel", work.connections, work.members),
             Work::Storm(work) => {
-                format!("{} connections, {} in each channel", work.connections, work.members)
+                let mut what = format!("{} connections, {} in each channel", work.connections, work.members);
+                if work.rate > 0.0 {
+                    write!(what, ", {} messages/s", work.rate).expect("a string takes everything");
+                }
+                if work.bystanders > 0 {
+                    write!(what, ", {} bystanders, {} messages/s", work.bystanders, work.bystander_rate)
+                        .expect("a string takes everything");
+                }
+                what
             }
             Work::Connect(work) => {
                 format!(
@@ -147,7 +166,7 @@ struct Column {
 
 const NOTHING: &str = "–";
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 14] = [
     Column { name: "deliveries/s", cell: |row| rate(row.deliveries_per_second) },
     Column { name: "messages/s", cell: |row| rate(row.messages_per_second) },
     Column { name: "operations/s", cell: |row| rate(row.operations_per_second) },
@@ -160,6 +179,8 @@ const COLUMNS: [Column; 12] = [
     Column { name: "p99 ms", cell: |row| latency(row, row.latency.p99_us) },
     Column { name: "p99.9 ms", cell: |row| latency(row, row.latency.p999_us) },
     Column { name: "max ms", cell: |row| latency(row, row.latency.max_us) },
+    Column { name: "byst. p50 ms", cell: |row| bystanders(row, |latency| latency.p50_us) },
+    Column { name: "byst. p99 ms", cell: |row| bystanders(row, |latency| latency.p99_us) },
 ];
 
 fn rate(per_second: f64) -> String {
@@ -172,6 +193,10 @@ fn seconds(seconds: Option<f64>) -> String {
 
 fn share(cores: Option<f64>) -> String {
     cores.map_or(NOTHING.into(), |cores| format!("{:.1} %", cores * 100.0))
+}
+
+fn bystanders(row: &Row, of: fn(&Percentiles) -> f64) -> String {
+    row.bystander_latency.map_or(NOTHING.into(), |latency| format!("{:.3}", of(&latency) / 1e3))
 }
 
 fn latency(row: &Row, us: f64) -> String {

@@ -55,6 +55,14 @@ pub(crate) enum Mischief {
     Skip {
         every: u64,
     },
+    /// None: who joins with a position receives what was sent since.
+    Recover,
+    /// The same, but without the first that was missed.
+    RecoverTooFew,
+    /// The same, and the last that was missed twice.
+    RecoverTooMany,
+    /// Nobody recovers, although everyone is told a position.
+    Forget,
     /// The first member of a channel hears that the second joined only with what it hears next. No fault.
     TellLate,
     /// The connection is closed instead.
@@ -122,6 +130,8 @@ struct Server {
     channels: HashMap<String, Vec<usize>>,
     /// The last number of each channel.
     offsets: HashMap<String, u64>,
+    /// What was sent to each channel, if anyone can recover it.
+    logs: HashMap<String, Vec<BytesMut>>,
     sends: u64,
     deliveries: u64,
     /// The same, for other threads.
@@ -150,6 +160,13 @@ struct Command<'a> {
     event: Option<&'a str>,
     #[serde(borrow)]
     message: Option<&'a RawValue>,
+    since: Option<Position<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Position<'a> {
+    epoch: &'a str,
+    offset: usize,
 }
 
 impl Server {
@@ -163,6 +180,7 @@ impl Server {
             connections: Vec::new(),
             channels: HashMap::new(),
             offsets: HashMap::new(),
+            logs: HashMap::new(),
             sends: 0,
             deliveries: 0,
             counter,
@@ -286,7 +304,13 @@ impl Server {
                 if let Some(connection) = self.connections[number].as_mut() {
                     connection.joined.push(channel.to_owned());
                 }
-                self.put_ok(number, command.id);
+                match self.mischief {
+                    Mischief::Recover
+                    | Mischief::RecoverTooFew
+                    | Mischief::RecoverTooMany
+                    | Mischief::Forget => self.recover(number, &command),
+                    _ => self.put_ok(number, command.id),
+                }
             }
             "leave" => {
                 self.leave(number, channel);
@@ -294,6 +318,33 @@ impl Server {
             }
             other => panic!("unexpected command {other}"),
         }
+    }
+
+    /// Answers a join, and sends what was missed.
+    fn recover(&mut self, number: usize, command: &Command<'_>) {
+        let channel = command.channel.expect("a channel");
+        let log = self.logs.entry(channel.to_owned()).or_default();
+        let mut missed = Vec::new();
+        let mut recovery = String::new();
+        if let Some(since) = &command.since {
+            assert_eq!(since.epoch, "epoch-1");
+            missed = log[since.offset..].to_vec();
+            let is_recovered = self.mischief != Mischief::Forget;
+            recovery = format!(",\"recovered\":{is_recovered},\"missed\":{}", missed.len());
+        }
+        let (id, offset) = (command.id.expect("a number"), log.len());
+        self.put(
+            number,
+            &format!("{{\"id\":{id},\"ok\":{{\"epoch\":\"epoch-1\",\"offset\":{offset}{recovery}}}}}"),
+        );
+        match (self.mischief, missed.last().cloned()) {
+            (Mischief::Forget, _) => missed.clear(),
+            (Mischief::RecoverTooFew, Some(_)) => drop(missed.remove(0)),
+            (Mischief::RecoverTooMany, Some(last)) => missed.push(last),
+            _ => {}
+        }
+        let Some(connection) = self.connections[number].as_mut() else { return };
+        missed.iter().for_each(|frame| connection.out.extend_from_slice(frame));
     }
 
     fn leave(&mut self, number: usize, channel: &str) {
@@ -335,6 +386,9 @@ impl Server {
         );
         let mut frame = BytesMut::new();
         put_frame(&mut frame, OpCode::Text, publication.as_bytes());
+        if let Some(log) = self.logs.get_mut(channel) {
+            log.push(frame.clone());
+        }
         let members = match command.channel {
             Some(channel) => self.channels.remove(channel).unwrap_or_default(),
             None => (0..self.connections.len()).collect(),
