@@ -17,13 +17,52 @@ impl Report {
         out
     }
 
-    fn write(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "{}", self.describe_plan())?;
+    /// What was done, and where: two lines.
+    pub(super) fn setting(&self) -> String {
         let machine = &self.machine;
-        writeln!(out, "{} · {} cores · Linux {}", machine.cpu, machine.cores, machine.kernel)?;
+        format!(
+            "{}\n{} · {} cores · Linux {}",
+            self.describe_plan(),
+            machine.cpu,
+            machine.cores,
+            machine.kernel
+        )
+    }
+
+    /// What is no number of a window, nor a problem.
+    pub(super) fn findings(&self) -> String {
+        let mut out = String::new();
+        self.write_findings(&mut out).expect("a string takes everything");
+        out
+    }
+
+    /// Those that have something to say.
+    pub(super) fn columns(&self) -> Vec<&'static Column> {
+        COLUMNS.iter().filter(|column| (column.cell)(&self.median) != NOTHING).collect()
+    }
+
+    /// A row for each window, and the median.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (String, &Row)> {
+        let rows = self.windows.iter().enumerate().map(|(number, row)| ((number + 1).to_string(), row));
+        rows.chain([("median".to_owned(), &self.median)])
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "{}", self.setting())?;
         if !self.windows.is_empty() {
             self.write_rows(out)?;
         }
+        self.write_findings(out)?;
+        for problem in &self.problems {
+            writeln!(out, "FAILED: {problem}")?;
+        }
+        if self.partial && !self.windows.is_empty() {
+            writeln!(out, "The run ended early: the numbers above are partial.")?;
+        }
+        Ok(())
+    }
+
+    fn write_findings(&self, out: &mut String) -> std::fmt::Result {
         self.write_idling(out)?;
         let slow = &self.slow;
         if slow.readers > 0 {
@@ -56,12 +95,6 @@ impl Report {
         )?;
         for remark in &self.remarks {
             writeln!(out, "note: {remark}")?;
-        }
-        for problem in &self.problems {
-            writeln!(out, "FAILED: {problem}")?;
-        }
-        if self.partial && !self.windows.is_empty() {
-            writeln!(out, "The run ended early: the numbers above are partial.")?;
         }
         Ok(())
     }
@@ -114,15 +147,13 @@ impl Report {
     }
 
     fn write_rows(&self, out: &mut String) -> std::fmt::Result {
-        let is_shown = |column: &&Column| (column.cell)(&self.median) != NOTHING;
-        let columns: Vec<_> = COLUMNS.iter().filter(is_shown).collect();
+        let columns = self.columns();
         write!(out, "{:>7}", "window")?;
         for column in &columns {
             write!(out, " {:>12}", column.name)?;
         }
         writeln!(out)?;
-        let rows = self.windows.iter().enumerate().map(|(number, row)| ((number + 1).to_string(), row));
-        for (name, row) in rows.chain([("median".to_owned(), &self.median)]) {
+        for (name, row) in self.rows() {
             write!(out, "{name:>7}")?;
             for column in &columns {
                 write!(out, " {:>12}", (column.cell)(row))?;
@@ -159,9 +190,9 @@ impl Report {
 }
 
 /// A column; it is left out when its median is [`NOTHING`].
-struct Column {
-    name: &'static str,
-    cell: fn(&Row) -> String,
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) cell: fn(&Row) -> String,
 }
 
 const NOTHING: &str = "–";
