@@ -48,6 +48,9 @@ enum Scenario {
     Mix(Mix),
     /// Compare saved reports
     Compare(Compare),
+    /// One of several processes; another one, which starts it, says what to do
+    #[command(hide = true)]
+    Part,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -109,6 +112,18 @@ struct Storm {
     /// Members of each channel
     #[arg(long, default_value_t = 10, value_name = "N")]
     members: u32,
+    /// Messages a second to these channels, all together; who comes back recovers them
+    #[arg(long, short = 'r', default_value_t = 0.0, value_name = "PER_SECOND")]
+    rate: f64,
+    /// Subscribers of another channel, who stay
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    bystanders: u32,
+    /// Messages a second to that channel
+    #[arg(long, default_value_t = 100.0, value_name = "PER_SECOND")]
+    bystander_rate: f64,
+    /// Bytes of a payload, as JSON: 62 or more
+    #[arg(long, default_value_t = 64, value_name = "BYTES")]
+    payload: u32,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -215,7 +230,10 @@ struct Common {
     /// Processes of the server, with commas between; found by the port if left out
     #[arg(long, global = true, value_delimiter = ',', value_name = "PID")]
     server_pid: Vec<u32>,
-    /// Worker threads
+    /// Processes, each with its share of the work
+    #[arg(long, global = true, default_value_t = 1, value_name = "N")]
+    processes: u32,
+    /// Worker threads of each process
     #[arg(long, global = true, default_value_t = 1, value_name = "N")]
     threads: u32,
     /// CPUs for the workers, with commas between
@@ -285,6 +303,8 @@ pub enum Job {
     Run(Vec<Phase>),
     /// A comparison.
     Compare(Comparison),
+    /// What a coordinator in another process says.
+    Part,
 }
 
 impl Args {
@@ -301,6 +321,7 @@ impl Args {
             Scenario::Compare(Compare { before, after, gate, force }) => {
                 Job::Compare(Comparison { before, after, gate, force })
             }
+            Scenario::Part => Job::Part,
             Scenario::Mix(Mix { plan }) => Job::Run(mix::read(&plan, &common.given())?),
             _ => Job::Run(vec![Phase { name: String::new(), plans: vec![self.into_plan()?] }]),
         };
@@ -332,6 +353,7 @@ impl Args {
             app: common.app,
             key: common.key,
             server_pids: common.server_pid,
+            processes: common.processes,
             threads: common.threads,
             pin: common.pin,
             warmup_seconds: common.warmup,
@@ -365,7 +387,7 @@ impl Scenario {
     /// None for what is no scenario.
     fn into_work(self) -> Option<Work> {
         Some(match self {
-            Self::Mix(_) | Self::Compare(_) => return None,
+            Self::Mix(_) | Self::Compare(_) | Self::Part => return None,
             Self::Fanout(args) => Work::Fanout(args.pace.into_publish(1, args.subscribers, args.publishers)),
             Self::Send(args) => Work::Send(PublishPlan {
                 publishers_join: true,
@@ -380,9 +402,14 @@ impl Scenario {
                 slow: args.slow,
                 ..args.pace.into_publish(1, args.subscribers, args.publishers)
             }),
-            Self::Storm(args) => {
-                Work::Storm(StormPlan { connections: args.connections, members: args.members })
-            }
+            Self::Storm(args) => Work::Storm(StormPlan {
+                connections: args.connections,
+                members: args.members,
+                rate: args.rate,
+                bystanders: args.bystanders,
+                bystander_rate: args.bystander_rate,
+                payload: args.payload,
+            }),
             Self::Idle(args) => Work::Idle(IdlePlan {
                 base: args.base,
                 connections: args.connections,
@@ -471,12 +498,20 @@ mod tests {
             "loadgen slow -n 10 --slow 10",
             "loadgen broadcast -n 5 --publishers 6",
             "loadgen storm -n 0",
+            "loadgen storm --rate=-1",
+            "loadgen storm --bystanders 5 --bystander-rate 0",
+            "loadgen storm --rate 5 --payload 10",
             "loadgen fanout --drain=-1",
             "loadgen idle -n 1000",
             "loadgen presence --movers 20",
             "loadgen fanout -d 0",
             "loadgen idle -n 50000 --sources 1",
             "loadgen idle -n 4000000000",
+            "loadgen idle --processes 0",
+            "loadgen idle --processes 1025",
+            "loadgen fanout --processes 2",
+            "loadgen send --channels 3 --processes 2 --threads 2",
+            "loadgen idle --processes 3 --sources 2",
         ] {
             let error = plan(args).expect("parses").check().expect_err(args);
             assert!(error.0.ends_with('.') && !error.0.contains('\n'), "{error}");

@@ -1,4 +1,6 @@
-//! What the coordinator and the workers share: which stage the run is in, and how far each worker is.
+//! What the coordinator and the workers share: which stage the run is in, and how far each worker is. Where the work
+//! is spread over processes, each has a board for its workers, and the coordinator one for the processes: see
+//! [`crate::part`].
 //!
 //! ```text
 //!  Connect ──▶ Warm ──▶ Window 0 ──▶ Window 1 ──▶ … ──▶ Cool ──▶ Stop
@@ -6,16 +8,27 @@
 //!  to quota                                        until quiet
 //! ```
 //!
-//! The coordinator alone changes stage and quota; a worker alone changes its own row. A failure may be told by any
-//! thread, and the first one stays.
+//! When all have seen that nothing new is to begin, the coordinator *settles* the run: what was published is known
+//! then. The coordinator alone changes stage and quota; a worker alone changes its own row. A failure may be told by
+//! any thread, and the first one stays.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    histogram::{Latency, add_some},
+    part::Status,
 };
 
 /// Where a run is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Stage {
     Connect,
     Warm,
@@ -33,7 +46,14 @@ pub(crate) struct Control {
     quota: AtomicU32,
     /// When the warm-up began, by [`crate::clock`].
     start_ns: AtomicU64,
+    /// The number of the first row's worker.
+    first: usize,
     rows: Box<[Row]>,
+    /// Messages sent so far, by publisher.
+    published: Box<[AtomicU32]>,
+    is_settled: AtomicBool,
+    /// How often the coordinator has asked for a glimpse.
+    asked: AtomicU32,
     failure: Mutex<Option<Failure>>,
 }
 
@@ -41,15 +61,29 @@ pub(crate) struct Control {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Row {
-    /// As many connections as the quota gives this worker are ready.
-    ready: AtomicBool,
+    /// The quota of which this worker has its share; [`NOT_READY`] if it has not.
+    ready: AtomicU32,
     /// The worker has seen [`Stage::Cool`] and begins nothing new.
     stopped: AtomicBool,
     /// Nothing this worker waits for is on the way any more.
     quiet: AtomicBool,
     connected: AtomicU32,
-    /// Deliveries and operations of the window so far.
-    done: AtomicU64,
+    glimpse: Mutex<Glimpse>,
+    /// How many glimpses were asked for when the last one was given.
+    shown: AtomicU32,
+}
+
+const NOT_READY: u32 = u32::MAX;
+
+/// What a worker has counted so far, for whoever looks on.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Glimpse {
+    /// Deliveries and operations of the window.
+    pub(crate) done: u64,
+    /// Latencies of the window.
+    pub(crate) latency: Option<Latency>,
+    /// What went wrong in the whole run.
+    pub(crate) errors: u64,
 }
 
 /// Why a run ended early: one sentence.
@@ -57,12 +91,18 @@ struct Row {
 pub(crate) struct Failure(pub(crate) String);
 
 impl Control {
-    pub(crate) fn new(workers: usize, quota: u32) -> Self {
+    /// A board for these workers, and so many publishers in all.
+    pub(crate) fn new(workers: Range<usize>, publishers: usize, quota: u32) -> Self {
+        let row = |_| Row { ready: AtomicU32::new(NOT_READY), ..Row::default() };
         Self {
             stage: AtomicU32::new(encode(Stage::Connect)),
             quota: AtomicU32::new(quota),
             start_ns: AtomicU64::new(0),
-            rows: (0..workers).map(|_| Row::default()).collect(),
+            first: workers.start,
+            rows: workers.map(row).collect(),
+            published: (0..publishers).map(|_| AtomicU32::new(0)).collect(),
+            is_settled: AtomicBool::new(false),
+            asked: AtomicU32::new(0),
             failure: Mutex::new(None),
         }
     }
@@ -94,17 +134,19 @@ impl Control {
         self.quota.store(quota, Ordering::Relaxed);
     }
 
-    pub(crate) fn report(&self, worker: usize, connected: u32, ready: bool) {
-        self.rows[worker].connected.store(connected, Ordering::Relaxed);
-        self.rows[worker].ready.store(ready, Ordering::Relaxed);
+    /// A worker has so many connections, and its share of this quota if there is one.
+    pub(crate) fn report(&self, worker: usize, connected: u32, ready: Option<u32>) {
+        let row = self.row(worker);
+        row.connected.store(connected, Ordering::Relaxed);
+        row.ready.store(ready.unwrap_or(NOT_READY), Ordering::Relaxed);
     }
 
     // A worker marks itself stopped (Release) after its last message is counted; whoever sees all of them stopped
     // (Acquire) sees all the counts.
 
     pub(crate) fn report_cooling(&self, worker: usize, quiet: bool) {
-        self.rows[worker].stopped.store(true, Ordering::Release);
-        self.rows[worker].quiet.store(quiet, Ordering::Relaxed);
+        self.row(worker).stopped.store(true, Ordering::Release);
+        self.row(worker).quiet.store(quiet, Ordering::Relaxed);
     }
 
     pub(crate) fn all_stopped(&self) -> bool {
@@ -116,16 +158,93 @@ impl Control {
     }
 
     pub(crate) fn all_ready(&self) -> bool {
-        self.rows.iter().all(|row| row.ready.load(Ordering::Relaxed))
+        self.status().ready.is_some()
     }
 
-    /// How much the worker has done in this window.
-    pub(crate) fn report_done(&self, worker: usize, done: u64) {
-        self.rows[worker].done.store(done, Ordering::Relaxed);
+    /// So many messages of this publisher are sent.
+    pub(crate) fn report_published(&self, publisher: u32, count: u32) {
+        self.published[publisher as usize].store(count, Ordering::Relaxed);
     }
 
-    pub(crate) fn done(&self) -> u64 {
-        self.rows.iter().map(|row| row.done.load(Ordering::Relaxed)).sum()
+    /// Messages sent by this publisher.
+    pub(crate) fn published(&self, publisher: u32) -> u32 {
+        self.published[publisher as usize].load(Ordering::Relaxed)
+    }
+
+    /// Messages sent by each publisher.
+    pub(crate) fn all_published(&self) -> Vec<u32> {
+        self.published.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Takes what another board counts of its own publishers.
+    pub(crate) fn add_published(&self, counts: &[u32]) {
+        for (ours, theirs) in self.published.iter().zip(counts) {
+            ours.fetch_max(*theirs, Ordering::Relaxed);
+        }
+    }
+
+    // Release after the last count of what was published; Acquire before any of them is used.
+
+    /// From now on the counts of what was published are final.
+    pub(crate) fn settle(&self) {
+        self.is_settled.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Acquire)
+    }
+
+    /// Asks every worker for a glimpse.
+    pub(crate) fn ask(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was done.
+    pub(crate) fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Whether all have answered the question of this number.
+    pub(crate) fn is_shown(&self, asked: u32) -> bool {
+        self.rows.iter().all(|row| row.shown.load(Ordering::Relaxed) == asked)
+    }
+
+    /// Answers the question of this number.
+    pub(crate) fn show(&self, worker: usize, asked: u32, glimpse: Glimpse) {
+        *self.row(worker).glimpse.lock().unwrap_or_else(PoisonError::into_inner) = glimpse;
+        self.row(worker).shown.store(asked, Ordering::Relaxed);
+    }
+
+    /// The last glimpses of all workers together.
+    pub(crate) fn glimpse(&self) -> Glimpse {
+        let mut sum = Glimpse::default();
+        for row in &self.rows {
+            sum.add(&row.glimpse.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        sum
+    }
+
+    /// All rows in one.
+    pub(crate) fn status(&self) -> Status {
+        let quota = self.quota();
+        Status {
+            connected: self.connected(),
+            ready: self.rows.iter().all(|row| row.ready.load(Ordering::Relaxed) == quota).then_some(quota),
+            stopped: self.all_stopped(),
+            quiet: self.all_quiet(),
+        }
+    }
+
+    /// Takes another board's rows as one of this.
+    pub(crate) fn report_status(&self, worker: usize, status: Status) {
+        self.report(worker, status.connected, status.ready);
+        let row = self.row(worker);
+        row.quiet.store(status.quiet, Ordering::Relaxed);
+        row.stopped.store(status.stopped, Ordering::Release);
+    }
+
+    fn row(&self, worker: usize) -> &Row {
+        &self.rows[worker - self.first]
     }
 
     pub(crate) fn connected(&self) -> u32 {
@@ -140,6 +259,14 @@ impl Control {
 
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Glimpse {
+    fn add(&mut self, other: &Self) {
+        self.done += other.done;
+        self.errors += other.errors;
+        add_some(&mut self.latency, other.latency.as_ref());
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     net::TcpStream,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -18,10 +18,13 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::{
     clock::{self, now_ns, seconds},
     control::{Control, Stage},
+    crew::Crew,
     drivers::{Driver, Native},
-    net::{LONGEST_WAIT, Net, Target},
+    histogram::Percentiles,
+    net::{Net, Target},
+    part::Command,
     plan::{IdlePlan, Plan, Work},
-    process::{Memory, Processes},
+    process::Processes,
     report::{Idling, Outcome, Reading, Report},
     scenario::{Connect, Idle, Presence, Publish, Scenario, Seat, Shared, Storm},
     tally::Tally,
@@ -29,11 +32,15 @@ use crate::{
 };
 
 /// How often the coordinator looks how far the workers are.
-const LOOK: Duration = Duration::from_millis(5);
+pub(crate) const LOOK: Duration = Duration::from_millis(5);
+/// How often it looks whether a stage has to end early.
+const WATCH: Duration = Duration::from_millis(250);
+/// How often it says how the run is doing.
+const LIVE_NS: u64 = 1_000_000_000;
 /// Time without a new connection after which connecting is given up.
 const CONNECT_STALL_NS: u64 = 15_000_000_000;
 
-type Workers = Vec<JoinHandle<io::Result<Tally>>>;
+pub(crate) type Workers = Vec<JoinHandle<io::Result<Tally>>>;
 
 /// What a run is at.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,20 +49,48 @@ pub enum Progress<'a> {
     Stage(&'a str),
     /// Connections that are ready, of how many.
     Connected(u32, u32),
-    /// Deliveries and operations per second.
-    Rate(f64),
+    /// How it is going.
+    Live(Live),
+    /// It is over.
+    Done,
 }
 
-/// Where runs that go on at the same time wait for each other before they measure.
+/// How a run is going.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Live {
+    /// Deliveries and operations per second, in the window so far.
+    pub per_second: f64,
+    /// Their latencies, in the window so far.
+    pub latency: Percentiles,
+    /// What went wrong with deliveries, was refused or left out, in the whole run.
+    pub errors: u64,
+    /// CPU time of the server since the last time, in cores.
+    pub server_cores: Option<f64>,
+    /// Resident set size of the server.
+    pub server_rss_bytes: Option<u64>,
+}
+
+/// What runs that go on at the same time share: where they wait for each other before they measure, and whether
+/// they are to end early.
 #[derive(Debug)]
 pub struct Gate {
     awaited: AtomicUsize,
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Gate {
     /// A gate for so many runs.
     pub fn new(runs: usize) -> Self {
-        Self { awaited: AtomicUsize::new(runs) }
+        Self::interrupted_by(runs, Arc::new(AtomicBool::new(false)))
+    }
+
+    /// A gate for so many runs, which end early when this becomes true: with what they have got.
+    pub fn interrupted_by(runs: usize, interrupted: Arc<AtomicBool>) -> Self {
+        Self { awaited: AtomicUsize::new(runs), interrupted }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
     /// This run is ready, or will never be.
@@ -65,7 +100,7 @@ impl Gate {
     }
 
     fn wait(&self) {
-        while self.awaited.load(Ordering::Relaxed) > 0 {
+        while self.awaited.load(Ordering::Relaxed) > 0 && !self.is_interrupted() {
             thread::sleep(LOOK);
         }
     }
@@ -73,8 +108,8 @@ impl Gate {
 
 /// Carries a checked plan out. `progress` is told what is going on. Each run arrives at the gate once.
 pub fn run(plan: &Plan, gate: &Gate, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
-    match Run::start(plan) {
-        Ok(run) => run.finish(gate, progress),
+    match Run::start(plan, gate) {
+        Ok(run) => run.finish(progress),
         Err(sentence) => {
             gate.arrive();
             Report::failed(plan, sentence)
@@ -84,13 +119,14 @@ pub fn run(plan: &Plan, gate: &Gate, progress: &mut dyn FnMut(Progress<'_>)) -> 
 
 struct Run<'a> {
     plan: &'a Plan,
+    gate: &'a Gate,
     control: Arc<Control>,
     server: Processes,
-    workers: Workers,
+    crew: Crew,
 }
 
 impl<'a> Run<'a> {
-    fn start(plan: &'a Plan) -> Result<Self, String> {
+    fn start(plan: &'a Plan, gate: &'a Gate) -> Result<Self, String> {
         TcpStream::connect_timeout(&plan.address, Duration::from_secs(5))
             .map_err(|error| format!("The server at {} cannot be reached: {error}.", plan.address))?;
         let server = if plan.server_pids.is_empty() {
@@ -106,44 +142,44 @@ impl<'a> Run<'a> {
             ));
         }
         pin(&plan.pin).map_err(|error| format!("CPUs {:?} cannot be pinned to: {error}.", plan.pin))?;
-        let quota = match &plan.work {
-            Work::Idle(idle) => idle.base,
-            work => work.connections() as u32,
-        };
-        let control = Arc::new(Control::new(plan.threads as usize, quota));
-        let workers = start_workers(plan, &control)
-            .map_err(|error| format!("The workers could not be started: {error}."))?;
-        Ok(Self { plan, control, server, workers })
+        let (control, crew) =
+            Crew::start(plan).map_err(|error| format!("The workers could not be started: {error}."))?;
+        Ok(Self { plan, gate, control, server, crew })
     }
 
-    fn finish(self, gate: &Gate, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
+    fn finish(mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
         let mut readings = Vec::new();
         let mut idling = None;
         let is_ready = match &self.plan.work {
-            Work::Idle(idle) => {
-                idling = self.rest(idle, progress);
-                idling.is_some()
-            }
+            Work::Idle(idle) => self.rest(idle, idling.insert(Idling::default()), progress),
             _ => self.connect(progress),
         };
-        gate.arrive();
+        self.gate.arrive();
         if is_ready {
-            gate.wait();
+            self.gate.wait();
             self.measure(&mut readings, progress);
+            self.cool(progress);
         }
-        self.cool();
-        self.control.enter(Stage::Stop);
-        let mut tally = Tally::new(self.plan.windows as usize);
-        for worker in self.workers {
-            match worker.join() {
-                Ok(Ok(theirs)) => tally.add(&theirs),
-                Ok(Err(error)) => self.control.fail(format!("A worker could not go on: {error}.")),
-                Err(_) => self.control.fail("A worker panicked.".into()),
-            }
+        self.enter(Stage::Stop);
+        progress(Progress::Done);
+        let tally = self.crew.finish(self.plan.windows as usize, &self.control);
+        if self.gate.is_interrupted() {
+            self.control.fail("The run was interrupted.".into());
         }
         let failure = self.control.failure().map(|failure| failure.0);
         let server_known = !self.server.pids().is_empty();
         Report::new(self.plan, Outcome { tally, readings, idling, failure, server_known })
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.control.enter(stage);
+        let start_ns = self.control.start_ns();
+        self.crew.tell(&Command::Enter { stage, start_ns });
+    }
+
+    /// Whether there is nothing more to measure.
+    fn is_over(&self) -> bool {
+        self.control.failure().is_some() || self.gate.is_interrupted()
     }
 
     /// Waits for the connections. False if they do not come.
@@ -151,7 +187,7 @@ impl<'a> Run<'a> {
         progress(Progress::Stage("connecting"));
         let (mut last, mut last_change) = (0, now_ns());
         while !self.control.all_ready() {
-            if self.control.failure().is_some() {
+            if self.is_over() {
                 return false;
             }
             let (connected, now) = (self.control.connected(), now_ns());
@@ -170,11 +206,11 @@ impl<'a> Run<'a> {
         true
     }
 
-    fn measure(&self, readings: &mut Vec<Reading>, progress: &mut dyn FnMut(Progress<'_>)) {
+    fn measure(&mut self, readings: &mut Vec<Reading>, progress: &mut dyn FnMut(Progress<'_>)) {
         progress(Progress::Stage("warming up"));
         // Far enough away for all workers to see the stage before the first message is due.
         self.control.set_start_ns(now_ns() + 20_000_000);
-        self.control.enter(Stage::Warm);
+        self.enter(Stage::Warm);
         if !self.wait_until(now_ns() + seconds(self.plan.warmup_seconds), progress) {
             return;
         }
@@ -183,77 +219,96 @@ impl<'a> Run<'a> {
         for window in 0..self.plan.windows {
             progress(Progress::Stage(&format!("window {} of {}", window + 1, self.plan.windows)));
             end += length;
-            self.control.enter(Stage::Window(window));
+            self.enter(Stage::Window(window));
             readings.push(self.read());
             if !self.wait_until(end, progress) {
                 break;
             }
         }
-        self.control.enter(Stage::Cool);
+        self.enter(Stage::Cool);
         readings.push(self.read());
     }
 
-    /// The idle scenario: reads memory at rest twice.
-    fn rest(&self, plan: &IdlePlan, progress: &mut dyn FnMut(Progress<'_>)) -> Option<Idling> {
-        let before = self.server.memory();
-        let (base, generator_base) = self.settle(plan, progress)?;
-        self.control.set_quota(plan.connections);
-        let begun = now_ns();
-        // Every worker has looked at the new quota after its longest wait.
-        thread::sleep(2 * LONGEST_WAIT);
-        let is_connected = self.connect(progress);
-        let connect_seconds = (now_ns() - begun) as f64 / 1e9;
-        if !is_connected {
-            return None;
+    /// The idle scenario: reads memory at rest twice. False if it does not come to that.
+    fn rest(&mut self, plan: &IdlePlan, idling: &mut Idling, progress: &mut dyn FnMut(Progress<'_>)) -> bool {
+        idling.before = self.server.memory();
+        if !self.settle(plan, progress) {
+            return false;
         }
-        let (full, generator_full) = self.settle(plan, progress)?;
-        Some(Idling { before, base, full, generator_base, generator_full, connect_seconds })
+        (idling.base, idling.generator_base) = (self.server.memory(), self.crew.processes().memory());
+        let begun = now_ns();
+        self.control.set_quota(plan.connections);
+        self.crew.tell(&Command::SetQuota(plan.connections));
+        let is_connected = self.connect(progress);
+        idling.connect_seconds = (now_ns() - begun) as f64 / 1e9;
+        if !is_connected || !self.settle(plan, progress) {
+            return false;
+        }
+        (idling.full, idling.generator_full) = (self.server.memory(), self.crew.processes().memory());
+        true
     }
 
-    /// Connects, waits, and reads the memory of the server and of this process.
-    fn settle(
-        &self,
-        plan: &IdlePlan,
-        progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Option<(Option<Memory>, Option<Memory>)> {
+    /// Connects, and waits until everything is at rest.
+    fn settle(&mut self, plan: &IdlePlan, progress: &mut dyn FnMut(Progress<'_>)) -> bool {
         if !self.connect(progress) {
-            return None;
+            return false;
         }
         progress(Progress::Stage("resting"));
-        let is_settled = self.wait_until(now_ns() + seconds(plan.settle_seconds), progress);
-        is_settled.then(|| (self.server.memory(), Processes::this().memory()))
+        self.wait_until(now_ns() + seconds(plan.settle_seconds), progress)
     }
 
     /// Lets what is on the way arrive.
-    fn cool(&self) {
-        self.control.enter(Stage::Cool);
+    fn cool(&mut self, progress: &mut dyn FnMut(Progress<'_>)) {
+        progress(Progress::Stage("draining"));
         let end = now_ns() + seconds(self.plan.drain_seconds);
         while self.control.failure().is_none() && now_ns() < end {
-            if self.control.all_stopped() && self.control.all_quiet() {
-                return;
+            if self.control.is_settled() {
+                if self.control.all_quiet() {
+                    return;
+                }
+            } else if self.control.all_stopped() {
+                self.control.settle();
+                self.crew.tell(&Command::Settle(self.control.all_published()));
             }
             thread::sleep(LOOK);
         }
     }
 
-    /// False if the run failed meanwhile.
-    fn wait_until(&self, end_ns: u64, progress: &mut dyn FnMut(Progress<'_>)) -> bool {
-        let (mut last, mut last_ns) = (self.control.done(), now_ns());
+    /// Waits, and tells how it is going. False if the run is over before that.
+    fn wait_until(&mut self, end_ns: u64, progress: &mut dyn FnMut(Progress<'_>)) -> bool {
+        let began_ns = now_ns();
+        let (mut last_ns, mut last_cpu) = (began_ns, self.server.cpu_ns());
+        let mut asked_ns = None;
         loop {
-            if self.control.failure().is_some() {
+            if self.is_over() {
                 return false;
             }
             let left = Duration::from_nanos(end_ns.saturating_sub(now_ns()));
             if left.is_zero() {
                 return true;
             }
-            thread::sleep(left.min(Duration::from_millis(250)));
-            let (done, now) = (self.control.done(), now_ns());
-            // A new window counts from zero.
-            if done > last {
-                progress(Progress::Rate((done - last) as f64 * 1e9 / (now - last_ns) as f64));
-            }
-            (last, last_ns) = (done, now);
+            thread::sleep(left.min(WATCH));
+            let now = now_ns();
+            let Some(asked) = asked_ns.filter(|_| now - last_ns >= LIVE_NS) else {
+                // The workers have one watch's time to show how far they are.
+                if asked_ns.is_none() && now - last_ns >= LIVE_NS / 2 {
+                    asked_ns = Some(now);
+                    self.control.ask();
+                    self.crew.tell(&Command::Ask);
+                }
+                continue;
+            };
+            let cpu = self.server.cpu_ns();
+            let used = cpu.zip(last_cpu).map(|(now, last)| now.saturating_sub(last) as f64);
+            let glimpse = self.control.glimpse();
+            progress(Progress::Live(Live {
+                per_second: glimpse.done as f64 * 1e9 / (asked - began_ns) as f64,
+                latency: glimpse.latency.map_or_else(Percentiles::default, |latency| latency.percentiles()),
+                errors: glimpse.errors,
+                server_cores: used.map(|used| used / (now - last_ns) as f64),
+                server_rss_bytes: self.server.rss_bytes(),
+            }));
+            (last_ns, last_cpu, asked_ns) = (now, cpu, None);
         }
     }
 
@@ -263,28 +318,33 @@ impl<'a> Run<'a> {
             unix_ns: clock::unix_ns(),
             server_cpu_ns: self.server.cpu_ns(),
             server_threads: self.server.threads(),
-            generator_cpu_ns: Processes::this().cpu_ns(),
+            generator_cpu_ns: self.crew.processes().cpu_ns(),
         }
     }
 }
 
-fn start_workers(plan: &Plan, control: &Arc<Control>) -> io::Result<Workers> {
+/// Starts the workers of one process: those of this number.
+pub(crate) fn start_workers(plan: &Plan, control: &Arc<Control>, process: u32) -> io::Result<Workers> {
     let driver = Driver::Native(Native { app: plan.app.clone(), key: plan.key.clone() });
     let prefix = Arc::from(plan.prefix.as_str());
     let seat = |worker| Seat {
         worker,
-        workers: plan.threads as usize,
+        workers: plan.workers() as usize,
         control: Arc::clone(control),
         driver: driver.clone(),
         windows: plan.windows as usize,
         prefix: Arc::clone(&prefix),
     };
-    let nets: Vec<Net> = (0..plan.threads).map(|worker| new_net(plan, worker)).collect::<Result<_, _>>()?;
-    let wakers: Vec<Waker> = nets.iter().map(Net::waker).collect::<Result<_, _>>()?;
-    let nets = nets.into_iter().enumerate();
+    let workers = process * plan.threads..(process + 1) * plan.threads;
+    let nets: Vec<Net> =
+        workers.clone().map(|worker| new_net(plan, worker, process)).collect::<Result<_, _>>()?;
+    // In several processes, workers keep to their own channels.
+    let talkers = if plan.processes == 1 { &nets[..] } else { &[] };
+    let wakers: Vec<Waker> = talkers.iter().map(Net::waker).collect::<Result<_, _>>()?;
+    let nets = workers.map(|worker| worker as usize).zip(nets);
     match &plan.work {
         Work::Fanout(work) | Work::Send(work) | Work::Broadcast(work) | Work::Slow(work) => {
-            let shared = Shared::new(work, wakers);
+            let shared = Shared::new(wakers);
             nets.map(|(at, net)| {
                 let scenario = Publish::new(seat(at), work.clone(), plan.run, Arc::clone(&shared));
                 start_worker(plan, control, (at, net), scenario)
@@ -295,7 +355,9 @@ fn start_workers(plan: &Plan, control: &Arc<Control>) -> io::Result<Workers> {
             .map(|(at, net)| start_worker(plan, control, (at, net), Idle::new(seat(at), work.clone())))
             .collect(),
         Work::Storm(work) => nets
-            .map(|(at, net)| start_worker(plan, control, (at, net), Storm::new(seat(at), work.clone())))
+            .map(|(at, net)| {
+                start_worker(plan, control, (at, net), Storm::new(seat(at), work.clone(), plan.run))
+            })
             .collect(),
         Work::Connect(work) => nets
             .map(|(at, net)| start_worker(plan, control, (at, net), Connect::new(seat(at), work.clone())))
@@ -306,7 +368,7 @@ fn start_workers(plan: &Plan, control: &Arc<Control>) -> io::Result<Workers> {
     }
 }
 
-fn new_net(plan: &Plan, worker: u32) -> io::Result<Net> {
+fn new_net(plan: &Plan, worker: u32, process: u32) -> io::Result<Net> {
     let parallel = match &plan.work {
         Work::Connect(work) => work.parallel,
         _ => plan.parallel,
@@ -314,8 +376,8 @@ fn new_net(plan: &Plan, worker: u32) -> io::Result<Net> {
     let target = Target {
         address: plan.address,
         host: plan.host.clone(),
-        sources: plan.sources,
-        parallel: parallel.div_ceil(plan.threads) as usize,
+        sources: plan.sources * process / plan.processes..plan.sources * (process + 1) / plan.processes,
+        parallel: parallel.div_ceil(plan.workers()) as usize,
     };
     let seed = plan.seed.wrapping_add(1 + u64::from(worker)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     Net::new(target, seed)

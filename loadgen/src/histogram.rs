@@ -1,16 +1,22 @@
 //! Latencies in nanoseconds, to three significant digits, from 1 µs to 2 minutes.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 const LOWEST_NS: u64 = 1_000;
 const HIGHEST_NS: u64 = 120_000_000_000;
 
-/// The latencies of one worker in one window, or of several put together.
-#[derive(Debug, Clone)]
+/// The latencies of one worker in one window, or of several put together. Written down as its buckets that are not
+/// empty.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Buckets", into = "Buckets")]
 pub(crate) struct Latency {
     histogram: Histogram<u64>,
 }
+
+/// A value of each bucket, and how many there are in it.
+#[derive(Serialize, Deserialize)]
+struct Buckets(Vec<(u64, u64)>);
 
 /// What is reported of a distribution, in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -78,9 +84,48 @@ impl Latency {
     }
 }
 
+/// Adds latencies where there may be none.
+pub(crate) fn add_some(ours: &mut Option<Latency>, theirs: Option<&Latency>) {
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) => ours.add(theirs),
+        (ours @ None, theirs) => *ours = theirs.cloned(),
+        (Some(_), None) => {}
+    }
+}
+
+impl From<Latency> for Buckets {
+    fn from(latency: Latency) -> Self {
+        let buckets = latency.histogram.iter_recorded();
+        Self(buckets.map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value())).collect())
+    }
+}
+
+impl From<Buckets> for Latency {
+    fn from(Buckets(buckets): Buckets) -> Self {
+        let mut latency = Self::new();
+        for (value, count) in buckets {
+            latency.histogram.saturating_record_n(value, count);
+        }
+        latency
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn histogram_that_was_written_down_and_read_is_the_same() {
+        let mut latency = Latency::new();
+        for step in 0..60 {
+            // To and fro over the whole range, and beyond it.
+            (0..=step).for_each(|_| latency.record(700 * 7_u64.pow(step % 11) + u64::from(step)));
+        }
+        let json = serde_json::to_string(&latency).expect("numbers");
+        let read: Latency = serde_json::from_str(&json).expect("what was written");
+        assert_eq!(read.histogram(), latency.histogram());
+        assert_eq!(read.percentiles(), latency.percentiles());
+    }
 
     #[test]
     fn merged_percentiles_are_those_of_all_values() {

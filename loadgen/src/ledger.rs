@@ -11,14 +11,14 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Ranges of missing messages remembered at one time, over all streams. What goes missing beyond it can no longer
 /// be told apart when it arrives late: it then counts as lost and as repeated.
 const MAX_RANGES: usize = 1 << 20;
 
 /// What went wrong, by kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
     /// Deliveries that never came.
     pub lost: u64,
@@ -30,12 +30,21 @@ pub struct Faults {
     pub misdelivered: u64,
     /// Deliveries whose payload is not what was sent.
     pub corrupt: u64,
+    /// Numbers of a channel's stream that a subscriber never saw. What is lost leaves one, too; one without a loss is a
+    /// number that the server left out.
+    pub holes: u64,
 }
 
 impl Faults {
     /// Whether there were none.
     pub fn is_clean(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// All kinds together.
+    pub(crate) fn sum(&self) -> u64 {
+        let Self { lost, repeated, reordered, misdelivered, corrupt, holes } = self;
+        lost + repeated + reordered + misdelivered + corrupt + holes
     }
 
     /// Adds another worker's.
@@ -45,6 +54,7 @@ impl Faults {
         self.reordered += other.reordered;
         self.misdelivered += other.misdelivered;
         self.corrupt += other.corrupt;
+        self.holes += other.holes;
     }
 }
 
@@ -88,6 +98,11 @@ impl Ledger {
     /// What the stream expects next.
     pub(crate) fn expected(&self, stream: usize) -> u32 {
         self.next[stream]
+    }
+
+    /// The stream goes on with this sequence: what was before it and has not come is not asked for.
+    pub(crate) fn skip(&mut self, stream: usize, sequence: u32) {
+        self.next[stream] = self.next[stream].max(sequence);
     }
 
     /// Closes a stream of which `published` messages were sent: what has not come is lost.

@@ -14,7 +14,7 @@
 //! | pure | `stamp`, `ledger`, `order`, `pacer`, `histogram`, `drivers` | bytes and numbers |
 //! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
-//! | run | `plan`, `control`, `worker`, `coordinator`, `process` | threads, stages, processes |
+//! | run | `plan`, `control`, `worker`, `crew`, `part`, `coordinator`, `process` | threads, stages, processes |
 //! | result | `report`, `compare` | numbers and words |
 
 mod args;
@@ -22,6 +22,7 @@ mod clock;
 mod compare;
 mod control;
 mod coordinator;
+mod crew;
 mod drivers;
 mod histogram;
 mod ledger;
@@ -29,6 +30,7 @@ mod mix;
 mod net;
 mod order;
 mod pacer;
+mod part;
 mod plan;
 mod process;
 mod report;
@@ -40,13 +42,14 @@ mod worker;
 
 pub use args::{Args, Job, Output};
 pub use compare::{Comparison, Verdict};
-pub use coordinator::{Gate, Progress, run};
+pub use coordinator::{Gate, Live, Progress, run};
 pub use histogram::Percentiles;
 pub use ledger::Faults;
 pub use mix::Phase;
+pub use part::run_part;
 pub use plan::{
     ConnectPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope, StormPlan, Work,
 };
 pub use process::Memory;
 pub use report::{Idling, Machine, Report, Row, to_hlog, to_html, to_json};
-pub use tally::Slow;
+pub use tally::{Returns, Slow};

@@ -1,22 +1,37 @@
 //! `fanfare-loadgen`: arguments → phases → runs → reports; nothing else.
 //!
-//! Exits with 0 if everything arrived as it should, 1 if not or if a run ended early, 2 if it never began.
+//! Exits with 0 if everything arrived as it should, 1 if not or if a run ended early, 2 if it never began. An
+//! interrupt (SIGINT, SIGTERM) ends the run early with what it has got; a second one ends the program at once.
+
+mod view;
 
 use std::{
-    fs,
-    io::{IsTerminal, Write},
+    fs, io,
+    io::Write,
     path::Path,
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
 use clap::Parser;
 use fanfare_loadgen::{
-    Args, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, run, to_hlog, to_html, to_json,
+    Args, Gate, Job, Output, Phase, Plan, PlanError, Report, run, run_part, to_hlog, to_html, to_json,
 };
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
+use view::View;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What a shell says of a program that an interrupt has ended.
+const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
     let outcome = Args::parse().into_job().and_then(|(job, output)| match job {
@@ -24,6 +39,10 @@ fn main() -> ExitCode {
         Job::Compare(comparison) => {
             let verdict = comparison.judge()?;
             print(&verdict.text).map(|()| verdict.is_passed)
+        }
+        Job::Part => {
+            let outcome = run_part();
+            outcome.map(|()| true).map_err(|error| PlanError(format!("This part cannot go on: {error}.")))
         }
     });
     match outcome {
@@ -41,13 +60,18 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError
     for plan in phases.iter_mut().flat_map(|phase| &mut phase.plans) {
         plan.check()?;
     }
+    let interrupted =
+        notice_interrupts().map_err(|error| PlanError(format!("Interrupts cannot be noticed: {error}.")))?;
     let json_on_stdout = output.json.as_deref() == Some(Path::new("-"));
     let mut runs: Vec<(String, Report)> = Vec::new();
     for phase in &phases {
+        if interrupted.load(Ordering::Relaxed) {
+            break;
+        }
         if !output.quiet && !phase.name.is_empty() {
             eprintln!("phase {}", phase.name);
         }
-        for report in run_parts(&phase.plans, output) {
+        for report in run_parts(&phase.plans, output, &interrupted) {
             if output.quiet || json_on_stdout {
                 report.problems.iter().for_each(|problem| eprintln!("{problem}"));
             } else {
@@ -60,33 +84,31 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError
     Ok(runs.iter().all(|(_, report)| report.is_clean()))
 }
 
+/// What becomes true with the first interrupt. The second one ends the program.
+fn notice_interrupts() -> io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&interrupted))?;
+        flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    Ok(interrupted)
+}
+
 /// Runs the parts of a phase at the same time.
-fn run_parts(plans: &[Plan], output: &Output) -> Vec<Report> {
-    let gate = Gate::new(plans.len());
+fn run_parts(plans: &[Plan], output: &Output, interrupted: &Arc<AtomicBool>) -> Vec<Report> {
+    let gate = Gate::interrupted_by(plans.len(), Arc::clone(interrupted));
     thread::scope(|scope| {
         let run_part = |(number, plan)| {
             let gate = &gate;
-            let is_silent = output.quiet || number > 0;
-            scope.spawn(move || run(plan, gate, &mut |progress| show(is_silent, progress)))
+            // One part is shown; the others go on at the same time.
+            let mut view = (!output.quiet && number == 0).then(View::new);
+            scope.spawn(move || {
+                run(plan, gate, &mut |progress| view.iter_mut().for_each(|view| view.show(progress)))
+            })
         };
         let parts: Vec<_> = plans.iter().enumerate().map(run_part).collect();
         parts.into_iter().map(|part| part.join().expect("a run does not panic")).collect()
     })
-}
-
-/// Says on a terminal's last line, or line by line elsewhere, what a run is at.
-fn show(is_silent: bool, progress: Progress<'_>) {
-    let is_terminal = std::io::stderr().is_terminal();
-    match progress {
-        _ if is_silent => {}
-        Progress::Stage(stage) if is_terminal => eprint!("\r\x1b[K{stage}"),
-        Progress::Connected(connected, total) if is_terminal => {
-            eprint!("\r\x1b[Kconnecting: {connected} of {total}\r");
-        }
-        Progress::Rate(rate) if is_terminal => eprint!("\x1b[40G\x1b[K{rate:.0}/s\r"),
-        Progress::Stage(stage) => eprintln!("{stage}"),
-        Progress::Connected(..) | Progress::Rate(_) => {}
-    }
 }
 
 fn save(runs: &[(String, Report)], output: &Output) -> Result<(), PlanError> {
@@ -110,6 +132,6 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), PlanError> {
 }
 
 fn print(text: &str) -> Result<(), PlanError> {
-    let written = std::io::stdout().lock().write_all(text.as_bytes());
+    let written = io::stdout().lock().write_all(text.as_bytes());
     written.map_err(|error| PlanError(format!("The report cannot be printed: {error}.")))
 }

@@ -17,6 +17,7 @@ use std::{
     collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::Range,
     time::Duration,
 };
 
@@ -78,8 +79,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// Value of the `Host` header.
     pub(crate) host: String,
-    /// Number of source addresses, from 127.0.0.1 up; 0 leaves the address to the system.
-    pub(crate) sources: u32,
+    /// Source addresses, as distances from 127.0.0.1; none leaves the address to the system.
+    pub(crate) sources: Range<u32>,
     /// Handshakes under way at one time, for each worker.
     pub(crate) parallel: usize,
 }
@@ -300,11 +301,12 @@ impl Net {
 
     fn connect(&mut self, slot: Slot) -> io::Result<TcpStream> {
         let address = self.target.address;
-        let mut stream = if self.target.sources == 0 {
+        let sources = &self.target.sources;
+        let mut stream = if sources.is_empty() {
             TcpStream::connect(address)?
         } else {
-            self.next_source = (self.next_source + 1) % self.target.sources;
-            let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + self.next_source);
+            self.next_source = (self.next_source + 1) % sources.len() as u32;
+            let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + sources.start + self.next_source);
             connect_from(IpAddr::V4(source), address)?
         };
         let interest = Interest::READABLE | Interest::WRITABLE;

@@ -2,8 +2,8 @@
 //! them. The [`crate::ledger`] cannot see that, since it looks at one publisher at a time.
 //!
 //! The server numbers the publications of a channel. For each subscriber the numbers must ascend, and a number must
-//! stand for the same message with all of them. Numbers left out are none of this module's business: what was lost
-//! the ledger knows. One worker's subscribers are compared with each other.
+//! stand for the same message with all of them. Where they are said to be contiguous, a number that a subscriber
+//! never sees is a hole. One worker's subscribers are compared with each other.
 
 /// Numbers remembered for each channel. Two subscribers further apart than this are not compared.
 const REMEMBERED: usize = 1024;
@@ -13,8 +13,10 @@ const REMEMBERED: usize = 1024;
 pub(crate) struct Order {
     /// The last number each subscriber saw; they begin with 1.
     last: Vec<u64>,
-    /// Which message a number stands for, by channel and low bits of the number.
+    /// Which message a number stands for, by channel and low bits of the number. Empty if nobody asks.
     seen: Vec<Seen>,
+    /// Numbers that were passed over, so far.
+    holes: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,11 +26,29 @@ struct Seen {
 }
 
 impl Order {
+    /// `channels` is 0 if subscribers are not to be compared with each other: with one publisher in each channel the
+    /// ledger sees all there is to see.
     pub(crate) fn new(subscribers: usize, channels: usize) -> Self {
-        Self { last: vec![0; subscribers], seen: vec![Seen::default(); channels * REMEMBERED] }
+        Self { last: vec![0; subscribers], seen: vec![Seen::default(); channels * REMEMBERED], holes: 0 }
     }
 
-    /// A subscriber of a channel saw the message under this number. Says whether that is in order.
+    /// Numbers that were passed over and have not come since.
+    pub(crate) fn holes(&self) -> u64 {
+        self.holes
+    }
+
+    /// The last number a subscriber saw; 0 if there was none.
+    pub(crate) fn last(&self, subscriber: usize) -> u64 {
+        self.last[subscriber]
+    }
+
+    /// A subscriber goes on behind this number; behind whatever comes next if it is 0.
+    pub(crate) fn go_on(&mut self, subscriber: usize, number: u64) {
+        self.last[subscriber] = number;
+    }
+
+    /// A subscriber of a channel saw the message under this number, for the first time. Says whether that is in
+    /// order.
     #[inline]
     pub(crate) fn observe(
         &mut self,
@@ -37,10 +57,18 @@ impl Order {
         number: u64,
         message: (u32, u32),
     ) -> bool {
-        let message = u64::from(message.0) << 32 | u64::from(message.1);
         let last = &mut self.last[subscriber];
         let ascends = number > *last;
+        if number != *last + 1 {
+            // Before the first one there may have been others, and one that comes late fills its hole.
+            let skipped = if *last == 0 { 0 } else { number.saturating_sub(*last + 1) };
+            self.holes = (self.holes + skipped).saturating_sub(u64::from(number < *last));
+        }
         *last = number.max(*last);
+        if self.seen.is_empty() {
+            return ascends;
+        }
+        let message = u64::from(message.0) << 32 | u64::from(message.1);
         let seen = &mut self.seen[channel * REMEMBERED + number as usize % REMEMBERED];
         if seen.number < number {
             *seen = Seen { number, message };
@@ -65,5 +93,13 @@ mod tests {
         assert!(!order.observe(0, 0, 4, (1, 1)), "backwards");
         assert!(!order.observe(0, 0, 5, (0, 1)), "again");
         assert!(!order.observe(1, 0, 5, (1, 1)), "another message under the same number");
+    }
+    #[test]
+    fn hole_is_a_number_that_was_passed_over_and_never_came() {
+        let mut order = Order::new(1, 0);
+        for (number, holes) in [(7, 0), (8, 0), (11, 2), (9, 1), (12, 1), (13, 1), (10, 0), (15, 1)] {
+            order.observe(0, 0, number, (0, 0));
+            assert_eq!(order.holes(), holes, "after {number}");
+        }
     }
 }

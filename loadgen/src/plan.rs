@@ -2,17 +2,19 @@
 
 use std::{fmt, net::SocketAddr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::stamp::MIN_PAYLOAD;
 
 /// Files open besides connections: polls, timers, standard streams, `/proc`.
 const OTHER_FILES: u64 = 64;
+/// Workers at most: more than any machine has cores.
+const MAX_WORKERS: u64 = 1024;
 /// Local ports counted on for one source address: what is left of the usual range of 28,232 when some are taken.
 const PORTS_PER_SOURCE: u32 = 20_000;
 
 /// A run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// What is done.
     pub work: Work,
@@ -29,7 +31,9 @@ pub struct Plan {
     pub key: String,
     /// Processes of the server; found by its port if there are none.
     pub server_pids: Vec<u32>,
-    /// Worker threads.
+    /// Processes of the generator; with one, it is the coordinator's own.
+    pub processes: u32,
+    /// Worker threads of each.
     pub threads: u32,
     /// The CPUs they run on, in turn; anywhere if there are none.
     pub pin: Vec<u32>,
@@ -56,7 +60,7 @@ pub struct Plan {
 }
 
 /// What a run does.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "scenario")]
 pub enum Work {
     /// One channel, many subscribers.
@@ -78,7 +82,7 @@ pub enum Work {
 }
 
 /// Messages through channels.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PublishPlan {
     /// Channels.
     pub channels: u32,
@@ -99,7 +103,7 @@ pub struct PublishPlan {
 }
 
 /// Whom a message is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// The members of its channel.
@@ -109,7 +113,7 @@ pub enum Scope {
 }
 
 /// What decides when the next message is sent.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "loop")]
 pub enum Pace {
     /// An earlier one has reached everyone: at most so many are in flight in each channel. Finds the ceiling.
@@ -125,7 +129,7 @@ pub enum Pace {
 }
 
 /// Connections at rest.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct IdlePlan {
     /// Connections at the first reading of the server's memory.
     pub base: u32,
@@ -138,16 +142,24 @@ pub struct IdlePlan {
 }
 
 /// All drop, all come back: at the beginning of each window.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StormPlan {
     /// Connections.
     pub connections: u32,
     /// Members of each channel; each connection joins one.
     pub members: u32,
+    /// Messages a second to all of these channels together, from publishers that stay; none if 0.
+    pub rate: f64,
+    /// Subscribers of a channel of their own, which stay too.
+    pub bystanders: u32,
+    /// Messages a second to that channel.
+    pub bystander_rate: f64,
+    /// Bytes of the payload, as JSON.
+    pub payload: u32,
 }
 
 /// Handshakes.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConnectPlan {
     /// Cycles under way at one time.
     pub parallel: u32,
@@ -156,7 +168,7 @@ pub struct ConnectPlan {
 }
 
 /// Joins and leaves.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PresencePlan {
     /// Channels.
     pub channels: u32,
@@ -209,15 +221,54 @@ impl Work {
                 u64::from(plan.channels) * u64::from(plan.members + publishers)
             }
             Self::Idle(plan) => u64::from(plan.connections),
-            Self::Storm(plan) => u64::from(plan.connections),
+            Self::Storm(plan) => {
+                let publishers = if plan.rate > 0.0 { plan.channels() } else { 0 };
+                let others = u64::from(plan.bystanders) + u64::from(plan.bystanders > 0);
+                u64::from(plan.connections) + u64::from(publishers) + others
+            }
             Self::Connect(plan) => u64::from(plan.parallel),
             Self::Presence(plan) => u64::from(plan.channels) * u64::from(plan.watchers + plan.movers),
         }
     }
 
+    /// Publishers of all channels.
+    pub(crate) fn publishers(&self) -> u32 {
+        match self {
+            Self::Storm(plan) => plan.publishers(),
+            _ => self.publishing().map_or(0, |plan| plan.channels * plan.publishers),
+        }
+    }
+
+    /// Connections that one of several processes has open at one time, at most.
+    fn connections_of_one(&self, processes: u32, threads: u32) -> u64 {
+        let workers = processes * threads;
+        // A worker's share of what is dealt out to all; the largest, since it is rounded up.
+        let share =
+            |total: u32, size: u32| u64::from(total.div_ceil(workers)) * u64::from(threads) * u64::from(size);
+        match self {
+            Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => {
+                let publishers = if plan.publishers_join { 0 } else { plan.publishers };
+                if plan.is_spread(workers) {
+                    share(plan.members, plan.channels) + u64::from(plan.channels * plan.publishers)
+                } else {
+                    share(plan.channels, plan.members + publishers)
+                }
+            }
+            Self::Presence(plan) => share(plan.channels, plan.watchers + plan.movers),
+            Self::Storm(plan) if plan.bystanders > 0 => {
+                let members = plan.connections.div_ceil(plan.storm_workers(workers)) + plan.channels();
+                u64::from(members) * u64::from(threads) + u64::from(plan.bystanders) + 1
+            }
+            Self::Idle(_) | Self::Storm(_) | Self::Connect(_) => share(self.connections() as u32, 1),
+        }
+    }
+
     /// Whether messages are sent by a schedule.
     pub fn is_open_loop(&self) -> bool {
-        self.publishing().is_some_and(|plan| matches!(plan.pace, Pace::Open { .. }))
+        match self {
+            Self::Storm(plan) => plan.publishers() > 0,
+            _ => self.publishing().is_some_and(|plan| matches!(plan.pace, Pace::Open { .. })),
+        }
     }
 }
 
@@ -225,8 +276,13 @@ impl Plan {
     /// Looks for what contradicts itself or does not fit, and raises the limit of open files if need be.
     pub fn check(&mut self) -> Result<(), PlanError> {
         let wrong = |sentence: String| Err(PlanError(sentence));
-        if self.threads == 0 || self.windows == 0 || self.parallel == 0 {
-            return wrong("Threads, windows and parallel handshakes must each be at least 1.".into());
+        if self.threads == 0 || self.windows == 0 || self.parallel == 0 || self.processes == 0 {
+            return wrong(
+                "Processes, threads, windows and parallel handshakes must each be at least 1.".into(),
+            );
+        }
+        if u64::from(self.processes) * u64::from(self.threads) > MAX_WORKERS {
+            return wrong(format!("Processes and threads may be {MAX_WORKERS} together, no more."));
         }
         if self.windows > 1000 {
             return wrong(format!("{} windows are more than the 1000 that fit a report.", self.windows));
@@ -240,24 +296,55 @@ impl Plan {
                 return wrong(format!("{seconds} s is no length for {name}; it has {least} to 86400 s."));
             }
         }
-        self.work.check(self.threads)?;
+        self.work.check(self.workers())?;
+        self.check_processes()?;
         self.fit_ports()?;
-        fit_files(self.work.connections())
+        self.fit_files()
+    }
+
+    /// Worker threads of all processes.
+    pub(crate) fn workers(&self) -> u32 {
+        self.processes * self.threads
+    }
+
+    /// Publishers and receivers of a closed loop tell each other what has arrived: they are in one process.
+    fn check_processes(&self) -> Result<(), PlanError> {
+        match self.work.publishing() {
+            Some(work)
+                if self.processes > 1
+                    && matches!(work.pace, Pace::Closed { .. })
+                    && work.is_spread(self.workers()) =>
+            {
+                Err(PlanError(format!(
+                    "In a closed loop a channel cannot be spread over {} processes: use --rate, or at least {} \
+                     channels (send).",
+                    self.processes,
+                    self.workers()
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Chooses enough source addresses, or sees whether those asked for are.
     fn fit_ports(&mut self) -> Result<(), PlanError> {
         let connections = self.work.connections();
-        let needed = connections.div_ceil(u64::from(PORTS_PER_SOURCE)) as u32;
+        let each = self.work.connections_of_one(self.processes, self.threads);
+        // Processes have addresses of their own.
+        let needed = each.div_ceil(u64::from(PORTS_PER_SOURCE)) as u32 * self.processes;
         // Cycles leave ports behind that stay taken for a while.
-        let wanted = if matches!(self.work, Work::Connect(_)) { 64 } else { needed };
+        let wanted = if matches!(self.work, Work::Connect(_)) { needed.max(64) } else { needed };
         let is_loopback = self.address.ip().is_loopback() && self.address.is_ipv4();
-        if self.sources == 0 {
-            self.sources = if is_loopback && wanted > 1 { wanted } else { 0 };
-        } else if !is_loopback {
+        if self.sources > 0 && !is_loopback {
             let sentence = "Several source addresses need a server on 127.0.0.0/8.";
             return Err(PlanError(sentence.into()));
         }
+        if self.sources == 0 && is_loopback && wanted > 1 {
+            self.sources = wanted;
+        }
+        // The system's own choice is one address for all.
+        let all = connections.div_ceil(u64::from(PORTS_PER_SOURCE)) as u32;
+        let needed = if self.sources == 0 { all } else { needed };
         if self.sources.max(1) < needed {
             return Err(PlanError(format!(
                 "{connections} connections need {needed} source addresses of {PORTS_PER_SOURCE} ports each, and there \
@@ -269,22 +356,56 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Raises this process's limit of open files as far as needed and allowed; other processes inherit it.
+    fn fit_files(&self) -> Result<(), PlanError> {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let connections = self.work.connections_of_one(self.processes, self.threads);
+        let needed = connections + OTHER_FILES;
+        let limit = getrlimit(Resource::Nofile);
+        if limit.current.is_none_or(|current| current >= needed) {
+            return Ok(());
+        }
+        let hard = limit.maximum.map(|maximum| maximum.max(needed));
+        let raised = [hard, limit.maximum]
+            .into_iter()
+            .any(|maximum| setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok());
+        let Some(current) = getrlimit(Resource::Nofile).current else { return Ok(()) };
+        if raised && current >= needed {
+            return Ok(());
+        }
+        Err(self.refuse_files(needed, current))
+    }
+
+    fn refuse_files(&self, needed: u64, current: u64) -> PlanError {
+        let enough = self.work.connections().div_ceil(current.saturating_sub(2 * OTHER_FILES).max(1));
+        let is_possible = enough * u64::from(self.threads) <= MAX_WORKERS;
+        PlanError(format!(
+            "{} connections in one process need {needed} open files, and it may have {current}: raise that with \
+             ulimit -n{}.",
+            needed - OTHER_FILES,
+            if is_possible { format!(", or use --processes {enough}") } else { String::new() }
+        ))
+    }
+}
+
 impl Work {
-    fn check(&self, threads: u32) -> Result<(), PlanError> {
+    fn check(&self, workers: u32) -> Result<(), PlanError> {
         let wrong = |sentence: String| Err(PlanError(sentence));
         match self {
             Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => plan.check(),
             Self::Storm(plan) if plan.connections == 0 || plan.members == 0 => {
                 wrong("A storm needs connections, and channels need members.".into())
             }
+            Self::Storm(plan) => plan.check(),
             Self::Idle(plan) if plan.base >= plan.connections || plan.members == 0 => wrong(format!(
                 "Memory is read at {} and at {} connections: the second must be more, and channels need members.",
                 plan.base, plan.connections
             )),
-            Self::Connect(plan) if plan.parallel < threads => {
-                wrong(format!("{threads} threads need at least {threads} cycles under way."))
+            Self::Connect(plan) if plan.parallel < workers => {
+                wrong(format!("{workers} threads need at least {workers} cycles under way."))
             }
-            Self::Presence(plan) if plan.channels < threads || plan.watchers == 0 || plan.movers == 0 => {
+            Self::Presence(plan) if plan.channels < workers || plan.watchers == 0 || plan.movers == 0 => {
                 wrong(
                     "There must be a channel for each thread, and members that watch and move in each."
                         .into(),
@@ -295,15 +416,45 @@ impl Work {
     }
 }
 
+impl StormPlan {
+    /// Channels of those that drop.
+    pub(crate) fn channels(&self) -> u32 {
+        self.connections.div_ceil(self.members.max(1))
+    }
+
+    /// Publishers that there could be: one of each channel, and the bystanders' last.
+    pub(crate) fn publishers(&self) -> u32 {
+        if self.rate > 0.0 || self.bystanders > 0 { self.channels() + 1 } else { 0 }
+    }
+
+    /// Workers of those that drop: all but the last one, if that has bystanders to itself.
+    pub(crate) fn storm_workers(&self, workers: u32) -> u32 {
+        if self.bystanders > 0 && workers > 1 { workers - 1 } else { workers }
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        check_payload(self.payload)?;
+        let is_schedule = (0.0..=1e7).contains(&self.rate) && (1e-6..=1e7).contains(&self.bystander_rate);
+        if !is_schedule {
+            return Err(PlanError(format!(
+                "{} and {} messages a second are none that can be scheduled.",
+                self.rate, self.bystander_rate
+            )));
+        }
+        Ok(())
+    }
+}
+
 impl PublishPlan {
+    /// Whether a channel's members are on several workers: it has them all to itself if there are fewer channels.
+    pub(crate) fn is_spread(&self, workers: u32) -> bool {
+        self.channels < workers
+    }
+
     fn check(&self) -> Result<(), PlanError> {
         let wrong = |sentence: String| Err(PlanError(sentence));
-        let (payload, publishers, members) = (self.payload, self.publishers, self.members);
-        if (payload as usize) < MIN_PAYLOAD || payload > 8 << 20 {
-            return wrong(format!(
-                "A payload has {MIN_PAYLOAD} bytes, for its stamp, to 8 MiB; not {payload}."
-            ));
-        }
+        let (publishers, members) = (self.publishers, self.members);
+        check_payload(self.payload)?;
         if self.channels == 0 || publishers == 0 || members == 0 {
             return wrong("There must be channels, with members and publishers.".into());
         }
@@ -327,24 +478,73 @@ impl PublishPlan {
     }
 }
 
-/// Raises this process's limit of open files as far as needed and allowed.
-fn fit_files(connections: u64) -> Result<(), PlanError> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let needed = connections + OTHER_FILES;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= needed) {
-        return Ok(());
+fn check_payload(payload: u32) -> Result<(), PlanError> {
+    if (payload as usize) < MIN_PAYLOAD || payload > 8 << 20 {
+        return Err(PlanError(format!(
+            "A payload has {MIN_PAYLOAD} bytes, for its stamp, to 8 MiB; not {payload}."
+        )));
     }
-    let hard = limit.maximum.map(|maximum| maximum.max(needed));
-    let raised = [hard, limit.maximum]
-        .into_iter()
-        .any(|maximum| setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok());
-    let current = getrlimit(Resource::Nofile).current;
-    if raised && current.is_none_or(|current| current >= needed) {
-        return Ok(());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{Args, Job};
+
+    fn plan(line: &str) -> Plan {
+        let args = Args::try_parse_from(line.split_whitespace()).expect("well-formed");
+        let (Job::Run(mut phases), _) = args.into_job().expect("valid") else { panic!("a run") };
+        phases.remove(0).plans.remove(0)
     }
-    Err(PlanError(format!(
-        "{connections} connections need {needed} open files, and this process may have {}; raise it with ulimit -n.",
-        current.map_or("unlimited".into(), |current| current.to_string())
-    )))
+
+    #[test]
+    fn refusal_for_want_of_files_says_how_many_processes_are_enough() {
+        let mut plan = plan("loadgen idle -n 100000");
+        let refusal = plan.refuse_files(100_064, 20_000).0;
+        let (rest, hint) = refusal.split_once("--processes ").expect("a hint");
+        assert!(rest.contains("need 100064 open files") && rest.contains("may have 20000"), "{rest}");
+        plan.processes = hint.trim_end_matches('.').parse().expect("a number");
+        let each = |processes| plan.work.connections_of_one(processes, 1) + OTHER_FILES;
+        assert!(each(plan.processes) <= 20_000 && each(plan.processes - 1) > 20_000);
+        assert!(!plan.refuse_files(100_064, 150).0.contains("--processes"), "nobody starts so many");
+    }
+
+    #[test]
+    fn processes_have_connections_for_all_that_the_plan_has() {
+        for line in [
+            "loadgen fanout -n 1000 --rate 5",
+            "loadgen broadcast -n 1000 --rate 5",
+            "loadgen send --channels 100",
+            "loadgen idle",
+            "loadgen storm",
+            "loadgen storm -n 500 --members 100 --rate 10 --bystanders 20",
+            "loadgen presence --channels 50",
+        ] {
+            let work = plan(line).work;
+            for (processes, threads) in [(1, 1), (3, 1), (2, 4), (7, 3)] {
+                let each = work.connections_of_one(processes, threads);
+                assert!(each * u64::from(processes) >= work.connections(), "{line}");
+                assert!(each <= work.connections() / u64::from(processes) + 500, "{line}: {each}");
+            }
+        }
+    }
+
+    #[test]
+    fn plan_reaches_another_process_as_it_is() {
+        for line in [
+            "loadgen fanout --rate 0.1",
+            "loadgen send",
+            "loadgen slow",
+            "loadgen idle",
+            "loadgen storm --rate 0.3",
+        ] {
+            let plan = plan(line);
+            let json = serde_json::to_string(&plan).expect("numbers and strings");
+            let read: Plan = serde_json::from_str(&json).expect("what was written");
+            assert_eq!(format!("{read:?}"), format!("{plan:?}"));
+        }
+    }
 }

@@ -1,11 +1,15 @@
 //! What one worker counted: its windows, and what went wrong in the whole run. Merged by the coordinator at the end.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{control::Stage, histogram::Latency, ledger::Faults};
+use crate::{
+    control::{Glimpse, Stage},
+    histogram::{Latency, add_some},
+    ledger::Faults,
+};
 
 /// One worker's counts of one window.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct WindowTally {
     /// Messages or notices that reached someone for the first time.
     pub(crate) deliveries: u64,
@@ -17,13 +21,15 @@ pub(crate) struct WindowTally {
     pub(crate) late: u64,
     /// From due to delivered, or of an operation.
     pub(crate) latency: Latency,
+    /// Of deliveries to those who have no part in a storm, if there are any.
+    pub(crate) bystanders: Option<Latency>,
 }
 
 /// A message sent this long after it was due is late.
 pub(crate) const LATE_NS: u64 = 1_000_000;
 
 /// What became of the subscribers that stopped reading.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Slow {
     /// How many did.
     pub readers: u64,
@@ -33,8 +39,19 @@ pub struct Slow {
     pub missed: u64,
 }
 
+/// How those came back whom a storm dropped while messages went on.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Returns {
+    /// The server sent what they had missed.
+    pub recovered: u64,
+    /// The server said that it could not.
+    pub unrecovered: u64,
+    /// The server has no recovery.
+    pub adrift: u64,
+}
+
 /// One worker's counts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Tally {
     pub(crate) windows: Vec<WindowTally>,
     /// Of the whole run, warm-up and cool-down included.
@@ -46,15 +63,24 @@ pub(crate) struct Tally {
     pub(crate) gaps: u64,
     /// What became of those that stopped reading.
     pub(crate) slow: Slow,
+    /// How connections came back.
+    pub(crate) returns: Returns,
     /// Connections that were not back when the next storm broke.
     pub(crate) stragglers: u64,
+    #[serde(skip)]
     current: Option<usize>,
 }
 
 impl Tally {
     pub(crate) fn new(windows: usize) -> Self {
-        let window =
-            WindowTally { deliveries: 0, messages: 0, operations: 0, late: 0, latency: Latency::new() };
+        let window = WindowTally {
+            deliveries: 0,
+            messages: 0,
+            operations: 0,
+            late: 0,
+            latency: Latency::new(),
+            bystanders: None,
+        };
         Self {
             windows: vec![window; windows],
             faults: Faults::default(),
@@ -62,6 +88,7 @@ impl Tally {
             refusal: None,
             gaps: 0,
             slow: Slow::default(),
+            returns: Returns::default(),
             stragglers: 0,
             current: None,
         }
@@ -81,10 +108,14 @@ impl Tally {
         self.windows.get_mut(self.current?)
     }
 
-    /// Deliveries and operations of the window so far.
-    pub(crate) fn done(&self) -> u64 {
+    /// What there is to see of it now, these faults included.
+    pub(crate) fn glimpse(&self, faults: Faults) -> Glimpse {
         let window = self.current.and_then(|number| self.windows.get(number));
-        window.map_or(0, |window| window.deliveries + window.operations)
+        Glimpse {
+            done: window.map_or(0, |window| window.deliveries + window.operations),
+            latency: window.map(|window| window.latency.clone()),
+            errors: faults.sum() + self.refused + self.gaps,
+        }
     }
 
     /// Counts a refused message.
@@ -101,6 +132,7 @@ impl Tally {
             ours.operations += theirs.operations;
             ours.late += theirs.late;
             ours.latency.add(&theirs.latency);
+            add_some(&mut ours.bystanders, theirs.bystanders.as_ref());
         }
         self.faults.add(&other.faults);
         self.refused += other.refused;
@@ -108,6 +140,9 @@ impl Tally {
         self.slow.readers += other.slow.readers;
         self.slow.disconnected += other.slow.disconnected;
         self.slow.missed += other.slow.missed;
+        self.returns.recovered += other.returns.recovered;
+        self.returns.unrecovered += other.returns.unrecovered;
+        self.returns.adrift += other.returns.adrift;
         self.stragglers += other.stragglers;
         if self.refusal.is_none() {
             self.refusal.clone_from(&other.refusal);

@@ -29,6 +29,7 @@ pub(crate) fn run<S: Scenario>(
     worker: usize,
 ) -> io::Result<Tally> {
     let mut events = Events::with_capacity(manner.events);
+    let mut shown = 0;
     loop {
         let stage = control.stage();
         if stage == Stage::Stop {
@@ -36,6 +37,10 @@ pub(crate) fn run<S: Scenario>(
         }
         let wait = scenario.on_turn(&mut net, stage);
         net.turn(&mut events, if manner.spin { Wait::No } else { wait }, &mut scenario)?;
-        control.report_done(worker, scenario.tally().done());
+        let asked = control.asked();
+        if asked != shown {
+            shown = asked;
+            control.show(worker, asked, scenario.tally().glimpse(scenario.faults()));
+        }
     }
 }

@@ -21,6 +21,7 @@ fn plan(stub: &Stub, threads: u32, work: Work) -> Plan {
         app: "default".into(),
         key: "key".into(),
         server_pids: Vec::new(),
+        processes: 1,
         threads,
         pin: Vec::new(),
         spin: false,
@@ -53,6 +54,11 @@ fn publish(channels: u32, members: u32, pace: Pace) -> PublishPlan {
 
 fn fanout(pace: Pace) -> Work {
     Work::Fanout(publish(1, 20, pace))
+}
+
+/// With messages while everyone comes back, and bystanders.
+fn storm() -> StormPlan {
+    StormPlan { connections: 30, members: 5, rate: 600.0, bystanders: 4, bystander_rate: 200.0, payload: 64 }
 }
 
 fn broadcast(pace: Pace) -> Work {
@@ -94,7 +100,7 @@ fn good_server_is_found_good_in_every_scenario_with_one_thread_and_with_several(
             Work::Connect(ConnectPlan { parallel: 6, join: true }),
             Work::Connect(ConnectPlan { parallel: 6, join: false }),
             Work::Presence(PresencePlan { channels: 4, watchers: 3, movers: 2 }),
-            Work::Storm(StormPlan { connections: 30, members: 5 }),
+            Work::Storm(StormPlan { rate: 0.0, bystanders: 0, ..storm() }),
         ] {
             let report = run_against(Mischief::None, threads, work);
             assert_clean(&report);
@@ -115,12 +121,13 @@ type Count = fn(&Faults) -> u64;
 
 #[test]
 fn each_kind_of_mischief_is_counted_as_what_it_is() {
-    let kinds: [(Mischief, Count); 5] = [
+    let kinds: [(Mischief, Count); 6] = [
         (Mischief::Lose { every: 97 }, |faults| faults.lost),
         (Mischief::Repeat { every: 97 }, |faults| faults.repeated),
         (Mischief::Reorder { every: 97 }, |faults| faults.reordered),
         (Mischief::Misdeliver { every: 7 }, |faults| faults.misdelivered),
         (Mischief::Corrupt { every: 97 }, |faults| faults.corrupt),
+        (Mischief::Skip { every: 10 }, |faults| faults.holes),
     ];
     for (mischief, count) in kinds {
         for threads in [1, 2] {
@@ -137,13 +144,15 @@ fn each_kind_of_mischief_is_counted_as_what_it_is() {
             assert!(!report.is_clean());
             let mut others = report.faults;
             match mischief {
-                Mischief::Lose { .. } => others.lost = 0,
+                Mischief::Skip { .. } => others.holes = 0,
+                // What is lost leaves a hole.
+                Mischief::Lose { .. } => (others.lost, others.holes) = (0, 0),
                 Mischief::Repeat { .. } => others.repeated = 0,
                 // What is held back when the run ends never comes.
-                Mischief::Reorder { .. } => (others.reordered, others.lost) = (0, 0),
+                Mischief::Reorder { .. } => (others.reordered, others.lost, others.holes) = (0, 0, 0),
                 Mischief::Misdeliver { .. } => others.misdelivered = 0,
                 // What is changed is lost, too.
-                Mischief::Corrupt { .. } => (others.corrupt, others.lost) = (0, 0),
+                Mischief::Corrupt { .. } => (others.corrupt, others.lost, others.holes) = (0, 0, 0),
                 _ => {}
             }
             assert!(others.is_clean(), "{mischief:?} on {threads}: {:?}", report.faults);
@@ -202,6 +211,46 @@ fn lost_and_repeated_notices_are_told_apart() {
     assert!(report.faults.repeated > 0 && report.faults.lost == 0, "{}", report.table());
     let report = run_against(Mischief::Lose { every: 50 }, 1, work());
     assert!(report.faults.repeated == 0 && report.faults.lost > 0, "{}", report.table());
+}
+
+#[test]
+fn late_notice_of_a_fellow_watcher_is_no_fault() {
+    let work = Work::Presence(PresencePlan { channels: 3, watchers: 2, movers: 1 });
+    let report = run_against(Mischief::TellLate, 1, work);
+    assert_clean(&report);
+    assert!(report.median.operations_per_second > 10.0, "{}", report.table());
+}
+
+#[test]
+fn storm_is_recovered_from_without_loss_and_bystanders_hear_everything() {
+    for threads in [1, 2, 3] {
+        let report = run_against(Mischief::Recover, threads, Work::Storm(storm()));
+        assert_clean(&report);
+        // All were dropped at the beginning of each window.
+        assert_eq!((report.returns.recovered, report.returns.unrecovered), (90, 0), "{}", report.table());
+        assert!(report.median.bystander_latency.is_some_and(|latency| latency.count > 20));
+    }
+}
+
+#[test]
+fn what_is_wrong_at_the_seam_of_a_storm_is_counted() {
+    let report = run_against(Mischief::RecoverTooFew, 1, Work::Storm(storm()));
+    let Faults { lost, repeated, holes, .. } = report.faults;
+    assert!(lost > 0 && holes == lost && repeated == 0, "{}", report.table());
+    let report = run_against(Mischief::RecoverTooMany, 1, Work::Storm(storm()));
+    let Faults { lost, repeated, .. } = report.faults;
+    assert!(lost == 0 && repeated > 0, "{}", report.table());
+    let report = run_against(Mischief::Forget, 1, Work::Storm(storm()));
+    assert!(report.returns.unrecovered == 90 && report.returns.recovered == 0, "{}", report.table());
+    assert!(!report.is_clean() && report.faults.repeated == 0);
+}
+
+#[test]
+fn without_recovery_what_was_missed_while_away_is_not_asked_for() {
+    let report = run_against(Mischief::None, 2, Work::Storm(storm()));
+    assert_clean(&report);
+    assert_eq!(report.returns.adrift, 90);
+    assert!(report.remarks.iter().any(|remark| remark.contains("no recovery")), "{:?}", report.remarks);
 }
 
 #[test]

@@ -72,6 +72,7 @@ fn interval_log_has_an_interval_for_each_window_and_the_page_is_one_file() {
     assert_eq!(intervals.count(), 3);
 
     let page = to_html(&runs);
-    assert_eq!(page.matches("<svg").count(), 2);
+    assert_eq!(page.matches("<svg").count(), 3);
+    assert!(page.contains(">clean<") || page.contains(">failed<"), "{page}");
     assert!(!page.contains("http:") && !page.contains("NaN"), "{page}");
 }

@@ -31,6 +31,19 @@ pub(crate) enum Reply<'a> {
     Unknown,
 }
 
+/// Where a connection stands in a channel that it has just joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing<'a> {
+    /// Within it, numbers mean the same.
+    pub(crate) epoch: &'a str,
+    /// The number of the channel's last publication.
+    pub(crate) offset: u64,
+    /// Whether what was missed follows, if that was asked for.
+    pub(crate) recovered: Option<bool>,
+    /// How many publications were missed.
+    pub(crate) missed: u64,
+}
+
 /// What a member did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notice {
@@ -57,6 +70,21 @@ impl Driver {
     pub(crate) fn join(&self, command: u32, channel: &str) -> String {
         match self {
             Self::Native(native) => native.join(command, channel),
+        }
+    }
+
+    /// The text that joins a channel and asks for what came after this number of this epoch; none if the protocol
+    /// has nothing of the kind.
+    pub(crate) fn join_since(&self, command: u32, channel: &str, epoch: &str, offset: u64) -> Option<String> {
+        match self {
+            Self::Native(native) => Some(native.join_since(command, channel, epoch, offset)),
+        }
+    }
+
+    /// What the answer to a join says of where the connection stands, if it does.
+    pub(crate) fn standing<'a>(&self, answer: &'a str) -> Option<Standing<'a>> {
+        match self {
+            Self::Native(native) => native.standing(answer),
         }
     }
 
@@ -87,6 +115,11 @@ impl Driver {
         match self {
             Self::Native(native) => native.number(behind),
         }
+    }
+
+    /// Whether a channel's numbers are contiguous: one that is left out is a hole.
+    pub(crate) fn is_contiguous(&self) -> bool {
+        matches!(self, Self::Native(_))
     }
 
     /// What a text without a stamp means.

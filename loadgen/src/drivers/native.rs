@@ -3,7 +3,7 @@
 use memchr::memmem;
 use serde::Deserialize;
 
-use super::{Echo, Notice, Reply};
+use super::{Echo, Notice, Reply, Standing};
 
 /// What connecting needs.
 #[derive(Debug, Clone)]
@@ -24,6 +24,21 @@ struct Answer<'a> {
     #[serde(borrow)]
     welcome: Option<Welcome<'a>>,
     gap: Option<Gap>,
+}
+
+/// The answer to a join.
+#[derive(Deserialize)]
+struct Joined<'a> {
+    #[serde(borrow)]
+    ok: Position<'a>,
+}
+
+#[derive(Deserialize)]
+struct Position<'a> {
+    epoch: &'a str,
+    offset: u64,
+    recovered: Option<bool>,
+    missed: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +69,17 @@ impl Native {
         format!("{{\"type\":\"join\",\"id\":{command},\"channel\":\"{channel}\"}}")
     }
 
+    pub(super) fn join_since(&self, command: u32, channel: &str, epoch: &str, offset: u64) -> String {
+        let since = format!("{{\"epoch\":\"{epoch}\",\"offset\":{offset}}}");
+        format!("{{\"type\":\"join\",\"id\":{command},\"channel\":\"{channel}\",\"since\":{since}}}")
+    }
+
+    pub(super) fn standing<'a>(&self, answer: &'a str) -> Option<Standing<'a>> {
+        let Joined { ok: Position { epoch, offset, recovered, missed } } =
+            serde_json::from_str(answer).ok()?;
+        Some(Standing { epoch, offset, recovered, missed: missed.unwrap_or_default() })
+    }
+
     pub(super) fn leave(&self, command: u32, channel: &str) -> String {
         format!("{{\"type\":\"leave\",\"id\":{command},\"channel\":\"{channel}\"}}")
     }
@@ -68,9 +94,11 @@ impl Native {
 
     #[inline]
     pub(super) fn number(&self, behind: &[u8]) -> Option<u64> {
-        let digits = behind.strip_prefix(b",\"offset\":")?.strip_suffix(b"}")?;
-        let is_number = !digits.is_empty() && digits.len() < 19 && digits.iter().all(u8::is_ascii_digit);
-        is_number.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+        let digits = behind.strip_prefix(b",\"offset\":")?;
+        // The message's id may follow.
+        let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+        let is_number = (1..19).contains(&end) && matches!(digits[end], b',' | b'}');
+        is_number.then(|| digits[..end].iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
     }
 
     pub(super) fn read<'a>(&self, text: &'a str) -> Reply<'a> {
@@ -151,9 +179,24 @@ mod tests {
     fn offset_is_read_behind_the_payload() {
         let native = Native { app: "default".into(), key: "k".into() };
         assert_eq!(native.number(b",\"offset\":1729}"), Some(1729));
+        assert_eq!(native.number(b",\"offset\":17,\"id\":\"01a2-29\"}"), Some(17));
         for none in ["", "}", ",\"offset\":}", ",\"offset\":-1}", ",\"offset\":12"] {
             assert_eq!(native.number(none.as_bytes()), None, "{none}");
         }
+    }
+
+    #[test]
+    fn answer_to_a_join_says_where_the_connection_stands() {
+        let native = Native { app: "default".into(), key: "k".into() };
+        let answer = r#"{"id":1,"ok":{"channel":"x","joined":true,"members":2,"epoch":"7f94","offset":9}}"#;
+        let standing = Standing { epoch: "7f94", offset: 9, recovered: None, missed: 0 };
+        assert_eq!(native.standing(answer), Some(standing));
+        let answer = r#"{"id":1,"ok":{"epoch":"7f94","offset":9,"recovered":true,"missed":4}}"#;
+        let recovered = Standing { recovered: Some(true), missed: 4, ..standing };
+        assert_eq!(native.standing(answer), Some(recovered));
+        assert_eq!(native.standing(r#"{"id":1,"ok":{"channel":"x","joined":true}}"#), None);
+        let since = r#"{"type":"join","id":1,"channel":"x","since":{"epoch":"7f94","offset":9}}"#;
+        assert_eq!(native.join_since(1, "x", "7f94", 9), since);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     ledger::Faults,
     plan::{IdlePlan, Plan, Work},
     process::Memory,
-    tally::{Slow, Tally, WindowTally},
+    tally::{Returns, Slow, Tally, WindowTally},
 };
 
 pub use file::{to_hlog, to_json};
@@ -46,7 +46,7 @@ pub(crate) struct Outcome {
 }
 
 /// What connections at rest cost.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Idling {
     /// The server before the first connection.
     pub before: Option<Memory>,
@@ -54,7 +54,7 @@ pub struct Idling {
     pub base: Option<Memory>,
     /// The server with all of them.
     pub full: Option<Memory>,
-    /// This process at the same two times.
+    /// The generator's processes at the same two times.
     pub generator_base: Option<Memory>,
     /// See [`Idling::generator_base`].
     pub generator_full: Option<Memory>,
@@ -85,6 +85,8 @@ pub struct Row {
     pub late_share: f64,
     /// Latencies: of deliveries from when they were due, or of operations.
     pub latency: Percentiles,
+    /// Latencies of deliveries to those who have no part in a storm.
+    pub bystander_latency: Option<Percentiles>,
 }
 
 /// A finished run.
@@ -110,6 +112,8 @@ pub struct Report {
     pub gaps: u64,
     /// What became of those that stopped reading.
     pub slow: Slow,
+    /// How connections came back in storms with messages.
+    pub returns: Returns,
     /// Connections that were not back when a storm's window ended.
     pub stragglers: u64,
     /// What connections at rest cost.
@@ -150,6 +154,7 @@ impl Report {
             refused: tally.refused,
             gaps: tally.gaps,
             slow: tally.slow,
+            returns: tally.returns,
             stragglers: tally.stragglers,
             idling,
             idle_bytes: None,
@@ -185,7 +190,7 @@ impl Report {
     }
 
     fn find_problems(&mut self, failure: Option<String>, refusal: Option<String>) {
-        let Faults { lost, repeated, reordered, misdelivered, corrupt } = self.faults;
+        let Faults { lost, repeated, reordered, misdelivered, corrupt, holes } = self.faults;
         self.problems.extend(failure);
         let kinds = [
             (lost, "lost"),
@@ -193,6 +198,7 @@ impl Report {
             (reordered, "reordered"),
             (misdelivered, "misdelivered"),
             (corrupt, "corrupt"),
+            (holes, "holes in the numbering"),
         ];
         let wrong: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).collect();
         if !wrong.is_empty() {
@@ -204,6 +210,12 @@ impl Report {
         }
         if self.gaps > 0 {
             self.problems.push(format!("The server said that it left out {} deliveries.", self.gaps));
+        }
+        if self.returns.unrecovered > 0 {
+            self.problems.push(format!(
+                "{} of those that came back did not recover: the server remembers too little of their channels.",
+                self.returns.unrecovered
+            ));
         }
         if self.stragglers > 0 {
             let sentence = format!("{} connections were not back when a window ended.", self.stragglers);
@@ -227,7 +239,11 @@ impl Report {
                 "The server's process is not known: no CPU time and memory of it (--server-pid).".into(),
             );
         }
-        let threads = f64::from(self.plan.threads);
+        if self.returns.adrift > 0 {
+            let sentence = "The server has no recovery: what was missed while away is not counted.";
+            self.remarks.push(sentence.into());
+        }
+        let threads = f64::from(self.plan.workers());
         let generator = self.median.generator_cores.unwrap_or_default();
         if !self.plan.spin && generator > SATURATED * threads {
             self.remarks.push(format!(
@@ -269,6 +285,7 @@ impl Row {
             server_s_per_million_operations: each(window.operations),
             late_share: window.late as f64 / window.messages.max(1) as f64,
             latency: window.latency.percentiles(),
+            bystander_latency: window.bystanders.as_ref().map(Latency::percentiles),
         }
     }
 
@@ -290,14 +307,28 @@ impl Row {
             server_s_per_million_deliveries: of_some(|row| row.server_s_per_million_deliveries),
             server_s_per_million_operations: of_some(|row| row.server_s_per_million_operations),
             late_share: of(|row| row.late_share),
-            latency: Percentiles {
-                count: of(|row| row.latency.count as f64) as u64,
-                p50_us: of(|row| row.latency.p50_us),
-                p90_us: of(|row| row.latency.p90_us),
-                p99_us: of(|row| row.latency.p99_us),
-                p999_us: of(|row| row.latency.p999_us),
-                max_us: of(|row| row.latency.max_us),
-            },
+            latency: Percentiles::median(rows.iter().map(|row| row.latency)),
+            bystander_latency: rows
+                .iter()
+                .any(|row| row.bystander_latency.is_some())
+                .then(|| Percentiles::median(rows.iter().filter_map(|row| row.bystander_latency))),
+        }
+    }
+}
+
+impl Percentiles {
+    /// The median of each.
+    fn median(all: impl Iterator<Item = Self> + Clone) -> Self {
+        let of = |field: fn(&Self) -> f64| {
+            median(all.clone().map(|each| field(&each)).collect()).unwrap_or_default()
+        };
+        Self {
+            count: of(|each| each.count as f64) as u64,
+            p50_us: of(|each| each.p50_us),
+            p90_us: of(|each| each.p90_us),
+            p99_us: of(|each| each.p99_us),
+            p999_us: of(|each| each.p999_us),
+            max_us: of(|each| each.max_us),
         }
     }
 }

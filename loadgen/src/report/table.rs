@@ -3,7 +3,10 @@
 use std::fmt::Write;
 
 use super::{Report, Row};
-use crate::plan::{Pace, Work};
+use crate::{
+    histogram::Percentiles,
+    plan::{Pace, Work},
+};
 
 impl Report {
     /// The whole report as text.
@@ -14,13 +17,52 @@ impl Report {
         out
     }
 
-    fn write(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "{}", self.describe_plan())?;
+    /// What was done, and where: two lines.
+    pub(super) fn setting(&self) -> String {
         let machine = &self.machine;
-        writeln!(out, "{} · {} cores · Linux {}", machine.cpu, machine.cores, machine.kernel)?;
+        format!(
+            "{}\n{} · {} cores · Linux {}",
+            self.describe_plan(),
+            machine.cpu,
+            machine.cores,
+            machine.kernel
+        )
+    }
+
+    /// What is no number of a window, nor a problem.
+    pub(super) fn findings(&self) -> String {
+        let mut out = String::new();
+        self.write_findings(&mut out).expect("a string takes everything");
+        out
+    }
+
+    /// Those that have something to say.
+    pub(super) fn columns(&self) -> Vec<&'static Column> {
+        COLUMNS.iter().filter(|column| (column.cell)(&self.median) != NOTHING).collect()
+    }
+
+    /// A row for each window, and the median.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (String, &Row)> {
+        let rows = self.windows.iter().enumerate().map(|(number, row)| ((number + 1).to_string(), row));
+        rows.chain([("median".to_owned(), &self.median)])
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "{}", self.setting())?;
         if !self.windows.is_empty() {
             self.write_rows(out)?;
         }
+        self.write_findings(out)?;
+        for problem in &self.problems {
+            writeln!(out, "FAILED: {problem}")?;
+        }
+        if self.partial && !self.windows.is_empty() {
+            writeln!(out, "The run ended early: the numbers above are partial.")?;
+        }
+        Ok(())
+    }
+
+    fn write_findings(&self, out: &mut String) -> std::fmt::Result {
         self.write_idling(out)?;
         let slow = &self.slow;
         if slow.readers > 0 {
@@ -30,26 +72,29 @@ impl Report {
                 slow.readers, slow.disconnected, slow.missed
             )?;
         }
+        let returns = &self.returns;
+        if returns.recovered + returns.unrecovered > 0 {
+            writeln!(
+                out,
+                "{} came back and recovered, {} came back and did not",
+                returns.recovered, returns.unrecovered
+            )?;
+        }
         let faults = &self.faults;
         writeln!(
             out,
-            "lost {}  repeated {}  reordered {}  misdelivered {}  corrupt {}  refused {}  late {:.2} %",
+            "lost {}  repeated {}  reordered {}  misdelivered {}  corrupt {}  holes {}  refused {}  late {:.2} %",
             faults.lost,
             faults.repeated,
             faults.reordered,
             faults.misdelivered,
             faults.corrupt,
+            faults.holes,
             self.refused,
             self.median.late_share * 100.0
         )?;
         for remark in &self.remarks {
             writeln!(out, "note: {remark}")?;
-        }
-        for problem in &self.problems {
-            writeln!(out, "FAILED: {problem}")?;
-        }
-        if self.partial && !self.windows.is_empty() {
-            writeln!(out, "The run ended early: the numbers above are partial.")?;
         }
         Ok(())
     }
@@ -69,7 +114,15 @@ impl Report {
             }
             Work::Idle(work) => format!("{} connections, {} in each channel", work.connections, work.members),
             Work::Storm(work) => {
-                format!("{} connections, {} in each channel", work.connections, work.members)
+                let mut what = format!("{} connections, {} in each channel", work.connections, work.members);
+                if work.rate > 0.0 {
+                    write!(what, ", {} messages/s", work.rate).expect("a string takes everything");
+                }
+                if work.bystanders > 0 {
+                    write!(what, ", {} bystanders, {} messages/s", work.bystanders, work.bystander_rate)
+                        .expect("a string takes everything");
+                }
+                what
             }
             Work::Connect(work) => {
                 format!(
@@ -86,22 +139,21 @@ impl Report {
             ),
         };
         let waits = if plan.spin { "spinning" } else { "sleeping" };
-        format!(
-            "{} · {} · {what} · {} thread(s), {waits} · seed {}",
-            self.scenario, plan.address, plan.threads, plan.seed
-        )
+        let crew = match plan.processes {
+            1 => format!("{} thread(s)", plan.threads),
+            processes => format!("{processes} processes of {} thread(s)", plan.threads),
+        };
+        format!("{} · {} · {what} · {crew}, {waits} · seed {}", self.scenario, plan.address, plan.seed)
     }
 
     fn write_rows(&self, out: &mut String) -> std::fmt::Result {
-        let is_shown = |column: &&Column| (column.cell)(&self.median) != NOTHING;
-        let columns: Vec<_> = COLUMNS.iter().filter(is_shown).collect();
+        let columns = self.columns();
         write!(out, "{:>7}", "window")?;
         for column in &columns {
             write!(out, " {:>12}", column.name)?;
         }
         writeln!(out)?;
-        let rows = self.windows.iter().enumerate().map(|(number, row)| ((number + 1).to_string(), row));
-        for (name, row) in rows.chain([("median".to_owned(), &self.median)]) {
+        for (name, row) in self.rows() {
             write!(out, "{name:>7}")?;
             for column in &columns {
                 write!(out, " {:>12}", (column.cell)(row))?;
@@ -138,14 +190,14 @@ impl Report {
 }
 
 /// A column; it is left out when its median is [`NOTHING`].
-struct Column {
-    name: &'static str,
-    cell: fn(&Row) -> String,
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) cell: fn(&Row) -> String,
 }
 
 const NOTHING: &str = "–";
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 14] = [
     Column { name: "deliveries/s", cell: |row| rate(row.deliveries_per_second) },
     Column { name: "messages/s", cell: |row| rate(row.messages_per_second) },
     Column { name: "operations/s", cell: |row| rate(row.operations_per_second) },
@@ -158,6 +210,8 @@ const COLUMNS: [Column; 12] = [
     Column { name: "p99 ms", cell: |row| latency(row, row.latency.p99_us) },
     Column { name: "p99.9 ms", cell: |row| latency(row, row.latency.p999_us) },
     Column { name: "max ms", cell: |row| latency(row, row.latency.max_us) },
+    Column { name: "byst. p50 ms", cell: |row| bystanders(row, |latency| latency.p50_us) },
+    Column { name: "byst. p99 ms", cell: |row| bystanders(row, |latency| latency.p99_us) },
 ];
 
 fn rate(per_second: f64) -> String {
@@ -170,6 +224,10 @@ fn seconds(seconds: Option<f64>) -> String {
 
 fn share(cores: Option<f64>) -> String {
     cores.map_or(NOTHING.into(), |cores| format!("{:.1} %", cores * 100.0))
+}
+
+fn bystanders(row: &Row, of: fn(&Percentiles) -> f64) -> String {
+    row.bystander_latency.map_or(NOTHING.into(), |latency| format!("{:.3}", of(&latency) / 1e3))
 }
 
 fn latency(row: &Row, us: f64) -> String {

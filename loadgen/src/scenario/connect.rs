@@ -87,7 +87,7 @@ impl Scenario for Connect {
         self.tally.enter(stage);
         self.stage = stage;
         match stage {
-            Stage::Connect => self.seat.control.report(self.seat.worker, 0, true),
+            Stage::Connect => self.seat.report_ready(0, true),
             Stage::Warm | Stage::Window(_) if !self.started => {
                 self.started = true;
                 (0..self.begun.len() as Slot).for_each(|slot| self.begin(net, slot));

@@ -54,12 +54,14 @@ impl Handler for Idle {
 impl Scenario for Idle {
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
         if stage == Stage::Connect {
-            let share = self.seat.share(self.seat.control.quota());
+            let quota = self.seat.control.quota();
+            let share = self.seat.share(quota);
             while self.opened < share {
                 net.open(self.opened, self.seat.driver.path(Echo::Off));
                 self.opened += 1;
             }
-            self.seat.control.report(self.seat.worker, self.ready, self.ready == share);
+            let ready = (self.ready == share).then_some(quota);
+            self.seat.control.report(self.seat.worker, self.ready, ready);
         } else if stage == Stage::Cool {
             self.seat.control.report_cooling(self.seat.worker, true);
         }

@@ -63,7 +63,7 @@ impl Layout {
 
     fn add_members(&mut self, plan: &PublishPlan, channel: u32, worker: usize, workers: usize) {
         let home = home_of(channel, workers);
-        let is_spread = (plan.channels as usize) < workers;
+        let is_spread = plan.is_spread(workers as u32);
         let first_publisher = channel * plan.publishers;
         let mut receivers = vec![0_u32; workers];
         for member in 0..plan.members {

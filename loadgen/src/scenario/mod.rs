@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::{
     control::{Control, Stage},
     drivers::Driver,
+    ledger::Faults,
     net::{Closed, Handler, Net, Wait},
     tally::Tally,
 };
@@ -29,8 +30,13 @@ pub(crate) trait Scenario: Handler {
     /// Called before each wait for events: begins what is due, says how long to wait, and reports how far it is.
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait;
 
-    /// What was counted so far.
+    /// What was counted so far; see [`Scenario::faults`] for what went wrong.
     fn tally(&self) -> &Tally;
+
+    /// What went wrong so far.
+    fn faults(&self) -> Faults {
+        self.tally().faults
+    }
 
     /// The end: what was counted.
     fn finish(self) -> Tally;
@@ -71,6 +77,12 @@ impl Seat {
             Closed::Broken(what) => format!("A connection broke: {what}."),
             Closed::ByUs => return,
         });
+    }
+
+    /// Tells how many connections there are, and whether they are all.
+    pub(crate) fn report_ready(&self, connected: u32, ready: bool) {
+        let quota = self.control.quota();
+        self.control.report(self.worker, connected, ready.then_some(quota));
     }
 
     /// This worker's share of `total`, dealt out one by one.

@@ -12,7 +12,7 @@ use crate::{
     clock::now_ns,
     control::Stage,
     drivers::{Echo, Notice, Reply},
-    ledger::{Arrival, Ledger},
+    ledger::{Arrival, Faults, Ledger},
     net::{Closed, Handler, Net, Slot, Wait},
     plan::PresencePlan,
     tally::Tally,
@@ -29,8 +29,8 @@ pub(crate) struct Presence {
     /// Channels on this worker. In each, watchers come first and movers follow, in order of slots.
     channels: Vec<u32>,
     movers: Vec<Mover>,
-    /// Movers by the name the server gave them.
-    sessions: HashMap<Box<str>, u32, foldhash::fast::RandomState>,
+    /// Everyone by the name the server gave them.
+    sessions: HashMap<Box<str>, Slot, foldhash::fast::RandomState>,
     /// One stream for each mover and watcher of its channel.
     ledger: Ledger,
     tally: Tally,
@@ -129,11 +129,13 @@ impl Presence {
         if watcher >= self.plan.watchers || !self.started {
             return;
         }
-        let mover = self.sessions.get(session).copied();
-        let Some(mover) = mover.filter(|mover| mover / self.plan.movers == channel) else {
+        let whose = self.sessions.get(session).copied();
+        let Some(whose) = whose.filter(|whose| self.place(*whose).0 == channel) else {
             self.tally.faults.misdelivered += 1;
             return;
         };
+        // That a fellow watcher joined may be told after its own join was answered, even after the start.
+        let Some(mover) = self.mover(whose) else { return };
         let stream = (mover * self.plan.watchers + watcher) as usize;
         let Mover { begun, begun_ns, .. } = self.movers[mover as usize];
         let expected = self.ledger.expected(stream);
@@ -185,13 +187,13 @@ impl Handler for Presence {
         let text = std::str::from_utf8(message).unwrap_or_default();
         match self.seat.driver.read(text) {
             Reply::Notice { kind, session } => self.on_notice(net, slot, (kind, session), now),
-            Reply::Welcome { session } => match self.mover(slot) {
-                Some(mover) => {
-                    self.sessions.insert(session.into(), mover);
-                    self.ready += 1;
+            Reply::Welcome { session } => {
+                self.sessions.insert(session.into(), slot);
+                match self.mover(slot) {
+                    Some(_) => self.ready += 1,
+                    None => net.send_text(slot, &self.seat.driver.join(1, &self.channel_of(slot))),
                 }
-                None => net.send_text(slot, &self.seat.driver.join(1, &self.channel_of(slot))),
-            },
+            }
             Reply::Done { .. } => self.on_done(net, slot, now),
             Reply::Failed { code, .. } => {
                 self.seat.control.fail(format!("The server refused a join or leave: {code}."));
@@ -218,7 +220,7 @@ impl Scenario for Presence {
                     self.opened = true;
                     (0..connections).for_each(|slot| net.open(slot, self.seat.driver.path(Echo::Off)));
                 }
-                self.seat.control.report(self.seat.worker, self.ready, self.ready == connections);
+                self.seat.report_ready(self.ready, self.ready == connections);
             }
             Stage::Warm | Stage::Window(_) => {
                 let now = now_ns();
@@ -240,16 +242,22 @@ impl Scenario for Presence {
         &self.tally
     }
 
+    fn faults(&self) -> Faults {
+        let mut faults = self.ledger.faults;
+        faults.add(&self.tally.faults);
+        faults
+    }
+
     fn finish(mut self) -> Tally {
-        for mover in 0..self.movers.len() {
+        // If the run broke off, what was on the way is nobody's loss.
+        let movers = if self.seat.control.is_settled() { self.movers.len() } else { 0 };
+        for mover in 0..movers {
             for watcher in 0..self.plan.watchers as usize {
                 let stream = mover * self.plan.watchers as usize + watcher;
                 self.ledger.close(stream, self.movers[mover].begun);
             }
         }
-        let mut faults = self.ledger.faults;
-        faults.add(&self.tally.faults);
-        self.tally.faults = faults;
+        self.tally.faults = self.faults();
         self.tally
     }
 }

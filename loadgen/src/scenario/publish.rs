@@ -4,10 +4,7 @@
 //! publishers are its first members. In `broadcast` there is one channel, and it is everyone. In `slow` the last
 //! members stop reading when the warm-up begins, and read on when the run cools down, to see what became of them.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
 use mio::Waker;
@@ -21,7 +18,7 @@ use crate::{
     clock::now_ns,
     control::Stage,
     drivers::{Echo, Reply},
-    ledger::{Arrival, Ledger},
+    ledger::{Arrival, Faults, Ledger},
     net::{Closed, Handler, Net, Slot, Wait},
     order::Order,
     pacer::Pacer,
@@ -38,9 +35,7 @@ const SLOW_SILENCE_NS: u64 = 500_000_000;
 
 /// What the workers of this scenario share.
 pub(crate) struct Shared {
-    /// Messages sent so far, by publisher. Read when all have stopped.
-    published: Box<[AtomicU32]>,
-    /// What completed elsewhere, for each worker as home.
+    /// What completed elsewhere, for each worker as home. None if every worker keeps to its own channels.
     inboxes: Box<[Inbox]>,
 }
 
@@ -104,10 +99,9 @@ struct ClosedLoop {
 
 impl Shared {
     /// One waker for each worker.
-    pub(crate) fn new(plan: &PublishPlan, wakers: impl IntoIterator<Item = Waker>) -> Arc<Self> {
-        let published = (0..plan.channels * plan.publishers).map(|_| AtomicU32::new(0)).collect();
+    pub(crate) fn new(wakers: impl IntoIterator<Item = Waker>) -> Arc<Self> {
         let inbox = |waker| Inbox { completed: Mutex::new(Vec::new()), waker };
-        Arc::new(Self { published, inboxes: wakers.into_iter().map(inbox).collect() })
+        Arc::new(Self { inboxes: wakers.into_iter().map(inbox).collect() })
     }
 }
 
@@ -142,11 +136,10 @@ impl Publish {
         };
         Self {
             ledger: Ledger::new(layout.members.len() * plan.publishers as usize),
-            order: if plan.publishers > 1 {
-                Order::new(layout.members.len(), plan.channels as usize)
-            } else {
-                Order::new(0, 0)
-            },
+            order: Order::new(
+                layout.members.len(),
+                if plan.publishers > 1 { plan.channels as usize } else { 0 },
+            ),
             tally: Tally::new(seat.windows),
             seat,
             plan,
@@ -192,14 +185,12 @@ impl Publish {
         if self.ledger.observe(stream, sequence) == Arrival::Again {
             return;
         }
-        // With one publisher the ledger sees all there is to see.
-        if self.plan.publishers > 1
-            && self.ledger.faults.reordered == reordered
-            && let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..])
-        {
+        if let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..]) {
             let channel = (member.first_publisher / self.plan.publishers) as usize;
             let in_order = self.order.observe(slot as usize, channel, number, (publisher, sequence));
-            self.tally.faults.reordered += u64::from(!in_order);
+            // What comes late is counted once, also if the ledger sees it as well.
+            let is_news = self.ledger.faults.reordered == reordered;
+            self.tally.faults.reordered += u64::from(!in_order && is_news);
         }
         self.arrived += 1;
         if let Some(window) = self.tally.window() {
@@ -332,7 +323,7 @@ impl Publish {
             net.put_text(&mut self.frames, &self.text);
             each((publisher, sequence));
         }
-        self.shared.published[publisher as usize].store(entry.sequence, Ordering::Relaxed);
+        self.seat.control.report_published(publisher, entry.sequence);
         if let Some(window) = self.tally.window() {
             window.messages += u64::from(count);
         }
@@ -341,7 +332,7 @@ impl Publish {
 
     /// Gives other workers what completed here, and takes what completed there.
     fn exchange_completions(&mut self, closed: &mut ClosedLoop) {
-        if self.seat.workers == 1 {
+        if self.shared.inboxes.len() < 2 {
             return;
         }
         for (outbox, inbox) in closed.outboxes.iter_mut().zip(&self.shared.inboxes) {
@@ -377,10 +368,11 @@ impl Publish {
 
     /// Whether everything that was sent to this worker's members has come.
     fn is_quiet(&self) -> bool {
-        let published = self.shared.published.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
-        let expected: u64 = published
-            .zip(&self.layout.receivers)
-            .map(|(count, receivers)| count * u64::from(*receivers))
+        let receivers = self.layout.receivers.iter().zip(0..);
+        let expected: u64 = receivers
+            .map(|(receivers, publisher)| {
+                u64::from(*receivers) * u64::from(self.seat.control.published(publisher))
+            })
             .sum();
         self.arrived >= expected && self.slow_have_read()
     }
@@ -459,8 +451,7 @@ impl Scenario for Publish {
                     let path = self.seat.driver.path(echo);
                     (0..self.layout.connections).for_each(|slot| net.open(slot, path.clone()));
                 }
-                let is_ready = self.ready == self.layout.connections;
-                self.seat.control.report(self.seat.worker, self.ready, is_ready);
+                self.seat.report_ready(self.ready, self.ready == self.layout.connections);
                 Wait::Rest
             }
             Stage::Warm | Stage::Window(_) => {
@@ -477,7 +468,7 @@ impl Scenario for Publish {
                     self.set_reading(net, true);
                 }
                 let wait = self.publish(net, stage);
-                let is_quiet = self.seat.control.all_stopped() && self.is_quiet();
+                let is_quiet = self.seat.control.is_settled() && self.is_quiet();
                 self.seat.control.report_cooling(self.seat.worker, is_quiet);
                 wait
             }
@@ -488,20 +479,35 @@ impl Scenario for Publish {
         &self.tally
     }
 
-    fn finish(mut self) -> Tally {
-        for (slot, member) in self.layout.members.iter().enumerate() {
-            for place in 0..self.plan.publishers {
-                let publisher = (member.first_publisher + place) as usize;
-                if member.is_slow || self.publishers[publisher].slot == Some(slot as Slot) {
-                    continue;
-                }
-                let published = self.shared.published[publisher].load(Ordering::Relaxed);
-                self.ledger.close(member.first_stream + place as usize, published);
-            }
-        }
+    fn faults(&self) -> Faults {
         let mut faults = self.ledger.faults;
         faults.add(&self.tally.faults);
-        self.tally.faults = faults;
+        // Members that publish themselves do not see every number.
+        if self.seat.driver.is_contiguous()
+            && self.plan.scope == Scope::Channel
+            && !(self.plan.publishers_join && self.plan.publishers > 1)
+        {
+            faults.holes += self.order.holes();
+        }
+        faults
+    }
+
+    fn finish(mut self) -> Tally {
+        let control = &self.seat.control;
+        for (slot, member) in self.layout.members.iter().enumerate() {
+            // If the run broke off, what was on the way is nobody's loss.
+            if member.is_slow || !control.is_settled() {
+                continue;
+            }
+            for (publisher, stream) in
+                (member.first_publisher..).zip(member.first_stream..).take(self.plan.publishers as usize)
+            {
+                if self.publishers[publisher as usize].slot != Some(slot as Slot) {
+                    self.ledger.close(stream, control.published(publisher));
+                }
+            }
+        }
+        self.tally.faults = self.faults();
         self.tally
     }
 }

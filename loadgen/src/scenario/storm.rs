@@ -1,57 +1,299 @@
 //! `storm`: at the beginning of each window all connections drop at once, without a word, and come back as fast as
 //! they can. An operation is a connection that is back in its channel; its latency counts from the drop.
+//!
+//! With messages (`rate`), each channel has a publisher that stays and goes on. Who comes back joins with the last
+//! position it knows, and is back when it also has what the server says it missed:
+//!
+//! ```text
+//!  drop ─▶ open ─▶ welcome ─▶ join since (epoch, offset) ─▶ recovered, missed n ─▶ n publications ─▶ live ones
+//!    └──────────────────────────────── latency ───────────────────────────────────────────┘
+//! ```
+//!
+//! The ledger goes on across the drop: in the end every member must have had every message once, in order. Where the
+//! server has no recovery, what was missed while away is not asked for. *Bystanders* are subscribers of a channel of
+//! their own that stay connected: what a storm costs those who have no part in it. With several workers they have
+//! the last one to themselves.
+
+use std::sync::Arc;
 
 use super::{Scenario, Seat};
 use crate::{
     clock::now_ns,
     control::Stage,
-    drivers::{Echo, Reply},
+    drivers::{Echo, Reply, Standing},
+    histogram::Latency,
+    ledger::{Arrival, Faults, Ledger},
     net::{Closed, Handler, Net, Slot, Wait},
+    order::Order,
+    pacer::Pacer,
     plan::StormPlan,
-    tally::Tally,
+    stamp::{Locator, Stamp, put_payload, read_payload},
+    tally::{LATE_NS, Tally},
 };
 
-/// One worker's connections.
+/// One worker's connections. Slots of members come first, then bystanders, then publishers.
 pub(crate) struct Storm {
     seat: Seat,
     plan: StormPlan,
-    /// Whether each connection is in its channel.
-    is_back: Vec<bool>,
+    run: u32,
+    members: Vec<Member>,
+    /// Members and bystanders.
+    subscribers: u32,
+    publishers: Vec<Publisher>,
+    /// Of the channels of the storm, and of the bystanders' channel.
+    pacers: [Pacer; 2],
+    /// The last epoch of each channel that anyone was told, to be shared by its members.
+    epochs: Vec<Option<Arc<str>>>,
+    /// Connections that are not in their channels.
     away: u32,
     opened: bool,
     stage: Stage,
     dropped_ns: u64,
+    /// One stream for each subscriber.
+    ledger: Ledger,
+    order: Order,
+    locator: Locator,
+    /// First deliveries, of the whole run.
+    arrived: u64,
+    text: Vec<u8>,
     tally: Tally,
 }
 
+#[derive(Clone, Default)]
+struct Member {
+    is_back: bool,
+    /// It was in its channel before; with this epoch, if the server gives one. `order` has the offset.
+    has_been_back: bool,
+    epoch: Option<Arc<str>>,
+    /// It is back without recovery, and what comes next is where it goes on.
+    is_adrift: bool,
+    /// Publications that it missed and that are to come now.
+    missed: u64,
+}
+
+struct Publisher {
+    number: u32,
+    slot: Slot,
+    sequence: u32,
+    before: String,
+    behind: &'static str,
+}
+
 impl Storm {
-    pub(crate) fn new(seat: Seat, plan: StormPlan) -> Self {
-        let away = seat.share(plan.connections);
-        let is_back = vec![false; away as usize];
-        let tally = Tally::new(seat.windows);
-        Self { seat, plan, is_back, away, opened: false, stage: Stage::Connect, dropped_ns: 0, tally }
+    pub(crate) fn new(seat: Seat, plan: StormPlan, run: u32) -> Self {
+        let (channels, workers) = (plan.channels(), plan.storm_workers(seat.workers as u32));
+        let is_storm = (seat.worker as u32) < workers;
+        let is_last = seat.worker + 1 == seat.workers;
+        let own =
+            |total: u32| (seat.worker as u32..if is_storm { total } else { 0 }).step_by(workers as usize);
+        let members = vec![Member::default(); own(plan.connections).len()];
+        let subscribers = members.len() as u32 + if is_last { plan.bystanders } else { 0 };
+        let storm: Vec<u32> = own(if plan.rate > 0.0 { channels } else { 0 }).collect();
+        let bystander = if is_last && plan.bystanders > 0 { vec![0] } else { Vec::new() };
+        let numbers = storm.iter().copied().chain(bystander.iter().map(|_| channels));
+        let publishers = numbers.zip(subscribers..).map(|(number, slot)| {
+            let (before, behind) = seat.driver.send_around(&seat.channel(number));
+            Publisher { number, slot, sequence: 0, before, behind }
+        });
+        let publishers: Vec<_> = publishers.collect();
+        Self {
+            away: subscribers + publishers.len() as u32,
+            ledger: Ledger::new(subscribers as usize),
+            order: Order::new(subscribers as usize, 0),
+            tally: Tally::new(seat.windows),
+            pacers: [
+                Pacer::new(plan.rate, channels, (0..storm.len() as u32).collect()),
+                Pacer::new(plan.bystander_rate, 1, bystander),
+            ],
+            epochs: vec![None; if plan.rate > 0.0 { channels as usize } else { 0 }],
+            seat,
+            plan,
+            run,
+            members,
+            subscribers,
+            publishers,
+            opened: false,
+            stage: Stage::Connect,
+            dropped_ns: 0,
+            locator: Locator::new(),
+            arrived: 0,
+            text: Vec::new(),
+        }
+    }
+
+    /// The channel of a subscriber.
+    fn channel(&self, slot: Slot) -> u32 {
+        if slot as usize >= self.members.len() {
+            return self.plan.channels();
+        }
+        let workers = self.plan.storm_workers(self.seat.workers as u32);
+        (slot * workers + self.seat.worker as u32) / self.plan.members
     }
 
     /// Drops everyone. Those that are not back from the last storm go on coming back from that one.
     fn strike(&mut self, net: &mut Net) {
         self.tally.stragglers += u64::from(self.away);
         self.dropped_ns = now_ns();
-        for slot in 0..self.is_back.len() {
-            if std::mem::take(&mut self.is_back[slot]) {
+        for (slot, member) in self.members.iter_mut().enumerate() {
+            if std::mem::take(&mut member.is_back) {
+                self.away += 1;
                 net.abandon(slot as Slot);
                 net.open(slot as Slot, self.seat.driver.path(Echo::Off));
             }
         }
-        self.away = self.is_back.len() as u32;
+    }
+
+    fn join(&self, net: &mut Net, slot: Slot) {
+        let channel = self.channel(slot);
+        let name = self.seat.channel(channel);
+        let epoch = self.members.get(slot as usize).and_then(|member| member.epoch.as_deref());
+        let join = epoch.and_then(|epoch| {
+            let offset = self.order.last(slot as usize);
+            self.seat.driver.join_since(1, &name, epoch, offset)
+        });
+        net.send_text(slot, &join.unwrap_or_else(|| self.seat.driver.join(1, &name)));
+    }
+
+    /// A subscriber is in its channel.
+    fn on_joined(&mut self, slot: Slot, standing: Option<Standing<'_>>, now: u64) {
+        let channel = self.channel(slot) as usize;
+        let Some(member) = self.members.get_mut(slot as usize) else {
+            self.away -= 1;
+            return;
+        };
+        let is_recovered = standing.and_then(|standing| standing.recovered);
+        match is_recovered {
+            Some(true) => self.tally.returns.recovered += 1,
+            Some(false) => self.tally.returns.unrecovered += 1,
+            None if member.has_been_back && self.plan.rate > 0.0 => {
+                self.tally.returns.adrift += 1;
+                member.is_adrift = true;
+            }
+            None => {}
+        }
+        if is_recovered != Some(true) {
+            self.order.go_on(slot as usize, standing.map_or(0, |standing| standing.offset));
+        }
+        if let (Some(standing), Some(epoch)) = (standing, self.epochs.get_mut(channel)) {
+            if epoch.as_deref() != Some(standing.epoch) {
+                *epoch = Some(standing.epoch.into());
+            }
+            member.epoch.clone_from(epoch);
+            member.missed = if is_recovered == Some(true) { standing.missed } else { 0 };
+        }
+        if member.missed == 0 {
+            self.on_back(slot, now);
+        }
     }
 
     fn on_back(&mut self, slot: Slot, now: u64) {
-        self.is_back[slot as usize] = true;
+        let member = &mut self.members[slot as usize];
+        (member.is_back, member.has_been_back) = (true, true);
         self.away -= 1;
         if let Some(window) = self.tally.window() {
             window.operations += 1;
             window.latency.record(now.saturating_sub(self.dropped_ns));
         }
+    }
+
+    fn on_publication(&mut self, slot: Slot, stamped: &[u8], now: u64) {
+        let Ok(stamp) = read_payload(stamped) else {
+            self.tally.faults.corrupt += 1;
+            return;
+        };
+        let is_mine = slot < self.subscribers && stamp.run == self.run;
+        if !is_mine || stamp.publisher != self.channel(slot) {
+            self.tally.faults.misdelivered += 1;
+            return;
+        }
+        let stream = slot as usize;
+        if let Some(member) = self.members.get_mut(stream)
+            && std::mem::take(&mut member.is_adrift)
+        {
+            self.ledger.skip(stream, stamp.sequence);
+        }
+        let reordered = self.ledger.faults.reordered;
+        let arrival = self.ledger.observe(stream, stamp.sequence);
+        if arrival == Arrival::First {
+            self.arrived += 1;
+            if let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..]) {
+                let in_order = self.order.observe(stream, 0, number, (stamp.publisher, stamp.sequence));
+                let is_news = self.ledger.faults.reordered == reordered;
+                self.tally.faults.reordered += u64::from(!in_order && is_news);
+            }
+            if let Some(window) = self.tally.window() {
+                window.deliveries += 1;
+                if stream >= self.members.len() {
+                    let latency = window.bystanders.get_or_insert_with(Latency::new);
+                    latency.record(now.saturating_sub(stamp.due_ns));
+                }
+            }
+        }
+        if let Some(member) = self.members.get_mut(stream)
+            && member.missed > 0
+        {
+            member.missed -= 1;
+            if member.missed == 0 {
+                self.on_back(slot, now);
+            }
+        }
+    }
+
+    /// Sends what is due, in both schedules.
+    fn publish(&mut self, net: &mut Net) -> Wait {
+        let start_ns = self.seat.control.start_ns();
+        let mut wait = Wait::Rest;
+        for schedule in 0..self.pacers.len() {
+            while let Some((due_ns, index)) = self.pacers[schedule].next(start_ns) {
+                let now = now_ns();
+                if due_ns > now {
+                    wait = match wait {
+                        Wait::Until(earlier) => Wait::Until(earlier.min(due_ns)),
+                        _ => Wait::Until(due_ns),
+                    };
+                    break;
+                }
+                let is_bystanders = schedule == 1;
+                self.pacers[schedule].advance();
+                // The bystanders' publisher is the last one.
+                let index = if is_bystanders { self.publishers.len() - 1 } else { index as usize };
+                self.send(net, index, due_ns);
+                if let Some(window) = self.tally.window() {
+                    window.messages += 1;
+                    // Only of these deliveries is the latency reported.
+                    window.late += u64::from(is_bystanders && now - due_ns > LATE_NS);
+                }
+            }
+        }
+        wait
+    }
+
+    fn send(&mut self, net: &mut Net, index: usize, due_ns: u64) {
+        let publisher = &mut self.publishers[index];
+        self.text.clear();
+        self.text.extend_from_slice(publisher.before.as_bytes());
+        let stamp = Stamp {
+            length: self.plan.payload,
+            run: self.run,
+            publisher: publisher.number,
+            sequence: publisher.sequence,
+            due_ns,
+        };
+        publisher.sequence += 1;
+        put_payload(&mut self.text, stamp);
+        self.text.extend_from_slice(publisher.behind.as_bytes());
+        let text = std::str::from_utf8(&self.text).expect("stamps and names are text");
+        net.send_text(publisher.slot, text);
+        self.seat.control.report_published(publisher.number, publisher.sequence);
+    }
+
+    /// Whether everyone is back, and everything that was sent has come.
+    fn is_quiet(&self) -> bool {
+        if self.away > 0 || self.plan.publishers() == 0 {
+            return self.away == 0;
+        }
+        let published = |slot| u64::from(self.seat.control.published(self.channel(slot)));
+        self.seat.control.is_settled() && self.arrived >= (0..self.subscribers).map(published).sum()
     }
 }
 
@@ -59,17 +301,18 @@ impl Handler for Storm {
     fn on_open(&mut self, _: &mut Net, _: Slot) {}
 
     fn on_message(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64) {
+        if let Some(at) = self.locator.find(message) {
+            return self.on_publication(slot, &message[at..], now);
+        }
         let text = std::str::from_utf8(message).unwrap_or_default();
         match self.seat.driver.read(text) {
-            Reply::Welcome { .. } => {
-                let number = slot * self.seat.workers as u32 + self.seat.worker as u32;
-                let channel = self.seat.channel(number / self.plan.members);
-                net.send_text(slot, &self.seat.driver.join(1, &channel));
-            }
-            Reply::Done { .. } => self.on_back(slot, now),
-            Reply::Failed { code, .. } => {
+            Reply::Welcome { .. } if slot < self.subscribers => self.join(net, slot),
+            Reply::Welcome { .. } => self.away -= 1,
+            Reply::Done { .. } => self.on_joined(slot, self.seat.driver.standing(text), now),
+            Reply::Failed { command: Some(_), code } => {
                 self.seat.control.fail(format!("The server refused a join: {code}."));
             }
+            Reply::Failed { code, .. } => self.tally.refuse(code),
             Reply::Unknown => self.tally.faults.corrupt += 1,
             Reply::Gap { missed } => self.tally.gaps += missed,
             Reply::Notice { .. } | Reply::Other => {}
@@ -88,30 +331,52 @@ impl Scenario for Storm {
         self.stage = stage;
         match stage {
             Stage::Connect => {
+                let connections = self.subscribers + self.publishers.len() as u32;
                 if !self.opened {
                     self.opened = true;
-                    (0..self.away).for_each(|slot| net.open(slot, self.seat.driver.path(Echo::Off)));
+                    (0..connections).for_each(|slot| net.open(slot, self.seat.driver.path(Echo::Off)));
                 }
-                let connected = self.is_back.len() as u32 - self.away;
-                self.seat.control.report(self.seat.worker, connected, self.away == 0);
+                self.seat.report_ready(connections - self.away, self.away == 0);
+                Wait::Rest
             }
-            Stage::Window(_) if is_new => self.strike(net),
-            Stage::Cool => {
+            Stage::Warm | Stage::Window(_) => {
+                if is_new && stage != Stage::Warm {
+                    self.strike(net);
+                }
+                self.publish(net)
+            }
+            Stage::Cool | Stage::Stop => {
                 if is_new {
                     self.tally.stragglers += u64::from(self.away);
                 }
-                self.seat.control.report_cooling(self.seat.worker, self.away == 0);
+                self.seat.control.report_cooling(self.seat.worker, self.is_quiet());
+                Wait::Rest
             }
-            _ => {}
         }
-        Wait::Rest
     }
 
     fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    fn finish(self) -> Tally {
+    fn faults(&self) -> Faults {
+        let mut faults = self.ledger.faults;
+        faults.add(&self.tally.faults);
+        if self.seat.driver.is_contiguous() {
+            faults.holes += self.order.holes();
+        }
+        faults
+    }
+
+    fn finish(mut self) -> Tally {
+        let has_messages = self.plan.publishers() > 0 && self.seat.control.is_settled();
+        for slot in 0..if has_messages { self.subscribers } else { 0 } {
+            let is_adrift = self.members.get(slot as usize).is_some_and(|member| member.is_adrift);
+            if !is_adrift {
+                self.ledger.close(slot as usize, self.seat.control.published(self.channel(slot)));
+            }
+        }
+        self.tally.faults = self.faults();
         self.tally
     }
 }

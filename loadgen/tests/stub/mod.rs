@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -51,6 +51,20 @@ pub(crate) enum Mischief {
     Corrupt {
         every: u64,
     },
+    /// A number of the channel is left out.
+    Skip {
+        every: u64,
+    },
+    /// None: who joins with a position receives what was sent since.
+    Recover,
+    /// The same, but without the first that was missed.
+    RecoverTooFew,
+    /// The same, and the last that was missed twice.
+    RecoverTooMany,
+    /// Nobody recovers, although everyone is told a position.
+    Forget,
+    /// The first member of a channel hears that the second joined only with what it hears next. No fault.
+    TellLate,
     /// The connection is closed instead.
     HangUp {
         every: u64,
@@ -65,6 +79,7 @@ pub(crate) enum Mischief {
 pub(crate) struct Stub {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
+    deliveries: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -78,8 +93,18 @@ impl Stub {
         let address = listener.local_addr().expect("bound");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || Server::new(listener, mischief).run(&stopped));
-        Self { address, stop, thread: Some(thread) }
+        let deliveries = Arc::new(AtomicU64::new(0));
+        let mut server = Server::new(listener, mischief, Arc::clone(&deliveries));
+        let thread = thread::spawn(move || server.run(&stopped));
+        Self { address, stop, deliveries, thread: Some(thread) }
+    }
+
+    /// Waits until there were so many deliveries from now on.
+    pub(crate) fn wait_for_deliveries(&self, count: u64) {
+        let end = self.deliveries.load(Ordering::Relaxed) + count;
+        while self.deliveries.load(Ordering::Relaxed) < end {
+            thread::yield_now();
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -103,8 +128,14 @@ struct Server {
     mischief: Mischief,
     connections: Vec<Option<Connection>>,
     channels: HashMap<String, Vec<usize>>,
-    offset: u64,
+    /// The last number of each channel.
+    offsets: HashMap<String, u64>,
+    /// What was sent to each channel, if anyone can recover it.
+    logs: HashMap<String, Vec<BytesMut>>,
+    sends: u64,
     deliveries: u64,
+    /// The same, for other threads.
+    counter: Arc<AtomicU64>,
     dirty: Vec<usize>,
     buffer: Vec<u8>,
 }
@@ -129,10 +160,17 @@ struct Command<'a> {
     event: Option<&'a str>,
     #[serde(borrow)]
     message: Option<&'a RawValue>,
+    since: Option<Position<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Position<'a> {
+    epoch: &'a str,
+    offset: usize,
 }
 
 impl Server {
-    fn new(mut listener: TcpListener, mischief: Mischief) -> Self {
+    fn new(mut listener: TcpListener, mischief: Mischief, counter: Arc<AtomicU64>) -> Self {
         let poll = Poll::new().expect("a poll");
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE).expect("registered");
         Self {
@@ -141,8 +179,11 @@ impl Server {
             mischief,
             connections: Vec::new(),
             channels: HashMap::new(),
-            offset: 0,
+            offsets: HashMap::new(),
+            logs: HashMap::new(),
+            sends: 0,
             deliveries: 0,
+            counter,
             dirty: Vec::new(),
             buffer: vec![0; 256 << 10],
         }
@@ -263,7 +304,13 @@ impl Server {
                 if let Some(connection) = self.connections[number].as_mut() {
                     connection.joined.push(channel.to_owned());
                 }
-                self.put_ok(number, command.id);
+                match self.mischief {
+                    Mischief::Recover
+                    | Mischief::RecoverTooFew
+                    | Mischief::RecoverTooMany
+                    | Mischief::Forget => self.recover(number, &command),
+                    _ => self.put_ok(number, command.id),
+                }
             }
             "leave" => {
                 self.leave(number, channel);
@@ -271,6 +318,33 @@ impl Server {
             }
             other => panic!("unexpected command {other}"),
         }
+    }
+
+    /// Answers a join, and sends what was missed.
+    fn recover(&mut self, number: usize, command: &Command<'_>) {
+        let channel = command.channel.expect("a channel");
+        let log = self.logs.entry(channel.to_owned()).or_default();
+        let mut missed = Vec::new();
+        let mut recovery = String::new();
+        if let Some(since) = &command.since {
+            assert_eq!(since.epoch, "epoch-1");
+            missed = log[since.offset..].to_vec();
+            let is_recovered = self.mischief != Mischief::Forget;
+            recovery = format!(",\"recovered\":{is_recovered},\"missed\":{}", missed.len());
+        }
+        let (id, offset) = (command.id.expect("a number"), log.len());
+        self.put(
+            number,
+            &format!("{{\"id\":{id},\"ok\":{{\"epoch\":\"epoch-1\",\"offset\":{offset}{recovery}}}}}"),
+        );
+        match (self.mischief, missed.last().cloned()) {
+            (Mischief::Forget, _) => missed.clear(),
+            (Mischief::RecoverTooFew, Some(_)) => drop(missed.remove(0)),
+            (Mischief::RecoverTooMany, Some(last)) => missed.push(last),
+            _ => {}
+        }
+        let Some(connection) = self.connections[number].as_mut() else { return };
+        missed.iter().for_each(|frame| connection.out.extend_from_slice(frame));
     }
 
     fn leave(&mut self, number: usize, channel: &str) {
@@ -285,7 +359,14 @@ impl Server {
         );
         let mut frame = BytesMut::new();
         put_frame(&mut frame, OpCode::Text, notice.as_bytes());
-        for member in self.channels.get(channel).cloned().unwrap_or_default() {
+        let members = self.channels.get(channel).cloned().unwrap_or_default();
+        if let (Mischief::TellLate, "join", [first]) = (self.mischief, what, &members[..])
+            && let Some(first) = self.connections[*first].as_mut()
+        {
+            first.held.extend_from_slice(&frame);
+            return;
+        }
+        for member in members {
             if member != number {
                 self.deliver(member, &frame);
             }
@@ -293,15 +374,21 @@ impl Server {
     }
 
     fn send(&mut self, number: usize, command: &Command<'_>) {
-        self.offset += 1;
+        self.sends += 1;
         let channel = command.channel.unwrap_or("everyone");
         let (event, message) = (command.event.expect("an event"), command.message.expect("a message"));
-        let offset = self.offset;
+        let is_skipped =
+            matches!(self.mischief, Mischief::Skip { every } if self.sends.is_multiple_of(every));
+        let offset = self.offsets.entry(channel.to_owned()).or_default();
+        *offset += 1 + u64::from(is_skipped);
         let publication = format!(
             "{{\"channel\":\"{channel}\",\"event\":\"{event}\",\"message\":{message},\"offset\":{offset}}}"
         );
         let mut frame = BytesMut::new();
         put_frame(&mut frame, OpCode::Text, publication.as_bytes());
+        if let Some(log) = self.logs.get_mut(channel) {
+            log.push(frame.clone());
+        }
         let members = match command.channel {
             Some(channel) => self.channels.remove(channel).unwrap_or_default(),
             None => (0..self.connections.len()).collect(),
@@ -312,7 +399,7 @@ impl Server {
             }
         }
         if let Mischief::Misdeliver { every } = self.mischief
-            && self.offset.is_multiple_of(every)
+            && self.sends.is_multiple_of(every)
             && let Some(stranger) = self.channels.values().flatten().next()
         {
             self.deliver(*stranger, &frame);
@@ -324,6 +411,7 @@ impl Server {
 
     fn deliver(&mut self, number: usize, frame: &[u8]) {
         self.deliveries += 1;
+        self.counter.store(self.deliveries, Ordering::Relaxed);
         let is_due = |every: u64| self.deliveries.is_multiple_of(every);
         let Some(connection) = self.connections[number].as_mut() else { return };
         if connection.out.is_empty() {

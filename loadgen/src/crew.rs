@@ -1,0 +1,194 @@
+//! Who does the work: threads of this process, or other processes with threads of their own ([`crate::part`]).
+//!
+//! Either way the coordinator looks at one board, [`Control`]: with threads each row is a worker's, with processes
+//! each is a process's, kept by a thread that reads what the process tells. Processes are in a process group of
+//! their own, so that an interrupt from the terminal reaches the coordinator alone.
+
+use std::{
+    env, io,
+    io::{BufRead, BufReader, Write},
+    ops::Range,
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    clock::now_ns,
+    control::Control,
+    coordinator::{LOOK, Workers, start_workers},
+    part::{Command, Event},
+    plan::{Plan, Work},
+    process::Processes,
+    tally::Tally,
+};
+
+/// Time for a process to end when it is told to.
+const PART_END_NS: u64 = 10_000_000_000;
+
+/// The workers of a run.
+pub(crate) enum Crew {
+    Threads(Workers),
+    Processes(Vec<Part>),
+}
+
+/// Another process, as the coordinator sees it.
+pub(crate) struct Part {
+    pid: u32,
+    commands: ChildStdin,
+    /// Reads what it tells, and gives its tally if it comes to that.
+    listener: JoinHandle<Option<Tally>>,
+}
+
+impl Crew {
+    /// Starts the workers of a plan, and the board that shows how far they are.
+    pub(crate) fn start(plan: &Plan) -> io::Result<(Arc<Control>, Self)> {
+        if plan.processes == 1 {
+            let control = new_control(plan, 0..plan.threads as usize);
+            let workers = start_workers(plan, &control, 0)?;
+            return Ok((control, Self::Threads(workers)));
+        }
+        let control = new_control(plan, 0..plan.processes as usize);
+        let parts = (0..plan.processes).map(|process| Part::start(plan, process, &control));
+        Ok((Arc::clone(&control), Self::Processes(parts.collect::<Result<_, _>>()?)))
+    }
+
+    /// Tells the other processes, if there are any. One that does not listen any more is noticed by its listener.
+    pub(crate) fn tell(&mut self, command: &Command) {
+        if let Self::Processes(parts) = self {
+            parts.iter_mut().for_each(|part| part.tell(command));
+        }
+    }
+
+    /// All processes of the generator.
+    pub(crate) fn processes(&self) -> Processes {
+        match self {
+            Self::Threads(_) => Processes::this_and([]),
+            Self::Processes(parts) => Processes::this_and(parts.iter().map(|part| part.pid)),
+        }
+    }
+
+    /// Everyone was told to stop: waits for that, and puts together what they counted.
+    pub(crate) fn finish(self, windows: usize, control: &Control) -> Tally {
+        let parts = match self {
+            Self::Threads(workers) => return join(workers, windows, control),
+            Self::Processes(parts) => parts,
+        };
+        let mut tally = Tally::new(windows);
+        let end_ns = now_ns() + PART_END_NS;
+        for Part { pid, commands, listener } in parts {
+            while !listener.is_finished() && now_ns() < end_ns {
+                thread::sleep(LOOK);
+            }
+            drop(commands);
+            if !listener.is_finished()
+                && let Some(pid) = Pid::from_raw(pid as i32)
+                && let Err(error) = kill_process(pid, Signal::KILL)
+            {
+                control.fail(format!("A process of the generator cannot be ended: {error}."));
+                continue;
+            }
+            if let Ok(Some(theirs)) = listener.join() {
+                tally.add(&theirs);
+            }
+        }
+        tally
+    }
+}
+
+/// A board for these workers or processes of a plan.
+pub(crate) fn new_control(plan: &Plan, rows: Range<usize>) -> Arc<Control> {
+    let quota = match &plan.work {
+        Work::Idle(idle) => idle.base,
+        work => work.connections() as u32,
+    };
+    Arc::new(Control::new(rows, plan.work.publishers() as usize, quota))
+}
+
+/// Waits for threads that were told to stop, and puts together what they counted.
+pub(crate) fn join(workers: Workers, windows: usize, control: &Control) -> Tally {
+    let mut tally = Tally::new(windows);
+    for worker in workers {
+        match worker.join() {
+            Ok(Ok(theirs)) => tally.add(&theirs),
+            Ok(Err(error)) => control.fail(format!("A worker could not go on: {error}.")),
+            Err(_) => control.fail("A worker panicked.".into()),
+        }
+    }
+    tally
+}
+
+impl Part {
+    fn start(plan: &Plan, process: u32, control: &Arc<Control>) -> io::Result<Self> {
+        let mut child = std::process::Command::new(env::current_exe()?)
+            .arg("part")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let pid = child.id();
+        let commands = child.stdin.take().expect("it is piped");
+        let events = child.stdout.take().expect("it is piped");
+        let listener = Listener { process, processes: plan.processes, control: Arc::clone(control) };
+        let listener = thread::spawn(move || listener.run(events, child));
+        let mut part = Self { pid, commands, listener };
+        part.tell(&Command::Begin { plan: Box::new(plan.clone()), key: plan.key.clone(), process });
+        Ok(part)
+    }
+
+    fn tell(&mut self, command: &Command) {
+        let mut line = serde_json::to_string(command).expect("numbers and strings");
+        line.push('\n');
+        // An error means that it has ended, of which its listener knows more.
+        if self.commands.write_all(line.as_bytes()).is_ok() {
+            self.commands.flush().ok();
+        }
+    }
+}
+
+struct Listener {
+    process: u32,
+    processes: u32,
+    control: Arc<Control>,
+}
+
+impl Listener {
+    /// Keeps the process's row of the board until it ends.
+    fn run(self, events: ChildStdout, mut child: Child) -> Option<Tally> {
+        let row = self.process as usize;
+        let mut tally = None;
+        for line in BufReader::new(events).lines().map_while(Result::ok) {
+            match serde_json::from_str(&line) {
+                Ok(Event::Status(status)) => self.control.report_status(row, status),
+                Ok(Event::Glimpse(glimpse)) => self.control.show(row, 0, glimpse),
+                Ok(Event::Published(counts)) => self.control.add_published(&counts),
+                Ok(Event::Failed(sentence)) => self.control.fail(sentence),
+                Ok(Event::End(theirs)) => tally = Some(*theirs),
+                Err(error) => {
+                    self.control.fail(format!("A process of the generator is not understood: {error}."))
+                }
+            }
+        }
+        let status = child.wait();
+        if tally.is_none() {
+            self.control.fail(format!(
+                "Process {} of {} of the generator ended before the run did ({}): its part is missing.",
+                self.process + 1,
+                self.processes,
+                status.map_or_else(|error| error.to_string(), describe)
+            ));
+        }
+        tally
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (_, Some(signal)) => format!("signal {signal}"),
+        _ => "no exit status".into(),
+    }
+}
