@@ -18,7 +18,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::{
     clock::{self, now_ns, seconds},
     control::{Control, Stage},
-    drivers::{Driver, Native},
+    drivers,
     net::{LONGEST_WAIT, Net, Target},
     plan::{IdlePlan, Plan, Work},
     process::{Memory, Processes},
@@ -269,13 +269,13 @@ impl<'a> Run<'a> {
 }
 
 fn start_workers(plan: &Plan, control: &Arc<Control>) -> io::Result<Workers> {
-    let driver = Driver::Native(Native { app: plan.app.clone(), key: plan.key.clone() });
+    let driver = drivers::new(&plan.driver, plan.work.echo()).map_err(io::Error::other)?;
     let prefix = Arc::from(plan.prefix.as_str());
     let seat = |worker| Seat {
         worker,
         workers: plan.threads as usize,
         control: Arc::clone(control),
-        driver: driver.clone(),
+        driver: Arc::clone(&driver),
         windows: plan.windows as usize,
         prefix: Arc::clone(&prefix),
     };

@@ -1,23 +1,20 @@
 //! Fanfare's native protocol, `docs/PROTOCOL.md`.
 
-use memchr::memmem;
 use serde::Deserialize;
 
-use super::{Echo, Notice, Reply};
+use super::{Driver, Echo, Need, Notice, Reply, Role, between};
+use crate::plan::DriverPlan;
 
-/// What connecting needs.
-#[derive(Debug, Clone)]
-pub(crate) struct Native {
-    /// Name of the app.
-    pub(crate) app: String,
-    /// One of its keys.
-    pub(crate) key: String,
+/// The driver: what its connections' path is made of, escaped.
+pub(super) struct Native {
+    app: String,
+    key: String,
+    echo: Echo,
 }
 
 /// Answers are few: they may cost a parse.
 #[derive(Deserialize)]
 struct Answer<'a> {
-    id: Option<u32>,
     ok: Option<serde::de::IgnoredAny>,
     #[serde(borrow)]
     error: Option<Fault<'a>>,
@@ -42,67 +39,67 @@ struct Gap {
 }
 
 impl Native {
-    pub(super) fn path(&self, echo: Echo) -> String {
-        let echo = match echo {
-            Echo::On => "true",
-            Echo::Off => "false",
-        };
-        format!("/v1/ws?app={}&key={}&echo={echo}", percent_encode(&self.app), percent_encode(&self.key))
+    pub(super) fn new(plan: &DriverPlan, echo: Echo) -> Self {
+        Self { app: percent_encode(&plan.app), key: percent_encode(&plan.key), echo }
+    }
+}
+
+impl Driver for Native {
+    fn lacks(&self, _: Need) -> bool {
+        false
     }
 
-    pub(super) fn join(&self, command: u32, channel: &str) -> String {
-        format!("{{\"type\":\"join\",\"id\":{command},\"channel\":\"{channel}\"}}")
+    fn path(&self, _: &str, _: Role) -> String {
+        let echo = self.echo == Echo::On;
+        format!("/v1/ws?app={}&key={}&echo={echo}", self.app, self.key)
     }
 
-    pub(super) fn leave(&self, command: u32, channel: &str) -> String {
-        format!("{{\"type\":\"leave\",\"id\":{command},\"channel\":\"{channel}\"}}")
+    fn join(&self, number: u32, channel: &str, _: &str) -> String {
+        format!("{{\"type\":\"join\",\"id\":{number},\"channel\":\"{channel}\"}}")
     }
 
-    pub(super) fn send_around(&self, channel: &str) -> (String, &'static str) {
-        (format!("{{\"type\":\"send\",\"channel\":\"{channel}\",\"event\":\"m\",\"message\":"), "}")
+    fn leave(&self, number: u32, channel: &str) -> String {
+        format!("{{\"type\":\"leave\",\"id\":{number},\"channel\":\"{channel}\"}}")
     }
 
-    pub(super) fn broadcast_around(&self) -> (String, &'static str) {
-        ("{\"type\":\"broadcast\",\"event\":\"m\",\"message\":".into(), "}")
+    fn send_around(&self, channel: &str, _: u32) -> (String, String) {
+        (format!("{{\"type\":\"send\",\"channel\":\"{channel}\",\"event\":\"m\",\"message\":"), "}".into())
     }
 
-    #[inline]
-    pub(super) fn number(&self, behind: &[u8]) -> Option<u64> {
+    fn broadcast_around(&self) -> (String, String) {
+        ("{\"type\":\"broadcast\",\"event\":\"m\",\"message\":".into(), "}".into())
+    }
+
+    fn number(&self, behind: &[u8]) -> Option<u64> {
         let digits = behind.strip_prefix(b",\"offset\":")?.strip_suffix(b"}")?;
         let is_number = !digits.is_empty() && digits.len() < 19 && digits.iter().all(u8::is_ascii_digit);
         is_number.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
     }
 
-    pub(super) fn read<'a>(&self, text: &'a str) -> Reply<'a> {
-        if text.starts_with("{\"channel\":") {
-            return read_notice(text);
+    fn read<'a>(&'a self, item: &'a str) -> Reply<'a> {
+        if item.starts_with("{\"channel\":") {
+            return read_notice(item);
         }
-        let Ok(answer) = serde_json::from_str::<Answer<'a>>(text) else { return Reply::Unknown };
+        let Ok(answer) = serde_json::from_str::<Answer<'a>>(item) else { return Reply::Unknown };
         match answer {
             Answer { welcome: Some(welcome), .. } => Reply::Welcome { session: welcome.session },
             Answer { gap: Some(gap), .. } => Reply::Gap { missed: gap.missed },
-            Answer { error: Some(error), id, .. } => Reply::Failed { command: id, code: error.code },
-            Answer { ok: Some(_), id: Some(command), .. } => Reply::Done { command },
+            Answer { error: Some(error), .. } => Reply::Failed { code: error.code },
+            Answer { ok: Some(_), .. } => Reply::Done,
             _ => Reply::Unknown,
         }
     }
 }
 
 /// Presence notices are many: they are read by their fixed parts.
-fn read_notice(text: &str) -> Reply<'_> {
-    let Some((_, event)) = split_around(text, "\"event\":\"channel:") else { return Reply::Unknown };
-    let kind = match event.as_bytes() {
-        [b'j', ..] => Notice::Join,
-        [b'l', ..] => Notice::Leave,
-        _ => return Reply::Other,
+fn read_notice(item: &str) -> Reply<'_> {
+    let kind = match between(item, "\"event\":\"channel:", "\"") {
+        Some("join") => Notice::Join,
+        Some("leave") => Notice::Leave,
+        Some(_) => return Reply::Other,
+        None => return Reply::Unknown,
     };
-    let session = split_around(event, "\"id\":\"").and_then(|(_, id)| Some(id.split_once('"')?.0));
-    session.map_or(Reply::Unknown, |session| Reply::Notice { kind, session })
-}
-
-fn split_around<'a>(text: &'a str, separator: &str) -> Option<(&'a str, &'a str)> {
-    let at = memmem::find(text.as_bytes(), separator.as_bytes())?;
-    Some((&text[..at], &text[at + separator.len()..]))
+    between(item, "\"id\":\"", "\"").map_or(Reply::Unknown, |session| Reply::Notice { kind, session })
 }
 
 fn percent_encode(text: &str) -> String {
@@ -121,20 +118,23 @@ fn percent_encode(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Reply<'_> {
-        Native { app: "default".into(), key: "k".into() }.read(text)
+    fn native(app: &str, key: &str) -> Native {
+        let plan = DriverPlan { app: app.into(), key: key.into(), ..DriverPlan::default() };
+        Native::new(&plan, Echo::Off)
     }
 
     #[test]
     fn texts_of_the_server_are_told_apart() {
+        let native = native("default", "k");
+        let read = |text| native.read(text);
         let welcome =
             r#"{"welcome":{"session":"AAAA","user":null,"app":"default","ping_interval_ms":25000}}"#;
         assert_eq!(read(welcome), Reply::Welcome { session: "AAAA" });
-        assert_eq!(read(r#"{"id":7,"ok":{"channel":"c","joined":true}}"#), Reply::Done { command: 7 });
+        assert_eq!(read(r#"{"id":7,"ok":{"channel":"c","joined":true}}"#), Reply::Done);
         let failed = r#"{"error":{"code":"overloaded","message":"try \"again\""}}"#;
-        assert_eq!(read(failed), Reply::Failed { command: None, code: "overloaded" });
+        assert_eq!(read(failed), Reply::Failed { code: "overloaded" });
         let failed = r#"{"id":3,"error":{"code":"rate_limited","message":"slow"}}"#;
-        assert_eq!(read(failed), Reply::Failed { command: Some(3), code: "rate_limited" });
+        assert_eq!(read(failed), Reply::Failed { code: "rate_limited" });
         assert_eq!(read(r#"{"gap":{"channel":null,"missed":12}}"#), Reply::Gap { missed: 12 });
         let join = r#"{"channel":"c","event":"channel:join","message":{"id":"BBBB","user":"x"}}"#;
         assert_eq!(read(join), Reply::Notice { kind: Notice::Join, session: "BBBB" });
@@ -142,14 +142,14 @@ mod tests {
         assert_eq!(read(leave), Reply::Notice { kind: Notice::Leave, session: "BBBB" });
         let update = r#"{"channel":"c","event":"channel:update","message":{"id":"BBBB"}}"#;
         assert_eq!(read(update), Reply::Other);
-        for unknown in ["", "{}", "[]", r#"{"channel":"c","event":"m","message":"x"}"#, r#"{"ok":{}}"#] {
+        for unknown in ["", "{}", "[]", r#"{"channel":"c","event":"m","message":"x"}"#] {
             assert_eq!(read(unknown), Reply::Unknown, "{unknown}");
         }
     }
 
     #[test]
     fn offset_is_read_behind_the_payload() {
-        let native = Native { app: "default".into(), key: "k".into() };
+        let native = native("default", "k");
         assert_eq!(native.number(b",\"offset\":1729}"), Some(1729));
         for none in ["", "}", ",\"offset\":}", ",\"offset\":-1}", ",\"offset\":12"] {
             assert_eq!(native.number(none.as_bytes()), None, "{none}");
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn key_and_app_are_escaped_in_the_query() {
-        let native = Native { app: "a b".into(), key: "k+&=".into() };
-        assert_eq!(native.path(Echo::Off), "/v1/ws?app=a%20b&key=k%2B%26%3D&echo=false");
+        let path = native("a b", "k+&=").path("c", Role::Member);
+        assert_eq!(path, "/v1/ws?app=a%20b&key=k%2B%26%3D&echo=false");
     }
 }

@@ -5,8 +5,8 @@ use super::{Scenario, Seat};
 use crate::{
     clock::now_ns,
     control::Stage,
-    drivers::{Echo, Reply},
-    net::{Closed, Handler, Net, Slot, Wait},
+    drivers::{Reply, Role},
+    net::{Closed, Net, Slot, Wait},
     plan::StormPlan,
     tally::Tally,
 };
@@ -32,6 +32,15 @@ impl Storm {
         Self { seat, plan, is_back, away, opened: false, stage: Stage::Connect, dropped_ns: 0, tally }
     }
 
+    fn channel_of(&self, slot: Slot) -> String {
+        let number = slot * self.seat.workers as u32 + self.seat.worker as u32;
+        self.seat.channel(number / self.plan.members)
+    }
+
+    fn open(&self, net: &mut Net, slot: Slot) {
+        net.open(slot, self.seat.driver.path(&self.channel_of(slot), Role::Member));
+    }
+
     /// Drops everyone. Those that are not back from the last storm go on coming back from that one.
     fn strike(&mut self, net: &mut Net) {
         self.tally.stragglers += u64::from(self.away);
@@ -39,7 +48,7 @@ impl Storm {
         for slot in 0..self.is_back.len() {
             if std::mem::take(&mut self.is_back[slot]) {
                 net.abandon(slot as Slot);
-                net.open(slot as Slot, self.seat.driver.path(Echo::Off));
+                self.open(net, slot as Slot);
             }
         }
         self.away = self.is_back.len() as u32;
@@ -55,33 +64,30 @@ impl Storm {
     }
 }
 
-impl Handler for Storm {
-    fn on_open(&mut self, _: &mut Net, _: Slot) {}
+impl Scenario for Storm {
+    fn seat(&self) -> &Seat {
+        &self.seat
+    }
 
-    fn on_message(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64) {
-        let text = std::str::from_utf8(message).unwrap_or_default();
-        match self.seat.driver.read(text) {
-            Reply::Welcome { .. } => {
-                let number = slot * self.seat.workers as u32 + self.seat.worker as u32;
-                let channel = self.seat.channel(number / self.plan.members);
-                net.send_text(slot, &self.seat.driver.join(1, &channel));
+    fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64) {
+        match reply {
+            Reply::Welcome { session } => {
+                net.send(slot, &self.seat.driver.join(1, &self.channel_of(slot), session));
             }
-            Reply::Done { .. } => self.on_back(slot, now),
-            Reply::Failed { code, .. } => {
+            Reply::Done => self.on_back(slot, now),
+            Reply::Failed { code } => {
                 self.seat.control.fail(format!("The server refused a join: {code}."));
             }
             Reply::Unknown => self.tally.faults.corrupt += 1,
             Reply::Gap { missed } => self.tally.gaps += missed,
-            Reply::Notice { .. } | Reply::Other => {}
+            Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
         }
     }
 
     fn on_closed(&mut self, _: &mut Net, _: Slot, closed: Closed) {
         self.seat.fail_closed(closed);
     }
-}
 
-impl Scenario for Storm {
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
         let is_new = stage != self.stage;
         self.tally.enter(stage);
@@ -90,7 +96,7 @@ impl Scenario for Storm {
             Stage::Connect => {
                 if !self.opened {
                     self.opened = true;
-                    (0..self.away).for_each(|slot| net.open(slot, self.seat.driver.path(Echo::Off)));
+                    (0..self.away).for_each(|slot| self.open(net, slot));
                 }
                 let connected = self.is_back.len() as u32 - self.away;
                 self.seat.control.report(self.seat.worker, connected, self.away == 0);
