@@ -40,7 +40,8 @@ impl Plain {
 
 impl Driver for Plain {
     fn lacks(&self, need: Need) -> bool {
-        matches!(need, Need::Broadcast | Need::Presence) || (need == Need::Lobby && self.join.is_none())
+        let joins_by_path = self.join.is_none() && self.member_path.contains("{channel}");
+        matches!(need, Need::Broadcast | Need::Presence) || (need == Need::Lobby && joins_by_path)
     }
 
     fn path(&self, channel: &str, role: Role) -> String {
