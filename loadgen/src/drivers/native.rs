@@ -70,10 +70,17 @@ impl Driver for Native {
         ("{\"type\":\"broadcast\",\"event\":\"m\",\"message\":".into(), "}".into())
     }
 
+    /// Read once for each delivery: in one pass.
     fn number(&self, behind: &[u8]) -> Option<u64> {
-        let digits = behind.strip_prefix(b",\"offset\":")?.strip_suffix(b"}")?;
-        let is_number = !digits.is_empty() && digits.len() < 19 && digits.iter().all(u8::is_ascii_digit);
-        is_number.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+        let text = behind.strip_prefix(b",\"offset\":")?;
+        let mut number = 0;
+        for (at, byte) in text.iter().enumerate().take(19) {
+            match byte.wrapping_sub(b'0') {
+                digit @ 0..=9 => number = number * 10 + u64::from(digit),
+                _ => return (at > 0 && text[at..] == *b"}").then_some(number),
+            }
+        }
+        None
     }
 
     fn read<'a>(&'a self, item: &'a str) -> Reply<'a> {
@@ -151,7 +158,9 @@ mod tests {
     fn offset_is_read_behind_the_payload() {
         let native = native("default", "k");
         assert_eq!(native.number(b",\"offset\":1729}"), Some(1729));
-        for none in ["", "}", ",\"offset\":}", ",\"offset\":-1}", ",\"offset\":12"] {
+        assert_eq!(native.number(b",\"offset\":999999999999999999}"), Some(999_999_999_999_999_999));
+        let none = ["", "}", ",\"offset\":}", ",\"offset\":-1}", ",\"offset\":12", ",\"offset\":1,}"];
+        for none in none.into_iter().chain([",\"offset\":1000000000000000000}", ",\"offset\":1}}"]) {
             assert_eq!(native.number(none.as_bytes()), None, "{none}");
         }
     }
