@@ -11,7 +11,10 @@ use crate::{
     clock::now_ns,
     compare::Comparison,
     mix::{self, Phase},
-    plan::{ConnectPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope, StormPlan, Work},
+    plan::{
+        ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope,
+        StormPlan, Work,
+    },
 };
 
 const DEFAULT_URL: &str = "ws://127.0.0.1:8080";
@@ -73,6 +76,9 @@ struct Send {
     /// Members of each; the first one sends to the others
     #[arg(long, default_value_t = 2, value_name = "N")]
     members: u32,
+    /// Who sends receives its own messages, too
+    #[arg(long)]
+    echo: bool,
     #[command(flatten)]
     pace: PaceArgs,
 }
@@ -211,22 +217,8 @@ struct Common {
         env = "FANFARE_URL"
     )]
     url: String,
-    /// The app's key
-    #[arg(
-        long,
-        global = true,
-        default_value = "",
-        value_name = "KEY",
-        env = "FANFARE_KEY",
-        hide_env_values = true
-    )]
-    key: String,
-    /// The app
-    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
-    app: String,
-    /// The protocol: native
-    #[arg(long, global = true, default_value = "native", value_name = "NAME")]
-    driver: String,
+    #[command(flatten)]
+    driver: DriverArgs,
     /// Processes of the server, with commas between; found by the port if left out
     #[arg(long, global = true, value_delimiter = ',', value_name = "PID")]
     server_pid: Vec<u32>,
@@ -283,6 +275,54 @@ struct Common {
     quiet: bool,
 }
 
+#[derive(ClapArgs, Debug)]
+struct DriverArgs {
+    /// The protocol: native, socketio, nchan, nats, plain, centrifugo or pusher
+    #[arg(long, global = true, default_value = "native", value_name = "NAME")]
+    driver: String,
+    /// The app (native, socketio)
+    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
+    app: String,
+    /// The app's key, or a token (all but nchan and plain)
+    #[arg(
+        long,
+        global = true,
+        default_value = "",
+        value_name = "KEY",
+        env = "FANFARE_KEY",
+        hide_env_values = true
+    )]
+    key: String,
+    /// The app's secret (pusher)
+    #[arg(
+        long,
+        global = true,
+        default_value = "",
+        value_name = "SECRET",
+        env = "FANFARE_SECRET",
+        hide_env_values = true
+    )]
+    secret: String,
+    /// Path of the WebSocket (all but native and pusher); {channel} in it is the channel (nchan, plain)
+    #[arg(long, global = true, value_name = "PATH")]
+    path: Option<String>,
+    /// Path for connections that only publish (nchan, plain)
+    #[arg(long, global = true, value_name = "PATH")]
+    publish_path: Option<String>,
+    /// Part of the text that says a connection is ready (plain); it is when it is open if left out
+    #[arg(long, global = true, value_name = "TEXT")]
+    welcome: Option<String>,
+    /// Text that joins {channel} (plain); connecting is joining if left out
+    #[arg(long, global = true, value_name = "TEXT")]
+    join: Option<String>,
+    /// Part of the answer to it (plain)
+    #[arg(long, global = true, value_name = "TEXT")]
+    joined: Option<String>,
+    /// Text that publishes {payload}, which is a JSON string, to {channel} (plain); the payload if left out
+    #[arg(long, global = true, value_name = "TEXT")]
+    send: Option<String>,
+}
+
 /// Where the report goes.
 #[derive(Debug, Clone, Default)]
 pub struct Output {
@@ -334,10 +374,6 @@ impl Args {
             return Err(PlanError("A mix is made of scenarios.".into()));
         };
         let (address, host) = resolve(&common.url)?;
-        let driver = match common.driver.as_str() {
-            "native" => common.driver,
-            other => return Err(PlanError(format!("There is no driver {other:?}; there is native."))),
-        };
         if common.prefix.bytes().any(|byte| !byte.is_ascii_alphanumeric() && !b"-._:/".contains(&byte)) {
             let sentence = "A prefix of channels has letters, digits and - . _ : / only.";
             return Err(PlanError(sentence.into()));
@@ -349,9 +385,7 @@ impl Args {
             work,
             address,
             host,
-            driver,
-            app: common.app,
-            key: common.key,
+            driver: common.driver.into_plan(),
             server_pids: common.server_pid,
             processes: common.processes,
             threads: common.threads,
@@ -376,10 +410,27 @@ impl Common {
         if self.url != DEFAULT_URL {
             words.push(format!("--url={}", self.url));
         }
-        if !self.key.is_empty() {
-            words.push(format!("--key={}", self.key));
+        if !self.driver.key.is_empty() {
+            words.push(format!("--key={}", self.driver.key));
         }
         words
+    }
+}
+
+impl DriverArgs {
+    fn into_plan(self) -> DriverPlan {
+        DriverPlan {
+            name: self.driver,
+            app: self.app,
+            key: self.key,
+            secret: self.secret,
+            path: self.path,
+            publish_path: self.publish_path,
+            welcome: self.welcome,
+            join: self.join,
+            joined: self.joined,
+            send: self.send,
+        }
     }
 }
 
@@ -391,6 +442,7 @@ impl Scenario {
             Self::Fanout(args) => Work::Fanout(args.pace.into_publish(1, args.subscribers, args.publishers)),
             Self::Send(args) => Work::Send(PublishPlan {
                 publishers_join: true,
+                echo: args.echo,
                 ..args.pace.into_publish(args.channels, args.members, 1)
             }),
             Self::Broadcast(args) => Work::Broadcast(PublishPlan {
@@ -438,6 +490,7 @@ impl PaceArgs {
             members,
             publishers,
             publishers_join: false,
+            echo: false,
             payload: self.payload,
             pace,
             scope: Scope::Channel,
@@ -512,6 +565,16 @@ mod tests {
             "loadgen fanout --processes 2",
             "loadgen send --channels 3 --processes 2 --threads 2",
             "loadgen idle --processes 3 --sources 2",
+            "loadgen fanout --driver smoke-signals",
+            "loadgen fanout --driver pusher --publishers 1",
+            "loadgen fanout --driver pusher --key k --secret s",
+            "loadgen send --driver pusher --key k --secret s --echo",
+            "loadgen send --driver nchan",
+            "loadgen send --driver centrifugo",
+            "loadgen broadcast --driver nats",
+            "loadgen presence --driver plain",
+            "loadgen connect --driver nchan --no-join",
+            "loadgen fanout --driver plain --send {channel}",
         ] {
             let error = plan(args).expect("parses").check().expect_err(args);
             assert!(error.0.ends_with('.') && !error.0.contains('\n'), "{error}");

@@ -19,7 +19,7 @@ use crate::{
     clock::{self, now_ns, seconds},
     control::{Control, Stage},
     crew::Crew,
-    drivers::{Driver, Native},
+    drivers,
     histogram::Percentiles,
     net::{Net, Target},
     part::Command,
@@ -325,13 +325,13 @@ impl<'a> Run<'a> {
 
 /// Starts the workers of one process: those of this number.
 pub(crate) fn start_workers(plan: &Plan, control: &Arc<Control>, process: u32) -> io::Result<Workers> {
-    let driver = Driver::Native(Native { app: plan.app.clone(), key: plan.key.clone() });
+    let driver = drivers::new(&plan.driver, plan.work.echo()).map_err(io::Error::other)?;
     let prefix = Arc::from(plan.prefix.as_str());
     let seat = |worker| Seat {
         worker,
         workers: plan.workers() as usize,
         control: Arc::clone(control),
-        driver: driver.clone(),
+        driver: Arc::clone(&driver),
         windows: plan.windows as usize,
         prefix: Arc::clone(&prefix),
     };

@@ -135,7 +135,8 @@ impl Part {
         let listener = Listener { process, processes: plan.processes, control: Arc::clone(control) };
         let listener = thread::spawn(move || listener.run(events, child));
         let mut part = Self { pid, commands, listener };
-        part.tell(&Command::Begin { plan: Box::new(plan.clone()), key: plan.key.clone(), process });
+        let (key, secret) = (plan.driver.key.clone(), plan.driver.secret.clone());
+        part.tell(&Command::Begin { plan: Box::new(plan.clone()), key, secret, process });
         Ok(part)
     }
 

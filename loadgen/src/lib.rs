@@ -4,15 +4,16 @@
 //!  args, mix ─▶ plan ─▶ coordinator ─────────────────────────▶ report ─▶ table, JSON, hlog, HTML
 //!                    │ stage, quota        ▲ tally               ▲
 //!                    ▼ (control)           │                     │ /proc at the edges of windows
-//!            worker, one per thread: net ⇄ scenario           process
-//!                                    │      │ stamp, ledger, flights or pacer, histogram
-//!                                 sockets   └ driver (the server's protocol)
+//!            worker, one per thread: net ⇄ dialogue ⇄ scenario           process
+//!                                    │      │          │ stamp, ledger, flights or pacer, histogram
+//!                                 sockets   └─ driver ─┘ (the server's protocol)
 //! ```
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | pure | `stamp`, `ledger`, `order`, `pacer`, `histogram`, `drivers` | bytes and numbers |
+//! | pure | `stamp`, `ledger`, `order`, `pacer`, `histogram` | bytes and numbers |
 //! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
+//! | protocol | `dialogue`, `drivers` | what the server says and wants to hear |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
 //! | run | `plan`, `control`, `worker`, `crew`, `part`, `coordinator`, `process` | threads, stages, processes |
 //! | result | `report`, `compare` | numbers and words |
@@ -23,6 +24,7 @@ mod compare;
 mod control;
 mod coordinator;
 mod crew;
+mod dialogue;
 mod drivers;
 mod histogram;
 mod ledger;
@@ -48,7 +50,8 @@ pub use ledger::Faults;
 pub use mix::Phase;
 pub use part::run_part;
 pub use plan::{
-    ConnectPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope, StormPlan, Work,
+    ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope, StormPlan,
+    Work,
 };
 pub use process::Memory;
 pub use report::{Idling, Machine, Report, Row, to_hlog, to_html, to_json};

@@ -100,6 +100,8 @@ pub(crate) struct Net {
     broken: Vec<(Slot, Closed)>,
     buffer: Box<[u8]>,
     scratch: BytesMut,
+    /// Of the messages sent.
+    opcode: OpCode,
     random: u64,
     next_source: u32,
 }
@@ -157,9 +159,15 @@ impl Net {
             broken: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             scratch: BytesMut::with_capacity(64 << 10),
+            opcode: OpCode::Text,
             random: seed | 1,
             next_source: (seed >> 32) as u32,
         })
+    }
+
+    /// Messages go out as binary ones from now on.
+    pub(crate) fn use_binary(&mut self) {
+        self.opcode = OpCode::Binary;
     }
 
     /// What wakes this worker from another thread. To be made once.
@@ -175,19 +183,19 @@ impl Net {
         self.queue.push_back((slot, path));
     }
 
-    /// Sends a text. To a connection that is gone, nothing is sent.
-    pub(crate) fn send_text(&mut self, slot: Slot, text: &str) {
+    /// Sends a message. To a connection that is gone, nothing is sent.
+    pub(crate) fn send(&mut self, slot: Slot, text: &str) {
         let mask = self.mask();
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        put_masked_frame(&mut scratch, OpCode::Text, text.as_bytes(), mask);
+        put_masked_frame(&mut scratch, self.opcode, text.as_bytes(), mask);
         self.send_frames(slot, &scratch);
         self.scratch = scratch;
     }
 
-    /// Appends a masked text frame to `out`, for [`Net::send_frames`].
-    pub(crate) fn put_text(&mut self, out: &mut BytesMut, text: &[u8]) {
-        put_masked_frame(out, OpCode::Text, text, self.mask());
+    /// Appends a masked message to `out`, for [`Net::send_frames`].
+    pub(crate) fn put_message(&mut self, out: &mut BytesMut, text: &[u8]) {
+        put_masked_frame(out, self.opcode, text, self.mask());
     }
 
     /// Sends whole frames with one write; what the socket does not take follows when it can.

@@ -36,7 +36,7 @@ use crate::{
     control::{Control, Glimpse, Stage},
     coordinator::{LOOK, Workers, start_workers},
     crew,
-    plan::Plan,
+    plan::{DriverPlan, Plan},
     tally::Tally,
 };
 
@@ -46,8 +46,8 @@ const WATCH: Duration = Duration::from_millis(100);
 /// What the coordinator tells a part.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// The first one. The key is no part of the plan as it is written down.
-    Begin { plan: Box<Plan>, key: String, process: u32 },
+    /// The first one. Key and secret are no part of the plan as it is written down.
+    Begin { plan: Box<Plan>, key: String, secret: String, process: u32 },
     /// So many connections are to be had.
     SetQuota(u32),
     /// Another stage, and when the warm-up began or will begin.
@@ -86,10 +86,11 @@ pub(crate) struct Status {
 pub fn run_part() -> io::Result<()> {
     let mut first = String::new();
     io::stdin().read_line(&mut first)?;
-    let Command::Begin { plan, key, process } = serde_json::from_str(&first)? else {
+    let Command::Begin { plan, key, secret, process } = serde_json::from_str(&first)? else {
         return Err(io::Error::other("a part begins with a plan"));
     };
-    let plan = Plan { key, ..*plan };
+    let driver = DriverPlan { key, secret, ..plan.driver };
+    let plan = Plan { driver, ..*plan };
     let first_worker = (process * plan.threads) as usize;
     let control = crew::new_control(&plan, first_worker..first_worker + plan.threads as usize);
     let mut part =

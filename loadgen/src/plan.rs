@@ -4,7 +4,10 @@ use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::stamp::MIN_PAYLOAD;
+use crate::{
+    drivers::{self, Echo, Need},
+    stamp::MIN_PAYLOAD,
+};
 
 /// Files open besides connections: polls, timers, standard streams, `/proc`.
 const OTHER_FILES: u64 = 64;
@@ -23,12 +26,7 @@ pub struct Plan {
     /// Value of the `Host` header.
     pub host: String,
     /// The protocol.
-    pub driver: String,
-    /// The app's name.
-    pub app: String,
-    /// The app's key. Not for reports.
-    #[serde(skip)]
-    pub key: String,
+    pub driver: DriverPlan,
     /// Processes of the server; found by its port if there are none.
     pub server_pids: Vec<u32>,
     /// Processes of the generator; with one, it is the coordinator's own.
@@ -57,6 +55,33 @@ pub struct Plan {
     pub seed: u64,
     /// This run's number, in every payload.
     pub run: u32,
+}
+
+/// A protocol, and what connecting by it needs. Which of these a driver uses is its own business.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DriverPlan {
+    /// The driver's name.
+    pub name: String,
+    /// The app's name.
+    pub app: String,
+    /// The app's key. Not for reports.
+    #[serde(skip)]
+    pub key: String,
+    /// The app's secret, for signatures. Not for reports.
+    #[serde(skip)]
+    pub secret: String,
+    /// The path of the WebSocket.
+    pub path: Option<String>,
+    /// That of connections that only publish.
+    pub publish_path: Option<String>,
+    /// Part of the text that says that a connection is ready.
+    pub welcome: Option<String>,
+    /// The text that joins.
+    pub join: Option<String>,
+    /// Part of the answer to it.
+    pub joined: Option<String>,
+    /// The text that publishes.
+    pub send: Option<String>,
 }
 
 /// What a run does.
@@ -92,6 +117,8 @@ pub struct PublishPlan {
     pub publishers: u32,
     /// Whether the publishers are members; else they are connections of their own.
     pub publishers_join: bool,
+    /// Whether publishers that are members receive their own messages.
+    pub echo: bool,
     /// Bytes of the payload, as JSON.
     pub payload: u32,
     /// How fast.
@@ -263,6 +290,41 @@ impl Work {
         }
     }
 
+    /// Whether connections receive what they send themselves.
+    pub(crate) fn echo(&self) -> Echo {
+        match self.publishing() {
+            Some(plan) if plan.echo => Echo::On,
+            _ => Echo::Off,
+        }
+    }
+
+    /// What it cannot do without, and what to say of a protocol that lacks it.
+    fn needs(&self) -> Vec<(Need, &'static str)> {
+        match self {
+            Self::Fanout(plan) | Self::Slow(plan) if plan.publishers > 1 => {
+                vec![(
+                    Need::Outsiders,
+                    "lets members of a channel publish and nobody else: use --publishers 1",
+                )]
+            }
+            Self::Send(plan) if plan.echo => {
+                vec![(Need::Echo(Echo::On), "never sends a message back to its publisher: leave --echo out")]
+            }
+            Self::Send(_) => {
+                vec![(Need::Echo(Echo::Off), "sends every message back to its publisher, too: use --echo")]
+            }
+            Self::Storm(plan) if plan.publishers() > 0 => {
+                vec![(Need::Outsiders, "lets members of a channel publish and nobody else: use no --rate")]
+            }
+            Self::Broadcast(_) => vec![(Need::Broadcast, "has no messages to everyone")],
+            Self::Presence(_) => vec![(Need::Presence, "does not tell members who joins and leaves")],
+            Self::Connect(plan) if !plan.join => {
+                vec![(Need::Lobby, "has no connections without a channel: leave --no-join out")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether messages are sent by a schedule.
     pub fn is_open_loop(&self) -> bool {
         match self {
@@ -298,6 +360,10 @@ impl Plan {
         }
         self.work.check(self.workers())?;
         self.check_processes()?;
+        let driver = drivers::new(&self.driver, self.work.echo()).map_err(PlanError)?;
+        if let Some((_, why)) = self.work.needs().into_iter().find(|(need, _)| driver.lacks(*need)) {
+            return wrong(format!("The driver {} {why}.", self.driver.name));
+        }
         self.fit_ports()?;
         self.fit_files()
     }

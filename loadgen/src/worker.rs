@@ -6,6 +6,7 @@ use mio::Events;
 
 use crate::{
     control::{Control, Stage},
+    dialogue::Dialogue,
     net::{Net, Wait},
     scenario::Scenario,
     tally::Tally,
@@ -23,23 +24,29 @@ pub(crate) struct Manner {
 /// Runs a worker to its end.
 pub(crate) fn run<S: Scenario>(
     mut net: Net,
-    mut scenario: S,
+    scenario: S,
     control: &Arc<Control>,
     manner: Manner,
     worker: usize,
 ) -> io::Result<Tally> {
+    let driver = Arc::clone(&scenario.seat().driver);
+    if driver.is_binary() {
+        net.use_binary();
+    }
+    let mut dialogue = Dialogue::new(scenario, driver);
     let mut events = Events::with_capacity(manner.events);
     let mut shown = 0;
     loop {
         let stage = control.stage();
         if stage == Stage::Stop {
-            return Ok(scenario.finish());
+            return Ok(dialogue.scenario.finish());
         }
-        let wait = scenario.on_turn(&mut net, stage);
-        net.turn(&mut events, if manner.spin { Wait::No } else { wait }, &mut scenario)?;
+        let wait = dialogue.scenario.on_turn(&mut net, stage);
+        net.turn(&mut events, if manner.spin { Wait::No } else { wait }, &mut dialogue)?;
         let asked = control.asked();
         if asked != shown {
             shown = asked;
+            let scenario = &dialogue.scenario;
             control.show(worker, asked, scenario.tally().glimpse(scenario.faults()));
         }
     }

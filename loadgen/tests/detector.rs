@@ -4,8 +4,8 @@
 mod stub;
 
 use fanfare_loadgen::{
-    ConnectPlan, Faults, Gate, IdlePlan, Pace, Plan, PresencePlan, PublishPlan, Report, Scope, StormPlan,
-    Work, run,
+    ConnectPlan, DriverPlan, Faults, Gate, IdlePlan, Pace, Plan, PresencePlan, PublishPlan, Report, Scope,
+    StormPlan, Work, run,
 };
 use stub::{Mischief, Stub};
 
@@ -17,9 +17,12 @@ fn plan(stub: &Stub, threads: u32, work: Work) -> Plan {
         work,
         address: stub.address(),
         host: stub.address().to_string(),
-        driver: "native".into(),
-        app: "default".into(),
-        key: "key".into(),
+        driver: DriverPlan {
+            name: "native".into(),
+            app: "default".into(),
+            key: "key".into(),
+            ..DriverPlan::default()
+        },
         server_pids: Vec::new(),
         processes: 1,
         threads,
@@ -45,6 +48,7 @@ fn publish(channels: u32, members: u32, pace: Pace) -> PublishPlan {
         members,
         publishers,
         publishers_join: !is_fanout,
+        echo: false,
         payload: 100,
         pace,
         scope: Scope::Channel,

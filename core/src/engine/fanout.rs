@@ -467,9 +467,9 @@ fn sort_links(runs: &[Run], links: &mut Vec<Link>, sorted: &mut Vec<(u32, Link)>
             _ => links.push(link),
         }
     }
-    let count = links.len();
-    for at in first..count - 1 {
-        links[at].next = at as u32 + 1;
+    let tail = links.len() - 1;
+    for (link, next) in links[first..tail].iter_mut().zip(first as u32 + 1..) {
+        link.next = next;
     }
     first as u32
 }

@@ -1,30 +1,181 @@
 //! THE BOUNDARY to a server's protocol: how to connect, what a command looks like, what an answer means. No word of
-//! a protocol outside its module, no socket and no clock in here.
+//! a protocol outside its module, no socket and no clock in here. A driver keeps nothing about a connection;
+//! what must be remembered (bytes of half an item, a name), [`crate::dialogue`] remembers.
 
+mod centrifugo;
 mod native;
+mod nats;
+mod nchan;
+mod plain;
+mod pusher;
+mod socketio;
 
-pub(crate) use native::Native;
+use std::sync::Arc;
 
-/// The protocols spoken.
-#[derive(Debug, Clone)]
-pub(crate) enum Driver {
-    /// Fanfare's own.
-    Native(Native),
+use centrifugo::Centrifugo;
+use memchr::memmem;
+use native::Native;
+use nats::Nats;
+use nchan::Nchan;
+use plain::Plain;
+use pusher::Pusher;
+use socketio::SocketIo;
+
+use crate::plan::DriverPlan;
+
+/// The names of all drivers.
+pub(crate) const NAMES: [&str; 7] = ["native", "socketio", "nchan", "nats", "plain", "centrifugo", "pusher"];
+
+/// A protocol.
+pub(crate) trait Driver: Send + Sync {
+    /// Whether the protocol has no way to do this. What it lacks it is never asked for.
+    fn lacks(&self, need: Need) -> bool;
+
+    /// Path and query of a WebSocket that will join the channel or publish to it.
+    fn path(&self, channel: &str, role: Role) -> String;
+
+    /// What a connection is when it is open.
+    fn opened(&self) -> Opened<'_> {
+        Opened::Awaiting
+    }
+
+    /// Whether commands go in binary messages.
+    fn is_binary(&self) -> bool {
+        false
+    }
+
+    /// How what the server says is divided.
+    fn framing(&self) -> Framing {
+        Framing::Message
+    }
+
+    /// Whether joining and leaving are answered by the notice that everyone gets.
+    fn answers_by_notice(&self) -> bool {
+        false
+    }
+
+    /// What joins a channel, to be answered under this number; the session is what the welcome called it.
+    fn join(&self, number: u32, channel: &str, session: &str) -> String;
+
+    /// What joins a channel and asks for what came after this number of this epoch. None if the protocol has nothing
+    /// of the kind.
+    fn join_since(&self, _number: u32, _channel: &str, _epoch: &str, _offset: u64) -> Option<String> {
+        None
+    }
+
+    /// What leaves a channel.
+    fn leave(&self, _number: u32, _channel: &str) -> String {
+        String::new()
+    }
+
+    /// What stands before and behind a payload of so many bytes in a message to a channel.
+    fn send_around(&self, channel: &str, payload: u32) -> (String, String);
+
+    /// What stands before and behind the payload in a message to everyone.
+    fn broadcast_around(&self) -> (String, String) {
+        (String::new(), String::new())
+    }
+
+    /// A publication's number in its channel, which stands somewhere in what follows its payload. None if the
+    /// server does not number them.
+    fn number(&self, _behind: &[u8]) -> Option<u64> {
+        None
+    }
+
+    /// Whether a channel's numbers are contiguous: one that is left out is a hole.
+    fn is_contiguous(&self) -> bool {
+        false
+    }
+
+    /// What an item without a stamp means.
+    fn read<'a>(&'a self, item: &'a str) -> Reply<'a>;
 }
 
-/// A text from the server that is no publication.
+/// The driver of this name and these options; a sentence if there is none.
+pub(crate) fn new(plan: &DriverPlan, echo: Echo) -> Result<Arc<dyn Driver>, String> {
+    Ok(match plan.name.as_str() {
+        "native" => Arc::new(Native::new(plan, echo)),
+        "socketio" => Arc::new(SocketIo::new(plan, echo)),
+        "nchan" => Arc::new(Nchan::new(plan)?),
+        "nats" => Arc::new(Nats::new(plan, echo)),
+        "plain" => Arc::new(Plain::new(plan)?),
+        "centrifugo" => Arc::new(Centrifugo::new(plan)),
+        "pusher" => Arc::new(Pusher::new(plan)?),
+        other => return Err(format!("There is no driver {other:?}; there are {}.", NAMES.join(", "))),
+    })
+}
+
+/// What a scenario cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Messages to everyone.
+    Broadcast,
+    /// Members are told who joins and leaves.
+    Presence,
+    /// Who sends to a channel it is a member of does, or does not, receive that itself.
+    Echo(Echo),
+    /// One may send to a channel without being a member.
+    Outsiders,
+    /// A connection may be without a channel.
+    Lobby,
+}
+
+/// Whether a connection receives what it sends itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Echo {
+    On,
+    Off,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It joins, and may publish too.
+    Member,
+    /// It publishes and nothing else.
+    Publisher,
+}
+
+/// What a connection is when its WebSocket is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opened<'a> {
+    /// The server speaks first.
+    Awaiting,
+    /// We do, with this.
+    Greeting(&'a str),
+    /// Ready for commands.
+    Ready,
+    /// A member already: the path says of what.
+    Joined,
+}
+
+/// How what the server says is divided into items: publications and replies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Framing {
+    /// A message is one item.
+    Message,
+    /// Each line of a message is one.
+    Lines,
+    /// Items follow each other, and messages begin and end anywhere. The function says how long the first item is,
+    /// or nothing if it is not complete.
+    Stream(fn(&[u8]) -> Option<usize>),
+}
+
+/// An item from the server that is no publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reply<'a> {
     /// The connection is ready for commands; the name others know it by.
     Welcome { session: &'a str },
-    /// The command with this number succeeded.
-    Done { command: u32 },
-    /// A command failed; the number is missing if it had none.
-    Failed { command: Option<u32>, code: &'a str },
+    /// A join or leave succeeded; where a join leaves the connection, if the server says that.
+    Done(Option<Standing<'a>>),
+    /// A command failed.
+    Failed { code: &'a str },
     /// Someone joined or left a channel.
     Notice { kind: Notice, session: &'a str },
     /// The server left out so many publications.
     Gap { missed: u64 },
+    /// The server wants this said.
+    Prompt { answer: &'a str },
     /// Something that does not matter here.
     Other,
     /// Nothing this protocol knows.
@@ -51,81 +202,14 @@ pub(crate) enum Notice {
     Leave,
 }
 
-/// Whether a connection receives what it sends itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Echo {
-    On,
-    Off,
+/// What follows `start` in `text`, up to `end`.
+fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
+    let at = memmem::find(text.as_bytes(), start.as_bytes())? + start.len();
+    let len = memmem::find(&text.as_bytes()[at..], end.as_bytes())?;
+    Some(&text[at..at + len])
 }
 
-impl Driver {
-    /// Path and query of the WebSocket.
-    pub(crate) fn path(&self, echo: Echo) -> String {
-        match self {
-            Self::Native(native) => native.path(echo),
-        }
-    }
-
-    /// The text that joins a channel, to be answered under `command`.
-    pub(crate) fn join(&self, command: u32, channel: &str) -> String {
-        match self {
-            Self::Native(native) => native.join(command, channel),
-        }
-    }
-
-    /// The text that joins a channel and asks for what came after this number of this epoch; none if the protocol
-    /// has nothing of the kind.
-    pub(crate) fn join_since(&self, command: u32, channel: &str, epoch: &str, offset: u64) -> Option<String> {
-        match self {
-            Self::Native(native) => Some(native.join_since(command, channel, epoch, offset)),
-        }
-    }
-
-    /// What the answer to a join says of where the connection stands, if it does.
-    pub(crate) fn standing<'a>(&self, answer: &'a str) -> Option<Standing<'a>> {
-        match self {
-            Self::Native(native) => native.standing(answer),
-        }
-    }
-
-    /// The text that leaves a channel.
-    pub(crate) fn leave(&self, command: u32, channel: &str) -> String {
-        match self {
-            Self::Native(native) => native.leave(command, channel),
-        }
-    }
-
-    /// What stands before and behind the payload in a message to a channel.
-    pub(crate) fn send_around(&self, channel: &str) -> (String, &'static str) {
-        match self {
-            Self::Native(native) => native.send_around(channel),
-        }
-    }
-
-    /// What stands before and behind the payload in a message to everyone.
-    pub(crate) fn broadcast_around(&self) -> (String, &'static str) {
-        match self {
-            Self::Native(native) => native.broadcast_around(),
-        }
-    }
-
-    /// A publication's number in its channel, which stands somewhere in what follows its payload.
-    #[inline]
-    pub(crate) fn number(&self, behind: &[u8]) -> Option<u64> {
-        match self {
-            Self::Native(native) => native.number(behind),
-        }
-    }
-
-    /// Whether a channel's numbers are contiguous: one that is left out is a hole.
-    pub(crate) fn is_contiguous(&self) -> bool {
-        matches!(self, Self::Native(_))
-    }
-
-    /// What a text without a stamp means.
-    pub(crate) fn read<'a>(&self, text: &'a str) -> Reply<'a> {
-        match self {
-            Self::Native(native) => native.read(text),
-        }
-    }
+/// A path with a place for the channel in it.
+fn with_channel(template: &str, channel: &str) -> String {
+    template.replace("{channel}", channel)
 }

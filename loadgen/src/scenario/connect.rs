@@ -9,8 +9,8 @@ use super::{Scenario, Seat};
 use crate::{
     clock::now_ns,
     control::Stage,
-    drivers::{Echo, Reply},
-    net::{Closed, Handler, Net, Slot, Wait},
+    drivers::{Reply, Role},
+    net::{Closed, Net, Slot, Wait},
     plan::ConnectPlan,
     tally::Tally,
 };
@@ -34,10 +34,15 @@ impl Connect {
         Self { seat, plan, stage: Stage::Connect, begun: vec![0; slots], under_way: 0, started: false, tally }
     }
 
+    /// A channel for each slot: nobody else is told.
+    fn channel_of(&self, slot: Slot) -> String {
+        self.seat.channel(slot * self.seat.workers as u32 + self.seat.worker as u32)
+    }
+
     fn begin(&mut self, net: &mut Net, slot: Slot) {
         self.begun[slot as usize] = now_ns();
         self.under_way += 1;
-        net.open(slot, self.seat.driver.path(Echo::Off));
+        net.open(slot, self.seat.driver.path(&self.channel_of(slot), Role::Member));
     }
 
     fn on_ready(&mut self, net: &mut Net, slot: Slot, now: u64) {
@@ -48,23 +53,22 @@ impl Connect {
     }
 }
 
-impl Handler for Connect {
-    fn on_open(&mut self, _: &mut Net, _: Slot) {}
+impl Scenario for Connect {
+    fn seat(&self) -> &Seat {
+        &self.seat
+    }
 
-    fn on_message(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64) {
-        let text = std::str::from_utf8(message).unwrap_or_default();
-        match self.seat.driver.read(text) {
-            Reply::Welcome { .. } if self.plan.join => {
-                // A channel for each slot: nobody else is told.
-                let channel = self.seat.channel(slot * self.seat.workers as u32 + self.seat.worker as u32);
-                net.send_text(slot, &self.seat.driver.join(1, &channel));
+    fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64) {
+        match reply {
+            Reply::Welcome { session } if self.plan.join => {
+                net.send(slot, &self.seat.driver.join(1, &self.channel_of(slot), session));
             }
-            Reply::Welcome { .. } | Reply::Done { .. } => self.on_ready(net, slot, now),
-            Reply::Failed { code, .. } => {
+            Reply::Welcome { .. } | Reply::Done(_) => self.on_ready(net, slot, now),
+            Reply::Failed { code } => {
                 self.seat.control.fail(format!("The server refused a join: {code}."));
             }
             Reply::Unknown => self.tally.faults.corrupt += 1,
-            Reply::Gap { .. } | Reply::Notice { .. } | Reply::Other => {}
+            Reply::Gap { .. } | Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
         }
     }
 
@@ -80,9 +84,7 @@ impl Handler for Connect {
             self.begin(net, slot);
         }
     }
-}
 
-impl Scenario for Connect {
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
         self.tally.enter(stage);
         self.stage = stage;

@@ -3,8 +3,8 @@
 use super::{Scenario, Seat};
 use crate::{
     control::Stage,
-    drivers::{Echo, Reply},
-    net::{Closed, Handler, Net, Slot, Wait},
+    drivers::{Reply, Role},
+    net::{Closed, Net, Slot, Wait},
     plan::IdlePlan,
     tally::Tally,
 };
@@ -23,41 +23,44 @@ impl Idle {
         let tally = Tally::new(seat.windows);
         Self { seat, plan, opened: 0, ready: 0, tally }
     }
+
+    fn channel_of(&self, slot: Slot) -> String {
+        let number = slot * self.seat.workers as u32 + self.seat.worker as u32;
+        self.seat.channel(number / self.plan.members)
+    }
 }
 
-impl Handler for Idle {
-    fn on_open(&mut self, _: &mut Net, _: Slot) {}
+impl Scenario for Idle {
+    fn seat(&self) -> &Seat {
+        &self.seat
+    }
 
-    fn on_message(&mut self, net: &mut Net, slot: Slot, message: &[u8], _: u64) {
-        let text = std::str::from_utf8(message).unwrap_or_default();
-        match self.seat.driver.read(text) {
-            Reply::Welcome { .. } => {
-                let number = slot * self.seat.workers as u32 + self.seat.worker as u32;
-                let channel = self.seat.channel(number / self.plan.members);
-                net.send_text(slot, &self.seat.driver.join(1, &channel));
+    fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, _: u64) {
+        match reply {
+            Reply::Welcome { session } => {
+                net.send(slot, &self.seat.driver.join(1, &self.channel_of(slot), session));
             }
-            Reply::Done { .. } => self.ready += 1,
-            Reply::Failed { code, .. } => {
+            Reply::Done(_) => self.ready += 1,
+            Reply::Failed { code } => {
                 self.seat.control.fail(format!("The server refused a join: {code}."));
             }
             Reply::Unknown => self.tally.faults.corrupt += 1,
             Reply::Gap { missed } => self.tally.gaps += missed,
-            Reply::Notice { .. } | Reply::Other => {}
+            Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
         }
     }
 
     fn on_closed(&mut self, _: &mut Net, _: Slot, closed: Closed) {
         self.seat.fail_closed(closed);
     }
-}
 
-impl Scenario for Idle {
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
         if stage == Stage::Connect {
             let quota = self.seat.control.quota();
             let share = self.seat.share(quota);
             while self.opened < share {
-                net.open(self.opened, self.seat.driver.path(Echo::Off));
+                let path = self.seat.driver.path(&self.channel_of(self.opened), Role::Member);
+                net.open(self.opened, path);
                 self.opened += 1;
             }
             let ready = (self.ready == share).then_some(quota);

@@ -80,8 +80,8 @@ impl Layout {
             let first_stream = self.members.len() * plan.publishers as usize;
             self.members.push(Member { first_publisher, first_stream, is_slow });
         }
-        // A publisher that is a member does not hear itself.
-        receivers[home] -= u32::from(plan.publishers_join);
+        // A publisher that is a member does not hear itself unless it is to.
+        receivers[home] -= u32::from(plan.publishers_join && !plan.echo);
         let parts = receivers.iter().filter(|count| **count > 0).count() as u32;
         for publisher in first_publisher..first_publisher + plan.publishers {
             self.receivers[publisher as usize] = receivers[worker];
@@ -98,12 +98,12 @@ mod tests {
     #[test]
     fn every_member_and_publisher_is_on_one_worker_and_receivers_add_up() {
         for workers in [1, 2, 3, 7] {
-            for (channels, members, publishers, publishers_join, slow) in [
-                (1, 10, 4, false, 0),
-                (1, 10, 4, true, 3),
-                (5, 3, 1, true, 0),
-                (5, 3, 2, false, 1),
-                (9, 2, 1, true, 0),
+            for (channels, members, publishers, publishers_join, echo, slow) in [
+                (1, 10, 4, false, false, 0),
+                (1, 10, 4, true, false, 3),
+                (5, 3, 1, true, true, 0),
+                (5, 3, 2, false, false, 1),
+                (9, 2, 1, true, false, 0),
             ] {
                 let pace = Pace::Closed { window: 1 };
                 let scope = Scope::Channel;
@@ -112,6 +112,7 @@ mod tests {
                     members,
                     publishers,
                     publishers_join,
+                    echo,
                     payload: 64,
                     pace,
                     scope,
@@ -126,7 +127,7 @@ mod tests {
                         layouts.iter().filter_map(|layout| layout.publishers[publisher]).collect();
                     assert_eq!(its.len(), 1);
                     let heard: u32 = layouts.iter().map(|layout| layout.receivers[publisher]).sum();
-                    assert_eq!(heard, members - slow - u32::from(publishers_join));
+                    assert_eq!(heard, members - slow - u32::from(publishers_join && !echo));
                     let parts = layouts.iter().filter(|layout| layout.receivers[publisher] > 0).count();
                     assert!(layouts.iter().all(|layout| layout.parts[publisher] == parts as u32));
                 }

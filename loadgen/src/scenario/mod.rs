@@ -19,16 +19,31 @@ use std::sync::Arc;
 
 use crate::{
     control::{Control, Stage},
-    drivers::Driver,
+    drivers::{Driver, Reply},
     ledger::Faults,
-    net::{Closed, Handler, Net, Wait},
+    net::{Closed, Net, Slot, Wait},
     tally::Tally,
 };
 
 /// One worker's part of a scenario.
-pub(crate) trait Scenario: Handler {
+pub(crate) trait Scenario: Sized {
+    /// Where this worker stands.
+    fn seat(&self) -> &Seat;
+
     /// Called before each wait for events: begins what is due, says how long to wait, and reports how far it is.
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait;
+
+    /// A publication came in, by a read that returned at `now`; its stamp, or what is left of one, comes first. A
+    /// scenario that has none expects none.
+    fn on_publication(&mut self, net: &mut Net, slot: Slot, _stamped: &[u8], now: u64) {
+        self.on_reply(net, slot, Reply::Unknown, now);
+    }
+
+    /// The server said something else.
+    fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64);
+
+    /// A connection is gone.
+    fn on_closed(&mut self, net: &mut Net, slot: Slot, closed: Closed);
 
     /// What was counted so far; see [`Scenario::faults`] for what went wrong.
     fn tally(&self) -> &Tally;
@@ -50,7 +65,7 @@ pub(crate) struct Seat {
     /// Number of workers.
     pub(crate) workers: usize,
     pub(crate) control: Arc<Control>,
-    pub(crate) driver: Driver,
+    pub(crate) driver: Arc<dyn Driver>,
     /// Windows that will be measured.
     pub(crate) windows: usize,
     /// What channels' names begin with.

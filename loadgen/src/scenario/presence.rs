@@ -11,9 +11,9 @@ use super::{Scenario, Seat};
 use crate::{
     clock::now_ns,
     control::Stage,
-    drivers::{Echo, Notice, Reply},
+    drivers::{Notice, Reply, Role},
     ledger::{Arrival, Faults, Ledger},
-    net::{Closed, Handler, Net, Slot, Wait},
+    net::{Closed, Net, Slot, Wait},
     plan::PresencePlan,
     tally::Tally,
 };
@@ -102,7 +102,7 @@ impl Presence {
         self.under_way += 1;
         let driver = &self.seat.driver;
         let is_join = operation.is_multiple_of(2);
-        net.send_text(slot, &if is_join { driver.join(2, &channel) } else { driver.leave(2, &channel) });
+        net.send(slot, &if is_join { driver.join(2, &channel, "") } else { driver.leave(2, &channel) });
     }
 
     /// Something that the operation of a mover waited for is there.
@@ -180,26 +180,27 @@ impl Presence {
     }
 }
 
-impl Handler for Presence {
-    fn on_open(&mut self, _: &mut Net, _: Slot) {}
+impl Scenario for Presence {
+    fn seat(&self) -> &Seat {
+        &self.seat
+    }
 
-    fn on_message(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64) {
-        let text = std::str::from_utf8(message).unwrap_or_default();
-        match self.seat.driver.read(text) {
+    fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64) {
+        match reply {
             Reply::Notice { kind, session } => self.on_notice(net, slot, (kind, session), now),
             Reply::Welcome { session } => {
                 self.sessions.insert(session.into(), slot);
                 match self.mover(slot) {
                     Some(_) => self.ready += 1,
-                    None => net.send_text(slot, &self.seat.driver.join(1, &self.channel_of(slot))),
+                    None => net.send(slot, &self.seat.driver.join(1, &self.channel_of(slot), session)),
                 }
             }
-            Reply::Done { .. } => self.on_done(net, slot, now),
-            Reply::Failed { code, .. } => {
+            Reply::Done(_) => self.on_done(net, slot, now),
+            Reply::Failed { code } => {
                 self.seat.control.fail(format!("The server refused a join or leave: {code}."));
             }
             Reply::Gap { missed } => self.tally.gaps += missed,
-            Reply::Other => {}
+            Reply::Prompt { .. } | Reply::Other => {}
             Reply::Unknown => self.tally.faults.corrupt += 1,
         }
     }
@@ -207,9 +208,7 @@ impl Handler for Presence {
     fn on_closed(&mut self, _: &mut Net, _: Slot, closed: Closed) {
         self.seat.fail_closed(closed);
     }
-}
 
-impl Scenario for Presence {
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
         self.tally.enter(stage);
         self.stage = stage;
@@ -218,7 +217,9 @@ impl Scenario for Presence {
                 let connections = self.channels.len() as u32 * (self.plan.watchers + self.plan.movers);
                 if !self.opened {
                     self.opened = true;
-                    (0..connections).for_each(|slot| net.open(slot, self.seat.driver.path(Echo::Off)));
+                    (0..connections).for_each(|slot| {
+                        net.open(slot, self.seat.driver.path(&self.channel_of(slot), Role::Member));
+                    });
                 }
                 self.seat.report_ready(self.ready, self.ready == connections);
             }

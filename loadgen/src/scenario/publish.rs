@@ -17,18 +17,16 @@ use super::{
 use crate::{
     clock::now_ns,
     control::Stage,
-    drivers::{Echo, Reply},
+    drivers::{Need, Reply, Role},
     ledger::{Arrival, Faults, Ledger},
-    net::{Closed, Handler, Net, Slot, Wait},
+    net::{Closed, Net, Slot, Wait},
     order::Order,
     pacer::Pacer,
     plan::{Pace, PublishPlan, Scope},
-    stamp::{Locator, Stamp, put_payload, read_payload},
+    stamp::{Stamp, put_payload, read_payload},
     tally::{LATE_NS, Tally},
 };
 
-/// The number of the one command each connection waits for.
-const JOIN: u32 = 1;
 const EXPIRY_CHECK_NS: u64 = 250_000_000;
 /// Silence after which slow members that read on are taken to have read everything.
 const SLOW_SILENCE_NS: u64 = 500_000_000;
@@ -53,6 +51,8 @@ pub(crate) struct Publish {
     layout: Layout,
     /// By publisher; those of other workers have no slot.
     publishers: Vec<Publisher>,
+    /// Whether no publisher may hear itself.
+    is_echo_off: bool,
     opened: bool,
     paused: bool,
     cooling: bool,
@@ -61,7 +61,6 @@ pub(crate) struct Publish {
     ready: u32,
     ledger: Ledger,
     order: Order,
-    locator: Locator,
     tally: Tally,
     /// First deliveries, of the whole run.
     arrived: u64,
@@ -75,7 +74,7 @@ struct Publisher {
     sequence: u32,
     /// What stands before and behind the payload.
     before: Box<str>,
-    behind: &'static str,
+    behind: Box<str>,
 }
 
 enum Pacing {
@@ -112,11 +111,11 @@ impl Publish {
         let publishers = (0..total).map(|publisher| {
             let channel = seat.channel(publisher / plan.publishers);
             let (before, behind) = match plan.scope {
-                Scope::Channel => seat.driver.send_around(&channel),
+                Scope::Channel => seat.driver.send_around(&channel, plan.payload),
                 Scope::Everyone => seat.driver.broadcast_around(),
             };
             let slot = layout.publishers[publisher as usize];
-            Publisher { slot, sequence: 0, before: before.into(), behind }
+            Publisher { slot, sequence: 0, before: before.into(), behind: behind.into() }
         });
         let publishers = publishers.collect();
         let pacing = match plan.pace {
@@ -141,6 +140,7 @@ impl Publish {
                 if plan.publishers > 1 { plan.channels as usize } else { 0 },
             ),
             tally: Tally::new(seat.windows),
+            is_echo_off: plan.publishers_join && !plan.echo,
             seat,
             plan,
             run,
@@ -152,7 +152,6 @@ impl Publish {
             cooling: false,
             slow_read_ns: 0,
             ready: 0,
-            locator: Locator::new(),
             arrived: 0,
             pacing,
             frames: BytesMut::new(),
@@ -162,7 +161,7 @@ impl Publish {
 
     /// A message of ours came in, or what is left of one.
     #[inline]
-    fn on_publication(&mut self, slot: Slot, stamped: &[u8], now: u64) {
+    fn verify(&mut self, slot: Slot, stamped: &[u8], now: u64) {
         let Ok(stamp) = read_payload(stamped) else {
             self.tally.faults.corrupt += 1;
             return;
@@ -176,6 +175,10 @@ impl Publish {
             self.tally.faults.misdelivered += 1;
             return;
         };
+        if self.is_echo_off && self.publishers[publisher as usize].slot == Some(slot) {
+            self.tally.faults.misdelivered += 1;
+            return;
+        }
         if member.is_slow {
             self.slow_read_ns = now;
             return;
@@ -209,26 +212,18 @@ impl Publish {
         }
     }
 
-    fn on_reply(&mut self, net: &mut Net, slot: Slot, message: &[u8]) {
-        let text = std::str::from_utf8(message).unwrap_or_default();
-        match self.seat.driver.read(text) {
-            Reply::Welcome { .. } => match self.layout.members.get(slot as usize) {
-                Some(member) if self.plan.scope == Scope::Channel => {
-                    let channel = self.seat.channel(member.first_publisher / self.plan.publishers);
-                    net.send_text(slot, &self.seat.driver.join(JOIN, &channel));
-                }
-                _ => self.ready += 1,
-            },
-            Reply::Done { .. } => self.ready += 1,
-            Reply::Failed { command: Some(JOIN), code } => {
-                self.seat.control.fail(format!("The server refused a join: {code}."));
-            }
-            Reply::Failed { code, .. } => self.tally.refuse(code),
-            Reply::Gap { missed } if self.is_slow(slot) => self.tally.slow.missed += missed,
-            Reply::Gap { missed } => self.tally.gaps += missed,
-            Reply::Notice { .. } | Reply::Other => {}
-            Reply::Unknown => self.tally.faults.corrupt += 1,
-        }
+    /// Whether the connection is one of a subscriber.
+    fn role(&self, slot: Slot) -> Role {
+        if (slot as usize) < self.layout.members.len() { Role::Member } else { Role::Publisher }
+    }
+
+    /// The channel a connection belongs to.
+    fn channel_of(&self, slot: Slot) -> String {
+        let publisher = match self.layout.members.get(slot as usize) {
+            Some(member) => Some(member.first_publisher),
+            None => self.layout.publishers.iter().position(|entry| *entry == Some(slot)).map(|at| at as u32),
+        };
+        self.seat.channel(publisher.unwrap_or_default() / self.plan.publishers)
     }
 
     fn publish(&mut self, net: &mut Net, stage: Stage) -> Wait {
@@ -320,7 +315,7 @@ impl Publish {
             let length = self.plan.payload;
             put_payload(&mut self.text, Stamp { length, run: self.run, publisher, sequence, due_ns });
             self.text.extend_from_slice(entry.behind.as_bytes());
-            net.put_text(&mut self.frames, &self.text);
+            net.put_message(&mut self.frames, &self.text);
             each((publisher, sequence));
         }
         self.seat.control.report_published(publisher, entry.sequence);
@@ -420,14 +415,36 @@ impl ClosedLoop {
     }
 }
 
-impl Handler for Publish {
-    fn on_open(&mut self, _: &mut Net, _: Slot) {}
+impl Scenario for Publish {
+    fn seat(&self) -> &Seat {
+        &self.seat
+    }
 
     #[inline]
-    fn on_message(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64) {
-        match self.locator.find(message) {
-            Some(at) => self.on_publication(slot, &message[at..], now),
-            None => self.on_reply(net, slot, message),
+    fn on_publication(&mut self, _: &mut Net, slot: Slot, stamped: &[u8], now: u64) {
+        self.verify(slot, stamped, now);
+    }
+
+    fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, _: u64) {
+        match reply {
+            Reply::Welcome { session } => {
+                let joins = self.role(slot) == Role::Member || self.seat.driver.lacks(Need::Outsiders);
+                if joins && self.plan.scope == Scope::Channel {
+                    net.send(slot, &self.seat.driver.join(1, &self.channel_of(slot), session));
+                } else {
+                    self.ready += 1;
+                }
+            }
+            Reply::Done(_) => self.ready += 1,
+            // Nothing was sent yet: a join failed.
+            Reply::Failed { code } if !self.paused => {
+                self.seat.control.fail(format!("The server refused a join: {code}."));
+            }
+            Reply::Failed { code } => self.tally.refuse(code),
+            Reply::Gap { missed } if self.is_slow(slot) => self.tally.slow.missed += missed,
+            Reply::Gap { missed } => self.tally.gaps += missed,
+            Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
+            Reply::Unknown => self.tally.faults.corrupt += 1,
         }
     }
 
@@ -438,18 +455,16 @@ impl Handler for Publish {
         }
         self.seat.fail_closed(closed);
     }
-}
 
-impl Scenario for Publish {
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
         self.tally.enter(stage);
         match stage {
             Stage::Connect => {
                 if !self.opened {
                     self.opened = true;
-                    let echo = if self.plan.publishers_join { Echo::Off } else { Echo::On };
-                    let path = self.seat.driver.path(echo);
-                    (0..self.layout.connections).for_each(|slot| net.open(slot, path.clone()));
+                    for slot in 0..self.layout.connections {
+                        net.open(slot, self.seat.driver.path(&self.channel_of(slot), self.role(slot)));
+                    }
                 }
                 self.seat.report_ready(self.ready, self.ready == self.layout.connections);
                 Wait::Rest
@@ -485,7 +500,7 @@ impl Scenario for Publish {
         // Members that publish themselves do not see every number.
         if self.seat.driver.is_contiguous()
             && self.plan.scope == Scope::Channel
-            && !(self.plan.publishers_join && self.plan.publishers > 1)
+            && !(self.is_echo_off && self.plan.publishers_join && self.plan.publishers > 1)
         {
             faults.holes += self.order.holes();
         }
@@ -502,7 +517,8 @@ impl Scenario for Publish {
             for (publisher, stream) in
                 (member.first_publisher..).zip(member.first_stream..).take(self.plan.publishers as usize)
             {
-                if self.publishers[publisher as usize].slot != Some(slot as Slot) {
+                let is_own = self.publishers[publisher as usize].slot == Some(slot as Slot);
+                if !(is_own && self.is_echo_off) {
                     self.ledger.close(stream, control.published(publisher));
                 }
             }

@@ -20,14 +20,14 @@ use super::{Scenario, Seat};
 use crate::{
     clock::now_ns,
     control::Stage,
-    drivers::{Echo, Reply, Standing},
+    drivers::{Reply, Role, Standing},
     histogram::Latency,
     ledger::{Arrival, Faults, Ledger},
-    net::{Closed, Handler, Net, Slot, Wait},
+    net::{Closed, Net, Slot, Wait},
     order::Order,
     pacer::Pacer,
     plan::StormPlan,
-    stamp::{Locator, Stamp, put_payload, read_payload},
+    stamp::{Stamp, put_payload, read_payload},
     tally::{LATE_NS, Tally},
 };
 
@@ -52,7 +52,6 @@ pub(crate) struct Storm {
     /// One stream for each subscriber.
     ledger: Ledger,
     order: Order,
-    locator: Locator,
     /// First deliveries, of the whole run.
     arrived: u64,
     text: Vec<u8>,
@@ -76,7 +75,7 @@ struct Publisher {
     slot: Slot,
     sequence: u32,
     before: String,
-    behind: &'static str,
+    behind: String,
 }
 
 impl Storm {
@@ -92,7 +91,7 @@ impl Storm {
         let bystander = if is_last && plan.bystanders > 0 { vec![0] } else { Vec::new() };
         let numbers = storm.iter().copied().chain(bystander.iter().map(|_| channels));
         let publishers = numbers.zip(subscribers..).map(|(number, slot)| {
-            let (before, behind) = seat.driver.send_around(&seat.channel(number));
+            let (before, behind) = seat.driver.send_around(&seat.channel(number), plan.payload);
             Publisher { number, slot, sequence: 0, before, behind }
         });
         let publishers: Vec<_> = publishers.collect();
@@ -115,7 +114,6 @@ impl Storm {
             opened: false,
             stage: Stage::Connect,
             dropped_ns: 0,
-            locator: Locator::new(),
             arrived: 0,
             text: Vec::new(),
         }
@@ -130,28 +128,35 @@ impl Storm {
         (slot * workers + self.seat.worker as u32) / self.plan.members
     }
 
+    fn open(&self, net: &mut Net, slot: Slot) {
+        let (channel, role) = match slot.checked_sub(self.subscribers) {
+            Some(publisher) => (self.publishers[publisher as usize].number, Role::Publisher),
+            None => (self.channel(slot), Role::Member),
+        };
+        net.open(slot, self.seat.driver.path(&self.seat.channel(channel), role));
+    }
+
     /// Drops everyone. Those that are not back from the last storm go on coming back from that one.
     fn strike(&mut self, net: &mut Net) {
         self.tally.stragglers += u64::from(self.away);
         self.dropped_ns = now_ns();
-        for (slot, member) in self.members.iter_mut().enumerate() {
-            if std::mem::take(&mut member.is_back) {
+        for slot in 0..self.members.len() {
+            if std::mem::take(&mut self.members[slot].is_back) {
                 self.away += 1;
                 net.abandon(slot as Slot);
-                net.open(slot as Slot, self.seat.driver.path(Echo::Off));
+                self.open(net, slot as Slot);
             }
         }
     }
 
-    fn join(&self, net: &mut Net, slot: Slot) {
-        let channel = self.channel(slot);
-        let name = self.seat.channel(channel);
+    fn join(&self, net: &mut Net, slot: Slot, session: &str) {
+        let name = self.seat.channel(self.channel(slot));
         let epoch = self.members.get(slot as usize).and_then(|member| member.epoch.as_deref());
         let join = epoch.and_then(|epoch| {
             let offset = self.order.last(slot as usize);
             self.seat.driver.join_since(1, &name, epoch, offset)
         });
-        net.send_text(slot, &join.unwrap_or_else(|| self.seat.driver.join(1, &name)));
+        net.send(slot, &join.unwrap_or_else(|| self.seat.driver.join(1, &name, session)));
     }
 
     /// A subscriber is in its channel.
@@ -196,7 +201,8 @@ impl Storm {
         }
     }
 
-    fn on_publication(&mut self, slot: Slot, stamped: &[u8], now: u64) {
+    /// A message of ours came in, or what is left of one.
+    fn verify(&mut self, slot: Slot, stamped: &[u8], now: u64) {
         let Ok(stamp) = read_payload(stamped) else {
             self.tally.faults.corrupt += 1;
             return;
@@ -283,7 +289,7 @@ impl Storm {
         put_payload(&mut self.text, stamp);
         self.text.extend_from_slice(publisher.behind.as_bytes());
         let text = std::str::from_utf8(&self.text).expect("stamps and names are text");
-        net.send_text(publisher.slot, text);
+        net.send(publisher.slot, text);
         self.seat.control.report_published(publisher.number, publisher.sequence);
     }
 
@@ -297,34 +303,35 @@ impl Storm {
     }
 }
 
-impl Handler for Storm {
-    fn on_open(&mut self, _: &mut Net, _: Slot) {}
+impl Scenario for Storm {
+    fn seat(&self) -> &Seat {
+        &self.seat
+    }
 
-    fn on_message(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64) {
-        if let Some(at) = self.locator.find(message) {
-            return self.on_publication(slot, &message[at..], now);
-        }
-        let text = std::str::from_utf8(message).unwrap_or_default();
-        match self.seat.driver.read(text) {
-            Reply::Welcome { .. } if slot < self.subscribers => self.join(net, slot),
+    fn on_publication(&mut self, _: &mut Net, slot: Slot, stamped: &[u8], now: u64) {
+        self.verify(slot, stamped, now);
+    }
+
+    fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64) {
+        match reply {
+            Reply::Welcome { session } if slot < self.subscribers => self.join(net, slot, session),
             Reply::Welcome { .. } => self.away -= 1,
-            Reply::Done { .. } => self.on_joined(slot, self.seat.driver.standing(text), now),
-            Reply::Failed { command: Some(_), code } => {
+            Reply::Done(standing) => self.on_joined(slot, standing, now),
+            // Nothing was sent yet: a join failed.
+            Reply::Failed { code } if self.stage == Stage::Connect => {
                 self.seat.control.fail(format!("The server refused a join: {code}."));
             }
-            Reply::Failed { code, .. } => self.tally.refuse(code),
+            Reply::Failed { code } => self.tally.refuse(code),
             Reply::Unknown => self.tally.faults.corrupt += 1,
             Reply::Gap { missed } => self.tally.gaps += missed,
-            Reply::Notice { .. } | Reply::Other => {}
+            Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
         }
     }
 
     fn on_closed(&mut self, _: &mut Net, _: Slot, closed: Closed) {
         self.seat.fail_closed(closed);
     }
-}
 
-impl Scenario for Storm {
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
         let is_new = stage != self.stage;
         self.tally.enter(stage);
@@ -334,7 +341,7 @@ impl Scenario for Storm {
                 let connections = self.subscribers + self.publishers.len() as u32;
                 if !self.opened {
                     self.opened = true;
-                    (0..connections).for_each(|slot| net.open(slot, self.seat.driver.path(Echo::Off)));
+                    (0..connections).for_each(|slot| self.open(net, slot));
                 }
                 self.seat.report_ready(connections - self.away, self.away == 0);
                 Wait::Rest
