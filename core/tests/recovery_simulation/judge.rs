@@ -3,7 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use fanfare_core::{app::HistoryLimits, channel::PageFrom, command::Outcome, publication::Payload};
+use fanfare_core::{
+    app::{ChannelOptions, HistoryLimits},
+    channel::PageFrom,
+    command::Outcome,
+    publication::Payload,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -83,17 +88,20 @@ impl World {
     }
 
     fn set_options(&mut self, channel: usize) {
-        let off = channel < self.style.watched && self.random.chance(20);
-        let limits = match off {
-            true => HistoryLimits { messages: 0, ..self.style.limits },
-            false => HistoryLimits { bytes: self.style.limits.bytes, ..random_limits(&mut self.random) },
+        let bytes = self.style.limits.bytes;
+        let limits = match self.random.below(10) {
+            0 => None,
+            1 | 2 if channel < self.style.watched => {
+                Some(HistoryLimits { messages: 0, bytes, ..HistoryLimits::NONE })
+            }
+            _ => Some(HistoryLimits { bytes, ..random_limits(&mut self.random) }),
         };
-        let mut options = self.workers.hub.app(APP).default_options();
-        options.history = limits;
-        let answer = self.workers.engines[0].request_set_options(APP, &name(channel), Some(options), 0);
+        let default = self.workers.hub.app(APP).default_options();
+        let options = limits.map(|history| ChannelOptions { history, ..default });
+        let answer = self.workers.engines[0].request_set_options(APP, &name(channel), options, 0);
         assert!(matches!(answer, Some(Ok(Outcome::Options { .. }))), "{answer:?}");
         let stream = &mut self.streams[channel];
-        stream.limits = limits;
+        stream.limits = limits.unwrap_or(self.style.limits);
         stream.bound();
     }
 
@@ -119,15 +127,11 @@ impl World {
         }
         let witnessed = self.seen.iter().filter(|seen| seen.client == 0 && seen.channel == channel);
         for seen in witnessed.filter(|seen| seen.offset.is_some()) {
-            let lost = |&number: &Number| {
-                matches!(&self.ops[number], Op { deed: Deed::Delete { target, .. },
-                fate: Fate::Lost, meant: None, .. } if Some(target) == seen.id.as_ref())
-            };
             let offset = seen.offset.expect("it has one");
             if took.contains_key(&offset) {
                 continue;
             }
-            let number = seen.payload.or_else(|| (self.start.op..self.ops.len()).find(lost));
+            let number = seen.payload.or_else(|| self.lost_deletion(seen.id.as_deref()));
             let number = number.unwrap_or_else(|| panic!("nobody did this: {seen:?}"));
             assert_eq!(self.ops[number].fate, Fate::Lost, "{seen:?}");
             took.insert(offset, (number, seen.id.clone().unwrap_or_default()));
@@ -137,6 +141,15 @@ impl World {
             let meant = self.streams[channel].take(number, &self.ops[number], &id, self.now_ms);
             self.ops[number].meant = Some(meant);
         }
+    }
+
+    /// A deletion of that message whose answer was lost. Of several, it does not matter which.
+    fn lost_deletion(&self, id: Option<&str>) -> Option<Number> {
+        (self.start.op..self.ops.len()).find(|&number| {
+            let op = &self.ops[number];
+            let of_it = matches!(&op.deed, Deed::Delete { target, .. } if Some(&**target) == id);
+            of_it && op.fate == Fate::Lost && op.meant.is_none()
+        })
     }
 
     /// A channel that was over may have become another.
@@ -170,6 +183,10 @@ impl World {
     /// An operation was answered as it should be.
     fn check_fate(&self, op: &Op) {
         let stream = self.stream(op.channel);
+        if op.fate == Fate::Refused("overloaded".into()) {
+            assert!(self.style.mailbox_depth < 1 << 20, "there is room: {op:?}");
+            return;
+        }
         let (Deed::Edit { target, .. } | Deed::Delete { target, .. }) = &op.deed else {
             return self.check_sent(op, stream);
         };
@@ -181,6 +198,7 @@ impl World {
                 assert_eq!(code, "unknown_message");
                 assert!(!stream.can_change(target), "it is there: {op:?}");
             }
+            Fate::Lost if matches!(op.deed, Deed::Delete { .. }) => {}
             Fate::Lost => assert!(may || op.meant.is_none(), "nobody may change another's message: {op:?}"),
             Fate::Open => panic!("no answer to {op:?}"),
         }
@@ -500,6 +518,7 @@ impl World {
         for engine in &self.workers.engines {
             self.totals.delegated += engine.counters().delegated;
             self.totals.forgotten += engine.counters().history_forgotten;
+            self.totals.overloaded += engine.counters().overloaded;
         }
         for client in 0..self.clients.len() {
             if let Some(session) = &self.clients[client].session {

@@ -46,6 +46,8 @@ pub(super) struct Style {
     pub(super) watched: usize,
     /// What is forgotten depends on bytes as well, which the model does not count.
     pub(super) bounded_by_bytes: bool,
+    /// What a worker's mailbox holds before messages for it are refused.
+    pub(super) mailbox_depth: usize,
     /// Bytes that may be queued for a connection.
     pub(super) outbound_bytes: usize,
     /// Bytes that may be remembered.
@@ -64,6 +66,7 @@ impl Style {
             channels,
             watched: if history_bytes < 1 << 30 { channels } else { channels - 1 },
             bounded_by_bytes: channel_bytes != u32::MAX || history_bytes < 1 << 30,
+            mailbox_depth: if random.chance(15) { 1 << random.below(5) } else { 1 << 20 },
             outbound_bytes: if random.chance(15) { 800 + random.below(4000) } else { 1 << 22 },
             history_bytes,
             limits: HistoryLimits { bytes: channel_bytes, ..random_limits(random) },
@@ -88,6 +91,7 @@ pub(crate) struct Totals {
     pub(crate) recovered: u64,
     pub(crate) refused: u64,
     pub(crate) forgotten: u64,
+    pub(crate) overloaded: u64,
 }
 
 impl Totals {
@@ -98,6 +102,7 @@ impl Totals {
         self.recovered += other.recovered;
         self.refused += other.refused;
         self.forgotten += other.forgotten;
+        self.overloaded += other.overloaded;
     }
 
     /// Whether everything happened that is to be tested.
@@ -134,7 +139,7 @@ impl World {
         let mut random = Random::new(seed ^ 0x0ff5e7);
         let style = Style::new(&mut random);
         let announce = random.chance(30);
-        let workers = Workers::new(1 + random.below(4), 1 << 20, |app| {
+        let workers = Workers::new(1 + random.below(4), style.mailbox_depth, |app| {
             app.announce = announce;
             app.echo = style.echo;
             app.sender_edits = style.sender_edits;
