@@ -43,7 +43,7 @@ fn simulate(seed: u64, step: &Cell<usize>) -> World {
 #[test]
 fn whoever_comes_back_knows_what_those_know_who_never_left() {
     let mut all = world::Totals::default();
-    let count = seeds::each("recovery", 1200, simulate, |world| all.add(&world.totals));
+    let count = seeds::each("recovery", 800, simulate, |world| all.add(&world.totals));
     println!("{count} seeds: {all:?}");
     if count > 100 {
         assert!(all.is_rich(), "a run that tests little");

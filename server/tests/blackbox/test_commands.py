@@ -451,7 +451,9 @@ async def test_missing_member_is_refused(server, type, missing):
 
 
 @pytest.mark.parametrize("value", [5, None, True, [], {}, ["c"]])
-@pytest.mark.parametrize("type,wrong", [(t, m) for t, members in MALFORMED.items() for m in members if m not in ANY_JSON])
+@pytest.mark.parametrize(
+    "type,wrong", [(t, m) for t, members in MALFORMED.items() for m in members if m not in ANY_JSON]
+)
 async def test_member_of_the_wrong_type_is_refused(server, type, wrong, value):
     peer = await Peer.connect(server)
     members = {name: COMPLETE[name] for name in MALFORMED[type]} | {wrong: value}

@@ -219,7 +219,8 @@ async def test_escaped_name_is_the_same_name(server, channel):
 
 
 @pytest.mark.parametrize(
-    "event", ["channel:", "channel:join", "channel:leave", "channel:" + "x" * 248, "message:", "message:edit", "message:x"]
+    "event",
+    ["channel:", "channel:join", "channel:leave", "channel:" + "x" * 248, "message:", "message:edit", "message:x"],
 )
 async def test_reserved_events_are_refused(server, channel, event):
     sender, member = await connect_many(server, 2)

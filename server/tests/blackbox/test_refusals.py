@@ -1,4 +1,4 @@
-"""Sections 4, 6 and 9: what is refused of history, recovery, edits, audiences and options, and when the server is full."""
+"""Sections 4, 6 and 9: what is refused of history, recovery, edits, audiences and options, and by a full server."""
 
 import json
 
@@ -11,6 +11,7 @@ from wire import Wire
 APP = "candid"
 MESSAGE_ID = "01234567-89ab-7def-8123-456789abcdef"
 EPOCH = "0123456789abcdef"
+LARGE = {"history_messages": 5000, "history_bytes": 1 << 24}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,8 @@ async def test_position_that_is_none_is_refused(server, channel, since):
 
 
 @pytest.mark.parametrize(
-    "members", [{"after": "x"}, {"after": -1}, {"after": 1.5}, {"before": "1"}, {"before": []}, {"after": 1, "before": 2}]
+    "members",
+    [{"after": "x"}, {"after": -1}, {"after": 1.5}, {"before": "1"}, {"before": []}, {"after": 1, "before": 2}],
 )
 async def test_page_of_history_from_nowhere_is_refused(server, channel, members):
     peer = await Peer.connect(server, app=APP)
@@ -107,7 +109,7 @@ async def test_editing_what_another_sent_or_nobody_is_refused(server, channel):
 
 async def test_more_than_4096_messages_are_not_recovered(server, channel):
     app = "remembering"
-    await server.api("PUT", "/v1/options", {"channel": channel, "history_messages": 5000, "history_bytes": 1 << 24}, app=app)
+    await server.api("PUT", "/v1/options", {"channel": channel} | LARGE, app=app)
     messages = [{"channel": channel, "event": "e", "message": number} for number in range(4097)]
     for start in range(0, len(messages), 256):
         await server.api("POST", "/v1/publish", messages[start : start + 256], app=app)
@@ -123,7 +125,7 @@ async def test_more_than_4096_messages_are_not_recovered(server, channel):
 
 async def test_more_than_half_of_the_queue_is_not_recovered(server, channel):
     app = "remembering"
-    await server.api("PUT", "/v1/options", {"channel": channel, "history_messages": 100, "history_bytes": 1 << 24}, app=app)
+    await server.api("PUT", "/v1/options", {"channel": channel} | LARGE, app=app)
     for _ in range(40):
         body = {"channel": channel, "event": "e", "message": "x" * 60_000}
         await server.api("POST", "/v1/send", body, app=app)
@@ -138,7 +140,7 @@ async def test_more_than_half_of_the_queue_is_not_recovered(server, channel):
 
 async def test_page_of_history_ends_at_1_mib(server, channel):
     app = "remembering"
-    await server.api("PUT", "/v1/options", {"channel": channel, "history_messages": 100, "history_bytes": 1 << 24}, app=app)
+    await server.api("PUT", "/v1/options", {"channel": channel} | LARGE, app=app)
     for number in range(20):
         body = {"channel": channel, "event": "e", "message": f"{number:060000}"}
         await server.api("POST", "/v1/send", body, app=app)
