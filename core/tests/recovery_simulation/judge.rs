@@ -259,7 +259,11 @@ impl World {
             "this message never said so: {seen:?}"
         );
         let meant = by.meant.as_ref().expect("it took place");
-        assert!(meant.admits(seen.user), "it was for {meant:?}: {seen:?}");
+        let admitted = match seen.later {
+            true => meant.admits(seen.user),
+            false => meant.admits_session(seen.session, seen.user),
+        };
+        assert!(admitted, "it was for {meant:?}: {seen:?}");
         assert!(seen.later || !by.is_unechoed(seen.session), "no echo was wanted: {seen:?}");
     }
 

@@ -313,10 +313,11 @@ impl World {
             return Deed::Send { audience, history: self.random.chance(85), echo };
         }
         let target = self.random_target(channel);
-        // Which of several deletions took place is told by nobody if it was lost: those of clients are all alike.
+        // Which of several deletions took place is told by nobody if it was lost: those of clients are all alike. Where there
+        // is a witness, it must see every change.
         let edit = self.random.chance(65);
-        let audience =
-            (self.random.chance(20) && (edit || by.is_none())).then(|| self.random_audience(false));
+        let audience = (self.random.chance(20) && (edit || by.is_none()))
+            .then(|| self.random_audience(channel >= self.style.watched));
         let audience = audience.filter(|audience| *audience != Audience::default());
         match edit {
             true => Deed::Edit { target, audience },
