@@ -107,6 +107,13 @@ async def test_editing_what_another_sent_or_nobody_is_refused(server, channel):
     assert (await luke.ok("delete", channel=channel, message_id=message_id))["offset"] == 2
 
 
+async def test_edits_and_deletions_count_as_messages(server, channel):
+    peer = await Peer.connect(server, app="rated")
+    change = {"channel": channel, "message_id": MESSAGE_ID, "message": 1}
+    codes = [await peer.refused(type, **change) for _ in range(15) for type in ("edit", "delete")]
+    assert codes[0] == "unknown_message" and set(codes) == {"unknown_message", "rate_limited"}
+
+
 async def test_more_than_4096_messages_are_not_recovered(server, channel):
     app = "remembering"
     await server.api("PUT", "/v1/options", {"channel": channel} | LARGE, app=app)
