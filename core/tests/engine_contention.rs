@@ -263,3 +263,39 @@ fn a_slow_consumer_found_by_the_flush_keeps_the_engine_busy_until_it_is_taken() 
     assert_eq!(workers.engines[0].take_disconnects(), [(0, Disconnect::SlowConsumer)]);
     assert!(!workers.engines[0].is_busy());
 }
+
+/// What changes memberships and profiles makes notices, which are never lost, so it is refused before there is no room for them.
+#[test]
+fn joins_and_updates_are_refused_while_a_mailbox_has_no_room_for_their_notices() {
+    let mut workers = Workers::new(2, 64, |_| {});
+    let (ada, bob) = (workers.open(0), workers.open(1));
+    for session in [ada, bob] {
+        workers.command(session, &join());
+        workers.settle();
+    }
+    for session in [ada, bob] {
+        workers.received(session);
+    }
+    let update = json!({"type": "update", "profile": 1, "echo": false});
+    let updates = Value::Array(vec![update; 256]);
+    let other = json!({"id": "join", "type": "join", "channel": "other"});
+    let leave = json!({"id": "leave", "type": "leave", "channel": "room", "echo": false});
+    // Worker 1 has no turn.
+    for _ in 0..300 {
+        workers.command(ada, &updates);
+    }
+    workers.command(ada, &json!([other, leave]));
+    workers.engines[0].flush(&mut workers.sink);
+    let answers = workers.received(ada);
+    let (last, refused) = answers.split_last().expect("there are answers");
+    assert_eq!(last["ok"]["left"], true, "leaving is never refused");
+    assert!(refused.len() > 1_000 && refused.iter().all(|answer| answer["error"]["code"] == "overloaded"));
+    assert_eq!(refused.last().expect("there are some")["id"], "join");
+    let done = 300 * 256 - (refused.len() - 1);
+    workers.settle();
+    // A notice for each that was done, and one that she left.
+    assert_eq!(workers.received(bob).len(), done + 1);
+    workers.command(ada, &other);
+    workers.settle();
+    assert_eq!(workers.received(ada)[0]["ok"]["joined"], true);
+}

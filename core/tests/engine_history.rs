@@ -306,6 +306,52 @@ fn an_empty_channel_waits_for_those_who_left_it() {
     assert_eq!((workers.hub.channels(), workers.hub.remembered(AppId(0))), (0, 0));
 }
 
+/// Whoever asks for something in a channel that is over already does not keep it for ever.
+#[test]
+fn a_channel_that_is_over_goes_even_if_somebody_still_asks_for_it() {
+    const HOUR: u64 = 3_600_000;
+    let delete =
+        json!({"type": "delete", "channel": "room", "message_id": "01234567-89ab-7def-8123-456789abcdef"});
+    let unkept = json!({"type": "send", "channel": "room", "event": "e", "no_history": true});
+    for last in [history(json!({})), delete, unkept] {
+        let mut workers = Workers::new(1, 64, sender_edits);
+        let ada = workers.open(0);
+        workers.engines[0].begin_turn(1_000);
+        workers.command(ada, &message(1));
+        workers.engines[0].begin_turn(HOUR / 2);
+        workers.command(ada, &join());
+        workers.command(ada, &json!({"type": "leave", "channel": "room"}));
+        // The message is forgotten, but who left may still come back.
+        workers.engines[0].begin_turn(HOUR + 2_000);
+        workers.command(ada, &history(json!({})));
+        assert!(workers.hub.remembered(AppId(0)) > 0);
+        workers.engines[0].begin_turn(2 * HOUR);
+        workers.command(ada, &last);
+        for second in 0..60 {
+            workers.engines[0].begin_turn(2 * HOUR + second * 1_000);
+        }
+        assert_eq!((workers.hub.channels(), workers.hub.remembered(AppId(0))), (0, 0), "{last}");
+    }
+}
+
+/// A message that comes while the old ones are being forgotten is remembered.
+#[test]
+fn a_channel_that_was_over_lives_on_with_the_next_message() {
+    let mut workers = Workers::new(2, 64, remember(4));
+    workers.engines.iter_mut().for_each(|engine| engine.begin_turn(1_000));
+    let ada = workers.open(0);
+    workers.command(ada, &message(1));
+    workers.inside(0, |workers| {
+        for second in 0..60 {
+            workers.engines[1].begin_turn(3_700_000 + second * 1_000);
+            workers.engines[0].begin_turn(3_700_000 + second * 1_000);
+        }
+        assert_eq!(workers.send(ada, &message(2)), Flow::Pause);
+    });
+    workers.settle();
+    assert_eq!(payloads(&page(&mut workers, ada, json!({}))), [2]);
+}
+
 #[test]
 fn the_largest_channels_forget_first_when_an_app_remembers_too_much() {
     const LIMIT: usize = 200_000;

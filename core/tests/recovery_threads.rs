@@ -182,8 +182,7 @@ impl Thread {
         let draw = self.random >> 33;
         let at = (draw % u64::from(READERS)) as usize;
         let reader = &self.readers[at];
-        if !draw.is_multiple_of(64) || reader.epoch.is_null() || reader.joining && !draw.is_multiple_of(1024)
-        {
+        if !draw.is_multiple_of(8) || reader.epoch.is_null() || reader.joining && !draw.is_multiple_of(1024) {
             return;
         }
         self.read(at);

@@ -1,7 +1,7 @@
 //! Many sessions over several engines in one thread, with a virtual clock: thousands of seeds, each a random interleaving
 //! of everything that can happen, judged against a model or by the invariants of delivery.
 //!
-//! A failure prints its seed and step. `FANFARE_SEED=n` runs that one alone, `FANFARE_SEEDS=n` that many.
+//! How to run one seed alone, or more of them: `simulation/seeds.rs`.
 
 #[path = "simulation/checker.rs"]
 mod checker;
@@ -13,55 +13,38 @@ mod command;
 mod model;
 #[path = "simulation/random.rs"]
 mod random;
+#[path = "simulation/seeds.rs"]
+mod seeds;
 #[path = "simulation/threads.rs"]
 mod threads;
 #[path = "simulation/world.rs"]
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::cell::Cell;
 
 use world::{Mode, World};
 
 /// Things done in one run.
 const STEPS: usize = 250;
 
-fn number_from(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
-}
-
-fn run(mode: Mode, seeds: u64) {
-    let seeds = match (number_from("FANFARE_SEED"), number_from("FANFARE_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(seeds),
-    };
-    let count = seeds.end - seeds.start;
+fn run(mode: Mode, count: u64) {
     let [mut commands, mut deliveries, mut delegated, mut overloaded, mut missed] = [0; 5];
-    for seed in seeds {
-        let mut step = 0;
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let mut world = World::new(seed, mode);
-            for _ in 0..STEPS {
-                step += 1;
-                world.step();
-            }
-            world.finish();
-            world
-        }));
-        match outcome {
-            Ok(world) => {
-                commands += world.commands;
-                deliveries += world.deliveries;
-                delegated += world.delegated;
-                overloaded += world.overloaded;
-                missed += world.missed;
-            }
-            Err(panic) => {
-                eprintln!("{mode:?}: FANFARE_SEED={seed}, in or after step {step} of {STEPS}");
-                resume_unwind(panic);
-            }
+    let simulate = |seed, step: &Cell<usize>| {
+        let mut world = World::new(seed, mode);
+        for number in 1..=STEPS {
+            step.set(number);
+            world.step();
         }
-    }
+        world.finish();
+        world
+    };
+    let count = seeds::each(&format!("{mode:?}"), count, simulate, |world| {
+        commands += world.commands;
+        deliveries += world.deliveries;
+        delegated += world.delegated;
+        overloaded += world.overloaded;
+        missed += world.missed;
+    });
     println!(
         "{mode:?}: {count} seeds, {commands} commands, {deliveries} deliveries, {delegated} delegated, \
          {overloaded} overloaded, {missed} missed"

@@ -14,6 +14,7 @@ const CLIENT: &str = "client-key-0123456789";
 const SERVER: &str = "server-key-0123456789";
 const SECRET: &str = "a session secret of more than 32 bytes";
 const RSA_PUBLIC: &str = include_str!("../../core/tests/keys/rs256.public.pem");
+const RSA_SHORT: &str = include_str!("../../core/tests/keys/rsa1024.public.pem");
 const RSA_PRIVATE: &str = include_str!("../../core/tests/keys/rs256.private.pem");
 
 /// A file with `text`, which lives as long as the value.
@@ -409,10 +410,73 @@ fn settings_of_apps_are_checked() {
 }
 
 #[test]
+fn rules_about_channels_are_checked() {
+    let rule =
+        |lines: &str| chat(&format!("[[apps.chat.channels]]\nmatch = 'a*'\n[[apps.chat.channels]]\n{lines}"));
+    let none = "` must be a channel's name, or the beginning of one with a `*` behind it.";
+    let long = format!("match = '{}'", "x".repeat(258));
+    for (lines, expected) in [
+        ("announce = true", format!(".match{none}")),
+        ("match = ''", format!(".match{none}")),
+        (&*long, format!(".match{none}")),
+        ("match = 'a*'", ".match` is `a*`, which another entry has too: keep one of them.".into()),
+        (
+            "match = 'b'\nslow_consumer = 'wait'",
+            ".slow_consumer` is `wait`: it must be disconnect or drop.".into(),
+        ),
+        (
+            "match = 'b'\nhistory_messages = 65537",
+            ".history_messages` is 65537: it must be a whole number from 0 to 65536.".into(),
+        ),
+    ] {
+        assert_eq!(refusal(&rule(lines)), format!("`apps.chat.channels[1]{expected}"), "{lines}");
+    }
+    let rules = |count: usize| -> String {
+        (0..count).map(|number| format!("[[apps.chat.channels]]\nmatch = 'room-{number}'\n")).collect()
+    };
+    toml(&chat(&rules(256)));
+    assert_eq!(refusal(&chat(&rules(257))), "`apps.chat.channels` must not have more than 256 entries.");
+}
+
+#[test]
+fn keys_and_names_have_their_bounds() {
+    let long = "k".repeat(257);
+    for (key, problem) in [
+        (&*long, "must have at most 256 bytes"),
+        ("a key with spaces in it", "must be visible ASCII characters without spaces"),
+        ("ein-schlüssel-mit-umlaut", "must be visible ASCII characters without spaces"),
+    ] {
+        for role in ["client_keys", "server_keys"] {
+            let refused = refusal(&format!("[apps.chat]\n{role} = ['{key}']"));
+            assert_eq!(refused, format!("`apps.chat.{role}` has a key that {problem}."));
+        }
+    }
+    let twice = refusal(&format!("[apps.chat]\nclient_keys = ['{CLIENT}', '{CLIENT}']"));
+    assert!(twice.contains("must differ from every other key"), "{twice}");
+    let many: Vec<String> = (0..33).map(|n| format!("'server-key-number-{n}'")).collect();
+    let many = refusal(&format!("[apps.chat]\nserver_keys = [{}]", many.join(",")));
+    assert_eq!(many, "`apps.chat.server_keys` must not have more than 32 entries.");
+    let session_keys =
+        format!("[[apps.chat.session_keys]]\nalgorithm = 'HS256'\nsecret = '{SECRET}'\n").repeat(33);
+    let many = refusal(&chat(&session_keys));
+    assert_eq!(many, "`apps.chat.session_keys` must not have more than 32 entries.");
+    let name = refusal(&format!("[apps.{}]\nclient_key = '{CLIENT}'", "a".repeat(65)));
+    assert!(
+        name.ends_with("is not a name for an app: use 1 to 64 letters, digits, `.`, `_` and `-`."),
+        "{name}"
+    );
+    let listen: Vec<String> = (1..=17).map(|port| format!("'127.0.0.1:{port}'")).collect();
+    let listen = refusal(&format!("[server]\nlisten = [{}]", listen.join(",")));
+    assert_eq!(listen, "`server.listen` must name 1 to 16 addresses.");
+}
+
+#[test]
 fn session_keys_are_checked() {
     let private = format!("algorithm = 'RS256'\npublic_key = '''{RSA_PRIVATE}'''");
     let confused = format!("algorithm = 'HS256'\nsecret = '''{RSA_PUBLIC}'''");
     let wrong = format!("algorithm = 'ES256'\npublic_key = '''{RSA_PUBLIC}'''");
+    let short_rsa = format!("algorithm = 'RS256'\npublic_key = '''{RSA_SHORT}'''");
+    let long_kid = format!("algorithm = 'HS256'\nkid = '{}'", "k".repeat(257));
     let cases = [
         ("", "].algorithm` must be one of HS256, HS384, HS512, RS256, ES256, EdDSA."),
         ("algorithm = 'none'", "].algorithm` must be one of HS256, HS384, HS512, RS256, ES256, EdDSA."),
@@ -446,6 +510,21 @@ fn session_keys_are_checked() {
         ),
         (&wrong, "].public_key` must be a P-256 public key in PEM for this algorithm."),
         ("algorithm = 'HS256'\nkid = ''", "].kid` must have 1 to 256 bytes."),
+        (&long_kid, "].kid` must have 1 to 256 bytes."),
+        (
+            "algorithm = 'HS384'\nsecret = 'a secret of only 33 bytes, or so.'",
+            "].secret` must be a secret of at least 48 bytes for this algorithm.",
+        ),
+        (
+            "algorithm = 'HS512'\nsecret = 'a secret of only 33 bytes, or so.'",
+            "].secret` must be a secret of at least 64 bytes for this algorithm.",
+        ),
+        (&short_rsa, "].public_key` must be an RSA key of at least 2048 bits."),
+        (
+            "algorithm = 'HS256'\nsecret = '<hidden>'",
+            "].secret` is the placeholder `<hidden>` of a printed configuration: print it with `--show-secrets`, or \
+             name a variable that holds it in `secret_env`.",
+        ),
     ];
     for (lines, expected) in cases {
         assert_eq!(refusal(&session_key(lines)), format!("`apps.chat.session_keys[0{expected}"), "{lines}");

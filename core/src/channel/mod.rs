@@ -74,8 +74,8 @@ pub struct ChannelState {
     pub offset: u64,
     /// Workers that hold members.
     pub interest: WorkerSet,
-    /// The last interest was lost. Unless an operation that waits gains some again, the order closes when it is left,
-    /// and whoever still holds the channel must look its name up again.
+    /// Nobody would miss it after the last operation. Unless one that waits changes that, the order closes when it is left,
+    /// and whoever still holds the channel must look its name up again. Then it costs nothing any more.
     pub deserted: bool,
     /// What is remembered, if the channel has history.
     pub history: Option<Box<History>>,

@@ -160,7 +160,6 @@ impl Engine {
         }
         if actor.interest == Some(Interest::Gained) {
             state.interest.insert(actor.worker);
-            state.deserted = false;
             if let Some(ticket) = actor.ticket {
                 let ChannelState { sequence, offset, .. } = *state;
                 self.post(actor.worker, Mail::Live { channel: channel.clone(), sequence, offset, ticket });
@@ -190,7 +189,10 @@ impl Engine {
                 history.touch(self.now_ms);
                 self.account(channel, state);
             }
-            state.deserted = state.is_forgotten(self.now_ms) && channel.name().is_some();
+        }
+        state.deserted = state.is_forgotten(self.now_ms) && channel.name().is_some();
+        if state.deserted {
+            self.account(channel, state);
         }
         let position = Position { epoch: channel.epoch(), offset: state.offset };
         Ok(Applied { receipt: Receipt { sequence: before, position, offset }, deliver, sequence, reply })

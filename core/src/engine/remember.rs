@@ -28,6 +28,7 @@ impl Engine {
         if let Some(history) = &mut state.history {
             history.expire(self.now_ms);
             self.account(channel, state);
+            state.deserted = state.is_forgotten(self.now_ms);
         }
         let history = state.history.as_deref();
         let reply = match request {
@@ -43,13 +44,11 @@ impl Engine {
                     self.counters.history_forgotten += history.trim(bytes) as u64;
                     self.account(channel, state);
                 }
-                state.deserted = state.is_forgotten(self.now_ms);
                 Reply::Done
             }
             Request::SetOptions(options) => {
                 channel.set_options(state, options, self.now_ms)?;
                 self.account(channel, state);
-                state.deserted = state.is_forgotten(self.now_ms);
                 Reply::Done
             }
             Request::Users { after, limit } => {

@@ -71,7 +71,7 @@ fn thread(mut world: World, worker: u16, shared: &Shared) -> (Checker, [u64; 3])
 #[test]
 fn the_invariants_hold_on_real_threads() {
     // Repeats the commands, but not how the threads meet.
-    let seed = super::number_from("FANFARE_SEED").unwrap_or(1);
+    let seed = super::seeds::number_from("FANFARE_SEED").unwrap_or(1);
     let mut app = App::new("default", AppKeys::default());
     app.sessions = verifier();
     let apps = Apps::new(vec![app]).expect("one app");

@@ -8,6 +8,7 @@ use fanfare_core::{
     dialect::Format,
     engine::{Engine, Opening, Parts, Sink},
     id::AppId,
+    token::Claims,
     ws::{DecodeLimits, Decoder, Message, OpCode, Role, put_frame},
 };
 use serde_json::{Value, json};
@@ -67,8 +68,15 @@ fn binary(frame: &[u8]) -> Value {
 
 /// Opens a session of the first app on `connection`; its welcome is `{"welcome":"<session>"}`.
 pub(crate) fn open(engine: &mut Engine, connection: u32, format: Format) -> u32 {
+    open_as(engine, connection, format, None)
+}
+
+/// As above, for a session of a user, or of none.
+pub(crate) fn open_as(engine: &mut Engine, connection: u32, format: Format, user: Option<&str>) -> u32 {
     let app = engine.hub().app(AppId(0)).clone();
-    let opening = Opening { app: &app, format, echo: None, claims: None, connection };
+    let claims =
+        user.map(|user| Claims { user: user.into(), expires_at: None, profile: None, channels: Vec::new() });
+    let opening = Opening { app: &app, format, echo: None, claims, connection };
     let welcome = |out: &mut BytesMut, id: fanfare_core::id::SessionId, _: Option<&str>| {
         put_frame(out, OpCode::Text, json!({"welcome": id.to_string()}).to_string().as_bytes());
     };

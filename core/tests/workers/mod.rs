@@ -15,7 +15,7 @@ use fanfare_core::{
 };
 use serde_json::Value;
 
-use crate::support::{Memory, open};
+use crate::support::{Memory, open_as};
 
 /// Some workers, their sessions numbered in the order they were opened.
 pub(crate) struct Workers {
@@ -38,12 +38,18 @@ impl Workers {
 
     /// Opens a session; its welcome is taken.
     pub(crate) fn open(&mut self, worker: usize) -> usize {
-        let session = self.sessions.len();
-        let connection = u32::try_from(session).expect("they are few");
-        let slot = open(&mut self.engines[worker], connection, Format::Native);
-        self.sessions.push((worker, slot));
+        let session = self.open_as(worker, None);
         self.settle();
         self.received(session);
+        session
+    }
+
+    /// Opens a session of a user, or of none.
+    pub(crate) fn open_as(&mut self, worker: usize, user: Option<&str>) -> usize {
+        let session = self.sessions.len();
+        let connection = u32::try_from(session).expect("they are few");
+        let slot = open_as(&mut self.engines[worker], connection, Format::Native, user);
+        self.sessions.push((worker, slot));
         session
     }
 

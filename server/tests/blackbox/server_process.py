@@ -65,7 +65,7 @@ APPS = [
     App("small", limits=SMALL_LIMITS),
     App("slow", {"slow_consumer": "disconnect"}, {"outbound_bytes": 1 << 20}),
     App("dropping", {"slow_consumer": "drop"}, {"outbound_bytes": 1 << 20}),
-    App("rated", limits={"messages_per_second": 10}),
+    App("rated", {"sender_edits": True}, {"messages_per_second": 10}),
     App("narrow", limits={"connections": 3}),
     App("candid", {"history_messages": 100, "show_sender": True, "sender_edits": True}),
     App("remembering", {"history_messages": 1000}, channels=[{"match": "short-*", "history_messages": 3}]),

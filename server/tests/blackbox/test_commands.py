@@ -434,8 +434,13 @@ MALFORMED = {
     "update": ["profile"],
     "members": ["channel"],
     "session": ["token"],
+    "history": ["channel"],
+    "edit": ["channel", "message_id", "message"],
+    "delete": ["channel", "message_id"],
 }
-COMPLETE = {"channel": "c", "event": "e", "profile": {}, "token": "t"}
+MESSAGE_ID = "01234567-89ab-7def-8123-456789abcdef"
+COMPLETE = {"channel": "c", "event": "e", "profile": {}, "token": "t", "message_id": MESSAGE_ID, "message": 1}
+ANY_JSON = ("profile", "message")
 
 
 @pytest.mark.parametrize("type,missing", [(t, m) for t, members in MALFORMED.items() for m in members])
@@ -446,7 +451,9 @@ async def test_missing_member_is_refused(server, type, missing):
 
 
 @pytest.mark.parametrize("value", [5, None, True, [], {}, ["c"]])
-@pytest.mark.parametrize("type,wrong", [(t, m) for t, members in MALFORMED.items() for m in members if m != "profile"])
+@pytest.mark.parametrize(
+    "type,wrong", [(t, m) for t, members in MALFORMED.items() for m in members if m not in ANY_JSON]
+)
 async def test_member_of_the_wrong_type_is_refused(server, type, wrong, value):
     peer = await Peer.connect(server)
     members = {name: COMPLETE[name] for name in MALFORMED[type]} | {wrong: value}
@@ -460,10 +467,11 @@ async def test_echo_of_the_wrong_type_is_refused(server, channel, type, echo):
     assert await peer.refused(type, **COMPLETE | {"channel": channel}, echo=echo) == "invalid_command"
 
 
+@pytest.mark.parametrize("type", ["members", "history"])
 @pytest.mark.parametrize("limit", ["10", 0, -1, 1001, 1.5, 1e300, True, [], 10**30])
-async def test_limit_outside_1_to_1000_is_refused(server, channel, limit):
+async def test_limit_outside_1_to_1000_is_refused(server, channel, type, limit):
     peer = await Peer.connect(server)
-    assert await peer.refused("members", channel=channel, limit=limit) == "invalid_command"
+    assert await peer.refused(type, channel=channel, limit=limit) == "invalid_command"
 
 
 @pytest.mark.parametrize("limit", [1, 1000])

@@ -217,7 +217,8 @@ async def test_escaped_name_is_the_same_name(server, channel):
 
 
 @pytest.mark.parametrize(
-    "event", ["channel:", "channel:join", "channel:leave", "channel:anything", "channel:" + "x" * 248]
+    "event",
+    ["channel:", "channel:join", "channel:leave", "channel:" + "x" * 248, "message:", "message:edit", "message:x"],
 )
 async def test_reserved_events_are_refused(server, channel, event):
     sender, member = await connect_many(server, 2)
@@ -330,7 +331,9 @@ async def test_envelope_length_must_fit(server, frame):
     await peer.nothing()
 
 
-@pytest.mark.parametrize("type", ["join", "leave", "update", "members", "session", "ping"])
+@pytest.mark.parametrize(
+    "type", ["join", "leave", "update", "members", "session", "ping", "history", "edit", "delete"]
+)
 async def test_command_that_carries_no_payload_is_refused_in_binary(server, channel, type):
     peer = await Peer.connect(server)
     envelope = {"type": type, "channel": channel, "event": "e", "profile": {}, "token": "t"}

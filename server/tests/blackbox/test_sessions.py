@@ -13,6 +13,8 @@ from peer import Peer, settle
 from server_process import assert_problem, client_key, wait_until
 from tokens import ALGORITHMS, public_pem, secret, token
 
+MESSAGE_ID = "01234567-89ab-7def-8123-456789abcdef"
+
 
 def refused(server, session, app="default"):
     query = {"session": session, "key": client_key(app), "app": app}
@@ -233,6 +235,8 @@ async def test_session_that_expires_stops_writing_until_renewed_but_keeps_readin
     assert await until_refused(peer, channel) == "session_expired"
     assert await peer.refused("broadcast", event="e") == "session_expired"
     assert await peer.refused("update", profile=1) == "session_expired"
+    for change in ("edit", "delete"):
+        assert await peer.refused(change, channel=channel, message_id=MESSAGE_ID, message=1) == "session_expired"
     assert "error" in await peer.send_payload({"type": "send", "channel": channel, "event": "e"}, b"x")
 
     await other.ok("send", channel=channel, event="still")
@@ -283,6 +287,8 @@ async def test_session_required_refuses_writing_without_session(server, channel)
     assert await peer.refused("send", channel=channel, event="e") == "session_required"
     assert await peer.refused("broadcast", event="e") == "session_required"
     assert await peer.refused("update", profile={}) == "session_required"
+    for change in ("edit", "delete"):
+        assert await peer.refused(change, channel=channel, message_id=MESSAGE_ID, message=1) == "session_required"
     answer = await peer.send_payload({"type": "broadcast", "event": "e"}, b"x")
     assert answer["error"]["code"] == "session_required"
     await server.api("POST", "/v1/send", {"channel": channel, "event": "end"}, app="strict")
@@ -295,6 +301,7 @@ async def test_session_required_lets_everyone_read(server, channel):
     assert (await peer.ok("join", channel=channel))["joined"] is True
     await peer.expect(event="channel:join", message={"id": peer.id})
     assert (await peer.ok("members", channel=channel))["total"] == 1
+    assert (await peer.ok("history", channel=channel))["messages"] == []
     await peer.ok("ping")
     await peer.ok("leave", channel=channel)
 

@@ -1,0 +1,77 @@
+//! The binary's own answers: what `fanfare check` and a refused configuration print, and how they exit.
+
+use std::{
+    net::TcpListener,
+    process::{Command, Output},
+};
+
+const CLIENT: &str = "client-key-0123456789";
+
+/// Runs the binary, with nothing of the environment's that it would read, until it ends by itself.
+fn fanfare(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FANFARE_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).output().expect("the binary starts")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("it is UTF-8")
+}
+
+/// A file with one app and these lines before it.
+fn file(lines: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let contents = format!("{lines}\n[apps.chat]\nclient_key = '{CLIENT}'\n");
+    std::fs::write(file.path(), contents).expect("it can be written");
+    file
+}
+
+fn path(file: &tempfile::NamedTempFile) -> &str {
+    file.path().to_str().expect("a plain path")
+}
+
+#[test]
+fn a_good_configuration_is_summed_up_and_exits_with_0() {
+    let file = file("[server]\nworkers = 2");
+    let output = fanfare(&["--config", path(&file), "check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let line = text(&output.stdout);
+    assert!(line.starts_with("ok: ") && line.ends_with("workers 2; apps chat\n"), "{line}");
+}
+
+#[test]
+fn a_refused_configuration_is_one_sentence_and_exits_with_2() {
+    let file = file("[server]\nworkers = 129");
+    for arguments in
+        [&["--config", path(&file), "check"][..], &["--config", path(&file)], &["-c", "/nowhere", "check"]]
+    {
+        let output = fanfare(arguments);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""), "{arguments:?}");
+        let sentence = text(&output.stderr);
+        assert!(sentence.starts_with("fanfare: ") && sentence.matches('\n').count() == 1, "{sentence}");
+    }
+    let output = fanfare(&["--no-such-flag"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_and_exits_with_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let file = file("[server]\nworkers = 1");
+    let output = fanfare(&["--config", path(&file), "--listen", &address, "--admin-listen", "off"]);
+    assert_eq!(output.status.code(), Some(1));
+    let sentence = text(&output.stderr);
+    assert!(sentence.lines().last().is_some_and(|line| line.contains(&address)), "{sentence}");
+}
+
+#[test]
+fn secrets_are_printed_only_on_demand() {
+    let file = file("");
+    let hidden = fanfare(&["--config", path(&file), "--print-config"]);
+    assert!(hidden.status.success() && !text(&hidden.stdout).contains(CLIENT));
+    let shown = fanfare(&["--config", path(&file), "--print-config", "--show-secrets"]);
+    assert!(shown.status.success() && text(&shown.stdout).contains(CLIENT));
+}
