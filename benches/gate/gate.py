@@ -12,20 +12,21 @@ import memory
 import system
 from checkout import RESULTS, ROOT, Checkout, Failure, commit_of, drop_worktree, say
 
-PARTS = ["counts", "memory", "system"]
-# The same in every run of the same code: what is allowed is what a good reason may cost.
+PARTS = ["counts", "state", "memory", "system"]
+# Counts and state are the same in every run of the same code: what is allowed is what a good reason may cost.
 COUNTS_PERCENT = 2
 STATE_PERCENT = 2
 # Pages of a process, medians of three: they vary by some percent.
-PROCESS_PERCENT = 10
+MEMORY_PERCENT = 10
 # Beyond chance besides, and in two measurements.
 SYSTEM_PERCENT = 10
 TIMING = "--warmup 0.5 -d 1 --windows 3"
+ROUNDS = 3
 
 
 @dataclass
 class Side:
-    """What was measured of a commit; None of what it has no bench for."""
+    """What was measured of a commit, and built from it; None of what it has no bench for, or was not asked for."""
 
     name: str
     counts: dict | None = None
@@ -34,14 +35,14 @@ class Side:
     loadgen: Path | None = None
 
 
-def prepare(checkout, folder, parts, with_loadgen):
-    """Builds what must be built in the tree, and measures what is the same in every run."""
+def prepare(checkout, folder, parts, with_loadgen=False):
+    """Measures what is the same in every run, and builds what the rest takes."""
     side = Side(checkout.name)
     if "counts" in parts and counts.has_counts(checkout):
         say(f"{side.name}: counting instructions and heap")
         side.counts = counts.measure(checkout, folder)
         figures.save(side.counts, folder / "counts.json")
-    if "memory" in parts:
+    if "state" in parts:
         say(f"{side.name}: counting bytes of state")
         side.state = memory.state(checkout)
         figures.save(side.state, folder / "state.json")
@@ -54,52 +55,66 @@ def prepare(checkout, folder, parts, with_loadgen):
 
 
 class Gate:
-    def __init__(self):
+    """Judges a candidate. One load generator measures both sides."""
+
+    def __init__(self, base, candidate, loadgen, folder):
+        self.base, self.candidate, self.loadgen, self.folder = base, candidate, loadgen, folder
         self.failures = []
 
-    def fail(self, part, line):
+    def judge(self, parts, rounds):
+        """Lines for what failed; none if nothing did."""
+        if "counts" in parts:
+            self._compare("counts", self.base.counts, self.candidate.counts, COUNTS_PERCENT)
+        if "state" in parts:
+            self._compare("state", self.base.state, self.candidate.state, STATE_PERCENT)
+        if "memory" in parts:
+            self._processes()
+        if "system" in parts:
+            self._systems(rounds)
+        return self.failures
+
+    def _fail(self, part, line):
         self.failures.append(f"FAILED {part}: {line}")
 
-    def exact(self, part, before, after, limit_percent):
+    def _compare(self, part, before, after, limit_percent):
         if not before or not after:
-            which = "base" if not before else "candidate"
-            say(f"{part}: the {which} has none; nothing is compared")
+            which = self.candidate.name if before else f"{self.base.name}, the base,"
+            say(f"{part}: {which} has none of these figures, so that nothing is compared")
             return
         if only := sorted(before.keys() ^ after.keys()):
-            say(f"{part}: not in both, and so not compared: {', '.join(only)}")
+            say(f"{part}: not on both sides, and so not compared: {', '.join(only)}")
         worse, better = figures.compare(before, after, limit_percent)
         for line in worse:
-            self.fail(part, line)
+            self._fail(part, line)
         for line in better:
             say(f"better {part}: {line}")
+        say(f"{part}: {len(before.keys() & after.keys())} figures compared, {len(worse)} worse")
 
-    def processes(self, base, candidate, loadgen, folder):
+    def _processes(self):
         measured = []
-        for side in (base, candidate):
+        for side in (self.base, self.candidate):
             say(f"{side.name}: memory of connections at rest")
-            process = memory.process(side.server, loadgen, folder, 15_000, 3)
-            figures.save(process, folder / f"process-{len(measured)}.json")
+            process = memory.process(side.server, self.loadgen, self.folder, 15_000, 3)
+            figures.save(process, self.folder / f"memory-{side.name}.json")
             measured.append(process)
         before, after = ({name: of[name] for name in memory.COMPARED} for of in measured)
-        self.exact("memory", before, after, PROCESS_PERCENT)
+        self._compare("memory", before, after, MEMORY_PERCENT)
         for line in memory.beyond_bounds(measured[1]):
-            self.fail("memory", line)
+            self._fail("memory", line)
 
-    def systems(self, base, candidate, loadgen, folder, rounds):
-        binaries = {"base": base.server, "candidate": candidate.server}
+    def _systems(self, rounds):
+        binaries = {"base": self.base.server, "candidate": self.candidate.server}
 
         def measure(scenarios):
-            return system.compare(binaries, loadgen, folder, scenarios, TIMING, rounds, SYSTEM_PERCENT)
+            return system.compare(binaries, self.loadgen, self.folder, scenarios, TIMING, rounds, SYSTEM_PERCENT)
 
         suspects = measure(list(system.SCENARIOS))
-        if not suspects:
-            return
         for line in suspects.values():
             say(f"system: suspect: {line}")
         # Among twenty numbers one is beyond chance by chance: what counts is what is worse a second time.
-        again = measure(sorted({scenario for scenario, _ in suspects}))
+        again = measure(sorted({scenario for scenario, _ in suspects})) if suspects else {}
         for key in sorted(suspects.keys() & again.keys()):
-            self.fail("system", again[key])
+            self._fail("system", again[key])
 
 
 def main():
@@ -107,7 +122,8 @@ def main():
     parser.add_argument("base", metavar="BASE", help="a commit")
     parser.add_argument("candidate", metavar="CANDIDATE", nargs="?", help="a commit; the current checkout if left out")
     parser.add_argument("--only", metavar="PART,…", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
-    parser.add_argument("--rounds", type=int, default=3, help="of four server processes each: base, candidate, candidate, base")
+    rounds = "rounds of four server processes each: base, candidate, candidate, base"
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=rounds)
     args = parser.parse_args()
     parts = args.only.split(",")
     if unknown := [part for part in parts if part not in PARTS]:
@@ -115,27 +131,20 @@ def main():
 
     folder = RESULTS / "gate"
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     try:
-        base = prepare(Checkout.of(commit_of(args.base)), folder / "base", parts, with_loadgen=False)
+        base = prepare(Checkout.of(commit_of(args.base)), folder / "base", parts)
         tree = Checkout.of(commit_of(args.candidate)) if args.candidate else Checkout.current()
         candidate = prepare(tree, folder / "candidate", parts, with_loadgen=True)
     finally:
         drop_worktree()
-
-    gate = Gate()
-    if "counts" in parts:
-        gate.exact("counts", base.counts, candidate.counts, COUNTS_PERCENT)
-    if "memory" in parts:
-        gate.exact("memory", base.state, candidate.state, STATE_PERCENT)
-        gate.processes(base, candidate, candidate.loadgen, folder)
-    if "system" in parts:
-        gate.systems(base, candidate, candidate.loadgen, folder, args.rounds)
-    verdict = f"{candidate.name} against {base.name}, {', '.join(parts)}"
-    lines = gate.failures + [f"bench-gate: {'FAILED' if gate.failures else 'passed'}: {verdict}"]
+    failures = Gate(base, candidate, candidate.loadgen, folder).judge(parts, args.rounds)
+    verdict = f"bench-gate: {'FAILED' if failures else 'passed'}: {candidate.name} against {base.name}"
+    lines = [*failures, f"{verdict} ({', '.join(parts)})"]
     (folder / "verdict.txt").write_text("\n".join(lines) + "\n")
     say("\n".join(lines))
     say(f"results are in {folder.relative_to(ROOT)}")
-    return 1 if gate.failures else 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
