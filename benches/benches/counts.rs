@@ -24,9 +24,7 @@ use fanfare_core::{
     json::{Document, Element, Scanner},
     ws::{Decoder, Message, OpCode, Upgrade, put_header},
 };
-use gungraun::{
-    Callgrind, Dhat, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
-};
+use gungraun::{Callgrind, Dhat, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 
 const APP: AppId = AppId(1);
 const SEND: &str = r#"{"type":"send","channel":"room","event":"chat","message":{"text":"sixty-four bytes or so of a message"}}"#;

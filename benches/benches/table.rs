@@ -128,7 +128,8 @@ impl<L: Locked> Table for Sharded<L> {
         let (hash, shard) = self.place(name);
         shard.write(|map| {
             let entry = map.entry(hash, is(name), |named| named.hash);
-            let new = || Arc::new(Named { hash, name: name.into(), channel: Channel::broadcast(APP, WORKERS) });
+            let new =
+                || Arc::new(Named { hash, name: name.into(), channel: Channel::broadcast(APP, WORKERS) });
             entry.or_insert_with(new).get().clone()
         })
     }

@@ -1,4 +1,4 @@
-"""Figures that are the same in every run: names, numbers, and the comparison of two sets of them. Less is better in all."""
+"""Figures that hardly vary: names and numbers, and the comparison of two sets of them. Less is better in all."""
 
 import json
 

@@ -1,6 +1,6 @@
 """What state costs: counted by the allocator in the core's tests, and seen from outside in a server at rest.
 
-The tests print a line `bytes: NAME NUMBER` for each of their figures, with bounds of their own: a new figure is one more
+The tests print a line `bytes: NAME NUMBER` for each of their figures, and bound it: a new figure is one more
 such line in a test whose name begins with `state_bytes`.
 """
 
