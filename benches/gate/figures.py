@@ -15,7 +15,7 @@ def change(before, after):
 
 
 def line(name, before, after):
-    return f"{name}: {before:g} -> {after:g} ({change(before, after):+.1f} %)"
+    return f"{name}: {before:,} -> {after:,} ({change(before, after):+,.1f} %)"
 
 
 def compare(before, after, limit_percent):
