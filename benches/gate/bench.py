@@ -8,7 +8,7 @@ import counts
 import figures
 import memory
 import system
-from checkout import RESULTS, ROOT, Checkout, Failure, say
+from checkout import RESULTS, ROOT, Checkout, Failure, alone, say
 
 PARTS = ["criterion", "counts", "memory", "system"]
 
@@ -80,7 +80,8 @@ def criterion(checkout, folder, quick):
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        with alone():
+            sys.exit(main())
     except Failure as failure:
         sys.exit(f"bench: {failure}")
     except KeyboardInterrupt:

@@ -4,6 +4,8 @@ Two trees never share a build directory at one time without their files being ne
 times, and would take one tree's artifacts for the other's.
 """
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -22,6 +24,18 @@ class Failure(Exception):
 
 def say(line):
     print(line, flush=True)
+
+
+@contextlib.contextmanager
+def alone():
+    """There is one worktree and one log, and two measurements at a time would disturb each other anyway."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with (RESULTS / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure("Another measurement of this working tree is under way.") from None
+        yield
 
 
 def git(*args, **options):

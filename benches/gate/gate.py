@@ -10,7 +10,7 @@ import counts
 import figures
 import memory
 import system
-from checkout import RESULTS, ROOT, Checkout, Failure, commit_of, drop_worktree, say
+from checkout import RESULTS, ROOT, Checkout, Failure, alone, commit_of, drop_worktree, say
 
 PARTS = ["counts", "state", "memory", "system"]
 # Counts and state are the same in every run of the same code: what is allowed is what a good reason may cost.
@@ -149,7 +149,8 @@ def main():
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        with alone():
+            sys.exit(main())
     except Failure as failure:
         sys.exit(f"bench-gate: {failure}")
     except KeyboardInterrupt:

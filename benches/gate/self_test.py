@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from checkout import RESULTS, Checkout, Failure, commit_of, drop_worktree, git, say
+from checkout import RESULTS, Checkout, Failure, alone, commit_of, drop_worktree, git, say
 from gate import PARTS, ROUNDS, Gate, prepare
 
 SLOWDOWNS = Path(__file__).parent / "slowdowns"
@@ -74,7 +74,8 @@ def main():
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        with alone():
+            sys.exit(main())
     except Failure as failure:
         sys.exit(f"test-bench-gate: {failure}")
     except KeyboardInterrupt:
