@@ -13,7 +13,7 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use fanfare_benches::{
-    Discard, engine,
+    Discard, engine, engine_with_history,
     frames::{UPGRADE_HEADERS, decode_all, text_frames},
     open_members, open_sessions, payload,
 };
@@ -33,7 +33,7 @@ const SEND: &str = r#"{"type":"send","channel":"room","event":"chat","message":{
 fn table(known: bool) -> (ChannelTable, Vec<String>) {
     let name = |number: usize| format!("room-{number:07}");
     let table = ChannelTable::new(4, 7);
-    (0..10_000).for_each(|number| drop(table.find_or_create(APP, &name(number))));
+    (0..10_000).for_each(|number| drop(table.find_or_create(APP, &name(number), Default::default)));
     let first = if known { 0 } else { 10_000 };
     (table, (0..1_000).map(|number| name(first + number * 7919 % 10_000)).collect())
 }
@@ -51,7 +51,7 @@ fn table_find((table, names): (ChannelTable, Vec<String>)) -> (ChannelTable, Vec
 #[bench::of_10000(table(false))]
 fn table_churn((table, names): (ChannelTable, Vec<String>)) -> (ChannelTable, Vec<String>) {
     for name in &names {
-        table.remove(&table.find_or_create(APP, name));
+        table.remove(&table.find_or_create(APP, name, Default::default));
     }
     (table, names)
 }
@@ -125,7 +125,18 @@ fn leave(mut room: Room) -> Room {
 
 /// `count` members of one channel, the first of which sends `window` messages in a turn.
 fn speaker(count: u32, window: usize) -> Room {
-    let (mut engine, mut sink) = (engine(), Discard::default());
+    speaker_in(engine(), count, window)
+}
+
+/// The same in a channel that remembers the last 100 messages, and has as many.
+fn remembered_speaker(count: u32, window: usize) -> Room {
+    let mut room = speaker_in(engine_with_history(100), count, window);
+    (0..100).for_each(|_| room.turn());
+    room
+}
+
+fn speaker_in(mut engine: Engine, count: u32, window: usize) -> Room {
+    let mut sink = Discard::default();
     let first = open_members(&mut engine, count, &mut sink)[0];
     let mut room = Room { engine, sink, slots: vec![first; window], commands: vec![SEND.into(); window] };
     // The engine keeps some buffers from one turn to the next: let it settle.
@@ -137,6 +148,7 @@ fn speaker(count: u32, window: usize) -> Room {
 #[library_benchmark]
 #[bench::to_1(speaker(1, 32))]
 #[bench::to_2(speaker(2, 32))]
+#[bench::to_2_remembered(remembered_speaker(2, 32))]
 fn publish(mut room: Room) -> Room {
     room.turn();
     room

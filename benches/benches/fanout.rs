@@ -16,9 +16,10 @@ use criterion::{
 };
 use fanfare_benches::{Discard, engine, open_members};
 use fanfare_core::{
+    command::Publish,
     dialect::{Format, encode_publication},
     id::{AppId, IdGenerator},
-    publication::{Audience, Kind, Payload, Publication},
+    publication::{Kind, Payload, Publication},
 };
 
 const PAYLOAD: &str = r#"{"text":"sixty-four bytes or so of a message"}"#;
@@ -32,7 +33,7 @@ fn through_engine(group: &mut BenchmarkGroup<'_, WallTime>, id: &str, members: u
             engine.begin_turn(1);
             for _ in 0..window {
                 let payload = Payload::Json(PAYLOAD);
-                let sent = engine.request_publish(AppId(0), Some("room"), "chat", payload, 0);
+                let sent = engine.request_publish(AppId(0), &Publish::new(Some("room"), "chat", payload), 0);
                 assert!(matches!(sent, Some(Ok(_))));
             }
             engine.flush(&mut sink);
@@ -83,14 +84,9 @@ fn shared(group: &mut BenchmarkGroup<'_, WallTime>, id: &str, members: u32, wind
 }
 
 fn encode(ids: &mut IdGenerator, offset: u64, out: &mut BytesMut) {
-    let audience = Audience::default();
     let publication = Publication {
-        id: ids.message_id(1),
-        kind: Kind::Message,
         offset: Some(offset),
-        event: "chat",
-        payload: Payload::Json(PAYLOAD),
-        audience: &audience,
+        ..Publication::new(ids.message_id(1), Kind::Message, "chat", Payload::Json(PAYLOAD))
     };
     encode_publication(Format::Native, out, Some("room"), publication);
 }

@@ -6,18 +6,19 @@
 //! - `publish/N`: the command `send` of one session on one engine, with 1, 2 and 100 members there, 32 to a turn,
 //!   flushed into memory. Unit: commands (all that 32 cost, divided). The baseline does the least that delivers: it
 //!   encodes the publication once and pushes a reference-counted frame to each member's queue, then writes the queues.
+//! - `history/N`: the same as `publish/N`, where the channel remembers the last 100 messages; the baseline is the engine without history.
 
 use std::{hint::black_box, sync::Mutex, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fanfare_benches::{Discard, engine, open_members};
+use fanfare_benches::{Discard, engine, engine_with_history, open_members};
 use fanfare_core::{
     channel::{Delegated, Order},
     dialect::{Format, encode_publication},
     engine::Flow,
     id::IdGenerator,
-    publication::{Audience, Kind, Payload, Publication},
+    publication::{Kind, Payload, Publication},
     ws::Message,
 };
 
@@ -122,16 +123,40 @@ fn publish(criterion: &mut Criterion) {
     }
 }
 
+fn history(criterion: &mut Criterion) {
+    for members in [1, 100] {
+        let mut group = criterion.benchmark_group("history");
+        group.throughput(Throughput::Elements(TURN));
+        for messages in [0, 100] {
+            group.bench_function(BenchmarkId::new(format!("remembering {messages}"), members), |bencher| {
+                let mut engine = engine_with_history(messages);
+                let mut sink = Discard::default();
+                let slots = open_members(&mut engine, members, &mut sink);
+                bencher.iter(|| {
+                    engine.begin_turn(1);
+                    for _ in 0..TURN {
+                        assert_eq!(engine.receive(slots[0], Message::Text(COMMAND)), Flow::Continue);
+                    }
+                    engine.on_mail();
+                    engine.flush(&mut sink);
+                });
+                black_box(sink.bytes);
+            });
+        }
+        group.finish();
+    }
+}
+
 fn encode(ids: &mut IdGenerator, offset: u64) -> Bytes {
     let mut out = BytesMut::new();
-    let audience = Audience::default();
     let publication = Publication {
-        id: ids.message_id(1),
-        kind: Kind::Message,
         offset: Some(offset),
-        event: "chat",
-        payload: Payload::Json(r#"{"text":"sixty-four bytes or so of a message"}"#),
-        audience: &audience,
+        ..Publication::new(
+            ids.message_id(1),
+            Kind::Message,
+            "chat",
+            Payload::Json(r#"{"text":"sixty-four bytes or so of a message"}"#),
+        )
     };
     encode_publication(Format::Native, &mut out, Some("room"), publication);
     out.freeze()
@@ -143,6 +168,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(800));
-    targets = order_alone, order_two_threads, publish
+    targets = order_alone, order_two_threads, publish, history
 }
 criterion_main!(benches);

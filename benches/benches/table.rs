@@ -51,7 +51,7 @@ impl Table for ChannelTable {
     }
 
     fn create(&self, name: &str) -> Arc<Channel> {
-        self.find_or_create(APP, name)
+        self.find_or_create(APP, name, Default::default)
     }
 
     fn remove(&self, channel: &Arc<Channel>) {

@@ -7,12 +7,17 @@ pub mod payload;
 use std::sync::Arc;
 
 use fanfare_core::{
-    app::{App, AppKeys, Apps},
+    app::{App, AppKeys, Apps, HistoryLimits},
     dialect::Format,
     engine::{Engine, Flow, Hub, Opening, Parts, Sink},
     id::{AppId, WorkerId},
     ws::Message,
 };
+
+/// As in the server; but who counts heap has to see the system's allocator.
+#[cfg(not(feature = "counts"))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Takes everything at once and counts the bytes.
 #[derive(Default)]
@@ -30,8 +35,14 @@ impl Sink for Discard {
 
 /// An engine alone, whose one app has every default but announces nobody.
 pub fn engine() -> Engine {
+    engine_with_history(0)
+}
+
+/// The same, and its channels remember that many messages.
+pub fn engine_with_history(messages: u32) -> Engine {
     let mut app = App::new("default", AppKeys::default());
     app.announce = false;
+    app.history = HistoryLimits { messages, ..HistoryLimits::NONE };
     let hub = Hub::new(Apps::new(vec![app]).expect("one app"), 1, 1 << 16, 7);
     Engine::new(WorkerId(0), Arc::new(hub), 7)
 }

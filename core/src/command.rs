@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use crate::{
-    channel::Position,
+    app::ChannelOptions,
+    channel::{Page, PageFrom, Position, Remembered},
     id::{MessageId, SessionId},
-    publication::Payload,
+    publication::{Audience, Payload},
 };
 
 /// What a session, or a back end, wants done. Text borrows from the frame it came in.
-#[derive(Copy, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub enum Command<'a> {
     /// Become a member.
     Join {
@@ -17,6 +18,8 @@ pub enum Command<'a> {
         channel: &'a str,
         /// Whether to see the own notice; `None`: as the connection has it.
         echo: Option<bool>,
+        /// What the session knows already, if it was a member before.
+        since: Option<Position>,
     },
     /// Stop being a member.
     Leave {
@@ -25,16 +28,18 @@ pub enum Command<'a> {
         /// As for joining.
         echo: Option<bool>,
     },
-    /// Publish to a channel's members, or, without a channel, to every session of the app.
-    Publish {
-        /// The channel; `None` is a broadcast.
-        channel: Option<&'a str>,
-        /// The event's name.
-        event: &'a str,
-        /// The message.
-        payload: Payload<'a>,
-        /// Whether the sender receives it too.
-        echo: Option<bool>,
+    /// Publish.
+    Publish(Publish<'a>),
+    /// Edit or delete a message.
+    Change(ChangeMessage<'a>),
+    /// A page of what a channel remembers.
+    History {
+        /// The channel.
+        channel: &'a str,
+        /// Where it begins, and which way it goes.
+        from: PageFrom,
+        /// How many messages at most.
+        limit: usize,
     },
     /// Set the session's profile.
     Update {
@@ -52,6 +57,15 @@ pub enum Command<'a> {
         /// Where to go on.
         after: Option<Cursor>,
     },
+    /// A page of a channel's users.
+    Users {
+        /// The channel.
+        channel: &'a str,
+        /// How many at most.
+        limit: usize,
+        /// The user to go on after.
+        after: Option<&'a str>,
+    },
     /// Renew the session's token.
     Session {
         /// The fresh token.
@@ -59,6 +73,43 @@ pub enum Command<'a> {
     },
     /// Nothing; shows that the server answers.
     Ping,
+}
+
+/// What is to be published: to a channel's members, or, without a channel, to the sessions of the app.
+#[derive(Clone, Debug)]
+pub struct Publish<'a> {
+    /// The channel; `None` is a broadcast.
+    pub channel: Option<&'a str>,
+    /// The event's name.
+    pub event: &'a str,
+    /// The message.
+    pub payload: Payload<'a>,
+    /// Whether the sender receives it too.
+    pub echo: Option<bool>,
+    /// Whether the channel's history may keep it.
+    pub history: bool,
+    /// Whom it is for.
+    pub audience: Audience,
+}
+
+/// An edit or a deletion of a message that its channel remembers.
+#[derive(Clone, Debug)]
+pub struct ChangeMessage<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// The message.
+    pub id: MessageId,
+    /// What it is to say; `None`: it is to go.
+    pub payload: Option<Payload<'a>>,
+    /// Whom it is for from now on; `None`: as before.
+    pub audience: Option<Audience>,
+}
+
+impl<'a> Publish<'a> {
+    /// For everybody, to be kept if the channel has history.
+    pub fn new(channel: Option<&'a str>, event: &'a str, payload: Payload<'a>) -> Self {
+        Self { channel, event, payload, echo: None, history: true, audience: Audience::default() }
+    }
 }
 
 /// What came of a command.
@@ -72,8 +123,10 @@ pub enum Outcome {
         joined: bool,
         /// Members now.
         members: usize,
-        /// Where the channel's stream stands.
+        /// Where the session's part of the channel's stream begins.
         position: Position,
+        /// If that was asked for: what the session had missed until there, or `None` if that is not known any more.
+        missed: Option<Option<Vec<Remembered>>>,
     },
     /// Of `Leave`.
     Left {
@@ -98,6 +151,15 @@ pub enum Outcome {
     Updated,
     /// Of `Members`.
     Members(MembersPage),
+    /// Of `History`.
+    History {
+        /// The channel.
+        channel: Box<str>,
+        /// Where its stream stands; `None` if there is no such channel.
+        position: Option<Position>,
+        /// The messages.
+        page: Page,
+    },
     /// Of `Session`.
     Session {
         /// The session's user.
@@ -109,6 +171,17 @@ pub enum Outcome {
     Pong {
         /// The server's clock.
         time_ms: u64,
+    },
+    /// Sessions of a user.
+    Sessions(SessionsPage),
+    /// Of `Users`.
+    Users(UsersPage),
+    /// A channel's options.
+    Options {
+        /// The channel.
+        channel: Box<str>,
+        /// What it is like.
+        options: ChannelOptions,
     },
     /// Of [`Disconnection`].
     Disconnected {
@@ -137,6 +210,50 @@ pub struct MembersPage {
     pub members: Vec<Member>,
     /// Where the next one begins; `None` at the end.
     pub next: Option<Cursor>,
+}
+
+/// A page of a channel's users.
+#[derive(Debug)]
+pub struct UsersPage {
+    /// The channel.
+    pub channel: Box<str>,
+    /// Users in all.
+    pub total: usize,
+    /// This page: users, and how many sessions of each are members.
+    pub users: Vec<(Box<str>, u32)>,
+    /// The user after which the next page begins; `None` at the end.
+    pub next: Option<Box<str>>,
+}
+
+impl UsersPage {
+    /// Takes over what was read.
+    pub fn fill(&mut self, users: Vec<(Box<str>, u32)>, total: usize, more: bool) {
+        self.next = users.last().filter(|_| more).map(|(user, _)| user.clone());
+        self.users = users;
+        self.total = total;
+    }
+}
+
+/// A page of a user's sessions.
+#[derive(Debug)]
+pub struct SessionsPage {
+    /// The user.
+    pub user: Box<str>,
+    /// This page.
+    pub sessions: Vec<UserSession>,
+    /// Where the next one begins; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// A session, as its app's back end sees it.
+#[derive(Debug)]
+pub struct UserSession {
+    /// The session.
+    pub id: SessionId,
+    /// Its profile, JSON as it was sent; `None` until it was set.
+    pub profile: Option<Arc<str>>,
+    /// The channels it is in.
+    pub channels: Vec<Box<str>>,
 }
 
 /// A member, as others see it.

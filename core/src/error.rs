@@ -26,6 +26,10 @@ pub enum ReplyError {
     TooManyChannels,
     RateLimited,
     InvalidCursor,
+    UnknownMessage,
+    EditNotAllowed,
+    TooManyOptions,
+    OptionInUse,
     Overloaded,
 }
 
@@ -51,6 +55,10 @@ impl ReplyError {
             Self::TooManyChannels => "too_many_channels",
             Self::RateLimited => "rate_limited",
             Self::InvalidCursor => "invalid_cursor",
+            Self::UnknownMessage => "unknown_message",
+            Self::EditNotAllowed => "edit_not_allowed",
+            Self::TooManyOptions => "too_many_options",
+            Self::OptionInUse => "option_in_use",
             Self::Overloaded => "overloaded",
         }
     }
@@ -70,7 +78,7 @@ impl ReplyError {
                 "A channel's name is 1 to 256 bytes of UTF-8, or fewer if the app says so."
             }
             Self::InvalidEvent => "An event's name is 1 to 256 bytes of UTF-8, or fewer if the app says so.",
-            Self::ReservedEvent => "Events that begin with channel: belong to the server.",
+            Self::ReservedEvent => "Events that begin with channel: or message: belong to the server.",
             Self::MessageTooLarge => "The message is larger than this app allows.",
             Self::ProfileTooLarge => "The profile is larger than this app allows.",
             Self::SessionRequired => "This app wants a session for this command.",
@@ -80,6 +88,12 @@ impl ReplyError {
             Self::TooManyChannels => "The connection is in as many channels as this app allows.",
             Self::RateLimited => "More messages per second than this app allows.",
             Self::InvalidCursor => "This is not a cursor that this server gave out.",
+            Self::UnknownMessage => "The channel remembers no message of this id.",
+            Self::EditNotAllowed => {
+                "The message is another sender's, or this app does not let senders edit and delete."
+            }
+            Self::TooManyOptions => "As many channels of this app have options of their own as may.",
+            Self::OptionInUse => "presence_by_user cannot change while the channel has members.",
             Self::Overloaded => "The server is overloaded and did not accept this; try again.",
         }
     }

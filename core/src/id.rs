@@ -92,22 +92,49 @@ impl MessageId {
     /// Length of the textual form.
     pub const TEXT_LEN: usize = 36;
 
+    /// When it was made, in Unix milliseconds.
+    pub fn time_ms(&self) -> u64 {
+        u64::try_from(self.0 >> 80).expect("48 bits are left")
+    }
+
+    /// Parses the textual form, in either case; `None` if `text` is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes: &[u8; Self::TEXT_LEN] = text.as_bytes().try_into().ok()?;
+        let mut value = 0;
+        for (at, &byte) in bytes.iter().enumerate() {
+            if matches!(at, 8 | 13 | 18 | 23) {
+                (byte == b'-').then_some(())?;
+            } else {
+                value = value << 4 | u128::from(char::from(byte).to_digit(16)?);
+            }
+        }
+        Some(Self(value))
+    }
+
     /// The textual form: lower-case hexadecimal in the five groups of RFC 9562, section 4.
     pub fn text(&self) -> [u8; Self::TEXT_LEN] {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut text = [b'-'; Self::TEXT_LEN];
-        let mut at = 0;
-        for (i, byte) in self.0.to_be_bytes().into_iter().enumerate() {
-            if matches!(i, 4 | 6 | 8 | 10) {
-                at += 1;
-            }
-            text[at] = HEX[usize::from(byte >> 4)];
-            text[at + 1] = HEX[usize::from(byte & 15)];
-            at += 2;
+        for (byte, at) in self.0.to_be_bytes().into_iter().zip(DIGITS_AT) {
+            text[at..at + 2].copy_from_slice(&HEX[usize::from(byte)]);
         }
         text
     }
 }
+
+/// Where each byte's digits stand in a message id's text.
+const DIGITS_AT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
+/// Each byte's two digits.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    table
+};
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -200,5 +227,16 @@ mod tests {
         assert!(text.starts_with("01234567-89ab-7"), "{text}");
         assert!(matches!(text.as_bytes()[19], b'8'..=b'9' | b'a'..=b'b'), "{text}");
         assert_eq!(text.bytes().filter(|&b| b == b'-').count(), 4);
+    }
+
+    #[test]
+    fn message_id_survives_its_textual_form_and_knows_its_time() {
+        let id = IdGenerator::new(1).message_id(0x0123_4567_89ab);
+        assert_eq!(MessageId::parse(&id.to_string()), Some(id));
+        assert_eq!(MessageId::parse(&id.to_string().to_uppercase()), Some(id));
+        assert_eq!(id.time_ms(), 0x0123_4567_89ab);
+        for text in ["", "0123", &id.to_string().replace('-', "0"), &id.to_string().replace('7', "g")] {
+            assert_eq!(MessageId::parse(text), None, "{text:?}");
+        }
     }
 }

@@ -15,6 +15,20 @@ pub const BATCH: usize = 256;
 /// Bytes of a command's `id`, as text.
 pub const COMMAND_ID_BYTES: usize = 64;
 
+/// Channels of an app that have options of their own, set over HTTP.
+pub const CHANNEL_OPTIONS: usize = 64 << 10;
+
+/// Bytes of an idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES: usize = 128;
+
+/// Idempotency keys that a worker remembers, and for how many milliseconds.
+pub const IDEMPOTENCY_KEYS: usize = 16 << 10;
+/// See [`IDEMPOTENCY_KEYS`].
+pub const IDEMPOTENCY_MS: u64 = 120_000;
+
+/// Users that a message names.
+pub const AUDIENCE_USERS: usize = 256;
+
 /// Nesting of JSON.
 pub const JSON_DEPTH: usize = 128;
 
@@ -22,6 +36,15 @@ pub const JSON_DEPTH: usize = 128;
 pub const PAGE: usize = 1000;
 /// See [`PAGE`].
 pub const PAGE_DEFAULT: usize = 100;
+
+/// Bytes of what is listed in one page of members, sessions or history.
+pub const PAGE_BYTES: usize = 1 << 20;
+
+/// Messages that one session can recover at once.
+pub const RECOVERED: usize = 4096;
+
+/// Within how many milliseconds the whole table is looked through for what has become too old.
+pub const SWEEP_MS: u64 = 30_000;
 
 /// Channels looked at for one page of a listing; the shard that passes the number is finished.
 pub const CHANNELS_LOOKED_AT: usize = 16 << 10;

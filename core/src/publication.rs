@@ -2,27 +2,44 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::id::{MessageId, SessionId};
+
+/// Event of an edit, as members see it.
+pub const EDIT_EVENT: &str = "message:edit";
+
+/// Event of a deletion, as members see it.
+pub const DELETE_EVENT: &str = "message:delete";
 
 /// What a publication tells.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Kind {
     /// Somebody sent or broadcast this.
     Message,
+    /// An earlier message has another payload now.
+    Edit,
+    /// An earlier message is gone.
+    Delete,
     /// A member joined; the payload is the member.
     Join,
     /// A member left.
     Leave,
     /// A member changed its profile.
     Update,
+    /// A user's first session joined; the payload has the user.
+    UserJoin,
+    /// A user's last session left.
+    UserLeave,
 }
 
 impl Kind {
-    /// Whether it takes the channel's next offset. Notices are about now and are never replayed.
+    /// Whether it is somebody's message. Notices are about now and are never replayed.
     pub fn is_message(self) -> bool {
         self == Kind::Message
+    }
+
+    /// Whether it changes an earlier message.
+    pub fn is_change(self) -> bool {
+        matches!(self, Kind::Edit | Kind::Delete)
     }
 }
 
@@ -54,6 +71,26 @@ impl Payload<'_> {
     }
 }
 
+/// A payload that waits, with its text.
+#[derive(Clone, Debug)]
+pub struct OwnedPayload {
+    binary: bool,
+    bytes: Box<[u8]>,
+}
+
+impl OwnedPayload {
+    /// Borrows it.
+    pub fn view(&self) -> Payload<'_> {
+        if self.binary { Payload::Binary(&self.bytes) } else { Payload::Json(text(&self.bytes)) }
+    }
+}
+
+impl From<Payload<'_>> for OwnedPayload {
+    fn from(payload: Payload<'_>) -> Self {
+        Self { binary: matches!(payload, Payload::Binary(_)), bytes: payload.bytes().into() }
+    }
+}
+
 /// Which members a publication is for. The default is everyone.
 #[derive(Clone, Default, Debug)]
 pub struct Audience {
@@ -73,6 +110,19 @@ impl Audience {
         Self { except_session: Some(session), ..Self::default() }
     }
 
+    /// Whether nobody is left out.
+    pub fn is_everyone(&self) -> bool {
+        self.except_session.is_none() && !self.is_filtered()
+    }
+
+    /// Whether `user` may read it later: sessions come and go, but users stay.
+    pub fn admits_user(&self, user: Option<&str>) -> bool {
+        let names = |list: &[Box<str>]| user.is_some_and(|user| list.iter().any(|name| **name == *user));
+        self.only_session.is_none()
+            && self.only_users.as_deref().is_none_or(names)
+            && !self.except_users.as_deref().is_some_and(names)
+    }
+
     /// Whether every member must be asked, one by one.
     pub fn is_filtered(&self) -> bool {
         self.only_session.is_some() || self.only_users.is_some() || self.except_users.is_some()
@@ -88,14 +138,29 @@ impl Audience {
     }
 }
 
+/// The audience of most publications.
+static EVERYONE: Audience =
+    Audience { except_session: None, only_session: None, only_users: None, except_users: None };
+
+/// Who sent a message.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Sender<'a> {
+    /// The session.
+    pub session: SessionId,
+    /// Its user.
+    pub user: Option<&'a str>,
+    /// Whether receivers are told.
+    pub shown: bool,
+}
+
 /// A publication on its way, borrowing its text: what encoders read.
 #[derive(Copy, Clone, Debug)]
 pub struct Publication<'a> {
-    /// Its id.
+    /// Its id; of a change, the changed message's.
     pub id: MessageId,
     /// What it tells.
     pub kind: Kind,
-    /// Position in the channel's stream, from 1; `None` for notices and broadcasts.
+    /// Position in the channel's stream, from 1; `None` for what has none.
     pub offset: Option<u64>,
     /// Name of the event.
     pub event: &'a str,
@@ -103,50 +168,180 @@ pub struct Publication<'a> {
     pub payload: Payload<'a>,
     /// Who is meant.
     pub audience: &'a Audience,
+    /// Who sent it, if that is remembered or shown.
+    pub sender: Option<Sender<'a>>,
+    /// Until it is published: whether history may keep it. From then on: whether it does.
+    pub kept: bool,
+    /// When the message was last edited, in Unix milliseconds.
+    pub edited_ms: Option<u64>,
 }
 
-/// A publication that owns its text, to wait in a queue or to be shared between workers.
-#[derive(Debug)]
-pub struct OwnedPublication {
-    id: MessageId,
-    kind: Kind,
-    pub(crate) offset: Option<u64>,
-    binary: bool,
-    /// `text[..event_len]` is the event, the rest the payload: `event_len <= text.len()`.
-    event_len: u16,
-    text: Bytes,
-    audience: Audience,
-}
-
-impl OwnedPublication {
-    /// Bytes of its text.
-    pub fn bytes(&self) -> usize {
-        self.text.len()
-    }
-
-    /// Borrows it.
-    pub fn view(&self) -> Publication<'_> {
-        let (event, payload) = self.text.split_at(usize::from(self.event_len));
-        let text = |bytes| std::str::from_utf8(bytes).expect("it was made from a str");
-        let payload = if self.binary { Payload::Binary(payload) } else { Payload::Json(text(payload)) };
-        Publication {
-            id: self.id,
-            kind: self.kind,
-            offset: self.offset,
-            event: text(event),
+impl<'a> Publication<'a> {
+    /// One for everyone, without sender, that history does not keep.
+    pub fn new(id: MessageId, kind: Kind, event: &'a str, payload: Payload<'a>) -> Self {
+        Self {
+            id,
+            kind,
+            offset: None,
+            event,
             payload,
-            audience: &self.audience,
+            audience: &EVERYONE,
+            sender: None,
+            kept: false,
+            edited_ms: None,
         }
     }
 }
 
+/// A publication that owns its text, to wait in a queue, to be shared between workers, or to be remembered.
+///
+/// An edit or deletion also stands for the message it changed, as that is now: see [`OwnedPublication::message`].
+#[derive(Debug)]
+pub struct OwnedPublication {
+    id: MessageId,
+    /// 0: none. Offsets begin at 1.
+    offset: u64,
+    /// Of a change: the offset of the message. Else 0.
+    of: u64,
+    /// 0: never.
+    edited_ms: u64,
+    kind: Kind,
+    binary: bool,
+    kept: bool,
+    /// `text[..event_len]` is the event, the rest the payload: `event_len <= text.len()`.
+    event_len: u16,
+    text: Box<[u8]>,
+    extras: Option<Box<Extras>>,
+}
+
+/// What most publications do not have.
+#[derive(Clone, Debug)]
+struct Extras {
+    audience: Audience,
+    sender: Option<(SessionId, Option<Box<str>>, bool)>,
+}
+
+impl OwnedPublication {
+    /// Borrows it, as members see it when it is published.
+    pub fn view(&self) -> Publication<'_> {
+        let event = match self.kind {
+            Kind::Edit => EDIT_EVENT,
+            Kind::Delete => DELETE_EVENT,
+            _ => self.event(),
+        };
+        Publication { kind: self.kind, offset: some(self.offset), event, ..self.message() }
+    }
+
+    /// The message, as it is now: this itself, or what this change has made of it.
+    pub fn message(&self) -> Publication<'_> {
+        let payload = &self.text[usize::from(self.event_len)..];
+        let payload = if self.binary { Payload::Binary(payload) } else { Payload::Json(text(payload)) };
+        let sender = self.extras.as_ref().and_then(|extras| extras.sender.as_ref());
+        Publication {
+            id: self.id,
+            kind: Kind::Message,
+            offset: some(self.message_offset()),
+            event: self.event(),
+            payload,
+            audience: self.audience(),
+            sender: sender.map(|(session, user, shown)| Sender {
+                session: *session,
+                user: user.as_deref(),
+                shown: *shown,
+            }),
+            kept: self.kept,
+            edited_ms: some(self.edited_ms),
+        }
+    }
+
+    /// The change of this message, or of what it was changed to before, that takes `offset`. Without payload it is its
+    /// deletion. Without audience it is for that of the message, the sender included even if that wants no echo.
+    pub fn changed(
+        &self,
+        offset: u64,
+        payload: Option<Payload<'_>>,
+        audience: Option<&Audience>,
+        at_ms: u64,
+    ) -> Self {
+        let message = self.message();
+        let kind = if payload.is_some() { Kind::Edit } else { Kind::Delete };
+        let payload = payload.unwrap_or(Payload::Json("null"));
+        let of = message.offset.unwrap_or_default();
+        let own = Audience { except_session: None, ..message.audience.clone() };
+        let audience = audience.unwrap_or(&own);
+        let changed = Self::from(Publication { payload, audience, ..message });
+        Self { kind, of, offset, edited_ms: at_ms, ..changed }
+    }
+
+    /// Its id; of a change, the changed message's.
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// What it tells.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether it is the deletion of a message.
+    pub fn is_deletion(&self) -> bool {
+        self.kind == Kind::Delete
+    }
+
+    /// Position in the channel's stream, or 0.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Position of the message, which may have been changed later.
+    pub fn message_offset(&self) -> u64 {
+        if self.kind.is_change() { self.of } else { self.offset }
+    }
+
+    /// Who is meant.
+    pub fn audience(&self) -> &Audience {
+        self.extras.as_ref().map_or(&EVERYONE, |extras| &extras.audience)
+    }
+
+    /// What remembering it costs.
+    pub fn bytes(&self) -> usize {
+        let extras = self.extras.as_ref().map_or(0, |_| size_of::<Extras>());
+        // Two counters precede what an `Arc` holds.
+        size_of::<Self>() + 2 * size_of::<usize>() + self.text.len() + extras
+    }
+
+    fn event(&self) -> &str {
+        text(&self.text[..usize::from(self.event_len)])
+    }
+}
+
+fn some(number: u64) -> Option<u64> {
+    (number > 0).then_some(number)
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("it was made from a str")
+}
+
 impl From<Publication<'_>> for OwnedPublication {
     fn from(publication: Publication<'_>) -> Self {
-        let Publication { id, kind, offset, event, payload, audience } = publication;
-        let event_len = u16::try_from(event.len()).expect("names are at most 256 bytes");
-        let text = [event.as_bytes(), payload.bytes()].concat().into();
-        let binary = matches!(payload, Payload::Binary(_));
-        Self { id, kind, offset, binary, event_len, text, audience: audience.clone() }
+        let Publication { id, kind, offset, event, payload, audience, sender, kept, edited_ms } = publication;
+        let extras = (!audience.is_everyone() || sender.is_some()).then(|| {
+            let sender = sender.map(|sender| (sender.session, sender.user.map(Into::into), sender.shown));
+            Box::new(Extras { audience: audience.clone(), sender })
+        });
+        Self {
+            id,
+            offset: offset.unwrap_or_default(),
+            of: 0,
+            edited_ms: edited_ms.unwrap_or_default(),
+            kind,
+            binary: matches!(payload, Payload::Binary(_)),
+            kept,
+            event_len: u16::try_from(event.len()).expect("names are at most 256 bytes"),
+            text: [event.as_bytes(), payload.bytes()].concat().into(),
+            extras,
+        }
     }
 }
 
@@ -181,16 +376,46 @@ mod tests {
         let mut ids = crate::id::IdGenerator::new(1);
         let audience = Audience::except(session(1));
         let publication = Publication {
-            id: ids.message_id(1),
-            kind: Kind::Message,
             offset: Some(4),
-            event: "é",
-            payload: Payload::Binary(&[0, 255]),
             audience: &audience,
+            ..Publication::new(ids.message_id(1), Kind::Message, "é", Payload::Binary(&[0, 255]))
         };
         let owned = OwnedPublication::from(publication);
         assert_eq!(owned.view().event, "é");
         assert_eq!(owned.view().payload, Payload::Binary(&[0, 255]));
         assert_eq!(owned.view().audience.except_session, Some(session(1)));
+    }
+    #[test]
+    fn a_change_stands_for_the_message_it_changed() {
+        let mut ids = crate::id::IdGenerator::new(1);
+        let audience =
+            Audience { only_users: Some([Box::from("luke")].into()), ..Audience::except(session(1)) };
+        let sender = Sender { session: session(1), user: Some("leia"), shown: true };
+        let message = OwnedPublication::from(Publication {
+            offset: Some(4),
+            audience: &audience,
+            sender: Some(sender),
+            kept: true,
+            ..Publication::new(ids.message_id(1), Kind::Message, "chat", Payload::Json("1"))
+        });
+        let edit = message.changed(9, Some(Payload::Json("2")), None, 77);
+        let view = edit.view();
+        assert_eq!((view.kind, view.offset, view.event), (Kind::Edit, Some(9), EDIT_EVENT));
+        assert_eq!((view.payload, view.edited_ms, view.id), (Payload::Json("2"), Some(77), message.id()));
+        assert!(view.audience.admits(session(1), Some("luke")) && !view.audience.admits(session(2), None));
+        let now = edit.message();
+        assert_eq!((now.kind, now.offset, now.event), (Kind::Message, Some(4), "chat"));
+        assert_eq!((now.sender, now.kept), (Some(sender), true));
+        let gone = edit.changed(12, None, None, 78);
+        assert_eq!((gone.view().kind, gone.view().event), (Kind::Delete, DELETE_EVENT));
+        assert_eq!(gone.message().offset, Some(4));
+    }
+
+    #[test]
+    fn remembering_costs_the_text_and_a_small_constant() {
+        let id = crate::id::IdGenerator::new(1).message_id(1);
+        let plain =
+            OwnedPublication::from(Publication::new(id, Kind::Message, "chat", Payload::Json("1234")));
+        assert!(plain.bytes() <= 8 + 104, "{}", plain.bytes());
     }
 }

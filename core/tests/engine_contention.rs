@@ -2,88 +2,16 @@
 //! stays, as a thread does that the scheduler has stopped there.
 
 mod support;
-
-use std::sync::Arc;
+mod workers;
 
 use fanfare_core::{
-    app::{App, AppKeys, Apps},
-    channel::Channel,
-    dialect::Format,
     disconnect::Disconnect,
-    engine::{Engine, Flow, Hub},
-    id::{AppId, WorkerId},
-    ws::{Message, OpCode, put_frame},
+    engine::Flow,
+    id::AppId,
+    ws::{OpCode, put_frame},
 };
 use serde_json::{Value, json};
-use support::{Memory, open};
-
-/// Some workers, their sessions numbered in the order they were opened.
-struct Workers {
-    engines: Vec<Engine>,
-    sink: Memory,
-    /// Worker and slot of each session; its number is its connection.
-    sessions: Vec<(usize, u32)>,
-    hub: Arc<Hub>,
-}
-
-impl Workers {
-    fn new(workers: usize, depth: usize, change: impl FnOnce(&mut App)) -> Self {
-        let mut app = App::new("default", AppKeys::default());
-        change(&mut app);
-        let hub = Arc::new(Hub::new(Apps::new(vec![app]).expect("one app"), workers, depth, 7));
-        let engine = |worker: u16| Engine::new(WorkerId(worker), hub.clone(), u64::from(worker) + 1);
-        let engines = (0..u16::try_from(workers).expect("they are few")).map(engine).collect();
-        Self { engines, sink: Memory::default(), sessions: Vec::new(), hub }
-    }
-
-    /// Opens a session; its welcome is taken.
-    fn open(&mut self, worker: usize) -> usize {
-        let session = self.sessions.len();
-        let connection = u32::try_from(session).expect("they are few");
-        let slot = open(&mut self.engines[worker], connection, Format::Native);
-        self.sessions.push((worker, slot));
-        self.settle();
-        self.received(session);
-        session
-    }
-
-    fn send(&mut self, session: usize, command: &Value) -> Flow {
-        let (worker, slot) = self.sessions[session];
-        self.engines[worker].receive(slot, Message::Text(&command.to_string()))
-    }
-
-    /// As above, for a command that need not wait.
-    fn command(&mut self, session: usize, command: &Value) {
-        assert_eq!(self.send(session, command), Flow::Continue, "nobody is inside");
-    }
-
-    fn close(&mut self, session: usize) {
-        let (worker, slot) = self.sessions[session];
-        self.engines[worker].close(slot);
-    }
-
-    /// Runs turns until nothing is left to handle or to write.
-    fn settle(&mut self) {
-        for _ in 0..10 {
-            for engine in &mut self.engines {
-                engine.on_mail();
-                engine.flush(&mut self.sink);
-            }
-        }
-    }
-
-    fn received(&mut self, session: usize) -> Vec<Value> {
-        self.sink.take_json(u32::try_from(session).expect("they are few"))
-    }
-
-    /// Runs `during` while `worker` is inside the order of `room`, and leaves as that worker does.
-    fn inside(&mut self, worker: usize, during: impl FnOnce(&mut Self)) {
-        let channel: Arc<Channel> = self.hub.channel(AppId(0), Some("room")).expect("somebody is in it");
-        let entered = channel.order.try_enter().expect("nobody is inside");
-        during(self);
-        self.engines[worker].leave_order(&channel, entered);
-    }
-}
+use workers::Workers;
 
 fn join() -> Value {
     json!({"id": "join", "type": "join", "channel": "room", "echo": false})

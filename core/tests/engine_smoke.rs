@@ -10,7 +10,7 @@ use fanfare_core::{
     ws::Message,
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 use support::{Memory, open};
 
 /// One engine whose app has every default.
@@ -205,4 +205,42 @@ fn who_asks_and_never_reads_is_disconnected_though_the_app_drops() {
             engine.take_disconnects().iter().map(|(connection, _)| *connection).collect();
         assert_eq!(connections, if disconnected { vec![7] } else { vec![] }, "with {backlog} bytes waiting");
     }
+}
+
+/// Large profiles make a page short, and paging brings everybody once.
+#[test]
+fn a_page_of_members_is_bounded_by_bytes() {
+    const MEMBERS: usize = 20;
+    let mut app = App::new("default", AppKeys::default());
+    app.limits.profile_bytes = 200_000;
+    app.announce = false;
+    let hub = Arc::new(Hub::new(Apps::new(vec![app]).expect("one app"), 1, 64, 7));
+    let mut engine = Engine::new(WorkerId(0), hub, 11);
+    let mut sink = Memory::default();
+    for connection in 0..MEMBERS as u32 {
+        let slot = open(&mut engine, connection, Format::Native);
+        send(&mut engine, slot, json!({"type": "update", "profile": "x".repeat(150_000)}));
+        send(&mut engine, slot, json!({"type": "join", "channel": "room"}));
+    }
+    let reader = open(&mut engine, 99, Format::Native);
+    received(&mut engine, &mut sink, 99);
+    let (mut seen, mut after, mut pages) = (HashSet::new(), Value::Null, 0);
+    loop {
+        let mut query = json!({"id": 1, "type": "members", "channel": "room", "limit": 1000});
+        if !after.is_null() {
+            query["after"] = after;
+        }
+        send(&mut engine, reader, query);
+        let answer = received(&mut engine, &mut sink, 99).remove(0);
+        assert!(answer.to_string().len() < 1_500_000);
+        for member in answer["ok"]["members"].as_array().expect("a list") {
+            assert!(seen.insert(member["id"].to_string()));
+        }
+        pages += 1;
+        after = answer["ok"]["next"].clone();
+        if after.is_null() {
+            break;
+        }
+    }
+    assert_eq!((seen.len(), pages), (MEMBERS, 3));
 }

@@ -41,6 +41,8 @@ pub(crate) struct Parameters<'a> {
     pub(crate) prefix: Option<Cow<'a, str>>,
     pub(crate) limit: Option<Cow<'a, str>>,
     pub(crate) after: Option<Cow<'a, str>>,
+    pub(crate) before: Option<Cow<'a, str>>,
+    pub(crate) by: Option<Cow<'a, str>>,
 }
 
 impl<'a> Parameters<'a> {
@@ -60,6 +62,8 @@ impl<'a> Parameters<'a> {
                 "prefix" => &mut parameters.prefix,
                 "limit" => &mut parameters.limit,
                 "after" => &mut parameters.after,
+                "before" => &mut parameters.before,
+                "by" => &mut parameters.by,
                 _ => continue,
             };
             if place.replace(value).is_some() {

@@ -40,11 +40,14 @@ metrics! {
     ping_timeouts_total counter "Connections closed because the peer was silent for two ping intervals."
     slow_consumers_total counter "Times an outbound queue passed its limit."
     missed_total counter "Publications dropped for slow consumers, each told by a gap message."
+    recovered_total counter "Publications that sessions had missed and received on joining."
+    history_forgotten_total counter "Messages forgotten because their app remembered too much."
     received_bytes_total counter "Bytes read from connections."
     sent_bytes_total counter "Bytes written to connections at once; queued bytes are not counted again."
     commands_total counter "Commands and publications asked for, over any transport."
     command_errors_total counter "Commands answered with an error."
     publications_total counter "Messages accepted for publication."
+    changes_total counter "Edits and deletions of messages, by the worker that did them."
     notices_total counter "Presence notices published."
     deliveries_total counter "Publications handed to members of this worker."
     overloaded_total counter "Messages refused because a worker's mailbox was full."
@@ -62,9 +65,12 @@ impl Numbers {
         self.commands_total = counters.commands;
         self.command_errors_total = counters.command_errors;
         self.publications_total = counters.publications;
+        self.changes_total = counters.changes;
         self.notices_total = counters.notices;
         self.deliveries_total = counters.deliveries;
         self.missed_total = counters.missed;
+        self.recovered_total = counters.recovered;
+        self.history_forgotten_total = counters.history_forgotten;
         self.overloaded_total = counters.overloaded;
         self.rate_limited_total = counters.rate_limited;
         self.delegated_total = counters.delegated;

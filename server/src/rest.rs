@@ -3,16 +3,19 @@
 //! What a request asks of the engine may have to wait for another worker; its answer is then put together from
 //! [`Requests`] when the last part has come.
 
+use std::ops::RangeInclusive;
+
 use bytes::BytesMut;
 use fanfare_core::{
-    app::{App, KeyRole},
+    app::{App, ChannelOptions, HistoryLimits, KeyRole, SlowConsumer},
+    channel::PageFrom,
     command::{Cursor, Disconnection, Outcome},
     dialect::{self, Batch, Envelope},
     engine::Engine,
     error::ReplyError,
-    http::{Head, Persistence, put_problem, put_response},
+    http::{Head, Persistence, percent_decode, put_problem, put_response},
     id::{AppId, SessionId},
-    json::{Scanner, write_string},
+    json::{Object, Raw, Scanner, write_string},
     limits::{PAGE, PAGE_DEFAULT},
 };
 use hashbrown::HashMap;
@@ -94,34 +97,72 @@ impl Requests {
             reply.put_preflight(out, route);
             return Ok(Handled::Answered { status: 204 });
         }
-        if head.method != route.method() {
+        if !route.methods().contains(&head.method) {
             return Err(Problem::new(405, "method_not_allowed", "This resource has another method.")
                 .with(route.allow()));
         }
         authorise(app, head, &parameters)?;
         let results = match route {
+            Route::Members if parameters.by.as_deref() == Some("user") => {
+                vec![self.users(engine, app.id, &parameters, connection)?]
+            }
+            Route::Members if !matches!(parameters.by.as_deref(), None | Some("session")) => {
+                return Err(Problem::new(400, "invalid_request", "by is session or user."));
+            }
+            Route::Options if head.method == "GET" => {
+                vec![Some(engine.options(app.id, channel(&parameters)?))]
+            }
+            Route::Options => {
+                let body = json_body(head, body)?;
+                vec![self.set_options(engine, app, body, connection)?]
+            }
             Route::Members => vec![self.members(engine, app.id, &parameters, connection)?],
+            Route::History => vec![self.history(engine, app.id, &parameters, connection)?],
+            Route::User => {
+                let user = percent_decode(head.path.strip_prefix(USERS).unwrap_or_default());
+                let user = user.map_err(|error| Problem::new(400, "invalid_request", format!("{error}.")))?;
+                vec![self.sessions(engine, app.id, &user, &parameters, connection)?]
+            }
             Route::Channels => {
                 list_channels(engine, app.id, &parameters, reply, out)?;
                 return Ok(Handled::Answered { status: 200 });
             }
             Route::Send | Route::Broadcast | Route::Publish => {
                 let body = json_body(head, body)?;
-                self.publish(engine, route, app.id, body, connection)?
+                let list = matches!(route, Route::Publish);
+                let results = self.publish(engine, route, app.id, body, connection)?;
+                return Ok(self.respond(reply.clone(), list, results, connection, out));
+            }
+            Route::Messages => {
+                let body = json_body(head, body)?;
+                let edits = head.method == "PATCH";
+                let (list, results) = self.change(engine, edits, app.id, body, connection)?;
+                return Ok(self.respond(reply.clone(), list, results, connection, out));
             }
             Route::Disconnect => {
                 let body = json_body(head, body)?;
                 vec![self.disconnect(engine, app.id, body, connection)?]
             }
         };
+        Ok(self.respond(reply.clone(), false, results, connection, out))
+    }
+
+    /// Answers a request, or keeps what there is of the answer until the rest comes.
+    fn respond(
+        &mut self,
+        reply: Reply,
+        list: bool,
+        results: Vec<Option<Answer>>,
+        connection: u64,
+        out: &mut BytesMut,
+    ) -> Handled {
         let missing = results.iter().filter(|result| result.is_none()).count();
-        let list = matches!(route, Route::Publish);
-        let pending = Pending { reply: reply.clone(), list, results, missing };
+        let pending = Pending { reply, list, results, missing };
         if missing > 0 {
             self.waiting.insert(connection, pending);
-            return Ok(Handled::Waiting);
+            return Handled::Waiting;
         }
-        Ok(Handled::Answered { status: pending.put(out) })
+        Handled::Answered { status: pending.put(out) }
     }
 
     /// An answer has come. If it was the last that its request waited for, the whole answer is appended to `out`, and
@@ -198,17 +239,123 @@ impl Requests {
         connection: u64,
         place: usize,
     ) -> Option<Answer> {
-        let (channel, event, payload) = match envelope.publication() {
-            Ok((None, ..)) if matches!(route, Route::Send) => {
-                return Some(Err(ReplyError::InvalidCommand("channel must be a string.")));
-            }
-            Ok((_, event, payload)) if matches!(route, Route::Broadcast) => (None, event, payload),
-            Ok(publication) => publication,
+        let mut publish = match envelope.publication() {
+            Ok(publish) => publish,
+            Err(error) => return Some(Err(error)),
+        };
+        if matches!(route, Route::Send) && publish.channel.is_none() {
+            return Some(Err(ReplyError::InvalidCommand("channel must be a string.")));
+        }
+        if matches!(route, Route::Broadcast) {
+            publish.channel = None;
+        }
+        let key = match envelope.idempotency_key() {
+            Ok(key) => key,
             Err(error) => return Some(Err(error)),
         };
         let token = self.token(connection, place);
-        let answer = engine.request_publish(app, channel, event, payload, token);
+        let answer = match key {
+            Some(key) => engine.request_publish_once(app, key, &publish, token),
+            None => engine.request_publish(app, &publish, token),
+        };
         self.settle(token, answer)
+    }
+
+    /// Edits or deletes one message, or those of a list. Returns whether it was a list.
+    fn change(
+        &mut self,
+        engine: &mut Engine,
+        edits: bool,
+        app: AppId,
+        body: &str,
+        connection: u64,
+    ) -> Result<(bool, Vec<Option<Answer>>), Problem> {
+        let mut scanner = std::mem::take(&mut self.scanner);
+        let results = Batch::read(&mut scanner, body).map_err(refused).map(|batch| {
+            let change = |(place, envelope): (usize, Envelope<'_>)| {
+                let change = if edits { envelope.edit() } else { envelope.deletion() };
+                let change = match change {
+                    Ok(change) => change,
+                    Err(error) => return Some(Err(error)),
+                };
+                let token = self.token(connection, place);
+                let answer = engine.request_change(app, &change, token);
+                self.settle(token, answer)
+            };
+            (batch.is_list(), batch.envelopes().enumerate().map(change).collect())
+        });
+        self.scanner = scanner;
+        results
+    }
+
+    fn sessions(
+        &mut self,
+        engine: &mut Engine,
+        app: AppId,
+        user: &str,
+        parameters: &Parameters<'_>,
+        connection: u64,
+    ) -> Result<Option<Answer>, Problem> {
+        let (limit, after) = (limit(parameters)?, cursor(parameters)?);
+        let token = self.token(connection, 0);
+        let answer = engine.request_sessions(app, user, limit, after, token);
+        Ok(self.settle(token, answer))
+    }
+
+    fn users(
+        &mut self,
+        engine: &mut Engine,
+        app: AppId,
+        parameters: &Parameters<'_>,
+        connection: u64,
+    ) -> Result<Option<Answer>, Problem> {
+        let (channel, limit) = (channel(parameters)?, limit(parameters)?);
+        let token = self.token(connection, 0);
+        let answer = engine.request_users(app, channel, limit, parameters.after.as_deref(), token);
+        Ok(self.settle(token, answer))
+    }
+
+    /// Sets a channel's options: those of the configuration, but for what the body says.
+    fn set_options(
+        &mut self,
+        engine: &mut Engine,
+        app: &App,
+        body: &str,
+        connection: u64,
+    ) -> Result<Option<Answer>, Problem> {
+        let batch = Batch::read(&mut self.scanner, body).map_err(refused)?;
+        let wrong = |detail| refused(ReplyError::InvalidCommand(detail));
+        let object = batch.object().ok_or_else(|| wrong("The body must be an object."))?;
+        let channel = object.member("channel").and_then(Raw::as_string);
+        let channel = channel.ok_or_else(|| wrong("channel must be a string."))?;
+        let options = read_options(&object, app.channel_options(&channel)).map_err(refused)?;
+        let token = self.token(connection, 0);
+        let answer = engine.request_set_options(app.id, &channel, options, token);
+        Ok(self.settle(token, answer))
+    }
+
+    fn history(
+        &mut self,
+        engine: &mut Engine,
+        app: AppId,
+        parameters: &Parameters<'_>,
+        connection: u64,
+    ) -> Result<Option<Answer>, Problem> {
+        let channel = channel(parameters)?;
+        let limit = limit(parameters)?;
+        let offset = |text: &str| {
+            let offset = text.parse().ok();
+            offset.ok_or_else(|| Problem::new(400, "invalid_request", "after and before are offsets."))
+        };
+        let from = match (parameters.after.as_deref(), parameters.before.as_deref()) {
+            (Some(after), None) => PageFrom::After(offset(after)?),
+            (None, Some(before)) => PageFrom::Before(offset(before)?),
+            (None, None) => PageFrom::Before(u64::MAX),
+            _ => return Err(Problem::new(400, "invalid_request", "Either after or before may be given.")),
+        };
+        let token = self.token(connection, 0);
+        let answer = engine.request_history(app, channel, from, limit, token);
+        Ok(self.settle(token, answer))
     }
 
     fn members(
@@ -218,15 +365,8 @@ impl Requests {
         parameters: &Parameters<'_>,
         connection: u64,
     ) -> Result<Option<Answer>, Problem> {
-        let channel = parameters
-            .channel
-            .as_deref()
-            .ok_or_else(|| Problem::new(400, "invalid_request", "The query parameter channel is missing."))?;
-        let limit = limit(parameters)?;
-        let after = match parameters.after.as_deref() {
-            Some(text) => Some(Cursor::parse(text).ok_or_else(|| refused(ReplyError::InvalidCursor))?),
-            None => None,
-        };
+        let channel = channel(parameters)?;
+        let (limit, after) = (limit(parameters)?, cursor(parameters)?);
         let token = self.token(connection, 0);
         let answer = engine.request_members(app, channel, limit, after, token);
         Ok(self.settle(token, answer))
@@ -253,9 +393,16 @@ enum Route {
     Broadcast,
     Publish,
     Members,
+    History,
     Channels,
     Disconnect,
+    Messages,
+    Options,
+    User,
 }
+
+/// A user's name follows.
+const USERS: &str = "/v1/users/";
 
 impl Route {
     fn find(path: &str) -> Result<Self, Problem> {
@@ -264,22 +411,30 @@ impl Route {
             "/v1/broadcast" => Self::Broadcast,
             "/v1/publish" => Self::Publish,
             "/v1/members" => Self::Members,
+            "/v1/history" => Self::History,
             "/v1/channels" => Self::Channels,
             "/v1/disconnect" => Self::Disconnect,
+            "/v1/messages" => Self::Messages,
+            "/v1/options" => Self::Options,
+            path if path.strip_prefix(USERS).is_some_and(|user| !user.is_empty()) => Self::User,
             _ => return Err(Problem::new(404, "not_found", "There is nothing here.")),
         })
     }
 
-    fn method(self) -> &'static str {
+    fn methods(self) -> &'static [&'static str] {
         match self {
-            Self::Members | Self::Channels => "GET",
-            _ => "POST",
+            Self::Members | Self::History | Self::Channels | Self::User => &["GET"],
+            Self::Messages => &["PATCH", "DELETE"],
+            Self::Options => &["GET", "PUT"],
+            _ => &["POST"],
         }
     }
 
     fn allow(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Members | Self::Channels => &[("allow", "GET, OPTIONS")],
+            Self::Members | Self::History | Self::Channels | Self::User => &[("allow", "GET, OPTIONS")],
+            Self::Messages => &[("allow", "PATCH, DELETE, OPTIONS")],
+            Self::Options => &[("allow", "GET, PUT, OPTIONS")],
             _ => &[("allow", "POST, OPTIONS")],
         }
     }
@@ -305,8 +460,9 @@ impl Reply {
     }
 
     fn put_preflight(&self, out: &mut BytesMut, route: Route) {
+        let methods = route.methods().join(", ");
         let headers = [
-            ("access-control-allow-methods", route.method()),
+            ("access-control-allow-methods", methods.as_str()),
             ("access-control-allow-headers", "authorization, content-type, x-fanfare-key"),
             ("access-control-max-age", "86400"),
         ];
@@ -354,7 +510,12 @@ const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 
 /// A command's error as a problem.
 fn refused(error: ReplyError) -> Problem {
-    let status = if error == ReplyError::Overloaded { 503 } else { 400 };
+    let status = match error {
+        ReplyError::Overloaded => 503,
+        ReplyError::UnknownMessage => 404,
+        ReplyError::OptionInUse => 409,
+        _ => 400,
+    };
     Problem::new(status, error.code(), error.message())
 }
 
@@ -378,6 +539,53 @@ fn json_body<'a>(head: &Head<'_>, body: &'a [u8]) -> Result<&'a str, Problem> {
         }
     }
     std::str::from_utf8(body).map_err(|_| refused(ReplyError::MalformedJson))
+}
+
+/// What a body says about a channel's options, on top of `options`. `None` if it says nothing.
+fn read_options(
+    object: &Object<'_, '_>,
+    mut options: ChannelOptions,
+) -> Result<Option<ChannelOptions>, ReplyError> {
+    let wrong = ReplyError::InvalidCommand(
+        "An option is one of those of a channel in the configuration, with a value it may have there.",
+    );
+    let mut any = false;
+    for (name, value) in object.members() {
+        let boolean = || value.as_bool().ok_or(wrong);
+        let number = |range: RangeInclusive<i64>| {
+            let number = value.as_i64().filter(|number| range.contains(number));
+            number.and_then(|number| u32::try_from(number).ok()).ok_or(wrong)
+        };
+        match &*name.name() {
+            "channel" => continue,
+            "history_messages" => options.history.messages = number(HistoryLimits::MESSAGES)?,
+            "history_bytes" => options.history.bytes = number(HistoryLimits::BYTES)?,
+            "history_age_s" => options.history.age_ms = number(HistoryLimits::AGE_S)? * 1000,
+            "announce" => options.announce = boolean()?,
+            "presence_by_user" => options.presence_by_user = boolean()?,
+            "membership_to_send" => options.membership_to_send = boolean()?,
+            "slow_consumer" => {
+                options.slow_consumer = match value.as_string().as_deref() {
+                    Some("disconnect") => SlowConsumer::Disconnect,
+                    Some("drop") => SlowConsumer::Drop,
+                    _ => return Err(wrong),
+                }
+            }
+            _ => return Err(wrong),
+        }
+        any = true;
+    }
+    Ok(any.then_some(options))
+}
+
+fn channel<'a>(parameters: &'a Parameters<'_>) -> Result<&'a str, Problem> {
+    let channel = parameters.channel.as_deref();
+    channel.ok_or_else(|| Problem::new(400, "invalid_request", "The query parameter channel is missing."))
+}
+
+fn cursor(parameters: &Parameters<'_>) -> Result<Option<Cursor>, Problem> {
+    let parse = |text: &str| Cursor::parse(text).ok_or_else(|| refused(ReplyError::InvalidCursor));
+    parameters.after.as_deref().map(parse).transpose()
 }
 
 fn limit(parameters: &Parameters<'_>) -> Result<usize, Problem> {

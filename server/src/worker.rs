@@ -70,6 +70,8 @@ const ACCEPT_BUDGET: usize = 128;
 const GATHER_ROUNDS: usize = 8;
 /// Events taken from one poll.
 const EVENTS: usize = 1024;
+/// How often a worker that sleeps looks after what its channels remember.
+const SWEEP_TICKS: Tick = (1000 / TICK_MS) as Tick;
 /// How long a connection whose last word is said may take to end.
 const LINGER_MS: u64 = 2_000;
 /// The same, for one that still has much to read.
@@ -250,6 +252,10 @@ impl<H: Handler> Worker<H> {
         }
         if let Some(deadline) = self.deadline {
             next = Some(next.map_or(deadline, |next| next.min(deadline)));
+        }
+        if self.engine.wants_sweep() {
+            let sweep = self.now.saturating_add(SWEEP_TICKS);
+            next = Some(next.map_or(sweep, |next| next.min(sweep)));
         }
         let next_ms = u64::from(next?) * TICK_MS;
         // One millisecond more, so that the tick has come when we look.

@@ -27,7 +27,7 @@ fuzz_target!(|input: &[u8]| {
         let name = "n".repeat(1 + usize::from(operation[2]));
         match operation[0] % 3 {
             0 => {
-                let channel = table.find_or_create(app, &name);
+                let channel = table.find_or_create(app, &name, Default::default);
                 assert_eq!((channel.app(), channel.name()), (app, Some(&*name)));
                 let known = model.entry((app, name)).or_insert_with(|| {
                     assert!(made.iter().all(|other| other.epoch() != channel.epoch()));

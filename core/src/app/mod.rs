@@ -5,12 +5,14 @@
 //! reads no clock. Nothing here crosses from one app to another.
 
 mod keys;
+mod options;
 mod origins;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use self::keys::{AppKeys, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRole};
+pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits};
 pub use self::origins::{OriginError, Origins};
 use crate::token::{Claims, SessionVerifier, TokenError};
 
@@ -50,6 +52,8 @@ pub struct AppLimits {
     pub messages_per_second: u32,
     /// Bytes queued for one connection: its high-water mark, beyond which it is a slow consumer.
     pub outbound_bytes: usize,
+    /// Bytes that all channels together remember.
+    pub history_bytes: usize,
 }
 
 impl AppLimits {
@@ -68,6 +72,7 @@ impl Default for AppLimits {
             connections: 0,
             messages_per_second: 0,
             outbound_bytes: 4 * 1024 * 1024,
+            history_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -83,12 +88,22 @@ pub struct App {
     pub session_required: bool,
     /// Whether a session receives what it caused itself, unless it says otherwise.
     pub echo: bool,
-    /// Whether only members may send to a channel.
+    /// Whether receivers of a message are told which session and user sent it.
+    pub show_sender: bool,
+    /// Whether a session may edit and delete what it, or its user, sent.
+    pub sender_edits: bool,
+    /// Whether only members may send to a channel. This and the following are for channels that no rule is about.
     pub membership_to_send: bool,
     /// Whether joins, leaves and updates are announced to the other members.
     pub announce: bool,
+    /// Whether members are told of a user's first session and last.
+    pub presence_by_user: bool,
     /// What happens to slow consumers.
     pub slow_consumer: SlowConsumer,
+    /// How much is remembered.
+    pub history: HistoryLimits,
+    /// What other channels are like.
+    pub rules: Vec<ChannelRule>,
     /// How much its peers may do.
     pub limits: AppLimits,
     /// The keys that open it.
@@ -107,13 +122,34 @@ impl App {
             name: Box::from(name),
             session_required: false,
             echo: true,
+            show_sender: false,
+            sender_edits: false,
             membership_to_send: false,
             announce: true,
+            presence_by_user: false,
             slow_consumer: SlowConsumer::default(),
+            history: HistoryLimits::NONE,
+            rules: Vec::new(),
             limits: AppLimits::default(),
             keys,
             origins: Origins::any(),
             sessions: SessionVerifier::default(),
+        }
+    }
+
+    /// What a channel of this name is like, by the configuration.
+    pub fn channel_options(&self, name: &str) -> ChannelOptions {
+        options::resolve(&self.rules, name).unwrap_or_else(|| self.default_options())
+    }
+
+    /// What channels are like that no rule is about.
+    pub fn default_options(&self) -> ChannelOptions {
+        ChannelOptions {
+            history: self.history,
+            announce: self.announce,
+            presence_by_user: self.presence_by_user,
+            membership_to_send: self.membership_to_send,
+            slow_consumer: self.slow_consumer,
         }
     }
 

@@ -3,21 +3,27 @@
 //! Nothing here knows connections or dialects. Any thread may hold a [`Channel`]; what must be done by one at a time
 //! happens inside its [`Order`].
 
+mod history;
 mod order;
 mod subscribers;
 mod table;
 
 pub use self::{
+    history::{Bounds, EMPTY_BYTES, From as PageFrom, History, Page, Reader, Remembered},
     order::{Delegated, Entered, Order},
     subscribers::{Subscribers, TOMBSTONE},
     table::ChannelTable,
 };
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use crate::{
-    id::{AppId, WorkerId},
+    app::{ChannelOptions, SlowConsumer},
+    error::ReplyError,
+    id::{AppId, MessageId, SessionId, WorkerId},
     limits::MAX_WORKERS,
-    publication::OwnedPublication,
-    sync::{AtomicU32, AtomicU64, Ordering},
+    publication::{Audience, OwnedPayload, OwnedPublication, Sender},
+    sync::{AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 /// A channel, or an app's broadcast stream (the one without a name, which every session of the app is in).
@@ -32,7 +38,20 @@ pub struct Channel {
     pub order: Order<ChannelState, Operation>,
     /// The last offset given out, for a glance from outside the order.
     offset: AtomicU64,
+    /// What its history costs, likewise.
+    remembered: AtomicU64,
+    /// Those of its options that are asked for outside the order; see `flag`.
+    flags: AtomicU8,
     workers: Box<[PerWorker]>,
+}
+
+/// Bits of [`Channel::flags`].
+mod flag {
+    pub(super) const HISTORY: u8 = 1;
+    pub(super) const ANNOUNCE: u8 = 2;
+    pub(super) const MEMBERSHIP_TO_SEND: u8 = 4;
+    pub(super) const DROP: u8 = 8;
+    pub(super) const PRESENCE_BY_USER: u8 = 16;
 }
 
 /// What each worker notes on the channel, so that one look-up in the table leads to everything. 8 bytes.
@@ -51,16 +70,30 @@ const NOWHERE: u32 = u32::MAX;
 pub struct ChannelState {
     /// Publications so far, notices included. Internal: tells a worker whether mail is from before its interest.
     pub sequence: u64,
-    /// Messages so far: the last offset given out.
+    /// Messages so far that others may ask for: the last offset given out.
     pub offset: u64,
     /// Workers that hold members.
     pub interest: WorkerSet,
     /// The last interest was lost. Unless an operation that waits gains some again, the order closes when it is left,
     /// and whoever still holds the channel must look its name up again.
     pub deserted: bool,
+    /// What is remembered, if the channel has history.
+    pub history: Option<Box<History>>,
+    /// Sessions of each user, if members are told of users.
+    pub users: Option<Box<Users>>,
 }
 
-/// An operation on a channel. One shape serves publishing, joining (interest, notice) and leaving.
+/// Users in a channel, and how many of their sessions are.
+pub type Users = BTreeMap<Box<str>, u32>;
+
+impl ChannelState {
+    /// Whether nobody would miss it: it has no members, and nobody can come back to what it remembers.
+    pub fn is_forgotten(&self, now_ms: u64) -> bool {
+        self.interest.is_empty() && self.history.as_ref().is_none_or(|history| history.is_over(now_ms))
+    }
+}
+
+/// An operation on a channel. One shape serves publishing, joining (interest, notice), leaving, and requests.
 #[derive(Debug)]
 pub struct Operation {
     /// Who asked.
@@ -69,8 +102,97 @@ pub struct Operation {
     pub interest: Option<Interest>,
     /// What to publish.
     pub publication: Option<OwnedPublication>,
+    /// What else is to be done, after the gaining of interest.
+    pub request: Option<Box<Request>>,
+    /// A user's session that comes or goes.
+    pub presence: Option<Box<Presence>>,
     /// Whom to tell that it is done.
     pub ticket: u64,
+}
+
+/// A user's session joins a channel or leaves it.
+#[derive(Clone, Debug)]
+pub struct Presence {
+    /// The user.
+    pub user: Arc<str>,
+    /// Whether it joins.
+    pub joins: bool,
+    /// The session, if it is not to be told.
+    pub except: Option<SessionId>,
+}
+
+/// Something to be read from a channel's state, or to be changed in it.
+#[derive(Debug)]
+pub enum Request {
+    /// A page of history.
+    Page {
+        /// Where it begins.
+        from: PageFrom,
+        /// How long it may be.
+        bounds: Bounds,
+        /// Who reads.
+        reader: Reader,
+    },
+    /// What happened after an offset of this epoch.
+    CatchUp {
+        /// The offset.
+        since: u64,
+        /// How much it may be.
+        bounds: Bounds,
+        /// Who reads.
+        reader: Reader,
+    },
+    /// A page of its users, of those after a name.
+    Users {
+        /// The name.
+        after: Option<Box<str>>,
+        /// How many at most.
+        limit: usize,
+    },
+    /// An edit or a deletion.
+    Change(Box<Change>),
+    /// Other options.
+    SetOptions(ChannelOptions),
+    /// Forget what is too old, and the oldest until this many bytes are left.
+    Trim(usize),
+}
+
+/// A change of a message that is remembered.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Which message.
+    pub id: MessageId,
+    /// The new payload; `None` deletes.
+    pub payload: Option<OwnedPayload>,
+    /// Whom the message is for from now on; `None`: as before.
+    pub audience: Option<Audience>,
+    /// The session that wants it, and its user; `None`: the back end, which may change every message.
+    pub by: Option<(SessionId, Option<Arc<str>>)>,
+}
+
+impl Change {
+    /// Whether it may be done to a message of `sender`.
+    pub fn is_allowed(&self, sender: Option<Sender<'_>>) -> bool {
+        let Some((session, user)) = &self.by else { return true };
+        sender.is_some_and(|sender| {
+            sender.session == *session || user.is_some() && sender.user == user.as_deref()
+        })
+    }
+}
+
+/// What came of a [`Request`].
+#[derive(Debug)]
+pub enum Reply {
+    /// A page.
+    Page(Page),
+    /// What happened, unless that is not known any more.
+    CaughtUp(Option<Vec<Remembered>>),
+    /// Users with the number of their sessions, how many users there are, and whether more follow.
+    Users(Vec<(Box<str>, u32)>, usize, bool),
+    /// The change took this offset.
+    Changed(u64),
+    /// It is done.
+    Done,
 }
 
 /// A change of a worker's interest in a channel.
@@ -92,9 +214,22 @@ pub struct Position {
 }
 
 impl Channel {
-    fn new(app: AppId, hash: u64, epoch: u64, name: Option<&str>, workers: usize) -> Self {
+    fn new(
+        app: AppId,
+        (hash, epoch): (u64, u64),
+        name: Option<&str>,
+        options: ChannelOptions,
+        workers: usize,
+    ) -> Self {
         let per_worker = || PerWorker { local: AtomicU32::new(NOWHERE), members: AtomicU32::new(0) };
-        let state = ChannelState { sequence: 0, offset: 0, interest: WorkerSet::default(), deserted: false };
+        let state = ChannelState {
+            sequence: 0,
+            offset: 0,
+            interest: WorkerSet::default(),
+            deserted: false,
+            history: options.history.is_on().then(|| Box::new(History::new(options.history, 0))),
+            users: options.presence_by_user.then(Box::default),
+        };
         Self {
             app,
             hash,
@@ -102,13 +237,80 @@ impl Channel {
             name: name.map(Into::into),
             order: Order::new(state),
             offset: AtomicU64::new(0),
+            remembered: AtomicU64::new(0),
+            flags: AtomicU8::new(flags(options)),
             workers: (0..workers).map(|_| per_worker()).collect(),
         }
     }
 
     /// The broadcast stream of an app. It is in no table and lives as long as the app.
     pub fn broadcast(app: AppId, workers: usize) -> Self {
-        Self::new(app, 0, 0, None, workers)
+        Self::new(app, (0, 0), None, ChannelOptions::default(), workers)
+    }
+
+    /// Whether it remembers messages.
+    pub fn has_history(&self) -> bool {
+        self.has(flag::HISTORY)
+    }
+
+    /// Whether its members are told who joins, leaves and updates.
+    pub fn announces(&self) -> bool {
+        self.has(flag::ANNOUNCE)
+    }
+
+    /// Whether its members are told of a user's first session and last.
+    pub fn shows_users(&self) -> bool {
+        self.has(flag::PRESENCE_BY_USER)
+    }
+
+    /// Whether only members may send.
+    pub fn wants_membership(&self) -> bool {
+        self.has(flag::MEMBERSHIP_TO_SEND)
+    }
+
+    /// What happens to members that read too slowly.
+    pub fn slow_consumer(&self) -> SlowConsumer {
+        if self.has(flag::DROP) { SlowConsumer::Drop } else { SlowConsumer::Disconnect }
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        // Relaxed: whoever asks outside the order learns of a change some time.
+        self.flags.load(Ordering::Relaxed) & flag != 0
+    }
+
+    /// Changes its options; what it remembers stays, within the new bounds. Only inside the order. Whether users are
+    /// shown cannot change while there are members, for nobody has counted them.
+    pub fn set_options(
+        &self,
+        state: &mut ChannelState,
+        options: ChannelOptions,
+        now_ms: u64,
+    ) -> Result<(), ReplyError> {
+        if options.presence_by_user != state.users.is_some() {
+            if !state.interest.is_empty() {
+                return Err(ReplyError::OptionInUse);
+            }
+            state.users = options.presence_by_user.then(Box::default);
+        }
+        self.flags.store(flags(options), Ordering::Relaxed);
+        match &mut state.history {
+            Some(history) if options.history.is_on() => history.set_limits(options.history, now_ms),
+            history if options.history.is_on() => {
+                *history = Some(Box::new(History::new(options.history, state.offset)));
+            }
+            history => *history = None,
+        }
+        Ok(())
+    }
+
+    /// What its history costs.
+    pub fn remembered(&self) -> usize {
+        usize::try_from(self.remembered.load(Ordering::Relaxed)).expect("it is in memory")
+    }
+
+    /// Notes what its history costs. Only inside the order.
+    pub fn set_remembered(&self, bytes: usize) {
+        self.remembered.store(bytes as u64, Ordering::Relaxed);
     }
 
     /// Tells this channel from earlier and later ones of its name.
@@ -163,6 +365,19 @@ impl Channel {
         let members = u32::try_from(members).expect("slots are 32 bits");
         self.workers[usize::from(worker.0)].members.store(members, Ordering::Relaxed);
     }
+}
+
+fn flags(options: ChannelOptions) -> u8 {
+    let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } = options;
+    [
+        (history.is_on(), flag::HISTORY),
+        (announce, flag::ANNOUNCE),
+        (membership_to_send, flag::MEMBERSHIP_TO_SEND),
+        (slow_consumer == SlowConsumer::Drop, flag::DROP),
+        (presence_by_user, flag::PRESENCE_BY_USER),
+    ]
+    .into_iter()
+    .fold(0, |flags, (is_set, flag)| if is_set { flags | flag } else { flags })
 }
 
 /// A set of workers, as bits.

@@ -14,7 +14,7 @@ use std::{
 use papaya::{Equivalent, HashMap, Operation as Outcome};
 
 use super::Channel;
-use crate::{id::AppId, limits::TABLE_SHARDS};
+use crate::{app::ChannelOptions, id::AppId, limits::TABLE_SHARDS};
 
 /// All channels of all apps.
 pub struct ChannelTable {
@@ -43,16 +43,27 @@ impl ChannelTable {
         shard.get_key_value(&key).map(|(entry, ())| visit(&entry.0))
     }
 
-    /// Finds a channel or makes it.
-    pub fn find_or_create(&self, app: AppId, name: &str) -> Arc<Channel> {
+    /// Finds a channel or makes it, with the options that `options` tells.
+    pub fn find_or_create(
+        &self,
+        app: AppId,
+        name: &str,
+        options: impl FnOnce() -> ChannelOptions,
+    ) -> Arc<Channel> {
         let key = self.key(app, name);
         let shard = self.shard(key.hash).pin();
+        let mut options = Some(options);
+        let mut resolved = ChannelOptions::default();
         loop {
             if let Some((entry, ())) = shard.get_key_value(&key) {
                 return entry.0.clone();
             }
             let epoch = self.next_epoch.fetch_add(1, Ordering::Relaxed);
-            let channel = Arc::new(Channel::new(app, key.hash, epoch, Some(name), self.workers));
+            if let Some(options) = options.take() {
+                resolved = options();
+            }
+            let channel = Channel::new(app, (key.hash, epoch), Some(name), resolved, self.workers);
+            let channel = Arc::new(channel);
             // Somebody may have been faster; then its channel is the one.
             if shard.try_insert(Entry(channel.clone()), ()).is_ok() {
                 return channel;
@@ -87,6 +98,11 @@ impl ChannelTable {
     /// Shows every channel of one shard. Concurrent changes may or may not be seen; a channel that stays is.
     pub fn visit_shard(&self, shard: usize, mut visit: impl FnMut(&Arc<Channel>)) {
         self.shards[shard].pin().keys().for_each(|entry| visit(&entry.0));
+    }
+
+    /// The hash by which a name is found.
+    pub fn hash(&self, app: AppId, name: &str) -> u64 {
+        self.key(app, name).hash
     }
 
     fn key<'a>(&self, app: AppId, name: &'a str) -> Key<'a> {
@@ -166,8 +182,8 @@ mod tests {
     #[test]
     fn a_channel_is_found_by_app_and_name() {
         let table = ChannelTable::new(1, 7);
-        let made = table.find_or_create(APP, "room");
-        assert!(Arc::ptr_eq(&made, &table.find_or_create(APP, "room")));
+        let made = table.find_or_create(APP, "room", ChannelOptions::default);
+        assert!(Arc::ptr_eq(&made, &table.find_or_create(APP, "room", ChannelOptions::default)));
         assert_eq!(table.find(APP, "room", |found| Arc::ptr_eq(found, &made)), Some(true));
         assert!(table.find(APP, "other", |_| ()).is_none());
         assert!(table.find(AppId(2), "room", |_| ()).is_none());
@@ -176,10 +192,10 @@ mod tests {
     #[test]
     fn removing_spares_a_successor_of_the_same_name() {
         let table = ChannelTable::new(1, 7);
-        let first = table.find_or_create(APP, "room");
+        let first = table.find_or_create(APP, "room", ChannelOptions::default);
         table.remove(&first);
         assert!(table.is_empty());
-        let second = table.find_or_create(APP, "room");
+        let second = table.find_or_create(APP, "room", ChannelOptions::default);
         assert!(!Arc::ptr_eq(&first, &second));
         table.remove(&first);
         assert_eq!(table.len(), 1);
@@ -190,7 +206,7 @@ mod tests {
         let table = ChannelTable::new(2, 7);
         let names: BTreeSet<String> = (0..1_000).map(|i| format!("room-{i}")).collect();
         for name in &names {
-            table.find_or_create(APP, name);
+            table.find_or_create(APP, name, ChannelOptions::default);
         }
         let mut seen = BTreeSet::new();
         for shard in 0..table.shards() {
@@ -228,7 +244,7 @@ mod tests {
                 match action {
                     Action::Create(app, name) => {
                         let (app, name) = (AppId(app), format!("room-{name}"));
-                        let channel = table.find_or_create(app, &name);
+                        let channel = table.find_or_create(app, &name, ChannelOptions::default);
                         prop_assert_eq!((channel.app(), channel.name()), (app, Some(&*name)));
                         let known = model.entry((app, name)).or_insert_with(|| channel.clone());
                         prop_assert!(Arc::ptr_eq(known, &channel));
@@ -270,8 +286,9 @@ mod tests {
         for round in 0..200 {
             let name = format!("room-{round}");
             let made: Vec<Arc<Channel>> = std::thread::scope(|scope| {
-                let threads: Vec<_> =
-                    (0..4).map(|_| scope.spawn(|| table.find_or_create(APP, &name))).collect();
+                let threads: Vec<_> = (0..4)
+                    .map(|_| scope.spawn(|| table.find_or_create(APP, &name, ChannelOptions::default)))
+                    .collect();
                 threads.into_iter().map(|t| t.join().expect("no thread panics")).collect()
             });
             assert!(made.iter().all(|channel| Arc::ptr_eq(channel, &made[0])));

@@ -1,17 +1,19 @@
 //! The native dialect, `docs/PROTOCOL.md`: JSON commands in, JSON publications and answers out.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, BytesMut};
 
 use crate::{
-    command::{Command, Cursor, Member, Outcome},
+    app::{ChannelOptions, SlowConsumer},
+    channel::{PageFrom, Position, Remembered},
+    command::{ChangeMessage, Command, Cursor, Member, Outcome, Publish, UserSession},
     error::ReplyError,
-    id::SessionId,
+    id::{MessageId, SessionId},
     json::{self, Document, Element, JsonError, Object, Raw, Scanner},
-    limits::{BATCH, COMMAND_ID_BYTES, PAGE, PAGE_DEFAULT},
-    publication::{Payload, Publication},
+    limits::{AUDIENCE_USERS, BATCH, COMMAND_ID_BYTES, PAGE, PAGE_DEFAULT},
+    publication::{Audience, Payload, Publication, Sender},
     ws::{OpCode, put_header},
 };
 
@@ -108,12 +110,70 @@ pub struct Envelope<'a> {
     kind: Option<Raw<'a>>,
     channel: Text<'a>,
     event: Text<'a>,
-    token: Text<'a>,
-    after: Text<'a>,
     message: Option<Raw<'a>>,
-    profile: Option<Raw<'a>>,
     echo: Option<Raw<'a>>,
+    /// Members that few commands have; apart, so that the others need not carry them about.
+    rare: Option<Box<Rare<'a>>>,
+}
+
+/// See [`Envelope::rare`].
+#[derive(Default)]
+struct Rare<'a> {
+    token: Text<'a>,
+    profile: Option<Raw<'a>>,
     limit: Option<Raw<'a>>,
+    by: Text<'a>,
+    after: Option<Raw<'a>>,
+    /// The same, if it should be a user.
+    after_user: Text<'a>,
+    before: Option<Raw<'a>>,
+    since: Option<Raw<'a>>,
+    no_history: Option<Raw<'a>>,
+    message_id: Text<'a>,
+    idempotency_key: Text<'a>,
+    to_users: Option<Raw<'a>>,
+    except_users: Option<Raw<'a>>,
+    to_session: Text<'a>,
+}
+
+/// What an envelope without rare members has of them.
+static NO_RARE: Rare<'static> = Rare {
+    token: Text::Absent,
+    profile: None,
+    limit: None,
+    by: Text::Absent,
+    after: None,
+    after_user: Text::Absent,
+    before: None,
+    since: None,
+    no_history: None,
+    message_id: Text::Absent,
+    idempotency_key: Text::Absent,
+    to_users: None,
+    except_users: None,
+    to_session: Text::Absent,
+};
+
+impl<'a> Rare<'a> {
+    fn read(&mut self, name: &str, value: Raw<'a>) {
+        let given = Some(value).filter(|value| !value.is_null());
+        match name {
+            "token" => self.token = Text::read(value),
+            "profile" => self.profile = Some(value),
+            "limit" => self.limit = given,
+            "by" => self.by = Text::read(value),
+            "after" => (self.after, self.after_user) = (given, Text::read(value)),
+            "before" => self.before = given,
+            "since" => self.since = given,
+            "no_history" => self.no_history = given,
+            "message_id" => self.message_id = Text::read(value),
+            "idempotency_key" => self.idempotency_key = Text::read(value),
+            "to_users" => self.to_users = given,
+            "except_users" => self.except_users = given,
+            "to_session" => self.to_session = Text::read(value),
+            _ => {}
+        }
+    }
 }
 
 /// A member that should be a string.
@@ -149,7 +209,6 @@ impl<'a> Text<'a> {
 
 const CHANNEL: &str = "channel must be a string.";
 const EVENT: &str = "event must be a string.";
-const AFTER: &str = "after must be a string.";
 
 impl<'a> Envelope<'a> {
     /// Picks the members that a command may have; others are ignored.
@@ -163,14 +222,14 @@ impl<'a> Envelope<'a> {
                 "event" => envelope.event = Text::read(value),
                 "message" => envelope.message = Some(value),
                 "echo" => envelope.echo = Some(value).filter(|value| !value.is_null()),
-                "profile" => envelope.profile = Some(value),
-                "limit" => envelope.limit = Some(value).filter(|value| !value.is_null()),
-                "after" => envelope.after = Text::read(value),
-                "token" => envelope.token = Text::read(value),
-                _ => {}
+                name => envelope.rare.get_or_insert_default().read(name, value),
             }
         }
         envelope
+    }
+
+    fn rare(&self) -> &Rare<'a> {
+        self.rare.as_deref().unwrap_or(&NO_RARE)
     }
 
     /// The command's id as JSON, if it has a valid one.
@@ -189,21 +248,42 @@ impl<'a> Envelope<'a> {
                 let payload = Payload::Json(self.message.map_or("null", Raw::as_str));
                 self.publish(&kind, payload)?
             }
-            "join" => Command::Join { channel: self.channel.required(CHANNEL)?, echo: self.echo()? },
+            "join" => Command::Join {
+                channel: self.channel.required(CHANNEL)?,
+                echo: self.echo()?,
+                since: self.rare().since.map(position).transpose()?,
+            },
+            "history" => Command::History {
+                channel: self.channel.required(CHANNEL)?,
+                from: self.page_from()?,
+                limit: self.limit()?,
+            },
+            "edit" => Command::Change(self.edit()?),
+            "delete" => Command::Change(self.deletion()?),
             "leave" => Command::Leave { channel: self.channel.required(CHANNEL)?, echo: self.echo()? },
             "update" => Command::Update {
-                profile: self.profile.ok_or(ReplyError::InvalidCommand("update needs a profile."))?.as_str(),
+                profile: self
+                    .rare()
+                    .profile
+                    .ok_or(ReplyError::InvalidCommand("update needs a profile."))?
+                    .as_str(),
                 echo: self.echo()?,
+            },
+            "members" if self.by_user()? => Command::Users {
+                channel: self.channel.required(CHANNEL)?,
+                limit: self.limit()?,
+                after: self.rare().after_user.optional("after must be a string.")?,
             },
             "members" => Command::Members {
                 channel: self.channel.required(CHANNEL)?,
                 limit: self.limit()?,
-                after: match self.after.optional(AFTER)? {
-                    Some(text) => Some(Cursor::parse(text).ok_or(ReplyError::InvalidCursor)?),
+                after: match self.rare().after.map(Raw::as_string) {
+                    Some(Some(text)) => Some(Cursor::parse(&text).ok_or(ReplyError::InvalidCursor)?),
+                    Some(None) => return Err(ReplyError::InvalidCommand("after must be a string.")),
                     None => None,
                 },
             },
-            "session" => Command::Session { token: self.token.required("token must be a string.")? },
+            "session" => Command::Session { token: self.rare().token.required("token must be a string.")? },
             "ping" => Command::Ping,
             _ => return Err(ReplyError::UnknownCommand),
         };
@@ -219,11 +299,16 @@ impl<'a> Envelope<'a> {
         self.publish(&kind, Payload::Binary(payload))
     }
 
-    /// What a back end publishes: channel (`None`: a broadcast), event and payload. There is no `type`.
-    pub fn publication(&self) -> Result<(Option<&str>, &str, Payload<'a>), ReplyError> {
+    /// What a back end publishes; without `type`, a broadcast is what has no channel.
+    pub fn publication(&self) -> Result<Publish<'_>, ReplyError> {
         self.is_object()?;
         let payload = Payload::Json(self.message.map_or("null", Raw::as_str));
-        Ok((self.channel.optional(CHANNEL)?, self.event.required(EVENT)?, payload))
+        self.published(self.channel.optional(CHANNEL)?, payload)
+    }
+
+    /// The key by which a back end's repetition of this publication is known.
+    pub fn idempotency_key(&self) -> Result<Option<&str>, ReplyError> {
+        self.rare().idempotency_key.optional("idempotency_key must be a string of 1 to 128 bytes.")
     }
 
     fn publish<'e>(&'e self, kind: &str, payload: Payload<'e>) -> Result<Command<'e>, ReplyError> {
@@ -231,7 +316,59 @@ impl<'a> Envelope<'a> {
             "send" => Some(self.channel.required(CHANNEL)?),
             _ => None,
         };
-        Ok(Command::Publish { channel, event: self.event.required(EVENT)?, payload, echo: self.echo()? })
+        Ok(Command::Publish(Publish { echo: self.echo()?, ..self.published(channel, payload)? }))
+    }
+
+    fn published<'e>(
+        &'e self,
+        channel: Option<&'e str>,
+        payload: Payload<'e>,
+    ) -> Result<Publish<'e>, ReplyError> {
+        let history =
+            !boolean(self.rare().no_history, "no_history must be true, false or null.")?.unwrap_or(false);
+        let event = self.event.required(EVENT)?;
+        let audience = self.audience()?;
+        Ok(Publish { channel, event, payload, echo: None, history, audience })
+    }
+
+    /// What a message is to say.
+    pub fn edit(&self) -> Result<ChangeMessage<'_>, ReplyError> {
+        let message = self.message.ok_or(ReplyError::InvalidCommand("edit needs a message."))?;
+        Ok(ChangeMessage { payload: Some(Payload::Json(message.as_str())), ..self.deletion()? })
+    }
+
+    /// Which message is to go.
+    pub fn deletion(&self) -> Result<ChangeMessage<'_>, ReplyError> {
+        self.is_object()?;
+        let wrong = "message_id must be a message's id.";
+        let id = MessageId::parse(self.rare().message_id.required(wrong)?);
+        let id = id.ok_or(ReplyError::InvalidCommand(wrong))?;
+        let audience = Some(self.audience()?).filter(|audience| !audience.is_everyone());
+        Ok(ChangeMessage { channel: self.channel.required(CHANNEL)?, id, payload: None, audience })
+    }
+
+    fn audience(&self) -> Result<Audience, ReplyError> {
+        let wrong = "to_session must be a session's id.";
+        let only_session = match self.rare().to_session.optional(wrong)? {
+            Some(text) => Some(SessionId::parse(text).ok_or(ReplyError::InvalidCommand(wrong))?),
+            None => None,
+        };
+        let users = |raw: Option<Raw<'_>>| raw.map(users).transpose();
+        let (only_users, except_users) = (users(self.rare().to_users)?, users(self.rare().except_users)?);
+        Ok(Audience { except_session: None, only_session, only_users, except_users })
+    }
+
+    /// `after` or `before`; without both, from the newest backwards.
+    fn page_from(&self) -> Result<PageFrom, ReplyError> {
+        let offset = |raw: Raw<'_>| {
+            raw.as_u64().ok_or(ReplyError::InvalidCommand("after and before must be offsets."))
+        };
+        match (self.rare().after, self.rare().before) {
+            (Some(after), None) => offset(after).map(PageFrom::After),
+            (None, Some(before)) => offset(before).map(PageFrom::Before),
+            (None, None) => Ok(PageFrom::Before(u64::MAX)),
+            _ => Err(ReplyError::InvalidCommand("Either after or before may be given.")),
+        }
     }
 
     fn kind(&self) -> Result<Cow<'a, str>, ReplyError> {
@@ -250,17 +387,54 @@ impl<'a> Envelope<'a> {
         }
     }
 
+    fn by_user(&self) -> Result<bool, ReplyError> {
+        let wrong = "by must be session or user.";
+        match self.rare().by.optional(wrong)? {
+            None | Some("session") => Ok(false),
+            Some("user") => Ok(true),
+            Some(_) => Err(ReplyError::InvalidCommand(wrong)),
+        }
+    }
+
     fn echo(&self) -> Result<Option<bool>, ReplyError> {
-        let wrong = ReplyError::InvalidCommand("echo must be true, false or null.");
-        self.echo.map(|raw| raw.as_bool().ok_or(wrong)).transpose()
+        boolean(self.echo, "echo must be true, false or null.")
     }
 
     fn limit(&self) -> Result<usize, ReplyError> {
         let wrong = ReplyError::InvalidCommand("limit must be a number from 1 to 1000.");
-        let Some(raw) = self.limit else { return Ok(PAGE_DEFAULT) };
+        let Some(raw) = self.rare().limit else { return Ok(PAGE_DEFAULT) };
         let limit = raw.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or(wrong)?;
         if (1..=PAGE).contains(&limit) { Ok(limit) } else { Err(wrong) }
     }
+}
+
+fn boolean(raw: Option<Raw<'_>>, wrong: &'static str) -> Result<Option<bool>, ReplyError> {
+    raw.map(|raw| raw.as_bool().ok_or(ReplyError::InvalidCommand(wrong))).transpose()
+}
+
+/// A list of users.
+fn users(raw: Raw<'_>) -> Result<Arc<[Box<str>]>, ReplyError> {
+    let wrong = ReplyError::InvalidCommand("to_users and except_users must be lists of at most 256 strings.");
+    let mut users = Vec::new();
+    for element in json::elements(raw.as_str()) {
+        let user = element.ok().and_then(Raw::as_string).ok_or(wrong)?;
+        if users.len() == AUDIENCE_USERS {
+            return Err(wrong);
+        }
+        users.push(Box::from(&*user));
+    }
+    users.sort_unstable();
+    users.dedup();
+    Ok(users.into())
+}
+
+/// `{"epoch","offset"}`, as the answer to a join has it.
+fn position(raw: Raw<'_>) -> Result<Position, ReplyError> {
+    let wrong = ReplyError::InvalidCommand("since must have epoch and offset, as a join was answered.");
+    let value: serde_json::Value = serde_json::from_str(raw.as_str()).map_err(|_| wrong)?;
+    let epoch = value["epoch"].as_str().filter(|text| text.len() == 16).ok_or(wrong)?;
+    let epoch = u64::from_str_radix(epoch, 16).map_err(|_| wrong)?;
+    Ok(Position { epoch, offset: value["offset"].as_u64().ok_or(wrong)? })
 }
 
 /// What becomes of a binary payload.
@@ -272,7 +446,8 @@ pub(super) enum Binary {
     Base64,
 }
 
-/// `{"channel":…,"event":…,"message":…,"offset":…}` in a text frame; see [`Binary`] for payloads that are bytes.
+/// `{"channel":…,"event":…,"message":…,"offset":…}` in a text frame, with what else there is to tell; see [`Binary`] for
+/// payloads that are bytes.
 #[inline]
 pub(super) fn encode_publication(
     out: &mut BytesMut,
@@ -285,7 +460,8 @@ pub(super) fn encode_publication(
     let mut digits = itoa::Buffer::new();
     let offset = offset.map(|offset| digits.format(offset));
     let offset_len = offset.map_or(0, |digits| 10 + digits.len());
-    let envelope_len = 11 + channel_len + 9 + json::escaped_len(event) + offset_len + 1;
+    let more_len = more_len(&publication);
+    let envelope_len = 11 + channel_len + 9 + json::escaped_len(event) + offset_len + more_len + 1;
     let put_envelope = |out: &mut BytesMut, message: &dyn Fn(&mut BytesMut)| {
         out.extend_from_slice(b"{\"channel\":");
         match channel {
@@ -298,6 +474,9 @@ pub(super) fn encode_publication(
         if let Some(offset) = offset {
             out.extend_from_slice(b",\"offset\":");
             out.extend_from_slice(offset.as_bytes());
+        }
+        if more_len > 0 {
+            put_more(out, &publication);
         }
         out.put_u8(b'}');
     };
@@ -318,15 +497,76 @@ pub(super) fn encode_publication(
             out.extend_from_slice(bytes);
         }
         Payload::Binary(bytes) => {
-            let text = STANDARD.encode(bytes);
-            put_header(out, OpCode::Text, true, envelope_len + 11 + 13 + text.len(), None);
+            put_header(out, OpCode::Text, true, envelope_len + 11 + base64_len(bytes), None);
             put_envelope(out, &|out| {
-                out.extend_from_slice(b",\"message\":{\"base64\":\"");
-                out.extend_from_slice(text.as_bytes());
-                out.extend_from_slice(b"\"}");
+                out.extend_from_slice(b",\"message\":");
+                put_base64(out, bytes);
             });
         }
     }
+}
+
+/// Bytes that [`put_more`] appends.
+fn more_len(publication: &Publication<'_>) -> usize {
+    let mut len = 0;
+    if publication.kept {
+        len += 8 + MessageId::TEXT_LEN;
+    }
+    if let Some(Sender { user, shown: true, .. }) = publication.sender {
+        len += 12 + SessionId::TEXT_LEN + user.map_or(0, |user| 8 + json::escaped_len(user));
+    }
+    if let Some(edited_ms) = publication.edited_ms {
+        len += 13 + itoa::Buffer::new().format(edited_ms).len();
+    }
+    len
+}
+
+/// The id of what can be asked for again; sender and time of the last edit.
+fn put_more(out: &mut BytesMut, publication: &Publication<'_>) {
+    if publication.kept {
+        out.extend_from_slice(b",\"id\":\"");
+        out.extend_from_slice(&publication.id.text());
+        out.put_u8(b'"');
+    }
+    if let Some(Sender { session, user, shown: true }) = publication.sender {
+        out.extend_from_slice(b",\"sender\":\"");
+        out.extend_from_slice(&session.text());
+        out.put_u8(b'"');
+        if let Some(user) = user {
+            out.extend_from_slice(b",\"user\":");
+            json::write_string(out, user);
+        }
+    }
+    if let Some(edited_ms) = publication.edited_ms {
+        put_number(out, ",\"edited_ms\":", edited_ms);
+    }
+}
+
+fn base64_len(bytes: &[u8]) -> usize {
+    13 + bytes.len().div_ceil(3) * 4
+}
+
+/// `{"base64":"…"}`.
+fn put_base64(out: &mut BytesMut, bytes: &[u8]) {
+    out.extend_from_slice(b"{\"base64\":\"");
+    out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+/// A message of a page of history: `{"event","message","offset","id","time_ms"}` and what else there is to tell.
+fn put_remembered(out: &mut BytesMut, remembered: &Remembered) {
+    let message = remembered.view();
+    out.extend_from_slice(b"{\"event\":");
+    json::write_string(out, message.event);
+    out.extend_from_slice(b",\"message\":");
+    match message.payload {
+        Payload::Json(json) => out.extend_from_slice(json.as_bytes()),
+        Payload::Binary(bytes) => put_base64(out, bytes),
+    }
+    put_number(out, ",\"offset\":", remembered.offset());
+    put_more(out, &message);
+    put_number(out, ",\"time_ms\":", message.id.time_ms());
+    out.put_u8(b'}');
 }
 
 /// Writes a text frame around what `write` appends. For frames that are not the hot path: the text is moved once.
@@ -411,13 +651,30 @@ pub(super) fn encode_welcome(
 /// An outcome as JSON: the `ok` of an answer, or the body of an HTTP response.
 pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
     match outcome {
-        Outcome::Joined { channel, joined, members, position } => {
+        Outcome::Joined { channel, joined, members, position, missed } => {
             out.extend_from_slice(b"{\"channel\":");
             json::write_string(out, channel);
             put_bool(out, ",\"joined\":", *joined);
             put_number(out, ",\"members\":", *members as u64);
-            out.extend_from_slice(format!(",\"epoch\":\"{:016x}\"", position.epoch).as_bytes());
-            put_number(out, ",\"offset\":", position.offset);
+            put_position(out, Some(*position));
+            if let Some(missed) = missed {
+                put_bool(out, ",\"recovered\":", missed.is_some());
+                put_number(out, ",\"missed\":", missed.as_ref().map_or(0, |missed| missed.len() as u64));
+            }
+        }
+        Outcome::History { channel, position, page } => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, channel);
+            put_position(out, *position);
+            out.extend_from_slice(b",\"messages\":[");
+            for (at, message) in page.messages.iter().enumerate() {
+                if at > 0 {
+                    out.put_u8(b',');
+                }
+                put_remembered(out, message);
+            }
+            out.extend_from_slice(b"],\"next\":");
+            put_optional_number(out, page.next);
         }
         Outcome::Left { channel, left } => {
             out.extend_from_slice(b"{\"channel\":");
@@ -457,6 +714,38 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             put_optional_number(out, *expires_at);
         }
         Outcome::Pong { time_ms } => put_number(out, "{\"time_ms\":", *time_ms),
+        Outcome::Users(page) => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, &page.channel);
+            put_number(out, ",\"total\":", page.total as u64);
+            out.extend_from_slice(b",\"users\":[");
+            for (at, (user, sessions)) in page.users.iter().enumerate() {
+                out.extend_from_slice(if at > 0 { b",{\"user\":" } else { b"{\"user\":" });
+                json::write_string(out, user);
+                put_number(out, ",\"sessions\":", u64::from(*sessions));
+                out.put_u8(b'}');
+            }
+            out.extend_from_slice(b"],\"next\":");
+            put_optional_string(out, page.next.as_deref());
+        }
+        Outcome::Options { channel, options } => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, channel);
+            put_options(out, options);
+        }
+        Outcome::Sessions(page) => {
+            out.extend_from_slice(b"{\"user\":");
+            json::write_string(out, &page.user);
+            out.extend_from_slice(b",\"sessions\":[");
+            for (at, session) in page.sessions.iter().enumerate() {
+                if at > 0 {
+                    out.put_u8(b',');
+                }
+                put_session(out, session);
+            }
+            out.extend_from_slice(b"],\"next\":");
+            put_optional_string(out, page.next.map(|next| next.text()).as_deref());
+        }
         Outcome::Disconnected { sessions } => put_number(out, "{\"disconnected\":", *sessions as u64),
     }
     out.put_u8(b'}');
@@ -485,6 +774,45 @@ pub(super) fn put_member(out: &mut BytesMut, id: SessionId, user: Option<&str>, 
         out.extend_from_slice(profile.as_bytes());
     }
     out.put_u8(b'}');
+}
+
+/// `{"id","data"?,"channels"}`.
+fn put_session(out: &mut BytesMut, session: &UserSession) {
+    put_member(out, session.id, None, session.profile.as_deref());
+    out.truncate(out.len() - 1);
+    out.extend_from_slice(b",\"channels\":[");
+    for (at, name) in session.channels.iter().enumerate() {
+        if at > 0 {
+            out.put_u8(b',');
+        }
+        json::write_string(out, name);
+    }
+    out.extend_from_slice(b"]}");
+}
+
+/// The members of a channel's options, by the names they have in the configuration.
+fn put_options(out: &mut BytesMut, options: &ChannelOptions) {
+    let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } = options;
+    put_number(out, ",\"history_messages\":", history.messages.into());
+    put_number(out, ",\"history_bytes\":", history.bytes.into());
+    put_number(out, ",\"history_age_s\":", u64::from(history.age_ms) / 1000);
+    put_bool(out, ",\"announce\":", *announce);
+    put_bool(out, ",\"presence_by_user\":", *presence_by_user);
+    put_bool(out, ",\"membership_to_send\":", *membership_to_send);
+    out.extend_from_slice(match slow_consumer {
+        SlowConsumer::Disconnect => b",\"slow_consumer\":\"disconnect\"",
+        SlowConsumer::Drop => b",\"slow_consumer\":\"drop\"",
+    });
+}
+
+fn put_position(out: &mut BytesMut, position: Option<Position>) {
+    match position {
+        Some(position) => {
+            out.extend_from_slice(format!(",\"epoch\":\"{:016x}\"", position.epoch).as_bytes());
+            put_number(out, ",\"offset\":", position.offset);
+        }
+        None => out.extend_from_slice(b",\"epoch\":null,\"offset\":0"),
+    }
 }
 
 fn put_number(out: &mut BytesMut, before: &str, number: u64) {

@@ -1,17 +1,20 @@
 //! Executing commands: checks first, then the deed. Nothing is done when a check refuses.
 
+use std::sync::Arc;
+
 use super::{
     Engine,
     members::Progress,
-    operate::{Operated, Waiter, Waiting},
+    operate::{Deed, Operated, Waiter, Waiting},
 };
 use crate::{
     app::App,
-    command::{Command, Cursor, Outcome},
+    channel::{Change, Channel, Reader},
+    command::{ChangeMessage, Command, Cursor, Outcome, Publish},
     dialect,
     error::ReplyError,
     id::{AppId, SessionId},
-    publication::{Audience, Kind, Payload, Publication},
+    publication::{Audience, Kind, Payload, Publication, Sender},
 };
 
 impl Engine {
@@ -19,30 +22,53 @@ impl Engine {
     pub(super) fn execute(&mut self, slot: u32, command: Command<'_>) -> Result<Progress, ReplyError> {
         let app = self.hub.app(self.sessions.get(slot).app).clone();
         match command {
-            Command::Publish { channel, event, payload, echo } => {
+            Command::Publish(mut publish) => {
                 self.may_write(slot, &app)?;
-                check_message(&app, channel, event, payload)?;
-                if let Some(name) = channel.filter(|_| app.membership_to_send)
-                    && !self.is_member(slot, app.id, name)
-                {
-                    return Err(ReplyError::MembershipRequired);
+                check_message(&app, &publish)?;
+                let target = self.target(app.id, publish.channel);
+                if let Some(name) = publish.channel {
+                    self.check_membership(slot, app.id, name, target.as_deref())?;
                 }
                 let now_ms = self.now_ms;
                 let session = self.sessions.get_mut(slot);
-                if let Err(error) = session.take_message(&app.limits, now_ms) {
-                    self.counters.rate_limited += 1;
-                    return Err(error);
+                session.take_message(&app.limits, now_ms)?;
+                let id = session.id(slot);
+                let remembered = app.show_sender || app.sender_edits;
+                let user = session.user.clone().filter(|_| remembered);
+                let sender = remembered.then_some(Sender {
+                    session: id,
+                    user: user.as_deref(),
+                    shown: app.show_sender,
+                });
+                if !publish.echo.unwrap_or(session.echo) {
+                    publish.audience.except_session = Some(id);
                 }
-                let sender = (!echo.unwrap_or(session.echo)).then(|| session.id(slot));
-                self.publish(app.id, channel, event, payload, sender)
+                self.publish(app.id, target, &publish, sender)
             }
             Command::Join { .. } | Command::Update { .. } if self.hub.is_swamped() => {
                 self.counters.overloaded += 1;
                 Err(ReplyError::Overloaded)
             }
-            Command::Join { channel, echo } => {
+            Command::Join { channel, echo, since } => {
                 check_channel(&app, channel)?;
-                self.join(slot, channel, echo)
+                self.join(slot, channel, echo, since)
+            }
+            Command::Change(change) => {
+                self.may_write(slot, &app)?;
+                check_change(&app, &change)?;
+                if !app.sender_edits {
+                    return Err(ReplyError::EditNotAllowed);
+                }
+                let now_ms = self.now_ms;
+                let session = self.sessions.get_mut(slot);
+                session.take_message(&app.limits, now_ms)?;
+                let by = Some((session.id(slot), session.user.clone()));
+                self.ask_for_change(app.id, change.channel, owned_change(&change, by))
+            }
+            Command::History { channel, from, limit } => {
+                check_channel(&app, channel)?;
+                let reader = Reader::User(self.sessions.get(slot).user.clone());
+                Ok(self.history(app.id, channel, from, limit, reader))
             }
             Command::Leave { channel, echo } => {
                 check_channel(&app, channel)?;
@@ -53,7 +79,11 @@ impl Engine {
                 if profile.len() > app.limits.profile_bytes {
                     return Err(ReplyError::ProfileTooLarge);
                 }
-                Ok(self.update(slot, &app, profile, echo))
+                Ok(self.update(slot, profile, echo))
+            }
+            Command::Users { channel, limit, after } => {
+                check_channel(&app, channel)?;
+                Ok(self.users_of(app.id, channel, limit, after))
             }
             Command::Members { channel, limit, after } => {
                 check_channel(&app, channel)?;
@@ -69,14 +99,27 @@ impl Engine {
     pub fn request_publish(
         &mut self,
         app: AppId,
-        channel: Option<&str>,
-        event: &str,
-        payload: Payload<'_>,
+        publish: &Publish<'_>,
         token: u64,
     ) -> Option<Result<Outcome, ReplyError>> {
         self.counters.commands += 1;
-        let progress = check_message(self.hub.app(app), channel, event, payload)
-            .and_then(|()| self.publish(app, channel, event, payload, None));
+        let progress = check_message(self.hub.app(app), publish).and_then(|()| {
+            let target = self.target(app, publish.channel);
+            self.publish(app, target, publish, None)
+        });
+        self.settle_request(progress, token)
+    }
+
+    /// Edits or deletes a message for an app's back end; answers as [`Engine::request_publish`] does.
+    pub fn request_change(
+        &mut self,
+        app: AppId,
+        change: &ChangeMessage<'_>,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        self.counters.commands += 1;
+        let progress = check_change(self.hub.app(app), change)
+            .and_then(|()| self.ask_for_change(app, change.channel, owned_change(change, None)));
         self.settle_request(progress, token)
     }
 
@@ -117,57 +160,88 @@ impl Engine {
         self.sessions.get(slot).may_write(app.session_required, self.now_ms)
     }
 
-    fn is_member(&self, slot: u32, app: AppId, channel: &str) -> bool {
-        let part = self.hub.table.find(app, channel, |channel| channel.local(self.worker)).flatten();
-        part.is_some_and(|part| self.sessions.get(slot).memberships.find(part).is_some())
+    /// Where to publish: the channel, if there is one, or the app's broadcast stream.
+    pub(super) fn target(&self, app: AppId, channel: Option<&str>) -> Option<Arc<Channel>> {
+        match channel {
+            Some(name) => self.hub.table.find(app, name, Clone::clone),
+            None => Some(self.hub.broadcast(app).clone()),
+        }
     }
 
-    /// Publishes to a channel or to everyone; `without` is a sender that wants no echo.
-    fn publish(
+    /// Refuses a sender that must be a member of a channel and is not.
+    fn check_membership(
+        &self,
+        slot: u32,
+        app: AppId,
+        name: &str,
+        channel: Option<&Channel>,
+    ) -> Result<(), ReplyError> {
+        let refused = match channel {
+            Some(channel) => {
+                let part = channel.local(self.worker).filter(|_| channel.wants_membership());
+                channel.wants_membership()
+                    && part.is_none_or(|part| self.sessions.get(slot).memberships.find(part).is_none())
+            }
+            None => self.hub.options(app, name).membership_to_send,
+        };
+        if refused { Err(ReplyError::MembershipRequired) } else { Ok(()) }
+    }
+
+    /// Publishes to `target`, which is the channel or broadcast stream that `publish` names, if there is one.
+    pub(super) fn publish(
         &mut self,
         app: AppId,
-        channel: Option<&str>,
-        event: &str,
-        payload: Payload<'_>,
-        without: Option<SessionId>,
+        mut target: Option<Arc<Channel>>,
+        publish: &Publish<'_>,
+        sender: Option<Sender<'_>>,
     ) -> Result<Progress, ReplyError> {
         let id = self.ids.message_id(self.now_ms);
-        let audience = Audience { except_session: without, ..Audience::default() };
-        let kind = Kind::Message;
-        let publication = Publication { id, kind, offset: None, event, payload, audience: &audience };
+        let publication = Publication {
+            audience: &publish.audience,
+            sender,
+            kept: publish.history,
+            ..Publication::new(id, Kind::Message, publish.event, publish.payload)
+        };
         self.counters.publications += 1;
+        if Self::is_direct(publish.channel, &publish.audience) {
+            return self.publish_direct(app, Publication { kept: false, ..publication });
+        }
         loop {
-            let target = match channel {
-                Some(name) => self.hub.table.find(app, name, Clone::clone),
-                None => Some(self.hub.broadcast(app).clone()),
-            };
-            let outcome = |offset| match channel {
+            let outcome = |offset| match publish.channel {
                 Some(_) => Outcome::Sent { message_id: id, offset },
                 None => Outcome::Broadcast { message_id: id },
             };
-            let Some(target) = target else { return Ok(Progress::Finished(outcome(None))) };
-            match self.operate(&target, None, Some(publication)) {
-                Operated::Done { receipt } => return Ok(Progress::Finished(outcome(receipt.offset))),
+            let keeps = publish.history && publish.audience.only_session.is_none();
+            if target.is_none()
+                && let Some(name) = publish.channel.filter(|_| keeps)
+                && self.hub.options(app, name).history.is_on()
+            {
+                target = Some(self.hub.find_or_create(app, name));
+            }
+            let Some(channel) = target else { return Ok(Progress::Finished(outcome(None))) };
+            match self.operate(&channel, Deed { publication: Some(publication), ..Deed::default() }) {
+                Operated::Done { receipt, .. } => return Ok(Progress::Finished(outcome(receipt.offset))),
                 Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome: outcome(None) }),
-                Operated::Overloaded => {
+                Operated::Refused(error) => {
                     self.counters.overloaded += 1;
-                    return Err(ReplyError::Overloaded);
+                    return Err(error);
                 }
                 // Whoever closed it also takes it out of the table; helping keeps us from waiting for that.
-                Operated::Closed => self.hub.table.remove(&target),
+                Operated::Closed => self.hub.table.remove(&channel),
             }
+            target = self.target(app, publish.channel);
         }
     }
 
     /// Sets a session's profile and tells every channel it is in.
-    fn update(&mut self, slot: u32, app: &App, profile: &str, echo: Option<bool>) -> Progress {
+    fn update(&mut self, slot: u32, profile: &str, echo: Option<bool>) -> Progress {
         let session = self.sessions.get_mut(slot);
         session.profile = Some(profile.into());
         let echo = echo.unwrap_or(session.echo);
         let parts: Vec<u32> = session.memberships.as_slice().iter().map(|m| m.local).collect();
         let mut last = None;
-        if app.announce {
-            for part in parts {
+        for part in parts {
+            if self.channels[part].channel.announces() {
                 last = self.change_membership(part, slot, None, Some(Kind::Update), echo).or(last);
             }
         }
@@ -187,6 +261,10 @@ impl Engine {
             None => {
                 session.user = Some(claims.user.clone());
                 self.users.entry((app.id, claims.user.clone())).or_default().push(slot);
+                let memberships = self.sessions.get(slot).memberships.as_slice();
+                for part in memberships.iter().map(|membership| membership.local).collect::<Vec<_>>() {
+                    self.change_membership(part, slot, None, Some(Kind::UserJoin), false);
+                }
             }
         }
         let session = self.sessions.get_mut(slot);
@@ -216,38 +294,47 @@ impl Engine {
             Kind::Join => "channel:join",
             Kind::Leave => "channel:leave",
             Kind::Update => "channel:update",
-            Kind::Message => unreachable!("a message is no notice"),
+            Kind::UserJoin => "channel:user_join",
+            Kind::UserLeave => "channel:user_leave",
+            Kind::Message | Kind::Edit | Kind::Delete => unreachable!("a message is no notice"),
         };
         let id = self.ids.message_id(self.now_ms);
-        Publication { id, kind, offset: None, event, payload: Payload::Json(payload), audience }
+        Publication { audience, ..Publication::new(id, kind, event, Payload::Json(payload)) }
     }
 }
 
-/// Prefix of the events that belong to the server.
-const RESERVED_EVENTS: &str = "channel:";
+/// Prefixes of the events that belong to the server.
+const RESERVED_EVENTS: [&str; 2] = ["channel:", "message:"];
 
-fn check_channel(app: &App, channel: &str) -> Result<(), ReplyError> {
+pub(super) fn check_channel(app: &App, channel: &str) -> Result<(), ReplyError> {
     let fits = (1..=app.limits.channel_name_bytes).contains(&channel.len());
     fits.then_some(()).ok_or(ReplyError::InvalidChannel)
 }
 
-fn check_message(
-    app: &App,
-    channel: Option<&str>,
-    event: &str,
-    payload: Payload<'_>,
-) -> Result<(), ReplyError> {
+pub(super) fn check_message(app: &App, publish: &Publish<'_>) -> Result<(), ReplyError> {
+    let &Publish { channel, event, payload, .. } = publish;
     if let Some(channel) = channel {
         check_channel(app, channel)?;
     }
     if !(1..=app.limits.event_name_bytes).contains(&event.len()) {
         return Err(ReplyError::InvalidEvent);
     }
-    if event.starts_with(RESERVED_EVENTS) {
+    if RESERVED_EVENTS.iter().any(|prefix| event.starts_with(prefix)) {
         return Err(ReplyError::ReservedEvent);
     }
-    if payload.len() > app.limits.message_bytes {
-        return Err(ReplyError::MessageTooLarge);
-    }
-    Ok(())
+    check_payload(app, payload)
+}
+
+fn check_payload(app: &App, payload: Payload<'_>) -> Result<(), ReplyError> {
+    if payload.len() > app.limits.message_bytes { Err(ReplyError::MessageTooLarge) } else { Ok(()) }
+}
+
+fn check_change(app: &App, change: &ChangeMessage<'_>) -> Result<(), ReplyError> {
+    check_channel(app, change.channel)?;
+    change.payload.map_or(Ok(()), |payload| check_payload(app, payload))
+}
+
+fn owned_change(change: &ChangeMessage<'_>, by: Option<(SessionId, Option<Arc<str>>)>) -> Change {
+    let ChangeMessage { id, payload, audience, .. } = change;
+    Change { id: *id, payload: payload.map(Into::into), audience: audience.clone(), by }
 }

@@ -12,6 +12,10 @@
 //!
 //! A member's view of a run is a suffix or a prefix of it, less exceptions: who joined during the turn sees it from
 //! there on (`late`), who left was linked up to there when leaving, and whom an audience leaves out skips that publication.
+//!
+//! A session that sees several runs of one turn receives their publications as they came, so that what somebody sends to one
+//! channel and then to another does not arrive the other way round: its links are cut and sorted when they are written.
+//! Others pay nothing for that.
 
 use std::sync::Arc;
 
@@ -38,13 +42,15 @@ pub(super) struct Hot {
     pub(super) format: Format,
     /// Some run of this turn has an exception for this session.
     excepted: bool,
+    /// How many of the links are to runs, up to 2.
+    runs: u8,
     /// Its outbound queue is over its limit and the app's policy is to drop: publications are counted, not linked.
     pub(super) congested: bool,
 }
 
 impl Hot {
     pub(super) fn new(connection: u32, format: Format) -> Self {
-        Self { head: NONE, tail: NONE, connection, format, excepted: false, congested: false }
+        Self { head: NONE, tail: NONE, connection, format, excepted: false, runs: 0, congested: false }
     }
 }
 
@@ -72,6 +78,8 @@ pub(super) struct Run {
     late: Vec<u32>,
     /// For each publication, where its frame ends in each buffer.
     ends: Vec<[u32; FORMATS]>,
+    /// For each publication, how many the turn had before. Rising.
+    places: Vec<u32>,
     /// Sorted by ordinal.
     exceptions: Vec<Exception>,
     /// Whether an exception is a filter, so that every member must be asked.
@@ -99,6 +107,7 @@ impl Run {
         self.base = places;
         self.late.clear();
         self.ends.clear();
+        self.places.clear();
         self.exceptions.clear();
         self.filtered = false;
     }
@@ -114,6 +123,12 @@ impl Run {
             n => self.ends[n as usize - 1][format.index()],
         };
         (end(from), end(to))
+    }
+
+    /// Which publications stand at `start..end` in the buffer of `format`, by ordinals.
+    fn ordinals(&self, format: usize, start: u32, end: u32) -> std::ops::Range<usize> {
+        let after = |at| self.ends.partition_point(|ends| ends[format] <= at);
+        after(start)..after(end - 1) + 1
     }
 }
 
@@ -155,6 +170,10 @@ pub(super) struct Turn {
     replies: BytesMut,
     /// The buffers as they are written, in order of their numbers. Filled by `freeze`.
     frozen: Vec<Bytes>,
+    /// Publications in this turn.
+    publications: u32,
+    /// One session's links while they are sorted, each with its place.
+    sorted: Vec<(u32, Link)>,
     /// Bytes encoded in this turn.
     pub(super) bytes: usize,
 }
@@ -190,6 +209,8 @@ impl Turn {
             }
         }
         run.ends.push(ends);
+        run.places.push(self.publications);
+        self.publications += 1;
     }
 
     /// The last publication of `run` is not for the session in `slot`.
@@ -254,6 +275,7 @@ impl Turn {
             tail.next = new;
         }
         hot.tail = new;
+        hot.runs += u8::from(buffer != REPLIES && hot.runs < 2);
         self.links.push(Link { buffer, start, end, next: NONE });
     }
 
@@ -357,12 +379,15 @@ impl Turn {
         let mut writes = 0;
         for slot in self.dirty.drain(..) {
             let hot = sessions.hot(slot);
-            let head = hot.head;
+            let Hot { mut head, runs, .. } = *hot;
             if head == NONE {
                 continue;
             }
             Self::forget(hot);
             writes += 1;
+            if runs > 1 {
+                head = sort_links(&self.runs, &mut self.links, &mut self.sorted, head);
+            }
             let parts = Parts { buffers: &self.frozen, links: &self.links, head };
             let backlog = sink.write(hot.connection, parts);
             if backlog > 0 {
@@ -376,6 +401,7 @@ impl Turn {
     pub(super) fn end(&mut self, sessions: &mut Sessions) -> impl Iterator<Item = u32> {
         self.frozen.clear();
         self.links.clear();
+        self.publications = 0;
         self.bytes = 0;
         for run in &mut self.runs[..self.used] {
             for exception in &run.exceptions {
@@ -402,7 +428,50 @@ impl Turn {
     pub(super) fn forget(hot: &mut Hot) {
         hot.head = NONE;
         hot.tail = NONE;
+        hot.runs = 0;
     }
+}
+
+/// Puts the links from `head` on, to replies and several runs, into the order in which the publications came; a reply stays
+/// behind what it was behind. Returns the new head.
+#[cold]
+fn sort_links(runs: &[Run], links: &mut Vec<Link>, sorted: &mut Vec<(u32, Link)>, head: u32) -> u32 {
+    let (mut at, mut last, mut in_order) = (head, 0, true);
+    while let Some(&Link { buffer, start, end, next }) = links.get(at as usize) {
+        at = next;
+        if buffer == REPLIES {
+            sorted.push((last, Link { buffer, start, end, next: NONE }));
+            continue;
+        }
+        let (run, format) = ((buffer - 1) as usize / FORMATS, (buffer - 1) as usize % FORMATS);
+        let mut start = start;
+        for ordinal in runs[run].ordinals(format, start, end) {
+            let end = runs[run].ends[ordinal][format];
+            let place = runs[run].places[ordinal];
+            in_order &= place >= last;
+            last = last.max(place);
+            sorted.push((place, Link { buffer, start, end, next: NONE }));
+            start = end;
+        }
+    }
+    if in_order {
+        sorted.clear();
+        return head;
+    }
+    // Stable: a reply comes after the publication whose place it was given.
+    sorted.sort_by_key(|(place, _)| *place);
+    let first = links.len();
+    for (_, link) in sorted.drain(..) {
+        match links[first..].last_mut() {
+            Some(tail) if tail.buffer == link.buffer && tail.end == link.start => tail.end = link.end,
+            _ => links.push(link),
+        }
+    }
+    let count = links.len();
+    for at in first..count - 1 {
+        links[at].next = at as u32 + 1;
+    }
+    first as u32
 }
 
 fn freeze(buffer: &mut BytesMut) -> Bytes {

@@ -2,14 +2,19 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use super::query::Query;
+use super::{
+    once::{Once, Published},
+    query::Query,
+};
 use crate::{
-    app::{App, Apps},
-    channel::{Channel, ChannelTable, Position},
+    app::{App, Apps, ChannelOptions},
+    channel::{Channel, ChannelTable, Position, Reply},
+    error::ReplyError,
     id::{AppId, WorkerId},
+    limits::CHANNEL_OPTIONS,
     mailbox::{Mailbox, Weigh},
     publication::OwnedPublication,
 };
@@ -26,6 +31,12 @@ pub struct Hub {
 struct Tenant {
     broadcast: Arc<Channel>,
     sessions: AtomicUsize,
+    /// What the histories of its channels cost.
+    remembered: AtomicUsize,
+    /// Whether an engine is making them cost less.
+    relieved: AtomicBool,
+    /// Options that were set for single channels.
+    options: papaya::HashMap<Box<str>, ChannelOptions>,
 }
 
 /// What workers send each other.
@@ -54,11 +65,31 @@ pub enum Mail {
     Done {
         /// What came of it.
         receipt: Receipt,
+        /// What came of its request.
+        reply: Option<Box<Reply>>,
         /// Whom it was for.
         ticket: u64,
     },
-    /// A publication you delegated was refused: a worker with members has a full mailbox.
-    Overloaded {
+    /// An operation you delegated was refused.
+    Refused {
+        /// Why.
+        error: ReplyError,
+        /// Whom it was for.
+        ticket: u64,
+    },
+    /// For your sessions of this app that its audience names, whatever they are in.
+    Direct {
+        /// The app.
+        app: AppId,
+        /// What to deliver.
+        publication: Arc<OwnedPublication>,
+    },
+    /// For the owner of an idempotency key.
+    Once(Box<Once>),
+    /// What the owner of a key says.
+    Published {
+        /// What came of it.
+        result: Result<Published, ReplyError>,
         /// Whom it was for.
         ticket: u64,
     },
@@ -71,7 +102,7 @@ pub enum Mail {
 impl Weigh for Mail {
     fn bytes(&self) -> usize {
         match self {
-            Mail::Publication { publication, .. } => publication.bytes(),
+            Mail::Publication { publication, .. } | Mail::Direct { publication, .. } => publication.bytes(),
             _ => 0,
         }
     }
@@ -94,6 +125,9 @@ impl Hub {
         let tenant = |app: &Arc<App>| Tenant {
             broadcast: Arc::new(Channel::broadcast(app.id, workers)),
             sessions: AtomicUsize::new(0),
+            remembered: AtomicUsize::new(0),
+            relieved: AtomicBool::new(false),
+            options: papaya::HashMap::new(),
         };
         Self {
             tenants: apps.iter().map(tenant).collect(),
@@ -141,9 +175,77 @@ impl Hub {
         }
     }
 
+    /// The channel of this name, which comes into being if need be.
+    pub(super) fn find_or_create(&self, app: AppId, name: &str) -> Arc<Channel> {
+        self.table.find_or_create(app, name, || self.options(app, name))
+    }
+
+    /// What a channel of this name is like when it comes into being.
+    pub(super) fn options(&self, app: AppId, name: &str) -> ChannelOptions {
+        let own = &self.tenant(app).options;
+        let set = if own.is_empty() { None } else { own.pin().get(name).copied() };
+        set.unwrap_or_else(|| self.app(app).channel_options(name))
+    }
+
+    /// Sets what a channel of this name is like from its next life on; `None`: as the configuration says. Returns
+    /// what was set before.
+    pub(super) fn set_options(
+        &self,
+        app: AppId,
+        name: &str,
+        options: Option<ChannelOptions>,
+    ) -> Result<Option<ChannelOptions>, ReplyError> {
+        let own = self.tenant(app).options.pin();
+        match options {
+            None => Ok(own.remove(name).copied()),
+            Some(_) if own.len() >= CHANNEL_OPTIONS && !own.contains_key(name) => {
+                Err(ReplyError::TooManyOptions)
+            }
+            Some(options) => Ok(own.insert(name.into(), options).copied()),
+        }
+    }
+
+    /// What the histories of an app's channels cost, in bytes.
+    pub fn remembered(&self, app: AppId) -> usize {
+        self.tenant(app).remembered.load(Ordering::Relaxed)
+    }
+
+    /// The history of one of an app's channels cost `before` bytes and costs `now`. Returns what all cost together.
+    pub(super) fn account(&self, app: AppId, before: usize, now: usize) -> usize {
+        let total = &self.tenant(app).remembered;
+        // Relaxed: a sum, which orders nothing.
+        if now >= before {
+            total.fetch_add(now - before, Ordering::Relaxed) + (now - before)
+        } else {
+            total.fetch_sub(before - now, Ordering::Relaxed) - (before - now)
+        }
+    }
+
+    /// Whether any channel has a history.
+    pub(super) fn remembers(&self) -> bool {
+        self.tenants.iter().any(|tenant| tenant.remembered.load(Ordering::Relaxed) > 0)
+    }
+
+    /// One engine at a time makes room in an app: takes on the task, unless another has.
+    pub(super) fn start_relief(&self, app: AppId) -> bool {
+        // Relaxed: who does it does not matter, and nothing is handed over.
+        !self.tenant(app).relieved.swap(true, Ordering::Relaxed)
+    }
+
+    /// The task is done.
+    pub(super) fn end_relief(&self, app: AppId) {
+        self.tenant(app).relieved.store(false, Ordering::Relaxed);
+    }
+
     /// Whether some worker cannot even keep up with notices.
     pub(super) fn is_swamped(&self) -> bool {
         self.mailboxes.iter().any(Mailbox::is_swamped)
+    }
+
+    /// The worker that knows whether an app has used this idempotency key.
+    pub(super) fn owner(&self, app: AppId, key: &str) -> WorkerId {
+        let workers = self.workers() as u64;
+        WorkerId(u16::try_from(self.table.hash(app, key) % workers).expect("workers are few"))
     }
 
     /// The stream that every session of an app is in.

@@ -1,16 +1,38 @@
 //! Membership: joining, leaving, and this worker's part of each channel.
+//!
+//! A session that was away and knows its position gets what it missed and then becomes a member, at one point of its
+//! worker's stream. What it missed is read inside the order. If we can enter, the stream of our members stands at an
+//! offset we know, or at one that word in our mailbox tells, and what happened later will come by mail: so of what was
+//! read, the part up to there is handed over. If we cannot enter, the answer comes by mail, behind everything that was
+//! published before the reading and before everything after it; until then the session is no member, or messages would
+//! overtake those before them. A part of a channel that such a session waits for is not given up.
 
 use std::sync::Arc;
 
-use super::{Engine, LocalChannel, Standing, fanout::NONE, operate::Operated, session::Membership};
+use super::{
+    Engine, LocalChannel, Standing,
+    fanout::NONE,
+    operate::{Deed, Operated},
+    session::Membership,
+};
 use crate::{
-    channel::{Channel, Interest, Position, Subscribers},
+    channel::{
+        Bounds, Channel, Interest, Position, Presence, Reader, Remembered, Reply, Request, Subscribers,
+    },
     command::Outcome,
     dialect::{self, FORMATS},
     error::ReplyError,
-    limits::MISSED_CHANNELS,
+    id::SessionId,
+    limits::{MISSED_CHANNELS, RECOVERED},
     publication::{Audience, Kind},
 };
+
+/// A session that becomes a member when what it missed has been read.
+pub(super) struct Joining {
+    part: u32,
+    session: SessionId,
+    echo: bool,
+}
 
 /// An outcome, or the ticket under which it will come.
 pub(super) enum Progress {
@@ -20,7 +42,13 @@ pub(super) enum Progress {
 
 impl Engine {
     /// Makes a session a member of a channel, which comes into being if need be.
-    pub(super) fn join(&mut self, slot: u32, name: &str, echo: Option<bool>) -> Result<Progress, ReplyError> {
+    pub(super) fn join(
+        &mut self,
+        slot: u32,
+        name: &str,
+        echo: Option<bool>,
+        since: Option<Position>,
+    ) -> Result<Progress, ReplyError> {
         self.settle();
         let session = self.sessions.get(slot);
         let app = self.hub.app(session.app).clone();
@@ -29,7 +57,7 @@ impl Engine {
             && session.memberships.find(part).is_some()
         {
             let waiting = self.change_membership(part, slot, None, None, false);
-            return Ok(self.joined(part, false, waiting));
+            return Ok(self.joined(part, false, waiting, None));
         }
         // A slow consumer must not pile up channels whose losses it is still to be told of by passing through them.
         if session.memberships.len() >= app.limits.channels_per_connection as usize
@@ -40,17 +68,121 @@ impl Engine {
         let part = match local {
             Some(part) => part,
             None => {
-                let channel = self.hub.table.find_or_create(app.id, name);
+                let channel = self.hub.find_or_create(app.id, name);
                 self.add_local(channel)
             }
         };
+        let echo = echo.unwrap_or(self.sessions.get(slot).echo);
+        if let Some(since) = since
+            && let Some(progress) = self.rejoin(part, slot, echo, since)
+        {
+            return Ok(progress);
+        }
+        self.enroll(part, slot);
+        let local = &self.channels[part];
+        let gained = local.needs_interest().then_some(Interest::Gained);
+        let waiting = self.change_membership(part, slot, gained, Some(Kind::Join), echo);
+        Ok(self.joined(part, true, waiting, since.map(|_| None)))
+    }
+
+    /// Makes a session a member that was one before. `None` if what it missed cannot be known; nothing was done then.
+    fn rejoin(&mut self, part: u32, slot: u32, echo: bool, since: Position) -> Option<Progress> {
+        let session = self.sessions.get(slot);
+        let reader = Reader::User(session.user.clone());
+        // What is recovered has to fit into the connection's queue, with room for what comes then.
+        let bytes = self.hub.app(session.app).limits.outbound_bytes / 2;
+        let joining = Joining { part, session: session.id(slot), echo };
+        loop {
+            let local = &self.channels[part];
+            let channel = local.channel.clone();
+            if !channel.has_history() || channel.epoch() != since.epoch {
+                return None;
+            }
+            let interest = local.needs_interest().then_some(Interest::Gained);
+            let bounds = Bounds { messages: RECOVERED, bytes };
+            let request =
+                Some(Box::new(Request::CatchUp { since: since.offset, bounds, reader: reader.clone() }));
+            match self.operate(&channel, Deed { interest, request, ..Deed::default() }) {
+                Operated::Done { reply, .. } => {
+                    if matches!(self.channels[part].standing, Standing::Gaining { .. }) {
+                        // Word of the interest that was gained before is in our mailbox.
+                        self.settle();
+                    }
+                    return Some(Progress::Finished(self.admit(slot, &joining, reply)));
+                }
+                Operated::Waiting(ticket) => {
+                    let local = &mut self.channels[part];
+                    if interest.is_some() {
+                        local.standing = Standing::Gaining { ticket: Some(ticket) };
+                    }
+                    local.joining += 1;
+                    let position = Position::default();
+                    self.joining.insert(ticket, joining);
+                    let outcome = joined(&channel, true, position, Some(None));
+                    return Some(Progress::Waiting { ticket, outcome });
+                }
+                Operated::Closed => self.rebind(part),
+                Operated::Refused(_) => unreachable!("only messages are refused"),
+            }
+        }
+    }
+
+    /// What a session missed has been read, by whoever was inside the order.
+    pub(super) fn finish_join(&mut self, ticket: u64, joining: Joining, reply: Option<Reply>) {
+        let waiting = self.waiting.remove(&ticket);
+        self.channels[joining.part].joining -= 1;
+        let slot = self.sessions.find(joining.session);
+        if let (Some(slot), Some(waiting)) = (slot, waiting) {
+            let outcome = self.admit(slot, &joining, reply);
+            self.answer(waiting.who, Ok(outcome));
+        } else if self.channels[joining.part].is_unused() {
+            let channel = self.channels[joining.part].channel.clone();
+            let deed = Deed { interest: Some(Interest::Lost), ..Deed::default() };
+            // Done or delegated, it will happen; and a channel in which we have interest does not close.
+            let (Operated::Done { .. } | Operated::Waiting(_)) = self.operate(&channel, deed) else {
+                unreachable!("losing interest is not refused")
+            };
+            self.remove_local(joining.part);
+        }
+    }
+
+    /// Makes a session a member where its worker's stream stands, with what it missed until there.
+    fn admit(&mut self, slot: u32, joining: &Joining, reply: Option<Reply>) -> Outcome {
+        let &Joining { part, echo, .. } = joining;
+        self.enroll(part, slot);
+        let local = &self.channels[part];
+        let offset = local.offset;
+        let missed = match reply {
+            Some(Reply::CaughtUp(Some(mut missed))) => {
+                // The rest is on its way to us.
+                missed.retain(|missed| missed.offset() <= offset);
+                Some(missed)
+            }
+            _ => None,
+        };
+        let channel = local.channel.clone();
+        let position = Position { epoch: channel.epoch(), offset };
+        let outcome = joined(&channel, true, position, Some(missed));
+        // Nobody waits for it: its place in the order is taken, and the answer must not come after messages.
+        self.change_membership(part, slot, None, Some(Kind::Join), echo);
+        outcome
+    }
+
+    fn enroll(&mut self, part: u32, slot: u32) {
         let number = self.add_member(part, slot);
         self.sessions.get_mut(slot).memberships.insert(Membership { local: part, number });
-        let echo = echo.unwrap_or(self.sessions.get(slot).echo);
-        let gained = local.is_none().then_some(Interest::Gained);
-        let notice = app.announce.then_some(Kind::Join);
-        let waiting = self.change_membership(part, slot, gained, notice, echo);
-        Ok(self.joined(part, true, waiting))
+    }
+
+    /// Gives a session what it missed, if that came of its command.
+    pub(super) fn reply_missed(&mut self, slot: u32, outcome: &Outcome) {
+        let Outcome::Joined { channel, missed: Some(Some(missed)), .. } = outcome else { return };
+        let format = self.sessions.hot(slot).format;
+        self.counters.recovered += missed.len() as u64;
+        self.reply(slot, |out| {
+            for missed in missed {
+                dialect::encode_publication(format, out, Some(channel), missed.view());
+            }
+        });
     }
 
     /// Ends a membership.
@@ -104,7 +236,7 @@ impl Engine {
             .local(self.worker)
             .expect("a session is in its app's broadcast stream until it ends");
         self.remove_member(part, slot, number);
-        if self.channels[part].subscribers.is_empty() {
+        if self.channels[part].is_unused() {
             self.change_membership(part, slot, Some(Interest::Lost), None, false);
             self.remove_local(part);
         }
@@ -113,20 +245,14 @@ impl Engine {
     /// Removes a member, tells the others and, with echo, the leaver; lets go of the channel after the last one.
     fn end_membership(&mut self, slot: u32, membership: Membership, echo: bool) -> Option<u64> {
         let part = membership.local;
-        let app = self.hub.app(self.sessions.get(slot).app).clone();
         self.sessions.get_mut(slot).memberships.remove(part);
         self.remove_member(part, slot, membership.number);
-        let last = self.channels[part].subscribers.is_empty();
+        let last = self.channels[part].is_unused();
         let lost = last.then_some(Interest::Lost);
-        let notice = app.announce.then_some(Kind::Leave);
-        if echo && notice.is_some() {
+        if echo && self.channels[part].channel.announces() {
             self.reply_notice(part, slot, Kind::Leave);
         }
-        let ticket = if lost.is_some() || notice.is_some() {
-            self.change_membership(part, slot, lost, notice, false)
-        } else {
-            None
-        };
+        let ticket = self.change_membership(part, slot, lost, Some(Kind::Leave), false);
         if last {
             self.remove_local(part);
         }
@@ -143,19 +269,29 @@ impl Engine {
         self.reply(slot, |out| dialect::encode_publication(format, out, channel.name(), notice));
     }
 
-    /// Carries a change of membership through the channel's order. Returns a ticket if it is delegated.
+    /// Carries a change of membership through the channel's order, and tells of it as far as the channel's options
+    /// say. Returns a ticket if it is delegated.
     pub(super) fn change_membership(
         &mut self,
         part: u32,
         slot: u32,
         interest: Option<Interest>,
-        notice: Option<Kind>,
+        what: Option<Kind>,
         echo: bool,
     ) -> Option<u64> {
         loop {
             let channel = self.channels[part].channel.clone();
-            let audience =
-                if echo { Audience::default() } else { Audience::except(self.sessions.get(slot).id(slot)) };
+            let session = self.sessions.get(slot);
+            let except = (!echo).then(|| session.id(slot));
+            let joins = matches!(what, Some(Kind::Join | Kind::UserJoin));
+            let user = session.user.clone().filter(|_| joins || what == Some(Kind::Leave));
+            let presence = user.filter(|_| channel.shows_users()).map(|user| Presence {
+                user,
+                joins,
+                except: except.filter(|_| joins),
+            });
+            let audience = Audience { except_session: except, ..Audience::default() };
+            let notice = what.filter(|what| *what != Kind::UserJoin && channel.announces());
             let payload = notice.map(|_| self.member_payload(slot));
             let publication = match (notice, &payload) {
                 (Some(kind), Some(payload)) => Some(self.notice(kind, payload, &audience)),
@@ -163,10 +299,15 @@ impl Engine {
             };
             // A member on a worker that is still gaining interest waits for that.
             let live = matches!(self.channels[part].standing, Standing::Live { .. });
-            if interest.is_none() && publication.is_none() && live {
+            let tells = publication.is_some() || presence.is_some();
+            // Who leaves has nothing to wait for.
+            if interest.is_none() && !tells && (live || what == Some(Kind::Leave)) {
                 return None;
             }
-            match self.operate(&channel, interest, publication) {
+            match self.operate(
+                &channel,
+                Deed { interest, publication, presence: presence.map(Box::new), request: None },
+            ) {
                 Operated::Done { .. } => return None,
                 Operated::Waiting(ticket) => {
                     if interest == Some(Interest::Gained) {
@@ -175,7 +316,7 @@ impl Engine {
                     return Some(ticket);
                 }
                 Operated::Closed => self.rebind(part),
-                Operated::Overloaded => unreachable!("only messages are refused"),
+                Operated::Refused(_) => unreachable!("only messages are refused"),
             }
         }
     }
@@ -187,14 +328,20 @@ impl Engine {
         self.hub.table.remove(old);
         old.set_local(self.worker, None);
         let name = old.name().expect("broadcast streams are never closed");
-        let new = self.hub.table.find_or_create(old.app(), name);
+        let new = self.hub.find_or_create(old.app(), name);
         new.set_local(self.worker, Some(part));
         new.set_members(self.worker, self.channels[part].subscribers.len());
         self.channels[part].channel = new;
     }
 
     /// What came of joining. The position is where the member's messages begin.
-    fn joined(&mut self, part: u32, joined: bool, waiting: Option<u64>) -> Progress {
+    fn joined(
+        &mut self,
+        part: u32,
+        is_new: bool,
+        waiting: Option<u64>,
+        missed: Option<Option<Vec<Remembered>>>,
+    ) -> Progress {
         let mut offset = self.channels[part].offset;
         if waiting.is_none() && matches!(self.channels[part].standing, Standing::Gaining { .. }) {
             // We have been inside the order, so the interest was gained before, and word of it is in our mailbox.
@@ -204,12 +351,8 @@ impl Engine {
             }
         }
         let channel = &self.channels[part].channel;
-        let outcome = Outcome::Joined {
-            channel: channel.name().unwrap_or_default().into(),
-            joined,
-            members: channel.members(),
-            position: Position { epoch: channel.epoch(), offset },
-        };
+        let position = Position { epoch: channel.epoch(), offset };
+        let outcome = joined(channel, is_new, position, missed);
         match waiting {
             Some(ticket) => Progress::Waiting { ticket, outcome },
             None => Progress::Finished(outcome),
@@ -225,6 +368,7 @@ impl Engine {
             run: NONE,
             standing: Standing::Gaining { ticket: None },
             offset: 0,
+            joining: 0,
         })
     }
 
@@ -262,4 +406,26 @@ impl Engine {
         local.formats[format.index()] -= 1;
         local.channel.set_members(self.worker, local.subscribers.len());
     }
+}
+
+impl LocalChannel {
+    /// Whether nothing has been done yet to gain interest.
+    fn needs_interest(&self) -> bool {
+        matches!(self.standing, Standing::Gaining { ticket: None })
+    }
+
+    /// Whether no session is in it or about to be.
+    fn is_unused(&self) -> bool {
+        self.subscribers.is_empty() && self.joining == 0
+    }
+}
+
+fn joined(
+    channel: &Channel,
+    joined: bool,
+    position: Position,
+    missed: Option<Option<Vec<Remembered>>>,
+) -> Outcome {
+    let name = channel.name().unwrap_or_default().into();
+    Outcome::Joined { channel: name, joined, members: channel.members(), position, missed }
 }

@@ -14,14 +14,18 @@
 //!
 //! A turn: `begin_turn`, any number of inputs, `on_mail`, wake the workers of `take_touched`, `flush`.
 
+mod direct;
 mod execute;
 mod fanout;
 mod hub;
 mod members;
+mod once;
 mod operate;
 mod query;
 mod receive;
+mod remember;
 mod session;
+mod sweep;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -30,9 +34,12 @@ use hashbrown::HashMap;
 
 use self::{
     fanout::{Hot, NONE, Turn},
+    members::Joining,
+    once::Keys,
     operate::Waiting,
     receive::Interrupted,
     session::{Session, Sessions},
+    sweep::{Relief, Sweep},
 };
 pub use self::{
     fanout::{Parts, Sink},
@@ -67,9 +74,14 @@ pub struct Engine {
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
     waiting: HashMap<u64, Waiting, RandomState>,
+    /// Of those, the sessions that are no members before they are answered.
+    joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
     users: HashMap<(AppId, Arc<str>), Vec<u32>, RandomState>,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
+    once: Keys,
+    sweep: Sweep,
+    relief: Relief,
     /// Frames whose commands go on, in the order they may.
     interrupted: VecDeque<Interrupted>,
     resumed: Vec<u32>,
@@ -93,6 +105,8 @@ struct LocalChannel {
     /// Where the stream of a member that joins now begins: the last offset passed on here, or given out before our
     /// interest. The channel's own may be ahead, by what is in our mailbox.
     offset: u64,
+    /// Sessions that become members when what they missed has been read.
+    joining: u32,
 }
 
 /// A worker's interest in a channel of which it holds members.
@@ -125,9 +139,12 @@ pub struct Counters {
     pub commands: u64,
     pub command_errors: u64,
     pub publications: u64,
+    pub changes: u64,
     pub notices: u64,
     pub deliveries: u64,
     pub missed: u64,
+    pub recovered: u64,
+    pub history_forgotten: u64,
     pub overloaded: u64,
     pub rate_limited: u64,
     pub delegated: u64,
@@ -150,6 +167,10 @@ impl Engine {
             turn: Turn::default(),
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
+            joining: HashMap::default(),
+            once: Keys::default(),
+            sweep: Sweep::default(),
+            relief: Relief::default(),
             next_ticket: 0,
             users: HashMap::default(),
             answers: Vec::new(),
@@ -171,6 +192,7 @@ impl Engine {
     /// A turn begins at `now_ms`, Unix milliseconds.
     pub fn begin_turn(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        self.sweep();
     }
 
     /// Opens a session and welcomes it. `preface` is written before the welcome (the handshake's response).
@@ -209,7 +231,7 @@ impl Engine {
         self.enter_broadcast(slot);
         for channel in channels {
             // A claimed channel that the app's limits refuse is one the session is not in, as `members` will show.
-            if self.join(slot, &channel, None).is_err() {
+            if self.join(slot, &channel, None, None).is_err() {
                 self.counters.command_errors += 1;
             }
         }
@@ -300,6 +322,7 @@ impl Engine {
     pub fn is_busy(&self) -> bool {
         let to_take = !(self.answers.is_empty() && self.resumed.is_empty() && self.disconnects.is_empty());
         to_take
+            || self.relief.is_wanted()
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()
             || !self.hub.mailbox(self.worker).is_empty()
@@ -323,7 +346,8 @@ impl Engine {
         }
     }
 
-    /// Applies the app's policy to a session whose connection has `backlog` bytes waiting.
+    /// Applies the policy to a session whose connection has `backlog` bytes waiting: that of its channels, or, in none,
+    /// its app's. One channel that would rather disconnect is enough.
     fn on_backlog(&mut self, slot: u32, backlog: usize) {
         let (hot, session) = self.sessions.both(slot);
         let app = self.hub.app(session.app);
@@ -333,11 +357,17 @@ impl Engine {
             return;
         }
         self.counters.slow_consumers += 1;
-        match app.slow_consumer {
-            SlowConsumer::Drop if !hot.congested => hot.congested = true,
-            _ => {
-                self.disconnects.push((hot.connection, Disconnect::SlowConsumer));
-            }
+        let policy =
+            |membership: &session::Membership| self.channels[membership.local].channel.slow_consumer();
+        let policies = session.memberships.as_slice();
+        let drops = match policies.is_empty() {
+            true => app.slow_consumer == SlowConsumer::Drop,
+            false => policies.iter().map(policy).all(|policy| policy == SlowConsumer::Drop),
+        };
+        if drops && !hot.congested {
+            hot.congested = true;
+        } else {
+            self.disconnects.push((hot.connection, Disconnect::SlowConsumer));
         }
     }
 

@@ -6,29 +6,45 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
+
 use super::{
     Engine, Standing,
     fanout::NONE,
     hub::{Mail, Receipt},
+    once::Key,
     receive::Rest,
 };
 use crate::{
-    channel::{Channel, ChannelState, Delegated, Entered, Interest, Operation, Position},
+    channel::{
+        Channel, ChannelState, Delegated, Entered, Interest, Operation, Position, Presence, Reply, Request,
+    },
     command::Outcome,
     error::ReplyError,
     id::{SessionId, WorkerId},
-    publication::{OwnedPublication, Publication},
+    json::write_string,
+    publication::{Audience, Kind, OwnedPublication, Publication},
 };
+
+/// What is to be done with a channel; see [`Operation`].
+#[derive(Default)]
+pub(super) struct Deed<'a> {
+    pub(super) interest: Option<Interest>,
+    pub(super) publication: Option<Publication<'a>>,
+    pub(super) request: Option<Box<Request>>,
+    pub(super) presence: Option<Box<Presence>>,
+}
 
 /// What became of an operation.
 pub(super) enum Operated {
     Done {
         receipt: Receipt,
+        reply: Option<Reply>,
     },
     /// Delegated to the thread inside; its result comes under this ticket.
     Waiting(u64),
-    /// A worker with members has a full mailbox; nothing was done.
-    Overloaded,
+    /// Nothing was done.
+    Refused(ReplyError),
     /// The channel was removed, and its name may have a new one; nothing was done.
     Closed,
 }
@@ -44,12 +60,16 @@ pub(super) enum Waiter {
     Session { slot: u32, nonce: crate::id::Nonce, rest: Rest },
     /// A request of the shell's.
     Request(u64),
+    /// Everybody who asks for this idempotency key.
+    Once(Key),
 }
 
 /// Who does an operation, for [`Engine::apply`].
 struct Actor {
     worker: WorkerId,
     interest: Option<Interest>,
+    request: Option<Box<Request>>,
+    presence: Option<Box<Presence>>,
     /// Of an operation that was delegated.
     ticket: Option<u64>,
 }
@@ -57,6 +77,7 @@ struct Actor {
 /// What `apply` leaves to be done by the caller.
 struct Applied {
     receipt: Receipt,
+    reply: Option<Reply>,
     /// Our own members are to get the publication now.
     deliver: bool,
     sequence: u64,
@@ -64,24 +85,20 @@ struct Applied {
 
 impl Engine {
     /// Does an operation on a channel, or leaves it to whoever is inside.
-    pub(super) fn operate(
-        &mut self,
-        channel: &Arc<Channel>,
-        interest: Option<Interest>,
-        publication: Option<Publication<'_>>,
-    ) -> Operated {
+    pub(super) fn operate(&mut self, channel: &Arc<Channel>, deed: Deed<'_>) -> Operated {
+        let Deed { interest, mut publication, mut request, mut presence } = deed;
         let mut entered = match channel.order.try_enter() {
             Some(entered) => entered,
             None => {
                 let ticket = self.next_ticket;
-                let operation = Operation {
-                    worker: self.worker,
-                    interest,
-                    publication: publication.map(Into::into),
-                    ticket,
-                };
+                let owned = publication.map(Into::into);
+                let worker = self.worker;
+                let operation = Operation { worker, interest, publication: owned, request, presence, ticket };
                 match channel.order.delegate(operation) {
-                    Delegated::Entered(entered, _) => entered,
+                    Delegated::Entered(entered, operation) => {
+                        (request, presence) = (operation.request, operation.presence);
+                        entered
+                    }
                     Delegated::Left => {
                         self.next_ticket += 1;
                         self.counters.delegated += 1;
@@ -91,19 +108,20 @@ impl Engine {
                 }
             }
         };
-        let actor = Actor { worker: self.worker, interest, ticket: None };
-        let mut publication = publication;
+        let actor = Actor { worker: self.worker, interest, request, presence, ticket: None };
         let applied = entered.with(|state| self.apply(channel, state, actor, &mut publication));
         self.leave_order(channel, entered);
-        let Some(applied) = applied else { return Operated::Overloaded };
+        let Applied { receipt, deliver, sequence, reply } = match applied {
+            Ok(applied) => applied,
+            Err(error) => return Operated::Refused(error),
+        };
         if interest == Some(Interest::Gained) {
-            let Receipt { sequence, position, .. } = applied.receipt;
-            self.set_live(channel, sequence, position.offset, None);
+            self.set_live(channel, receipt.sequence, receipt.position.offset, None);
         }
-        if let Some(publication) = publication.filter(|_| applied.deliver) {
-            self.deliver(channel, applied.sequence, publication);
+        if let Some(publication) = publication.filter(|_| deliver) {
+            self.deliver(channel, sequence, publication);
         }
-        Operated::Done { receipt: applied.receipt }
+        Operated::Done { receipt, reply }
     }
 
     /// Leaves a channel's order, doing first what others delegated meanwhile; a channel that nobody wants any more
@@ -118,29 +136,27 @@ impl Engine {
 
     /// Applies what another worker left for us.
     fn apply_delegated(&mut self, channel: &Arc<Channel>, state: &mut ChannelState, operation: Operation) {
-        let Operation { worker, interest, publication, ticket } = operation;
-        let actor = Actor { worker, interest, ticket: Some(ticket) };
+        let Operation { worker, interest, publication, request, presence, ticket } = operation;
+        let actor = Actor { worker, interest, request, presence, ticket: Some(ticket) };
         let mut view = publication.as_ref().map(OwnedPublication::view);
         let mail = match self.apply(channel, state, actor, &mut view) {
-            Some(Applied { receipt, .. }) => Mail::Done { receipt, ticket },
-            None => Mail::Overloaded { ticket },
+            Ok(Applied { receipt, reply, .. }) => Mail::Done { receipt, reply: reply.map(Box::new), ticket },
+            Err(error) => Mail::Refused { error, ticket },
         };
         self.post(worker, mail);
     }
 
     /// Changes the channel's state and posts to the workers concerned. Runs inside the channel's order. Does nothing
-    /// and returns `None` if a worker concerned is overloaded.
+    /// if it refuses.
     fn apply(
         &mut self,
         channel: &Arc<Channel>,
         state: &mut ChannelState,
         actor: Actor,
         publication: &mut Option<Publication<'_>>,
-    ) -> Option<Applied> {
-        if publication.is_some_and(|p| p.kind.is_message())
-            && state.interest.into_iter().any(|worker| self.hub.mailbox(worker).is_full())
-        {
-            return None;
+    ) -> Result<Applied, ReplyError> {
+        if publication.is_some_and(|p| p.kind.is_message()) {
+            self.check_mailboxes(state)?;
         }
         if actor.interest == Some(Interest::Gained) {
             state.interest.insert(actor.worker);
@@ -151,42 +167,116 @@ impl Engine {
             }
         }
         let before = state.sequence;
+        let reply = actor.request.map(|request| self.serve(channel, state, *request)).transpose()?;
         let mut deliver = false;
-        let mut offset = None;
+        let mut offset = match reply {
+            Some(Reply::Changed(offset)) => Some(offset),
+            _ => None,
+        };
         if let Some(publication) = publication {
             state.sequence += 1;
-            let listened_to = !state.interest.is_empty();
-            if publication.kind.is_message() && channel.name().is_some() && listened_to {
-                state.offset += 1;
-                channel.set_offset(state.offset);
-                offset = Some(state.offset);
-            }
-            publication.offset = offset;
+            let shared = self.number(channel, state, publication);
+            offset = publication.offset;
             let direct = actor.ticket.is_none();
-            deliver = self.distribute(channel, state, direct, *publication);
+            deliver = self.distribute(channel, state, direct, *publication, shared);
+        }
+        let sequence = state.sequence;
+        if let Some(presence) = actor.presence {
+            self.count_user(channel, state, &presence);
         }
         if actor.interest == Some(Interest::Lost) {
             state.interest.remove(actor.worker);
-            state.deserted = state.interest.is_empty() && channel.name().is_some();
+            if let Some(history) = &mut state.history {
+                history.touch(self.now_ms);
+                self.account(channel, state);
+            }
+            state.deserted = state.is_forgotten(self.now_ms) && channel.name().is_some();
         }
         let position = Position { epoch: channel.epoch(), offset: state.offset };
-        Some(Applied {
-            receipt: Receipt { sequence: before, position, offset },
-            deliver,
-            sequence: state.sequence,
-        })
+        Ok(Applied { receipt: Receipt { sequence: before, position, offset }, deliver, sequence, reply })
+    }
+
+    /// Counts a user's sessions, and tells of the first and the last.
+    fn count_user(&mut self, channel: &Arc<Channel>, state: &mut ChannelState, presence: &Presence) {
+        let Some(users) = &mut state.users else { return };
+        let Presence { user, joins, except } = presence;
+        let count = users.get(&**user).copied().unwrap_or_default();
+        let now = if *joins { count + 1 } else { count.saturating_sub(1) };
+        match now {
+            0 => users.remove(&**user),
+            now => users.insert((&**user).into(), now),
+        };
+        let kind = match (count, now) {
+            (0, 1) => Kind::UserJoin,
+            (1, 0) => Kind::UserLeave,
+            _ => return,
+        };
+        let mut payload = BytesMut::from(&b"{\"user\":"[..]);
+        write_string(&mut payload, user);
+        payload.extend_from_slice(b"}");
+        let payload = String::from_utf8(payload.to_vec()).expect("JSON is UTF-8");
+        let audience = Audience { except_session: *except, ..Audience::default() };
+        let notice = self.notice(kind, &payload, &audience);
+        state.sequence += 1;
+        self.distribute(channel, state, false, notice, None);
+    }
+
+    /// Refuses if a worker with members has a full mailbox.
+    pub(super) fn check_mailboxes(&self, state: &ChannelState) -> Result<(), ReplyError> {
+        let full = state.interest.into_iter().any(|worker| self.hub.mailbox(worker).is_full());
+        if full { Err(ReplyError::Overloaded) } else { Ok(()) }
+    }
+
+    /// Gives a message its offset, and remembers it if the channel has history.
+    fn number(
+        &mut self,
+        channel: &Arc<Channel>,
+        state: &mut ChannelState,
+        publication: &mut Publication<'_>,
+    ) -> Option<Arc<OwnedPublication>> {
+        if !publication.kind.is_message() || channel.name().is_none() {
+            publication.kept = false;
+            return None;
+        }
+        let audience = publication.audience;
+        let Some(history) = &mut state.history else {
+            publication.kept = false;
+            if !state.interest.is_empty() && !audience.is_filtered() {
+                state.offset += 1;
+                channel.set_offset(state.offset);
+                publication.offset = Some(state.offset);
+            }
+            return None;
+        };
+        // A session that comes back is another one, so nobody could ask for what was for one alone.
+        publication.kept &= audience.only_session.is_none();
+        if !publication.kept {
+            return None;
+        }
+        state.offset += 1;
+        channel.set_offset(state.offset);
+        publication.offset = Some(state.offset);
+        let shared = Arc::new(OwnedPublication::from(*publication));
+        let before = history.bytes();
+        history.push(shared.clone(), self.now_ms);
+        if history.bytes() > before && self.is_crowded(channel.app()) {
+            // Until there is room again, no channel grows.
+            self.counters.history_forgotten += history.trim(before) as u64;
+        }
+        self.account(channel, state);
+        Some(shared)
     }
 
     /// Posts a publication to every interested worker. Returns whether our own members are to get it at once: if it is
     /// of our own, and `direct` therefore, and nothing waits that was before it.
-    fn distribute(
+    pub(super) fn distribute(
         &mut self,
         channel: &Arc<Channel>,
         state: &ChannelState,
         direct: bool,
         publication: Publication<'_>,
+        mut shared: Option<Arc<OwnedPublication>>,
     ) -> bool {
-        let mut shared: Option<Arc<OwnedPublication>> = None;
         let mut mail = |engine: &mut Self, to: WorkerId| {
             let publication = shared.get_or_insert_with(|| Arc::new(publication.into())).clone();
             engine.post(
@@ -249,38 +339,42 @@ impl Engine {
             Mail::Live { channel, sequence, offset, ticket } => {
                 self.set_live(&channel, sequence, offset, Some(ticket));
             }
-
-            Mail::Done { receipt, ticket } => {
+            Mail::Done { receipt, reply, ticket } => self.on_done(ticket, receipt, reply.map(|reply| *reply)),
+            Mail::Refused { error, ticket } => {
                 if let Some(waiting) = self.waiting.remove(&ticket) {
-                    self.complete(waiting, Ok(receipt));
+                    self.counters.overloaded += u64::from(error == ReplyError::Overloaded);
+                    self.answer(waiting.who, Err(error));
                 }
             }
-            Mail::Overloaded { ticket } => {
-                if let Some(waiting) = self.waiting.remove(&ticket) {
-                    self.counters.overloaded += 1;
-                    self.complete(waiting, Err(ReplyError::Overloaded));
-                }
-            }
+            Mail::Direct { app, publication } => self.deliver_direct(app, publication.view()),
+            Mail::Once(once) => self.on_once(&once),
+            Mail::Published { result, ticket } => self.on_owner_answer(ticket, result),
             Mail::Query(query) => self.on_query(query),
             Mail::Answer(query) => self.on_answer(*query),
         }
     }
 
-    /// Finishes what waited for a ticket.
-    fn complete(&mut self, waiting: Waiting, result: Result<Receipt, ReplyError>) {
-        let Waiting { mut outcome, who } = waiting;
-        if let Ok(receipt) = result {
-            match &mut outcome {
-                // Who joined while interest was still being gained begins where that began; its worker knew of no
-                // offset then, so the higher one is it. Everybody else knew when joining.
-                Outcome::Joined { channel, position, .. } => {
-                    position.offset = position.offset.max(self.gained_at(&who, channel));
-                }
-                Outcome::Sent { offset, .. } => *offset = receipt.offset,
-                _ => {}
-            }
+    /// An operation that was delegated is done.
+    fn on_done(&mut self, ticket: u64, receipt: Receipt, reply: Option<Reply>) {
+        if let Some(joining) = self.joining.remove(&ticket) {
+            return self.finish_join(ticket, joining, reply);
         }
-        self.answer(who, result.map(|_| outcome));
+        let Some(Waiting { mut outcome, who }) = self.waiting.remove(&ticket) else { return };
+        match (&mut outcome, reply) {
+            // Who joined while interest was still being gained begins where that began; its worker knew of no
+            // offset then, so the higher one is it. Everybody else knew when joining.
+            (Outcome::Joined { channel, position, .. }, _) => {
+                position.offset = position.offset.max(self.gained_at(&who, channel));
+            }
+            (Outcome::Sent { offset, .. }, _) => *offset = receipt.offset,
+            (Outcome::Users(users), Some(Reply::Users(page, total, more))) => users.fill(page, total, more),
+            (Outcome::History { position, page, .. }, Some(Reply::Page(read))) => {
+                *position = Some(receipt.position);
+                *page = read;
+            }
+            _ => {}
+        }
+        self.answer(who, Ok(outcome));
     }
 
     /// The offset at which this worker gained interest in a channel that `who` has joined.
@@ -298,6 +392,10 @@ impl Engine {
     /// Gives a waiter its answer.
     pub(super) fn answer(&mut self, who: Waiter, result: Result<Outcome, ReplyError>) {
         match who {
+            Waiter::Once(key) => match result {
+                Ok(outcome) => self.on_published(&key, Ok(&outcome)),
+                Err(error) => self.on_published(&key, Err(error)),
+            },
             Waiter::Request(token) => self.answers.push((token, result)),
             Waiter::Session { slot, nonce, rest } => {
                 let id = SessionId::new(self.worker, slot, nonce);

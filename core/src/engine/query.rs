@@ -5,11 +5,11 @@
 
 use super::{Engine, hub::Mail, members::Progress};
 use crate::{
-    command::{Cursor, Disconnection, Member, MembersPage, Outcome},
+    command::{Cursor, Disconnection, Member, MembersPage, Outcome, SessionsPage, UserSession},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, WorkerId},
-    limits::{CHANNELS_LOOKED_AT, TABLE_SHARDS},
+    limits::{CHANNELS_LOOKED_AT, PAGE_BYTES, TABLE_SHARDS},
 };
 
 /// A question on its way.
@@ -24,8 +24,38 @@ pub struct Query {
 }
 
 enum Question {
-    Members { limit: usize, after: u64, page: MembersPage },
+    Members { reading: Reading, page: MembersPage },
+    Sessions { reading: Reading, page: SessionsPage },
     Disconnect { whom: Disconnection, reconnect: bool, sessions: usize },
+}
+
+/// From where on a page is read, and how much fits into it.
+struct Reading {
+    after: u64,
+    limit: usize,
+    bytes: usize,
+}
+
+impl Reading {
+    fn new(after: u64, limit: usize) -> Self {
+        Self { after, limit, bytes: PAGE_BYTES }
+    }
+
+    /// Takes an entry of about so many bytes. Returns whether that was the last that fits.
+    fn take(&mut self, bytes: usize) -> bool {
+        self.limit -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.limit == 0 || self.bytes == 0
+    }
+}
+
+/// About what an entry takes as JSON.
+fn bytes_of(user: Option<&str>, profile: Option<&str>) -> usize {
+    64 + user.map_or(0, str::len) + profile.map_or(0, str::len)
 }
 
 /// A page of channels.
@@ -54,7 +84,7 @@ impl Engine {
         self.settle();
         let total = self.hub.table.find(app, channel, |channel| channel.members()).unwrap_or(0);
         let page = MembersPage { channel: channel.into(), total, members: Vec::new(), next: None };
-        let question = Question::Members { limit, after, page };
+        let question = Question::Members { reading: Reading::new(after, limit), page };
         Ok(self.ask(app, worker, end, question))
     }
 
@@ -75,6 +105,29 @@ impl Engine {
         };
         let progress = self.ask(app, at, end, Question::Disconnect { whom, reconnect, sessions: 0 });
         self.settle_request(Ok(progress), token)
+    }
+
+    /// A page of a user's sessions for an app's back end; answers as [`Engine::request_publish`] does.
+    pub fn request_sessions(
+        &mut self,
+        app: AppId,
+        user: &str,
+        limit: usize,
+        after: Option<Cursor>,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        self.counters.commands += 1;
+        let Cursor { worker, after } = after.unwrap_or(Cursor { worker: 0, after: 0 });
+        let end = u16::try_from(self.hub.workers()).expect("workers are few");
+        let page = SessionsPage { user: user.into(), sessions: Vec::new(), next: None };
+        let progress = match worker < end {
+            true => {
+                let reading = Reading::new(after, limit);
+                Ok(self.ask(app, worker, end, Question::Sessions { reading, page }))
+            }
+            false => Err(ReplyError::InvalidCursor),
+        };
+        self.settle_request(progress, token)
     }
 
     fn ask(&mut self, app: AppId, at: u16, end: u16, question: Question) -> Progress {
@@ -126,11 +179,17 @@ impl Engine {
     fn visit(&mut self, query: &mut Query) {
         let Query { app, end, question, .. } = query;
         match question {
-            Question::Members { limit, after, page } => {
-                if self.list_members(*app, *limit, *after, page) {
+            Question::Members { reading, page } => {
+                if self.list_members(*app, reading, page) {
                     *end = self.worker.0;
                 }
-                *after = 0;
+                reading.after = 0;
+            }
+            Question::Sessions { reading, page } => {
+                if self.list_sessions(*app, reading, page) {
+                    *end = self.worker.0;
+                }
+                reading.after = 0;
             }
             Question::Disconnect { whom, reconnect, sessions } => {
                 *sessions += self.disconnect(*app, whom, *reconnect);
@@ -139,20 +198,47 @@ impl Engine {
     }
 
     /// Fills the page from this worker's members. Returns whether it is full.
-    fn list_members(&self, app: AppId, limit: usize, after: u64, page: &mut MembersPage) -> bool {
+    fn list_members(&self, app: AppId, reading: &mut Reading, page: &mut MembersPage) -> bool {
         let part = self.hub.table.find(app, &page.channel, |channel| channel.local(self.worker)).flatten();
         let Some(part) = part else { return false };
         let local = &self.channels[part];
-        let mut members = local.subscribers.after(after);
+        let mut members = local.subscribers.after(reading.after);
         for (number, slot) in members.by_ref() {
             let session = self.sessions.get(slot);
             let (user, profile) = (session.user.clone(), session.profile.clone());
+            let bytes = bytes_of(session.user(), session.profile.as_deref());
             page.members.push(Member { id: session.id(slot), user, profile });
-            if page.members.len() == limit {
+            if reading.take(bytes) {
                 let more = members.next().is_some() || local.channel.has_members_after(self.worker);
                 page.next = more.then_some(Cursor { worker: self.worker.0, after: number });
                 return true;
             }
+        }
+        false
+    }
+
+    /// Fills the page with this worker's sessions of the user whose slots are `reading.after` or above. Returns whether it
+    /// is full.
+    fn list_sessions(&self, app: AppId, reading: &mut Reading, page: &mut SessionsPage) -> bool {
+        let Some(slots) = self.users.get(&(app, (*page.user).into())) else { return false };
+        let from = reading.after;
+        let mut slots: Vec<u32> = slots.iter().copied().filter(|&slot| u64::from(slot) >= from).collect();
+        slots.sort_unstable();
+        let mut is_full = reading.is_full();
+        for slot in slots {
+            if is_full {
+                page.next = Some(Cursor { worker: self.worker.0, after: slot.into() });
+                return true;
+            }
+            let session = self.sessions.get(slot);
+            let memberships = session.memberships.as_slice().iter();
+            let name =
+                |part: u32| -> Box<str> { self.channels[part].channel.name().unwrap_or_default().into() };
+            let channels: Vec<_> = memberships.map(|membership| name(membership.local)).collect();
+            let bytes = channels.iter().map(|name| name.len()).sum::<usize>();
+            is_full = reading.take(bytes + bytes_of(None, session.profile.as_deref()));
+            let profile = session.profile.clone();
+            page.sessions.push(UserSession { id: session.id(slot), profile, channels });
         }
         false
     }
@@ -232,6 +318,7 @@ impl Question {
     fn outcome(self) -> Outcome {
         match self {
             Question::Members { page, .. } => Outcome::Members(page),
+            Question::Sessions { page, .. } => Outcome::Sessions(page),
             Question::Disconnect { sessions, .. } => Outcome::Disconnected { sessions },
         }
     }
@@ -239,7 +326,7 @@ impl Question {
     /// What stands in for the outcome until the query is back.
     fn unanswered(&self) -> Outcome {
         match self {
-            Question::Members { .. } => Outcome::Updated,
+            Question::Members { .. } | Question::Sessions { .. } => Outcome::Updated,
             Question::Disconnect { .. } => Outcome::Disconnected { sessions: 0 },
         }
     }

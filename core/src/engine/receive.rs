@@ -105,9 +105,7 @@ impl Engine {
         self.counters.commands += 1;
         match result {
             Ok(Progress::Finished(outcome)) => {
-                if let Some(id) = envelope.id() {
-                    self.reply_outcome(slot, id, &outcome);
-                }
+                self.reply_outcome(slot, envelope.id(), &outcome);
             }
             Ok(Progress::Waiting { ticket, outcome }) => {
                 let session = self.sessions.get(slot);
@@ -124,10 +122,9 @@ impl Engine {
     /// of its last one are left, when [`Engine::on_mail`] comes to them. Not here: this runs amid the handling of
     /// mail, perhaps for a command of another session, and would nest without bound.
     pub(super) fn answer_session(&mut self, slot: u32, rest: Rest, result: Result<Outcome, ReplyError>) {
-        match (result, rest.id.as_deref()) {
-            (Ok(outcome), Some(id)) => self.reply_outcome(slot, id, &outcome),
-            (Ok(_), None) => {}
-            (Err(error), id) => self.refuse(slot, id, error),
+        match result {
+            Ok(outcome) => self.reply_outcome(slot, rest.id.as_deref(), &outcome),
+            Err(error) => self.refuse(slot, rest.id.as_deref(), error),
         }
         match rest.frame {
             Some((frame, next)) => {
@@ -147,13 +144,17 @@ impl Engine {
         }
     }
 
-    fn reply_outcome(&mut self, slot: u32, id: &str, outcome: &Outcome) {
-        let format = self.sessions.hot(slot).format;
-        self.reply(slot, |out| dialect::encode_ok(format, out, id, outcome));
+    fn reply_outcome(&mut self, slot: u32, id: Option<&str>, outcome: &Outcome) {
+        if let Some(id) = id {
+            let format = self.sessions.hot(slot).format;
+            self.reply(slot, |out| dialect::encode_ok(format, out, id, outcome));
+        }
+        self.reply_missed(slot, outcome);
     }
 
     fn refuse(&mut self, slot: u32, id: Option<&str>, error: ReplyError) {
         self.counters.command_errors += 1;
+        self.counters.rate_limited += u64::from(error == ReplyError::RateLimited);
         let format = self.sessions.hot(slot).format;
         self.reply(slot, |out| dialect::encode_error(format, out, id, error));
     }

@@ -31,17 +31,18 @@ impl Shared {
     fn rest(&self, world: &mut World) {
         world.release();
         for _ in 0..100_000 {
-            self.barrier.wait();
             self.busy.store(0, Ordering::SeqCst);
             self.barrier.wait();
-            self.busy.fetch_add(usize::from(world.turn_all()), Ordering::SeqCst);
-            // What one posts while another has had its turn shows in the next round.
+            world.turn_all();
             self.barrier.wait();
-            self.busy.fetch_add(usize::from(world.turn_all()), Ordering::SeqCst);
+            // Nobody runs a turn now, so what anyone has posted is seen by whom it was posted to.
+            self.busy.fetch_add(usize::from(world.is_busy()), Ordering::SeqCst);
             self.barrier.wait();
             if self.busy.load(Ordering::SeqCst) == 0 {
                 return;
             }
+            // All have looked before the next round begins.
+            self.barrier.wait();
         }
         panic!("it does not come to rest");
     }

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use fanfare_core::{
     app::{App, AppKeys, Apps, SlowConsumer},
     channel::{Channel, ChannelState, Entered, Operation},
-    command::{Cursor, Disconnection, Outcome},
+    command::{Cursor, Disconnection, Outcome, Publish},
     dialect::Format,
     disconnect::Disconnect,
     engine::{Engine, Flow, Hub, Opening, Parts, Sink},
@@ -92,6 +92,8 @@ struct Client {
     asked: VecDeque<Asked>,
     /// What it received of each stream; `None` is the broadcasts'.
     seen: HashMap<Option<usize>, Vec<Seen>>,
+    /// The last message of each sender, wherever it was sent to.
+    heard: HashMap<Peer, u32>,
     missed: HashMap<Option<usize>, u64>,
     /// Where it is, as far as it was told.
     stays: BTreeMap<usize, Stay>,
@@ -324,6 +326,7 @@ impl World {
             next_id: 0,
             asked: VecDeque::new(),
             seen: HashMap::new(),
+            heard: HashMap::new(),
             missed: HashMap::new(),
             stays,
             broadcasts: Stay { receiver: peer, stream: format!("{app}/*"), ..Stay::default() },
@@ -561,7 +564,11 @@ impl World {
                 let channel = self.random.chance(80).then_some(channel);
                 let to = channel.map(|_| &*name);
                 let key = Key::Message { sender, number };
-                let answer = self.engines[worker].request_publish(id, to, "e", Payload::Json(&text), token);
+                let answer = self.engines[worker].request_publish(
+                    id,
+                    &Publish::new(to, "e", Payload::Json(&text)),
+                    token,
+                );
                 if self.mode == Mode::Exact {
                     let offset = self.model.send(app, channel, key, None);
                     match &answer {
@@ -717,6 +724,15 @@ impl World {
                 assert!(of.welcomed, "the welcome is first");
                 let channel = channel.map(|name| name[1..].parse().expect("channels are c0, c1, …"));
                 of.seen.entry(channel).or_default().push(seen);
+                if let Key::Message { sender, number } = seen.key
+                    && sender <= BACK_END - self.hub.workers() as Peer
+                {
+                    let before = of.heard.insert(sender, number);
+                    assert!(
+                        before < Some(number),
+                        "client {client}: {seen:?} of {channel:?} after {before:?}"
+                    );
+                }
                 self.place(client, channel, seen);
             }
             Received::Answer { id, answer } => self.take_answer(client, id, answer),
@@ -833,7 +849,7 @@ impl World {
                 .filter(|&client| self.wire.0[self.clients[client].connection as usize].stalled)
                 .collect();
             stalled.into_iter().for_each(|client| self.drain(client));
-            if !self.engines.iter().any(Engine::is_busy) {
+            if !self.is_busy() {
                 let clients: Vec<usize> = self.open().collect();
                 clients.into_iter().for_each(|client| self.deliver(client));
                 return;
@@ -890,9 +906,13 @@ impl World {
         }
     }
 
-    /// Runs a turn of every engine. Returns whether one has more to do.
-    pub(crate) fn turn_all(&mut self) -> bool {
+    /// Runs a turn of every engine.
+    pub(crate) fn turn_all(&mut self) {
         (0..self.engines.len()).for_each(|worker| self.turn(worker));
+    }
+
+    /// Whether an engine has something to do.
+    pub(crate) fn is_busy(&self) -> bool {
         self.engines.iter().any(Engine::is_busy)
     }
 

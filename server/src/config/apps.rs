@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use fanfare_core::app::{App, AppKeys, AppLimits, Apps, KEY_BYTES_MAX, KEY_BYTES_MIN, Origins, SlowConsumer};
+use fanfare_core::app::{
+    App, AppKeys, AppLimits, Apps, ChannelOptions, ChannelRule, HistoryLimits, KEY_BYTES_MAX, KEY_BYTES_MIN,
+    Origins, SlowConsumer,
+};
 use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionVerifier};
 
 use super::DevelopmentKeys;
@@ -26,6 +29,9 @@ const DEVELOPMENT_SERVER_SUFFIX: &str = "-server";
 
 /// Keys of one role, and session keys: each is compared or tried in turn, so a few must do.
 const KEYS_MAX: usize = 32;
+
+/// Rules about channels: each is tried when a channel comes into being.
+const RULES_MAX: usize = 256;
 
 /// Bytes of a session key's `kid`.
 const KID_BYTES_MAX: usize = 256;
@@ -110,10 +116,26 @@ impl Section<'_> {
         let mut app = App::new(self.name, keys);
         app.session_required = raw.session_required.unwrap_or(app.session_required);
         app.echo = raw.echo.unwrap_or(app.echo);
-        app.membership_to_send = raw.membership_to_send.unwrap_or(app.membership_to_send);
-        app.announce = raw.announce.unwrap_or(app.announce);
-        app.slow_consumer = self.slow_consumer(raw)?;
+        app.show_sender = raw.show_sender.unwrap_or(app.show_sender);
+        app.sender_edits = raw.sender_edits.unwrap_or(app.sender_edits);
+        let defaults = raw::ChannelRule {
+            r#match: None,
+            membership_to_send: raw.membership_to_send,
+            announce: raw.announce,
+            presence_by_user: raw.presence_by_user,
+            slow_consumer: raw.slow_consumer.clone(),
+            history_messages: raw.history_messages,
+            history_bytes: raw.history_bytes,
+            history_age_s: raw.history_age_s,
+        };
+        let options = self.channel_options("", &defaults, app.default_options())?;
+        app.membership_to_send = options.membership_to_send;
+        app.announce = options.announce;
+        app.presence_by_user = options.presence_by_user;
+        app.slow_consumer = options.slow_consumer;
+        app.history = options.history;
         app.limits = self.limits(&raw.limits)?;
+        app.rules = self.rules(&raw.channels, &app)?;
         app.origins = self.origins(raw)?;
         app.sessions = sessions;
         if app.session_required && app.sessions.keys().is_empty() {
@@ -209,15 +231,61 @@ impl Section<'_> {
         Origins::new(entries).map_err(|error| self.refuse("origins", format_args!("is wrong: {error}")))
     }
 
-    fn slow_consumer(&self, raw: &raw::App) -> Result<SlowConsumer, ConfigError> {
-        match raw.slow_consumer.as_deref() {
-            None => Ok(SlowConsumer::default()),
-            Some("disconnect") => Ok(SlowConsumer::Disconnect),
-            Some("drop") => Ok(SlowConsumer::Drop),
-            Some(other) => {
-                Err(self.refuse("slow_consumer", format_args!("is `{other}`: it must be disconnect or drop")))
-            }
+    fn rules(&self, raw: &[raw::ChannelRule], app: &App) -> Result<Vec<ChannelRule>, ConfigError> {
+        if raw.len() > RULES_MAX {
+            return Err(self.refuse("channels", format_args!("must not have more than {RULES_MAX} entries")));
         }
+        let mut rules: Vec<ChannelRule> = Vec::new();
+        for (place, raw) in raw.iter().enumerate() {
+            let entry = format!("channels[{place}]");
+            let pattern = raw.r#match.as_deref().unwrap_or_default();
+            // The star is not part of the name.
+            if !(1..=AppLimits::NAME_BYTES_MAX + 1).contains(&pattern.len()) {
+                let problem = "must be a channel's name, or the beginning of one with a `*` behind it";
+                return Err(self.refuse(&format!("{entry}.match"), problem));
+            }
+            if rules.iter().any(|rule| *rule.pattern == *pattern) {
+                let problem = format_args!("is `{pattern}`, which another entry has too: keep one of them");
+                return Err(self.refuse(&format!("{entry}.match"), problem));
+            }
+            let options = self.channel_options(&format!("{entry}."), raw, app.default_options())?;
+            rules.push(ChannelRule { pattern: pattern.into(), options });
+        }
+        Ok(rules)
+    }
+
+    /// The options of a rule, or of the app itself; what is not given is as in `default`.
+    fn channel_options(
+        &self,
+        prefix: &str,
+        raw: &raw::ChannelRule,
+        default: ChannelOptions,
+    ) -> Result<ChannelOptions, ConfigError> {
+        let key = |name: &str| self.key(&format!("{prefix}{name}"));
+        let history = default.history;
+        let messages = raw.history_messages.unwrap_or(history.messages.into());
+        let bytes = raw.history_bytes.unwrap_or(history.bytes.into());
+        let age_s = raw.history_age_s.unwrap_or(i64::from(history.age_ms) / 1000);
+        let age_s: u32 = within(&key("history_age_s"), age_s, HistoryLimits::AGE_S)?;
+        Ok(ChannelOptions {
+            history: HistoryLimits {
+                messages: within(&key("history_messages"), messages, HistoryLimits::MESSAGES)?,
+                bytes: within(&key("history_bytes"), bytes, HistoryLimits::BYTES)?,
+                age_ms: age_s * 1000,
+            },
+            announce: raw.announce.unwrap_or(default.announce),
+            presence_by_user: raw.presence_by_user.unwrap_or(default.presence_by_user),
+            membership_to_send: raw.membership_to_send.unwrap_or(default.membership_to_send),
+            slow_consumer: match raw.slow_consumer.as_deref() {
+                None => default.slow_consumer,
+                Some("disconnect") => SlowConsumer::Disconnect,
+                Some("drop") => SlowConsumer::Drop,
+                Some(other) => {
+                    let problem = format_args!("is `{other}`: it must be disconnect or drop");
+                    return Err(self.refuse(&format!("{prefix}slow_consumer"), problem));
+                }
+            },
+        })
     }
 
     fn limits(&self, raw: &raw::AppLimits) -> Result<AppLimits, ConfigError> {
@@ -258,6 +326,12 @@ impl Section<'_> {
                 raw.outbound_bytes,
                 default.outbound_bytes,
                 65_536..=1_073_741_824,
+            )?,
+            history_bytes: bytes(
+                "history_bytes",
+                raw.history_bytes,
+                default.history_bytes,
+                65_536..=1_099_511_627_776,
             )?,
         })
     }

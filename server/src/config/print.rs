@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use fanfare_core::app::{App, SlowConsumer};
+use fanfare_core::app::{App, ChannelOptions, SlowConsumer};
 
 use super::apps::{AppSecrets, PLACEHOLDER};
 use super::{Config, LogFormat, raw};
@@ -76,6 +76,7 @@ fn print_app(app: &App, own: &AppSecrets, secrets: Secrets) -> raw::App {
         secret: key.secret.as_ref().map(|secret| shown(secret, secrets)),
         ..key.clone()
     };
+    let own_options = print_options(None, app.default_options());
     raw::App {
         client_keys: keys(&own.client_keys),
         client_key_env: list(&own.client_key_env),
@@ -86,12 +87,15 @@ fn print_app(app: &App, own: &AppSecrets, secrets: Secrets) -> raw::App {
         session_exp_required: Some(app.sessions.require_exp()),
         session_leeway_seconds: Some(app.sessions.leeway_seconds().try_into().unwrap_or(i64::MAX)),
         echo: Some(app.echo),
-        membership_to_send: Some(app.membership_to_send),
-        announce: Some(app.announce),
-        slow_consumer: Some(String::from(match app.slow_consumer {
-            SlowConsumer::Disconnect => "disconnect",
-            SlowConsumer::Drop => "drop",
-        })),
+        membership_to_send: own_options.membership_to_send,
+        announce: own_options.announce,
+        presence_by_user: own_options.presence_by_user,
+        slow_consumer: own_options.slow_consumer,
+        history_messages: own_options.history_messages,
+        history_bytes: own_options.history_bytes,
+        history_age_s: own_options.history_age_s,
+        show_sender: Some(app.show_sender),
+        sender_edits: Some(app.sender_edits),
         limits: raw::AppLimits {
             message_bytes: Some(integer(limits.message_bytes)),
             profile_bytes: Some(integer(limits.profile_bytes)),
@@ -101,8 +105,26 @@ fn print_app(app: &App, own: &AppSecrets, secrets: Secrets) -> raw::App {
             connections: Some(limits.connections.into()),
             messages_per_second: Some(limits.messages_per_second.into()),
             outbound_bytes: Some(integer(limits.outbound_bytes)),
+            history_bytes: Some(integer(limits.history_bytes)),
         },
+        channels: app.rules.iter().map(|rule| print_options(Some(&rule.pattern), rule.options)).collect(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
+    }
+}
+
+fn print_options(pattern: Option<&str>, options: ChannelOptions) -> raw::ChannelRule {
+    raw::ChannelRule {
+        r#match: pattern.map(String::from),
+        membership_to_send: Some(options.membership_to_send),
+        announce: Some(options.announce),
+        presence_by_user: Some(options.presence_by_user),
+        slow_consumer: Some(String::from(match options.slow_consumer {
+            SlowConsumer::Disconnect => "disconnect",
+            SlowConsumer::Drop => "drop",
+        })),
+        history_messages: Some(options.history.messages.into()),
+        history_bytes: Some(options.history.bytes.into()),
+        history_age_s: Some(i64::from(options.history.age_ms) / 1000),
     }
 }
 

@@ -81,9 +81,17 @@ pub(super) struct App {
     pub(super) echo: Option<bool>,
     pub(super) membership_to_send: Option<bool>,
     pub(super) announce: Option<bool>,
+    pub(super) presence_by_user: Option<bool>,
     pub(super) slow_consumer: Option<String>,
+    pub(super) history_messages: Option<i64>,
+    pub(super) history_bytes: Option<i64>,
+    pub(super) history_age_s: Option<i64>,
+    pub(super) show_sender: Option<bool>,
+    pub(super) sender_edits: Option<bool>,
     #[serde(deserialize_with = "table")]
     pub(super) limits: AppLimits,
+    #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
+    pub(super) channels: Vec<ChannelRule>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) session_keys: Vec<SessionKey>,
 }
@@ -99,6 +107,20 @@ pub(super) struct AppLimits {
     pub(super) connections: Option<i64>,
     pub(super) messages_per_second: Option<i64>,
     pub(super) outbound_bytes: Option<i64>,
+    pub(super) history_bytes: Option<i64>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ChannelRule {
+    pub(super) r#match: Option<String>,
+    pub(super) membership_to_send: Option<bool>,
+    pub(super) announce: Option<bool>,
+    pub(super) presence_by_user: Option<bool>,
+    pub(super) slow_consumer: Option<String>,
+    pub(super) history_messages: Option<i64>,
+    pub(super) history_bytes: Option<i64>,
+    pub(super) history_age_s: Option<i64>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]

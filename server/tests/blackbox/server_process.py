@@ -32,6 +32,7 @@ class App:
     settings: dict = field(default_factory=dict)
     limits: dict = field(default_factory=dict)
     session_keys: list = None
+    channels: list = field(default_factory=list)
 
 
 def client_key(app="default"):
@@ -66,6 +67,8 @@ APPS = [
     App("dropping", {"slow_consumer": "drop"}, {"outbound_bytes": 1 << 20}),
     App("rated", limits={"messages_per_second": 10}),
     App("narrow", limits={"connections": 3}),
+    App("candid", {"history_messages": 100, "show_sender": True, "sender_edits": True}),
+    App("remembering", {"history_messages": 1000}, channels=[{"match": "short-*", "history_messages": 3}]),
 ]
 
 
@@ -94,6 +97,8 @@ def config_text(workers, apps=APPS, server=None, server_limits=None):
         settings = {"session_required": False, "echo": True, "origins": ["*"]} | app.settings
         table(f"[apps.{quoted}]", keys | settings)
         table(f"[apps.{quoted}.limits]", app.limits)
+        for rule in app.channels:
+            table(f"[[apps.{quoted}.channels]]", rule)
         for session_key in tokens.session_keys(app.name) if app.session_keys is None else app.session_keys:
             table(f"[[apps.{quoted}.session_keys]]", session_key)
     return "\n".join(lines) + "\n"

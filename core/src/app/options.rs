@@ -1,0 +1,111 @@
+//! What channels are like: an app's defaults, its rules by name, and what its back end has set for single channels.
+//!
+//! A channel looks its options up once, when it comes into being. The most specific source wins as a whole: what was set
+//! for this very channel, a rule with this very name, the rule with the longest prefix, the app's own.
+
+use std::ops::RangeInclusive;
+
+use super::SlowConsumer;
+
+/// How much a channel remembers. A message goes when any of the three says so.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct HistoryLimits {
+    /// Messages; 0: the channel has no history.
+    pub messages: u32,
+    /// Bytes, with what the server needs for each message.
+    pub bytes: u32,
+    /// Milliseconds since it was sent.
+    pub age_ms: u32,
+}
+
+impl HistoryLimits {
+    /// No history.
+    pub const NONE: Self = Self { messages: 0, bytes: 1 << 20, age_ms: 3_600_000 };
+
+    /// What `messages` may be.
+    pub const MESSAGES: RangeInclusive<i64> = 0..=65_536;
+    /// What `bytes` may be.
+    pub const BYTES: RangeInclusive<i64> = 1024..=1_073_741_824;
+    /// What the age may be, in seconds.
+    pub const AGE_S: RangeInclusive<i64> = 1..=604_800;
+
+    /// Whether anything is remembered.
+    pub fn is_on(&self) -> bool {
+        self.messages > 0
+    }
+}
+
+/// How a channel behaves. 16 bytes.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct ChannelOptions {
+    /// What it remembers.
+    pub history: HistoryLimits,
+    /// Whether joins, leaves and updates are announced to the other members.
+    pub announce: bool,
+    /// Whether members are told of a user's first session and last.
+    pub presence_by_user: bool,
+    /// Whether only members may send.
+    pub membership_to_send: bool,
+    /// What happens to members that read too slowly.
+    pub slow_consumer: SlowConsumer,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        Self {
+            history: HistoryLimits::NONE,
+            announce: true,
+            presence_by_user: false,
+            membership_to_send: false,
+            slow_consumer: SlowConsumer::default(),
+        }
+    }
+}
+
+/// Options for channels of certain names.
+#[derive(Clone, Debug)]
+pub struct ChannelRule {
+    /// A name, or the beginning of names with a `*` behind it.
+    pub pattern: Box<str>,
+    /// What such channels are like.
+    pub options: ChannelOptions,
+}
+
+impl ChannelRule {
+    /// How well `name` fits: `None` not at all, and the higher the more specific.
+    fn fit(&self, name: &str) -> Option<usize> {
+        match self.pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix).then_some(prefix.len()),
+            None => (*self.pattern == *name).then_some(usize::MAX),
+        }
+    }
+}
+
+/// The options that a list of rules has for `name`.
+pub(super) fn resolve(rules: &[ChannelRule], name: &str) -> Option<ChannelOptions> {
+    let fits = rules.iter().filter_map(|rule| rule.fit(name).map(|fit| (fit, rule)));
+    fits.max_by_key(|(fit, _)| *fit).map(|(_, rule)| rule.options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_specific_rule_wins() {
+        let options = |messages| {
+            let history = HistoryLimits { messages, ..HistoryLimits::NONE };
+            ChannelOptions { history, ..ChannelOptions::default() }
+        };
+        let rule =
+            |pattern: &str, messages| ChannelRule { pattern: pattern.into(), options: options(messages) };
+        let rules =
+            [rule("chat:*", 1), rule("chat:vip:*", 2), rule("chat:vip:one", 3), rule("chat:vip:one*", 4)];
+        let found = |name| resolve(&rules, name).map(|options| options.history.messages);
+        assert_eq!(found("chat:1"), Some(1));
+        assert_eq!(found("chat:vip:two"), Some(2));
+        assert_eq!(found("chat:vip:one"), Some(3));
+        assert_eq!(found("chat:vip:one2"), Some(4));
+        assert_eq!(found("chat"), None);
+    }
+}

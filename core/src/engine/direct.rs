@@ -1,0 +1,78 @@
+//! Messages to users and to single sessions, whatever channels these are in: found by each worker in its own index, so
+//! that only those meant are touched. They have no order with anything but other messages of their sender.
+
+use std::sync::Arc;
+
+use super::{Engine, members::Progress};
+use crate::{
+    command::Outcome,
+    dialect,
+    error::ReplyError,
+    id::{AppId, WorkerId},
+    publication::{Audience, OwnedPublication, Publication},
+};
+
+impl Engine {
+    /// Whether a message without channel names those it is for.
+    pub(super) fn is_direct(channel: Option<&str>, audience: &Audience) -> bool {
+        channel.is_none() && (audience.only_session.is_some() || audience.only_users.is_some())
+    }
+
+    /// Publishes to the sessions that the audience names.
+    pub(super) fn publish_direct(
+        &mut self,
+        app: AppId,
+        publication: Publication<'_>,
+    ) -> Result<Progress, ReplyError> {
+        let workers = u16::try_from(self.hub.workers()).expect("workers are few");
+        let concerned = match publication.audience.only_session {
+            Some(session) if session.worker().0 < workers => session.worker().0..session.worker().0 + 1,
+            Some(_) => 0..0,
+            None => 0..workers,
+        };
+        let others = || concerned.clone().map(WorkerId).filter(|worker| *worker != self.worker);
+        if others().any(|worker| self.hub.mailbox(worker).is_full()) {
+            self.counters.overloaded += 1;
+            return Err(ReplyError::Overloaded);
+        }
+        let others: Vec<WorkerId> = others().collect();
+        if !others.is_empty() {
+            let shared = Arc::new(OwnedPublication::from(publication));
+            for worker in others {
+                self.post(worker, super::Mail::Direct { app, publication: shared.clone() });
+            }
+        }
+        if concerned.contains(&self.worker.0) {
+            self.deliver_direct(app, publication);
+        }
+        Ok(Progress::Finished(Outcome::Broadcast { message_id: publication.id }))
+    }
+
+    /// Gives a publication to this worker's sessions that its audience names.
+    pub(super) fn deliver_direct(&mut self, app: AppId, publication: Publication<'_>) {
+        let audience = publication.audience;
+        let slots: Vec<u32> = match (audience.only_session, &audience.only_users) {
+            (Some(session), _) => self.sessions.find(session).into_iter().collect(),
+            (None, Some(users)) => users
+                .iter()
+                .filter_map(|user| self.users.get(&(app, (**user).into())))
+                .flatten()
+                .copied()
+                .collect(),
+            (None, None) => Vec::new(),
+        };
+        for slot in slots {
+            let (hot, session) = self.sessions.both(slot);
+            if session.app != app || !audience.admits(session.id(slot), session.user()) {
+                continue;
+            }
+            if hot.congested {
+                session.miss(self.hub.broadcast(app), 1);
+                continue;
+            }
+            let format = hot.format;
+            self.counters.deliveries += 1;
+            self.reply(slot, |out| dialect::encode_publication(format, out, None, publication));
+        }
+    }
+}

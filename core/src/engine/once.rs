@@ -1,0 +1,189 @@
+//! Publishing once: a request with an idempotency key that was used before is answered as the first one was.
+//!
+//! A back end that repeats a request comes over any connection, and so to any worker. Each key has an owner among the workers,
+//! by its hash, which publishes and remembers the answer; the worker that was asked waits for it as for any other mail. So
+//! there is nothing to lock, and two requests at once cannot both be the first.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use hashbrown::HashMap;
+
+use super::{
+    Engine, Mail, RandomState,
+    members::Progress,
+    operate::{Waiter, Waiting},
+};
+use crate::{
+    command::{Outcome, Publish},
+    error::ReplyError,
+    id::{AppId, MessageId, WorkerId},
+    limits::{IDEMPOTENCY_KEY_BYTES, IDEMPOTENCY_KEYS, IDEMPOTENCY_MS},
+    publication::{Audience, OwnedPayload},
+};
+
+/// An app's key.
+pub(super) type Key = (AppId, Arc<str>);
+
+/// A request on its way to the owner of its key.
+pub struct Once {
+    key: Key,
+    asker: Asker,
+    channel: Option<Box<str>>,
+    event: Box<str>,
+    payload: OwnedPayload,
+    history: bool,
+    audience: Audience,
+}
+
+/// Who waits for the answer.
+#[derive(Copy, Clone)]
+struct Asker {
+    worker: WorkerId,
+    ticket: u64,
+}
+
+/// What came of a publication.
+#[derive(Copy, Clone, Debug)]
+pub enum Published {
+    /// To a channel; see [`Outcome::Sent`].
+    Sent(MessageId, Option<u64>),
+    /// To everyone, or to some.
+    Broadcast(MessageId),
+}
+
+/// What an owner knows of a key.
+enum State {
+    /// It is being published.
+    Under(Vec<Asker>),
+    Done(Published),
+}
+
+/// The keys that a worker owns.
+#[derive(Default)]
+pub(super) struct Keys {
+    states: HashMap<Key, State, RandomState>,
+    /// When each was first used, the oldest first.
+    used: VecDeque<(u64, Key)>,
+}
+
+impl Keys {
+    /// Forgets the oldest. One that is under way stays until it is done.
+    fn expire(&mut self, now_ms: u64) {
+        while let Some((at_ms, key)) = self.used.front() {
+            let over = at_ms + IDEMPOTENCY_MS <= now_ms || self.used.len() > IDEMPOTENCY_KEYS;
+            if !over || matches!(self.states.get(key), Some(State::Under(_))) {
+                return;
+            }
+            self.states.remove(key);
+            self.used.pop_front();
+        }
+    }
+}
+
+impl Engine {
+    /// As [`Engine::request_publish`], unless a request of this app had the same key before.
+    pub fn request_publish_once(
+        &mut self,
+        app: AppId,
+        key: &str,
+        publish: &Publish<'_>,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        self.counters.commands += 1;
+        let progress = self.ask_owner(app, key, publish);
+        self.settle_request(progress, token)
+    }
+
+    fn ask_owner(&mut self, app: AppId, key: &str, publish: &Publish<'_>) -> Result<Progress, ReplyError> {
+        if !(1..=IDEMPOTENCY_KEY_BYTES).contains(&key.len()) {
+            let wrong = "idempotency_key must be a string of 1 to 128 bytes.";
+            return Err(ReplyError::InvalidCommand(wrong));
+        }
+        super::execute::check_message(self.hub.app(app), publish)?;
+        let owner = self.hub.owner(app, key);
+        if self.hub.mailbox(owner).is_full() {
+            self.counters.overloaded += 1;
+            return Err(ReplyError::Overloaded);
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let once = Once {
+            key: (app, key.into()),
+            asker: Asker { worker: self.worker, ticket },
+            channel: publish.channel.map(Into::into),
+            event: publish.event.into(),
+            payload: publish.payload.into(),
+            history: publish.history,
+            audience: publish.audience.clone(),
+        };
+        self.post(owner, Mail::Once(Box::new(once)));
+        Ok(Progress::Waiting { ticket, outcome: Outcome::Updated })
+    }
+
+    /// A request for a key of ours.
+    pub(super) fn on_once(&mut self, once: &Once) {
+        self.once.expire(self.now_ms);
+        match self.once.states.get_mut(&once.key) {
+            Some(State::Done(published)) => {
+                let published = *published;
+                return self.post_published(once.asker, Ok(published));
+            }
+            Some(State::Under(askers)) => return askers.push(once.asker),
+            None => {}
+        }
+        self.once.states.insert(once.key.clone(), State::Under(vec![once.asker]));
+        self.once.used.push_back((self.now_ms, once.key.clone()));
+        let app = once.key.0;
+        let publish = Publish {
+            channel: once.channel.as_deref(),
+            event: &once.event,
+            payload: once.payload.view(),
+            echo: None,
+            history: once.history,
+            audience: once.audience.clone(),
+        };
+        let target = self.target(app, publish.channel);
+        match self.publish(app, target, &publish, None) {
+            Ok(Progress::Finished(outcome)) => self.on_published(&once.key, Ok(&outcome)),
+            Ok(Progress::Waiting { ticket, outcome }) => {
+                self.waiting.insert(ticket, Waiting { outcome, who: Waiter::Once(once.key.clone()) });
+            }
+            Err(error) => self.on_published(&once.key, Err(error)),
+        }
+    }
+
+    /// What came of the first request with a key: everybody who asked is told. What was refused may be tried again.
+    pub(super) fn on_published(&mut self, key: &Key, result: Result<&Outcome, ReplyError>) {
+        let result = result.map(|outcome| match outcome {
+            Outcome::Sent { message_id, offset } => Published::Sent(*message_id, *offset),
+            Outcome::Broadcast { message_id } => Published::Broadcast(*message_id),
+            _ => unreachable!("publishing has no other outcome"),
+        });
+        let before = match result {
+            Ok(published) => self.once.states.insert(key.clone(), State::Done(published)),
+            Err(_) => {
+                self.once.used.retain(|(_, used)| used != key);
+                self.once.states.remove(key)
+            }
+        };
+        if let Some(State::Under(askers)) = before {
+            for asker in askers {
+                self.post_published(asker, result);
+            }
+        }
+    }
+
+    fn post_published(&mut self, asker: Asker, result: Result<Published, ReplyError>) {
+        self.post(asker.worker, Mail::Published { result, ticket: asker.ticket });
+    }
+
+    /// The owner's answer.
+    pub(super) fn on_owner_answer(&mut self, ticket: u64, result: Result<Published, ReplyError>) {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        let outcome = result.map(|published| match published {
+            Published::Sent(message_id, offset) => Outcome::Sent { message_id, offset },
+            Published::Broadcast(message_id) => Outcome::Broadcast { message_id },
+        });
+        self.answer(waiting.who, outcome);
+    }
+}

@@ -1,0 +1,276 @@
+//! Requests inside a channel's order: reading what it remembers, and what that costs.
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+
+use super::{
+    Engine,
+    members::Progress,
+    operate::{Deed, Operated},
+};
+use crate::{
+    app::ChannelOptions,
+    channel::{Bounds, Change, Channel, ChannelState, History, Page, PageFrom, Reader, Reply, Request},
+    command::{Outcome, UsersPage},
+    error::ReplyError,
+    id::AppId,
+    limits::PAGE_BYTES,
+    publication::OwnedPayload,
+};
+
+impl Engine {
+    /// Does what a request asks for. Runs inside the channel's order.
+    pub(super) fn serve(
+        &mut self,
+        channel: &Arc<Channel>,
+        state: &mut ChannelState,
+        request: Request,
+    ) -> Result<Reply, ReplyError> {
+        if let Some(history) = &mut state.history {
+            history.expire(self.now_ms);
+            self.account(channel, state);
+        }
+        let history = state.history.as_deref();
+        let reply = match request {
+            Request::Page { from, bounds, reader } => {
+                Reply::Page(history.map(|history| history.page(from, bounds, &reader)).unwrap_or_default())
+            }
+            Request::CatchUp { since, bounds, reader } if since <= state.offset => {
+                Reply::CaughtUp(history.and_then(|history| history.catch_up(since, bounds, &reader)))
+            }
+            Request::CatchUp { .. } => Reply::CaughtUp(None),
+            Request::Trim(bytes) => {
+                if let Some(history) = &mut state.history {
+                    self.counters.history_forgotten += history.trim(bytes) as u64;
+                    self.account(channel, state);
+                }
+                state.deserted = state.is_forgotten(self.now_ms);
+                Reply::Done
+            }
+            Request::SetOptions(options) => {
+                channel.set_options(state, options, self.now_ms)?;
+                self.account(channel, state);
+                state.deserted = state.is_forgotten(self.now_ms);
+                Reply::Done
+            }
+            Request::Users { after, limit } => {
+                let users = state.users.as_deref();
+                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let mut rest = users
+                    .into_iter()
+                    .flat_map(|users| users.range::<Box<str>, _>((from.clone(), Bound::Unbounded)));
+                let page = rest.by_ref().take(limit).map(|(user, count)| (user.clone(), *count)).collect();
+                let more = rest.next().is_some();
+                Reply::Users(page, users.map_or(0, BTreeMap::len), more)
+            }
+            Request::Change(change) => Reply::Changed(self.change(channel, state, &change)?),
+        };
+        Ok(reply)
+    }
+
+    /// Edits or deletes a message. Returns the offset of that.
+    fn change(
+        &mut self,
+        channel: &Arc<Channel>,
+        state: &mut ChannelState,
+        change: &Change,
+    ) -> Result<u64, ReplyError> {
+        self.check_mailboxes(state)?;
+        let history = state.history.as_mut().ok_or(ReplyError::UnknownMessage)?;
+        let old = history.find(change.id).filter(|found| !found.is_deletion());
+        let old = old.ok_or(ReplyError::UnknownMessage)?;
+        if !change.is_allowed(old.message().sender) {
+            return Err(ReplyError::EditNotAllowed);
+        }
+        state.sequence += 1;
+        state.offset += 1;
+        channel.set_offset(state.offset);
+        let payload = change.payload.as_ref().map(OwnedPayload::view);
+        let changed = Arc::new(old.changed(state.offset, payload, change.audience.as_ref(), self.now_ms));
+        history.change(changed.clone());
+        self.account(channel, state);
+        self.counters.changes += 1;
+        self.distribute(channel, state, false, changed.view(), Some(changed.clone()));
+        Ok(state.offset)
+    }
+
+    /// Carries a change to the channel of its message.
+    pub(super) fn ask_for_change(
+        &mut self,
+        app: AppId,
+        name: &str,
+        change: Change,
+    ) -> Result<Progress, ReplyError> {
+        let mut outcome = Outcome::Sent { message_id: change.id, offset: None };
+        loop {
+            let channel = self.hub.channel(app, Some(name)).ok_or(ReplyError::UnknownMessage)?;
+            let request = Some(Box::new(Request::Change(Box::new(change.clone()))));
+            match self.operate(&channel, Deed { request, ..Deed::default() }) {
+                Operated::Done { receipt, .. } => {
+                    if let Outcome::Sent { offset, .. } = &mut outcome {
+                        *offset = receipt.offset;
+                    }
+                    return Ok(Progress::Finished(outcome));
+                }
+                Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),
+                Operated::Closed => self.hub.table.remove(&channel),
+                Operated::Refused(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Tells everybody what a channel's history costs. Runs inside its order.
+    pub(super) fn account(&mut self, channel: &Channel, state: &ChannelState) {
+        let over = |history: &History| state.interest.is_empty() && history.is_over(self.now_ms);
+        let now =
+            state.history.as_ref().filter(|history| !over(history)).map_or(0, |history| history.bytes());
+        let before = channel.remembered();
+        if now == before {
+            // So it is with most messages, once the ring is full.
+            return;
+        }
+        channel.set_remembered(now);
+        let total = self.hub.account(channel.app(), before, now);
+        if total > self.hub.app(channel.app()).limits.history_bytes {
+            self.relief.ask_for(channel.app());
+        }
+    }
+
+    /// Whether the app remembers far too much.
+    pub(super) fn is_crowded(&self, app: AppId) -> bool {
+        let limit = self.hub.app(app).limits.history_bytes;
+        self.hub.remembered(app) > limit + limit / 8
+    }
+
+    /// A page of what a channel remembers.
+    pub(super) fn history(
+        &mut self,
+        app: AppId,
+        name: &str,
+        from: PageFrom,
+        messages: usize,
+        reader: Reader,
+    ) -> Progress {
+        let mut outcome = Outcome::History { channel: name.into(), position: None, page: Page::default() };
+        loop {
+            let Some(channel) = self.hub.channel(app, Some(name)) else { return Progress::Finished(outcome) };
+            let bounds = Bounds { messages, bytes: PAGE_BYTES };
+            let request = Some(Box::new(Request::Page { from, bounds, reader: reader.clone() }));
+            match self.operate(&channel, Deed { request, ..Deed::default() }) {
+                Operated::Done { receipt, reply } => {
+                    if let (Outcome::History { position, page, .. }, Some(Reply::Page(read))) =
+                        (&mut outcome, reply)
+                    {
+                        *position = Some(receipt.position);
+                        *page = read;
+                    }
+                    return Progress::Finished(outcome);
+                }
+                Operated::Waiting(ticket) => return Progress::Waiting { ticket, outcome },
+                Operated::Closed => self.hub.table.remove(&channel),
+                Operated::Refused(_) => unreachable!("reading is not refused"),
+            }
+        }
+    }
+
+    /// A page of a channel's users.
+    pub(super) fn users_of(&mut self, app: AppId, name: &str, limit: usize, after: Option<&str>) -> Progress {
+        let mut users = UsersPage { channel: name.into(), total: 0, users: Vec::new(), next: None };
+        loop {
+            let Some(channel) = self.hub.channel(app, Some(name)) else {
+                return Progress::Finished(Outcome::Users(users));
+            };
+            let request = Some(Box::new(Request::Users { after: after.map(Into::into), limit }));
+            match self.operate(&channel, Deed { request, ..Deed::default() }) {
+                Operated::Done { reply, .. } => {
+                    if let Some(Reply::Users(page, total, more)) = reply {
+                        users.fill(page, total, more);
+                    }
+                    return Progress::Finished(Outcome::Users(users));
+                }
+                Operated::Waiting(ticket) => {
+                    return Progress::Waiting { ticket, outcome: Outcome::Users(users) };
+                }
+                Operated::Closed => self.hub.table.remove(&channel),
+                Operated::Refused(_) => unreachable!("reading is not refused"),
+            }
+        }
+    }
+
+    /// A page of users for an app's back end; answers as [`Engine::request_publish`] does.
+    pub fn request_users(
+        &mut self,
+        app: AppId,
+        channel: &str,
+        limit: usize,
+        after: Option<&str>,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        self.counters.commands += 1;
+        let progress = super::execute::check_channel(self.hub.app(app), channel)
+            .map(|()| self.users_of(app, channel, limit, after));
+        self.settle_request(progress, token)
+    }
+
+    /// What the options of a channel are, or would be if it came into being.
+    pub fn options(&self, app: AppId, channel: &str) -> Result<Outcome, ReplyError> {
+        super::execute::check_channel(self.hub.app(app), channel)?;
+        Ok(Outcome::Options { channel: channel.into(), options: self.hub.options(app, channel) })
+    }
+
+    /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration. Answers as
+    /// [`Engine::request_publish`] does.
+    pub fn request_set_options(
+        &mut self,
+        app: AppId,
+        channel: &str,
+        options: Option<ChannelOptions>,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        self.counters.commands += 1;
+        let progress = super::execute::check_channel(self.hub.app(app), channel)
+            .and_then(|()| self.set_options(app, channel, options));
+        self.settle_request(progress, token)
+    }
+
+    fn set_options(
+        &mut self,
+        app: AppId,
+        name: &str,
+        options: Option<ChannelOptions>,
+    ) -> Result<Progress, ReplyError> {
+        // First for whoever comes into being from now on, and then for the one that is there.
+        let before = self.hub.set_options(app, name, options)?;
+        let options = self.hub.options(app, name);
+        let outcome = Outcome::Options { channel: name.into(), options };
+        loop {
+            let Some(channel) = self.hub.channel(app, Some(name)) else {
+                return Ok(Progress::Finished(outcome));
+            };
+            let request = Some(Box::new(Request::SetOptions(options)));
+            match self.operate(&channel, Deed { request, ..Deed::default() }) {
+                Operated::Done { .. } => return Ok(Progress::Finished(outcome)),
+                Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),
+                Operated::Closed => self.hub.table.remove(&channel),
+                Operated::Refused(error) => {
+                    self.hub.set_options(app, name, before)?;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// A page of history for an app's back end; answers as [`Engine::request_publish`] does.
+    pub fn request_history(
+        &mut self,
+        app: AppId,
+        channel: &str,
+        from: PageFrom,
+        limit: usize,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        self.counters.commands += 1;
+        let progress = super::execute::check_channel(self.hub.app(app), channel)
+            .map(|()| self.history(app, channel, from, limit, Reader::BackEnd));
+        self.settle_request(progress, token)
+    }
+}
