@@ -105,14 +105,15 @@ class Gate:
     def _systems(self, rounds):
         binaries = {"base": self.base.server, "candidate": self.candidate.server}
 
-        def measure(scenarios):
-            return system.compare(binaries, self.loadgen, self.folder, scenarios, TIMING, rounds, SYSTEM_PERCENT)
+        def measure(scenarios, name):
+            folder = self.folder / name
+            return system.compare(binaries, self.loadgen, folder, scenarios, TIMING, rounds, SYSTEM_PERCENT)
 
-        suspects = measure(list(system.SCENARIOS))
+        suspects = measure(list(system.SCENARIOS), "system")
         for line in suspects.values():
             say(f"system: suspect: {line}")
         # Among twenty numbers one is beyond chance by chance: what counts is what is worse a second time.
-        again = measure(sorted({scenario for scenario, _ in suspects})) if suspects else {}
+        again = measure(sorted({scenario for scenario, _ in suspects}), "system-again") if suspects else {}
         for key in sorted(suspects.keys() & again.keys()):
             self._fail("system", again[key])
 

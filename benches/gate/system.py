@@ -49,7 +49,7 @@ def compare(binaries, loadgen, folder, scenarios, timing, rounds, gate_percent):
             reports[name, side].append(run(binaries[side], loadgen, name, timing, report))
         say(f"system: process {turn + 1} of {4 * rounds}")
     failed = {}
-    with (folder / "system.txt").open("a") as tables:
+    with (folder / "tables.txt").open("w") as tables:
         for name in scenarios:
             before, after = (",".join(map(str, reports[name, side])) for side in binaries)
             command = [loadgen, "compare", before, after, "--gate", str(gate_percent)]
