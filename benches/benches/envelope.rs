@@ -8,12 +8,12 @@
 //! adds some 90 bytes. `batch` is an array of 16 envelopes.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::hint::black_box;
 use std::mem;
 use std::ops::Range;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fanfare_benches::payload::{batch, envelope, text, tree};
 use fanfare_core::json::{Document, Element, MAX_DEPTH, Object, Scanner};
 use serde_json::value::RawValue;
 use simd_json::{Buffers, INPUT_PADDING, Node, Tape, fill_tape_padded};
@@ -21,42 +21,6 @@ use simd_json::{Buffers, INPUT_PADDING, Node, Tape, fill_tape_padded};
 const PAYLOADS: [(&str, usize); 5] =
     [("16B", 16), ("64B", 64), ("512B", 512), ("4KiB", 4 << 10), ("64KiB", 64 << 10)];
 const BATCH: usize = 16;
-
-fn envelope(payload: &str) -> String {
-    format!(
-        r#"{{"type":"send","channel":"room:lobby:42","event":"message","message":{payload},"id":1234567}}"#
-    )
-}
-
-/// One string of ordinary prose: a few escapes and a few characters beyond ASCII in each hundred bytes.
-fn text_payload(size: usize) -> String {
-    const PROSE: &str = "The quick brown fox jumps over the lazy dog; the d\u{e9}j\u{e0} vu \
-        of it said \\\"again\\\" and went on for a while without any more of that.\\n";
-    let mut payload = String::from("\"");
-    while payload.len() + 1 < size {
-        let left = size - payload.len() - 1;
-        payload.push_str(if left < PROSE.len() { &"................"[..left.min(16)] } else { PROSE });
-    }
-    payload + "\""
-}
-
-/// A list of records, all structure: no string is longer than a word.
-fn tree_payload(size: usize) -> String {
-    let mut payload = String::from("[");
-    let mut n = 0;
-    while payload.len() + 1 < size {
-        let comma = if n == 0 { "" } else { "," };
-        let record = match n % 4 {
-            0 => write!(payload, "{comma}[{n},{}]", n * 7919 % 1000),
-            1 => write!(payload, r#"{comma}{{"x":{n},"ok":true}}"#),
-            2 => write!(payload, r#"{comma}{{"n":-{n}.5,"t":["a","bc"],"z":null}}"#),
-            _ => write!(payload, r#"{comma}"k{n}""#),
-        };
-        record.expect("a String takes any text");
-        n += 1;
-    }
-    payload + "]"
-}
 
 /// The fields a dispatcher reads, so that every candidate does a dispatcher's work and not only a parser's.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -201,13 +165,12 @@ fn serde_raw_value<'a>(text: &'a str, mut visit: impl FnMut(Command<'a>)) {
 }
 
 fn envelopes(c: &mut Criterion) {
-    for (kind, payload) in [("text", text_payload as fn(usize) -> String), ("tree", tree_payload)] {
+    for (kind, payload) in [("text", text as fn(usize) -> String), ("tree", tree)] {
         for (name, size) in PAYLOADS {
             candidates(c, kind, name, &envelope(&payload(size)));
         }
     }
-    let batch = vec![envelope(&tree_payload(64)); BATCH].join(",");
-    candidates(c, "batch", "16x64B", &format!("[{batch}]"));
+    candidates(c, "batch", "16x64B", &batch(BATCH, &tree(64)));
 }
 
 fn candidates(c: &mut Criterion, kind: &str, name: &str, text: &str) {

@@ -5,9 +5,9 @@
 //! - `find/two_threads`: both, while a second thread does the same. Unit: look-ups of the measured thread.
 //! - `churn`: a channel comes into being and goes, in a table of 10,000. Unit: pairs.
 //!
-//! The baselines hold the same channels under the same names, in 256 shards of `hashbrown::HashMap` with foldhash, each
-//! behind a `Mutex` or an `RwLock`, and hash once for shard and map as ours does. `FANFARE_BENCH_LARGE=0` leaves out the
-//! table of a million.
+//! The baselines hold the same number of channels under the same names, in 256 shards of `hashbrown::HashTable` with
+//! foldhash, each behind a `Mutex` or an `RwLock`, and hash once for shard and map as ours does. `FANFARE_BENCH_LARGE=0`
+//! leaves out the table of a million.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -30,17 +30,22 @@ use fanfare_core::{
 use hashbrown::HashTable;
 
 const SHARDS: usize = 256;
+const WORKERS: usize = 4;
 const APP: AppId = AppId(1);
 const POISON: &str = "nobody panics while holding it";
 
 /// What the contenders have in common.
 trait Table: Sync {
+    type Channel;
+
     fn find(&self, name: &str) -> u64;
-    fn create(&self, name: &str) -> Arc<Channel>;
-    fn remove(&self, channel: &Arc<Channel>);
+    fn create(&self, name: &str) -> Arc<Self::Channel>;
+    fn remove(&self, channel: &Arc<Self::Channel>);
 }
 
 impl Table for ChannelTable {
+    type Channel = Channel;
+
     fn find(&self, name: &str) -> u64 {
         ChannelTable::find(self, APP, name, |channel| channel.epoch()).unwrap_or(0)
     }
@@ -54,7 +59,14 @@ impl Table for ChannelTable {
     }
 }
 
-type Shard = HashTable<(u64, Arc<Channel>)>;
+/// A channel of a baseline. The name stands beside it, since channels with a name are made by our table only.
+struct Named {
+    hash: u64,
+    name: Box<str>,
+    channel: Channel,
+}
+
+type Shard = HashTable<Arc<Named>>;
 
 /// A shard behind some lock.
 trait Locked: Sync + Default {
@@ -82,17 +94,16 @@ impl Locked for RwLock<Shard> {
     }
 }
 
-/// The baseline. Channels are made by a table of ours that is used for nothing else.
+/// The baseline.
 struct Sharded<L> {
     shards: Vec<L>,
     hasher: foldhash::quality::FixedState,
-    maker: ChannelTable,
 }
 
 impl<L: Locked> Sharded<L> {
     fn new() -> Self {
         let shards = (0..SHARDS).map(|_| L::default()).collect();
-        Self { shards, hasher: foldhash::quality::FixedState::with_seed(7), maker: ChannelTable::new(4, 7) }
+        Self { shards, hasher: foldhash::quality::FixedState::with_seed(7) }
     }
 
     fn place(&self, name: &str) -> (u64, &L) {
@@ -101,30 +112,31 @@ impl<L: Locked> Sharded<L> {
     }
 }
 
-fn is(name: &str) -> impl Fn(&(u64, Arc<Channel>)) -> bool {
-    move |(_, channel)| channel.app() == APP && channel.name() == Some(name)
+fn is(name: &str) -> impl Fn(&Arc<Named>) -> bool {
+    move |named| named.channel.app() == APP && &*named.name == name
 }
 
 impl<L: Locked> Table for Sharded<L> {
+    type Channel = Named;
+
     fn find(&self, name: &str) -> u64 {
         let (hash, shard) = self.place(name);
-        shard.read(|map| map.find(hash, is(name)).map_or(0, |(_, channel)| channel.epoch()))
+        shard.read(|map| map.find(hash, is(name)).map_or(0, |named| named.channel.epoch()))
     }
 
-    fn create(&self, name: &str) -> Arc<Channel> {
+    fn create(&self, name: &str) -> Arc<Named> {
         let (hash, shard) = self.place(name);
-        let channel = self.maker.find_or_create(APP, name, Default::default);
         shard.write(|map| {
-            let entry = map.entry(hash, is(name), |(hash, _)| *hash);
-            entry.or_insert_with(|| (hash, channel.clone())).get().1.clone()
+            let entry = map.entry(hash, is(name), |named| named.hash);
+            let new =
+                || Arc::new(Named { hash, name: name.into(), channel: Channel::broadcast(APP, WORKERS) });
+            entry.or_insert_with(new).get().clone()
         })
     }
 
-    fn remove(&self, channel: &Arc<Channel>) {
-        let name = channel.name().expect("it has one");
-        let (hash, shard) = self.place(name);
-        shard.write(|map| map.find_entry(hash, is(name)).map(|entry| entry.remove()).is_ok());
-        self.maker.remove(channel);
+    fn remove(&self, named: &Arc<Named>) {
+        let (hash, shard) = self.place(&named.name);
+        shard.write(|map| map.find_entry(hash, is(&named.name)).map(|entry| entry.remove()).is_ok());
     }
 }
 
@@ -205,12 +217,12 @@ fn churn<T: Table>(criterion: &mut Criterion, contender: &str, new: impl Fn() ->
 }
 
 fn benches(criterion: &mut Criterion) {
-    find(criterion, "papaya", || ChannelTable::new(4, 7));
+    find(criterion, "papaya", || ChannelTable::new(WORKERS, 7));
     find(criterion, "mutex", Sharded::<Mutex<Shard>>::new);
     find(criterion, "rwlock", Sharded::<RwLock<Shard>>::new);
-    // The baselines' includes what their maker does, which is one of ours.
-    churn(criterion, "papaya", || ChannelTable::new(4, 7));
-    churn(criterion, "mutex_over_papaya", Sharded::<Mutex<Shard>>::new);
+    churn(criterion, "papaya", || ChannelTable::new(WORKERS, 7));
+    churn(criterion, "mutex", Sharded::<Mutex<Shard>>::new);
+    churn(criterion, "rwlock", Sharded::<RwLock<Shard>>::new);
 }
 
 criterion_group! {

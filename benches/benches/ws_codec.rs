@@ -17,18 +17,14 @@ use std::io::{self, Cursor, Read, Write};
 
 use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fanfare_core::ws::{
-    DecodeLimits, Decoder, Message, OpCode, Role, Upgrade, apply_mask, apply_mask_plain, put_header,
-    put_masked_frame,
-};
+use fanfare_benches::frames::{MASK, UPGRADE_HEADERS, decode_all, text_frames};
+use fanfare_core::ws::{Decoder, OpCode, Upgrade, apply_mask, apply_mask_plain, put_header};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::{self, WebSocket};
 
-const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 const READ_LEN: usize = 64 << 10;
 const LARGE_LEN: usize = 16 << 20;
-const LIMITS: DecodeLimits = DecodeLimits { message_bytes: LARGE_LEN, fragments: 65_536 };
 
 /// A socket whose peer has sent `bytes` and then pauses.
 struct Memory {
@@ -72,36 +68,6 @@ fn read_baseline(socket: &mut WebSocket<Memory>) -> usize {
     seen
 }
 
-/// The same with our decoder and a buffer that every connection of a worker would share.
-fn read_ours(decoder: &mut Decoder, stream: &[u8], buffer: &mut [u8]) -> usize {
-    let mut seen = 0;
-    for chunk in stream.chunks(buffer.len()) {
-        let input = &mut buffer[..chunk.len()];
-        input.copy_from_slice(chunk);
-        let mut at = 0;
-        loop {
-            let decoded = decoder.decode(&mut input[at..], Role::Server, LIMITS).expect("valid stream");
-            at += decoded.consumed;
-            match black_box(decoded.message) {
-                Some(Message::Text(text)) => seen += text.len(),
-                Some(Message::Binary(bytes)) => seen += bytes.len(),
-                Some(_) => {}
-                None => break,
-            }
-        }
-    }
-    seen
-}
-
-fn text_frames(payload_len: usize, count: usize) -> BytesMut {
-    let payload = "The quick brown fox jumps over the lazy dog. ".repeat(payload_len / 45 + 1);
-    let mut out = BytesMut::new();
-    for _ in 0..count {
-        put_masked_frame(&mut out, OpCode::Text, &payload.as_bytes()[..payload_len], KEY);
-    }
-    out
-}
-
 fn decode(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode");
     for payload_len in [64, 512, 16 << 10] {
@@ -117,9 +83,9 @@ fn decode(c: &mut Criterion) {
 
         let mut buffer = vec![0; READ_LEN];
         let mut decoder = Decoder::new();
-        assert_eq!(read_ours(&mut decoder, &stream, &mut buffer), payload_len * count);
+        assert_eq!(decode_all(&mut decoder, &stream, &mut buffer), payload_len * count);
         group.bench_function(BenchmarkId::new("ours", payload_len), |b| {
-            b.iter(|| read_ours(&mut decoder, &stream, &mut buffer));
+            b.iter(|| decode_all(&mut decoder, &stream, &mut buffer));
         });
     }
     group.finish();
@@ -133,7 +99,7 @@ fn large(c: &mut Criterion) {
     group.bench_function("tungstenite", |b| b.iter(|| read_baseline(&mut socket)));
     let mut buffer = vec![0; READ_LEN];
     let mut decoder = Decoder::new();
-    group.bench_function("ours", |b| b.iter(|| read_ours(&mut decoder, &stream, &mut buffer)));
+    group.bench_function("ours", |b| b.iter(|| decode_all(&mut decoder, &stream, &mut buffer)));
     group.finish();
 }
 
@@ -152,7 +118,7 @@ fn header(c: &mut Criterion) {
     });
     let mut buffer = vec![0; READ_LEN];
     let mut decoder = Decoder::new();
-    group.bench_function("decode/ours", |b| b.iter(|| read_ours(&mut decoder, &stream, &mut buffer)));
+    group.bench_function("decode/ours", |b| b.iter(|| decode_all(&mut decoder, &stream, &mut buffer)));
 
     let mut out = BytesMut::with_capacity(READ_LEN);
     group.bench_function("encode/tungstenite", |b| {
@@ -183,28 +149,14 @@ fn mask(c: &mut Criterion) {
         let mut payload = vec![0x55; len];
         group.throughput(Throughput::Bytes(len as u64));
         group.bench_function(BenchmarkId::new("plain", len), |b| {
-            b.iter(|| apply_mask_plain(black_box(&mut payload), black_box(KEY), black_box(1)));
+            b.iter(|| apply_mask_plain(black_box(&mut payload), black_box(MASK), black_box(1)));
         });
         group.bench_function(BenchmarkId::new("wide", len), |b| {
-            b.iter(|| apply_mask(black_box(&mut payload), black_box(KEY), black_box(1)));
+            b.iter(|| apply_mask(black_box(&mut payload), black_box(MASK), black_box(1)));
         });
     }
     group.finish();
 }
-
-/// The headers of a browser's request.
-const HEADERS: [(&str, &[u8]); 10] = [
-    ("Host", b"example.com"),
-    ("User-Agent", b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"),
-    ("Pragma", b"no-cache"),
-    ("Cache-Control", b"no-cache"),
-    ("Connection", b"Upgrade"),
-    ("Upgrade", b"websocket"),
-    ("Origin", b"https://example.com"),
-    ("Sec-WebSocket-Version", b"13"),
-    ("Accept-Encoding", b"gzip, deflate, br"),
-    ("Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="),
-];
 
 /// What the check would be without tungstenite's.
 fn accept_by_hand(headers: &[(&str, &[u8])]) -> Option<String> {
@@ -223,9 +175,9 @@ fn accept_by_hand(headers: &[(&str, &[u8])]) -> Option<String> {
 
 fn handshake(c: &mut Criterion) {
     let mut group = c.benchmark_group("handshake");
-    group.bench_function("by hand", |b| b.iter(|| accept_by_hand(black_box(&HEADERS))));
+    group.bench_function("by hand", |b| b.iter(|| accept_by_hand(black_box(&UPGRADE_HEADERS))));
     group.bench_function("create_response", |b| {
-        b.iter(|| Upgrade::new("GET", 1, black_box(HEADERS)).accept());
+        b.iter(|| Upgrade::new("GET", 1, black_box(UPGRADE_HEADERS)).accept());
     });
     group.finish();
 }

@@ -1,5 +1,8 @@
-//! Criterion benches of Fanfare; see `benches/`. Here is what several of them need: an engine with members, and a sink
-//! that keeps nothing.
+//! Benches of Fanfare; see `benches/`. Here is what several of them need: an engine with members, a sink that keeps
+//! nothing, and input.
+
+pub mod frames;
+pub mod payload;
 
 use std::sync::Arc;
 
@@ -11,7 +14,8 @@ use fanfare_core::{
     ws::Message,
 };
 
-/// As in the server.
+/// As in the server; but who counts heap has to see the system's allocator.
+#[cfg(not(feature = "counts"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -43,17 +47,23 @@ pub fn engine_with_history(messages: u32) -> Engine {
     Engine::new(WorkerId(0), Arc::new(hub), 7)
 }
 
-/// Opens sessions that join the channel `room`; returns their slots.
-pub fn open_members(engine: &mut Engine, members: u32, sink: &mut Discard) -> Vec<u32> {
+/// Opens sessions; returns their slots.
+pub fn open_sessions(engine: &mut Engine, count: u32) -> Vec<u32> {
     let app = engine.hub().app(AppId(0)).clone();
     let mut open = |connection| {
         let opening = Opening { app: &app, format: Format::Native, echo: None, claims: None, connection };
-        let slot = engine.open(opening, |_| {}, |_, _, _| {}).expect("the app takes any number");
+        engine.open(opening, |_| {}, |_, _, _| {}).expect("the app takes any number")
+    };
+    (0..count).map(&mut open).collect()
+}
+
+/// Opens sessions that join the channel `room`; returns their slots.
+pub fn open_members(engine: &mut Engine, members: u32, sink: &mut Discard) -> Vec<u32> {
+    let slots = open_sessions(engine, members);
+    for &slot in &slots {
         let join = Message::Text(r#"{"type":"join","channel":"room"}"#);
         assert_eq!(engine.receive(slot, join), Flow::Continue, "an engine alone never waits");
-        slot
-    };
-    let slots = (0..members).map(&mut open).collect();
+    }
     engine.flush(sink);
     slots
 }

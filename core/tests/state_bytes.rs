@@ -1,5 +1,8 @@
-//! What state costs: heap bytes per session, per membership and per channel, counted by the allocator itself. The
-//! figures are exact for the allocator's requests; they are printed, and bounded.
+//! What state costs: heap bytes per session, per membership, per channel and per remembered message, counted by the
+//! allocator itself. The figures are exact for the allocator's requests; they are bounded, and printed for whoever
+//! compares commits (`scripts/bench-gate`), a line `bytes: NAME NUMBER` each.
+//!
+//! There is one test, since all threads of a process share the count.
 
 #![allow(unsafe_code, reason = "a counting allocator has to implement GlobalAlloc")]
 
@@ -14,10 +17,10 @@ use std::{
 };
 
 use fanfare_core::{
-    app::{App, AppKeys, Apps},
+    app::{App, AppKeys, Apps, HistoryLimits},
     dialect::Format,
     engine::{Engine, Flow, Hub, Parts, Sink},
-    id::WorkerId,
+    id::{AppId, WorkerId},
     ws::Message,
 };
 use support::open;
@@ -60,8 +63,18 @@ fn join(engine: &mut Engine, slot: u32, channel: usize) {
     engine.flush(&mut Nowhere);
 }
 
+fn hold_to(bound: usize, name: &str, bytes: usize) {
+    println!("bytes: {name} {bytes}");
+    assert!(bytes <= bound, "{name}: {bytes} bytes, more than {bound}");
+}
+
 #[test]
-fn sessions_memberships_and_channels_cost_what_they_should() {
+fn state_costs_what_it_should() {
+    sessions_memberships_and_channels();
+    remembered_messages();
+}
+
+fn sessions_memberships_and_channels() {
     const SESSIONS: usize = 20_480;
     let apps = Apps::new(vec![App::new("default", AppKeys::default())]).expect("one app");
     let hub = Arc::new(Hub::new(apps, 1, 64, 7));
@@ -87,11 +100,9 @@ fn sessions_memberships_and_channels_cost_what_they_should() {
     let channels = LIVE.load(Ordering::Relaxed);
 
     let each = |from: usize, to: usize| (to - from) / SESSIONS;
-    let (session, membership, channel) = (each(before, opened), each(opened, joined), each(joined, channels));
-    println!("bytes: session {session}, first membership {membership}, channel with one member {channel}");
-    assert!(session <= 192, "a session costs {session} bytes");
-    assert!(membership <= 64, "a membership costs {membership} bytes");
-    assert!(channel <= 600, "a channel with its member costs {channel} bytes");
+    hold_to(192, "session", each(before, opened));
+    hold_to(64, "first membership", each(opened, joined));
+    hold_to(600, "channel with one member", each(joined, channels));
 
     for &slot in &slots {
         engine.close(slot);
@@ -99,7 +110,28 @@ fn sessions_memberships_and_channels_cost_what_they_should() {
     }
     assert_eq!(engine.hub().channels(), 0);
     let after = LIVE.load(Ordering::Relaxed);
-    let left = after.saturating_sub(before) / SESSIONS;
-    println!("bytes left for each session when all have gone: {left}");
-    assert!(left <= 160, "{left} bytes stay behind for each session");
+    hold_to(160, "left of a session when all have gone", after.saturating_sub(before) / SESSIONS);
+}
+
+/// In one channel. What such a message costs beyond its payload is the difference to 64.
+fn remembered_messages() {
+    const MESSAGES: u32 = 16_384;
+    let mut app = App::new("default", AppKeys::default());
+    app.history = HistoryLimits { messages: MESSAGES, bytes: u32::MAX, ..HistoryLimits::NONE };
+    let apps = Apps::new(vec![app]).expect("one app");
+    let mut engine = Engine::new(WorkerId(0), Arc::new(Hub::new(apps, 1, 64, 7)), 11);
+    engine.begin_turn(1_000);
+    let slot = open(&mut engine, 0, Format::Native);
+    join(&mut engine, slot, 0);
+    let send =
+        format!(r#"{{"type":"send","channel":"channel-0","event":"e","message":"{}"}}"#, "x".repeat(62));
+
+    let before = LIVE.load(Ordering::Relaxed);
+    for _ in 0..MESSAGES {
+        assert_eq!(engine.receive(slot, Message::Text(&send)), Flow::Continue);
+        engine.flush(&mut Nowhere);
+    }
+    let after = LIVE.load(Ordering::Relaxed);
+    assert!(engine.hub().remembered(AppId(0)) >= 64 * MESSAGES as usize, "they are not remembered");
+    hold_to(240, "remembered message of 64 bytes", (after - before) / MESSAGES as usize);
 }
