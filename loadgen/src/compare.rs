@@ -68,13 +68,14 @@ struct Metric {
     more_is_better: bool,
 }
 
-const METRICS: [Metric; 6] = [
+const METRICS: [Metric; 7] = [
     Metric { name: "deliveries/s", path: "/deliveries_per_second", more_is_better: true },
     Metric { name: "operations/s", path: "/operations_per_second", more_is_better: true },
     Metric { name: "server s/M deliveries", path: "/server_s_per_million_deliveries", more_is_better: false },
     Metric { name: "server s/M operations", path: "/server_s_per_million_operations", more_is_better: false },
     Metric { name: "latency p50 µs", path: "/latency/p50_us", more_is_better: false },
     Metric { name: "latency p99 µs", path: "/latency/p99_us", more_is_better: false },
+    Metric { name: "bystanders p99 µs", path: "/bystander_latency/p99_us", more_is_better: false },
 ];
 
 impl Comparison {
