@@ -52,6 +52,7 @@ fn publish(channels: u32, members: u32, pace: Pace) -> PublishPlan {
         pace,
         scope: Scope::Channel,
         slow: 0,
+        expiry_seconds: 2.0,
     }
 }
 
