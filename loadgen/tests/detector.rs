@@ -157,6 +157,19 @@ fn each_kind_of_mischief_is_counted_as_what_it_is() {
 }
 
 #[test]
+fn echo_is_verified_when_asked_for_and_noticed_when_not() {
+    let send = |echo| Work::Send(PublishPlan { echo, ..publish(5, 3, CLOSED) });
+    for threads in [1, 2] {
+        let asked_for = run_against(Mischief::Echo, threads, send(true));
+        assert_clean(&asked_for);
+        let unasked = run_against(Mischief::Echo, threads, send(false));
+        assert!(unasked.faults.misdelivered > 0 && unasked.faults.lost == 0, "{}", unasked.table());
+        let missing = run_against(Mischief::None, threads, send(true));
+        assert!(missing.faults.lost > 0 && missing.faults.misdelivered == 0, "{}", missing.table());
+    }
+}
+
+#[test]
 fn order_between_publishers_is_the_same_for_all() {
     for threads in [1, 2] {
         let report = run_against(Mischief::Reorder { every: 97 }, threads, fanout(OPEN));

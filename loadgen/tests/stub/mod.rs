@@ -51,6 +51,8 @@ pub(crate) enum Mischief {
     Corrupt {
         every: u64,
     },
+    /// Who sends receives it too, asked for or not.
+    Echo,
     /// The connection is closed instead.
     HangUp {
         every: u64,
@@ -307,7 +309,7 @@ impl Server {
             None => (0..self.connections.len()).collect(),
         };
         for member in &members {
-            if *member != number {
+            if *member != number || self.mischief == Mischief::Echo {
                 self.deliver(*member, &frame);
             }
         }
