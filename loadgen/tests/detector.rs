@@ -170,6 +170,28 @@ fn echo_is_verified_when_asked_for_and_noticed_when_not() {
 }
 
 #[test]
+fn templates_speak_a_protocol_they_do_not_know() {
+    let some = |text: &str| Some(text.to_owned());
+    for work in [fanout(CLOSED), Work::Send(publish(5, 3, OPEN))] {
+        let stub = Stub::start(Mischief::None);
+        let driver = DriverPlan {
+            name: "plain".into(),
+            path: some("/v1/ws?key=key"),
+            welcome: some("\"welcome\""),
+            join: some(r#"{"type":"join","id":1,"channel":"{channel}"}"#),
+            joined: some("\"ok\""),
+            send: some(r#"{"type":"send","channel":"{channel}","event":"m","message":{payload}}"#),
+            ..DriverPlan::default()
+        };
+        let mut plan = Plan { driver, ..plan(&stub, 1, work) };
+        plan.check().expect("a plan that fits");
+        let report = run(&plan, &Gate::new(1), &mut |_| {});
+        assert_clean(&report);
+        assert!(report.median.deliveries_per_second > 100.0, "{}", report.table());
+    }
+}
+
+#[test]
 fn order_between_publishers_is_the_same_for_all() {
     for threads in [1, 2] {
         let report = run_against(Mischief::Reorder { every: 97 }, threads, fanout(OPEN));
