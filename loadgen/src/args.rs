@@ -140,6 +140,9 @@ struct PaceArgs {
     /// Closed loop: messages in flight in each channel, until all of its subscribers have them
     #[arg(long, short = 'w', default_value_t = 32, value_name = "N", conflicts_with = "rate")]
     window: u32,
+    /// Closed loop: seconds after which a message counts as lost and the next one is sent
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
+    expiry: f64,
     /// Open loop: messages a second, all publishers together
     #[arg(long, short = 'r', value_name = "PER_SECOND")]
     rate: Option<f64>,
@@ -495,6 +498,7 @@ impl PaceArgs {
             pace,
             scope: Scope::Channel,
             slow: 0,
+            expiry_seconds: self.expiry,
         }
     }
 }
@@ -546,6 +550,7 @@ mod tests {
             "loadgen fanout --payload 61",
             "loadgen fanout --window 0",
             "loadgen fanout --rate 0",
+            "loadgen fanout --expiry 0",
             "loadgen fanout -n 0",
             "loadgen send --members 1",
             "loadgen slow -n 10 --slow 10",

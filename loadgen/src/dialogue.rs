@@ -129,3 +129,120 @@ impl<S: Scenario> Handler for Dialogue<S> {
         self.scenario.on_closed(net, slot, closed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        control::Stage,
+        drivers::{self, Echo},
+        net::{Target, Wait},
+        plan::DriverPlan,
+        scenario::Seat,
+        stamp::{Stamp, put_payload, read_payload},
+        tally::Tally,
+    };
+
+    /// Writes down what it is told.
+    #[derive(Default)]
+    struct Scribe {
+        heard: Vec<(Slot, String)>,
+    }
+
+    impl Scenario for Scribe {
+        fn seat(&self) -> &Seat {
+            panic!("nobody asks")
+        }
+
+        fn on_turn(&mut self, _: &mut Net, _: Stage) -> Wait {
+            Wait::Rest
+        }
+
+        fn on_publication(&mut self, _: &mut Net, slot: Slot, stamped: &[u8], _: u64) {
+            let heard = read_payload(stamped).map_or("corrupt".into(), |stamp| stamp.sequence.to_string());
+            self.heard.push((slot, heard));
+        }
+
+        fn on_reply(&mut self, _: &mut Net, slot: Slot, reply: Reply<'_>, _: u64) {
+            self.heard.push((slot, format!("{reply:?}")));
+        }
+
+        fn on_closed(&mut self, _: &mut Net, _: Slot, _: Closed) {}
+
+        fn tally(&self) -> &Tally {
+            panic!("nobody asks")
+        }
+
+        fn finish(self) -> Tally {
+            Tally::new(0)
+        }
+    }
+
+    fn dialogue(name: &str) -> (Dialogue<Scribe>, Net) {
+        let plan = DriverPlan { name: name.into(), ..DriverPlan::default() };
+        let driver = drivers::new(&plan, Echo::Off).expect("a driver");
+        let address = "127.0.0.1:1".parse().expect("an address");
+        let target = Target { address, host: String::new(), sources: 0..0, parallel: 1 };
+        let mut net = Net::new(target, 1).expect("a poll");
+        (0..2).for_each(|slot| net.open(slot, "/".into()));
+        (Dialogue::new(Scribe::default(), driver), net)
+    }
+
+    fn payload(sequence: u32) -> String {
+        let mut out = Vec::new();
+        put_payload(&mut out, Stamp { length: 64, run: 1, publisher: 2, sequence, due_ns: 3 });
+        String::from_utf8(out).expect("letters")
+    }
+
+    #[test]
+    fn stream_that_is_cut_anywhere_is_put_together_for_each_connection() {
+        let stream =
+            format!("PONG\r\nMSG c 1 64\r\n{}\r\nMSG c 1 64\r\n{}\r\nPONG\r\n", payload(7), payload(8));
+        let expected = ["Done(None)", "7", "8", "Done(None)"];
+        for cut in 0..=stream.len() {
+            let (mut dialogue, mut net) = dialogue("nats");
+            let (first, second) = stream.as_bytes().split_at(cut);
+            for (slot, part) in [(0, first), (1, stream.as_bytes()), (0, second)] {
+                dialogue.on_message(&mut net, slot, part, 0);
+            }
+            for slot in [0, 1] {
+                let heard: Vec<_> = dialogue
+                    .scenario
+                    .heard
+                    .iter()
+                    .filter(|(of, _)| *of == slot)
+                    .map(|(_, what)| what)
+                    .collect();
+                assert_eq!(heard, expected, "cut at {cut}");
+            }
+            assert!(dialogue.carried.is_empty());
+        }
+    }
+
+    #[test]
+    fn lines_of_a_message_are_items() {
+        let (mut dialogue, mut net) = dialogue("centrifugo");
+        let push =
+            |sequence| format!(r#"{{"push":{{"channel":"c","pub":{{"data":{}}}}}}}"#, payload(sequence));
+        let message = format!("{}\n{{}}\n{{\"id\":2,\"subscribe\":{{}}}}\n{}", push(1), push(2));
+        dialogue.on_message(&mut net, 0, message.as_bytes(), 0);
+        let heard: Vec<_> = dialogue.scenario.heard.iter().map(|(_, what)| what.as_str()).collect();
+        assert_eq!(heard, ["1", "Done(None)", "2"]);
+    }
+
+    #[test]
+    fn notice_about_oneself_is_the_answer_where_there_is_no_other() {
+        let (mut dialogue, mut net) = dialogue("socketio");
+        for (slot, text) in [
+            (0, r#"40{"sid":"A"}"#),
+            (1, r#"40{"sid":"B"}"#),
+            (0, r#"42["channel:join",{"channel":"c","message":{"id":"A"}}]"#),
+            (0, r#"42["channel:join",{"channel":"c","message":{"id":"B"}}]"#),
+        ] {
+            dialogue.on_message(&mut net, slot, text.as_bytes(), 0);
+        }
+        let heard: Vec<_> = dialogue.scenario.heard.iter().map(|(_, what)| what.as_str()).collect();
+        assert_eq!(heard[2], "Done(None)");
+        assert!(heard[3].starts_with("Notice"), "{heard:?}");
+    }
+}

@@ -127,6 +127,8 @@ pub struct PublishPlan {
     pub scope: Scope,
     /// Members of each channel that stop reading.
     pub slow: u32,
+    /// Closed loop: seconds after which a message is taken for lost, so that the next one may be sent.
+    pub expiry_seconds: f64,
 }
 
 /// Whom a message is for.
@@ -531,6 +533,12 @@ impl PublishPlan {
         }
         if self.slow >= members - if self.publishers_join { publishers } else { 0 } {
             return wrong(format!("Of {members} members, {} cannot be slow: someone must read.", self.slow));
+        }
+        if !(0.1..=86_400.0).contains(&self.expiry_seconds) {
+            return wrong(format!(
+                "A message cannot be lost after {} s: 0.1 to 86400 s.",
+                self.expiry_seconds
+            ));
         }
         match self.pace {
             Pace::Closed { window } if !(1..=1 << 16).contains(&window) => {

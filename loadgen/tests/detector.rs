@@ -53,6 +53,7 @@ fn publish(channels: u32, members: u32, pace: Pace) -> PublishPlan {
         pace,
         scope: Scope::Channel,
         slow: 0,
+        expiry_seconds: 2.0,
     }
 }
 
@@ -165,6 +166,41 @@ fn each_kind_of_mischief_is_counted_as_what_it_is() {
             }
             assert!(others.is_clean(), "{mischief:?} on {threads}: {:?}", report.faults);
         }
+    }
+}
+
+#[test]
+fn echo_is_verified_when_asked_for_and_noticed_when_not() {
+    let send = |echo| Work::Send(PublishPlan { echo, ..publish(5, 3, CLOSED) });
+    for threads in [1, 2] {
+        let asked_for = run_against(Mischief::Echo, threads, send(true));
+        assert_clean(&asked_for);
+        let unasked = run_against(Mischief::Echo, threads, send(false));
+        assert!(unasked.faults.misdelivered > 0 && unasked.faults.lost == 0, "{}", unasked.table());
+        let missing = run_against(Mischief::None, threads, send(true));
+        assert!(missing.faults.lost > 0 && missing.faults.misdelivered == 0, "{}", missing.table());
+    }
+}
+
+#[test]
+fn templates_speak_a_protocol_they_do_not_know() {
+    let some = |text: &str| Some(text.to_owned());
+    for work in [fanout(CLOSED), Work::Send(publish(5, 3, OPEN))] {
+        let stub = Stub::start(Mischief::None);
+        let driver = DriverPlan {
+            name: "plain".into(),
+            path: some("/v1/ws?key=key"),
+            welcome: some("\"welcome\""),
+            join: some(r#"{"type":"join","id":1,"channel":"{channel}"}"#),
+            joined: some("\"ok\""),
+            send: some(r#"{"type":"send","channel":"{channel}","event":"m","message":{payload}}"#),
+            ..DriverPlan::default()
+        };
+        let mut plan = Plan { driver, ..plan(&stub, 1, work) };
+        plan.check().expect("a plan that fits");
+        let report = run(&plan, &Gate::new(1), &mut |_| {});
+        assert_clean(&report);
+        assert!(report.median.deliveries_per_second > 100.0, "{}", report.table());
     }
 }
 

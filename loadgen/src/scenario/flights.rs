@@ -8,11 +8,8 @@
 //!                             ▲ part complete (own, or from another worker's outbox)
 //! ```
 //!
-//! A message that has not landed after [`EXPIRY_NS`] gives its credit back, so that a server that loses messages is
+//! A message that has not landed after the plan's expiry gives its credit back, so that a server that loses messages is
 //! measured on; that is counted nowhere, since the ledger counts what was lost.
-
-/// Time after which a message is taken for lost.
-const EXPIRY_NS: u64 = 2_000_000_000;
 
 /// Which message: publisher and sequence.
 pub(crate) type Message = (u32, u32);
@@ -93,10 +90,10 @@ impl Flights {
         stuck
     }
 
-    /// Takes the messages that are overdue for lost; calls `lost` with the publisher of each.
-    pub(crate) fn expire(&mut self, now: u64, mut lost: impl FnMut(u32)) {
+    /// Takes the messages that were sent before a time for lost; calls `lost` with the publisher of each.
+    pub(crate) fn expire(&mut self, before: u64, mut lost: impl FnMut(u32)) {
         for (at, issued) in self.issued.iter_mut().enumerate() {
-            if issued.parts_left > 0 && now.saturating_sub(issued.sent_ns) > EXPIRY_NS {
+            if issued.parts_left > 0 && issued.sent_ns < before {
                 issued.parts_left = 0;
                 lost(at as u32 / (self.mask + 1));
             }
@@ -128,10 +125,10 @@ mod tests {
         let mut flights = Flights::new(1, vec![1], vec![1]);
         flights.issue((0, 0), 5);
         let mut lost = Vec::new();
-        flights.expire(EXPIRY_NS, |publisher| lost.push(publisher));
+        flights.expire(0, |publisher| lost.push(publisher));
         assert!(lost.is_empty());
-        flights.expire(EXPIRY_NS + 6, |publisher| lost.push(publisher));
-        flights.expire(EXPIRY_NS + 7, |publisher| lost.push(publisher));
+        flights.expire(6, |publisher| lost.push(publisher));
+        flights.expire(7, |publisher| lost.push(publisher));
         assert_eq!(lost, [0]);
         assert!(flights.land((0, 0)), "too late");
         assert!(!flights.complete_part((0, 0)));

@@ -117,6 +117,7 @@ mod tests {
                     pace,
                     scope,
                     slow,
+                    expiry_seconds: 2.0,
                 };
                 let layouts: Vec<_> =
                     (0..workers).map(|worker| Layout::new(&plan, worker, workers)).collect();

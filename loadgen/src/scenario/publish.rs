@@ -15,7 +15,7 @@ use super::{
     layout::{Layout, Member, home_of},
 };
 use crate::{
-    clock::now_ns,
+    clock::{now_ns, seconds},
     control::Stage,
     drivers::{Need, Reply, Role},
     ledger::{Arrival, Faults, Ledger},
@@ -248,7 +248,8 @@ impl Publish {
             closed.begin(&self.plan, &self.seat, now);
         }
         if now > closed.next_expiry_ns {
-            closed.expire(now, publishers);
+            let expiry_ns = seconds(self.plan.expiry_seconds);
+            closed.expire(now, expiry_ns, publishers);
         }
         while let Some(channel) = closed.waiting.pop() {
             let credits = std::mem::take(&mut closed.credits[channel as usize]);
@@ -405,10 +406,10 @@ impl ClosedLoop {
         *credits += 1;
     }
 
-    fn expire(&mut self, now: u64, publishers: u32) {
+    fn expire(&mut self, now: u64, expiry_ns: u64, publishers: u32) {
         self.next_expiry_ns = now + EXPIRY_CHECK_NS;
         let mut lost = Vec::new();
-        self.flights.expire(now, |publisher| lost.push(publisher / publishers));
+        self.flights.expire(now.saturating_sub(expiry_ns), |publisher| lost.push(publisher / publishers));
         for channel in lost {
             self.give_credit(channel);
         }

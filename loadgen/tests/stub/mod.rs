@@ -65,6 +65,8 @@ pub(crate) enum Mischief {
     Forget,
     /// The first member of a channel hears that the second joined only with what it hears next. No fault.
     TellLate,
+    /// Who sends receives it too, asked for or not.
+    Echo,
     /// The connection is closed instead.
     HangUp {
         every: u64,
@@ -394,7 +396,7 @@ impl Server {
             None => (0..self.connections.len()).collect(),
         };
         for member in &members {
-            if *member != number {
+            if *member != number || self.mischief == Mischief::Echo {
                 self.deliver(*member, &frame);
             }
         }
