@@ -285,8 +285,10 @@ impl Work {
             }
             Self::Presence(plan) => share(plan.channels, plan.watchers + plan.movers),
             Self::Storm(plan) if plan.bystanders > 0 => {
-                let members = plan.connections.div_ceil(plan.storm_workers(workers)) + plan.channels();
-                u64::from(members) * u64::from(threads) + u64::from(plan.bystanders) + 1
+                // All of a process's threads may have members, but for the one of the bystanders.
+                let storm = plan.storm_workers(workers);
+                let members = plan.connections.div_ceil(storm) + plan.channels().div_ceil(storm);
+                u64::from(members) * u64::from(threads.min(storm)) + u64::from(plan.bystanders) + 1
             }
             Self::Idle(_) | Self::Storm(_) | Self::Connect(_) => share(self.connections() as u32, 1),
         }
