@@ -86,7 +86,11 @@ impl fmt::Debug for SessionId {
 
 /// A publication's id: a UUID of version 7 (RFC 9562, section 5.7), so ids of one worker sort by time.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
-pub struct MessageId(u128);
+pub struct MessageId {
+    high: u64,
+    // Not one u128: that would align, and so pad, whatever holds an id.
+    low: u64,
+}
 
 impl MessageId {
     /// Length of the textual form.
@@ -94,13 +98,13 @@ impl MessageId {
 
     /// When it was made, in Unix milliseconds.
     pub fn time_ms(&self) -> u64 {
-        u64::try_from(self.0 >> 80).expect("48 bits are left")
+        self.high >> 16
     }
 
     /// Parses the textual form, in either case; `None` if `text` is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes: &[u8; Self::TEXT_LEN] = text.as_bytes().try_into().ok()?;
-        let mut value = 0;
+        let mut value: u128 = 0;
         for (at, &byte) in bytes.iter().enumerate() {
             if matches!(at, 8 | 13 | 18 | 23) {
                 (byte == b'-').then_some(())?;
@@ -108,13 +112,14 @@ impl MessageId {
                 value = value << 4 | u128::from(char::from(byte).to_digit(16)?);
             }
         }
-        Some(Self(value))
+        Some(Self { high: (value >> 64) as u64, low: value as u64 })
     }
 
     /// The textual form: lower-case hexadecimal in the five groups of RFC 9562, section 4.
     pub fn text(&self) -> [u8; Self::TEXT_LEN] {
         let mut text = [b'-'; Self::TEXT_LEN];
-        for (byte, at) in self.0.to_be_bytes().into_iter().zip(DIGITS_AT) {
+        let bytes = self.high.to_be_bytes().into_iter().chain(self.low.to_be_bytes());
+        for (byte, at) in bytes.zip(DIGITS_AT) {
             text[at..at + 2].copy_from_slice(&HEX[usize::from(byte)]);
         }
         text
@@ -188,7 +193,7 @@ impl IdGenerator {
         }
         let high = (self.last_ms & 0xffff_ffff_ffff) << 16 | 0x7000 | u64::from(self.counter);
         let low = self.random() >> 2 | 1 << 63;
-        MessageId(u128::from(high) << 64 | u128::from(low))
+        MessageId { high, low }
     }
 }
 

@@ -258,7 +258,9 @@ impl Engine {
         state.offset += 1;
         channel.set_offset(state.offset);
         publication.offset = Some(state.offset);
-        let shared = Arc::new(OwnedPublication::from(*publication));
+        // A session that comes back is another one, so it is of no use to remember who wanted no echo.
+        let audience = &Audience { except_session: None, ..audience.clone() };
+        let shared = Arc::new(OwnedPublication::from(Publication { audience, ..*publication }));
         let before = history.bytes();
         history.push(shared.clone(), self.now_ms);
         if history.bytes() > before && self.is_crowded(channel.app()) {
@@ -280,11 +282,12 @@ impl Engine {
         mut shared: Option<Arc<OwnedPublication>>,
     ) -> bool {
         let mut mail = |engine: &mut Self, to: WorkerId| {
-            let publication = shared.get_or_insert_with(|| Arc::new(publication.into())).clone();
-            engine.post(
-                to,
-                Mail::Publication { channel: channel.clone(), sequence: state.sequence, publication },
-            );
+            // What is remembered, and may be shared therefore, does not say who wants no echo; but that worker must know.
+            let excepts = publication.audience.except_session.is_some_and(|session| session.worker() == to);
+            let own = || Arc::new(publication.into());
+            let publication = if excepts { own() } else { shared.get_or_insert_with(own).clone() };
+            let sequence = state.sequence;
+            engine.post(to, Mail::Publication { channel: channel.clone(), sequence, publication });
         };
         for worker in state.interest.without(self.worker) {
             mail(self, worker);
