@@ -185,6 +185,12 @@ struct Presence {
     /// How many of them come and go, each with one operation under way
     #[arg(long, default_value_t = 1, value_name = "N")]
     movers: u32,
+    /// Each of them updates its profile between joining and leaving, and the others are told
+    #[arg(long)]
+    updates: bool,
+    /// Each of them asks for a page of 100 members between joining and leaving
+    #[arg(long)]
+    queries: bool,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -476,6 +482,8 @@ impl Scenario {
                 channels: args.channels,
                 watchers: args.members.saturating_sub(args.movers),
                 movers: args.movers,
+                updates: args.updates,
+                queries: args.queries,
             }),
         })
     }
@@ -578,6 +586,7 @@ mod tests {
             "loadgen send --driver centrifugo",
             "loadgen broadcast --driver nats",
             "loadgen presence --driver plain",
+            "loadgen presence --driver socketio --updates",
             "loadgen connect --driver nchan --no-join",
             "loadgen fanout --driver plain --send {channel}",
         ] {

@@ -196,7 +196,7 @@ pub struct ConnectPlan {
     pub join: bool,
 }
 
-/// Joins and leaves.
+/// Joins, updates, queries and leaves.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PresencePlan {
     /// Channels.
@@ -205,6 +205,10 @@ pub struct PresencePlan {
     pub watchers: u32,
     /// Members of each that come and go, each with one operation under way.
     pub movers: u32,
+    /// Each updates its profile between joining and leaving.
+    pub updates: bool,
+    /// Each asks for a page of members between joining and leaving.
+    pub queries: bool,
 }
 
 /// Why a plan cannot be carried out: one sentence.
@@ -321,7 +325,16 @@ impl Work {
                 vec![(Need::Outsiders, "lets members of a channel publish and nobody else: use no --rate")]
             }
             Self::Broadcast(_) => vec![(Need::Broadcast, "has no messages to everyone")],
-            Self::Presence(_) => vec![(Need::Presence, "does not tell members who joins and leaves")],
+            Self::Presence(plan) => {
+                let mut needs = vec![(Need::Presence, "does not tell members who joins and leaves")];
+                if plan.updates {
+                    needs.push((Need::Profiles, "has no profiles: leave --updates out"));
+                }
+                if plan.queries {
+                    needs.push((Need::Members, "cannot ask for members: leave --queries out"));
+                }
+                needs
+            }
             Self::Connect(plan) if !plan.join => {
                 vec![(Need::Lobby, "has no connections without a channel: leave --no-join out")]
             }

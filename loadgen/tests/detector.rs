@@ -108,7 +108,13 @@ fn good_server_is_found_good_in_every_scenario_with_one_thread_and_with_several(
         for work in [
             Work::Connect(ConnectPlan { parallel: 6, join: true }),
             Work::Connect(ConnectPlan { parallel: 6, join: false }),
-            Work::Presence(PresencePlan { channels: 4, watchers: 3, movers: 2 }),
+            Work::Presence(PresencePlan {
+                channels: 4,
+                watchers: 3,
+                movers: 2,
+                updates: false,
+                queries: true,
+            }),
             Work::Storm(StormPlan { rate: 0.0, bystanders: 0, ..storm() }),
         ] {
             let report = run_against(Mischief::None, threads, work);
@@ -250,7 +256,8 @@ fn closed_loop_goes_on_when_messages_are_lost() {
 
 #[test]
 fn lost_and_repeated_notices_are_told_apart() {
-    let work = || Work::Presence(PresencePlan { channels: 2, watchers: 3, movers: 1 });
+    let work =
+        || Work::Presence(PresencePlan { channels: 2, watchers: 3, movers: 1, updates: true, queries: true });
     let report = run_against(Mischief::Repeat { every: 50 }, 1, work());
     assert!(report.faults.repeated > 0 && report.faults.lost == 0, "{}", report.table());
     let report = run_against(Mischief::Lose { every: 50 }, 1, work());
@@ -259,7 +266,8 @@ fn lost_and_repeated_notices_are_told_apart() {
 
 #[test]
 fn late_notice_of_a_fellow_watcher_is_no_fault() {
-    let work = Work::Presence(PresencePlan { channels: 3, watchers: 2, movers: 1 });
+    let work =
+        Work::Presence(PresencePlan { channels: 3, watchers: 2, movers: 1, updates: false, queries: false });
     let report = run_against(Mischief::TellLate, 1, work);
     assert_clean(&report);
     assert!(report.median.operations_per_second > 10.0, "{}", report.table());

@@ -68,6 +68,16 @@ pub(crate) trait Driver: Send + Sync {
         String::new()
     }
 
+    /// What gives the connection a profile, the same number.
+    fn update(&self, _number: u32, _profile: u32) -> String {
+        String::new()
+    }
+
+    /// What asks for a page of a channel's members.
+    fn members(&self, _number: u32, _channel: &str) -> String {
+        String::new()
+    }
+
     /// What stands before and behind a payload of so many bytes in a message to a channel.
     fn send_around(&self, channel: &str, payload: u32) -> (String, String);
 
@@ -112,6 +122,10 @@ pub(crate) enum Need {
     Broadcast,
     /// Members are told who joins and leaves.
     Presence,
+    /// Members have profiles, and are told of changes.
+    Profiles,
+    /// One may ask who the members are.
+    Members,
     /// Who sends to a channel it is a member of does, or does not, receive that itself.
     Echo(Echo),
     /// One may send to a channel without being a member.
@@ -166,11 +180,11 @@ pub(crate) enum Framing {
 pub(crate) enum Reply<'a> {
     /// The connection is ready for commands; the name others know it by.
     Welcome { session: &'a str },
-    /// A join or leave succeeded; where a join leaves the connection, if the server says that.
+    /// A command succeeded; where a join leaves the connection, if the server says that.
     Done(Option<Standing<'a>>),
     /// A command failed.
     Failed { code: &'a str },
-    /// Someone joined or left a channel.
+    /// Someone joined or left a channel, or changed its profile.
     Notice { kind: Notice, session: &'a str },
     /// The server left out so many publications.
     Gap { missed: u64 },
@@ -199,6 +213,7 @@ pub(crate) struct Standing<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notice {
     Join,
+    Update,
     Leave,
 }
 

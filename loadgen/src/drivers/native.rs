@@ -77,6 +77,14 @@ impl Driver for Native {
         format!("{{\"type\":\"leave\",\"id\":{number},\"channel\":\"{channel}\"}}")
     }
 
+    fn update(&self, number: u32, profile: u32) -> String {
+        format!("{{\"type\":\"update\",\"id\":{number},\"profile\":{profile}}}")
+    }
+
+    fn members(&self, number: u32, channel: &str) -> String {
+        format!("{{\"type\":\"members\",\"id\":{number},\"channel\":\"{channel}\"}}")
+    }
+
     fn send_around(&self, channel: &str, _: u32) -> (String, String) {
         (format!("{{\"type\":\"send\",\"channel\":\"{channel}\",\"event\":\"m\",\"message\":"), "}".into())
     }
@@ -129,6 +137,7 @@ impl<'a> Okay<'a> {
 fn read_notice(item: &str) -> Reply<'_> {
     let kind = match between(item, "\"event\":\"channel:", "\"") {
         Some("join") => Notice::Join,
+        Some("update") => Notice::Update,
         Some("leave") => Notice::Leave,
         Some(_) => return Reply::Other,
         None => return Reply::Unknown,
@@ -175,7 +184,7 @@ mod tests {
         let leave = r#"{"channel":"c","event":"channel:leave","message":{"id":"BBBB"}}"#;
         assert_eq!(read(leave), Reply::Notice { kind: Notice::Leave, session: "BBBB" });
         let update = r#"{"channel":"c","event":"channel:update","message":{"id":"BBBB"}}"#;
-        assert_eq!(read(update), Reply::Other);
+        assert_eq!(read(update), Reply::Notice { kind: Notice::Update, session: "BBBB" });
         for unknown in ["", "{}", "[]", r#"{"channel":"c","event":"m","message":"x"}"#] {
             assert_eq!(read(unknown), Reply::Unknown, "{unknown}");
         }

@@ -23,8 +23,8 @@ impl SocketIo {
 }
 
 impl Driver for SocketIo {
-    fn lacks(&self, _: Need) -> bool {
-        false
+    fn lacks(&self, need: Need) -> bool {
+        matches!(need, Need::Profiles | Need::Members)
     }
 
     fn path(&self, _: &str, _: Role) -> String {

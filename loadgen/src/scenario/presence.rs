@@ -3,7 +3,8 @@
 //! An operation (a join or a leave) is complete when the one who did it has the answer and **every** watcher has
 //! the notice. Each of those who come and go has one operation under way, so a watcher must see its joins and
 //! leaves in turn: operation 0 is a join, 1 a leave, and so on. That makes a notice a message with a sequence, and
-//! the ledger tells lost and repeated notices apart.
+//! the ledger tells lost and repeated notices apart. Updates come in between, and are told as well; queries are
+//! answered, and nobody is told.
 
 use std::collections::HashMap;
 
@@ -28,6 +29,10 @@ pub(crate) struct Presence {
     plan: PresencePlan,
     /// Channels on this worker. In each, watchers come first and movers follow, in order of slots.
     channels: Vec<u32>,
+    /// What movers do, over and over.
+    operations: Vec<Operation>,
+    /// What of that the others are told.
+    notices: Vec<Notice>,
     movers: Vec<Mover>,
     /// Everyone by the name the server gave them.
     sessions: HashMap<Box<str>, Slot, foldhash::fast::RandomState>,
@@ -42,10 +47,31 @@ pub(crate) struct Presence {
     next_expiry_ns: u64,
 }
 
+#[derive(Clone, Copy)]
+enum Operation {
+    Join,
+    Update,
+    Query,
+    Leave,
+}
+
+impl Operation {
+    /// What the others are told of it.
+    fn notice(self) -> Option<Notice> {
+        match self {
+            Self::Join => Some(Notice::Join),
+            Self::Update => Some(Notice::Update),
+            Self::Query => None,
+            Self::Leave => Some(Notice::Leave),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Default)]
 struct Mover {
-    /// Operations begun.
+    /// Operations begun, and those among them of which others are told.
     begun: u32,
+    told: u32,
     begun_ns: u64,
     /// Answer and notices that the operation under way still waits for; 0 if none is under way.
     awaited: u32,
@@ -54,12 +80,18 @@ struct Mover {
 impl Presence {
     pub(crate) fn new(seat: Seat, plan: PresencePlan) -> Self {
         let channels: Vec<u32> = seat.own(plan.channels).collect();
+        let between = [(plan.updates, Operation::Update), (plan.queries, Operation::Query)];
+        let between = between.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, operation)| operation);
+        let operations =
+            [Operation::Join].into_iter().chain(between).chain([Operation::Leave]).collect::<Vec<_>>();
         let movers = vec![Mover::default(); channels.len() * plan.movers as usize];
         Self {
             ledger: Ledger::new(movers.len() * plan.watchers as usize),
             tally: Tally::new(seat.windows),
             seat,
             plan,
+            notices: operations.iter().filter_map(|operation| operation.notice()).collect(),
+            operations,
             channels,
             movers,
             sessions: HashMap::default(),
@@ -96,13 +128,24 @@ impl Presence {
     fn begin(&mut self, net: &mut Net, mover: u32, now: u64) {
         let slot = self.mover_slot(mover);
         let channel = self.channel_of(slot);
-        let entry = &mut self.movers[mover as usize];
-        let operation = entry.begun;
-        *entry = Mover { begun: operation + 1, begun_ns: now, awaited: self.plan.watchers + 1 };
+        let Mover { begun, told, .. } = self.movers[mover as usize];
+        let operation = self.operations[begun as usize % self.operations.len()];
+        let is_told = operation.notice().is_some();
+        self.movers[mover as usize] = Mover {
+            begun: begun + 1,
+            told: told + u32::from(is_told),
+            begun_ns: now,
+            awaited: if is_told { self.plan.watchers + 1 } else { 1 },
+        };
         self.under_way += 1;
         let driver = &self.seat.driver;
-        let is_join = operation.is_multiple_of(2);
-        net.send(slot, &if is_join { driver.join(2, &channel, "") } else { driver.leave(2, &channel) });
+        let command = match operation {
+            Operation::Join => driver.join(2, &channel, ""),
+            Operation::Update => driver.update(2, begun),
+            Operation::Query => driver.members(2, &channel),
+            Operation::Leave => driver.leave(2, &channel),
+        };
+        net.send(slot, &command);
     }
 
     /// Something that the operation of a mover waited for is there.
@@ -137,10 +180,9 @@ impl Presence {
         // That a fellow watcher joined may be told after its own join was answered, even after the start.
         let Some(mover) = self.mover(whose) else { return };
         let stream = (mover * self.plan.watchers + watcher) as usize;
-        let Mover { begun, begun_ns, .. } = self.movers[mover as usize];
+        let Mover { told, begun_ns, .. } = self.movers[mover as usize];
         let expected = self.ledger.expected(stream);
-        let is_expected = expected < begun && (kind == Notice::Join) == expected.is_multiple_of(2);
-        if !is_expected {
+        if expected >= told || kind != self.notices[expected as usize % self.notices.len()] {
             self.tally.faults.repeated += 1;
             return;
         }
@@ -167,12 +209,12 @@ impl Presence {
         }
         self.next_expiry_ns = now + EXPIRY_CHECK_NS;
         for mover in 0..self.movers.len() as u32 {
-            let Mover { begun, begun_ns, awaited } = self.movers[mover as usize];
+            let Mover { told, begun_ns, awaited, .. } = self.movers[mover as usize];
             if awaited == 0 || now.saturating_sub(begun_ns) < EXPIRY_NS {
                 continue;
             }
             for watcher in 0..self.plan.watchers {
-                self.ledger.close((mover * self.plan.watchers + watcher) as usize, begun);
+                self.ledger.close((mover * self.plan.watchers + watcher) as usize, told);
             }
             self.movers[mover as usize].awaited = 1;
             self.advance(net, mover, now);
@@ -197,7 +239,7 @@ impl Scenario for Presence {
             }
             Reply::Done(_) => self.on_done(net, slot, now),
             Reply::Failed { code } => {
-                self.seat.control.fail(format!("The server refused a join or leave: {code}."));
+                self.seat.control.fail(format!("The server refused a command: {code}."));
             }
             Reply::Gap { missed } => self.tally.gaps += missed,
             Reply::Prompt { .. } | Reply::Other => {}
@@ -255,7 +297,7 @@ impl Scenario for Presence {
         for mover in 0..movers {
             for watcher in 0..self.plan.watchers as usize {
                 let stream = mover * self.plan.watchers as usize + watcher;
-                self.ledger.close(stream, self.movers[mover].begun);
+                self.ledger.close(stream, self.movers[mover].told);
             }
         }
         self.tally.faults = self.faults();

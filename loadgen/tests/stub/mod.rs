@@ -314,6 +314,14 @@ impl Server {
                     _ => self.put_ok(number, command.id),
                 }
             }
+            "update" => {
+                let of_member = self.channels.iter().filter(|(_, members)| members.contains(&number));
+                for channel in of_member.map(|(channel, _)| channel.clone()).collect::<Vec<_>>() {
+                    self.notify(number, &channel, "update");
+                }
+                self.put_ok(number, command.id);
+            }
+            "members" => self.put_ok(number, command.id),
             "leave" => {
                 self.leave(number, channel);
                 self.put_ok(number, command.id);
