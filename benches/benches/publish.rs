@@ -11,12 +11,12 @@
 use std::{hint::black_box, sync::Mutex, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fanfare_benches::{Discard, engine, engine_with_history, open_members};
 use fanfare_core::{
     channel::{Delegated, Order},
     dialect::{Format, encode_publication},
-    engine::Flow,
+    engine::{Engine, Flow},
     id::IdGenerator,
     publication::{Kind, Payload, Publication},
     ws::Message,
@@ -89,18 +89,7 @@ fn publish(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group("publish");
         group.throughput(Throughput::Elements(TURN));
         group.bench_function(BenchmarkId::new("engine", members), |bencher| {
-            let mut engine = engine();
-            let mut sink = Discard::default();
-            let slots = open_members(&mut engine, members, &mut sink);
-            bencher.iter(|| {
-                engine.begin_turn(1);
-                for _ in 0..TURN {
-                    assert_eq!(engine.receive(slots[0], Message::Text(COMMAND)), Flow::Continue);
-                }
-                engine.on_mail();
-                engine.flush(&mut sink);
-            });
-            black_box(sink.bytes);
+            send_turns(bencher, engine(), members);
         });
         group.bench_function(BenchmarkId::new("least", members), |bencher| {
             let mut ids = IdGenerator::new(1);
@@ -129,22 +118,26 @@ fn history(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(TURN));
         for messages in [0, 100] {
             group.bench_function(BenchmarkId::new(format!("remembering {messages}"), members), |bencher| {
-                let mut engine = engine_with_history(messages);
-                let mut sink = Discard::default();
-                let slots = open_members(&mut engine, members, &mut sink);
-                bencher.iter(|| {
-                    engine.begin_turn(1);
-                    for _ in 0..TURN {
-                        assert_eq!(engine.receive(slots[0], Message::Text(COMMAND)), Flow::Continue);
-                    }
-                    engine.on_mail();
-                    engine.flush(&mut sink);
-                });
-                black_box(sink.bytes);
+                send_turns(bencher, engine_with_history(messages), members);
             });
         }
         group.finish();
     }
+}
+
+/// Turns in which one of the members sends.
+fn send_turns(bencher: &mut Bencher<'_>, mut engine: Engine, members: u32) {
+    let mut sink = Discard::default();
+    let slots = open_members(&mut engine, members, &mut sink);
+    bencher.iter(|| {
+        engine.begin_turn(1);
+        for _ in 0..TURN {
+            assert_eq!(engine.receive(slots[0], Message::Text(COMMAND)), Flow::Continue);
+        }
+        engine.on_mail();
+        engine.flush(&mut sink);
+    });
+    black_box(sink.bytes);
 }
 
 fn encode(ids: &mut IdGenerator, offset: u64) -> Bytes {
