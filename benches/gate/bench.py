@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import sys
 
 import counts
 import figures
 import memory
 import system
-from checkout import RESULTS, ROOT, Checkout, Failure, alone, say
+from checkout import RESULTS, ROOT, Checkout, run_alone, say
 
 PARTS = ["criterion", "counts", "memory", "system"]
 
@@ -79,10 +78,4 @@ def criterion(checkout, folder, quick):
 
 
 if __name__ == "__main__":
-    try:
-        with alone():
-            sys.exit(main())
-    except Failure as failure:
-        sys.exit(f"bench: {failure}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_alone("bench", main)

@@ -38,6 +38,17 @@ def alone():
         yield
 
 
+def run_alone(name, main):
+    """Ends the process with what `main` returns, or with one sentence."""
+    try:
+        with alone():
+            sys.exit(main())
+    except Failure as failure:
+        sys.exit(f"{name}: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 def git(*args, **options):
     run = subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True, **options)
     if run.returncode != 0:

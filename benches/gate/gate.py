@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import counts
 import figures
 import memory
 import system
-from checkout import RESULTS, ROOT, Checkout, Failure, alone, commit_of, drop_worktree, say
+from checkout import RESULTS, ROOT, Checkout, commit_of, drop_worktree, run_alone, say
 
 PARTS = ["counts", "state", "memory", "system"]
 # Counts and state are the same in every run of the same code: what is allowed is what a good reason may cost.
@@ -149,10 +148,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        with alone():
-            sys.exit(main())
-    except Failure as failure:
-        sys.exit(f"bench-gate: {failure}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_alone("bench-gate", main)

@@ -7,11 +7,10 @@ knows, and that is the candidate; its parent is the base.
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
-from checkout import RESULTS, Checkout, Failure, alone, commit_of, drop_worktree, git, say
+from checkout import RESULTS, Checkout, commit_of, drop_worktree, git, run_alone, say
 from gate import PARTS, ROUNDS, Gate, prepare
 
 SLOWDOWNS = Path(__file__).parent / "slowdowns"
@@ -73,10 +72,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        with alone():
-            sys.exit(main())
-    except Failure as failure:
-        sys.exit(f"test-bench-gate: {failure}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_alone("test-bench-gate", main)
