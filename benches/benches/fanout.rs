@@ -17,7 +17,7 @@ use criterion::{
 use fanfare_benches::{Discard, engine, open_members};
 use fanfare_core::{
     command::Publish,
-    dialect::{Format, encode_publication},
+    dialect::{Format, Heading, encode_publication},
     id::{AppId, IdGenerator},
     publication::{Kind, Payload, Publication},
 };
@@ -88,7 +88,7 @@ fn encode(ids: &mut IdGenerator, offset: u64, out: &mut BytesMut) {
         offset: Some(offset),
         ..Publication::new(ids.message_id(1), Kind::Message, "chat", Payload::Json(PAYLOAD))
     };
-    encode_publication(Format::Native, out, Some("room"), publication);
+    encode_publication(Format::Native, out, &mut Heading::default(), Some("room"), &publication);
 }
 
 fn fanout(criterion: &mut Criterion) {

@@ -15,7 +15,7 @@ use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, cr
 use fanfare_benches::{Discard, engine, engine_with_history, open_members};
 use fanfare_core::{
     channel::{Delegated, Order},
-    dialect::{Format, encode_publication},
+    dialect::{Format, Heading, encode_publication},
     engine::{Engine, Flow},
     id::IdGenerator,
     publication::{Kind, Payload, Publication},
@@ -151,7 +151,7 @@ fn encode(ids: &mut IdGenerator, offset: u64) -> Bytes {
             Payload::Json(r#"{"text":"sixty-four bytes or so of a message"}"#),
         )
     };
-    encode_publication(Format::Native, &mut out, Some("room"), publication);
+    encode_publication(Format::Native, &mut out, &mut Heading::default(), Some("room"), &publication);
     out.freeze()
 }
 

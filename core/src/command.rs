@@ -88,8 +88,8 @@ pub struct Publish<'a> {
     pub echo: Option<bool>,
     /// Whether the channel's history may keep it.
     pub history: bool,
-    /// Whom it is for.
-    pub audience: Audience,
+    /// Whom it is for; `None`: everyone.
+    pub audience: Option<Box<Audience>>,
 }
 
 /// An edit or a deletion of a message that its channel remembers.
@@ -108,7 +108,7 @@ pub struct ChangeMessage<'a> {
 impl<'a> Publish<'a> {
     /// For everybody, to be kept if the channel has history.
     pub fn new(channel: Option<&'a str>, event: &'a str, payload: Payload<'a>) -> Self {
-        Self { channel, event, payload, echo: None, history: true, audience: Audience::default() }
+        Self { channel, event, payload, echo: None, history: true, audience: None }
     }
 }
 

@@ -139,7 +139,7 @@ impl Audience {
 }
 
 /// The audience of most publications.
-static EVERYONE: Audience =
+pub(crate) static EVERYONE: Audience =
     Audience { except_session: None, only_session: None, only_users: None, except_users: None };
 
 /// Who sent a message.

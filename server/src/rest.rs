@@ -10,12 +10,12 @@ use fanfare_core::{
     app::{App, ChannelOptions, HistoryLimits, KeyRole, SlowConsumer},
     channel::PageFrom,
     command::{Cursor, Disconnection, Outcome},
-    dialect::{self, Batch, Envelope},
+    dialect::{self, Batch, Envelope, Reader},
     engine::Engine,
     error::ReplyError,
     http::{Head, Persistence, percent_decode, put_problem, put_response},
     id::{AppId, SessionId},
-    json::{Object, Raw, Scanner, write_string},
+    json::{Object, Raw, write_string},
     limits::{PAGE, PAGE_DEFAULT},
 };
 use hashbrown::HashMap;
@@ -33,7 +33,7 @@ pub(crate) enum Handled {
 /// Requests whose answers wait for other workers.
 #[derive(Default)]
 pub(crate) struct Requests {
-    scanner: Scanner,
+    reader: Reader,
     /// From the engine's token to the connection and the place in the answer.
     tokens: HashMap<u64, (u64, usize)>,
     waiting: HashMap<u64, Pending>,
@@ -211,8 +211,8 @@ impl Requests {
         body: &str,
         connection: u64,
     ) -> Result<Vec<Option<Answer>>, Problem> {
-        let mut scanner = std::mem::take(&mut self.scanner);
-        let results = match Batch::read(&mut scanner, body) {
+        let mut reader = std::mem::take(&mut self.reader);
+        let results = match Batch::read(&mut reader, body) {
             Err(error) => Err(refused(error)),
             Ok(batch) if batch.is_list() != matches!(route, Route::Publish) => {
                 Err(refused(ReplyError::InvalidCommand(match route {
@@ -226,7 +226,7 @@ impl Requests {
                 .map(|(place, envelope)| self.publish_one(engine, route, app, &envelope, connection, place))
                 .collect()),
         };
-        self.scanner = scanner;
+        self.reader = reader;
         results
     }
 
@@ -235,7 +235,7 @@ impl Requests {
         engine: &mut Engine,
         route: Route,
         app: AppId,
-        envelope: &Envelope<'_>,
+        envelope: &Envelope<'_, '_>,
         connection: u64,
         place: usize,
     ) -> Option<Answer> {
@@ -270,9 +270,9 @@ impl Requests {
         body: &str,
         connection: u64,
     ) -> Result<(bool, Vec<Option<Answer>>), Problem> {
-        let mut scanner = std::mem::take(&mut self.scanner);
-        let results = Batch::read(&mut scanner, body).map_err(refused).map(|batch| {
-            let change = |(place, envelope): (usize, Envelope<'_>)| {
+        let mut reader = std::mem::take(&mut self.reader);
+        let results = Batch::read(&mut reader, body).map_err(refused).map(|batch| {
+            let change = |(place, envelope): (usize, Envelope<'_, '_>)| {
                 let change = if edits { envelope.edit() } else { envelope.deletion() };
                 let change = match change {
                     Ok(change) => change,
@@ -284,7 +284,7 @@ impl Requests {
             };
             (batch.is_list(), batch.envelopes().enumerate().map(change).collect())
         });
-        self.scanner = scanner;
+        self.reader = reader;
         results
     }
 
@@ -323,7 +323,7 @@ impl Requests {
         body: &str,
         connection: u64,
     ) -> Result<Option<Answer>, Problem> {
-        let batch = Batch::read(&mut self.scanner, body).map_err(refused)?;
+        let batch = Batch::read(&mut self.reader, body).map_err(refused)?;
         let wrong = |detail| refused(ReplyError::InvalidCommand(detail));
         let object = batch.object().ok_or_else(|| wrong("The body must be an object."))?;
         let channel = object.member("channel").and_then(Raw::as_string);
@@ -379,7 +379,7 @@ impl Requests {
         body: &str,
         connection: u64,
     ) -> Result<Option<Answer>, Problem> {
-        let (whom, reconnect) = disconnection(&mut self.scanner, body)?;
+        let (whom, reconnect) = disconnection(&mut self.reader, body)?;
         let token = self.token(connection, 0);
         let answer = engine.request_disconnect(app, whom, reconnect, token);
         Ok(self.settle(token, answer))
@@ -621,9 +621,9 @@ fn list_channels(
 }
 
 /// The body of a disconnect request.
-fn disconnection(scanner: &mut Scanner, body: &str) -> Result<(Disconnection, bool), Problem> {
+fn disconnection(reader: &mut Reader, body: &str) -> Result<(Disconnection, bool), Problem> {
     let wrong = |detail| refused(ReplyError::InvalidCommand(detail));
-    let batch = Batch::read(scanner, body).map_err(refused)?;
+    let batch = Batch::read(reader, body).map_err(refused)?;
     let object = batch.object().ok_or_else(|| wrong("The body must be an object."))?;
     let text = |name| match object.member(name).filter(|raw| !raw.is_null()) {
         Some(raw) => raw.as_string().map(Some).ok_or_else(|| wrong("session and user must be strings.")),

@@ -77,6 +77,12 @@ impl<S, Op> Order<S, Op> {
             .map(|_| Entered { order: self })
     }
 
+    /// Whether it is closed for ever. If not, it may be by now.
+    pub fn is_closed(&self) -> bool {
+        // Relaxed: whoever goes on to enter finds out.
+        self.head.load(Ordering::Relaxed) == closed()
+    }
+
     /// Leaves `op` for whoever is inside; or, if nobody is any more, enters and gives `op` back. Never waits.
     pub fn delegate(&self, op: Op) -> Delegated<'_, S, Op> {
         let node = Box::into_raw(Box::new(Node { next: ptr::null_mut(), op }));

@@ -8,7 +8,7 @@ mod native;
 
 use bytes::BytesMut;
 
-pub use self::native::{Batch, Envelope, WelcomeLimits, read_binary};
+pub use self::native::{Batch, Envelope, Heading, Reader, WelcomeLimits, read_binary};
 use crate::{command::Outcome, error::ReplyError, id::SessionId, publication::Publication};
 
 /// How a connection wants what it receives.
@@ -34,18 +34,21 @@ impl Format {
     }
 }
 
-/// Appends a publication of `channel` (`None`: a broadcast) as one frame.
+/// Appends a publication of `channel` (`None`: a broadcast) as one frame. `heading` is new, or was cleared, or
+/// has seen publications of this channel alone.
 #[inline]
 pub fn encode_publication(
     format: Format,
     out: &mut BytesMut,
+    heading: &mut Heading,
     channel: Option<&str>,
-    publication: Publication<'_>,
+    publication: &Publication<'_>,
 ) {
-    match format {
-        Format::Native => native::encode_publication(out, channel, publication, native::Binary::Frame),
-        Format::NativeText => native::encode_publication(out, channel, publication, native::Binary::Base64),
-    }
+    let binary = match format {
+        Format::Native => native::Binary::Frame,
+        Format::NativeText => native::Binary::Base64,
+    };
+    native::encode_publication(out, heading, channel, publication, binary);
 }
 
 /// Appends the answer to a command that succeeded. `id` is JSON, as the command had it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Engine, members::Progress};
 use crate::{
     command::Outcome,
-    dialect,
+    dialect::{self, Heading},
     error::ReplyError,
     id::{AppId, WorkerId},
     publication::{Audience, OwnedPublication, Publication},
@@ -22,7 +22,7 @@ impl Engine {
     pub(super) fn publish_direct(
         &mut self,
         app: AppId,
-        publication: Publication<'_>,
+        publication: &Publication<'_>,
     ) -> Result<Progress, ReplyError> {
         let workers = u16::try_from(self.hub.workers()).expect("workers are few");
         let concerned = match publication.audience.only_session {
@@ -37,7 +37,7 @@ impl Engine {
         }
         let others: Vec<WorkerId> = others().collect();
         if !others.is_empty() {
-            let shared = Arc::new(OwnedPublication::from(publication));
+            let shared = Arc::new(OwnedPublication::from(*publication));
             for worker in others {
                 self.post(worker, super::Mail::Direct { app, publication: shared.clone() });
             }
@@ -49,7 +49,7 @@ impl Engine {
     }
 
     /// Gives a publication to this worker's sessions that its audience names.
-    pub(super) fn deliver_direct(&mut self, app: AppId, publication: Publication<'_>) {
+    pub(super) fn deliver_direct(&mut self, app: AppId, publication: &Publication<'_>) {
         let audience = publication.audience;
         let slots: Vec<u32> = match (audience.only_session, &audience.only_users) {
             (Some(session), _) => self.sessions.find(session).into_iter().collect(),
@@ -61,6 +61,7 @@ impl Engine {
                 .collect(),
             (None, None) => Vec::new(),
         };
+        let mut heading = Heading::default();
         for slot in slots {
             let (hot, session) = self.sessions.both(slot);
             if session.app != app || !audience.admits(session.id(slot), session.user()) {
@@ -72,7 +73,7 @@ impl Engine {
             }
             let format = hot.format;
             self.counters.deliveries += 1;
-            self.reply(slot, |out| dialect::encode_publication(format, out, None, publication));
+            self.reply(slot, |out| dialect::encode_publication(format, out, &mut heading, None, publication));
         }
     }
 }

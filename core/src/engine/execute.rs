@@ -14,7 +14,7 @@ use crate::{
     dialect,
     error::ReplyError,
     id::{AppId, SessionId},
-    publication::{Audience, Kind, Payload, Publication, Sender},
+    publication::{Audience, EVERYONE, Kind, Payload, Publication, Sender},
 };
 
 impl Engine {
@@ -22,29 +22,7 @@ impl Engine {
     pub(super) fn execute(&mut self, slot: u32, command: Command<'_>) -> Result<Progress, ReplyError> {
         let app = self.hub.app(self.sessions.get(slot).app).clone();
         match command {
-            Command::Publish(mut publish) => {
-                self.may_write(slot, &app)?;
-                check_message(&app, &publish)?;
-                let target = self.target(app.id, publish.channel);
-                if let Some(name) = publish.channel {
-                    self.check_membership(slot, app.id, name, target.as_deref())?;
-                }
-                let now_ms = self.now_ms;
-                let session = self.sessions.get_mut(slot);
-                session.take_message(&app.limits, now_ms)?;
-                let id = session.id(slot);
-                let remembered = app.show_sender || app.sender_edits;
-                let user = session.user.clone().filter(|_| remembered);
-                let sender = remembered.then_some(Sender {
-                    session: id,
-                    user: user.as_deref(),
-                    shown: app.show_sender,
-                });
-                if !publish.echo.unwrap_or(session.echo) {
-                    publish.audience.except_session = Some(id);
-                }
-                self.publish(app.id, target, &publish, sender)
-            }
+            Command::Publish(publish) => self.publish_for(slot, &publish),
             Command::Join { .. } | Command::Update { .. } if self.hub.is_swamped() => {
                 self.counters.overloaded += 1;
                 Err(ReplyError::Overloaded)
@@ -94,6 +72,37 @@ impl Engine {
         }
     }
 
+    /// Publishes for a session.
+    pub(super) fn publish_for(&mut self, slot: u32, publish: &Publish<'_>) -> Result<Progress, ReplyError> {
+        let now_ms = self.now_ms;
+        let (session, app) = {
+            let session = self.sessions.get_mut(slot);
+            let app = self.hub.app(session.app);
+            (session, app)
+        };
+        session.may_write(app.session_required, now_ms)?;
+        check_message(app, publish)?;
+        let app_id = app.id;
+        let target = self.target(app_id, publish.channel);
+        if let Some(name) = publish.channel {
+            self.check_membership(slot, app_id, name, target.as_deref())?;
+        }
+        let app = self.hub.app(app_id);
+        let session = self.sessions.get_mut(slot);
+        session.take_message(&app.limits, now_ms)?;
+        let id = session.id(slot);
+        let shown = app.show_sender;
+        let remembered = shown || app.sender_edits;
+        let user = if remembered { session.user.clone() } else { None };
+        let sender = remembered.then_some(Sender { session: id, user: user.as_deref(), shown });
+        let except_session = if publish.echo.unwrap_or(session.echo) { None } else { Some(id) };
+        let audience = match &publish.audience {
+            None => Audience { except_session, ..Audience::default() },
+            Some(audience) => Audience { except_session, ..(**audience).clone() },
+        };
+        self.publish(app_id, target, publish, &audience, sender)
+    }
+
     /// Publishes for an app's back end. `None`: the answer comes later, under `token`, from
     /// [`Engine::take_answers`].
     pub fn request_publish(
@@ -105,7 +114,8 @@ impl Engine {
         self.counters.commands += 1;
         let progress = check_message(self.hub.app(app), publish).and_then(|()| {
             let target = self.target(app, publish.channel);
-            self.publish(app, target, publish, None)
+            let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
+            self.publish(app, target, publish, audience, None)
         });
         self.settle_request(progress, token)
     }
@@ -161,11 +171,15 @@ impl Engine {
     }
 
     /// Where to publish: the channel, if there is one, or the app's broadcast stream.
-    pub(super) fn target(&self, app: AppId, channel: Option<&str>) -> Option<Arc<Channel>> {
-        match channel {
-            Some(name) => self.hub.table.find(app, name, Clone::clone),
-            None => Some(self.hub.broadcast(app).clone()),
+    pub(super) fn target(&mut self, app: AppId, channel: Option<&str>) -> Option<Arc<Channel>> {
+        let Some(name) = channel else { return Some(self.hub.broadcast(app).clone()) };
+        // Who sends several messages in a row sends them to one channel.
+        let is_last = |last: &&Arc<Channel>| last.app() == app && last.name() == Some(name);
+        if let Some(last) = self.last_target.as_ref().filter(is_last).filter(|last| !last.order.is_closed()) {
+            return Some(last.clone());
         }
+        self.last_target = self.hub.table.find(app, name, Clone::clone);
+        self.last_target.clone()
     }
 
     /// Refuses a sender that must be a member of a channel and is not.
@@ -193,25 +207,26 @@ impl Engine {
         app: AppId,
         mut target: Option<Arc<Channel>>,
         publish: &Publish<'_>,
+        audience: &Audience,
         sender: Option<Sender<'_>>,
     ) -> Result<Progress, ReplyError> {
         let id = self.ids.message_id(self.now_ms);
-        let publication = Publication {
-            audience: &publish.audience,
+        let mut publication = Publication {
+            audience,
             sender,
             kept: publish.history,
             ..Publication::new(id, Kind::Message, publish.event, publish.payload)
         };
         self.counters.publications += 1;
-        if Self::is_direct(publish.channel, &publish.audience) {
-            return self.publish_direct(app, Publication { kept: false, ..publication });
+        if Self::is_direct(publish.channel, audience) {
+            return self.publish_direct(app, &Publication { kept: false, ..publication });
         }
         loop {
             let outcome = |offset| match publish.channel {
                 Some(_) => Outcome::Sent { message_id: id, offset },
                 None => Outcome::Broadcast { message_id: id },
             };
-            let keeps = publish.history && publish.audience.only_session.is_none();
+            let keeps = publish.history && audience.only_session.is_none();
             if target.is_none()
                 && let Some(name) = publish.channel.filter(|_| keeps)
                 && self.hub.options(app, name).history.is_on()
@@ -219,7 +234,7 @@ impl Engine {
                 target = Some(self.hub.find_or_create(app, name));
             }
             let Some(channel) = target else { return Ok(Progress::Finished(outcome(None))) };
-            match self.operate(&channel, Deed { publication: Some(publication), ..Deed::default() }) {
+            match self.operate(&channel, Deed { publication: Some(&mut publication), ..Deed::default() }) {
                 Operated::Done { receipt, .. } => return Ok(Progress::Finished(outcome(receipt.offset))),
                 Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome: outcome(None) }),
                 Operated::Refused(error) => {

@@ -24,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use super::session::{Session, Sessions};
 use crate::{
     channel::{Channel, TOMBSTONE},
-    dialect::{self, FORMATS, Format},
+    dialect::{self, FORMATS, Format, Heading},
     limits::{POOLED_BUFFER_BYTES, POOLED_BUFFERS},
     publication::{Audience, Publication},
 };
@@ -80,16 +80,18 @@ pub(super) struct Run {
     ends: Vec<[u32; FORMATS]>,
     /// For each publication, how many the turn had before. Rising.
     places: Vec<u32>,
-    /// Sorted by ordinal.
+    /// Sorted; no two concern one publication.
     exceptions: Vec<Exception>,
     /// Whether an exception is a filter, so that every member must be asked.
     filtered: bool,
     buffers: [BytesMut; FORMATS],
+    headings: [Heading; FORMATS],
 }
 
-/// A publication of a run that not everyone is to see.
+/// Publications of a run that not everyone is to see.
 struct Exception {
-    ordinal: u32,
+    first: u32,
+    last: u32,
     unless: Unless,
 }
 
@@ -110,6 +112,7 @@ impl Run {
         self.places.clear();
         self.exceptions.clear();
         self.filtered = false;
+        self.headings.iter_mut().for_each(Heading::clear);
     }
 
     fn len(&self) -> u32 {
@@ -195,7 +198,7 @@ impl Turn {
     }
 
     /// Encodes `publication` into `run` for each format that has members.
-    pub(super) fn append(&mut self, run: u32, members: &[u32; FORMATS], publication: Publication<'_>) {
+    pub(super) fn append(&mut self, run: u32, members: &[u32; FORMATS], publication: &Publication<'_>) {
         let run = &mut self.runs[run as usize];
         let channel = run.channel.as_deref().and_then(Channel::name);
         let mut ends = run.ends.last().copied().unwrap_or_default();
@@ -203,7 +206,8 @@ impl Turn {
             if members[format.index()] > 0 {
                 let buffer = &mut run.buffers[format.index()];
                 let before = buffer.len();
-                dialect::encode_publication(format, buffer, channel, publication);
+                let heading = &mut run.headings[format.index()];
+                dialect::encode_publication(format, buffer, heading, channel, publication);
                 self.bytes += buffer.len() - before;
                 ends[format.index()] = u32::try_from(buffer.len()).expect("a turn's bytes are bounded");
             }
@@ -216,7 +220,16 @@ impl Turn {
     /// The last publication of `run` is not for the session in `slot`.
     pub(super) fn except(&mut self, run: u32, slot: u32, hot: &mut Hot) {
         let run = &mut self.runs[run as usize];
-        run.exceptions.push(Exception { ordinal: run.len() - 1, unless: Unless::Slot(slot) });
+        let ordinal = run.len() - 1;
+        match run.exceptions.last_mut() {
+            // Of a sender of several in a row.
+            Some(Exception { last, unless: Unless::Slot(same), .. })
+                if *same == slot && *last + 1 == ordinal =>
+            {
+                *last = ordinal;
+            }
+            _ => run.exceptions.push(Exception { first: ordinal, last: ordinal, unless: Unless::Slot(slot) }),
+        }
         hot.excepted = true;
     }
 
@@ -224,7 +237,8 @@ impl Turn {
     pub(super) fn filter(&mut self, run: u32, audience: &Audience) {
         let run = &mut self.runs[run as usize];
         let unless = Unless::Filter(Box::new(audience.clone()));
-        run.exceptions.push(Exception { ordinal: run.len() - 1, unless });
+        let ordinal = run.len() - 1;
+        run.exceptions.push(Exception { first: ordinal, last: ordinal, unless });
         run.filtered = true;
     }
 
@@ -307,18 +321,19 @@ impl Turn {
         loop {
             let of = &self.runs[run as usize];
             let skipped = of.exceptions[next_exception..].iter().position(|exception| {
-                exception.ordinal >= start
+                exception.last >= start
                     && match &exception.unless {
                         Unless::Slot(excepted) => *excepted == slot,
                         Unless::Filter(audience) => !audience.admits(session.id(slot), session.user()),
                     }
             });
-            let stop = match skipped {
+            let (stop, next) = match skipped {
                 Some(ahead) => {
+                    let Exception { first, last, .. } = of.exceptions[next_exception + ahead];
                     next_exception += ahead + 1;
-                    of.exceptions[next_exception - 1].ordinal
+                    (first.max(start), last + 1)
                 }
-                None => of.len(),
+                None => (of.len(), of.len()),
             };
             if hot.congested {
                 session.miss(of.channel.as_ref().expect("an open run has one"), u64::from(stop - start));
@@ -330,7 +345,7 @@ impl Turn {
             if skipped.is_none() {
                 return deliveries;
             }
-            start = stop + 1;
+            start = next;
         }
     }
 

@@ -20,7 +20,7 @@ use crate::{
         Bounds, Channel, Interest, Position, Presence, Reader, Remembered, Reply, Request, Subscribers,
     },
     command::Outcome,
-    dialect::{self, FORMATS},
+    dialect::{self, FORMATS, Heading},
     error::ReplyError,
     id::SessionId,
     limits::{MISSED_CHANNELS, RECOVERED},
@@ -178,9 +178,10 @@ impl Engine {
         let Outcome::Joined { channel, missed: Some(Some(missed)), .. } = outcome else { return };
         let format = self.sessions.hot(slot).format;
         self.counters.recovered += missed.len() as u64;
+        let mut heading = Heading::default();
         self.reply(slot, |out| {
             for missed in missed {
-                dialect::encode_publication(format, out, Some(channel), missed.view());
+                dialect::encode_publication(format, out, &mut heading, Some(channel), &missed.view());
             }
         });
     }
@@ -266,7 +267,9 @@ impl Engine {
         let notice = self.notice(kind, &payload, &audience);
         let channel = self.channels[part].channel.clone();
         let format = self.sessions.hot(slot).format;
-        self.reply(slot, |out| dialect::encode_publication(format, out, channel.name(), notice));
+        self.reply(slot, |out| {
+            dialect::encode_publication(format, out, &mut Heading::default(), channel.name(), &notice);
+        });
     }
 
     /// Carries a change of membership through the channel's order, and tells of it as far as the channel's options
@@ -293,7 +296,7 @@ impl Engine {
             let audience = Audience { except_session: except, ..Audience::default() };
             let notice = what.filter(|what| *what != Kind::UserJoin && channel.announces());
             let payload = notice.map(|_| self.member_payload(slot));
-            let publication = match (notice, &payload) {
+            let mut publication = match (notice, &payload) {
                 (Some(kind), Some(payload)) => Some(self.notice(kind, payload, &audience)),
                 _ => None,
             };
@@ -304,10 +307,9 @@ impl Engine {
             if interest.is_none() && !tells && (live || what == Some(Kind::Leave)) {
                 return None;
             }
-            match self.operate(
-                &channel,
-                Deed { interest, publication, presence: presence.map(Box::new), request: None },
-            ) {
+            let publication = publication.as_mut();
+            let deed = Deed { interest, publication, presence: presence.map(Box::new), request: None };
+            match self.operate(&channel, deed) {
                 Operated::Done { .. } => return None,
                 Operated::Waiting(ticket) => {
                     if interest == Some(Interest::Gained) {

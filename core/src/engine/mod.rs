@@ -51,11 +51,11 @@ use crate::{
     app::{App, SlowConsumer},
     channel::{Channel, Subscribers, WorkerSet},
     command::Outcome,
+    dialect::Reader,
     dialect::{self, FORMATS, Format},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, SessionId, WorkerId},
-    json::Scanner,
     slots::Slots,
     token::Claims,
 };
@@ -89,7 +89,10 @@ pub struct Engine {
     /// Sessions that have left everything and go after the next flush.
     ended: Vec<u32>,
     scratch: BytesMut,
-    scanner: Scanner,
+    /// Absent while it reads a frame.
+    reader: Option<Box<Reader>>,
+    /// The channel that was published to last.
+    last_target: Option<Arc<Channel>>,
     counters: Counters,
 }
 
@@ -179,7 +182,8 @@ impl Engine {
             disconnects: Vec::new(),
             ended: Vec::new(),
             scratch: BytesMut::new(),
-            scanner: Scanner::new(),
+            reader: None,
+            last_target: None,
             counters: Counters::default(),
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     error::ReplyError,
     id::{AppId, MessageId, WorkerId},
     limits::{IDEMPOTENCY_KEY_BYTES, IDEMPOTENCY_KEYS, IDEMPOTENCY_MS},
-    publication::{Audience, OwnedPayload},
+    publication::{Audience, EVERYONE, OwnedPayload},
 };
 
 /// An app's key.
@@ -32,7 +32,7 @@ pub struct Once {
     event: Box<str>,
     payload: OwnedPayload,
     history: bool,
-    audience: Audience,
+    audience: Option<Box<Audience>>,
 }
 
 /// Who waits for the answer.
@@ -143,7 +143,8 @@ impl Engine {
             audience: once.audience.clone(),
         };
         let target = self.target(app, publish.channel);
-        match self.publish(app, target, &publish, None) {
+        let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
+        match self.publish(app, target, &publish, audience, None) {
             Ok(Progress::Finished(outcome)) => self.on_published(&once.key, Ok(&outcome)),
             Ok(Progress::Waiting { ticket, outcome }) => {
                 self.waiting.insert(ticket, Waiting { outcome, who: Waiter::Once(once.key.clone()) });

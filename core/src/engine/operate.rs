@@ -28,9 +28,10 @@ use crate::{
 
 /// What is to be done with a channel; see [`Operation`].
 #[derive(Default)]
-pub(super) struct Deed<'a> {
+pub(super) struct Deed<'d, 'a> {
     pub(super) interest: Option<Interest>,
-    pub(super) publication: Option<Publication<'a>>,
+    /// It is given its offset.
+    pub(super) publication: Option<&'d mut Publication<'a>>,
     pub(super) request: Option<Box<Request>>,
     pub(super) presence: Option<Box<Presence>>,
 }
@@ -85,13 +86,13 @@ struct Applied {
 
 impl Engine {
     /// Does an operation on a channel, or leaves it to whoever is inside.
-    pub(super) fn operate(&mut self, channel: &Arc<Channel>, deed: Deed<'_>) -> Operated {
+    pub(super) fn operate(&mut self, channel: &Arc<Channel>, deed: Deed<'_, '_>) -> Operated {
         let Deed { interest, mut publication, mut request, mut presence } = deed;
         let mut entered = match channel.order.try_enter() {
             Some(entered) => entered,
             None => {
                 let ticket = self.next_ticket;
-                let owned = publication.map(Into::into);
+                let owned = publication.as_deref().map(|publication| (*publication).into());
                 let worker = self.worker;
                 let operation = Operation { worker, interest, publication: owned, request, presence, ticket };
                 match channel.order.delegate(operation) {
@@ -109,7 +110,7 @@ impl Engine {
             }
         };
         let actor = Actor { worker: self.worker, interest, request, presence, ticket: None };
-        let applied = entered.with(|state| self.apply(channel, state, actor, &mut publication));
+        let applied = entered.with(|state| self.apply(channel, state, actor, publication.as_deref_mut()));
         self.leave_order(channel, entered);
         let Applied { receipt, deliver, sequence, reply } = match applied {
             Ok(applied) => applied,
@@ -139,7 +140,7 @@ impl Engine {
         let Operation { worker, interest, publication, request, presence, ticket } = operation;
         let actor = Actor { worker, interest, request, presence, ticket: Some(ticket) };
         let mut view = publication.as_ref().map(OwnedPublication::view);
-        let mail = match self.apply(channel, state, actor, &mut view) {
+        let mail = match self.apply(channel, state, actor, view.as_mut()) {
             Ok(Applied { receipt, reply, .. }) => Mail::Done { receipt, reply: reply.map(Box::new), ticket },
             Err(error) => Mail::Refused { error, ticket },
         };
@@ -153,9 +154,9 @@ impl Engine {
         channel: &Arc<Channel>,
         state: &mut ChannelState,
         actor: Actor,
-        publication: &mut Option<Publication<'_>>,
+        publication: Option<&mut Publication<'_>>,
     ) -> Result<Applied, ReplyError> {
-        if publication.is_some_and(|p| p.kind.is_message()) {
+        if publication.as_ref().is_some_and(|p| p.kind.is_message()) {
             self.check_mailboxes(state)?;
         }
         if actor.interest == Some(Interest::Gained) {
@@ -177,7 +178,7 @@ impl Engine {
             let shared = self.number(channel, state, publication);
             offset = publication.offset;
             let direct = actor.ticket.is_none();
-            deliver = self.distribute(channel, state, direct, *publication, shared);
+            deliver = self.distribute(channel, state, direct, publication, shared);
         }
         let sequence = state.sequence;
         if let Some(presence) = actor.presence {
@@ -220,7 +221,7 @@ impl Engine {
         let audience = Audience { except_session: *except, ..Audience::default() };
         let notice = self.notice(kind, &payload, &audience);
         state.sequence += 1;
-        self.distribute(channel, state, false, notice, None);
+        self.distribute(channel, state, false, &notice, None);
     }
 
     /// Refuses if a worker with members has a full mailbox.
@@ -278,13 +279,13 @@ impl Engine {
         channel: &Arc<Channel>,
         state: &ChannelState,
         direct: bool,
-        publication: Publication<'_>,
+        publication: &Publication<'_>,
         mut shared: Option<Arc<OwnedPublication>>,
     ) -> bool {
         let mut mail = |engine: &mut Self, to: WorkerId| {
             // What is remembered, and may be shared therefore, does not say who wants no echo; but that worker must know.
             let excepts = publication.audience.except_session.is_some_and(|session| session.worker() == to);
-            let own = || Arc::new(publication.into());
+            let own = || Arc::new((*publication).into());
             let publication = if excepts { own() } else { shared.get_or_insert_with(own).clone() };
             let sequence = state.sequence;
             engine.post(to, Mail::Publication { channel: channel.clone(), sequence, publication });
@@ -339,7 +340,7 @@ impl Engine {
         self.counters.mail += 1;
         match mail {
             Mail::Publication { channel, sequence, publication } => {
-                self.deliver(&channel, sequence, publication.view());
+                self.deliver(&channel, sequence, &publication.view());
             }
             Mail::Live { channel, sequence, offset, ticket } => {
                 self.set_live(&channel, sequence, offset, Some(ticket));
@@ -351,7 +352,7 @@ impl Engine {
                     self.answer(waiting.who, Err(error));
                 }
             }
-            Mail::Direct { app, publication } => self.deliver_direct(app, publication.view()),
+            Mail::Direct { app, publication } => self.deliver_direct(app, &publication.view()),
             Mail::Once(once) => self.on_once(&once),
             Mail::Published { result, ticket } => self.on_owner_answer(ticket, result),
             Mail::Query(query) => self.on_query(query),
@@ -423,7 +424,7 @@ impl Engine {
     }
 
     /// Gives a publication to this worker's members.
-    fn deliver(&mut self, channel: &Arc<Channel>, sequence: u64, publication: Publication<'_>) {
+    fn deliver(&mut self, channel: &Arc<Channel>, sequence: u64, publication: &Publication<'_>) {
         let Some(part) = channel.local(self.worker) else { return };
         let local = &mut self.channels[part];
         // Mail from before our interest: we have been in this channel earlier, and it was still under way.

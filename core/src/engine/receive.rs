@@ -6,8 +6,8 @@ use super::{
     operate::{Waiter, Waiting},
 };
 use crate::{
-    command::Outcome,
-    dialect::{self, Batch, Envelope},
+    command::{Command, Outcome},
+    dialect::{self, Batch},
     error::ReplyError,
     id::SessionId,
     ws::Message,
@@ -51,26 +51,35 @@ impl Engine {
 
     /// Executes the commands of a text frame from the `from`-th on.
     fn receive_batch(&mut self, slot: u32, text: &str, from: usize) -> Flow {
-        let mut scanner = std::mem::take(&mut self.scanner);
-        let flow = match Batch::read(&mut scanner, text) {
+        let mut reader = self.reader.take().unwrap_or_default();
+        let flow = match Batch::read(&mut reader, text) {
             Err(error) => {
                 self.refuse(slot, None, error);
                 Flow::Continue
             }
-            Ok(batch) => self.run_batch(slot, text, &batch, from),
+            Ok(mut batch) => self.run_batch(slot, text, &mut batch, from),
         };
-        self.scanner = scanner;
+        self.reader = Some(reader);
         flow
     }
 
-    fn run_batch(&mut self, slot: u32, text: &str, batch: &Batch<'_, '_>, from: usize) -> Flow {
-        for (at, envelope) in batch.envelopes().enumerate().skip(from) {
-            let result = envelope.command().and_then(|command| self.execute(slot, command));
-            let rest = |id: Option<&str>| Rest {
-                id: id.map(Into::into),
-                frame: (at + 1 < batch.len()).then(|| (text.into(), at + 1)),
+    fn run_batch(&mut self, slot: u32, text: &str, batch: &mut Batch<'_, '_>, from: usize) -> Flow {
+        if let Some(publish) = batch.repeated() {
+            let result = self.publish_for(slot, &publish);
+            return self.conclude(slot, None, result, |id| Rest { id, frame: None });
+        }
+        for at in from..batch.len() {
+            let envelope = batch.envelope(at);
+            let result = match envelope.command() {
+                Ok(Command::Publish(publish)) => {
+                    batch.learn(&envelope, &publish);
+                    self.publish_for(slot, &publish)
+                }
+                Ok(command) => self.execute(slot, command),
+                Err(error) => Err(error),
             };
-            if self.conclude(slot, &envelope, result, rest) == Flow::Pause {
+            let frame = || (at + 1 < batch.len()).then(|| (text.into(), at + 1));
+            if self.conclude(slot, envelope.id(), result, |id| Rest { id, frame: frame() }) == Flow::Pause {
                 return Flow::Pause;
             }
         }
@@ -78,19 +87,19 @@ impl Engine {
     }
 
     fn receive_binary(&mut self, slot: u32, bytes: &[u8]) -> Flow {
-        let mut scanner = std::mem::take(&mut self.scanner);
-        let flow = match dialect::read_binary(&mut scanner, bytes) {
+        let mut reader = self.reader.take().unwrap_or_default();
+        let flow = match dialect::read_binary(&mut reader, bytes) {
             Err(error) => {
                 self.refuse(slot, None, error);
                 Flow::Continue
             }
             Ok((envelope, payload)) => {
-                let result = envelope.binary_command(payload).and_then(|command| self.execute(slot, command));
-                let rest = |id: Option<&str>| Rest { id: id.map(Into::into), frame: None };
-                self.conclude(slot, &envelope, result, rest)
+                let result =
+                    envelope.binary_command(payload).and_then(|publish| self.publish_for(slot, &publish));
+                self.conclude(slot, envelope.id(), result, |id| Rest { id, frame: None })
             }
         };
-        self.scanner = scanner;
+        self.reader = Some(reader);
         flow
     }
 
@@ -98,22 +107,22 @@ impl Engine {
     fn conclude(
         &mut self,
         slot: u32,
-        envelope: &Envelope<'_>,
+        id: Option<&str>,
         result: Result<Progress, ReplyError>,
-        rest: impl FnOnce(Option<&str>) -> Rest,
+        rest: impl FnOnce(Option<Box<str>>) -> Rest,
     ) -> Flow {
         self.counters.commands += 1;
         match result {
             Ok(Progress::Finished(outcome)) => {
-                self.reply_outcome(slot, envelope.id(), &outcome);
+                self.reply_outcome(slot, id, &outcome);
             }
             Ok(Progress::Waiting { ticket, outcome }) => {
                 let session = self.sessions.get(slot);
-                let who = Waiter::Session { slot, nonce: session.nonce, rest: rest(envelope.id()) };
+                let who = Waiter::Session { slot, nonce: session.nonce, rest: rest(id.map(Into::into)) };
                 self.waiting.insert(ticket, Waiting { outcome, who });
                 return Flow::Pause;
             }
-            Err(error) => self.refuse(slot, envelope.id(), error),
+            Err(error) => self.refuse(slot, id, error),
         }
         Flow::Continue
     }

@@ -88,7 +88,7 @@ impl Engine {
         history.change(changed.clone());
         self.account(channel, state);
         self.counters.changes += 1;
-        self.distribute(channel, state, false, changed.view(), Some(changed.clone()));
+        self.distribute(channel, state, false, &changed.view(), Some(changed.clone()));
         Ok(state.offset)
     }
 

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use super::grammar;
 
@@ -24,11 +24,10 @@ pub fn escaped_len(s: &str) -> usize {
 }
 
 /// Appends `s` as a JSON string: quoted, and escaped where it must be.
-pub fn write_string(out: &mut BytesMut, s: &str) {
+pub fn write_string(out: &mut impl BufMut, s: &str) {
     let bytes = s.as_bytes();
     let mut plain = 0;
     let mut at = grammar::plain_run(bytes, 0);
-    out.reserve(bytes.len() + 2);
     out.put_u8(b'"');
     while at < bytes.len() {
         out.put_slice(&bytes[plain..at]);
@@ -40,7 +39,7 @@ pub fn write_string(out: &mut BytesMut, s: &str) {
     out.put_u8(b'"');
 }
 
-fn write_escape(out: &mut BytesMut, byte: u8) {
+fn write_escape(out: &mut impl BufMut, byte: u8) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     match short_escape(byte) {
         Some(letter) => out.put_slice(&[b'\\', letter]),

@@ -17,10 +17,10 @@ use super::error::Fault;
 const END: u8 = 0;
 
 /// A string longer than this is scanned in [`BLOCK`]s.
-const LONG_STRING: usize = 32;
+const LONG_STRING: usize = 8;
 
 /// Bytes examined at once in a long string: two SSE2 registers or one AVX2 register.
-const BLOCK: usize = 32;
+const BLOCK: usize = 16;
 
 const _: () = assert!(MAX_DEPTH == u128::BITS as usize, "one bit of the stack for each open container");
 
@@ -69,7 +69,7 @@ pub(super) fn end(bytes: &[u8], at: usize) -> Result<(), Fault> {
 #[inline(always)]
 pub(super) fn value(bytes: &[u8], at: usize, outer: usize) -> Result<usize, Fault> {
     match byte(bytes, at) {
-        b'"' => string(bytes, at),
+        b'"' => Ok(string(bytes, at)?.0),
         b'{' | b'[' => container(bytes, at, outer),
         _ => scalar(bytes, at),
     }
@@ -83,7 +83,7 @@ fn container(bytes: &[u8], mut at: usize, outer: usize) -> Result<usize, Fault> 
     let mut first = byte(bytes, at);
     'value: loop {
         match first {
-            b'"' => at = string(bytes, at)?,
+            b'"' => at = string(bytes, at)?.0,
             b'{' | b'[' => {
                 if depth == MAX_DEPTH {
                     return Err(Fault::too_deep(at));
@@ -134,7 +134,7 @@ fn member_value(bytes: &[u8], at: usize, first: u8) -> Result<(usize, u8), Fault
     if first != b'"' {
         return Err(Fault::unexpected(at));
     }
-    let end = string(bytes, at)?;
+    let (end, _) = string(bytes, at)?;
     after_colon(bytes, end)
 }
 
@@ -148,21 +148,17 @@ pub(super) fn after_colon(bytes: &[u8], at: usize) -> Result<(usize, u8), Fault>
     Ok(significant(bytes, colon + 1))
 }
 
-/// The end of the key that opens at `at`, and whether it contains a backslash.
+/// The end of the string whose opening quote is at `at`, and whether it contains a backslash.
 #[inline(always)]
-pub(super) fn key(bytes: &[u8], at: usize) -> Result<(usize, bool), Fault> {
-    if byte(bytes, at) != b'"' {
-        return Err(Fault::unexpected(at));
-    }
+pub(super) fn string(bytes: &[u8], at: usize) -> Result<(usize, bool), Fault> {
     let stop = plain_run(bytes, at + 1);
     if byte(bytes, stop) == b'"' { Ok((stop + 1, false)) } else { Ok((escaped_string(bytes, stop)?, true)) }
 }
 
-/// The end of the string whose opening quote is at `at`.
+/// The same of a key, which must be one.
 #[inline(always)]
-fn string(bytes: &[u8], at: usize) -> Result<usize, Fault> {
-    let stop = plain_run(bytes, at + 1);
-    if byte(bytes, stop) == b'"' { Ok(stop + 1) } else { escaped_string(bytes, stop) }
+pub(super) fn key(bytes: &[u8], at: usize) -> Result<(usize, bool), Fault> {
+    if byte(bytes, at) == b'"' { string(bytes, at) } else { Err(Fault::unexpected(at)) }
 }
 
 /// Goes on with a string at the first byte that is neither plain nor its closing quote.
@@ -203,16 +199,16 @@ fn is_special(byte: u8) -> bool {
 pub(super) fn plain_run(bytes: &[u8], at: usize) -> usize {
     // Most strings outside payloads end in their first word; the rest is out of line to keep this small.
     match special_at(bytes, at) {
-        Some(0) => long_plain_run(bytes, at + 8),
-        Some(special) => at + first_byte(special),
-        None => plain_tail(bytes, at),
+        0 => long_plain_run(bytes, at + 8),
+        special => at + first_byte(special),
     }
 }
 
 #[inline(never)]
 fn long_plain_run(bytes: &[u8], mut at: usize) -> usize {
     let long = at + LONG_STRING;
-    while let Some(special) = special_at(bytes, at) {
+    loop {
+        let special = special_at(bytes, at);
         if special != 0 {
             return at + first_byte(special);
         }
@@ -221,23 +217,30 @@ fn long_plain_run(bytes: &[u8], mut at: usize) -> usize {
             at = plain_blocks(bytes, at);
         }
     }
-    plain_tail(bytes, at)
 }
 
-/// The same, byte by byte, where less than a word is left.
-#[inline(never)]
-fn plain_tail(bytes: &[u8], mut at: usize) -> usize {
-    while at < bytes.len() && !is_special(bytes[at]) {
-        at += 1;
-    }
-    at
-}
-
-/// [`special_bytes`] of the word at `at`, if there is a whole one.
+/// [`special_bytes`] of the word at `at`. There always is one where the input ends.
 #[inline(always)]
-fn special_at(bytes: &[u8], at: usize) -> Option<u64> {
-    let word = bytes.get(at..)?.first_chunk()?;
-    Some(special_bytes(u64::from_le_bytes(*word)))
+fn special_at(bytes: &[u8], at: usize) -> u64 {
+    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(word) => special_bytes(u64::from_le_bytes(*word)),
+        None => special_bytes(last_word(bytes, at)),
+    }
+}
+
+/// What is left of the input from `at` on, less than a word, filled up with [`END`].
+#[inline]
+fn last_word(bytes: &[u8], at: usize) -> u64 {
+    match bytes.last_chunk() {
+        Some(word) if at < bytes.len() => u64::from_le_bytes(*word) >> (8 * (at + 8 - bytes.len())),
+        Some(_) => u64::from(END),
+        None => {
+            let mut word = [END; 8];
+            let rest = bytes.get(at..).unwrap_or_default();
+            word[..rest.len()].copy_from_slice(rest);
+            u64::from_le_bytes(word)
+        }
+    }
 }
 
 /// How many bytes are below the first one marked.
@@ -331,7 +334,7 @@ mod tests {
 
     #[test]
     fn word_and_block_scans_agree_with_the_byte_test() {
-        // Every byte value, at every offset, in a run long enough to reach the block loop.
+        // Every byte value, at every offset, in a run long enough to reach the block loop and in every rest of one.
         for special in 0..=u8::MAX {
             for place in 0..100 {
                 let mut bytes = [b'x'; 100];
@@ -341,6 +344,11 @@ mod tests {
                 bytes[(place + 99) % 100] = b' ';
                 let expected = bytes.iter().position(|&byte| is_special(byte)).unwrap_or(100);
                 assert_eq!(plain_run(&bytes, 0), expected, "byte {special:#04x} at {place}");
+                for end in place.saturating_sub(20)..place + 20 {
+                    let bytes = &bytes[..end.min(100)];
+                    let expected = bytes.iter().position(|&byte| is_special(byte)).unwrap_or(bytes.len());
+                    assert_eq!(plain_run(bytes, 0), expected, "byte {special:#04x} at {place} of {end}");
+                }
             }
         }
     }

@@ -53,6 +53,9 @@ pub const MAX_ELEMENTS: usize = 1024;
 /// How many table entries a [`Scanner`] keeps between texts: a large batch is not paid for ever after.
 const KEPT_ENTRIES: usize = 1024;
 
+/// The longest beginning of a text that a [`Scanner`] keeps to compare the next one with, in bytes.
+const KEPT_HEAD: usize = 512;
+
 /// The one value that is the whole of `text`, whitespace around it aside.
 pub fn value(text: &str) -> Result<Raw<'_>, JsonError> {
     whole_value(text).map_err(|fault| fault.in_text(text))
@@ -63,7 +66,7 @@ fn whole_value(text: &str) -> Result<Raw<'_>, Fault> {
     let start = grammar::skip_whitespace(bytes, 0);
     let end = grammar::value(bytes, start, 0)?;
     grammar::end(bytes, end)?;
-    Ok(Raw(&text[start..end]))
+    Ok(Raw::new(&text[start..end]))
 }
 
 /// The elements of the array that is the whole of `text`, each checked when its turn comes: any number of them,
@@ -107,7 +110,7 @@ impl<'a> Elements<'a> {
         }
         self.at = grammar::value(bytes, at, 1)?;
         self.state = Turn::Next;
-        Ok(Some(Raw(&self.text[at..self.at])))
+        Ok(Some(Raw::new(&self.text[at..self.at])))
     }
 }
 
@@ -128,6 +131,8 @@ pub struct Scanner {
     members: Vec<MemberSpan>,
     /// The elements of a top-level array.
     elements: Vec<ElementSpan>,
+    /// The last text up to the value of its last member, if it was an object; `members` are still its own then.
+    head: Vec<u8>,
 }
 
 /// Where a member lies in its text: `key_start <= key_end < start < end <= text.len()`.
@@ -138,6 +143,8 @@ struct MemberSpan {
     key_escaped: bool,
     start: u32,
     end: u32,
+    /// The value is a string with escapes.
+    escaped: bool,
 }
 
 /// Where an element lies in its text, and which members are its own, if it is an object.
@@ -168,8 +175,12 @@ impl Scanner {
     }
 
     fn take_apart<'s, 'a>(&'s mut self, text: &'a str) -> Result<Document<'s, 'a>, Fault> {
-        self.clear();
         let bytes = text.as_bytes();
+        if self.differs_in_last_value(bytes) {
+            let raw = Raw::new(text);
+            return Ok(Document::Object(Object { text, raw, members: &self.members, repeats: true }));
+        }
+        self.clear();
         let start = grammar::skip_whitespace(bytes, 0);
         let first = grammar::byte(bytes, start);
         let end = match first {
@@ -178,15 +189,42 @@ impl Scanner {
             _ => grammar::value(bytes, start, 0)?,
         };
         grammar::end(bytes, end)?;
-        let raw = Raw(&text[start..end]);
+        let raw = Raw::new(&text[start..end]);
+        if first == b'{' && start == 0 {
+            self.keep_head(bytes);
+        }
         Ok(match first {
-            b'{' => Document::Object(Object { text, raw, members: &self.members }),
+            b'{' => Document::Object(Object { text, raw, members: &self.members, repeats: false }),
             b'[' => Document::Array(Array { text, raw, elements: &self.elements, members: &self.members }),
             _ => Document::Other(raw),
         })
     }
 
+    /// Whether `bytes` are the last text but for the value of its last member, as those of a busy sender are but for
+    /// their payload: then that value alone is new, and `members` are those of `bytes`. If it is not, or not well-formed,
+    /// the text is to be looked at from its beginning.
+    #[inline]
+    fn differs_in_last_value(&mut self, bytes: &[u8]) -> bool {
+        let start = self.head.len();
+        if start == 0 || !bytes.starts_with(&self.head) {
+            return false;
+        }
+        let Ok((end, escaped)) = member_value(bytes, start, 1) else { return false };
+        let Some(last) = self.members.last_mut() else { return false };
+        (last.end, last.escaped) = (offset(end), escaped);
+        bytes.get(end..) == Some(b"}")
+    }
+
+    /// Keeps what [`Scanner::differs_in_last_value`] compares the next text with.
+    #[inline]
+    fn keep_head(&mut self, bytes: &[u8]) {
+        if let Some(last) = self.members.last().filter(|last| last.start as usize <= KEPT_HEAD) {
+            self.head.extend_from_slice(&bytes[..last.start as usize]);
+        }
+    }
+
     fn clear(&mut self) {
+        self.head.clear();
         self.members.clear();
         self.elements.clear();
         if self.members.capacity() > KEPT_ENTRIES {
@@ -209,13 +247,14 @@ impl Scanner {
         loop {
             let (key_end, key_escaped) = grammar::key(bytes, at)?;
             let (start, _) = grammar::after_colon(bytes, key_end)?;
-            let end = grammar::value(bytes, start, outer + 1)?;
+            let (end, escaped) = member_value(bytes, start, outer + 1)?;
             let member = MemberSpan {
                 key_start: offset(at + 1),
                 key_end: offset(key_end - 1),
                 key_escaped,
                 start: offset(start),
                 end: offset(end),
+                escaped,
             };
             if seen.may_repeat(bytes, &member) && self.repeats(text, own, &member) {
                 return Err(Fault::duplicate_key(at));
@@ -272,6 +311,15 @@ impl Scanner {
     }
 }
 
+/// The end of a member's value, and whether it is a string with escapes.
+#[inline(always)]
+fn member_value(bytes: &[u8], at: usize, outer: usize) -> Result<(usize, bool), Fault> {
+    match grammar::byte(bytes, at) {
+        b'"' => grammar::string(bytes, at),
+        _ => Ok((grammar::value(bytes, at, outer)?, false)),
+    }
+}
+
 /// An offset of a text whose length was found to fit, or a count that is smaller still.
 #[inline(always)]
 fn offset(at: usize) -> u32 {
@@ -286,7 +334,7 @@ impl MemberSpan {
 
     #[inline]
     fn value<'a>(&self, text: &'a str) -> Raw<'a> {
-        Raw(&text[self.start as usize..self.end as usize])
+        Raw::scanned(&text[self.start as usize..self.end as usize], self.escaped)
     }
 }
 
@@ -330,6 +378,7 @@ pub struct Object<'s, 'a> {
     text: &'a str,
     raw: Raw<'a>,
     members: &'s [MemberSpan],
+    repeats: bool,
 }
 
 impl<'s, 'a> Object<'s, 'a> {
@@ -337,6 +386,12 @@ impl<'s, 'a> Object<'s, 'a> {
     #[must_use]
     pub fn raw(&self) -> Raw<'a> {
         self.raw
+    }
+
+    /// Whether this is known to be the object that was scanned last, but for the value of the last member.
+    #[must_use]
+    pub fn repeats(&self) -> bool {
+        self.repeats
     }
 
     /// How many members there are.
@@ -359,6 +414,23 @@ impl<'s, 'a> Object<'s, 'a> {
             .iter()
             .find(|member| member.key(self.text).is(name))
             .map(|member| member.value(self.text))
+    }
+
+    /// The names of the members, in the order of the text.
+    #[inline]
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = Key<'a>> + use<'s, 'a> {
+        let text = self.text;
+        self.members.iter().map(move |member| member.key(text))
+    }
+
+    /// The value of the member at this place, from 0.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[inline]
+    #[must_use]
+    pub fn value(&self, place: usize) -> Raw<'a> {
+        self.members[place].value(self.text)
     }
 
     /// The members in the order of the text.
@@ -402,6 +474,15 @@ impl<'s, 'a> Array<'s, 'a> {
         self.elements.is_empty()
     }
 
+    /// The element at this place, from 0.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[must_use]
+    pub fn element(&self, place: usize) -> Element<'s, 'a> {
+        self.elements[place].element(self.text, self.members)
+    }
+
     /// The elements in the order of the text.
     pub fn elements(&self) -> impl ExactSizeIterator<Item = Element<'s, 'a>> + use<'s, 'a> {
         let (text, members) = (self.text, self.members);
@@ -437,11 +518,11 @@ impl<'a> Element<'_, 'a> {
 
 impl ElementSpan {
     fn element<'s, 'a>(&self, text: &'a str, members: &'s [MemberSpan]) -> Element<'s, 'a> {
-        let raw = Raw(&text[self.start as usize..self.end as usize]);
+        let raw = Raw::new(&text[self.start as usize..self.end as usize]);
         if !raw.is_object() {
             return Element::Other(raw);
         }
         let own = self.members_start as usize..self.members_end as usize;
-        Element::Object(Object { text, raw, members: &members[own] })
+        Element::Object(Object { text, raw, members: &members[own], repeats: false })
     }
 }

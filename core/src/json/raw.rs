@@ -9,50 +9,65 @@ use super::escape;
 ///
 /// Only this module's parser makes one, so the text is always one well-formed value. The accessors decode on
 /// demand and answer `None` when the value is of another type.
-#[derive(Copy, Clone, PartialEq, Eq)]
-pub struct Raw<'a>(pub(super) &'a str);
+#[derive(Copy, Clone)]
+pub struct Raw<'a> {
+    text: &'a str,
+    /// Whether this may be a string with escapes: nobody has looked, or there are some.
+    escaped: bool,
+}
 
 impl<'a> Raw<'a> {
+    #[inline]
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, escaped: true }
+    }
+
+    /// A value of which the parser knows whether it is a string with escapes.
+    #[inline]
+    pub(super) fn scanned(text: &'a str, escaped: bool) -> Self {
+        Self { text, escaped }
+    }
+
     /// The value's own bytes, fit to be embedded in another document.
     #[must_use]
     pub fn as_str(self) -> &'a str {
-        self.0
+        self.text
     }
 
     /// Whether this is `null`.
     #[must_use]
     pub fn is_null(self) -> bool {
-        self.0 == "null"
+        self.text == "null"
     }
 
     /// Whether this is a string, including one [`as_string`](Raw::as_string) refuses.
     #[must_use]
     pub fn is_string(self) -> bool {
-        self.0.starts_with('"')
+        self.text.starts_with('"')
     }
 
     /// Whether this is an object.
     #[must_use]
     pub fn is_object(self) -> bool {
-        self.0.starts_with('{')
+        self.text.starts_with('{')
     }
 
     /// Whether this is an array.
     #[must_use]
     pub fn is_array(self) -> bool {
-        self.0.starts_with('[')
+        self.text.starts_with('[')
     }
 
     /// Whether this is a number of any size.
     #[must_use]
     pub fn is_number(self) -> bool {
-        self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+        self.text.starts_with(|first: char| first == '-' || first.is_ascii_digit())
     }
 
     /// `true` or `false`.
     #[must_use]
     pub fn as_bool(self) -> Option<bool> {
-        match self.0 {
+        match self.text {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -62,13 +77,13 @@ impl<'a> Raw<'a> {
     /// A number written as an integer (no fraction, no exponent) that fits.
     #[must_use]
     pub fn as_u64(self) -> Option<u64> {
-        self.0.parse().ok()
+        self.text.parse().ok()
     }
 
     /// A number written as an integer (no fraction, no exponent) that fits.
     #[must_use]
     pub fn as_i64(self) -> Option<i64> {
-        self.0.parse().ok()
+        self.text.parse().ok()
     }
 
     /// What a string stands for, borrowed when nothing in it is escaped.
@@ -76,13 +91,22 @@ impl<'a> Raw<'a> {
     /// `None` also for a string with half a surrogate pair: it is grammatical, but stands for no text.
     #[must_use]
     pub fn as_string(self) -> Option<Cow<'a, str>> {
-        escape::unescape(self.0.strip_prefix('"')?.strip_suffix('"')?)
+        let quoted = self.text.strip_prefix('"')?.strip_suffix('"')?;
+        if self.escaped { escape::unescape(quoted) } else { Some(Cow::Borrowed(quoted)) }
     }
 }
 
+impl PartialEq for Raw<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Raw<'_> {}
+
 impl fmt::Debug for Raw<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(self.text)
     }
 }
 

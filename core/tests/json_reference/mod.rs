@@ -101,6 +101,7 @@ fn check_elements(text: &str) {
 }
 
 fn check_scan(text: &str) {
+    check_repeated_scan(text);
     let mut scanner = Scanner::new();
     match scanner.scan(text) {
         Ok(document) => {
@@ -132,6 +133,30 @@ fn check_scan(text: &str) {
             assert!(text[..at].matches(',').count() >= MAX_MEMBERS.min(MAX_ELEMENTS), "{text:?}");
         }
         Err(error) => assert_eq!(value(text).err(), Some(error), "{text:?}"),
+    }
+}
+
+/// A scanner that has just seen a text like this one, or half of it, sees the same as a new one.
+fn check_repeated_scan(text: &str) {
+    let half =
+        text.char_indices().map(|(at, _)| at).take_while(|at| *at <= text.len() / 2).last().unwrap_or(0);
+    let like =
+        [text.to_owned(), format!("{text} "), format!("{}0}}", &text[..half]), text[..half].to_owned()];
+    for (first, second) in like.iter().flat_map(|first| like.iter().map(move |second| (first, second))) {
+        let mut used = Scanner::new();
+        let _ = used.scan(first);
+        assert_eq!(seen(&mut used, second), seen(&mut Scanner::new(), second), "{second:?} after {first:?}");
+    }
+}
+
+/// All that a scanner says of a text.
+fn seen(scanner: &mut Scanner, text: &str) -> String {
+    match scanner.scan(text) {
+        Ok(Document::Object(object)) => {
+            let strings: Vec<_> = object.members().map(|(_, value)| value.as_string()).collect();
+            format!("{object:?} {strings:?} {:?}", object.raw())
+        }
+        other => format!("{other:?}"),
     }
 }
 

@@ -443,7 +443,8 @@ impl World {
         let (target, audience) = match &deed {
             Deed::Send { audience, history, .. } => {
                 let publish = Publish::new(Some(&name), "e", Payload::Json(&payload));
-                let publish = Publish { history: *history, audience: audience.of_request(), ..publish };
+                let publish =
+                    Publish { history: *history, audience: Some(Box::new(audience.of_request())), ..publish };
                 let answer = engine.request_publish(APP, &publish, number as u64);
                 return self.requested(number, answer);
             }
