@@ -10,6 +10,7 @@
 //! did not fill the buffer has emptied the socket (epoll(7), "Questions and answers", 9), unless the peer has closed.
 
 use std::{
+    collections::VecDeque,
     io::{self, Read},
     net::Shutdown,
     sync::{
@@ -109,7 +110,7 @@ pub(crate) struct Worker<H> {
     pub(crate) now: Tick,
     pub(crate) now_ms: u64,
     /// Connections with input that was not read for want of budget.
-    ready: Vec<u32>,
+    ready: VecDeque<u32>,
     /// Connections that are to be shut down once all is sent.
     closing: Vec<(u32, Then)>,
     pub(crate) out: BytesMut,
@@ -178,7 +179,7 @@ impl<H: Handler> Worker<H> {
             clock: Clock::new(),
             now: 0,
             now_ms: 0,
-            ready: Vec::new(),
+            ready: VecDeque::new(),
             closing: Vec::new(),
             out: BytesMut::new(),
             deadline: None,
@@ -274,7 +275,12 @@ impl<H: Handler> Worker<H> {
     /// Handles all input that is ready, looking again as long as more comes, so that what belongs together is
     /// written together.
     fn gather(&mut self, events: &mut Events, buffer: &mut [u8]) -> io::Result<()> {
-        for slot in std::mem::take(&mut self.ready) {
+        for _ in 0..self.ready.len() {
+            // What is left stays where it is: looking at each again in every turn would cost more than its input.
+            if self.engine.is_turn_full() {
+                break;
+            }
+            let Some(slot) = self.ready.pop_front() else { break };
             if let Some(connection) = self.connections.live(slot) {
                 connection.ready = false;
                 self.on_readable(slot, buffer);
@@ -346,7 +352,7 @@ impl<H: Handler> Worker<H> {
         if let Some(connection) = self.connections.live(slot)
             && !std::mem::replace(&mut connection.ready, true)
         {
-            self.ready.push(slot);
+            self.ready.push_back(slot);
         }
     }
 
