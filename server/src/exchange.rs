@@ -2,16 +2,17 @@
 
 use fanfare_core::{
     command::Outcome,
+    engine::Flow,
     error::ReplyError,
     http::{BodyDecoder, Head, HttpError, HttpLimits, Persistence, parse_head, put_problem, resume_head},
-    ws::Decoder,
+    ws::{Decoder, Message},
 };
 
 use crate::{
     connection::{ConnectionId, Exchange, PendingBody, Protocol},
     rest::Handled,
     timers::{TICK_MS, Tick},
-    upgrade::upgrade,
+    upgrade::{Opened, upgrade},
     worker::{Handler, Worker},
 };
 
@@ -26,6 +27,8 @@ enum Next {
     Wait,
     /// It is a WebSocket now.
     Frames,
+    /// It is a WebSocket now, and its first command waits for another thread.
+    WaitWithFrames,
     /// It ends.
     End,
 }
@@ -66,6 +69,7 @@ pub(crate) fn feed<H: Handler>(worker: &mut Worker<H>, slot: u32, input: &mut [u
             Next::Request => {}
             Next::Wait => return keep(worker, slot, exchange, &data[at..]),
             Next::Frames => return worker.feed_frames(slot, &mut data[at..]),
+            Next::WaitWithFrames => return worker.pause(slot, &data[at..]),
             Next::End => return worker.end_http(slot),
         }
     }
@@ -110,14 +114,20 @@ fn answer<H: Handler>(worker: &mut Worker<H>, slot: u32, head: &Head<'_>, body: 
     if head.path == WEBSOCKET_PATH {
         let Worker { engine, config, now_ms, .. } = worker;
         match upgrade(engine, config, head, slot, *now_ms, H::WELCOMES) {
-            Ok(session) => {
+            Ok(Opened { session, command }) => {
                 worker.numbers.handshakes_total += 1;
                 if let Some(connection) = worker.connections.live(slot) {
                     connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
                     connection.heard = worker.now;
                 }
                 worker.watch(slot);
-                return Next::Frames;
+                let message = command.as_deref().map(Message::Text);
+                return match message
+                    .map(|message| worker.handler.on_message(&mut worker.engine, session, message))
+                {
+                    Some(Flow::Pause) => Next::WaitWithFrames,
+                    _ => Next::Frames,
+                };
             }
             Err(problem) => {
                 let (status, headers) = (problem.status, problem.headers);

@@ -7,6 +7,7 @@ use fanfare_core::{
     dialect::{self, Format, WelcomeLimits},
     engine::{Engine, Opening},
     http::Head,
+    json::write_string,
     ws::{self, HandshakeError, Upgrade},
 };
 
@@ -18,8 +19,15 @@ use crate::{
 /// The subprotocol of the native dialect.
 const SUBPROTOCOL: &str = "fanfare.v1";
 
+/// A session that a handshake has opened.
+pub(crate) struct Opened {
+    pub(crate) session: u32,
+    /// Its first command, if the handshake brought one.
+    pub(crate) command: Option<String>,
+}
+
 /// Opens a session for a handshake; its response, and the welcome if there is to be one, are the session's first
-/// output. Returns the session.
+/// output.
 pub(crate) fn upgrade(
     engine: &mut Engine,
     config: &Config,
@@ -27,7 +35,7 @@ pub(crate) fn upgrade(
     connection: u32,
     now_ms: u64,
     welcomes: bool,
-) -> Result<u32, Problem> {
+) -> Result<Opened, Problem> {
     let upgrade = Upgrade::new(head.method, head.minor_version, head.headers());
     let accept = upgrade.accept().map_err(refusal)?;
     let parameters = Parameters::read(head.query)?;
@@ -52,7 +60,7 @@ pub(crate) fn upgrade(
         profile_bytes: app.limits.profile_bytes,
         channels: usize::from(app.limits.channels_per_connection),
     };
-    engine
+    let session = engine
         .open(
             opening,
             |out| ws::put_response(out, &accept, selected),
@@ -62,7 +70,18 @@ pub(crate) fn upgrade(
                 }
             },
         )
-        .map_err(|_| Problem::new(503, "too_many_connections", "The app has as many connections as it may."))
+        .map_err(|_| {
+            Problem::new(503, "too_many_connections", "The app has as many connections as it may.")
+        })?;
+    Ok(Opened { session, command: parameters.join.as_deref().map(join) })
+}
+
+/// The command to join a channel.
+fn join(channel: &str) -> String {
+    let mut command = BytesMut::from(&b"{\"id\":\"join\",\"type\":\"join\",\"channel\":"[..]);
+    write_string(&mut command, channel);
+    command.extend_from_slice(b"}");
+    String::from_utf8(command.into()).expect("JSON is UTF-8")
 }
 
 fn format(parameters: &Parameters<'_>) -> Result<Format, Problem> {

@@ -102,7 +102,7 @@ pub(crate) struct Worker<H> {
     listeners: Vec<TcpListener>,
     accepting: Accepting,
     pub(crate) engine: Engine,
-    handler: H,
+    pub(crate) handler: H,
     pub(crate) connections: Connections,
     pub(crate) requests: Requests,
     timers: Timers,
@@ -410,7 +410,7 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Keeps the rest of a read for when the connection goes on.
-    fn pause(&mut self, slot: u32, rest: &[u8]) {
+    pub(crate) fn pause(&mut self, slot: u32, rest: &[u8]) {
         let Some(connection) = self.connections.live(slot) else { return };
         connection.paused = true;
         if !rest.is_empty() {

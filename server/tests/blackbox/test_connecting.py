@@ -1,11 +1,14 @@
 """Section 2: the handshake, its refusals, and the welcome."""
 
+import asyncio
+import json
 import string
+import urllib.parse
 
 import pytest
 
 from peer import Peer, connect_many
-from server_process import assert_problem, client_key, server_key, wait_until
+from server_process import DEADLINE_S, assert_problem, client_key, server_key, wait_until
 from tokens import token
 from wire import TEXT, RawWebSocket, Wire, frame, upgrade_request
 
@@ -249,3 +252,38 @@ def test_full_server_refuses_and_recovers_when_a_connection_ends(start_server):
     wait_until(lambda: server.handshake().status == 101)
     for peer in peers[1:]:
         peer.socket.close()
+
+
+async def open_and_join(server, name):
+    """A connection that joins with its handshake; what it is answered, and the connection."""
+    connection = await Peer.open(server, urllib.parse.urlencode({"key": client_key(), "join": name, "echo": "false"}))
+    assert "welcome" in json.loads(await asyncio.wait_for(connection.recv(), DEADLINE_S))
+    return json.loads(await asyncio.wait_for(connection.recv(), DEADLINE_S)), connection
+
+
+async def test_join_in_the_query_is_the_first_command(server, channel):
+    name = f'{channel} "é&=\n'
+    watcher = await Peer.connect(server)
+    await watcher.join(name, echo=False)
+    answer, connection = await open_and_join(server, name)
+    assert answer["id"] == "join"
+    assert (answer["ok"]["channel"], answer["ok"]["joined"], answer["ok"]["members"]) == (name, True, 2)
+    assert (await watcher.publication()).object["event"] == "channel:join"
+    await watcher.ok("send", channel=name, event="e", message=1, echo=False)
+    assert json.loads(await asyncio.wait_for(connection.recv(), DEADLINE_S))["event"] == "e"
+    await connection.close()
+
+
+def test_join_in_the_query_comes_before_frames_sent_with_the_handshake(server, channel):
+    command = frame(TEXT, json.dumps({"id": 1, "type": "members", "channel": channel}).encode())
+    with RawWebSocket(server, also_send=command, join=channel, echo="false") as peer:
+        first, second = peer.object(), peer.object()
+    assert (first["id"], second["id"], second["ok"]["total"]) == ("join", 1, 1)
+
+
+async def test_refused_join_in_the_query_is_an_answer_and_not_the_end(server):
+    answer, connection = await open_and_join(server, "")
+    assert answer == {"id": "join", "error": {"code": "invalid_channel", "message": answer["error"]["message"]}}
+    await connection.send('{"id":1,"type":"ping"}')
+    assert json.loads(await asyncio.wait_for(connection.recv(), DEADLINE_S))["id"] == 1
+    await connection.close()
