@@ -103,6 +103,7 @@ impl Weigh for Mail {
     fn bytes(&self) -> usize {
         match self {
             Mail::Publication { publication, .. } | Mail::Direct { publication, .. } => publication.bytes(),
+            Mail::Once(once) => once.bytes(),
             _ => 0,
         }
     }

@@ -35,6 +35,13 @@ pub struct Once {
     audience: Option<Box<Audience>>,
 }
 
+impl Once {
+    /// What keeping it costs, about.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.payload.view().len() + self.event.len()
+    }
+}
+
 /// Who waits for the answer.
 #[derive(Copy, Clone)]
 struct Asker {
@@ -62,21 +69,25 @@ enum State {
 #[derive(Default)]
 pub(super) struct Keys {
     states: HashMap<Key, State, RandomState>,
-    /// When each was first used, the oldest first.
-    used: VecDeque<(u64, Key)>,
+    /// When each was first used, the oldest first; for each app, so that none makes another's be forgotten.
+    used: HashMap<AppId, VecDeque<(u64, Key)>, RandomState>,
 }
 
 impl Keys {
     /// Forgets the oldest. One that is under way stays until it is done.
     fn expire(&mut self, now_ms: u64) {
-        while let Some((at_ms, key)) = self.used.front() {
-            let over = at_ms + IDEMPOTENCY_MS <= now_ms || self.used.len() > IDEMPOTENCY_KEYS;
-            if !over || matches!(self.states.get(key), Some(State::Under(_))) {
-                return;
+        let states = &mut self.states;
+        self.used.retain(|_, used| {
+            while let Some((at_ms, key)) = used.front() {
+                let over = at_ms + IDEMPOTENCY_MS <= now_ms || used.len() > IDEMPOTENCY_KEYS;
+                if !over || matches!(states.get(key), Some(State::Under(_))) {
+                    break;
+                }
+                states.remove(key);
+                used.pop_front();
             }
-            self.states.remove(key);
-            self.used.pop_front();
-        }
+            !used.is_empty()
+        });
     }
 }
 
@@ -132,8 +143,8 @@ impl Engine {
             None => {}
         }
         self.once.states.insert(once.key.clone(), State::Under(vec![once.asker]));
-        self.once.used.push_back((self.now_ms, once.key.clone()));
         let app = once.key.0;
+        self.once.used.entry(app).or_default().push_back((self.now_ms, once.key.clone()));
         let publish = Publish {
             channel: once.channel.as_deref(),
             event: &once.event,
@@ -163,7 +174,9 @@ impl Engine {
         let before = match result {
             Ok(published) => self.once.states.insert(key.clone(), State::Done(published)),
             Err(_) => {
-                self.once.used.retain(|(_, used)| used != key);
+                if let Some(used) = self.once.used.get_mut(&key.0) {
+                    used.retain(|(_, used)| used != key);
+                }
                 self.once.states.remove(key)
             }
         };
@@ -186,5 +199,47 @@ impl Engine {
             Published::Broadcast(message_id) => Outcome::Broadcast { message_id },
         });
         self.answer(waiting.who, outcome);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn use_key(keys: &mut Keys, app: u16, key: &str, state: State) {
+        let key: Key = (AppId(app), key.into());
+        keys.states.insert(key.clone(), state);
+        keys.used.entry(key.0).or_default().push_back((1_000, key));
+    }
+
+    fn done() -> State {
+        State::Done(Published::Broadcast(crate::id::IdGenerator::new(1).message_id(1)))
+    }
+
+    fn knows(keys: &Keys, app: u16, key: &str) -> bool {
+        keys.states.contains_key(&(AppId(app), key.into()))
+    }
+
+    #[test]
+    fn a_key_is_forgotten_after_its_time_or_after_so_many_others_of_its_app() {
+        let mut keys = Keys::default();
+        use_key(&mut keys, 1, "first", done());
+        use_key(&mut keys, 2, "another app's", done());
+        (1..IDEMPOTENCY_KEYS).for_each(|number| use_key(&mut keys, 1, &number.to_string(), done()));
+        keys.expire(1_000 + IDEMPOTENCY_MS - 1);
+        assert!(knows(&keys, 1, "first"));
+        use_key(&mut keys, 1, "one too many", done());
+        keys.expire(1_000);
+        assert!(!knows(&keys, 1, "first") && knows(&keys, 1, "1") && knows(&keys, 2, "another app's"));
+        keys.expire(1_000 + IDEMPOTENCY_MS);
+        assert!(keys.states.is_empty() && keys.used.is_empty());
+    }
+
+    #[test]
+    fn a_key_that_is_being_published_is_not_forgotten() {
+        let mut keys = Keys::default();
+        use_key(&mut keys, 1, "under way", State::Under(Vec::new()));
+        keys.expire(1_000 + IDEMPOTENCY_MS);
+        assert!(knows(&keys, 1, "under way"));
     }
 }
