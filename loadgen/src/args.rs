@@ -12,11 +12,14 @@ use crate::{
     compare::Comparison,
     mix::{self, Phase},
     plan::{
-        ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope,
+        ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate, Scope,
         StormPlan, Work,
     },
 };
 
+/// Cycles under way at one time if the command line does not say how many.
+const MIN_CYCLES: u32 = 32;
+const MAX_CYCLES: u32 = 16_384;
 const DEFAULT_URL: &str = "ws://127.0.0.1:8080";
 
 /// Load for realtime channel servers: every delivery verified, every latency counted from when it was due.
@@ -166,9 +169,16 @@ struct Idle {
 
 #[derive(ClapArgs, Debug)]
 struct Connect {
-    /// Cycles under way at one time
-    #[arg(long, default_value_t = 32, value_name = "N")]
-    cycles: u32,
+    /// Cycles under way at one time, 32 if left out; with --rate at most, and if left out as many as are due in
+    /// a second
+    #[arg(long, value_name = "N")]
+    cycles: Option<u32>,
+    /// Open loop: connections a second
+    #[arg(long, short = 'r', value_name = "PER_SECOND")]
+    rate: Option<f64>,
+    /// Open loop: what the rate is to grow to, evenly, from the first window to the end of the last
+    #[arg(long, requires = "rate", value_name = "PER_SECOND")]
+    to: Option<f64>,
     /// Do not join a channel: handshake and close only
     #[arg(long)]
     no_join: bool,
@@ -477,7 +487,7 @@ impl Scenario {
                 members: args.members,
                 settle_seconds: args.settle,
             }),
-            Self::Connect(args) => Work::Connect(ConnectPlan { parallel: args.cycles, join: !args.no_join }),
+            Self::Connect(args) => Work::Connect(args.into_connect()),
             Self::Presence(args) => Work::Presence(PresencePlan {
                 channels: args.channels,
                 watchers: args.members.saturating_sub(args.movers),
@@ -486,6 +496,15 @@ impl Scenario {
                 queries: args.queries,
             }),
         })
+    }
+}
+
+impl Connect {
+    fn into_connect(self) -> ConnectPlan {
+        let rate = self.rate.map(|from| Rate { from, to: self.to.unwrap_or(from) });
+        let of_a_second = rate.map_or(0.0, |rate| rate.from.max(rate.to)) as u32;
+        let parallel = self.cycles.unwrap_or(of_a_second.clamp(MIN_CYCLES, MAX_CYCLES));
+        ConnectPlan { parallel, join: !self.no_join, rate }
     }
 }
 
@@ -588,6 +607,9 @@ mod tests {
             "loadgen presence --driver plain",
             "loadgen presence --driver socketio --updates",
             "loadgen connect --driver nchan --no-join",
+            "loadgen connect --rate 0",
+            "loadgen connect --rate 10 --to 0",
+            "loadgen connect --rate 10 --cycles 1 --threads 2",
             "loadgen fanout --driver plain --send {channel}",
         ] {
             let error = plan(args).expect("parses").check().expect_err(args);

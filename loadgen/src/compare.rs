@@ -56,6 +56,7 @@ struct Saved {
     windows: Vec<Value>,
     median: Value,
     idle_bytes: Option<f64>,
+    kept_up_per_second: Option<f64>,
     partial: bool,
     problems: Vec<String>,
 }
@@ -116,6 +117,10 @@ impl Comparison {
             let difference = Difference::new(&samples(before, metric.path), &samples(after, metric.path));
             self.put(verdict, metric.name, metric.more_is_better, difference);
         }
+        let kept_up = |runs: &[&Run]| -> Vec<f64> {
+            runs.iter().filter_map(|run| run.report.kept_up_per_second).collect()
+        };
+        self.put(verdict, "kept up, cycles/s", true, Difference::new(&kept_up(before), &kept_up(after)));
         let idle = |runs: &[&Run]| runs.iter().filter_map(|run| run.report.idle_bytes).collect::<Vec<_>>();
         self.put(verdict, "bytes at rest", false, Difference::new(&idle(before), &idle(after)));
         Ok(())

@@ -168,7 +168,8 @@ impl<'a> Run<'a> {
         }
         let failure = self.control.failure().map(|failure| failure.0);
         let server_known = !self.server.pids().is_empty();
-        Report::new(self.plan, Outcome { tally, readings, idling, failure, server_known })
+        let start_ns = self.control.start_ns();
+        Report::new(self.plan, Outcome { tally, start_ns, readings, idling, failure, server_known })
     }
 
     fn enter(&mut self, stage: Stage) {
@@ -342,6 +343,7 @@ pub(crate) fn start_workers(plan: &Plan, control: &Arc<Control>, process: u32) -
     let talkers = if plan.processes == 1 { &nets[..] } else { &[] };
     let wakers: Vec<Waker> = talkers.iter().map(Net::waker).collect::<Result<_, _>>()?;
     let nets = workers.map(|worker| worker as usize).zip(nets);
+    let schedule = plan.connect_schedule();
     match &plan.work {
         Work::Fanout(work) | Work::Send(work) | Work::Broadcast(work) | Work::Slow(work) => {
             let shared = Shared::new(wakers);
@@ -360,7 +362,9 @@ pub(crate) fn start_workers(plan: &Plan, control: &Arc<Control>, process: u32) -
             })
             .collect(),
         Work::Connect(work) => nets
-            .map(|(at, net)| start_worker(plan, control, (at, net), Connect::new(seat(at), work.clone())))
+            .map(|(at, net)| {
+                start_worker(plan, control, (at, net), Connect::new(seat(at), work.clone(), schedule))
+            })
             .collect(),
         Work::Presence(work) => nets
             .map(|(at, net)| start_worker(plan, control, (at, net), Presence::new(seat(at), work.clone())))

@@ -50,8 +50,8 @@ pub use ledger::Faults;
 pub use mix::Phase;
 pub use part::run_part;
 pub use plan::{
-    ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope, StormPlan,
-    Work,
+    ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate, Scope,
+    StormPlan, Work,
 };
 pub use process::Memory;
 pub use report::{Idling, Machine, Report, Row, to_hlog, to_html, to_json};

@@ -56,10 +56,30 @@ pub(crate) enum Closed {
     ByUs,
     /// The server closed it, with this code and reason.
     ByPeer(Option<(u16, String)>),
-    /// It could not be made: one sentence.
+    /// There is nobody to connect to, or nothing to connect with: one sentence.
+    Unreachable(String),
+    /// The handshake failed: one sentence.
     Refused(String),
     /// It broke: one sentence.
     Broken(String),
+}
+
+impl Closed {
+    /// What there is to say about it, unless we closed it ourselves.
+    pub(crate) fn into_sentence(self) -> Option<String> {
+        Some(match self {
+            Self::ByUs => return None,
+            Self::Unreachable(sentence) | Self::Refused(sentence) => sentence,
+            Self::ByPeer(Some((code, reason))) if reason.is_empty() => {
+                format!("The server closed a connection with code {code}.")
+            }
+            Self::ByPeer(Some((code, reason))) => {
+                format!("The server closed a connection with code {code}: {reason}.")
+            }
+            Self::ByPeer(None) => "The server closed a connection without a word.".into(),
+            Self::Broken(what) => format!("A connection broke: {what}."),
+        })
+    }
 }
 
 /// What a worker's loop calls for each thing that happens.
@@ -302,7 +322,7 @@ impl Net {
                     self.peers[slot as usize] = Some(peer);
                     self.opening += 1;
                 }
-                Err(error) => handler.on_closed(self, slot, Closed::Refused(describe(&error))),
+                Err(error) => handler.on_closed(self, slot, Closed::Unreachable(describe(&error))),
             }
         }
     }
@@ -341,7 +361,7 @@ impl Net {
         };
         if let Err(error) = outcome {
             self.end(slot, handler, |stage| match stage {
-                PeerStage::Connecting => Closed::Refused(describe(&error)),
+                PeerStage::Connecting => Closed::Unreachable(describe(&error)),
                 _ => Closed::Broken(format!("a write failed: {error}")),
             });
         }
@@ -379,7 +399,7 @@ impl Net {
                 Err(error) => {
                     self.end(slot, handler, |stage| match stage {
                         PeerStage::Closing => Closed::ByUs,
-                        PeerStage::Connecting => Closed::Refused(describe(&error)),
+                        PeerStage::Connecting => Closed::Unreachable(describe(&error)),
                         _ => Closed::Broken(format!("a read failed: {error}")),
                     });
                     break;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     drivers::{self, Echo, Need},
+    pacer::Schedule,
     stamp::MIN_PAYLOAD,
 };
 
@@ -190,10 +191,22 @@ pub struct StormPlan {
 /// Handshakes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConnectPlan {
-    /// Cycles under way at one time.
+    /// Cycles under way at one time; in an open loop at most.
     pub parallel: u32,
     /// Whether a cycle joins a channel.
     pub join: bool,
+    /// Open loop: how many begin a second. Else one begins when another has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+}
+
+/// So many a second: evenly more or less from the beginning of the first window to the end of the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rate {
+    /// In the warm-up, and when the first window begins.
+    pub from: f64,
+    /// When the last window ends.
+    pub to: f64,
 }
 
 /// Joins, updates, queries and leaves.
@@ -342,10 +355,11 @@ impl Work {
         }
     }
 
-    /// Whether messages are sent by a schedule.
+    /// Whether messages are sent, or cycles begun, by a schedule.
     pub fn is_open_loop(&self) -> bool {
         match self {
             Self::Storm(plan) => plan.publishers() > 0,
+            Self::Connect(plan) => plan.rate.is_some(),
             _ => self.publishing().is_some_and(|plan| matches!(plan.pace, Pace::Open { .. })),
         }
     }
@@ -388,6 +402,13 @@ impl Plan {
     /// Worker threads of all processes.
     pub(crate) fn workers(&self) -> u32 {
         self.processes * self.threads
+    }
+
+    /// When connections are due, if there is a schedule of them.
+    pub(crate) fn connect_schedule(&self) -> Option<Schedule> {
+        let Work::Connect(ConnectPlan { rate: Some(rate), .. }) = &self.work else { return None };
+        let seconds = self.window_seconds * f64::from(self.windows);
+        Some(Schedule::changing((rate.from, rate.to), self.warmup_seconds, seconds))
     }
 
     /// Publishers and receivers of a closed loop tell each other what has arrived: they are in one process.
@@ -487,6 +508,11 @@ impl Work {
             )),
             Self::Connect(plan) if plan.parallel < workers => {
                 wrong(format!("{workers} threads need at least {workers} cycles under way."))
+            }
+            Self::Connect(ConnectPlan { rate: Some(Rate { from, to }), .. })
+                if [from, to].into_iter().any(|rate| !(0.01..=1e6).contains(rate)) =>
+            {
+                wrong(format!("{from} to {to} connections a second are none that can be scheduled."))
             }
             Self::Presence(plan) if plan.channels < workers || plan.watchers == 0 || plan.movers == 0 => {
                 wrong(
@@ -629,6 +655,8 @@ mod tests {
             "loadgen slow",
             "loadgen idle",
             "loadgen storm --rate 0.3",
+            "loadgen connect",
+            "loadgen connect --rate 10 --to 20",
         ] {
             let plan = plan(line);
             let json = serde_json::to_string(&plan).expect("numbers and strings");

@@ -4,8 +4,8 @@
 mod stub;
 
 use fanfare_loadgen::{
-    ConnectPlan, DriverPlan, Faults, Gate, IdlePlan, Pace, Plan, PresencePlan, PublishPlan, Report, Scope,
-    StormPlan, Work, run,
+    ConnectPlan, DriverPlan, Faults, Gate, IdlePlan, Pace, Plan, PresencePlan, PublishPlan, Rate, Report,
+    Scope, StormPlan, Work, run,
 };
 use stub::{Mischief, Stub};
 
@@ -106,8 +106,8 @@ fn good_server_is_found_good_in_every_scenario_with_one_thread_and_with_several(
             assert!(report.median.deliveries_per_second > 100.0, "{}", report.table());
         }
         for work in [
-            Work::Connect(ConnectPlan { parallel: 6, join: true }),
-            Work::Connect(ConnectPlan { parallel: 6, join: false }),
+            Work::Connect(ConnectPlan { parallel: 6, join: true, rate: None }),
+            Work::Connect(ConnectPlan { parallel: 6, join: false, rate: None }),
             Work::Presence(PresencePlan {
                 channels: 4,
                 watchers: 3,
@@ -122,6 +122,52 @@ fn good_server_is_found_good_in_every_scenario_with_one_thread_and_with_several(
             assert!(report.median.operations_per_second > 10.0, "{}", report.table());
         }
     }
+}
+
+fn ramp(parallel: u32, from: f64, to: f64) -> Work {
+    Work::Connect(ConnectPlan { parallel, join: true, rate: Some(Rate { from, to }) })
+}
+
+#[test]
+fn connections_are_opened_by_a_schedule_and_every_one_counts() {
+    for threads in [1, 3] {
+        let report = run_against(Mischief::None, threads, ramp(200, 200.0, 800.0));
+        assert_clean(&report);
+        let asked: Vec<_> = report.windows.iter().filter_map(|row| row.asked_per_second).collect();
+        let expected = [300.0, 500.0, 700.0];
+        assert!(
+            asked.iter().zip(expected).all(|(asked, expected)| (asked / expected - 1.0).abs() < 0.2),
+            "{asked:?}"
+        );
+        let done: f64 = report.windows.iter().map(|row| row.operations_per_second * row.seconds).sum();
+        assert!((done - 150.0).abs() < 40.0, "{}", report.table());
+        assert!(report.table().contains("cycles/s"), "{}", report.table());
+        assert_eq!((report.failed, report.unfinished), (0, 0));
+    }
+}
+
+#[test]
+fn server_that_does_not_keep_up_with_connections_is_told_from_a_late_generator() {
+    // Each handshake takes ten milliseconds, one after the other.
+    let report = run_against(Mischief::Dawdle { milliseconds: 10 }, 1, ramp(4, 50.0, 2000.0));
+    assert!(report.held_up > 0 && report.windows[2].late_share < 0.5, "{}", report.table());
+    let last = report.windows[2];
+    assert!(last.operations_per_second < 150.0 && last.asked_per_second > Some(1000.0), "{}", report.table());
+    assert!(report.kept_up_per_second.is_none_or(|rate| rate < 1000.0), "{}", report.table());
+    assert!(report.table().contains("fell behind"), "{}", report.table());
+}
+
+#[test]
+fn cycles_that_fail_are_counted_and_the_others_go_on() {
+    let report = run_against(Mischief::HangUpOnJoin { every: 10 }, 1, ramp(200, 500.0, 500.0));
+    let errors: u64 = report.windows.iter().map(|row| row.errors).sum();
+    assert!(errors > 5 && report.failed >= errors && !report.partial, "{}", report.table());
+    assert!(report.windows.iter().all(|row| row.operations_per_second > 100.0), "{}", report.table());
+    assert!(report.problems[0].contains("closed a connection"), "{:?}", report.problems);
+    assert_eq!(report.kept_up_per_second, None);
+    // Before the first one has succeeded, there is no reason to try again.
+    let report = run_against(Mischief::Refuse, 1, ramp(200, 500.0, 500.0));
+    assert!(report.partial && report.problems[0].contains("401"), "{:?}", report.problems);
 }
 
 #[test]

@@ -97,6 +97,7 @@ fn work_is_divided_and_results_are_merged_exactly() {
         ("send --channels 8 --members 3 -w 4 --threads 2", "deliveries_per_second"),
         ("presence --channels 7 --members 4", "operations_per_second"),
         ("connect --cycles 6", "operations_per_second"),
+        ("connect --rate 300", "operations_per_second"),
         ("storm -n 60 --members 5", "operations_per_second"),
         ("storm -n 60 --members 5 --rate 300 --bystanders 6", "operations_per_second"),
     ] {

@@ -114,15 +114,22 @@ fn write_percentiles(out: &mut String, report: &Report) -> fmt::Result {
 
 /// Over time: what was done per second.
 fn write_rates(out: &mut String, report: &Report) -> fmt::Result {
-    let done = |row: &Row| row.deliveries_per_second + row.operations_per_second;
+    let done = |row: &Row| Some(row.deliveries_per_second + row.operations_per_second);
+    let asked = |row: &Row| row.asked_per_second;
     let what = match (report.median.deliveries_per_second > 0.0, report.median.operations_per_second > 0.0) {
         (true, true) => "Deliveries and operations",
         (true, false) => "Deliveries",
         (false, true) => "Operations",
         (false, false) => return Ok(()),
     };
-    write!(out, "<h3>{what} per second, over time</h3>")?;
-    write_course(out, report, &[("a", &|row| Some(done(row)))])
+    write!(out, "<h3><span class=a>{what}</span> per second, over time")?;
+    let mut lines: Vec<Line<'_>> = vec![("a", &done)];
+    if report.median.asked_per_second.is_some() {
+        write!(out, "; <span class=c>asked for</span>")?;
+        lines.insert(0, ("c", &asked));
+    }
+    write!(out, "</h3>")?;
+    write_course(out, report, &lines)
 }
 
 /// Over time: latencies.

@@ -22,6 +22,9 @@ pub use machine::Machine;
 
 /// Share of messages that may be late before the generator is blamed.
 const LATE_SHARE: f64 = 0.01;
+/// Share of what a schedule asks for in a window that must be done in it, but for so many.
+const KEPT_SHARE: f64 = 0.98;
+const KEPT_SLACK: f64 = 2.0;
 /// CPU share at which a process counts as saturated.
 const SATURATED: f64 = 0.95;
 
@@ -39,6 +42,8 @@ pub(crate) struct Reading {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) tally: Tally,
+    /// When the schedule began, by [`crate::clock`].
+    pub(crate) start_ns: u64,
     pub(crate) readings: Vec<Reading>,
     pub(crate) idling: Option<Idling>,
     pub(crate) failure: Option<String>,
@@ -73,6 +78,10 @@ pub struct Row {
     pub messages_per_second: f64,
     /// Cycles, joins and leaves per second.
     pub operations_per_second: f64,
+    /// Cycles per second that the schedule asked for, if it asks for any.
+    pub asked_per_second: Option<f64>,
+    /// Cycles that failed.
+    pub errors: u64,
     /// CPU time of the server, in cores.
     pub server_cores: Option<f64>,
     /// CPU time of the generator, in cores.
@@ -81,7 +90,7 @@ pub struct Row {
     pub server_s_per_million_deliveries: Option<f64>,
     /// CPU seconds of the server for a million operations.
     pub server_s_per_million_operations: Option<f64>,
-    /// Share of messages sent more than a millisecond after they were due.
+    /// Share of messages sent, or cycles begun, more than a millisecond after they were due.
     pub late_share: f64,
     /// Latencies: of deliveries from when they were due, or of operations.
     pub latency: Percentiles,
@@ -116,6 +125,14 @@ pub struct Report {
     pub returns: Returns,
     /// Connections that were not back when a storm's window ended.
     pub stragglers: u64,
+    /// Cycles that failed.
+    pub failed: u64,
+    /// Cycles that were due while as many as may be were under way.
+    pub held_up: u64,
+    /// Cycles that never came to an end.
+    pub unfinished: u64,
+    /// Of cycles by a schedule: how many a second the last window asked for before the first that fell behind.
+    pub kept_up_per_second: Option<f64>,
     /// What connections at rest cost.
     pub idling: Option<Idling>,
     /// Growth of the server's proportional set size for each connection at rest.
@@ -137,10 +154,16 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
-        let Outcome { tally, readings, idling, failure, server_known } = outcome;
+        let Outcome { tally, start_ns, readings, idling, failure, server_known } = outcome;
         let edges = readings.windows(2);
-        let windows: Vec<Row> =
+        let mut windows: Vec<Row> =
             edges.zip(&tally.windows).map(|(edges, window)| Row::new(&edges[0], &edges[1], window)).collect();
+        if let Some(schedule) = plan.connect_schedule() {
+            let until = |reading: &Reading| schedule.count(reading.at_ns.saturating_sub(start_ns));
+            for (row, edges) in windows.iter_mut().zip(readings.windows(2)) {
+                row.asked_per_second = Some((until(&edges[1]) - until(&edges[0])) / row.seconds);
+            }
+        }
         let mut latency = Latency::new();
         tally.windows.iter().for_each(|window| latency.add(&window.latency));
         let mut report = Self {
@@ -156,6 +179,10 @@ impl Report {
             slow: tally.slow,
             returns: tally.returns,
             stragglers: tally.stragglers,
+            failed: tally.failed,
+            held_up: tally.held_up,
+            unfinished: tally.unfinished,
+            kept_up_per_second: None,
             idling,
             idle_bytes: None,
             started_unix_ns: readings.first().map_or(0, |reading| reading.unix_ns),
@@ -166,6 +193,11 @@ impl Report {
             latencies: tally.windows.into_iter().map(|window| window.latency).collect(),
         };
         report.idle_bytes = report.idle_growth().map(|(pss, _)| pss);
+        let kept_up = report.windows.iter().take_while(|row| row.is_keeping_up()).last();
+        report.kept_up_per_second = kept_up.and_then(|row| row.asked_per_second);
+        if let Some(sentence) = tally.failure {
+            report.problems.push(format!("{} cycles failed, the first so: {sentence}", report.failed));
+        }
         report.find_problems(failure, tally.refusal);
         report.find_remarks(server_known, &readings);
         report
@@ -176,6 +208,7 @@ impl Report {
         let tally = Tally::new(0);
         let outcome = Outcome {
             tally,
+            start_ns: 0,
             readings: Vec::new(),
             idling: None,
             failure: Some(sentence),
@@ -221,10 +254,13 @@ impl Report {
             let sentence = format!("{} connections were not back when a window ended.", self.stragglers);
             self.problems.push(sentence);
         }
+        if self.unfinished > 0 {
+            self.problems.push(format!("{} cycles never came to an end.", self.unfinished));
+        }
         let late = self.windows.iter().map(|row| row.late_share).fold(0.0, f64::max);
         if late > LATE_SHARE {
             self.problems.push(format!(
-                "The generator was late with {:.1} % of the messages of a window: its latencies say little.",
+                "The generator was late with {:.1} % of what was due in a window: its latencies say little.",
                 late * 100.0
             ));
         }
@@ -242,6 +278,13 @@ impl Report {
         if self.returns.adrift > 0 {
             let sentence = "The server has no recovery: what was missed while away is not counted.";
             self.remarks.push(sentence.into());
+        }
+        if self.held_up > 0 {
+            self.remarks.push(format!(
+                "{} cycles were due while all that may be at a time were under way (--cycles): they waited for the \
+                 server, and their latencies say so.",
+                self.held_up
+            ));
         }
         let threads = f64::from(self.plan.workers());
         let generator = self.median.generator_cores.unwrap_or_default();
@@ -279,14 +322,24 @@ impl Row {
             deliveries_per_second: window.deliveries as f64 / seconds,
             messages_per_second: window.messages as f64 / seconds,
             operations_per_second: window.operations as f64 / seconds,
+            asked_per_second: None,
+            errors: window.errors,
             server_cores: server.map(|server| server / seconds),
             generator_cores: used(from.generator_cpu_ns, to.generator_cpu_ns).map(|cpu| cpu / seconds),
             server_s_per_million_deliveries: each(window.deliveries),
             server_s_per_million_operations: each(window.operations),
-            late_share: window.late as f64 / window.messages.max(1) as f64,
+            late_share: window.late as f64 / window.scheduled.max(1) as f64,
             latency: window.latency.percentiles(),
             bystander_latency: window.bystanders.as_ref().map(Latency::percentiles),
         }
+    }
+
+    /// Whether what a schedule asked for was done, but for the last bit that is always under way, without an error.
+    fn is_keeping_up(&self) -> bool {
+        self.asked_per_second.is_some_and(|asked| {
+            let least = asked * KEPT_SHARE - KEPT_SLACK / self.seconds;
+            self.operations_per_second >= least && self.errors == 0
+        })
     }
 
     /// Whether nothing happened.
@@ -302,6 +355,8 @@ impl Row {
             deliveries_per_second: of(|row| row.deliveries_per_second),
             messages_per_second: of(|row| row.messages_per_second),
             operations_per_second: of(|row| row.operations_per_second),
+            asked_per_second: of_some(|row| row.asked_per_second),
+            errors: of(|row| row.errors as f64) as u64,
             server_cores: of_some(|row| row.server_cores),
             generator_cores: of_some(|row| row.generator_cores),
             server_s_per_million_deliveries: of_some(|row| row.server_s_per_million_deliveries),

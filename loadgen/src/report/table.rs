@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Report, Row};
 use crate::{
     histogram::Percentiles,
-    plan::{Pace, Work},
+    plan::{ConnectPlan, Pace, Rate, Work},
 };
 
 impl Report {
@@ -38,13 +38,19 @@ impl Report {
 
     /// Those that have something to say.
     pub(super) fn columns(&self) -> Vec<&'static Column> {
-        COLUMNS.iter().filter(|column| (column.cell)(&self.median) != NOTHING).collect()
+        let has_any = |column: &&Column| self.rows().any(|(_, row)| (column.cell)(row) != NOTHING);
+        COLUMNS.iter().filter(has_any).collect()
     }
 
-    /// A row for each window, and the median.
+    /// A row for each window, and the median if they were to be alike.
     pub(super) fn rows(&self) -> impl Iterator<Item = (String, &Row)> {
         let rows = self.windows.iter().enumerate().map(|(number, row)| ((number + 1).to_string(), row));
-        rows.chain([("median".to_owned(), &self.median)])
+        rows.chain((!self.is_ramp()).then(|| ("median".to_owned(), &self.median)))
+    }
+
+    /// Whether each window asks for another rate.
+    fn is_ramp(&self) -> bool {
+        matches!(&self.plan.work, Work::Connect(ConnectPlan { rate: Some(rate), .. }) if rate.from != rate.to)
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -80,6 +86,7 @@ impl Report {
                 returns.recovered, returns.unrecovered
             )?;
         }
+        self.write_keeping_up(out)?;
         let faults = &self.faults;
         writeln!(
             out,
@@ -125,11 +132,14 @@ impl Report {
                 what
             }
             Work::Connect(work) => {
-                format!(
-                    "{} cycles at a time, {}",
-                    work.parallel,
-                    if work.join { "with join" } else { "no join" }
-                )
+                let join = if work.join { "with join" } else { "no join" };
+                match work.rate {
+                    None => format!("closed loop, {} cycles at a time, {join}", work.parallel),
+                    Some(Rate { from, to }) => {
+                        let to = if from == to { String::new() } else { format!(" to {to}") };
+                        format!("open loop, {from}{to} cycles/s, {} at a time at most, {join}", work.parallel)
+                    }
+                }
             }
             Work::Presence(work) => format!(
                 "{} channels of {}, {} of them come and go",
@@ -163,6 +173,29 @@ impl Report {
         Ok(())
     }
 
+    /// Up to which rate of a schedule cycles were done as they were due.
+    fn write_keeping_up(&self, out: &mut String) -> std::fmt::Result {
+        let Some(fallen) =
+            self.windows.iter().position(|row| row.asked_per_second.is_some() && !row.is_keeping_up())
+        else {
+            return match self.kept_up_per_second {
+                Some(rate) => writeln!(out, "kept up in every window, the last with {rate:.0} cycles/s"),
+                None => Ok(()),
+            };
+        };
+        let Row { asked_per_second, operations_per_second, errors, .. } = &self.windows[fallen];
+        match self.kept_up_per_second {
+            Some(rate) => write!(out, "kept up with {rate:.0} cycles/s; ")?,
+            None => write!(out, "never kept up; ")?,
+        }
+        writeln!(
+            out,
+            "fell behind in window {}: {:.0}/s asked for, {operations_per_second:.0}/s done, {errors} failed",
+            fallen + 1,
+            asked_per_second.unwrap_or_default()
+        )
+    }
+
     fn write_idling(&self, out: &mut String) -> std::fmt::Result {
         let Some(idling) = &self.idling else { return Ok(()) };
         if let Some((pss, rss)) = self.idle_growth() {
@@ -189,7 +222,7 @@ impl Report {
     }
 }
 
-/// A column; it is left out when its median is [`NOTHING`].
+/// A column; it is left out when it is [`NOTHING`] in all rows.
 pub(super) struct Column {
     pub(super) name: &'static str,
     pub(super) cell: fn(&Row) -> String,
@@ -197,10 +230,13 @@ pub(super) struct Column {
 
 const NOTHING: &str = "–";
 
-const COLUMNS: [Column; 14] = [
+const COLUMNS: [Column; 17] = [
     Column { name: "deliveries/s", cell: |row| rate(row.deliveries_per_second) },
     Column { name: "messages/s", cell: |row| rate(row.messages_per_second) },
+    Column { name: "asked for/s", cell: |row| row.asked_per_second.map_or(NOTHING.into(), rate) },
     Column { name: "operations/s", cell: |row| rate(row.operations_per_second) },
+    Column { name: "late", cell: |row| share(Some(row.late_share).filter(|share| *share > 0.0)) },
+    Column { name: "errors", cell: |row| rate(row.errors as f64) },
     Column { name: "s/M deliver.", cell: |row| seconds(row.server_s_per_million_deliveries) },
     Column { name: "s/M operat.", cell: |row| seconds(row.server_s_per_million_operations) },
     Column { name: "server CPU", cell: |row| share(row.server_cores) },

@@ -21,7 +21,7 @@ use crate::{
     ledger::{Arrival, Faults, Ledger},
     net::{Closed, Net, Slot, Wait},
     order::Order,
-    pacer::Pacer,
+    pacer::{Pacer, Schedule},
     plan::{Pace, PublishPlan, Scope},
     stamp::{Stamp, put_payload, read_payload},
     tally::{LATE_NS, Tally},
@@ -130,7 +130,7 @@ impl Publish {
             })),
             Pace::Open { rate } => {
                 let own = (0..total).filter(|publisher| layout.publishers[*publisher as usize].is_some());
-                Pacing::Open(Pacer::new(rate, total, own.collect()))
+                Pacing::Open(Pacer::new(Schedule::steady(rate), total, own.collect()))
             }
         };
         Self {
@@ -227,7 +227,8 @@ impl Publish {
     }
 
     fn publish(&mut self, net: &mut Net, stage: Stage) -> Wait {
-        let mut pacing = std::mem::replace(&mut self.pacing, Pacing::Open(Pacer::new(1.0, 0, Vec::new())));
+        let nothing = Pacer::new(Schedule::steady(1.0), 0, Vec::new());
+        let mut pacing = std::mem::replace(&mut self.pacing, Pacing::Open(nothing));
         let wait = match &mut pacing {
             Pacing::Closed(closed) => self.publish_credits(net, closed, stage),
             Pacing::Open(pacer) => self.publish_due(net, pacer, stage),
@@ -285,10 +286,9 @@ impl Publish {
                     return Wait::Until(due_ns);
                 }
             }
-            if now - due_ns > LATE_NS
-                && let Some(window) = self.tally.window()
-            {
-                window.late += 1;
+            if let Some(window) = self.tally.window() {
+                window.scheduled += 1;
+                window.late += u64::from(now - due_ns > LATE_NS);
             }
             self.send(net, publisher, 1, due_ns, |_| {});
             pacer.advance();

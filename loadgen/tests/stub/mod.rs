@@ -71,6 +71,14 @@ pub(crate) enum Mischief {
     HangUp {
         every: u64,
     },
+    /// The connection is closed at each `every`-th join.
+    HangUpOnJoin {
+        every: u64,
+    },
+    /// Each handshake takes so long, one after the other.
+    Dawdle {
+        milliseconds: u64,
+    },
     /// No handshake succeeds.
     Refuse,
     /// Sends are answered with an error.
@@ -135,6 +143,7 @@ struct Server {
     /// What was sent to each channel, if anyone can recover it.
     logs: HashMap<String, Vec<BytesMut>>,
     sends: u64,
+    joins: u64,
     deliveries: u64,
     /// The same, for other threads.
     counter: Arc<AtomicU64>,
@@ -184,6 +193,7 @@ impl Server {
             offsets: HashMap::new(),
             logs: HashMap::new(),
             sends: 0,
+            joins: 0,
             deliveries: 0,
             counter,
             dirty: Vec::new(),
@@ -264,6 +274,9 @@ impl Server {
             connection.closing = true;
             return;
         }
+        if let Mischief::Dawdle { milliseconds } = self.mischief {
+            thread::sleep(Duration::from_millis(milliseconds));
+        }
         let accept =
             Upgrade::new(head.method, head.minor_version, head.headers.iter()).accept().expect("upgrade");
         put_response(&mut connection.out, &accept, None);
@@ -300,6 +313,7 @@ impl Server {
                 self.put(number, "{\"error\":{\"code\":\"overloaded\",\"message\":\"later\"}}");
             }
             "send" | "broadcast" => self.send(number, &command),
+            "join" if self.is_join_to_be_hung_up() => self.hang_up(number),
             "join" => {
                 self.notify(number, channel, "join");
                 self.channels.entry(channel.to_owned()).or_default().push(number);
@@ -328,6 +342,11 @@ impl Server {
             }
             other => panic!("unexpected command {other}"),
         }
+    }
+
+    fn is_join_to_be_hung_up(&mut self) -> bool {
+        self.joins += 1;
+        matches!(self.mischief, Mischief::HangUpOnJoin { every } if self.joins.is_multiple_of(every))
     }
 
     /// Answers a join, and sends what was missed.
