@@ -594,8 +594,6 @@ mod tests {
             "loadgen idle -n 4000000000",
             "loadgen idle --processes 0",
             "loadgen idle --processes 1025",
-            "loadgen fanout --processes 2",
-            "loadgen send --channels 3 --processes 2 --threads 2",
             "loadgen idle --processes 3 --sources 2",
             "loadgen fanout --driver smoke-signals",
             "loadgen fanout --driver pusher --publishers 1",

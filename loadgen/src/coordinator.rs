@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use mio::Waker;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{
@@ -24,9 +23,10 @@ use crate::{
     net::{Net, Target},
     part::Command,
     plan::{IdlePlan, Plan, Work},
+    post::Post,
     process::Processes,
     report::{Idling, Outcome, Reading, Report},
-    scenario::{Connect, Idle, Presence, Publish, Scenario, Seat, Shared, Storm},
+    scenario::{Connect, Idle, Presence, Publish, Scenario, Seat, Storm},
     tally::Tally,
     worker::{self, Manner},
 };
@@ -324,8 +324,13 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Starts the workers of one process: those of this number.
-pub(crate) fn start_workers(plan: &Plan, control: &Arc<Control>, process: u32) -> io::Result<Workers> {
+/// Starts the workers of one process: those of this number. `post` is what addresses of the run's workers begin with.
+pub(crate) fn start_workers(
+    plan: &Plan,
+    control: &Arc<Control>,
+    process: u32,
+    post: &str,
+) -> io::Result<Workers> {
     let driver = drivers::new(&plan.driver, plan.work.echo()).map_err(io::Error::other)?;
     let prefix = Arc::from(plan.prefix.as_str());
     let seat = |worker| Seat {
@@ -339,19 +344,22 @@ pub(crate) fn start_workers(plan: &Plan, control: &Arc<Control>, process: u32) -
     let workers = process * plan.threads..(process + 1) * plan.threads;
     let nets: Vec<Net> =
         workers.clone().map(|worker| new_net(plan, worker, process)).collect::<Result<_, _>>()?;
-    // In several processes, workers keep to their own channels.
-    let talkers = if plan.processes == 1 { &nets[..] } else { &[] };
-    let wakers: Vec<Waker> = talkers.iter().map(Net::waker).collect::<Result<_, _>>()?;
     let nets = workers.map(|worker| worker as usize).zip(nets);
     let schedule = plan.connect_schedule();
     match &plan.work {
         Work::Fanout(work) | Work::Send(work) | Work::Broadcast(work) | Work::Slow(work) => {
-            let shared = Shared::new(wakers);
-            nets.map(|(at, net)| {
-                let scenario = Publish::new(seat(at), work.clone(), plan.run, Arc::clone(&shared));
+            // All boxes are open before the first worker has anything to say.
+            let is_spread = work.is_closed_loop() && work.is_spread(plan.workers());
+            let open = |(at, net)| {
+                let post = is_spread.then(|| Post::open(&net, post, at, plan.workers() as usize));
+                Ok((at, net, post.transpose()?))
+            };
+            let nets: Vec<_> = nets.map(open).collect::<io::Result<_>>()?;
+            let start = |(at, net, post)| {
+                let scenario = Publish::new(seat(at), work.clone(), plan.run, post);
                 start_worker(plan, control, (at, net), scenario)
-            })
-            .collect()
+            };
+            nets.into_iter().map(start).collect()
         }
         Work::Idle(work) => nets
             .map(|(at, net)| start_worker(plan, control, (at, net), Idle::new(seat(at), work.clone())))

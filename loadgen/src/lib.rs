@@ -15,7 +15,7 @@
 //! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
 //! | protocol | `dialogue`, `drivers` | what the server says and wants to hear |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
-//! | run | `plan`, `control`, `worker`, `crew`, `part`, `coordinator`, `process` | threads, stages, processes |
+//! | run | `plan`, `control`, `post`, `worker`, `crew`, `part`, `coordinator`, `process` | threads, stages, processes |
 //! | result | `report`, `compare` | numbers and words |
 
 mod args;
@@ -34,6 +34,7 @@ mod order;
 mod pacer;
 mod part;
 mod plan;
+mod post;
 mod process;
 mod report;
 mod scenario;

@@ -16,8 +16,10 @@
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
+    mem,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::Range,
+    os::fd::RawFd,
     time::Duration,
 };
 
@@ -29,7 +31,7 @@ use fanfare_core::{
         put_request,
     },
 };
-use mio::{Events, Interest, Poll, Token, Waker, event::Event, net::TcpStream};
+use mio::{Events, Interest, Poll, Token, event::Event, net::TcpStream, unix::SourceFd};
 
 use crate::{clock::now_ns, timer::Timer};
 
@@ -46,7 +48,7 @@ const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 16 << 20, fragments: 
 /// How long a worker waits for events at most.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
-const WAKER: Token = Token(usize::MAX);
+const POST: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
 
 /// Why a connection is no more.
@@ -118,6 +120,7 @@ pub(crate) struct Net {
     unread: Vec<Slot>,
     /// Connections that broke outside of an event; told to the handler at the end of the turn.
     broken: Vec<(Slot, Closed)>,
+    has_post: bool,
     buffer: Box<[u8]>,
     scratch: BytesMut,
     /// Of the messages sent.
@@ -177,6 +180,7 @@ impl Net {
             opening: 0,
             unread: Vec::new(),
             broken: Vec::new(),
+            has_post: false,
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             scratch: BytesMut::with_capacity(64 << 10),
             opcode: OpCode::Text,
@@ -190,9 +194,14 @@ impl Net {
         self.opcode = OpCode::Binary;
     }
 
-    /// What wakes this worker from another thread. To be made once.
-    pub(crate) fn waker(&self) -> io::Result<Waker> {
-        Waker::new(self.poll.registry(), WAKER)
+    /// Wakes this worker when there is something to read from this descriptor, too. For one at most.
+    pub(crate) fn watch_post(&self, fd: RawFd) -> io::Result<()> {
+        self.poll.registry().register(&mut SourceFd(&fd), POST, Interest::READABLE)
+    }
+
+    /// Whether there was something since the last time.
+    pub(crate) fn take_post(&mut self) -> bool {
+        mem::take(&mut self.has_post)
     }
 
     /// Connects `slot`, which is free, in its turn.
@@ -206,7 +215,7 @@ impl Net {
     /// Sends a message. To a connection that is gone, nothing is sent.
     pub(crate) fn send(&mut self, slot: Slot, text: &str) {
         let mask = self.mask();
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = mem::take(&mut self.scratch);
         scratch.clear();
         put_masked_frame(&mut scratch, self.opcode, text.as_bytes(), mask);
         self.send_frames(slot, &scratch);
@@ -280,13 +289,13 @@ impl Net {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             outcome => outcome?,
         }
-        let unread = std::mem::take(&mut self.unread);
+        let unread = mem::take(&mut self.unread);
         for slot in unread {
             self.on_readable(slot, true, handler);
         }
         for event in &*events {
             match event.token() {
-                WAKER => {}
+                POST => self.has_post = true,
                 TIMER => self.timer.clear(),
                 Token(slot) => self.on_event(slot as Slot, event, handler),
             }
@@ -369,7 +378,7 @@ impl Net {
 
     /// Reads what there is. `to_the_end` if the peer may have ended its stream.
     fn on_readable(&mut self, slot: Slot, to_the_end: bool, handler: &mut impl Handler) {
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = mem::take(&mut self.buffer);
         for round in 0.. {
             let Some(peer) = self.peers[slot as usize].as_mut() else { break };
             if peer.is_paused {
@@ -422,7 +431,7 @@ impl Net {
         let Some(peer) = self.peers[slot as usize].as_mut() else { return };
         let now = now_ns();
         // Taken out, so that the handler may use the connections while a message borrows from the decoder.
-        let mut decoder = std::mem::take(&mut peer.decoder);
+        let mut decoder = mem::take(&mut peer.decoder);
         let mut at = 0;
         let end = loop {
             match decoder.decode(&mut bytes[at..], Role::Client, LIMITS) {

@@ -390,7 +390,6 @@ impl Plan {
             }
         }
         self.work.check(self.workers())?;
-        self.check_processes()?;
         let driver = drivers::new(&self.driver, self.work.echo()).map_err(PlanError)?;
         if let Some((_, why)) = self.work.needs().into_iter().find(|(need, _)| driver.lacks(*need)) {
             return wrong(format!("The driver {} {why}.", self.driver.name));
@@ -409,25 +408,6 @@ impl Plan {
         let Work::Connect(ConnectPlan { rate: Some(rate), .. }) = &self.work else { return None };
         let seconds = self.window_seconds * f64::from(self.windows);
         Some(Schedule::changing((rate.from, rate.to), self.warmup_seconds, seconds))
-    }
-
-    /// Publishers and receivers of a closed loop tell each other what has arrived: they are in one process.
-    fn check_processes(&self) -> Result<(), PlanError> {
-        match self.work.publishing() {
-            Some(work)
-                if self.processes > 1
-                    && matches!(work.pace, Pace::Closed { .. })
-                    && work.is_spread(self.workers()) =>
-            {
-                Err(PlanError(format!(
-                    "In a closed loop a channel cannot be spread over {} processes: use --rate, or at least {} \
-                     channels (send).",
-                    self.processes,
-                    self.workers()
-                )))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Chooses enough source addresses, or sees whether those asked for are.
@@ -560,6 +540,11 @@ impl PublishPlan {
         self.channels < workers
     }
 
+    /// Whether the next message waits for an earlier one to arrive.
+    pub(crate) fn is_closed_loop(&self) -> bool {
+        matches!(self.pace, Pace::Closed { .. })
+    }
+
     fn check(&self) -> Result<(), PlanError> {
         let wrong = |sentence: String| Err(PlanError(sentence));
         let (publishers, members) = (self.publishers, self.members);
@@ -631,6 +616,7 @@ mod tests {
     fn processes_have_connections_for_all_that_the_plan_has() {
         for line in [
             "loadgen fanout -n 1000 --rate 5",
+            "loadgen fanout -n 1000 -w 5",
             "loadgen broadcast -n 1000 --rate 5",
             "loadgen send --channels 100",
             "loadgen idle",

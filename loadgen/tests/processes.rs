@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use stub::{Mischief, Stub};
 
-const SHORT: &str = "-d 0.15 --warmup 0.05 --sleep --drain 1 --json -";
+const SHORT: &str = "-d 0.15 --warmup 0.05 --drain 1 --json -";
 /// Of the end of everything that is waited for.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -91,6 +91,11 @@ fn work_is_divided_and_results_are_merged_exactly() {
     let stub = Stub::start(Mischief::None);
     for (scenario, what) in [
         ("fanout -n 50 --rate 400", "deliveries_per_second"),
+        ("fanout -n 50 -w 8", "deliveries_per_second"),
+        ("fanout -n 50 -w 8 --threads 2 --spin", "deliveries_per_second"),
+        ("broadcast -n 20 -w 8", "deliveries_per_second"),
+        ("slow -n 20 --slow 3 -w 8", "deliveries_per_second"),
+        ("send --channels 2 --members 5 -w 4", "deliveries_per_second"),
         ("broadcast -n 20 --rate 400", "deliveries_per_second"),
         ("slow -n 20 --slow 3 --rate 400", "deliveries_per_second"),
         ("send --channels 8 --members 3 -w 4", "deliveries_per_second"),
@@ -101,7 +106,8 @@ fn work_is_divided_and_results_are_merged_exactly() {
         ("storm -n 60 --members 5", "operations_per_second"),
         ("storm -n 60 --members 5 --rate 300 --bystanders 6", "operations_per_second"),
     ] {
-        let report = run(&stub, &format!("{scenario} --processes 3 {SHORT}"));
+        let sleep = if scenario.contains("--spin") { "" } else { "--sleep" };
+        let report = run(&stub, &format!("{scenario} {sleep} --processes 3 {SHORT}"));
         assert_eq!(problems(&report), [""; 0], "{scenario}");
         let windows = report["windows"].as_array().expect("a list");
         let done: f64 = windows
@@ -131,12 +137,28 @@ fn idle_connections_of_several_processes_are_weighed_together() {
 #[test]
 fn faults_of_all_processes_are_added_up() {
     let stub = Stub::start(Mischief::Lose { every: 50 });
-    let report = run(&stub, &format!("fanout -n 30 --rate 400 --processes 3 {SHORT}"));
+    let report = run(&stub, &format!("fanout -n 30 --rate 400 --sleep --processes 3 {SHORT}"));
     let lost = report["faults"]["lost"].as_f64().expect("a count");
     let delivered = report["latency"]["count"].as_f64().expect("a count") * 0.5 / 0.45;
     assert!((0.01..0.03).contains(&(lost / delivered)), "{report}");
     assert_eq!(report["faults"]["repeated"], 0);
     assert_eq!(report["partial"], false);
+}
+
+#[test]
+fn message_is_in_flight_until_receivers_in_all_processes_have_it() {
+    // The server gives each message to the last receiver, who is not in the publisher's process, when all is quiet.
+    let stub = Stub::start(Mischief::LastOneLater);
+    let report = run(&stub, &format!("fanout -n 12 --publishers 1 -w 1 --processes 3 {SHORT}"));
+    assert_eq!(problems(&report), [""; 0]);
+    assert!(report["latency"]["count"].as_u64() > Some(100), "{report}");
+    // One that a receiver never gets, in whichever process, is given up: with it the run goes on.
+    let stub = Stub::start(Mischief::Lose { every: 1000 });
+    let line = format!("fanout -n 12 -w 4 --expiry 0.1 --processes 3 {SHORT}");
+    let report = run(&stub, &line.replace("-d 0.15", "-d 0.6"));
+    assert!(report["faults"]["lost"].as_u64() > Some(1), "{report}");
+    let windows = report["windows"].as_array().expect("a list");
+    assert!(windows.iter().all(|row| row["deliveries_per_second"].as_f64() > Some(0.0)), "{report}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod storm;
 pub(crate) use connect::Connect;
 pub(crate) use idle::Idle;
 pub(crate) use presence::Presence;
-pub(crate) use publish::{Publish, Shared};
+pub(crate) use publish::Publish;
 pub(crate) use storm::Storm;
 
 use std::sync::Arc;

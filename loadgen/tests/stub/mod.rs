@@ -65,6 +65,9 @@ pub(crate) enum Mischief {
     Forget,
     /// The first member of a channel hears that the second joined only with what it hears next. No fault.
     TellLate,
+    /// The last member of a channel gets a message only when nothing else is going on. Whoever sends the next one
+    /// before that is hung up on.
+    LastOneLater,
     /// Who sends receives it too, asked for or not.
     Echo,
     /// The connection is closed instead.
@@ -208,6 +211,9 @@ impl Server {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 outcome => outcome.expect("polled"),
             }
+            if events.is_empty() && self.mischief == Mischief::LastOneLater {
+                self.release();
+            }
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept(),
@@ -220,6 +226,16 @@ impl Server {
             for number in std::mem::take(&mut self.dirty) {
                 self.flush(number);
             }
+        }
+    }
+
+    /// Hands out what is held back.
+    fn release(&mut self) {
+        for number in 0..self.connections.len() {
+            let Some(connection) = self.connections[number].as_mut() else { continue };
+            let held = std::mem::take(&mut connection.held);
+            connection.out.extend_from_slice(&held);
+            self.dirty.push(number);
         }
     }
 
@@ -422,6 +438,17 @@ impl Server {
             Some(channel) => self.channels.remove(channel).unwrap_or_default(),
             None => (0..self.connections.len()).collect(),
         };
+        if let (Mischief::LastOneLater, Some((last, others))) = (self.mischief, members.split_last()) {
+            others.iter().for_each(|member| self.deliver(*member, &frame));
+            let Some(last) = self.connections[*last].as_mut() else { return };
+            if !last.held.is_empty() {
+                self.hang_up(number);
+            } else {
+                last.held.extend_from_slice(&frame);
+            }
+            self.channels.insert(channel.to_owned(), members);
+            return;
+        }
         for member in &members {
             if *member != number || self.mischief == Mischief::Echo {
                 self.deliver(*member, &frame);
