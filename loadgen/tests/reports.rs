@@ -3,13 +3,21 @@
 mod stub;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::Parser;
 use fanfare_loadgen::{Args, Comparison, Gate, Job, Report, run, to_hlog, to_html, to_json};
-use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use hdrhistogram::{
+    Histogram,
+    serialization::{
+        Deserializer,
+        interval_log::{IntervalLogIterator, LogEntry},
+    },
+};
 use stub::{Mischief, Stub};
 
 fn run_line(stub: &Stub, line: &str) -> Report {
@@ -75,4 +83,49 @@ fn interval_log_has_an_interval_for_each_window_and_the_page_is_one_file() {
     assert_eq!(page.matches("<svg").count(), 3);
     assert!(page.contains(">clean<") || page.contains(">failed<"), "{page}");
     assert!(!page.contains("http:") && !page.contains("NaN"), "{page}");
+}
+
+/// Values of each tag's intervals.
+fn counts_by_tag(log: &[u8]) -> BTreeMap<String, Vec<u64>> {
+    let mut counts = BTreeMap::<_, Vec<u64>>::new();
+    for entry in IntervalLogIterator::new(log) {
+        let LogEntry::Interval(interval) = entry.expect("a readable log") else { continue };
+        let bytes = BASE64_STANDARD.decode(interval.encoded_histogram()).expect("base 64");
+        let histogram: Histogram<u64> =
+            Deserializer::new().deserialize(&mut &bytes[..]).expect("a histogram");
+        let tag = interval.tag().expect("a tag").as_str().to_owned();
+        counts.entry(tag).or_default().push(histogram.len());
+    }
+    counts
+}
+
+#[test]
+fn bystanders_of_a_storm_are_a_series_of_their_own_in_every_report() {
+    let stub = Stub::start(Mischief::None);
+    let line = "storm -n 20 --members 5 --bystanders 4 --bystander-rate 200 -d 0.3";
+    let runs = [(String::new(), run_line(&stub, line))];
+    let report = &runs[0].1;
+    let counts = counts_by_tag(&to_hlog(&runs));
+    let of = |tag: &str| counts[tag].clone();
+    let rows = report.windows.iter();
+    assert_eq!(of("storm"), rows.clone().map(|row| row.latency.count).collect::<Vec<_>>());
+    let bystanders = rows.map(|row| row.bystander_latency.expect("bystanders").count).collect::<Vec<_>>();
+    assert_eq!(of("storm-bystanders"), bystanders);
+    assert_eq!(counts.len(), 2);
+
+    let json: serde_json::Value = serde_json::from_str(&to_json(&runs)).expect("JSON");
+    let saved = &json["runs"][0]["report"];
+    assert_eq!(saved["bystander_latency"]["count"].as_u64(), Some(bystanders.iter().sum()));
+    assert!(saved["bystander_curve"].as_array().is_some_and(|curve| curve.len() > 5), "{saved}");
+    let page = to_html(&runs);
+    assert!(page.contains("<polyline class=c") && page.contains(">bystanders</span>"), "{page}");
+}
+
+#[test]
+fn parts_of_a_mix_have_tags_of_their_own() {
+    let stub = Stub::start(Mischief::None);
+    let phase = |line| ("a, b".to_owned(), run_line(&stub, line));
+    let runs = [phase("fanout -n 3 -w 2"), phase("fanout -n 5 -w 2")];
+    let counts = counts_by_tag(&to_hlog(&runs));
+    assert_eq!(counts.keys().collect::<Vec<_>>(), ["a--b-1-fanout", "a--b-2-fanout"]);
 }

@@ -30,7 +30,8 @@ pub fn to_json(runs: &[(String, Report)]) -> String {
     json
 }
 
-/// Each window's latencies in nanoseconds, as an interval log (`.hlog`) with the scenario as tag.
+/// Each window's latencies in nanoseconds, as an interval log (`.hlog`). The tag is the scenario, of a mix behind phase and
+/// number; those of a storm's bystanders are intervals of their own, with `-bystanders` behind the tag.
 pub fn to_hlog(runs: &[(String, Report)]) -> Vec<u8> {
     let mut out = Vec::new();
     let start_ns = runs.iter().map(|(_, report)| report.started_unix_ns).min().unwrap_or_default();
@@ -42,15 +43,33 @@ pub fn to_hlog(runs: &[(String, Report)]) -> Vec<u8> {
         .with_base_time(start)
         .begin_log_with(&mut out, &mut serializer)
         .expect("a vector takes everything");
-    for (_, report) in runs {
+    for (number, (phase, report)) in runs.iter().enumerate() {
+        let tag = tag(phase, number, report.scenario);
+        let bystanders_tag = format!("{tag}-bystanders");
         let mut at = Duration::from_nanos(report.started_unix_ns - start_ns);
-        for (row, latency) in report.windows.iter().zip(&report.latencies) {
+        let latencies = report.latencies.iter().zip(&report.bystander_latencies);
+        for (row, (latency, bystanders)) in report.windows.iter().zip(latencies) {
             let length = Duration::from_secs_f64(row.seconds);
-            log.write_histogram(latency.histogram(), at, length, Tag::new(report.scenario))
-                .expect("a vector takes every histogram");
+            for (tag, latency) in [(&tag, Some(latency)), (&bystanders_tag, bystanders.as_ref())] {
+                if let Some(latency) = latency {
+                    log.write_histogram(latency.histogram(), at, length, Tag::new(tag))
+                        .expect("a vector takes every histogram");
+                }
+            }
             at += length;
         }
     }
     drop(log);
     out
+}
+
+/// Of a command line, the scenario; of a mix, `phase-2-fanout`, so that no two parts have the same. What a tag cannot
+/// have in it becomes a hyphen.
+fn tag(phase: &str, number: usize, scenario: &str) -> String {
+    if phase.is_empty() {
+        return scenario.to_owned();
+    }
+    let phase: String =
+        phase.chars().map(|letter| if letter.is_alphanumeric() { letter } else { '-' }).collect();
+    format!("{phase}-{}-{scenario}", number + 1)
 }

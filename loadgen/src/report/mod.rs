@@ -9,7 +9,7 @@ mod table;
 use serde::Serialize;
 
 use crate::{
-    histogram::{Latency, Percentiles},
+    histogram::{Latency, Percentiles, add_some},
     ledger::Faults,
     plan::{IdlePlan, Plan, Work},
     process::Memory,
@@ -113,6 +113,10 @@ pub struct Report {
     pub latency: Percentiles,
     /// Quantiles of those, and their values in microseconds.
     pub curve: Vec<(f64, f64)>,
+    /// Latencies of deliveries to those who have no part in a storm, of all windows together.
+    pub bystander_latency: Option<Percentiles>,
+    /// Quantiles of those, and their values in microseconds.
+    pub bystander_curve: Vec<(f64, f64)>,
     /// What was wrong with deliveries, in the whole run.
     pub faults: Faults,
     /// Messages the server refused.
@@ -150,6 +154,9 @@ pub struct Report {
     /// Of each window.
     #[serde(skip)]
     latencies: Vec<Latency>,
+    /// Of the bystanders of each window, if there are any.
+    #[serde(skip)]
+    bystander_latencies: Vec<Option<Latency>>,
 }
 
 impl Report {
@@ -166,6 +173,10 @@ impl Report {
         }
         let mut latency = Latency::new();
         tally.windows.iter().for_each(|window| latency.add(&window.latency));
+        let mut bystanders = None;
+        tally.windows.iter().for_each(|window| add_some(&mut bystanders, window.bystanders.as_ref()));
+        let (latencies, bystander_latencies) =
+            tally.windows.into_iter().map(|window| (window.latency, window.bystanders)).unzip();
         let mut report = Self {
             scenario: plan.work.name(),
             machine: Machine::read(),
@@ -173,6 +184,8 @@ impl Report {
             windows,
             latency: latency.percentiles(),
             curve: latency.curve(),
+            bystander_latency: bystanders.as_ref().map(Latency::percentiles),
+            bystander_curve: bystanders.as_ref().map_or_else(Vec::new, Latency::curve),
             faults: tally.faults,
             refused: tally.refused,
             gaps: tally.gaps,
@@ -190,7 +203,8 @@ impl Report {
             problems: Vec::new(),
             remarks: Vec::new(),
             plan: plan.clone(),
-            latencies: tally.windows.into_iter().map(|window| window.latency).collect(),
+            latencies,
+            bystander_latencies,
         };
         report.idle_bytes = report.idle_growth().map(|(pss, _)| pss);
         let kept_up = report.windows.iter().take_while(|row| row.is_keeping_up()).last();
