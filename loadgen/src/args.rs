@@ -366,6 +366,19 @@ pub enum Job {
     Part,
 }
 
+/// What is wrong with a command line, in one sentence without its full stop.
+pub fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut paragraphs =
+        text.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
+    let mut sentence = paragraphs.next().unwrap_or_default();
+    sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence).to_owned();
+    for tip in paragraphs.filter_map(|paragraph| Some(paragraph.strip_prefix("tip: ")?.to_owned())) {
+        sentence = format!("{sentence}; {tip}");
+    }
+    sentence
+}
+
 impl Args {
     /// The job, and where its report goes.
     pub fn into_job(self) -> Result<(Job, Output), PlanError> {
@@ -606,12 +619,35 @@ mod tests {
             "loadgen presence --driver socketio --updates",
             "loadgen connect --driver nchan --no-join",
             "loadgen connect --rate 0",
+            "loadgen fanout --server-pid 4194305",
             "loadgen connect --rate 10 --to 0",
             "loadgen connect --rate 10 --cycles 1 --threads 2",
             "loadgen fanout --driver plain --send {channel}",
         ] {
             let error = plan(args).expect("parses").check().expect_err(args);
             assert!(error.0.ends_with('.') && !error.0.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn command_lines_that_are_wrong_are_refused_with_a_sentence() {
+        for (line, what) in [
+            (
+                "loadgen broadcats",
+                "unrecognized subcommand 'broadcats'; a similar subcommand exists: 'broadcast'",
+            ),
+            (
+                "loadgen fanout -n many",
+                "invalid value 'many' for '--subscribers <N>': invalid digit found in string",
+            ),
+            (
+                "loadgen connect --to 5",
+                "the following required arguments were not provided: --rate <PER_SECOND>",
+            ),
+            ("loadgen fanout --colour red", "unexpected argument '--colour' found"),
+        ] {
+            let error = Args::try_parse_from(line.split_whitespace()).expect_err(line);
+            assert_eq!(sentence(&error), what);
         }
     }
 

@@ -43,7 +43,7 @@ mod tally;
 mod timer;
 mod worker;
 
-pub use args::{Args, Job, Output};
+pub use args::{Args, Job, Output, sentence};
 pub use compare::{Comparison, Verdict};
 pub use coordinator::{Gate, Live, Progress, run};
 pub use histogram::Percentiles;

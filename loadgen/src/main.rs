@@ -17,9 +17,10 @@ use std::{
     thread,
 };
 
-use clap::Parser;
+use clap::{Parser, error::ErrorKind};
 use fanfare_loadgen::{
-    Args, Gate, Job, Output, Phase, Plan, PlanError, Report, run, run_part, to_hlog, to_html, to_json,
+    Args, Gate, Job, Output, Phase, Plan, PlanError, Report, run, run_part, sentence, to_hlog, to_html,
+    to_json,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -34,7 +35,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
-    let outcome = Args::parse().into_job().and_then(|(job, output)| match job {
+    let args = match Args::try_parse() {
+        // Help, or what version this is.
+        Err(asked_for) if !asked_for.use_stderr() || is_nothing_asked(&asked_for) => asked_for.exit(),
+        Err(error) => Err(PlanError(format!("{}; --help says more.", sentence(&error)))),
+        Ok(args) => Ok(args),
+    };
+    let outcome = args.and_then(Args::into_job).and_then(|(job, output)| match job {
         Job::Run(phases) => run_phases(phases, &output),
         Job::Compare(comparison) => {
             let verdict = comparison.judge()?;
@@ -55,11 +62,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether the command line is empty: help is what follows.
+fn is_nothing_asked(error: &clap::Error) -> bool {
+    error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+}
+
 /// Runs one phase after the other and reports; says whether all was well.
 fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError> {
     for plan in phases.iter_mut().flat_map(|phase| &mut phase.plans) {
         plan.check()?;
     }
+    open_outputs(output)?;
     let interrupted =
         notice_interrupts().map_err(|error| PlanError(format!("Interrupts cannot be noticed: {error}.")))?;
     let json_on_stdout = output.json.as_deref() == Some(Path::new("-"));
@@ -111,24 +124,33 @@ fn run_parts(plans: &[Plan], output: &Output, interrupted: &Arc<AtomicBool>) -> 
     })
 }
 
-fn save(runs: &[(String, Report)], output: &Output) -> Result<(), PlanError> {
-    match &output.json {
-        Some(path) if path == Path::new("-") => print(&to_json(runs))?,
-        Some(path) => write(path, to_json(runs).as_bytes())?,
-        None => {}
-    }
-    if let Some(path) = &output.hlog {
-        write(path, &to_hlog(runs))?;
-    }
-    if let Some(path) = &output.html {
-        write(path, to_html(runs).as_bytes())?;
+/// Sees whether reports can be written before there is something to write.
+fn open_outputs(output: &Output) -> Result<(), PlanError> {
+    for path in [&output.json, &output.hlog, &output.html].into_iter().flatten() {
+        if path != Path::new("-") {
+            let file = fs::OpenOptions::new().create(true).append(true).open(path);
+            file.map_err(|error| cannot_write(path, &error))?;
+        }
     }
     Ok(())
 }
 
+/// Writes all the reports that can be written, and says which one could not.
+fn save(runs: &[(String, Report)], output: &Output) -> Result<(), PlanError> {
+    let json = output.json.as_deref().map(|path| {
+        if path == Path::new("-") { print(&to_json(runs)) } else { write(path, to_json(runs).as_bytes()) }
+    });
+    let hlog = output.hlog.as_deref().map(|path| write(path, &to_hlog(runs)));
+    let html = output.html.as_deref().map(|path| write(path, to_html(runs).as_bytes()));
+    [json, hlog, html].into_iter().flatten().collect()
+}
+
 fn write(path: &Path, bytes: &[u8]) -> Result<(), PlanError> {
-    fs::write(path, bytes)
-        .map_err(|error| PlanError(format!("The report cannot be written to {}: {error}.", path.display())))
+    fs::write(path, bytes).map_err(|error| cannot_write(path, &error))
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> PlanError {
+    PlanError(format!("The report cannot be written to {}: {error}.", path.display()))
 }
 
 fn print(text: &str) -> Result<(), PlanError> {

@@ -27,7 +27,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::{
-    args::{Args, Job},
+    args::{Args, Job, sentence},
     plan::{Plan, PlanError},
 };
 
@@ -92,11 +92,7 @@ fn read_part(part: &Table, common: &Table, given: &[String]) -> Result<Plan, Str
         put_option(&mut words, name, value)?;
     }
     words.extend_from_slice(given);
-    let job = Args::try_parse_from(words).map_err(|error| {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        first.strip_prefix("error: ").unwrap_or(first).to_owned()
-    });
+    let job = Args::try_parse_from(words).map_err(|error| sentence(&error));
     match job?.into_job().map_err(|error| error.0.trim_end_matches('.').to_owned())? {
         (Job::Run(mut phases), _) => Ok(phases.remove(0).plans.remove(0)),
         (Job::Compare(_) | Job::Part, _) => Err("it is no scenario".into()),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     drivers::{self, Echo, Need},
     pacer::Schedule,
+    process,
     stamp::MIN_PAYLOAD,
 };
 
@@ -388,6 +389,9 @@ impl Plan {
             if !(least..=86_400.0).contains(&seconds) {
                 return wrong(format!("{seconds} s is no length for {name}; it has {least} to 86400 s."));
             }
+        }
+        if let Some(pid) = self.server_pids.iter().find(|pid| !process::exists(**pid)) {
+            return wrong(format!("There is no process {pid}, which the server is said to be."));
         }
         self.work.check(self.workers())?;
         let driver = drivers::new(&self.driver, self.work.echo()).map_err(PlanError)?;

@@ -260,3 +260,24 @@ fn processes_together_have_more_files_open_than_one_may() {
         shell.args(["-c", &format!("ulimit -n 200; exec {program} {line}")]).output().expect("it runs");
     assert_eq!(problems(&report(&output)), [""; 0]);
 }
+
+#[test]
+fn report_that_could_not_be_written_is_refused_before_the_run() {
+    let stub = Stub::start(Mischief::None);
+    let output = command(&stub, "fanout -n 5 --html /nowhere/at/all.html").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.starts_with("fanfare-loadgen: The report cannot be written to /nowhere/at/all.html"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "nothing was begun: {said}");
+}
+
+#[test]
+fn unknown_scenario_is_refused_with_one_sentence() {
+    let output = Command::new(env!("CARGO_BIN_EXE_fanfare-loadgen")).arg("bogus").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said, "fanfare-loadgen: unrecognized subcommand 'bogus'; --help says more.\n");
+}

@@ -87,19 +87,22 @@ impl Report {
             )?;
         }
         self.write_keeping_up(out)?;
-        let faults = &self.faults;
-        writeln!(
-            out,
-            "lost {}  repeated {}  reordered {}  misdelivered {}  corrupt {}  holes {}  refused {}  late {:.2} %",
-            faults.lost,
-            faults.repeated,
-            faults.reordered,
-            faults.misdelivered,
-            faults.corrupt,
-            faults.holes,
-            self.refused,
-            self.median.late_share * 100.0
-        )?;
+        // Before there was a window, nothing could go wrong.
+        if !self.windows.is_empty() || !self.faults.is_clean() {
+            let faults = &self.faults;
+            writeln!(
+                out,
+                "lost {}  repeated {}  reordered {}  misdelivered {}  corrupt {}  holes {}  refused {}  late {:.2} %",
+                faults.lost,
+                faults.repeated,
+                faults.reordered,
+                faults.misdelivered,
+                faults.corrupt,
+                faults.holes,
+                self.refused,
+                self.median.late_share * 100.0
+            )?;
+        }
         for remark in &self.remarks {
             writeln!(out, "note: {remark}")?;
         }
