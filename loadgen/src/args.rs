@@ -1,11 +1,15 @@
 //! The command line: what was typed becomes a plan; whether the plan makes sense is the plan's business.
 
 use std::{
+    ffi::OsString,
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
 };
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{
+    ArgAction, ArgMatches, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand,
+    parser::ValueSource,
+};
 
 use crate::{
     clock::now_ns,
@@ -30,6 +34,9 @@ pub struct Args {
     scenario: Scenario,
     #[command(flatten)]
     common: Common,
+    /// The common options of the plan that are on the command line, word for word.
+    #[arg(skip)]
+    given: Vec<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -380,6 +387,14 @@ pub fn sentence(error: &clap::Error) -> String {
 }
 
 impl Args {
+    /// Reads a command line, the program's name first.
+    pub fn read<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let mut args = Self::from_arg_matches(&matches)?;
+        args.given = given(&matches);
+        Ok(args)
+    }
+
     /// The job, and where its report goes.
     pub fn into_job(self) -> Result<(Job, Output), PlanError> {
         let common = &self.common;
@@ -394,7 +409,7 @@ impl Args {
                 Job::Compare(Comparison { before, after, gate, force })
             }
             Scenario::Part => Job::Part,
-            Scenario::Mix(Mix { plan }) => Job::Run(mix::read(&plan, &common.given())?),
+            Scenario::Mix(Mix { plan }) => Job::Run(mix::read(&plan, &self.given)?),
             _ => Job::Run(vec![Phase { name: String::new(), plans: vec![self.into_plan()?] }]),
         };
         Ok((job, output))
@@ -435,18 +450,24 @@ impl Args {
     }
 }
 
-impl Common {
-    /// What a mix's parts take from the command line: where the server is, unless the file says so.
-    fn given(&self) -> Vec<String> {
-        let mut words = Vec::new();
-        if self.url != DEFAULT_URL {
-            words.push(format!("--url={}", self.url));
+/// Options of the plan that are on a command line, and not in the environment or left out: what goes before a mix's file.
+fn given(matches: &ArgMatches) -> Vec<String> {
+    const OF_REPORTS: [&str; 4] = ["json", "hlog", "html", "quiet"];
+    let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
+    let command = Args::command();
+    let options = command.get_arguments().filter(|option| !OF_REPORTS.contains(&option.get_id().as_str()));
+    let given = options.filter_map(|option| {
+        let (id, long) = (option.get_id().as_str(), option.get_long()?);
+        if matches.value_source(id)? != ValueSource::CommandLine {
+            return None;
         }
-        if !self.driver.key.is_empty() {
-            words.push(format!("--key={}", self.driver.key));
+        if matches!(option.get_action(), ArgAction::SetTrue) {
+            return Some(format!("--{long}"));
         }
-        words
-    }
+        let values: Vec<_> = matches.get_raw(id)?.map(|value| value.to_string_lossy()).collect();
+        Some(format!("--{long}={}", values.join(",")))
+    });
+    given.collect()
 }
 
 impl DriverArgs {

@@ -6,7 +6,7 @@
 mod view;
 
 use std::{
-    fs, io,
+    env, fs, io,
     io::Write,
     path::Path,
     process::ExitCode,
@@ -17,7 +17,7 @@ use std::{
     thread,
 };
 
-use clap::{Parser, error::ErrorKind};
+use clap::error::ErrorKind;
 use fanfare_loadgen::{
     Args, Gate, Job, Output, Phase, Plan, PlanError, Report, run, run_part, sentence, to_hlog, to_html,
     to_json,
@@ -35,7 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match Args::read(env::args_os()) {
         // Help, or what version this is.
         Err(asked_for) if !asked_for.use_stderr() || is_nothing_asked(&asked_for) => asked_for.exit(),
         Err(error) => Err(PlanError(format!("{}; --help says more.", sentence(&error)))),
