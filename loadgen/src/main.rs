@@ -84,6 +84,9 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError
         if !output.quiet && !phase.name.is_empty() {
             eprintln!("phase {}", phase.name);
         }
+        if !output.quiet {
+            phase.plans.iter().for_each(|plan| eprintln!("{}", plan.describe()));
+        }
         for report in run_parts(&phase.plans, output, &interrupted) {
             if output.quiet || json_on_stdout {
                 report.problems.iter().for_each(|problem| eprintln!("{problem}"));

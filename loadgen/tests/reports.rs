@@ -79,7 +79,11 @@ fn interval_log_has_an_interval_for_each_window_and_the_page_is_one_file() {
     let intervals = intervals.iter().filter(|entry| matches!(entry, LogEntry::Interval(_)));
     assert_eq!(intervals.count(), 3);
 
+    let text = String::from_utf8_lossy(&log);
+    assert!(text.contains("#plan of first-1-fanout: {\"work\":{\"scenario\":\"fanout\""), "{text}");
+
     let page = to_html(&runs);
+    assert!(page.contains("closed loop, 4 in flight") && page.contains("3 windows of 0.1 s"), "{page}");
     assert_eq!(page.matches("<svg").count(), 3);
     assert!(page.contains(">clean<") || page.contains(">failed<"), "{page}");
     assert!(!page.contains("http:") && !page.contains("NaN"), "{page}");

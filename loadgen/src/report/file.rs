@@ -37,8 +37,13 @@ pub fn to_hlog(runs: &[(String, Report)]) -> Vec<u8> {
     let start_ns = runs.iter().map(|(_, report)| report.started_unix_ns).min().unwrap_or_default();
     let start = UNIX_EPOCH + Duration::from_nanos(start_ns);
     let mut serializer = V2DeflateSerializer::new();
-    let mut log = IntervalLogWriterBuilder::new()
-        .add_comment("fanfare-loadgen; latencies in nanoseconds")
+    let mut builder = IntervalLogWriterBuilder::new();
+    builder.add_comment("fanfare-loadgen; latencies in nanoseconds");
+    for (number, (phase, report)) in runs.iter().enumerate() {
+        let plan = serde_json::to_string(&report.plan).expect("numbers and strings");
+        builder.add_comment(&format!("plan of {}: {plan}", tag(phase, number, report.scenario)));
+    }
+    let mut log = builder
         .with_start_time(start)
         .with_base_time(start)
         .begin_log_with(&mut out, &mut serializer)

@@ -4,6 +4,7 @@
 mod file;
 mod html;
 mod machine;
+mod setting;
 mod table;
 
 use serde::Serialize;
@@ -283,6 +284,8 @@ impl Report {
         }
     }
 
+    /// What to know of a run, and whether the processes had time enough. A generator that spins always uses all it can
+    /// get: there, what is late says whether it was enough.
     fn find_remarks(&mut self, server_known: bool, readings: &[Reading]) {
         if !server_known {
             self.remarks.push(
@@ -303,9 +306,12 @@ impl Report {
         let threads = f64::from(self.plan.workers());
         let generator = self.median.generator_cores.unwrap_or_default();
         if !self.plan.spin && generator > SATURATED * threads {
-            self.remarks.push(format!(
-                "The generator was saturated ({generator:.2} of {threads} cores): the server can do at least this."
-            ));
+            let what = format!("The generator was saturated ({generator:.2} of {threads} cores)");
+            if self.plan.work.is_open_loop() {
+                self.problems.push(format!("{what}: its latencies say little."));
+            } else {
+                self.remarks.push(format!("{what}: the server can do at least this."));
+            }
         }
         if let (Some(cores), Some(reading)) = (self.median.server_cores, readings.first()) {
             let most = reading.server_threads.clamp(1, self.machine.cores) as f64;
@@ -411,7 +417,55 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::{Args, Job};
+
+    /// Of a run of one window, a second long.
+    fn report(line: &str, window: impl FnOnce(&mut WindowTally), generator_cpu_ns: u64) -> Report {
+        let args = Args::try_parse_from(line.split_whitespace()).expect("well-formed");
+        let (Job::Run(mut phases), _) = args.into_job().expect("valid") else { panic!("a run") };
+        let plan = phases.remove(0).plans.remove(0);
+        let mut tally = Tally::new(1);
+        tally.windows[0].deliveries = 1;
+        window(&mut tally.windows[0]);
+        let reading = |at_ns, generator_cpu_ns| Reading {
+            at_ns,
+            unix_ns: at_ns,
+            server_cpu_ns: None,
+            server_threads: 0,
+            generator_cpu_ns: Some(generator_cpu_ns),
+        };
+        let readings = vec![reading(0, 0), reading(1_000_000_000, generator_cpu_ns)];
+        let outcome =
+            Outcome { tally, start_ns: 0, readings, idling: None, failure: None, server_known: true };
+        Report::new(&plan, outcome)
+    }
+
+    #[test]
+    fn generator_that_used_all_of_its_core_fails_a_schedule_unless_it_spins() {
+        for (line, is_clean) in [
+            ("loadgen fanout --rate 10 --sleep", false),
+            ("loadgen fanout --rate 10", true),
+            ("loadgen fanout", true),
+            ("loadgen fanout --rate 10 --sleep --threads 2", true),
+        ] {
+            let report = report(line, |_| {}, 990_000_000);
+            assert_eq!(report.is_clean(), is_clean, "{line}: {:?}", report.problems);
+        }
+    }
+
+    #[test]
+    fn late_share_is_of_what_latencies_count_from() {
+        // A storm's own messages have no latency, and dilute nothing.
+        let window = |window: &mut WindowTally| {
+            (window.messages, window.scheduled, window.late) = (10_000, 100, 5);
+        };
+        let report = report("loadgen storm --rate 9900 --bystanders 5", window, 0);
+        assert!((report.windows[0].late_share - 0.05).abs() < 1e-9);
+        assert!(report.problems[0].contains("5.0 %"), "{:?}", report.problems);
+    }
 
     #[test]
     fn median_is_the_middle() {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Report, Row};
 use crate::{
     histogram::Percentiles,
-    plan::{ConnectPlan, Pace, Rate, Work},
+    plan::{ConnectPlan, Work},
 };
 
 impl Report {
@@ -17,12 +17,12 @@ impl Report {
         out
     }
 
-    /// What was done, and where: two lines.
+    /// What was done, and where: three lines.
     pub(super) fn setting(&self) -> String {
         let machine = &self.machine;
         format!(
             "{}\n{} · {} cores · Linux {}",
-            self.describe_plan(),
+            self.plan.describe(),
             machine.cpu,
             machine.cores,
             machine.kernel
@@ -107,56 +107,6 @@ impl Report {
             writeln!(out, "note: {remark}")?;
         }
         Ok(())
-    }
-
-    fn describe_plan(&self) -> String {
-        let plan = &self.plan;
-        let what = match &plan.work {
-            Work::Fanout(work) | Work::Send(work) | Work::Broadcast(work) | Work::Slow(work) => {
-                let pace = match work.pace {
-                    Pace::Closed { window } => format!("closed loop, {window} in flight in each channel"),
-                    Pace::Open { rate } => format!("open loop, {rate} messages/s"),
-                };
-                format!(
-                    "{} channel(s) of {}, {} publisher(s) each, {} B, {pace}",
-                    work.channels, work.members, work.publishers, work.payload
-                )
-            }
-            Work::Idle(work) => format!("{} connections, {} in each channel", work.connections, work.members),
-            Work::Storm(work) => {
-                let mut what = format!("{} connections, {} in each channel", work.connections, work.members);
-                if work.rate > 0.0 {
-                    write!(what, ", {} messages/s", work.rate).expect("a string takes everything");
-                }
-                if work.bystanders > 0 {
-                    write!(what, ", {} bystanders, {} messages/s", work.bystanders, work.bystander_rate)
-                        .expect("a string takes everything");
-                }
-                what
-            }
-            Work::Connect(work) => {
-                let join = if work.join { "with join" } else { "no join" };
-                match work.rate {
-                    None => format!("closed loop, {} cycles at a time, {join}", work.parallel),
-                    Some(Rate { from, to }) => {
-                        let to = if from == to { String::new() } else { format!(" to {to}") };
-                        format!("open loop, {from}{to} cycles/s, {} at a time at most, {join}", work.parallel)
-                    }
-                }
-            }
-            Work::Presence(work) => format!(
-                "{} channels of {}, {} of them come and go",
-                work.channels,
-                work.watchers + work.movers,
-                work.movers
-            ),
-        };
-        let waits = if plan.spin { "spinning" } else { "sleeping" };
-        let crew = match plan.processes {
-            1 => format!("{} thread(s)", plan.threads),
-            processes => format!("{processes} processes of {} thread(s)", plan.threads),
-        };
-        format!("{} · {} · {what} · {crew}, {waits} · seed {}", self.scenario, plan.address, plan.seed)
     }
 
     fn write_rows(&self, out: &mut String) -> std::fmt::Result {
