@@ -13,7 +13,7 @@ use clap::{
 
 use crate::{
     clock::now_ns,
-    compare::Comparison,
+    compare::{Comparison, Thresholds},
     mix::{self, Phase},
     plan::{
         ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate, Scope,
@@ -218,15 +218,14 @@ struct Mix {
 
 #[derive(ClapArgs, Debug)]
 struct Compare {
-    /// Reports of the runs before, with commas between
-    #[arg(value_delimiter = ',', required = true, num_args = 1)]
-    before: Vec<PathBuf>,
-    /// Reports of the runs after, with commas between
-    #[arg(value_delimiter = ',', required = true, num_args = 1)]
-    after: Vec<PathBuf>,
-    /// Exit with 1 if a number is worse by more than this, beyond chance
-    #[arg(long, value_name = "PERCENT")]
-    gate: Option<f64>,
+    /// Two or more sides: reports of one run, or of several with commas between. The others are compared with the
+    /// first
+    #[arg(required = true, num_args = 2.., value_name = "REPORT,…")]
+    sides: Vec<String>,
+    /// Exit with 1 if a number is worse by more than this, beyond chance: 5 for all of them, p99=20 for one, or both
+    /// with a comma between
+    #[arg(long, value_delimiter = ',', value_name = "PERCENT")]
+    gate: Vec<String>,
     /// Compare runs of different machines or plans
     #[arg(long)]
     force: bool,
@@ -405,8 +404,9 @@ impl Args {
             quiet: common.quiet,
         };
         let job = match self.scenario {
-            Scenario::Compare(Compare { before, after, gate, force }) => {
-                Job::Compare(Comparison { before, after, gate, force })
+            Scenario::Compare(Compare { sides, gate, force }) => {
+                let sides = sides.iter().map(|side| side.split(',').map(PathBuf::from).collect()).collect();
+                Job::Compare(Comparison { sides, gate: Thresholds::read(&gate)?, force })
             }
             Scenario::Part => Job::Part,
             Scenario::Mix(Mix { plan }) => Job::Run(mix::read(&plan, &self.given)?),

@@ -44,7 +44,7 @@ mod timer;
 mod worker;
 
 pub use args::{Args, Job, Output, sentence};
-pub use compare::{Comparison, Verdict};
+pub use compare::{Comparison, Thresholds, Verdict};
 pub use coordinator::{Gate, Live, Progress, run};
 pub use histogram::Percentiles;
 pub use ledger::Faults;

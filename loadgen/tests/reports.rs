@@ -10,7 +10,7 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::Parser;
-use fanfare_loadgen::{Args, Comparison, Gate, Job, Report, run, to_hlog, to_html, to_json};
+use fanfare_loadgen::{Args, Comparison, Gate, Job, Report, Thresholds, run, to_hlog, to_html, to_json};
 use hdrhistogram::{
     Histogram,
     serialization::{
@@ -37,7 +37,8 @@ fn save(name: &str, text: &str) -> PathBuf {
 }
 
 fn comparison(before: &Path, after: &Path, force: bool) -> Comparison {
-    Comparison { before: vec![before.to_owned()], after: vec![after.to_owned()], gate: Some(1e6), force }
+    let gate = Thresholds::read(&["1e6".into()]).expect("a gate");
+    Comparison { sides: vec![vec![before.to_owned()], vec![after.to_owned()]], gate, force }
 }
 
 #[test]
@@ -60,12 +61,49 @@ fn saved_reports_are_compared_unless_they_are_of_different_work() {
 }
 
 #[test]
+fn runs_of_different_machines_are_compared_only_when_told_to() {
+    let stub = Stub::start(Mischief::None);
+    let json = to_json(&[(String::new(), run_line(&stub, "fanout -n 5 -w 4"))]);
+    let here = save("here", &json);
+    let cores = |json: &str| json.find("\"cores\": ").expect("a machine") + 9;
+    let mut elsewhere = json.clone();
+    elsewhere.insert(cores(&json), '9');
+    let elsewhere = save("elsewhere", &elsewhere);
+    let refusal = comparison(&here, &elsewhere, false).judge().expect_err("different machines");
+    assert!(refusal.0.contains("different machines"), "{refusal}");
+    assert!(comparison(&here, &elsewhere, true).judge().expect("forced").is_passed);
+    for path in [here, elsewhere] {
+        fs::remove_file(path).expect("removed");
+    }
+}
+
+#[test]
+fn several_sides_are_compared_with_the_first() {
+    let stub = Stub::start(Mischief::None);
+    let paths = ["one", "two", "three", "four"]
+        .map(|name| save(name, &to_json(&[(String::new(), run_line(&stub, "fanout -n 5 -w 4"))])));
+    let [one, two, three, four] = paths.each_ref();
+    let line =
+        format!("loadgen compare {} {},{} {}", one.display(), two.display(), three.display(), four.display());
+    let args = Args::try_parse_from(line.split_whitespace()).expect("well-formed");
+    let (Job::Compare(comparison), _) = args.into_job().expect("valid") else { panic!("a comparison") };
+    let text = comparison.judge().expect("comparable").text;
+    assert!(
+        text.contains(&format!("{},{} against {}", two.display(), three.display(), one.display())),
+        "{text}"
+    );
+    assert!(text.contains(&format!("{} against {}", four.display(), one.display())), "{text}");
+    assert_eq!(text.matches("deliveries/s").count(), 2, "{text}");
+    paths.iter().for_each(|path| fs::remove_file(path).expect("removed"));
+}
+
+#[test]
 fn failed_run_is_not_compared() {
     let stub = Stub::start(Mischief::Lose { every: 50 });
     let report = run_line(&stub, "fanout -n 20 --rate 300 --drain 0.3");
     let path = save("failed", &to_json(&[(String::new(), report)]));
     let refusal = comparison(&path, &path, true).judge().expect_err("a failed run");
-    assert!(refusal.0.contains("failed"), "{refusal}");
+    assert!(refusal.0.contains("failed") && refusal.0.contains(path.to_str().expect("text")), "{refusal}");
     fs::remove_file(path).expect("removed");
 }
 
