@@ -13,7 +13,10 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{plan::PlanError, report::Machine};
+use crate::{
+    plan::PlanError,
+    report::{FORMAT, Machine},
+};
 
 /// What to compare, and how strictly.
 #[derive(Debug, Clone)]
@@ -44,6 +47,7 @@ pub struct Verdict {
 
 #[derive(Deserialize)]
 struct File {
+    format: u32,
     runs: Vec<Run>,
 }
 
@@ -302,6 +306,9 @@ fn read(path: &Path) -> Result<File, PlanError> {
     let wrong = |why: String| PlanError(format!("The report {} cannot be read: {why}.", path.display()));
     let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     let mut file: File = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if file.format != FORMAT {
+        return Err(wrong(format!("it is of format {}, and this program reads {FORMAT}", file.format)));
+    }
     if file.runs.is_empty() {
         return Err(wrong("it has no runs".into()));
     }

@@ -175,6 +175,7 @@ fn idle_connections_are_weighed() {
     let work = Work::Idle(IdlePlan { base: 20, connections: 120, members: 5, settle_seconds: 0.05 });
     let report = run_against(Mischief::None, 2, work);
     assert_clean(&report);
+    assert!(report.idle_cpu_us_per_second.is_some() && report.table().contains("of CPU a second"));
     assert!(report.idling.is_some_and(|idling| idling.base.is_some() && idling.full.is_some()));
 }
 

@@ -46,7 +46,8 @@ fn saved_reports_are_compared_unless_they_are_of_different_work() {
     let stub = Stub::start(Mischief::None);
     let small = save("small", &to_json(&[(String::new(), run_line(&stub, "fanout -n 5 -w 4"))]));
     let large = save("large", &to_json(&[(String::new(), run_line(&stub, "fanout -n 9 -w 4"))]));
-    let garbage = save("garbage", "{\"runs\":[");
+    let garbage = save("garbage", "{\"format\":1,\"runs\":[");
+    let newer = save("newer", "{\"format\":2,\"runs\":[]}");
 
     let verdict = comparison(&small, &small, false).judge().expect("comparable");
     assert!(verdict.is_passed && verdict.text.contains("deliveries/s"), "{}", verdict.text);
@@ -55,7 +56,9 @@ fn saved_reports_are_compared_unless_they_are_of_different_work() {
     assert!(comparison(&small, &large, true).judge().expect("forced").is_passed);
     let refusal = comparison(&small, &garbage, true).judge().expect_err("unreadable");
     assert!(refusal.0.contains("cannot be read"), "{refusal}");
-    for path in [small, large, garbage] {
+    let refusal = comparison(&small, &newer, true).judge().expect_err("unreadable");
+    assert!(refusal.0.contains("of format 2"), "{refusal}");
+    for path in [small, large, garbage, newer] {
         fs::remove_file(path).expect("removed");
     }
 }
@@ -101,7 +104,13 @@ fn several_sides_are_compared_with_the_first() {
 fn failed_run_is_not_compared() {
     let stub = Stub::start(Mischief::Lose { every: 50 });
     let report = run_line(&stub, "fanout -n 20 --rate 300 --drain 0.3");
-    let path = save("failed", &to_json(&[(String::new(), report)]));
+    let runs = [(String::new(), report)];
+    let log = to_hlog(&runs);
+    assert!(
+        String::from_utf8_lossy(&log).contains("#fanout is failed: Deliveries went wrong"),
+        "it says so itself"
+    );
+    let path = save("failed", &to_json(&runs));
     let refusal = comparison(&path, &path, true).judge().expect_err("a failed run");
     assert!(refusal.0.contains("failed") && refusal.0.contains(path.to_str().expect("text")), "{refusal}");
     fs::remove_file(path).expect("removed");
@@ -170,4 +179,19 @@ fn parts_of_a_mix_have_tags_of_their_own() {
     let runs = [phase("fanout -n 3 -w 2"), phase("fanout -n 5 -w 2")];
     let counts = counts_by_tag(&to_hlog(&runs));
     assert_eq!(counts.keys().collect::<Vec<_>>(), ["a--b-1-fanout", "a--b-2-fanout"]);
+}
+
+#[test]
+fn interval_log_begins_with_the_first_window_also_if_another_part_never_had_one() {
+    let refusing = Stub::start(Mischief::Refuse);
+    let stub = Stub::start(Mischief::None);
+    let run = |stub, line| ("p".to_owned(), run_line(stub, line));
+    let runs = [run(&refusing, "fanout -n 3"), run(&stub, "fanout -n 3 -w 2")];
+    assert!(runs[0].1.windows.is_empty());
+    let log = to_hlog(&runs);
+    let text = String::from_utf8_lossy(&log);
+    assert!(text.contains("\nTag=p-2-fanout,0.000,"), "{text}");
+    let start = text.split_once("#[StartTime: ").expect("a start").1;
+    let seconds: f64 = start[..start.find(' ').expect("a space")].parse().expect("a number");
+    assert!((seconds - runs[1].1.started_unix_ns as f64 / 1e9).abs() < 0.01, "{seconds}");
 }

@@ -17,6 +17,7 @@ use crate::{
     tally::{Returns, Slow, Tally, WindowTally},
 };
 
+pub(crate) use file::FORMAT;
 pub use file::{to_hlog, to_json};
 pub use html::to_html;
 pub use machine::Machine;
@@ -142,6 +143,8 @@ pub struct Report {
     pub idling: Option<Idling>,
     /// Growth of the server's proportional set size for each connection at rest.
     pub idle_bytes: Option<f64>,
+    /// CPU time of the server for each connection at rest, in microseconds a second.
+    pub idle_cpu_us_per_second: Option<f64>,
     /// When the first window began, since 1970.
     pub started_unix_ns: u64,
     /// Whether the run ended early.
@@ -199,6 +202,7 @@ impl Report {
             kept_up_per_second: None,
             idling,
             idle_bytes: None,
+            idle_cpu_us_per_second: None,
             started_unix_ns: readings.first().map_or(0, |reading| reading.unix_ns),
             partial: failure.is_some(),
             problems: Vec::new(),
@@ -213,6 +217,7 @@ impl Report {
         if let Some(sentence) = tally.failure {
             report.problems.push(format!("{} cycles failed, the first so: {sentence}", report.failed));
         }
+        report.idle_cpu_us_per_second = report.idle_cpu();
         report.find_problems(failure, tally.refusal);
         report.find_remarks(server_known, &readings);
         report
@@ -319,6 +324,12 @@ impl Report {
                 self.remarks.push(format!("The server was saturated ({cores:.2} cores)."));
             }
         }
+    }
+
+    /// The server's CPU time in the windows, in microseconds a second for each connection.
+    fn idle_cpu(&self) -> Option<f64> {
+        let Work::Idle(IdlePlan { connections, .. }) = &self.plan.work else { return None };
+        Some(self.median.server_cores? * 1e6 / f64::from(*connections))
     }
 
     /// Growth of the server's memory for each connection, in bytes: proportional set size, resident set size.

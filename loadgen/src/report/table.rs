@@ -154,6 +154,9 @@ impl Report {
         if let Some((pss, rss)) = self.idle_growth() {
             writeln!(out, "server, each connection at rest: {pss:.0} B of PSS, {rss:.0} B of RSS")?;
         }
+        if let Some(us) = self.idle_cpu_us_per_second {
+            writeln!(out, "server, each connection at rest: {us:.2} µs of CPU a second")?;
+        }
         for (what, memory) in [
             ("server before", idling.before),
             ("server, base", idling.base),
