@@ -17,6 +17,11 @@ const OTHER_FILES: u64 = 64;
 const MAX_WORKERS: u64 = 1024;
 /// Local ports counted on for one source address: what is left of the usual range of 28,232 when some are taken.
 const PORTS_PER_SOURCE: u32 = 20_000;
+/// Source addresses at most: some of 127.0.0.0/8.
+const MAX_SOURCES: u32 = 1 << 16;
+/// Connections at most, and whatever else is counted: more than a machine has memory for, and few enough for sums and
+/// products of two to be numbers.
+const MAX_COUNT: u32 = 100_000_000;
 
 /// A run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -378,6 +383,9 @@ impl Plan {
         if u64::from(self.processes) * u64::from(self.threads) > MAX_WORKERS {
             return wrong(format!("Processes and threads may be {MAX_WORKERS} together, no more."));
         }
+        if self.sources > MAX_SOURCES {
+            return wrong(format!("{} source addresses are more than {MAX_SOURCES}.", self.sources));
+        }
         if self.windows > 1000 {
             return wrong(format!("{} windows are more than the 1000 that fit a report.", self.windows));
         }
@@ -478,8 +486,27 @@ impl Plan {
 }
 
 impl Work {
+    /// The numbers that others are made of.
+    fn counts(&self) -> Vec<u32> {
+        match self {
+            Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => {
+                vec![plan.channels, plan.members, plan.publishers, plan.slow]
+            }
+            Self::Idle(plan) => vec![plan.base, plan.connections, plan.members],
+            Self::Storm(plan) => vec![plan.connections, plan.members, plan.bystanders],
+            Self::Connect(plan) => vec![plan.parallel],
+            Self::Presence(plan) => vec![plan.channels, plan.watchers, plan.movers],
+        }
+    }
+
     fn check(&self, workers: u32) -> Result<(), PlanError> {
         let wrong = |sentence: String| Err(PlanError(sentence));
+        if let Some(count) = self.counts().into_iter().find(|count| *count > MAX_COUNT) {
+            return wrong(format!("{count} is more than the {MAX_COUNT} that a plan counts to."));
+        }
+        if self.connections() > u64::from(MAX_COUNT) {
+            return wrong(format!("{} connections are more than {MAX_COUNT}.", self.connections()));
+        }
         match self {
             Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => plan.check(),
             Self::Storm(plan) if plan.connections == 0 || plan.members == 0 => {
@@ -490,6 +517,9 @@ impl Work {
                 "Memory is read at {} and at {} connections: the second must be more, and channels need members.",
                 plan.base, plan.connections
             )),
+            Self::Idle(plan) if !(0.0..=86_400.0).contains(&plan.settle_seconds) => {
+                wrong(format!("{} s is no length for a rest; it has 0 to 86400 s.", plan.settle_seconds))
+            }
             Self::Connect(plan) if plan.parallel < workers => {
                 wrong(format!("{workers} threads need at least {workers} cycles under way."))
             }

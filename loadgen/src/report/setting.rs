@@ -25,9 +25,11 @@ impl Plan {
             " · warm-up {} s, {} windows of {} s, drain {} s",
             self.warmup_seconds, self.windows, self.window_seconds, self.drain_seconds
         ));
-        put(format_args!(" · {} handshakes at a time", self.parallel));
+        if !matches!(self.work, Work::Connect(_)) {
+            put(format_args!(" · {} handshakes at a time", self.parallel));
+        }
         if self.sources > 1 {
-            put(format_args!(", {} source addresses", self.sources));
+            put(format_args!(" · {} source addresses", self.sources));
         }
         if !self.pin.is_empty() {
             put(format_args!(" · CPUs {:?}", self.pin));
