@@ -406,6 +406,7 @@ fn start_worker<S: Scenario + Send + 'static>(
     let cpu: Vec<u32> = plan.pin.get(worker % plan.pin.len().max(1)).copied().into_iter().collect();
     let control = Arc::clone(control);
     thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
+        let _alarm = Alarm(Arc::clone(&control));
         pin(&cpu)?;
         let outcome = worker::run(net, scenario, &control, manner, worker);
         if let Err(error) = &outcome {
@@ -413,6 +414,17 @@ fn start_worker<S: Scenario + Send + 'static>(
         }
         outcome
     })
+}
+
+/// Ends the run when its thread panics, so that nobody waits for it.
+struct Alarm(Arc<Control>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail("A worker panicked.".into());
+        }
+    }
 }
 
 /// Keeps this thread, and those it starts, on the CPUs; on all if there are none.

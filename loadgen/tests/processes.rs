@@ -254,6 +254,20 @@ fn server_that_goes_away_half_way_leaves_partial_results() {
 }
 
 #[test]
+fn server_that_goes_away_while_connections_are_made_leaves_partial_results() {
+    for loop_options in ["--cycles 4", "--rate 300"] {
+        let stub = Stub::start(Mischief::None);
+        let line = format!("connect {loop_options} -d 60 --warmup 0.5 --sleep --json -");
+        let running = Running::start(&stub, &line);
+        drop(stub);
+        let (status, report) = running.finish();
+        assert_eq!((status, &report["partial"]), (Some(1), &Value::Bool(true)), "{report}");
+        assert!(!problems(&report).is_empty(), "{report}");
+        assert_eq!(report["unfinished"], 0, "what was under way is nobody's fault");
+    }
+}
+
+#[test]
 fn processes_together_have_more_files_open_than_one_may() {
     let stub = Stub::start(Mischief::None);
     let program = env!("CARGO_BIN_EXE_fanfare-loadgen");
