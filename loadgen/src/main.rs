@@ -11,7 +11,7 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -19,8 +19,8 @@ use std::{
 
 use clap::error::ErrorKind;
 use fanfare_loadgen::{
-    Args, Gate, Job, Output, Phase, Plan, PlanError, Report, run, run_part, sentence, to_hlog, to_html,
-    to_json,
+    Args, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, run, run_part, sentence, to_hlog,
+    to_html, to_json,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -113,14 +113,17 @@ fn notice_interrupts() -> io::Result<Arc<AtomicBool>> {
 /// Runs the parts of a phase at the same time.
 fn run_parts(plans: &[Plan], output: &Output, interrupted: &Arc<AtomicBool>) -> Vec<Report> {
     let gate = Gate::interrupted_by(plans.len(), Arc::clone(interrupted));
+    let scenarios: Vec<_> = plans.iter().map(|plan| plan.work.name()).collect();
+    let view = (!output.quiet).then(|| Mutex::new(View::new(&scenarios)));
+    let show = |number, progress: Progress<'_>| {
+        if let Some(view) = &view {
+            view.lock().unwrap_or_else(PoisonError::into_inner).show(number, progress);
+        }
+    };
     thread::scope(|scope| {
         let run_part = |(number, plan)| {
-            let gate = &gate;
-            // One part is shown; the others go on at the same time.
-            let mut view = (!output.quiet && number == 0).then(View::new);
-            scope.spawn(move || {
-                run(plan, gate, &mut |progress| view.iter_mut().for_each(|view| view.show(progress)))
-            })
+            let (gate, show) = (&gate, &show);
+            scope.spawn(move || run(plan, gate, &mut |progress| show(number, progress)))
         };
         let parts: Vec<_> = plans.iter().enumerate().map(run_part).collect();
         parts.into_iter().map(|part| part.join().expect("a run does not panic")).collect()
