@@ -128,9 +128,7 @@ impl Report {
 
     /// Up to which rate of a schedule cycles were done as they were due.
     fn write_keeping_up(&self, out: &mut String) -> std::fmt::Result {
-        let Some(fallen) =
-            self.windows.iter().position(|row| row.asked_per_second.is_some() && !row.is_keeping_up())
-        else {
+        let Some(fallen) = self.windows.iter().position(|row| row.kept_up == Some(false)) else {
             return match self.kept_up_per_second {
                 Some(rate) => writeln!(out, "kept up in every window, the last with {rate:.0} cycles/s"),
                 None => Ok(()),
