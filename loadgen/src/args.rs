@@ -379,6 +379,8 @@ pub fn sentence(error: &clap::Error) -> String {
         text.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
     let mut sentence = paragraphs.next().unwrap_or_default();
     sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence).to_owned();
+    // The list that follows has what is not for people.
+    sentence.truncate(sentence.find(" [subcommands: ").unwrap_or(sentence.len()));
     for tip in paragraphs.filter_map(|paragraph| Some(paragraph.strip_prefix("tip: ")?.to_owned())) {
         sentence = format!("{sentence}; {tip}");
     }
@@ -686,6 +688,7 @@ mod tests {
                 "the following required arguments were not provided: --rate <PER_SECOND>",
             ),
             ("loadgen fanout --colour red", "unexpected argument '--colour' found"),
+            ("loadgen --threads 2", "'loadgen' requires a subcommand but one was not provided"),
         ] {
             let error = Args::try_parse_from(line.split_whitespace()).expect_err(line);
             assert_eq!(sentence(&error), what);

@@ -69,8 +69,13 @@ fn is_nothing_asked(error: &clap::Error) -> bool {
 
 /// Runs one phase after the other and reports; says whether all was well.
 fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError> {
-    for plan in phases.iter_mut().flat_map(|phase| &mut phase.plans) {
-        plan.check()?;
+    for Phase { name, plans } in &mut phases {
+        for (number, plan) in plans.iter_mut().enumerate() {
+            plan.check().map_err(|error| match name.as_str() {
+                "" => error,
+                name => PlanError(format!("Phase {name:?}, part {}: {error}", number + 1)),
+            })?;
+        }
     }
     open_outputs(output)?;
     let interrupted =

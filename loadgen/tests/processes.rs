@@ -299,3 +299,19 @@ fn unknown_scenario_is_refused_with_one_sentence() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(said, "fanfare-loadgen: unrecognized subcommand 'bogus'; --help says more.\n");
 }
+
+#[test]
+fn part_of_a_mix_that_cannot_be_done_is_named_before_anything_is() {
+    let stub = Stub::start(Mischief::None);
+    let path = std::env::temp_dir().join(format!("fanfare-loadgen-{}-mix.toml", std::process::id()));
+    let good = "[[phase]]\nname = \"a\"\npart = [{ scenario = \"idle\" }]\n";
+    let bad =
+        "[[phase]]\nname = \"b\"\npart = [{ scenario = \"idle\" }, { scenario = \"fanout\", payload = 1 }]\n";
+    fs::write(&path, format!("{good}{bad}")).expect("written");
+    let output = command(&stub, &format!("mix {}", path.display())).output().expect("it runs");
+    fs::remove_file(&path).expect("removed");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("fanfare-loadgen: Phase \"b\", part 2: A payload has"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
