@@ -15,7 +15,7 @@
 //! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
 //! | protocol | `dialogue`, `drivers` | what the server says and wants to hear |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
-//! | run | `plan`, `control`, `post`, `worker`, `crew`, `part`, `coordinator`, `process` | threads, stages, processes |
+//! | run | `plan`, `fit`, `control`, `post`, `worker`, `crew`, `part`, `coordinator`, `process` | threads, stages, processes |
 //! | result | `report`, `compare` | numbers and words |
 
 mod args;
@@ -26,6 +26,7 @@ mod coordinator;
 mod crew;
 mod dialogue;
 mod drivers;
+mod fit;
 mod histogram;
 mod ledger;
 mod mix;
