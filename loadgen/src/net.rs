@@ -267,13 +267,13 @@ impl Net {
         self.send_frames(slot, &frame);
     }
 
-    /// Waits for events and hands them out; then makes new connections.
+    /// Makes new connections, then waits for events and hands them out. Says whether there were any.
     pub(crate) fn turn(
         &mut self,
         events: &mut Events,
         wait: Wait,
         handler: &mut impl Handler,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         self.start_opening(handler);
         self.tell_broken(handler);
         let timeout = match wait {
@@ -286,10 +286,11 @@ impl Net {
             Wait::Rest => LONGEST_WAIT,
         };
         match self.poll.poll(events, Some(timeout)) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(false),
             outcome => outcome?,
         }
         let unread = mem::take(&mut self.unread);
+        let is_any = !unread.is_empty() || !events.is_empty();
         for slot in unread {
             self.on_readable(slot, true, handler);
         }
@@ -301,7 +302,7 @@ impl Net {
             }
         }
         self.tell_broken(handler);
-        Ok(())
+        Ok(is_any)
     }
 
     /// A mask need not be unpredictable here: no script chooses what this program sends.

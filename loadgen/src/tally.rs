@@ -23,6 +23,8 @@ pub(crate) struct WindowTally {
     pub(crate) late: u64,
     /// Cycles that failed.
     pub(crate) errors: u64,
+    /// Time in turns in which something came in, of a worker that spins; of several, of the one that had most.
+    pub(crate) busy_ns: u64,
     /// From due to delivered, or of an operation.
     pub(crate) latency: Latency,
     /// Of deliveries to those who have no part in a storm, if there are any.
@@ -91,6 +93,7 @@ impl Tally {
             scheduled: 0,
             late: 0,
             errors: 0,
+            busy_ns: 0,
             latency: Latency::new(),
             bystanders: None,
         };
@@ -159,6 +162,7 @@ impl Tally {
             ours.scheduled += theirs.scheduled;
             ours.late += theirs.late;
             ours.errors += theirs.errors;
+            ours.busy_ns = ours.busy_ns.max(theirs.busy_ns);
             ours.latency.add(&theirs.latency);
             add_some(&mut ours.bystanders, theirs.bystanders.as_ref());
         }

@@ -171,6 +171,20 @@ fn cycles_that_fail_are_counted_and_the_others_go_on() {
 }
 
 #[test]
+fn worker_that_spins_knows_how_busy_it_was() {
+    for (spin, threads) in [(true, 1), (true, 2), (false, 1)] {
+        let stub = Stub::start(Mischief::None);
+        let mut plan = Plan { spin, ..plan(&stub, threads, fanout(OPEN)) };
+        plan.check().expect("a plan that fits");
+        let report = run(&plan, &Gate::new(1), &mut |_| {});
+        for row in &report.windows {
+            assert_eq!(row.busy_share.is_some(), spin);
+            assert!(row.busy_share.is_none_or(|share| 0.0 < share && share < 1.1), "{}", report.table());
+        }
+    }
+}
+
+#[test]
 fn idle_connections_are_weighed() {
     let work = Work::Idle(IdlePlan { base: 20, connections: 120, members: 5, settle_seconds: 0.05 });
     let report = run_against(Mischief::None, 2, work);

@@ -91,6 +91,8 @@ pub struct Row {
     pub server_cores: Option<f64>,
     /// CPU time of the generator, in cores.
     pub generator_cores: Option<f64>,
+    /// Share of the time in which a generator that spins had something to do; of the busiest worker.
+    pub busy_share: Option<f64>,
     /// CPU seconds of the server for a million deliveries, which is microseconds for one.
     pub server_s_per_million_deliveries: Option<f64>,
     /// CPU seconds of the server for a million operations.
@@ -290,7 +292,7 @@ impl Report {
     }
 
     /// What to know of a run, and whether the processes had time enough. A generator that spins always uses all it can
-    /// get: there, what is late says whether it was enough.
+    /// get: there, what counts is for how much of the time it had something to do.
     fn find_remarks(&mut self, server_known: bool, readings: &[Reading]) {
         if !server_known {
             self.remarks.push(
@@ -317,6 +319,14 @@ impl Report {
             } else {
                 self.remarks.push(format!("{what}: the server can do at least this."));
             }
+        }
+        if let Some(share) = self.median.busy_share.filter(|share| *share > SATURATED)
+            && self.plan.work.is_open_loop()
+        {
+            self.problems.push(format!(
+                "A worker of the generator was busy for {:.0} % of the time: its latencies say little.",
+                share * 100.0
+            ));
         }
         if let (Some(cores), Some(reading)) = (self.median.server_cores, readings.first()) {
             let most = reading.server_threads.clamp(1, self.machine.cores) as f64;
@@ -358,6 +368,7 @@ impl Row {
             errors: window.errors,
             server_cores: server.map(|server| server / seconds),
             generator_cores: used(from.generator_cpu_ns, to.generator_cpu_ns).map(|cpu| cpu / seconds),
+            busy_share: Some(window.busy_ns as f64 / 1e9 / seconds).filter(|share| *share > 0.0),
             server_s_per_million_deliveries: each(window.deliveries),
             server_s_per_million_operations: each(window.operations),
             late_share: window.late as f64 / window.scheduled.max(1) as f64,
@@ -384,6 +395,7 @@ impl Row {
             errors: of(|row| row.errors as f64) as u64,
             server_cores: of_some(|row| row.server_cores),
             generator_cores: of_some(|row| row.generator_cores),
+            busy_share: of_some(|row| row.busy_share),
             server_s_per_million_deliveries: of_some(|row| row.server_s_per_million_deliveries),
             server_s_per_million_operations: of_some(|row| row.server_s_per_million_operations),
             late_share: of(|row| row.late_share),
@@ -473,6 +485,23 @@ mod tests {
             ("loadgen fanout --rate 10 --sleep --threads 2", true),
         ] {
             let report = report(line, |_| {}, 990_000_000);
+            assert_eq!(report.is_clean(), is_clean, "{line}: {:?}", report.problems);
+        }
+        for (line, busy_ns, is_clean) in [
+            ("loadgen fanout --rate 10 --threads 2", 960_000_000, false),
+            ("loadgen fanout --rate 10 --threads 2", 900_000_000, true),
+            ("loadgen fanout --spin --threads 2", 960_000_000, true),
+        ] {
+            // One worker has nothing to do; the other may have.
+            let both = |window: &mut WindowTally| {
+                let mut other = Tally::new(1);
+                other.windows[0].busy_ns = busy_ns;
+                let mut tally = Tally::new(1);
+                tally.windows[0] = window.clone();
+                tally.add(&other);
+                *window = tally.windows.remove(0);
+            };
+            let report = report(line, both, 0);
             assert_eq!(report.is_clean(), is_clean, "{line}: {:?}", report.problems);
         }
     }

@@ -184,7 +184,7 @@ pub(super) struct Column {
 
 const NOTHING: &str = "–";
 
-const COLUMNS: [Column; 17] = [
+const COLUMNS: [Column; 18] = [
     Column { name: "deliveries/s", cell: |row| rate(row.deliveries_per_second) },
     Column { name: "messages/s", cell: |row| rate(row.messages_per_second) },
     Column { name: "asked for/s", cell: |row| row.asked_per_second.map_or(NOTHING.into(), rate) },
@@ -195,6 +195,7 @@ const COLUMNS: [Column; 17] = [
     Column { name: "s/M operat.", cell: |row| seconds(row.server_s_per_million_operations) },
     Column { name: "server CPU", cell: |row| share(row.server_cores) },
     Column { name: "loadgen CPU", cell: |row| share(row.generator_cores) },
+    Column { name: "busy", cell: |row| share(row.busy_share) },
     Column { name: "p50 ms", cell: |row| latency(row, row.latency.p50_us) },
     Column { name: "p90 ms", cell: |row| latency(row, row.latency.p90_us) },
     Column { name: "p99 ms", cell: |row| latency(row, row.latency.p99_us) },
