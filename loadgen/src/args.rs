@@ -1,22 +1,29 @@
 //! The command line: what was typed becomes a plan; whether the plan makes sense is the plan's business.
 
 use std::{
+    ffi::OsString,
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
 };
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{
+    ArgAction, ArgMatches, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand,
+    parser::ValueSource,
+};
 
 use crate::{
     clock::now_ns,
-    compare::Comparison,
+    compare::{Comparison, Thresholds},
     mix::{self, Phase},
     plan::{
-        ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope,
+        ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate, Scope,
         StormPlan, Work,
     },
 };
 
+/// Cycles under way at one time if the command line does not say how many.
+const MIN_CYCLES: u32 = 32;
+const MAX_CYCLES: u32 = 16_384;
 const DEFAULT_URL: &str = "ws://127.0.0.1:8080";
 
 /// Load for realtime channel servers: every delivery verified, every latency counted from when it was due.
@@ -27,6 +34,9 @@ pub struct Args {
     scenario: Scenario,
     #[command(flatten)]
     common: Common,
+    /// The common options of the plan that are on the command line, word for word.
+    #[arg(skip)]
+    given: Vec<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -166,9 +176,16 @@ struct Idle {
 
 #[derive(ClapArgs, Debug)]
 struct Connect {
-    /// Cycles under way at one time
-    #[arg(long, default_value_t = 32, value_name = "N")]
-    cycles: u32,
+    /// Cycles under way at one time, 32 if left out; with --rate at most, and if left out as many as are due in
+    /// a second
+    #[arg(long, value_name = "N")]
+    cycles: Option<u32>,
+    /// Open loop: connections a second
+    #[arg(long, short = 'r', value_name = "PER_SECOND")]
+    rate: Option<f64>,
+    /// Open loop: what the rate is to grow to, evenly, from the first window to the end of the last
+    #[arg(long, requires = "rate", value_name = "PER_SECOND")]
+    to: Option<f64>,
     /// Do not join a channel: handshake and close only
     #[arg(long)]
     no_join: bool,
@@ -201,15 +218,14 @@ struct Mix {
 
 #[derive(ClapArgs, Debug)]
 struct Compare {
-    /// Reports of the runs before, with commas between
-    #[arg(value_delimiter = ',', required = true, num_args = 1)]
-    before: Vec<PathBuf>,
-    /// Reports of the runs after, with commas between
-    #[arg(value_delimiter = ',', required = true, num_args = 1)]
-    after: Vec<PathBuf>,
-    /// Exit with 1 if a number is worse by more than this, beyond chance
-    #[arg(long, value_name = "PERCENT")]
-    gate: Option<f64>,
+    /// Two or more sides: reports of one run, or of several with commas between. The others are compared with the
+    /// first
+    #[arg(required = true, num_args = 2.., value_name = "REPORT,…")]
+    sides: Vec<String>,
+    /// Exit with 1 if a number is worse by more than this, beyond chance: 5 for all of them, p99=20 for one, or both
+    /// with a comma between
+    #[arg(long, value_delimiter = ',', value_name = "PERCENT")]
+    gate: Vec<String>,
     /// Compare runs of different machines or plans
     #[arg(long)]
     force: bool,
@@ -356,7 +372,30 @@ pub enum Job {
     Part,
 }
 
+/// What is wrong with a command line, in one sentence without its full stop.
+pub fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut paragraphs =
+        text.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
+    let mut sentence = paragraphs.next().unwrap_or_default();
+    sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence).to_owned();
+    // The list that follows has what is not for people.
+    sentence.truncate(sentence.find(" [subcommands: ").unwrap_or(sentence.len()));
+    for tip in paragraphs.filter_map(|paragraph| Some(paragraph.strip_prefix("tip: ")?.to_owned())) {
+        sentence = format!("{sentence}; {tip}");
+    }
+    sentence
+}
+
 impl Args {
+    /// Reads a command line, the program's name first.
+    pub fn read<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let mut args = Self::from_arg_matches(&matches)?;
+        args.given = given(&matches);
+        Ok(args)
+    }
+
     /// The job, and where its report goes.
     pub fn into_job(self) -> Result<(Job, Output), PlanError> {
         let common = &self.common;
@@ -367,11 +406,12 @@ impl Args {
             quiet: common.quiet,
         };
         let job = match self.scenario {
-            Scenario::Compare(Compare { before, after, gate, force }) => {
-                Job::Compare(Comparison { before, after, gate, force })
+            Scenario::Compare(Compare { sides, gate, force }) => {
+                let sides = sides.iter().map(|side| side.split(',').map(PathBuf::from).collect()).collect();
+                Job::Compare(Comparison { sides, gate: Thresholds::read(&gate)?, force })
             }
             Scenario::Part => Job::Part,
-            Scenario::Mix(Mix { plan }) => Job::Run(mix::read(&plan, &common.given())?),
+            Scenario::Mix(Mix { plan }) => Job::Run(mix::read(&plan, &self.given)?),
             _ => Job::Run(vec![Phase { name: String::new(), plans: vec![self.into_plan()?] }]),
         };
         Ok((job, output))
@@ -412,18 +452,24 @@ impl Args {
     }
 }
 
-impl Common {
-    /// What a mix's parts take from the command line: where the server is, unless the file says so.
-    fn given(&self) -> Vec<String> {
-        let mut words = Vec::new();
-        if self.url != DEFAULT_URL {
-            words.push(format!("--url={}", self.url));
+/// Options of the plan that are on a command line, and not in the environment or left out: what goes before a mix's file.
+fn given(matches: &ArgMatches) -> Vec<String> {
+    const OF_REPORTS: [&str; 4] = ["json", "hlog", "html", "quiet"];
+    let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
+    let command = Args::command();
+    let options = command.get_arguments().filter(|option| !OF_REPORTS.contains(&option.get_id().as_str()));
+    let given = options.filter_map(|option| {
+        let (id, long) = (option.get_id().as_str(), option.get_long()?);
+        if matches.value_source(id)? != ValueSource::CommandLine {
+            return None;
         }
-        if !self.driver.key.is_empty() {
-            words.push(format!("--key={}", self.driver.key));
+        if matches!(option.get_action(), ArgAction::SetTrue) {
+            return Some(format!("--{long}"));
         }
-        words
-    }
+        let values: Vec<_> = matches.get_raw(id)?.map(|value| value.to_string_lossy()).collect();
+        Some(format!("--{long}={}", values.join(",")))
+    });
+    given.collect()
 }
 
 impl DriverArgs {
@@ -477,7 +523,7 @@ impl Scenario {
                 members: args.members,
                 settle_seconds: args.settle,
             }),
-            Self::Connect(args) => Work::Connect(ConnectPlan { parallel: args.cycles, join: !args.no_join }),
+            Self::Connect(args) => Work::Connect(args.into_connect()),
             Self::Presence(args) => Work::Presence(PresencePlan {
                 channels: args.channels,
                 watchers: args.members.saturating_sub(args.movers),
@@ -486,6 +532,15 @@ impl Scenario {
                 queries: args.queries,
             }),
         })
+    }
+}
+
+impl Connect {
+    fn into_connect(self) -> ConnectPlan {
+        let rate = self.rate.map(|from| Rate { from, to: self.to.unwrap_or(from) });
+        let of_a_second = rate.map_or(0.0, |rate| rate.from.max(rate.to)) as u32;
+        let parallel = self.cycles.unwrap_or(of_a_second.clamp(MIN_CYCLES, MAX_CYCLES));
+        ConnectPlan { parallel, join: !self.no_join, rate }
     }
 }
 
@@ -575,8 +630,6 @@ mod tests {
             "loadgen idle -n 4000000000",
             "loadgen idle --processes 0",
             "loadgen idle --processes 1025",
-            "loadgen fanout --processes 2",
-            "loadgen send --channels 3 --processes 2 --threads 2",
             "loadgen idle --processes 3 --sources 2",
             "loadgen fanout --driver smoke-signals",
             "loadgen fanout --driver pusher --publishers 1",
@@ -588,10 +641,57 @@ mod tests {
             "loadgen presence --driver plain",
             "loadgen presence --driver socketio --updates",
             "loadgen connect --driver nchan --no-join",
+            "loadgen connect --rate 0",
+            "loadgen fanout --server-pid 4194305",
+            "loadgen fanout -n 4294967295",
+            "loadgen fanout --publishers 4294967295",
+            "loadgen broadcast -n 4294967295 --publishers 4294967295",
+            "loadgen send --channels 100000 --members 100000",
+            "loadgen send --channels 4294967295 --members 4294967295",
+            "loadgen slow --slow 4294967295",
+            "loadgen storm -n 4294967295",
+            "loadgen storm --members 4294967295",
+            "loadgen storm --bystanders 4294967295 --bystander-rate 1",
+            "loadgen presence --channels 65536 --members 65537",
+            "loadgen presence --members 4294967295",
+            "loadgen connect --cycles 4294967295",
+            "loadgen idle -n 4294967295 --base 4294967294",
+            "loadgen idle --settle inf",
+            "loadgen idle --settle=-1",
+            "loadgen idle --sources 4294967295",
+            "loadgen idle -n 5000 --base 10 --threads 4294967295",
+            "loadgen connect --rate nan",
+            "loadgen storm --rate nan",
+            "loadgen fanout -d nan",
+            "loadgen connect --rate 10 --to 0",
+            "loadgen connect --rate 10 --cycles 1 --threads 2",
             "loadgen fanout --driver plain --send {channel}",
         ] {
             let error = plan(args).expect("parses").check().expect_err(args);
             assert!(error.0.ends_with('.') && !error.0.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn command_lines_that_are_wrong_are_refused_with_a_sentence() {
+        for (line, what) in [
+            (
+                "loadgen broadcats",
+                "unrecognized subcommand 'broadcats'; a similar subcommand exists: 'broadcast'",
+            ),
+            (
+                "loadgen fanout -n many",
+                "invalid value 'many' for '--subscribers <N>': invalid digit found in string",
+            ),
+            (
+                "loadgen connect --to 5",
+                "the following required arguments were not provided: --rate <PER_SECOND>",
+            ),
+            ("loadgen fanout --colour red", "unexpected argument '--colour' found"),
+            ("loadgen --threads 2", "'loadgen' requires a subcommand but one was not provided"),
+        ] {
+            let error = Args::try_parse_from(line.split_whitespace()).expect_err(line);
+            assert_eq!(sentence(&error), what);
         }
     }
 

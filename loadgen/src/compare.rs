@@ -1,7 +1,7 @@
-//! Two saved reports, or several runs of each, side by side: by how much the second differs, and whether that is more
-//! than chance.
+//! Saved reports side by side: by how much each of the others differs from the first, and whether that is more than
+//! chance. A side is one run or several of the same.
 //!
-//! Samples are the medians of runs, or the windows when there is only one run. The difference is that of the means of
+//! Samples are the medians of runs, or the windows when there is only one run on each side. The difference is that of the means of
 //! logarithms (a ratio, then), its interval Welch's, for 95 %.
 
 use std::{
@@ -13,19 +13,27 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{plan::PlanError, report::Machine};
+use crate::{
+    plan::PlanError,
+    report::{FORMAT, Machine},
+};
 
 /// What to compare, and how strictly.
 #[derive(Debug, Clone)]
 pub struct Comparison {
-    /// Reports of the runs before.
-    pub before: Vec<PathBuf>,
-    /// Reports of the runs after.
-    pub after: Vec<PathBuf>,
-    /// Percent by which a number may be worse, beyond chance.
-    pub gate: Option<f64>,
+    /// Reports of the runs of each side: at least two, and the first is what the others are compared with.
+    pub sides: Vec<Vec<PathBuf>>,
+    /// By how much numbers may be worse, beyond chance.
+    pub gate: Thresholds,
     /// Compare different machines and plans too.
     pub force: bool,
+}
+
+/// Percent by which numbers may be worse. What has none is shown and not judged.
+#[derive(Debug, Clone, Default)]
+pub struct Thresholds {
+    all: Option<f64>,
+    each: Vec<(&'static str, f64)>,
 }
 
 /// What came of it.
@@ -39,6 +47,7 @@ pub struct Verdict {
 
 #[derive(Deserialize)]
 struct File {
+    format: u32,
     runs: Vec<Run>,
 }
 
@@ -56,6 +65,9 @@ struct Saved {
     windows: Vec<Value>,
     median: Value,
     idle_bytes: Option<f64>,
+    kept_up_per_second: Option<f64>,
+    #[serde(skip)]
+    path: PathBuf,
     partial: bool,
     problems: Vec<String>,
 }
@@ -63,33 +75,89 @@ struct Saved {
 /// A number of a report that is compared.
 struct Metric {
     name: &'static str,
-    /// Where it is in a row.
-    path: &'static str,
+    /// What `--gate` calls it.
+    key: &'static str,
+    source: Source,
     more_is_better: bool,
 }
 
-const METRICS: [Metric; 7] = [
-    Metric { name: "deliveries/s", path: "/deliveries_per_second", more_is_better: true },
-    Metric { name: "operations/s", path: "/operations_per_second", more_is_better: true },
-    Metric { name: "server s/M deliveries", path: "/server_s_per_million_deliveries", more_is_better: false },
-    Metric { name: "server s/M operations", path: "/server_s_per_million_operations", more_is_better: false },
-    Metric { name: "latency p50 µs", path: "/latency/p50_us", more_is_better: false },
-    Metric { name: "latency p99 µs", path: "/latency/p99_us", more_is_better: false },
-    Metric { name: "bystanders p99 µs", path: "/bystander_latency/p99_us", more_is_better: false },
+/// Where the number is.
+enum Source {
+    /// In each row: at this path.
+    Row(&'static str),
+    /// In a run as a whole.
+    Run(fn(&Saved) -> Option<f64>),
+}
+
+const METRICS: [Metric; 9] = [
+    more("deliveries/s", "deliveries", Source::Row("/deliveries_per_second")),
+    more("operations/s", "operations", Source::Row("/operations_per_second")),
+    less("server s/M deliveries", "cpu-deliveries", Source::Row("/server_s_per_million_deliveries")),
+    less("server s/M operations", "cpu-operations", Source::Row("/server_s_per_million_operations")),
+    less("latency p50 µs", "p50", Source::Row("/latency/p50_us")),
+    less("latency p99 µs", "p99", Source::Row("/latency/p99_us")),
+    less("bystanders p99 µs", "bystanders-p99", Source::Row("/bystander_latency/p99_us")),
+    more("kept up, cycles/s", "kept-up", Source::Run(|run| run.kept_up_per_second)),
+    less("bytes at rest", "bytes", Source::Run(|run| run.idle_bytes)),
 ];
+
+const fn more(name: &'static str, key: &'static str, source: Source) -> Metric {
+    Metric { name, key, source, more_is_better: true }
+}
+
+const fn less(name: &'static str, key: &'static str, source: Source) -> Metric {
+    Metric { name, key, source, more_is_better: false }
+}
+
+impl Thresholds {
+    /// Of `5` for all, and `p99=20` for one.
+    pub fn read(words: &[String]) -> Result<Self, PlanError> {
+        let mut thresholds = Self::default();
+        for word in words {
+            let (key, number) =
+                word.split_once('=').map_or((None, word.as_str()), |(key, number)| (Some(key), number));
+            let percent = number.parse().ok().filter(|percent: &f64| percent.is_finite() && *percent >= 0.0);
+            let Some(percent) = percent else {
+                return Err(PlanError(format!("The gate {word:?} is no number of percent.")));
+            };
+            let Some(key) = key else {
+                thresholds.all = Some(percent);
+                continue;
+            };
+            let Some(metric) = METRICS.iter().find(|metric| metric.key == key) else {
+                let keys = METRICS.map(|metric| metric.key).join(", ");
+                return Err(PlanError(format!("No number is called {key:?} by --gate: there are {keys}.")));
+            };
+            thresholds.each.push((metric.key, percent));
+        }
+        Ok(thresholds)
+    }
+
+    fn of(&self, metric: &Metric) -> Option<f64> {
+        let own = self.each.iter().rev().find(|(key, _)| *key == metric.key);
+        own.map(|(_, percent)| *percent).or(self.all)
+    }
+}
 
 impl Comparison {
     /// Reads the reports and compares them.
     pub fn judge(&self) -> Result<Verdict, PlanError> {
-        let before = read_all(&self.before)?;
-        let after = read_all(&self.after)?;
+        let sides = self.sides.iter().map(|paths| read_all(paths)).collect::<Result<Vec<_>, _>>()?;
+        let [before, others @ ..] = &sides[..] else {
+            return Err(PlanError("There is nothing to compare.".into()));
+        };
         let mut verdict = Verdict { text: String::new(), is_passed: true };
         let count = before[0].runs.len();
-        if before.iter().chain(&after).any(|file| file.runs.len() != count) {
+        if sides.iter().flatten().any(|file| file.runs.len() != count) {
             return Err(PlanError("The reports have different numbers of parts.".into()));
         }
-        for number in 0..count {
-            self.compare_runs(&numbered(&before, number), &numbered(&after, number), &mut verdict)?;
+        for (after, paths) in others.iter().zip(&self.sides[1..]) {
+            if others.len() > 1 {
+                put_line(&mut verdict.text, format_args!("{} against {}", list(paths), list(&self.sides[0])));
+            }
+            for number in 0..count {
+                self.compare_runs(&numbered(before, number), &numbered(after, number), &mut verdict)?;
+            }
         }
         Ok(verdict)
     }
@@ -97,36 +165,45 @@ impl Comparison {
     fn compare_runs(&self, before: &[&Run], after: &[&Run], verdict: &mut Verdict) -> Result<(), PlanError> {
         let first = before[0];
         for run in before.iter().chain(after) {
-            if run.report.partial || !run.report.problems.is_empty() {
-                return Err(PlanError("A run that failed cannot be compared.".into()));
-            }
-            if !self.force && run.report.machine != first.report.machine {
-                let sentence =
-                    "The runs were made on different machines: --force compares them all the same.";
-                return Err(PlanError(sentence.into()));
-            }
-            if !self.force && run.plan.get("work") != first.plan.get("work") {
-                let sentence = "The runs followed different plans: --force compares them all the same.";
-                return Err(PlanError(sentence.into()));
-            }
+            self.admit(first, run)?;
         }
-        let text = &mut verdict.text;
-        put_line(text, format_args!("{} {}", first.report.scenario, first.phase));
+        put_line(&mut verdict.text, format_args!("{} {}", first.report.scenario, first.phase));
+        let is_one_each = before.len() == 1 && after.len() == 1;
         for metric in &METRICS {
-            let difference = Difference::new(&samples(before, metric.path), &samples(after, metric.path));
-            self.put(verdict, metric.name, metric.more_is_better, difference);
+            let (before, after) = (samples(before, metric, is_one_each), samples(after, metric, is_one_each));
+            if before.is_empty() != after.is_empty() {
+                let line = format_args!("{:>24} is on one side only, and not compared", metric.name);
+                put_line(&mut verdict.text, line);
+            }
+            self.put(verdict, metric, Difference::new(&before, &after));
         }
-        let idle = |runs: &[&Run]| runs.iter().filter_map(|run| run.report.idle_bytes).collect::<Vec<_>>();
-        self.put(verdict, "bytes at rest", false, Difference::new(&idle(before), &idle(after)));
         Ok(())
     }
 
-    fn put(&self, verdict: &mut Verdict, name: &str, more_is_better: bool, difference: Option<Difference>) {
+    /// Refuses a run that says nothing, or nothing about the same.
+    fn admit(&self, first: &Run, run: &Run) -> Result<(), PlanError> {
+        if run.report.partial || !run.report.problems.is_empty() {
+            let path = run.report.path.display();
+            return Err(PlanError(format!("A run that failed cannot be compared: that of {path}.")));
+        }
+        if !self.force && run.report.machine != first.report.machine {
+            let sentence = "The runs were made on different machines: --force compares them all the same.";
+            return Err(PlanError(sentence.into()));
+        }
+        if !self.force && run.plan.get("work") != first.plan.get("work") {
+            let sentence = "The runs followed different plans: --force compares them all the same.";
+            return Err(PlanError(sentence.into()));
+        }
+        Ok(())
+    }
+
+    fn put(&self, verdict: &mut Verdict, metric: &Metric, difference: Option<Difference>) {
         let Some(difference) = difference else { return };
-        let worse = if more_is_better { -difference.log_ratio } else { difference.log_ratio };
+        let Metric { name, more_is_better, .. } = metric;
+        let worse = if *more_is_better { -difference.log_ratio } else { difference.log_ratio };
         let beyond_chance = difference.half_width.is_none_or(|half_width| worse.abs() > half_width);
         let worse_percent = (worse.exp() - 1.0) * 100.0;
-        let fails = beyond_chance && self.gate.is_some_and(|gate| worse_percent > gate);
+        let fails = beyond_chance && self.gate.of(metric).is_some_and(|percent| worse_percent > percent);
         verdict.is_passed &= !fails;
         let interval = difference.half_width.map_or("no interval: one sample".into(), |half_width| {
             let percent = |log: f64| (log.exp() - 1.0) * 100.0;
@@ -200,13 +277,20 @@ fn students_t(freedom: f64) -> f64 {
     TABLE.get(whole - 1).copied().unwrap_or(1.96 + 2.7 / freedom)
 }
 
-/// A number of each run, or of each window if there is one run.
-fn samples(runs: &[&Run], path: &str) -> Vec<f64> {
-    let rows: Vec<&Value> = match runs {
-        [run] => run.report.windows.iter().collect(),
-        runs => runs.iter().map(|run| &run.report.median).collect(),
+/// A number of each run, or of each window.
+fn samples(runs: &[&Run], metric: &Metric, of_windows: bool) -> Vec<f64> {
+    let at = |row: &Value, path| row.pointer(path)?.as_f64();
+    let of_run = |run: &&Run| match (&metric.source, of_windows) {
+        (Source::Run(number), _) => number(&run.report).into_iter().collect(),
+        (Source::Row(path), true) => run.report.windows.iter().filter_map(|row| at(row, path)).collect(),
+        (Source::Row(path), false) => at(&run.report.median, path).into_iter().collect::<Vec<_>>(),
     };
-    rows.iter().filter_map(|row| row.pointer(path)?.as_f64()).collect()
+    // A rate of nothing is none that the scenario has.
+    runs.iter().flat_map(of_run).filter(|number| *number != 0.0).collect()
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(",")
 }
 
 /// The same part of each report.
@@ -221,10 +305,14 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<File>, PlanError> {
 fn read(path: &Path) -> Result<File, PlanError> {
     let wrong = |why: String| PlanError(format!("The report {} cannot be read: {why}.", path.display()));
     let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let file: File = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let mut file: File = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if file.format != FORMAT {
+        return Err(wrong(format!("it is of format {}, and this program reads {FORMAT}", file.format)));
+    }
     if file.runs.is_empty() {
         return Err(wrong("it has no runs".into()));
     }
+    file.runs.iter_mut().for_each(|run| path.clone_into(&mut run.report.path));
     Ok(file)
 }
 
@@ -248,13 +336,40 @@ mod tests {
         assert!(Difference::new(&[0.0], &[2.0]).is_none());
     }
 
+    fn judge(gate: &str, metric: &Metric, before: &[f64], after: &[f64]) -> bool {
+        let words: Vec<_> = gate.split(',').map(str::to_owned).collect();
+        let gate = Thresholds::read(&words).expect("a gate");
+        let comparison = Comparison { sides: vec![], gate, force: false };
+        let mut verdict = Verdict { text: String::new(), is_passed: true };
+        comparison.put(&mut verdict, metric, Difference::new(before, after));
+        verdict.is_passed
+    }
+
+    #[test]
+    fn each_number_can_have_a_threshold_of_its_own() {
+        let metric = |key| METRICS.iter().find(|metric| metric.key == key).expect("a number");
+        let (before, worse) = ([100.0, 101.0, 99.0], [110.0, 111.0, 109.0]);
+        for (gate, key, passes) in [
+            ("5", "p99", false),
+            ("5,p99=20", "p99", true),
+            ("5,p99=20", "p50", false),
+            ("p99=20", "p50", true),
+            ("20,p50=5", "p50", false),
+            ("20,p50=5", "p99", true),
+        ] {
+            assert_eq!(judge(gate, metric(key), &before, &worse), passes, "{gate} for {key}");
+        }
+        for gate in ["", "five", "-1", "p99", "p99=", "p98=5", "nan", "deliveries=inf"] {
+            let refusal = Thresholds::read(&[gate.into()]).expect_err(gate);
+            assert!(refusal.0.ends_with('.') && !refusal.0.contains('\n'), "{refusal}");
+        }
+    }
+
     #[test]
     fn gate_fails_only_what_is_worse_by_more_than_it_and_beyond_chance() {
-        let judge = |gate, more_is_better, before: &[f64], after: &[f64]| {
-            let comparison = Comparison { before: vec![], after: vec![], gate: Some(gate), force: false };
-            let mut verdict = Verdict { text: String::new(), is_passed: true };
-            comparison.put(&mut verdict, "x", more_is_better, Difference::new(before, after));
-            verdict.is_passed
+        let judge = |gate: f64, more_is_better, before: &[f64], after: &[f64]| {
+            let metric = Metric { name: "x", key: "x", source: Source::Row("/x"), more_is_better };
+            judge(&gate.to_string(), &metric, before, after)
         };
         let (fast, slow, noisy) = ([100.0, 101.0, 99.0], [80.0, 81.0, 79.0], [40.0, 200.0, 80.0]);
         assert!(!judge(5.0, true, &fast, &slow));

@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use mio::Waker;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{
@@ -24,9 +23,10 @@ use crate::{
     net::{Net, Target},
     part::Command,
     plan::{IdlePlan, Plan, Work},
+    post::Post,
     process::Processes,
     report::{Idling, Outcome, Reading, Report},
-    scenario::{Connect, Idle, Presence, Publish, Scenario, Seat, Shared, Storm},
+    scenario::{Connect, Idle, Presence, Publish, Scenario, Seat, Storm},
     tally::Tally,
     worker::{self, Manner},
 };
@@ -168,7 +168,8 @@ impl<'a> Run<'a> {
         }
         let failure = self.control.failure().map(|failure| failure.0);
         let server_known = !self.server.pids().is_empty();
-        Report::new(self.plan, Outcome { tally, readings, idling, failure, server_known })
+        let start_ns = self.control.start_ns();
+        Report::new(self.plan, Outcome { tally, start_ns, readings, idling, failure, server_known })
     }
 
     fn enter(&mut self, stage: Stage) {
@@ -323,8 +324,13 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Starts the workers of one process: those of this number.
-pub(crate) fn start_workers(plan: &Plan, control: &Arc<Control>, process: u32) -> io::Result<Workers> {
+/// Starts the workers of one process: those of this number. `post` is what addresses of the run's workers begin with.
+pub(crate) fn start_workers(
+    plan: &Plan,
+    control: &Arc<Control>,
+    process: u32,
+    post: &str,
+) -> io::Result<Workers> {
     let driver = drivers::new(&plan.driver, plan.work.echo()).map_err(io::Error::other)?;
     let prefix = Arc::from(plan.prefix.as_str());
     let seat = |worker| Seat {
@@ -338,18 +344,22 @@ pub(crate) fn start_workers(plan: &Plan, control: &Arc<Control>, process: u32) -
     let workers = process * plan.threads..(process + 1) * plan.threads;
     let nets: Vec<Net> =
         workers.clone().map(|worker| new_net(plan, worker, process)).collect::<Result<_, _>>()?;
-    // In several processes, workers keep to their own channels.
-    let talkers = if plan.processes == 1 { &nets[..] } else { &[] };
-    let wakers: Vec<Waker> = talkers.iter().map(Net::waker).collect::<Result<_, _>>()?;
     let nets = workers.map(|worker| worker as usize).zip(nets);
+    let schedule = plan.connect_schedule();
     match &plan.work {
         Work::Fanout(work) | Work::Send(work) | Work::Broadcast(work) | Work::Slow(work) => {
-            let shared = Shared::new(wakers);
-            nets.map(|(at, net)| {
-                let scenario = Publish::new(seat(at), work.clone(), plan.run, Arc::clone(&shared));
+            // All boxes are open before the first worker has anything to say.
+            let is_spread = work.is_closed_loop() && work.is_spread(plan.workers());
+            let open = |(at, net)| {
+                let post = is_spread.then(|| Post::open(&net, post, at, plan.workers() as usize));
+                Ok((at, net, post.transpose()?))
+            };
+            let nets: Vec<_> = nets.map(open).collect::<io::Result<_>>()?;
+            let start = |(at, net, post)| {
+                let scenario = Publish::new(seat(at), work.clone(), plan.run, post);
                 start_worker(plan, control, (at, net), scenario)
-            })
-            .collect()
+            };
+            nets.into_iter().map(start).collect()
         }
         Work::Idle(work) => nets
             .map(|(at, net)| start_worker(plan, control, (at, net), Idle::new(seat(at), work.clone())))
@@ -360,7 +370,9 @@ pub(crate) fn start_workers(plan: &Plan, control: &Arc<Control>, process: u32) -
             })
             .collect(),
         Work::Connect(work) => nets
-            .map(|(at, net)| start_worker(plan, control, (at, net), Connect::new(seat(at), work.clone())))
+            .map(|(at, net)| {
+                start_worker(plan, control, (at, net), Connect::new(seat(at), work.clone(), schedule))
+            })
             .collect(),
         Work::Presence(work) => nets
             .map(|(at, net)| start_worker(plan, control, (at, net), Presence::new(seat(at), work.clone())))
@@ -394,6 +406,7 @@ fn start_worker<S: Scenario + Send + 'static>(
     let cpu: Vec<u32> = plan.pin.get(worker % plan.pin.len().max(1)).copied().into_iter().collect();
     let control = Arc::clone(control);
     thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
+        let _alarm = Alarm(Arc::clone(&control));
         pin(&cpu)?;
         let outcome = worker::run(net, scenario, &control, manner, worker);
         if let Err(error) = &outcome {
@@ -401,6 +414,17 @@ fn start_worker<S: Scenario + Send + 'static>(
         }
         outcome
     })
+}
+
+/// Ends the run when its thread panics, so that nobody waits for it.
+struct Alarm(Arc<Control>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail("A worker panicked.".into());
+        }
+    }
 }
 
 /// Keeps this thread, and those it starts, on the CPUs; on all if there are none.

@@ -10,7 +10,10 @@ use std::{
     ops::Range,
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -46,13 +49,14 @@ pub(crate) struct Part {
 impl Crew {
     /// Starts the workers of a plan, and the board that shows how far they are.
     pub(crate) fn start(plan: &Plan) -> io::Result<(Arc<Control>, Self)> {
+        let post = new_post_name();
         if plan.processes == 1 {
             let control = new_control(plan, 0..plan.threads as usize);
-            let workers = start_workers(plan, &control, 0)?;
+            let workers = start_workers(plan, &control, 0, &post)?;
             return Ok((control, Self::Threads(workers)));
         }
         let control = new_control(plan, 0..plan.processes as usize);
-        let parts = (0..plan.processes).map(|process| Part::start(plan, process, &control));
+        let parts = (0..plan.processes).map(|process| Part::start(plan, process, &control, &post));
         Ok((Arc::clone(&control), Self::Processes(parts.collect::<Result<_, _>>()?)))
     }
 
@@ -99,6 +103,12 @@ impl Crew {
     }
 }
 
+/// A name that no other run of this machine has now.
+fn new_post_name() -> String {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    format!("fanfare-loadgen-{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed))
+}
+
 /// A board for these workers or processes of a plan.
 pub(crate) fn new_control(plan: &Plan, rows: Range<usize>) -> Arc<Control> {
     let quota = match &plan.work {
@@ -122,7 +132,7 @@ pub(crate) fn join(workers: Workers, windows: usize, control: &Control) -> Tally
 }
 
 impl Part {
-    fn start(plan: &Plan, process: u32, control: &Arc<Control>) -> io::Result<Self> {
+    fn start(plan: &Plan, process: u32, control: &Arc<Control>, post: &str) -> io::Result<Self> {
         let mut child = std::process::Command::new(env::current_exe()?)
             .arg("part")
             .process_group(0)
@@ -136,7 +146,8 @@ impl Part {
         let listener = thread::spawn(move || listener.run(events, child));
         let mut part = Self { pid, commands, listener };
         let (key, secret) = (plan.driver.key.clone(), plan.driver.secret.clone());
-        part.tell(&Command::Begin { plan: Box::new(plan.clone()), key, secret, process });
+        let (plan, post) = (Box::new(plan.clone()), post.to_owned());
+        part.tell(&Command::Begin { plan, key, secret, process, post });
         Ok(part)
     }
 

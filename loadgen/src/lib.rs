@@ -15,7 +15,7 @@
 //! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
 //! | protocol | `dialogue`, `drivers` | what the server says and wants to hear |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
-//! | run | `plan`, `control`, `worker`, `crew`, `part`, `coordinator`, `process` | threads, stages, processes |
+//! | run | `plan`, `fit`, `control`, `post`, `worker`, `crew`, `part`, `coordinator`, `process` | threads, stages, processes |
 //! | result | `report`, `compare` | numbers and words |
 
 mod args;
@@ -26,6 +26,7 @@ mod coordinator;
 mod crew;
 mod dialogue;
 mod drivers;
+mod fit;
 mod histogram;
 mod ledger;
 mod mix;
@@ -34,6 +35,7 @@ mod order;
 mod pacer;
 mod part;
 mod plan;
+mod post;
 mod process;
 mod report;
 mod scenario;
@@ -42,16 +44,16 @@ mod tally;
 mod timer;
 mod worker;
 
-pub use args::{Args, Job, Output};
-pub use compare::{Comparison, Verdict};
+pub use args::{Args, Job, Output, sentence};
+pub use compare::{Comparison, Thresholds, Verdict};
 pub use coordinator::{Gate, Live, Progress, run};
 pub use histogram::Percentiles;
 pub use ledger::Faults;
 pub use mix::Phase;
 pub use part::run_part;
 pub use plan::{
-    ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Scope, StormPlan,
-    Work,
+    ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate, Scope,
+    StormPlan, Work,
 };
 pub use process::Memory;
 pub use report::{Idling, Machine, Report, Row, to_hlog, to_html, to_json};

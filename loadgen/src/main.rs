@@ -6,20 +6,21 @@
 mod view;
 
 use std::{
-    fs, io,
+    env, fs, io,
     io::Write,
     path::Path,
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
 };
 
-use clap::Parser;
+use clap::error::ErrorKind;
 use fanfare_loadgen::{
-    Args, Gate, Job, Output, Phase, Plan, PlanError, Report, run, run_part, to_hlog, to_html, to_json,
+    Args, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, run, run_part, sentence, to_hlog,
+    to_html, to_json,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -34,7 +35,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
-    let outcome = Args::parse().into_job().and_then(|(job, output)| match job {
+    let args = match Args::read(env::args_os()) {
+        // Help, or what version this is.
+        Err(asked_for) if !asked_for.use_stderr() || is_nothing_asked(&asked_for) => asked_for.exit(),
+        Err(error) => Err(PlanError(format!("{}; --help says more.", sentence(&error)))),
+        Ok(args) => Ok(args),
+    };
+    let outcome = args.and_then(Args::into_job).and_then(|(job, output)| match job {
         Job::Run(phases) => run_phases(phases, &output),
         Job::Compare(comparison) => {
             let verdict = comparison.judge()?;
@@ -55,11 +62,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether the command line is empty: help is what follows.
+fn is_nothing_asked(error: &clap::Error) -> bool {
+    error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+}
+
 /// Runs one phase after the other and reports; says whether all was well.
 fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError> {
-    for plan in phases.iter_mut().flat_map(|phase| &mut phase.plans) {
-        plan.check()?;
+    for Phase { name, plans } in &mut phases {
+        for (number, plan) in plans.iter_mut().enumerate() {
+            plan.check().map_err(|error| match name.as_str() {
+                "" => error,
+                name => PlanError(format!("Phase {name:?}, part {}: {error}", number + 1)),
+            })?;
+        }
     }
+    open_outputs(output)?;
     let interrupted =
         notice_interrupts().map_err(|error| PlanError(format!("Interrupts cannot be noticed: {error}.")))?;
     let json_on_stdout = output.json.as_deref() == Some(Path::new("-"));
@@ -70,6 +88,9 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError
         }
         if !output.quiet && !phase.name.is_empty() {
             eprintln!("phase {}", phase.name);
+        }
+        if !output.quiet {
+            phase.plans.iter().for_each(|plan| eprintln!("{}", plan.describe()));
         }
         for report in run_parts(&phase.plans, output, &interrupted) {
             if output.quiet || json_on_stdout {
@@ -97,38 +118,50 @@ fn notice_interrupts() -> io::Result<Arc<AtomicBool>> {
 /// Runs the parts of a phase at the same time.
 fn run_parts(plans: &[Plan], output: &Output, interrupted: &Arc<AtomicBool>) -> Vec<Report> {
     let gate = Gate::interrupted_by(plans.len(), Arc::clone(interrupted));
+    let scenarios: Vec<_> = plans.iter().map(|plan| plan.work.name()).collect();
+    let view = (!output.quiet).then(|| Mutex::new(View::new(&scenarios)));
+    let show = |number, progress: Progress<'_>| {
+        if let Some(view) = &view {
+            view.lock().unwrap_or_else(PoisonError::into_inner).show(number, progress);
+        }
+    };
     thread::scope(|scope| {
         let run_part = |(number, plan)| {
-            let gate = &gate;
-            // One part is shown; the others go on at the same time.
-            let mut view = (!output.quiet && number == 0).then(View::new);
-            scope.spawn(move || {
-                run(plan, gate, &mut |progress| view.iter_mut().for_each(|view| view.show(progress)))
-            })
+            let (gate, show) = (&gate, &show);
+            scope.spawn(move || run(plan, gate, &mut |progress| show(number, progress)))
         };
         let parts: Vec<_> = plans.iter().enumerate().map(run_part).collect();
         parts.into_iter().map(|part| part.join().expect("a run does not panic")).collect()
     })
 }
 
-fn save(runs: &[(String, Report)], output: &Output) -> Result<(), PlanError> {
-    match &output.json {
-        Some(path) if path == Path::new("-") => print(&to_json(runs))?,
-        Some(path) => write(path, to_json(runs).as_bytes())?,
-        None => {}
-    }
-    if let Some(path) = &output.hlog {
-        write(path, &to_hlog(runs))?;
-    }
-    if let Some(path) = &output.html {
-        write(path, to_html(runs).as_bytes())?;
+/// Sees whether reports can be written before there is something to write.
+fn open_outputs(output: &Output) -> Result<(), PlanError> {
+    for path in [&output.json, &output.hlog, &output.html].into_iter().flatten() {
+        if path != Path::new("-") {
+            let file = fs::OpenOptions::new().create(true).append(true).open(path);
+            file.map_err(|error| cannot_write(path, &error))?;
+        }
     }
     Ok(())
 }
 
+/// Writes all the reports that can be written, and says which one could not.
+fn save(runs: &[(String, Report)], output: &Output) -> Result<(), PlanError> {
+    let json = output.json.as_deref().map(|path| {
+        if path == Path::new("-") { print(&to_json(runs)) } else { write(path, to_json(runs).as_bytes()) }
+    });
+    let hlog = output.hlog.as_deref().map(|path| write(path, &to_hlog(runs)));
+    let html = output.html.as_deref().map(|path| write(path, to_html(runs).as_bytes()));
+    [json, hlog, html].into_iter().flatten().collect()
+}
+
 fn write(path: &Path, bytes: &[u8]) -> Result<(), PlanError> {
-    fs::write(path, bytes)
-        .map_err(|error| PlanError(format!("The report cannot be written to {}: {error}.", path.display())))
+    fs::write(path, bytes).map_err(|error| cannot_write(path, &error))
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> PlanError {
+    PlanError(format!("The report cannot be written to {}: {error}.", path.display()))
 }
 
 fn print(text: &str) -> Result<(), PlanError> {

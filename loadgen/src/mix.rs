@@ -27,7 +27,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::{
-    args::{Args, Job},
+    args::{Args, Job, sentence},
     plan::{Plan, PlanError},
 };
 
@@ -92,11 +92,7 @@ fn read_part(part: &Table, common: &Table, given: &[String]) -> Result<Plan, Str
         put_option(&mut words, name, value)?;
     }
     words.extend_from_slice(given);
-    let job = Args::try_parse_from(words).map_err(|error| {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        first.strip_prefix("error: ").unwrap_or(first).to_owned()
-    });
+    let job = Args::try_parse_from(words).map_err(|error| sentence(&error));
     match job?.into_job().map_err(|error| error.0.trim_end_matches('.').to_owned())? {
         (Job::Run(mut phases), _) => Ok(phases.remove(0).plans.remove(0)),
         (Job::Compare(_) | Job::Part, _) => Err("it is no scenario".into()),
@@ -126,14 +122,23 @@ mod tests {
     use super::*;
 
     fn read_text(text: &str) -> Result<Vec<Phase>, PlanError> {
+        read_with(text, "")
+    }
+
+    /// With these options on the command line.
+    fn read_with(text: &str, options: &str) -> Result<Vec<Phase>, PlanError> {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("fanfare-mix-{}-{number}.toml", std::process::id()));
         fs::write(&path, text).expect("written");
-        let phases = read(&path, &[]);
+        let line = format!("loadgen mix {} {options}", path.display());
+        let job = Args::read(line.split_whitespace()).expect("well-formed").into_job();
         fs::remove_file(&path).expect("removed");
-        phases
+        job.map(|(job, _)| match job {
+            Job::Run(phases) => phases,
+            other => panic!("{other:?} is no run"),
+        })
     }
 
     #[test]
@@ -150,6 +155,21 @@ mod tests {
         assert_eq!((connect.work.name(), connect.pin.as_slice()), ("connect", [0, 1].as_slice()));
         assert!((connect.window_seconds - 2.0).abs() < 1e-9);
         assert_ne!(connect.prefix, idle.prefix);
+    }
+
+    #[test]
+    fn command_line_has_the_last_word_in_all_parts() {
+        let text = "duration = 2\nurl = \"ws://127.0.0.1:1\"\n[[phase]]\nname = \"a\"\n\
+                    part = [{ scenario = \"fanout\", threads = 3 }, { scenario = \"idle\", seed = 4 }]\n";
+        let phases = read_with(text, "-d 5 --threads 2 --pin 0,1 --sleep --json x").expect("a good plan");
+        for plan in &phases[0].plans {
+            assert_eq!((plan.window_seconds, plan.threads), (5.0, 2));
+            assert_eq!((plan.pin.as_slice(), plan.address.port()), ([0, 1].as_slice(), 1));
+        }
+        assert_eq!(phases[0].plans[1].seed, 4);
+        let refusal =
+            read_with("spin = true\n[[phase]]\nname = \"a\"\npart = [{ scenario = \"idle\" }]", "--sleep");
+        assert!(refusal.expect_err("a contradiction").0.contains("cannot be used with"));
     }
 
     #[test]

@@ -16,8 +16,10 @@
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
+    mem,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::Range,
+    os::fd::RawFd,
     time::Duration,
 };
 
@@ -29,7 +31,7 @@ use fanfare_core::{
         put_request,
     },
 };
-use mio::{Events, Interest, Poll, Token, Waker, event::Event, net::TcpStream};
+use mio::{Events, Interest, Poll, Token, event::Event, net::TcpStream, unix::SourceFd};
 
 use crate::{clock::now_ns, timer::Timer};
 
@@ -46,7 +48,7 @@ const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 16 << 20, fragments: 
 /// How long a worker waits for events at most.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
-const WAKER: Token = Token(usize::MAX);
+const POST: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
 
 /// Why a connection is no more.
@@ -56,10 +58,30 @@ pub(crate) enum Closed {
     ByUs,
     /// The server closed it, with this code and reason.
     ByPeer(Option<(u16, String)>),
-    /// It could not be made: one sentence.
+    /// There is nobody to connect to, or nothing to connect with: one sentence.
+    Unreachable(String),
+    /// The handshake failed: one sentence.
     Refused(String),
     /// It broke: one sentence.
     Broken(String),
+}
+
+impl Closed {
+    /// What there is to say about it, unless we closed it ourselves.
+    pub(crate) fn into_sentence(self) -> Option<String> {
+        Some(match self {
+            Self::ByUs => return None,
+            Self::Unreachable(sentence) | Self::Refused(sentence) => sentence,
+            Self::ByPeer(Some((code, reason))) if reason.is_empty() => {
+                format!("The server closed a connection with code {code}.")
+            }
+            Self::ByPeer(Some((code, reason))) => {
+                format!("The server closed a connection with code {code}: {reason}.")
+            }
+            Self::ByPeer(None) => "The server closed a connection without a word.".into(),
+            Self::Broken(what) => format!("A connection broke: {what}."),
+        })
+    }
 }
 
 /// What a worker's loop calls for each thing that happens.
@@ -98,6 +120,7 @@ pub(crate) struct Net {
     unread: Vec<Slot>,
     /// Connections that broke outside of an event; told to the handler at the end of the turn.
     broken: Vec<(Slot, Closed)>,
+    has_post: bool,
     buffer: Box<[u8]>,
     scratch: BytesMut,
     /// Of the messages sent.
@@ -157,6 +180,7 @@ impl Net {
             opening: 0,
             unread: Vec::new(),
             broken: Vec::new(),
+            has_post: false,
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             scratch: BytesMut::with_capacity(64 << 10),
             opcode: OpCode::Text,
@@ -170,9 +194,14 @@ impl Net {
         self.opcode = OpCode::Binary;
     }
 
-    /// What wakes this worker from another thread. To be made once.
-    pub(crate) fn waker(&self) -> io::Result<Waker> {
-        Waker::new(self.poll.registry(), WAKER)
+    /// Wakes this worker when there is something to read from this descriptor, too. For one at most.
+    pub(crate) fn watch_post(&self, fd: RawFd) -> io::Result<()> {
+        self.poll.registry().register(&mut SourceFd(&fd), POST, Interest::READABLE)
+    }
+
+    /// Whether there was something since the last time.
+    pub(crate) fn take_post(&mut self) -> bool {
+        mem::take(&mut self.has_post)
     }
 
     /// Connects `slot`, which is free, in its turn.
@@ -186,7 +215,7 @@ impl Net {
     /// Sends a message. To a connection that is gone, nothing is sent.
     pub(crate) fn send(&mut self, slot: Slot, text: &str) {
         let mask = self.mask();
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = mem::take(&mut self.scratch);
         scratch.clear();
         put_masked_frame(&mut scratch, self.opcode, text.as_bytes(), mask);
         self.send_frames(slot, &scratch);
@@ -238,13 +267,13 @@ impl Net {
         self.send_frames(slot, &frame);
     }
 
-    /// Waits for events and hands them out; then makes new connections.
+    /// Makes new connections, then waits for events and hands them out. Says whether there were any.
     pub(crate) fn turn(
         &mut self,
         events: &mut Events,
         wait: Wait,
         handler: &mut impl Handler,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         self.start_opening(handler);
         self.tell_broken(handler);
         let timeout = match wait {
@@ -257,22 +286,23 @@ impl Net {
             Wait::Rest => LONGEST_WAIT,
         };
         match self.poll.poll(events, Some(timeout)) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(false),
             outcome => outcome?,
         }
-        let unread = std::mem::take(&mut self.unread);
+        let unread = mem::take(&mut self.unread);
+        let is_any = !unread.is_empty() || !events.is_empty();
         for slot in unread {
             self.on_readable(slot, true, handler);
         }
         for event in &*events {
             match event.token() {
-                WAKER => {}
+                POST => self.has_post = true,
                 TIMER => self.timer.clear(),
                 Token(slot) => self.on_event(slot as Slot, event, handler),
             }
         }
         self.tell_broken(handler);
-        Ok(())
+        Ok(is_any)
     }
 
     /// A mask need not be unpredictable here: no script chooses what this program sends.
@@ -302,7 +332,7 @@ impl Net {
                     self.peers[slot as usize] = Some(peer);
                     self.opening += 1;
                 }
-                Err(error) => handler.on_closed(self, slot, Closed::Refused(describe(&error))),
+                Err(error) => handler.on_closed(self, slot, Closed::Unreachable(describe(&error))),
             }
         }
     }
@@ -341,7 +371,7 @@ impl Net {
         };
         if let Err(error) = outcome {
             self.end(slot, handler, |stage| match stage {
-                PeerStage::Connecting => Closed::Refused(describe(&error)),
+                PeerStage::Connecting => Closed::Unreachable(describe(&error)),
                 _ => Closed::Broken(format!("a write failed: {error}")),
             });
         }
@@ -349,7 +379,7 @@ impl Net {
 
     /// Reads what there is. `to_the_end` if the peer may have ended its stream.
     fn on_readable(&mut self, slot: Slot, to_the_end: bool, handler: &mut impl Handler) {
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = mem::take(&mut self.buffer);
         for round in 0.. {
             let Some(peer) = self.peers[slot as usize].as_mut() else { break };
             if peer.is_paused {
@@ -379,7 +409,7 @@ impl Net {
                 Err(error) => {
                     self.end(slot, handler, |stage| match stage {
                         PeerStage::Closing => Closed::ByUs,
-                        PeerStage::Connecting => Closed::Refused(describe(&error)),
+                        PeerStage::Connecting => Closed::Unreachable(describe(&error)),
                         _ => Closed::Broken(format!("a read failed: {error}")),
                     });
                     break;
@@ -402,7 +432,7 @@ impl Net {
         let Some(peer) = self.peers[slot as usize].as_mut() else { return };
         let now = now_ns();
         // Taken out, so that the handler may use the connections while a message borrows from the decoder.
-        let mut decoder = std::mem::take(&mut peer.decoder);
+        let mut decoder = mem::take(&mut peer.decoder);
         let mut at = 0;
         let end = loop {
             match decoder.decode(&mut bytes[at..], Role::Client, LIMITS) {

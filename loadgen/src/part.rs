@@ -17,6 +17,7 @@
 //!      ◀─────────── {"End":{…tally…}} ─────    the end of the part
 //! ```
 //!
+//! In a closed loop the workers of all parts also tell each other directly what has arrived: see [`crate::post`].
 //! A part tells with `Failed` why it cannot go on. It ends when its input does, so it never outlives its coordinator.
 //! Which part has which connections follows from the plan: workers are numbered through all parts.
 
@@ -46,8 +47,9 @@ const WATCH: Duration = Duration::from_millis(100);
 /// What the coordinator tells a part.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// The first one. Key and secret are no part of the plan as it is written down.
-    Begin { plan: Box<Plan>, key: String, secret: String, process: u32 },
+    /// The first one. Key and secret are no part of the plan as it is written down; `post` is what the addresses of the
+    /// run's workers begin with.
+    Begin { plan: Box<Plan>, key: String, secret: String, process: u32, post: String },
     /// So many connections are to be had.
     SetQuota(u32),
     /// Another stage, and when the warm-up began or will begin.
@@ -86,7 +88,7 @@ pub(crate) struct Status {
 pub fn run_part() -> io::Result<()> {
     let mut first = String::new();
     io::stdin().read_line(&mut first)?;
-    let Command::Begin { plan, key, secret, process } = serde_json::from_str(&first)? else {
+    let Command::Begin { plan, key, secret, process, post } = serde_json::from_str(&first)? else {
         return Err(io::Error::other("a part begins with a plan"));
     };
     let driver = DriverPlan { key, secret, ..plan.driver };
@@ -95,7 +97,7 @@ pub fn run_part() -> io::Result<()> {
     let control = crew::new_control(&plan, first_worker..first_worker + plan.threads as usize);
     let mut part =
         Part { control: Arc::clone(&control), told: Status::default(), shown: 0, has_failed: false };
-    let workers = start_workers(&plan, &control, process).unwrap_or_else(|error| {
+    let workers = start_workers(&plan, &control, process, &post).unwrap_or_else(|error| {
         control.fail(format!("The workers could not be started: {error}."));
         Workers::new()
     });

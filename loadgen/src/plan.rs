@@ -6,15 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     drivers::{self, Echo, Need},
+    pacer::Schedule,
+    process,
     stamp::MIN_PAYLOAD,
 };
 
-/// Files open besides connections: polls, timers, standard streams, `/proc`.
-const OTHER_FILES: u64 = 64;
 /// Workers at most: more than any machine has cores.
-const MAX_WORKERS: u64 = 1024;
-/// Local ports counted on for one source address: what is left of the usual range of 28,232 when some are taken.
-const PORTS_PER_SOURCE: u32 = 20_000;
+pub(crate) const MAX_WORKERS: u64 = 1024;
+/// Source addresses at most: some of 127.0.0.0/8.
+const MAX_SOURCES: u32 = 1 << 16;
+/// Connections at most, and whatever else is counted: more than a machine has memory for, and few enough for sums and
+/// products of two to be numbers.
+const MAX_COUNT: u32 = 100_000_000;
 
 /// A run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -190,10 +193,22 @@ pub struct StormPlan {
 /// Handshakes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConnectPlan {
-    /// Cycles under way at one time.
+    /// Cycles under way at one time; in an open loop at most.
     pub parallel: u32,
     /// Whether a cycle joins a channel.
     pub join: bool,
+    /// Open loop: how many begin a second. Else one begins when another has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+}
+
+/// So many a second: evenly more or less from the beginning of the first window to the end of the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rate {
+    /// In the warm-up, and when the first window begins.
+    pub from: f64,
+    /// When the last window ends.
+    pub to: f64,
 }
 
 /// Joins, updates, queries and leaves.
@@ -272,32 +287,6 @@ impl Work {
         }
     }
 
-    /// Connections that one of several processes has open at one time, at most.
-    fn connections_of_one(&self, processes: u32, threads: u32) -> u64 {
-        let workers = processes * threads;
-        // A worker's share of what is dealt out to all; the largest, since it is rounded up.
-        let share =
-            |total: u32, size: u32| u64::from(total.div_ceil(workers)) * u64::from(threads) * u64::from(size);
-        match self {
-            Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => {
-                let publishers = if plan.publishers_join { 0 } else { plan.publishers };
-                if plan.is_spread(workers) {
-                    share(plan.members, plan.channels) + u64::from(plan.channels * plan.publishers)
-                } else {
-                    share(plan.channels, plan.members + publishers)
-                }
-            }
-            Self::Presence(plan) => share(plan.channels, plan.watchers + plan.movers),
-            Self::Storm(plan) if plan.bystanders > 0 => {
-                // All of a process's threads may have members, but for the one of the bystanders.
-                let storm = plan.storm_workers(workers);
-                let members = plan.connections.div_ceil(storm) + plan.channels().div_ceil(storm);
-                u64::from(members) * u64::from(threads.min(storm)) + u64::from(plan.bystanders) + 1
-            }
-            Self::Idle(_) | Self::Storm(_) | Self::Connect(_) => share(self.connections() as u32, 1),
-        }
-    }
-
     /// Whether connections receive what they send themselves.
     pub(crate) fn echo(&self) -> Echo {
         match self.publishing() {
@@ -342,10 +331,11 @@ impl Work {
         }
     }
 
-    /// Whether messages are sent by a schedule.
+    /// Whether messages are sent, or cycles begun, by a schedule.
     pub fn is_open_loop(&self) -> bool {
         match self {
             Self::Storm(plan) => plan.publishers() > 0,
+            Self::Connect(plan) => plan.rate.is_some(),
             _ => self.publishing().is_some_and(|plan| matches!(plan.pace, Pace::Open { .. })),
         }
     }
@@ -363,6 +353,9 @@ impl Plan {
         if u64::from(self.processes) * u64::from(self.threads) > MAX_WORKERS {
             return wrong(format!("Processes and threads may be {MAX_WORKERS} together, no more."));
         }
+        if self.sources > MAX_SOURCES {
+            return wrong(format!("{} source addresses are more than {MAX_SOURCES}.", self.sources));
+        }
         if self.windows > 1000 {
             return wrong(format!("{} windows are more than the 1000 that fit a report.", self.windows));
         }
@@ -375,8 +368,10 @@ impl Plan {
                 return wrong(format!("{seconds} s is no length for {name}; it has {least} to 86400 s."));
             }
         }
+        if let Some(pid) = self.server_pids.iter().find(|pid| !process::exists(**pid)) {
+            return wrong(format!("There is no process {pid}, which the server is said to be."));
+        }
         self.work.check(self.workers())?;
-        self.check_processes()?;
         let driver = drivers::new(&self.driver, self.work.echo()).map_err(PlanError)?;
         if let Some((_, why)) = self.work.needs().into_iter().find(|(need, _)| driver.lacks(*need)) {
             return wrong(format!("The driver {} {why}.", self.driver.name));
@@ -390,91 +385,36 @@ impl Plan {
         self.processes * self.threads
     }
 
-    /// Publishers and receivers of a closed loop tell each other what has arrived: they are in one process.
-    fn check_processes(&self) -> Result<(), PlanError> {
-        match self.work.publishing() {
-            Some(work)
-                if self.processes > 1
-                    && matches!(work.pace, Pace::Closed { .. })
-                    && work.is_spread(self.workers()) =>
-            {
-                Err(PlanError(format!(
-                    "In a closed loop a channel cannot be spread over {} processes: use --rate, or at least {} \
-                     channels (send).",
-                    self.processes,
-                    self.workers()
-                )))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Chooses enough source addresses, or sees whether those asked for are.
-    fn fit_ports(&mut self) -> Result<(), PlanError> {
-        let connections = self.work.connections();
-        let each = self.work.connections_of_one(self.processes, self.threads);
-        // Processes have addresses of their own.
-        let needed = each.div_ceil(u64::from(PORTS_PER_SOURCE)) as u32 * self.processes;
-        // Cycles leave ports behind that stay taken for a while.
-        let wanted = if matches!(self.work, Work::Connect(_)) { needed.max(64) } else { needed };
-        let is_loopback = self.address.ip().is_loopback() && self.address.is_ipv4();
-        if self.sources > 0 && !is_loopback {
-            let sentence = "Several source addresses need a server on 127.0.0.0/8.";
-            return Err(PlanError(sentence.into()));
-        }
-        if self.sources == 0 && is_loopback && wanted > 1 {
-            self.sources = wanted;
-        }
-        // The system's own choice is one address for all.
-        let all = connections.div_ceil(u64::from(PORTS_PER_SOURCE)) as u32;
-        let needed = if self.sources == 0 { all } else { needed };
-        if self.sources.max(1) < needed {
-            return Err(PlanError(format!(
-                "{connections} connections need {needed} source addresses of {PORTS_PER_SOURCE} ports each, and there \
-                 is {}.",
-                self.sources.max(1)
-            )));
-        }
-        Ok(())
-    }
-}
-
-impl Plan {
-    /// Raises this process's limit of open files as far as needed and allowed; other processes inherit it.
-    fn fit_files(&self) -> Result<(), PlanError> {
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let connections = self.work.connections_of_one(self.processes, self.threads);
-        let needed = connections + OTHER_FILES;
-        let limit = getrlimit(Resource::Nofile);
-        if limit.current.is_none_or(|current| current >= needed) {
-            return Ok(());
-        }
-        let hard = limit.maximum.map(|maximum| maximum.max(needed));
-        let raised = [hard, limit.maximum]
-            .into_iter()
-            .any(|maximum| setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok());
-        let Some(current) = getrlimit(Resource::Nofile).current else { return Ok(()) };
-        if raised && current >= needed {
-            return Ok(());
-        }
-        Err(self.refuse_files(needed, current))
-    }
-
-    fn refuse_files(&self, needed: u64, current: u64) -> PlanError {
-        let enough = self.work.connections().div_ceil(current.saturating_sub(2 * OTHER_FILES).max(1));
-        let is_possible = enough * u64::from(self.threads) <= MAX_WORKERS;
-        PlanError(format!(
-            "{} connections in one process need {needed} open files, and it may have {current}: raise that with \
-             ulimit -n{}.",
-            needed - OTHER_FILES,
-            if is_possible { format!(", or use --processes {enough}") } else { String::new() }
-        ))
+    /// When connections are due, if there is a schedule of them.
+    pub(crate) fn connect_schedule(&self) -> Option<Schedule> {
+        let Work::Connect(ConnectPlan { rate: Some(rate), .. }) = &self.work else { return None };
+        let seconds = self.window_seconds * f64::from(self.windows);
+        Some(Schedule::changing((rate.from, rate.to), self.warmup_seconds, seconds))
     }
 }
 
 impl Work {
+    /// The numbers that others are made of.
+    fn counts(&self) -> Vec<u32> {
+        match self {
+            Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => {
+                vec![plan.channels, plan.members, plan.publishers, plan.slow]
+            }
+            Self::Idle(plan) => vec![plan.base, plan.connections, plan.members],
+            Self::Storm(plan) => vec![plan.connections, plan.members, plan.bystanders],
+            Self::Connect(plan) => vec![plan.parallel],
+            Self::Presence(plan) => vec![plan.channels, plan.watchers, plan.movers],
+        }
+    }
+
     fn check(&self, workers: u32) -> Result<(), PlanError> {
         let wrong = |sentence: String| Err(PlanError(sentence));
+        if let Some(count) = self.counts().into_iter().find(|count| *count > MAX_COUNT) {
+            return wrong(format!("{count} is more than the {MAX_COUNT} that a plan counts to."));
+        }
+        if self.connections() > u64::from(MAX_COUNT) {
+            return wrong(format!("{} connections are more than {MAX_COUNT}.", self.connections()));
+        }
         match self {
             Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => plan.check(),
             Self::Storm(plan) if plan.connections == 0 || plan.members == 0 => {
@@ -485,8 +425,16 @@ impl Work {
                 "Memory is read at {} and at {} connections: the second must be more, and channels need members.",
                 plan.base, plan.connections
             )),
+            Self::Idle(plan) if !(0.0..=86_400.0).contains(&plan.settle_seconds) => {
+                wrong(format!("{} s is no length for a rest; it has 0 to 86400 s.", plan.settle_seconds))
+            }
             Self::Connect(plan) if plan.parallel < workers => {
                 wrong(format!("{workers} threads need at least {workers} cycles under way."))
+            }
+            Self::Connect(ConnectPlan { rate: Some(Rate { from, to }), .. })
+                if [from, to].into_iter().any(|rate| !(0.01..=1e6).contains(rate)) =>
+            {
+                wrong(format!("{from} to {to} connections a second are none that can be scheduled."))
             }
             Self::Presence(plan) if plan.channels < workers || plan.watchers == 0 || plan.movers == 0 => {
                 wrong(
@@ -532,6 +480,11 @@ impl PublishPlan {
     /// Whether a channel's members are on several workers: it has them all to itself if there are fewer channels.
     pub(crate) fn is_spread(&self, workers: u32) -> bool {
         self.channels < workers
+    }
+
+    /// Whether the next message waits for an earlier one to arrive.
+    pub(crate) fn is_closed_loop(&self) -> bool {
+        matches!(self.pace, Pace::Closed { .. })
     }
 
     fn check(&self) -> Result<(), PlanError> {
@@ -590,38 +543,6 @@ mod tests {
     }
 
     #[test]
-    fn refusal_for_want_of_files_says_how_many_processes_are_enough() {
-        let mut plan = plan("loadgen idle -n 100000");
-        let refusal = plan.refuse_files(100_064, 20_000).0;
-        let (rest, hint) = refusal.split_once("--processes ").expect("a hint");
-        assert!(rest.contains("need 100064 open files") && rest.contains("may have 20000"), "{rest}");
-        plan.processes = hint.trim_end_matches('.').parse().expect("a number");
-        let each = |processes| plan.work.connections_of_one(processes, 1) + OTHER_FILES;
-        assert!(each(plan.processes) <= 20_000 && each(plan.processes - 1) > 20_000);
-        assert!(!plan.refuse_files(100_064, 150).0.contains("--processes"), "nobody starts so many");
-    }
-
-    #[test]
-    fn processes_have_connections_for_all_that_the_plan_has() {
-        for line in [
-            "loadgen fanout -n 1000 --rate 5",
-            "loadgen broadcast -n 1000 --rate 5",
-            "loadgen send --channels 100",
-            "loadgen idle",
-            "loadgen storm",
-            "loadgen storm -n 500 --members 100 --rate 10 --bystanders 20",
-            "loadgen presence --channels 50",
-        ] {
-            let work = plan(line).work;
-            for (processes, threads) in [(1, 1), (3, 1), (2, 4), (7, 3)] {
-                let each = work.connections_of_one(processes, threads);
-                assert!(each * u64::from(processes) >= work.connections(), "{line}");
-                assert!(each <= work.connections() / u64::from(processes) + 500, "{line}: {each}");
-            }
-        }
-    }
-
-    #[test]
     fn plan_reaches_another_process_as_it_is() {
         for line in [
             "loadgen fanout --rate 0.1",
@@ -629,6 +550,8 @@ mod tests {
             "loadgen slow",
             "loadgen idle",
             "loadgen storm --rate 0.3",
+            "loadgen connect",
+            "loadgen connect --rate 10 --to 20",
         ] {
             let plan = plan(line);
             let json = serde_json::to_string(&plan).expect("numbers and strings");

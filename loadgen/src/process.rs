@@ -21,6 +21,11 @@ pub struct Memory {
     pub rss_bytes: u64,
 }
 
+/// Whether there is such a process.
+pub(crate) fn exists(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
 impl Processes {
     /// The given ones.
     pub(crate) fn new(pids: Vec<u32>) -> Self {

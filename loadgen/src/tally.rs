@@ -17,15 +17,21 @@ pub(crate) struct WindowTally {
     pub(crate) messages: u64,
     /// Cycles, joins, leaves: what the scenario counts.
     pub(crate) operations: u64,
-    /// Messages sent later than [`LATE_NS`] after they were due.
+    /// Messages sent and cycles begun by a schedule that latencies count from.
+    pub(crate) scheduled: u64,
+    /// Those of them that were later than [`LATE_NS`] after they were due.
     pub(crate) late: u64,
+    /// Cycles that failed.
+    pub(crate) errors: u64,
+    /// Time in turns in which something came in, of a worker that spins; of several, of the one that had most.
+    pub(crate) busy_ns: u64,
     /// From due to delivered, or of an operation.
     pub(crate) latency: Latency,
     /// Of deliveries to those who have no part in a storm, if there are any.
     pub(crate) bystanders: Option<Latency>,
 }
 
-/// A message sent this long after it was due is late.
+/// A message sent, or a cycle begun, this long after it was due is late.
 pub(crate) const LATE_NS: u64 = 1_000_000;
 
 /// What became of the subscribers that stopped reading.
@@ -67,6 +73,13 @@ pub(crate) struct Tally {
     pub(crate) returns: Returns,
     /// Connections that were not back when the next storm broke.
     pub(crate) stragglers: u64,
+    /// Cycles that failed, and why the first one did.
+    pub(crate) failed: u64,
+    pub(crate) failure: Option<String>,
+    /// Cycles that were due while as many as may be were under way.
+    pub(crate) held_up: u64,
+    /// Cycles that never came to an end.
+    pub(crate) unfinished: u64,
     #[serde(skip)]
     current: Option<usize>,
 }
@@ -77,7 +90,10 @@ impl Tally {
             deliveries: 0,
             messages: 0,
             operations: 0,
+            scheduled: 0,
             late: 0,
+            errors: 0,
+            busy_ns: 0,
             latency: Latency::new(),
             bystanders: None,
         };
@@ -90,6 +106,10 @@ impl Tally {
             slow: Slow::default(),
             returns: Returns::default(),
             stragglers: 0,
+            failed: 0,
+            failure: None,
+            held_up: 0,
+            unfinished: 0,
             current: None,
         }
     }
@@ -114,7 +134,7 @@ impl Tally {
         Glimpse {
             done: window.map_or(0, |window| window.deliveries + window.operations),
             latency: window.map(|window| window.latency.clone()),
-            errors: faults.sum() + self.refused + self.gaps,
+            errors: faults.sum() + self.refused + self.gaps + self.failed,
         }
     }
 
@@ -124,13 +144,25 @@ impl Tally {
         self.refusal.get_or_insert_with(|| code.to_owned());
     }
 
+    /// Counts a cycle that failed.
+    pub(crate) fn fail(&mut self, sentence: String) {
+        self.failed += 1;
+        self.failure.get_or_insert(sentence);
+        if let Some(window) = self.window() {
+            window.errors += 1;
+        }
+    }
+
     /// Adds another worker's counts.
     pub(crate) fn add(&mut self, other: &Self) {
         for (ours, theirs) in self.windows.iter_mut().zip(&other.windows) {
             ours.deliveries += theirs.deliveries;
             ours.messages += theirs.messages;
             ours.operations += theirs.operations;
+            ours.scheduled += theirs.scheduled;
             ours.late += theirs.late;
+            ours.errors += theirs.errors;
+            ours.busy_ns = ours.busy_ns.max(theirs.busy_ns);
             ours.latency.add(&theirs.latency);
             add_some(&mut ours.bystanders, theirs.bystanders.as_ref());
         }
@@ -144,8 +176,14 @@ impl Tally {
         self.returns.unrecovered += other.returns.unrecovered;
         self.returns.adrift += other.returns.adrift;
         self.stragglers += other.stragglers;
+        self.failed += other.failed;
+        self.held_up += other.held_up;
+        self.unfinished += other.unfinished;
         if self.refusal.is_none() {
             self.refusal.clone_from(&other.refusal);
+        }
+        if self.failure.is_none() {
+            self.failure.clone_from(&other.failure);
         }
     }
 }

@@ -1,8 +1,9 @@
-//! How a run is going, on standard error: the last line of a terminal, again and again; or line by line.
+//! How a run is going, on standard error: the last lines of a terminal, again and again, one for each part of the
+//! phase; or line by line.
 
 use std::{
-    fmt::Write,
-    io::{IsTerminal, stderr},
+    fmt::Write as _,
+    io::{IsTerminal, Stderr, Write, stderr},
 };
 
 use fanfare_loadgen::{Live, Progress};
@@ -10,51 +11,99 @@ use fanfare_loadgen::{Live, Progress};
 /// Seconds between lines that are no terminal's.
 const LINE_SECONDS: u32 = 5;
 
-/// Shows one run.
-pub(crate) struct View {
+/// Shows what goes on at the same time.
+pub(crate) struct View<W = Stderr> {
+    out: W,
     is_terminal: bool,
+    /// Whether the lines are on the terminal, with the cursor on the last one.
+    is_drawn: bool,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    /// What its lines begin with; nothing if it is the only part.
+    label: String,
     stage: String,
+    line: String,
     /// Seconds since something was written.
     seconds: u32,
+    is_done: bool,
 }
 
 impl View {
-    pub(crate) fn new() -> Self {
-        Self { is_terminal: stderr().is_terminal(), stage: String::new(), seconds: 0 }
+    /// Shows parts of these scenarios.
+    pub(crate) fn new(scenarios: &[&str]) -> Self {
+        Self::onto(stderr(), stderr().is_terminal(), scenarios)
+    }
+}
+
+impl<W: Write> View<W> {
+    fn onto(out: W, is_terminal: bool, scenarios: &[&str]) -> Self {
+        let part = |(number, scenario): (usize, &&str)| Part {
+            label: if scenarios.len() > 1 { format!("{} {scenario} · ", number + 1) } else { String::new() },
+            stage: String::new(),
+            line: String::new(),
+            seconds: 0,
+            is_done: false,
+        };
+        Self { out, is_terminal, is_drawn: false, parts: scenarios.iter().enumerate().map(part).collect() }
     }
 
-    pub(crate) fn show(&mut self, progress: Progress<'_>) {
+    /// Shows what the part of this number is at.
+    pub(crate) fn show(&mut self, number: usize, progress: Progress<'_>) {
+        let part = &mut self.parts[number];
         match progress {
             Progress::Stage(stage) => {
-                stage.clone_into(&mut self.stage);
-                self.write(stage);
+                stage.clone_into(&mut part.stage);
+                self.write(number, stage);
             }
             // Many a second: for a terminal only.
             Progress::Connected(connected, total) => {
                 if self.is_terminal {
-                    self.write(&format!("{}: {connected} of {total}", self.stage));
+                    let line = format!("{}: {connected} of {total}", part.stage);
+                    self.write(number, &line);
                 }
             }
             Progress::Live(live) => {
-                self.seconds += 1;
-                if self.is_terminal || self.seconds >= LINE_SECONDS {
-                    self.write(&describe(&self.stage, &live));
+                part.seconds += 1;
+                if self.is_terminal || part.seconds >= LINE_SECONDS {
+                    let line = describe(&part.stage, &live);
+                    self.write(number, &line);
                 }
             }
             Progress::Done => {
+                part.is_done = true;
                 if self.is_terminal {
-                    eprint!("\r\x1b[K");
+                    self.write(number, "done");
                 }
             }
         }
     }
 
-    fn write(&mut self, line: &str) {
-        self.seconds = 0;
+    fn write(&mut self, number: usize, line: &str) {
+        let part = &mut self.parts[number];
+        part.seconds = 0;
+        part.line = format!("{}{line}", part.label);
+        let mut text = String::new();
         if self.is_terminal {
-            eprint!("\r\x1b[K{line}");
+            self.redraw(&mut text);
         } else {
-            eprintln!("{line}");
+            text = format!("{}\n", self.parts[number].line);
+        }
+        // Nobody looks on any more: that is no reason to stop.
+        self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()).ok();
+    }
+
+    /// Writes all lines over those that are there; at the end, nothing.
+    fn redraw(&mut self, text: &mut String) {
+        let up = self.parts.len() - 1;
+        if self.is_drawn && up > 0 {
+            write!(text, "\x1b[{up}A").expect("a string takes everything");
+        }
+        *text += "\r\x1b[J";
+        self.is_drawn = !self.parts.iter().all(|part| part.is_done);
+        if self.is_drawn {
+            *text += &self.parts.iter().map(|part| part.line.as_str()).collect::<Vec<_>>().join("\n");
         }
     }
 }
@@ -92,5 +141,42 @@ mod tests {
         let line =
             "window 1 of 3 · 1234/s · p50 0.100 p99 2.000 max 30.000 ms · errors 2 · server 50 %, 1.5 MiB";
         assert_eq!(describe("window 1 of 3", &live), line);
+    }
+
+    fn shown(is_terminal: bool, scenarios: &[&str], progress: &[(usize, Progress<'_>)]) -> String {
+        let mut out = Vec::new();
+        let mut view = View::onto(&mut out, is_terminal, scenarios);
+        progress.iter().for_each(|(number, progress)| view.show(*number, *progress));
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn lines_of_no_terminal_come_with_stages_and_every_few_seconds() {
+        let live = Progress::Live(Live { errors: 7, ..Live::default() });
+        let mut progress = vec![(0, Progress::Stage("connecting")), (0, Progress::Connected(1, 2))];
+        progress.push((0, Progress::Stage("window 1 of 1")));
+        progress.extend([(0, live); 11]);
+        progress.push((0, Progress::Done));
+        let line = "window 1 of 1 · errors 7\n";
+        assert_eq!(shown(false, &["idle"], &progress), format!("connecting\nwindow 1 of 1\n{line}{line}"));
+    }
+
+    #[test]
+    fn each_part_has_its_line() {
+        let progress = [
+            (0, Progress::Stage("warming up")),
+            (1, Progress::Stage("connecting")),
+            (0, Progress::Done),
+            (1, Progress::Done),
+        ];
+        let scenarios = ["fanout", "idle"];
+        assert_eq!(shown(false, &scenarios, &progress), "1 fanout · warming up\n2 idle · connecting\n");
+        assert_eq!(
+            shown(true, &scenarios, &progress),
+            "\r\x1b[J1 fanout · warming up\n\
+             \x1b[1A\r\x1b[J1 fanout · warming up\n2 idle · connecting\
+             \x1b[1A\r\x1b[J1 fanout · done\n2 idle · connecting\
+             \x1b[1A\r\x1b[J"
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::{io, sync::Arc};
 use mio::Events;
 
 use crate::{
+    clock::now_ns,
     control::{Control, Stage},
     dialogue::Dialogue,
     net::{Net, Wait},
@@ -36,13 +37,23 @@ pub(crate) fn run<S: Scenario>(
     let mut dialogue = Dialogue::new(scenario, driver);
     let mut events = Events::with_capacity(manner.events);
     let mut shown = 0;
+    let mut busy_ns = vec![0; dialogue.scenario.seat().windows];
     loop {
         let stage = control.stage();
         if stage == Stage::Stop {
-            return Ok(dialogue.scenario.finish());
+            let mut tally = dialogue.scenario.finish();
+            tally.windows.iter_mut().zip(busy_ns).for_each(|(window, busy_ns)| window.busy_ns = busy_ns);
+            return Ok(tally);
         }
+        let begun_ns = if manner.spin { now_ns() } else { 0 };
         let wait = dialogue.scenario.on_turn(&mut net, stage);
-        net.turn(&mut events, if manner.spin { Wait::No } else { wait }, &mut dialogue)?;
+        let is_busy = net.turn(&mut events, if manner.spin { Wait::No } else { wait }, &mut dialogue)?;
+        if let Stage::Window(number) = stage
+            && manner.spin
+            && is_busy
+        {
+            busy_ns[number as usize] += now_ns() - begun_ns;
+        }
         let asked = control.asked();
         if asked != shown {
             shown = asked;

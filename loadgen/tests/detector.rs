@@ -4,8 +4,8 @@
 mod stub;
 
 use fanfare_loadgen::{
-    ConnectPlan, DriverPlan, Faults, Gate, IdlePlan, Pace, Plan, PresencePlan, PublishPlan, Report, Scope,
-    StormPlan, Work, run,
+    ConnectPlan, DriverPlan, Faults, Gate, IdlePlan, Pace, Plan, PresencePlan, PublishPlan, Rate, Report,
+    Row, Scope, StormPlan, Work, run,
 };
 use stub::{Mischief, Stub};
 
@@ -106,8 +106,8 @@ fn good_server_is_found_good_in_every_scenario_with_one_thread_and_with_several(
             assert!(report.median.deliveries_per_second > 100.0, "{}", report.table());
         }
         for work in [
-            Work::Connect(ConnectPlan { parallel: 6, join: true }),
-            Work::Connect(ConnectPlan { parallel: 6, join: false }),
+            Work::Connect(ConnectPlan { parallel: 6, join: true, rate: None }),
+            Work::Connect(ConnectPlan { parallel: 6, join: false, rate: None }),
             Work::Presence(PresencePlan {
                 channels: 4,
                 watchers: 3,
@@ -124,11 +124,72 @@ fn good_server_is_found_good_in_every_scenario_with_one_thread_and_with_several(
     }
 }
 
+fn ramp(parallel: u32, from: f64, to: f64) -> Work {
+    Work::Connect(ConnectPlan { parallel, join: true, rate: Some(Rate { from, to }) })
+}
+
+#[test]
+fn connections_are_opened_by_a_schedule_and_every_one_counts() {
+    for threads in [1, 3] {
+        let report = run_against(Mischief::None, threads, ramp(200, 200.0, 800.0));
+        assert_clean(&report);
+        let asked: Vec<_> = report.windows.iter().filter_map(|row| row.asked_per_second).collect();
+        assert!(asked.is_sorted() && asked[0] >= 200.0 && asked[2] <= 800.0 && asked.len() == 3, "{asked:?}");
+        let sum = |of: fn(&Row) -> f64| report.windows.iter().map(|row| of(row) * row.seconds).sum::<f64>();
+        let (asked, done) =
+            (sum(|row| row.asked_per_second.unwrap_or_default()), sum(|row| row.operations_per_second));
+        assert!(asked > 100.0 && (done / asked - 1.0).abs() < 0.3, "{}", report.table());
+        assert!(report.table().contains("cycles/s"), "{}", report.table());
+        assert_eq!((report.failed, report.unfinished), (0, 0));
+    }
+}
+
+#[test]
+fn server_that_does_not_keep_up_with_connections_is_told_from_a_late_generator() {
+    // Each handshake takes ten milliseconds, one after the other.
+    let report = run_against(Mischief::Dawdle { milliseconds: 10 }, 1, ramp(4, 50.0, 2000.0));
+    assert!(report.held_up > 0 && report.windows[2].late_share < 0.5, "{}", report.table());
+    let last = report.windows[2];
+    assert!(last.operations_per_second < 150.0 && last.asked_per_second > Some(1000.0), "{}", report.table());
+    assert!(report.kept_up_per_second.is_none_or(|rate| rate < 1000.0), "{}", report.table());
+    // Four at a time would take some 40 ms each; counted from when they were due, the wait is in it.
+    assert!(last.latency.p50_us > 60_000.0, "{}", report.table());
+    assert!(report.table().contains("fell behind"), "{}", report.table());
+}
+
+#[test]
+fn cycles_that_fail_are_counted_and_the_others_go_on() {
+    let report = run_against(Mischief::HangUpOnJoin { every: 10 }, 1, ramp(200, 500.0, 500.0));
+    let errors: u64 = report.windows.iter().map(|row| row.errors).sum();
+    assert!(errors > 5 && report.failed >= errors && !report.partial, "{}", report.table());
+    assert!(report.windows.iter().all(|row| row.operations_per_second > 0.0), "{}", report.table());
+    assert!(report.problems[0].contains("closed a connection"), "{:?}", report.problems);
+    assert_eq!(report.kept_up_per_second, None);
+    // Before the first one has succeeded, there is no reason to try again.
+    let report = run_against(Mischief::Refuse, 1, ramp(200, 500.0, 500.0));
+    assert!(report.partial && report.problems[0].contains("401"), "{:?}", report.problems);
+}
+
+#[test]
+fn worker_that_spins_knows_how_busy_it_was() {
+    for (spin, threads) in [(true, 1), (true, 2), (false, 1)] {
+        let stub = Stub::start(Mischief::None);
+        let mut plan = Plan { spin, ..plan(&stub, threads, fanout(OPEN)) };
+        plan.check().expect("a plan that fits");
+        let report = run(&plan, &Gate::new(1), &mut |_| {});
+        for row in &report.windows {
+            assert_eq!(row.busy_share.is_some(), spin);
+            assert!(row.busy_share.is_none_or(|share| 0.0 < share && share < 1.1), "{}", report.table());
+        }
+    }
+}
+
 #[test]
 fn idle_connections_are_weighed() {
     let work = Work::Idle(IdlePlan { base: 20, connections: 120, members: 5, settle_seconds: 0.05 });
     let report = run_against(Mischief::None, 2, work);
     assert_clean(&report);
+    assert!(report.idle_cpu_us_per_second.is_some() && report.table().contains("of CPU a second"));
     assert!(report.idling.is_some_and(|idling| idling.base.is_some() && idling.full.is_some()));
 }
 
@@ -286,13 +347,15 @@ fn storm_is_recovered_from_without_loss_and_bystanders_hear_everything() {
 
 #[test]
 fn what_is_wrong_at_the_seam_of_a_storm_is_counted() {
-    let report = run_against(Mischief::RecoverTooFew, 1, Work::Storm(storm()));
+    // So many messages that some are sent while anyone is away, however short that is.
+    let storm = || Work::Storm(StormPlan { rate: 6000.0, ..storm() });
+    let report = run_against(Mischief::RecoverTooFew, 1, storm());
     let Faults { lost, repeated, holes, .. } = report.faults;
     assert!(lost > 0 && holes == lost && repeated == 0, "{}", report.table());
-    let report = run_against(Mischief::RecoverTooMany, 1, Work::Storm(storm()));
+    let report = run_against(Mischief::RecoverTooMany, 1, storm());
     let Faults { lost, repeated, .. } = report.faults;
     assert!(lost == 0 && repeated > 0, "{}", report.table());
-    let report = run_against(Mischief::Forget, 1, Work::Storm(storm()));
+    let report = run_against(Mischief::Forget, 1, storm());
     assert!(report.returns.unrecovered == 90 && report.returns.recovered == 0, "{}", report.table());
     assert!(!report.is_clean() && report.faults.repeated == 0);
 }

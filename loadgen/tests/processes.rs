@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use stub::{Mischief, Stub};
 
-const SHORT: &str = "-d 0.15 --warmup 0.05 --sleep --drain 1 --json -";
+const SHORT: &str = "-d 0.15 --warmup 0.05 --drain 1 --json -";
 /// Of the end of everything that is waited for.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -91,16 +91,23 @@ fn work_is_divided_and_results_are_merged_exactly() {
     let stub = Stub::start(Mischief::None);
     for (scenario, what) in [
         ("fanout -n 50 --rate 400", "deliveries_per_second"),
+        ("fanout -n 50 -w 8", "deliveries_per_second"),
+        ("fanout -n 50 -w 8 --threads 2 --spin", "deliveries_per_second"),
+        ("broadcast -n 20 -w 8", "deliveries_per_second"),
+        ("slow -n 20 --slow 3 -w 8", "deliveries_per_second"),
+        ("send --channels 2 --members 5 -w 4", "deliveries_per_second"),
         ("broadcast -n 20 --rate 400", "deliveries_per_second"),
         ("slow -n 20 --slow 3 --rate 400", "deliveries_per_second"),
         ("send --channels 8 --members 3 -w 4", "deliveries_per_second"),
         ("send --channels 8 --members 3 -w 4 --threads 2", "deliveries_per_second"),
         ("presence --channels 7 --members 4", "operations_per_second"),
         ("connect --cycles 6", "operations_per_second"),
+        ("connect --rate 300", "operations_per_second"),
         ("storm -n 60 --members 5", "operations_per_second"),
         ("storm -n 60 --members 5 --rate 300 --bystanders 6", "operations_per_second"),
     ] {
-        let report = run(&stub, &format!("{scenario} --processes 3 {SHORT}"));
+        let sleep = if scenario.contains("--spin") { "" } else { "--sleep" };
+        let report = run(&stub, &format!("{scenario} {sleep} --processes 3 {SHORT}"));
         assert_eq!(problems(&report), [""; 0], "{scenario}");
         let windows = report["windows"].as_array().expect("a list");
         let done: f64 = windows
@@ -130,12 +137,28 @@ fn idle_connections_of_several_processes_are_weighed_together() {
 #[test]
 fn faults_of_all_processes_are_added_up() {
     let stub = Stub::start(Mischief::Lose { every: 50 });
-    let report = run(&stub, &format!("fanout -n 30 --rate 400 --processes 3 {SHORT}"));
+    let report = run(&stub, &format!("fanout -n 30 --rate 400 --sleep --processes 3 {SHORT}"));
     let lost = report["faults"]["lost"].as_f64().expect("a count");
     let delivered = report["latency"]["count"].as_f64().expect("a count") * 0.5 / 0.45;
     assert!((0.01..0.03).contains(&(lost / delivered)), "{report}");
     assert_eq!(report["faults"]["repeated"], 0);
     assert_eq!(report["partial"], false);
+}
+
+#[test]
+fn message_is_in_flight_until_receivers_in_all_processes_have_it() {
+    // The server gives each message to the last receiver, who is not in the publisher's process, when all is quiet.
+    let stub = Stub::start(Mischief::LastOneLater);
+    let report = run(&stub, &format!("fanout -n 12 --publishers 1 -w 1 --processes 3 {SHORT}"));
+    assert_eq!(problems(&report), [""; 0]);
+    assert!(report["latency"]["count"].as_u64() > Some(100), "{report}");
+    // One that a receiver never gets, in whichever process, is given up: with it the run goes on.
+    let stub = Stub::start(Mischief::Lose { every: 1000 });
+    let line = format!("fanout -n 12 -w 4 --expiry 0.1 --processes 3 {SHORT}");
+    let report = run(&stub, &line.replace("-d 0.15", "-d 0.6"));
+    assert!(report["faults"]["lost"].as_u64() > Some(1), "{report}");
+    let windows = report["windows"].as_array().expect("a list");
+    assert!(windows.iter().all(|row| row["deliveries_per_second"].as_f64() > Some(0.0)), "{report}");
 }
 
 #[test]
@@ -200,7 +223,11 @@ fn run_that_is_interrupted_while_it_connects_says_so() {
     let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
     let mut line = String::new();
     stderr.read_line(&mut line).expect("readable");
-    assert_eq!(line, "connecting\n");
+    assert!(line.starts_with("idle · 127.0.0.1:"), "the plan comes first: {line}");
+    while line != "connecting\n" {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).expect("readable"), 0, "it ended early");
+    }
     Running::kill(child.id(), Signal::INT);
     let (status, report) = Running { child, stderr }.finish();
     assert_eq!(status, Some(1));
@@ -227,6 +254,20 @@ fn server_that_goes_away_half_way_leaves_partial_results() {
 }
 
 #[test]
+fn server_that_goes_away_while_connections_are_made_leaves_partial_results() {
+    for loop_options in ["--cycles 4", "--rate 300"] {
+        let stub = Stub::start(Mischief::None);
+        let line = format!("connect {loop_options} -d 60 --warmup 0.5 --sleep --json -");
+        let running = Running::start(&stub, &line);
+        drop(stub);
+        let (status, report) = running.finish();
+        assert_eq!((status, &report["partial"]), (Some(1), &Value::Bool(true)), "{report}");
+        assert!(!problems(&report).is_empty(), "{report}");
+        assert_eq!(report["unfinished"], 0, "what was under way is nobody's fault");
+    }
+}
+
+#[test]
 fn processes_together_have_more_files_open_than_one_may() {
     let stub = Stub::start(Mischief::None);
     let program = env!("CARGO_BIN_EXE_fanfare-loadgen");
@@ -236,4 +277,41 @@ fn processes_together_have_more_files_open_than_one_may() {
     let output =
         shell.args(["-c", &format!("ulimit -n 200; exec {program} {line}")]).output().expect("it runs");
     assert_eq!(problems(&report(&output)), [""; 0]);
+}
+
+#[test]
+fn report_that_could_not_be_written_is_refused_before_the_run() {
+    let stub = Stub::start(Mischief::None);
+    let output = command(&stub, "fanout -n 5 --html /nowhere/at/all.html").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.starts_with("fanfare-loadgen: The report cannot be written to /nowhere/at/all.html"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "nothing was begun: {said}");
+}
+
+#[test]
+fn unknown_scenario_is_refused_with_one_sentence() {
+    let output = Command::new(env!("CARGO_BIN_EXE_fanfare-loadgen")).arg("bogus").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said, "fanfare-loadgen: unrecognized subcommand 'bogus'; --help says more.\n");
+}
+
+#[test]
+fn part_of_a_mix_that_cannot_be_done_is_named_before_anything_is() {
+    let stub = Stub::start(Mischief::None);
+    let path = std::env::temp_dir().join(format!("fanfare-loadgen-{}-mix.toml", std::process::id()));
+    let good = "[[phase]]\nname = \"a\"\npart = [{ scenario = \"idle\" }]\n";
+    let bad =
+        "[[phase]]\nname = \"b\"\npart = [{ scenario = \"idle\" }, { scenario = \"fanout\", payload = 1 }]\n";
+    fs::write(&path, format!("{good}{bad}")).expect("written");
+    let output = command(&stub, &format!("mix {}", path.display())).output().expect("it runs");
+    fs::remove_file(&path).expect("removed");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("fanfare-loadgen: Phase \"b\", part 2: A payload has"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }

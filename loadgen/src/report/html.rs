@@ -58,7 +58,7 @@ fn write_page(out: &mut String, runs: &[(String, Report)]) -> fmt::Result {
         write!(out, "<p class=soft>{}</p>", escape(&report.setting()).replace('\n', "<br>"))?;
         write_table(out, report)?;
         write!(out, "<pre>{}</pre>", escape(&report.findings()))?;
-        if report.latency.count > 0 {
+        if report.latency.count > 0 || report.bystander_latency.is_some() {
             write_percentiles(out, report)?;
         }
         if report.windows.len() > 1 {
@@ -91,12 +91,20 @@ fn write_table(out: &mut String, report: &Report) -> fmt::Result {
 fn write_percentiles(out: &mut String, report: &Report) -> fmt::Result {
     let nines = |quantile: f64| -(1.0 - quantile).log10();
     let height = |us: f64| (us / 1e3).max(1e-3).log10();
-    let points: Vec<_> = report.curve.iter().map(|(quantile, us)| (nines(*quantile), height(*us))).collect();
-    let right = points.iter().map(|point| point.0).fold(1.0, f64::max);
-    let low = points.iter().map(|point| point.1).fold(f64::MAX, f64::min).floor();
-    let high = points.iter().map(|point| point.1).fold(f64::MIN, f64::max).ceil().max(low + 1.0);
+    let points = |curve: &[(f64, f64)]| -> Vec<_> {
+        curve.iter().map(|(quantile, us)| (nines(*quantile), height(*us))).collect()
+    };
+    let lines = [("a", points(&report.curve)), ("c", points(&report.bystander_curve))];
+    let all = || lines.iter().flat_map(|(_, points)| points);
+    let right = all().map(|point| point.0).fold(1.0, f64::max);
+    let low = all().map(|point| point.1).fold(f64::MAX, f64::min).floor();
+    let high = all().map(|point| point.1).fold(f64::MIN, f64::max).ceil().max(low + 1.0);
     let chart = Chart { right, low, high };
-    write!(out, "<h3>Latency by percentile, ms</h3>")?;
+    write!(out, "<h3>Latency by percentile, ms")?;
+    if report.bystander_latency.is_some() {
+        write!(out, ": <span class=a>back after a drop</span>, <span class=c>bystanders</span>")?;
+    }
+    write!(out, "</h3>")?;
     chart.begin(out)?;
     for power in low as i32..=high as i32 {
         let digits = usize::try_from(-power).unwrap_or_default();
@@ -108,21 +116,30 @@ fn write_percentiles(out: &mut String, report: &Report) -> fmt::Result {
         let label = if number == 0 { "fastest".into() } else { format!("p{}", percent(quantile)) };
         chart.write_mark(out, nines(quantile), &label)?;
     }
-    chart.write_line(out, "a", &points)?;
+    for (class, points) in lines.iter().filter(|(_, points)| !points.is_empty()) {
+        chart.write_line(out, class, points)?;
+    }
     write!(out, "</svg>")
 }
 
 /// Over time: what was done per second.
 fn write_rates(out: &mut String, report: &Report) -> fmt::Result {
-    let done = |row: &Row| row.deliveries_per_second + row.operations_per_second;
+    let done = |row: &Row| Some(row.deliveries_per_second + row.operations_per_second);
+    let asked = |row: &Row| row.asked_per_second;
     let what = match (report.median.deliveries_per_second > 0.0, report.median.operations_per_second > 0.0) {
         (true, true) => "Deliveries and operations",
         (true, false) => "Deliveries",
         (false, true) => "Operations",
         (false, false) => return Ok(()),
     };
-    write!(out, "<h3>{what} per second, over time</h3>")?;
-    write_course(out, report, &[("a", &|row| Some(done(row)))])
+    write!(out, "<h3><span class=a>{what}</span> per second, over time")?;
+    let mut lines: Vec<Line<'_>> = vec![("a", &done)];
+    if report.median.asked_per_second.is_some() {
+        write!(out, "; <span class=c>asked for</span>")?;
+        lines.insert(0, ("c", &asked));
+    }
+    write!(out, "</h3>")?;
+    write_course(out, report, &lines)
 }
 
 /// Over time: latencies.

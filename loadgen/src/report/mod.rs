@@ -4,24 +4,30 @@
 mod file;
 mod html;
 mod machine;
+mod setting;
 mod table;
 
 use serde::Serialize;
 
 use crate::{
-    histogram::{Latency, Percentiles},
+    histogram::{Latency, Percentiles, add_some},
     ledger::Faults,
+    pacer::Schedule,
     plan::{IdlePlan, Plan, Work},
     process::Memory,
     tally::{Returns, Slow, Tally, WindowTally},
 };
 
+pub(crate) use file::FORMAT;
 pub use file::{to_hlog, to_json};
 pub use html::to_html;
 pub use machine::Machine;
 
 /// Share of messages that may be late before the generator is blamed.
 const LATE_SHARE: f64 = 0.01;
+/// Share of what a schedule asks for in a window that must be done in it, but for so many.
+const KEPT_SHARE: f64 = 0.98;
+const KEPT_SLACK: f64 = 2.0;
 /// CPU share at which a process counts as saturated.
 const SATURATED: f64 = 0.95;
 
@@ -39,6 +45,8 @@ pub(crate) struct Reading {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) tally: Tally,
+    /// When the schedule began, by [`crate::clock`].
+    pub(crate) start_ns: u64,
     pub(crate) readings: Vec<Reading>,
     pub(crate) idling: Option<Idling>,
     pub(crate) failure: Option<String>,
@@ -73,15 +81,23 @@ pub struct Row {
     pub messages_per_second: f64,
     /// Cycles, joins and leaves per second.
     pub operations_per_second: f64,
+    /// Cycles per second that the schedule asked for, if it asks for any.
+    pub asked_per_second: Option<f64>,
+    /// Whether it got as many as were due, but for two in a hundred, and none failed.
+    pub kept_up: Option<bool>,
+    /// Cycles that failed.
+    pub errors: u64,
     /// CPU time of the server, in cores.
     pub server_cores: Option<f64>,
     /// CPU time of the generator, in cores.
     pub generator_cores: Option<f64>,
+    /// Share of the time in which a generator that spins had something to do; of the busiest worker.
+    pub busy_share: Option<f64>,
     /// CPU seconds of the server for a million deliveries, which is microseconds for one.
     pub server_s_per_million_deliveries: Option<f64>,
     /// CPU seconds of the server for a million operations.
     pub server_s_per_million_operations: Option<f64>,
-    /// Share of messages sent more than a millisecond after they were due.
+    /// Share of messages sent, or cycles begun, more than a millisecond after they were due.
     pub late_share: f64,
     /// Latencies: of deliveries from when they were due, or of operations.
     pub latency: Percentiles,
@@ -104,6 +120,10 @@ pub struct Report {
     pub latency: Percentiles,
     /// Quantiles of those, and their values in microseconds.
     pub curve: Vec<(f64, f64)>,
+    /// Latencies of deliveries to those who have no part in a storm, of all windows together.
+    pub bystander_latency: Option<Percentiles>,
+    /// Quantiles of those, and their values in microseconds.
+    pub bystander_curve: Vec<(f64, f64)>,
     /// What was wrong with deliveries, in the whole run.
     pub faults: Faults,
     /// Messages the server refused.
@@ -116,10 +136,20 @@ pub struct Report {
     pub returns: Returns,
     /// Connections that were not back when a storm's window ended.
     pub stragglers: u64,
+    /// Cycles that failed.
+    pub failed: u64,
+    /// Cycles that were due while as many as may be were under way.
+    pub held_up: u64,
+    /// Cycles that never came to an end.
+    pub unfinished: u64,
+    /// Of cycles by a schedule: how many a second the last window asked for before the first that fell behind.
+    pub kept_up_per_second: Option<f64>,
     /// What connections at rest cost.
     pub idling: Option<Idling>,
     /// Growth of the server's proportional set size for each connection at rest.
     pub idle_bytes: Option<f64>,
+    /// CPU time of the server for each connection at rest, in microseconds a second.
+    pub idle_cpu_us_per_second: Option<f64>,
     /// When the first window began, since 1970.
     pub started_unix_ns: u64,
     /// Whether the run ended early.
@@ -133,16 +163,26 @@ pub struct Report {
     /// Of each window.
     #[serde(skip)]
     latencies: Vec<Latency>,
+    /// Of the bystanders of each window, if there are any.
+    #[serde(skip)]
+    bystander_latencies: Vec<Option<Latency>>,
 }
 
 impl Report {
     pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
-        let Outcome { tally, readings, idling, failure, server_known } = outcome;
+        let Outcome { tally, start_ns, readings, idling, failure, server_known } = outcome;
         let edges = readings.windows(2);
-        let windows: Vec<Row> =
+        let mut windows: Vec<Row> =
             edges.zip(&tally.windows).map(|(edges, window)| Row::new(&edges[0], &edges[1], window)).collect();
+        if let Some(schedule) = plan.connect_schedule() {
+            find_kept(&schedule, start_ns, &readings, &mut windows);
+        }
         let mut latency = Latency::new();
         tally.windows.iter().for_each(|window| latency.add(&window.latency));
+        let mut bystanders = None;
+        tally.windows.iter().for_each(|window| add_some(&mut bystanders, window.bystanders.as_ref()));
+        let (latencies, bystander_latencies) =
+            tally.windows.into_iter().map(|window| (window.latency, window.bystanders)).unzip();
         let mut report = Self {
             scenario: plan.work.name(),
             machine: Machine::read(),
@@ -150,22 +190,36 @@ impl Report {
             windows,
             latency: latency.percentiles(),
             curve: latency.curve(),
+            bystander_latency: bystanders.as_ref().map(Latency::percentiles),
+            bystander_curve: bystanders.as_ref().map_or_else(Vec::new, Latency::curve),
             faults: tally.faults,
             refused: tally.refused,
             gaps: tally.gaps,
             slow: tally.slow,
             returns: tally.returns,
             stragglers: tally.stragglers,
+            failed: tally.failed,
+            held_up: tally.held_up,
+            unfinished: tally.unfinished,
+            kept_up_per_second: None,
             idling,
             idle_bytes: None,
+            idle_cpu_us_per_second: None,
             started_unix_ns: readings.first().map_or(0, |reading| reading.unix_ns),
             partial: failure.is_some(),
             problems: Vec::new(),
             remarks: Vec::new(),
             plan: plan.clone(),
-            latencies: tally.windows.into_iter().map(|window| window.latency).collect(),
+            latencies,
+            bystander_latencies,
         };
         report.idle_bytes = report.idle_growth().map(|(pss, _)| pss);
+        let kept_up = report.windows.iter().take_while(|row| row.kept_up == Some(true)).last();
+        report.kept_up_per_second = kept_up.and_then(|row| row.asked_per_second);
+        if let Some(sentence) = tally.failure {
+            report.problems.push(format!("{} cycles failed, the first so: {sentence}", report.failed));
+        }
+        report.idle_cpu_us_per_second = report.idle_cpu();
         report.find_problems(failure, tally.refusal);
         report.find_remarks(server_known, &readings);
         report
@@ -176,6 +230,7 @@ impl Report {
         let tally = Tally::new(0);
         let outcome = Outcome {
             tally,
+            start_ns: 0,
             readings: Vec::new(),
             idling: None,
             failure: Some(sentence),
@@ -221,10 +276,13 @@ impl Report {
             let sentence = format!("{} connections were not back when a window ended.", self.stragglers);
             self.problems.push(sentence);
         }
+        if self.unfinished > 0 {
+            self.problems.push(format!("{} cycles never came to an end.", self.unfinished));
+        }
         let late = self.windows.iter().map(|row| row.late_share).fold(0.0, f64::max);
         if late > LATE_SHARE {
             self.problems.push(format!(
-                "The generator was late with {:.1} % of the messages of a window: its latencies say little.",
+                "The generator was late with {:.1} % of what was due in a window: its latencies say little.",
                 late * 100.0
             ));
         }
@@ -233,6 +291,8 @@ impl Report {
         }
     }
 
+    /// What to know of a run, and whether the processes had time enough. A generator that spins always uses all it can
+    /// get: there, what counts is for how much of the time it had something to do.
     fn find_remarks(&mut self, server_known: bool, readings: &[Reading]) {
         if !server_known {
             self.remarks.push(
@@ -243,11 +303,29 @@ impl Report {
             let sentence = "The server has no recovery: what was missed while away is not counted.";
             self.remarks.push(sentence.into());
         }
+        if self.held_up > 0 {
+            self.remarks.push(format!(
+                "{} cycles were due while all that may be at a time were under way (--cycles): they waited for the \
+                 server, and their latencies say so.",
+                self.held_up
+            ));
+        }
         let threads = f64::from(self.plan.workers());
         let generator = self.median.generator_cores.unwrap_or_default();
         if !self.plan.spin && generator > SATURATED * threads {
-            self.remarks.push(format!(
-                "The generator was saturated ({generator:.2} of {threads} cores): the server can do at least this."
+            let what = format!("The generator was saturated ({generator:.2} of {threads} cores)");
+            if self.plan.work.is_open_loop() {
+                self.problems.push(format!("{what}: its latencies say little."));
+            } else {
+                self.remarks.push(format!("{what}: the server can do at least this."));
+            }
+        }
+        if let Some(share) = self.median.busy_share.filter(|share| *share > SATURATED)
+            && self.plan.work.is_open_loop()
+        {
+            self.problems.push(format!(
+                "A worker of the generator was busy for {:.0} % of the time: its latencies say little.",
+                share * 100.0
             ));
         }
         if let (Some(cores), Some(reading)) = (self.median.server_cores, readings.first()) {
@@ -256,6 +334,12 @@ impl Report {
                 self.remarks.push(format!("The server was saturated ({cores:.2} cores)."));
             }
         }
+    }
+
+    /// The server's CPU time in the windows, in microseconds a second for each connection.
+    fn idle_cpu(&self) -> Option<f64> {
+        let Work::Idle(IdlePlan { connections, .. }) = &self.plan.work else { return None };
+        Some(self.median.server_cores? * 1e6 / f64::from(*connections))
     }
 
     /// Growth of the server's memory for each connection, in bytes: proportional set size, resident set size.
@@ -279,11 +363,15 @@ impl Row {
             deliveries_per_second: window.deliveries as f64 / seconds,
             messages_per_second: window.messages as f64 / seconds,
             operations_per_second: window.operations as f64 / seconds,
+            asked_per_second: None,
+            kept_up: None,
+            errors: window.errors,
             server_cores: server.map(|server| server / seconds),
             generator_cores: used(from.generator_cpu_ns, to.generator_cpu_ns).map(|cpu| cpu / seconds),
+            busy_share: Some(window.busy_ns as f64 / 1e9 / seconds).filter(|share| *share > 0.0),
             server_s_per_million_deliveries: each(window.deliveries),
             server_s_per_million_operations: each(window.operations),
-            late_share: window.late as f64 / window.messages.max(1) as f64,
+            late_share: window.late as f64 / window.scheduled.max(1) as f64,
             latency: window.latency.percentiles(),
             bystander_latency: window.bystanders.as_ref().map(Latency::percentiles),
         }
@@ -302,8 +390,12 @@ impl Row {
             deliveries_per_second: of(|row| row.deliveries_per_second),
             messages_per_second: of(|row| row.messages_per_second),
             operations_per_second: of(|row| row.operations_per_second),
+            asked_per_second: of_some(|row| row.asked_per_second),
+            kept_up: None,
+            errors: of(|row| row.errors as f64) as u64,
             server_cores: of_some(|row| row.server_cores),
             generator_cores: of_some(|row| row.generator_cores),
+            busy_share: of_some(|row| row.busy_share),
             server_s_per_million_deliveries: of_some(|row| row.server_s_per_million_deliveries),
             server_s_per_million_operations: of_some(|row| row.server_s_per_million_operations),
             late_share: of(|row| row.late_share),
@@ -333,6 +425,22 @@ impl Percentiles {
     }
 }
 
+/// What a schedule asked for in each window, and whether the server kept up. Connections that take so long in the first
+/// window, when they have the server for themselves, are done so long after they were due in all others: with a growing
+/// rate, that is no falling behind.
+fn find_kept(schedule: &Schedule, start_ns: u64, readings: &[Reading], windows: &mut [Row]) {
+    let usual_ns = windows.first().map_or(0, |row| (row.latency.p50_us * 1e3) as u64);
+    for (row, edges) in windows.iter_mut().zip(readings.windows(2)) {
+        let between = |shift_ns| {
+            let until = |reading: &Reading| schedule.count(reading.at_ns.saturating_sub(start_ns + shift_ns));
+            until(&edges[1]) - until(&edges[0])
+        };
+        row.asked_per_second = Some(between(0) / row.seconds);
+        let least = between(usual_ns) * KEPT_SHARE - KEPT_SLACK;
+        row.kept_up = Some(row.latency.count as f64 >= least && row.errors == 0);
+    }
+}
+
 /// The middle value, or the mean of the two in the middle.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
@@ -342,7 +450,102 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::{Args, Job};
+
+    /// Of a run of one window, a second long.
+    fn report(line: &str, window: impl FnOnce(&mut WindowTally), generator_cpu_ns: u64) -> Report {
+        let args = Args::try_parse_from(line.split_whitespace()).expect("well-formed");
+        let (Job::Run(mut phases), _) = args.into_job().expect("valid") else { panic!("a run") };
+        let plan = phases.remove(0).plans.remove(0);
+        let mut tally = Tally::new(1);
+        tally.windows[0].deliveries = 1;
+        window(&mut tally.windows[0]);
+        let reading = |at_ns, generator_cpu_ns| Reading {
+            at_ns,
+            unix_ns: at_ns,
+            server_cpu_ns: None,
+            server_threads: 0,
+            generator_cpu_ns: Some(generator_cpu_ns),
+        };
+        let readings = vec![reading(0, 0), reading(1_000_000_000, generator_cpu_ns)];
+        let outcome =
+            Outcome { tally, start_ns: 0, readings, idling: None, failure: None, server_known: true };
+        Report::new(&plan, outcome)
+    }
+
+    #[test]
+    fn generator_that_used_all_of_its_core_fails_a_schedule_unless_it_spins() {
+        for (line, is_clean) in [
+            ("loadgen fanout --rate 10 --sleep", false),
+            ("loadgen fanout --rate 10", true),
+            ("loadgen fanout", true),
+            ("loadgen fanout --rate 10 --sleep --threads 2", true),
+        ] {
+            let report = report(line, |_| {}, 990_000_000);
+            assert_eq!(report.is_clean(), is_clean, "{line}: {:?}", report.problems);
+        }
+        for (line, busy_ns, is_clean) in [
+            ("loadgen fanout --rate 10 --threads 2", 960_000_000, false),
+            ("loadgen fanout --rate 10 --threads 2", 900_000_000, true),
+            ("loadgen fanout --spin --threads 2", 960_000_000, true),
+        ] {
+            // One worker has nothing to do; the other may have.
+            let both = |window: &mut WindowTally| {
+                let mut other = Tally::new(1);
+                other.windows[0].busy_ns = busy_ns;
+                let mut tally = Tally::new(1);
+                tally.windows[0] = window.clone();
+                tally.add(&other);
+                *window = tally.windows.remove(0);
+            };
+            let report = report(line, both, 0);
+            assert_eq!(report.is_clean(), is_clean, "{line}: {:?}", report.problems);
+        }
+    }
+
+    #[test]
+    fn server_far_away_keeps_up_with_a_growing_rate_and_one_that_gets_slower_does_not() {
+        let schedule = Schedule::changing((500.0, 8000.0), 1.0, 15.0);
+        let kept = |latency_ms: u64, most_per_second: f64| {
+            let reading = |second: u64| Reading {
+                at_ns: (second + 1) * 1_000_000_000,
+                unix_ns: 0,
+                server_cpu_ns: None,
+                server_threads: 0,
+                generator_cpu_ns: None,
+            };
+            let readings: Vec<_> = (0..=15).map(reading).collect();
+            let done = |reading: &Reading| schedule.count(reading.at_ns - latency_ms * 1_000_000);
+            let rows = readings.windows(2).map(|edges| {
+                let mut window = Tally::new(1).windows.remove(0);
+                let count = (done(&edges[1]) - done(&edges[0])).min(most_per_second);
+                (0..count as u64).for_each(|_| window.latency.record(latency_ms * 1_000_000));
+                Row::new(&edges[0], &edges[1], &window)
+            });
+            let mut rows: Vec<_> = rows.collect();
+            find_kept(&schedule, 0, &readings, &mut rows);
+            rows.iter().take_while(|row| row.kept_up == Some(true)).count()
+        };
+        assert_eq!(kept(1, f64::MAX), 15);
+        assert_eq!(kept(400, f64::MAX), 15);
+        // In the seventh second 3,750 are due.
+        assert_eq!(kept(1, 3_300.0), 6);
+        assert_eq!(kept(400, 3_100.0), 6);
+    }
+
+    #[test]
+    fn late_share_is_of_what_latencies_count_from() {
+        // A storm's own messages have no latency, and dilute nothing.
+        let window = |window: &mut WindowTally| {
+            (window.messages, window.scheduled, window.late) = (10_000, 100, 5);
+        };
+        let report = report("loadgen storm --rate 9900 --bystanders 5", window, 0);
+        assert!((report.windows[0].late_share - 0.05).abs() < 1e-9);
+        assert!(report.problems[0].contains("5.0 %"), "{:?}", report.problems);
+    }
 
     #[test]
     fn median_is_the_middle() {

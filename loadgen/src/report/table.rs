@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Report, Row};
 use crate::{
     histogram::Percentiles,
-    plan::{Pace, Work},
+    plan::{ConnectPlan, Work},
 };
 
 impl Report {
@@ -17,12 +17,12 @@ impl Report {
         out
     }
 
-    /// What was done, and where: two lines.
+    /// What was done, and where: three lines.
     pub(super) fn setting(&self) -> String {
         let machine = &self.machine;
         format!(
             "{}\n{} · {} cores · Linux {}",
-            self.describe_plan(),
+            self.plan.describe(),
             machine.cpu,
             machine.cores,
             machine.kernel
@@ -38,13 +38,19 @@ impl Report {
 
     /// Those that have something to say.
     pub(super) fn columns(&self) -> Vec<&'static Column> {
-        COLUMNS.iter().filter(|column| (column.cell)(&self.median) != NOTHING).collect()
+        let has_any = |column: &&Column| self.rows().any(|(_, row)| (column.cell)(row) != NOTHING);
+        COLUMNS.iter().filter(has_any).collect()
     }
 
-    /// A row for each window, and the median.
+    /// A row for each window, and the median if they were to be alike.
     pub(super) fn rows(&self) -> impl Iterator<Item = (String, &Row)> {
         let rows = self.windows.iter().enumerate().map(|(number, row)| ((number + 1).to_string(), row));
-        rows.chain([("median".to_owned(), &self.median)])
+        rows.chain((!self.is_ramp()).then(|| ("median".to_owned(), &self.median)))
+    }
+
+    /// Whether each window asks for another rate.
+    fn is_ramp(&self) -> bool {
+        matches!(&self.plan.work, Work::Connect(ConnectPlan { rate: Some(rate), .. }) if rate.from != rate.to)
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -80,70 +86,27 @@ impl Report {
                 returns.recovered, returns.unrecovered
             )?;
         }
-        let faults = &self.faults;
-        writeln!(
-            out,
-            "lost {}  repeated {}  reordered {}  misdelivered {}  corrupt {}  holes {}  refused {}  late {:.2} %",
-            faults.lost,
-            faults.repeated,
-            faults.reordered,
-            faults.misdelivered,
-            faults.corrupt,
-            faults.holes,
-            self.refused,
-            self.median.late_share * 100.0
-        )?;
+        self.write_keeping_up(out)?;
+        // Before there was a window, nothing could go wrong.
+        if !self.windows.is_empty() || !self.faults.is_clean() {
+            let faults = &self.faults;
+            writeln!(
+                out,
+                "lost {}  repeated {}  reordered {}  misdelivered {}  corrupt {}  holes {}  refused {}  late {:.2} %",
+                faults.lost,
+                faults.repeated,
+                faults.reordered,
+                faults.misdelivered,
+                faults.corrupt,
+                faults.holes,
+                self.refused,
+                self.median.late_share * 100.0
+            )?;
+        }
         for remark in &self.remarks {
             writeln!(out, "note: {remark}")?;
         }
         Ok(())
-    }
-
-    fn describe_plan(&self) -> String {
-        let plan = &self.plan;
-        let what = match &plan.work {
-            Work::Fanout(work) | Work::Send(work) | Work::Broadcast(work) | Work::Slow(work) => {
-                let pace = match work.pace {
-                    Pace::Closed { window } => format!("closed loop, {window} in flight in each channel"),
-                    Pace::Open { rate } => format!("open loop, {rate} messages/s"),
-                };
-                format!(
-                    "{} channel(s) of {}, {} publisher(s) each, {} B, {pace}",
-                    work.channels, work.members, work.publishers, work.payload
-                )
-            }
-            Work::Idle(work) => format!("{} connections, {} in each channel", work.connections, work.members),
-            Work::Storm(work) => {
-                let mut what = format!("{} connections, {} in each channel", work.connections, work.members);
-                if work.rate > 0.0 {
-                    write!(what, ", {} messages/s", work.rate).expect("a string takes everything");
-                }
-                if work.bystanders > 0 {
-                    write!(what, ", {} bystanders, {} messages/s", work.bystanders, work.bystander_rate)
-                        .expect("a string takes everything");
-                }
-                what
-            }
-            Work::Connect(work) => {
-                format!(
-                    "{} cycles at a time, {}",
-                    work.parallel,
-                    if work.join { "with join" } else { "no join" }
-                )
-            }
-            Work::Presence(work) => format!(
-                "{} channels of {}, {} of them come and go",
-                work.channels,
-                work.watchers + work.movers,
-                work.movers
-            ),
-        };
-        let waits = if plan.spin { "spinning" } else { "sleeping" };
-        let crew = match plan.processes {
-            1 => format!("{} thread(s)", plan.threads),
-            processes => format!("{processes} processes of {} thread(s)", plan.threads),
-        };
-        format!("{} · {} · {what} · {crew}, {waits} · seed {}", self.scenario, plan.address, plan.seed)
     }
 
     fn write_rows(&self, out: &mut String) -> std::fmt::Result {
@@ -163,10 +126,34 @@ impl Report {
         Ok(())
     }
 
+    /// Up to which rate of a schedule cycles were done as they were due.
+    fn write_keeping_up(&self, out: &mut String) -> std::fmt::Result {
+        let Some(fallen) = self.windows.iter().position(|row| row.kept_up == Some(false)) else {
+            return match self.kept_up_per_second {
+                Some(rate) => writeln!(out, "kept up in every window, the last with {rate:.0} cycles/s"),
+                None => Ok(()),
+            };
+        };
+        let Row { asked_per_second, operations_per_second, errors, .. } = &self.windows[fallen];
+        match self.kept_up_per_second {
+            Some(rate) => write!(out, "kept up with {rate:.0} cycles/s; ")?,
+            None => write!(out, "never kept up; ")?,
+        }
+        writeln!(
+            out,
+            "fell behind in window {}: {:.0}/s asked for, {operations_per_second:.0}/s done, {errors} failed",
+            fallen + 1,
+            asked_per_second.unwrap_or_default()
+        )
+    }
+
     fn write_idling(&self, out: &mut String) -> std::fmt::Result {
         let Some(idling) = &self.idling else { return Ok(()) };
         if let Some((pss, rss)) = self.idle_growth() {
             writeln!(out, "server, each connection at rest: {pss:.0} B of PSS, {rss:.0} B of RSS")?;
+        }
+        if let Some(us) = self.idle_cpu_us_per_second {
+            writeln!(out, "server, each connection at rest: {us:.2} µs of CPU a second")?;
         }
         for (what, memory) in [
             ("server before", idling.before),
@@ -189,7 +176,7 @@ impl Report {
     }
 }
 
-/// A column; it is left out when its median is [`NOTHING`].
+/// A column; it is left out when it is [`NOTHING`] in all rows.
 pub(super) struct Column {
     pub(super) name: &'static str,
     pub(super) cell: fn(&Row) -> String,
@@ -197,14 +184,18 @@ pub(super) struct Column {
 
 const NOTHING: &str = "–";
 
-const COLUMNS: [Column; 14] = [
+const COLUMNS: [Column; 18] = [
     Column { name: "deliveries/s", cell: |row| rate(row.deliveries_per_second) },
     Column { name: "messages/s", cell: |row| rate(row.messages_per_second) },
+    Column { name: "asked for/s", cell: |row| row.asked_per_second.map_or(NOTHING.into(), rate) },
     Column { name: "operations/s", cell: |row| rate(row.operations_per_second) },
+    Column { name: "late", cell: |row| share(Some(row.late_share).filter(|share| *share > 0.0)) },
+    Column { name: "errors", cell: |row| rate(row.errors as f64) },
     Column { name: "s/M deliver.", cell: |row| seconds(row.server_s_per_million_deliveries) },
     Column { name: "s/M operat.", cell: |row| seconds(row.server_s_per_million_operations) },
     Column { name: "server CPU", cell: |row| share(row.server_cores) },
     Column { name: "loadgen CPU", cell: |row| share(row.generator_cores) },
+    Column { name: "busy", cell: |row| share(row.busy_share) },
     Column { name: "p50 ms", cell: |row| latency(row, row.latency.p50_us) },
     Column { name: "p90 ms", cell: |row| latency(row, row.latency.p90_us) },
     Column { name: "p99 ms", cell: |row| latency(row, row.latency.p99_us) },

@@ -1,9 +1,15 @@
-//! `connect`: handshake, join, close, again and again, with so many under way at one time.
+//! `connect`: handshake, join, close, again and again.
 //!
 //! ```text
-//!  open ─▶ welcome ─▶ join ─▶ joined ─▶ close ─▶ closed ─▶ open …
+//!  open ─▶ welcome ─▶ join ─▶ joined ─▶ close ─▶ closed
 //!  └─────────── latency ──────────┘                └ one operation
 //! ```
+//!
+//! In a closed loop so many cycles are under way at one time, and one begins when another has ended. In an open loop
+//! they begin by a schedule, and latency counts from when a cycle was due. What is under way is bounded there too: a
+//! cycle that is due while all are taken begins as soon as one is free, which is the server's delay and not the
+//! generator's. A cycle that fails is counted, and the others go on; before the first has succeeded, and where there is
+//! nobody to connect to, it ends the run.
 
 use super::{Scenario, Seat};
 use crate::{
@@ -11,8 +17,9 @@ use crate::{
     control::Stage,
     drivers::{Reply, Role},
     net::{Closed, Net, Slot, Wait},
+    pacer::{Pacer, Schedule},
     plan::ConnectPlan,
-    tally::Tally,
+    tally::{LATE_NS, Tally},
 };
 
 /// One worker's cycles.
@@ -20,18 +27,43 @@ pub(crate) struct Connect {
     seat: Seat,
     plan: ConnectPlan,
     stage: Stage,
-    /// When each cycle under way began, by slot.
-    begun: Vec<u64>,
+    /// From when the latency of each cycle under way counts, by slot.
+    since_ns: Vec<u64>,
     under_way: u32,
     started: bool,
+    has_succeeded: bool,
+    open_loop: Option<OpenLoop>,
     tally: Tally,
 }
 
+struct OpenLoop {
+    pacer: Pacer,
+    free: Vec<Slot>,
+    /// When something was due and no slot was free for the last time.
+    full_ns: u64,
+}
+
 impl Connect {
-    pub(crate) fn new(seat: Seat, plan: ConnectPlan) -> Self {
-        let slots = seat.share(plan.parallel) as usize;
-        let tally = Tally::new(seat.windows);
-        Self { seat, plan, stage: Stage::Connect, begun: vec![0; slots], under_way: 0, started: false, tally }
+    pub(crate) fn new(seat: Seat, plan: ConnectPlan, schedule: Option<Schedule>) -> Self {
+        let slots = seat.share(plan.parallel);
+        // Each worker is one of as many publishers, as it were.
+        let (workers, worker) = (seat.workers as u32, seat.worker as u32);
+        let open_loop = schedule.map(|schedule| OpenLoop {
+            pacer: Pacer::new(schedule, workers, vec![worker]),
+            free: (0..slots).rev().collect(),
+            full_ns: 0,
+        });
+        Self {
+            tally: Tally::new(seat.windows),
+            seat,
+            plan,
+            stage: Stage::Connect,
+            since_ns: vec![0; slots as usize],
+            under_way: 0,
+            started: false,
+            has_succeeded: false,
+            open_loop,
+        }
     }
 
     /// A channel for each slot: nobody else is told.
@@ -39,17 +71,58 @@ impl Connect {
         self.seat.channel(slot * self.seat.workers as u32 + self.seat.worker as u32)
     }
 
-    fn begin(&mut self, net: &mut Net, slot: Slot) {
-        self.begun[slot as usize] = now_ns();
+    fn begin(&mut self, net: &mut Net, slot: Slot, since_ns: u64) {
+        self.since_ns[slot as usize] = since_ns;
         self.under_way += 1;
         net.open(slot, self.seat.driver.path(&self.channel_of(slot), Role::Member));
     }
 
+    /// Open loop: begins what is due.
+    fn begin_due(&mut self, net: &mut Net) -> Wait {
+        let start_ns = self.seat.control.start_ns();
+        while let Some(open_loop) = &mut self.open_loop
+            && let Some((due_ns, _)) = open_loop.pacer.next(start_ns)
+        {
+            let now = now_ns();
+            if due_ns > now {
+                return Wait::Until(due_ns);
+            }
+            let Some(slot) = open_loop.free.pop() else {
+                open_loop.full_ns = now;
+                break;
+            };
+            open_loop.pacer.advance();
+            let is_held_up = due_ns <= open_loop.full_ns;
+            self.tally.held_up += u64::from(is_held_up);
+            if let Some(window) = self.tally.window() {
+                window.scheduled += 1;
+                window.late += u64::from(now - due_ns > LATE_NS && !is_held_up);
+            }
+            self.begin(net, slot, due_ns);
+        }
+        Wait::Rest
+    }
+
     fn on_ready(&mut self, net: &mut Net, slot: Slot, now: u64) {
         if let Some(window) = self.tally.window() {
-            window.latency.record(now.saturating_sub(self.begun[slot as usize]));
+            window.latency.record(now.saturating_sub(self.since_ns[slot as usize]));
         }
         net.close(slot);
+    }
+
+    /// A cycle has ended, one way or the other.
+    fn on_end(&mut self, net: &mut Net, slot: Slot) {
+        self.under_way -= 1;
+        match &mut self.open_loop {
+            Some(open_loop) => open_loop.free.push(slot),
+            None if self.stage < Stage::Cool => self.begin(net, slot, now_ns()),
+            None => {}
+        }
+    }
+
+    /// Whether a cycle that fails is one of many. Else it ends the run.
+    fn can_fail(&self) -> bool {
+        self.open_loop.is_some() && self.has_succeeded
     }
 }
 
@@ -65,7 +138,13 @@ impl Scenario for Connect {
             }
             Reply::Welcome { .. } | Reply::Done(_) => self.on_ready(net, slot, now),
             Reply::Failed { code } => {
-                self.seat.control.fail(format!("The server refused a join: {code}."));
+                let sentence = format!("The server refused a join: {code}.");
+                if !self.can_fail() {
+                    return self.seat.control.fail(sentence);
+                }
+                self.tally.fail(sentence);
+                net.abandon(slot);
+                self.on_end(net, slot);
             }
             Reply::Unknown => self.tally.faults.corrupt += 1,
             Reply::Gap { .. } | Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
@@ -73,16 +152,21 @@ impl Scenario for Connect {
     }
 
     fn on_closed(&mut self, net: &mut Net, slot: Slot, closed: Closed) {
-        self.under_way -= 1;
-        if closed != Closed::ByUs {
-            return self.seat.fail_closed(closed);
+        let is_one_of_many = self.can_fail() && !matches!(closed, Closed::Unreachable(_));
+        match closed.into_sentence() {
+            None => {
+                self.has_succeeded = true;
+                if let Some(window) = self.tally.window() {
+                    window.operations += 1;
+                }
+            }
+            Some(sentence) if is_one_of_many => self.tally.fail(sentence),
+            Some(sentence) => {
+                self.under_way -= 1;
+                return self.seat.control.fail(sentence);
+            }
         }
-        if let Some(window) = self.tally.window() {
-            window.operations += 1;
-        }
-        if self.stage < Stage::Cool {
-            self.begin(net, slot);
-        }
+        self.on_end(net, slot);
     }
 
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
@@ -90,9 +174,11 @@ impl Scenario for Connect {
         self.stage = stage;
         match stage {
             Stage::Connect => self.seat.report_ready(0, true),
+            Stage::Warm | Stage::Window(_) if self.open_loop.is_some() => return self.begin_due(net),
             Stage::Warm | Stage::Window(_) if !self.started => {
                 self.started = true;
-                (0..self.begun.len() as Slot).for_each(|slot| self.begin(net, slot));
+                let now = now_ns();
+                (0..self.since_ns.len() as Slot).for_each(|slot| self.begin(net, slot, now));
             }
             Stage::Cool => self.seat.control.report_cooling(self.seat.worker, self.under_way == 0),
             _ => {}
@@ -104,7 +190,11 @@ impl Scenario for Connect {
         &self.tally
     }
 
-    fn finish(self) -> Tally {
+    fn finish(mut self) -> Tally {
+        // If the run broke off, what was under way is nobody's fault.
+        if self.seat.control.is_settled() {
+            self.tally.unfinished = u64::from(self.under_way);
+        }
         self.tally
     }
 }

@@ -12,7 +12,7 @@ mod storm;
 pub(crate) use connect::Connect;
 pub(crate) use idle::Idle;
 pub(crate) use presence::Presence;
-pub(crate) use publish::{Publish, Shared};
+pub(crate) use publish::Publish;
 pub(crate) use storm::Storm;
 
 use std::sync::Arc;
@@ -80,18 +80,9 @@ impl Seat {
 
     /// Ends the run because a connection ended that should not have.
     pub(crate) fn fail_closed(&self, closed: Closed) {
-        self.control.fail(match closed {
-            Closed::Refused(sentence) => sentence,
-            Closed::ByPeer(Some((code, reason))) if reason.is_empty() => {
-                format!("The server closed a connection with code {code}.")
-            }
-            Closed::ByPeer(Some((code, reason))) => {
-                format!("The server closed a connection with code {code}: {reason}.")
-            }
-            Closed::ByPeer(None) => "The server closed a connection without a word.".into(),
-            Closed::Broken(what) => format!("A connection broke: {what}."),
-            Closed::ByUs => return,
-        });
+        if let Some(sentence) = closed.into_sentence() {
+            self.control.fail(sentence);
+        }
     }
 
     /// Tells how many connections there are, and whether they are all.

@@ -4,14 +4,11 @@
 //! publishers are its first members. In `broadcast` there is one channel, and it is everyone. In `slow` the last
 //! members stop reading when the warm-up begins, and read on when the run cools down, to see what became of them.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use bytes::BytesMut;
-use mio::Waker;
 
 use super::{
     Scenario, Seat,
-    flights::{Flights, Message},
+    flights::Flights,
     layout::{Layout, Member, home_of},
 };
 use crate::{
@@ -21,33 +18,26 @@ use crate::{
     ledger::{Arrival, Faults, Ledger},
     net::{Closed, Net, Slot, Wait},
     order::Order,
-    pacer::Pacer,
+    pacer::{Pacer, Schedule},
     plan::{Pace, PublishPlan, Scope},
+    post::{Message, Post},
     stamp::{Stamp, put_payload, read_payload},
     tally::{LATE_NS, Tally},
 };
 
 const EXPIRY_CHECK_NS: u64 = 250_000_000;
+/// Time after which another worker that reads too slowly is told again.
+const RETRY_NS: u64 = 50_000;
 /// Silence after which slow members that read on are taken to have read everything.
 const SLOW_SILENCE_NS: u64 = 500_000_000;
-
-/// What the workers of this scenario share.
-pub(crate) struct Shared {
-    /// What completed elsewhere, for each worker as home. None if every worker keeps to its own channels.
-    inboxes: Box<[Inbox]>,
-}
-
-struct Inbox {
-    completed: Mutex<Vec<Message>>,
-    waker: Waker,
-}
 
 /// One worker's part.
 pub(crate) struct Publish {
     seat: Seat,
     plan: PublishPlan,
     run: u32,
-    shared: Arc<Shared>,
+    /// By which workers tell what completed; none if every one keeps to its own channels.
+    post: Option<Post>,
     layout: Layout,
     /// By publisher; those of other workers have no slot.
     publishers: Vec<Publisher>,
@@ -90,22 +80,12 @@ struct ClosedLoop {
     turn: Vec<u32>,
     /// Channels that have credits.
     waiting: Vec<u32>,
-    /// Parts completed here of messages from elsewhere, by home.
-    outboxes: Vec<Vec<Message>>,
     begun: bool,
     next_expiry_ns: u64,
 }
 
-impl Shared {
-    /// One waker for each worker.
-    pub(crate) fn new(wakers: impl IntoIterator<Item = Waker>) -> Arc<Self> {
-        let inbox = |waker| Inbox { completed: Mutex::new(Vec::new()), waker };
-        Arc::new(Self { inboxes: wakers.into_iter().map(inbox).collect() })
-    }
-}
-
 impl Publish {
-    pub(crate) fn new(seat: Seat, plan: PublishPlan, run: u32, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(seat: Seat, plan: PublishPlan, run: u32, post: Option<Post>) -> Self {
         let total = plan.channels * plan.publishers;
         let layout = Layout::new(&plan, seat.worker, seat.workers);
         let publishers = (0..total).map(|publisher| {
@@ -124,13 +104,12 @@ impl Publish {
                 credits: vec![0; plan.channels as usize],
                 turn: vec![0; plan.channels as usize],
                 waiting: Vec::new(),
-                outboxes: vec![Vec::new(); seat.workers],
                 begun: false,
                 next_expiry_ns: 0,
             })),
             Pace::Open { rate } => {
                 let own = (0..total).filter(|publisher| layout.publishers[*publisher as usize].is_some());
-                Pacing::Open(Pacer::new(rate, total, own.collect()))
+                Pacing::Open(Pacer::new(Schedule::steady(rate), total, own.collect()))
             }
         };
         Self {
@@ -144,7 +123,7 @@ impl Publish {
             seat,
             plan,
             run,
-            shared,
+            post,
             layout,
             publishers,
             opened: false,
@@ -206,8 +185,8 @@ impl Publish {
             let home = home_of(publisher / self.plan.publishers, self.seat.workers);
             if home == self.seat.worker {
                 closed.complete_part((publisher, sequence), self.plan.publishers);
-            } else {
-                closed.outboxes[home].push((publisher, sequence));
+            } else if let Some(post) = &mut self.post {
+                post.put(home, (publisher, sequence));
             }
         }
     }
@@ -227,7 +206,8 @@ impl Publish {
     }
 
     fn publish(&mut self, net: &mut Net, stage: Stage) -> Wait {
-        let mut pacing = std::mem::replace(&mut self.pacing, Pacing::Open(Pacer::new(1.0, 0, Vec::new())));
+        let nothing = Pacer::new(Schedule::steady(1.0), 0, Vec::new());
+        let mut pacing = std::mem::replace(&mut self.pacing, Pacing::Open(nothing));
         let wait = match &mut pacing {
             Pacing::Closed(closed) => self.publish_credits(net, closed, stage),
             Pacing::Open(pacer) => self.publish_due(net, pacer, stage),
@@ -239,9 +219,9 @@ impl Publish {
     /// Closed loop: sends as much as there are credits.
     fn publish_credits(&mut self, net: &mut Net, closed: &mut ClosedLoop, stage: Stage) -> Wait {
         let publishers = self.plan.publishers;
-        self.exchange_completions(closed);
+        let wait = self.exchange_completions(net, closed);
         if stage == Stage::Cool {
-            return Wait::Rest;
+            return wait;
         }
         let now = now_ns();
         if !closed.begun {
@@ -268,7 +248,7 @@ impl Publish {
                 closed.waiting.push(channel);
             }
         }
-        Wait::Rest
+        wait
     }
 
     /// Open loop: sends what is due.
@@ -285,10 +265,9 @@ impl Publish {
                     return Wait::Until(due_ns);
                 }
             }
-            if now - due_ns > LATE_NS
-                && let Some(window) = self.tally.window()
-            {
-                window.late += 1;
+            if let Some(window) = self.tally.window() {
+                window.scheduled += 1;
+                window.late += u64::from(now - due_ns > LATE_NS);
             }
             self.send(net, publisher, 1, due_ns, |_| {});
             pacer.advance();
@@ -326,23 +305,26 @@ impl Publish {
         net.send_frames(slot, &self.frames);
     }
 
-    /// Gives other workers what completed here, and takes what completed there.
-    fn exchange_completions(&mut self, closed: &mut ClosedLoop) {
-        if self.shared.inboxes.len() < 2 {
-            return;
-        }
-        for (outbox, inbox) in closed.outboxes.iter_mut().zip(&self.shared.inboxes) {
-            if !outbox.is_empty() {
-                inbox.completed.lock().unwrap_or_else(PoisonError::into_inner).append(outbox);
-                if let Err(error) = inbox.waker.wake() {
-                    self.seat.control.fail(format!("A worker could not be woken: {error}."));
+    /// Tells other workers what completed here, and takes what completed there.
+    fn exchange_completions(&mut self, net: &mut Net, closed: &mut ClosedLoop) -> Wait {
+        let Some(post) = &mut self.post else { return Wait::Rest };
+        let total = self.publishers.len() as u32;
+        let received = if net.take_post() {
+            post.receive(|message| {
+                if message.0 < total {
+                    closed.complete_part(message, self.plan.publishers);
                 }
+            })
+        } else {
+            Ok(())
+        };
+        match received.and_then(|()| post.send()) {
+            Ok(true) => Wait::Rest,
+            Ok(false) => Wait::Until(now_ns() + RETRY_NS),
+            Err(error) => {
+                self.seat.control.fail(format!("Workers cannot speak with each other: {error}."));
+                Wait::Rest
             }
-        }
-        let own = &self.shared.inboxes[self.seat.worker];
-        let completed = std::mem::take(&mut *own.completed.lock().unwrap_or_else(PoisonError::into_inner));
-        for message in completed {
-            closed.complete_part(message, self.plan.publishers);
         }
     }
 

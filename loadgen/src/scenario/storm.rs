@@ -25,7 +25,7 @@ use crate::{
     ledger::{Arrival, Faults, Ledger},
     net::{Closed, Net, Slot, Wait},
     order::Order,
-    pacer::Pacer,
+    pacer::{Pacer, Schedule},
     plan::StormPlan,
     stamp::{Stamp, put_payload, read_payload},
     tally::{LATE_NS, Tally},
@@ -101,8 +101,8 @@ impl Storm {
             order: Order::new(subscribers as usize, 0),
             tally: Tally::new(seat.windows),
             pacers: [
-                Pacer::new(plan.rate, channels, (0..storm.len() as u32).collect()),
-                Pacer::new(plan.bystander_rate, 1, bystander),
+                Pacer::new(Schedule::steady(plan.rate), channels, (0..storm.len() as u32).collect()),
+                Pacer::new(Schedule::steady(plan.bystander_rate), 1, bystander),
             ],
             epochs: vec![None; if plan.rate > 0.0 { channels as usize } else { 0 }],
             seat,
@@ -267,6 +267,7 @@ impl Storm {
                 if let Some(window) = self.tally.window() {
                     window.messages += 1;
                     // Only of these deliveries is the latency reported.
+                    window.scheduled += u64::from(is_bystanders);
                     window.late += u64::from(is_bystanders && now - due_ns > LATE_NS);
                 }
             }

@@ -65,11 +65,22 @@ pub(crate) enum Mischief {
     Forget,
     /// The first member of a channel hears that the second joined only with what it hears next. No fault.
     TellLate,
+    /// The last member of a channel gets a message only when nothing else is going on. Whoever sends the next one
+    /// before that is hung up on.
+    LastOneLater,
     /// Who sends receives it too, asked for or not.
     Echo,
     /// The connection is closed instead.
     HangUp {
         every: u64,
+    },
+    /// The connection is closed at each `every`-th join.
+    HangUpOnJoin {
+        every: u64,
+    },
+    /// Each handshake takes so long, one after the other.
+    Dawdle {
+        milliseconds: u64,
     },
     /// No handshake succeeds.
     Refuse,
@@ -135,6 +146,7 @@ struct Server {
     /// What was sent to each channel, if anyone can recover it.
     logs: HashMap<String, Vec<BytesMut>>,
     sends: u64,
+    joins: u64,
     deliveries: u64,
     /// The same, for other threads.
     counter: Arc<AtomicU64>,
@@ -184,6 +196,7 @@ impl Server {
             offsets: HashMap::new(),
             logs: HashMap::new(),
             sends: 0,
+            joins: 0,
             deliveries: 0,
             counter,
             dirty: Vec::new(),
@@ -198,6 +211,9 @@ impl Server {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 outcome => outcome.expect("polled"),
             }
+            if events.is_empty() && self.mischief == Mischief::LastOneLater {
+                self.release();
+            }
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept(),
@@ -210,6 +226,16 @@ impl Server {
             for number in std::mem::take(&mut self.dirty) {
                 self.flush(number);
             }
+        }
+    }
+
+    /// Hands out what is held back.
+    fn release(&mut self) {
+        for number in 0..self.connections.len() {
+            let Some(connection) = self.connections[number].as_mut() else { continue };
+            let held = std::mem::take(&mut connection.held);
+            connection.out.extend_from_slice(&held);
+            self.dirty.push(number);
         }
     }
 
@@ -264,6 +290,9 @@ impl Server {
             connection.closing = true;
             return;
         }
+        if let Mischief::Dawdle { milliseconds } = self.mischief {
+            thread::sleep(Duration::from_millis(milliseconds));
+        }
         let accept =
             Upgrade::new(head.method, head.minor_version, head.headers.iter()).accept().expect("upgrade");
         put_response(&mut connection.out, &accept, None);
@@ -300,6 +329,7 @@ impl Server {
                 self.put(number, "{\"error\":{\"code\":\"overloaded\",\"message\":\"later\"}}");
             }
             "send" | "broadcast" => self.send(number, &command),
+            "join" if self.is_join_to_be_hung_up() => self.hang_up(number),
             "join" => {
                 self.notify(number, channel, "join");
                 self.channels.entry(channel.to_owned()).or_default().push(number);
@@ -328,6 +358,11 @@ impl Server {
             }
             other => panic!("unexpected command {other}"),
         }
+    }
+
+    fn is_join_to_be_hung_up(&mut self) -> bool {
+        self.joins += 1;
+        matches!(self.mischief, Mischief::HangUpOnJoin { every } if self.joins.is_multiple_of(every))
     }
 
     /// Answers a join, and sends what was missed.
@@ -403,6 +438,17 @@ impl Server {
             Some(channel) => self.channels.remove(channel).unwrap_or_default(),
             None => (0..self.connections.len()).collect(),
         };
+        if let (Mischief::LastOneLater, Some((last, others))) = (self.mischief, members.split_last()) {
+            others.iter().for_each(|member| self.deliver(*member, &frame));
+            let Some(last) = self.connections[*last].as_mut() else { return };
+            if !last.held.is_empty() {
+                self.hang_up(number);
+            } else {
+                last.held.extend_from_slice(&frame);
+            }
+            self.channels.insert(channel.to_owned(), members);
+            return;
+        }
         for member in &members {
             if *member != number || self.mischief == Mischief::Echo {
                 self.deliver(*member, &frame);

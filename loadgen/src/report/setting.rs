@@ -1,0 +1,109 @@
+//! The effective plan in words: printed before a run, and in every report.
+
+use std::fmt::Write;
+
+use crate::plan::{ConnectPlan, Pace, Plan, Rate, Work};
+
+impl Plan {
+    /// What will be done, how and for how long: two lines.
+    pub fn describe(&self) -> String {
+        let waits = if self.spin { "spinning" } else { "sleeping" };
+        let crew = match self.processes {
+            1 => format!("{} thread(s)", self.threads),
+            processes => format!("{processes} processes of {} thread(s)", self.threads),
+        };
+        let mut out = format!(
+            "{} · {} · {} · {crew}, {waits} · seed {}\n",
+            self.work.name(),
+            self.address,
+            self.work.describe(),
+            self.seed
+        );
+        let mut put = |text: std::fmt::Arguments<'_>| out.write_fmt(text).expect("a string takes everything");
+        put(format_args!("driver {} · channels {}… · run {}", self.driver.name, self.prefix, self.run));
+        put(format_args!(
+            " · warm-up {} s, {} windows of {} s, drain {} s",
+            self.warmup_seconds, self.windows, self.window_seconds, self.drain_seconds
+        ));
+        if !matches!(self.work, Work::Connect(_)) {
+            put(format_args!(" · {} handshakes at a time", self.parallel));
+        }
+        if self.sources > 1 {
+            put(format_args!(" · {} source addresses", self.sources));
+        }
+        if !self.pin.is_empty() {
+            put(format_args!(" · CPUs {:?}", self.pin));
+        }
+        if !self.server_pids.is_empty() {
+            put(format_args!(" · server {:?}", self.server_pids));
+        }
+        out
+    }
+}
+
+impl Work {
+    fn describe(&self) -> String {
+        match self {
+            Self::Fanout(work) | Self::Send(work) | Self::Broadcast(work) | Self::Slow(work) => {
+                let mut what = format!(
+                    "{} channel(s) of {}, {} publisher(s) each, {} B",
+                    work.channels, work.members, work.publishers, work.payload
+                );
+                if work.slow > 0 {
+                    what += &format!(", {} slow", work.slow);
+                }
+                if work.echo {
+                    what += ", with echo";
+                }
+                what + &match work.pace {
+                    Pace::Closed { window } => format!(
+                        ", closed loop, {window} in flight in each channel, lost after {} s",
+                        work.expiry_seconds
+                    ),
+                    Pace::Open { rate } => format!(", open loop, {rate} messages/s"),
+                }
+            }
+            Self::Idle(work) => {
+                format!(
+                    "{} connections, {} in each channel, memory at {} and at rest for {} s",
+                    work.connections, work.members, work.base, work.settle_seconds
+                )
+            }
+            Self::Storm(work) => {
+                let mut what = format!("{} connections, {} in each channel", work.connections, work.members);
+                if work.rate > 0.0 {
+                    what += &format!(", {} messages/s of {} B", work.rate, work.payload);
+                }
+                if work.bystanders > 0 {
+                    what += &format!(", {} bystanders, {} messages/s", work.bystanders, work.bystander_rate);
+                }
+                what
+            }
+            Self::Connect(ConnectPlan { parallel, join, rate }) => {
+                let join = if *join { "with join" } else { "no join" };
+                match rate {
+                    None => format!("closed loop, {parallel} cycles at a time, {join}"),
+                    Some(Rate { from, to }) => {
+                        let to = if from == to { String::new() } else { format!(" to {to}") };
+                        format!("open loop, {from}{to} cycles/s, {parallel} at a time at most, {join}")
+                    }
+                }
+            }
+            Self::Presence(work) => {
+                let mut what = format!(
+                    "{} channels of {}, {} of them come and go",
+                    work.channels,
+                    work.watchers + work.movers,
+                    work.movers
+                );
+                if work.updates {
+                    what += ", with updates";
+                }
+                if work.queries {
+                    what += ", with queries";
+                }
+                what + ", closed loop, one operation of each at a time"
+            }
+        }
+    }
+}
