@@ -75,9 +75,8 @@ impl Engine {
     ) -> Result<u64, ReplyError> {
         self.check_mailboxes(state)?;
         let history = state.history.as_mut().ok_or(ReplyError::UnknownMessage)?;
-        let old = history.find(change.id).filter(|found| !found.is_deletion());
-        let old = old.ok_or(ReplyError::UnknownMessage)?;
-        if !change.is_allowed(old.message().sender) {
+        let old = history.find(change.id).ok_or(ReplyError::UnknownMessage)?;
+        if !change.is_allowed(old.sender) {
             return Err(ReplyError::EditNotAllowed);
         }
         state.sequence += 1;
@@ -134,10 +133,10 @@ impl Engine {
         }
     }
 
-    /// Whether the app remembers far too much.
-    pub(super) fn is_crowded(&self, app: AppId) -> bool {
+    /// Whether the app remembers far too much, or would with so many bytes more.
+    pub(super) fn is_crowded(&self, app: AppId, more: usize) -> bool {
         let limit = self.hub.app(app).limits.history_bytes;
-        self.hub.remembered(app) > limit + limit / 8
+        self.hub.remembered(app) + more > limit + limit / 8
     }
 
     /// A page of what a channel remembers.
