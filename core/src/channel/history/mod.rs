@@ -150,18 +150,17 @@ impl History {
         while self.entries.len() >= self.limits.messages as usize && self.forget_oldest() {}
         let shared = (!is_plain(message)).then(|| Arc::new(without_exception(message)));
         let growth = |history: &Self| history.growth(message, shared.as_deref());
-        let mut room = Room { fits: true, forgotten: 0 };
-        if self.bytes() + growth(self) > before {
-            room = self.make_room(before, growth, is_crowded);
-        }
+        let room = match growth(self) {
+            0 => Room { fits: true, forgotten: 0 },
+            _ => self.make_room(before, growth, is_crowded),
+        };
         let offset = message.offset.unwrap_or_default();
         if room.fits {
             let content = match &shared {
                 Some(shared) => self.share(shared.clone()),
                 None => self.write(message),
             };
-            self.entries.reserve_exact(growth_of(&self.entries));
-            self.entries.push_back(Entry { id: message.id, offset, content });
+            push_back(&mut self.entries, Entry { id: message.id, offset, content });
         } else {
             self.horizon = offset;
         }
@@ -228,7 +227,11 @@ impl History {
         growth: impl Fn(&Self) -> usize,
         is_crowded: impl FnOnce(usize) -> bool,
     ) -> Room {
-        let crowded = is_crowded(self.bytes() + growth(self) - before);
+        let wanted = self.bytes() + growth(self);
+        if wanted <= before {
+            return Room { fits: true, forgotten: 0 };
+        }
+        let crowded = is_crowded(wanted - before);
         let allowed = if crowded { before } else { self.allowed() };
         let messages = self.entries.len();
         while self.bytes() + growth(self) > allowed && self.forget_oldest() {}
@@ -344,6 +347,14 @@ fn without_exception(message: &Publication<'_>) -> OwnedPublication {
 /// For how many more a queue makes room when one more comes.
 fn growth_of<T>(queue: &VecDeque<T>) -> usize {
     if queue.len() < queue.capacity() { 0 } else { 2 + queue.len() / 4 }
+}
+
+/// Adds to a queue, which grows as [`growth_of`] says.
+fn push_back<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() == queue.capacity() {
+        queue.reserve_exact(growth_of(queue));
+    }
+    queue.push_back(item);
 }
 
 /// Gives most of the room of a queue back that has become much shorter.

@@ -16,7 +16,7 @@
 
 use std::collections::VecDeque;
 
-use super::{growth_of, shrink_if_sparse};
+use super::{growth_of, push_back, shrink_if_sparse};
 
 /// The longest text that is put into a block.
 pub(super) const TEXT_BYTES: usize = 2 << 10;
@@ -161,8 +161,7 @@ impl Texts {
             self.spare = Vec::with_capacity(size);
             self.capacity += self.spare.capacity();
         }
-        self.blocks.reserve_exact(growth_of(&self.blocks));
-        self.blocks.push_back(Block { bytes: std::mem::take(&mut self.spare), live: 0 });
+        push_back(&mut self.blocks, Block { bytes: std::mem::take(&mut self.spare), live: 0 });
     }
 
     /// Keeps the room of a block for the next one, or gives it back.
