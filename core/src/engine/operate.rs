@@ -259,9 +259,13 @@ impl Engine {
         state.offset += 1;
         channel.set_offset(state.offset);
         publication.offset = Some(state.offset);
-        // Until there is room again, no channel grows.
-        let is_crowded = |more| self.is_crowded(channel.app(), more);
-        let Pushed { shared, forgotten } = history.push(publication, self.now_ms, is_crowded);
+        let may_cost = |bytes: usize| {
+            let before = channel.remembered();
+            let crowded = bytes > before && self.is_crowded(channel.app(), bytes - before);
+            // Until there is room again, no channel grows.
+            if crowded { before } else { usize::MAX }
+        };
+        let Pushed { shared, forgotten } = history.push(publication, self.now_ms, may_cost);
         self.counters.history_forgotten += forgotten as u64;
         self.account(channel, state);
         shared

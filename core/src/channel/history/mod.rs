@@ -136,15 +136,14 @@ impl History {
         self.give_back();
     }
 
-    /// Remembers a message. Its offset is above all so far. `is_crowded` is asked if the memory would then cost that many
-    /// bytes more than before: if it says so, the oldest messages make room instead.
+    /// Remembers a message. Its offset is above all so far. If the memory needs more room, `may_cost` is asked whether it may cost
+    /// so much, and says how much it may: to stay below that, the oldest messages go.
     pub fn push(
         &mut self,
         message: &Publication<'_>,
         now_ms: u64,
-        is_crowded: impl FnOnce(usize) -> bool,
+        may_cost: impl FnOnce(usize) -> usize,
     ) -> Pushed {
-        let before = self.bytes();
         self.touch(now_ms);
         self.expire(now_ms);
         while self.entries.len() >= self.limits.messages as usize && self.forget_oldest() {}
@@ -152,7 +151,7 @@ impl History {
         let growth = |history: &Self| history.growth(message, shared.as_deref());
         let room = match growth(self) {
             0 => Room { fits: true, forgotten: 0 },
-            _ => self.make_room(before, growth, is_crowded),
+            more => self.make_room(growth, may_cost(self.bytes() + more)),
         };
         let offset = message.offset.unwrap_or_default();
         if room.fits {
@@ -185,13 +184,20 @@ impl History {
     }
 
     /// Forgets what is too old.
+    #[inline]
     pub fn expire(&mut self, now_ms: u64) {
         let oldest_ms = now_ms.saturating_sub(u64::from(self.limits.age_ms));
+        if self.entries.front().is_some_and(|entry| entry.id.time_ms() < oldest_ms) {
+            self.forget_before(oldest_ms);
+        }
+    }
+
+    fn forget_before(&mut self, oldest_ms: u64) {
         while self.entries.front().is_some_and(|entry| entry.id.time_ms() < oldest_ms) {
             self.forget_oldest();
-            if self.entries.is_empty() {
-                self.give_back();
-            }
+        }
+        if self.entries.is_empty() {
+            self.give_back();
         }
     }
 
@@ -219,28 +225,16 @@ impl History {
         growth_of(&self.entries) * size_of::<Entry>() + content
     }
 
-    /// Forgets the oldest until the memory may grow as it must; it costs no more than before, which was `before`,
-    /// if the app is crowded.
-    fn make_room(
-        &mut self,
-        before: usize,
-        growth: impl Fn(&Self) -> usize,
-        is_crowded: impl FnOnce(usize) -> bool,
-    ) -> Room {
-        let wanted = self.bytes() + growth(self);
-        if wanted <= before {
-            return Room { fits: true, forgotten: 0 };
-        }
-        let crowded = is_crowded(wanted - before);
-        let allowed = if crowded { before } else { self.allowed() };
-        let messages = self.entries.len();
+    /// Forgets the oldest until the memory may grow as it must, if the app lets it cost so much.
+    fn make_room(&mut self, growth: impl Fn(&Self) -> usize, may_cost: usize) -> Room {
+        let (allowed, messages) = (self.allowed().min(may_cost), self.entries.len());
         while self.bytes() + growth(self) > allowed && self.forget_oldest() {}
         if self.entries.is_empty() {
             self.give_back();
         }
         let fits = self.bytes() + growth(self) <= allowed;
-        let forgotten = if crowded { messages - self.entries.len() + usize::from(!fits) } else { 0 };
-        Room { fits, forgotten }
+        let gone = messages - self.entries.len() + usize::from(!fits);
+        Room { fits, forgotten: if may_cost < self.allowed() { gone } else { 0 } }
     }
 
     /// Forgets the oldest until what is left costs at most `bytes`, and gives back what is kept for more.

@@ -28,7 +28,7 @@ fn message<'a>(ids: &mut IdGenerator, now_ms: u64, offset: u64, audience: &'a Au
 
 /// Remembers a message of an app that has room.
 fn push(history: &mut History, message: &Publication<'_>, now_ms: u64) {
-    history.push(message, now_ms, |_| false);
+    history.push(message, now_ms, |_| usize::MAX);
 }
 
 /// Remembers messages of these sizes at 1000 ms, with offsets from 1.
@@ -232,7 +232,7 @@ fn in_a_crowded_app_a_memory_does_not_grow() {
             let payload = "x".repeat(size);
             let message = message(&mut ids, 1000, offset, &EVERYONE);
             let message = Publication { payload: Payload::Json(&payload), ..message };
-            forgotten += history.push(&message, 1000, |_| true).forgotten;
+            forgotten += history.push(&message, 1000, |_| bytes).forgotten;
             assert!(history.bytes() <= bytes);
         }
         assert_eq!(forgotten, 199 - history.entries.len());
@@ -240,7 +240,7 @@ fn in_a_crowded_app_a_memory_does_not_grow() {
     }
     let mut history = History::new(limits(1000), 0);
     let mut ids = IdGenerator::new(2);
-    let pushed = history.push(&message(&mut ids, 1000, 1, &EVERYONE), 1000, |_| true);
+    let pushed = history.push(&message(&mut ids, 1000, 1, &EVERYONE), 1000, |_| EMPTY_BYTES);
     assert_eq!((pushed.forgotten, history.bytes()), (1, EMPTY_BYTES));
     assert!(history.catch_up(0, ALL, &NOBODY).is_none());
 }
@@ -253,14 +253,15 @@ fn only_what_stands_alone_is_shared_with_the_mail() {
     let audience = Audience::except(session);
     let unechoed = Publication { audience: &audience, ..message(&mut ids, 1000, 2, &EVERYONE) };
     for message in [plain, unechoed] {
-        assert!(history.push(&message, 1000, |_| false).shared.is_none());
+        assert!(history.push(&message, 1000, |_| usize::MAX).shared.is_none());
     }
     let long = "x".repeat(TEXT_BYTES);
     let long = Publication { payload: Payload::Json(&long), ..message(&mut ids, 1000, 3, &EVERYONE) };
     let sender = Some(Sender { session, user: None, shown: true });
     let signed = Publication { sender, ..message(&mut ids, 1000, 4, &EVERYONE) };
     for message in [long, signed] {
-        let shared = history.push(&message, 1000, |_| false).shared.expect("it is a publication of its own");
+        let shared =
+            history.push(&message, 1000, |_| usize::MAX).shared.expect("it is a publication of its own");
         assert_eq!(shared.view().payload, message.payload);
         assert_eq!(Arc::strong_count(&shared), 2);
     }
