@@ -266,6 +266,7 @@ impl History {
     }
 
     /// Makes the content of an entry from a plain message.
+    #[inline]
     fn write(&mut self, message: &Publication<'_>) -> Content {
         let event = message.event.as_bytes();
         let place = self.texts.push(event, message.payload.bytes());
@@ -279,6 +280,7 @@ impl History {
         Content::Shared(publication)
     }
 
+    #[inline]
     fn release(&mut self, content: &Content) {
         match content {
             Content::Text { place, .. } => self.texts.release(*place),

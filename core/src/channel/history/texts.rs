@@ -91,6 +91,7 @@ impl Texts {
     }
 
     /// Keeps the text `head` and `tail`, of at most [`TEXT_BYTES`].
+    #[inline]
     pub(super) fn push(&mut self, head: &[u8], tail: &[u8]) -> Place {
         let len = head.len() + tail.len();
         if !self.has_room(len) {
@@ -113,16 +114,21 @@ impl Texts {
     }
 
     /// Nobody asks for this text any more.
+    #[inline]
     pub(super) fn release(&mut self, place: Place) {
         let index = self.index(place);
         let block = &mut self.blocks[index];
         block.live -= 1;
-        if block.live > 0 {
-            return;
+        if block.live == 0 {
+            self.end_block(index);
         }
+    }
+
+    /// No text of this block is of use any more.
+    fn end_block(&mut self, index: usize) {
         if index > 0 {
             // It leaves the queue when it is the first.
-            let bytes = std::mem::take(&mut block.bytes);
+            let bytes = std::mem::take(&mut self.blocks[index].bytes);
             return self.retire(bytes);
         }
         while self.blocks.front().is_some_and(|block| block.live == 0)
