@@ -17,9 +17,9 @@
 //! Who left an empty channel may come back to it as well, so a memory is over only some time after it was last of use, and
 //! costs something even if it is empty.
 //!
-//! Most messages are for everyone, say nothing of their sender and are short. Of these an entry has what is of the same size in all, and
-//! [`Texts`] the rest: remembering one writes at two places that follow the last ones, and allocates nothing. Any other, and any
-//! change, is a publication of its own, shared with the mail to other workers.
+//! Most messages are for everyone, say nothing of their sender and are short. Of these an entry has what is of the same
+//! size in all, and [`Texts`] the rest: remembering one writes at two places that follow the last ones, and allocates
+//! nothing. Any other, and any change, is a publication of its own, shared with the mail to other workers.
 //!
 //! Messages for some users only are remembered for these. `horizon` is below the offset of every entry; entries are
 //! sorted by the offset of their message. Used inside the channel's order only; reads no clock.
@@ -136,8 +136,8 @@ impl History {
         self.give_back();
     }
 
-    /// Remembers a message. Its offset is above all so far. If the memory needs more room, `may_cost` is asked whether it may cost
-    /// so much, and says how much it may: to stay below that, the oldest messages go.
+    /// Remembers a message. Its offset is above all so far. If that takes more room, `may_cost` is told how much all would
+    /// cost then, and says how much it may: the oldest messages go until it does.
     pub fn push(
         &mut self,
         message: &Publication<'_>,

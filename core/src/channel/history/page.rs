@@ -1,7 +1,7 @@
 //! Reading a memory: pages of messages, and what somebody missed.
 //!
-//! What was read goes to other threads, and is written to a session later. So it owns its texts, which are copied into one piece of
-//! memory, or shares the publications.
+//! What was read goes to other threads, and is written to a session later. So it owns its texts, which are copied into
+//! one piece of memory, or shares the publications.
 
 use std::sync::Arc;
 
