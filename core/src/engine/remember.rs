@@ -117,17 +117,20 @@ impl Engine {
     }
 
     /// Tells everybody what a channel's history costs. Runs inside its order.
+    #[inline]
     pub(super) fn account(&mut self, channel: &Channel, state: &ChannelState) {
         let over = |history: &History| state.interest.is_empty() && history.is_over(self.now_ms);
         let now =
             state.history.as_ref().filter(|history| !over(history)).map_or(0, |history| history.bytes());
-        let before = channel.remembered();
-        if now == before {
-            // So it is with most messages, once the ring is full.
-            return;
+        // Once the ring is full it costs the same after most messages.
+        if now != channel.remembered() {
+            self.account_change(channel, now);
         }
+    }
+
+    fn account_change(&mut self, channel: &Channel, now: usize) {
+        let total = self.hub.account(channel.app(), channel.remembered(), now);
         channel.set_remembered(now);
-        let total = self.hub.account(channel.app(), before, now);
         if total > self.hub.app(channel.app()).limits.history_bytes {
             self.relief.ask_for(channel.app());
         }

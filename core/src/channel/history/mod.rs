@@ -111,6 +111,7 @@ impl History {
     }
 
     /// What all of it costs, with the room that waits for more.
+    #[inline]
     pub fn bytes(&self) -> usize {
         EMPTY_BYTES + self.entries.capacity() * size_of::<Entry>() + self.texts.bytes() + self.shared_bytes
     }

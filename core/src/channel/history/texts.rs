@@ -36,6 +36,8 @@ const _: () = assert!(TEXT_BYTES <= BLOCK_BYTES.1 && BLOCK_BYTES.1 <= u16::MAX a
 pub(super) struct Texts {
     blocks: VecDeque<Block>,
     first: u32,
+    /// What the last block has room for.
+    room: usize,
     /// The room of a block that went, if any.
     spare: Vec<u8>,
     /// The capacity of all blocks and of the spare one.
@@ -84,7 +86,7 @@ impl Texts {
 
     /// How much more they take after [`Texts::push`] of so many bytes.
     pub(super) fn growth(&self, len: usize) -> usize {
-        if self.has_room(len) {
+        if len <= self.room {
             return 0;
         }
         let size = self.block_size(len);
@@ -96,9 +98,10 @@ impl Texts {
     #[inline]
     pub(super) fn push(&mut self, head: &[u8], tail: &[u8]) -> Place {
         let len = head.len() + tail.len();
-        if !self.has_room(len) {
+        if len > self.room {
             self.add_block(len);
         }
+        self.room -= len;
         let last = self.blocks.len() - 1;
         let block = &mut self.blocks[last];
         let start = block.bytes.len();
@@ -128,6 +131,9 @@ impl Texts {
 
     /// No text of this block is of use any more.
     fn end_block(&mut self, index: usize) {
+        if index + 1 == self.blocks.len() {
+            self.room = 0;
+        }
         if index > 0 {
             // It leaves the queue when it is the first.
             let bytes = std::mem::take(&mut self.blocks[index].bytes);
@@ -144,10 +150,6 @@ impl Texts {
 
     fn index(&self, place: Place) -> usize {
         place.block.wrapping_sub(self.first) as usize
-    }
-
-    fn has_room(&self, len: usize) -> bool {
-        self.blocks.back().is_some_and(|block| block.bytes.capacity() - block.bytes.len() >= len)
     }
 
     /// Of the next block, if a text of `len` is to fit into it.
@@ -169,6 +171,7 @@ impl Texts {
             self.spare = Vec::with_capacity(size);
             self.capacity += self.spare.capacity();
         }
+        self.room = self.spare.capacity();
         push_back(&mut self.blocks, Block { bytes: std::mem::take(&mut self.spare), live: 0 });
     }
 
@@ -195,6 +198,8 @@ mod tests {
             let blocks: usize = self.blocks.iter().map(|block| block.bytes.capacity()).sum();
             assert_eq!(self.capacity, blocks + self.spare.capacity());
             assert!(self.spare.is_empty());
+            let room = self.blocks.back().map_or(0, |block| block.bytes.capacity() - block.bytes.len());
+            assert_eq!(self.room, room);
             assert!(self.blocks.front().is_none_or(|block| block.live > 0), "the first block is of use");
             if self.blocks.is_empty() {
                 assert!(self.spare.capacity() <= 2 * TEXT_BYTES, "{}", self.spare.capacity());
