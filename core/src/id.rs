@@ -117,29 +117,29 @@ impl MessageId {
 
     /// The textual form: lower-case hexadecimal in the five groups of RFC 9562, section 4.
     pub fn text(&self) -> [u8; Self::TEXT_LEN] {
+        let digits =
+            [self.high >> 32, self.high, self.low >> 32, self.low].map(|word| hexadecimal(word as u32));
         let mut text = [b'-'; Self::TEXT_LEN];
-        let bytes = self.high.to_be_bytes().into_iter().chain(self.low.to_be_bytes());
-        for (byte, at) in bytes.zip(DIGITS_AT) {
-            text[at..at + 2].copy_from_slice(&HEX[usize::from(byte)]);
-        }
+        text[..8].copy_from_slice(&digits[0]);
+        text[9..13].copy_from_slice(&digits[1][..4]);
+        text[14..18].copy_from_slice(&digits[1][4..]);
+        text[19..23].copy_from_slice(&digits[2][..4]);
+        text[24..28].copy_from_slice(&digits[2][4..]);
+        text[28..].copy_from_slice(&digits[3]);
         text
     }
 }
 
-/// Where each byte's digits stand in a message id's text.
-const DIGITS_AT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
-
-/// Each byte's two digits.
-const HEX: [[u8; 2]; 256] = {
-    let digits = b"0123456789abcdef";
-    let mut table = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = [digits[byte >> 4], digits[byte & 15]];
-        byte += 1;
-    }
-    table
-};
+/// The digits of a number, all eight at once: each gets a byte of a word, and those above nine are moved on to the letters.
+fn hexadecimal(number: u32) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let mut digits = u64::from(number);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (digits + 6 * EACH) >> 4 & EACH;
+    (digits + u64::from(b'0') * EACH + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
+}
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -232,6 +232,17 @@ mod tests {
         assert!(text.starts_with("01234567-89ab-7"), "{text}");
         assert!(matches!(text.as_bytes()[19], b'8'..=b'9' | b'a'..=b'b'), "{text}");
         assert_eq!(text.bytes().filter(|&b| b == b'-').count(), 4);
+    }
+
+    #[test]
+    fn message_id_is_written_as_the_formatter_does_it() {
+        let mut ids = IdGenerator::new(1);
+        let words = |seed: u64| MessageId { high: seed, low: seed.rotate_left(20) ^ 0x0123_4567_89ab_cdef };
+        for id in (0..1000).map(|_| words(ids.random())).chain([words(0), words(u64::MAX)]) {
+            let text = format!("{:016x}{:016x}", id.high, id.low);
+            let groups = [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]];
+            assert_eq!(id.to_string(), groups.join("-"));
+        }
     }
 
     #[test]

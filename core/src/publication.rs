@@ -52,7 +52,12 @@ pub enum Payload<'a> {
     Binary(&'a [u8]),
 }
 
-impl Payload<'_> {
+impl<'a> Payload<'a> {
+    /// The one that [`Payload::bytes`] and [`Payload::is_binary`] are of.
+    pub(crate) fn restored(bytes: &'a [u8], is_binary: bool) -> Self {
+        if is_binary { Payload::Binary(bytes) } else { Payload::Json(text(bytes)) }
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.bytes().len()
@@ -63,7 +68,13 @@ impl Payload<'_> {
         self.bytes().is_empty()
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// Whether it is no JSON.
+    pub(crate) fn is_binary(&self) -> bool {
+        matches!(self, Payload::Binary(_))
+    }
+
+    /// As its sender wrote it.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
         match self {
             Payload::Json(json) => json.as_bytes(),
             Payload::Binary(bytes) => bytes,
@@ -81,13 +92,13 @@ pub struct OwnedPayload {
 impl OwnedPayload {
     /// Borrows it.
     pub fn view(&self) -> Payload<'_> {
-        if self.binary { Payload::Binary(&self.bytes) } else { Payload::Json(text(&self.bytes)) }
+        Payload::restored(&self.bytes, self.binary)
     }
 }
 
 impl From<Payload<'_>> for OwnedPayload {
     fn from(payload: Payload<'_>) -> Self {
-        Self { binary: matches!(payload, Payload::Binary(_)), bytes: payload.bytes().into() }
+        Self { binary: payload.is_binary(), bytes: payload.bytes().into() }
     }
 }
 
@@ -191,6 +202,24 @@ impl<'a> Publication<'a> {
             edited_ms: None,
         }
     }
+
+    /// The change of this message, as it is now, that takes `offset`. Without payload it is its deletion. Without
+    /// audience it is for that of the message, the sender included even if that wants no echo.
+    pub fn changed(
+        &self,
+        offset: u64,
+        payload: Option<Payload<'_>>,
+        audience: Option<&Audience>,
+        at_ms: u64,
+    ) -> OwnedPublication {
+        let kind = if payload.is_some() { Kind::Edit } else { Kind::Delete };
+        let payload = payload.unwrap_or(Payload::Json("null"));
+        let of = self.offset.unwrap_or_default();
+        let own = Audience { except_session: None, ..self.audience.clone() };
+        let audience = audience.unwrap_or(&own);
+        let changed = OwnedPublication::from(Publication { payload, audience, ..*self });
+        OwnedPublication { kind, of, offset, edited_ms: at_ms, ..changed }
+    }
 }
 
 /// A publication that owns its text, to wait in a queue, to be shared between workers, or to be remembered.
@@ -235,14 +264,13 @@ impl OwnedPublication {
     /// The message, as it is now: this itself, or what this change has made of it.
     pub fn message(&self) -> Publication<'_> {
         let payload = &self.text[usize::from(self.event_len)..];
-        let payload = if self.binary { Payload::Binary(payload) } else { Payload::Json(text(payload)) };
         let sender = self.extras.as_ref().and_then(|extras| extras.sender.as_ref());
         Publication {
             id: self.id,
             kind: Kind::Message,
             offset: some(self.message_offset()),
             event: self.event(),
-            payload,
+            payload: Payload::restored(payload, self.binary),
             audience: self.audience(),
             sender: sender.map(|(session, user, shown)| Sender {
                 session: *session,
@@ -252,25 +280,6 @@ impl OwnedPublication {
             kept: self.kept,
             edited_ms: some(self.edited_ms),
         }
-    }
-
-    /// The change of this message, or of what it was changed to before, that takes `offset`. Without payload it is its
-    /// deletion. Without audience it is for that of the message, the sender included even if that wants no echo.
-    pub fn changed(
-        &self,
-        offset: u64,
-        payload: Option<Payload<'_>>,
-        audience: Option<&Audience>,
-        at_ms: u64,
-    ) -> Self {
-        let message = self.message();
-        let kind = if payload.is_some() { Kind::Edit } else { Kind::Delete };
-        let payload = payload.unwrap_or(Payload::Json("null"));
-        let of = message.offset.unwrap_or_default();
-        let own = Audience { except_session: None, ..message.audience.clone() };
-        let audience = audience.unwrap_or(&own);
-        let changed = Self::from(Publication { payload, audience, ..message });
-        Self { kind, of, offset, edited_ms: at_ms, ..changed }
     }
 
     /// Its id; of a change, the changed message's.
@@ -306,8 +315,13 @@ impl OwnedPublication {
     /// What remembering it costs.
     pub fn bytes(&self) -> usize {
         let extras = self.extras.as_ref().map_or(0, |_| size_of::<Extras>());
+        Self::bytes_with(self.text.len()) + extras
+    }
+
+    /// What remembering a plain one costs whose event and payload are so long.
+    pub(crate) fn bytes_with(text_len: usize) -> usize {
         // Two counters precede what an `Arc` holds.
-        size_of::<Self>() + 2 * size_of::<usize>() + self.text.len() + extras
+        size_of::<Self>() + 2 * size_of::<usize>() + text_len
     }
 
     fn event(&self) -> &str {
@@ -319,7 +333,8 @@ fn some(number: u64) -> Option<u64> {
     (number > 0).then_some(number)
 }
 
-fn text(bytes: &[u8]) -> &str {
+/// What was text before it was bytes.
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("it was made from a str")
 }
 
@@ -336,7 +351,7 @@ impl From<Publication<'_>> for OwnedPublication {
             of: 0,
             edited_ms: edited_ms.unwrap_or_default(),
             kind,
-            binary: matches!(payload, Payload::Binary(_)),
+            binary: payload.is_binary(),
             kept,
             event_len: u16::try_from(event.len()).expect("names are at most 256 bytes"),
             text: [event.as_bytes(), payload.bytes()].concat().into(),
@@ -398,7 +413,7 @@ mod tests {
             kept: true,
             ..Publication::new(ids.message_id(1), Kind::Message, "chat", Payload::Json("1"))
         });
-        let edit = message.changed(9, Some(Payload::Json("2")), None, 77);
+        let edit = message.message().changed(9, Some(Payload::Json("2")), None, 77);
         let view = edit.view();
         assert_eq!((view.kind, view.offset, view.event), (Kind::Edit, Some(9), EDIT_EVENT));
         assert_eq!((view.payload, view.edited_ms, view.id), (Payload::Json("2"), Some(77), message.id()));
@@ -406,7 +421,7 @@ mod tests {
         let now = edit.message();
         assert_eq!((now.kind, now.offset, now.event), (Kind::Message, Some(4), "chat"));
         assert_eq!((now.sender, now.kept), (Some(sender), true));
-        let gone = edit.changed(12, None, None, 78);
+        let gone = now.changed(12, None, None, 78);
         assert_eq!((gone.view().kind, gone.view().event), (Kind::Delete, DELETE_EVENT));
         assert_eq!(gone.message().offset, Some(4));
     }

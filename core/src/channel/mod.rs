@@ -9,7 +9,7 @@ mod subscribers;
 mod table;
 
 pub use self::{
-    history::{Bounds, EMPTY_BYTES, From as PageFrom, History, Page, Reader, Remembered},
+    history::{Bounds, EMPTY_BYTES, From as PageFrom, History, Page, Pushed, Reader, Remembered},
     order::{Delegated, Entered, Order},
     subscribers::{Subscribers, TOMBSTONE},
     table::ChannelTable,

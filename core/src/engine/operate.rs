@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     channel::{
-        Channel, ChannelState, Delegated, Entered, Interest, Operation, Position, Presence, Reply, Request,
+        Channel, ChannelState, Delegated, Entered, Interest, Operation, Position, Presence, Pushed, Reply,
+        Request,
     },
     command::Outcome,
     error::ReplyError,
@@ -259,17 +260,16 @@ impl Engine {
         state.offset += 1;
         channel.set_offset(state.offset);
         publication.offset = Some(state.offset);
-        // A session that comes back is another one, so it is of no use to remember who wanted no echo.
-        let audience = &Audience { except_session: None, ..audience.clone() };
-        let shared = Arc::new(OwnedPublication::from(Publication { audience, ..*publication }));
-        let before = history.bytes();
-        history.push(shared.clone(), self.now_ms);
-        if history.bytes() > before && self.is_crowded(channel.app()) {
+        let may_cost = |bytes: usize| {
+            let before = channel.remembered();
+            let crowded = bytes > before && self.is_crowded(channel.app(), bytes - before);
             // Until there is room again, no channel grows.
-            self.counters.history_forgotten += history.trim(before) as u64;
-        }
+            if crowded { before } else { usize::MAX }
+        };
+        let Pushed { shared, forgotten } = history.push(publication, self.now_ms, may_cost);
+        self.counters.history_forgotten += forgotten as u64;
         self.account(channel, state);
-        Some(shared)
+        shared
     }
 
     /// Posts a publication to every interested worker. Returns whether our own members are to get it at once: if it is

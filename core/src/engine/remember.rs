@@ -75,9 +75,8 @@ impl Engine {
     ) -> Result<u64, ReplyError> {
         self.check_mailboxes(state)?;
         let history = state.history.as_mut().ok_or(ReplyError::UnknownMessage)?;
-        let old = history.find(change.id).filter(|found| !found.is_deletion());
-        let old = old.ok_or(ReplyError::UnknownMessage)?;
-        if !change.is_allowed(old.message().sender) {
+        let old = history.find(change.id).ok_or(ReplyError::UnknownMessage)?;
+        if !change.is_allowed(old.sender) {
             return Err(ReplyError::EditNotAllowed);
         }
         state.sequence += 1;
@@ -118,26 +117,29 @@ impl Engine {
     }
 
     /// Tells everybody what a channel's history costs. Runs inside its order.
+    #[inline]
     pub(super) fn account(&mut self, channel: &Channel, state: &ChannelState) {
         let over = |history: &History| state.interest.is_empty() && history.is_over(self.now_ms);
         let now =
             state.history.as_ref().filter(|history| !over(history)).map_or(0, |history| history.bytes());
-        let before = channel.remembered();
-        if now == before {
-            // So it is with most messages, once the ring is full.
-            return;
+        // Once the ring is full it costs the same after most messages.
+        if now != channel.remembered() {
+            self.account_change(channel, now);
         }
+    }
+
+    fn account_change(&mut self, channel: &Channel, now: usize) {
+        let total = self.hub.account(channel.app(), channel.remembered(), now);
         channel.set_remembered(now);
-        let total = self.hub.account(channel.app(), before, now);
         if total > self.hub.app(channel.app()).limits.history_bytes {
             self.relief.ask_for(channel.app());
         }
     }
 
-    /// Whether the app remembers far too much.
-    pub(super) fn is_crowded(&self, app: AppId) -> bool {
+    /// Whether the app remembers far too much, or would with so many bytes more.
+    pub(super) fn is_crowded(&self, app: AppId, more: usize) -> bool {
         let limit = self.hub.app(app).limits.history_bytes;
-        self.hub.remembered(app) > limit + limit / 8
+        self.hub.remembered(app) + more > limit + limit / 8
     }
 
     /// A page of what a channel remembers.
