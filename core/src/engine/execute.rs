@@ -83,7 +83,10 @@ impl Engine {
         session.may_write(app.session_required, now_ms)?;
         check_message(app, publish)?;
         let app_id = app.id;
-        let target = self.target(app_id, publish.channel);
+        let target = match publish.channel.and_then(|name| self.own_channel(slot, name)) {
+            Some(own) => Some(own),
+            None => self.target(app_id, publish.channel),
+        };
         if let Some(name) = publish.channel {
             self.check_membership(slot, app_id, name, target.as_deref())?;
         }
@@ -170,16 +173,20 @@ impl Engine {
         self.sessions.get(slot).may_write(app.session_required, self.now_ms)
     }
 
+    /// The channel of this name, if the session is in few and it is among them: so it need not be looked for among all.
+    fn own_channel(&self, slot: u32, name: &str) -> Option<Arc<Channel>> {
+        const FEW: usize = 2;
+        let memberships = self.sessions.get(slot).memberships.as_slice();
+        let own = memberships.iter().take(FEW).map(|membership| &self.channels[membership.local].channel);
+        own.into_iter().find(|own| own.name() == Some(name) && !own.order.is_closed()).cloned()
+    }
+
     /// Where to publish: the channel, if there is one, or the app's broadcast stream.
-    pub(super) fn target(&mut self, app: AppId, channel: Option<&str>) -> Option<Arc<Channel>> {
-        let Some(name) = channel else { return Some(self.hub.broadcast(app).clone()) };
-        // Who sends several messages in a row sends them to one channel.
-        let is_last = |last: &&Arc<Channel>| last.app() == app && last.name() == Some(name);
-        if let Some(last) = self.last_target.as_ref().filter(is_last).filter(|last| !last.order.is_closed()) {
-            return Some(last.clone());
+    pub(super) fn target(&self, app: AppId, channel: Option<&str>) -> Option<Arc<Channel>> {
+        match channel {
+            Some(name) => self.hub.table.find(app, name, Clone::clone),
+            None => Some(self.hub.broadcast(app).clone()),
         }
-        self.last_target = self.hub.table.find(app, name, Clone::clone);
-        self.last_target.clone()
     }
 
     /// Refuses a sender that must be a member of a channel and is not.

@@ -253,8 +253,7 @@ impl Turn {
     pub(super) fn left(&mut self, run: u32, place: usize, slot: u32, sessions: &mut Sessions) -> u64 {
         let of = &self.runs[run as usize];
         let from = if place < of.base { 0 } else { of.late[place - of.base] };
-        let (hot, session) = sessions.both(slot);
-        self.link_view(run, from, slot, hot, session)
+        self.link_view(run, from, slot, sessions)
     }
 
     /// The local part of `run` is gone: whoever was in it has left.
@@ -295,10 +294,12 @@ impl Turn {
 
     /// Links a session to the publications of `run` from `from` on, less those that are not for it.
     #[inline]
-    fn link_view(&mut self, run: u32, from: u32, slot: u32, hot: &mut Hot, session: &mut Session) -> u64 {
+    fn link_view(&mut self, run: u32, from: u32, slot: u32, sessions: &mut Sessions) -> u64 {
         let of = &self.runs[run as usize];
         let to = of.len();
+        let hot = sessions.hot(slot);
         if hot.excepted || of.filtered || hot.congested {
+            let (hot, session) = sessions.both(slot);
             return self.link_with_exceptions(run, from, slot, hot, session);
         }
         let (start, end) = of.range(hot.format, from, to);
@@ -368,8 +369,7 @@ impl Turn {
                     continue;
                 }
                 let from = if place < base { 0 } else { self.runs[run as usize].late[place - base] };
-                let (hot, session) = sessions.both(slot);
-                deliveries += self.link_view(run, from, slot, hot, session);
+                deliveries += self.link_view(run, from, slot, sessions);
             }
         }
         deliveries

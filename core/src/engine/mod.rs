@@ -91,8 +91,6 @@ pub struct Engine {
     scratch: BytesMut,
     /// Absent while it reads a frame.
     reader: Option<Box<Reader>>,
-    /// The channel that was published to last.
-    last_target: Option<Arc<Channel>>,
     counters: Counters,
 }
 
@@ -183,7 +181,6 @@ impl Engine {
             ended: Vec::new(),
             scratch: BytesMut::new(),
             reader: None,
-            last_target: None,
             counters: Counters::default(),
         }
     }
