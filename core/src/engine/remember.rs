@@ -14,7 +14,7 @@ use crate::{
     error::ReplyError,
     id::AppId,
     limits::PAGE_BYTES,
-    publication::OwnedPayload,
+    publication::{Audience, OwnedPayload, Publication},
 };
 
 impl Engine {
@@ -83,10 +83,18 @@ impl Engine {
         state.offset += 1;
         channel.set_offset(state.offset);
         let payload = change.payload.as_ref().map(OwnedPayload::view);
-        let changed = Arc::new(old.changed(state.offset, payload, change.audience.as_ref(), self.now_ms));
+        let (audience, lost) = (change.audience.as_ref(), history.lost(change.id));
+        let changed = Arc::new(old.changed(state.offset, payload, audience, lost, self.now_ms));
         history.change(changed.clone());
         self.account(channel, state);
         self.counters.changes += 1;
+        if let Some(loss) = changed.loss().filter(|loss| loss.offset == Some(state.offset)) {
+            // A message that is for one session from now on is lost to others of its user.
+            let audience =
+                Audience { except_session: changed.audience().only_session, ..loss.audience.clone() };
+            self.distribute(channel, state, false, &Publication { audience: &audience, ..loss }, None);
+            state.sequence += 1;
+        }
         self.distribute(channel, state, false, &changed.view(), Some(changed.clone()));
         Ok(state.offset)
     }

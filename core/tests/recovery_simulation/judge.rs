@@ -238,8 +238,10 @@ impl World {
         let Some(offset) = seen.offset else { return self.check_unnumbered(seen) };
         let event = stream.log.get(&offset).unwrap_or_else(|| panic!("there is no such offset: {seen:?}"));
         let &Event { op, of, kind } = event;
-        assert_eq!(seen.kind, kind, "{seen:?}");
         let message = &stream.messages[&of];
+        let lost = message.is_lost_by(offset, Some(seen.session).filter(|_| !seen.later), seen.user);
+        let kind = if lost { "message:delete" } else { kind };
+        assert_eq!(seen.kind, kind, "{seen:?}");
         let id = stream.limits.is_on().then_some(&message.id);
         assert_eq!(seen.id.as_ref(), id, "{seen:?}");
         let as_now = seen.later && kind == "e";
@@ -263,7 +265,7 @@ impl World {
             true => meant.admits(seen.user),
             false => meant.admits_session(seen.session, seen.user),
         };
-        assert!(admitted, "it was for {meant:?}: {seen:?}");
+        assert_ne!(admitted, lost, "it was for {meant:?}: {seen:?}");
         assert!(seen.later || !by.is_unechoed(seen.session), "no echo was wanted: {seen:?}");
     }
 
@@ -325,13 +327,15 @@ impl World {
         for (offset, message) in stream.messages.range(view.from + 1..) {
             let op = &self.ops[message.sent];
             let unechoed = op.by.as_ref().is_some_and(|by| by.client == client && op.is_unechoed(by.session));
-            // The answer to it was lost; or it was deleted in its sender's absence, who never had its offset.
-            let excused = unechoed && (op.fate == Fate::Lost || message.deleted);
-            if message.moved || excused || !message.audience.admits(user) {
+            let gone = message.deleted || !message.audience.admits(user);
+            // The answer to it was lost; or its sender, who never had its offset, was away when it was deleted, or it was
+            // never for its sender.
+            let excused = unechoed && (op.fate == Fate::Lost || gone);
+            if excused || message.was_for_one() {
                 continue;
             }
             let known = view.messages.get(offset).copied();
-            let right = match message.deleted {
+            let right = match gone {
                 true => matches!(known, None | Some(Known::Deleted)),
                 false => known == Some(Known::Says(message.now)),
             };

@@ -115,13 +115,40 @@ pub(crate) struct Message {
     pub(crate) id: String,
     at_ms: u64,
     pub(crate) audience: Audience,
-    /// An edit gave it another audience than it had.
-    pub(crate) moved: bool,
+    /// Whom it was for, and since which offset.
+    audiences: Vec<(u64, Audience)>,
     pub(crate) deleted: bool,
     /// The offset of the last that happened to it.
     pub(crate) last: u64,
     pub(crate) remembered: bool,
     by: Option<Author>,
+}
+
+impl Message {
+    /// Whether the change that took `offset` took it from `user`, and left it to none of the user's sessions but `session`.
+    pub(crate) fn is_lost_by(&self, offset: u64, session: Option<usize>, user: Option<&str>) -> bool {
+        let Some(at) = self.audiences.iter().rposition(|(since, _)| *since == offset) else { return false };
+        let (before, after) =
+            (at.checked_sub(1).map(|before| &self.audiences[before].1), &self.audiences[at].1);
+        let kept = session.is_some_and(|session| after.admits_session(session, user));
+        before.is_some_and(|before| before.admits(user)) && !after.admits(user) && !kept
+    }
+
+    /// The offset of the last change that took it from `user`, who has not got it back.
+    pub(crate) fn lost_at(&self, user: Option<&str>) -> Option<u64> {
+        let lost = |(offset, _): &&(u64, Audience)| self.is_lost_by(*offset, None, user);
+        self.audiences
+            .iter()
+            .rev()
+            .find(lost)
+            .map(|(offset, _)| *offset)
+            .filter(|_| !self.audience.admits(user))
+    }
+
+    /// Whether it was for one session alone once it had been sent.
+    pub(crate) fn was_for_one(&self) -> bool {
+        self.audiences.iter().any(|(_, audience)| audience.session.is_some())
+    }
 }
 
 /// What took an offset: the message, and whether it was sent, edited or deleted.
@@ -210,7 +237,7 @@ impl Stream {
                     id: id.into(),
                     at_ms: now_ms,
                     audience: audience.clone(),
-                    moved: false,
+                    audiences: vec![(offset, audience.clone())],
                     deleted: false,
                     last: offset,
                     remembered: on,
@@ -230,7 +257,7 @@ impl Stream {
         let of = self.message(target).expect("it can be changed").0;
         let message = self.messages.get_mut(&of).expect("it can be changed");
         if let Some(audience) = audience {
-            message.moved |= message.audience != *audience;
+            message.audiences.push((offset, audience.clone()));
             message.audience = audience.clone();
         }
         message.now = number;
@@ -297,11 +324,12 @@ impl Stream {
     /// What `user` missed since `offset`, if everything is remembered.
     pub(crate) fn missed(&self, user: Option<&str>, since: u64) -> Vec<Expected> {
         let mut missed: Vec<Expected> = Vec::new();
-        for (&offset, message) in
-            self.messages.iter().filter(|(_, m)| m.remembered && m.audience.admits(user))
-        {
+        for (&offset, message) in self.messages.iter().filter(|(_, m)| m.remembered) {
             let payload = (!message.deleted).then_some(message.now);
-            if offset > since {
+            if !message.audience.admits(user) {
+                let lost = message.lost_at(user).filter(|lost| offset <= since && *lost > since);
+                missed.extend(lost.map(|offset| Expected { offset, kind: "message:delete", payload: None }));
+            } else if offset > since {
                 missed.extend(payload.map(|_| Expected { offset, kind: "e", payload }));
             } else if message.last > since {
                 let kind = if message.deleted { "message:delete" } else { "message:edit" };

@@ -35,7 +35,7 @@ use self::texts::{Place, TEXT_BYTES, Texts};
 use crate::{
     app::HistoryLimits,
     id::MessageId,
-    publication::{self, Audience, Kind, OwnedPublication, Payload, Publication},
+    publication::{self, Audience, Kind, Lost, OwnedPublication, Payload, Publication},
 };
 
 /// What a channel without members or messages costs, about.
@@ -172,6 +172,14 @@ impl History {
         // The latest are asked for most often.
         let entry = self.entries.iter().rev().find(|entry| entry.id == id);
         entry.filter(|entry| !entry.is_deletion()).map(|entry| self.view(entry))
+    }
+
+    /// Who has lost the message with this id by changes.
+    pub fn lost(&self, id: MessageId) -> Option<&Lost> {
+        match &self.entries.iter().rev().find(|entry| entry.id == id)?.content {
+            Content::Text { .. } => None,
+            Content::Shared(publication) => publication.lost(),
+        }
     }
 
     /// Puts a change in the place of the message it changes, which is there.

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use super::{Content, Entry, History, Layout};
 use crate::{
     id::MessageId,
-    publication::{OwnedPublication, Publication},
+    publication::{Lost, OwnedPublication, Publication},
 };
 
 /// Whose eyes read: a private message is shown only to those it is for.
@@ -31,6 +31,13 @@ impl Reader {
             }
         }
     }
+
+    /// Whether a message that was for this reader has not been since an offset after `since`.
+    fn has_lost(&self, entry: &Entry, since: u64) -> bool {
+        let Self::User(user) = self else { return false };
+        let lost = entry.lost().filter(|lost| lost.offset > since);
+        lost.is_some_and(|lost| lost.audience.admits_user(user.as_deref()))
+    }
 }
 
 /// Something remembered, as it is shown.
@@ -49,6 +56,8 @@ enum Shown {
     Message(Arc<OwnedPublication>),
     /// What happened to a message that is known already.
     Change(Arc<OwnedPublication>),
+    /// It is no longer for the reader.
+    Loss(Arc<OwnedPublication>),
 }
 
 impl Remembered {
@@ -58,6 +67,7 @@ impl Remembered {
             Shown::Text { id, offset, layout, text } => layout.view(*id, *offset, text),
             Shown::Message(publication) => publication.message(),
             Shown::Change(publication) => publication.view(),
+            Shown::Loss(publication) => publication.loss().expect("somebody has lost it"),
         }
     }
 
@@ -67,6 +77,7 @@ impl Remembered {
             Shown::Text { offset, .. } => *offset,
             Shown::Message(publication) => publication.message_offset(),
             Shown::Change(publication) => publication.offset(),
+            Shown::Loss(publication) => publication.lost().map_or(0, |lost| lost.offset),
         }
     }
 }
@@ -109,6 +120,7 @@ struct Found<'a> {
 enum What {
     Message,
     Change,
+    Loss,
 }
 
 impl Found<'_> {
@@ -116,6 +128,7 @@ impl Found<'_> {
         match self.what {
             What::Message => self.entry.offset,
             What::Change => self.entry.last(),
+            What::Loss => self.entry.lost().map_or(0, |lost| lost.offset),
         }
     }
 }
@@ -160,15 +173,17 @@ impl History {
         let (mut found, mut bytes) = (Vec::new(), 0);
         for (at, entry) in self.entries.range(if changes { 0 } else { start }..).enumerate() {
             let known = changes && at < start;
-            let happened = if known { entry.last() > since } else { !entry.is_deletion() };
-            if !happened || !reader.may_see(entry) {
-                continue;
-            }
+            let what = match known {
+                true if entry.last() > since && reader.may_see(entry) => What::Change,
+                true if reader.has_lost(entry, since) => What::Loss,
+                false if !entry.is_deletion() && reader.may_see(entry) => What::Message,
+                _ => continue,
+            };
             bytes += entry.shown_bytes();
             if found.len() == bounds.messages || bytes > bounds.bytes {
                 return None;
             }
-            found.push(Found { entry, what: if known { What::Change } else { What::Message } });
+            found.push(Found { entry, what });
         }
         if changes {
             found.sort_by_key(Found::offset);
@@ -189,14 +204,27 @@ impl History {
                 let text = copies.split().freeze();
                 Shown::Text { id: entry.id, offset: entry.offset, layout: *layout, text }
             }
-            Content::Shared(publication) if what == What::Change => Shown::Change(publication.clone()),
-            Content::Shared(publication) => Shown::Message(publication.clone()),
+            Content::Shared(publication) => {
+                let publication = publication.clone();
+                match what {
+                    What::Message => Shown::Message(publication),
+                    What::Change => Shown::Change(publication),
+                    What::Loss => Shown::Loss(publication),
+                }
+            }
         };
         found.iter().map(|found| Remembered(show(found))).collect()
     }
 }
 
 impl Entry {
+    fn lost(&self) -> Option<&Lost> {
+        match &self.content {
+            Content::Text { .. } => None,
+            Content::Shared(publication) => publication.lost(),
+        }
+    }
+
     /// About what it takes to show it: it counts as a publication of its own.
     fn shown_bytes(&self) -> usize {
         const NUMBERS: usize = 32;

@@ -64,7 +64,7 @@ fn five() -> (History, Vec<MessageId>) {
 
 fn change(history: &mut History, id: MessageId, offset: u64, payload: Option<&str>) {
     let payload = payload.map(Payload::Json);
-    let change = history.find(id).expect("it is remembered").changed(offset, payload, None, 2000);
+    let change = history.find(id).expect("it is remembered").changed(offset, payload, None, None, 2000);
     history.change(Arc::new(change));
 }
 
@@ -278,28 +278,44 @@ fn show(view: &mut View, publication: Publication<'_>) {
     let Payload::Json(json) = publication.payload else { panic!("all is JSON") };
     match publication.kind {
         Kind::Delete => view.remove(&publication.id),
-        // An edit of a message that a client does not have is none of its business.
-        Kind::Edit if !view.contains_key(&publication.id) => None,
+        // An edit of a message that a client does not have brings it: it is for it now.
         _ => view.insert(publication.id, json.to_owned()),
     };
 }
 
 proptest! {
-    /// Whoever was away from any point on, and could catch up, sees what one sees who never left.
+    /// Whoever was away from any point on, and could catch up, sees what one sees who never left; whoever they are, and
+    /// whomever messages and changes are for.
     #[test]
     fn catching_up_ends_with_the_same_view(
-        steps in prop::collection::vec((0..6u8, any::<prop::sample::Index>()), 1..80),
+        steps in prop::collection::vec((0..6u8, any::<prop::sample::Index>(), 0..6usize), 1..80),
         size in 1..20u32,
     ) {
+        let users = |names: &[&str]| Some(names.iter().map(|name| Box::from(*name)).collect::<Arc<[Box<str>]>>());
+        let audiences = [
+            Audience::default(),
+            Audience { only_users: users(&["luke"]), ..Audience::default() },
+            Audience { only_users: users(&["leia", "luke"]), ..Audience::default() },
+            Audience { except_users: users(&["luke"]), ..Audience::default() },
+            Audience { only_users: users(&[]), ..Audience::default() },
+        ];
+        let readers = [None, Some("luke"), Some("leia")];
         let (mut history, mut ids) = (History::new(limits(size), 0), IdGenerator::new(3));
         let mut offset = 0;
-        let mut views = vec![View::new()];
-        for (step, (what, which)) in steps.into_iter().enumerate() {
-            let mut view = views.last().expect("there is one").clone();
+        let mut views = vec![readers.map(|_| View::new())];
+        for (step, (what, which, audience)) in steps.into_iter().enumerate() {
+            let mut now = views.last().expect("there is one").clone();
             let remembered: Vec<MessageId> = history.entries.iter().map(|entry| entry.id).collect();
             let json = step.to_string();
             let id = (!remembered.is_empty() && what > 2).then(|| remembered[which.index(remembered.len())]);
             offset += 1;
+            let mut tell = |publication: Publication<'_>| {
+                for (view, reader) in now.iter_mut().zip(readers) {
+                    if publication.audience.admits_user(reader) {
+                        show(view, publication);
+                    }
+                }
+            };
             match id {
                 Some(id) => {
                     let Some(old) = history.find(id) else {
@@ -307,32 +323,43 @@ proptest! {
                         continue;
                     };
                     let payload = (what != 5).then_some(Payload::Json(&json));
-                    let change = Arc::new(old.changed(offset, payload, None, 1));
+                    // The last is: as it was.
+                    let change = old.changed(offset, payload, audiences.get(audience), history.lost(id), 1);
+                    let change = Arc::new(change);
                     history.change(change.clone());
-                    show(&mut view, change.view());
+                    if let Some(loss) = change.loss().filter(|loss| loss.offset == Some(offset)) {
+                        tell(loss);
+                    }
+                    tell(change.view());
                 }
                 None => {
-                    let message = message(&mut ids, 1000, offset, &EVERYONE);
+                    let audience = audiences.get(audience).unwrap_or(&EVERYONE);
+                    let message = message(&mut ids, 1000, offset, audience);
                     push(&mut history, &message, 1000);
-                    show(&mut view, message);
+                    tell(message);
                 }
             }
-            views.push(view);
+            views.push(now);
         }
         prop_assert!(history.entries.len() <= size as usize);
         let now = views.last().expect("there is one").clone();
-        for (since, mut view) in views.into_iter().enumerate() {
-            let Some(missed) = history.catch_up(since as u64, ALL, &NOBODY) else { continue };
-            prop_assert!(missed.iter().map(Remembered::offset).is_sorted());
-            prop_assert!(missed.iter().all(|missed| missed.offset() > since as u64));
-            missed.iter().for_each(|missed| show(&mut view, missed.view()));
-            prop_assert_eq!(&view, &now, "since {}", since);
+        for (since, views) in views.into_iter().enumerate() {
+            for ((mut view, now), reader) in views.into_iter().zip(&now).zip(readers) {
+                let reader = Reader::User(reader.map(Arc::from));
+                let Some(missed) = history.catch_up(since as u64, ALL, &reader) else { continue };
+                prop_assert!(missed.iter().map(Remembered::offset).is_sorted());
+                prop_assert!(missed.iter().all(|missed| missed.offset() > since as u64));
+                missed.iter().for_each(|missed| show(&mut view, missed.view()));
+                prop_assert_eq!(&view, now, "{:?} since {}", reader, since);
+            }
         }
-        let page = history.page(From::After(0), ALL, &NOBODY);
-        for message in &page.messages {
-            let view = message.view();
-            prop_assert_eq!(view.kind, Kind::Message);
-            prop_assert_eq!(Payload::Json(now[&view.id].as_str()), view.payload);
+        for (now, reader) in now.iter().zip(readers) {
+            let page = history.page(From::After(0), ALL, &Reader::User(reader.map(Arc::from)));
+            for message in &page.messages {
+                let view = message.view();
+                prop_assert_eq!(view.kind, Kind::Message);
+                prop_assert_eq!(Payload::Json(now[&view.id].as_str()), view.payload);
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Publications: what is delivered to sessions, and to which of them. The one vocabulary every dialect encodes from.
 
-use std::sync::Arc;
+mod audience;
 
+pub use self::audience::Audience;
+pub(crate) use self::audience::EVERYONE;
 use crate::id::{MessageId, SessionId};
 
 /// Event of an edit, as members see it.
@@ -102,57 +104,6 @@ impl From<Payload<'_>> for OwnedPayload {
     }
 }
 
-/// Which members a publication is for. The default is everyone.
-#[derive(Clone, Default, Debug)]
-pub struct Audience {
-    /// Not this session: a sender without echo.
-    pub except_session: Option<SessionId>,
-    /// This session alone.
-    pub only_session: Option<SessionId>,
-    /// Only sessions of these users.
-    pub only_users: Option<Arc<[Box<str>]>>,
-    /// No session of these users.
-    pub except_users: Option<Arc<[Box<str>]>>,
-}
-
-impl Audience {
-    /// Everyone but `session`.
-    pub fn except(session: SessionId) -> Self {
-        Self { except_session: Some(session), ..Self::default() }
-    }
-
-    /// Whether nobody is left out.
-    pub fn is_everyone(&self) -> bool {
-        self.except_session.is_none() && !self.is_filtered()
-    }
-
-    /// Whether `user` may read it later: sessions come and go, but users stay.
-    pub fn admits_user(&self, user: Option<&str>) -> bool {
-        let names = |list: &[Box<str>]| user.is_some_and(|user| list.iter().any(|name| **name == *user));
-        self.only_session.is_none()
-            && self.only_users.as_deref().is_none_or(names)
-            && !self.except_users.as_deref().is_some_and(names)
-    }
-
-    /// Whether every member must be asked, one by one.
-    pub fn is_filtered(&self) -> bool {
-        self.only_session.is_some() || self.only_users.is_some() || self.except_users.is_some()
-    }
-
-    /// Whether `session`, of `user`, is meant.
-    pub fn admits(&self, session: SessionId, user: Option<&str>) -> bool {
-        let names = |list: &[Box<str>]| user.is_some_and(|user| list.iter().any(|name| **name == *user));
-        self.except_session != Some(session)
-            && self.only_session.is_none_or(|only| only == session)
-            && self.only_users.as_deref().is_none_or(names)
-            && !self.except_users.as_deref().is_some_and(names)
-    }
-}
-
-/// The audience of most publications.
-pub(crate) static EVERYONE: Audience =
-    Audience { except_session: None, only_session: None, only_users: None, except_users: None };
-
 /// Who sent a message.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Sender<'a> {
@@ -204,12 +155,14 @@ impl<'a> Publication<'a> {
     }
 
     /// The change of this message, as it is now, that takes `offset`. Without payload it is its deletion. Without
-    /// audience it is for that of the message, the sender included even if that wants no echo.
+    /// audience it is for that of the message, the sender included even if that wants no echo. `lost` is who has lost it
+    /// by earlier changes.
     pub fn changed(
         &self,
         offset: u64,
         payload: Option<Payload<'_>>,
         audience: Option<&Audience>,
+        lost: Option<&Lost>,
         at_ms: u64,
     ) -> OwnedPublication {
         let kind = if payload.is_some() { Kind::Edit } else { Kind::Delete };
@@ -217,8 +170,27 @@ impl<'a> Publication<'a> {
         let of = self.offset.unwrap_or_default();
         let own = Audience { except_session: None, ..self.audience.clone() };
         let audience = audience.unwrap_or(&own);
-        let changed = OwnedPublication::from(Publication { payload, audience, ..*self });
+        let mut changed = OwnedPublication::from(Publication { payload, audience, ..*self });
+        if let Some(extras) = &mut changed.extras {
+            extras.lost = Lost::by_change(offset, &own, audience, lost);
+        }
         OwnedPublication { kind, of, offset, edited_ms: at_ms, ..changed }
+    }
+}
+
+impl Lost {
+    /// Who has lost a message that was for `before` and is for `now` since the change that took `offset`.
+    fn by_change(offset: u64, before: &Audience, now: &Audience, earlier: Option<&Lost>) -> Option<Self> {
+        let lost = before.without(now);
+        match earlier {
+            Some(earlier) => Some(Self {
+                offset: if lost.is_some() { offset } else { earlier.offset },
+                audience: lost
+                    .map_or_else(|| earlier.audience.clone(), |lost| lost.or(&earlier.audience))
+                    .without(now)?,
+            }),
+            None => lost.map(|audience| Self { offset, audience }),
+        }
     }
 }
 
@@ -248,6 +220,16 @@ pub struct OwnedPublication {
 struct Extras {
     audience: Audience,
     sender: Option<(SessionId, Option<Box<str>>, bool)>,
+    lost: Option<Lost>,
+}
+
+/// Who could see a message, and cannot since it was changed: for them it is deleted.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    /// The offset of the last change that somebody lost it by.
+    pub offset: u64,
+    /// They.
+    pub audience: Audience,
 }
 
 impl OwnedPublication {
@@ -280,6 +262,25 @@ impl OwnedPublication {
             kept: self.kept,
             edited_ms: some(self.edited_ms),
         }
+    }
+
+    /// Of a change: who has lost the message by it or by those before.
+    pub fn lost(&self) -> Option<&Lost> {
+        self.extras.as_ref()?.lost.as_ref()
+    }
+
+    /// What those see who have lost the message: its deletion.
+    pub fn loss(&self) -> Option<Publication<'_>> {
+        let Lost { offset, audience } = self.lost()?;
+        let (event, payload) = (DELETE_EVENT, Payload::Json("null"));
+        Some(Publication {
+            kind: Kind::Delete,
+            offset: some(*offset),
+            event,
+            payload,
+            audience,
+            ..self.message()
+        })
     }
 
     /// Its id; of a change, the changed message's.
@@ -343,7 +344,7 @@ impl From<Publication<'_>> for OwnedPublication {
         let Publication { id, kind, offset, event, payload, audience, sender, kept, edited_ms } = publication;
         let extras = (!audience.is_everyone() || sender.is_some()).then(|| {
             let sender = sender.map(|sender| (sender.session, sender.user.map(Into::into), sender.shown));
-            Box::new(Extras { audience: audience.clone(), sender })
+            Box::new(Extras { audience: audience.clone(), sender, lost: None })
         });
         Self {
             id,
@@ -367,23 +368,6 @@ mod tests {
 
     fn session(slot: u32) -> SessionId {
         SessionId::new(WorkerId(0), slot, [0; 9])
-    }
-
-    #[test]
-    fn audience_admits_whom_it_names() {
-        let users = |names: &[&str]| Some(names.iter().map(|&n| n.into()).collect::<Arc<[Box<str>]>>());
-        assert!(Audience::default().admits(session(1), None));
-        assert!(!Audience::except(session(1)).admits(session(1), None));
-        assert!(Audience::except(session(1)).admits(session(2), None));
-        let only = Audience { only_users: users(&["luke", "leia"]), ..Audience::default() };
-        assert!(only.admits(session(1), Some("leia")));
-        assert!(!only.admits(session(1), Some("vader")) && !only.admits(session(1), None));
-        let except = Audience { except_users: users(&["vader"]), ..only };
-        assert!(except.admits(session(1), Some("luke")));
-        let both = Audience { except_users: users(&["luke"]), ..except };
-        assert!(!both.admits(session(1), Some("luke")));
-        let one = Audience { only_session: Some(session(3)), ..Audience::default() };
-        assert!(one.admits(session(3), None) && !one.admits(session(4), None));
     }
 
     #[test]
@@ -413,7 +397,7 @@ mod tests {
             kept: true,
             ..Publication::new(ids.message_id(1), Kind::Message, "chat", Payload::Json("1"))
         });
-        let edit = message.message().changed(9, Some(Payload::Json("2")), None, 77);
+        let edit = message.message().changed(9, Some(Payload::Json("2")), None, None, 77);
         let view = edit.view();
         assert_eq!((view.kind, view.offset, view.event), (Kind::Edit, Some(9), EDIT_EVENT));
         assert_eq!((view.payload, view.edited_ms, view.id), (Payload::Json("2"), Some(77), message.id()));
@@ -421,7 +405,7 @@ mod tests {
         let now = edit.message();
         assert_eq!((now.kind, now.offset, now.event), (Kind::Message, Some(4), "chat"));
         assert_eq!((now.sender, now.kept), (Some(sender), true));
-        let gone = now.changed(12, None, None, 78);
+        let gone = now.changed(12, None, None, None, 78);
         assert_eq!((gone.view().kind, gone.view().event), (Kind::Delete, DELETE_EVENT));
         assert_eq!(gone.message().offset, Some(4));
     }

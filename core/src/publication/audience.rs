@@ -1,0 +1,166 @@
+//! Whom a publication is for.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::id::SessionId;
+
+/// Which members a publication is for. The default is everyone.
+#[derive(Clone, Default, Debug)]
+pub struct Audience {
+    /// Not this session: a sender without echo.
+    pub except_session: Option<SessionId>,
+    /// This session alone.
+    pub only_session: Option<SessionId>,
+    /// Only sessions of these users.
+    pub only_users: Option<Arc<[Box<str>]>>,
+    /// No session of these users.
+    pub except_users: Option<Arc<[Box<str>]>>,
+}
+
+impl Audience {
+    /// Everyone but `session`.
+    pub fn except(session: SessionId) -> Self {
+        Self { except_session: Some(session), ..Self::default() }
+    }
+
+    /// Whether nobody is left out.
+    pub fn is_everyone(&self) -> bool {
+        self.except_session.is_none() && !self.is_filtered()
+    }
+
+    /// Whether `user` may read it later: sessions come and go, but users stay.
+    pub fn admits_user(&self, user: Option<&str>) -> bool {
+        let names = |list: &[Box<str>]| user.is_some_and(|user| list.iter().any(|name| **name == *user));
+        self.only_session.is_none()
+            && self.only_users.as_deref().is_none_or(names)
+            && !self.except_users.as_deref().is_some_and(names)
+    }
+
+    /// Whether every member must be asked, one by one.
+    pub fn is_filtered(&self) -> bool {
+        self.only_session.is_some() || self.only_users.is_some() || self.except_users.is_some()
+    }
+
+    /// Whether `session`, of `user`, is meant.
+    pub fn admits(&self, session: SessionId, user: Option<&str>) -> bool {
+        let names = |list: &[Box<str>]| user.is_some_and(|user| list.iter().any(|name| **name == *user));
+        self.except_session != Some(session)
+            && self.only_session.is_none_or(|only| only == session)
+            && self.only_users.as_deref().is_none_or(names)
+            && !self.except_users.as_deref().is_some_and(names)
+    }
+
+    /// Who is in this audience and not in `other`, by user, as messages are remembered; `None`: nobody.
+    pub(super) fn without(&self, other: &Audience) -> Option<Self> {
+        let rest = match (self.users(), other.users()) {
+            (Users::Only(these), Users::Only(those)) => Users::Only(&these - &those),
+            (Users::Only(these), Users::AllBut(those)) => Users::Only(&these & &those),
+            (Users::AllBut(these), Users::Only(those)) => Users::AllBut(&these | &those),
+            (Users::AllBut(these), Users::AllBut(those)) => Users::Only(&those - &these),
+        };
+        let nobody = matches!(&rest, Users::Only(users) if users.is_empty());
+        (!nobody).then(|| rest.into())
+    }
+
+    /// Who is in this audience or in `other`, by user.
+    pub(super) fn or(&self, other: &Audience) -> Self {
+        let all = match (self.users(), other.users()) {
+            (Users::Only(these), Users::Only(those)) => Users::Only(&these | &those),
+            (Users::Only(these), Users::AllBut(those)) => Users::AllBut(&those - &these),
+            (Users::AllBut(these), Users::Only(those)) => Users::AllBut(&these - &those),
+            (Users::AllBut(these), Users::AllBut(those)) => Users::AllBut(&these & &those),
+        };
+        all.into()
+    }
+
+    /// Whom [`Audience::admits_user`] admits.
+    fn users(&self) -> Users<'_> {
+        let except = names(&self.except_users);
+        match &self.only_users {
+            _ if self.only_session.is_some() => Users::Only(BTreeSet::new()),
+            Some(_) => Users::Only(&names(&self.only_users) - &except),
+            None => Users::AllBut(except),
+        }
+    }
+}
+
+fn names(list: &Option<Arc<[Box<str>]>>) -> BTreeSet<&str> {
+    list.iter().flat_map(|list| list.iter()).map(|name| &**name).collect()
+}
+
+/// Users by name. All but some are also those without a name.
+enum Users<'a> {
+    Only(BTreeSet<&'a str>),
+    AllBut(BTreeSet<&'a str>),
+}
+
+impl From<Users<'_>> for Audience {
+    fn from(users: Users<'_>) -> Self {
+        let list = |names: BTreeSet<&str>| names.into_iter().map(Box::from).collect::<Arc<[Box<str>]>>();
+        match users {
+            Users::Only(names) => Self { only_users: Some(list(names)), ..Self::default() },
+            Users::AllBut(names) if names.is_empty() => Self::default(),
+            Users::AllBut(names) => Self { except_users: Some(list(names)), ..Self::default() },
+        }
+    }
+}
+
+/// The audience of most publications.
+pub(crate) static EVERYONE: Audience =
+    Audience { except_session: None, only_session: None, only_users: None, except_users: None };
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::WorkerId;
+
+    fn session(slot: u32) -> SessionId {
+        SessionId::new(WorkerId(0), slot, [0; 9])
+    }
+
+    #[test]
+    fn audience_admits_whom_it_names() {
+        let users = |names: &[&str]| Some(names.iter().map(|&n| n.into()).collect::<Arc<[Box<str>]>>());
+        assert!(Audience::default().admits(session(1), None));
+        assert!(!Audience::except(session(1)).admits(session(1), None));
+        assert!(Audience::except(session(1)).admits(session(2), None));
+        let only = Audience { only_users: users(&["luke", "leia"]), ..Audience::default() };
+        assert!(only.admits(session(1), Some("leia")));
+        assert!(!only.admits(session(1), Some("vader")) && !only.admits(session(1), None));
+        let except = Audience { except_users: users(&["vader"]), ..only };
+        assert!(except.admits(session(1), Some("luke")));
+        let both = Audience { except_users: users(&["luke"]), ..except };
+        assert!(!both.admits(session(1), Some("luke")));
+        let one = Audience { only_session: Some(session(3)), ..Audience::default() };
+        assert!(one.admits(session(3), None) && !one.admits(session(4), None));
+    }
+
+    fn any_audience() -> impl Strategy<Value = Audience> {
+        let users = || prop::option::of(prop::sample::subsequence(vec!["a", "b", "c"], 0..=3));
+        let list = |names: Vec<&str>| names.into_iter().map(Box::from).collect::<Arc<[Box<str>]>>();
+        (users(), users(), any::<bool>()).prop_map(move |(only, except, one)| Audience {
+            except_session: Some(session(1)),
+            only_session: one.then(|| session(2)).filter(|_| only.is_none()),
+            only_users: only.map(list),
+            except_users: except.map(list),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn sets_of_readers_are_sets(one in any_audience(), other in any_audience()) {
+            let (without, or) = (one.without(&other), one.or(&other));
+            let mut anybody = false;
+            for user in [None, Some("a"), Some("b"), Some("c"), Some("d")] {
+                let (in_one, in_other) = (one.admits_user(user), other.admits_user(user));
+                let rest = without.as_ref().is_some_and(|rest| rest.admits_user(user));
+                prop_assert_eq!(rest, in_one && !in_other, "{:?}", user);
+                prop_assert_eq!(or.admits_user(user), in_one || in_other, "{:?}", user);
+                anybody |= rest;
+            }
+            prop_assert_eq!(without.is_some(), anybody);
+        }
+    }
+}
