@@ -88,7 +88,7 @@ impl Engine {
         history.change(changed.clone());
         self.account(channel, state);
         self.counters.changes += 1;
-        if let Some(loss) = changed.loss().filter(|loss| loss.offset == Some(state.offset)) {
+        if let Some(loss) = changed.loss(state.offset) {
             // A message that is for one session from now on is lost to others of its user.
             let audience =
                 Audience { except_session: changed.audience().only_session, ..loss.audience.clone() };

@@ -162,7 +162,7 @@ impl<'a> Publication<'a> {
         offset: u64,
         payload: Option<Payload<'_>>,
         audience: Option<&Audience>,
-        lost: Option<&Lost>,
+        lost: &[Lost],
         at_ms: u64,
     ) -> OwnedPublication {
         let kind = if payload.is_some() { Kind::Edit } else { Kind::Delete };
@@ -179,18 +179,11 @@ impl<'a> Publication<'a> {
 }
 
 impl Lost {
-    /// Who has lost a message that was for `before` and is for `now` since the change that took `offset`.
-    fn by_change(offset: u64, before: &Audience, now: &Audience, earlier: Option<&Lost>) -> Option<Self> {
-        let lost = before.without(now);
-        match earlier {
-            Some(earlier) => Some(Self {
-                offset: if lost.is_some() { offset } else { earlier.offset },
-                audience: lost
-                    .map_or_else(|| earlier.audience.clone(), |lost| lost.or(&earlier.audience))
-                    .without(now)?,
-            }),
-            None => lost.map(|audience| Self { offset, audience }),
-        }
+    /// Who has lost a message that was for `before` and is for `now` since the change that took `offset`. Nobody is in two.
+    fn by_change(offset: u64, before: &Audience, now: &Audience, earlier: &[Lost]) -> Vec<Self> {
+        let earlier = earlier.iter().map(|lost| (lost.offset, lost.audience.without(now)));
+        let all = earlier.chain([(offset, before.without(now))]);
+        all.filter_map(|(offset, audience)| Some(Self { offset, audience: audience? })).collect()
     }
 }
 
@@ -220,13 +213,21 @@ pub struct OwnedPublication {
 struct Extras {
     audience: Audience,
     sender: Option<(SessionId, Option<Box<str>>, bool)>,
-    lost: Option<Lost>,
+    lost: Vec<Lost>,
+}
+
+impl Extras {
+    /// What keeping them costs, about.
+    fn bytes(&self) -> usize {
+        let lost: usize = self.lost.iter().map(|lost| size_of::<Lost>() + lost.audience.heap_bytes()).sum();
+        size_of::<Self>() + self.audience.heap_bytes() + lost
+    }
 }
 
 /// Who could see a message, and cannot since it was changed: for them it is deleted.
 #[derive(Clone, Debug)]
 pub struct Lost {
-    /// The offset of the last change that somebody lost it by.
+    /// The offset of the change.
     pub offset: u64,
     /// They.
     pub audience: Audience,
@@ -265,17 +266,17 @@ impl OwnedPublication {
     }
 
     /// Of a change: who has lost the message by it or by those before.
-    pub fn lost(&self) -> Option<&Lost> {
-        self.extras.as_ref()?.lost.as_ref()
+    pub fn lost(&self) -> &[Lost] {
+        self.extras.as_ref().map_or(&[], |extras| &extras.lost)
     }
 
-    /// What those see who have lost the message: its deletion.
-    pub fn loss(&self) -> Option<Publication<'_>> {
-        let Lost { offset, audience } = self.lost()?;
+    /// What those see who have lost the message by the change that took `offset`: its deletion. `None`: there are none.
+    pub fn loss(&self, offset: u64) -> Option<Publication<'_>> {
+        let Lost { audience, .. } = self.lost().iter().find(|lost| lost.offset == offset)?;
         let (event, payload) = (DELETE_EVENT, Payload::Json("null"));
         Some(Publication {
             kind: Kind::Delete,
-            offset: some(*offset),
+            offset: some(offset),
             event,
             payload,
             audience,
@@ -315,7 +316,7 @@ impl OwnedPublication {
 
     /// What remembering it costs.
     pub fn bytes(&self) -> usize {
-        let extras = self.extras.as_ref().map_or(0, |_| size_of::<Extras>());
+        let extras = self.extras.as_ref().map_or(0, |extras| extras.bytes());
         Self::bytes_with(self.text.len()) + extras
     }
 
@@ -344,7 +345,7 @@ impl From<Publication<'_>> for OwnedPublication {
         let Publication { id, kind, offset, event, payload, audience, sender, kept, edited_ms } = publication;
         let extras = (!audience.is_everyone() || sender.is_some()).then(|| {
             let sender = sender.map(|sender| (sender.session, sender.user.map(Into::into), sender.shown));
-            Box::new(Extras { audience: audience.clone(), sender, lost: None })
+            Box::new(Extras { audience: audience.clone(), sender, lost: Vec::new() })
         });
         Self {
             id,
@@ -397,7 +398,7 @@ mod tests {
             kept: true,
             ..Publication::new(ids.message_id(1), Kind::Message, "chat", Payload::Json("1"))
         });
-        let edit = message.message().changed(9, Some(Payload::Json("2")), None, None, 77);
+        let edit = message.message().changed(9, Some(Payload::Json("2")), None, &[], 77);
         let view = edit.view();
         assert_eq!((view.kind, view.offset, view.event), (Kind::Edit, Some(9), EDIT_EVENT));
         assert_eq!((view.payload, view.edited_ms, view.id), (Payload::Json("2"), Some(77), message.id()));
@@ -405,7 +406,7 @@ mod tests {
         let now = edit.message();
         assert_eq!((now.kind, now.offset, now.event), (Kind::Message, Some(4), "chat"));
         assert_eq!((now.sender, now.kept), (Some(sender), true));
-        let gone = now.changed(12, None, None, None, 78);
+        let gone = now.changed(12, None, None, &[], 78);
         assert_eq!((gone.view().kind, gone.view().event), (Kind::Delete, DELETE_EVENT));
         assert_eq!(gone.message().offset, Some(4));
     }

@@ -241,7 +241,7 @@ impl World {
         let message = &stream.messages[&of];
         let lost = message.is_lost_by(offset, Some(seen.session).filter(|_| !seen.later), seen.user);
         let kind = if lost { "message:delete" } else { kind };
-        assert_eq!(seen.kind, kind, "{seen:?}");
+        assert_eq!(seen.kind, kind, "{seen:?} of {message:?}");
         let id = stream.limits.is_on().then_some(&message.id);
         assert_eq!(seen.id.as_ref(), id, "{seen:?}");
         let as_now = seen.later && kind == "e";

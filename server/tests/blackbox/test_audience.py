@@ -202,13 +202,28 @@ async def test_an_edit_for_another_audience(server, channel):
     luke.drained()
     body = {"channel": channel, "event": "e", "message": 1}
     message_id = (await server.api("POST", "/v1/send", body, app="candid"))["message_id"]
-    change = {"channel": channel, "message_id": message_id, "message": 2, "to_users": ["luke"]}
-    await server.api("PATCH", "/v1/messages", change, app="candid")
+    change = {"channel": channel, "message_id": message_id, "message": 2}
+    await server.api("PATCH", "/v1/messages", change | {"to_users": ["luke"]}, app="candid")
     await luke.expect(event="e")
-    await luke.expect(event="message:edit")
+    await luke.expect(event="message:edit", message=2, offset=2)
     await leia.expect(event="e")
+    await leia.expect(event="message:delete", message=None, id=message_id, offset=2)
+
+    page = await server.api("GET", "/v1/history", app="candid", channel=channel)
+    for since, missed in ((0, 0), (1, 1), (2, 0)):
+        back = await user(server, "leia", "candid")
+        joined = await back.ok("join", channel=channel, since={"epoch": page["epoch"], "offset": since})
+        assert (joined["recovered"], joined["missed"]) == (True, missed)
+        if missed:
+            await back.expect(event="message:delete", message=None, id=message_id, offset=2)
+
+    await server.api("PATCH", "/v1/messages", change | {"to_users": ["leia"], "message": 3}, app="candid")
+    await luke.expect(event="message:delete", id=message_id, offset=3)
+    await leia.expect(event="message:edit", message=3, id=message_id, offset=3)
+    await server.api("DELETE", "/v1/messages", {"channel": channel, "message_id": message_id}, app="candid")
+    await leia.expect(event="message:delete", id=message_id, offset=4)
     await settle(luke, leia)
-    leia.assert_nothing_waits()
+    luke.assert_nothing_waits()
 
 
 async def test_wrong_changes_are_refused(server, channel):

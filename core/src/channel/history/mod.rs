@@ -175,11 +175,8 @@ impl History {
     }
 
     /// Who has lost the message with this id by changes.
-    pub fn lost(&self, id: MessageId) -> Option<&Lost> {
-        match &self.entries.iter().rev().find(|entry| entry.id == id)?.content {
-            Content::Text { .. } => None,
-            Content::Shared(publication) => publication.lost(),
-        }
+    pub fn lost(&self, id: MessageId) -> &[Lost] {
+        self.entries.iter().rev().find(|entry| entry.id == id).map_or(&[], Entry::lost)
     }
 
     /// Puts a change in the place of the message it changes, which is there.
@@ -312,6 +309,13 @@ impl Entry {
         match &self.content {
             Content::Text { .. } => self.offset,
             Content::Shared(publication) => publication.offset().max(self.offset),
+        }
+    }
+
+    fn lost(&self) -> &[Lost] {
+        match &self.content {
+            Content::Text { .. } => &[],
+            Content::Shared(publication) => publication.lost(),
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use super::{Content, Entry, History, Layout};
 use crate::{
     id::MessageId,
-    publication::{Lost, OwnedPublication, Publication},
+    publication::{OwnedPublication, Publication},
 };
 
 /// Whose eyes read: a private message is shown only to those it is for.
@@ -32,11 +32,11 @@ impl Reader {
         }
     }
 
-    /// Whether a message that was for this reader has not been since an offset after `since`.
-    fn has_lost(&self, entry: &Entry, since: u64) -> bool {
-        let Self::User(user) = self else { return false };
-        let lost = entry.lost().filter(|lost| lost.offset > since);
-        lost.is_some_and(|lost| lost.audience.admits_user(user.as_deref()))
+    /// The offset of the change by which this reader has lost a message.
+    fn lost_at(&self, entry: &Entry) -> Option<u64> {
+        let Self::User(user) = self else { return None };
+        let mut all = entry.lost().iter();
+        all.find(|lost| lost.audience.admits_user(user.as_deref())).map(|lost| lost.offset)
     }
 }
 
@@ -56,8 +56,8 @@ enum Shown {
     Message(Arc<OwnedPublication>),
     /// What happened to a message that is known already.
     Change(Arc<OwnedPublication>),
-    /// It is no longer for the reader.
-    Loss(Arc<OwnedPublication>),
+    /// It is no longer for the reader, by the change that took this offset.
+    Loss(u64, Arc<OwnedPublication>),
 }
 
 impl Remembered {
@@ -67,7 +67,7 @@ impl Remembered {
             Shown::Text { id, offset, layout, text } => layout.view(*id, *offset, text),
             Shown::Message(publication) => publication.message(),
             Shown::Change(publication) => publication.view(),
-            Shown::Loss(publication) => publication.loss().expect("somebody has lost it"),
+            Shown::Loss(offset, publication) => publication.loss(*offset).expect("the reader has lost it"),
         }
     }
 
@@ -77,7 +77,7 @@ impl Remembered {
             Shown::Text { offset, .. } => *offset,
             Shown::Message(publication) => publication.message_offset(),
             Shown::Change(publication) => publication.offset(),
-            Shown::Loss(publication) => publication.lost().map_or(0, |lost| lost.offset),
+            Shown::Loss(offset, _) => *offset,
         }
     }
 }
@@ -120,7 +120,7 @@ struct Found<'a> {
 enum What {
     Message,
     Change,
-    Loss,
+    Loss(u64),
 }
 
 impl Found<'_> {
@@ -128,7 +128,7 @@ impl Found<'_> {
         match self.what {
             What::Message => self.entry.offset,
             What::Change => self.entry.last(),
-            What::Loss => self.entry.lost().map_or(0, |lost| lost.offset),
+            What::Loss(offset) => offset,
         }
     }
 }
@@ -173,10 +173,13 @@ impl History {
         let (mut found, mut bytes) = (Vec::new(), 0);
         for (at, entry) in self.entries.range(if changes { 0 } else { start }..).enumerate() {
             let known = changes && at < start;
-            let what = match known {
-                true if entry.last() > since && reader.may_see(entry) => What::Change,
-                true if reader.has_lost(entry, since) => What::Loss,
-                false if !entry.is_deletion() && reader.may_see(entry) => What::Message,
+            let what = match (known, reader.may_see(entry)) {
+                (true, true) if entry.last() > since => What::Change,
+                (false, true) if !entry.is_deletion() => What::Message,
+                (true, false) => match reader.lost_at(entry).filter(|offset| *offset > since) {
+                    Some(offset) => What::Loss(offset),
+                    None => continue,
+                },
                 _ => continue,
             };
             bytes += entry.shown_bytes();
@@ -209,7 +212,7 @@ impl History {
                 match what {
                     What::Message => Shown::Message(publication),
                     What::Change => Shown::Change(publication),
-                    What::Loss => Shown::Loss(publication),
+                    What::Loss(offset) => Shown::Loss(offset, publication),
                 }
             }
         };
@@ -218,13 +221,6 @@ impl History {
 }
 
 impl Entry {
-    fn lost(&self) -> Option<&Lost> {
-        match &self.content {
-            Content::Text { .. } => None,
-            Content::Shared(publication) => publication.lost(),
-        }
-    }
-
     /// About what it takes to show it: it counts as a publication of its own.
     fn shown_bytes(&self) -> usize {
         const NUMBERS: usize = 32;

@@ -64,7 +64,7 @@ fn five() -> (History, Vec<MessageId>) {
 
 fn change(history: &mut History, id: MessageId, offset: u64, payload: Option<&str>) {
     let payload = payload.map(Payload::Json);
-    let change = history.find(id).expect("it is remembered").changed(offset, payload, None, None, 2000);
+    let change = history.find(id).expect("it is remembered").changed(offset, payload, None, &[], 2000);
     history.change(Arc::new(change));
 }
 
@@ -327,7 +327,7 @@ proptest! {
                     let change = old.changed(offset, payload, audiences.get(audience), history.lost(id), 1);
                     let change = Arc::new(change);
                     history.change(change.clone());
-                    if let Some(loss) = change.loss().filter(|loss| loss.offset == Some(offset)) {
+                    if let Some(loss) = change.loss(offset) {
                         tell(loss);
                     }
                     tell(change.view());

@@ -220,7 +220,7 @@ impl Pair {
         let Some(old) = old else { return };
         self.offset += 1;
         let payload = size.map(|size| text(self.offset, size));
-        let change = old.changed(self.offset, payload.as_deref().map(Payload::Json), None, None, self.now_ms);
+        let change = old.changed(self.offset, payload.as_deref().map(Payload::Json), None, &[], self.now_ms);
         self.history.change(Arc::new(change));
         message.payload = payload.map(String::into_bytes);
         (message.last, message.binary, message.edited) = (self.offset, false, true);
