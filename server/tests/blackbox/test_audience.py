@@ -216,6 +216,8 @@ async def test_an_edit_for_another_audience(server, channel):
         assert (joined["recovered"], joined["missed"]) == (True, missed)
         if missed:
             await back.expect(event="message:delete", message=None, id=message_id, offset=2)
+        for peer in (luke, leia):
+            await peer.expect(event="channel:join")
 
     await server.api("PATCH", "/v1/messages", change | {"to_users": ["leia"], "message": 3}, app="candid")
     await luke.expect(event="message:delete", id=message_id, offset=3)
