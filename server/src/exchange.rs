@@ -1,4 +1,7 @@
 //! HTTP on a connection: requests from bytes, one after another, answered in order; and the upgrade to WebSocket.
+//!
+//! A connection whose answers are not taken is held: neither read nor handled until they are. So what waits for a peer is
+//! bounded by [`BACKLOG_BYTES`] and one answer, however much it asks.
 
 use fanfare_core::{
     command::Outcome,
@@ -17,6 +20,9 @@ use crate::{
 
 /// Where WebSocket connections come in.
 const WEBSOCKET_PATH: &str = "/v1/ws";
+
+/// Answers that may wait to be sent before the next request is handled.
+const BACKLOG_BYTES: usize = 64 << 10;
 
 /// What became of the connection with a request.
 enum Next {
@@ -50,6 +56,12 @@ pub(crate) fn feed<H: Handler>(worker: &mut Worker<H>, slot: u32, input: &mut [u
     };
     let mut at = 0;
     loop {
+        if let Some(connection) = worker.connections.live(slot)
+            && connection.backlog() > BACKLOG_BYTES
+        {
+            connection.held = true;
+            return keep(worker, slot, exchange, &data[at..]);
+        }
         let next = match step(worker, slot, &mut exchange, &data[at..], limits) {
             Ok((taken, Some(next))) => {
                 at += taken;
@@ -147,10 +159,33 @@ fn sent<H: Handler>(worker: &mut Worker<H>, slot: u32, status: u16, persistence:
     let Some(connection) = worker.connections.live(slot) else { return Next::End };
     connection.served = true;
     connection.heard = worker.now;
+    if let Some(since) = connection.stalled_since() {
+        worker.arm_by(slot, since.saturating_add(ticks(worker.config.request_timeout_ms)));
+    }
     match persistence {
         Persistence::Close => Next::End,
-        _ if connection.half_closed => Next::End,
+        _ if worker.is_draining() => Next::End,
         _ => Next::Request,
+    }
+}
+
+/// The peer has taken all answers there were.
+pub(crate) fn on_drained<H: Handler>(worker: &mut Worker<H>, slot: u32) {
+    let (now, draining) = (worker.now, worker.is_draining());
+    let Some(connection) = worker.connections.live(slot) else { return };
+    if connection.held {
+        connection.heard = now;
+        return if draining { worker.end_http(slot) } else { worker.resume(slot) };
+    }
+    if connection.paused || connection.ready {
+        // An answer, or what is still to be read, decides.
+        return;
+    }
+    if connection.half_closed || draining {
+        return worker.close(slot);
+    }
+    if !connection.is_amid_request() {
+        connection.heard = now;
     }
 }
 
@@ -178,7 +213,7 @@ fn keep<H: Handler>(worker: &mut Worker<H>, slot: u32, exchange: Exchange, rest:
         return;
     }
     let started = connection.heard;
-    let second = connection.served && !connection.paused;
+    let second = connection.served && !connection.paused && !connection.held;
     if !rest.is_empty() {
         connection.input = Some(Box::new(rest.to_vec()));
     }
@@ -186,7 +221,7 @@ fn keep<H: Handler>(worker: &mut Worker<H>, slot: u32, exchange: Exchange, rest:
     if second {
         // The first request's deadline was set when the connection was accepted.
         let timeout = ticks(worker.config.request_timeout_ms);
-        worker.arm(slot, started.saturating_add(timeout));
+        worker.arm_by(slot, started.saturating_add(timeout));
     }
 }
 
@@ -211,15 +246,23 @@ fn fail<H: Handler>(worker: &mut Worker<H>, slot: u32, error: HttpError) {
 pub(crate) fn on_due<H: Handler>(worker: &mut Worker<H>, slot: u32) {
     let now = worker.now;
     let Some(connection) = worker.connections.live(slot) else { return };
-    let partial = connection.input.is_some() || matches!(connection.protocol, Protocol::Http(Some(_)));
-    let awaited = partial || !connection.served;
-    if connection.paused {
-        return worker.arm(slot, now + 1000 / TICK_MS as Tick);
+    let awaited = connection.is_amid_request() || !connection.served;
+    let request_timeout = ticks(worker.config.request_timeout_ms);
+    let stalled = connection.stalled_since().map(|since| since.saturating_add(request_timeout));
+    if stalled.is_some_and(|deadline| now >= deadline) {
+        worker.numbers.stalled_total += 1;
+        return worker.close(slot);
     }
-    let allowed = if awaited { worker.config.request_timeout_ms } else { worker.config.keep_alive_ms };
-    let deadline = connection.heard.saturating_add(ticks(allowed));
+    let deadline = if connection.paused {
+        now + 1000 / TICK_MS as Tick
+    } else if awaited && !connection.held {
+        connection.heard.saturating_add(request_timeout)
+    } else {
+        // It rests only when all answers are taken.
+        stalled.unwrap_or(connection.heard.saturating_add(ticks(worker.config.keep_alive_ms)))
+    };
     if now < deadline {
-        return worker.arm(slot, deadline);
+        return worker.arm(slot, stalled.map_or(deadline, |stalled| stalled.min(deadline)));
     }
     if awaited {
         worker.numbers.request_timeouts_total += 1;

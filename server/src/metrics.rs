@@ -35,6 +35,7 @@ metrics! {
     requests_total counter "HTTP requests answered."
     request_errors_total counter "HTTP requests answered with status 400 or above."
     request_timeouts_total counter "Requests and handshakes that did not arrive in time."
+    stalled_total counter "HTTP connections closed because the peer did not take their answers in time."
     closed_total counter "Connections closed, for any reason."
     protocol_errors_total counter "Connections closed because the peer broke the protocol."
     ping_timeouts_total counter "Connections closed because the peer was silent for two ping intervals."

@@ -264,6 +264,7 @@ impl<H: Handler> Worker<H> {
 
     fn begin_turn(&mut self) {
         self.now = Tick::try_from(self.clock.elapsed_ms() / TICK_MS).unwrap_or(Tick::MAX);
+        self.connections.now = self.now;
         self.now_ms = self.clock.unix_ms();
         self.engine.begin_turn(self.now_ms);
         if self.deadline.is_none() && self.control.drain.load(Ordering::Relaxed) {
@@ -303,11 +304,12 @@ impl<H: Handler> Worker<H> {
 
     fn on_event(&mut self, event: &Event, id: ConnectionId, buffer: &mut [u8]) {
         let Some(connection) = self.connections.find(id) else { return };
-        if event.is_read_closed() || event.is_error() {
-            connection.half_closed = true;
-        }
         if event.is_writable() && !connection.is_flushed() {
             self.on_writable(id.slot);
+        }
+        let Some(connection) = self.connections.find(id) else { return };
+        if event.is_read_closed() || event.is_error() {
+            connection.half_closed = true;
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.on_readable(id.slot, buffer);
@@ -318,7 +320,7 @@ impl<H: Handler> Worker<H> {
     fn on_readable(&mut self, slot: u32, buffer: &mut [u8]) {
         let mut budget = READ_BUDGET;
         while let Some(connection) = self.connections.live(slot) {
-            if connection.paused {
+            if connection.paused || connection.held {
                 return;
             }
             if budget == 0 || self.engine.is_turn_full() {
@@ -412,10 +414,11 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    /// A paused connection goes on, first with the input that waited.
+    /// A connection that was paused or held goes on, first with the input that waited.
     pub(crate) fn resume(&mut self, slot: u32) {
         let Some(connection) = self.connections.live(slot) else { return };
         connection.paused = false;
+        connection.held = false;
         match connection.protocol {
             Protocol::Http(_) => exchange::feed(self, slot, &mut []),
             _ => {
@@ -437,14 +440,15 @@ impl<H: Handler> Worker<H> {
     }
 
     fn on_writable(&mut self, slot: u32) {
+        let now = self.now;
         let Some(connection) = self.connections.live(slot) else { return };
-        match connection.send_queued() {
+        match connection.send_queued(now) {
             Ok(false) => {}
             Ok(true) => match connection.protocol {
                 Protocol::WebSocket { session, .. } => self.engine.on_drained(session),
                 Protocol::Closing => self.shut_down(slot),
-                Protocol::Http(_) if connection.half_closed => self.close(slot),
-                _ => {}
+                Protocol::Http(_) => exchange::on_drained(self, slot),
+                Protocol::Dead => {}
             },
             Err(_) => self.close(slot),
         }
@@ -491,8 +495,13 @@ impl<H: Handler> Worker<H> {
         if let Some(connection) = self.connections.live(slot) {
             connection.protocol = Protocol::Closing;
             connection.paused = false;
+            let linger_ms = if connection.is_flushed() { LINGER_MS } else { SLOW_LINGER_MS };
             connection.input = None;
-            self.linger(slot, LINGER_MS, Then::AwaitPeer);
+            // What it has not read yet is discarded, for a socket closed with input in it loses what was sent.
+            if std::mem::take(&mut connection.held) {
+                self.make_ready(slot);
+            }
+            self.linger(slot, linger_ms, Then::AwaitPeer);
         }
     }
 
@@ -545,7 +554,7 @@ impl<H: Handler> Worker<H> {
 
     fn take_in(&mut self, stream: mio::net::TcpStream) {
         self.numbers.accepted_total += 1;
-        let id = self.connections.insert(stream, self.now);
+        let id = self.connections.insert(stream);
         // Relaxed: a count, which orders nothing.
         if self.control.connections.fetch_add(1, Ordering::Relaxed) >= self.control.capacity {
             self.numbers.refused_total += 1;
@@ -579,6 +588,13 @@ impl<H: Handler> Worker<H> {
         if let Err(error) = self.poll.registry().reregister(&mut connection.stream, token, interest) {
             tracing::warn!(%error, "a connection could not be watched for room");
             self.close(slot);
+        }
+    }
+
+    /// Has the connection's deadline looked at by `due`, if not before.
+    pub(crate) fn arm_by(&mut self, slot: u32, due: Tick) {
+        if self.connections.live(slot).is_some_and(|connection| due < connection.due) {
+            self.arm(slot, due);
         }
     }
 
@@ -672,13 +688,16 @@ impl<H: Handler> Worker<H> {
     pub(crate) fn watch(&mut self, slot: u32) {
         let due = self.now.saturating_add(self.ping_interval());
         // A later ping is armed when the handshake's deadline comes, which spares the wheel an entry.
-        if self.connections.live(slot).is_some_and(|connection| due < connection.due) {
-            self.arm(slot, due);
-        }
+        self.arm_by(slot, due);
     }
 
     fn ping_interval(&self) -> Tick {
         Tick::try_from(u64::from(self.config.ping_interval_ms) / TICK_MS).unwrap_or(Tick::MAX).max(1)
+    }
+
+    /// Whether the server is about to end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.deadline.is_some()
     }
 
     /// Stops accepting, tells everybody, and gives them until the deadline.
@@ -691,9 +710,8 @@ impl<H: Handler> Worker<H> {
             let Some(connection) = self.connections.live(slot) else { continue };
             match connection.protocol {
                 Protocol::WebSocket { .. } => self.disconnect(slot, Disconnect::Restart),
-                Protocol::Http(_) if connection.paused || !connection.is_flushed() => {
-                    connection.half_closed = true;
-                }
+                // They end with the answer that is under way.
+                Protocol::Http(_) if connection.paused || !connection.is_flushed() => {}
                 Protocol::Http(_) => self.close(slot),
                 Protocol::Closing | Protocol::Dead => {}
             }

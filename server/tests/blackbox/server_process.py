@@ -9,6 +9,7 @@ import asyncio
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -232,6 +233,13 @@ class Server:
 
     def admin(self, path):
         return self.request("GET", path, port=self.admin_port)
+
+    def counted(self, metric):
+        """A metric's value, over all workers and labels."""
+        text = self.admin("/metrics").body.decode()
+        values = re.findall(rf"^fanfare_{metric}(?:\{{.*\}})? (\d+)$", text, re.M)
+        assert values, f"there is no metric {metric}"
+        return sum(map(int, values))
 
     def call(self, method, path, body=None, app="default", key=None, headers=None, **query):
         """A request of the app's back end."""
