@@ -100,6 +100,8 @@ pub(crate) struct Worker<H> {
     poll: Poll,
     listeners: Vec<TcpListener>,
     accepting: Accepting,
+    /// Accepting has paused, and not gone on since.
+    starved: bool,
     pub(crate) engine: Engine,
     handler: H,
     pub(crate) connections: Connections,
@@ -170,6 +172,7 @@ impl<H: Handler> Worker<H> {
             poll,
             listeners,
             accepting: Accepting::More,
+            starved: false,
             engine: Engine::new(id, hub, random()),
             handler,
             connections: Connections::default(),
@@ -290,7 +293,8 @@ impl<H: Handler> Worker<H> {
                     Token(token) => self.on_event(event, ConnectionId::from_token(token as u64), buffer),
                 }
             }
-            if listening {
+            // While it pauses, whoever comes waits in the queue: the pause ends with a look at all listeners.
+            if listening && !matches!(self.accepting, Accepting::Paused(_)) {
                 self.accept();
             }
             let more = !events.is_empty() && self.engine.is_busy();
@@ -541,7 +545,9 @@ impl<H: Handler> Worker<H> {
                     Accepted::Nobody => break,
                     Accepted::Skip => {}
                     Accepted::Exhausted(error) => {
-                        tracing::warn!(%error, "accepting pauses: out of descriptors or memory");
+                        if !std::mem::replace(&mut self.starved, true) {
+                            tracing::warn!(%error, "accepting pauses: out of descriptors or memory");
+                        }
                         self.numbers.accept_pauses_total += 1;
                         let rest = Tick::try_from(PAUSE_MS / TICK_MS).expect("it is short");
                         self.accepting = Accepting::Paused(self.now + rest);
@@ -549,6 +555,9 @@ impl<H: Handler> Worker<H> {
                     }
                 }
             }
+        }
+        if std::mem::take(&mut self.starved) {
+            tracing::info!("accepting goes on");
         }
     }
 

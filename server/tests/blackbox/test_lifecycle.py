@@ -209,7 +209,7 @@ def test_port_is_free_again_after_the_end(start_server):
         socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_S)
 
 
-def test_running_out_of_descriptors_pauses_accepting_and_disturbs_nobody(start_server):
+def test_running_out_of_descriptors_pauses_accepting_and_disturbs_nobody(start_server, workers):
     server = start_server()
     peers = [RawWebSocket(server) for _ in range(4)]
     # The admin plane needs a descriptor for each connection too, so this one is opened while there are some.
@@ -228,8 +228,21 @@ def test_running_out_of_descriptors_pauses_accepting_and_disturbs_nobody(start_s
     while pauses() == 0:
         waiting.append(Wire(server))
         waiting[-1].send(upgrade_request("key=" + client_key()))
-    for peer in peers:
-        assert "ok" in peer.command("ping")
+    before, started = pauses(), time.monotonic()
+    for _ in range(100):
+        # Each arrival wakes a worker that pauses, and each answer says that it has looked.
+        waiting.append(Wire(server))
+        waiting[-1].send(upgrade_request("key=" + client_key()))
+        for peer in peers:
+            assert "ok" in peer.command("ping")
+    paused = pauses() - before
+    # A pause is 100 ms.
+    assert paused <= workers * ((time.monotonic() - started) / 0.1 + 1)
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
     for wire in waiting:
         assert wire.response().status == 101, "whoever waited is served when there are descriptors again"
+        wire.socket.close()
+    log = server.log(limit=1 << 20)
+    starved = log.count("accepting pauses")
+    assert 1 <= starved <= workers, "a worker says it once"
+    wait_until(lambda: server.log(limit=1 << 20).count("accepting goes on") == starved)
