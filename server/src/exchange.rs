@@ -14,7 +14,7 @@ use crate::{
     connection::{ConnectionId, Exchange, PendingBody, Protocol},
     rest::Handled,
     timers::{TICK_MS, Tick},
-    upgrade::upgrade,
+    upgrade::{APP_FULL, upgrade},
     worker::{Handler, Worker},
 };
 
@@ -132,6 +132,7 @@ fn answer<H: Handler>(worker: &mut Worker<H>, slot: u32, head: &Head<'_>, body: 
                 return Next::Frames;
             }
             Err(problem) => {
+                worker.numbers.app_full_total += u64::from(problem.code == APP_FULL);
                 let (status, headers) = (problem.status, problem.headers);
                 put_problem(&mut worker.out, status, problem.code, &problem.detail, persistence, headers);
                 return sent(worker, slot, status, persistence);

@@ -18,6 +18,9 @@ use crate::{
 /// The subprotocol of the native dialect.
 const SUBPROTOCOL: &str = "fanfare.v1";
 
+/// The code of a refusal because the app has as many connections as it may.
+pub(crate) const APP_FULL: &str = "too_many_connections";
+
 /// Opens a session for a handshake; its response, and the welcome if there is to be one, are the session's first
 /// output. Returns the session.
 pub(crate) fn upgrade(
@@ -62,7 +65,7 @@ pub(crate) fn upgrade(
                 }
             },
         )
-        .map_err(|_| Problem::new(503, "too_many_connections", "The app has as many connections as it may."))
+        .map_err(|_| Problem::new(503, APP_FULL, "The app has as many connections as it may."))
 }
 
 fn format(parameters: &Parameters<'_>) -> Result<Format, Problem> {

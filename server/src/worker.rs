@@ -471,7 +471,10 @@ impl<H: Handler> Worker<H> {
         match why {
             Disconnect::Protocol(_) => self.numbers.protocol_errors_total += 1,
             Disconnect::PingTimeout => self.numbers.ping_timeouts_total += 1,
-            _ => {}
+            Disconnect::ByServer { .. } => self.numbers.disconnected_total += 1,
+            Disconnect::Restart => self.numbers.drained_total += 1,
+            // The engine counts these.
+            Disconnect::SlowConsumer => {}
         }
         let linger_ms = if why == Disconnect::SlowConsumer { SLOW_LINGER_MS } else { LINGER_MS };
         self.end(slot, linger_ms, Then::AwaitPeer, |out| put_close(out, why.code(), why.reason(), None));

@@ -266,7 +266,8 @@ impl Engine {
         history.push(shared.clone(), self.now_ms);
         if history.bytes() > before && self.is_crowded(channel.app()) {
             // Until there is room again, no channel grows.
-            self.counters.history_forgotten += history.trim(before) as u64;
+            let forgotten = history.trim(before);
+            self.count_forgotten(channel.app(), forgotten);
         }
         self.account(channel, state);
         Some(shared)
