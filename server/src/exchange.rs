@@ -11,6 +11,7 @@ use fanfare_core::{
 };
 
 use crate::{
+    access::ANY_ORIGIN,
     connection::{ConnectionId, Exchange, PendingBody, Protocol},
     rest::Handled,
     timers::{TICK_MS, Tick},
@@ -238,7 +239,7 @@ fn fail<H: Handler>(worker: &mut Worker<H>, slot: u32, error: HttpError) {
     };
     worker.out.clear();
     let detail = format!("{error}.");
-    put_problem(&mut worker.out, error.status(), code, &detail, Persistence::Close, &[]);
+    put_problem(&mut worker.out, error.status(), code, &detail, Persistence::Close, &[ANY_ORIGIN]);
     sent(worker, slot, error.status(), Persistence::Close);
     worker.end_http(slot);
 }
@@ -276,7 +277,7 @@ pub(crate) fn on_due<H: Handler>(worker: &mut Worker<H>, slot: u32) {
 pub(crate) fn refuse_full<H: Handler>(worker: &mut Worker<H>, slot: u32) {
     worker.out.clear();
     let detail = "The server has as many connections as it may.";
-    put_problem(&mut worker.out, 503, "too_many_connections", detail, Persistence::Close, &[]);
+    put_problem(&mut worker.out, 503, "too_many_connections", detail, Persistence::Close, &[ANY_ORIGIN]);
     worker.connections.send(slot, &worker.out);
     worker.close(slot);
 }

@@ -11,7 +11,7 @@ use fanfare_core::{
 };
 
 use crate::{
-    access::{Parameters, Problem, bearer, check_key, find_app},
+    access::{Parameters, Problem, bearer, check_key, check_origin, find_app},
     config::Config,
 };
 
@@ -35,7 +35,8 @@ pub(crate) fn upgrade(
     let accept = upgrade.accept().map_err(refusal)?;
     let parameters = Parameters::read(head.query)?;
     let hub = engine.hub().clone();
-    let app = find_app(hub.apps(), &parameters, head)?;
+    let app = find_app(hub.apps(), &parameters)?;
+    check_origin(app, head)?;
     let key = parameters.key.as_deref().or_else(|| head.header_str("x-fanfare-key"));
     check_key(app, key)?;
     let claims = match parameters.session.as_deref().or_else(|| bearer(head)) {

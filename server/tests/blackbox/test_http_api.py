@@ -403,6 +403,27 @@ def test_preflight_names_methods_and_headers(server, method, path, app, origin):
     assert named >= {"authorization", "content-type", "x-fanfare-key"}
 
 
+# The problem, and the request that gets it.
+APPLESS = {
+    "not_found": "/v1/nothing",
+    "unknown_app": "/v1/send?app=nobodys",
+    "invalid_request": "/v1/send?app=%ff",
+}
+
+
+@pytest.mark.parametrize("code", APPLESS)
+def test_every_page_may_read_what_is_refused_before_an_app_is_known(server, code):
+    """The browser shows a page neither the answer nor its status otherwise, and asks first whether it may."""
+    origin = {"Origin": "https://any.example"}
+    preflight = server.request("OPTIONS", APPLESS[code], headers=origin | {"Access-Control-Request-Method": "POST"})
+    assert (preflight.status, preflight.header("access-control-allow-origin")) == (204, "*")
+    assert "POST" in split(preflight.header("access-control-allow-methods"))
+    assert "authorization" in split(preflight.header("access-control-allow-headers"))
+    response = server.request("POST", APPLESS[code], {}, origin)
+    assert_problem(response, {"not_found": 404, "unknown_app": 401}.get(code, 400), code)
+    assert response.header("access-control-allow-origin") == "*"
+
+
 def test_preflight_of_another_origin_allows_nothing(server):
     headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     response = server.request("OPTIONS", "/v1/send?app=fenced", headers=headers)
