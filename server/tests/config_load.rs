@@ -71,6 +71,7 @@ fn without_configuration_there_are_development_keys_on_loopback() {
     let app = config.apps.by_name("default").expect("the development app");
     assert_eq!(app.key_role(&keys.client_key), Some(KeyRole::Client));
     assert_eq!(app.key_role(&keys.server_key), Some(KeyRole::Server));
+    assert!(!keys.server_key.contains(&keys.client_key), "whoever knows the one does not know the other");
     assert_eq!(config.listen, ["127.0.0.1:8080".parse().expect("an address")]);
     let again = Config::load(&Args::default(), nothing).expect("no configuration is needed");
     assert_ne!(again.development, config.development, "the keys differ at each start");
