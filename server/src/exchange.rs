@@ -6,7 +6,9 @@
 use fanfare_core::{
     command::Outcome,
     error::ReplyError,
-    http::{BodyDecoder, Head, HttpError, HttpLimits, Persistence, parse_head, put_problem, resume_head},
+    http::{
+        BodyDecoder, Head, HttpError, HttpLimits, Persistence, cut_body, parse_head, put_problem, resume_head,
+    },
     ws::Decoder,
 };
 
@@ -136,6 +138,9 @@ fn answer<H: Handler>(worker: &mut Worker<H>, slot: u32, head: &Head<'_>, body: 
                 worker.numbers.app_full_total += u64::from(problem.code == APP_FULL);
                 let (status, headers) = (problem.status, problem.headers);
                 put_problem(&mut worker.out, status, problem.code, &problem.detail, persistence, headers);
+                if head.method == "HEAD" {
+                    cut_body(&mut worker.out, 0);
+                }
                 return sent(worker, slot, status, persistence);
             }
         }
@@ -271,6 +276,15 @@ pub(crate) fn on_due<H: Handler>(worker: &mut Worker<H>, slot: u32) {
         return fail(worker, slot, HttpError::Timeout);
     }
     worker.close(slot);
+}
+
+/// Answers a request that has not arrived whole before the server ends.
+pub(crate) fn refuse_restarting<H: Handler>(worker: &mut Worker<H>, slot: u32) {
+    worker.out.clear();
+    let detail = "The server is restarting; nothing was done.";
+    put_problem(&mut worker.out, 503, "restarting", detail, Persistence::Close, &[ANY_ORIGIN]);
+    sent(worker, slot, 503, Persistence::Close);
+    worker.end_http(slot);
 }
 
 /// Refuses a connection because the server is full.

@@ -13,7 +13,7 @@ use fanfare_core::{
     dialect::{self, Batch, Envelope, Reader},
     engine::Engine,
     error::ReplyError,
-    http::{Head, Persistence, percent_decode, put_problem, put_response},
+    http::{Head, Persistence, cut_body, percent_decode, put_problem, put_response},
     id::{AppId, SessionId},
     json::{Object, Raw, write_string},
     limits::{PAGE, PAGE_DEFAULT},
@@ -55,6 +55,8 @@ type Answer = Result<Outcome, ReplyError>;
 #[derive(Clone)]
 struct Reply {
     persistence: Persistence,
+    /// Its request was HEAD.
+    bodiless: bool,
     readers: Readers,
 }
 
@@ -91,19 +93,23 @@ impl Requests {
         connection: u64,
         out: &mut BytesMut,
     ) -> Handled {
-        let mut reply = Reply { persistence: head.persistence(), readers: Readers::Everybody };
-        match self.dispatch(engine, head, body, connection, &mut reply, out) {
+        let bodiless = head.method == "HEAD";
+        let mut reply = Reply { persistence: head.persistence(), bodiless, readers: Readers::Everybody };
+        let start = out.len();
+        let handled = match self.dispatch(engine, head, body, connection, &mut reply, out) {
             Ok(handled) => handled,
             // What is wrong is the answer to the request itself, which a page can read: that to a preflight it cannot.
             Err(_) if is_preflight(head) && matches!(reply.readers, Readers::Everybody) => {
-                reply.put_preflight(out, "GET, POST, PUT, PATCH, DELETE");
+                reply.put_preflight(out, "GET, HEAD, POST, PUT, PATCH, DELETE");
                 Handled::Answered { status: 204 }
             }
             Err(problem) => {
                 reply.put_problem(out, &problem);
                 Handled::Answered { status: problem.status }
             }
-        }
+        };
+        reply.cut(out, start);
+        handled
     }
 
     fn dispatch(
@@ -138,7 +144,7 @@ impl Requests {
             Route::Members if !matches!(parameters.by.as_deref(), None | Some("session")) => {
                 return Err(Problem::new(400, "invalid_request", "by is session or user."));
             }
-            Route::Options if head.method == "GET" => {
+            Route::Options if matches!(head.method, "GET" | "HEAD") => {
                 vec![Some(engine.options(app.id, channel(&parameters)?))]
             }
             Route::Options => {
@@ -210,7 +216,10 @@ impl Requests {
             return None;
         }
         let pending = self.waiting.remove(&connection).expect("it was just there");
-        Some((connection, pending.put(out), pending.reply.persistence))
+        let start = out.len();
+        let status = pending.put(out);
+        pending.reply.cut(out, start);
+        Some((connection, status, pending.reply.persistence))
     }
 
     /// The connection of a waiting request is gone.
@@ -452,18 +461,18 @@ impl Route {
 
     fn methods(self) -> &'static [&'static str] {
         match self {
-            Self::Members | Self::History | Self::Channels | Self::User => &["GET"],
+            Self::Members | Self::History | Self::Channels | Self::User => &["GET", "HEAD"],
             Self::Messages => &["PATCH", "DELETE"],
-            Self::Options => &["GET", "PUT"],
+            Self::Options => &["GET", "HEAD", "PUT"],
             _ => &["POST"],
         }
     }
 
     fn allow(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Members | Self::History | Self::Channels | Self::User => &[("allow", "GET, OPTIONS")],
+            Self::Members | Self::History | Self::Channels | Self::User => &[("allow", "GET, HEAD, OPTIONS")],
             Self::Messages => &[("allow", "PATCH, DELETE, OPTIONS")],
-            Self::Options => &[("allow", "GET, PUT, OPTIONS")],
+            Self::Options => &[("allow", "GET, HEAD, PUT, OPTIONS")],
             _ => &[("allow", "POST, OPTIONS")],
         }
     }
@@ -480,6 +489,13 @@ impl Reply {
         let mut all = problem.headers.to_vec();
         all.extend(self.readers.headers().into_iter().flatten());
         put_problem(out, problem.status, problem.code, &problem.detail, self.persistence, &all);
+    }
+
+    /// Leaves the head alone of what was appended from `start` on, if that is all its request wants.
+    fn cut(&self, out: &mut BytesMut, start: usize) {
+        if self.bodiless {
+            cut_body(out, start);
+        }
     }
 
     fn put_preflight(&self, out: &mut BytesMut, methods: &str) {

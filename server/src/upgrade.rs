@@ -42,7 +42,7 @@ pub(crate) fn upgrade(
     let claims = match parameters.session.as_deref().or_else(|| bearer(head)) {
         Some(token) => Some(
             app.verify_session(token, now_ms / 1000)
-                .map_err(|error| Problem::new(401, error.code(), format!("{error}.")))?,
+                .map_err(|error| Problem::new(401, error.code(), error.to_string()))?,
         ),
         None => None,
     };

@@ -724,6 +724,7 @@ impl<H: Handler> Worker<H> {
                 Protocol::WebSocket { .. } => self.disconnect(slot, Disconnect::Restart),
                 // They end with the answer that is under way.
                 Protocol::Http(_) if connection.paused || !connection.is_flushed() => {}
+                Protocol::Http(_) if connection.is_amid_request() => exchange::refuse_restarting(self, slot),
                 Protocol::Http(_) => self.close(slot),
                 Protocol::Closing | Protocol::Dead => {}
             }

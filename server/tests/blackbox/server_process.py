@@ -130,7 +130,8 @@ def assert_problem(response, status, *codes):
     problem = response.json
     assert set(problem) >= {"type", "title", "status", "detail", "code"}, problem
     assert problem["status"] == status
-    assert isinstance(problem["title"], str) and isinstance(problem["detail"], str)
+    assert isinstance(problem["title"], str)
+    assert re.fullmatch(r".*[^.]\.", problem["detail"]), "the detail is a sentence"
     assert problem["code"] in codes, problem
     return problem["code"]
 

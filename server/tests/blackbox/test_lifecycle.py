@@ -12,7 +12,7 @@ import time
 import pytest
 
 from peer import Peer, connect_many
-from server_process import DEADLINE_S, client_key, wait_until
+from server_process import DEADLINE_S, assert_problem, client_key, wait_until
 from wire import CLOSE, PING, PONG, TEXT, RawWebSocket, Wire, close_payload, frame, upgrade_request
 
 INTERVAL_S = 0.3
@@ -120,6 +120,20 @@ def test_peer_that_ignores_the_close_does_not_hold_up_the_end(start_server):
         server.terminate()
         assert server.process.wait(DEADLINE_S) == 0
         assert silent.close_code() == 1012
+
+
+@pytest.mark.parametrize("rest", [b"\r\nab", b""], ids=["half a body", "half a head"])
+def test_request_that_is_half_sent_at_the_end_is_told_so(start_server, rest):
+    server = start_server()
+    with Wire(server) as unfinished:
+        # The answer to what is before it says that it has arrived.
+        first = b"GET /v1/nothing HTTP/1.1\r\nHost: a\r\n\r\n"
+        unfinished.send(first + b"POST /v1/send HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n" + rest)
+        assert unfinished.response().status == 404
+        server.terminate()
+        assert_problem(unfinished.response(), 503, "restarting")
+        assert unfinished.rest() == b""
+    assert server.process.wait(DEADLINE_S) == 0
 
 
 def test_peer_that_never_reads_does_not_hold_up_the_end(start_server):
