@@ -84,6 +84,12 @@ pub(crate) fn find_app<'a>(apps: &'a Apps, parameters: &Parameters<'_>) -> Resul
     apps.by_name(name).ok_or_else(|| Problem::new(401, "unknown_app", "There is no app of this name."))
 }
 
+/// The name of the app that a request is for, whether or not there is one. For the log.
+pub(crate) fn app_name<'a>(head: &Head<'a>) -> Cow<'a, str> {
+    let parameters = Parameters::read(head.query).unwrap_or_default();
+    parameters.app.unwrap_or(Cow::Borrowed("default"))
+}
+
 /// Whether the request's origin may use the app.
 pub(crate) fn check_origin(app: &App, head: &Head<'_>) -> Result<(), Problem> {
     // An origin that is not text is nobody's.

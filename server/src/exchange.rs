@@ -13,7 +13,7 @@ use fanfare_core::{
 };
 
 use crate::{
-    access::ANY_ORIGIN,
+    access::{ANY_ORIGIN, app_name},
     connection::{ConnectionId, Exchange, PendingBody, Protocol},
     rest::Handled,
     timers::{TICK_MS, Tick},
@@ -127,6 +127,9 @@ fn answer<H: Handler>(worker: &mut Worker<H>, slot: u32, head: &Head<'_>, body: 
         match upgrade(engine, config, head, slot, *now_ms, H::WELCOMES) {
             Ok(session) => {
                 worker.numbers.handshakes_total += 1;
+                let engine = &worker.engine;
+                let app = &engine.session_app(session).name;
+                tracing::debug!(%app, session = %engine.session_id(session), "a session begins");
                 if let Some(connection) = worker.connections.live(slot) {
                     connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
                     connection.heard = worker.now;
@@ -137,6 +140,7 @@ fn answer<H: Handler>(worker: &mut Worker<H>, slot: u32, head: &Head<'_>, body: 
             Err(problem) => {
                 worker.numbers.app_full_total += u64::from(problem.code == APP_FULL);
                 let (status, headers) = (problem.status, problem.headers);
+                tracing::debug!(app = %app_name(head), status, code = problem.code, "a handshake was refused");
                 put_problem(&mut worker.out, status, problem.code, &problem.detail, persistence, headers);
                 if head.method == "HEAD" {
                     cut_body(&mut worker.out, 0);
@@ -242,6 +246,7 @@ fn fail<H: Handler>(worker: &mut Worker<H>, slot: u32, error: HttpError) {
         505 => "version_not_supported",
         _ => "malformed_request",
     };
+    tracing::debug!(status = error.status(), code, why = %error, "a request could not be read");
     worker.out.clear();
     let detail = format!("{error}.");
     put_problem(&mut worker.out, error.status(), code, &detail, Persistence::Close, &[ANY_ORIGIN]);
@@ -258,6 +263,7 @@ pub(crate) fn on_due<H: Handler>(worker: &mut Worker<H>, slot: u32) {
     let stalled = connection.stalled_since().map(|since| since.saturating_add(request_timeout));
     if stalled.is_some_and(|deadline| now >= deadline) {
         worker.numbers.stalled_total += 1;
+        tracing::debug!("a connection ends: its answers are not taken");
         return worker.close(slot);
     }
     let deadline = if connection.paused {
@@ -290,6 +296,7 @@ pub(crate) fn refuse_restarting<H: Handler>(worker: &mut Worker<H>, slot: u32) {
 /// Refuses a connection because the server is full.
 pub(crate) fn refuse_full<H: Handler>(worker: &mut Worker<H>, slot: u32) {
     worker.out.clear();
+    tracing::debug!(code = "too_many_connections", "a connection was refused");
     let detail = "The server has as many connections as it may.";
     put_problem(&mut worker.out, 503, "too_many_connections", detail, Persistence::Close, &[ANY_ORIGIN]);
     worker.connections.send(slot, &worker.out);

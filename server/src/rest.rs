@@ -20,7 +20,7 @@ use fanfare_core::{
 };
 use hashbrown::HashMap;
 
-use crate::access::{ANY_ORIGIN, Parameters, Problem, bearer, check_key, check_origin, find_app};
+use crate::access::{ANY_ORIGIN, Parameters, Problem, app_name, bearer, check_key, check_origin, find_app};
 
 /// What became of a request.
 pub(crate) enum Handled {
@@ -104,8 +104,10 @@ impl Requests {
                 Handled::Answered { status: 204 }
             }
             Err(problem) => {
+                let (status, code) = (problem.status, problem.code);
+                tracing::debug!(app = %app_name(head), path = head.path, status, code, "a request was refused");
                 reply.put_problem(out, &problem);
-                Handled::Answered { status: problem.status }
+                Handled::Answered { status }
             }
         };
         reply.cut(out, start);

@@ -77,6 +77,10 @@ const LINGER_MS: u64 = 2_000;
 /// The same, for one that still has much to read.
 const SLOW_LINGER_MS: u64 = 10_000;
 
+/// What stands for the code of a close frame without one, and of none at all (RFC 6455, section 7.4.1).
+const NO_STATUS: u16 = 1005;
+const ABNORMAL: u16 = 1006;
+
 /// Tokens of listeners count down from here; connections' are below 2^63.
 const WAKER: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX - 1;
@@ -460,6 +464,7 @@ impl<H: Handler> Worker<H> {
 
     /// The peer's close frame: answered with its code, and then the connection is over (RFC 6455, section 5.5.1).
     fn on_close_frame(&mut self, slot: u32, code: Option<u16>) {
+        self.log_end(slot, code.unwrap_or(NO_STATUS), "the peer closed it");
         self.end(slot, LINGER_MS, Then::Close, |out| match code {
             Some(code) => put_close(out, code, "", None),
             None => put_frame(out, OpCode::Close, &[]),
@@ -477,7 +482,19 @@ impl<H: Handler> Worker<H> {
             Disconnect::SlowConsumer => {}
         }
         let linger_ms = if why == Disconnect::SlowConsumer { SLOW_LINGER_MS } else { LINGER_MS };
+        self.log_end(slot, why.code(), why.reason());
         self.end(slot, linger_ms, Then::AwaitPeer, |out| put_close(out, why.code(), why.reason(), None));
+    }
+
+    /// Logs the end of a session. Once each: from here on its connection has none.
+    fn log_end(&mut self, slot: u32, code: u16, why: &'static str) {
+        if let Some(Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
+            self.connections.live(slot)
+        {
+            let (engine, session) = (&self.engine, *session);
+            let app = &engine.session_app(session).name;
+            tracing::debug!(%app, session = %engine.session_id(session), code, why, "a session ends");
+        }
     }
 
     fn end(&mut self, slot: u32, linger_ms: u64, then: Then, last: impl FnOnce(&mut BytesMut)) {
@@ -526,6 +543,7 @@ impl<H: Handler> Worker<H> {
         if self.connections.live(slot).is_none() {
             return;
         }
+        self.log_end(slot, ABNORMAL, "the connection is gone");
         self.numbers.closed_total += 1;
         let token = self.connections.id(slot).token();
         match self.connections.bury(slot) {

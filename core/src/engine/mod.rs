@@ -416,6 +416,11 @@ impl Engine {
         self.sessions.get(slot).id(slot)
     }
 
+    /// The app of the session in `slot`.
+    pub fn session_app(&self, slot: u32) -> &Arc<App> {
+        self.hub.app(self.sessions.get(slot).app)
+    }
+
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
         self.counters

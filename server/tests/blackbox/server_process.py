@@ -73,7 +73,7 @@ APPS = [
 ]
 
 
-def config_text(workers, apps=APPS, server=None, server_limits=None):
+def config_text(workers, apps=APPS, server=None, server_limits=None, log=None):
     """The configuration file. JSON's strings, numbers, booleans and lists of them are TOML's too."""
     lines = []
 
@@ -92,6 +92,7 @@ def config_text(workers, apps=APPS, server=None, server_limits=None):
     }
     table("[server]", defaults | (server or {}))
     table("[server.limits]", server_limits or {})
+    table("[log]", log or {})
     for app in apps:
         quoted = json.dumps(app.name)
         keys = {"client_key": client_key(app.name), "server_key": server_key(app.name)}

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import itertools
+import json
 import os
 import re
 import resource
@@ -156,6 +157,43 @@ def test_publications_before_the_drain_are_delivered(start_server):
         assert [peer.object()["message"] for _ in range(100)] == list(range(100))
         assert peer.close_code() == 1012
     assert server.process.wait(DEADLINE_S) == 0
+
+
+# The log
+
+
+def test_the_log_tells_who_comes_goes_and_is_refused_but_nothing_of_messages(start_server):
+    server = start_server(log={"level": "fanfare_server=debug", "format": "json"})
+
+    def lines():
+        text = server.log(limit=1 << 20)
+        return [json.loads(line)["fields"] for line in text.splitlines() if line.startswith("{")]
+
+    def ends():
+        return [(line["app"], line["session"], line["code"]) for line in lines() if line["message"] == "a session ends"]
+
+    with RawWebSocket(server) as first, RawWebSocket(server, "small") as second, RawWebSocket(server) as third:
+        begun = [(line["app"], line["session"]) for line in lines() if line["message"] == "a session begins"]
+        assert begun == [("default", first.id), ("small", second.id), ("default", third.id)]
+        before = len(lines())
+        for _ in range(50):
+            for peer in (first, second):
+                assert "ok" in peer.command("send", channel="c", event="e", message="secret")
+            assert "error" in first.command("send", channel="c")
+        assert len(lines()) == before
+        server.call("POST", "/v1/disconnect", {"session": first.id})
+        assert first.close_code() == 4002
+        second.send_frame(CLOSE, close_payload(1000))
+        assert second.close_code() == 1000
+        third.reset()
+        expected = [("default", first.id, 4002), ("small", second.id, 1000), ("default", third.id, 1006)]
+        wait_until(lambda: sorted(ends()) == sorted(expected))
+    assert_problem(server.handshake({"key": "a-key-nobody-knows", "app": "small"}), 401, "invalid_key")
+    assert_problem(server.request("GET", "/v1/channels?app=nobodys"), 401, "unknown_app")
+    refused = [(line["app"], line["code"]) for line in lines() if "was refused" in line["message"]]
+    assert refused == [("small", "invalid_key"), ("nobodys", "unknown_app")]
+    log = server.log(limit=1 << 20)
+    assert "secret" not in log and client_key() not in log and "a-key-nobody-knows" not in log
 
 
 # Administration
