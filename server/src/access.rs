@@ -8,6 +8,9 @@ use fanfare_core::{
     http::{Head, Query},
 };
 
+/// Lets pages of every origin read an answer that is no app's. Credentials of the browser's play no part in any.
+pub(crate) const ANY_ORIGIN: (&str, &str) = ("access-control-allow-origin", "*");
+
 /// A request's refusal.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -77,22 +80,26 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// The app that a request is for, if its origin may use it.
-pub(crate) fn find_app<'a>(
-    apps: &'a Apps,
-    parameters: &Parameters<'_>,
-    head: &Head<'_>,
-) -> Result<&'a Arc<App>, Problem> {
+/// The app that a request is for.
+pub(crate) fn find_app<'a>(apps: &'a Apps, parameters: &Parameters<'_>) -> Result<&'a Arc<App>, Problem> {
     let name = parameters.app.as_deref().unwrap_or("default");
-    let app = apps
-        .by_name(name)
-        .ok_or_else(|| Problem::new(401, "unknown_app", "There is no app of this name."))?;
+    apps.by_name(name).ok_or_else(|| Problem::new(401, "unknown_app", "There is no app of this name."))
+}
+
+/// The name of the app that a request is for, whether or not there is one. For the log.
+pub(crate) fn app_name<'a>(head: &Head<'a>) -> Cow<'a, str> {
+    let parameters = Parameters::read(head.query).unwrap_or_default();
+    parameters.app.unwrap_or(Cow::Borrowed("default"))
+}
+
+/// Whether the request's origin may use the app.
+pub(crate) fn check_origin(app: &App, head: &Head<'_>) -> Result<(), Problem> {
     // An origin that is not text is nobody's.
     let origin = head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or(""));
-    if !app.origin_allowed(origin) {
-        return Err(Problem::new(403, "origin_not_allowed", "This origin may not use the app."));
+    match app.origin_allowed(origin) {
+        true => Ok(()),
+        false => Err(Problem::new(403, "origin_not_allowed", "This origin may not use the app.")),
     }
-    Ok(app)
 }
 
 /// What the request's key may do.

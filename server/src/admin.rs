@@ -76,7 +76,7 @@ impl Admin {
 }
 
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
-    let text = exposition(&observed.workers, observed.hub.channels());
+    let text = exposition(&observed.workers, &observed.hub);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

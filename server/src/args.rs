@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, global = true, value_name = "ADDR")]
     pub listen: Vec<String>,
 
-    /// The address of metrics, health and dashboard, or `off`
+    /// The address of metrics and health, or `off`
     #[arg(long, global = true, value_name = "ADDR|off")]
     pub admin_listen: Option<String>,
 

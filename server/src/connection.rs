@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     pub(crate) protocol: Protocol,
     /// A command or request waits for another thread: no more is read or handled.
     pub(crate) paused: bool,
+    /// Its answers wait for the peer to take them: no more is read or handled. HTTP only, and never while paused.
+    pub(crate) held: bool,
     /// The poll tells when the socket takes bytes again; it does not from the start, for most never need it.
     pub(crate) watched: bool,
     /// A ping was sent and nothing was heard since.
@@ -98,7 +100,8 @@ pub(crate) struct PendingBody {
 }
 
 impl Connection {
-    fn backlog(&self) -> usize {
+    /// Bytes that wait to be sent.
+    pub(crate) fn backlog(&self) -> usize {
         self.outbound.as_ref().map_or(0, |outbound| outbound.len())
     }
 
@@ -107,14 +110,24 @@ impl Connection {
         self.outbound.is_none()
     }
 
-    fn queue(&mut self, bytes: Bytes) {
-        self.outbound.get_or_insert_default().push(bytes);
+    /// Since when the kernel has taken nothing of what is queued; `None` if nothing is.
+    pub(crate) fn stalled_since(&self) -> Option<Tick> {
+        self.outbound.as_ref().map(|outbound| outbound.moved())
+    }
+
+    /// Whether part of an HTTP request is here, or what may be one.
+    pub(crate) fn is_amid_request(&self) -> bool {
+        self.input.is_some() || matches!(self.protocol, Protocol::Http(Some(_)))
+    }
+
+    fn queue(&mut self, bytes: Bytes, now: Tick) {
+        self.outbound.get_or_insert_with(|| Box::new(Outbound::new(now))).push(bytes);
     }
 
     /// Sends what is queued. Returns whether nothing is left.
-    pub(crate) fn send_queued(&mut self) -> io::Result<bool> {
+    pub(crate) fn send_queued(&mut self, now: Tick) -> io::Result<bool> {
         let Some(outbound) = &mut self.outbound else { return Ok(true) };
-        let done = outbound.send(&mut self.stream)?;
+        let done = outbound.send(&mut self.stream, now)?;
         if done {
             self.outbound = None;
         }
@@ -125,6 +138,8 @@ impl Connection {
 /// All connections of a worker.
 #[derive(Default)]
 pub(crate) struct Connections {
+    /// The turn's tick.
+    pub(crate) now: Tick,
     slots: Slots<Connection>,
     next_generation: u32,
     /// Slots to vacate at the end of the turn.
@@ -139,18 +154,19 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// Takes in a socket.
-    pub(crate) fn insert(&mut self, stream: TcpStream, now: Tick) -> ConnectionId {
+    pub(crate) fn insert(&mut self, stream: TcpStream) -> ConnectionId {
         self.next_generation = self.next_generation.wrapping_add(1) & 0x7fff_ffff;
         let generation = self.next_generation;
         let slot = self.slots.insert(Connection {
             stream,
             generation,
-            due: now,
-            heard: now,
+            due: self.now,
+            heard: self.now,
             input: None,
             outbound: None,
             protocol: Protocol::Http(None),
             paused: false,
+            held: false,
             watched: false,
             pinged: false,
             served: false,
@@ -213,6 +229,7 @@ impl Connections {
 
     /// Sends bytes at once, or queues what the kernel does not take.
     pub(crate) fn send(&mut self, slot: u32, bytes: &[u8]) {
+        let now = self.now;
         let Some(connection) = self.live(slot) else { return };
         let mut sent = 0;
         if connection.outbound.is_none() {
@@ -223,7 +240,7 @@ impl Connections {
             }
         }
         if sent < bytes.len() {
-            connection.queue(Bytes::copy_from_slice(&bytes[sent..]));
+            connection.queue(Bytes::copy_from_slice(&bytes[sent..]), now);
             if !connection.watched {
                 self.blocked.push(slot);
             }
@@ -234,6 +251,7 @@ impl Connections {
 
 impl Sink for Connections {
     fn write(&mut self, slot: u32, parts: Parts<'_>) -> usize {
+        let now = self.now;
         let Some(connection) = self.slots.get_mut(slot) else { return 0 };
         if matches!(connection.protocol, Protocol::Dead) {
             return 0;
@@ -251,9 +269,9 @@ impl Sink for Connections {
         };
         self.sent_bytes += sent as u64;
         let was_flushed = connection.is_flushed();
-        queue_rest(connection, parts, sent);
+        queue_rest(connection, parts, sent, now);
         // More parts than one write takes: no edge will tell us that the kernel has room, so ask.
-        if was_flushed && !connection.is_flushed() && connection.send_queued().is_err() {
+        if was_flushed && !connection.is_flushed() && connection.send_queued(now).is_err() {
             self.broken.push(slot);
         }
         let backlog = connection.backlog();
@@ -281,12 +299,12 @@ fn write_parts(stream: &mut TcpStream, mut parts: Parts<'_>) -> io::Result<usize
 }
 
 /// Queues what was not sent, sharing the buffers.
-fn queue_rest(connection: &mut Connection, parts: Parts<'_>, mut sent: usize) {
+fn queue_rest(connection: &mut Connection, parts: Parts<'_>, mut sent: usize, now: Tick) {
     for (buffer, range) in parts {
         if sent >= range.len() {
             sent -= range.len();
         } else {
-            connection.queue(buffer.slice(range.start + sent..range.end));
+            connection.queue(buffer.slice(range.start + sent..range.end), now);
             sent = 0;
         }
     }

@@ -1,23 +1,32 @@
 //! HTTP on a connection: requests from bytes, one after another, answered in order; and the upgrade to WebSocket.
+//!
+//! A connection whose answers are not taken is held: neither read nor handled until they are. So what waits for a peer is
+//! bounded by [`BACKLOG_BYTES`] and one answer, however much it asks.
 
 use fanfare_core::{
     command::Outcome,
     engine::Flow,
     error::ReplyError,
-    http::{BodyDecoder, Head, HttpError, HttpLimits, Persistence, parse_head, put_problem, resume_head},
+    http::{
+        BodyDecoder, Head, HttpError, HttpLimits, Persistence, cut_body, parse_head, put_problem, resume_head,
+    },
     ws::{Decoder, Message},
 };
 
 use crate::{
+    access::{ANY_ORIGIN, app_name},
     connection::{ConnectionId, Exchange, PendingBody, Protocol},
     rest::Handled,
     timers::{TICK_MS, Tick},
-    upgrade::{Opened, upgrade},
+    upgrade::{APP_FULL, Opened, upgrade},
     worker::{Handler, Worker},
 };
 
 /// Where WebSocket connections come in.
 const WEBSOCKET_PATH: &str = "/v1/ws";
+
+/// Answers that may wait to be sent before the next request is handled.
+const BACKLOG_BYTES: usize = 64 << 10;
 
 /// What became of the connection with a request.
 enum Next {
@@ -53,6 +62,12 @@ pub(crate) fn feed<H: Handler>(worker: &mut Worker<H>, slot: u32, input: &mut [u
     };
     let mut at = 0;
     loop {
+        if let Some(connection) = worker.connections.live(slot)
+            && connection.backlog() > BACKLOG_BYTES
+        {
+            connection.held = true;
+            return keep(worker, slot, exchange, &data[at..]);
+        }
         let next = match step(worker, slot, &mut exchange, &data[at..], limits) {
             Ok((taken, Some(next))) => {
                 at += taken;
@@ -116,6 +131,9 @@ fn answer<H: Handler>(worker: &mut Worker<H>, slot: u32, head: &Head<'_>, body: 
         match upgrade(engine, config, head, slot, *now_ms, H::WELCOMES) {
             Ok(Opened { session, command }) => {
                 worker.numbers.handshakes_total += 1;
+                let engine = &worker.engine;
+                let app = &engine.session_app(session).name;
+                tracing::debug!(%app, session = %engine.session_id(session), "a session begins");
                 if let Some(connection) = worker.connections.live(slot) {
                     connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
                     connection.heard = worker.now;
@@ -130,8 +148,13 @@ fn answer<H: Handler>(worker: &mut Worker<H>, slot: u32, head: &Head<'_>, body: 
                 };
             }
             Err(problem) => {
+                worker.numbers.app_full_total += u64::from(problem.code == APP_FULL);
                 let (status, headers) = (problem.status, problem.headers);
+                tracing::debug!(app = %app_name(head), status, code = problem.code, "a handshake was refused");
                 put_problem(&mut worker.out, status, problem.code, &problem.detail, persistence, headers);
+                if head.method == "HEAD" {
+                    cut_body(&mut worker.out, 0);
+                }
                 return sent(worker, slot, status, persistence);
             }
         }
@@ -157,10 +180,33 @@ fn sent<H: Handler>(worker: &mut Worker<H>, slot: u32, status: u16, persistence:
     let Some(connection) = worker.connections.live(slot) else { return Next::End };
     connection.served = true;
     connection.heard = worker.now;
+    if let Some(since) = connection.stalled_since() {
+        worker.arm_by(slot, since.saturating_add(ticks(worker.config.request_timeout_ms)));
+    }
     match persistence {
         Persistence::Close => Next::End,
-        _ if connection.half_closed => Next::End,
+        _ if worker.is_draining() => Next::End,
         _ => Next::Request,
+    }
+}
+
+/// The peer has taken all answers there were.
+pub(crate) fn on_drained<H: Handler>(worker: &mut Worker<H>, slot: u32) {
+    let (now, draining) = (worker.now, worker.is_draining());
+    let Some(connection) = worker.connections.live(slot) else { return };
+    if connection.held {
+        connection.heard = now;
+        return if draining { worker.end_http(slot) } else { worker.resume(slot) };
+    }
+    if connection.paused || connection.ready {
+        // An answer, or what is still to be read, decides.
+        return;
+    }
+    if connection.half_closed || draining {
+        return worker.close(slot);
+    }
+    if !connection.is_amid_request() {
+        connection.heard = now;
     }
 }
 
@@ -188,7 +234,7 @@ fn keep<H: Handler>(worker: &mut Worker<H>, slot: u32, exchange: Exchange, rest:
         return;
     }
     let started = connection.heard;
-    let second = connection.served && !connection.paused;
+    let second = connection.served && !connection.paused && !connection.held;
     if !rest.is_empty() {
         connection.input = Some(Box::new(rest.to_vec()));
     }
@@ -196,7 +242,7 @@ fn keep<H: Handler>(worker: &mut Worker<H>, slot: u32, exchange: Exchange, rest:
     if second {
         // The first request's deadline was set when the connection was accepted.
         let timeout = ticks(worker.config.request_timeout_ms);
-        worker.arm(slot, started.saturating_add(timeout));
+        worker.arm_by(slot, started.saturating_add(timeout));
     }
 }
 
@@ -210,9 +256,10 @@ fn fail<H: Handler>(worker: &mut Worker<H>, slot: u32, error: HttpError) {
         505 => "version_not_supported",
         _ => "malformed_request",
     };
+    tracing::debug!(status = error.status(), code, why = %error, "a request could not be read");
     worker.out.clear();
     let detail = format!("{error}.");
-    put_problem(&mut worker.out, error.status(), code, &detail, Persistence::Close, &[]);
+    put_problem(&mut worker.out, error.status(), code, &detail, Persistence::Close, &[ANY_ORIGIN]);
     sent(worker, slot, error.status(), Persistence::Close);
     worker.end_http(slot);
 }
@@ -221,15 +268,24 @@ fn fail<H: Handler>(worker: &mut Worker<H>, slot: u32, error: HttpError) {
 pub(crate) fn on_due<H: Handler>(worker: &mut Worker<H>, slot: u32) {
     let now = worker.now;
     let Some(connection) = worker.connections.live(slot) else { return };
-    let partial = connection.input.is_some() || matches!(connection.protocol, Protocol::Http(Some(_)));
-    let awaited = partial || !connection.served;
-    if connection.paused {
-        return worker.arm(slot, now + 1000 / TICK_MS as Tick);
+    let awaited = connection.is_amid_request() || !connection.served;
+    let request_timeout = ticks(worker.config.request_timeout_ms);
+    let stalled = connection.stalled_since().map(|since| since.saturating_add(request_timeout));
+    if stalled.is_some_and(|deadline| now >= deadline) {
+        worker.numbers.stalled_total += 1;
+        tracing::debug!("a connection ends: its answers are not taken");
+        return worker.close(slot);
     }
-    let allowed = if awaited { worker.config.request_timeout_ms } else { worker.config.keep_alive_ms };
-    let deadline = connection.heard.saturating_add(ticks(allowed));
+    let deadline = if connection.paused {
+        now + 1000 / TICK_MS as Tick
+    } else if awaited && !connection.held {
+        connection.heard.saturating_add(request_timeout)
+    } else {
+        // It rests only when all answers are taken.
+        stalled.unwrap_or(connection.heard.saturating_add(ticks(worker.config.keep_alive_ms)))
+    };
     if now < deadline {
-        return worker.arm(slot, deadline);
+        return worker.arm(slot, stalled.map_or(deadline, |stalled| stalled.min(deadline)));
     }
     if awaited {
         worker.numbers.request_timeouts_total += 1;
@@ -238,11 +294,21 @@ pub(crate) fn on_due<H: Handler>(worker: &mut Worker<H>, slot: u32) {
     worker.close(slot);
 }
 
+/// Answers a request that has not arrived whole before the server ends.
+pub(crate) fn refuse_restarting<H: Handler>(worker: &mut Worker<H>, slot: u32) {
+    worker.out.clear();
+    let detail = "The server is restarting; nothing was done.";
+    put_problem(&mut worker.out, 503, "restarting", detail, Persistence::Close, &[ANY_ORIGIN]);
+    sent(worker, slot, 503, Persistence::Close);
+    worker.end_http(slot);
+}
+
 /// Refuses a connection because the server is full.
 pub(crate) fn refuse_full<H: Handler>(worker: &mut Worker<H>, slot: u32) {
     worker.out.clear();
+    tracing::debug!(code = "too_many_connections", "a connection was refused");
     let detail = "The server has as many connections as it may.";
-    put_problem(&mut worker.out, 503, "too_many_connections", detail, Persistence::Close, &[]);
+    put_problem(&mut worker.out, 503, "too_many_connections", detail, Persistence::Close, &[ANY_ORIGIN]);
     worker.connections.send(slot, &worker.out);
     worker.close(slot);
 }

@@ -2,9 +2,15 @@
 //!
 //! A worker counts in plain numbers and publishes them once per turn; nothing is looked up or locked for a message.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use fanfare_core::engine;
+use fanfare_core::{
+    engine::{self, Hub},
+    id::AppId,
+};
 
 /// Declares the counters: name in the exposition, description, kind.
 macro_rules! metrics {
@@ -31,16 +37,22 @@ metrics! {
     accepted_total counter "Connections accepted."
     refused_total counter "Connections refused because the server is full."
     accept_pauses_total counter "Times accepting paused because descriptors or memory ran out."
+    app_full_total counter "Handshakes refused because the app is full."
     handshakes_total counter "WebSocket handshakes that succeeded."
     requests_total counter "HTTP requests answered."
     request_errors_total counter "HTTP requests answered with status 400 or above."
     request_timeouts_total counter "Requests and handshakes that did not arrive in time."
+    stalled_total counter "HTTP connections closed because the peer did not take their answers in time."
     closed_total counter "Connections closed, for any reason."
     protocol_errors_total counter "Connections closed because the peer broke the protocol."
     ping_timeouts_total counter "Connections closed because the peer was silent for two ping intervals."
-    slow_consumers_total counter "Times an outbound queue passed its limit."
-    missed_total counter "Publications dropped for slow consumers, each told by a gap message."
+    disconnected_total counter "Sessions disconnected by their app's back end."
+    drained_total counter "Sessions told to come back because the server ends."
+    slow_consumers_total counter "Sessions closed because their outbound queue passed its limit."
+    congested_total counter "Times a session began to lose publications because its outbound queue passed its limit."
+    missed_total counter "Publications dropped for such sessions, counted when a gap message tells them or the session ends."
     recovered_total counter "Publications that sessions had missed and received on joining."
+    unrecovered_total counter "Joins that were told that what they missed is not remembered."
     history_forgotten_total counter "Messages forgotten because their app remembered too much."
     received_bytes_total counter "Bytes read from connections."
     sent_bytes_total counter "Bytes written to connections at once; queued bytes are not counted again."
@@ -70,12 +82,14 @@ impl Numbers {
         self.deliveries_total = counters.deliveries;
         self.missed_total = counters.missed;
         self.recovered_total = counters.recovered;
+        self.unrecovered_total = counters.unrecovered;
         self.history_forgotten_total = counters.history_forgotten;
         self.overloaded_total = counters.overloaded;
         self.rate_limited_total = counters.rate_limited;
         self.delegated_total = counters.delegated;
         self.mail_total = counters.mail;
         self.slow_consumers_total = counters.slow_consumers;
+        self.congested_total = counters.congested;
         self.turns_total = counters.turns;
         self.writes_total = counters.writes;
     }
@@ -104,15 +118,33 @@ impl WorkerMetrics {
     }
 }
 
-/// Every worker's numbers in the Prometheus text format, version 0.0.4.
-pub(crate) fn exposition(workers: &[std::sync::Arc<WorkerMetrics>], channels: usize) -> String {
+/// What the hub knows of each app: name, kind and description.
+const APP_METRICS: [(&str, &str, &str); 3] = [
+    ("app_sessions", "gauge", "Sessions of the app."),
+    ("app_history_bytes", "gauge", "Bytes that the app's channels remember."),
+    ("app_history_forgotten_total", "counter", "The app's part of history_forgotten_total."),
+];
+
+fn app_values(hub: &Hub, app: AppId) -> [u64; APP_METRICS.len()] {
+    [hub.sessions(app) as u64, hub.remembered(app) as u64, hub.forgotten(app)]
+}
+
+/// Every worker's and app's numbers in the Prometheus text format, version 0.0.4.
+pub(crate) fn exposition(workers: &[Arc<WorkerMetrics>], hub: &Hub) -> String {
     let mut text = String::with_capacity(8192);
     let mut line = |args: std::fmt::Arguments<'_>| {
         text.push_str(&args.to_string());
         text.push('\n');
     };
     line(format_args!("# HELP fanfare_channels Channels.\n# TYPE fanfare_channels gauge"));
-    line(format_args!("fanfare_channels {channels}"));
+    line(format_args!("fanfare_channels {}", hub.channels()));
+    for (at, (name, kind, help)) in APP_METRICS.iter().enumerate() {
+        line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} {kind}"));
+        for app in hub.apps() {
+            // A name has no character that would have to be escaped.
+            line(format_args!("fanfare_{name}{{app=\"{}\"}} {}", app.name, app_values(hub, app.id)[at]));
+        }
+    }
     for (at, (name, kind, help)) in METRICS.iter().enumerate() {
         line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} {kind}"));
         for (worker, metrics) in workers.iter().enumerate() {
@@ -124,16 +156,22 @@ pub(crate) fn exposition(workers: &[std::sync::Arc<WorkerMetrics>], channels: us
 
 #[cfg(test)]
 mod tests {
+    use fanfare_core::app::{App, AppKeys, Apps};
+
     use super::*;
 
     #[test]
     fn exposition_shows_every_metric_of_every_worker() {
-        let workers = [std::sync::Arc::new(WorkerMetrics::default()), Default::default()];
+        let keys =
+            AppKeys::new(&["client-key-0123456789"], &["server-key-0123456789"]).expect("they are keys");
+        let apps = Apps::new(vec![App::new("a", keys.clone()), App::new("b", keys)]).expect("they are apps");
+        let workers = [Arc::new(WorkerMetrics::default()), Default::default()];
         workers[1].publish(&Numbers { accepted_total: 7, ..Numbers::default() });
-        let text = exposition(&workers, 3);
-        assert!(text.contains("fanfare_channels 3\n"));
+        let text = exposition(&workers, &Hub::new(apps, 2, 64, 1));
+        assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));
-        assert_eq!(text.matches("# TYPE").count(), METRICS.len() + 1);
+        assert_eq!(text.matches("# TYPE").count(), METRICS.len() + APP_METRICS.len() + 1);
+        assert_eq!(text.matches("{app=").count(), 2 * APP_METRICS.len());
         assert_eq!(text.matches("{worker=").count(), 2 * METRICS.len());
     }
 }

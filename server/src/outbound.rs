@@ -10,17 +10,29 @@ use std::{
 
 use bytes::{Buf, Bytes};
 
+use crate::timers::Tick;
+
 /// Slices handed to one vectored write. Linux takes up to 1024; beyond some dozens nothing is gained.
 pub(crate) const SLICES: usize = 64;
 
 /// A queue of bytes to send.
-#[derive(Default)]
 pub(crate) struct Outbound {
     pieces: VecDeque<Bytes>,
     len: usize,
+    moved: Tick,
 }
 
 impl Outbound {
+    /// An empty queue.
+    pub(crate) fn new(now: Tick) -> Self {
+        Self { pieces: VecDeque::new(), len: 0, moved: now }
+    }
+
+    /// When the kernel last took something of it, or it began.
+    pub(crate) fn moved(&self) -> Tick {
+        self.moved
+    }
+
     /// Bytes in the queue.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -33,7 +45,7 @@ impl Outbound {
     }
 
     /// Sends until the queue is empty (true) or the kernel takes no more (false).
-    pub(crate) fn send(&mut self, stream: &mut impl Write) -> io::Result<bool> {
+    pub(crate) fn send(&mut self, stream: &mut impl Write, now: Tick) -> io::Result<bool> {
         while self.len > 0 {
             let sent = match self.write(stream) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -43,6 +55,7 @@ impl Outbound {
                 Err(error) => return Err(error),
             };
             self.advance(sent);
+            self.moved = now;
         }
         Ok(true)
     }
@@ -99,15 +112,17 @@ mod tests {
 
     #[test]
     fn everything_arrives_in_order_however_little_the_kernel_takes() {
-        let mut outbound = Outbound::default();
+        let mut outbound = Outbound::new(3);
         for piece in [&b"abc"[..], b"", b"defg", b"h"] {
             outbound.push(Bytes::copy_from_slice(piece));
         }
         let mut pipe = Pipe { taken: Vec::new(), room: 0 };
-        let mut done = false;
+        let mut done = outbound.send(&mut pipe, 4).expect("the pipe never fails");
+        assert_eq!(outbound.moved(), 3, "nothing was taken");
         while !done {
             pipe.room = 3;
-            done = outbound.send(&mut pipe).expect("the pipe never fails");
+            done = outbound.send(&mut pipe, 5).expect("the pipe never fails");
+            assert_eq!(outbound.moved(), 5);
         }
         assert_eq!(pipe.taken, b"abcdefgh");
         assert_eq!(outbound.len(), 0);

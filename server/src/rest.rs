@@ -13,14 +13,14 @@ use fanfare_core::{
     dialect::{self, Batch, Envelope, Reader},
     engine::Engine,
     error::ReplyError,
-    http::{Head, Persistence, percent_decode, put_problem, put_response},
+    http::{Head, Persistence, cut_body, percent_decode, put_problem, put_response},
     id::{AppId, SessionId},
     json::{Object, Raw, write_string},
     limits::{PAGE, PAGE_DEFAULT},
 };
 use hashbrown::HashMap;
 
-use crate::access::{Parameters, Problem, bearer, check_key, find_app};
+use crate::access::{ANY_ORIGIN, Parameters, Problem, app_name, bearer, check_key, check_origin, find_app};
 
 /// What became of a request.
 pub(crate) enum Handled {
@@ -55,8 +55,32 @@ type Answer = Result<Outcome, ReplyError>;
 #[derive(Clone)]
 struct Reply {
     persistence: Persistence,
-    /// The origin to allow, if the request has one.
-    origin: Option<Box<str>>,
+    /// Its request was HEAD.
+    bodiless: bool,
+    readers: Readers,
+}
+
+/// Whose pages may read an answer.
+#[derive(Clone)]
+enum Readers {
+    /// Everybody's: it is no app's.
+    Everybody,
+    /// Nobody's: its app does not list the origin.
+    Nobody,
+    /// Those of the request's origin, if it has one.
+    Origin(Option<Box<str>>),
+}
+
+impl Readers {
+    fn headers(&self) -> [Option<(&'static str, &str)>; 2] {
+        match self {
+            Self::Everybody => [Some(ANY_ORIGIN), None],
+            Self::Origin(Some(origin)) => {
+                [Some(("access-control-allow-origin", origin)), Some(("vary", "origin"))]
+            }
+            Self::Nobody | Self::Origin(None) => [None, None],
+        }
+    }
 }
 
 impl Requests {
@@ -69,14 +93,25 @@ impl Requests {
         connection: u64,
         out: &mut BytesMut,
     ) -> Handled {
-        let mut reply = Reply { persistence: head.persistence(), origin: None };
-        match self.dispatch(engine, head, body, connection, &mut reply, out) {
+        let bodiless = head.method == "HEAD";
+        let mut reply = Reply { persistence: head.persistence(), bodiless, readers: Readers::Everybody };
+        let start = out.len();
+        let handled = match self.dispatch(engine, head, body, connection, &mut reply, out) {
             Ok(handled) => handled,
-            Err(problem) => {
-                reply.put_problem(out, &problem);
-                Handled::Answered { status: problem.status }
+            // What is wrong is the answer to the request itself, which a page can read: that to a preflight it cannot.
+            Err(_) if is_preflight(head) && matches!(reply.readers, Readers::Everybody) => {
+                reply.put_preflight(out, "GET, HEAD, POST, PUT, PATCH, DELETE");
+                Handled::Answered { status: 204 }
             }
-        }
+            Err(problem) => {
+                let (status, code) = (problem.status, problem.code);
+                tracing::debug!(app = %app_name(head), path = head.path, status, code, "a request was refused");
+                reply.put_problem(out, &problem);
+                Handled::Answered { status }
+            }
+        };
+        reply.cut(out, start);
+        handled
     }
 
     fn dispatch(
@@ -91,10 +126,12 @@ impl Requests {
         let route = Route::find(head.path)?;
         let parameters = Parameters::read(head.query)?;
         let hub = engine.hub().clone();
-        let app = find_app(hub.apps(), &parameters, head)?;
-        reply.origin = head.origin().map(Into::into);
+        let app = find_app(hub.apps(), &parameters)?;
+        reply.readers = Readers::Nobody;
+        check_origin(app, head)?;
+        reply.readers = Readers::Origin(head.origin().map(Into::into));
         if head.method == "OPTIONS" {
-            reply.put_preflight(out, route);
+            reply.put_preflight(out, &route.methods().join(", "));
             return Ok(Handled::Answered { status: 204 });
         }
         if !route.methods().contains(&head.method) {
@@ -109,7 +146,7 @@ impl Requests {
             Route::Members if !matches!(parameters.by.as_deref(), None | Some("session")) => {
                 return Err(Problem::new(400, "invalid_request", "by is session or user."));
             }
-            Route::Options if head.method == "GET" => {
+            Route::Options if matches!(head.method, "GET" | "HEAD") => {
                 vec![Some(engine.options(app.id, channel(&parameters)?))]
             }
             Route::Options => {
@@ -181,7 +218,10 @@ impl Requests {
             return None;
         }
         let pending = self.waiting.remove(&connection).expect("it was just there");
-        Some((connection, pending.put(out), pending.reply.persistence))
+        let start = out.len();
+        let status = pending.put(out);
+        pending.reply.cut(out, start);
+        Some((connection, status, pending.reply.persistence))
     }
 
     /// The connection of a waiting request is gone.
@@ -423,18 +463,18 @@ impl Route {
 
     fn methods(self) -> &'static [&'static str] {
         match self {
-            Self::Members | Self::History | Self::Channels | Self::User => &["GET"],
+            Self::Members | Self::History | Self::Channels | Self::User => &["GET", "HEAD"],
             Self::Messages => &["PATCH", "DELETE"],
-            Self::Options => &["GET", "PUT"],
+            Self::Options => &["GET", "HEAD", "PUT"],
             _ => &["POST"],
         }
     }
 
     fn allow(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Members | Self::History | Self::Channels | Self::User => &[("allow", "GET, OPTIONS")],
+            Self::Members | Self::History | Self::Channels | Self::User => &[("allow", "GET, HEAD, OPTIONS")],
             Self::Messages => &[("allow", "PATCH, DELETE, OPTIONS")],
-            Self::Options => &[("allow", "GET, PUT, OPTIONS")],
+            Self::Options => &[("allow", "GET, HEAD, PUT, OPTIONS")],
             _ => &[("allow", "POST, OPTIONS")],
         }
     }
@@ -443,26 +483,26 @@ impl Route {
 impl Reply {
     fn put(&self, out: &mut BytesMut, status: u16, headers: &[(&str, &str)], body: &[u8]) {
         let mut all = headers.to_vec();
-        if let Some(origin) = &self.origin {
-            all.push(("access-control-allow-origin", origin));
-            all.push(("vary", "origin"));
-        }
+        all.extend(self.readers.headers().into_iter().flatten());
         put_response(out, status, &all, body, self.persistence);
     }
 
     fn put_problem(&self, out: &mut BytesMut, problem: &Problem) {
         let mut all = problem.headers.to_vec();
-        if let Some(origin) = &self.origin {
-            all.push(("access-control-allow-origin", origin));
-            all.push(("vary", "origin"));
-        }
+        all.extend(self.readers.headers().into_iter().flatten());
         put_problem(out, problem.status, problem.code, &problem.detail, self.persistence, &all);
     }
 
-    fn put_preflight(&self, out: &mut BytesMut, route: Route) {
-        let methods = route.methods().join(", ");
+    /// Leaves the head alone of what was appended from `start` on, if that is all its request wants.
+    fn cut(&self, out: &mut BytesMut, start: usize) {
+        if self.bodiless {
+            cut_body(out, start);
+        }
+    }
+
+    fn put_preflight(&self, out: &mut BytesMut, methods: &str) {
         let headers = [
-            ("access-control-allow-methods", methods.as_str()),
+            ("access-control-allow-methods", methods),
             ("access-control-allow-headers", "authorization, content-type, x-fanfare-key"),
             ("access-control-max-age", "86400"),
         ];
@@ -525,6 +565,11 @@ fn authorise(app: &App, head: &Head<'_>, parameters: &Parameters<'_>) -> Result<
         KeyRole::Server => Ok(()),
         KeyRole::Client => Err(Problem::new(403, "server_key_required", "This needs the app's server key.")),
     }
+}
+
+/// Whether a browser asks what a page may ask (Fetch, section 3.2.2).
+fn is_preflight(head: &Head<'_>) -> bool {
+    head.method == "OPTIONS" && head.header("access-control-request-method").is_some()
 }
 
 /// The body as text, if it may be JSON.

@@ -12,7 +12,7 @@ use fanfare_core::{
 };
 
 use crate::{
-    access::{Parameters, Problem, bearer, check_key, find_app},
+    access::{Parameters, Problem, bearer, check_key, check_origin, find_app},
     config::Config,
 };
 
@@ -25,6 +25,9 @@ pub(crate) struct Opened {
     /// Its first command, if the handshake brought one.
     pub(crate) command: Option<String>,
 }
+
+/// The code of a refusal because the app has as many connections as it may.
+pub(crate) const APP_FULL: &str = "too_many_connections";
 
 /// Opens a session for a handshake; its response, and the welcome if there is to be one, are the session's first
 /// output.
@@ -40,13 +43,14 @@ pub(crate) fn upgrade(
     let accept = upgrade.accept().map_err(refusal)?;
     let parameters = Parameters::read(head.query)?;
     let hub = engine.hub().clone();
-    let app = find_app(hub.apps(), &parameters, head)?;
+    let app = find_app(hub.apps(), &parameters)?;
+    check_origin(app, head)?;
     let key = parameters.key.as_deref().or_else(|| head.header_str("x-fanfare-key"));
     check_key(app, key)?;
     let claims = match parameters.session.as_deref().or_else(|| bearer(head)) {
         Some(token) => Some(
             app.verify_session(token, now_ms / 1000)
-                .map_err(|error| Problem::new(401, error.code(), format!("{error}.")))?,
+                .map_err(|error| Problem::new(401, error.code(), error.to_string()))?,
         ),
         None => None,
     };
@@ -70,9 +74,7 @@ pub(crate) fn upgrade(
                 }
             },
         )
-        .map_err(|_| {
-            Problem::new(503, "too_many_connections", "The app has as many connections as it may.")
-        })?;
+        .map_err(|_| Problem::new(503, APP_FULL, "The app has as many connections as it may."))?;
     Ok(Opened { session, command: parameters.join.as_deref().map(join) })
 }
 

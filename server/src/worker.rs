@@ -78,6 +78,10 @@ const LINGER_MS: u64 = 2_000;
 /// The same, for one that still has much to read.
 const SLOW_LINGER_MS: u64 = 10_000;
 
+/// What stands for the code of a close frame without one, and of none at all (RFC 6455, section 7.4.1).
+const NO_STATUS: u16 = 1005;
+const ABNORMAL: u16 = 1006;
+
 /// Tokens of listeners count down from here; connections' are below 2^63.
 const WAKER: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX - 1;
@@ -101,6 +105,8 @@ pub(crate) struct Worker<H> {
     poll: Poll,
     listeners: Vec<TcpListener>,
     accepting: Accepting,
+    /// Accepting has paused, and not gone on since.
+    starved: bool,
     pub(crate) engine: Engine,
     pub(crate) handler: H,
     pub(crate) connections: Connections,
@@ -171,6 +177,7 @@ impl<H: Handler> Worker<H> {
             poll,
             listeners,
             accepting: Accepting::More,
+            starved: false,
             engine: Engine::new(id, hub, random()),
             handler,
             connections: Connections::default(),
@@ -265,6 +272,7 @@ impl<H: Handler> Worker<H> {
 
     fn begin_turn(&mut self) {
         self.now = Tick::try_from(self.clock.elapsed_ms() / TICK_MS).unwrap_or(Tick::MAX);
+        self.connections.now = self.now;
         self.now_ms = self.clock.unix_ms();
         self.engine.begin_turn(self.now_ms);
         if self.deadline.is_none() && self.control.drain.load(Ordering::Relaxed) {
@@ -295,7 +303,8 @@ impl<H: Handler> Worker<H> {
                     Token(token) => self.on_event(event, ConnectionId::from_token(token as u64), buffer),
                 }
             }
-            if listening {
+            // While it pauses, whoever comes waits in the queue: the pause ends with a look at all listeners.
+            if listening && !matches!(self.accepting, Accepting::Paused(_)) {
                 self.accept();
             }
             let more = !events.is_empty() && self.engine.is_busy();
@@ -309,11 +318,12 @@ impl<H: Handler> Worker<H> {
 
     fn on_event(&mut self, event: &Event, id: ConnectionId, buffer: &mut [u8]) {
         let Some(connection) = self.connections.find(id) else { return };
-        if event.is_read_closed() || event.is_error() {
-            connection.half_closed = true;
-        }
         if event.is_writable() && !connection.is_flushed() {
             self.on_writable(id.slot);
+        }
+        let Some(connection) = self.connections.find(id) else { return };
+        if event.is_read_closed() || event.is_error() {
+            connection.half_closed = true;
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.on_readable(id.slot, buffer);
@@ -324,7 +334,7 @@ impl<H: Handler> Worker<H> {
     fn on_readable(&mut self, slot: u32, buffer: &mut [u8]) {
         let mut budget = READ_BUDGET;
         while let Some(connection) = self.connections.live(slot) {
-            if connection.paused {
+            if connection.paused || connection.held {
                 return;
             }
             if budget == 0 || self.engine.is_turn_full() {
@@ -418,10 +428,11 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    /// A paused connection goes on, first with the input that waited.
+    /// A connection that was paused or held goes on, first with the input that waited.
     pub(crate) fn resume(&mut self, slot: u32) {
         let Some(connection) = self.connections.live(slot) else { return };
         connection.paused = false;
+        connection.held = false;
         match connection.protocol {
             Protocol::Http(_) => exchange::feed(self, slot, &mut []),
             _ => {
@@ -443,14 +454,15 @@ impl<H: Handler> Worker<H> {
     }
 
     fn on_writable(&mut self, slot: u32) {
+        let now = self.now;
         let Some(connection) = self.connections.live(slot) else { return };
-        match connection.send_queued() {
+        match connection.send_queued(now) {
             Ok(false) => {}
             Ok(true) => match connection.protocol {
                 Protocol::WebSocket { session, .. } => self.engine.on_drained(session),
                 Protocol::Closing => self.shut_down(slot),
-                Protocol::Http(_) if connection.half_closed => self.close(slot),
-                _ => {}
+                Protocol::Http(_) => exchange::on_drained(self, slot),
+                Protocol::Dead => {}
             },
             Err(_) => self.close(slot),
         }
@@ -458,6 +470,7 @@ impl<H: Handler> Worker<H> {
 
     /// The peer's close frame: answered with its code, and then the connection is over (RFC 6455, section 5.5.1).
     fn on_close_frame(&mut self, slot: u32, code: Option<u16>) {
+        self.log_end(slot, code.unwrap_or(NO_STATUS), "the peer closed it");
         self.end(slot, LINGER_MS, Then::Close, |out| match code {
             Some(code) => put_close(out, code, "", None),
             None => put_frame(out, OpCode::Close, &[]),
@@ -469,10 +482,25 @@ impl<H: Handler> Worker<H> {
         match why {
             Disconnect::Protocol(_) => self.numbers.protocol_errors_total += 1,
             Disconnect::PingTimeout => self.numbers.ping_timeouts_total += 1,
-            _ => {}
+            Disconnect::ByServer { .. } => self.numbers.disconnected_total += 1,
+            Disconnect::Restart => self.numbers.drained_total += 1,
+            // The engine counts these.
+            Disconnect::SlowConsumer => {}
         }
         let linger_ms = if why == Disconnect::SlowConsumer { SLOW_LINGER_MS } else { LINGER_MS };
+        self.log_end(slot, why.code(), why.reason());
         self.end(slot, linger_ms, Then::AwaitPeer, |out| put_close(out, why.code(), why.reason(), None));
+    }
+
+    /// Logs the end of a session. Once each: from here on its connection has none.
+    fn log_end(&mut self, slot: u32, code: u16, why: &'static str) {
+        if let Some(Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
+            self.connections.live(slot)
+        {
+            let (engine, session) = (&self.engine, *session);
+            let app = &engine.session_app(session).name;
+            tracing::debug!(%app, session = %engine.session_id(session), code, why, "a session ends");
+        }
     }
 
     fn end(&mut self, slot: u32, linger_ms: u64, then: Then, last: impl FnOnce(&mut BytesMut)) {
@@ -497,8 +525,13 @@ impl<H: Handler> Worker<H> {
         if let Some(connection) = self.connections.live(slot) {
             connection.protocol = Protocol::Closing;
             connection.paused = false;
+            let linger_ms = if connection.is_flushed() { LINGER_MS } else { SLOW_LINGER_MS };
             connection.input = None;
-            self.linger(slot, LINGER_MS, Then::AwaitPeer);
+            // What it has not read yet is discarded, for a socket closed with input in it loses what was sent.
+            if std::mem::take(&mut connection.held) {
+                self.make_ready(slot);
+            }
+            self.linger(slot, linger_ms, Then::AwaitPeer);
         }
     }
 
@@ -516,6 +549,7 @@ impl<H: Handler> Worker<H> {
         if self.connections.live(slot).is_none() {
             return;
         }
+        self.log_end(slot, ABNORMAL, "the connection is gone");
         self.numbers.closed_total += 1;
         let token = self.connections.id(slot).token();
         match self.connections.bury(slot) {
@@ -538,7 +572,9 @@ impl<H: Handler> Worker<H> {
                     Accepted::Nobody => break,
                     Accepted::Skip => {}
                     Accepted::Exhausted(error) => {
-                        tracing::warn!(%error, "accepting pauses: out of descriptors or memory");
+                        if !std::mem::replace(&mut self.starved, true) {
+                            tracing::warn!(%error, "accepting pauses: out of descriptors or memory");
+                        }
                         self.numbers.accept_pauses_total += 1;
                         let rest = Tick::try_from(PAUSE_MS / TICK_MS).expect("it is short");
                         self.accepting = Accepting::Paused(self.now + rest);
@@ -547,11 +583,14 @@ impl<H: Handler> Worker<H> {
                 }
             }
         }
+        if std::mem::take(&mut self.starved) {
+            tracing::info!("accepting goes on");
+        }
     }
 
     fn take_in(&mut self, stream: mio::net::TcpStream) {
         self.numbers.accepted_total += 1;
-        let id = self.connections.insert(stream, self.now);
+        let id = self.connections.insert(stream);
         // Relaxed: a count, which orders nothing.
         if self.control.connections.fetch_add(1, Ordering::Relaxed) >= self.control.capacity {
             self.numbers.refused_total += 1;
@@ -585,6 +624,13 @@ impl<H: Handler> Worker<H> {
         if let Err(error) = self.poll.registry().reregister(&mut connection.stream, token, interest) {
             tracing::warn!(%error, "a connection could not be watched for room");
             self.close(slot);
+        }
+    }
+
+    /// Has the connection's deadline looked at by `due`, if not before.
+    pub(crate) fn arm_by(&mut self, slot: u32, due: Tick) {
+        if self.connections.live(slot).is_some_and(|connection| due < connection.due) {
+            self.arm(slot, due);
         }
     }
 
@@ -678,13 +724,16 @@ impl<H: Handler> Worker<H> {
     pub(crate) fn watch(&mut self, slot: u32) {
         let due = self.now.saturating_add(self.ping_interval());
         // A later ping is armed when the handshake's deadline comes, which spares the wheel an entry.
-        if self.connections.live(slot).is_some_and(|connection| due < connection.due) {
-            self.arm(slot, due);
-        }
+        self.arm_by(slot, due);
     }
 
     fn ping_interval(&self) -> Tick {
         Tick::try_from(u64::from(self.config.ping_interval_ms) / TICK_MS).unwrap_or(Tick::MAX).max(1)
+    }
+
+    /// Whether the server is about to end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.deadline.is_some()
     }
 
     /// Stops accepting, tells everybody, and gives them until the deadline.
@@ -697,9 +746,9 @@ impl<H: Handler> Worker<H> {
             let Some(connection) = self.connections.live(slot) else { continue };
             match connection.protocol {
                 Protocol::WebSocket { .. } => self.disconnect(slot, Disconnect::Restart),
-                Protocol::Http(_) if connection.paused || !connection.is_flushed() => {
-                    connection.half_closed = true;
-                }
+                // They end with the answer that is under way.
+                Protocol::Http(_) if connection.paused || !connection.is_flushed() => {}
+                Protocol::Http(_) if connection.is_amid_request() => exchange::refuse_restarting(self, slot),
                 Protocol::Http(_) => self.close(slot),
                 Protocol::Closing | Protocol::Dead => {}
             }

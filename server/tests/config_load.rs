@@ -71,6 +71,7 @@ fn without_configuration_there_are_development_keys_on_loopback() {
     let app = config.apps.by_name("default").expect("the development app");
     assert_eq!(app.key_role(&keys.client_key), Some(KeyRole::Client));
     assert_eq!(app.key_role(&keys.server_key), Some(KeyRole::Server));
+    assert!(!keys.server_key.contains(&keys.client_key), "whoever knows the one does not know the other");
     assert_eq!(config.listen, ["127.0.0.1:8080".parse().expect("an address")]);
     let again = Config::load(&Args::default(), nothing).expect("no configuration is needed");
     assert_ne!(again.development, config.development, "the keys differ at each start");
@@ -153,20 +154,23 @@ fn the_file_is_named_by_flag_or_variable() {
 #[test]
 fn development_keys_are_never_served_to_other_machines() {
     for address in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"] {
-        let refused =
-            load(&format!("--listen 127.0.0.1:1 --listen {address}"), &[("FANFARE_DEV_KEY", CLIENT)], "");
-        assert_eq!(
-            sentence(refused),
-            format!(
-                "Without an app in the configuration file there are only development keys, which are not served on \
-                 {address}: add `[apps.default]` with `client_keys` and `server_keys`, or listen on 127.0.0.1."
-            )
-        );
-        assert!(load(&format!("--listen {address}"), &[], &chat("")).is_ok());
+        for flags in ["--listen 127.0.0.1:1 --listen", "--listen 127.0.0.1:1 --admin-listen"] {
+            let refused = load(&format!("{flags} {address}"), &[("FANFARE_DEV_KEY", CLIENT)], "");
+            assert_eq!(
+                sentence(refused),
+                format!(
+                    "Without an app in the configuration file there are only development keys, which are not served on \
+                     {address}: add `[apps.default]` with `client_keys` and `server_keys`, or listen on 127.0.0.1."
+                )
+            );
+            assert!(load(&format!("{flags} {address}"), &[], &chat("")).is_ok());
+        }
     }
     for address in ["127.0.0.1:0", "127.8.8.8:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
         assert!(load(&format!("--listen {address}"), &[], "").is_ok(), "{address}");
+        assert!(load(&format!("--admin-listen {address}"), &[], "").is_ok(), "{address}");
     }
+    assert!(load("--admin-listen off", &[], "").is_ok());
 }
 
 #[test]

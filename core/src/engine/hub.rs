@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use super::{
@@ -33,6 +33,8 @@ struct Tenant {
     sessions: AtomicUsize,
     /// What the histories of its channels cost.
     remembered: AtomicUsize,
+    /// Messages forgotten because that was too much.
+    forgotten: AtomicU64,
     /// Whether an engine is making them cost less.
     relieved: AtomicBool,
     /// Options that were set for single channels.
@@ -127,6 +129,7 @@ impl Hub {
             broadcast: Arc::new(Channel::broadcast(app.id, workers)),
             sessions: AtomicUsize::new(0),
             remembered: AtomicUsize::new(0),
+            forgotten: AtomicU64::new(0),
             relieved: AtomicBool::new(false),
             options: papaya::HashMap::new(),
         };
@@ -209,6 +212,16 @@ impl Hub {
     /// What the histories of an app's channels cost, in bytes.
     pub fn remembered(&self, app: AppId) -> usize {
         self.tenant(app).remembered.load(Ordering::Relaxed)
+    }
+
+    /// Messages of an app that were forgotten because it remembered too much.
+    pub fn forgotten(&self, app: AppId) -> u64 {
+        self.tenant(app).forgotten.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_forgotten(&self, app: AppId, messages: u64) {
+        // Relaxed: a count, which orders nothing.
+        self.tenant(app).forgotten.fetch_add(messages, Ordering::Relaxed);
     }
 
     /// The history of one of an app's channels cost `before` bytes and costs `now`. Returns what all cost together.

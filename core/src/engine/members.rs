@@ -175,7 +175,11 @@ impl Engine {
 
     /// Gives a session what it missed, if that came of its command.
     pub(super) fn reply_missed(&mut self, slot: u32, outcome: &Outcome) {
-        let Outcome::Joined { channel, missed: Some(Some(missed)), .. } = outcome else { return };
+        let Outcome::Joined { channel, missed: Some(missed), .. } = outcome else { return };
+        let Some(missed) = missed else {
+            self.counters.unrecovered += 1;
+            return;
+        };
         let format = self.sessions.hot(slot).format;
         self.counters.recovered += missed.len() as u64;
         let mut heading = Heading::default();

@@ -145,12 +145,14 @@ pub struct Counters {
     pub deliveries: u64,
     pub missed: u64,
     pub recovered: u64,
+    pub unrecovered: u64,
     pub history_forgotten: u64,
     pub overloaded: u64,
     pub rate_limited: u64,
     pub delegated: u64,
     pub mail: u64,
     pub slow_consumers: u64,
+    pub congested: u64,
     pub turns: u64,
     pub writes: u64,
 }
@@ -274,6 +276,8 @@ impl Engine {
         let session = self.sessions.get_mut(slot);
         session.nonce = nonce;
         let app = session.app;
+        // It is told no more of what it lost.
+        self.counters.missed += session.take_missed().iter().map(|(_, count)| count).sum::<u64>();
         if let Some(user) = session.user.take() {
             let key = (app, user);
             if let Some(slots) = self.users.get_mut(&key) {
@@ -357,7 +361,6 @@ impl Engine {
         if backlog <= limit {
             return;
         }
-        self.counters.slow_consumers += 1;
         let policy =
             |membership: &session::Membership| self.channels[membership.local].channel.slow_consumer();
         let policies = session.memberships.as_slice();
@@ -367,9 +370,17 @@ impl Engine {
         };
         if drops && !hot.congested {
             hot.congested = true;
+            self.counters.congested += 1;
         } else {
+            self.counters.slow_consumers += 1;
             self.disconnects.push((hot.connection, Disconnect::SlowConsumer));
         }
+    }
+
+    /// Counts messages that were forgotten because their app remembered too much.
+    fn count_forgotten(&mut self, app: AppId, messages: usize) {
+        self.counters.history_forgotten += messages as u64;
+        self.hub.count_forgotten(app, messages as u64);
     }
 
     /// Workers that got mail from this one since the last call: wake those whose mailbox says so.
@@ -400,6 +411,11 @@ impl Engine {
     /// The id of the session in `slot`.
     pub fn session_id(&self, slot: u32) -> SessionId {
         self.sessions.get(slot).id(slot)
+    }
+
+    /// The app of the session in `slot`.
+    pub fn session_app(&self, slot: u32) -> &Arc<App> {
+        self.hub.app(self.sessions.get(slot).app)
     }
 
     /// What it has done so far.

@@ -267,7 +267,9 @@ impl Engine {
             if crowded { before } else { usize::MAX }
         };
         let Pushed { shared, forgotten } = history.push(publication, self.now_ms, may_cost);
-        self.counters.history_forgotten += forgotten as u64;
+        if forgotten > 0 {
+            self.count_forgotten(channel.app(), forgotten);
+        }
         self.account(channel, state);
         shared
     }

@@ -41,7 +41,8 @@ impl Engine {
             Request::CatchUp { .. } => Reply::CaughtUp(None),
             Request::Trim(bytes) => {
                 if let Some(history) = &mut state.history {
-                    self.counters.history_forgotten += history.trim(bytes) as u64;
+                    let forgotten = history.trim(bytes);
+                    self.count_forgotten(channel.app(), forgotten);
                     self.account(channel, state);
                 }
                 Reply::Done

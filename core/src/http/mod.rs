@@ -32,7 +32,7 @@ pub use framing::{BodyFraming, Persistence};
 pub use headers::{Headers, MAX_HEADERS};
 pub use query::{Query, percent_decode, query_value};
 pub use request::{Head, parse_head, resume_head};
-pub use response::{Response, put_error, put_head, put_problem, put_response};
+pub use response::{Response, cut_body, put_error, put_head, put_problem, put_response};
 pub use response_head::{ResponseHead, parse_response_head};
 pub use scan::HeadScan;
 

@@ -96,6 +96,15 @@ pub fn put_problem(
     put_response(out, status, &headers, &body, persistence);
 }
 
+/// Takes the body off the response that `out` holds from `start` on: an answer to HEAD is that to GET without it
+/// (RFC 9110 section 9.3.2).
+pub fn cut_body(out: &mut BytesMut, start: usize) {
+    let end = b"\r\n\r\n";
+    if let Some(at) = out[start..].windows(end.len()).position(|window| window == end) {
+        out.truncate(start + at + end.len());
+    }
+}
+
 /// Appends the refusal of a request that could not be read. It ends the connection.
 pub fn put_error(out: &mut BytesMut, error: HttpError) {
     put_problem(out, error.status(), error.code(), error.reason(), Persistence::Close, &[]);

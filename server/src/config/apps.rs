@@ -24,7 +24,7 @@ pub(super) const PLACEHOLDER: &str = "<hidden>";
 /// The app of a server without configuration.
 const DEVELOPMENT_APP: &str = "default";
 
-/// What follows the client key in a development server key.
+/// What follows the client key in a development server key, if the former was given.
 const DEVELOPMENT_SERVER_SUFFIX: &str = "-server";
 
 /// Keys of one role, and session keys: each is compared or tried in turn, so a few must do.
@@ -80,11 +80,12 @@ pub(super) fn build(
 }
 
 fn development(environment: &mut Environment) -> Result<BuiltApps, ConfigError> {
-    let client_key = match environment.setting(DEVELOPMENT_VARIABLE)? {
-        Some(key) => key,
-        None => random_key()?,
+    let keys = match environment.setting(DEVELOPMENT_VARIABLE)? {
+        Some(key) => {
+            DevelopmentKeys { server_key: format!("{key}{DEVELOPMENT_SERVER_SUFFIX}"), client_key: key }
+        }
+        None => DevelopmentKeys { client_key: random_key()?, server_key: random_key()? },
     };
-    let keys = DevelopmentKeys { server_key: format!("{client_key}{DEVELOPMENT_SERVER_SUFFIX}"), client_key };
     let checked = AppKeys::new(&[&keys.client_key], &[&keys.server_key]).map_err(|_| {
         let max = KEY_BYTES_MAX - DEVELOPMENT_SERVER_SUFFIX.len();
         let problem = format!("must have {KEY_BYTES_MIN} to {max} visible ASCII characters without spaces");

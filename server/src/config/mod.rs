@@ -78,8 +78,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The apps: at least one.
     pub apps: Apps,
-    /// The keys of the app `default`, if nothing was configured. They must be told to the user, and `listen` has
-    /// loopback addresses only.
+    /// The keys of the app `default`, if nothing was configured. They must be told to the user, and `listen` and
+    /// `admin_listen` have loopback addresses only.
     pub development: Option<DevelopmentKeys>,
     /// What the user should hear, a sentence each, though it keeps nothing from working.
     pub warnings: Vec<String>,
@@ -301,7 +301,8 @@ impl Config {
             }
             return Ok(());
         }
-        match self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
+        let mut addresses = self.listen.iter().chain(&self.admin_listen);
+        match addresses.find(|address| !address.ip().to_canonical().is_loopback()) {
             Some(&address) => Err(ConfigError::DevelopmentExposed(address)),
             None => Ok(()),
         }

@@ -4,7 +4,7 @@
     FANFARE_BIN=target/release/fanfare pytest server/tests/blackbox
 
 Each test runs against a server with one worker and one with four; FANFARE_WORKERS_UNDER_TEST=1 (or 4) picks one.
-The Node scenarios need `node` and `npm`. The randomised test prints its seed; FANFARE_BLACKBOX_SEED replays it.
+The Node scenarios need `node` and `npm`, and install what they need below target/. The randomised test prints its seed; FANFARE_BLACKBOX_SEED replays it.
 """
 
 import asyncio

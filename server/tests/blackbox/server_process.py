@@ -9,6 +9,7 @@ import asyncio
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -72,7 +73,7 @@ APPS = [
 ]
 
 
-def config_text(workers, apps=APPS, server=None, server_limits=None):
+def config_text(workers, apps=APPS, server=None, server_limits=None, log=None):
     """The configuration file. JSON's strings, numbers, booleans and lists of them are TOML's too."""
     lines = []
 
@@ -91,6 +92,7 @@ def config_text(workers, apps=APPS, server=None, server_limits=None):
     }
     table("[server]", defaults | (server or {}))
     table("[server.limits]", server_limits or {})
+    table("[log]", log or {})
     for app in apps:
         quoted = json.dumps(app.name)
         keys = {"client_key": client_key(app.name), "server_key": server_key(app.name)}
@@ -129,7 +131,8 @@ def assert_problem(response, status, *codes):
     problem = response.json
     assert set(problem) >= {"type", "title", "status", "detail", "code"}, problem
     assert problem["status"] == status
-    assert isinstance(problem["title"], str) and isinstance(problem["detail"], str)
+    assert isinstance(problem["title"], str)
+    assert re.fullmatch(r".*[^.]\.", problem["detail"]), "the detail is a sentence"
     assert problem["code"] in codes, problem
     return problem["code"]
 
@@ -232,6 +235,13 @@ class Server:
 
     def admin(self, path):
         return self.request("GET", path, port=self.admin_port)
+
+    def counted(self, metric):
+        """A metric's value, over all workers and labels."""
+        text = self.admin("/metrics").body.decode()
+        values = re.findall(rf"^fanfare_{metric}(?:\{{.*\}})? (\d+)$", text, re.M)
+        assert values, f"there is no metric {metric}"
+        return sum(map(int, values))
 
     def call(self, method, path, body=None, app="default", key=None, headers=None, **query):
         """A request of the app's back end."""

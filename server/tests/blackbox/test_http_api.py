@@ -6,6 +6,7 @@ import pytest
 
 from peer import Peer, connect_many
 from server_process import assert_problem, client_key, server_key
+from wire import Wire
 
 ENDPOINTS = [
     ("POST", "/v1/send"),
@@ -353,9 +354,25 @@ def test_other_methods_are_not_allowed(server, method, path, wrong):
     assert method in allowed and wrong not in allowed
 
 
-def test_head_request_has_no_body(server):
-    response = server.call("HEAD", "/v1/channels")
-    assert response.status in (200, 405) and response.body == b""
+def test_head_is_answered_as_get_without_a_body(server, channel):
+    """RFC 9110, section 9.3.2. On one connection: a body too many would be taken for the next answer."""
+    with Wire(server) as wire:
+
+        def head(target):
+            authorization = f"Authorization: Bearer {server_key()}"
+            wire.send(f"HEAD {target} HTTP/1.1\r\nHost: a\r\n{authorization}\r\n\r\n".encode())
+            status = int(wire.take_line().split()[1])
+            lines = iter(wire.take_line, b"")
+            return status, dict(line.decode().split(": ", 1) for line in lines)
+
+        for path in ("/v1/channels?prefix=nobodys", f"/v1/members?channel={channel}", "/v1/options?channel=c"):
+            status, headers = head(path)
+            body = server.request("GET", path, headers={"Authorization": f"Bearer {server_key()}"}).body
+            assert (status, headers["content-length"]) == (200, str(len(body)))
+        assert head("/v1/nothing")[0] == 404
+        assert head("/v1/send")[0] == 405
+        assert head("/v1/ws")[0] == 405
+        assert head("/v1/users/nobody")[0] == 200
 
 
 # CORS
@@ -401,6 +418,27 @@ def test_preflight_names_methods_and_headers(server, method, path, app, origin):
     assert method in split(response.header("access-control-allow-methods"))
     named = {name.lower() for name in split(response.header("access-control-allow-headers"))}
     assert named >= {"authorization", "content-type", "x-fanfare-key"}
+
+
+# The problem, and the request that gets it.
+APPLESS = {
+    "not_found": "/v1/nothing",
+    "unknown_app": "/v1/send?app=nobodys",
+    "invalid_request": "/v1/send?app=%ff",
+}
+
+
+@pytest.mark.parametrize("code", APPLESS)
+def test_every_page_may_read_what_is_refused_before_an_app_is_known(server, code):
+    """The browser shows a page neither the answer nor its status otherwise, and asks first whether it may."""
+    origin = {"Origin": "https://any.example"}
+    preflight = server.request("OPTIONS", APPLESS[code], headers=origin | {"Access-Control-Request-Method": "POST"})
+    assert (preflight.status, preflight.header("access-control-allow-origin")) == (204, "*")
+    assert "POST" in split(preflight.header("access-control-allow-methods"))
+    assert "authorization" in split(preflight.header("access-control-allow-headers"))
+    response = server.request("POST", APPLESS[code], {}, origin)
+    assert_problem(response, {"not_found": 404, "unknown_app": 401}.get(code, 400), code)
+    assert response.header("access-control-allow-origin") == "*"
 
 
 def test_preflight_of_another_origin_allows_nothing(server):

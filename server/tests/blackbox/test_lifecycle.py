@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import itertools
+import json
 import os
 import re
 import resource
@@ -12,7 +13,7 @@ import time
 import pytest
 
 from peer import Peer, connect_many
-from server_process import DEADLINE_S, client_key, wait_until
+from server_process import DEADLINE_S, assert_problem, client_key, wait_until
 from wire import CLOSE, PING, PONG, TEXT, RawWebSocket, Wire, close_payload, frame, upgrade_request
 
 INTERVAL_S = 0.3
@@ -122,6 +123,20 @@ def test_peer_that_ignores_the_close_does_not_hold_up_the_end(start_server):
         assert silent.close_code() == 1012
 
 
+@pytest.mark.parametrize("rest", [b"\r\nab", b""], ids=["half a body", "half a head"])
+def test_request_that_is_half_sent_at_the_end_is_told_so(start_server, rest):
+    server = start_server()
+    with Wire(server) as unfinished:
+        # The answer to what is before it says that it has arrived.
+        first = b"GET /v1/nothing HTTP/1.1\r\nHost: a\r\n\r\n"
+        unfinished.send(first + b"POST /v1/send HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n" + rest)
+        assert unfinished.response().status == 404
+        server.terminate()
+        assert_problem(unfinished.response(), 503, "restarting")
+        assert unfinished.rest() == b""
+    assert server.process.wait(DEADLINE_S) == 0
+
+
 def test_peer_that_never_reads_does_not_hold_up_the_end(start_server):
     server = start_server(server={"drain_ms": 500})
     with RawWebSocket(server, receive_buffer=128 << 10) as sleeper, RawWebSocket(server) as sender:
@@ -142,6 +157,43 @@ def test_publications_before_the_drain_are_delivered(start_server):
         assert [peer.object()["message"] for _ in range(100)] == list(range(100))
         assert peer.close_code() == 1012
     assert server.process.wait(DEADLINE_S) == 0
+
+
+# The log
+
+
+def test_the_log_tells_who_comes_goes_and_is_refused_but_nothing_of_messages(start_server):
+    server = start_server(log={"level": "fanfare_server=debug", "format": "json"})
+
+    def lines():
+        text = server.log(limit=1 << 20)
+        return [json.loads(line)["fields"] for line in text.splitlines() if line.startswith("{")]
+
+    def ends():
+        return [(line["app"], line["session"], line["code"]) for line in lines() if line["message"] == "a session ends"]
+
+    with RawWebSocket(server) as first, RawWebSocket(server, "small") as second, RawWebSocket(server) as third:
+        begun = [(line["app"], line["session"]) for line in lines() if line["message"] == "a session begins"]
+        assert begun == [("default", first.id), ("small", second.id), ("default", third.id)]
+        before = len(lines())
+        for _ in range(50):
+            for peer in (first, second):
+                assert "ok" in peer.command("send", channel="c", event="e", message="secret")
+            assert "error" in first.command("send", channel="c")
+        assert len(lines()) == before
+        server.call("POST", "/v1/disconnect", {"session": first.id})
+        assert first.close_code() == 4002
+        second.send_frame(CLOSE, close_payload(1000))
+        assert second.close_code() == 1000
+        third.reset()
+        expected = [("default", first.id, 4002), ("small", second.id, 1000), ("default", third.id, 1006)]
+        wait_until(lambda: sorted(ends()) == sorted(expected))
+    assert_problem(server.handshake({"key": "a-key-nobody-knows", "app": "small"}), 401, "invalid_key")
+    assert_problem(server.request("GET", "/v1/channels?app=nobodys"), 401, "unknown_app")
+    refused = [(line["app"], line["code"]) for line in lines() if "was refused" in line["message"]]
+    assert refused == [("small", "invalid_key"), ("nobodys", "unknown_app")]
+    log = server.log(limit=1 << 20)
+    assert "secret" not in log and client_key() not in log and "a-key-nobody-knows" not in log
 
 
 # Administration
@@ -209,7 +261,7 @@ def test_port_is_free_again_after_the_end(start_server):
         socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_S)
 
 
-def test_running_out_of_descriptors_pauses_accepting_and_disturbs_nobody(start_server):
+def test_running_out_of_descriptors_pauses_accepting_and_disturbs_nobody(start_server, workers):
     server = start_server()
     peers = [RawWebSocket(server) for _ in range(4)]
     # The admin plane needs a descriptor for each connection too, so this one is opened while there are some.
@@ -228,8 +280,21 @@ def test_running_out_of_descriptors_pauses_accepting_and_disturbs_nobody(start_s
     while pauses() == 0:
         waiting.append(Wire(server))
         waiting[-1].send(upgrade_request("key=" + client_key()))
-    for peer in peers:
-        assert "ok" in peer.command("ping")
+    before, started = pauses(), time.monotonic()
+    for _ in range(100):
+        # Each arrival wakes a worker that pauses, and each answer says that it has looked.
+        waiting.append(Wire(server))
+        waiting[-1].send(upgrade_request("key=" + client_key()))
+        for peer in peers:
+            assert "ok" in peer.command("ping")
+    paused = pauses() - before
+    # A pause is 100 ms.
+    assert paused <= workers * ((time.monotonic() - started) / 0.1 + 1)
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
     for wire in waiting:
         assert wire.response().status == 101, "whoever waited is served when there are descriptors again"
+        wire.socket.close()
+    log = server.log(limit=1 << 20)
+    starved = log.count("accepting pauses")
+    assert 1 <= starved <= workers, "a worker says it once"
+    wait_until(lambda: server.log(limit=1 << 20).count("accepting goes on") == starved)

@@ -9,16 +9,23 @@ import pytest
 
 from server_process import client_key, server_key
 
-FOLDER = Path(__file__).parent / "node"
+SOURCES = Path(__file__).parent / "node"
+FOLDER = Path(__file__).parents[3] / "target/test-node"
 SCENARIOS_DEADLINE_S = 30
 
 
 @pytest.fixture(scope="session")
 def node_modules():
     assert shutil.which("node") and shutil.which("npm"), "these tests need node and npm"
-    installed, locked = FOLDER / "node_modules/.package-lock.json", FOLDER / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < locked.stat().st_mtime:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    locked, installed = SOURCES / "package-lock.json", FOLDER / "installed.json"
+    # Modules are looked for beside the script.
+    for source in SOURCES.iterdir():
+        if source.is_file():
+            shutil.copy(source, FOLDER)
+    if not installed.exists() or installed.read_bytes() != locked.read_bytes():
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=FOLDER, check=True, timeout=120)
+        shutil.copy(locked, installed)
 
 
 def test_scenarios_with_ws(server, node_modules):

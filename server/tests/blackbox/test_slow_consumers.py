@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import re
+import select
+import socket
+import threading
 import time
 
 import pytest
 
 from peer import Peer, connect_many
 from server_process import DEADLINE_S, wait_until
-from wire import PING, PONG, TEXT, RawWebSocket
+from wire import PING, PONG, TEXT, RawWebSocket, Wire
 
 PADDING = "x" * 60000
 # Far less than what is sent to each, but with room for several segments: a window below one segment of the loopback
@@ -160,3 +164,76 @@ def test_commands_of_a_peer_that_never_reads_do_not_pile_up(server):
             pass
         assert server.rss_bytes() - before < MEMORY_BOUND
     wait_until(server.alive)
+
+
+# HTTP: answers wait in the server only up to a bound, and beyond it no more requests are read.
+
+
+REQUEST = b"GET /v1/nothing HTTP/1.1\r\nHost: a\r\n\r\n"
+# Both sockets' buffers on the way there and back hold far less.
+TAKEN_BOUND = 24 << 20
+ANSWERS_BOUND = 16 << 20
+
+
+def pipeline_until_stuck(server, wire, request=REQUEST):
+    """Sends requests and reads nothing until nothing is taken any more. Returns how many bytes were."""
+    before = server.rss_bytes()
+    batch, taken = request * (65536 // len(request)), 0
+    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
+    wire.socket.setblocking(False)
+    while select.select([], [wire.socket], [], 0.5)[1]:
+        taken += wire.socket.send(batch[taken % len(request) :])
+        assert taken < TAKEN_BOUND, "the server reads on"
+        assert server.rss_bytes() - before < ANSWERS_BOUND, "answers pile up"
+    wire.socket.settimeout(DEADLINE_S)
+    return taken
+
+
+@pytest.mark.parametrize("port", ["port", "admin_port"])
+def test_requests_of_a_peer_that_never_reads_are_not_read(server, port):
+    request = REQUEST if port == "port" else b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
+    with Wire(server, receive_buffer=RECEIVE_BUFFER, port=getattr(server, port)) as wire:
+        pipeline_until_stuck(server, wire, request)
+    assert "ok" in RawWebSocket(server).command("ping")
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["open", "half closed"])
+def test_peer_that_reads_late_gets_all_its_answers(server, ends):
+    with Wire(server, receive_buffer=RECEIVE_BUFFER) as wire:
+        taken = pipeline_until_stuck(server, wire)
+        whole, part = divmod(taken, len(REQUEST))
+        rest = REQUEST[part:] if part else b""
+
+        def finish():
+            wire.send(rest)
+            if ends:
+                wire.half_close()
+
+        # The socket takes the rest of the last request when the server reads again.
+        sender = threading.Thread(target=finish)
+        sender.start()
+        first = wire.take_line() + b"\r\n"
+        while not first.endswith(b"\r\n\r\n"):
+            first += wire.take_line() + b"\r\n"
+        length = int(re.search(rb"content-length: (\d+)", first)[1])
+        answer = first + wire.take(length)
+        for _ in range(whole + bool(rest) - 1):
+            assert wire.take(len(answer)) == answer
+        sender.join()
+        if ends:
+            assert wire.rest() == b""
+        else:
+            wire.send(REQUEST)
+            assert wire.response().status == 404
+
+
+def test_peer_that_takes_nothing_is_closed_and_counted(start_server):
+    server = start_server(server={"request_timeout_ms": 2000})
+    with Wire(server, receive_buffer=RECEIVE_BUFFER) as wire, Wire(server) as other:
+        pipeline_until_stuck(server, wire)
+        other.send(REQUEST)
+        assert other.response().status == 404
+        wait_until(lambda: server.counted("stalled_total") == 1)
+        wait_until(lambda: server.counted("connections") == 1)
+        other.send(REQUEST)
+        assert other.response().status == 404, "whoever reads is not closed"
