@@ -78,8 +78,14 @@ fn signed(header: &str, claims: &str) -> String {
 fn check(token: &str, header: &str, text: &str, believed: &Claims) {
     let name = |name: &str| (1..=CLAIM_NAME_BYTES_MAX).contains(&name.len());
     assert!(name(&believed.user), "a user without bounds");
-    assert!(believed.channels.len() <= CLAIM_CHANNELS_MAX && believed.channels.iter().all(|channel| name(channel)));
-    assert!(believed.profile.as_ref().is_none_or(|profile| text.contains(&**profile)), "a profile nobody signed");
+    assert!(
+        believed.channels.len() <= CLAIM_CHANNELS_MAX
+            && believed.channels.iter().all(|channel| name(channel))
+    );
+    assert!(
+        believed.profile.as_ref().is_none_or(|profile| text.contains(&**profile)),
+        "a profile nobody signed"
+    );
     if let Ok(header) = serde_json::from_str::<Value>(header) {
         assert!(header["alg"] == "HS256" && header.get("crit").is_none(), "{header}");
     }
