@@ -69,6 +69,7 @@ impl<S, Op> Order<S, Op> {
     }
 
     /// Enters if nobody is inside and the order is not closed. Never waits.
+    #[inline]
     pub fn try_enter(&self) -> Option<Entered<'_, S, Op>> {
         // Acquire: pairs with the Release in `leave_or_close`, so we see the state as the last holder left it.
         self.head
@@ -131,6 +132,7 @@ pub struct Entered<'a, S, Op> {
 
 impl<S, Op> Entered<'_, S, Op> {
     /// Works on the state.
+    #[inline(always)]
     pub fn with<R>(&mut self, work: impl FnOnce(&mut S) -> R) -> R {
         // SAFETY: at most one `Entered` exists, since it is made only by moving the word from FREE to TAKEN and the
         // word becomes FREE only in `leave_or_close`, which consumes it; `&mut self` keeps this borrow unique.
@@ -144,6 +146,7 @@ impl<S, Op> Entered<'_, S, Op> {
 
     /// As [`Entered::leave`]; but if, with nothing left to apply, the state `is_over`, the order closes: nobody
     /// enters it and nothing is accepted any more. Returns whether it did.
+    #[inline]
     pub fn leave_or_close(
         mut self,
         mut apply: impl FnMut(&mut S, Op),

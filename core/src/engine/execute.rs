@@ -241,7 +241,9 @@ impl Engine {
                 target = Some(self.hub.find_or_create(app, name));
             }
             let Some(channel) = target else { return Ok(Progress::Finished(outcome(None))) };
-            match self.operate(&channel, Deed { publication: Some(&mut publication), ..Deed::default() }) {
+            match self
+                .operate_inline(&channel, Deed { publication: Some(&mut publication), ..Deed::default() })
+            {
                 Operated::Done { receipt, .. } => return Ok(Progress::Finished(outcome(receipt.offset))),
                 Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome: outcome(None) }),
                 Operated::Refused(error) => {

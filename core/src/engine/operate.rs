@@ -88,6 +88,12 @@ struct Applied {
 impl Engine {
     /// Does an operation on a channel, or leaves it to whoever is inside.
     pub(super) fn operate(&mut self, channel: &Arc<Channel>, deed: Deed<'_, '_>) -> Operated {
+        self.operate_inline(channel, deed)
+    }
+
+    /// The same, made one with its caller: publishing is the operation that there are many of.
+    #[inline(always)]
+    pub(super) fn operate_inline(&mut self, channel: &Arc<Channel>, deed: Deed<'_, '_>) -> Operated {
         let Deed { interest, mut publication, mut request, mut presence } = deed;
         let mut entered = match channel.order.try_enter() {
             Some(entered) => entered,
@@ -150,6 +156,7 @@ impl Engine {
 
     /// Changes the channel's state and posts to the workers concerned. Runs inside the channel's order. Does nothing
     /// if it refuses.
+    #[inline(always)]
     fn apply(
         &mut self,
         channel: &Arc<Channel>,
@@ -226,12 +233,14 @@ impl Engine {
     }
 
     /// Refuses if a worker with members has a full mailbox.
+    #[inline]
     pub(super) fn check_mailboxes(&self, state: &ChannelState) -> Result<(), ReplyError> {
         let full = state.interest.into_iter().any(|worker| self.hub.mailbox(worker).is_full());
         if full { Err(ReplyError::Overloaded) } else { Ok(()) }
     }
 
     /// Gives a message its offset, and remembers it if the channel has history.
+    #[inline(always)]
     fn number(
         &mut self,
         channel: &Arc<Channel>,
@@ -276,6 +285,7 @@ impl Engine {
 
     /// Posts a publication to every interested worker. Returns whether our own members are to get it at once: if it is
     /// of our own, and `direct` therefore, and nothing waits that was before it.
+    #[inline(always)]
     pub(super) fn distribute(
         &mut self,
         channel: &Arc<Channel>,
@@ -426,6 +436,7 @@ impl Engine {
     }
 
     /// Gives a publication to this worker's members.
+    #[inline]
     fn deliver(&mut self, channel: &Arc<Channel>, sequence: u64, publication: &Publication<'_>) {
         let Some(part) = channel.local(self.worker) else { return };
         let local = &mut self.channels[part];
