@@ -19,6 +19,7 @@ use crate::{
         ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate, Scope,
         StormPlan, Work,
     },
+    share::Share,
 };
 
 /// Cycles under way at one time if the command line does not say how many.
@@ -110,9 +111,9 @@ struct Slow {
     /// Subscribers of the channel
     #[arg(long, short = 'n', default_value_t = 1000, value_name = "N")]
     subscribers: u32,
-    /// How many of them stop reading
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    slow: u32,
+    /// How many of them stop reading: a number, or a percentage as in 5%
+    #[arg(long, default_value = "5%", value_name = "SHARE")]
+    slow: Share,
     /// Publishers
     #[arg(long, default_value_t = 4, value_name = "N")]
     publishers: u32,
@@ -506,7 +507,7 @@ impl Scenario {
                 ..args.pace.into_publish(1, args.connections, args.publishers)
             }),
             Self::Slow(args) => Work::Slow(PublishPlan {
-                slow: args.slow,
+                slow: args.slow.of(args.subscribers),
                 ..args.pace.into_publish(1, args.subscribers, args.publishers)
             }),
             Self::Storm(args) => Work::Storm(StormPlan {
@@ -617,6 +618,7 @@ mod tests {
             "loadgen fanout -n 0",
             "loadgen send --members 1",
             "loadgen slow -n 10 --slow 10",
+            "loadgen slow -n 10 --slow 95%",
             "loadgen broadcast -n 5 --publishers 6",
             "loadgen storm -n 0",
             "loadgen storm --rate=-1",

@@ -39,6 +39,7 @@ mod post;
 mod process;
 mod report;
 mod scenario;
+mod share;
 mod stamp;
 mod tally;
 mod timer;
