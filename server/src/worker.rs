@@ -507,8 +507,11 @@ impl<H: Handler> Worker<H> {
         let Some(connection) = self.connections.live(slot) else { return };
         if let Protocol::WebSocket { session, .. } = connection.protocol {
             connection.protocol = Protocol::Closing;
-            connection.paused = false;
             connection.input = None;
+            // What it has sent meanwhile is read and discarded: nobody else would tell us of it.
+            if std::mem::take(&mut connection.paused) {
+                self.make_ready(slot);
+            }
             self.engine.end(session, last);
             self.linger(slot, linger_ms, then);
         }
