@@ -144,10 +144,21 @@ fn speaker_in(mut engine: Engine, count: u32, window: usize) -> Room {
     room
 }
 
+/// As [`speaker`], but each command has an id: no two are alike, and all are answered.
+fn answered_speaker(count: u32, window: usize) -> Room {
+    let mut room = speaker(count, window);
+    for (number, command) in room.commands.iter_mut().enumerate() {
+        *command = SEND.replacen('{', &format!(r#"{{"id":{number},"#), 1);
+    }
+    (0..3).for_each(|_| room.turn());
+    room
+}
+
 // 32 commands to one or two members.
 #[library_benchmark]
 #[bench::to_1(speaker(1, 32))]
 #[bench::to_2(speaker(2, 32))]
+#[bench::to_2_answered(answered_speaker(2, 32))]
 #[bench::to_2_remembered(remembered_speaker(2, 32))]
 fn publish(mut room: Room) -> Room {
     room.turn();
