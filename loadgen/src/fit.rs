@@ -99,16 +99,8 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::{Args, Job};
-
-    fn plan(line: &str) -> Plan {
-        let args = Args::try_parse_from(line.split_whitespace()).expect("well-formed");
-        let (Job::Run(mut phases), _) = args.into_job().expect("valid") else { panic!("a run") };
-        phases.remove(0).plans.remove(0)
-    }
+    use crate::plan::tests::plan;
 
     #[test]
     fn refusal_for_want_of_files_says_how_many_processes_are_enough() {

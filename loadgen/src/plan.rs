@@ -530,13 +530,14 @@ fn check_payload(payload: u32) -> Result<(), PlanError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use clap::Parser;
 
     use super::*;
     use crate::{Args, Job};
 
-    fn plan(line: &str) -> Plan {
+    /// What a command line plans.
+    pub(crate) fn plan(line: &str) -> Plan {
         let args = Args::try_parse_from(line.split_whitespace()).expect("well-formed");
         let (Job::Run(mut phases), _) = args.into_job().expect("valid") else { panic!("a run") };
         phases.remove(0).plans.remove(0)

@@ -6,7 +6,7 @@
 //! Reading past the end yields [`END`], a byte the grammar accepts nowhere, so every state refuses truncated
 //! input by the branch that refuses garbage, without a length check of its own.
 //!
-//! Strings are skipped eight bytes at a time in a machine word, then, once a string has proved long, 32 at a
+//! Strings are skipped eight bytes at a time in a machine word, then, once a string has proved long, 16 at a
 //! time in a loop the compiler vectorises. Open containers are one bit each in a `u128`, which is what makes
 //! [`MAX_DEPTH`] 128.
 
@@ -16,10 +16,10 @@ use super::error::Fault;
 /// What reading past the end of the input yields: a control character, refused in and out of strings.
 const END: u8 = 0;
 
-/// A string longer than this is scanned in [`BLOCK`]s.
+/// How many bytes after its first word a string is scanned in [`BLOCK`]s.
 const LONG_STRING: usize = 8;
 
-/// Bytes examined at once in a long string: two SSE2 registers or one AVX2 register.
+/// Bytes examined at once in a long string: one SSE2 register.
 const BLOCK: usize = 16;
 
 const _: () = assert!(MAX_DEPTH == u128::BITS as usize, "one bit of the stack for each open container");
