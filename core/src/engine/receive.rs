@@ -71,11 +71,12 @@ impl Engine {
         for at in from..batch.len() {
             let envelope = batch.envelope(at);
             let result = match envelope.command() {
-                Ok(Command::Publish(publish)) => {
-                    batch.learn(&envelope, &publish);
-                    self.publish_for(slot, &publish)
+                Ok(command) => {
+                    if let Command::Publish(publish) = &command {
+                        batch.learn(&envelope, publish);
+                    }
+                    self.execute(slot, command)
                 }
-                Ok(command) => self.execute(slot, command),
                 Err(error) => Err(error),
             };
             let frame = || (at + 1 < batch.len()).then(|| (text.into(), at + 1));
