@@ -12,6 +12,9 @@ pub const NAME_BYTES: usize = 256;
 /// Commands in one frame, and publications in one request.
 pub const BATCH: usize = 256;
 
+/// Messages of one sender in a row that are published in one operation.
+pub const BURST: usize = 16;
+
 /// Bytes of a command's `id`, as text.
 pub const COMMAND_ID_BYTES: usize = 64;
 

@@ -21,13 +21,20 @@ struct Echo;
 impl Handler for Echo {
     const WELCOMES: bool = false;
 
-    fn on_message(&mut self, engine: &mut Engine, session: u32, message: Message<'_>) -> Flow {
-        let (opcode, payload) = match message {
-            Message::Text(text) => (OpCode::Text, text.as_bytes()),
-            Message::Binary(bytes) => (OpCode::Binary, bytes),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return Flow::Continue,
-        };
-        engine.reply(session, |out| put_frame(out, opcode, payload));
+    fn on_messages<'m>(
+        &mut self,
+        engine: &mut Engine,
+        session: u32,
+        messages: impl Iterator<Item = Message<'m>>,
+    ) -> Flow {
+        for message in messages {
+            let (opcode, payload) = match message {
+                Message::Text(text) => (OpCode::Text, text.as_bytes()),
+                Message::Binary(bytes) => (OpCode::Binary, bytes),
+                Message::Ping(_) | Message::Pong(_) | Message::Close(_) => continue,
+            };
+            engine.reply(session, |out| put_frame(out, opcode, payload));
+        }
         Flow::Continue
     }
 }

@@ -140,11 +140,9 @@ fn answer<H: Handler>(worker: &mut Worker<H>, slot: u32, head: &Head<'_>, body: 
                 }
                 worker.watch(slot);
                 let message = command.as_deref().map(Message::Text);
-                return match message
-                    .map(|message| worker.handler.on_message(&mut worker.engine, session, message))
-                {
-                    Some(Flow::Pause) => Next::WaitWithFrames,
-                    _ => Next::Frames,
+                return match worker.handler.on_messages(&mut worker.engine, session, message.into_iter()) {
+                    Flow::Pause => Next::WaitWithFrames,
+                    Flow::Continue => Next::Frames,
                 };
             }
             Err(problem) => {

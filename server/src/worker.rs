@@ -12,6 +12,7 @@
 use std::{
     collections::VecDeque,
     io::{self, Read},
+    iter::once,
     net::Shutdown,
     sync::{
         Arc,
@@ -45,8 +46,13 @@ pub trait Handler: Send + 'static {
     /// Whether a connection is greeted.
     const WELCOMES: bool;
 
-    /// Handles a text or binary message.
-    fn on_message(&mut self, engine: &mut Engine, session: u32, message: Message<'_>) -> Flow;
+    /// Handles text and binary messages, in order. Those that are not taken when it pauses are handed over later.
+    fn on_messages<'m>(
+        &mut self,
+        engine: &mut Engine,
+        session: u32,
+        messages: impl Iterator<Item = Message<'m>>,
+    ) -> Flow;
 }
 
 /// Messages are commands.
@@ -56,8 +62,14 @@ pub struct Commands;
 impl Handler for Commands {
     const WELCOMES: bool = true;
 
-    fn on_message(&mut self, engine: &mut Engine, session: u32, message: Message<'_>) -> Flow {
-        engine.receive(session, message)
+    #[inline]
+    fn on_messages<'m>(
+        &mut self,
+        engine: &mut Engine,
+        session: u32,
+        messages: impl Iterator<Item = Message<'m>>,
+    ) -> Flow {
+        engine.receive_all(session, messages)
     }
 }
 
@@ -389,12 +401,23 @@ impl<H: Handler> Worker<H> {
         let mut at = 0;
         // Asking once more than there are messages lets the decoder free a long message that was delivered.
         while at < input.len() || !taken.is_idle() {
+            let mut messages = taken.messages(&mut input[at..], Role::Server, limits);
+            let mut flow = self.handler.on_messages(&mut self.engine, session, &mut messages);
+            match messages.end() {
+                Ok(consumed) => at += consumed,
+                Err(error) => return self.disconnect(slot, Disconnect::Protocol(error)),
+            }
+            if flow == Flow::Pause {
+                self.pause(slot, &input[at..]);
+                break;
+            }
+            // What is not there as a whole, and control frames.
             let decoded = match taken.decode(&mut input[at..], Role::Server, limits) {
                 Ok(decoded) => decoded,
                 Err(error) => return self.disconnect(slot, Disconnect::Protocol(error)),
             };
             at += decoded.consumed;
-            let flow = match decoded.message {
+            flow = match decoded.message {
                 None => break,
                 Some(Message::Ping(data)) => {
                     self.engine.reply(session, |out| put_frame(out, OpCode::Pong, data));
@@ -405,7 +428,7 @@ impl<H: Handler> Worker<H> {
                     let code = frame.map(|frame| frame.code);
                     return self.on_close_frame(slot, code);
                 }
-                Some(message) => self.handler.on_message(&mut self.engine, session, message),
+                Some(message) => self.handler.on_messages(&mut self.engine, session, once(message)),
             };
             if flow == Flow::Pause {
                 self.pause(slot, &input[at..]);

@@ -10,6 +10,7 @@
 use fanfare_core::{
     command::Command,
     dialect::{Batch, Envelope, Reader, read_binary},
+    error::ReplyError,
     limits::{AUDIENCE_USERS, BATCH, COMMAND_ID_BYTES, PAGE},
     publication::{Audience, Payload},
 };
@@ -56,12 +57,17 @@ fn compare(used: &mut Reader, frame: &[u8], read: impl Fn(&mut Reader, &[u8]) ->
 /// of it.
 fn text(reader: &mut Reader, frame: &[u8]) -> Vec<String> {
     let Ok(frame) = std::str::from_utf8(frame) else { return Vec::new() };
+    let repeated = reader.repeated(frame).map(|message| {
+        format!("{:?}", Ok::<_, ReplyError>(Command::Publish(reader.again(Payload::Json(message)))))
+    });
     let mut batch = match Batch::read(reader, frame) {
         Ok(batch) => batch,
-        Err(error) => return vec![format!("{error:?}")],
+        Err(error) => {
+            assert!(repeated.is_none(), "known again, and refused otherwise");
+            return vec![format!("{error:?}")];
+        }
     };
     assert!(batch.len() <= BATCH && batch.is_list() == batch.object().is_none());
-    let repeated = batch.repeated().map(|publish| format!("{:?}", Ok::<_, ()>(Command::Publish(publish))));
     let mut read = Vec::new();
     for place in 0..batch.len() {
         let envelope = batch.envelope(place);

@@ -100,8 +100,8 @@ pub struct Operation {
     pub worker: WorkerId,
     /// Whether this worker gains or loses interest; gaining comes before the publication, losing after it.
     pub interest: Option<Interest>,
-    /// What to publish.
-    pub publication: Option<OwnedPublication>,
+    /// What to publish, in order.
+    pub publications: Vec<OwnedPublication>,
     /// What else is to be done, after the gaining of interest.
     pub request: Option<Box<Request>>,
     /// A user's session that comes or goes.

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{Engine, members::Progress};
+use super::Engine;
 use crate::{
-    command::Outcome,
     dialect::{self, Heading},
     error::ReplyError,
     id::{AppId, WorkerId},
@@ -23,7 +22,7 @@ impl Engine {
         &mut self,
         app: AppId,
         publication: &Publication<'_>,
-    ) -> Result<Progress, ReplyError> {
+    ) -> Result<(), ReplyError> {
         let workers = u16::try_from(self.hub.workers()).expect("workers are few");
         let concerned = match publication.audience.only_session {
             Some(session) if session.worker().0 < workers => session.worker().0..session.worker().0 + 1,
@@ -45,7 +44,7 @@ impl Engine {
         if concerned.contains(&self.worker.0) {
             self.deliver_direct(app, publication);
         }
-        Ok(Progress::Finished(Outcome::Broadcast { message_id: publication.id }))
+        Ok(())
     }
 
     /// Gives a publication to this worker's sessions that its audience names.

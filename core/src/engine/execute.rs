@@ -1,6 +1,8 @@
 //! Executing commands: checks first, then the deed. Nothing is done when a check refuses.
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
+
+use arrayvec::ArrayVec;
 
 use super::{
     Engine,
@@ -14,6 +16,7 @@ use crate::{
     dialect,
     error::ReplyError,
     id::{AppId, SessionId},
+    limits::BURST,
     publication::{Audience, EVERYONE, Kind, Payload, Publication, Sender},
 };
 
@@ -22,7 +25,7 @@ impl Engine {
     pub(super) fn execute(&mut self, slot: u32, command: Command<'_>) -> Result<Progress, ReplyError> {
         let app = self.hub.app(self.sessions.get(slot).app).clone();
         match command {
-            Command::Publish(publish) => self.publish_for(slot, &publish),
+            Command::Publish(publish) => self.publish_for(slot, &publish, slice::from_ref(&publish.payload)),
             Command::Join { .. } | Command::Update { .. } if self.hub.is_swamped() => {
                 self.counters.overloaded += 1;
                 Err(ReplyError::Overloaded)
@@ -39,7 +42,7 @@ impl Engine {
                 }
                 let now_ms = self.now_ms;
                 let session = self.sessions.get_mut(slot);
-                session.take_message(&app.limits, now_ms)?;
+                session.take_messages(1, &app.limits, now_ms)?;
                 let by = Some((session.id(slot), session.user.clone()));
                 self.ask_for_change(app.id, change.channel, owned_change(&change, by))
             }
@@ -72,8 +75,14 @@ impl Engine {
         }
     }
 
-    /// Publishes for a session.
-    pub(super) fn publish_for(&mut self, slot: u32, publish: &Publish<'_>) -> Result<Progress, ReplyError> {
+    /// Publishes for a session: each of `payloads`, of which there are at most [`BURST`], the way `publish` says. An error
+    /// is for all of them; those alone that exceed the sender's allowance are refused here.
+    pub(super) fn publish_for(
+        &mut self,
+        slot: u32,
+        publish: &Publish<'_>,
+        payloads: &[Payload<'_>],
+    ) -> Result<Progress, ReplyError> {
         let now_ms = self.now_ms;
         let (session, app) = {
             let session = self.sessions.get_mut(slot);
@@ -92,7 +101,7 @@ impl Engine {
         }
         let app = self.hub.app(app_id);
         let session = self.sessions.get_mut(slot);
-        session.take_message(&app.limits, now_ms)?;
+        let allowed = session.take_messages(payloads.len(), &app.limits, now_ms)?;
         let id = session.id(slot);
         let shown = app.show_sender;
         let remembered = shown || app.sender_edits;
@@ -103,7 +112,11 @@ impl Engine {
             None => Audience { except_session, ..Audience::default() },
             Some(audience) => Audience { except_session, ..(**audience).clone() },
         };
-        self.publish(app_id, target, publish, &audience, sender)
+        let result = self.publish(app_id, target, publish, &payloads[..allowed], &audience, sender);
+        for _ in allowed..payloads.len() {
+            self.refuse(slot, None, ReplyError::RateLimited);
+        }
+        result
     }
 
     /// Publishes for an app's back end. `None`: the answer comes later, under `token`, from
@@ -118,7 +131,7 @@ impl Engine {
         let progress = check_message(self.hub.app(app), publish).and_then(|()| {
             let target = self.target(app, publish.channel);
             let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
-            self.publish(app, target, publish, audience, None)
+            self.publish(app, target, publish, slice::from_ref(&publish.payload), audience, None)
         });
         self.settle_request(progress, token)
     }
@@ -208,31 +221,36 @@ impl Engine {
         if refused { Err(ReplyError::MembershipRequired) } else { Ok(()) }
     }
 
-    /// Publishes to `target`, which is the channel or broadcast stream that `publish` names, if there is one.
+    /// Publishes `payloads` to `target`, which is the channel or broadcast stream that `publish` names, if there is one.
+    /// The outcome is that of the last.
     pub(super) fn publish(
         &mut self,
         app: AppId,
         mut target: Option<Arc<Channel>>,
         publish: &Publish<'_>,
+        payloads: &[Payload<'_>],
         audience: &Audience,
         sender: Option<Sender<'_>>,
     ) -> Result<Progress, ReplyError> {
-        let id = self.ids.message_id(self.now_ms);
-        let mut publication = Publication {
-            audience,
-            sender,
-            kept: publish.history,
-            ..Publication::new(id, Kind::Message, publish.event, publish.payload)
+        let mut publications = ArrayVec::<_, BURST>::new();
+        for payload in payloads {
+            let id = self.ids.message_id(self.now_ms);
+            let publication = Publication::new(id, Kind::Message, publish.event, *payload);
+            publications.push(Publication { audience, sender, kept: publish.history, ..publication });
+        }
+        self.counters.publications += payloads.len() as u64;
+        let last = publications.last().expect("there is at least one payload").id;
+        let outcome = |offset| match publish.channel {
+            Some(_) => Outcome::Sent { message_id: last, offset },
+            None => Outcome::Broadcast { message_id: last },
         };
-        self.counters.publications += 1;
         if Self::is_direct(publish.channel, audience) {
-            return self.publish_direct(app, &Publication { kept: false, ..publication });
+            for publication in publications {
+                self.publish_direct(app, &Publication { kept: false, ..publication })?;
+            }
+            return Ok(Progress::Finished(outcome(None)));
         }
         loop {
-            let outcome = |offset| match publish.channel {
-                Some(_) => Outcome::Sent { message_id: id, offset },
-                None => Outcome::Broadcast { message_id: id },
-            };
             let keeps = publish.history && audience.only_session.is_none();
             if target.is_none()
                 && let Some(name) = publish.channel.filter(|_| keeps)
@@ -241,9 +259,7 @@ impl Engine {
                 target = Some(self.hub.find_or_create(app, name));
             }
             let Some(channel) = target else { return Ok(Progress::Finished(outcome(None))) };
-            match self
-                .operate_inline(&channel, Deed { publication: Some(&mut publication), ..Deed::default() })
-            {
+            match self.operate_inline(&channel, Deed { publications: &mut publications, ..Deed::default() }) {
                 Operated::Done { receipt, .. } => return Ok(Progress::Finished(outcome(receipt.offset))),
                 Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome: outcome(None) }),
                 Operated::Refused(error) => {

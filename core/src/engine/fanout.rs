@@ -17,7 +17,7 @@
 //! channel and then to another does not arrive the other way round: its links are cut and sorted when they are written.
 //! Others pay nothing for that.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
@@ -102,6 +102,12 @@ enum Unless {
     Filter(Box<Audience>),
 }
 
+impl Exception {
+    fn new(ordinals: RangeInclusive<u32>, unless: Unless) -> Self {
+        Self { first: *ordinals.start(), last: *ordinals.end(), unless }
+    }
+}
+
 impl Run {
     fn begin(&mut self, channel: Arc<Channel>, local: u32, places: usize) {
         self.channel = Some(channel);
@@ -117,6 +123,12 @@ impl Run {
 
     fn len(&self) -> u32 {
         u32::try_from(self.ends.len()).expect("a turn's bytes are bounded far below")
+    }
+
+    /// The ordinals of the last `count` publications, which is not 0.
+    fn last(&self, count: usize) -> RangeInclusive<u32> {
+        let len = self.len();
+        len - u32::try_from(count).expect("it is at most `len`")..=len - 1
     }
 
     /// Where publications `from..to` stand in the buffer of `format`.
@@ -197,48 +209,49 @@ impl Turn {
         u32::try_from(self.used - 1).expect("a turn's bytes are bounded far below")
     }
 
-    /// Encodes `publication` into `run` for each format that has members.
-    pub(super) fn append(&mut self, run: u32, members: &[u32; FORMATS], publication: &Publication<'_>) {
+    /// Encodes `publications` into `run` for each format that has members.
+    pub(super) fn append(&mut self, run: u32, members: &[u32; FORMATS], publications: &[Publication<'_>]) {
         let run = &mut self.runs[run as usize];
         let channel = run.channel.as_deref().and_then(Channel::name);
         let mut ends = run.ends.last().copied().unwrap_or_default();
-        for format in Format::ALL {
-            if members[format.index()] > 0 {
-                let buffer = &mut run.buffers[format.index()];
-                let before = buffer.len();
-                let heading = &mut run.headings[format.index()];
-                dialect::encode_publication(format, buffer, heading, channel, publication);
-                self.bytes += buffer.len() - before;
-                ends[format.index()] = u32::try_from(buffer.len()).expect("a turn's bytes are bounded");
+        for publication in publications {
+            for format in Format::ALL {
+                if members[format.index()] > 0 {
+                    let buffer = &mut run.buffers[format.index()];
+                    let before = buffer.len();
+                    let heading = &mut run.headings[format.index()];
+                    dialect::encode_publication(format, buffer, heading, channel, publication);
+                    self.bytes += buffer.len() - before;
+                    ends[format.index()] = u32::try_from(buffer.len()).expect("a turn's bytes are bounded");
+                }
             }
+            run.ends.push(ends);
+            run.places.push(self.publications);
+            self.publications += 1;
         }
-        run.ends.push(ends);
-        run.places.push(self.publications);
-        self.publications += 1;
     }
 
-    /// The last publication of `run` is not for the session in `slot`.
-    pub(super) fn except(&mut self, run: u32, slot: u32, hot: &mut Hot) {
+    /// The last `count` publications of `run` are not for the session in `slot`.
+    pub(super) fn except(&mut self, run: u32, count: usize, slot: u32, hot: &mut Hot) {
         let run = &mut self.runs[run as usize];
-        let ordinal = run.len() - 1;
+        let ordinals = run.last(count);
         match run.exceptions.last_mut() {
             // Of a sender of several in a row.
             Some(Exception { last, unless: Unless::Slot(same), .. })
-                if *same == slot && *last + 1 == ordinal =>
+                if *same == slot && *last + 1 == *ordinals.start() =>
             {
-                *last = ordinal;
+                *last = *ordinals.end();
             }
-            _ => run.exceptions.push(Exception { first: ordinal, last: ordinal, unless: Unless::Slot(slot) }),
+            _ => run.exceptions.push(Exception::new(ordinals, Unless::Slot(slot))),
         }
         hot.excepted = true;
     }
 
-    /// The last publication of `run` is for those whom `audience` admits.
-    pub(super) fn filter(&mut self, run: u32, audience: &Audience) {
+    /// The last `count` publications of `run` are for those whom `audience` admits.
+    pub(super) fn filter(&mut self, run: u32, count: usize, audience: &Audience) {
         let run = &mut self.runs[run as usize];
         let unless = Unless::Filter(Box::new(audience.clone()));
-        let ordinal = run.len() - 1;
-        run.exceptions.push(Exception { first: ordinal, last: ordinal, unless });
+        run.exceptions.push(Exception::new(run.last(count), unless));
         run.filtered = true;
     }
 

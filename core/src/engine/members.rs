@@ -311,8 +311,8 @@ impl Engine {
             if interest.is_none() && !tells && (live || what == Some(Kind::Leave)) {
                 return None;
             }
-            let publication = publication.as_mut();
-            let deed = Deed { interest, publication, presence: presence.map(Box::new), request: None };
+            let publications = publication.as_mut_slice();
+            let deed = Deed { interest, publications, presence: presence.map(Box::new), request: None };
             match self.operate(&channel, deed) {
                 Operated::Done { .. } => return None,
                 Operated::Waiting(ticket) => {

@@ -155,7 +155,7 @@ impl Engine {
         };
         let target = self.target(app, publish.channel);
         let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
-        match self.publish(app, target, &publish, audience, None) {
+        match self.publish(app, target, &publish, &[publish.payload], audience, None) {
             Ok(Progress::Finished(outcome)) => self.on_published(&once.key, Ok(&outcome)),
             Ok(Progress::Waiting { ticket, outcome }) => {
                 self.waiting.insert(ticket, Waiting { outcome, who: Waiter::Once(once.key.clone()) });

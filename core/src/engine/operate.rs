@@ -4,8 +4,9 @@
 //! time we are inside the order; so only if the mailbox is empty do we deliver our own publication directly, else we
 //! post it to ourselves, behind that.
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
+use arrayvec::ArrayVec;
 use bytes::BytesMut;
 
 use super::{
@@ -24,6 +25,7 @@ use crate::{
     error::ReplyError,
     id::{SessionId, WorkerId},
     json::write_string,
+    limits::BURST,
     publication::{Audience, Kind, OwnedPublication, Publication},
 };
 
@@ -31,8 +33,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Deed<'d, 'a> {
     pub(super) interest: Option<Interest>,
-    /// It is given its offset.
-    pub(super) publication: Option<&'d mut Publication<'a>>,
+    /// In order, at most [`BURST`], for the same audience. They are given their offsets.
+    pub(super) publications: &'d mut [Publication<'a>],
     pub(super) request: Option<Box<Request>>,
     pub(super) presence: Option<Box<Presence>>,
 }
@@ -80,8 +82,9 @@ struct Actor {
 struct Applied {
     receipt: Receipt,
     reply: Option<Reply>,
-    /// Our own members are to get the publication now.
-    deliver: bool,
+    /// How many of the publications our own members are to get now. The others are in the mail.
+    direct: usize,
+    /// Of the first publication.
     sequence: u64,
 }
 
@@ -94,14 +97,15 @@ impl Engine {
     /// The same, made one with its caller: publishing is the operation that there are many of.
     #[inline(always)]
     pub(super) fn operate_inline(&mut self, channel: &Arc<Channel>, deed: Deed<'_, '_>) -> Operated {
-        let Deed { interest, mut publication, mut request, mut presence } = deed;
+        let Deed { interest, publications, mut request, mut presence } = deed;
         let mut entered = match channel.order.try_enter() {
             Some(entered) => entered,
             None => {
                 let ticket = self.next_ticket;
-                let owned = publication.as_deref().map(|publication| (*publication).into());
+                let owned = publications.iter().map(|publication| (*publication).into()).collect();
                 let worker = self.worker;
-                let operation = Operation { worker, interest, publication: owned, request, presence, ticket };
+                let operation =
+                    Operation { worker, interest, publications: owned, request, presence, ticket };
                 match channel.order.delegate(operation) {
                     Delegated::Entered(entered, operation) => {
                         (request, presence) = (operation.request, operation.presence);
@@ -117,18 +121,16 @@ impl Engine {
             }
         };
         let actor = Actor { worker: self.worker, interest, request, presence, ticket: None };
-        let applied = entered.with(|state| self.apply(channel, state, actor, publication.as_deref_mut()));
+        let applied = entered.with(|state| self.apply(channel, state, actor, publications));
         self.leave_order(channel, entered);
-        let Applied { receipt, deliver, sequence, reply } = match applied {
+        let Applied { receipt, direct, sequence, reply } = match applied {
             Ok(applied) => applied,
             Err(error) => return Operated::Refused(error),
         };
         if interest == Some(Interest::Gained) {
             self.set_live(channel, receipt.sequence, receipt.position.offset, None);
         }
-        if let Some(publication) = publication.filter(|_| deliver) {
-            self.deliver(channel, sequence, publication);
-        }
+        self.deliver(channel, sequence, &publications[..direct]);
         Operated::Done { receipt, reply }
     }
 
@@ -144,10 +146,10 @@ impl Engine {
 
     /// Applies what another worker left for us.
     fn apply_delegated(&mut self, channel: &Arc<Channel>, state: &mut ChannelState, operation: Operation) {
-        let Operation { worker, interest, publication, request, presence, ticket } = operation;
+        let Operation { worker, interest, publications, request, presence, ticket } = operation;
         let actor = Actor { worker, interest, request, presence, ticket: Some(ticket) };
-        let mut view = publication.as_ref().map(OwnedPublication::view);
-        let mail = match self.apply(channel, state, actor, view.as_mut()) {
+        let mut views: ArrayVec<_, BURST> = publications.iter().map(OwnedPublication::view).collect();
+        let mail = match self.apply(channel, state, actor, &mut views) {
             Ok(Applied { receipt, reply, .. }) => Mail::Done { receipt, reply: reply.map(Box::new), ticket },
             Err(error) => Mail::Refused { error, ticket },
         };
@@ -162,9 +164,9 @@ impl Engine {
         channel: &Arc<Channel>,
         state: &mut ChannelState,
         actor: Actor,
-        publication: Option<&mut Publication<'_>>,
+        publications: &mut [Publication<'_>],
     ) -> Result<Applied, ReplyError> {
-        if publication.as_ref().is_some_and(|p| p.kind.is_message()) {
+        if publications.first().is_some_and(|p| p.kind.is_message()) {
             self.check_mailboxes(state)?;
         }
         if actor.interest == Some(Interest::Gained) {
@@ -176,19 +178,20 @@ impl Engine {
         }
         let before = state.sequence;
         let reply = actor.request.map(|request| self.serve(channel, state, *request)).transpose()?;
-        let mut deliver = false;
         let mut offset = match reply {
             Some(Reply::Changed(offset)) => Some(offset),
             _ => None,
         };
-        if let Some(publication) = publication {
+        let sequence = state.sequence + 1;
+        let mut direct = 0;
+        for publication in publications {
             state.sequence += 1;
             let shared = self.number(channel, state, publication);
             offset = publication.offset;
-            let direct = actor.ticket.is_none();
-            deliver = self.distribute(channel, state, direct, publication, shared);
+            let own = actor.ticket.is_none();
+            // Once one is in our mailbox, those after it are as well.
+            direct += usize::from(self.distribute(channel, state, own, publication, shared));
         }
-        let sequence = state.sequence;
         if let Some(presence) = actor.presence {
             self.count_user(channel, state, &presence);
         }
@@ -204,7 +207,7 @@ impl Engine {
             self.account(channel, state);
         }
         let position = Position { epoch: channel.epoch(), offset: state.offset };
-        Ok(Applied { receipt: Receipt { sequence: before, position, offset }, deliver, sequence, reply })
+        Ok(Applied { receipt: Receipt { sequence: before, position, offset }, direct, sequence, reply })
     }
 
     /// Counts a user's sessions, and tells of the first and the last.
@@ -352,7 +355,7 @@ impl Engine {
         self.counters.mail += 1;
         match mail {
             Mail::Publication { channel, sequence, publication } => {
-                self.deliver(&channel, sequence, &publication.view());
+                self.deliver(&channel, sequence, slice::from_ref(&publication.view()));
             }
             Mail::Live { channel, sequence, offset, ticket } => {
                 self.set_live(&channel, sequence, offset, Some(ticket));
@@ -435,30 +438,29 @@ impl Engine {
         }
     }
 
-    /// Gives a publication to this worker's members.
+    /// Gives publications of one operation to this worker's members; the first has this sequence number.
     #[inline]
-    fn deliver(&mut self, channel: &Arc<Channel>, sequence: u64, publication: &Publication<'_>) {
-        let Some(part) = channel.local(self.worker) else { return };
+    fn deliver(&mut self, channel: &Arc<Channel>, sequence: u64, publications: &[Publication<'_>]) {
+        let (Some(part), Some(last)) = (channel.local(self.worker), publications.last()) else { return };
         let local = &mut self.channels[part];
         // Mail from before our interest: we have been in this channel earlier, and it was still under way.
         match local.standing {
             Standing::Live { from, .. } if sequence > from => {}
             _ => return,
         }
-        local.offset = publication.offset.unwrap_or(local.offset);
+        local.offset = last.offset.unwrap_or(local.offset);
         if local.run == NONE {
             local.run = self.turn.open_run(channel.clone(), part, local.subscribers.slots().len());
         }
-        self.turn.append(local.run, &local.formats, publication);
-        let run = local.run;
-        let audience = publication.audience;
+        self.turn.append(local.run, &local.formats, publications);
+        let (run, count, audience) = (local.run, publications.len(), last.audience);
         if audience.is_filtered() {
-            self.turn.filter(run, audience);
+            self.turn.filter(run, count, audience);
         } else if let Some(except) = audience.except_session
             && except.worker() == self.worker
             && let Some(slot) = self.sessions.find(except)
         {
-            self.turn.except(run, slot, self.sessions.hot(slot));
+            self.turn.except(run, count, slot, self.sessions.hot(slot));
         }
     }
 }

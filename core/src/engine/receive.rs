@@ -1,5 +1,7 @@
 //! From frames to replies: a session's messages are decoded by its dialect, executed in order, and answered.
 
+use arrayvec::ArrayVec;
+
 use super::{
     Engine,
     members::Progress,
@@ -7,9 +9,11 @@ use super::{
 };
 use crate::{
     command::{Command, Outcome},
-    dialect::{self, Batch},
+    dialect::{self, Batch, Reader},
     error::ReplyError,
     id::SessionId,
+    limits::BURST,
+    publication::Payload,
     ws::Message,
 };
 
@@ -28,46 +32,123 @@ pub enum Flow {
 pub(super) struct Rest {
     /// Of the command that waits.
     id: Option<Box<str>>,
-    /// The frame it came in, if commands follow, and the first of those.
-    frame: Option<(Box<str>, usize)>,
+    /// The message whose commands follow, and the first of those.
+    next: Option<(Held, usize)>,
 }
 
-/// A frame whose commands are to be executed from the `next`-th on.
+/// A message that waits.
+enum Held {
+    Text(Box<str>),
+    Binary(Box<[u8]>),
+}
+
+impl Held {
+    fn view(&self) -> Message<'_> {
+        match self {
+            Held::Text(text) => Message::Text(text),
+            Held::Binary(bytes) => Message::Binary(bytes),
+        }
+    }
+}
+
+/// A message whose commands are to be executed from the `next`-th on.
 pub(super) struct Interrupted {
     session: SessionId,
-    frame: Box<str>,
+    message: Held,
     next: usize,
 }
 
 impl Engine {
     /// Handles one message of a session's connection: commands. Control frames are the shell's.
     pub fn receive(&mut self, slot: u32, message: Message<'_>) -> Flow {
-        match message {
-            Message::Text(text) => self.receive_batch(slot, text, 0),
-            Message::Binary(bytes) => self.receive_binary(slot, bytes),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Flow::Continue,
-        }
+        self.receive_all(slot, [message])
     }
 
-    /// Executes the commands of a text frame from the `from`-th on.
-    fn receive_batch(&mut self, slot: u32, text: &str, from: usize) -> Flow {
+    /// Handles messages in order, the same as one by one. Those that `messages` has not yielded when it pauses are to be
+    /// handed over later.
+    pub fn receive_all<'m>(&mut self, slot: u32, messages: impl IntoIterator<Item = Message<'m>>) -> Flow {
         let mut reader = self.reader.take().unwrap_or_default();
-        let flow = match Batch::read(&mut reader, text) {
-            Err(error) => {
-                self.refuse(slot, None, error);
-                Flow::Continue
-            }
-            Ok(mut batch) => self.run_batch(slot, text, &mut batch, from),
-        };
+        let flow = self.receive_with(&mut reader, slot, messages);
         self.reader = Some(reader);
         flow
     }
 
-    fn run_batch(&mut self, slot: u32, text: &str, batch: &mut Batch<'_, '_>, from: usize) -> Flow {
-        if let Some(publish) = batch.repeated() {
-            let result = self.publish_for(slot, &publish);
-            return self.conclude(slot, None, result, |id| Rest { id, frame: None });
+    /// Publications that differ in their messages alone are gathered, to be published in one operation.
+    #[inline]
+    fn receive_with<'m>(
+        &mut self,
+        reader: &mut Reader,
+        slot: u32,
+        messages: impl IntoIterator<Item = Message<'m>>,
+    ) -> Flow {
+        let longest = self.session_app(slot).limits.message_bytes;
+        let mut burst = ArrayVec::<_, BURST>::new();
+        for message in messages {
+            let repeated = match message {
+                Message::Text(text) => reader.repeated(text).filter(|payload| payload.len() <= longest),
+                _ => None,
+            };
+            match repeated {
+                Some(payload) => burst.push(Payload::Json(payload)),
+                None if burst.is_empty() => {}
+                None => {
+                    if self.publish_burst(reader, slot, &mut burst, Some(message)) == Flow::Pause {
+                        return Flow::Pause;
+                    }
+                }
+            }
+            let flow = match repeated {
+                Some(_) if burst.is_full() => self.publish_burst(reader, slot, &mut burst, None),
+                Some(_) => Flow::Continue,
+                None => self.receive_one(reader, slot, message, 0),
+            };
+            if flow == Flow::Pause {
+                return Flow::Pause;
+            }
         }
+        if burst.is_empty() { Flow::Continue } else { self.publish_burst(reader, slot, &mut burst, None) }
+    }
+
+    /// Publishes what was gathered; `next` is the message after it, if that was taken already.
+    fn publish_burst(
+        &mut self,
+        reader: &Reader,
+        slot: u32,
+        burst: &mut ArrayVec<Payload<'_>, BURST>,
+        next: Option<Message<'_>>,
+    ) -> Flow {
+        let result = self.publish_for(slot, &reader.again(burst[0]), burst);
+        // One is concluded below.
+        let others = burst.len() - 1;
+        self.counters.commands += others as u64;
+        if let Err(error) = &result {
+            (0..others).for_each(|_| self.refuse(slot, None, *error));
+        }
+        burst.clear();
+        let next = || match next? {
+            Message::Text(text) => Some((Held::Text(text.into()), 0)),
+            Message::Binary(bytes) => Some((Held::Binary(bytes.into()), 0)),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => None,
+        };
+        self.conclude(slot, None, result, |id| Rest { id, next: next() })
+    }
+
+    /// Executes the commands of a message from the `from`-th on.
+    fn receive_one(&mut self, reader: &mut Reader, slot: u32, message: Message<'_>, from: usize) -> Flow {
+        let read = match message {
+            Message::Text(text) => {
+                Batch::read(reader, text).map(|mut batch| self.run_batch(slot, text, &mut batch, from))
+            }
+            Message::Binary(bytes) => self.receive_binary(reader, slot, bytes),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(Flow::Continue),
+        };
+        read.unwrap_or_else(|error| {
+            self.refuse(slot, None, error);
+            Flow::Continue
+        })
+    }
+
+    fn run_batch(&mut self, slot: u32, text: &str, batch: &mut Batch<'_, '_>, from: usize) -> Flow {
         for at in from..batch.len() {
             let envelope = batch.envelope(at);
             let result = match envelope.command() {
@@ -79,29 +160,19 @@ impl Engine {
                 }
                 Err(error) => Err(error),
             };
-            let frame = || (at + 1 < batch.len()).then(|| (text.into(), at + 1));
-            if self.conclude(slot, envelope.id(), result, |id| Rest { id, frame: frame() }) == Flow::Pause {
+            let next = || (at + 1 < batch.len()).then(|| (Held::Text(text.into()), at + 1));
+            if self.conclude(slot, envelope.id(), result, |id| Rest { id, next: next() }) == Flow::Pause {
                 return Flow::Pause;
             }
         }
         Flow::Continue
     }
 
-    fn receive_binary(&mut self, slot: u32, bytes: &[u8]) -> Flow {
-        let mut reader = self.reader.take().unwrap_or_default();
-        let flow = match dialect::read_binary(&mut reader, bytes) {
-            Err(error) => {
-                self.refuse(slot, None, error);
-                Flow::Continue
-            }
-            Ok((envelope, payload)) => {
-                let result =
-                    envelope.binary_command(payload).and_then(|publish| self.publish_for(slot, &publish));
-                self.conclude(slot, envelope.id(), result, |id| Rest { id, frame: None })
-            }
-        };
-        self.reader = Some(reader);
-        flow
+    fn receive_binary(&mut self, reader: &mut Reader, slot: u32, bytes: &[u8]) -> Result<Flow, ReplyError> {
+        let (envelope, payload) = dialect::read_binary(reader, bytes)?;
+        let publish = envelope.binary_command(payload);
+        let result = publish.and_then(|publish| self.publish_for(slot, &publish, &[publish.payload]));
+        Ok(self.conclude(slot, envelope.id(), result, |id| Rest { id, next: None }))
     }
 
     /// Answers a command, or parks it.
@@ -136,20 +207,23 @@ impl Engine {
             Ok(outcome) => self.reply_outcome(slot, rest.id.as_deref(), &outcome),
             Err(error) => self.refuse(slot, rest.id.as_deref(), error),
         }
-        match rest.frame {
-            Some((frame, next)) => {
+        match rest.next {
+            Some((message, next)) => {
                 let session = self.session_id(slot);
-                self.interrupted.push_back(Interrupted { session, frame, next });
+                self.interrupted.push_back(Interrupted { session, message, next });
             }
             None => self.resumed.push(self.sessions.hot(slot).connection),
         }
     }
 
-    /// Executes the commands that are left of a frame.
+    /// Executes the commands that are left of a message.
     pub(super) fn go_on(&mut self, interrupted: Interrupted) {
-        let Interrupted { session, frame, next } = interrupted;
+        let Interrupted { session, message, next } = interrupted;
         let Some(slot) = self.sessions.find(session) else { return };
-        if self.receive_batch(slot, &frame, next) == Flow::Continue {
+        let mut reader = self.reader.take().unwrap_or_default();
+        let flow = self.receive_one(&mut reader, slot, message.view(), next);
+        self.reader = Some(reader);
+        if flow == Flow::Continue {
             self.resumed.push(self.sessions.hot(slot).connection);
         }
     }
@@ -162,7 +236,7 @@ impl Engine {
         self.reply_missed(slot, outcome);
     }
 
-    fn refuse(&mut self, slot: u32, id: Option<&str>, error: ReplyError) {
+    pub(super) fn refuse(&mut self, slot: u32, id: Option<&str>, error: ReplyError) {
         self.counters.command_errors += 1;
         self.counters.rate_limited += u64::from(error == ReplyError::RateLimited);
         let format = self.sessions.hot(slot).format;

@@ -69,12 +69,18 @@ impl Session {
         }
     }
 
-    /// Takes one message from the allowance.
-    pub(super) fn take_message(&mut self, limits: &AppLimits, now_ms: u64) -> Result<(), ReplyError> {
-        match limits.messages_per_second {
-            0 => Ok(()),
-            rate => self.rate.take(rate, now_ms).then_some(()).ok_or(ReplyError::RateLimited),
-        }
+    /// Takes messages from the allowance: as many as are left, and not none.
+    pub(super) fn take_messages(
+        &mut self,
+        wanted: usize,
+        limits: &AppLimits,
+        now_ms: u64,
+    ) -> Result<usize, ReplyError> {
+        let taken = match limits.messages_per_second {
+            0 => wanted,
+            rate => (0..wanted).take_while(|_| self.rate.take(rate, now_ms)).count(),
+        };
+        if taken == 0 { Err(ReplyError::RateLimited) } else { Ok(taken) }
     }
 
     /// Counts publications of `channel` that were dropped for it; perhaps none, for those before an exception.

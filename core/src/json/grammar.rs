@@ -194,6 +194,21 @@ fn is_special(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\'
 }
 
+/// Whether there is no special byte. No early exit and no scalar rest, which is what makes this faster than to look
+/// for the first one.
+#[inline]
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    let any_special = |block: &[u8]| block.iter().fold(false, |any, &byte| any | is_special(byte));
+    match bytes.last_chunk::<BLOCK>() {
+        // The last block may overlap the one before it.
+        Some(last) => {
+            let (blocks, _) = bytes.as_chunks::<BLOCK>();
+            !blocks.iter().fold(any_special(last), |any, block| any | any_special(block))
+        }
+        None => !any_special(bytes),
+    }
+}
+
 /// The offset of the first special byte at or after `at`, or the length of the input.
 #[inline(always)]
 pub(super) fn plain_run(bytes: &[u8], at: usize) -> usize {

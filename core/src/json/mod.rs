@@ -16,6 +16,7 @@
 //! | take a command or a batch apart | [`Scanner::scan`] |
 //! | check that a text is one JSON value | [`value`] |
 //! | walk an array of anything | [`elements`] |
+//! | check what is new in a text whose beginning is known | [`last_value`] |
 //! | put text into a frame | [`escaped_len`], [`write_string`] |
 //!
 //! Nothing here knows what a command is. A scan accepts or refuses its text as a whole, so half a batch is never
@@ -53,9 +54,6 @@ pub const MAX_ELEMENTS: usize = 1024;
 /// How many table entries a [`Scanner`] keeps between texts: a large batch is not paid for ever after.
 const KEPT_ENTRIES: usize = 1024;
 
-/// The longest beginning of a text that a [`Scanner`] keeps to compare the next one with, in bytes.
-const KEPT_HEAD: usize = 512;
-
 /// The one value that is the whole of `text`, whitespace around it aside.
 pub fn value(text: &str) -> Result<Raw<'_>, JsonError> {
     whole_value(text).map_err(|fault| fault.in_text(text))
@@ -67,6 +65,19 @@ fn whole_value(text: &str) -> Result<Raw<'_>, Fault> {
     let end = grammar::value(bytes, start, 0)?;
     grammar::end(bytes, end)?;
     Ok(Raw::new(&text[start..end]))
+}
+
+/// The value that `rest` begins with, if nothing but the end of the object follows whose last member it belongs to.
+/// For texts that are known up to there.
+#[inline]
+#[must_use]
+pub fn last_value(rest: &str) -> Option<&str> {
+    let value = rest.strip_suffix('}')?;
+    let is_value = match value.as_bytes() {
+        [b'"', plain @ .., b'"'] if grammar::is_plain(plain) => true,
+        bytes => grammar::value(bytes, 0, 1).is_ok_and(|end| end == bytes.len()),
+    };
+    is_value.then_some(value)
 }
 
 /// The elements of the array that is the whole of `text`, each checked when its turn comes: any number of them,
@@ -131,8 +142,6 @@ pub struct Scanner {
     members: Vec<MemberSpan>,
     /// The elements of a top-level array.
     elements: Vec<ElementSpan>,
-    /// The last text up to the value of its last member, if it was an object; `members` are still its own then.
-    head: Vec<u8>,
 }
 
 /// Where a member lies in its text: `key_start <= key_end < start < end <= text.len()`.
@@ -176,10 +185,6 @@ impl Scanner {
 
     fn take_apart<'s, 'a>(&'s mut self, text: &'a str) -> Result<Document<'s, 'a>, Fault> {
         let bytes = text.as_bytes();
-        if self.differs_in_last_value(bytes) {
-            let raw = Raw::new(text);
-            return Ok(Document::Object(Object { text, raw, members: &self.members, repeats: true }));
-        }
         self.clear();
         let start = grammar::skip_whitespace(bytes, 0);
         let first = grammar::byte(bytes, start);
@@ -190,41 +195,14 @@ impl Scanner {
         };
         grammar::end(bytes, end)?;
         let raw = Raw::new(&text[start..end]);
-        if first == b'{' && start == 0 {
-            self.keep_head(bytes);
-        }
         Ok(match first {
-            b'{' => Document::Object(Object { text, raw, members: &self.members, repeats: false }),
+            b'{' => Document::Object(Object { text, raw, members: &self.members }),
             b'[' => Document::Array(Array { text, raw, elements: &self.elements, members: &self.members }),
             _ => Document::Other(raw),
         })
     }
 
-    /// Whether `bytes` are the last text but for the value of its last member, as those of a busy sender are but for
-    /// their payload: then that value alone is new, and `members` are those of `bytes`. If it is not, or not well-formed,
-    /// the text is to be looked at from its beginning.
-    #[inline]
-    fn differs_in_last_value(&mut self, bytes: &[u8]) -> bool {
-        let start = self.head.len();
-        if start == 0 || !bytes.starts_with(&self.head) {
-            return false;
-        }
-        let Ok((end, escaped)) = member_value(bytes, start, 1) else { return false };
-        let Some(last) = self.members.last_mut() else { return false };
-        (last.end, last.escaped) = (offset(end), escaped);
-        bytes.get(end..) == Some(b"}")
-    }
-
-    /// Keeps what [`Scanner::differs_in_last_value`] compares the next text with.
-    #[inline]
-    fn keep_head(&mut self, bytes: &[u8]) {
-        if let Some(last) = self.members.last().filter(|last| last.start as usize <= KEPT_HEAD) {
-            self.head.extend_from_slice(&bytes[..last.start as usize]);
-        }
-    }
-
     fn clear(&mut self) {
-        self.head.clear();
         self.members.clear();
         self.elements.clear();
         if self.members.capacity() > KEPT_ENTRIES {
@@ -378,7 +356,6 @@ pub struct Object<'s, 'a> {
     text: &'a str,
     raw: Raw<'a>,
     members: &'s [MemberSpan],
-    repeats: bool,
 }
 
 impl<'s, 'a> Object<'s, 'a> {
@@ -388,10 +365,10 @@ impl<'s, 'a> Object<'s, 'a> {
         self.raw
     }
 
-    /// Whether this is known to be the object that was scanned last, but for the value of the last member.
+    /// The text up to the value of the last member, if there are members.
     #[must_use]
-    pub fn repeats(&self) -> bool {
-        self.repeats
+    pub fn head(&self) -> Option<&'a str> {
+        self.members.last().map(|last| &self.text[..last.start as usize])
     }
 
     /// How many members there are.
@@ -523,6 +500,6 @@ impl ElementSpan {
             return Element::Other(raw);
         }
         let own = self.members_start as usize..self.members_end as usize;
-        Element::Object(Object { text, raw, members: &members[own], repeats: false })
+        Element::Object(Object { text, raw, members: &members[own] })
     }
 }

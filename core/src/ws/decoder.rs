@@ -11,6 +11,8 @@
 //! - Text is validated as it arrives, so the first bad byte is an error even if its frame never completes.
 //! - How the stream is cut into chunks changes neither the messages nor the error.
 
+#![allow(unsafe_code, reason = "text that is known to be ASCII is not looked at again")]
+
 use super::ProtocolError;
 use super::close::{self, CloseFrame};
 use super::header::{Header, OpCode};
@@ -52,6 +54,17 @@ pub enum Message<'a> {
 }
 
 impl<'a> Message<'a> {
+    /// Unmasks the payload of a frame that is a message by itself, and reads it.
+    #[inline]
+    fn unmask(header: &Header, payload: &'a mut [u8]) -> Result<Self, ProtocolError> {
+        let is_ascii = apply_mask(payload, header.mask, 0);
+        match header.opcode {
+            // SAFETY: ASCII is UTF-8, and `apply_mask` has seen every byte of the payload.
+            OpCode::Text if is_ascii => Ok(Message::Text(unsafe { std::str::from_utf8_unchecked(payload) })),
+            opcode => Self::parse(opcode, payload),
+        }
+    }
+
     /// Reads the unmasked payload of a frame that is a message by itself.
     #[inline]
     pub(super) fn parse(opcode: OpCode, payload: &'a [u8]) -> Result<Self, ProtocolError> {
@@ -150,19 +163,20 @@ impl Decoder {
             if input.is_empty() {
                 return Ok(Decoded { consumed: 0, message: None });
             }
-            if let Some(header) = Header::parse(input, role)?
-                && header.is_message_within(input.len())
-            {
-                if header.payload_len > limits.message_bytes as u64 && !header.opcode.is_control() {
-                    return Err(ProtocolError::MessageTooLong);
-                }
-                let end = header.len + header.payload_len as usize;
-                let payload = &mut input[header.len..end];
-                apply_mask(payload, header.mask, 0);
-                return Ok(Decoded { consumed: end, message: Some(Message::parse(header.opcode, payload)?) });
+            if let Some((header, end)) = whole(input, role, limits)? {
+                let message = Message::unmask(&header, &mut input[header.len..end])?;
+                return Ok(Decoded { consumed: end, message: Some(message) });
             }
         }
         self.decode_partial(input, role, limits)
+    }
+
+    /// The messages at the beginning of `input`, if nothing is incomplete. What stops them, bytes of a message that is
+    /// not there as a whole or a control frame, is for [`Decoder::decode`].
+    #[inline]
+    pub fn messages<'a>(&self, input: &'a mut [u8], role: Role, limits: DecodeLimits) -> Messages<'a> {
+        let rest = if self.is_idle() { input } else { &mut [] };
+        Messages { rest, consumed: 0, error: None, role, limits }
     }
 
     /// Frees the message that the last call handed out from the decoder's own memory.
@@ -202,6 +216,69 @@ impl Decoder {
         };
         Ok(Decoded { consumed: step.consumed, message })
     }
+}
+
+/// Messages that lie in the input as a whole, in frames of their own: nearly all there are. Unlike those of
+/// [`Decoder::decode`] they live as long as the input, so that several can be looked at together.
+#[derive(Debug)]
+pub struct Messages<'a> {
+    rest: &'a mut [u8],
+    consumed: usize,
+    error: Option<ProtocolError>,
+    role: Role,
+    limits: DecodeLimits,
+}
+
+impl Messages<'_> {
+    /// How many bytes of the input are done with.
+    ///
+    /// # Errors
+    ///
+    /// What the peer did wrong after the last message; as for [`Decoder::decode`].
+    pub fn end(self) -> Result<usize, ProtocolError> {
+        self.error.map_or(Ok(self.consumed), Err)
+    }
+
+    #[cold]
+    fn fail(&mut self, error: ProtocolError) {
+        self.error = Some(error);
+        self.rest = &mut [];
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Message<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Message<'a>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let whole = whole(self.rest, self.role, self.limits);
+        let message = match whole {
+            Ok(Some((header, end))) if !header.opcode.is_control() => {
+                let (frame, rest) = std::mem::take(&mut self.rest).split_at_mut(end);
+                self.rest = rest;
+                self.consumed += end;
+                Message::unmask(&header, &mut frame[header.len..])
+            }
+            Ok(_) => return None,
+            Err(error) => Err(error),
+        };
+        message.map_err(|error| self.fail(error)).ok()
+    }
+}
+
+/// The header and the end of the frame at the beginning of `input`, if that is a message by itself and all there.
+#[inline]
+fn whole(input: &[u8], role: Role, limits: DecodeLimits) -> Result<Option<(Header, usize)>, ProtocolError> {
+    let header = Header::parse(input, role)?.filter(|header| header.is_message_within(input.len()));
+    let Some(header) = header else { return Ok(None) };
+    if header.payload_len > limits.message_bytes as u64 && !header.opcode.is_control() {
+        return Err(ProtocolError::MessageTooLong);
+    }
+    let end = header.len + header.payload_len as usize;
+    Ok(Some((header, end)))
 }
 
 #[cfg(test)]

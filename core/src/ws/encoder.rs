@@ -51,6 +51,36 @@ pub fn put_header(out: &mut BytesMut, opcode: OpCode, fin: bool, payload_len: us
     }
 }
 
+/// The longest header without a masking key.
+pub const MAX_UNMASKED_HEADER_LEN: usize = MAX_HEADER_LEN - 4;
+
+/// Writes the header of an unfragmented frame without a mask so that it ends where `room` does; returns where it begins.
+/// For what stands in front of payloads that begin alike.
+#[inline]
+pub fn put_header_at_end(
+    room: &mut [u8; MAX_UNMASKED_HEADER_LEN],
+    opcode: OpCode,
+    payload_len: usize,
+) -> usize {
+    let first = 0x80 | opcode as u8;
+    match payload_len {
+        ..=125 => {
+            room[8..].copy_from_slice(&[first, payload_len as u8]);
+            8
+        }
+        126..=0xFFFF => {
+            let [a, b] = (payload_len as u16).to_be_bytes();
+            room[6..].copy_from_slice(&[first, 126, a, b]);
+            6
+        }
+        _ => {
+            room[..2].copy_from_slice(&[first, 127]);
+            room[2..].copy_from_slice(&(payload_len as u64).to_be_bytes());
+            0
+        }
+    }
+}
+
 /// Appends an unfragmented frame without a mask: the server's side.
 #[inline]
 pub fn put_frame(out: &mut BytesMut, opcode: OpCode, payload: &[u8]) {
@@ -95,6 +125,17 @@ mod tests {
 
     const KEY: [u8; 4] = [0xA1, 0x02, 0xF3, 0x44];
     const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 1 << 20, fragments: 1 };
+
+    #[test]
+    fn header_written_backwards_is_the_same() {
+        for len in [0, 1, 125, 126, 127, 0xFFFF, 0x1_0000, 0x1234_5678] {
+            let mut expected = BytesMut::new();
+            put_header(&mut expected, OpCode::Text, true, len, None);
+            let mut room = [0; MAX_UNMASKED_HEADER_LEN];
+            let at = put_header_at_end(&mut room, OpCode::Text, len);
+            assert_eq!(room[at..], expected[..], "{len}");
+        }
+    }
 
     fn assert_decodes(frame: &mut [u8], role: Role, expected: Message<'_>) {
         let mut decoder = Decoder::new();

@@ -6,36 +6,48 @@
 /// Bytes per step of the wide loop: two 16-byte vectors, which every x86-64 and AArch64 has.
 const BLOCK: usize = 32;
 
-/// XORs `payload` with `key`, whose byte `phase % 4` belongs to the first byte of `payload`.
+/// The high bit of each byte, which no ASCII has.
+const HIGH: u64 = (u64::MAX / 255) << 7;
+
+/// XORs `payload` with `key`, whose byte `phase % 4` belongs to the first byte of `payload`. Returns whether what came
+/// of it is all ASCII, and so UTF-8 without a second look.
 ///
 /// The blocks are plain arrays, so the compiler turns the inner loop into vector instructions for whatever
 /// target it builds for; alignment of `payload` does not matter.
 #[inline]
-pub fn apply_mask(payload: &mut [u8], key: [u8; 4], phase: usize) {
+pub fn apply_mask(payload: &mut [u8], key: [u8; 4], phase: usize) -> bool {
     // Rotated as a number: as an array it would go through memory, which costs a short payload more than the
     // masking itself.
     let key = u32::from_le_bytes(key).rotate_right(8 * (phase % 4) as u32);
     if key == 0 {
-        return;
+        return payload.is_ascii();
     }
     let word = u64::from(key) << 32 | u64::from(key);
 
+    let mut seen = [0; BLOCK / 8];
     let (blocks, tail) = payload.as_chunks_mut::<BLOCK>();
     for block in blocks {
-        for part in block.as_chunks_mut::<8>().0 {
-            *part = (u64::from_le_bytes(*part) ^ word).to_le_bytes();
+        for (part, seen) in block.as_chunks_mut::<8>().0.iter_mut().zip(&mut seen) {
+            let plain = u64::from_le_bytes(*part) ^ word;
+            *part = plain.to_le_bytes();
+            *seen |= plain;
         }
     }
+    let mut seen = seen.into_iter().fold(0, |all, part| all | part);
     let (words, tail) = tail.as_chunks_mut::<8>();
     for part in words {
-        *part = (u64::from_le_bytes(*part) ^ word).to_le_bytes();
+        let plain = u64::from_le_bytes(*part) ^ word;
+        *part = plain.to_le_bytes();
+        seen |= plain;
     }
     // Blocks and words are multiples of four bytes, so the tail is at the phase the payload began with.
     let mut rest = word;
     for byte in tail {
         *byte ^= rest as u8;
+        seen |= u64::from(*byte);
         rest >>= 8;
     }
+    seen & HIGH == 0
 }
 
 /// The definition of masking, byte by byte: what [`apply_mask`] is tested and measured against.
@@ -63,6 +75,22 @@ mod tests {
                     apply_mask(&mut wide[offset..offset + len], KEY, phase);
                     apply_mask_plain(&mut plain[offset..offset + len], KEY, phase);
                     assert_eq!(wide, plain, "len {len} offset {offset} phase {phase}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_byte_that_is_not_ascii_is_seen_wherever_it_stands() {
+        for key in [KEY, [0; 4]] {
+            for len in 0..=100 {
+                let mut text = vec![b'~'; len];
+                apply_mask(&mut text, key, 0);
+                assert!(apply_mask(&mut text.clone(), key, 0), "len {len}");
+                for at in 0..len {
+                    let mut text = text.clone();
+                    text[at] ^= 0x80;
+                    assert!(!apply_mask(&mut text, key, 0), "len {len} at {at}");
                 }
             }
         }

@@ -12,34 +12,56 @@ use crate::{
     publication::{Audience, Payload},
 };
 
-/// Reads commands. Keeps its tables from frame to frame, and what the last frame said: those of a busy sender differ in
-/// the message alone.
+/// Reads commands. Keeps its tables from frame to frame, and how the last publication began: those of a busy sender
+/// differ in the message alone.
 #[derive(Default)]
 pub struct Reader {
     scanner: Scanner,
     last: Template,
 }
 
+impl Reader {
+    /// The message of a frame that is the last publication but for it.
+    #[inline]
+    pub fn repeated<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let head = Some(&*self.last.head).filter(|head| !head.is_empty())?;
+        json::last_value(text.strip_prefix(head)?)
+    }
+
+    /// The last publication with another message.
+    pub fn again<'a>(&'a self, payload: Payload<'a>) -> Publish<'a> {
+        let Template { channel, event, echo, history, .. } = &self.last;
+        let (channel, echo, history) = (channel.as_deref(), *echo, *history);
+        Publish { channel, event, payload, echo, history, audience: None }
+    }
+}
+
 /// A publication without its message.
 #[derive(Default)]
 struct Template {
-    /// The last frame was this one, and the message was the last of its members.
-    is_last: bool,
+    /// Its frame up to the message, which is the last of its members. Empty: nothing was learnt.
+    head: String,
     channel: Option<String>,
     event: String,
     echo: Option<bool>,
     history: bool,
 }
 
+/// The longest head that is kept, in bytes.
+const HEAD_BYTES: usize = 512;
+
 impl Template {
     /// Learns from a frame.
     fn learn(&mut self, envelope: &Envelope<'_, '_>, publish: &Publish<'_>) {
         let Publish { channel, event, payload: _, echo, history, ref audience } = *publish;
-        let last = envelope.object.map_or(0, |object| object.len());
-        self.is_last = audience.is_none()
-            && envelope.places[Name::Id as usize] == 0
-            && usize::from(envelope.places[Name::Message as usize]) == last;
-        if self.is_last {
+        let Some(object) = envelope.object else { return };
+        let ends_in_message = usize::from(envelope.places[Name::Message as usize]) == object.len();
+        let is_like_others = audience.is_none() && envelope.places[Name::Id as usize] == 0;
+        if let Some(head) = object.head().filter(|head| head.len() <= HEAD_BYTES)
+            && ends_in_message
+            && is_like_others
+        {
+            head.clone_into(&mut self.head);
             match (&mut self.channel, channel) {
                 (Some(own), Some(channel)) => channel.clone_into(own),
                 (own, channel) => *own = channel.map(str::to_owned),
@@ -62,9 +84,7 @@ impl<'s, 'a> Batch<'s, 'a> {
     /// Takes a frame apart. Whether each command makes sense shows only when it is asked for.
     pub fn read(reader: &'s mut Reader, text: &'a str) -> Result<Self, ReplyError> {
         let Reader { scanner, last } = reader;
-        let document = scan(scanner, text);
-        last.is_last &= matches!(document, Ok(Document::Object(object)) if object.repeats());
-        match document? {
+        match scan(scanner, text)? {
             Document::Object(object) => Ok(Self(Commands::One(object, last))),
             Document::Array(array) if array.len() > BATCH => Err(ReplyError::BatchTooLong),
             Document::Array(array) => Ok(Self(Commands::Several(array))),
@@ -72,20 +92,6 @@ impl<'s, 'a> Batch<'s, 'a> {
                 "A frame is a command, which is an object, or an array of commands.",
             )),
         }
-    }
-
-    /// The only command, if it is known to be the publication of the last frame with another message.
-    #[inline]
-    pub fn repeated(&self) -> Option<Publish<'_>> {
-        let Commands::One(object, last) = &self.0 else { return None };
-        last.is_last.then(|| Publish {
-            channel: last.channel.as_deref(),
-            event: &last.event,
-            payload: Payload::Json(object.value(object.len() - 1).as_str()),
-            echo: last.echo,
-            history: last.history,
-            audience: None,
-        })
     }
 
     /// Notes that `publish` is what the only command, `envelope`, says.
@@ -151,7 +157,6 @@ pub fn read_binary<'s, 'a>(
     let length = usize::from(u16::from_be_bytes(*length));
     let (envelope, payload) = rest.split_at_checked(length).ok_or(ReplyError::InvalidBinary)?;
     let envelope = std::str::from_utf8(envelope).map_err(|_| ReplyError::MalformedJson)?;
-    reader.last.is_last = false;
     match scan(&mut reader.scanner, envelope)? {
         Document::Object(object) => Ok((Envelope::read(object), payload)),
         _ => Err(ReplyError::InvalidBinary),
@@ -551,13 +556,16 @@ mod tests {
 
     /// What `reader` reads in a frame, command by command.
     fn commands(reader: &mut Reader, frame: &str) -> Vec<String> {
+        if let Some(message) = reader.repeated(frame) {
+            return vec![format!(
+                "None {:?}",
+                Ok::<_, ReplyError>(Command::Publish(reader.again(Payload::Json(message))))
+            )];
+        }
         let mut batch = match Batch::read(reader, frame) {
             Ok(batch) => batch,
             Err(error) => return vec![format!("{error:?}")],
         };
-        if let Some(publish) = batch.repeated() {
-            return vec![format!("None {:?}", Ok::<_, ReplyError>(Command::Publish(publish)))];
-        }
         let mut commands = Vec::new();
         for place in 0..batch.len() {
             let envelope = batch.envelope(place);
@@ -576,7 +584,7 @@ mod tests {
     fn a_publication_that_differs_in_its_message_alone_is_known_again() {
         let mut reader = Reader::default();
         let seen = |reader: &mut Reader, text: &str| {
-            let known = Batch::read(reader, text).is_ok_and(|batch| batch.repeated().is_some());
+            let known = reader.repeated(text).is_some();
             (known, commands(reader, text))
         };
         assert!(!seen(&mut reader, &format!("{SEND}1}}")).0);
@@ -600,8 +608,7 @@ mod tests {
         ] {
             let mut reader = Reader::default();
             commands(&mut reader, frame);
-            let batch = Batch::read(&mut reader, frame).expect("it is well-formed");
-            assert!(batch.repeated().is_none(), "{frame}");
+            assert!(reader.repeated(frame).is_none(), "{frame}");
         }
     }
 

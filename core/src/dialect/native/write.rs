@@ -1,5 +1,6 @@
 //! Publications, answers and everything else out, as JSON.
 
+use arrayvec::ArrayVec;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, BytesMut};
 
@@ -12,7 +13,7 @@ use crate::{
     json,
     limits::BATCH,
     publication::{Payload, Publication, Sender},
-    ws::{OpCode, put_header},
+    ws::{MAX_UNMASKED_HEADER_LEN, OpCode, put_header, put_header_at_end},
 };
 
 /// What becomes of a binary payload.
@@ -24,12 +25,16 @@ pub(in crate::dialect) enum Binary {
     Base64,
 }
 
-/// `{"channel":…,"event":…`, as the last publication began: in one turn, most of a channel's begin alike.
+/// `{"channel":…,"event":…,"message":`, as the last publication began: in one turn, most of a channel's begin alike.
 #[derive(Default)]
 pub struct Heading {
     event: String,
+    /// Behind room for the frame's header, so that both are appended together. Empty: not written yet.
     text: BytesMut,
 }
+
+const ROOM: usize = MAX_UNMASKED_HEADER_LEN;
+const MESSAGE: &[u8] = b",\"message\":";
 
 impl Heading {
     /// Forgets the channel.
@@ -37,22 +42,40 @@ impl Heading {
         self.text.clear();
     }
 
-    /// The heading of an event of `channel`, which is the same since it was cleared.
+    /// Makes it that of an event of `channel`, which is the same since it was cleared.
     #[inline]
-    fn of(&mut self, channel: Option<&str>, event: &str) -> &[u8] {
+    fn set(&mut self, channel: Option<&str>, event: &str) {
         if self.text.is_empty() || self.event != event {
             self.write(channel, event);
         }
-        &self.text
     }
 
     fn write(&mut self, channel: Option<&str>, event: &str) {
         event.clone_into(&mut self.event);
         self.text.clear();
+        self.text.put_bytes(0, ROOM);
         self.text.put_slice(b"{\"channel\":");
         put_optional_string(&mut self.text, channel);
         self.text.put_slice(b",\"event\":");
         json::write_string(&mut self.text, event);
+        self.text.put_slice(MESSAGE);
+    }
+
+    fn len(&self) -> usize {
+        self.text.len() - ROOM
+    }
+
+    /// The beginning of a text frame of this length.
+    #[inline]
+    fn frame(&mut self, len: usize) -> &[u8] {
+        let room = self.text.first_chunk_mut().expect("it was written");
+        let start = put_header_at_end(room, OpCode::Text, len);
+        &self.text[start..]
+    }
+
+    /// Without what announces the message.
+    fn without_message(&self) -> &[u8] {
+        &self.text[ROOM..self.text.len() - MESSAGE.len()]
     }
 }
 
@@ -66,59 +89,54 @@ pub(in crate::dialect) fn encode_publication(
     publication: &Publication<'_>,
     binary: Binary,
 ) {
-    let &Publication { event, payload, offset, .. } = publication;
-    let heading = heading.of(channel, event);
-    let mut digits = itoa::Buffer::new();
-    let offset = offset.map(|offset| digits.format(offset));
-    let offset_len = offset.map_or(0, |digits| 10 + digits.len());
+    heading.set(channel, publication.event);
+    // What follows the message. Put together first: two appends of a few bytes cost more than one.
+    let mut tail = ArrayVec::<u8, 32>::new();
+    if let Some(offset) = publication.offset {
+        put_tail(&mut tail, b",\"offset\":");
+        put_tail(&mut tail, itoa::Buffer::new().format(offset).as_bytes());
+    }
     let more_len = more_len(publication);
-    let envelope_len = heading.len() + offset_len + more_len + 1;
-    let put_rest = |out: &mut &mut [u8]| {
-        if let Some(offset) = offset {
-            out.put_slice(b",\"offset\":");
-            out.put_slice(offset.as_bytes());
-        }
+    let put_rest = |out: &mut BytesMut, mut tail: ArrayVec<u8, 32>| {
         if more_len > 0 {
+            out.extend_from_slice(&tail);
+            tail.clear();
             put_more(out, publication);
         }
-        out.put_u8(b'}');
+        put_tail(&mut tail, b"}");
+        out.extend_from_slice(&tail);
     };
-    match payload {
-        Payload::Json(json) => put_frame(out, OpCode::Text, envelope_len + 11 + json.len(), |out| {
-            out.put_slice(heading);
-            out.put_slice(b",\"message\":");
-            out.put_slice(json.as_bytes());
-            put_rest(out);
-        }),
+    let rest_len = tail.len() + more_len + 1;
+    match publication.payload {
+        Payload::Json(json) => {
+            let len = heading.len() + json.len() + rest_len;
+            out.reserve(ROOM + len);
+            out.extend_from_slice(heading.frame(len));
+            out.extend_from_slice(json.as_bytes());
+            put_rest(out, tail);
+        }
         Payload::Binary(bytes) if binary == Binary::Frame => {
-            let len = u16::try_from(envelope_len).expect("names are at most 256 bytes, each escaped to 6");
-            put_frame(out, OpCode::Binary, 2 + envelope_len + bytes.len(), |out| {
-                out.put_u16(len);
-                out.put_slice(heading);
-                put_rest(out);
-                out.put_slice(bytes);
-            });
+            let heading = heading.without_message();
+            let len = heading.len() + rest_len;
+            put_header(out, OpCode::Binary, true, 2 + len + bytes.len(), None);
+            out.put_u16(u16::try_from(len).expect("names are at most 256 bytes, each escaped to 6"));
+            out.extend_from_slice(heading);
+            put_rest(out, tail);
+            out.extend_from_slice(bytes);
         }
         Payload::Binary(bytes) => {
-            put_frame(out, OpCode::Text, envelope_len + 11 + base64_len(bytes), |out| {
-                out.put_slice(heading);
-                out.put_slice(b",\"message\":");
-                put_base64(out, bytes);
-                put_rest(out);
-            });
+            let len = heading.len() + base64_len(bytes) + rest_len;
+            out.extend_from_slice(heading.frame(len));
+            put_base64(out, bytes);
+            put_rest(out, tail);
         }
     }
 }
 
-/// Appends a frame whose payload is the `len` bytes that `fill` writes.
-#[inline]
-fn put_frame(out: &mut BytesMut, opcode: OpCode, len: usize, fill: impl FnOnce(&mut &mut [u8])) {
-    put_header(out, opcode, true, len, None);
-    let start = out.len();
-    out.resize(start + len, 0);
-    let mut rest = &mut out[start..];
-    fill(&mut rest);
-    debug_assert!(rest.is_empty(), "the length was computed from the same parts");
+/// What an offset and the closing brace need fits.
+#[inline(always)]
+fn put_tail(tail: &mut ArrayVec<u8, 32>, bytes: &[u8]) {
+    tail.try_extend_from_slice(bytes).expect("10 letters, 20 digits and a brace are fewer");
 }
 
 /// Bytes that [`put_more`] appends.
