@@ -3,8 +3,8 @@
 //! The key is repeated over the payload, so a payload that arrives in pieces needs the *phase*: how many
 //! payload bytes came before, modulo 4. Masking and unmasking are the same operation.
 
-/// Bytes per step of the wide loop: two 16-byte vectors, which every x86-64 and AArch64 has.
-const BLOCK: usize = 32;
+/// Bytes per step: one 16-byte vector, which every x86-64 and AArch64 has, as two words.
+const BLOCK: usize = 16;
 
 /// The high bit of each byte, which no ASCII has.
 const HIGH: u64 = (u64::MAX / 255) << 7;
@@ -12,8 +12,9 @@ const HIGH: u64 = (u64::MAX / 255) << 7;
 /// XORs `payload` with `key`, whose byte `phase % 4` belongs to the first byte of `payload`. Returns whether what came
 /// of it is all ASCII, and so UTF-8 without a second look.
 ///
-/// The blocks are plain arrays, so the compiler turns the inner loop into vector instructions for whatever
-/// target it builds for; alignment of `payload` does not matter.
+/// The blocks are plain arrays, so the compiler turns the loop into vector instructions for whatever
+/// target it builds for; alignment of `payload` does not matter. The last block overlaps the one before it: no byte is
+/// looked at alone but in a payload that is shorter than a block.
 #[inline]
 pub fn apply_mask(payload: &mut [u8], key: [u8; 4], phase: usize) -> bool {
     // Rotated as a number: as an array it would go through memory, which costs a short payload more than the
@@ -22,32 +23,38 @@ pub fn apply_mask(payload: &mut [u8], key: [u8; 4], phase: usize) -> bool {
     if key == 0 {
         return payload.is_ascii();
     }
-    let word = u64::from(key) << 32 | u64::from(key);
-
-    let mut seen = [0; BLOCK / 8];
-    let (blocks, tail) = payload.as_chunks_mut::<BLOCK>();
-    for block in blocks {
-        for (part, seen) in block.as_chunks_mut::<8>().0.iter_mut().zip(&mut seen) {
-            let plain = u64::from_le_bytes(*part) ^ word;
-            *part = plain.to_le_bytes();
-            *seen |= plain;
-        }
+    let Some(&(mut last)) = payload.last_chunk() else { return mask_short(payload, key) };
+    let mut seen = [0; 2];
+    for block in payload.as_chunks_mut().0 {
+        mask_block(block, key, &mut seen);
     }
-    let mut seen = seen.into_iter().fold(0, |all, part| all | part);
-    let (words, tail) = tail.as_chunks_mut::<8>();
-    for part in words {
+    mask_block(&mut last, key.rotate_right(8 * (payload.len() % 4) as u32), &mut seen);
+    if let Some(end) = payload.last_chunk_mut() {
+        *end = last;
+    }
+    (seen[0] | seen[1]) & HIGH == 0
+}
+
+#[inline(always)]
+fn mask_block(block: &mut [u8; BLOCK], key: u32, seen: &mut [u64; 2]) {
+    let word = u64::from(key) << 32 | u64::from(key);
+    for (part, seen) in block.as_chunks_mut::<8>().0.iter_mut().zip(seen) {
         let plain = u64::from_le_bytes(*part) ^ word;
         *part = plain.to_le_bytes();
-        seen |= plain;
+        *seen |= plain;
     }
-    // Blocks and words are multiples of four bytes, so the tail is at the phase the payload began with.
-    let mut rest = word;
-    for byte in tail {
+}
+
+/// The same for less than a block.
+#[inline]
+fn mask_short(payload: &mut [u8], key: u32) -> bool {
+    let (mut rest, mut seen) = (key, 0);
+    for byte in payload {
         *byte ^= rest as u8;
-        seen |= u64::from(*byte);
-        rest >>= 8;
+        seen |= *byte;
+        rest = rest.rotate_right(8);
     }
-    seen & HIGH == 0
+    seen.is_ascii()
 }
 
 /// The definition of masking, byte by byte: what [`apply_mask`] is tested and measured against.
