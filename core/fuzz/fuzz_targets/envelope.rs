@@ -16,10 +16,12 @@ use fanfare_core::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// Frames that differ in their message alone are what a reader knows again, if they are publications that want no
+/// Frames that differ in channel and message alone are what a reader knows again, if they are publications that want no
 /// answer and are for everybody.
-const HEADS: [&str; 6] = [
+const HEADS: [&str; 8] = [
     r#"{"type":"send","channel":"c","event":"e","message":"#,
+    r#"{"type":"send","channel":"dd","event":"e","message":"#,
+    r#"{"type":"send","channel":""#,
     r#"{"type":"broadcast","event":"\u0065","echo":false,"no_history":true,"message":"#,
     r#"{"id":7,"type":"send","channel":"c","event":"e","message":"#,
     r#"{"type":"send","channel":"c","event":"e","to_users":["u"],"message":"#,
@@ -57,8 +59,8 @@ fn compare(used: &mut Reader, frame: &[u8], read: impl Fn(&mut Reader, &[u8]) ->
 /// of it.
 fn text(reader: &mut Reader, frame: &[u8]) -> Vec<String> {
     let Ok(frame) = std::str::from_utf8(frame) else { return Vec::new() };
-    let repeated = reader.repeated(frame).map(|message| {
-        format!("{:?}", Ok::<_, ReplyError>(Command::Publish(reader.again(Payload::Json(message)))))
+    let repeated = reader.repeated(frame).map(|repeated| {
+        format!("{:?}", Ok::<_, ReplyError>(Command::Publish(reader.again(repeated))))
     });
     let mut batch = match Batch::read(reader, frame) {
         Ok(batch) => batch,

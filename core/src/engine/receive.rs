@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     command::{Command, Outcome},
-    dialect::{self, Batch, Reader},
+    dialect::{self, Batch, Reader, Repeated},
     error::ReplyError,
     id::SessionId,
     limits::BURST,
@@ -58,6 +58,24 @@ pub(super) struct Interrupted {
     next: usize,
 }
 
+/// Publications of one sender to one channel, in a row.
+#[derive(Default)]
+struct Burst<'m>(ArrayVec<Repeated<'m>, BURST>);
+
+impl<'m> Burst<'m> {
+    /// Whether nothing has to be published before this is handled.
+    #[inline]
+    fn takes(&self, new: Option<Repeated<'m>>) -> bool {
+        let Some(first) = self.0.first() else { return true };
+        !self.0.is_full() && new.is_some_and(|new| new.channel == first.channel)
+    }
+
+    #[inline]
+    fn add(&mut self, new: Repeated<'m>) {
+        self.0.push(new);
+    }
+}
+
 impl Engine {
     /// Handles one message of a session's connection: commands. Control frames are the shell's.
     pub fn receive(&mut self, slot: u32, message: Message<'_>) -> Flow {
@@ -73,7 +91,7 @@ impl Engine {
         flow
     }
 
-    /// Publications that differ in their messages alone are gathered, to be published in one operation.
+    /// Publications to one channel that differ in their messages alone are gathered, to be published in one operation.
     #[inline]
     fn receive_with<'m>(
         &mut self,
@@ -82,31 +100,27 @@ impl Engine {
         messages: impl IntoIterator<Item = Message<'m>>,
     ) -> Flow {
         let longest = self.session_app(slot).limits.message_bytes;
-        let mut burst = ArrayVec::<_, BURST>::new();
+        let mut burst = Burst::default();
         for message in messages {
             let repeated = match message {
-                Message::Text(text) => reader.repeated(text).filter(|payload| payload.len() <= longest),
+                Message::Text(text) => reader.repeated(text).filter(|new| new.message.len() <= longest),
                 _ => None,
             };
+            if !burst.takes(repeated)
+                && self.publish_burst(reader, slot, &mut burst, Some(message)) == Flow::Pause
+            {
+                return Flow::Pause;
+            }
             match repeated {
-                Some(payload) => burst.push(Payload::Json(payload)),
-                None if burst.is_empty() => {}
+                Some(repeated) => burst.add(repeated),
                 None => {
-                    if self.publish_burst(reader, slot, &mut burst, Some(message)) == Flow::Pause {
+                    if self.receive_one(reader, slot, message, 0) == Flow::Pause {
                         return Flow::Pause;
                     }
                 }
             }
-            let flow = match repeated {
-                Some(_) if burst.is_full() => self.publish_burst(reader, slot, &mut burst, None),
-                Some(_) => Flow::Continue,
-                None => self.receive_one(reader, slot, message, 0),
-            };
-            if flow == Flow::Pause {
-                return Flow::Pause;
-            }
         }
-        if burst.is_empty() { Flow::Continue } else { self.publish_burst(reader, slot, &mut burst, None) }
+        if burst.0.is_empty() { Flow::Continue } else { self.publish_burst(reader, slot, &mut burst, None) }
     }
 
     /// Publishes what was gathered; `next` is the message after it, if that was taken already.
@@ -114,17 +128,18 @@ impl Engine {
         &mut self,
         reader: &Reader,
         slot: u32,
-        burst: &mut ArrayVec<Payload<'_>, BURST>,
+        Burst(burst): &mut Burst<'_>,
         next: Option<Message<'_>>,
     ) -> Flow {
-        let result = self.publish_for(slot, &reader.again(burst[0]), burst);
+        let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| Payload::Json(new.message)).collect();
+        let result = self.publish_for(slot, &reader.again(burst[0]), &payloads);
+        burst.clear();
         // One is concluded below.
-        let others = burst.len() - 1;
+        let others = payloads.len() - 1;
         self.counters.commands += others as u64;
         if let Err(error) = &result {
             (0..others).for_each(|_| self.refuse(slot, None, *error));
         }
-        burst.clear();
         let next = || match next? {
             Message::Text(text) => Some((Held::Text(text.into()), 0)),
             Message::Binary(bytes) => Some((Held::Binary(bytes.into()), 0)),

@@ -16,7 +16,7 @@
 //! | take a command or a batch apart | [`Scanner::scan`] |
 //! | check that a text is one JSON value | [`value`] |
 //! | walk an array of anything | [`elements`] |
-//! | check what is new in a text whose beginning is known | [`last_value`] |
+//! | check what is new in a text of a known shape | [`plain_string`], [`last_value`] |
 //! | put text into a frame | [`escaped_len`], [`write_string`] |
 //!
 //! Nothing here knows what a command is. A scan accepts or refuses its text as a whole, so half a batch is never
@@ -65,6 +65,14 @@ fn whole_value(text: &str) -> Result<Raw<'_>, Fault> {
     let end = grammar::value(bytes, start, 0)?;
     grammar::end(bytes, end)?;
     Ok(Raw::new(&text[start..end]))
+}
+
+/// What stands in a string without escapes, and its closing quote with what follows. `rest` begins behind the opening one.
+#[inline]
+#[must_use]
+pub fn plain_string(rest: &str) -> Option<(&str, &str)> {
+    let end = grammar::plain_run(rest.as_bytes(), 0);
+    (grammar::byte(rest.as_bytes(), end) == b'"').then(|| rest.split_at(end))
 }
 
 /// The value that `rest` begins with, if nothing but the end of the object follows whose last member it belongs to.
@@ -365,10 +373,13 @@ impl<'s, 'a> Object<'s, 'a> {
         self.raw
     }
 
-    /// The text up to the value of the last member, if there are members.
+    /// The text up to the value of the member at this place, from 0.
+    ///
+    /// # Panics
+    /// If there are not that many.
     #[must_use]
-    pub fn head(&self) -> Option<&'a str> {
-        self.members.last().map(|last| &self.text[..last.start as usize])
+    pub fn text_before(&self, place: usize) -> &'a str {
+        &self.text[..self.members[place].start as usize]
     }
 
     /// How many members there are.

@@ -12,63 +12,92 @@ use crate::{
     publication::{Audience, Payload},
 };
 
-/// Reads commands. Keeps its tables from frame to frame, and how the last publication began: those of a busy sender
-/// differ in the message alone.
+/// Reads commands. Keeps its tables from frame to frame, and the shape of the last publication: those that are written
+/// by the same code differ in channel and message alone.
 #[derive(Default)]
 pub struct Reader {
     scanner: Scanner,
     last: Template,
 }
 
+/// What differs in a publication of a known shape.
+#[derive(Copy, Clone, Debug)]
+pub struct Repeated<'a> {
+    /// The channel; `None` is a broadcast.
+    pub channel: Option<&'a str>,
+    /// The message, JSON.
+    pub message: &'a str,
+}
+
 impl Reader {
-    /// The message of a frame that is the last publication but for it.
+    /// What differs in a frame that is otherwise the last publication.
     #[inline]
-    pub fn repeated<'a>(&self, text: &'a str) -> Option<&'a str> {
-        let head = Some(&*self.last.head).filter(|head| !head.is_empty())?;
-        json::last_value(text.strip_prefix(head)?)
+    pub fn repeated<'a>(&self, text: &'a str) -> Option<Repeated<'a>> {
+        let Template { before, after, .. } = &self.last;
+        if before.is_empty() {
+            return None;
+        }
+        let mut rest = text.strip_prefix(&**before)?;
+        let mut channel = None;
+        if !after.is_empty() {
+            let (name, behind) = json::plain_string(rest)?;
+            channel = Some(name);
+            rest = behind.strip_prefix(&**after)?;
+        }
+        Some(Repeated { channel, message: json::last_value(rest)? })
     }
 
-    /// The last publication with another message.
-    pub fn again<'a>(&'a self, payload: Payload<'a>) -> Publish<'a> {
-        let Template { channel, event, echo, history, .. } = &self.last;
-        let (channel, echo, history) = (channel.as_deref(), *echo, *history);
-        Publish { channel, event, payload, echo, history, audience: None }
+    /// The last publication with another channel and message.
+    pub fn again<'a>(&'a self, repeated: Repeated<'a>) -> Publish<'a> {
+        let Template { event, echo, history, .. } = &self.last;
+        let Repeated { channel, message } = repeated;
+        let payload = Payload::Json(message);
+        Publish { channel, event, payload, echo: *echo, history: *history, audience: None }
     }
 }
 
-/// A publication without its message.
+/// A publication without its channel and its message.
 #[derive(Default)]
 struct Template {
-    /// Its frame up to the message, which is the last of its members. Empty: nothing was learnt.
-    head: String,
-    channel: Option<String>,
+    /// Its frame up to the channel's name, or, of a broadcast, to the message. Empty: nothing was learnt.
+    before: String,
+    /// From behind the name to the message, which is the last of its members. Empty: it is a broadcast.
+    after: String,
     event: String,
     echo: Option<bool>,
     history: bool,
 }
 
-/// The longest head that is kept, in bytes.
+/// The longest beginning of a frame that is kept, in bytes.
 const HEAD_BYTES: usize = 512;
 
 impl Template {
-    /// Learns from a frame.
+    /// Learns from a frame, if it is of a shape that is enough to know.
     fn learn(&mut self, envelope: &Envelope<'_, '_>, publish: &Publish<'_>) {
-        let Publish { channel, event, payload: _, echo, history, ref audience } = *publish;
-        let Some(object) = envelope.object else { return };
-        let ends_in_message = usize::from(envelope.places[Name::Message as usize]) == object.len();
-        let is_like_others = audience.is_none() && envelope.places[Name::Id as usize] == 0;
-        if let Some(head) = object.head().filter(|head| head.len() <= HEAD_BYTES)
-            && ends_in_message
-            && is_like_others
-        {
-            head.clone_into(&mut self.head);
-            match (&mut self.channel, channel) {
-                (Some(own), Some(channel)) => channel.clone_into(own),
-                (own, channel) => *own = channel.map(str::to_owned),
-            }
-            event.clone_into(&mut self.event);
-            (self.echo, self.history) = (echo, history);
+        let place = |name: Name| usize::from(envelope.places[name as usize]).checked_sub(1);
+        let (Some(object), Some(message)) = (envelope.object, place(Name::Message)) else { return };
+        let head = object.text_before(message);
+        let is_like_others = publish.audience.is_none() && place(Name::Id).is_none();
+        if !is_like_others || message + 1 != object.len() || head.len() > HEAD_BYTES {
+            return;
         }
+        let (before, after) = match (place(Name::Channel), publish.channel) {
+            (Some(place), Some(channel)) => {
+                let (before, value) = head.split_at(object.text_before(place).len());
+                let Some((name, after)) = value.strip_prefix('"').and_then(json::plain_string) else {
+                    return;
+                };
+                debug_assert_eq!(name, channel, "it has no escapes");
+                (&head[..before.len() + 1], after)
+            }
+            (None, None) => (head, ""),
+            // A broadcast with a channel is not worth knowing.
+            _ => return,
+        };
+        before.clone_into(&mut self.before);
+        after.clone_into(&mut self.after);
+        publish.event.clone_into(&mut self.event);
+        (self.echo, self.history) = (publish.echo, publish.history);
     }
 }
 
@@ -556,11 +585,8 @@ mod tests {
 
     /// What `reader` reads in a frame, command by command.
     fn commands(reader: &mut Reader, frame: &str) -> Vec<String> {
-        if let Some(message) = reader.repeated(frame) {
-            return vec![format!(
-                "None {:?}",
-                Ok::<_, ReplyError>(Command::Publish(reader.again(Payload::Json(message))))
-            )];
+        if let Some(repeated) = reader.repeated(frame) {
+            return vec![format!("None {:?}", Ok::<_, ReplyError>(Command::Publish(reader.again(repeated))))];
         }
         let mut batch = match Batch::read(reader, frame) {
             Ok(batch) => batch,
