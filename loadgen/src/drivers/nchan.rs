@@ -28,7 +28,7 @@ impl Driver for Nchan {
 
     fn path(&self, channel: &str, role: Role) -> String {
         match role {
-            Role::Member => with_channel(&self.subscriber, channel),
+            Role::Member | Role::Guest => with_channel(&self.subscriber, channel),
             Role::Publisher => with_channel(&self.publisher, channel),
         }
     }

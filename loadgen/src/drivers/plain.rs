@@ -46,7 +46,7 @@ impl Driver for Plain {
 
     fn path(&self, channel: &str, role: Role) -> String {
         match role {
-            Role::Member => with_channel(&self.member_path, channel),
+            Role::Member | Role::Guest => with_channel(&self.member_path, channel),
             Role::Publisher => with_channel(&self.publisher_path, channel),
         }
     }
