@@ -263,6 +263,10 @@ struct Common {
     /// Sleep when there is nothing to do. The default in a closed loop
     #[arg(long, global = true)]
     sleep: bool,
+    /// Closed loop: a generator that is the limit is no failure. Its rates are lower bounds: the server can do at least
+    /// this. The server's CPU time for each delivery holds all the same
+    #[arg(long, global = true)]
+    lower_bound: bool,
     /// Warm-up, not counted
     #[arg(long, global = true, default_value_t = 1.0, value_name = "SECONDS")]
     warmup: f64,
@@ -432,6 +436,7 @@ impl Args {
         let mixed = (seed ^ seed >> 33).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
         Ok(Plan {
             spin: common.spin || (work.is_open_loop() && !common.sleep),
+            lower_bound: common.lower_bound,
             work,
             address,
             host,
