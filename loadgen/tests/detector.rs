@@ -76,8 +76,8 @@ fn broadcast(pace: Pace) -> Work {
 fn run_against(mischief: Mischief, threads: u32, work: Work) -> Report {
     let stub = Stub::start(mischief);
     let mut plan = plan(&stub, threads, work);
-    if matches!(plan.work, Work::Storm(_)) {
-        // All are to be back before the next one breaks, also on a machine that is busy.
+    if matches!(plan.work, Work::Storm(_)) || matches!(mischief, Mischief::HangUpOnJoin { .. }) {
+        // All are to be back before the next one breaks, and some cycles to succeed, also on a machine that is busy.
         plan.window_seconds = 0.4;
     }
     plan.check().expect("a plan that fits");

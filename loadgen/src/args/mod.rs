@@ -1,4 +1,5 @@
-//! The command line: what was typed becomes a job. [`options`] declares what can be typed, [`planning`] makes a plan of it.
+//! The command line: what was typed becomes a job. [`options`] declares what can be typed, [`planning`] makes a plan of
+//! it.
 
 mod options;
 mod planning;
