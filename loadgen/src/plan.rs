@@ -40,6 +40,9 @@ pub struct Plan {
     pub pin: Vec<u32>,
     /// Whether they look for events all the time instead of sleeping.
     pub spin: bool,
+    /// Closed loop: whether the generator may be the limit, so that rates are lower bounds.
+    #[serde(default)]
+    pub lower_bound: bool,
     /// Seconds before the first window.
     pub warmup_seconds: f64,
     /// Seconds of each window.

@@ -2,8 +2,17 @@
 //!
 //! Reads `/proc` and nothing else. What cannot be read is `None`: another user's process has no smaps.
 
-use std::{collections::HashSet, fs, net::SocketAddr, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    net::SocketAddr,
+    path::Path,
+};
 
+use rustix::{
+    process::Pid,
+    thread::{CpuSet, sched_getaffinity},
+};
 use serde::Serialize;
 
 /// The processes of one server.
@@ -67,9 +76,21 @@ impl Processes {
         self.pids.iter().map(|pid| threads_cpu_ns(*pid).or_else(|| stat_cpu_ns(*pid))).sum()
     }
 
-    /// Threads of all of them.
-    pub(crate) fn threads(&self) -> usize {
-        self.pids.iter().filter_map(|pid| Some(fs::read_dir(format!("/proc/{pid}/task")).ok()?.count())).sum()
+    /// CPU time of each thread that lives, by its id.
+    pub(crate) fn cpu_ns_by_thread(&self) -> HashMap<u32, u64> {
+        let tasks = self.pids.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());
+        let times = tasks
+            .flatten()
+            .flatten()
+            .filter_map(|task| Some((task.file_name().to_str()?.parse().ok()?, schedstat_ns(&task.path())?)));
+        times.collect()
+    }
+
+    /// Cores that they may run on; those of their first threads, which the others begin with.
+    pub(crate) fn cores(&self) -> usize {
+        let pids = self.pids.iter().filter_map(|pid| Pid::from_raw(*pid as i32));
+        let sets: Vec<_> = pids.filter_map(|pid| sched_getaffinity(Some(pid)).ok()).collect();
+        (0..CpuSet::MAX_CPU).filter(|cpu| sets.iter().any(|set| set.is_set(*cpu))).count()
     }
 
     /// What they occupy.
@@ -167,6 +188,7 @@ mod tests {
         while this.cpu_ns().expect("readable") < before + 20_000_000 {
             sum = std::hint::black_box(sum + 1);
         }
+        assert!(this.cpu_ns_by_thread().values().any(|used| *used > 0) && this.cores() > 0);
         assert!(this.memory().expect("readable").pss_bytes > 0);
         assert!(this.rss_bytes().expect("readable") > 0);
         assert!(stat_cpu_ns(std::process::id()).is_some());

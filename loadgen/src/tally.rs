@@ -23,7 +23,8 @@ pub(crate) struct WindowTally {
     pub(crate) late: u64,
     /// Cycles that failed.
     pub(crate) errors: u64,
-    /// Time in turns in which something came in, of a worker that spins; of several, of the one that had most.
+    /// Time in turns in which something came in, of a worker that spins, or CPU time, of one that sleeps; of several
+    /// workers, of the one that had most.
     pub(crate) busy_ns: u64,
     /// From due to delivered, or of an operation.
     pub(crate) latency: Latency,

@@ -3,6 +3,7 @@
 use std::{io, sync::Arc};
 
 use mio::Events;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     clock::now_ns,
@@ -37,12 +38,19 @@ pub(crate) fn run<S: Scenario>(
     let mut dialogue = Dialogue::new(scenario, driver);
     let mut events = Events::with_capacity(manner.events);
     let mut shown = 0;
-    let mut busy_ns = vec![0; dialogue.scenario.seat().windows];
+    let mut meter = Meter::new(dialogue.scenario.seat().windows);
     loop {
         let stage = control.stage();
+        if !manner.spin && stage != meter.stage {
+            meter.enter(stage);
+        }
         if stage == Stage::Stop {
             let mut tally = dialogue.scenario.finish();
-            tally.windows.iter_mut().zip(busy_ns).for_each(|(window, busy_ns)| window.busy_ns = busy_ns);
+            tally
+                .windows
+                .iter_mut()
+                .zip(meter.busy_ns)
+                .for_each(|(window, busy_ns)| window.busy_ns = busy_ns);
             return Ok(tally);
         }
         let begun_ns = if manner.spin { now_ns() } else { 0 };
@@ -52,7 +60,7 @@ pub(crate) fn run<S: Scenario>(
             && manner.spin
             && is_busy
         {
-            busy_ns[number as usize] += now_ns() - begun_ns;
+            meter.busy_ns[number as usize] += now_ns() - begun_ns;
         }
         let asked = control.asked();
         if asked != shown {
@@ -61,4 +69,34 @@ pub(crate) fn run<S: Scenario>(
             control.show(worker, asked, scenario.tally().glimpse(scenario.faults()));
         }
     }
+}
+
+/// For how long a worker had something to do in each window. One that spins always uses all it can get: of it, the turns
+/// count in which something came in. Of one that sleeps, its CPU time does.
+struct Meter {
+    busy_ns: Vec<u64>,
+    /// The stage that the worker is in, and the CPU time it had used when that began.
+    stage: Stage,
+    used_ns: u64,
+}
+
+impl Meter {
+    fn new(windows: usize) -> Self {
+        Self { busy_ns: vec![0; windows], stage: Stage::Connect, used_ns: thread_cpu_ns() }
+    }
+
+    /// What is used from now on belongs to another stage.
+    fn enter(&mut self, stage: Stage) {
+        let used_ns = thread_cpu_ns();
+        if let Stage::Window(number) = self.stage {
+            self.busy_ns[number as usize] = used_ns - self.used_ns;
+        }
+        (self.stage, self.used_ns) = (stage, used_ns);
+    }
+}
+
+/// CPU time of this thread.
+fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -28,6 +28,8 @@ fn plan(stub: &Stub, threads: u32, work: Work) -> Plan {
         threads,
         pin: Vec::new(),
         spin: false,
+        // A stub is no server to find the ceiling of.
+        lower_bound: true,
         warmup_seconds: 0.05,
         window_seconds: 0.1,
         windows: 3,
@@ -74,8 +76,8 @@ fn broadcast(pace: Pace) -> Work {
 fn run_against(mischief: Mischief, threads: u32, work: Work) -> Report {
     let stub = Stub::start(mischief);
     let mut plan = plan(&stub, threads, work);
-    if matches!(plan.work, Work::Storm(_)) {
-        // All are to be back before the next one breaks, also on a machine that is busy.
+    if matches!(plan.work, Work::Storm(_)) || matches!(mischief, Mischief::HangUpOnJoin { .. }) {
+        // All are to be back before the next one breaks, and some cycles to succeed, also on a machine that is busy.
         plan.window_seconds = 0.4;
     }
     plan.check().expect("a plan that fits");
@@ -171,15 +173,14 @@ fn cycles_that_fail_are_counted_and_the_others_go_on() {
 }
 
 #[test]
-fn worker_that_spins_knows_how_busy_it_was() {
+fn worker_knows_how_busy_it_was() {
     for (spin, threads) in [(true, 1), (true, 2), (false, 1)] {
         let stub = Stub::start(Mischief::None);
         let mut plan = Plan { spin, ..plan(&stub, threads, fanout(OPEN)) };
         plan.check().expect("a plan that fits");
         let report = run(&plan, &Gate::new(1), &mut |_| {});
         for row in &report.windows {
-            assert_eq!(row.busy_share.is_some(), spin);
-            assert!(row.busy_share.is_none_or(|share| 0.0 < share && share < 1.1), "{}", report.table());
+            assert!(row.busy_share.is_some_and(|share| 0.0 < share && share < 1.1), "{}", report.table());
         }
     }
 }

@@ -20,6 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 fn command(stub: &Stub, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare-loadgen"));
     command.args(line.split_whitespace()).arg(format!("--url=ws://{}", stub.address()));
+    // A stub is no server to find the ceiling of.
+    command.arg("--lower-bound");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

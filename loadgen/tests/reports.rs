@@ -22,7 +22,8 @@ use stub::{Mischief, Stub};
 
 fn run_line(stub: &Stub, line: &str) -> Report {
     let url = format!("--url=ws://{}", stub.address());
-    let words = line.split_whitespace().chain([url.as_str(), "-d=0.1", "--warmup=0.05", "--sleep"]);
+    let words =
+        line.split_whitespace().chain([url.as_str(), "-d=0.1", "--warmup=0.05", "--sleep", "--lower-bound"]);
     let args = Args::try_parse_from(["loadgen"].into_iter().chain(words)).expect("well-formed");
     let (Job::Run(mut phases), _) = args.into_job().expect("valid") else { panic!("a run") };
     let mut plan = phases.remove(0).plans.remove(0);

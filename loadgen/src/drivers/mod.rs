@@ -31,7 +31,7 @@ pub(crate) trait Driver: Send + Sync {
     /// Whether the protocol has no way to do this. What it lacks it is never asked for.
     fn lacks(&self, need: Need) -> bool;
 
-    /// Path and query of a WebSocket that will join the channel or publish to it.
+    /// Path and query of a WebSocket for this channel.
     fn path(&self, channel: &str, role: Role) -> String;
 
     /// What a connection is when it is open.
@@ -52,6 +52,11 @@ pub(crate) trait Driver: Send + Sync {
     /// Whether joining and leaving are answered by the notice that everyone gets.
     fn answers_by_notice(&self) -> bool {
         false
+    }
+
+    /// What makes a [`Role::Member`] of who was welcomed as one. None if the path did: the answer follows by itself.
+    fn join_first(&self, channel: &str, session: &str) -> Option<String> {
+        Some(self.join(1, channel, session))
     }
 
     /// What joins a channel, to be answered under this number; the session is what the welcome called it.
@@ -144,8 +149,10 @@ pub(crate) enum Echo {
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// It joins, and may publish too.
+    /// It belongs to the channel from its beginning, and may publish too.
     Member,
+    /// It joins later by a command, or never, and may publish too.
+    Guest,
     /// It publishes and nothing else.
     Publisher,
 }

@@ -59,9 +59,18 @@ impl Driver for Native {
         false
     }
 
-    fn path(&self, _: &str, _: Role) -> String {
+    fn path(&self, channel: &str, role: Role) -> String {
         let echo = self.echo == Echo::On;
-        format!("/v1/ws?app={}&key={}&echo={echo}", self.app, self.key)
+        let path = format!("/v1/ws?app={}&key={}&echo={echo}", self.app, self.key);
+        match role {
+            Role::Member => format!("{path}&join={}", percent_encode(channel)),
+            Role::Guest | Role::Publisher => path,
+        }
+    }
+
+    /// A member joins with its handshake.
+    fn join_first(&self, _: &str, _: &str) -> Option<String> {
+        None
     }
 
     fn join(&self, number: u32, channel: &str, _: &str) -> String {
@@ -217,8 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn key_and_app_are_escaped_in_the_query() {
-        let path = native("a b", "k+&=").path("c", Role::Member);
-        assert_eq!(path, "/v1/ws?app=a%20b&key=k%2B%26%3D&echo=false");
+    fn member_joins_with_its_path_and_nobody_else_does() {
+        let native = native("a b", "k+&=");
+        let path = "/v1/ws?app=a%20b&key=k%2B%26%3D&echo=false";
+        assert_eq!(native.path("x/c:7", Role::Member), format!("{path}&join=x%2Fc%3A7"));
+        assert_eq!(native.path("c", Role::Guest), path);
+        assert_eq!(native.path("c", Role::Publisher), path);
+        let answer = r#"{"id":"join","ok":{"channel":"x","joined":true,"epoch":"7f94","offset":9}}"#;
+        let standing = Standing { epoch: "7f94", offset: 9, recovered: None, missed: 0 };
+        assert_eq!((native.join_first("c", "s"), native.read(answer)), (None, Reply::Done(Some(standing))));
     }
 }

@@ -28,7 +28,7 @@ impl Driver for Nchan {
 
     fn path(&self, channel: &str, role: Role) -> String {
         match role {
-            Role::Member => with_channel(&self.subscriber, channel),
+            Role::Member | Role::Guest => with_channel(&self.subscriber, channel),
             Role::Publisher => with_channel(&self.publisher, channel),
         }
     }
@@ -60,6 +60,7 @@ mod tests {
     fn channel_stands_in_the_path_of_its_role() {
         let nchan = Nchan::new(&DriverPlan::default()).expect("valid");
         assert_eq!(nchan.path("c7", Role::Member), "/sub/c7");
+        assert_eq!(nchan.path("c7", Role::Guest), "/sub/c7");
         assert_eq!(nchan.path("c7", Role::Publisher), "/pub/c7");
         let path = Some("/both?id={channel}".into());
         let nchan = Nchan::new(&DriverPlan { path, ..DriverPlan::default() }).expect("valid");

@@ -46,7 +46,7 @@ impl Driver for Plain {
 
     fn path(&self, channel: &str, role: Role) -> String {
         match role {
-            Role::Member => with_channel(&self.member_path, channel),
+            Role::Member | Role::Guest => with_channel(&self.member_path, channel),
             Role::Publisher => with_channel(&self.publisher_path, channel),
         }
     }
@@ -102,7 +102,8 @@ mod tests {
             (plain.path("c", Role::Member), plain.path("c", Role::Publisher)),
             ("/ws".into(), "/out/c".into())
         );
-        assert_eq!(plain.opened(), Opened::Awaiting);
+        assert_eq!(plain.path("c", Role::Guest), plain.path("c", Role::Member));
+        assert_eq!((plain.opened(), plain.join_first("c", "")), (Opened::Awaiting, some("+c")));
         assert_eq!(plain.read("hello, world"), Reply::Welcome { session: "" });
         assert_eq!(plain.join(1, "c", ""), "+c");
         assert_eq!(plain.read("you joined"), Reply::Done(None));

@@ -7,6 +7,8 @@ mod machine;
 mod setting;
 mod table;
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use crate::{
@@ -28,7 +30,7 @@ const LATE_SHARE: f64 = 0.01;
 /// Share of what a schedule asks for in a window that must be done in it, but for so many.
 const KEPT_SHARE: f64 = 0.98;
 const KEPT_SLACK: f64 = 2.0;
-/// CPU share at which a process counts as saturated.
+/// Share of its time at which a worker, of a core at which a thread, and of its cores at which a server is saturated.
 const SATURATED: f64 = 0.95;
 
 /// What the processes had used at the edge of a window.
@@ -37,7 +39,10 @@ pub(crate) struct Reading {
     pub(crate) at_ns: u64,
     pub(crate) unix_ns: u64,
     pub(crate) server_cpu_ns: Option<u64>,
-    pub(crate) server_threads: usize,
+    /// CPU time of each of the server's threads, by its id.
+    pub(crate) server_threads: HashMap<u32, u64>,
+    /// Cores that the server may run on.
+    pub(crate) server_cores: usize,
     pub(crate) generator_cpu_ns: Option<u64>,
 }
 
@@ -89,9 +94,11 @@ pub struct Row {
     pub errors: u64,
     /// CPU time of the server, in cores.
     pub server_cores: Option<f64>,
+    /// CPU time of that thread of the server which used most, in cores.
+    pub server_thread_cores: Option<f64>,
     /// CPU time of the generator, in cores.
     pub generator_cores: Option<f64>,
-    /// Share of the time in which a generator that spins had something to do; of the busiest worker.
+    /// Share of the time in which the generator's busiest worker had something to do.
     pub busy_share: Option<f64>,
     /// CPU seconds of the server for a million deliveries, which is microseconds for one.
     pub server_s_per_million_deliveries: Option<f64>,
@@ -291,8 +298,7 @@ impl Report {
         }
     }
 
-    /// What to know of a run, and whether the processes had time enough. A generator that spins always uses all it can
-    /// get: there, what counts is for how much of the time it had something to do.
+    /// What to know of a run.
     fn find_remarks(&mut self, server_known: bool, readings: &[Reading]) {
         if !server_known {
             self.remarks.push(
@@ -310,29 +316,40 @@ impl Report {
                 self.held_up
             ));
         }
-        let threads = f64::from(self.plan.workers());
-        let generator = self.median.generator_cores.unwrap_or_default();
-        if !self.plan.spin && generator > SATURATED * threads {
-            let what = format!("The generator was saturated ({generator:.2} of {threads} cores)");
-            if self.plan.work.is_open_loop() {
-                self.problems.push(format!("{what}: its latencies say little."));
-            } else {
-                self.remarks.push(format!("{what}: the server can do at least this."));
-            }
+        let is_server_saturated = self.find_saturated_server(readings);
+        self.judge_generator(is_server_saturated);
+    }
+
+    /// Whether the server had all the CPU time that it could use: all of its cores, or one for a thread.
+    fn find_saturated_server(&mut self, readings: &[Reading]) -> bool {
+        let (Some(cores), Some(reading)) = (self.median.server_cores, readings.first()) else { return false };
+        let is_whole = cores > SATURATED * reading.server_cores.max(1) as f64;
+        let is_thread = self.median.server_thread_cores > Some(SATURATED);
+        if is_whole {
+            self.remarks.push(format!("The server was saturated ({cores:.2} cores)."));
+        } else if is_thread {
+            self.remarks.push(format!("A thread of the server was saturated (of {cores:.2} cores in all)."));
         }
-        if let Some(share) = self.median.busy_share.filter(|share| *share > SATURATED)
-            && self.plan.work.is_open_loop()
-        {
-            self.problems.push(format!(
-                "A worker of the generator was busy for {:.0} % of the time: its latencies say little.",
-                share * 100.0
+        is_whole || is_thread
+    }
+
+    /// Whether the generator was the limit. Where one side is meant to be, that is no failure if the server was one as
+    /// well, or if the plan says so.
+    fn judge_generator(&mut self, is_server_saturated: bool) {
+        let Some(share) = self.median.busy_share.filter(|share| *share > SATURATED) else { return };
+        let what = format!("A worker of the generator was busy for {:.0} % of the time", share * 100.0);
+        if self.plan.work.is_open_loop() {
+            self.problems.push(format!("{what}: its latencies say little."));
+        } else if is_server_saturated {
+            self.remarks.push(format!("{what}, too."));
+        } else if self.plan.lower_bound {
+            self.remarks.push(format!(
+                "{what}: the server can do at least this. Its CPU time for each delivery or operation holds."
             ));
-        }
-        if let (Some(cores), Some(reading)) = (self.median.server_cores, readings.first()) {
-            let most = reading.server_threads.clamp(1, self.machine.cores) as f64;
-            if cores > SATURATED * most {
-                self.remarks.push(format!("The server was saturated ({cores:.2} cores)."));
-            }
+        } else {
+            self.problems.push(format!(
+                "{what}, and the server was not: it can do at least this (--lower-bound if that will do)."
+            ));
         }
     }
 
@@ -367,6 +384,7 @@ impl Row {
             kept_up: None,
             errors: window.errors,
             server_cores: server.map(|server| server / seconds),
+            server_thread_cores: busiest_ns(from, to).map(|busiest| busiest as f64 / 1e9 / seconds),
             generator_cores: used(from.generator_cpu_ns, to.generator_cpu_ns).map(|cpu| cpu / seconds),
             busy_share: Some(window.busy_ns as f64 / 1e9 / seconds).filter(|share| *share > 0.0),
             server_s_per_million_deliveries: each(window.deliveries),
@@ -394,6 +412,7 @@ impl Row {
             kept_up: None,
             errors: of(|row| row.errors as f64) as u64,
             server_cores: of_some(|row| row.server_cores),
+            server_thread_cores: of_some(|row| row.server_thread_cores),
             generator_cores: of_some(|row| row.generator_cores),
             busy_share: of_some(|row| row.busy_share),
             server_s_per_million_deliveries: of_some(|row| row.server_s_per_million_deliveries),
@@ -423,6 +442,12 @@ impl Percentiles {
             max_us: of(|each| each.max_us),
         }
     }
+}
+
+/// CPU time between two readings of that thread of the server which used most.
+fn busiest_ns(from: &Reading, to: &Reading) -> Option<u64> {
+    let before = |thread| from.server_threads.get(thread).copied().unwrap_or_default();
+    to.server_threads.iter().map(|(thread, used)| used.saturating_sub(before(thread))).max()
 }
 
 /// What a schedule asked for in each window, and whether the server kept up. Connections that take so long in the first
@@ -455,69 +480,80 @@ mod tests {
     use super::*;
     use crate::{Args, Job};
 
+    fn reading(second: u64) -> Reading {
+        Reading {
+            at_ns: second * 1_000_000_000,
+            unix_ns: second * 1_000_000_000,
+            server_cpu_ns: None,
+            server_threads: HashMap::new(),
+            server_cores: 0,
+            generator_cpu_ns: None,
+        }
+    }
+
     /// Of a run of one window, a second long.
-    fn report(line: &str, window: impl FnOnce(&mut WindowTally), generator_cpu_ns: u64) -> Report {
+    fn report(line: &str, window: impl FnOnce(&mut WindowTally), last: Reading) -> Report {
         let args = Args::try_parse_from(line.split_whitespace()).expect("well-formed");
         let (Job::Run(mut phases), _) = args.into_job().expect("valid") else { panic!("a run") };
         let plan = phases.remove(0).plans.remove(0);
         let mut tally = Tally::new(1);
         tally.windows[0].deliveries = 1;
         window(&mut tally.windows[0]);
-        let reading = |at_ns, generator_cpu_ns| Reading {
-            at_ns,
-            unix_ns: at_ns,
-            server_cpu_ns: None,
-            server_threads: 0,
-            generator_cpu_ns: Some(generator_cpu_ns),
-        };
-        let readings = vec![reading(0, 0), reading(1_000_000_000, generator_cpu_ns)];
-        let outcome =
-            Outcome { tally, start_ns: 0, readings, idling: None, failure: None, server_known: true };
+        let server_cpu_ns = last.server_cpu_ns.map(|_| 0);
+        let first = Reading { server_cpu_ns, server_cores: last.server_cores, ..reading(0) };
+        let (readings, server_known) = (vec![first, last], true);
+        let outcome = Outcome { tally, start_ns: 0, readings, idling: None, failure: None, server_known };
         Report::new(&plan, outcome)
     }
 
+    /// Of a run whose busiest worker had so much to do, against a server of two cores whose threads used so much.
+    fn busy_report(line: &str, busy_ms: u64, server_ms: &[u64]) -> Report {
+        // One worker has nothing to do; the other may have.
+        let both = |window: &mut WindowTally| {
+            let mut other = Tally::new(1);
+            other.windows[0].busy_ns = busy_ms * 1_000_000;
+            let mut tally = Tally::new(1);
+            tally.windows[0] = window.clone();
+            tally.add(&other);
+            *window = tally.windows.remove(0);
+        };
+        let server_threads: HashMap<_, _> = (1..).zip(server_ms.iter().map(|ms| ms * 1_000_000)).collect();
+        let server_cpu_ns = Some(server_threads.values().sum());
+        report(line, both, Reading { server_cpu_ns, server_threads, server_cores: 2, ..reading(1) })
+    }
+
     #[test]
-    fn generator_that_used_all_of_its_core_fails_a_schedule_unless_it_spins() {
-        for (line, is_clean) in [
-            ("loadgen fanout --rate 10 --sleep", false),
-            ("loadgen fanout --rate 10", true),
-            ("loadgen fanout", true),
-            ("loadgen fanout --rate 10 --sleep --threads 2", true),
+    fn generator_that_was_busy_all_the_time_fails_a_run_unless_it_may_be_the_limit() {
+        for (line, busy_ms, server_ms, is_clean) in [
+            ("loadgen fanout --rate 10", 960, [500, 0], false),
+            ("loadgen fanout --rate 10 --lower-bound", 960, [990, 990], false),
+            ("loadgen fanout --rate 10", 900, [500, 0], true),
+            ("loadgen fanout --threads 2", 960, [500, 0], false),
+            ("loadgen fanout --spin", 960, [500, 0], false),
+            ("loadgen fanout", 900, [500, 0], true),
+            ("loadgen fanout", 960, [980, 10], true),
+            ("loadgen fanout", 960, [940, 940], false),
+            ("loadgen fanout --lower-bound", 960, [500, 0], true),
+            ("loadgen connect", 960, [500, 0], false),
         ] {
-            let report = report(line, |_| {}, 990_000_000);
-            assert_eq!(report.is_clean(), is_clean, "{line}: {:?}", report.problems);
+            let report = busy_report(line, busy_ms, &server_ms);
+            assert_eq!(report.is_clean(), is_clean, "{line} {server_ms:?}: {:?}", report.problems);
         }
-        for (line, busy_ns, is_clean) in [
-            ("loadgen fanout --rate 10 --threads 2", 960_000_000, false),
-            ("loadgen fanout --rate 10 --threads 2", 900_000_000, true),
-            ("loadgen fanout --spin --threads 2", 960_000_000, true),
-        ] {
-            // One worker has nothing to do; the other may have.
-            let both = |window: &mut WindowTally| {
-                let mut other = Tally::new(1);
-                other.windows[0].busy_ns = busy_ns;
-                let mut tally = Tally::new(1);
-                tally.windows[0] = window.clone();
-                tally.add(&other);
-                *window = tally.windows.remove(0);
-            };
-            let report = report(line, both, 0);
-            assert_eq!(report.is_clean(), is_clean, "{line}: {:?}", report.problems);
-        }
+        let report = busy_report("loadgen send --lower-bound", 960, &[500, 0]);
+        assert!(report.remarks[0].contains("can do at least this"), "{:?}", report.remarks);
+        // Threads in turns, on all the cores they have.
+        let report = busy_report("loadgen send", 960, &[660, 660, 660]);
+        assert!(
+            report.is_clean() && report.remarks[0].contains("The server was saturated (1.98"),
+            "{report:?}"
+        );
     }
 
     #[test]
     fn server_far_away_keeps_up_with_a_growing_rate_and_one_that_gets_slower_does_not() {
         let schedule = Schedule::changing((500.0, 8000.0), 1.0, 15.0);
         let kept = |latency_ms: u64, most_per_second: f64| {
-            let reading = |second: u64| Reading {
-                at_ns: (second + 1) * 1_000_000_000,
-                unix_ns: 0,
-                server_cpu_ns: None,
-                server_threads: 0,
-                generator_cpu_ns: None,
-            };
-            let readings: Vec<_> = (0..=15).map(reading).collect();
+            let readings: Vec<_> = (1..=16).map(reading).collect();
             let done = |reading: &Reading| schedule.count(reading.at_ns - latency_ms * 1_000_000);
             let rows = readings.windows(2).map(|edges| {
                 let mut window = Tally::new(1).windows.remove(0);
@@ -542,7 +578,7 @@ mod tests {
         let window = |window: &mut WindowTally| {
             (window.messages, window.scheduled, window.late) = (10_000, 100, 5);
         };
-        let report = report("loadgen storm --rate 9900 --bystanders 5", window, 0);
+        let report = report("loadgen storm --rate 9900 --bystanders 5", window, reading(1));
         assert!((report.windows[0].late_share - 0.05).abs() < 1e-9);
         assert!(report.problems[0].contains("5.0 %"), "{:?}", report.problems);
     }

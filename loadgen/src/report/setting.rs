@@ -28,6 +28,9 @@ impl Plan {
         if !matches!(self.work, Work::Connect(_)) {
             put(format_args!(" · {} handshakes at a time", self.parallel));
         }
+        if self.lower_bound {
+            put(format_args!(" · a lower bound will do"));
+        }
         if self.sources > 1 {
             put(format_args!(" · {} source addresses", self.sources));
         }

@@ -5,6 +5,8 @@
 //!  └─────────── latency ──────────┘                └ one operation
 //! ```
 //!
+//! Nothing is sent to join where the path has asked for it.
+//!
 //! In a closed loop so many cycles are under way at one time, and one begins when another has ended. In an open loop
 //! they begin by a schedule, and latency counts from when a cycle was due. What is under way is bounded there too: a
 //! cycle that is due while all are taken begins as soon as one is free, which is the server's delay and not the
@@ -74,7 +76,8 @@ impl Connect {
     fn begin(&mut self, net: &mut Net, slot: Slot, since_ns: u64) {
         self.since_ns[slot as usize] = since_ns;
         self.under_way += 1;
-        net.open(slot, self.seat.driver.path(&self.channel_of(slot), Role::Member));
+        let role = if self.plan.join { Role::Member } else { Role::Guest };
+        net.open(slot, self.seat.driver.path(&self.channel_of(slot), role));
     }
 
     /// Open loop: begins what is due.
@@ -134,7 +137,7 @@ impl Scenario for Connect {
     fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64) {
         match reply {
             Reply::Welcome { session } if self.plan.join => {
-                net.send(slot, &self.seat.driver.join(1, &self.channel_of(slot), session));
+                self.seat.join_first(net, slot, &self.channel_of(slot), session);
             }
             Reply::Welcome { .. } | Reply::Done(_) => self.on_ready(net, slot, now),
             Reply::Failed { code } => {

@@ -78,6 +78,13 @@ impl Seat {
         format!("{}{number}", self.prefix)
     }
 
+    /// A member is welcome: joins its channel, unless it has asked for that with its path.
+    pub(crate) fn join_first(&self, net: &mut Net, slot: Slot, channel: &str, session: &str) {
+        if let Some(join) = self.driver.join_first(channel, session) {
+            net.send(slot, &join);
+        }
+    }
+
     /// Ends the run because a connection ended that should not have.
     pub(crate) fn fail_closed(&self, closed: Closed) {
         if let Some(sentence) = closed.into_sentence() {

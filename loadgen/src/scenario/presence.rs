@@ -234,7 +234,7 @@ impl Scenario for Presence {
                 self.sessions.insert(session.into(), slot);
                 match self.mover(slot) {
                     Some(_) => self.ready += 1,
-                    None => net.send(slot, &self.seat.driver.join(1, &self.channel_of(slot), session)),
+                    None => self.seat.join_first(net, slot, &self.channel_of(slot), session),
                 }
             }
             Reply::Done(_) => self.on_done(net, slot, now),
@@ -260,7 +260,8 @@ impl Scenario for Presence {
                 if !self.opened {
                     self.opened = true;
                     (0..connections).for_each(|slot| {
-                        net.open(slot, self.seat.driver.path(&self.channel_of(slot), Role::Member));
+                        let role = if self.mover(slot).is_some() { Role::Guest } else { Role::Member };
+                        net.open(slot, self.seat.driver.path(&self.channel_of(slot), role));
                     });
                 }
                 self.seat.report_ready(self.ready, self.ready == connections);

@@ -191,9 +191,14 @@ impl Publish {
         }
     }
 
-    /// Whether the connection is one of a subscriber.
+    /// What a connection is for. Nobody joins to hear what is for everyone; publishers do if nobody else may publish.
     fn role(&self, slot: Slot) -> Role {
-        if (slot as usize) < self.layout.members.len() { Role::Member } else { Role::Publisher }
+        let is_member = (slot as usize) < self.layout.members.len();
+        match self.plan.scope {
+            Scope::Everyone => Role::Guest,
+            Scope::Channel if is_member || self.seat.driver.lacks(Need::Outsiders) => Role::Member,
+            Scope::Channel => Role::Publisher,
+        }
     }
 
     /// The channel a connection belongs to.
@@ -410,15 +415,10 @@ impl Scenario for Publish {
 
     fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, _: u64) {
         match reply {
-            Reply::Welcome { session } => {
-                let joins = self.role(slot) == Role::Member || self.seat.driver.lacks(Need::Outsiders);
-                if joins && self.plan.scope == Scope::Channel {
-                    net.send(slot, &self.seat.driver.join(1, &self.channel_of(slot), session));
-                } else {
-                    self.ready += 1;
-                }
+            Reply::Welcome { session } if self.role(slot) == Role::Member => {
+                self.seat.join_first(net, slot, &self.channel_of(slot), session);
             }
-            Reply::Done(_) => self.ready += 1,
+            Reply::Welcome { .. } | Reply::Done(_) => self.ready += 1,
             // Nothing was sent yet: a join failed.
             Reply::Failed { code } if !self.paused => {
                 self.seat.control.fail(format!("The server refused a join: {code}."));

@@ -131,7 +131,8 @@ impl Storm {
     fn open(&self, net: &mut Net, slot: Slot) {
         let (channel, role) = match slot.checked_sub(self.subscribers) {
             Some(publisher) => (self.publishers[publisher as usize].number, Role::Publisher),
-            None => (self.channel(slot), Role::Member),
+            // A path names no position: who may come back with one joins by a command.
+            None => (self.channel(slot), Role::Guest),
         };
         net.open(slot, self.seat.driver.path(&self.seat.channel(channel), role));
     }

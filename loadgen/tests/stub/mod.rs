@@ -169,7 +169,8 @@ struct Connection {
 struct Command<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
-    id: Option<u64>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
     channel: Option<&'a str>,
     event: Option<&'a str>,
     #[serde(borrow)]
@@ -298,7 +299,12 @@ impl Server {
         put_response(&mut connection.out, &accept, None);
         let welcome = format!("{{\"welcome\":{{\"session\":\"session-{number}\",\"user\":null}}}}");
         put_frame(&mut connection.out, OpCode::Text, welcome.as_bytes());
+        let channel = head.query.and_then(|query| query.split("join=").nth(1)).map(str::to_owned);
         let mut rest = bytes.split_off(len);
+        if let Some(channel) = channel {
+            let join = format!("{{\"id\":\"join\",\"type\":\"join\",\"channel\":\"{channel}\"}}");
+            self.execute(number, &join);
+        }
         self.take_frames(number, &mut rest);
     }
 
@@ -501,7 +507,7 @@ impl Server {
         }
     }
 
-    fn put_ok(&mut self, number: usize, id: Option<u64>) {
+    fn put_ok(&mut self, number: usize, id: Option<&RawValue>) {
         if let Some(id) = id {
             self.put(number, &format!("{{\"id\":{id},\"ok\":{{}}}}"));
         }

@@ -1,0 +1,147 @@
+//! The command line: what was typed becomes a job. [`options`] declares what can be typed, [`planning`] makes a plan of
+//! it.
+
+mod options;
+mod planning;
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
+use options::{Common, Compare, Mix, Scenario};
+
+use crate::{
+    compare::{Comparison, Thresholds},
+    mix::{self, Phase},
+    plan::PlanError,
+};
+
+/// Load for realtime channel servers: every delivery verified, every latency counted from when it was due.
+#[derive(Parser, Debug)]
+#[command(name = "fanfare-loadgen", version, max_term_width = 100, args_override_self = true)]
+pub struct Args {
+    #[command(subcommand)]
+    scenario: Scenario,
+    #[command(flatten)]
+    common: Common,
+    /// The common options of the plan that are on the command line, word for word.
+    #[arg(skip)]
+    given: Vec<String>,
+}
+
+/// Where the report goes.
+#[derive(Debug, Clone, Default)]
+pub struct Output {
+    /// As JSON into this file; `-` is standard output.
+    pub json: Option<PathBuf>,
+    /// As an interval log into this file.
+    pub hlog: Option<PathBuf>,
+    /// As a page into this file.
+    pub html: Option<PathBuf>,
+    /// Neither table nor progress.
+    pub quiet: bool,
+}
+
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+pub enum Job {
+    /// These phases, one after the other. Their plans are not checked yet.
+    Run(Vec<Phase>),
+    /// A comparison.
+    Compare(Comparison),
+    /// What a coordinator in another process says.
+    Part,
+}
+
+/// What is wrong with a command line, in one sentence without its full stop.
+pub fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut paragraphs =
+        text.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
+    let mut sentence = paragraphs.next().unwrap_or_default();
+    sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence).to_owned();
+    // The list that follows has what is not for people.
+    sentence.truncate(sentence.find(" [subcommands: ").unwrap_or(sentence.len()));
+    for tip in paragraphs.filter_map(|paragraph| Some(paragraph.strip_prefix("tip: ")?.to_owned())) {
+        sentence = format!("{sentence}; {tip}");
+    }
+    sentence
+}
+
+impl Args {
+    /// Reads a command line, the program's name first.
+    pub fn read<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let mut args = Self::from_arg_matches(&matches)?;
+        args.given = given(&matches);
+        Ok(args)
+    }
+
+    /// The job, and where its report goes.
+    pub fn into_job(self) -> Result<(Job, Output), PlanError> {
+        let common = &self.common;
+        let output = Output {
+            json: common.json.clone(),
+            hlog: common.hlog.clone(),
+            html: common.html.clone(),
+            quiet: common.quiet,
+        };
+        let job = match self.scenario {
+            Scenario::Compare(Compare { sides, gate, force }) => {
+                let sides = sides.iter().map(|side| side.split(',').map(PathBuf::from).collect()).collect();
+                Job::Compare(Comparison { sides, gate: Thresholds::read(&gate)?, force })
+            }
+            Scenario::Part => Job::Part,
+            Scenario::Mix(Mix { plan }) => Job::Run(mix::read(&plan, &self.given)?),
+            _ => Job::Run(vec![Phase { name: String::new(), plans: vec![self.into_plan()?] }]),
+        };
+        Ok((job, output))
+    }
+}
+
+/// Options of the plan that are on a command line, and not in the environment or left out: what goes before a mix's file.
+fn given(matches: &ArgMatches) -> Vec<String> {
+    const OF_REPORTS: [&str; 4] = ["json", "hlog", "html", "quiet"];
+    let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
+    let command = Args::command();
+    let options = command.get_arguments().filter(|option| !OF_REPORTS.contains(&option.get_id().as_str()));
+    let given = options.filter_map(|option| {
+        let (id, long) = (option.get_id().as_str(), option.get_long()?);
+        if matches.value_source(id)? != ValueSource::CommandLine {
+            return None;
+        }
+        if matches!(option.get_action(), ArgAction::SetTrue) {
+            return Some(format!("--{long}"));
+        }
+        let values: Vec<_> = matches.get_raw(id)?.map(|value| value.to_string_lossy()).collect();
+        Some(format!("--{long}={}", values.join(",")))
+    });
+    given.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_that_are_wrong_are_refused_with_a_sentence() {
+        for (line, what) in [
+            (
+                "loadgen broadcats",
+                "unrecognized subcommand 'broadcats'; a similar subcommand exists: 'broadcast'",
+            ),
+            (
+                "loadgen fanout -n many",
+                "invalid value 'many' for '--subscribers <N>': invalid digit found in string",
+            ),
+            (
+                "loadgen connect --to 5",
+                "the following required arguments were not provided: --rate <PER_SECOND>",
+            ),
+            ("loadgen fanout --colour red", "unexpected argument '--colour' found"),
+            ("loadgen --threads 2", "'loadgen' requires a subcommand but one was not provided"),
+        ] {
+            let error = Args::try_parse_from(line.split_whitespace()).expect_err(line);
+            assert_eq!(sentence(&error), what);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! One worker's connections: sockets, handshakes, frames. Knows nothing of what the messages mean.
+//!
+//! ```text
+//!  open ─▶ queue ─▶ Connecting ─▶ Upgrading ─▶ Open ─▶ Closing ─▶ gone
+//!          (at most `parallel` of these two)    │                  ▲
+//!                                               └── peer closes ───┘
+//! ```
+//!
+//! All reads go through one buffer, so a connection at rest is a [`Peer`]: some thirty bytes. What a connection
+//! needs only for a while (its handshake, bytes the kernel would not take) hangs off it in a box.
+//!
+//! | module | has |
+//! |---|---|
+//! | this one | what a scenario asks of its connections |
+//! | [`turn`] | the loop: connections are made, events become calls of the [`Handler`] |
+//! | [`peer`] | one connection's handshake and writes |
+//! | [`closed`] | why a connection is no more |
+
+mod closed;
+mod peer;
+mod turn;
+
+use std::{collections::VecDeque, io, mem, net::SocketAddr, ops::Range, os::fd::RawFd, time::Duration};
+
+use bytes::BytesMut;
+pub(crate) use closed::Closed;
+use fanfare_core::ws::{OpCode, put_close, put_masked_frame};
+use mio::{Interest, Poll, Token, unix::SourceFd};
+use peer::{Peer, PeerStage};
+
+use crate::timer::Timer;
+
+/// A connection of this worker.
+pub(crate) type Slot = u32;
+
+const READ_BUFFER_BYTES: usize = 256 << 10;
+
+/// How long a worker waits for events at most.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(20);
+
+const POST: Token = Token(usize::MAX);
+const TIMER: Token = Token(usize::MAX - 1);
+
+/// What a worker's loop calls for each thing that happens.
+pub(crate) trait Handler {
+    /// A connection is open and may be written to.
+    fn on_open(&mut self, net: &mut Net, slot: Slot);
+    /// A text or binary message came in, by a read that returned at `now`.
+    fn on_message(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64);
+    /// A connection is gone.
+    fn on_closed(&mut self, net: &mut Net, slot: Slot, closed: Closed);
+}
+
+/// How to reach the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// The server.
+    pub(crate) address: SocketAddr,
+    /// Value of the `Host` header.
+    pub(crate) host: String,
+    /// Source addresses, as distances from 127.0.0.1; none leaves the address to the system.
+    pub(crate) sources: Range<u32>,
+    /// Handshakes under way at one time, for each worker.
+    pub(crate) parallel: usize,
+}
+
+/// One worker's sockets.
+pub(crate) struct Net {
+    poll: Poll,
+    timer: Timer,
+    target: Target,
+    peers: Vec<Option<Peer>>,
+    /// Connections to be made.
+    queue: VecDeque<(Slot, String)>,
+    opening: usize,
+    /// Slots with more to read than one turn allows.
+    unread: Vec<Slot>,
+    /// Connections that broke outside of an event; told to the handler at the end of the turn.
+    broken: Vec<(Slot, Closed)>,
+    has_post: bool,
+    buffer: Box<[u8]>,
+    scratch: BytesMut,
+    /// Of the messages sent.
+    opcode: OpCode,
+    random: u64,
+    next_source: u32,
+}
+
+/// How long to wait for events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not at all.
+    No,
+    /// Until this time at most, or [`LONGEST_WAIT`].
+    Until(u64),
+    /// [`LONGEST_WAIT`] at most.
+    Rest,
+}
+
+impl Net {
+    pub(crate) fn new(target: Target, seed: u64) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let timer = Timer::new(poll.registry(), TIMER)?;
+        Ok(Self {
+            poll,
+            timer,
+            target,
+            peers: Vec::new(),
+            queue: VecDeque::new(),
+            opening: 0,
+            unread: Vec::new(),
+            broken: Vec::new(),
+            has_post: false,
+            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            scratch: BytesMut::with_capacity(64 << 10),
+            opcode: OpCode::Text,
+            random: seed | 1,
+            next_source: (seed >> 32) as u32,
+        })
+    }
+
+    /// Messages go out as binary ones from now on.
+    pub(crate) fn use_binary(&mut self) {
+        self.opcode = OpCode::Binary;
+    }
+
+    /// Wakes this worker when there is something to read from this descriptor, too. For one at most.
+    pub(crate) fn watch_post(&self, fd: RawFd) -> io::Result<()> {
+        self.poll.registry().register(&mut SourceFd(&fd), POST, Interest::READABLE)
+    }
+
+    /// Whether there was something since the last time.
+    pub(crate) fn take_post(&mut self) -> bool {
+        mem::take(&mut self.has_post)
+    }
+
+    /// Connects `slot`, which is free, in its turn.
+    pub(crate) fn open(&mut self, slot: Slot, path: String) {
+        if self.peers.len() <= slot as usize {
+            self.peers.resize_with(slot as usize + 1, || None);
+        }
+        self.queue.push_back((slot, path));
+    }
+
+    /// Sends a message. To a connection that is gone, nothing is sent.
+    pub(crate) fn send(&mut self, slot: Slot, text: &str) {
+        let mask = self.mask();
+        let mut scratch = mem::take(&mut self.scratch);
+        scratch.clear();
+        put_masked_frame(&mut scratch, self.opcode, text.as_bytes(), mask);
+        self.send_frames(slot, &scratch);
+        self.scratch = scratch;
+    }
+
+    /// Appends a masked message to `out`, for [`Net::send_frames`].
+    pub(crate) fn put_message(&mut self, out: &mut BytesMut, text: &[u8]) {
+        put_masked_frame(out, self.opcode, text, self.mask());
+    }
+
+    /// Sends whole frames with one write; what the socket does not take follows when it can.
+    pub(crate) fn send_frames(&mut self, slot: Slot, frames: &[u8]) {
+        let Some(peer) = self.peers[slot as usize].as_mut() else { return };
+        if let Err(error) = peer.write(frames) {
+            self.broken.push((slot, Closed::Broken(format!("a write failed: {error}"))));
+        }
+    }
+
+    /// Reads nothing more from a connection, as a slow consumer does.
+    pub(crate) fn pause(&mut self, slot: Slot) {
+        if let Some(peer) = self.peers[slot as usize].as_mut() {
+            peer.is_paused = true;
+        }
+    }
+
+    /// Reads on.
+    pub(crate) fn resume(&mut self, slot: Slot) {
+        if let Some(peer) = self.peers[slot as usize].as_mut() {
+            peer.is_paused = false;
+            self.unread.push(slot);
+        }
+    }
+
+    /// Drops a connection without a word; the handler is not told. One that is still to be made is kept.
+    pub(crate) fn abandon(&mut self, slot: Slot) {
+        if let Some(peer) = self.peers[slot as usize].take() {
+            self.opening -= usize::from(peer.is_opening());
+        }
+    }
+
+    /// Begins to close; `on_closed` follows when the server agrees.
+    pub(crate) fn close(&mut self, slot: Slot) {
+        let mask = self.mask();
+        let Some(peer) = self.peers[slot as usize].as_mut() else { return };
+        peer.stage = PeerStage::Closing;
+        let mut frame = BytesMut::with_capacity(16);
+        put_close(&mut frame, 1000, "", Some(mask));
+        self.send_frames(slot, &frame);
+    }
+
+    /// A mask need not be unpredictable here: no script chooses what this program sends.
+    fn mask(&mut self) -> [u8; 4] {
+        (self.next_random() as u32).to_le_bytes()
+    }
+
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}
