@@ -40,12 +40,8 @@ impl Command {
         let written = match self {
             Self::Join { channel, .. } => write!(text, r#""type":"join","channel":"c{channel}""#),
             Self::Leave { channel, .. } => write!(text, r#""type":"leave","channel":"c{channel}""#),
-            Self::Send { channel, number, binary, .. } => {
-                write!(text, r#""type":"send","channel":"c{channel}","event":"e""#)
-                    .and_then(|()| put_message(&mut text, *binary, &payload(*number)))
-            }
-            Self::Broadcast { number, binary, .. } => write!(text, r#""type":"broadcast","event":"e""#)
-                .and_then(|()| put_message(&mut text, *binary, &payload(*number))),
+            Self::Send { channel, .. } => write!(text, r#""type":"send","channel":"c{channel}","event":"e""#),
+            Self::Broadcast { .. } => write!(text, r#""type":"broadcast","event":"e""#),
             Self::Update { profile, .. } => write!(text, r#""type":"update","profile":{profile}"#),
             Self::Members { channel, limit, after } => {
                 let after = after.as_ref().map(|after| format!(r#","after":"{after}""#)).unwrap_or_default();
@@ -61,6 +57,16 @@ impl Command {
             Some(echo) => text.push_str(if echo { r#","echo":true"# } else { r#","echo":false"# }),
             None if random.chance(20) => text.push_str(r#","echo":null"#),
             None => {}
+        }
+        if let Self::Send { number, binary: false, .. } | Self::Broadcast { number, binary: false, .. } = self
+        {
+            let message = format!(r#","message":{}"#, payload(*number));
+            // At the end, publications of one sender begin alike.
+            let at = if random.chance(80) { text.len() } else { 0 };
+            text.insert_str(at, if at > 0 { &message } else { &message[1..] });
+            if at == 0 {
+                text.insert(message.len() - 1, ',');
+            }
         }
         text
     }
@@ -85,13 +91,6 @@ impl Command {
             }
             _ => None,
         }
-    }
-}
-
-fn put_message(text: &mut String, binary: bool, payload: &str) -> std::fmt::Result {
-    match binary {
-        true => Ok(()),
-        false => write!(text, r#","message":{payload}"#),
     }
 }
 

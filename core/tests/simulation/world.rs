@@ -64,6 +64,21 @@ impl Sink for Wire {
     }
 }
 
+/// What a client has written and its engine not yet taken.
+enum Frame {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+impl Frame {
+    fn view(&self) -> Message<'_> {
+        match self {
+            Frame::Text(text) => Message::Text(text),
+            Frame::Binary(bytes) => Message::Binary(bytes),
+        }
+    }
+}
+
 /// A command that was sent and not yet answered.
 struct Asked {
     id: Option<u64>,
@@ -89,6 +104,7 @@ struct Client {
     /// Got its last word.
     parted: bool,
     next_id: u64,
+    unread: Vec<Frame>,
     asked: VecDeque<Asked>,
     /// What it received of each stream; `None` is the broadcasts'.
     seen: HashMap<Option<usize>, Vec<Seen>>,
@@ -246,7 +262,8 @@ impl World {
                 self.open_session(app, false);
             }
             8..12 => self.close_random(),
-            12..60 => self.send_random(),
+            12..55 => self.send_random(),
+            55..60 => self.send_burst(),
             60..64 => self.request_random(),
             64..70 if self.mode == Mode::Exact => self.toggle_line(),
             64..72 if self.mode == Mode::Contended => self.toggle_hold(),
@@ -324,6 +341,7 @@ impl World {
             observer,
             parted: false,
             next_id: 0,
+            unread: Vec::new(),
             asked: VecDeque::new(),
             seen: HashMap::new(),
             heard: HashMap::new(),
@@ -439,6 +457,33 @@ impl World {
         self.send_commands(client, commands);
     }
 
+    /// Many frames at once, most of them messages to one channel that want no answer.
+    fn send_burst(&mut self) {
+        let Some(client) = self.random_open(false) else { return };
+        if self.clients[client].paused {
+            return;
+        }
+        let mut channel = self.random.below(self.channels);
+        // Its own messages are to come back: without answers nothing else says which offsets they took.
+        let echo = (!self.clients[client].echo || self.random.chance(30)).then_some(true);
+        let mut frames = Vec::new();
+        for _ in 0..1 + self.random.below(50) {
+            let number = self.number();
+            let command = match self.random.below(100) {
+                0..85 => Command::Send { channel, number, echo, binary: false },
+                85..90 => Command::Broadcast { number, echo, binary: false },
+                90..93 => Command::Send { channel, number, echo, binary: true },
+                93..95 => Command::Ping,
+                _ => {
+                    channel = self.random.below(self.channels);
+                    continue;
+                }
+            };
+            frames.push(self.frame(client, vec![command], false));
+        }
+        self.hand_over(client, frames);
+    }
+
     fn random_command(&mut self, client: usize, commands: &mut Vec<Command>) {
         let channel = self.random.below(self.channels);
         let echo = *self.random.pick(&[None, None, Some(true), Some(false)]);
@@ -486,13 +531,19 @@ impl World {
         if let Some(first) = commands.iter().position(|c| c.binary(0, 0).is_some()) {
             commands = vec![commands.swap_remove(first)];
         }
+        let frame = self.frame(client, commands, true);
+        self.hand_over(client, vec![frame]);
+    }
+
+    /// Commands as one frame, which is about to be handed over.
+    fn frame(&mut self, client: usize, commands: Vec<Command>, answered: bool) -> Frame {
         let peer = self.peer(client);
         let app = self.clients[client].app;
         let mut texts = Vec::new();
         for command in &commands {
             let members = command.write(app, peer, &mut self.random);
             let of = &mut self.clients[client];
-            let anonymous = self.random.chance(15) && !must_be_answered(command);
+            let anonymous = !answered || self.random.chance(15) && !must_be_answered(command);
             let id = (!anonymous).then_some(of.next_id);
             of.next_id += 1;
             texts.push(match id {
@@ -507,15 +558,26 @@ impl World {
             1 => texts.remove(0),
             _ => format!("[{}]", texts.join(",")),
         };
-        let frame = binary.map(|payload| binary_frame(&text, &payload));
-        let (worker, slot) = (self.clients[client].worker, self.clients[client].slot);
-        let engine = &mut self.engines[worker];
-        engine.begin_turn(self.now_ms);
         if self.trace {
-            eprintln!("{} worker {worker} client {client}: {text}", self.now_ms);
+            eprintln!("{} client {client}: {text}", self.now_ms);
         }
-        let message = frame.as_ref().map_or(Message::Text(&text), |frame| Message::Binary(frame));
-        self.clients[client].paused = engine.receive(slot, message) == Flow::Pause;
+        match binary {
+            Some(payload) => Frame::Binary(binary_frame(&text, &payload)),
+            None => Frame::Text(text),
+        }
+    }
+
+    /// Gives a client's engine what it has written, as far as that takes it.
+    fn hand_over(&mut self, client: usize, frames: Vec<Frame>) {
+        let of = &mut self.clients[client];
+        let engine = &mut self.engines[of.worker];
+        engine.begin_turn(self.now_ms);
+        let mut rest = frames.iter();
+        of.paused = engine.receive_all(of.slot, rest.by_ref().map(Frame::view)) == Flow::Pause;
+        let left = rest.len();
+        assert!(of.paused || left == 0, "only a pause leaves anything");
+        of.unread = frames;
+        of.unread.drain(..of.unread.len() - left);
     }
 
     /// Notes that an answer is to come, and in exact mode which.
@@ -653,6 +715,8 @@ impl World {
         for connection in engine.take_resumed() {
             let client = self.connections[connection as usize].expect("a resumed connection is open");
             assert!(std::mem::take(&mut self.clients[client].paused), "it was paused");
+            let unread = std::mem::take(&mut self.clients[client].unread);
+            self.hand_over(client, unread);
         }
         for (token, answer) in self.engines[worker].take_answers() {
             assert!(self.requests.remove(&token), "one answer for each request");

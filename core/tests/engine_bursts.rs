@@ -1,0 +1,163 @@
+//! Messages that are handed over together have the effect of the same messages handed over one by one, though those to one
+//! channel are published in one operation.
+
+mod support;
+mod workers;
+
+use std::cell::Cell;
+
+use fanfare_core::{
+    app::{App, HistoryLimits},
+    channel::Channel,
+    engine::Flow,
+    id::AppId,
+    ws::Message,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use workers::Workers;
+
+/// How the app is, and what happens while the messages come.
+#[derive(Copy, Clone, Debug)]
+struct Setting {
+    history: bool,
+    membership_to_send: bool,
+    messages_per_second: u32,
+    /// Somebody is inside the order of `room`, so that the first message to it waits.
+    contended: bool,
+}
+
+const LONGEST: usize = 40;
+
+impl Setting {
+    fn apply(self, app: &mut App) {
+        app.announce = false;
+        app.history = HistoryLimits { messages: if self.history { 8 } else { 0 }, ..HistoryLimits::NONE };
+        app.membership_to_send = self.membership_to_send;
+        app.limits.messages_per_second = self.messages_per_second;
+        app.limits.message_bytes = LONGEST;
+    }
+}
+
+/// Hands `frames` over, together or one by one, by a sender that is in `room` alone. Returns what it received, and what
+/// did somebody on its worker and somebody on another, who are in `room` and in `side`: publications, and the rest.
+fn run(setting: Setting, frames: &[String], together: bool) -> Vec<[Vec<Value>; 2]> {
+    let mut workers = Workers::new(2, 64, |app| setting.apply(app));
+    let sessions = [workers.open(0), workers.open(0), workers.open(1)];
+    for (session, channel) in [(0, "room"), (1, "room"), (1, "side"), (2, "room"), (2, "side")] {
+        workers.command(sessions[session], &json!({"type": "join", "channel": channel}));
+        workers.settle();
+    }
+    let room: Arc<Channel> = workers.hub.channel(AppId(0), Some("room")).expect("somebody is in it");
+    let held = setting.contended.then(|| room.order.try_enter().expect("nobody is inside"));
+    let mut rest = frames;
+    let mut hand_over = |workers: &mut Workers| {
+        let (worker, slot) = workers.sessions[sessions[0]];
+        let engine = &mut workers.engines[worker];
+        while !rest.is_empty() {
+            let taken = Cell::new(0);
+            let count = if together { rest.len() } else { 1 };
+            let messages = rest[..count].iter().map(|frame| {
+                taken.set(taken.get() + 1);
+                match frame.strip_prefix('\0') {
+                    Some(binary) => Message::Binary(binary.as_bytes()),
+                    None => Message::Text(frame),
+                }
+            });
+            let flow = engine.receive_all(slot, messages);
+            rest = &rest[taken.get()..];
+            if flow == Flow::Pause {
+                return;
+            }
+        }
+    };
+    hand_over(&mut workers);
+    if let Some(held) = held {
+        workers.engines[1].leave_order(&room, held);
+    }
+    for _ in 0..=frames.len() {
+        workers.settle();
+        let resumed = workers.engines[0].take_resumed();
+        if !resumed.is_empty() {
+            hand_over(&mut workers);
+        }
+    }
+    let received =
+        |session| workers.received(session).into_iter().partition(|frame: &Value| frame["event"].is_string());
+    sessions.map(received).map(|(publications, others)| [publications, others]).to_vec()
+}
+
+/// A binary frame begins with a zero byte here, which is that of its envelope's length.
+fn frame() -> impl Strategy<Value = String> {
+    let send = |channel: &'static str, members: &'static str| {
+        prop::sample::select(vec![
+            "1",
+            "{\"a\":[]}",
+            "\"plain\"",
+            "\"\\n\"",
+            "\"é\"",
+            "\"a string that is longer than allowed here\"",
+            "nul",
+        ])
+        .prop_map(move |message| {
+            format!(r#"{{"type":"send","channel":"{channel}","event":"e"{members},"message":{message}}}"#)
+        })
+        .boxed()
+    };
+    let fixed = |text: &str| Just(text.to_owned()).boxed();
+    let envelope = r#"{"type":"send","channel":"room","event":"e"}"#;
+    let binary =
+        format!("\0{}{envelope}bytes", char::from(u8::try_from(envelope.len()).expect("it is short")));
+    prop_oneof![
+        12 => send("room", ""),
+        4 => send("room", ",\"echo\":false"),
+        4 => send("side", ""),
+        1 => send("nobody", ""),
+        1 => send("", ""),
+        1 => send("room", ",\"id\":3"),
+        1 => send("room", ",\"to_users\":[\"u\"]"),
+        2 => fixed(r#"{"type":"broadcast","event":"e","message":1}"#),
+        1 => fixed(r#"{"type":"ping","id":"p"}"#),
+        1 => fixed(r#"[{"type":"send","channel":"room","event":"e","message":1},{"type":"send","id":1,"channel":"side","event":"e"}]"#),
+        1 => fixed("{"),
+        1 => Just(binary),
+    ]
+}
+
+fn setting() -> impl Strategy<Value = Setting> {
+    (any::<bool>(), any::<bool>(), prop::sample::select(vec![0, 0, 3, 20]), any::<bool>()).prop_map(
+        |(history, membership_to_send, messages_per_second, contended)| Setting {
+            history,
+            membership_to_send,
+            messages_per_second,
+            contended,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn together_is_as_one_by_one(setting in setting(), frames in prop::collection::vec(frame(), 1..60)) {
+        prop_assert_eq!(run(setting, &frames, true), run(setting, &frames, false));
+    }
+}
+
+#[test]
+fn a_burst_reaches_everybody_but_the_sender_without_echo_in_order() {
+    let setting =
+        Setting { history: true, membership_to_send: false, messages_per_second: 0, contended: false };
+    let send = |number| {
+        format!(r#"{{"type":"send","channel":"room","event":"e","echo":{},"message":{number}}}"#, number > 40)
+    };
+    let frames: Vec<String> = (1..=60).map(send).collect();
+    let received = run(setting, &frames, true);
+    let numbers = |session: usize| -> Vec<u64> {
+        received[session][0].iter().map(|frame| frame["message"].as_u64().expect("a number")).collect()
+    };
+    assert_eq!(numbers(0), (41..=60).collect::<Vec<_>>());
+    assert_eq!(numbers(1), (1..=60).collect::<Vec<_>>());
+    assert_eq!(numbers(2), (1..=60).collect::<Vec<_>>());
+}
