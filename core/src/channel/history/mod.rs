@@ -160,7 +160,8 @@ impl History {
                 Some(shared) => self.share(shared.clone()),
                 None => self.write(message),
             };
-            push_back(&mut self.entries, Entry { id: message.id, offset, content });
+            let most = self.limits.messages as usize;
+            push_back(&mut self.entries, most, Entry { id: message.id, offset, content });
         } else {
             self.horizon = offset;
         }
@@ -228,7 +229,7 @@ impl History {
             Some(shared) => shared.bytes(),
             None => self.texts.growth(text_len(message)),
         };
-        growth_of(&self.entries) * size_of::<Entry>() + content
+        growth_of(&self.entries, self.limits.messages as usize) * size_of::<Entry>() + content
     }
 
     /// Forgets the oldest until the memory may grow as it must, if the app lets it cost so much.
@@ -353,15 +354,18 @@ fn without_exception(message: &Publication<'_>) -> OwnedPublication {
     Publication { audience, ..*message }.into()
 }
 
-/// For how many more a queue makes room when one more comes.
-fn growth_of<T>(queue: &VecDeque<T>) -> usize {
-    if queue.len() < queue.capacity() { 0 } else { 2 + queue.len() / 4 }
+/// For how many more a queue that is to hold at most `most` makes room when one more comes.
+#[inline]
+fn growth_of<T>(queue: &VecDeque<T>, most: usize) -> usize {
+    if queue.len() < queue.capacity() { 0 } else { (2 + queue.len() / 4).min(most - queue.len()) }
 }
 
-/// Adds to a queue, which grows as [`growth_of`] says.
-fn push_back<T>(queue: &mut VecDeque<T>, item: T) {
+/// Adds to a queue, which grows as [`growth_of`] says. One that is full, and gives and takes in turn, has the new item where
+/// the old one was.
+#[inline]
+fn push_back<T>(queue: &mut VecDeque<T>, most: usize, item: T) {
     if queue.len() == queue.capacity() {
-        queue.reserve_exact(growth_of(queue));
+        queue.reserve_exact(growth_of(queue, most));
     }
     queue.push_back(item);
 }

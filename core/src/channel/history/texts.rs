@@ -91,7 +91,7 @@ impl Texts {
         }
         let size = self.block_size(len);
         let block = if self.suits(len, size) { 0 } else { size.saturating_sub(self.spare.capacity()) };
-        block + growth_of(&self.blocks) * size_of::<Block>()
+        block + growth_of(&self.blocks, usize::MAX) * size_of::<Block>()
     }
 
     /// Keeps the text `head` and `tail`, of at most [`TEXT_BYTES`].
@@ -172,7 +172,7 @@ impl Texts {
             self.capacity += self.spare.capacity();
         }
         self.room = self.spare.capacity();
-        push_back(&mut self.blocks, Block { bytes: std::mem::take(&mut self.spare), live: 0 });
+        push_back(&mut self.blocks, usize::MAX, Block { bytes: std::mem::take(&mut self.spare), live: 0 });
     }
 
     /// Keeps the room of a block for the next one, or gives it back.

@@ -91,13 +91,18 @@ pub(in crate::dialect) fn encode_publication(
 ) {
     heading.set(channel, publication.event);
     // What follows the message. Put together first: two appends of a few bytes cost more than one.
-    let mut tail = ArrayVec::<u8, 32>::new();
+    let mut tail = Tail::new();
     if let Some(offset) = publication.offset {
         put_tail(&mut tail, b",\"offset\":");
         put_tail(&mut tail, itoa::Buffer::new().format(offset).as_bytes());
     }
+    if publication.kept {
+        put_tail(&mut tail, b",\"id\":\"");
+        put_tail(&mut tail, &publication.id.text());
+        put_tail(&mut tail, b"\"");
+    }
     let more_len = more_len(publication);
-    let put_rest = |out: &mut BytesMut, mut tail: ArrayVec<u8, 32>| {
+    let put_rest = |out: &mut BytesMut, mut tail: Tail| {
         if more_len > 0 {
             out.extend_from_slice(&tail);
             tail.clear();
@@ -133,18 +138,17 @@ pub(in crate::dialect) fn encode_publication(
     }
 }
 
-/// What an offset and the closing brace need fits.
+/// Room for an offset, an id and the closing brace.
+type Tail = ArrayVec<u8, { 30 + 8 + MessageId::TEXT_LEN + 1 }>;
+
 #[inline(always)]
-fn put_tail(tail: &mut ArrayVec<u8, 32>, bytes: &[u8]) {
-    tail.try_extend_from_slice(bytes).expect("10 letters, 20 digits and a brace are fewer");
+fn put_tail(tail: &mut Tail, bytes: &[u8]) {
+    tail.try_extend_from_slice(bytes).expect("there is room for the longest");
 }
 
 /// Bytes that [`put_more`] appends.
 fn more_len(publication: &Publication<'_>) -> usize {
     let mut len = 0;
-    if publication.kept {
-        len += 8 + MessageId::TEXT_LEN;
-    }
     if let Some(Sender { user, shown: true, .. }) = publication.sender {
         len += 12 + SessionId::TEXT_LEN + user.map_or(0, |user| 8 + json::escaped_len(user));
     }
@@ -154,14 +158,8 @@ fn more_len(publication: &Publication<'_>) -> usize {
     len
 }
 
-/// The id of what can be asked for again; sender and time of the last edit.
+/// Sender and time of the last edit.
 fn put_more(out: &mut impl BufMut, publication: &Publication<'_>) {
-    if publication.kept {
-        // At once: this is what remembering a message adds to its frame.
-        let mut member = *b",\"id\":\"0190a1b2-c3d4-7e5f-8091-a2b3c4d5e6f7\"";
-        member[7..7 + MessageId::TEXT_LEN].copy_from_slice(&publication.id.text());
-        out.put_slice(&member);
-    }
     if let Some(Sender { session, user, shown: true }) = publication.sender {
         out.put_slice(b",\"sender\":\"");
         out.put_slice(&session.text());
@@ -198,6 +196,9 @@ fn put_remembered(out: &mut BytesMut, remembered: &Remembered) {
         Payload::Binary(bytes) => put_base64(out, bytes),
     }
     put_number(out, ",\"offset\":", remembered.offset());
+    out.extend_from_slice(b",\"id\":\"");
+    out.extend_from_slice(&message.id.text());
+    out.put_u8(b'"');
     put_more(out, &message);
     put_number(out, ",\"time_ms\":", message.id.time_ms());
     out.put_u8(b'}');
