@@ -616,7 +616,7 @@ mod tests {
         assert!(!seen(&mut reader, &format!("{SEND}1}}")).0);
         let (known, read) = seen(&mut reader, &format!("{SEND}[2,\"\\\"}}\"]}}"));
         assert!(known && read[0].contains(r#"[2,\"\\\"}\"]"#), "{read:?}");
-        for other in ["2", "{\"a\":1}", "2,\"id\":7}", "2} x", "", "nul}", "\"}"] {
+        for other in ["2", "{\"a\":1}", "2,\"id\":7}", "2} x", "2}}", "", "nul}", "\"}"] {
             assert!(seen(&mut reader, &format!("{SEND}1}}")).1.len() == 1);
             assert!(!seen(&mut reader, &format!("{SEND}{other}")).0, "{other}");
         }
@@ -659,7 +659,7 @@ mod tests {
                         "1", "null", "true", r#""a""#, r#""\u0061\n""#, r#""\ud800""#, "[{}]", " 2 ", "nul", "",
                         r#"1,"channel":"d""#, r#"1,"event":"f""#, r#"1,"id":3"#, r#"1}{"#,
                     ]),
-                    prop::sample::select(vec!["}", "}]", " } ", "", "}x"]),
+                    prop::sample::select(vec!["}", "}}", "}]", " } ", "", "}x"]),
                 ),
                 1..20,
             ),
