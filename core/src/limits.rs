@@ -61,6 +61,8 @@ pub const MAILBOX_BYTES: usize = 64 << 20;
 /// Room in a mailbox, beyond its depth, for what may not be lost: notices, and answers to those who wait.
 pub const MAILBOX_NOTICES: usize = 64 << 10;
 
+const _: () = assert!(BURST * MAX_WORKERS <= MAILBOX_NOTICES, "that much the depth may be exceeded");
+
 /// Bytes of encoded publications after which a worker ends its turn and writes.
 pub const TURN_BYTES: usize = 1 << 20;
 

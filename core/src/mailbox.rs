@@ -1,7 +1,7 @@
 //! How workers talk: one mailbox per worker, written by any thread, emptied by its owner, with one wake per batch.
 //!
-//! The depth is bounded by its users: a publisher asks [`Mailbox::is_full`] before it commits an operation, which is at most
-//! [`BURST`](crate::limits::BURST) publications, and is refused rather than made to wait. Answers to something the owner itself started are always accepted; there is at most one per
+//! The depth is bounded by its users: a publisher asks [`Mailbox::is_full`] before it commits an operation, which is at
+//! most [`BURST`](crate::limits::BURST) publications, and is refused rather than made to wait. Answers to something the owner itself started are always accepted; there is at most one per
 //! waiting session or request.
 //!
 //! Sleeping: the owner announces that it is about to sleep and looks once more; a producer pushes and then asks whether

@@ -161,3 +161,43 @@ fn a_burst_reaches_everybody_but_the_sender_without_echo_in_order() {
     assert_eq!(numbers(1), (1..=60).collect::<Vec<_>>());
     assert_eq!(numbers(2), (1..=60).collect::<Vec<_>>());
 }
+
+#[test]
+fn of_messages_to_a_full_worker_each_arrives_or_is_refused() {
+    const DEPTH: usize = 8;
+    for (contended, messages_per_second) in [(false, 0), (false, 30), (true, 0), (true, 30)] {
+        let setting = Setting { history: false, membership_to_send: false, messages_per_second, contended };
+        let mut workers = Workers::new(3, DEPTH, |app| setting.apply(app));
+        let sessions = [workers.open(0), workers.open(1), workers.open(2)];
+        for session in sessions {
+            workers.command(session, &json!({"type": "join", "channel": "room"}));
+            workers.settle();
+        }
+        let frames: Vec<String> = (0..40)
+            .map(|number| format!(r#"{{"type":"send","channel":"room","event":"e","message":{number}}}"#))
+            .collect();
+        let hand_over = |workers: &mut Workers, frames: &[String]| {
+            let (worker, slot) = workers.sessions[sessions[0]];
+            workers.engines[worker].receive_all(slot, frames.iter().map(|frame| Message::Text(frame)))
+        };
+        // The second and third worker take no mail meanwhile: the first burst fills their mailboxes.
+        assert_eq!(hand_over(&mut workers, &frames[..20]), Flow::Continue);
+        let room: Arc<Channel> = workers.hub.channel(AppId(0), Some("room")).expect("somebody is in it");
+        let held = setting.contended.then(|| room.order.try_enter().expect("nobody is inside"));
+        let waits = if contended { Flow::Pause } else { Flow::Continue };
+        assert_eq!(hand_over(&mut workers, &frames[20..36]), waits);
+        if let Some(held) = held {
+            workers.engines[2].leave_order(&room, held);
+        }
+        workers.settle();
+        let told = workers.received(sessions[0]);
+        let refused = told.iter().filter(|frame| frame["error"].is_object()).count();
+        let arrived = workers.received(sessions[1]).len();
+        assert!(arrived < 36 && refused > 1, "{setting:?}: {arrived} arrived, {refused} were refused");
+        assert_eq!(arrived + refused, 36, "{setting:?}");
+        let counters = workers.engines[0].counters();
+        assert_eq!(counters.command_errors, refused as u64, "{setting:?}");
+        assert_eq!(counters.overloaded + counters.rate_limited, refused as u64, "{setting:?}");
+        assert_eq!(counters.commands, 1 + 36, "{setting:?}");
+    }
+}

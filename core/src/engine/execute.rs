@@ -25,7 +25,9 @@ impl Engine {
     pub(super) fn execute(&mut self, slot: u32, command: Command<'_>) -> Result<Progress, ReplyError> {
         let app = self.hub.app(self.sessions.get(slot).app).clone();
         match command {
-            Command::Publish(publish) => self.publish_for(slot, &publish, slice::from_ref(&publish.payload)),
+            Command::Publish(publish) => {
+                self.publish_for(slot, &publish, &mut slice::from_ref(&publish.payload))
+            }
             Command::Join { .. } | Command::Update { .. } if self.hub.is_swamped() => {
                 self.counters.overloaded += 1;
                 Err(ReplyError::Overloaded)
@@ -75,13 +77,13 @@ impl Engine {
         }
     }
 
-    /// Publishes for a session: each of `payloads`, of which there are at most [`BURST`], the way `publish` says. An error
-    /// is for all of them; those alone that exceed the sender's allowance are refused here.
+    /// Publishes for a session: `payloads`, of which there are at most [`BURST`], each the way `publish` says. If the sender's
+    /// allowance is not enough for all, they are cut to what it is enough for. The result is for all that are left.
     pub(super) fn publish_for(
         &mut self,
         slot: u32,
         publish: &Publish<'_>,
-        payloads: &[Payload<'_>],
+        payloads: &mut &[Payload<'_>],
     ) -> Result<Progress, ReplyError> {
         let now_ms = self.now_ms;
         let (session, app) = {
@@ -90,7 +92,7 @@ impl Engine {
             (session, app)
         };
         session.may_write(app.session_required, now_ms)?;
-        check_message(app, publish)?;
+        check_message(app, publish, payloads)?;
         let app_id = app.id;
         let target = match publish.channel.and_then(|name| self.own_channel(slot, name)) {
             Some(own) => Some(own),
@@ -101,7 +103,7 @@ impl Engine {
         }
         let app = self.hub.app(app_id);
         let session = self.sessions.get_mut(slot);
-        let allowed = session.take_messages(payloads.len(), &app.limits, now_ms)?;
+        *payloads = &payloads[..session.take_messages(payloads.len(), &app.limits, now_ms)?];
         let id = session.id(slot);
         let shown = app.show_sender;
         let remembered = shown || app.sender_edits;
@@ -112,11 +114,7 @@ impl Engine {
             None => Audience { except_session, ..Audience::default() },
             Some(audience) => Audience { except_session, ..(**audience).clone() },
         };
-        let result = self.publish(app_id, target, publish, &payloads[..allowed], &audience, sender);
-        for _ in allowed..payloads.len() {
-            self.refuse(slot, None, ReplyError::RateLimited);
-        }
-        result
+        self.publish(app_id, target, (publish, payloads), (&audience, sender))
     }
 
     /// Publishes for an app's back end. `None`: the answer comes later, under `token`, from
@@ -128,10 +126,11 @@ impl Engine {
         token: u64,
     ) -> Option<Result<Outcome, ReplyError>> {
         self.counters.commands += 1;
-        let progress = check_message(self.hub.app(app), publish).and_then(|()| {
+        let payloads = slice::from_ref(&publish.payload);
+        let progress = check_message(self.hub.app(app), publish, payloads).and_then(|()| {
             let target = self.target(app, publish.channel);
             let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
-            self.publish(app, target, publish, slice::from_ref(&publish.payload), audience, None)
+            self.publish(app, target, (publish, payloads), (audience, None))
         });
         self.settle_request(progress, token)
     }
@@ -227,10 +226,8 @@ impl Engine {
         &mut self,
         app: AppId,
         mut target: Option<Arc<Channel>>,
-        publish: &Publish<'_>,
-        payloads: &[Payload<'_>],
-        audience: &Audience,
-        sender: Option<Sender<'_>>,
+        (publish, payloads): (&Publish<'_>, &[Payload<'_>]),
+        (audience, sender): (&Audience, Option<Sender<'_>>),
     ) -> Result<Progress, ReplyError> {
         let mut publications = ArrayVec::<_, BURST>::new();
         for payload in payloads {
@@ -244,10 +241,11 @@ impl Engine {
             Some(_) => Outcome::Sent { message_id: last, offset },
             None => Outcome::Broadcast { message_id: last },
         };
-        if Self::is_direct(publish.channel, audience) {
-            for publication in publications {
-                self.publish_direct(app, &Publication { kept: false, ..publication })?;
-            }
+        // What names its receivers comes alone.
+        if let [publication] = publications[..]
+            && Self::is_direct(publish.channel, audience)
+        {
+            self.publish_direct(app, &Publication { kept: false, ..publication })?;
             return Ok(Progress::Finished(outcome(None)));
         }
         loop {
@@ -263,7 +261,7 @@ impl Engine {
                 Operated::Done { receipt, .. } => return Ok(Progress::Finished(outcome(receipt.offset))),
                 Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome: outcome(None) }),
                 Operated::Refused(error) => {
-                    self.counters.overloaded += 1;
+                    self.counters.overloaded += payloads.len() as u64;
                     return Err(error);
                 }
                 // Whoever closed it also takes it out of the table; helping keeps us from waiting for that.
@@ -351,8 +349,12 @@ pub(super) fn check_channel(app: &App, channel: &str) -> Result<(), ReplyError> 
     fits.then_some(()).ok_or(ReplyError::InvalidChannel)
 }
 
-pub(super) fn check_message(app: &App, publish: &Publish<'_>) -> Result<(), ReplyError> {
-    let &Publish { channel, event, payload, .. } = publish;
+pub(super) fn check_message(
+    app: &App,
+    publish: &Publish<'_>,
+    payloads: &[Payload<'_>],
+) -> Result<(), ReplyError> {
+    let &Publish { channel, event, .. } = publish;
     if let Some(channel) = channel {
         check_channel(app, channel)?;
     }
@@ -362,7 +364,7 @@ pub(super) fn check_message(app: &App, publish: &Publish<'_>) -> Result<(), Repl
     if RESERVED_EVENTS.iter().any(|prefix| event.starts_with(prefix)) {
         return Err(ReplyError::ReservedEvent);
     }
-    check_payload(app, payload)
+    payloads.iter().try_for_each(|payload| check_payload(app, *payload))
 }
 
 fn check_payload(app: &App, payload: Payload<'_>) -> Result<(), ReplyError> {

@@ -118,7 +118,7 @@ pub struct Receipt {
     pub sequence: u64,
     /// Where the stream stands after it.
     pub position: Position,
-    /// The offset of the publication, if it took one.
+    /// The offset of the publication, of several the last, if it took one.
     pub offset: Option<u64>,
 }
 

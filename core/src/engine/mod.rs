@@ -82,14 +82,14 @@ pub struct Engine {
     once: Keys,
     sweep: Sweep,
     relief: Relief,
-    /// Frames whose commands go on, in the order they may.
+    /// Messages whose commands go on, in the order they may.
     interrupted: VecDeque<Interrupted>,
     resumed: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
     /// Sessions that have left everything and go after the next flush.
     ended: Vec<u32>,
     scratch: BytesMut,
-    /// Absent while it reads a frame.
+    /// Absent while it reads.
     reader: Option<Box<Reader>>,
     counters: Counters,
 }
@@ -271,7 +271,7 @@ impl Engine {
         let connection = self.sessions.hot(slot).connection;
         self.resumed.retain(|&other| other != connection);
         self.disconnects.retain(|&(other, _)| other != connection);
-        // Nobody finds it any more: neither the answer it waits for nor the rest of a frame.
+        // Nobody finds it any more: neither the answer it waits for nor what it was to go on with.
         let nonce = self.ids.nonce();
         let session = self.sessions.get_mut(slot);
         session.nonce = nonce;

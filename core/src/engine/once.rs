@@ -110,7 +110,7 @@ impl Engine {
             let wrong = "idempotency_key must be a string of 1 to 128 bytes.";
             return Err(ReplyError::InvalidCommand(wrong));
         }
-        super::execute::check_message(self.hub.app(app), publish)?;
+        super::execute::check_message(self.hub.app(app), publish, &[publish.payload])?;
         let owner = self.hub.owner(app, key);
         if self.hub.mailbox(owner).is_full() {
             self.counters.overloaded += 1;
@@ -155,7 +155,7 @@ impl Engine {
         };
         let target = self.target(app, publish.channel);
         let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
-        match self.publish(app, target, &publish, &[publish.payload], audience, None) {
+        match self.publish(app, target, (&publish, &[publish.payload]), (audience, None)) {
             Ok(Progress::Finished(outcome)) => self.on_published(&once.key, Ok(&outcome)),
             Ok(Progress::Waiting { ticket, outcome }) => {
                 self.waiting.insert(ticket, Waiting { outcome, who: Waiter::Once(once.key.clone()) });

@@ -68,6 +68,16 @@ pub(super) enum Waiter {
     Once(Key),
 }
 
+impl Waiter {
+    /// How many commands wait.
+    fn commands(&self) -> usize {
+        match self {
+            Waiter::Session { rest, .. } => rest.commands,
+            Waiter::Request(_) | Waiter::Once(_) => 1,
+        }
+    }
+}
+
 /// Who does an operation, for [`Engine::apply`].
 struct Actor {
     worker: WorkerId,
@@ -363,7 +373,8 @@ impl Engine {
             Mail::Done { receipt, reply, ticket } => self.on_done(ticket, receipt, reply.map(|reply| *reply)),
             Mail::Refused { error, ticket } => {
                 if let Some(waiting) = self.waiting.remove(&ticket) {
-                    self.counters.overloaded += u64::from(error == ReplyError::Overloaded);
+                    let commands = waiting.who.commands() as u64;
+                    self.counters.overloaded += if error == ReplyError::Overloaded { commands } else { 0 };
                     self.answer(waiting.who, Err(error));
                 }
             }
@@ -453,14 +464,14 @@ impl Engine {
             local.run = self.turn.open_run(channel.clone(), part, local.subscribers.slots().len());
         }
         self.turn.append(local.run, &local.formats, publications);
-        let (run, count, audience) = (local.run, publications.len(), last.audience);
+        let (run, audience) = (local.run, last.audience);
         if audience.is_filtered() {
-            self.turn.filter(run, count, audience);
+            self.turn.filter(run, publications.len(), audience);
         } else if let Some(except) = audience.except_session
             && except.worker() == self.worker
             && let Some(slot) = self.sessions.find(except)
         {
-            self.turn.except(run, count, slot, self.sessions.hot(slot));
+            self.turn.except(run, publications.len(), slot, self.sessions.hot(slot));
         }
     }
 }

@@ -32,6 +32,8 @@ pub enum Flow {
 pub(super) struct Rest {
     /// Of the command that waits.
     id: Option<Box<str>>,
+    /// How many commands that is: several publications without id, if they are one operation.
+    pub(super) commands: usize,
     /// The message whose commands follow, and the first of those.
     next: Option<(Held, usize)>,
 }
@@ -132,20 +134,20 @@ impl Engine {
         next: Option<Message<'_>>,
     ) -> Flow {
         let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| Payload::Json(new.message)).collect();
-        let result = self.publish_for(slot, &reader.again(burst[0]), &payloads);
+        let mut published = &payloads[..];
+        let result = self.publish_for(slot, &reader.again(burst[0]), &mut published);
         burst.clear();
-        // One is concluded below.
-        let others = payloads.len() - 1;
-        self.counters.commands += others as u64;
-        if let Err(error) = &result {
-            (0..others).for_each(|_| self.refuse(slot, None, *error));
-        }
         let next = || match next? {
             Message::Text(text) => Some((Held::Text(text.into()), 0)),
             Message::Binary(bytes) => Some((Held::Binary(bytes.into()), 0)),
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => None,
         };
-        self.conclude(slot, None, result, |id| Rest { id, next: next() })
+        let flow = self.conclude(slot, (None, published.len()), result, next);
+        for _ in published.len()..payloads.len() {
+            self.counters.commands += 1;
+            self.refuse(slot, None, ReplyError::RateLimited);
+        }
+        flow
     }
 
     /// Executes the commands of a message from the `from`-th on.
@@ -176,7 +178,7 @@ impl Engine {
                 Err(error) => Err(error),
             };
             let next = || (at + 1 < batch.len()).then(|| (Held::Text(text.into()), at + 1));
-            if self.conclude(slot, envelope.id(), result, |id| Rest { id, next: next() }) == Flow::Pause {
+            if self.conclude(slot, (envelope.id(), 1), result, next) == Flow::Pause {
                 return Flow::Pause;
             }
         }
@@ -186,30 +188,32 @@ impl Engine {
     fn receive_binary(&mut self, reader: &mut Reader, slot: u32, bytes: &[u8]) -> Result<Flow, ReplyError> {
         let (envelope, payload) = dialect::read_binary(reader, bytes)?;
         let publish = envelope.binary_command(payload);
-        let result = publish.and_then(|publish| self.publish_for(slot, &publish, &[publish.payload]));
-        Ok(self.conclude(slot, envelope.id(), result, |id| Rest { id, next: None }))
+        let result =
+            publish.and_then(|publish| self.publish_for(slot, &publish, &mut &[publish.payload][..]));
+        Ok(self.conclude(slot, (envelope.id(), 1), result, || None))
     }
 
-    /// Answers a command, or parks it.
+    /// Answers a command, or several without id that are one operation; or parks them, with what comes `next`.
     fn conclude(
         &mut self,
         slot: u32,
-        id: Option<&str>,
+        (id, commands): (Option<&str>, usize),
         result: Result<Progress, ReplyError>,
-        rest: impl FnOnce(Option<Box<str>>) -> Rest,
+        next: impl FnOnce() -> Option<(Held, usize)>,
     ) -> Flow {
-        self.counters.commands += 1;
+        self.counters.commands += commands as u64;
         match result {
             Ok(Progress::Finished(outcome)) => {
                 self.reply_outcome(slot, id, &outcome);
             }
             Ok(Progress::Waiting { ticket, outcome }) => {
                 let session = self.sessions.get(slot);
-                let who = Waiter::Session { slot, nonce: session.nonce, rest: rest(id.map(Into::into)) };
+                let rest = Rest { id: id.map(Into::into), commands, next: next() };
+                let who = Waiter::Session { slot, nonce: session.nonce, rest };
                 self.waiting.insert(ticket, Waiting { outcome, who });
                 return Flow::Pause;
             }
-            Err(error) => self.refuse(slot, id, error),
+            Err(error) => (0..commands).for_each(|_| self.refuse(slot, id, error)),
         }
         Flow::Continue
     }
@@ -220,7 +224,9 @@ impl Engine {
     pub(super) fn answer_session(&mut self, slot: u32, rest: Rest, result: Result<Outcome, ReplyError>) {
         match result {
             Ok(outcome) => self.reply_outcome(slot, rest.id.as_deref(), &outcome),
-            Err(error) => self.refuse(slot, rest.id.as_deref(), error),
+            Err(error) => {
+                (0..rest.commands).for_each(|_| self.refuse(slot, rest.id.as_deref(), error));
+            }
         }
         match rest.next {
             Some((message, next)) => {
@@ -251,7 +257,7 @@ impl Engine {
         self.reply_missed(slot, outcome);
     }
 
-    pub(super) fn refuse(&mut self, slot: u32, id: Option<&str>, error: ReplyError) {
+    fn refuse(&mut self, slot: u32, id: Option<&str>, error: ReplyError) {
         self.counters.command_errors += 1;
         self.counters.rate_limited += u64::from(error == ReplyError::RateLimited);
         let format = self.sessions.hot(slot).format;

@@ -359,10 +359,12 @@ mod tests {
                 bytes[(place + 99) % 100] = b' ';
                 let expected = bytes.iter().position(|&byte| is_special(byte)).unwrap_or(100);
                 assert_eq!(plain_run(&bytes, 0), expected, "byte {special:#04x} at {place}");
+                assert_eq!(is_plain(&bytes), expected == 100, "byte {special:#04x} at {place}");
                 for end in place.saturating_sub(20)..place + 20 {
                     let bytes = &bytes[..end.min(100)];
                     let expected = bytes.iter().position(|&byte| is_special(byte)).unwrap_or(bytes.len());
                     assert_eq!(plain_run(bytes, 0), expected, "byte {special:#04x} at {place} of {end}");
+                    assert_eq!(is_plain(bytes), expected == bytes.len(), "byte {special:#04x} of {end}");
                 }
             }
         }

@@ -10,7 +10,7 @@ const BLOCK: usize = 16;
 const HIGH: u64 = (u64::MAX / 255) << 7;
 
 /// XORs `payload` with `key`, whose byte `phase % 4` belongs to the first byte of `payload`. Returns whether what came
-/// of it is all ASCII, and so UTF-8 without a second look.
+/// of it is all ASCII, and so UTF-8 without a second look: unsafe code relies on it.
 ///
 /// The blocks are plain arrays, so the compiler turns the loop into vector instructions for whatever
 /// target it builds for; alignment of `payload` does not matter. The last block overlaps the one before it: no byte is

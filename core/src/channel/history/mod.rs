@@ -155,15 +155,16 @@ impl History {
             more => self.make_room(growth, may_cost(self.bytes() + more)),
         };
         let offset = message.offset.unwrap_or_default();
-        if room.fits {
-            let content = match &shared {
-                Some(shared) => self.share(shared.clone()),
-                None => self.write(message),
-            };
-            let most = self.limits.messages as usize;
-            push_back(&mut self.entries, most, Entry { id: message.id, offset, content });
-        } else {
-            self.horizon = offset;
+        match &shared {
+            _ if !room.fits => self.horizon = offset,
+            Some(shared) => {
+                let content = self.share(shared.clone());
+                self.add(Entry { id: message.id, offset, content });
+            }
+            None => {
+                let (place, layout) = self.write(message);
+                self.add(Entry { id: message.id, offset, content: Content::Text { place, layout } });
+            }
         }
         Pushed { shared, forgotten: room.forgotten }
     }
@@ -272,13 +273,19 @@ impl History {
         true
     }
 
-    /// Makes the content of an entry from a plain message.
+    /// Adds the newest entry.
+    #[inline(always)]
+    fn add(&mut self, entry: Entry) {
+        push_back(&mut self.entries, self.limits.messages as usize, entry);
+    }
+
+    /// Writes the text of a plain message.
     #[inline]
-    fn write(&mut self, message: &Publication<'_>) -> Content {
+    fn write(&mut self, message: &Publication<'_>) -> (Place, Layout) {
         let event = message.event.as_bytes();
         let place = self.texts.push(event, message.payload.bytes());
         let event_len = u16::try_from(event.len()).expect("names are at most 256 bytes");
-        Content::Text { place, layout: Layout { event_len, binary: message.payload.is_binary() } }
+        (place, Layout { event_len, binary: message.payload.is_binary() })
     }
 
     /// Makes the content of an entry from any other message, or from a change.
@@ -362,7 +369,7 @@ fn growth_of<T>(queue: &VecDeque<T>, most: usize) -> usize {
 
 /// Adds to a queue, which grows as [`growth_of`] says. One that is full, and gives and takes in turn, has the new item where
 /// the old one was.
-#[inline]
+#[inline(always)]
 fn push_back<T>(queue: &mut VecDeque<T>, most: usize, item: T) {
     if queue.len() == queue.capacity() {
         queue.reserve_exact(growth_of(queue, most));

@@ -12,8 +12,8 @@ use crate::{
     publication::{Audience, Payload},
 };
 
-/// Reads commands. Keeps its tables from frame to frame, and the shape of the last publication: those that are written
-/// by the same code differ in channel and message alone.
+/// Reads commands. Keeps its tables from frame to frame, and the shape of a publication, the last that was learnt: those
+/// that are written by the same code differ in channel and message alone.
 #[derive(Default)]
 pub struct Reader {
     scanner: Scanner,
@@ -30,7 +30,7 @@ pub struct Repeated<'a> {
 }
 
 impl Reader {
-    /// What differs in a frame that is otherwise the last publication.
+    /// What differs in a frame that is otherwise the publication that was learnt.
     #[inline]
     pub fn repeated<'a>(&self, text: &'a str) -> Option<Repeated<'a>> {
         let Template { before, after, .. } = &self.last;
@@ -47,7 +47,7 @@ impl Reader {
         Some(Repeated { channel, message: json::last_value(rest)? })
     }
 
-    /// The last publication with another channel and message.
+    /// That publication with another channel and message.
     pub fn again<'a>(&'a self, repeated: Repeated<'a>) -> Publish<'a> {
         let Template { event, echo, history, .. } = &self.last;
         let Repeated { channel, message } = repeated;

@@ -13,7 +13,7 @@ use crate::{
     json,
     limits::BATCH,
     publication::{Payload, Publication, Sender},
-    ws::{MAX_UNMASKED_HEADER_LEN, OpCode, put_header, put_header_at_end},
+    ws::{MAX_UNMASKED_HEADER_LEN, OpCode, header_len, put_header, put_header_at_end},
 };
 
 /// What becomes of a binary payload.
@@ -112,30 +112,36 @@ pub(in crate::dialect) fn encode_publication(
         out.extend_from_slice(&tail);
     };
     let rest_len = tail.len() + more_len + 1;
-    match publication.payload {
+    let start = out.len();
+    let len = match publication.payload {
         Payload::Json(json) => {
             let len = heading.len() + json.len() + rest_len;
             out.reserve(ROOM + len);
             out.extend_from_slice(heading.frame(len));
             out.extend_from_slice(json.as_bytes());
             put_rest(out, tail);
+            len
         }
         Payload::Binary(bytes) if binary == Binary::Frame => {
             let heading = heading.without_message();
-            let len = heading.len() + rest_len;
-            put_header(out, OpCode::Binary, true, 2 + len + bytes.len(), None);
-            out.put_u16(u16::try_from(len).expect("names are at most 256 bytes, each escaped to 6"));
+            let envelope_len = heading.len() + rest_len;
+            let len = 2 + envelope_len + bytes.len();
+            put_header(out, OpCode::Binary, true, len, None);
+            out.put_u16(u16::try_from(envelope_len).expect("names are at most 256 bytes, each escaped to 6"));
             out.extend_from_slice(heading);
             put_rest(out, tail);
             out.extend_from_slice(bytes);
+            len
         }
         Payload::Binary(bytes) => {
             let len = heading.len() + base64_len(bytes) + rest_len;
             out.extend_from_slice(heading.frame(len));
             put_base64(out, bytes);
             put_rest(out, tail);
+            len
         }
-    }
+    };
+    debug_assert_eq!(out.len() - start, header_len(len, false) + len, "the length is that of the parts");
 }
 
 /// Room for an offset, an id and the closing brace.
