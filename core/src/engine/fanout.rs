@@ -441,6 +441,9 @@ impl Turn {
             for (buffer, len) in run.buffers.iter_mut().zip(last) {
                 if len as usize > POOLED_BUFFER_BYTES {
                     *buffer = BytesMut::new();
+                } else {
+                    // From the start again, where it is in cache; unless what was written still waits somewhere.
+                    let _is_from_start = buffer.try_reclaim(buffer.capacity() + len as usize);
                 }
             }
             run.channel = None;
