@@ -65,10 +65,13 @@ struct Room {
 }
 
 impl Room {
+    /// What one session sends is handed over together, as the server does.
     fn turn(&mut self) {
         self.engine.begin_turn(1);
-        for (&slot, command) in self.slots.iter().zip(&self.commands) {
-            assert_eq!(self.engine.receive(slot, Message::Text(command)), Flow::Continue);
+        let mut commands = self.commands.iter();
+        for same in self.slots.chunk_by(|one, next| one == next) {
+            let messages = commands.by_ref().take(same.len()).map(|command| Message::Text(command));
+            assert_eq!(self.engine.receive_all(same[0], messages), Flow::Continue);
         }
         self.engine.on_mail();
         self.engine.flush(&mut self.sink);

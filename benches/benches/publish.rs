@@ -4,9 +4,11 @@
 //! - `order/two_threads`: two threads with 10,000 operations each on one order. Ours combines: whoever finds it taken
 //!   leaves its operation and goes on; the baseline waits. Unit: the whole of it, 20,000 operations.
 //! - `publish/N`: the command `send` of one session on one engine, with 1, 2 and 100 members there, 32 to a turn,
-//!   flushed into memory. Unit: commands (all that 32 cost, divided). The baseline does the least that delivers: it
-//!   encodes the publication once and pushes a reference-counted frame to each member's queue, then writes the queues.
-//! - `history/N`: the same as `publish/N`, where the channel remembers the last 100 messages; the baseline is the engine without history.
+//!   flushed into memory; handed over together, as what one read brings, and one by one. Unit: commands (all that 32 cost,
+//!   divided). The baseline does the least that delivers: it encodes the publication once and pushes a reference-counted
+//!   frame to each member's queue, then writes the queues.
+//! - `history/N`: the same, handed over together, where the channel remembers the last 100 messages; the baseline is the engine
+//!   without history.
 
 use std::{hint::black_box, sync::Mutex, time::Duration};
 
@@ -88,9 +90,11 @@ fn publish(criterion: &mut Criterion) {
     for members in [1, 2, 100] {
         let mut group = criterion.benchmark_group("publish");
         group.throughput(Throughput::Elements(TURN));
-        group.bench_function(BenchmarkId::new("engine", members), |bencher| {
-            send_turns(bencher, engine(), members);
-        });
+        for (name, together) in [("together", TURN), ("one by one", 1)] {
+            group.bench_function(BenchmarkId::new(name, members), |bencher| {
+                send_turns(bencher, engine(), members, together);
+            });
+        }
         group.bench_function(BenchmarkId::new("least", members), |bencher| {
             let mut ids = IdGenerator::new(1);
             let mut queues: Vec<Vec<Bytes>> = vec![Vec::new(); members as usize];
@@ -118,21 +122,22 @@ fn history(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(TURN));
         for messages in [0, 100] {
             group.bench_function(BenchmarkId::new(format!("remembering {messages}"), members), |bencher| {
-                send_turns(bencher, engine_with_history(messages), members);
+                send_turns(bencher, engine_with_history(messages), members, TURN);
             });
         }
         group.finish();
     }
 }
 
-/// Turns in which one of the members sends.
-fn send_turns(bencher: &mut Bencher<'_>, mut engine: Engine, members: u32) {
+/// Turns in which one of the members sends; so many messages at a time are handed over together.
+fn send_turns(bencher: &mut Bencher<'_>, mut engine: Engine, members: u32, together: u64) {
     let mut sink = Discard::default();
     let slots = open_members(&mut engine, members, &mut sink);
     bencher.iter(|| {
         engine.begin_turn(1);
-        for _ in 0..TURN {
-            assert_eq!(engine.receive(slots[0], Message::Text(COMMAND)), Flow::Continue);
+        for _ in 0..TURN / together {
+            let messages = (0..together).map(|_| Message::Text(COMMAND));
+            assert_eq!(engine.receive_all(slots[0], messages), Flow::Continue);
         }
         engine.on_mail();
         engine.flush(&mut sink);

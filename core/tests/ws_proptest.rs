@@ -118,8 +118,8 @@ fn encode(sent: &Sent, receiver: Role, out: &mut BytesMut, expected: &mut Vec<Ow
     expected.push(sent.message.clone());
 }
 
-/// The decoder under test, fed in chunks whose lengths cycle through `lengths`.
-fn decode(stream: &[u8], lengths: &[usize], role: Role) -> Outcome {
+/// The decoder under test, fed in chunks whose lengths cycle through `lengths`; what can be taken together is, or not.
+fn decode(stream: &[u8], lengths: &[usize], role: Role, together: bool) -> Outcome {
     let mut decoder = Decoder::new();
     let mut messages = Vec::new();
     let mut lengths = lengths.iter().cycle();
@@ -130,6 +130,14 @@ fn decode(stream: &[u8], lengths: &[usize], role: Role) -> Outcome {
         rest = &rest[len..];
         let mut at = 0;
         loop {
+            if together {
+                let mut whole = decoder.messages(&mut chunk[at..], role, LIMITS);
+                messages.extend(whole.by_ref().map(Owned::from));
+                match whole.end() {
+                    Err(error) => return (messages, Some(error)),
+                    Ok(consumed) => at += consumed,
+                }
+            }
             match decoder.decode(&mut chunk[at..], role, LIMITS) {
                 Err(error) => return (messages, Some(error)),
                 Ok(decoded) => {
@@ -264,7 +272,9 @@ proptest! {
         let expected = (expected, None);
         prop_assert_eq!(&reference(&stream, role), &expected);
         for lengths in [&[stream.len()], &lengths[..], &[1]] {
-            prop_assert_eq!(&decode(&stream, lengths, role), &expected);
+            for together in [false, true] {
+                prop_assert_eq!(&decode(&stream, lengths, role, together), &expected);
+            }
         }
     }
 
@@ -287,7 +297,9 @@ proptest! {
         stream.truncate(cut.map_or(stream.len(), |cut| cut.index(stream.len())));
         let expected = reference(&stream, role);
         for lengths in [&[stream.len()], &lengths[..], &[1]] {
-            prop_assert_eq!(&decode(&stream, lengths, role), &expected);
+            for together in [false, true] {
+                prop_assert_eq!(&decode(&stream, lengths, role, together), &expected);
+            }
         }
     }
 
@@ -305,7 +317,9 @@ proptest! {
         }
         let expected = reference(&stream, role);
         for lengths in [&[stream.len()], &lengths[..], &[1]] {
-            prop_assert_eq!(&decode(&stream, lengths, role), &expected);
+            for together in [false, true] {
+                prop_assert_eq!(&decode(&stream, lengths, role, together), &expected);
+            }
         }
     }
 }

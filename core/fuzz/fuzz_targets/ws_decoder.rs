@@ -1,7 +1,7 @@
 //! Arbitrary bytes through the WebSocket decoder, whole and in pieces.
 //!
-//! Holds: nothing panics; what is kept is bounded by what was received; cutting the stream elsewhere changes
-//! neither the messages nor the error.
+//! Holds: nothing panics; what is kept is bounded by what was received; cutting the stream elsewhere, or taking one message
+//! at a time, changes neither the messages nor the error.
 //!
 //! The first four bytes of the input choose the role, the limits and the sizes of the pieces.
 
@@ -13,11 +13,11 @@ use libfuzzer_sys::fuzz_target;
 /// Heap that a decoder may hold however little it has received: its own struct and a first allocation.
 const FIXED: usize = 512;
 
-/// Feeds `stream` in pieces whose lengths cycle through `lengths`.
+/// Feeds `stream` in pieces whose lengths cycle through `lengths`; what can be taken `together` is.
 fn decode(
     stream: &[u8],
     lengths: &[usize],
-    role: Role,
+    (role, together): (Role, bool),
     limits: DecodeLimits,
 ) -> (Vec<String>, Option<ProtocolError>) {
     let mut decoder = Decoder::new();
@@ -32,6 +32,14 @@ fn decode(
         let mut piece = piece.to_vec();
         let mut at = 0;
         loop {
+            if together {
+                let mut whole = decoder.messages(&mut piece[at..], role, limits);
+                messages.extend(whole.by_ref().map(|message| format!("{message:?}")));
+                match whole.end() {
+                    Ok(consumed) => at += consumed,
+                    Err(error) => return (messages, Some(error)),
+                }
+            }
             match decoder.decode(&mut piece[at..], role, limits) {
                 Ok(decoded) => {
                     at += decoded.consumed;
@@ -59,8 +67,11 @@ fuzz_target!(|input: &[u8]| {
         message_bytes: usize::from(*limit) << (choice >> 4),
         fragments: usize::from(choice >> 1 & 7),
     };
-    let whole = decode(stream, &[stream.len()], role, limits);
+    let whole = decode(stream, &[stream.len()], (role, false), limits);
     let lengths = [usize::from(*long).max(1), usize::from(*short % 8).max(1)];
-    assert_eq!(decode(stream, &lengths, role, limits), whole);
-    assert_eq!(decode(stream, &[1], role, limits), whole);
+    for lengths in [&[stream.len().max(1)], &lengths[..], &[1]] {
+        for together in [false, true] {
+            assert_eq!(decode(stream, lengths, (role, together), limits), whole);
+        }
+    }
 });
