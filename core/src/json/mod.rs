@@ -54,6 +54,9 @@ pub const MAX_ELEMENTS: usize = 1024;
 /// How many table entries a [`Scanner`] keeps between texts: a large batch is not paid for ever after.
 const KEPT_ENTRIES: usize = 1024;
 
+/// The longest beginning of a text that a [`Scanner`] keeps to compare the next one with, in bytes.
+const KEPT_HEAD: usize = 512;
+
 /// The one value that is the whole of `text`, whitespace around it aside.
 pub fn value(text: &str) -> Result<Raw<'_>, JsonError> {
     whole_value(text).map_err(|fault| fault.in_text(text))
@@ -150,6 +153,8 @@ pub struct Scanner {
     members: Vec<MemberSpan>,
     /// The elements of a top-level array.
     elements: Vec<ElementSpan>,
+    /// The last text up to the value of its last member, if it was an object; `members` are still its own then.
+    head: Vec<u8>,
 }
 
 /// Where a member lies in its text: `key_start <= key_end < start < end <= text.len()`.
@@ -193,6 +198,10 @@ impl Scanner {
 
     fn take_apart<'s, 'a>(&'s mut self, text: &'a str) -> Result<Document<'s, 'a>, Fault> {
         let bytes = text.as_bytes();
+        if self.differs_in_last_value(bytes) {
+            let raw = Raw::new(text);
+            return Ok(Document::Object(Object { text, raw, members: &self.members }));
+        }
         self.clear();
         let start = grammar::skip_whitespace(bytes, 0);
         let first = grammar::byte(bytes, start);
@@ -203,6 +212,9 @@ impl Scanner {
         };
         grammar::end(bytes, end)?;
         let raw = Raw::new(&text[start..end]);
+        if first == b'{' && start == 0 {
+            self.keep_head(bytes);
+        }
         Ok(match first {
             b'{' => Document::Object(Object { text, raw, members: &self.members }),
             b'[' => Document::Array(Array { text, raw, elements: &self.elements, members: &self.members }),
@@ -210,7 +222,31 @@ impl Scanner {
         })
     }
 
+    /// Whether `bytes` are the last text but for the value of its last member, as commands written by the same code often
+    /// are: then that value alone is new, and `members` are those of `bytes`. If it is not, or not well-formed, the text is
+    /// to be looked at from its beginning.
+    #[inline]
+    fn differs_in_last_value(&mut self, bytes: &[u8]) -> bool {
+        let start = self.head.len();
+        if start == 0 || !bytes.starts_with(&self.head) {
+            return false;
+        }
+        let Ok((end, escaped)) = member_value(bytes, start, 1) else { return false };
+        let Some(last) = self.members.last_mut() else { return false };
+        (last.end, last.escaped) = (offset(end), escaped);
+        bytes.get(end..) == Some(b"}")
+    }
+
+    /// Keeps what [`Scanner::differs_in_last_value`] compares the next text with.
+    #[inline]
+    fn keep_head(&mut self, bytes: &[u8]) {
+        if let Some(last) = self.members.last().filter(|last| last.start as usize <= KEPT_HEAD) {
+            self.head.extend_from_slice(&bytes[..last.start as usize]);
+        }
+    }
+
     fn clear(&mut self) {
+        self.head.clear();
         self.members.clear();
         self.elements.clear();
         if self.members.capacity() > KEPT_ENTRIES {
