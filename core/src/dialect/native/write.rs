@@ -97,9 +97,7 @@ pub(in crate::dialect) fn encode_publication(
         put_tail(&mut tail, itoa::Buffer::new().format(offset).as_bytes());
     }
     if publication.kept {
-        put_tail(&mut tail, b",\"id\":\"");
-        put_tail(&mut tail, &publication.id.text());
-        put_tail(&mut tail, b"\"");
+        put_tail(&mut tail, &id_member(publication.id));
     }
     let more_len = more_len(publication);
     let put_rest = |out: &mut BytesMut, mut tail: Tail| {
@@ -145,7 +143,17 @@ pub(in crate::dialect) fn encode_publication(
 }
 
 /// Room for an offset, an id and the closing brace.
-type Tail = ArrayVec<u8, { 30 + 8 + MessageId::TEXT_LEN + 1 }>;
+type Tail = ArrayVec<u8, { 30 + ID_MEMBER_LEN + 1 }>;
+
+const ID_MEMBER_LEN: usize = 8 + MessageId::TEXT_LEN;
+
+/// `,"id":"…"`.
+#[inline]
+fn id_member(id: MessageId) -> [u8; ID_MEMBER_LEN] {
+    let mut member = *b",\"id\":\"0190a1b2-c3d4-7e5f-8091-a2b3c4d5e6f7\"";
+    member[7..7 + MessageId::TEXT_LEN].copy_from_slice(&id.text());
+    member
+}
 
 #[inline(always)]
 fn put_tail(tail: &mut Tail, bytes: &[u8]) {
@@ -202,9 +210,7 @@ fn put_remembered(out: &mut BytesMut, remembered: &Remembered) {
         Payload::Binary(bytes) => put_base64(out, bytes),
     }
     put_number(out, ",\"offset\":", remembered.offset());
-    out.extend_from_slice(b",\"id\":\"");
-    out.extend_from_slice(&message.id.text());
-    out.put_u8(b'"');
+    out.extend_from_slice(&id_member(message.id));
     put_more(out, &message);
     put_number(out, ",\"time_ms\":", message.id.time_ms());
     out.put_u8(b'}');
