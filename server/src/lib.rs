@@ -11,19 +11,15 @@
 //!
 //! Every connection belongs to the worker that accepted it, from the first byte to the last.
 
-mod access;
-mod admin;
 pub mod args;
 pub mod config;
 mod connection;
-mod exchange;
+mod control;
+mod http;
 mod listener;
-mod metrics;
 mod outbound;
-mod rest;
 mod sys;
 mod timers;
-mod upgrade;
 mod worker;
 
 use std::{
@@ -38,11 +34,13 @@ use std::{
 
 use fanfare_core::{engine::Hub, id::WorkerId};
 
-pub use self::worker::{Commands, Handler};
+pub use self::worker::{Greeting, MessageHandler};
 use self::{
-    admin::{Admin, Observed},
     config::Config,
-    metrics::WorkerMetrics,
+    control::{
+        admin::{Admin, Observed},
+        metrics::WorkerMetrics,
+    },
     worker::{Control, Parts, Worker, poll_and_waker},
 };
 
@@ -64,14 +62,14 @@ impl Server {
     /// # Errors
     /// An address that cannot be bound, or a thread or poll that cannot be made.
     pub fn start(config: Config) -> io::Result<Self> {
-        Self::start_with(config, Commands)
+        Self::start_with(config, MessageHandler::COMMANDS)
     }
 
     /// As [`Server::start`], with another meaning of messages.
     ///
     /// # Errors
     /// As [`Server::start`].
-    pub fn start_with<H: Handler + Clone>(config: Config, handler: H) -> io::Result<Self> {
+    pub fn start_with(config: Config, handler: MessageHandler) -> io::Result<Self> {
         let workers = config.workers;
         let open_files = sys::raise_open_files();
         let capacity = match u64::from(config.connections) {
@@ -122,7 +120,7 @@ impl Server {
                 metrics,
                 poll,
                 listeners,
-                handler: handler.clone(),
+                handler,
             })?;
             let core = cores.get(at % cores.len().max(1)).copied();
             threads.push(Builder::new().name(format!("worker-{at}")).spawn(move || {

@@ -20,7 +20,7 @@ use axum::{
 use fanfare_core::engine::Hub;
 use tokio::sync::oneshot;
 
-use crate::metrics::{WorkerMetrics, exposition};
+use super::metrics::{WorkerMetrics, exposition};
 
 /// What the admin plane looks at.
 pub(crate) struct Observed {
