@@ -15,6 +15,8 @@ pub enum Disconnect {
     SlowConsumer,
     /// Nothing was heard for two ping intervals.
     PingTimeout,
+    /// A message was begun and not finished in time.
+    MessageTimeout,
     /// The app's back end said so.
     ByServer {
         /// Whether it wants the client back.
@@ -32,6 +34,7 @@ impl Disconnect {
             Self::PingTimeout => 4001,
             Self::ByServer { reconnect: false } => 4002,
             Self::ByServer { reconnect: true } => 4003,
+            Self::MessageTimeout => 4004,
         }
     }
 
@@ -42,6 +45,7 @@ impl Disconnect {
             Self::Restart => "the server is restarting",
             Self::SlowConsumer => "slow consumer",
             Self::PingTimeout => "ping timeout",
+            Self::MessageTimeout => "message timeout",
             Self::ByServer { reconnect: false } => "disconnected",
             Self::ByServer { reconnect: true } => "disconnected, please reconnect",
         }

@@ -54,6 +54,8 @@ pub struct Config {
     pub ping_interval_ms: u32,
     /// How long a peer may take to finish a request or a handshake.
     pub request_timeout_ms: u32,
+    /// How long a WebSocket message may take from its first byte to its last.
+    pub message_timeout_ms: u32,
     /// How long an HTTP connection may rest between two requests.
     pub keep_alive_ms: u32,
     /// How long a shutdown waits for connections to take their last bytes; 0 is not at all.
@@ -195,6 +197,12 @@ impl Config {
                 server.request_timeout_ms,
                 10_000,
                 100..=600_000,
+            )?,
+            message_timeout_ms: environment.number(
+                "server.message_timeout_ms",
+                server.message_timeout_ms,
+                60_000,
+                100..=3_600_000,
             )?,
             keep_alive_ms: environment.number(
                 "server.keep_alive_ms",

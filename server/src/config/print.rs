@@ -53,6 +53,7 @@ fn server(config: &Config) -> raw::Server {
         spin_us: Some(config.spin_us.into()),
         ping_interval_ms: Some(config.ping_interval_ms.into()),
         request_timeout_ms: Some(config.request_timeout_ms.into()),
+        message_timeout_ms: Some(config.message_timeout_ms.into()),
         keep_alive_ms: Some(config.keep_alive_ms.into()),
         drain_ms: Some(config.drain_ms.into()),
         backlog: Some(config.backlog.into()),

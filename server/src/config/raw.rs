@@ -39,6 +39,7 @@ pub(super) struct Server {
     pub(super) spin_us: Option<i64>,
     pub(super) ping_interval_ms: Option<i64>,
     pub(super) request_timeout_ms: Option<i64>,
+    pub(super) message_timeout_ms: Option<i64>,
     pub(super) keep_alive_ms: Option<i64>,
     pub(super) drain_ms: Option<i64>,
     pub(super) backlog: Option<i64>,

@@ -45,6 +45,9 @@ impl ConnectionId {
     }
 }
 
+/// A tick that does not come.
+pub(crate) const NEVER: Tick = Tick::MAX;
+
 /// One connection.
 pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
@@ -53,6 +56,8 @@ pub(crate) struct Connection {
     pub(crate) due: Tick,
     /// When something was last read from it, or, in HTTP, when the present request or rest began.
     pub(crate) heard: Tick,
+    /// When the WebSocket message under way began, or [`NEVER`] while none is.
+    pub(crate) message_began: Tick,
     /// Input that waits: the beginning of a request, or whatever came while paused.
     #[allow(
         clippy::box_collection,
@@ -100,6 +105,7 @@ impl Connection {
             generation,
             due: now,
             heard: now,
+            message_began: NEVER,
             input: None,
             outbound: None,
             protocol: Protocol::Http(None),

@@ -46,6 +46,8 @@ metrics! {
     closed_total counter "Connections closed, for any reason."
     protocol_errors_total counter "Connections closed because the peer broke the protocol."
     ping_timeouts_total counter "Connections closed because the peer was silent for two ping intervals."
+    message_timeouts_total counter "Connections closed because a WebSocket message was begun and not finished in time."
+    panics_total counter "Connections closed because handling their input panicked: a fault of the server's. Report it."
     disconnected_total counter "Sessions disconnected by their app's back end."
     drained_total counter "Sessions told to come back because the server ends."
     slow_consumers_total counter "Sessions closed because their outbound queue passed its limit."

@@ -49,27 +49,33 @@ impl Worker {
     }
 
     fn on_due(&mut self, slot: ConnectionSlot) {
-        let interval = self.ping_interval();
-        let Some(connection) = self.connections.live(slot) else { return };
-        let heard = connection.heard;
-        match connection.protocol {
-            Protocol::Http(_) => self.on_request_due(slot),
-            Protocol::Closing | Protocol::Closed => self.close(slot),
-            Protocol::WebSocket { session, .. } => {
-                let silent = self.now.saturating_sub(heard);
-                let paused = connection.is(Flag::Paused);
-                let pinged = connection.is(Flag::Pinged);
-                if silent >= 2 * interval && pinged && !paused {
-                    return self.disconnect(slot, Disconnect::PingTimeout);
-                }
-                if silent >= interval && !pinged {
-                    connection.flags.raise(Flag::Pinged);
-                    self.engine.reply(session, |out| put_frame(out, OpCode::Ping, &[]));
-                }
-                let next = if silent >= interval { heard + 2 * interval } else { heard + interval };
-                self.arm(slot, next.max(self.now + 1));
-            }
+        match self.connections.live(slot).map(|connection| &connection.protocol) {
+            Some(Protocol::Http(_)) => self.on_request_due(slot),
+            Some(&Protocol::WebSocket { session, .. }) => self.on_websocket_due(slot, session),
+            Some(Protocol::Closing | Protocol::Closed) => self.close(slot),
+            None => {}
         }
+    }
+
+    /// Two deadlines of a WebSocket: that of the peer's silence, and that of the message under way. While the connection is
+    /// paused its peer is not read, and neither counts.
+    fn on_websocket_due(&mut self, slot: ConnectionSlot, session: u32) {
+        let (now, interval) = (self.now, self.ping_interval());
+        let Some(connection) = self.connections.live(slot) else { return };
+        let (heard, paused) = (connection.heard, connection.is(Flag::Paused));
+        let silent = now.saturating_sub(heard);
+        if silent >= 2 * interval && connection.is(Flag::Pinged) && !paused {
+            return self.disconnect(slot, Disconnect::PingTimeout);
+        }
+        let message_due = connection.message_began.saturating_add(ticks(self.config.message_timeout_ms));
+        if now >= message_due && !paused {
+            return self.disconnect(slot, Disconnect::MessageTimeout);
+        }
+        if silent >= interval && connection.flags.raise(Flag::Pinged) {
+            self.engine.reply(session, |out| put_frame(out, OpCode::Ping, &[]));
+        }
+        let ping_due = if silent >= interval { heard + 2 * interval } else { heard + interval };
+        self.arm(slot, ping_due.min(message_due).max(now + 1));
     }
 
     /// A connection has become a WebSocket: its deadline is now that of the first ping.

@@ -120,11 +120,12 @@ impl Worker {
         };
         if head.body.is_empty() || !wants_body(self.engine.hub().apps(), &head) {
             let mut reply = Reply::to(&head, self.date());
-            if !head.body.is_empty() {
-                // Its body is neither read nor told from a next request.
+            let (body, done) = skip_body(&head, &rest[taken..], limits)?;
+            if !done {
                 reply.persistence = Persistence::Close;
             }
-            return Ok(Step { taken, next: Some(self.answer(slot, &head, &[], reply)) });
+            let next = self.answer(slot, &head, &[], reply);
+            return Ok(Step { taken: taken + body, next: Some(next) });
         }
         if head.expect_continue {
             self.connections.send(slot, b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -324,4 +325,12 @@ impl Worker {
         let config = &self.config;
         HttpLimits { head_bytes: config.head_bytes, headers: config.headers, body_bytes: config.body_bytes }
     }
+}
+
+/// Skips the body of a request that is answered without it, as far as it is here: how many bytes those are, and whether
+/// the body ends with them. If not, the connection ends with the answer, and nothing more is read or kept.
+fn skip_body(head: &Head<'_>, rest: &[u8], limits: HttpLimits) -> Result<(usize, bool), HttpError> {
+    let mut decoder = BodyDecoder::new(head.body, limits);
+    let (taken, _) = decoder.decode(rest, &mut Vec::new())?;
+    Ok((taken, decoder.is_done()))
 }

@@ -4,7 +4,10 @@
 //! A read that did not fill the buffer has emptied the socket (epoll(7), "Questions and answers", 9), unless the peer
 //! has closed.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use fanfare_core::{
     disconnect::Disconnect,
@@ -13,8 +16,8 @@ use fanfare_core::{
 };
 use mio::event::Event;
 
-use super::{BUFFER_BYTES, Worker};
-use crate::connection::{Connection, ConnectionId, ConnectionSlot, Flag, Protocol};
+use super::{BUFFER_BYTES, Worker, deadlines::ticks};
+use crate::connection::{ConnectionId, ConnectionSlot, Flag, NEVER, Protocol};
 
 /// Bytes read from one connection before others get their turn.
 const READ_BUDGET: usize = 4 * BUFFER_BYTES;
@@ -54,7 +57,7 @@ impl Worker {
             self.counters.received_bytes_total += n as u64;
             budget = budget.saturating_sub(n);
             let emptied = n < buffer.len() && !connection.is(Flag::HalfClosed);
-            self.feed(slot, &mut buffer[..n]);
+            self.guard(slot, |worker| worker.feed(slot, &mut buffer[..n]));
             if emptied {
                 return;
             }
@@ -67,6 +70,18 @@ impl Worker {
             && connection.flags.raise(Flag::Ready)
         {
             self.ready.push_back(slot);
+        }
+    }
+
+    /// Does what one connection asks for. A panic on the way ends this connection, and no other notices.
+    ///
+    /// Input is decoded and commands are checked before anything shared is touched, so the state that others see is whole.
+    /// A panic while a channel's operations are applied would leave that channel taken; no input is known to cause one.
+    pub(super) fn guard(&mut self, slot: ConnectionSlot, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            self.counters.panics_total += 1;
+            tracing::error!("a connection ends: handling its input panicked");
+            self.close(slot);
         }
     }
 
@@ -89,12 +104,16 @@ impl Worker {
         let limits =
             DecodeLimits { message_bytes: self.config.frame_bytes, fragments: self.config.fragments };
         let mut at = 0;
+        let mut completed = false;
         // Asking once more than there are messages lets the decoder free a long message that was delivered.
         while at < input.len() || !taken.is_idle() {
             let mut messages = taken.messages(&mut input[at..], Role::Server, limits);
             let mut flow = (self.handler.on_messages)(&mut self.engine, session, &mut messages);
             match messages.end() {
-                Ok(consumed) => at += consumed,
+                Ok(consumed) => {
+                    at += consumed;
+                    completed |= consumed > 0;
+                }
                 Err(error) => return self.disconnect(slot, Disconnect::Protocol(error)),
             }
             if flow == Flow::Pause {
@@ -118,17 +137,25 @@ impl Worker {
                     let code = frame.map(|frame| frame.code);
                     return self.on_close_frame(slot, code);
                 }
-                Some(message) => (self.handler.on_message)(&mut self.engine, session, message),
+                Some(message) => {
+                    completed = true;
+                    (self.handler.on_message)(&mut self.engine, session, message)
+                }
             };
             if flow == Flow::Pause {
                 self.pause(slot, &input[at..]);
                 break;
             }
         }
-        if let Some(Connection { protocol: Protocol::WebSocket { decoder, .. }, .. }) =
-            self.connections.live(slot)
-        {
-            *decoder = taken;
+        let Some(connection) = self.connections.live(slot) else { return };
+        let Protocol::WebSocket { decoder, .. } = &mut connection.protocol else { return };
+        let incomplete = !taken.is_idle();
+        *decoder = taken;
+        if !incomplete {
+            connection.message_began = NEVER;
+        } else if completed || connection.message_began == NEVER {
+            connection.message_began = self.now;
+            self.arm_by(slot, self.now.saturating_add(ticks(self.config.message_timeout_ms)));
         }
     }
 

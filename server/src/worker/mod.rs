@@ -336,7 +336,8 @@ impl Worker {
             self.disconnect(ConnectionSlot(slot), why);
         }
         for slot in self.engine.take_resumed() {
-            self.resume(ConnectionSlot(slot));
+            let slot = ConnectionSlot(slot);
+            self.guard(slot, |worker| worker.resume(slot));
         }
         for (token, answer) in self.engine.take_answers() {
             self.on_answer(token, answer);
@@ -376,5 +377,47 @@ fn poll_once(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) ->
             Ok(())
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fanfare_core::engine::Hub;
+
+    use super::*;
+
+    fn worker(server: &str) -> Worker {
+        let text = format!("[server]\n{server}\n[apps.default]\nclient_key = \"client-key-0123456789\"\n");
+        let config = Config::from_toml(&text).expect("it is a configuration");
+        let (poll, waker) = poll_and_waker().expect("the system has polls");
+        let control = Control {
+            wakers: vec![waker],
+            drain: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            capacity: 1,
+        };
+        let mut worker = Worker::new(Parts {
+            id: WorkerId(0),
+            hub: Arc::new(Hub::new(config.apps.clone(), 1, config.mailbox_depth, 1)),
+            config: Arc::new(config),
+            control: Arc::new(control),
+            metrics: Arc::default(),
+            poll,
+            listeners: Vec::new(),
+            handler: MessageHandler::COMMANDS,
+        })
+        .expect("nothing has to be registered");
+        worker.accepting = Accepting::Idle;
+        worker
+    }
+
+    #[test]
+    fn a_spinning_worker_need_not_be_woken_and_a_sleeping_one_must() {
+        let worker = worker("spin_us = 100");
+        let mailbox = worker.engine.hub().mailbox(worker.id);
+        assert_eq!(worker.choose_wait(Duration::from_micros(99)), Wait::Spin);
+        assert!(!mailbox.must_wake(), "a producer would pay for a wake call");
+        assert_eq!(worker.choose_wait(Duration::from_micros(100)), Wait::Sleep);
+        assert!(mailbox.must_wake());
     }
 }
