@@ -14,7 +14,7 @@ use std::{
 use fanfare_core::{
     app::{App, AppKeys, Apps, HistoryLimits},
     dialect::Format,
-    engine::{Engine, Flow, Hub},
+    engine::{Engine, Flow, Node},
     id::WorkerId,
     ws::Message,
 };
@@ -34,14 +34,14 @@ fn whoever_comes_back_misses_nothing_while_others_publish() {
     app.history = HistoryLimits { messages: 65_536, bytes: u32::MAX, ..HistoryLimits::NONE };
     app.limits.outbound_bytes = usize::MAX;
     app.announce = false;
-    let hub = Arc::new(Hub::new(Apps::new(vec![app]).expect("one app"), WORKERS.into(), 1 << 20, 7));
+    let node = Arc::new(Node::new(Apps::new(vec![app]).expect("one app"), WORKERS.into(), 1 << 20, 7));
     let progress = Progress::default();
     let returns: u64 = thread::scope(|scope| {
         let progress = &progress;
         let threads: Vec<_> = (0..WORKERS)
             .map(|worker| {
-                let hub = hub.clone();
-                scope.spawn(move || Thread::new(worker, hub).run(progress))
+                let node = node.clone();
+                scope.spawn(move || Thread::new(worker, node).run(progress))
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().expect("no thread panics")).sum()
@@ -97,8 +97,8 @@ struct Thread {
 }
 
 impl Thread {
-    fn new(worker: u16, hub: Arc<Hub>) -> Self {
-        let mut engine = Engine::new(WorkerId(worker), hub, u64::from(worker) + 1);
+    fn new(worker: u16, node: Arc<Node>) -> Self {
+        let mut engine = Engine::new(WorkerId(worker), node, u64::from(worker) + 1);
         engine.begin_turn(1_000);
         let publisher = open(&mut engine, 0, Format::Native);
         let random = 0x9e37_79b9_7f4a_7c15 ^ u64::from(worker);

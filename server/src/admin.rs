@@ -17,14 +17,14 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use fanfare_core::engine::Hub;
+use fanfare_core::engine::Node;
 use tokio::sync::oneshot;
 
 use crate::metrics::{WorkerMetrics, exposition};
 
 /// What the admin plane looks at.
 pub(crate) struct Observed {
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) node: Arc<Node>,
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
@@ -76,7 +76,7 @@ impl Admin {
 }
 
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
-    let text = exposition(&observed.workers, &observed.hub);
+    let text = exposition(&observed.workers, &observed.node);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice, Write};
 
 use bytes::Bytes;
 use fanfare_core::{
-    engine::{Parts, Sink},
+    engine::{Segments, Sink},
     http::{BodyDecoder, HeadScan},
     slots::Slots,
     ws::Decoder,
@@ -250,7 +250,7 @@ impl Connections {
 }
 
 impl Sink for Connections {
-    fn write(&mut self, slot: u32, parts: Parts<'_>) -> usize {
+    fn write(&mut self, slot: u32, parts: Segments<'_>) -> usize {
         let now = self.now;
         let Some(connection) = self.slots.get_mut(slot) else { return 0 };
         if matches!(connection.protocol, Protocol::Dead) {
@@ -283,7 +283,7 @@ impl Sink for Connections {
 }
 
 /// One write: of the single part there usually is, or of the first [`SLICES`].
-fn write_parts(stream: &mut TcpStream, mut parts: Parts<'_>) -> io::Result<usize> {
+fn write_parts(stream: &mut TcpStream, mut parts: Segments<'_>) -> io::Result<usize> {
     let Some((buffer, range)) = parts.next() else { return Ok(0) };
     let first = &buffer[range];
     let Some((buffer, range)) = parts.next() else { return stream.write(first) };
@@ -299,7 +299,7 @@ fn write_parts(stream: &mut TcpStream, mut parts: Parts<'_>) -> io::Result<usize
 }
 
 /// Queues what was not sent, sharing the buffers.
-fn queue_rest(connection: &mut Connection, parts: Parts<'_>, mut sent: usize, now: Tick) {
+fn queue_rest(connection: &mut Connection, parts: Segments<'_>, mut sent: usize, now: Tick) {
     for (buffer, range) in parts {
         if sent >= range.len() {
             sent -= range.len();

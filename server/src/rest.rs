@@ -8,9 +8,9 @@ use std::ops::RangeInclusive;
 use bytes::BytesMut;
 use fanfare_core::{
     app::{App, ChannelOptions, HistoryLimits, KeyRole, SlowConsumer},
-    channel::PageFrom,
+    channel::PageStart,
     command::{Cursor, Disconnection, Outcome},
-    dialect::{self, Batch, Envelope, Reader},
+    dialect::{self, Batch, CommandReader, Envelope},
     engine::Engine,
     error::ReplyError,
     http::{Head, Persistence, cut_body, percent_decode, put_problem, put_response},
@@ -33,7 +33,7 @@ pub(crate) enum Handled {
 /// Requests whose answers wait for other workers.
 #[derive(Default)]
 pub(crate) struct Requests {
-    reader: Reader,
+    reader: CommandReader,
     /// From the engine's token to the connection and the place in the answer.
     tokens: HashMap<u64, (u64, usize)>,
     waiting: HashMap<u64, Pending>,
@@ -125,8 +125,8 @@ impl Requests {
     ) -> Result<Handled, Problem> {
         let route = Route::find(head.path)?;
         let parameters = Parameters::read(head.query)?;
-        let hub = engine.hub().clone();
-        let app = find_app(hub.apps(), &parameters)?;
+        let node = engine.node().clone();
+        let app = find_app(node.apps(), &parameters)?;
         reply.readers = Readers::Nobody;
         check_origin(app, head)?;
         reply.readers = Readers::Origin(head.origin().map(Into::into));
@@ -388,9 +388,9 @@ impl Requests {
             offset.ok_or_else(|| Problem::new(400, "invalid_request", "after and before are offsets."))
         };
         let from = match (parameters.after.as_deref(), parameters.before.as_deref()) {
-            (Some(after), None) => PageFrom::After(offset(after)?),
-            (None, Some(before)) => PageFrom::Before(offset(before)?),
-            (None, None) => PageFrom::Before(u64::MAX),
+            (Some(after), None) => PageStart::After(offset(after)?),
+            (None, Some(before)) => PageStart::Before(offset(before)?),
+            (None, None) => PageStart::Before(u64::MAX),
             _ => return Err(Problem::new(400, "invalid_request", "Either after or before may be given.")),
         };
         let token = self.token(connection, 0);
@@ -666,7 +666,7 @@ fn list_channels(
 }
 
 /// The body of a disconnect request.
-fn disconnection(reader: &mut Reader, body: &str) -> Result<(Disconnection, bool), Problem> {
+fn disconnection(reader: &mut CommandReader, body: &str) -> Result<(Disconnection, bool), Problem> {
     let wrong = |detail| refused(ReplyError::InvalidCommand(detail));
     let batch = Batch::read(reader, body).map_err(refused)?;
     let object = batch.object().ok_or_else(|| wrong("The body must be an object."))?;

@@ -42,8 +42,8 @@ pub(crate) fn upgrade(
     let upgrade = Upgrade::new(head.method, head.minor_version, head.headers());
     let accept = upgrade.accept().map_err(refusal)?;
     let parameters = Parameters::read(head.query)?;
-    let hub = engine.hub().clone();
-    let app = find_app(hub.apps(), &parameters)?;
+    let node = engine.node().clone();
+    let app = find_app(node.apps(), &parameters)?;
     check_origin(app, head)?;
     let key = parameters.key.as_deref().or_else(|| head.header_str("x-fanfare-key"));
     check_key(app, key)?;

@@ -24,7 +24,7 @@ use std::{
 use bytes::BytesMut;
 use fanfare_core::{
     disconnect::Disconnect,
-    engine::{Engine, Flow, Hub},
+    engine::{Engine, Flow, Node},
     id::WorkerId,
     ws::{Message, OpCode, Role, put_close, put_frame},
 };
@@ -159,7 +159,7 @@ enum Accepting {
 pub(crate) struct Parts<H> {
     pub(crate) id: WorkerId,
     pub(crate) config: Arc<Config>,
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) node: Arc<Node>,
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) poll: Poll,
@@ -176,7 +176,7 @@ pub(crate) fn poll_and_waker() -> io::Result<(Poll, Waker)> {
 
 impl<H: Handler> Worker<H> {
     pub(crate) fn new(parts: Parts<H>) -> io::Result<Self> {
-        let Parts { id, config, hub, control, metrics, poll, mut listeners, handler } = parts;
+        let Parts { id, config, node, control, metrics, poll, mut listeners, handler } = parts;
         for (at, listener) in listeners.iter_mut().enumerate() {
             poll.registry().register(listener, Token(LISTENERS - at), Interest::READABLE)?;
         }
@@ -190,7 +190,7 @@ impl<H: Handler> Worker<H> {
             listeners,
             accepting: Accepting::More,
             starved: false,
-            engine: Engine::new(id, hub, random()),
+            engine: Engine::new(id, node, random()),
             handler,
             connections: Connections::default(),
             requests: Requests::default(),
@@ -257,11 +257,11 @@ impl<H: Handler> Worker<H> {
     }
 
     fn may_sleep(&self) -> bool {
-        self.engine.hub().mailbox(self.id).fall_asleep()
+        self.engine.node().mailbox(self.id).fall_asleep()
     }
 
     fn mailbox_awake(&self) {
-        self.engine.hub().mailbox(self.id).awake();
+        self.engine.node().mailbox(self.id).awake();
     }
 
     /// How long to sleep at most: until the next deadline.
@@ -670,7 +670,7 @@ impl<H: Handler> Worker<H> {
 
     fn wake_others(&mut self) {
         for worker in self.engine.take_touched() {
-            if self.engine.hub().mailbox(worker).must_wake()
+            if self.engine.node().mailbox(worker).must_wake()
                 && let Err(error) = self.control.wakers[usize::from(worker.0)].wake()
             {
                 tracing::error!(%error, worker = worker.0, "a worker could not be woken");
@@ -788,7 +788,7 @@ impl<H: Handler> Worker<H> {
         }
         self.numbers.connections = self.connections.len() as u64;
         self.numbers.sessions = self.engine.sessions() as u64;
-        self.numbers.mailbox_depth = self.engine.hub().mailbox(self.id).depth() as u64;
+        self.numbers.mailbox_depth = self.engine.node().mailbox(self.id).depth() as u64;
         self.numbers.sent_bytes_total = self.connections.sent_bytes;
         self.numbers.take_engine(self.engine.counters());
         self.metrics.publish(&self.numbers);

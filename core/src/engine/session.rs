@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::fanout::Hot;
+use super::output::SessionOutput;
 use crate::{
     app::AppLimits,
     channel::Channel,
@@ -195,11 +195,11 @@ impl Memberships {
 pub(super) struct Sessions {
     cold: Slots<Session>,
     /// One for each slot that was ever used.
-    hot: Vec<Hot>,
+    hot: Vec<SessionOutput>,
 }
 
 impl Sessions {
-    pub(super) fn insert(&mut self, session: Session, hot: Hot) -> u32 {
+    pub(super) fn insert(&mut self, session: Session, hot: SessionOutput) -> u32 {
         let slot = self.cold.insert(session);
         match self.hot.get_mut(slot as usize) {
             Some(place) => *place = hot,
@@ -224,11 +224,11 @@ impl Sessions {
         &mut self.cold[slot]
     }
 
-    pub(super) fn hot(&mut self, slot: u32) -> &mut Hot {
+    pub(super) fn hot(&mut self, slot: u32) -> &mut SessionOutput {
         &mut self.hot[slot as usize]
     }
 
-    pub(super) fn both(&mut self, slot: u32) -> (&mut Hot, &mut Session) {
+    pub(super) fn both(&mut self, slot: u32) -> (&mut SessionOutput, &mut Session) {
         (&mut self.hot[slot as usize], &mut self.cold[slot])
     }
 
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn session_and_its_hot_part_are_small() {
         assert!(size_of::<Session>() <= 176, "{}", size_of::<Session>());
-        assert!(size_of::<Hot>() <= 16, "{}", size_of::<Hot>());
+        assert!(size_of::<SessionOutput>() <= 16, "{}", size_of::<SessionOutput>());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bytes::BytesMut;
 use fanfare_core::{
     dialect::Format,
-    engine::{Engine, Opening, Parts, Sink},
+    engine::{Engine, Opening, Segments, Sink},
     id::AppId,
     token::Claims,
     ws::{DecodeLimits, Decoder, Message, OpCode, Role, put_frame},
@@ -25,7 +25,7 @@ pub(crate) struct Memory {
 }
 
 impl Sink for Memory {
-    fn write(&mut self, connection: u32, parts: Parts<'_>) -> usize {
+    fn write(&mut self, connection: u32, parts: Segments<'_>) -> usize {
         let written = self.written.entry(connection).or_default();
         for (buffer, range) in parts {
             written.extend_from_slice(&buffer[range]);
@@ -73,7 +73,7 @@ pub(crate) fn open(engine: &mut Engine, connection: u32, format: Format) -> u32 
 
 /// As above, for a session of a user, or of none.
 pub(crate) fn open_as(engine: &mut Engine, connection: u32, format: Format, user: Option<&str>) -> u32 {
-    let app = engine.hub().app(AppId(0)).clone();
+    let app = engine.node().app(AppId(0)).clone();
     let claims =
         user.map(|user| Claims { user: user.into(), expires_at: None, profile: None, channels: Vec::new() });
     let opening = Opening { app: &app, format, echo: None, claims, connection };

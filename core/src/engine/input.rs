@@ -4,14 +4,12 @@ use arrayvec::ArrayVec;
 
 use super::{
     Engine,
-    members::Progress,
-    operate::{Waiter, Waiting},
+    waiting::{Held, Interrupted, Progress, Rest, Waiter, Waiting},
 };
 use crate::{
     command::{Command, Outcome},
-    dialect::{self, Batch, Reader, Repeated},
+    dialect::{self, Batch, CommandReader, TemplateMatch},
     error::ReplyError,
-    id::SessionId,
     limits::BURST,
     publication::Payload,
     ws::Message,
@@ -28,52 +26,20 @@ pub enum Flow {
     Pause,
 }
 
-/// What a paused session goes on with.
-pub(super) struct Rest {
-    /// Of the command that waits.
-    id: Option<Box<str>>,
-    /// How many commands that is: several publications without id, if they are one operation.
-    pub(super) commands: usize,
-    /// The message whose commands follow, and the first of those.
-    next: Option<(Held, usize)>,
-}
-
-/// A message that waits.
-enum Held {
-    Text(Box<str>),
-    Binary(Box<[u8]>),
-}
-
-impl Held {
-    fn view(&self) -> Message<'_> {
-        match self {
-            Held::Text(text) => Message::Text(text),
-            Held::Binary(bytes) => Message::Binary(bytes),
-        }
-    }
-}
-
-/// A message whose commands are to be executed from the `next`-th on.
-pub(super) struct Interrupted {
-    session: SessionId,
-    message: Held,
-    next: usize,
-}
-
 /// Publications of one sender to one channel, in a row.
 #[derive(Default)]
-struct Burst<'m>(ArrayVec<Repeated<'m>, BURST>);
+struct Burst<'m>(ArrayVec<TemplateMatch<'m>, BURST>);
 
 impl<'m> Burst<'m> {
     /// Whether nothing has to be published before this is handled.
     #[inline]
-    fn takes(&self, new: Option<Repeated<'m>>) -> bool {
+    fn takes(&self, new: Option<TemplateMatch<'m>>) -> bool {
         let Some(first) = self.0.first() else { return true };
         !self.0.is_full() && new.is_some_and(|new| new.channel == first.channel)
     }
 
     #[inline]
-    fn add(&mut self, new: Repeated<'m>) {
+    fn add(&mut self, new: TemplateMatch<'m>) {
         self.0.push(new);
     }
 }
@@ -97,7 +63,7 @@ impl Engine {
     #[inline]
     fn receive_with<'m>(
         &mut self,
-        reader: &mut Reader,
+        reader: &mut CommandReader,
         slot: u32,
         messages: impl IntoIterator<Item = Message<'m>>,
     ) -> Flow {
@@ -105,7 +71,7 @@ impl Engine {
         let mut burst = Burst::default();
         for message in messages {
             let repeated = match message {
-                Message::Text(text) => reader.repeated(text).filter(|new| new.message.len() <= longest),
+                Message::Text(text) => reader.match_template(text).filter(|new| new.message.len() <= longest),
                 _ => None,
             };
             if !burst.takes(repeated)
@@ -128,14 +94,14 @@ impl Engine {
     /// Publishes what was gathered; `next` is the message after it, if that was taken already.
     fn publish_burst(
         &mut self,
-        reader: &Reader,
+        reader: &CommandReader,
         slot: u32,
         Burst(burst): &mut Burst<'_>,
         next: Option<Message<'_>>,
     ) -> Flow {
         let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| Payload::Json(new.message)).collect();
         let mut published = &payloads[..];
-        let result = self.publish_for(slot, &reader.again(burst[0]), &mut published);
+        let result = self.publish_for(slot, &reader.publish_from(burst[0]), &mut published);
         burst.clear();
         let next = || match next? {
             Message::Text(text) => Some((Held::Text(text.into()), 0)),
@@ -151,7 +117,13 @@ impl Engine {
     }
 
     /// Executes the commands of a message from the `from`-th on.
-    fn receive_one(&mut self, reader: &mut Reader, slot: u32, message: Message<'_>, from: usize) -> Flow {
+    fn receive_one(
+        &mut self,
+        reader: &mut CommandReader,
+        slot: u32,
+        message: Message<'_>,
+        from: usize,
+    ) -> Flow {
         let read = match message {
             Message::Text(text) => {
                 Batch::read(reader, text).map(|mut batch| self.run_batch(slot, text, &mut batch, from))
@@ -171,7 +143,7 @@ impl Engine {
             let result = match envelope.command() {
                 Ok(command) => {
                     if let Command::Publish(publish) = &command {
-                        batch.learn(&envelope, publish);
+                        batch.record_template(&envelope, publish);
                     }
                     self.execute(slot, command)
                 }
@@ -185,7 +157,12 @@ impl Engine {
         Flow::Continue
     }
 
-    fn receive_binary(&mut self, reader: &mut Reader, slot: u32, bytes: &[u8]) -> Result<Flow, ReplyError> {
+    fn receive_binary(
+        &mut self,
+        reader: &mut CommandReader,
+        slot: u32,
+        bytes: &[u8],
+    ) -> Result<Flow, ReplyError> {
         let (envelope, payload) = dialect::read_binary(reader, bytes)?;
         let publish = envelope.binary_command(payload);
         let result =
