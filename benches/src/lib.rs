@@ -10,7 +10,7 @@ use fanfare_core::{
     app::{App, AppKeys, Apps, HistoryLimits},
     dialect::Format,
     engine::{Engine, Flow, Node, Opening, Segments, Sink},
-    id::{AppId, WorkerId},
+    id::{AppId, SessionSlot, WorkerId},
     ws::Message,
 };
 
@@ -48,7 +48,7 @@ pub fn engine_with_history(messages: u32) -> Engine {
 }
 
 /// Opens sessions; returns their slots.
-pub fn open_sessions(engine: &mut Engine, count: u32) -> Vec<u32> {
+pub fn open_sessions(engine: &mut Engine, count: u32) -> Vec<SessionSlot> {
     let app = engine.node().app(AppId(0)).clone();
     let mut open = |connection| {
         let opening = Opening { app: &app, format: Format::Native, echo: None, claims: None, connection };
@@ -58,7 +58,7 @@ pub fn open_sessions(engine: &mut Engine, count: u32) -> Vec<u32> {
 }
 
 /// Opens sessions that join the channel `room`; returns their slots.
-pub fn open_members(engine: &mut Engine, members: u32, sink: &mut Discard) -> Vec<u32> {
+pub fn open_members(engine: &mut Engine, members: u32, sink: &mut Discard) -> Vec<SessionSlot> {
     let slots = open_sessions(engine, members);
     for &slot in &slots {
         let join = Message::Text(r#"{"type":"join","channel":"room"}"#);

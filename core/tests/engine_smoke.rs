@@ -6,7 +6,7 @@ use fanfare_core::{
     app::{App, AppKeys, Apps, SlowConsumer},
     dialect::Format,
     engine::{Engine, Flow, Node},
-    id::WorkerId,
+    id::{SessionSlot, WorkerId},
     ws::Message,
 };
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ fn engine() -> (Engine, Memory) {
     (Engine::new(WorkerId(0), node, 11), Memory::default())
 }
 
-fn send(engine: &mut Engine, slot: u32, command: Value) {
+fn send(engine: &mut Engine, slot: SessionSlot, command: Value) {
     let flow = engine.receive(slot, Message::Text(&command.to_string()));
     assert_eq!(flow, Flow::Continue, "one engine never waits");
 }

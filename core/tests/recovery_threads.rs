@@ -15,7 +15,7 @@ use fanfare_core::{
     app::{App, AppKeys, Apps, HistoryLimits},
     dialect::Format,
     engine::{Engine, Flow, Node},
-    id::WorkerId,
+    id::{SessionSlot, WorkerId},
     ws::Message,
 };
 use serde_json::{Value, json};
@@ -78,7 +78,7 @@ impl Drop for Alarm<'_> {
 
 /// A session that reads, and comes and goes.
 struct Reader {
-    slot: u32,
+    slot: SessionSlot,
     connection: u32,
     epoch: Value,
     last: u64,
@@ -90,7 +90,7 @@ struct Thread {
     engine: Engine,
     sink: Memory,
     readers: Vec<Reader>,
-    publisher: u32,
+    publisher: SessionSlot,
     next_connection: u32,
     random: u64,
     returns: u64,

@@ -20,7 +20,7 @@ use fanfare_core::{
     app::{App, AppKeys, Apps, HistoryLimits},
     dialect::Format,
     engine::{Engine, Flow, Node, Segments, Sink},
-    id::{AppId, WorkerId},
+    id::{AppId, SessionSlot, WorkerId},
     ws::Message,
 };
 use support::open;
@@ -57,7 +57,7 @@ impl Sink for Nowhere {
     }
 }
 
-fn join(engine: &mut Engine, slot: u32, channel: usize) {
+fn join(engine: &mut Engine, slot: SessionSlot, channel: usize) {
     let command = format!(r#"{{"type":"join","channel":"channel-{channel}"}}"#);
     assert_eq!(engine.receive(slot, Message::Text(&command)), Flow::Continue);
     engine.flush(&mut Nowhere);
@@ -80,7 +80,7 @@ fn sessions_memberships_and_channels() {
     let node = Arc::new(Node::new(apps, 1, 64, 7));
     let mut engine = Engine::new(WorkerId(0), node, 11);
     engine.begin_turn(1_000);
-    let mut slots = vec![0; SESSIONS];
+    let mut slots = vec![SessionSlot(0); SESSIONS];
 
     let before = LIVE.load(Ordering::Relaxed);
     for (connection, slot) in slots.iter_mut().enumerate() {

@@ -7,6 +7,7 @@
 
 use fanfare_core::{
     engine::{Engine, Flow},
+    id::SessionSlot,
     ws::{Message, OpCode, put_frame},
 };
 use fanfare_server::{Handler, Server, config::Config};
@@ -24,7 +25,7 @@ impl Handler for Echo {
     fn on_messages<'m>(
         &mut self,
         engine: &mut Engine,
-        session: u32,
+        session: SessionSlot,
         messages: impl Iterator<Item = Message<'m>>,
     ) -> Flow {
         for message in messages {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use fanfare_core::{
     engine::{Segments, Sink},
     http::{BodyDecoder, HeadScan},
+    id::SessionSlot,
     slots::Slots,
     ws::Decoder,
 };
@@ -75,7 +76,7 @@ pub(crate) enum Protocol {
     /// HTTP/1.1, possibly with a body under way.
     Http(Option<Box<Exchange>>),
     /// RFC 6455, for this session.
-    WebSocket { decoder: Decoder, session: u32 },
+    WebSocket { decoder: Decoder, session: SessionSlot },
     /// Our last word is said: what still comes is discarded, and the connection ends when the peer ends it or its
     /// deadline comes.
     Closing,

@@ -7,6 +7,7 @@ use fanfare_core::{
     dialect::{self, Format, WelcomeLimits},
     engine::{Engine, Opening},
     http::Head,
+    id::SessionSlot,
     json::write_string,
     ws::{self, HandshakeError, Upgrade},
 };
@@ -21,7 +22,7 @@ const SUBPROTOCOL: &str = "fanfare.v1";
 
 /// A session that a handshake has opened.
 pub(crate) struct Opened {
-    pub(crate) session: u32,
+    pub(crate) session: SessionSlot,
     /// Its first command, if the handshake brought one.
     pub(crate) command: Option<String>,
 }

@@ -25,7 +25,7 @@ use bytes::BytesMut;
 use fanfare_core::{
     disconnect::Disconnect,
     engine::{Engine, Flow, Node},
-    id::WorkerId,
+    id::{SessionSlot, WorkerId},
     ws::{Message, OpCode, Role, put_close, put_frame},
 };
 use mio::{Events, Interest, Poll, Token, Waker, event::Event, net::TcpListener};
@@ -50,7 +50,7 @@ pub trait Handler: Send + 'static {
     fn on_messages<'m>(
         &mut self,
         engine: &mut Engine,
-        session: u32,
+        session: SessionSlot,
         messages: impl Iterator<Item = Message<'m>>,
     ) -> Flow;
 }
@@ -66,7 +66,7 @@ impl Handler for Commands {
     fn on_messages<'m>(
         &mut self,
         engine: &mut Engine,
-        session: u32,
+        session: SessionSlot,
         messages: impl Iterator<Item = Message<'m>>,
     ) -> Flow {
         engine.receive_all(session, messages)

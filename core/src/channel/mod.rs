@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     app::{ChannelOptions, SlowConsumer},
     error::ReplyError,
-    id::{AppId, MessageId, SessionId, WorkerId},
+    id::{AppId, LocalId, MessageId, SessionId, WorkerId},
     limits::MAX_WORKERS,
     publication::{Audience, OwnedPayload, OwnedPublication, Sender},
     sync::{AtomicU8, AtomicU32, AtomicU64, Ordering},
@@ -349,15 +349,17 @@ impl Channel {
     }
 
     /// Where `worker` keeps its part. Only `worker` itself may ask.
-    pub fn local(&self, worker: WorkerId) -> Option<u32> {
+    pub fn local(&self, worker: WorkerId) -> Option<LocalId> {
         // Relaxed: one thread writes and reads it.
         let local = self.workers[usize::from(worker.0)].local.load(Ordering::Relaxed);
-        (local != NOWHERE).then_some(local)
+        (local != NOWHERE).then_some(LocalId(local))
     }
 
     /// Notes where `worker` keeps its part. Only `worker` itself may do so.
-    pub fn set_local(&self, worker: WorkerId, local: Option<u32>) {
-        self.workers[usize::from(worker.0)].local.store(local.unwrap_or(NOWHERE), Ordering::Relaxed);
+    pub fn set_local(&self, worker: WorkerId, local: Option<LocalId>) {
+        self.workers[usize::from(worker.0)]
+            .local
+            .store(local.map_or(NOWHERE, |local| local.0), Ordering::Relaxed);
     }
 
     /// Notes how many members `worker` holds. Only `worker` itself may do so.

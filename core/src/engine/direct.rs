@@ -7,7 +7,7 @@ use super::Engine;
 use crate::{
     dialect::{self, Heading},
     error::ReplyError,
-    id::{AppId, WorkerId},
+    id::{AppId, SessionSlot, WorkerId},
     publication::{Audience, OwnedPublication, Publication},
 };
 
@@ -50,7 +50,7 @@ impl Engine {
     /// Gives a publication to this worker's sessions that its audience names.
     pub(super) fn deliver_direct(&mut self, app: AppId, publication: &Publication<'_>) {
         let audience = publication.audience;
-        let slots: Vec<u32> = match (audience.only_session, &audience.only_users) {
+        let slots: Vec<SessionSlot> = match (audience.only_session, &audience.only_users) {
             (Some(session), _) => self.sessions.find(session).into_iter().collect(),
             (None, Some(users)) => users
                 .iter()

@@ -10,6 +10,7 @@ use crate::{
     command::{Command, Outcome},
     dialect::{self, Batch, CommandReader, TemplateMatch},
     error::ReplyError,
+    id::SessionSlot,
     limits::BURST,
     publication::Payload,
     ws::Message,
@@ -46,13 +47,17 @@ impl<'m> Burst<'m> {
 
 impl Engine {
     /// Handles one message of a session's connection: commands. Control frames are the shell's.
-    pub fn receive(&mut self, slot: u32, message: Message<'_>) -> Flow {
+    pub fn receive(&mut self, slot: SessionSlot, message: Message<'_>) -> Flow {
         self.receive_all(slot, [message])
     }
 
     /// Handles messages in order, the same as one by one. Those that `messages` has not yielded when it pauses are to be
     /// handed over later.
-    pub fn receive_all<'m>(&mut self, slot: u32, messages: impl IntoIterator<Item = Message<'m>>) -> Flow {
+    pub fn receive_all<'m>(
+        &mut self,
+        slot: SessionSlot,
+        messages: impl IntoIterator<Item = Message<'m>>,
+    ) -> Flow {
         let mut reader = self.reader.take().unwrap_or_default();
         let flow = self.receive_with(&mut reader, slot, messages);
         self.reader = Some(reader);
@@ -64,7 +69,7 @@ impl Engine {
     fn receive_with<'m>(
         &mut self,
         reader: &mut CommandReader,
-        slot: u32,
+        slot: SessionSlot,
         messages: impl IntoIterator<Item = Message<'m>>,
     ) -> Flow {
         let longest = self.session_app(slot).limits.message_bytes;
@@ -95,7 +100,7 @@ impl Engine {
     fn publish_burst(
         &mut self,
         reader: &CommandReader,
-        slot: u32,
+        slot: SessionSlot,
         Burst(burst): &mut Burst<'_>,
         next: Option<Message<'_>>,
     ) -> Flow {
@@ -120,7 +125,7 @@ impl Engine {
     fn receive_one(
         &mut self,
         reader: &mut CommandReader,
-        slot: u32,
+        slot: SessionSlot,
         message: Message<'_>,
         from: usize,
     ) -> Flow {
@@ -137,7 +142,7 @@ impl Engine {
         })
     }
 
-    fn run_batch(&mut self, slot: u32, text: &str, batch: &mut Batch<'_, '_>, from: usize) -> Flow {
+    fn run_batch(&mut self, slot: SessionSlot, text: &str, batch: &mut Batch<'_, '_>, from: usize) -> Flow {
         for at in from..batch.len() {
             let envelope = batch.envelope(at);
             let result = match envelope.command() {
@@ -160,7 +165,7 @@ impl Engine {
     fn receive_binary(
         &mut self,
         reader: &mut CommandReader,
-        slot: u32,
+        slot: SessionSlot,
         bytes: &[u8],
     ) -> Result<Flow, ReplyError> {
         let (envelope, payload) = dialect::read_binary(reader, bytes)?;
@@ -173,7 +178,7 @@ impl Engine {
     /// Answers a command, or several without id that are one operation; or parks them, with what comes `next`.
     fn conclude(
         &mut self,
-        slot: u32,
+        slot: SessionSlot,
         (id, commands): (Option<&str>, usize),
         result: Result<Progress, ReplyError>,
         next: impl FnOnce() -> Option<(Held, usize)>,
@@ -198,7 +203,12 @@ impl Engine {
     /// Gives a paused session its answer and lets it go on: at once with its connection's next message, or, if commands
     /// of its last one are left, when [`Engine::on_mail`] comes to them. Not here: this runs amid the handling of
     /// mail, perhaps for a command of another session, and would nest without bound.
-    pub(super) fn answer_session(&mut self, slot: u32, rest: Rest, result: Result<Outcome, ReplyError>) {
+    pub(super) fn answer_session(
+        &mut self,
+        slot: SessionSlot,
+        rest: Rest,
+        result: Result<Outcome, ReplyError>,
+    ) {
         match result {
             Ok(outcome) => self.reply_outcome(slot, rest.id.as_deref(), &outcome),
             Err(error) => {
@@ -226,7 +236,7 @@ impl Engine {
         }
     }
 
-    fn reply_outcome(&mut self, slot: u32, id: Option<&str>, outcome: &Outcome) {
+    fn reply_outcome(&mut self, slot: SessionSlot, id: Option<&str>, outcome: &Outcome) {
         if let Some(id) = id {
             let format = self.sessions.hot(slot).format;
             self.reply(slot, |out| dialect::encode_ok(format, out, id, outcome));
@@ -234,7 +244,7 @@ impl Engine {
         self.reply_missed(slot, outcome);
     }
 
-    fn refuse(&mut self, slot: u32, id: Option<&str>, error: ReplyError) {
+    fn refuse(&mut self, slot: SessionSlot, id: Option<&str>, error: ReplyError) {
         self.counters.command_errors += 1;
         self.counters.rate_limited += u64::from(error == ReplyError::RateLimited);
         let format = self.sessions.hot(slot).format;

@@ -24,14 +24,14 @@ use crate::{
     command::Outcome,
     dialect::{self, FORMATS, Heading},
     error::ReplyError,
-    id::SessionId,
+    id::{LocalId, SessionId, SessionSlot},
     limits::{MISSED_CHANNELS, RECOVERED},
     publication::{Audience, Kind},
 };
 
 /// A session that becomes a member when what it missed has been read.
 pub(super) struct Joining {
-    part: u32,
+    part: LocalId,
     session: SessionId,
     echo: bool,
 }
@@ -40,7 +40,7 @@ impl Engine {
     /// Makes a session a member of a channel, which comes into being if need be.
     pub(super) fn join(
         &mut self,
-        slot: u32,
+        slot: SessionSlot,
         name: &str,
         echo: Option<bool>,
         since: Option<Position>,
@@ -82,7 +82,7 @@ impl Engine {
     }
 
     /// Makes a session a member that was one before. `None` if what it missed cannot be known; nothing was done then.
-    fn rejoin(&mut self, part: u32, slot: u32, echo: bool, since: Position) -> Option<Progress> {
+    fn rejoin(&mut self, part: LocalId, slot: SessionSlot, echo: bool, since: Position) -> Option<Progress> {
         let session = self.sessions.get(slot);
         let reader = Viewer::User(session.user.clone());
         // What is recovered has to fit into the connection's queue, with room for what comes then.
@@ -146,7 +146,12 @@ impl Engine {
     }
 
     /// Makes a session a member where its worker's stream stands, with what it missed until there.
-    fn complete_rejoin(&mut self, slot: u32, joining: &Joining, reply: Option<ChannelReply>) -> Outcome {
+    fn complete_rejoin(
+        &mut self,
+        slot: SessionSlot,
+        joining: &Joining,
+        reply: Option<ChannelReply>,
+    ) -> Outcome {
         let &Joining { part, echo, .. } = joining;
         self.enroll(part, slot);
         let local = &self.channels[part];
@@ -167,13 +172,13 @@ impl Engine {
         outcome
     }
 
-    fn enroll(&mut self, part: u32, slot: u32) {
+    fn enroll(&mut self, part: LocalId, slot: SessionSlot) {
         let number = self.add_member(part, slot);
         self.sessions.get_mut(slot).memberships.insert(Membership { local: part, number });
     }
 
     /// Gives a session what it missed, if that came of its command.
-    pub(super) fn reply_missed(&mut self, slot: u32, outcome: &Outcome) {
+    pub(super) fn reply_missed(&mut self, slot: SessionSlot, outcome: &Outcome) {
         let Outcome::Joined { channel, missed: Some(missed), .. } = outcome else { return };
         let Some(missed) = missed else {
             self.counters.unrecovered += 1;
@@ -190,7 +195,7 @@ impl Engine {
     }
 
     /// Ends a membership.
-    pub(super) fn leave(&mut self, slot: u32, name: &str, echo: Option<bool>) -> Progress {
+    pub(super) fn leave(&mut self, slot: SessionSlot, name: &str, echo: Option<bool>) -> Progress {
         self.drain_mailbox();
         let session = self.sessions.get(slot);
         let outcome = |left| Outcome::Left { channel: name.into(), left };
@@ -209,7 +214,7 @@ impl Engine {
     }
 
     /// Leaves everything, because the session ends.
-    pub(super) fn leave_all(&mut self, slot: u32) {
+    pub(super) fn leave_all(&mut self, slot: SessionSlot) {
         self.drain_mailbox();
         while let Some(&membership) = self.sessions.get(slot).memberships.as_slice().last() {
             self.end_membership(slot, membership, false);
@@ -218,7 +223,7 @@ impl Engine {
     }
 
     /// Takes a session into the app's broadcast stream.
-    pub(super) fn enter_broadcast(&mut self, slot: u32) {
+    pub(super) fn enter_broadcast(&mut self, slot: SessionSlot) {
         let channel = self.node.broadcast(self.sessions.get(slot).app).clone();
         let (part, gained) = match channel.local(self.worker) {
             Some(part) => (part, None),
@@ -231,7 +236,7 @@ impl Engine {
         }
     }
 
-    fn leave_broadcast(&mut self, slot: u32) {
+    fn leave_broadcast(&mut self, slot: SessionSlot) {
         let session = self.sessions.get(slot);
         let number = session.broadcast_number;
         let part = self
@@ -247,7 +252,7 @@ impl Engine {
     }
 
     /// Removes a member, tells the others and, with echo, the leaver; lets go of the channel after the last one.
-    fn end_membership(&mut self, slot: u32, membership: Membership, echo: bool) -> Option<u64> {
+    fn end_membership(&mut self, slot: SessionSlot, membership: Membership, echo: bool) -> Option<u64> {
         let part = membership.local;
         self.sessions.get_mut(slot).memberships.remove(part);
         self.remove_member(part, slot, membership.number);
@@ -264,7 +269,7 @@ impl Engine {
     }
 
     /// Gives a session a notice about itself that its channel's run does not bring any more.
-    fn reply_notice(&mut self, part: u32, slot: u32, kind: Kind) {
+    fn reply_notice(&mut self, part: LocalId, slot: SessionSlot, kind: Kind) {
         let payload = self.member_payload(slot);
         let audience = Audience::default();
         let notice = self.notice(kind, &payload, &audience);
@@ -279,8 +284,8 @@ impl Engine {
     /// say. Returns a ticket if it is delegated.
     pub(super) fn change_membership(
         &mut self,
-        part: u32,
-        slot: u32,
+        part: LocalId,
+        slot: SessionSlot,
         interest: Option<Interest>,
         what: Option<Kind>,
         echo: bool,
@@ -328,7 +333,7 @@ impl Engine {
 
     /// The channel of a new local part was closed by the last worker that held it, after we had found it: takes the
     /// name's new one. Once our gaining interest has been accepted, a channel does not close under us.
-    fn rebind(&mut self, part: u32) {
+    fn rebind(&mut self, part: LocalId) {
         let old = &self.channels[part].channel;
         self.node.table.remove(old);
         old.set_local(self.worker, None);
@@ -342,7 +347,7 @@ impl Engine {
     /// What came of joining. The position is where the member's messages begin.
     fn joined(
         &mut self,
-        part: u32,
+        part: LocalId,
         is_new: bool,
         waiting: Option<u64>,
         missed: Option<Option<Vec<HistoryItem>>>,
@@ -364,7 +369,7 @@ impl Engine {
         }
     }
 
-    fn add_local(&mut self, channel: Arc<Channel>) -> u32 {
+    fn add_local(&mut self, channel: Arc<Channel>) -> LocalId {
         channel.set_local(self.worker, Some(self.channels.next_slot()));
         self.channels.insert(LocalChannel {
             channel,
@@ -377,7 +382,7 @@ impl Engine {
         })
     }
 
-    fn remove_local(&mut self, part: u32) {
+    fn remove_local(&mut self, part: LocalId) {
         let local = self.channels.remove(part);
         local.channel.set_local(self.worker, None);
         if local.run != NONE {
@@ -385,7 +390,7 @@ impl Engine {
         }
     }
 
-    fn add_member(&mut self, part: u32, slot: u32) -> u64 {
+    fn add_member(&mut self, part: LocalId, slot: SessionSlot) -> u64 {
         let format = self.sessions.hot(slot).format;
         let local = &mut self.channels[part];
         if local.run != NONE {
@@ -397,7 +402,7 @@ impl Engine {
         number
     }
 
-    fn remove_member(&mut self, part: u32, slot: u32, number: u64) {
+    fn remove_member(&mut self, part: LocalId, slot: SessionSlot, number: u64) {
         let format = self.sessions.hot(slot).format;
         let local = &mut self.channels[part];
         let place = local.subscribers.position(number).expect("a membership has its place");

@@ -59,7 +59,7 @@ use crate::{
     dialect::{self, FORMATS, Format},
     disconnect::Disconnect,
     error::ReplyError,
-    id::{AppId, IdGenerator, SessionId, WorkerId},
+    id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
     slots::Slots,
     token::Claims,
 };
@@ -73,7 +73,7 @@ pub struct Engine {
     now_ms: u64,
     ids: IdGenerator,
     sessions: Sessions,
-    channels: Slots<LocalChannel>,
+    channels: Slots<LocalChannel, LocalId>,
     turn: Turn,
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
@@ -81,7 +81,7 @@ pub struct Engine {
     /// Of those, the sessions that are no members before they are answered.
     joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
-    users: HashMap<(AppId, Arc<str>), Vec<u32>, RandomState>,
+    users: HashMap<(AppId, Arc<str>), Vec<SessionSlot>, RandomState>,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
     sweep: Sweep,
@@ -91,7 +91,7 @@ pub struct Engine {
     resumed: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
     /// Sessions that have left everything and go after the next flush.
-    ended: Vec<u32>,
+    ended: Vec<SessionSlot>,
     scratch: BytesMut,
     /// Absent while it reads.
     reader: Option<Box<CommandReader>>,
@@ -209,7 +209,7 @@ impl Engine {
         opening: Opening<'_>,
         preface: impl FnOnce(&mut BytesMut),
         welcome: impl FnOnce(&mut BytesMut, SessionId, Option<&str>),
-    ) -> Result<u32, ReplyError> {
+    ) -> Result<SessionSlot, ReplyError> {
         let app = opening.app.id;
         if !self.node.reserve_session(app) {
             return Err(ReplyError::Overloaded);
@@ -246,7 +246,7 @@ impl Engine {
     }
 
     /// Ends a session whose connection is gone: it leaves its channels, and what it was to receive is forgotten.
-    pub fn close(&mut self, slot: u32) {
+    pub fn close(&mut self, slot: SessionSlot) {
         if self.ended.contains(&slot) {
             Turn::forget(self.sessions.hot(slot));
             return;
@@ -259,7 +259,7 @@ impl Engine {
 
     /// Ends a session whose connection is not: it leaves its channels, still receives what was published until now,
     /// and `last` after that.
-    pub fn end(&mut self, slot: u32, last: impl FnOnce(&mut BytesMut)) {
+    pub fn end(&mut self, slot: SessionSlot, last: impl FnOnce(&mut BytesMut)) {
         if self.ended.contains(&slot) {
             return;
         }
@@ -269,7 +269,7 @@ impl Engine {
     }
 
     /// A session does, and is told, nothing more of its own; its slot is still taken.
-    fn depart(&mut self, slot: u32) {
+    fn depart(&mut self, slot: SessionSlot) {
         self.leave_all(slot);
         // The shell may give the connection's number to another.
         let connection = self.sessions.hot(slot).connection;
@@ -295,7 +295,7 @@ impl Engine {
     }
 
     /// Appends bytes to what a session receives in this turn.
-    pub fn reply(&mut self, slot: u32, encode: impl FnOnce(&mut BytesMut)) {
+    pub fn reply(&mut self, slot: SessionSlot, encode: impl FnOnce(&mut BytesMut)) {
         self.turn.reply(slot, self.sessions.hot(slot), encode);
     }
 
@@ -343,7 +343,7 @@ impl Engine {
     }
 
     /// A congested session's connection has sent all it had: tells it what it lost.
-    pub fn on_drained(&mut self, slot: u32) {
+    pub fn on_drained(&mut self, slot: SessionSlot) {
         let (hot, session) = self.sessions.both(slot);
         if !std::mem::take(&mut hot.congested) {
             return;
@@ -357,7 +357,7 @@ impl Engine {
 
     /// Applies the policy to a session whose connection has `backlog` bytes waiting: that of its channels, or, in none,
     /// its app's. One channel that would rather disconnect is enough.
-    fn on_backlog(&mut self, slot: u32, backlog: usize) {
+    fn on_backlog(&mut self, slot: SessionSlot, backlog: usize) {
         let (hot, session) = self.sessions.both(slot);
         let app = self.node.app(session.app);
         // A congested session gets no publications any more, but asks for answers: it has as much room for those again.
@@ -413,12 +413,12 @@ impl Engine {
     }
 
     /// The id of the session in `slot`.
-    pub fn session_id(&self, slot: u32) -> SessionId {
+    pub fn session_id(&self, slot: SessionSlot) -> SessionId {
         self.sessions.get(slot).id(slot)
     }
 
     /// The app of the session in `slot`.
-    pub fn session_app(&self, slot: u32) -> &Arc<App> {
+    pub fn session_app(&self, slot: SessionSlot) -> &Arc<App> {
         self.node.app(self.sessions.get(slot).app)
     }
 

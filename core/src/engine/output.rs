@@ -25,12 +25,15 @@ use super::session::{Session, Sessions};
 use crate::{
     channel::{Channel, TOMBSTONE},
     dialect::{self, FORMATS, Format, Heading},
+    id::{LocalId, SessionSlot},
     limits::{POOLED_BUFFER_BYTES, POOLED_BUFFERS},
     publication::{Audience, Publication},
 };
 
 /// No segment, no run, no local part.
 pub(super) const NONE: u32 = u32::MAX;
+
+const NO_LOCAL: LocalId = LocalId(NONE);
 
 /// The per-session fields that fan-out touches, apart from the rest so that they stay in cache. 16 bytes.
 pub(super) struct SessionOutput {
@@ -71,7 +74,7 @@ pub(super) struct Run {
     /// Whose publications these are.
     channel: Option<Arc<Channel>>,
     /// The worker's part of the channel, or NONE if that is gone.
-    local: u32,
+    local: LocalId,
     /// Places in the member array when the run began; later places are in `late`.
     base: usize,
     /// For each place from `base` on: how many publications the run held when it was taken.
@@ -97,7 +100,7 @@ struct Exception {
 
 enum Exclusion {
     /// All but this session.
-    Slot(u32),
+    Slot(SessionSlot),
     /// Only those it admits.
     Filter(Box<Audience>),
 }
@@ -109,7 +112,7 @@ impl Exception {
 }
 
 impl Run {
-    fn begin(&mut self, channel: Arc<Channel>, local: u32, places: usize) {
+    fn begin(&mut self, channel: Arc<Channel>, local: LocalId, places: usize) {
         self.channel = Some(channel);
         self.local = local;
         self.base = places;
@@ -181,7 +184,7 @@ pub(super) struct Turn {
     used: usize,
     segments: Vec<Segment>,
     /// Sessions with segments, in the order they got their first. A session that ended has none any more.
-    dirty: Vec<u32>,
+    dirty: Vec<SessionSlot>,
     replies: BytesMut,
     /// The buffers as they are written, in order of their numbers. Filled by `freeze`.
     frozen: Vec<Bytes>,
@@ -200,7 +203,7 @@ impl Turn {
     }
 
     /// Opens a run for the local part `local` with `places` in its member array.
-    pub(super) fn open_run(&mut self, channel: Arc<Channel>, local: u32, places: usize) -> u32 {
+    pub(super) fn open_run(&mut self, channel: Arc<Channel>, local: LocalId, places: usize) -> u32 {
         if self.used == self.runs.len() {
             self.runs.push(Run::default());
         }
@@ -232,7 +235,7 @@ impl Turn {
     }
 
     /// The last `count` publications of `run` are not for the session in `slot`.
-    pub(super) fn except(&mut self, run: u32, count: usize, slot: u32, hot: &mut SessionOutput) {
+    pub(super) fn except(&mut self, run: u32, count: usize, slot: SessionSlot, hot: &mut SessionOutput) {
         let run = &mut self.runs[run as usize];
         let ordinals = run.last(count);
         match run.exceptions.last_mut() {
@@ -263,7 +266,7 @@ impl Turn {
 
     /// The member at `place` leaves while `run` is open: it still receives what was published until now.
     /// Returns how many publications that is.
-    pub(super) fn left(&mut self, run: u32, place: usize, slot: u32, sessions: &mut Sessions) -> u64 {
+    pub(super) fn left(&mut self, run: u32, place: usize, slot: SessionSlot, sessions: &mut Sessions) -> u64 {
         let of = &self.runs[run as usize];
         let from = if place < of.base { 0 } else { of.late[place - of.base] };
         self.segment_view(run, from, slot, sessions)
@@ -271,11 +274,16 @@ impl Turn {
 
     /// The local part of `run` is gone: whoever was in it has left.
     pub(super) fn orphan(&mut self, run: u32) {
-        self.runs[run as usize].local = NONE;
+        self.runs[run as usize].local = NO_LOCAL;
     }
 
     /// Appends a reply to what the session receives.
-    pub(super) fn reply(&mut self, slot: u32, hot: &mut SessionOutput, encode: impl FnOnce(&mut BytesMut)) {
+    pub(super) fn reply(
+        &mut self,
+        slot: SessionSlot,
+        hot: &mut SessionOutput,
+        encode: impl FnOnce(&mut BytesMut),
+    ) {
         let start = self.replies.len();
         encode(&mut self.replies);
         let end = self.replies.len();
@@ -284,7 +292,7 @@ impl Turn {
         self.segment(slot, hot, REPLIES, at(start), at(end));
     }
 
-    fn segment(&mut self, slot: u32, hot: &mut SessionOutput, buffer: u32, start: u32, end: u32) {
+    fn segment(&mut self, slot: SessionSlot, hot: &mut SessionOutput, buffer: u32, start: u32, end: u32) {
         if start == end {
             return;
         }
@@ -307,7 +315,7 @@ impl Turn {
 
     /// Links a session to the publications of `run` from `from` on, less those that are not for it.
     #[inline]
-    fn segment_view(&mut self, run: u32, from: u32, slot: u32, sessions: &mut Sessions) -> u64 {
+    fn segment_view(&mut self, run: u32, from: u32, slot: SessionSlot, sessions: &mut Sessions) -> u64 {
         let of = &self.runs[run as usize];
         let to = of.len();
         let hot = sessions.hot(slot);
@@ -325,7 +333,7 @@ impl Turn {
         &mut self,
         run: u32,
         from: u32,
-        slot: u32,
+        slot: SessionSlot,
         hot: &mut SessionOutput,
         session: &mut Session,
     ) -> u64 {
@@ -368,12 +376,12 @@ impl Turn {
     pub(super) fn segment_members<'a>(
         &mut self,
         sessions: &mut Sessions,
-        slots_of: impl Fn(u32) -> &'a [u32],
+        slots_of: impl Fn(LocalId) -> &'a [SessionSlot],
     ) -> u64 {
         let mut deliveries = 0;
         for run in 0..u32::try_from(self.used).expect("a turn's bytes are bounded") {
             let local = self.runs[run as usize].local;
-            if local == NONE {
+            if local == NO_LOCAL {
                 continue;
             }
             let base = self.runs[run as usize].base;
@@ -402,7 +410,7 @@ impl Turn {
         &mut self,
         sessions: &mut Sessions,
         sink: &mut impl Sink,
-        mut on_backlog: impl FnMut(u32, usize),
+        mut on_backlog: impl FnMut(SessionSlot, usize),
     ) -> u64 {
         let mut writes = 0;
         for slot in self.dirty.drain(..) {
@@ -426,7 +434,7 @@ impl Turn {
     }
 
     /// Ends the turn: buffers that nobody holds any more are used again in the next.
-    pub(super) fn end(&mut self, sessions: &mut Sessions) -> impl Iterator<Item = u32> {
+    pub(super) fn end(&mut self, sessions: &mut Sessions) -> impl Iterator<Item = LocalId> {
         self.frozen.clear();
         self.segments.clear();
         self.publications = 0;
@@ -448,8 +456,8 @@ impl Turn {
             }
             run.channel = None;
         }
-        let locals: Vec<u32> =
-            self.runs[..self.used].iter().map(|run| run.local).filter(|&local| local != NONE).collect();
+        let locals: Vec<LocalId> =
+            self.runs[..self.used].iter().map(|run| run.local).filter(|&local| local != NO_LOCAL).collect();
         self.used = 0;
         self.runs.truncate(POOLED_BUFFERS);
         locals.into_iter()

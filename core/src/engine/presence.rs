@@ -8,6 +8,7 @@ use super::Engine;
 use crate::{
     channel::{Channel, ChannelState, Presence},
     dialect,
+    id::SessionSlot,
     json::write_string,
     publication::{Audience, Kind, Payload, Publication},
 };
@@ -44,7 +45,7 @@ impl Engine {
     }
 
     /// A member as JSON, for notices: `{"id","user"?,"data"?}`.
-    pub(super) fn member_payload(&mut self, slot: u32) -> String {
+    pub(super) fn member_payload(&mut self, slot: SessionSlot) -> String {
         let session = self.sessions.get(slot);
         self.scratch.clear();
         dialect::put_member(&mut self.scratch, session.id(slot), session.user(), session.profile.as_deref());

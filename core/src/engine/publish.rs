@@ -15,14 +15,18 @@ use crate::{
     channel::{Change, Channel, Viewer},
     command::{ChangeMessage, Command, Cursor, Outcome, Publish},
     error::ReplyError,
-    id::{AppId, SessionId},
+    id::{AppId, LocalId, SessionId, SessionSlot},
     limits::BURST,
     publication::{Audience, EVERYONE, Kind, Payload, Publication, Sender},
 };
 
 impl Engine {
     /// Executes a session's command.
-    pub(super) fn execute(&mut self, slot: u32, command: Command<'_>) -> Result<Progress, ReplyError> {
+    pub(super) fn execute(
+        &mut self,
+        slot: SessionSlot,
+        command: Command<'_>,
+    ) -> Result<Progress, ReplyError> {
         let app = self.node.app(self.sessions.get(slot).app).clone();
         match command {
             Command::Publish(publish) => {
@@ -81,7 +85,7 @@ impl Engine {
     /// allowance is not enough for all, they are cut to what it is enough for. The result is for all that are left.
     pub(super) fn publish_for(
         &mut self,
-        slot: u32,
+        slot: SessionSlot,
         publish: &Publish<'_>,
         payloads: &mut &[Payload<'_>],
     ) -> Result<Progress, ReplyError> {
@@ -163,12 +167,12 @@ impl Engine {
         self.finish_request(progress, token)
     }
 
-    fn may_write(&self, slot: u32, app: &App) -> Result<(), ReplyError> {
+    fn may_write(&self, slot: SessionSlot, app: &App) -> Result<(), ReplyError> {
         self.sessions.get(slot).may_write(app.session_required, self.now_ms)
     }
 
     /// The channel of this name, if the session is in few and it is among them: so it need not be looked for among all.
-    fn own_channel(&self, slot: u32, name: &str) -> Option<Arc<Channel>> {
+    fn own_channel(&self, slot: SessionSlot, name: &str) -> Option<Arc<Channel>> {
         const FEW: usize = 2;
         let memberships = self.sessions.get(slot).memberships.as_slice();
         let own = memberships.iter().take(FEW).map(|membership| &self.channels[membership.local].channel);
@@ -186,7 +190,7 @@ impl Engine {
     /// Refuses a sender that must be a member of a channel and is not.
     fn check_membership(
         &self,
-        slot: u32,
+        slot: SessionSlot,
         app: AppId,
         name: &str,
         channel: Option<&Channel>,
@@ -259,11 +263,11 @@ impl Engine {
     }
 
     /// Sets a session's profile and tells every channel it is in.
-    fn update(&mut self, slot: u32, profile: &str, echo: Option<bool>) -> Progress {
+    fn update(&mut self, slot: SessionSlot, profile: &str, echo: Option<bool>) -> Progress {
         let session = self.sessions.get_mut(slot);
         session.profile = Some(profile.into());
         let echo = echo.unwrap_or(session.echo);
-        let parts: Vec<u32> = session.memberships.as_slice().iter().map(|m| m.local).collect();
+        let parts: Vec<LocalId> = session.memberships.as_slice().iter().map(|m| m.local).collect();
         let mut last = None;
         for part in parts {
             if self.channels[part].channel.announces() {
@@ -277,7 +281,7 @@ impl Engine {
     }
 
     /// Puts a fresh token in the place of the present one.
-    fn renew(&mut self, slot: u32, app: &App, token: &str) -> Result<Outcome, ReplyError> {
+    fn renew(&mut self, slot: SessionSlot, app: &App, token: &str) -> Result<Outcome, ReplyError> {
         let claims = app.verify_session(token, self.now_ms / 1000).map_err(|_| ReplyError::InvalidSession)?;
         let session = self.sessions.get_mut(slot);
         match &session.user {

@@ -8,7 +8,7 @@ use crate::{
     command::{Cursor, Disconnection, Member, MembersPage, Outcome, SessionsPage, UserSession},
     disconnect::Disconnect,
     error::ReplyError,
-    id::{AppId, WorkerId},
+    id::{AppId, LocalId, SessionSlot, WorkerId},
     limits::{CHANNELS_LOOKED_AT, PAGE_BYTES, TABLE_SHARDS},
 };
 
@@ -222,18 +222,19 @@ impl Engine {
     fn list_sessions(&self, app: AppId, reading: &mut Reading, page: &mut SessionsPage) -> bool {
         let Some(slots) = self.users.get(&(app, (*page.user).into())) else { return false };
         let from = reading.after;
-        let mut slots: Vec<u32> = slots.iter().copied().filter(|&slot| u64::from(slot) >= from).collect();
+        let mut slots: Vec<SessionSlot> =
+            slots.iter().copied().filter(|&slot| u64::from(slot.0) >= from).collect();
         slots.sort_unstable();
         let mut is_full = reading.is_full();
         for slot in slots {
             if is_full {
-                page.next = Some(Cursor { worker: self.worker.0, after: slot.into() });
+                page.next = Some(Cursor { worker: self.worker.0, after: slot.0.into() });
                 return true;
             }
             let session = self.sessions.get(slot);
             let memberships = session.memberships.as_slice().iter();
             let name =
-                |part: u32| -> Box<str> { self.channels[part].channel.name().unwrap_or_default().into() };
+                |part: LocalId| -> Box<str> { self.channels[part].channel.name().unwrap_or_default().into() };
             let channels: Vec<_> = memberships.map(|membership| name(membership.local)).collect();
             let bytes = channels.iter().map(|name| name.len()).sum::<usize>();
             is_full = reading.take(bytes + bytes_of(None, session.profile.as_deref()));

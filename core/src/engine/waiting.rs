@@ -4,7 +4,7 @@ use super::{Engine, idempotency::Key};
 use crate::{
     command::Outcome,
     error::ReplyError,
-    id::{Nonce, SessionId},
+    id::{Nonce, SessionId, SessionSlot},
     ws::Message,
 };
 
@@ -22,7 +22,7 @@ pub(super) struct Waiting {
 
 pub(super) enum Waiter {
     /// A session, and what it is to go on with.
-    Session { slot: u32, nonce: Nonce, rest: Rest },
+    Session { slot: SessionSlot, nonce: Nonce, rest: Rest },
     /// A request of the shell's.
     Request(u64),
     /// Everybody who asks for this idempotency key.

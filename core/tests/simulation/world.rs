@@ -14,6 +14,7 @@ use fanfare_core::{
     disconnect::Disconnect,
     engine::{Engine, Flow, Node, Opening, Segments, Sink},
     error::ReplyError,
+    id::SessionSlot,
     id::{AppId, SessionId, WorkerId},
     publication::Payload,
     token::{Algorithm, Claims, KeyMaterial, SessionKey, SessionVerifier},
@@ -91,7 +92,7 @@ struct Asked {
 struct Client {
     app: u32,
     worker: usize,
-    slot: u32,
+    slot: SessionSlot,
     connection: u32,
     echo: bool,
     session: SessionId,

@@ -8,6 +8,7 @@ use fanfare_core::{
     dialect::Format,
     engine::{Engine, Opening, Segments, Sink},
     id::AppId,
+    id::SessionSlot,
     token::Claims,
     ws::{DecodeLimits, Decoder, Message, OpCode, Role, put_frame},
 };
@@ -67,12 +68,17 @@ fn binary(frame: &[u8]) -> Value {
 }
 
 /// Opens a session of the first app on `connection`; its welcome is `{"welcome":"<session>"}`.
-pub(crate) fn open(engine: &mut Engine, connection: u32, format: Format) -> u32 {
+pub(crate) fn open(engine: &mut Engine, connection: u32, format: Format) -> SessionSlot {
     open_as(engine, connection, format, None)
 }
 
 /// As above, for a session of a user, or of none.
-pub(crate) fn open_as(engine: &mut Engine, connection: u32, format: Format, user: Option<&str>) -> u32 {
+pub(crate) fn open_as(
+    engine: &mut Engine,
+    connection: u32,
+    format: Format,
+    user: Option<&str>,
+) -> SessionSlot {
     let app = engine.node().app(AppId(0)).clone();
     let claims =
         user.map(|user| Claims { user: user.into(), expires_at: None, profile: None, channels: Vec::new() });

@@ -10,7 +10,7 @@ use fanfare_core::{
     channel::Channel,
     dialect::Format,
     engine::{Engine, Flow, Node},
-    id::{AppId, WorkerId},
+    id::{AppId, SessionSlot, WorkerId},
     ws::Message,
 };
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub(crate) struct Workers {
     pub(crate) engines: Vec<Engine>,
     pub(crate) sink: Memory,
     /// Worker and slot of each session; its number is its connection.
-    pub(crate) sessions: Vec<(usize, u32)>,
+    pub(crate) sessions: Vec<(usize, SessionSlot)>,
     pub(crate) node: Arc<Node>,
 }
 

@@ -253,7 +253,7 @@ fn in_a_crowded_app_a_memory_does_not_grow() {
 fn only_what_stands_alone_is_shared_with_the_mail() {
     let (mut history, mut ids) = (History::new(limits(9), 0), IdGenerator::new(1));
     let plain = message(&mut ids, 1000, 1, &EVERYONE);
-    let session = SessionId::new(WorkerId(0), 1, [0; 9]);
+    let session = SessionId::new(WorkerId(0), crate::id::SessionSlot(1), [0; 9]);
     let audience = Audience::except(session);
     let unechoed = Publication { audience: &audience, ..message(&mut ids, 1000, 2, &EVERYONE) };
     for message in [plain, unechoed] {
