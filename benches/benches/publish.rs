@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fanfare_benches::{Discard, engine, engine_with_history, open_members};
 use fanfare_core::{
-    channel::{Delegated, Order},
+    channel::{CombiningLock, Delegated},
     dialect::{Format, Heading, encode_publication},
     engine::{Engine, Flow},
     id::IdGenerator,
@@ -30,10 +30,10 @@ const COMMAND: &str = r#"{"type":"send","channel":"room","event":"chat","message
 
 fn order_alone(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("order/alone");
-    let order = Order::<u64, u64>::new(0);
+    let lock = CombiningLock::<u64, u64>::new(0);
     group.bench_function("order", |bencher| {
         bencher.iter(|| {
-            let mut entered = order.try_enter().expect("nobody else is there");
+            let mut entered = lock.try_enter().expect("nobody else is there");
             entered.with(|sum| *sum += black_box(1));
             entered.leave(|sum, op| *sum += op);
         });
@@ -56,13 +56,13 @@ fn order_two_threads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("order/two_threads");
     group.throughput(Throughput::Elements(2 * OPERATIONS));
     group.bench_function("order", |bencher| {
-        let order = Order::<u64, u64>::new(0);
+        let lock = CombiningLock::<u64, u64>::new(0);
         bencher.iter(|| {
             twice(|| {
                 for _ in 0..OPERATIONS {
-                    let mut entered = match order.try_enter() {
+                    let mut entered = match lock.try_enter() {
                         Some(entered) => entered,
-                        None => match order.delegate(black_box(1)) {
+                        None => match lock.delegate(black_box(1)) {
                             Delegated::Entered(entered, _) => entered,
                             Delegated::Left | Delegated::Closed => continue,
                         },

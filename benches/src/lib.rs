@@ -9,8 +9,8 @@ use std::sync::Arc;
 use fanfare_core::{
     app::{App, AppKeys, Apps, HistoryLimits},
     dialect::Format,
-    engine::{Engine, Flow, Hub, Opening, Parts, Sink},
-    id::{AppId, WorkerId},
+    engine::{Engine, Flow, Node, Opening, Segments, Sink},
+    id::{AppId, SessionSlot, WorkerId},
     ws::Message,
 };
 
@@ -27,7 +27,7 @@ pub struct Discard {
 }
 
 impl Sink for Discard {
-    fn write(&mut self, _: u32, parts: Parts<'_>) -> usize {
+    fn write(&mut self, _: u32, parts: Segments<'_>) -> usize {
         self.bytes += parts.map(|(_, range)| range.len()).sum::<usize>();
         0
     }
@@ -43,13 +43,13 @@ pub fn engine_with_history(messages: u32) -> Engine {
     let mut app = App::new("default", AppKeys::default());
     app.announce = false;
     app.history = HistoryLimits { messages, ..HistoryLimits::NONE };
-    let hub = Hub::new(Apps::new(vec![app]).expect("one app"), 1, 1 << 16, 7);
-    Engine::new(WorkerId(0), Arc::new(hub), 7)
+    let node = Node::new(Apps::new(vec![app]).expect("one app"), 1, 1 << 16, 7);
+    Engine::new(WorkerId(0), Arc::new(node), 7)
 }
 
 /// Opens sessions; returns their slots.
-pub fn open_sessions(engine: &mut Engine, count: u32) -> Vec<u32> {
-    let app = engine.hub().app(AppId(0)).clone();
+pub fn open_sessions(engine: &mut Engine, count: u32) -> Vec<SessionSlot> {
+    let app = engine.node().app(AppId(0)).clone();
     let mut open = |connection| {
         let opening = Opening { app: &app, format: Format::Native, echo: None, claims: None, connection };
         engine.open(opening, |_| {}, |_, _, _| {}).expect("the app takes any number")
@@ -58,7 +58,7 @@ pub fn open_sessions(engine: &mut Engine, count: u32) -> Vec<u32> {
 }
 
 /// Opens sessions that join the channel `room`; returns their slots.
-pub fn open_members(engine: &mut Engine, members: u32, sink: &mut Discard) -> Vec<u32> {
+pub fn open_members(engine: &mut Engine, members: u32, sink: &mut Discard) -> Vec<SessionSlot> {
     let slots = open_sessions(engine, members);
     for &slot in &slots {
         let join = Message::Text(r#"{"type":"join","channel":"room"}"#);

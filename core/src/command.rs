@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     app::ChannelOptions,
-    channel::{Page, PageFrom, Position, Remembered},
+    channel::{HistoryItem, Page, PageStart, Position},
     id::{MessageId, SessionId},
     publication::{Audience, Payload},
 };
@@ -37,7 +37,7 @@ pub enum Command<'a> {
         /// The channel.
         channel: &'a str,
         /// Where it begins, and which way it goes.
-        from: PageFrom,
+        from: PageStart,
         /// How many messages at most.
         limit: usize,
     },
@@ -126,7 +126,7 @@ pub enum Outcome {
         /// Where the session's part of the channel's stream begins.
         position: Position,
         /// If that was asked for: what the session had missed until there, or `None` if that is not known any more.
-        missed: Option<Option<Vec<Remembered>>>,
+        missed: Option<Option<Vec<HistoryItem>>>,
     },
     /// Of `Leave`.
     Left {

@@ -4,13 +4,42 @@
 
 use std::fmt;
 
+use crate::slots::Key;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 pub use crate::app::AppId;
 
 /// A worker: one thread, one event loop, one engine.
-#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug, Default)]
 pub struct WorkerId(pub u16);
+
+/// A session's slot on its worker.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug, Default)]
+pub struct SessionSlot(pub u32);
+
+impl Key for SessionSlot {
+    fn from_slot(slot: u32) -> Self {
+        Self(slot)
+    }
+
+    fn slot(self) -> u32 {
+        self.0
+    }
+}
+
+/// A worker's own number for a channel in which it holds members.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug, Default)]
+pub struct LocalId(pub u32);
+
+impl Key for LocalId {
+    fn from_slot(slot: u32) -> Self {
+        Self(slot)
+    }
+
+    fn slot(self) -> u32 {
+        self.0
+    }
+}
 
 /// Identifies a session to everybody: 15 bytes, shown as 20 characters of base64url.
 ///
@@ -19,7 +48,7 @@ pub struct WorkerId(pub u16);
 #[derive(Copy, Clone, Eq, PartialEq, Hash)]
 pub struct SessionId {
     worker: WorkerId,
-    slot: u32,
+    slot: SessionSlot,
     nonce: Nonce,
 }
 
@@ -30,7 +59,7 @@ impl SessionId {
     /// Length of the textual form.
     pub const TEXT_LEN: usize = 20;
 
-    pub(crate) fn new(worker: WorkerId, slot: u32, nonce: Nonce) -> Self {
+    pub(crate) fn new(worker: WorkerId, slot: SessionSlot, nonce: Nonce) -> Self {
         Self { worker, slot, nonce }
     }
 
@@ -39,7 +68,7 @@ impl SessionId {
         self.worker
     }
 
-    pub(crate) fn slot(&self) -> u32 {
+    pub(crate) fn slot(&self) -> SessionSlot {
         self.slot
     }
 
@@ -56,14 +85,14 @@ impl SessionId {
         }
         let [w0, w1, s0, s1, s2, s3, nonce @ ..] = bytes;
         let worker = WorkerId(u16::from_be_bytes([w0, w1]));
-        Some(Self { worker, slot: u32::from_be_bytes([s0, s1, s2, s3]), nonce })
+        Some(Self { worker, slot: SessionSlot(u32::from_be_bytes([s0, s1, s2, s3])), nonce })
     }
 
     /// The textual form.
     pub fn text(&self) -> [u8; Self::TEXT_LEN] {
         let mut bytes = [0; 15];
         bytes[..2].copy_from_slice(&self.worker.0.to_be_bytes());
-        bytes[2..6].copy_from_slice(&self.slot.to_be_bytes());
+        bytes[2..6].copy_from_slice(&self.slot.0.to_be_bytes());
         bytes[6..].copy_from_slice(&self.nonce);
         let mut text = [0; Self::TEXT_LEN];
         URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).expect("15 bytes are exactly 20 characters");
@@ -203,7 +232,7 @@ mod tests {
 
     #[test]
     fn session_id_survives_its_textual_form() {
-        let id = SessionId::new(WorkerId(3), 0x01020304, *b"nonce-123");
+        let id = SessionId::new(WorkerId(3), SessionSlot(0x01020304), *b"nonce-123");
         assert_eq!(SessionId::parse(&id.to_string()), Some(id));
         assert_eq!(id.to_string().len(), SessionId::TEXT_LEN);
     }

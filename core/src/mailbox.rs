@@ -72,7 +72,7 @@ impl<M: Weigh> Mailbox<M> {
     }
 
     /// Whether even those should be refused who cause notices. Messages give way long before.
-    pub fn is_swamped(&self) -> bool {
+    pub fn is_saturated(&self) -> bool {
         self.depth() >= self.limit + MAILBOX_NOTICES
     }
 
@@ -126,9 +126,9 @@ mod tests {
     fn it_is_swamped_only_beyond_the_room_for_notices() {
         let mailbox = Mailbox::new(1);
         (0..MAILBOX_NOTICES).for_each(|_| mailbox.push(0));
-        assert!(mailbox.is_full() && !mailbox.is_swamped());
+        assert!(mailbox.is_full() && !mailbox.is_saturated());
         mailbox.push(0);
-        assert!(mailbox.is_swamped());
+        assert!(mailbox.is_saturated());
     }
 
     #[test]

@@ -4,15 +4,38 @@
 //! with 15,000 connections that garbage came to 200 bytes for each. Chunks of 256 slots grow without a copy, and a value's
 //! slot is two loads away.
 
-use std::ops::{Index, IndexMut};
+use std::{
+    marker::PhantomData,
+    ops::{Index, IndexMut},
+};
 
 /// Slots in a chunk.
 const CHUNK: usize = 256;
 
-/// Values of type `T`, each in a slot. The lowest chunk with a vacant slot is filled first, and a chunk that has become
+/// The number of a slot, as a type of its own for each kind of value.
+pub trait Key: Copy {
+    /// The key of a slot.
+    fn from_slot(slot: u32) -> Self;
+
+    /// The slot.
+    fn slot(self) -> u32;
+}
+
+impl Key for u32 {
+    fn from_slot(slot: u32) -> Self {
+        slot
+    }
+
+    fn slot(self) -> u32 {
+        self
+    }
+}
+
+/// Values of type `T`, each in a slot that a `K` names. The lowest chunk with a vacant slot is filled first, and a chunk that has become
 /// empty gives its memory back, but for one that is kept.
-pub struct Slots<T> {
+pub struct Slots<T, K = u32> {
     chunks: Vec<Chunk<T>>,
+    keys: PhantomData<fn(K)>,
     /// All chunks before this one are full.
     first_open: usize,
     /// An empty chunk that keeps its memory, so that a value that comes and goes does not cost a chunk each time.
@@ -67,13 +90,13 @@ impl<T> Chunk<T> {
     }
 }
 
-impl<T> Default for Slots<T> {
+impl<T, K> Default for Slots<T, K> {
     fn default() -> Self {
-        Self { chunks: Vec::new(), first_open: 0, spare: None, len: 0 }
+        Self { chunks: Vec::new(), keys: PhantomData, first_open: 0, spare: None, len: 0 }
     }
 }
 
-impl<T> Slots<T> {
+impl<T, K: Key> Slots<T, K> {
     /// Number of values.
     pub fn len(&self) -> usize {
         self.len
@@ -85,13 +108,13 @@ impl<T> Slots<T> {
     }
 
     /// The slot that the next value goes to.
-    pub fn next_slot(&self) -> u32 {
+    pub fn next_slot(&self) -> K {
         let vacant = self.chunks.get(self.first_open).map_or(0, |chunk| usize::from(chunk.vacant));
-        u32::try_from(self.first_open * CHUNK + vacant).expect("slots are 32 bits")
+        K::from_slot(u32::try_from(self.first_open * CHUNK + vacant).expect("slots are 32 bits"))
     }
 
     /// Puts a value into [`Slots::next_slot`].
-    pub fn insert(&mut self, value: T) -> u32 {
+    pub fn insert(&mut self, value: T) -> K {
         let slot = self.next_slot();
         if self.first_open == self.chunks.len() {
             self.chunks.push(Chunk::new());
@@ -109,7 +132,8 @@ impl<T> Slots<T> {
     ///
     /// # Panics
     /// If the slot is vacant.
-    pub fn remove(&mut self, slot: u32) -> T {
+    pub fn remove(&mut self, key: K) -> T {
+        let slot = key.slot();
         let (chunk, at) = (slot as usize / CHUNK, slot as usize % CHUNK);
         let value = self.chunks[chunk].remove(at).expect("whoever keeps a slot's number keeps its value");
         self.first_open = self.first_open.min(chunk);
@@ -124,7 +148,8 @@ impl<T> Slots<T> {
     }
 
     /// The value in a slot.
-    pub fn get(&self, slot: u32) -> Option<&T> {
+    pub fn get(&self, key: K) -> Option<&T> {
+        let slot = key.slot();
         match self.chunks.get(slot as usize / CHUNK)?.slots.get(slot as usize % CHUNK)? {
             Slot::Occupied(value) => Some(value),
             Slot::Vacant(_) => None,
@@ -132,7 +157,8 @@ impl<T> Slots<T> {
     }
 
     /// The value in a slot.
-    pub fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+    pub fn get_mut(&mut self, key: K) -> Option<&mut T> {
+        let slot = key.slot();
         match self.chunks.get_mut(slot as usize / CHUNK)?.slots.get_mut(slot as usize % CHUNK)? {
             Slot::Occupied(value) => Some(value),
             Slot::Vacant(_) => None,
@@ -140,27 +166,27 @@ impl<T> Slots<T> {
     }
 
     /// Occupied slots, in order.
-    pub fn occupied(&self) -> impl Iterator<Item = u32> + '_ {
+    pub fn occupied(&self) -> impl Iterator<Item = K> + '_ {
         self.chunks.iter().zip((0..).step_by(CHUNK)).flat_map(|(chunk, first)| {
             let places = (first..).zip(chunk.slots.iter());
-            places.filter(|(_, place)| matches!(place, Slot::Occupied(_))).map(|(slot, _)| slot)
+            places.filter(|(_, place)| matches!(place, Slot::Occupied(_))).map(|(slot, _)| K::from_slot(slot))
         })
     }
 }
 
-impl<T> Index<u32> for Slots<T> {
+impl<T, K: Key> Index<K> for Slots<T, K> {
     type Output = T;
 
     #[inline]
-    fn index(&self, slot: u32) -> &T {
-        self.get(slot).expect("whoever keeps a slot's number keeps its value")
+    fn index(&self, key: K) -> &T {
+        self.get(key).expect("whoever keeps a slot's number keeps its value")
     }
 }
 
-impl<T> IndexMut<u32> for Slots<T> {
+impl<T, K: Key> IndexMut<K> for Slots<T, K> {
     #[inline]
-    fn index_mut(&mut self, slot: u32) -> &mut T {
-        self.get_mut(slot).expect("whoever keeps a slot's number keeps its value")
+    fn index_mut(&mut self, key: K) -> &mut T {
+        self.get_mut(key).expect("whoever keeps a slot's number keeps its value")
     }
 }
 
@@ -176,7 +202,7 @@ mod tests {
         /// Any sequence of insertions and removals, against an ordered map.
         #[test]
         fn behaves_like_a_map(operations in prop::collection::vec(any::<(bool, prop::sample::Index)>(), 0..2000)) {
-            let mut slots = Slots::default();
+            let mut slots = Slots::<usize>::default();
             let mut model = BTreeMap::new();
             for (step, (insert, index)) in operations.into_iter().enumerate() {
                 if insert || model.is_empty() {

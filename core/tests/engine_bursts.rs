@@ -47,10 +47,10 @@ fn run(setting: Setting, frames: &[String], together: bool) -> Vec<[Vec<Value>; 
     let sessions = [workers.open(0), workers.open(0), workers.open(1)];
     for (session, channel) in [(0, "room"), (1, "room"), (1, "side"), (2, "room"), (2, "side")] {
         workers.command(sessions[session], &json!({"type": "join", "channel": channel}));
-        workers.settle();
+        workers.run_until_idle();
     }
-    let room: Arc<Channel> = workers.hub.channel(AppId(0), Some("room")).expect("somebody is in it");
-    let held = setting.contended.then(|| room.order.try_enter().expect("nobody is inside"));
+    let room: Arc<Channel> = workers.node.channel(AppId(0), Some("room")).expect("somebody is in it");
+    let held = setting.contended.then(|| room.lock.try_enter().expect("nobody is inside"));
     let mut rest = frames;
     let mut hand_over = |workers: &mut Workers| {
         let (worker, slot) = workers.sessions[sessions[0]];
@@ -74,10 +74,10 @@ fn run(setting: Setting, frames: &[String], together: bool) -> Vec<[Vec<Value>; 
     };
     hand_over(&mut workers);
     if let Some(held) = held {
-        workers.engines[1].leave_order(&room, held);
+        workers.engines[1].leave_lock(&room, held);
     }
     for _ in 0..=frames.len() {
-        workers.settle();
+        workers.run_until_idle();
         let resumed = workers.engines[0].take_resumed();
         if !resumed.is_empty() {
             hand_over(&mut workers);
@@ -171,7 +171,7 @@ fn of_messages_to_a_full_worker_each_arrives_or_is_refused() {
         let sessions = [workers.open(0), workers.open(1), workers.open(2)];
         for session in sessions {
             workers.command(session, &json!({"type": "join", "channel": "room"}));
-            workers.settle();
+            workers.run_until_idle();
         }
         let frames: Vec<String> = (0..40)
             .map(|number| format!(r#"{{"type":"send","channel":"room","event":"e","message":{number}}}"#))
@@ -182,14 +182,14 @@ fn of_messages_to_a_full_worker_each_arrives_or_is_refused() {
         };
         // The second and third worker take no mail meanwhile: the first burst fills their mailboxes.
         assert_eq!(hand_over(&mut workers, &frames[..20]), Flow::Continue);
-        let room: Arc<Channel> = workers.hub.channel(AppId(0), Some("room")).expect("somebody is in it");
-        let held = setting.contended.then(|| room.order.try_enter().expect("nobody is inside"));
+        let room: Arc<Channel> = workers.node.channel(AppId(0), Some("room")).expect("somebody is in it");
+        let held = setting.contended.then(|| room.lock.try_enter().expect("nobody is inside"));
         let waits = if contended { Flow::Pause } else { Flow::Continue };
         assert_eq!(hand_over(&mut workers, &frames[20..36]), waits);
         if let Some(held) = held {
-            workers.engines[2].leave_order(&room, held);
+            workers.engines[2].leave_lock(&room, held);
         }
-        workers.settle();
+        workers.run_until_idle();
         let told = workers.received(sessions[0]);
         let refused = told.iter().filter(|frame| frame["error"].is_object()).count();
         let arrived = workers.received(sessions[1]).len();

@@ -31,16 +31,16 @@ fn a_command_that_finds_the_order_taken_is_answered_when_it_is_left() {
     let mut workers = Workers::new(2, 64, |_| ());
     let (ada, bob) = (workers.open(0), workers.open(1));
     workers.command(ada, &join());
-    workers.settle();
+    workers.run_until_idle();
     workers.received(ada);
     workers.inside(0, |workers| {
         let frame = json!([join(), message(1), {"id": 2, "type": "ping"}]);
         assert_eq!(workers.send(bob, &frame), Flow::Pause);
-        workers.settle();
+        workers.run_until_idle();
         assert_eq!(workers.received(bob), [] as [Value; 0]);
         assert_eq!(workers.engines[1].take_resumed(), [] as [u32; 0]);
     });
-    workers.settle();
+    workers.run_until_idle();
     assert_eq!(workers.engines[1].take_resumed(), [1]);
     let bob_sees = workers.received(bob);
     let ids: Vec<&Value> = bob_sees.iter().filter_map(|frame| frame.get("id")).collect();
@@ -64,7 +64,7 @@ fn a_join_is_not_answered_before_its_worker_has_interest() {
         assert_eq!(workers.send(bea, &join()), Flow::Pause);
         assert_eq!(workers.send(ada, &message(3)), Flow::Pause);
     });
-    workers.settle();
+    workers.run_until_idle();
     for session in [bob, bea] {
         let sees = workers.received(session);
         let position = sees.iter().find_map(|frame| frame["ok"]["offset"].as_u64());
@@ -83,14 +83,14 @@ fn a_joins_position_is_where_its_messages_begin() {
         workers.command(session, &join());
     }
     workers.command(ada, &message(1));
-    workers.settle();
+    workers.run_until_idle();
     workers.received(bea);
     workers.inside(0, |workers| {
         assert_eq!(workers.send(ada, &message(2)), Flow::Pause);
         assert_eq!(workers.send(bea, &join()), Flow::Pause);
         assert_eq!(workers.send(ada, &message(3)), Flow::Pause);
     });
-    workers.settle();
+    workers.run_until_idle();
     let sees = workers.received(bea);
     let position =
         sees.iter().find_map(|frame| frame["ok"]["offset"].as_u64()).expect("the answer to the join");
@@ -114,7 +114,7 @@ fn interest_of_a_member_that_is_gone_does_not_serve_the_next() {
         assert_eq!(workers.send(bea, &join()), Flow::Pause);
     });
     workers.command(ada, &message(3));
-    workers.settle();
+    workers.run_until_idle();
     let sees = workers.received(bea);
     assert_eq!(sees[0]["ok"]["offset"], 2);
     assert_eq!(offsets(&sees), [3], "{sees:?}");
@@ -134,17 +134,17 @@ fn a_join_that_waits_behind_the_last_leave_keeps_the_channel() {
         // Worker 1 does not know yet what became of the join when its second member comes.
         assert_eq!(workers.send(bea, &join()), Flow::Continue);
         workers.command(ada, &message(1));
-        workers.settle();
+        workers.run_until_idle();
         for session in [bob, bea] {
             let sees = workers.received(session);
             assert_eq!(offsets(&sees), [1], "{announce} {sees:?}");
         }
-        assert_eq!(workers.hub.channels(), 1);
+        assert_eq!(workers.node.channels(), 1);
         for session in [ada, bob, bea] {
             workers.close(session);
         }
-        workers.settle();
-        assert_eq!(workers.hub.channels(), 0);
+        workers.run_until_idle();
+        assert_eq!(workers.node.channels(), 0);
     }
 }
 
@@ -158,9 +158,9 @@ fn a_message_behind_the_last_leave_has_no_offset() {
         assert_eq!(workers.send(ada, &json!({"type": "leave", "channel": "room"})), Flow::Pause);
         assert_eq!(workers.send(bob, &message(1)), Flow::Pause);
     });
-    workers.settle();
+    workers.run_until_idle();
     assert_eq!(workers.received(bob)[0]["ok"]["offset"], Value::Null);
-    assert_eq!(workers.hub.channels(), 0);
+    assert_eq!(workers.node.channels(), 0);
 }
 
 /// Thousands of sessions may wait for one order, each with commands behind the one that waits.
@@ -176,7 +176,7 @@ fn sessions_that_go_on_at_once_do_not_do_so_inside_each_other() {
             assert_eq!(workers.send(session, &frame), Flow::Pause);
         }
     });
-    workers.settle();
+    workers.run_until_idle();
     assert_eq!(workers.engines[1].take_resumed().len(), sessions.len());
     let last = workers.received(sessions[sessions.len() - 1]);
     assert_eq!(last.iter().filter(|frame| frame["id"] == "end").count(), 1);
@@ -189,7 +189,7 @@ fn a_worker_that_falls_behind_refuses_publishers_at_its_mailboxs_depth() {
     let mut workers = Workers::new(2, DEPTH, |_| ());
     let (ada, bob) = (workers.open(0), workers.open(1));
     workers.command(bob, &join());
-    workers.settle();
+    workers.run_until_idle();
     workers.received(ada);
     let mut accepted = 0;
     for number in 0..10 * DEPTH as u64 {
@@ -200,7 +200,7 @@ fn a_worker_that_falls_behind_refuses_publishers_at_its_mailboxs_depth() {
         accepted += workers.received(ada).iter().filter(|frame| frame.get("ok").is_some()).count();
     }
     assert!(accepted <= DEPTH, "{accepted}");
-    workers.settle();
+    workers.run_until_idle();
     workers.command(ada, &message(0));
 }
 
@@ -214,7 +214,7 @@ fn nothing_is_said_about_a_connection_after_it_closed() {
         assert_eq!(workers.send(bob, &message(1)), Flow::Pause);
     });
     workers.close(bob);
-    workers.settle();
+    workers.run_until_idle();
     assert_eq!(workers.engines[1].take_resumed(), [] as [u32; 0]);
     assert_eq!(workers.received(bob), [] as [Value; 0]);
 }
@@ -227,7 +227,7 @@ fn a_session_that_ended_does_nothing_more() {
     for session in [ada, bob] {
         workers.command(session, &join());
     }
-    workers.settle();
+    workers.run_until_idle();
     workers.received(bob);
     workers.inside(0, |workers| {
         let then = json!({"id": "then", "type": "join", "channel": "other"});
@@ -240,15 +240,15 @@ fn a_session_that_ended_does_nothing_more() {
     }
     // Its socket may fail before the last word is out.
     workers.close(cy);
-    workers.settle();
+    workers.run_until_idle();
     assert_eq!(workers.received(bob).last(), Some(&json!("last")));
     assert_eq!(workers.received(cy), [] as [Value; 0]);
     assert_eq!(workers.engines[1].take_resumed(), [] as [u32; 0]);
     assert_eq!(workers.engines[1].sessions(), 0);
     workers.command(ada, &json!({"type": "send", "channel": "other", "event": "e"}));
-    workers.settle();
-    assert_eq!(workers.hub.channels(), 1);
-    assert_eq!(workers.hub.sessions(AppId(0)), 1);
+    workers.run_until_idle();
+    assert_eq!(workers.node.channels(), 1);
+    assert_eq!(workers.node.sessions(AppId(0)), 1);
 }
 
 /// A shell sleeps when the engine is not busy, so what a flush leaves to be taken must keep it busy.
@@ -258,7 +258,7 @@ fn a_slow_consumer_found_by_the_flush_keeps_the_engine_busy_until_it_is_taken() 
     let ada = workers.open(0);
     workers.sink.backlog = 11;
     workers.command(ada, &json!({"id": 1, "type": "ping"}));
-    workers.settle();
+    workers.run_until_idle();
     assert!(workers.engines[0].is_busy());
     assert_eq!(workers.engines[0].take_disconnects(), [(0, Disconnect::SlowConsumer)]);
     assert!(!workers.engines[0].is_busy());
@@ -271,7 +271,7 @@ fn joins_and_updates_are_refused_while_a_mailbox_has_no_room_for_their_notices()
     let (ada, bob) = (workers.open(0), workers.open(1));
     for session in [ada, bob] {
         workers.command(session, &join());
-        workers.settle();
+        workers.run_until_idle();
     }
     for session in [ada, bob] {
         workers.received(session);
@@ -292,10 +292,10 @@ fn joins_and_updates_are_refused_while_a_mailbox_has_no_room_for_their_notices()
     assert!(refused.len() > 1_000 && refused.iter().all(|answer| answer["error"]["code"] == "overloaded"));
     assert_eq!(refused.last().expect("there are some")["id"], "join");
     let done = 300 * 256 - (refused.len() - 1);
-    workers.settle();
+    workers.run_until_idle();
     // A notice for each that was done, and one that she left.
     assert_eq!(workers.received(bob).len(), done + 1);
     workers.command(ada, &other);
-    workers.settle();
+    workers.run_until_idle();
     assert_eq!(workers.received(ada)[0]["ok"]["joined"], true);
 }

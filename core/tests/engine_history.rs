@@ -45,7 +45,7 @@ fn offsets(frames: &[Value]) -> Vec<u64> {
 
 fn page(workers: &mut Workers, session: usize, members: Value) -> Value {
     workers.command(session, &history(members));
-    workers.settle();
+    workers.run_until_idle();
     let answer = workers.received(session).pop().expect("an answer");
     answer["ok"].clone()
 }
@@ -69,7 +69,7 @@ fn history_is_read_from_either_end_and_in_pages() {
     }
     workers
         .command(ada, &json!({"id": 1, "type": "send", "channel": "room", "event": "e", "no_history": true}));
-    workers.settle();
+    workers.run_until_idle();
     assert_eq!(workers.received(ada)[0]["ok"]["offset"], Value::Null);
     let newest = page(&mut workers, ada, json!({"limit": 3}));
     assert_eq!(
@@ -84,8 +84,8 @@ fn history_is_read_from_either_end_and_in_pages() {
     assert_eq!((&first["event"], &first["offset"]), (&json!("e"), &json!(2)));
     assert_eq!(first["id"].as_str().map(str::len), Some(36));
     assert!(first["time_ms"].is_u64() && first["edited_ms"].is_null());
-    assert_eq!(workers.hub.channels(), 1);
-    assert!(workers.hub.remembered(AppId(0)) > 0);
+    assert_eq!(workers.node.channels(), 1);
+    assert!(workers.node.remembered(AppId(0)) > 0);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_send_without_history_does_not_make_a_channel() {
     let mut workers = Workers::new(1, 64, remember(4));
     let ada = workers.open(0);
     workers.command(ada, &json!({"type": "send", "channel": "room", "event": "e", "no_history": true}));
-    assert_eq!(workers.hub.channels(), 0);
+    assert_eq!(workers.node.channels(), 0);
 }
 
 #[test]
@@ -115,13 +115,13 @@ fn who_comes_back_gets_what_was_missed_and_then_what_comes() {
         let (ada, bob) = (workers.open(0), workers.open(worker));
         workers.command(ada, &join());
         workers.command(bob, &join());
-        workers.settle();
+        workers.run_until_idle();
         let epoch = workers.received(bob)[0]["ok"]["epoch"].clone();
         workers.received(ada);
         for number in 1..=3 {
             workers.command(ada, &message(number));
         }
-        workers.settle();
+        workers.run_until_idle();
         assert_eq!(offsets(&workers.received(bob)), [1, 2, 3]);
         workers.close(bob);
         for number in 4..=6 {
@@ -132,7 +132,7 @@ fn who_comes_back_gets_what_was_missed_and_then_what_comes() {
         workers.command(ada, &message(7));
         workers.command(bob, &rejoin(&epoch, 3));
         workers.command(ada, &message(8));
-        workers.settle();
+        workers.run_until_idle();
         let sees = workers.received(bob);
         let ok = &sees[0]["ok"];
         assert_eq!((&ok["recovered"], &ok["joined"]), (&json!(true), &json!(true)), "{sees:?}");
@@ -147,12 +147,12 @@ fn what_cannot_be_complete_is_not_recovered() {
     let mut workers = Workers::new(1, 64, remember(3));
     let (ada, bob) = (workers.open(0), workers.open(0));
     workers.command(ada, &join());
-    workers.settle();
+    workers.run_until_idle();
     let epoch = workers.received(ada)[0]["ok"]["epoch"].clone();
     for number in 1..=5 {
         workers.command(ada, &message(number));
     }
-    workers.settle();
+    workers.run_until_idle();
     for (epoch, offset, recovered) in [
         (epoch.clone(), 1, false),
         (epoch.clone(), 2, true),
@@ -161,7 +161,7 @@ fn what_cannot_be_complete_is_not_recovered() {
         (json!("0123456789abcdef"), 5, false),
     ] {
         workers.command(bob, &rejoin(&epoch, offset));
-        workers.settle();
+        workers.run_until_idle();
         let sees = workers.received(bob);
         assert_eq!(sees[0]["ok"]["recovered"], recovered, "{offset}");
         assert_eq!(sees[0]["ok"]["offset"], 5);
@@ -176,11 +176,11 @@ fn a_member_has_missed_nothing() {
     let mut workers = Workers::new(1, 64, remember(3));
     let ada = workers.open(0);
     workers.command(ada, &join());
-    workers.settle();
+    workers.run_until_idle();
     let epoch = workers.received(ada)[0]["ok"]["epoch"].clone();
     workers.command(ada, &message(1));
     workers.command(ada, &rejoin(&epoch, 0));
-    workers.settle();
+    workers.run_until_idle();
     let sees = workers.received(ada);
     assert_eq!(offsets(&sees[1..]), [1], "once");
     assert_eq!((&sees[0]["ok"]["joined"], sees[0]["ok"].get("recovered")), (&json!(false), None));
@@ -192,12 +192,12 @@ fn a_position_that_makes_no_sense_is_refused() {
     let ada = workers.open(0);
     for since in [json!(1), json!({}), json!({"epoch": "0", "offset": 1}), json!({"epoch": 1, "offset": 1})] {
         workers.command(ada, &json!({"id": 1, "type": "join", "channel": "room", "since": since}));
-        workers.settle();
+        workers.run_until_idle();
         assert_eq!(workers.received(ada)[0]["error"]["code"], "invalid_command");
     }
     for members in [json!({"after": "x"}), json!({"before": -1}), json!({"after": 1, "before": 2})] {
         workers.command(ada, &history(members));
-        workers.settle();
+        workers.run_until_idle();
         assert_eq!(workers.received(ada)[0]["error"]["code"], "invalid_command");
     }
 }
@@ -209,7 +209,7 @@ fn nothing_overtakes_what_was_missed() {
         let mut workers = Workers::new(2, 64, remember(100));
         let (ada, bea) = (workers.open(0), workers.open(1));
         workers.command(ada, &join());
-        workers.settle();
+        workers.run_until_idle();
         let epoch = workers.received(ada)[0]["ok"]["epoch"].clone();
         if others > 0 {
             workers.command(bea, &join());
@@ -221,11 +221,11 @@ fn nothing_overtakes_what_was_missed() {
             assert_eq!(workers.send(ada, &message(3)), Flow::Pause);
             assert_eq!(workers.send(bob, &rejoin(&epoch, 1)), Flow::Pause);
             assert_eq!(workers.send(ada, &message(4)), Flow::Pause);
-            workers.settle();
+            workers.run_until_idle();
             assert_eq!(workers.received(bob), [] as [Value; 0]);
         });
         workers.command(ada, &message(5));
-        workers.settle();
+        workers.run_until_idle();
         let sees = workers.received(bob);
         assert_eq!(
             (&sees[0]["ok"]["recovered"], &sees[0]["ok"]["missed"]),
@@ -244,7 +244,7 @@ fn who_is_gone_before_the_answer_leaves_nothing_behind() {
         let mut workers = Workers::new(2, 64, remember(100));
         let (ada, bea) = (workers.open(0), workers.open(1));
         workers.command(ada, &join());
-        workers.settle();
+        workers.run_until_idle();
         let epoch = workers.received(ada)[0]["ok"]["epoch"].clone();
         if others {
             workers.command(bea, &join());
@@ -258,23 +258,23 @@ fn who_is_gone_before_the_answer_leaves_nothing_behind() {
             }
             workers.close(bob);
         });
-        workers.settle();
+        workers.run_until_idle();
         workers.command(ada, &message(1));
-        workers.settle();
+        workers.run_until_idle();
         assert_eq!(offsets(&workers.received(cy)), [1]);
         workers.close(cy);
-        workers.settle();
+        workers.run_until_idle();
         let bob = workers.open(1);
         workers.inside(0, |workers| {
             assert_eq!(workers.send(bob, &rejoin(&epoch, 0)), Flow::Pause);
             workers.close(bob);
         });
-        workers.settle();
+        workers.run_until_idle();
         workers.command(ada, &message(2));
         workers.command(ada, &json!({"type": "leave", "channel": "room"}));
         assert!(workers.engines.iter().all(|engine| !engine.is_busy() || engine.sessions() > 0));
         let mail = workers.engines[1].counters().mail;
-        workers.settle();
+        workers.run_until_idle();
         assert_eq!(workers.engines[1].counters().mail, mail, "worker 1 has no interest any more");
     }
 }
@@ -286,24 +286,24 @@ fn an_empty_channel_waits_for_those_who_left_it() {
     workers.engines[0].begin_turn(1_000);
     let ada = workers.open(0);
     workers.command(ada, &join());
-    workers.settle();
+    workers.run_until_idle();
     let epoch = workers.received(ada)[0]["ok"]["epoch"].clone();
     workers.command(ada, &json!({"type": "leave", "channel": "room"}));
     let bob = workers.open(0);
     workers.command(bob, &message(1));
     workers.command(ada, &rejoin(&epoch, 0));
-    workers.settle();
+    workers.run_until_idle();
     let sees = workers.received(ada);
     assert_eq!((&sees[0]["ok"]["recovered"], offsets(&sees[1..])), (&json!(true), vec![1]));
     workers.command(ada, &json!({"type": "leave", "channel": "room"}));
     for second in 0..60 {
-        assert_eq!(workers.hub.channels(), 1);
+        assert_eq!(workers.node.channels(), 1);
         workers.engines[0].begin_turn(3_000_000 + second * 1_000);
     }
     for second in 0..60 {
         workers.engines[0].begin_turn(3_602_000 + second * 1_000);
     }
-    assert_eq!((workers.hub.channels(), workers.hub.remembered(AppId(0))), (0, 0));
+    assert_eq!((workers.node.channels(), workers.node.remembered(AppId(0))), (0, 0));
 }
 
 /// Whoever asks for something in a channel that is over already does not keep it for ever.
@@ -324,13 +324,13 @@ fn a_channel_that_is_over_goes_even_if_somebody_still_asks_for_it() {
         // The message is forgotten, but who left may still come back.
         workers.engines[0].begin_turn(HOUR + 2_000);
         workers.command(ada, &history(json!({})));
-        assert!(workers.hub.remembered(AppId(0)) > 0);
+        assert!(workers.node.remembered(AppId(0)) > 0);
         workers.engines[0].begin_turn(2 * HOUR);
         workers.command(ada, &last);
         for second in 0..60 {
             workers.engines[0].begin_turn(2 * HOUR + second * 1_000);
         }
-        assert_eq!((workers.hub.channels(), workers.hub.remembered(AppId(0))), (0, 0), "{last}");
+        assert_eq!((workers.node.channels(), workers.node.remembered(AppId(0))), (0, 0), "{last}");
     }
 }
 
@@ -348,7 +348,7 @@ fn a_channel_that_was_over_lives_on_with_the_next_message() {
         }
         assert_eq!(workers.send(ada, &message(2)), Flow::Pause);
     });
-    workers.settle();
+    workers.run_until_idle();
     assert_eq!(payloads(&page(&mut workers, ada, json!({}))), [2]);
 }
 
@@ -364,7 +364,7 @@ fn the_largest_channels_forget_first_when_an_app_remembers_too_much() {
         let text = "x".repeat(bytes);
         workers.command(ada, &json!({"type": "send", "channel": channel, "event": "e", "message": text}));
         workers.engines[0].begin_turn(1_000);
-        workers.settle();
+        workers.run_until_idle();
     };
     for number in 0..20 {
         send(&mut workers, &format!("small-{number}"), 500);
@@ -372,15 +372,15 @@ fn the_largest_channels_forget_first_when_an_app_remembers_too_much() {
     for _ in 0..300 {
         send(&mut workers, "large", 1_000);
         send(&mut workers, "larger", 2_000);
-        assert!(workers.hub.remembered(AppId(0)) <= LIMIT + LIMIT / 8 + 4_000);
+        assert!(workers.node.remembered(AppId(0)) <= LIMIT + LIMIT / 8 + 4_000);
     }
     for turn in 0..200 {
         workers.engines[0].begin_turn(2_000 + turn);
-        workers.settle();
+        workers.run_until_idle();
     }
-    assert!(workers.hub.remembered(AppId(0)) <= LIMIT, "{}", workers.hub.remembered(AppId(0)));
+    assert!(workers.node.remembered(AppId(0)) <= LIMIT, "{}", workers.node.remembered(AppId(0)));
     assert!(workers.engines[0].counters().history_forgotten > 400);
-    let kept = |name: &str| workers.hub.channel(AppId(0), Some(name)).expect("it is there").remembered();
+    let kept = |name: &str| workers.node.channel(AppId(0), Some(name)).expect("it is there").remembered();
     for number in 0..20 {
         assert!(kept(&format!("small-{number}")) > 1_000, "the small ones keep what they have");
     }
@@ -396,7 +396,7 @@ fn sender_edits(app: &mut App) {
 /// The answer to a command, and what else the session received.
 fn ask(workers: &mut Workers, session: usize, command: Value) -> Value {
     workers.command(session, &command);
-    workers.settle();
+    workers.run_until_idle();
     let seen = workers.received(session);
     seen.into_iter()
         .find(|frame| frame["id"] == command["id"] && frame.get("event").is_none())
@@ -408,7 +408,7 @@ fn an_edit_and_a_deletion_reach_the_members_and_the_history() {
     let mut workers = Workers::new(2, 64, sender_edits);
     let (ada, bob) = (workers.open(0), workers.open(1));
     workers.command(bob, &join());
-    workers.settle();
+    workers.run_until_idle();
     let epoch = workers.received(bob)[0]["ok"]["epoch"].clone();
     let mut ids = Vec::new();
     for number in 1..=3 {
@@ -437,7 +437,7 @@ fn an_edit_and_a_deletion_reach_the_members_and_the_history() {
     // Whoever had the first two learns what became of them.
     let cy = workers.open(1);
     workers.command(cy, &rejoin(&epoch, 2));
-    workers.settle();
+    workers.run_until_idle();
     let sees = workers.received(cy);
     assert_eq!((offsets(&sees[1..]), &sees[2], &sees[3]), (vec![3, 4, 5], &edited, &deleted));
     // Another session may not, a deleted message is gone, and others are unknown.
@@ -482,7 +482,7 @@ fn an_edit_that_finds_the_order_taken_is_answered_when_it_is_left() {
         let history = json!({"id": 3, "type": "history", "channel": "room"});
         assert_eq!(workers.send(ada, &json!([edit, wrong, history])), Flow::Pause);
     });
-    workers.settle();
+    workers.run_until_idle();
     let sees = workers.received(ada);
     assert_eq!(sees[0]["ok"]["offset"], 2);
     assert_eq!(sees[1]["error"]["code"], "unknown_message");
@@ -495,7 +495,7 @@ fn a_key_is_used_once_even_while_the_first_request_waits() {
     let mut workers = Workers::new(2, 64, remember(10));
     let ada = workers.open(0);
     workers.command(ada, &join());
-    workers.settle();
+    workers.run_until_idle();
     let publish = |workers: &mut Workers, worker: usize, key: &str, token| {
         let publish = Publish::new(Some("room"), "e", Payload::Json("1"));
         workers.engines[worker].request_publish_once(AppId(0), key, &publish, token)
@@ -507,10 +507,10 @@ fn a_key_is_used_once_even_while_the_first_request_waits() {
                     assert!(publish(workers, worker, key, round * 10 + at as u64).is_none());
                 }
             }
-            workers.settle();
+            workers.run_until_idle();
         }
     });
-    workers.settle();
+    workers.run_until_idle();
     assert_eq!(offsets(&workers.received(ada)), [1, 2, 3, 4]);
     for engine in &mut workers.engines {
         let mut answers = engine.take_answers();
@@ -526,6 +526,6 @@ fn a_key_is_used_once_even_while_the_first_request_waits() {
         engine.begin_turn(120_001);
     }
     assert!(publish(&mut workers, 0, "a", 1).is_none());
-    workers.settle();
+    workers.run_until_idle();
     assert_eq!(offsets(&workers.received(ada)), [5]);
 }

@@ -5,8 +5,8 @@ mod support;
 use fanfare_core::{
     app::{App, AppKeys, Apps, SlowConsumer},
     dialect::Format,
-    engine::{Engine, Flow, Hub},
-    id::WorkerId,
+    engine::{Engine, Flow, Node},
+    id::{SessionSlot, WorkerId},
     ws::Message,
 };
 use serde_json::{Value, json};
@@ -16,11 +16,11 @@ use support::{Memory, open};
 /// One engine whose app has every default.
 fn engine() -> (Engine, Memory) {
     let apps = Apps::new(vec![App::new("default", AppKeys::default())]).expect("one app");
-    let hub = Arc::new(Hub::new(apps, 1, 64, 7));
-    (Engine::new(WorkerId(0), hub, 11), Memory::default())
+    let node = Arc::new(Node::new(apps, 1, 64, 7));
+    (Engine::new(WorkerId(0), node, 11), Memory::default())
 }
 
-fn send(engine: &mut Engine, slot: u32, command: Value) {
+fn send(engine: &mut Engine, slot: SessionSlot, command: Value) {
     let flow = engine.receive(slot, Message::Text(&command.to_string()));
     assert_eq!(flow, Flow::Continue, "one engine never waits");
 }
@@ -88,7 +88,7 @@ fn a_message_reaches_the_members_and_the_answer_its_sender() {
     let ada_sees = received(&mut engine, &mut sink, 0);
     assert_eq!(ada_sees[0]["event"], "channel:leave");
     assert_eq!(ada_sees[1], json!({"id": 4, "ok": {"channel": "room", "left": true}}));
-    assert_eq!(engine.hub().channels(), 0);
+    assert_eq!(engine.node().channels(), 0);
     engine.close(ada);
     assert_eq!(engine.sessions(), 0);
 }
@@ -145,8 +145,8 @@ fn a_gap_says_exactly_what_was_missed() {
     app.slow_consumer = SlowConsumer::Drop;
     app.limits.outbound_bytes = 10;
     app.announce = false;
-    let hub = Arc::new(Hub::new(Apps::new(vec![app]).expect("one app"), 1, 64, 7));
-    let mut engine = Engine::new(WorkerId(0), hub, 11);
+    let node = Arc::new(Node::new(Apps::new(vec![app]).expect("one app"), 1, 64, 7));
+    let mut engine = Engine::new(WorkerId(0), node, 11);
     let mut sink = Memory::default();
     let ada = open(&mut engine, 0, Format::Native);
     let bob = open(&mut engine, 1, Format::Native);
@@ -176,8 +176,8 @@ fn a_gap_says_exactly_what_was_missed() {
 #[test]
 fn broadcasts_from_before_a_session_are_not_for_it() {
     let apps = Apps::new(vec![App::new("default", AppKeys::default())]).expect("one app");
-    let hub = Arc::new(Hub::new(apps, 2, 64, 7));
-    let mut engines = [0, 1].map(|worker| Engine::new(WorkerId(worker), hub.clone(), u64::from(worker)));
+    let node = Arc::new(Node::new(apps, 2, 64, 7));
+    let mut engines = [0, 1].map(|worker| Engine::new(WorkerId(worker), node.clone(), u64::from(worker)));
     let mut sink = Memory::default();
     let ada = open(&mut engines[0], 0, Format::Native);
     open(&mut engines[1], 1, Format::Native);
@@ -193,8 +193,8 @@ fn who_asks_and_never_reads_is_disconnected_though_the_app_drops() {
     let mut app = App::new("default", AppKeys::default());
     app.slow_consumer = SlowConsumer::Drop;
     app.limits.outbound_bytes = 100;
-    let hub = Arc::new(Hub::new(Apps::new(vec![app]).expect("one app"), 1, 64, 7));
-    let mut engine = Engine::new(WorkerId(0), hub, 11);
+    let node = Arc::new(Node::new(Apps::new(vec![app]).expect("one app"), 1, 64, 7));
+    let mut engine = Engine::new(WorkerId(0), node, 11);
     let mut sink = Memory::default();
     let ada = open(&mut engine, 7, Format::Native);
     for (backlog, disconnected) in [(101, false), (200, false), (201, true)] {
@@ -214,8 +214,8 @@ fn a_page_of_members_is_bounded_by_bytes() {
     let mut app = App::new("default", AppKeys::default());
     app.limits.profile_bytes = 200_000;
     app.announce = false;
-    let hub = Arc::new(Hub::new(Apps::new(vec![app]).expect("one app"), 1, 64, 7));
-    let mut engine = Engine::new(WorkerId(0), hub, 11);
+    let node = Arc::new(Node::new(Apps::new(vec![app]).expect("one app"), 1, 64, 7));
+    let mut engine = Engine::new(WorkerId(0), node, 11);
     let mut sink = Memory::default();
     for connection in 0..MEMBERS as u32 {
         let slot = open(&mut engine, connection, Format::Native);

@@ -14,8 +14,8 @@ use std::{
 use fanfare_core::{
     app::{App, AppKeys, Apps, HistoryLimits},
     dialect::Format,
-    engine::{Engine, Flow, Hub},
-    id::WorkerId,
+    engine::{Engine, Flow, Node},
+    id::{SessionSlot, WorkerId},
     ws::Message,
 };
 use serde_json::{Value, json};
@@ -34,14 +34,14 @@ fn whoever_comes_back_misses_nothing_while_others_publish() {
     app.history = HistoryLimits { messages: 65_536, bytes: u32::MAX, ..HistoryLimits::NONE };
     app.limits.outbound_bytes = usize::MAX;
     app.announce = false;
-    let hub = Arc::new(Hub::new(Apps::new(vec![app]).expect("one app"), WORKERS.into(), 1 << 20, 7));
+    let node = Arc::new(Node::new(Apps::new(vec![app]).expect("one app"), WORKERS.into(), 1 << 20, 7));
     let progress = Progress::default();
     let returns: u64 = thread::scope(|scope| {
         let progress = &progress;
         let threads: Vec<_> = (0..WORKERS)
             .map(|worker| {
-                let hub = hub.clone();
-                scope.spawn(move || Thread::new(worker, hub).run(progress))
+                let node = node.clone();
+                scope.spawn(move || Thread::new(worker, node).run(progress))
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().expect("no thread panics")).sum()
@@ -78,7 +78,7 @@ impl Drop for Alarm<'_> {
 
 /// A session that reads, and comes and goes.
 struct Reader {
-    slot: u32,
+    slot: SessionSlot,
     connection: u32,
     epoch: Value,
     last: u64,
@@ -90,15 +90,15 @@ struct Thread {
     engine: Engine,
     sink: Memory,
     readers: Vec<Reader>,
-    publisher: u32,
+    publisher: SessionSlot,
     next_connection: u32,
     random: u64,
     returns: u64,
 }
 
 impl Thread {
-    fn new(worker: u16, hub: Arc<Hub>) -> Self {
-        let mut engine = Engine::new(WorkerId(worker), hub, u64::from(worker) + 1);
+    fn new(worker: u16, node: Arc<Node>) -> Self {
+        let mut engine = Engine::new(WorkerId(worker), node, u64::from(worker) + 1);
         engine.begin_turn(1_000);
         let publisher = open(&mut engine, 0, Format::Native);
         let random = 0x9e37_79b9_7f4a_7c15 ^ u64::from(worker);

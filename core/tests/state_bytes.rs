@@ -19,8 +19,8 @@ use std::{
 use fanfare_core::{
     app::{App, AppKeys, Apps, HistoryLimits},
     dialect::Format,
-    engine::{Engine, Flow, Hub, Parts, Sink},
-    id::{AppId, WorkerId},
+    engine::{Engine, Flow, Node, Segments, Sink},
+    id::{AppId, SessionSlot, WorkerId},
     ws::Message,
 };
 use support::open;
@@ -52,12 +52,12 @@ static ALLOCATOR: Counting = Counting;
 struct Nowhere;
 
 impl Sink for Nowhere {
-    fn write(&mut self, _: u32, _: Parts<'_>) -> usize {
+    fn write(&mut self, _: u32, _: Segments<'_>) -> usize {
         0
     }
 }
 
-fn join(engine: &mut Engine, slot: u32, channel: usize) {
+fn join(engine: &mut Engine, slot: SessionSlot, channel: usize) {
     let command = format!(r#"{{"type":"join","channel":"channel-{channel}"}}"#);
     assert_eq!(engine.receive(slot, Message::Text(&command)), Flow::Continue);
     engine.flush(&mut Nowhere);
@@ -77,10 +77,10 @@ fn state_costs_what_it_should() {
 fn sessions_memberships_and_channels() {
     const SESSIONS: usize = 20_480;
     let apps = Apps::new(vec![App::new("default", AppKeys::default())]).expect("one app");
-    let hub = Arc::new(Hub::new(apps, 1, 64, 7));
-    let mut engine = Engine::new(WorkerId(0), hub, 11);
+    let node = Arc::new(Node::new(apps, 1, 64, 7));
+    let mut engine = Engine::new(WorkerId(0), node, 11);
     engine.begin_turn(1_000);
-    let mut slots = vec![0; SESSIONS];
+    let mut slots = vec![SessionSlot(0); SESSIONS];
 
     let before = LIVE.load(Ordering::Relaxed);
     for (connection, slot) in slots.iter_mut().enumerate() {
@@ -108,7 +108,7 @@ fn sessions_memberships_and_channels() {
         engine.close(slot);
         engine.flush(&mut Nowhere);
     }
-    assert_eq!(engine.hub().channels(), 0);
+    assert_eq!(engine.node().channels(), 0);
     let after = LIVE.load(Ordering::Relaxed);
     hold_to(160, "left of a session when all have gone", after.saturating_sub(before) / SESSIONS);
 }
@@ -119,7 +119,7 @@ fn remembered_messages() {
     let mut app = App::new("default", AppKeys::default());
     app.history = HistoryLimits { messages: MESSAGES, bytes: u32::MAX, ..HistoryLimits::NONE };
     let apps = Apps::new(vec![app]).expect("one app");
-    let mut engine = Engine::new(WorkerId(0), Arc::new(Hub::new(apps, 1, 64, 7)), 11);
+    let mut engine = Engine::new(WorkerId(0), Arc::new(Node::new(apps, 1, 64, 7)), 11);
     engine.begin_turn(1_000);
     let slot = open(&mut engine, 0, Format::Native);
     join(&mut engine, slot, 0);
@@ -132,7 +132,7 @@ fn remembered_messages() {
         engine.flush(&mut Nowhere);
     }
     let after = LIVE.load(Ordering::Relaxed);
-    let (counted, told) = (after - before, engine.hub().remembered(AppId(0)));
+    let (counted, told) = (after - before, engine.node().remembered(AppId(0)));
     assert!(told >= 64 * MESSAGES as usize, "they are not remembered");
     assert!(told.abs_diff(counted) <= counted / 100, "{told} bytes are accounted, and {counted} in use");
     hold_to(128, "remembered message of 64 bytes", counted / MESSAGES as usize);

@@ -7,6 +7,7 @@
 
 use fanfare_core::{
     engine::{Engine, Flow},
+    id::SessionSlot,
     ws::{Message, OpCode, put_frame},
 };
 use fanfare_server::{Greeting, MessageHandler, Server, config::Config};
@@ -27,7 +28,7 @@ const ECHO: MessageHandler = MessageHandler {
     },
 };
 
-fn send_back(engine: &mut Engine, session: u32, message: Message<'_>) {
+fn send_back(engine: &mut Engine, session: SessionSlot, message: Message<'_>) {
     let (opcode, payload) = match message {
         Message::Text(text) => (OpCode::Text, text.as_bytes()),
         Message::Binary(bytes) => (OpCode::Binary, bytes),

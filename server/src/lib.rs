@@ -4,7 +4,7 @@
 //!   main ── signals ──▶ Server::shut_down
 //!    │
 //!    ├── worker-0   listener(s) ─▶ loop ─▶ engine ─┐
-//!    ├── worker-1   listener(s) ─▶ loop ─▶ engine ─┤  mailboxes, channel table (the hub)
+//!    ├── worker-1   listener(s) ─▶ loop ─▶ engine ─┤  mailboxes, channel table (the node)
 //!    ├── …                                         ┘
 //!    └── admin      metrics, health, readiness (axum; never on the path of a message)
 //! ```
@@ -32,7 +32,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use fanfare_core::{engine::Hub, id::WorkerId};
+use fanfare_core::{engine::Node, id::WorkerId};
 
 pub use self::worker::{Greeting, MessageHandler};
 use self::{
@@ -88,7 +88,7 @@ impl Server {
         }
         let (polls, wakers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| poll_and_waker()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
-        let hub = Arc::new(Hub::new(config.apps.clone(), workers, config.mailbox_depth, sys::random()));
+        let node = Arc::new(Node::new(config.apps.clone(), workers, config.mailbox_depth, sys::random()));
         let control = Arc::new(Control {
             wakers,
             drain: AtomicBool::new(false),
@@ -96,8 +96,11 @@ impl Server {
             capacity,
         });
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
-        let observed =
-            Arc::new(Observed { hub: hub.clone(), workers: metrics.clone(), ready: AtomicBool::new(false) });
+        let observed = Arc::new(Observed {
+            node: node.clone(),
+            workers: metrics.clone(),
+            ready: AtomicBool::new(false),
+        });
         let admin = config
             .admin_listen
             .map(|address| {
@@ -112,7 +115,7 @@ impl Server {
             let worker = Worker::new(Parts {
                 id: WorkerId(u16::try_from(at).expect("workers are few")),
                 config: config.clone(),
-                hub: hub.clone(),
+                node: node.clone(),
                 control: control.clone(),
                 metrics,
                 poll,

@@ -59,8 +59,8 @@ fn compare(used: &mut Reader, frame: &[u8], read: impl Fn(&mut Reader, &[u8]) ->
 /// of it.
 fn text(reader: &mut Reader, frame: &[u8]) -> Vec<String> {
     let Ok(frame) = std::str::from_utf8(frame) else { return Vec::new() };
-    let repeated = reader.repeated(frame).map(|repeated| {
-        format!("{:?}", Ok::<_, ReplyError>(Command::Publish(reader.again(repeated))))
+    let repeated = reader.match_template(frame).map(|repeated| {
+        format!("{:?}", Ok::<_, ReplyError>(Command::Publish(reader.publish_from(repeated))))
     });
     let mut batch = match Batch::read(reader, frame) {
         Ok(batch) => batch,
@@ -78,7 +78,7 @@ fn text(reader: &mut Reader, frame: &[u8]) -> Vec<String> {
             check(command, frame);
         }
         if let Ok(Command::Publish(publish)) = &command {
-            batch.learn(&envelope, publish);
+            batch.record_template(&envelope, publish);
         }
         read.push(format!("{command:?}"));
         read.push(requests(&envelope, frame));

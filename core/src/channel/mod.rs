@@ -1,16 +1,16 @@
 //! A channel as all workers see it: its name, its one order of publications, and which workers hold members.
 //!
 //! Nothing here knows connections or dialects. Any thread may hold a [`Channel`]; what must be done by one at a time
-//! happens inside its [`Order`].
+//! happens inside its [`CombiningLock`].
 
+mod combining;
 mod history;
-mod order;
 mod subscribers;
 mod table;
 
 pub use self::{
-    history::{Bounds, EMPTY_BYTES, From as PageFrom, History, Page, Pushed, Reader, Remembered},
-    order::{Delegated, Entered, Order},
+    combining::{CombiningLock, Delegated, Entered},
+    history::{Bounds, EMPTY_BYTES, History, HistoryItem, Page, PageStart, Pushed, Viewer},
     subscribers::{Subscribers, TOMBSTONE},
     table::ChannelTable,
 };
@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     app::{ChannelOptions, SlowConsumer},
     error::ReplyError,
-    id::{AppId, MessageId, SessionId, WorkerId},
+    id::{AppId, LocalId, MessageId, SessionId, WorkerId},
     limits::MAX_WORKERS,
     publication::{Audience, OwnedPayload, OwnedPublication, Sender},
     sync::{AtomicU8, AtomicU32, AtomicU64, Ordering},
@@ -35,7 +35,7 @@ pub struct Channel {
     epoch: u64,
     name: Option<Box<str>>,
     /// The one place where publications get their order.
-    pub order: Order<ChannelState, Operation>,
+    pub lock: CombiningLock<ChannelState, Operation>,
     /// The last offset given out, for a glance from outside the order.
     offset: AtomicU64,
     /// What its history costs, likewise.
@@ -103,7 +103,7 @@ pub struct Operation {
     /// What to publish, in order.
     pub publications: Vec<OwnedPublication>,
     /// What else is to be done, after the gaining of interest.
-    pub request: Option<Box<Request>>,
+    pub request: Option<Box<ChannelRequest>>,
     /// A user's session that comes or goes.
     pub presence: Option<Box<Presence>>,
     /// Whom to tell that it is done.
@@ -123,15 +123,15 @@ pub struct Presence {
 
 /// Something to be read from a channel's state, or to be changed in it.
 #[derive(Debug)]
-pub enum Request {
+pub enum ChannelRequest {
     /// A page of history.
     Page {
         /// Where it begins.
-        from: PageFrom,
+        from: PageStart,
         /// How long it may be.
         bounds: Bounds,
         /// Who reads.
-        reader: Reader,
+        reader: Viewer,
     },
     /// What happened after an offset of this epoch.
     CatchUp {
@@ -140,7 +140,7 @@ pub enum Request {
         /// How much it may be.
         bounds: Bounds,
         /// Who reads.
-        reader: Reader,
+        reader: Viewer,
     },
     /// A page of its users, of those after a name.
     Users {
@@ -180,13 +180,13 @@ impl Change {
     }
 }
 
-/// What came of a [`Request`].
+/// What came of a [`ChannelRequest`].
 #[derive(Debug)]
-pub enum Reply {
+pub enum ChannelReply {
     /// A page.
     Page(Page),
     /// What happened, unless that is not known any more.
-    CaughtUp(Option<Vec<Remembered>>),
+    CaughtUp(Option<Vec<HistoryItem>>),
     /// Users with the number of their sessions, how many users there are, and whether more follow.
     Users(Vec<(Box<str>, u32)>, usize, bool),
     /// The change took this offset.
@@ -235,7 +235,7 @@ impl Channel {
             hash,
             epoch,
             name: name.map(Into::into),
-            order: Order::new(state),
+            lock: CombiningLock::new(state),
             offset: AtomicU64::new(0),
             remembered: AtomicU64::new(0),
             flags: AtomicU8::new(flags(options)),
@@ -349,15 +349,17 @@ impl Channel {
     }
 
     /// Where `worker` keeps its part. Only `worker` itself may ask.
-    pub fn local(&self, worker: WorkerId) -> Option<u32> {
+    pub fn local(&self, worker: WorkerId) -> Option<LocalId> {
         // Relaxed: one thread writes and reads it.
         let local = self.workers[usize::from(worker.0)].local.load(Ordering::Relaxed);
-        (local != NOWHERE).then_some(local)
+        (local != NOWHERE).then_some(LocalId(local))
     }
 
     /// Notes where `worker` keeps its part. Only `worker` itself may do so.
-    pub fn set_local(&self, worker: WorkerId, local: Option<u32>) {
-        self.workers[usize::from(worker.0)].local.store(local.unwrap_or(NOWHERE), Ordering::Relaxed);
+    pub fn set_local(&self, worker: WorkerId, local: Option<LocalId>) {
+        self.workers[usize::from(worker.0)]
+            .local
+            .store(local.map_or(NOWHERE, |local| local.0), Ordering::Relaxed);
     }
 
     /// Notes how many members `worker` holds. Only `worker` itself may do so.

@@ -5,13 +5,15 @@
 //! tombstone; [`Subscribers::compact`] sweeps them out when they are the majority, so both arrays stay within twice
 //! the members and the walk of a fan-out touches 4 bytes for each. 12 bytes per membership.
 
+use crate::id::SessionSlot;
+
 /// Marks the place of a member that left.
-pub const TOMBSTONE: u32 = u32::MAX;
+pub const TOMBSTONE: SessionSlot = SessionSlot(u32::MAX);
 
 /// Members of a channel on one worker.
 #[derive(Default, Debug)]
 pub struct Subscribers {
-    slots: Vec<u32>,
+    slots: Vec<SessionSlot>,
     numbers: Vec<u64>,
     live: u32,
     last_number: u64,
@@ -29,12 +31,12 @@ impl Subscribers {
     }
 
     /// Their slots in join order, with tombstones.
-    pub fn slots(&self) -> &[u32] {
+    pub fn slots(&self) -> &[SessionSlot] {
         &self.slots
     }
 
     /// Adds a member at the end; returns its join number, from 1.
-    pub fn push(&mut self, slot: u32) -> u64 {
+    pub fn push(&mut self, slot: SessionSlot) -> u64 {
         debug_assert_ne!(slot, TOMBSTONE);
         self.last_number += 1;
         self.slots.push(slot);
@@ -77,7 +79,7 @@ impl Subscribers {
     }
 
     /// Members that joined after number `after`, in order: (join number, slot).
-    pub fn after(&self, after: u64) -> impl Iterator<Item = (u64, u32)> + '_ {
+    pub fn after(&self, after: u64) -> impl Iterator<Item = (u64, SessionSlot)> + '_ {
         let from = self.numbers.partition_point(|&number| number <= after);
         self.numbers[from..]
             .iter()
@@ -96,10 +98,10 @@ mod tests {
     #[test]
     fn a_page_continues_after_a_member_that_left() {
         let mut subscribers = Subscribers::default();
-        let numbers: Vec<u64> = (0..10).map(|slot| subscribers.push(slot)).collect();
+        let numbers: Vec<u64> = (0..10).map(|slot| subscribers.push(SessionSlot(slot))).collect();
         assert!(subscribers.remove(numbers[4]));
         assert!(!subscribers.remove(numbers[4]), "it has left already");
-        let rest: Vec<u32> = subscribers.after(numbers[4]).map(|(_, slot)| slot).collect();
+        let rest: Vec<u32> = subscribers.after(numbers[4]).map(|(_, slot)| slot.0).collect();
         assert_eq!(rest, [5, 6, 7, 8, 9]);
         assert_eq!(subscribers.len(), 9);
     }
@@ -109,12 +111,12 @@ mod tests {
         #[test]
         fn behaves_like_a_plain_list(operations in prop::collection::vec((0..4u8, any::<prop::sample::Index>()), 0..300)) {
             let mut subscribers = Subscribers::default();
-            let mut model: Vec<(u64, u32)> = Vec::new();
+            let mut model: Vec<(u64, SessionSlot)> = Vec::new();
             for (step, (operation, index)) in operations.into_iter().enumerate() {
                 match operation {
                     0 | 1 => {
                         let slot = u32::try_from(step).expect("it is small");
-                        model.push((subscribers.push(slot), slot));
+                        model.push((subscribers.push(SessionSlot(slot)), SessionSlot(slot)));
                     }
                     2 if !model.is_empty() => {
                         let (number, _) = model.remove(index.index(model.len()));

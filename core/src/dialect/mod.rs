@@ -8,7 +8,7 @@ mod native;
 
 use bytes::BytesMut;
 
-pub use self::native::{Batch, Envelope, Heading, Reader, Repeated, WelcomeLimits, read_binary};
+pub use self::native::{Batch, CommandReader, Envelope, Heading, TemplateMatch, WelcomeLimits, read_binary};
 use crate::{command::Outcome, error::ReplyError, id::SessionId, publication::Publication};
 
 /// How a connection wants what it receives.

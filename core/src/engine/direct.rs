@@ -7,7 +7,7 @@ use super::Engine;
 use crate::{
     dialect::{self, Heading},
     error::ReplyError,
-    id::{AppId, WorkerId},
+    id::{AppId, SessionSlot, WorkerId},
     publication::{Audience, OwnedPublication, Publication},
 };
 
@@ -23,14 +23,14 @@ impl Engine {
         app: AppId,
         publication: &Publication<'_>,
     ) -> Result<(), ReplyError> {
-        let workers = u16::try_from(self.hub.workers()).expect("workers are few");
+        let workers = u16::try_from(self.node.workers()).expect("workers are few");
         let concerned = match publication.audience.only_session {
             Some(session) if session.worker().0 < workers => session.worker().0..session.worker().0 + 1,
             Some(_) => 0..0,
             None => 0..workers,
         };
         let others = || concerned.clone().map(WorkerId).filter(|worker| *worker != self.worker);
-        if others().any(|worker| self.hub.mailbox(worker).is_full()) {
+        if others().any(|worker| self.node.mailbox(worker).is_full()) {
             self.counters.overloaded += 1;
             return Err(ReplyError::Overloaded);
         }
@@ -50,7 +50,7 @@ impl Engine {
     /// Gives a publication to this worker's sessions that its audience names.
     pub(super) fn deliver_direct(&mut self, app: AppId, publication: &Publication<'_>) {
         let audience = publication.audience;
-        let slots: Vec<u32> = match (audience.only_session, &audience.only_users) {
+        let slots: Vec<SessionSlot> = match (audience.only_session, &audience.only_users) {
             (Some(session), _) => self.sessions.find(session).into_iter().collect(),
             (None, Some(users)) => users
                 .iter()
@@ -67,7 +67,7 @@ impl Engine {
                 continue;
             }
             if hot.congested {
-                session.miss(self.hub.broadcast(app), 1);
+                session.miss(self.node.broadcast(app), 1);
                 continue;
             }
             let format = hot.format;

@@ -1,12 +1,12 @@
 //! The engine: everything a worker does between bytes in and bytes out. Pure: no sockets, no clock, no entropy.
 //!
-//! One engine per worker, owned and called by that worker's thread alone. Engines meet in the [`Hub`].
+//! One engine per worker, owned and called by that worker's thread alone. Engines meet in the [`Node`].
 //!
 //! ```text
 //!   open / receive / request / close          shell → engine: what arrived
 //!        │
 //!        ▼
-//!   execute ──▶ operate (channel's order) ──▶ deliver (own members) ──▶ run
+//!   execute ──▶ submit (channel's order) ──▶ deliver (own members) ──▶ run
 //!                      └──▶ other workers' mailboxes ──▶ their on_mail ──▶ deliver
 //!   flush                                     engine → Sink: one write per touched session
 //!   take_*                                    engine → shell: answers, resumptions, disconnects, workers to wake
@@ -14,18 +14,22 @@
 //!
 //! A turn: `begin_turn`, any number of inputs, `on_mail`, wake the workers of `take_touched`, `flush`.
 
+mod check;
 mod direct;
-mod execute;
-mod fanout;
-mod hub;
-mod members;
-mod once;
-mod operate;
+mod eviction;
+mod history;
+mod idempotency;
+mod input;
+mod mail;
+mod membership;
+mod node;
+mod output;
+mod presence;
+mod publish;
 mod query;
-mod receive;
-mod remember;
 mod session;
-mod sweep;
+mod submit;
+mod waiting;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -33,29 +37,29 @@ use bytes::BytesMut;
 use hashbrown::HashMap;
 
 use self::{
-    fanout::{Hot, NONE, Turn},
-    members::Joining,
-    once::Keys,
-    operate::Waiting,
-    receive::Interrupted,
+    eviction::{Evictor, Sweep},
+    idempotency::Keys,
+    membership::Joining,
+    output::{NONE, SessionOutput, Turn},
     session::{Session, Sessions},
-    sweep::{Relief, Sweep},
+    waiting::{Interrupted, Waiting},
 };
 pub use self::{
-    fanout::{Parts, Sink},
-    hub::{Hub, Mail},
+    input::Flow,
+    mail::Mail,
+    node::Node,
+    output::{Segments, Sink},
     query::ChannelsPage,
-    receive::Flow,
 };
 use crate::{
     app::{App, SlowConsumer},
     channel::{Channel, Subscribers, WorkerSet},
     command::Outcome,
-    dialect::Reader,
+    dialect::CommandReader,
     dialect::{self, FORMATS, Format},
     disconnect::Disconnect,
     error::ReplyError,
-    id::{AppId, IdGenerator, SessionId, WorkerId},
+    id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
     slots::Slots,
     token::Claims,
 };
@@ -65,11 +69,11 @@ type RandomState = foldhash::fast::RandomState;
 /// One worker's engine.
 pub struct Engine {
     worker: WorkerId,
-    hub: Arc<Hub>,
+    node: Arc<Node>,
     now_ms: u64,
     ids: IdGenerator,
     sessions: Sessions,
-    channels: Slots<LocalChannel>,
+    channels: Slots<LocalChannel, LocalId>,
     turn: Turn,
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
@@ -77,20 +81,20 @@ pub struct Engine {
     /// Of those, the sessions that are no members before they are answered.
     joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
-    users: HashMap<(AppId, Arc<str>), Vec<u32>, RandomState>,
+    users: HashMap<(AppId, Arc<str>), Vec<SessionSlot>, RandomState>,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
     sweep: Sweep,
-    relief: Relief,
+    evictor: Evictor,
     /// Messages whose commands go on, in the order they may.
     interrupted: VecDeque<Interrupted>,
     resumed: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
     /// Sessions that have left everything and go after the next flush.
-    ended: Vec<u32>,
+    ended: Vec<SessionSlot>,
     scratch: BytesMut,
     /// Absent while it reads.
-    reader: Option<Box<Reader>>,
+    reader: Option<Box<CommandReader>>,
     counters: Counters,
 }
 
@@ -102,7 +106,7 @@ struct LocalChannel {
     formats: [u32; FORMATS],
     /// The channel's run of this turn, or NONE.
     run: u32,
-    standing: Standing,
+    interest_state: InterestState,
     /// Where the stream of a member that joins now begins: the last offset passed on here, or given out before our
     /// interest. The channel's own may be ahead, by what is in our mailbox.
     offset: u64,
@@ -112,7 +116,7 @@ struct LocalChannel {
 
 /// A worker's interest in a channel of which it holds members.
 #[derive(Copy, Clone)]
-enum Standing {
+enum InterestState {
     /// Being gained by the operation of this ticket, once it is delegated. Mail that arrives now is from before.
     Gaining { ticket: Option<u64> },
     /// Publications up to this sequence were before it, and messages up to this offset.
@@ -159,10 +163,10 @@ pub struct Counters {
 
 impl Engine {
     /// The engine of `worker`. `seed` is random and no other engine's.
-    pub fn new(worker: WorkerId, hub: Arc<Hub>, seed: u64) -> Self {
+    pub fn new(worker: WorkerId, node: Arc<Node>, seed: u64) -> Self {
         Self {
             worker,
-            hub,
+            node,
             now_ms: 0,
             ids: IdGenerator::new(seed),
             sessions: Sessions::default(),
@@ -173,7 +177,7 @@ impl Engine {
             joining: HashMap::default(),
             once: Keys::default(),
             sweep: Sweep::default(),
-            relief: Relief::default(),
+            evictor: Evictor::default(),
             next_ticket: 0,
             users: HashMap::default(),
             answers: Vec::new(),
@@ -187,9 +191,9 @@ impl Engine {
         }
     }
 
-    /// The hub.
-    pub fn hub(&self) -> &Arc<Hub> {
-        &self.hub
+    /// The node.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
     }
 
     /// A turn begins at `now_ms`, Unix milliseconds.
@@ -205,13 +209,13 @@ impl Engine {
         opening: Opening<'_>,
         preface: impl FnOnce(&mut BytesMut),
         welcome: impl FnOnce(&mut BytesMut, SessionId, Option<&str>),
-    ) -> Result<u32, ReplyError> {
+    ) -> Result<SessionSlot, ReplyError> {
         let app = opening.app.id;
-        if !self.hub.admit(app) {
+        if !self.node.reserve_session(app) {
             return Err(ReplyError::Overloaded);
         }
         // What was published before is not for it.
-        self.settle();
+        self.drain_mailbox();
         let echo = opening.echo.unwrap_or(opening.app.echo);
         let mut session = Session::new(self.worker, app, self.ids.nonce(), echo);
         let mut channels = Vec::new();
@@ -222,7 +226,7 @@ impl Engine {
             channels = claims.channels;
         }
         let user = session.user.clone();
-        let slot = self.sessions.insert(session, Hot::new(opening.connection, opening.format));
+        let slot = self.sessions.insert(session, SessionOutput::new(opening.connection, opening.format));
         if let Some(user) = &user {
             self.users.entry((app, user.clone())).or_default().push(slot);
         }
@@ -242,7 +246,7 @@ impl Engine {
     }
 
     /// Ends a session whose connection is gone: it leaves its channels, and what it was to receive is forgotten.
-    pub fn close(&mut self, slot: u32) {
+    pub fn close(&mut self, slot: SessionSlot) {
         if self.ended.contains(&slot) {
             Turn::forget(self.sessions.hot(slot));
             return;
@@ -255,7 +259,7 @@ impl Engine {
 
     /// Ends a session whose connection is not: it leaves its channels, still receives what was published until now,
     /// and `last` after that.
-    pub fn end(&mut self, slot: u32, last: impl FnOnce(&mut BytesMut)) {
+    pub fn end(&mut self, slot: SessionSlot, last: impl FnOnce(&mut BytesMut)) {
         if self.ended.contains(&slot) {
             return;
         }
@@ -265,7 +269,7 @@ impl Engine {
     }
 
     /// A session does, and is told, nothing more of its own; its slot is still taken.
-    fn depart(&mut self, slot: u32) {
+    fn depart(&mut self, slot: SessionSlot) {
         self.leave_all(slot);
         // The shell may give the connection's number to another.
         let connection = self.sessions.hot(slot).connection;
@@ -287,11 +291,11 @@ impl Engine {
                 }
             }
         }
-        self.hub.dismiss(app);
+        self.node.release_session(app);
     }
 
     /// Appends bytes to what a session receives in this turn.
-    pub fn reply(&mut self, slot: u32, encode: impl FnOnce(&mut BytesMut)) {
+    pub fn reply(&mut self, slot: SessionSlot, encode: impl FnOnce(&mut BytesMut)) {
         self.turn.reply(slot, self.sessions.hot(slot), encode);
     }
 
@@ -303,7 +307,7 @@ impl Engine {
         self.counters.turns += 1;
         let channels = &self.channels;
         self.counters.deliveries +=
-            self.turn.link_members(&mut self.sessions, |local| channels[local].subscribers.slots());
+            self.turn.segment_members(&mut self.sessions, |local| channels[local].subscribers.slots());
         self.turn.freeze();
         let mut over = Vec::new();
         let written = self.turn.write(&mut self.sessions, sink, |slot, backlog| over.push((slot, backlog)));
@@ -327,10 +331,10 @@ impl Engine {
     pub fn is_busy(&self) -> bool {
         let to_take = !(self.answers.is_empty() && self.resumed.is_empty() && self.disconnects.is_empty());
         to_take
-            || self.relief.is_wanted()
+            || self.evictor.is_wanted()
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()
-            || !self.hub.mailbox(self.worker).is_empty()
+            || !self.node.mailbox(self.worker).is_empty()
     }
 
     /// Whether so much output has been gathered that the shell should flush before it reads more.
@@ -339,7 +343,7 @@ impl Engine {
     }
 
     /// A congested session's connection has sent all it had: tells it what it lost.
-    pub fn on_drained(&mut self, slot: u32) {
+    pub fn on_drained(&mut self, slot: SessionSlot) {
         let (hot, session) = self.sessions.both(slot);
         if !std::mem::take(&mut hot.congested) {
             return;
@@ -353,9 +357,9 @@ impl Engine {
 
     /// Applies the policy to a session whose connection has `backlog` bytes waiting: that of its channels, or, in none,
     /// its app's. One channel that would rather disconnect is enough.
-    fn on_backlog(&mut self, slot: u32, backlog: usize) {
+    fn on_backlog(&mut self, slot: SessionSlot, backlog: usize) {
         let (hot, session) = self.sessions.both(slot);
-        let app = self.hub.app(session.app);
+        let app = self.node.app(session.app);
         // A congested session gets no publications any more, but asks for answers: it has as much room for those again.
         let limit = app.limits.outbound_bytes * if hot.congested { 2 } else { 1 };
         if backlog <= limit {
@@ -380,7 +384,7 @@ impl Engine {
     /// Counts messages that were forgotten because their app remembered too much.
     fn count_forgotten(&mut self, app: AppId, messages: usize) {
         self.counters.history_forgotten += messages as u64;
-        self.hub.count_forgotten(app, messages as u64);
+        self.node.count_forgotten(app, messages as u64);
     }
 
     /// Workers that got mail from this one since the last call: wake those whose mailbox says so.
@@ -409,13 +413,13 @@ impl Engine {
     }
 
     /// The id of the session in `slot`.
-    pub fn session_id(&self, slot: u32) -> SessionId {
+    pub fn session_id(&self, slot: SessionSlot) -> SessionId {
         self.sessions.get(slot).id(slot)
     }
 
     /// The app of the session in `slot`.
-    pub fn session_app(&self, slot: u32) -> &Arc<App> {
-        self.hub.app(self.sessions.get(slot).app)
+    pub fn session_app(&self, slot: SessionSlot) -> &Arc<App> {
+        self.node.app(self.sessions.get(slot).app)
     }
 
     /// What it has done so far.

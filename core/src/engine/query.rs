@@ -3,17 +3,17 @@
 //! A query travels from worker to worker as mail, each adding its part, and returns to where it was asked. Nobody
 //! stops for it. A listing of channels needs no travelling: the table is everybody's.
 
-use super::{Engine, hub::Mail, members::Progress};
+use super::{Engine, mail::Mail, waiting::Progress};
 use crate::{
     command::{Cursor, Disconnection, Member, MembersPage, Outcome, SessionsPage, UserSession},
     disconnect::Disconnect,
     error::ReplyError,
-    id::{AppId, WorkerId},
+    id::{AppId, LocalId, SessionSlot, WorkerId},
     limits::{CHANNELS_LOOKED_AT, PAGE_BYTES, TABLE_SHARDS},
 };
 
 /// A question on its way.
-pub struct Query {
+pub struct WorkerQuery {
     origin: WorkerId,
     ticket: u64,
     app: AppId,
@@ -77,12 +77,12 @@ impl Engine {
         after: Option<Cursor>,
     ) -> Result<Progress, ReplyError> {
         let Cursor { worker, after } = after.unwrap_or(Cursor { worker: 0, after: 0 });
-        let end = u16::try_from(self.hub.workers()).expect("workers are few");
+        let end = u16::try_from(self.node.workers()).expect("workers are few");
         if worker >= end {
             return Err(ReplyError::InvalidCursor);
         }
-        self.settle();
-        let total = self.hub.table.find(app, channel, |channel| channel.members()).unwrap_or(0);
+        self.drain_mailbox();
+        let total = self.node.table.find(app, channel, |channel| channel.members()).unwrap_or(0);
         let page = MembersPage { channel: channel.into(), total, members: Vec::new(), next: None };
         let question = Question::Members { reading: Reading::new(after, limit), page };
         Ok(self.ask(app, worker, end, question))
@@ -97,14 +97,14 @@ impl Engine {
         token: u64,
     ) -> Option<Result<Outcome, ReplyError>> {
         self.counters.commands += 1;
-        let workers = u16::try_from(self.hub.workers()).expect("workers are few");
+        let workers = u16::try_from(self.node.workers()).expect("workers are few");
         let (at, end) = match &whom {
             Disconnection::Session(id) if id.worker().0 < workers => (id.worker().0, id.worker().0 + 1),
             Disconnection::Session(_) => (0, 0),
             Disconnection::User(_) => (0, workers),
         };
         let progress = self.ask(app, at, end, Question::Disconnect { whom, reconnect, sessions: 0 });
-        self.settle_request(Ok(progress), token)
+        self.finish_request(Ok(progress), token)
     }
 
     /// A page of a user's sessions for an app's back end; answers as [`Engine::request_publish`] does.
@@ -118,7 +118,7 @@ impl Engine {
     ) -> Option<Result<Outcome, ReplyError>> {
         self.counters.commands += 1;
         let Cursor { worker, after } = after.unwrap_or(Cursor { worker: 0, after: 0 });
-        let end = u16::try_from(self.hub.workers()).expect("workers are few");
+        let end = u16::try_from(self.node.workers()).expect("workers are few");
         let page = SessionsPage { user: user.into(), sessions: Vec::new(), next: None };
         let progress = match worker < end {
             true => {
@@ -127,13 +127,13 @@ impl Engine {
             }
             false => Err(ReplyError::InvalidCursor),
         };
-        self.settle_request(progress, token)
+        self.finish_request(progress, token)
     }
 
     fn ask(&mut self, app: AppId, at: u16, end: u16, question: Question) -> Progress {
         let ticket = self.next_ticket;
         let outcome = question.unanswered();
-        let query = Box::new(Query { origin: self.worker, ticket, app, at, end, question });
+        let query = Box::new(WorkerQuery { origin: self.worker, ticket, app, at, end, question });
         match self.advance(query) {
             Some(query) => Progress::Finished(query.question.outcome()),
             None => {
@@ -144,21 +144,21 @@ impl Engine {
     }
 
     /// A query visits this worker.
-    pub(super) fn on_query(&mut self, query: Box<Query>) {
+    pub(super) fn on_query(&mut self, query: Box<WorkerQuery>) {
         if let Some(query) = self.advance(query) {
             self.on_answer(*query);
         }
     }
 
     /// An own query has come back.
-    pub(super) fn on_answer(&mut self, query: Query) {
+    pub(super) fn on_answer(&mut self, query: WorkerQuery) {
         if let Some(waiting) = self.waiting.remove(&query.ticket) {
             self.answer(waiting.who, Ok(query.question.outcome()));
         }
     }
 
     /// Takes a query as far as this worker can; gives it back if it is answered and ours.
-    fn advance(&mut self, mut query: Box<Query>) -> Option<Box<Query>> {
+    fn advance(&mut self, mut query: Box<WorkerQuery>) -> Option<Box<WorkerQuery>> {
         while query.at < query.end {
             let next = WorkerId(query.at);
             if next != self.worker {
@@ -176,8 +176,8 @@ impl Engine {
     }
 
     /// Adds this worker's part.
-    fn visit(&mut self, query: &mut Query) {
-        let Query { app, end, question, .. } = query;
+    fn visit(&mut self, query: &mut WorkerQuery) {
+        let WorkerQuery { app, end, question, .. } = query;
         match question {
             Question::Members { reading, page } => {
                 if self.list_members(*app, reading, page) {
@@ -199,7 +199,7 @@ impl Engine {
 
     /// Fills the page from this worker's members. Returns whether it is full.
     fn list_members(&self, app: AppId, reading: &mut Reading, page: &mut MembersPage) -> bool {
-        let part = self.hub.table.find(app, &page.channel, |channel| channel.local(self.worker)).flatten();
+        let part = self.node.table.find(app, &page.channel, |channel| channel.local(self.worker)).flatten();
         let Some(part) = part else { return false };
         let local = &self.channels[part];
         let mut members = local.subscribers.after(reading.after);
@@ -222,18 +222,19 @@ impl Engine {
     fn list_sessions(&self, app: AppId, reading: &mut Reading, page: &mut SessionsPage) -> bool {
         let Some(slots) = self.users.get(&(app, (*page.user).into())) else { return false };
         let from = reading.after;
-        let mut slots: Vec<u32> = slots.iter().copied().filter(|&slot| u64::from(slot) >= from).collect();
+        let mut slots: Vec<SessionSlot> =
+            slots.iter().copied().filter(|&slot| u64::from(slot.0) >= from).collect();
         slots.sort_unstable();
         let mut is_full = reading.is_full();
         for slot in slots {
             if is_full {
-                page.next = Some(Cursor { worker: self.worker.0, after: slot.into() });
+                page.next = Some(Cursor { worker: self.worker.0, after: slot.0.into() });
                 return true;
             }
             let session = self.sessions.get(slot);
             let memberships = session.memberships.as_slice().iter();
             let name =
-                |part: u32| -> Box<str> { self.channels[part].channel.name().unwrap_or_default().into() };
+                |part: LocalId| -> Box<str> { self.channels[part].channel.name().unwrap_or_default().into() };
             let channels: Vec<_> = memberships.map(|membership| name(membership.local)).collect();
             let bytes = channels.iter().map(|name| name.len()).sum::<usize>();
             is_full = reading.take(bytes + bytes_of(None, session.profile.as_deref()));
@@ -275,7 +276,7 @@ impl Engine {
         let mut seen = 0;
         while shard < TABLE_SHARDS {
             let mut found = Vec::new();
-            self.hub.table.visit_shard(shard, |channel| {
+            self.node.table.visit_shard(shard, |channel| {
                 seen += 1;
                 let name = channel.name().unwrap_or_default();
                 if channel.app() == app && name.starts_with(prefix) && after.is_none_or(|after| name > after)

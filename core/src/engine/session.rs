@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use super::fanout::Hot;
+use super::output::SessionOutput;
 use crate::{
     app::AppLimits,
     channel::Channel,
     error::ReplyError,
-    id::{AppId, Nonce, SessionId, WorkerId},
+    id::{AppId, LocalId, Nonce, SessionId, SessionSlot, WorkerId},
     slots::Slots,
 };
 
@@ -52,7 +52,7 @@ impl Session {
         }
     }
 
-    pub(super) fn id(&self, slot: u32) -> SessionId {
+    pub(super) fn id(&self, slot: SessionSlot) -> SessionId {
         SessionId::new(self.worker, slot, self.nonce)
     }
 
@@ -129,7 +129,7 @@ impl Rate {
 /// A session's place in a channel: the worker's part of the channel, and its join number there.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) struct Membership {
-    pub(super) local: u32,
+    pub(super) local: LocalId,
     pub(super) number: u64,
 }
 
@@ -155,7 +155,7 @@ impl Memberships {
         self.as_slice().len()
     }
 
-    pub(super) fn find(&self, local: u32) -> Option<Membership> {
+    pub(super) fn find(&self, local: LocalId) -> Option<Membership> {
         let all = self.as_slice();
         all.binary_search_by_key(&local, |m| m.local).ok().map(|at| all[at])
     }
@@ -176,7 +176,7 @@ impl Memberships {
         }
     }
 
-    pub(super) fn remove(&mut self, local: u32) {
+    pub(super) fn remove(&mut self, local: LocalId) {
         match self {
             Self::One(one) if one.local == local => *self = Self::None,
             Self::Many(many) => {
@@ -193,22 +193,22 @@ impl Memberships {
 /// The sessions of a worker, by slot; what fan-out touches lies apart from the rest.
 #[derive(Default)]
 pub(super) struct Sessions {
-    cold: Slots<Session>,
+    cold: Slots<Session, SessionSlot>,
     /// One for each slot that was ever used.
-    hot: Vec<Hot>,
+    hot: Vec<SessionOutput>,
 }
 
 impl Sessions {
-    pub(super) fn insert(&mut self, session: Session, hot: Hot) -> u32 {
+    pub(super) fn insert(&mut self, session: Session, hot: SessionOutput) -> SessionSlot {
         let slot = self.cold.insert(session);
-        match self.hot.get_mut(slot as usize) {
+        match self.hot.get_mut(slot.0 as usize) {
             Some(place) => *place = hot,
             None => self.hot.push(hot),
         }
         slot
     }
 
-    pub(super) fn remove(&mut self, slot: u32) -> Session {
+    pub(super) fn remove(&mut self, slot: SessionSlot) -> Session {
         self.cold.remove(slot)
     }
 
@@ -216,24 +216,24 @@ impl Sessions {
         self.cold.len()
     }
 
-    pub(super) fn get(&self, slot: u32) -> &Session {
+    pub(super) fn get(&self, slot: SessionSlot) -> &Session {
         &self.cold[slot]
     }
 
-    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Session {
+    pub(super) fn get_mut(&mut self, slot: SessionSlot) -> &mut Session {
         &mut self.cold[slot]
     }
 
-    pub(super) fn hot(&mut self, slot: u32) -> &mut Hot {
-        &mut self.hot[slot as usize]
+    pub(super) fn hot(&mut self, slot: SessionSlot) -> &mut SessionOutput {
+        &mut self.hot[slot.0 as usize]
     }
 
-    pub(super) fn both(&mut self, slot: u32) -> (&mut Hot, &mut Session) {
-        (&mut self.hot[slot as usize], &mut self.cold[slot])
+    pub(super) fn both(&mut self, slot: SessionSlot) -> (&mut SessionOutput, &mut Session) {
+        (&mut self.hot[slot.0 as usize], &mut self.cold[slot])
     }
 
     /// The slot of the session with this id, if it still lives.
-    pub(super) fn find(&self, id: SessionId) -> Option<u32> {
+    pub(super) fn find(&self, id: SessionId) -> Option<SessionSlot> {
         let session = self.cold.get(id.slot())?;
         (session.nonce == *id.nonce()).then_some(id.slot())
     }
@@ -246,21 +246,21 @@ mod tests {
     #[test]
     fn session_and_its_hot_part_are_small() {
         assert!(size_of::<Session>() <= 176, "{}", size_of::<Session>());
-        assert!(size_of::<Hot>() <= 16, "{}", size_of::<Hot>());
+        assert!(size_of::<SessionOutput>() <= 16, "{}", size_of::<SessionOutput>());
     }
 
     #[test]
     fn memberships_stay_sorted_and_find_each_other() {
         let mut memberships = Memberships::default();
         for local in [5, 1, 9, 3] {
-            memberships.insert(Membership { local, number: u64::from(local) * 10 });
+            memberships.insert(Membership { local: LocalId(local), number: u64::from(local) * 10 });
         }
         assert!(memberships.as_slice().is_sorted_by_key(|m| m.local));
-        memberships.remove(5);
-        assert_eq!(memberships.find(5), None);
-        assert_eq!(memberships.find(9).map(|m| m.number), Some(90));
+        memberships.remove(LocalId(5));
+        assert_eq!(memberships.find(LocalId(5)), None);
+        assert_eq!(memberships.find(LocalId(9)).map(|m| m.number), Some(90));
         for local in [1, 9, 3] {
-            memberships.remove(local);
+            memberships.remove(LocalId(local));
         }
         assert_eq!(memberships.len(), 0);
     }

@@ -368,7 +368,7 @@ mod tests {
     use crate::id::WorkerId;
 
     fn session(slot: u32) -> SessionId {
-        SessionId::new(WorkerId(0), slot, [0; 9])
+        SessionId::new(WorkerId(0), crate::id::SessionSlot(slot), [0; 9])
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) enum Asked {
         channel: usize,
     },
     /// An operation.
-    Deed(Number),
+    ChannelOp(Number),
     History {
         channel: usize,
     },
@@ -153,7 +153,7 @@ impl Client {
         session
             .asked
             .iter()
-            .filter_map(|asked| if let Asked::Deed(op) = asked { Some(*op) } else { None })
+            .filter_map(|asked| if let Asked::ChannelOp(op) = asked { Some(*op) } else { None })
             .collect()
     }
 
@@ -263,7 +263,7 @@ impl Client {
                     view.stayed = false;
                 }
             }
-            Asked::Deed(op) => {
+            Asked::ChannelOp(op) => {
                 let code = || frame["error"]["code"].as_str().expect("a code").to_owned();
                 let id = ok["message_id"].as_str().ok_or_else(code);
                 news.push(News::Answer(op, id.map(|id| (id.to_owned(), ok["offset"].as_u64()))));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fanfare_core::{
     app::{ChannelOptions, HistoryLimits},
-    channel::PageFrom,
+    channel::PageStart,
     command::Outcome,
     publication::Payload,
 };
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::{Known, Position, Return, Seen, View},
-    model::{Deed, Event, Expected, Fate, Number, Op, Stream},
+    model::{ChannelOp, Event, Expected, Fate, Number, Op, Stream},
     world::{APP, USERS, World, random_limits},
 };
 
@@ -60,7 +60,7 @@ impl World {
             let channel = self.random.below(self.channels());
             self.probe(channel);
         }
-        let used = self.workers.hub.remembered(APP);
+        let used = self.workers.node.remembered(APP);
         assert!(used <= self.style.history_bytes, "{used} bytes are remembered");
         self.begin();
     }
@@ -96,7 +96,7 @@ impl World {
             }
             _ => Some(HistoryLimits { bytes, ..random_limits(&mut self.random) }),
         };
-        let default = self.workers.hub.app(APP).default_options();
+        let default = self.workers.node.app(APP).default_options();
         let options = limits.map(|history| ChannelOptions { history, ..default });
         let answer = self.workers.engines[0].request_set_options(APP, &name(channel), options, 0);
         assert!(matches!(answer, Some(Ok(Outcome::Options { .. }))), "{answer:?}");
@@ -147,7 +147,7 @@ impl World {
     fn lost_deletion(&self, id: Option<&str>) -> Option<Number> {
         (self.start.op..self.ops.len()).find(|&number| {
             let op = &self.ops[number];
-            let of_it = matches!(&op.deed, Deed::Delete { target, .. } if Some(&**target) == id);
+            let of_it = matches!(&op.deed, ChannelOp::Delete { target, .. } if Some(&**target) == id);
             of_it && op.fate == Fate::Lost && op.meant.is_none()
         })
     }
@@ -156,7 +156,7 @@ impl World {
     fn note_epoch(&mut self, channel: usize) {
         let page = self.ask_history(0, channel, json!({"limit": 1}));
         // Reading may have shown that it is over.
-        let there = self.workers.hub.channel(APP, Some(&name(channel))).is_some();
+        let there = self.workers.node.channel(APP, Some(&name(channel))).is_some();
         let epoch = page["epoch"].as_str().filter(|_| there).map(str::to_owned);
         let stream = &mut self.streams[channel];
         if stream.epoch.is_some() && stream.epoch != epoch {
@@ -171,7 +171,7 @@ impl World {
         let page = self.ask_history(0, channel, json!({"limit": 1}));
         let members = self.members(channel);
         assert_eq!(page["offset"], self.stream(channel).offset, "c{channel}");
-        let there = self.workers.hub.channel(APP, Some(&name(channel)));
+        let there = self.workers.node.channel(APP, Some(&name(channel)));
         assert_eq!(there.map_or(0, |channel| channel.members()), members, "c{channel}");
         if self.style.bounded_by_bytes {
             let remembered = self.walk(None, channel, true, 1000);
@@ -187,7 +187,7 @@ impl World {
             assert!(self.style.mailbox_depth < 1 << 20, "there is room: {op:?}");
             return;
         }
-        let (Deed::Edit { target, .. } | Deed::Delete { target, .. }) = &op.deed else {
+        let (ChannelOp::Edit { target, .. } | ChannelOp::Delete { target, .. }) = &op.deed else {
             return self.check_sent(op, stream);
         };
         let may = stream.may_change(target, &op.by, self.style.sender_edits);
@@ -198,14 +198,14 @@ impl World {
                 assert_eq!(code, "unknown_message");
                 assert!(!stream.can_change(target), "it is there: {op:?}");
             }
-            Fate::Lost if matches!(op.deed, Deed::Delete { .. }) => {}
+            Fate::Lost if matches!(op.deed, ChannelOp::Delete { .. }) => {}
             Fate::Lost => assert!(may || op.meant.is_none(), "nobody may change another's message: {op:?}"),
             Fate::Open => panic!("no answer to {op:?}"),
         }
     }
 
     fn check_sent(&self, op: &Op, stream: &Stream) {
-        let Deed::Send { audience, history, .. } = &op.deed else { return };
+        let ChannelOp::Send { audience, history, .. } = &op.deed else { return };
         let numbered = match stream.limits.is_on() {
             true => *history && audience.session.is_none(),
             false => *audience == Default::default(),
@@ -257,7 +257,7 @@ impl World {
         let by = &self.ops[said];
         assert!(
             said == message.sent
-                || matches!(&by.deed, Deed::Edit { target, .. } | Deed::Delete { target, .. } if *target == message.id),
+                || matches!(&by.deed, ChannelOp::Edit { target, .. } | ChannelOp::Delete { target, .. } if *target == message.id),
             "this message never said so: {seen:?}"
         );
         let meant = by.meant.as_ref().expect("it took place");
@@ -272,7 +272,7 @@ impl World {
     fn check_unnumbered(&self, seen: &Seen) {
         assert!(seen.kind == "e" && seen.id.is_none() && !seen.later, "{seen:?}");
         let op = &self.ops[seen.payload.expect("a payload")];
-        let Deed::Send { audience, .. } = &op.deed else { panic!("{op:?}: {seen:?}") };
+        let ChannelOp::Send { audience, .. } = &op.deed else { panic!("{op:?}: {seen:?}") };
         assert!(matches!(op.fate, Fate::Lost | Fate::Done { offset: None, .. }), "{op:?}: {seen:?}");
         assert_eq!(op.channel, seen.channel);
         assert!(audience.admits_session(seen.session, seen.user), "it was for {audience:?}: {seen:?}");
@@ -351,7 +351,7 @@ impl World {
         let session = self.clients[client].session.as_ref().expect("it stayed").number;
         for number in self.start.op..self.ops.len() {
             let op = &self.ops[number];
-            if let (Fate::Done { offset: None, .. }, Deed::Send { audience, .. }) = (&op.fate, &op.deed)
+            if let (Fate::Done { offset: None, .. }, ChannelOp::Send { audience, .. }) = (&op.fate, &op.deed)
                 && op.channel == channel
                 && audience.admits_session(session, self.clients[client].user)
                 && !op.is_unechoed(session)
@@ -432,8 +432,8 @@ impl World {
         from: Option<u64>,
     ) -> (Vec<Listed>, Option<u64>) {
         let from = match (forwards, from) {
-            (true, from) => PageFrom::After(from.unwrap_or(0)),
-            (false, from) => PageFrom::Before(from.unwrap_or(u64::MAX)),
+            (true, from) => PageStart::After(from.unwrap_or(0)),
+            (false, from) => PageStart::Before(from.unwrap_or(u64::MAX)),
         };
         let worker = self.random.below(self.workers.engines.len());
         let answer = self.workers.engines[worker].request_history(APP, &name(channel), from, limit, 0);
@@ -454,7 +454,7 @@ impl World {
         command.as_object_mut().expect("an object").extend(members.as_object().expect("an object").clone());
         let session = self.clients[client].session.as_ref().expect("it is connected").number;
         self.workers.command(session, &command);
-        self.workers.settle();
+        self.workers.run_until_idle();
         let mut frames = self.workers.received(session);
         frames.retain(|frame| frame.get("event").is_none());
         assert_eq!(frames.len(), 1, "the answer: {frames:?}");
@@ -477,10 +477,10 @@ impl World {
         let since = json!({"epoch": epoch, "offset": offset});
         let join = json!({"id": 1, "type": "join", "channel": name(channel), "since": since});
         self.workers.command(session, &join);
-        self.workers.settle();
+        self.workers.run_until_idle();
         let frames = self.workers.received(session);
         self.workers.close(session);
-        self.workers.settle();
+        self.workers.run_until_idle();
         self.check_probe(channel, user, Position { epoch, offset }, &frames[1..]);
     }
 
@@ -541,11 +541,11 @@ impl World {
             self.quiesce();
         }
         for channel in 0..self.channels() {
-            let there = self.workers.hub.channel(APP, Some(&name(channel)));
+            let there = self.workers.node.channel(APP, Some(&name(channel)));
             let what = there.map(|channel| (channel.members(), channel.remembered(), channel.has_history()));
             assert!(what.is_none(), "c{channel} is still there: {what:?}");
         }
-        assert_eq!(self.workers.hub.remembered(APP), 0, "all is forgotten");
+        assert_eq!(self.workers.node.remembered(APP), 0, "all is forgotten");
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) struct Author {
 
 /// What is to be done.
 #[derive(Clone, Debug)]
-pub(crate) enum Deed {
+pub(crate) enum ChannelOp {
     Send { audience: Audience, history: bool, echo: bool },
     Edit { target: String, audience: Option<Audience> },
     Delete { target: String, audience: Option<Audience> },
@@ -91,7 +91,7 @@ pub(crate) enum Fate {
 #[derive(Clone, Debug)]
 pub(crate) struct Op {
     pub(crate) channel: usize,
-    pub(crate) deed: Deed,
+    pub(crate) deed: ChannelOp,
     pub(crate) by: Option<Author>,
     pub(crate) fate: Fate,
     /// Whom it was for, once it took place.
@@ -101,7 +101,7 @@ pub(crate) struct Op {
 impl Op {
     /// Whether it is of a message that `session` sent and did not want to see.
     pub(crate) fn is_unechoed(&self, session: usize) -> bool {
-        matches!(self.deed, Deed::Send { echo: false, .. })
+        matches!(self.deed, ChannelOp::Send { echo: false, .. })
             && self.by.as_ref().is_some_and(|by| by.session == session)
     }
 }
@@ -230,7 +230,7 @@ impl Stream {
         self.offset += 1;
         let (offset, on) = (self.offset, self.limits.is_on());
         let (kind, target, audience) = match &op.deed {
-            Deed::Send { audience, .. } => {
+            ChannelOp::Send { audience, .. } => {
                 let message = Message {
                     sent: number,
                     now: number,
@@ -249,8 +249,8 @@ impl Stream {
                 self.bound();
                 return audience.clone();
             }
-            Deed::Edit { target, audience } => ("message:edit", target, audience),
-            Deed::Delete { target, audience } => ("message:delete", target, audience),
+            ChannelOp::Edit { target, audience } => ("message:edit", target, audience),
+            ChannelOp::Delete { target, audience } => ("message:delete", target, audience),
         };
         assert_eq!(id, target, "op {number} is of that message");
         assert!(self.can_change(target), "op {number} changed what is not there: {op:?}");

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::{
     client::{Asked, Client, News, Return, Seen},
     judge::Start,
-    model::{Audience, Author, Deed, Fate, Number, Op, Stream},
+    model::{Audience, Author, ChannelOp, Fate, Number, Op, Stream},
     random::Random,
     workers::Workers,
 };
@@ -294,23 +294,23 @@ impl World {
             let session = self.clients[client].session.as_ref().expect("it is connected").number;
             let by = Author { client, session, user: self.clients[client].user };
             let deed = self.random_deed(channel, Some(client));
-            commands.push(Asked::Deed(self.operation(channel, deed, Some(by))));
+            commands.push(Asked::ChannelOp(self.operation(channel, deed, Some(by))));
         }
         self.send(client, commands);
     }
 
-    fn operation(&mut self, channel: usize, deed: Deed, by: Option<Author>) -> Number {
+    fn operation(&mut self, channel: usize, deed: ChannelOp, by: Option<Author>) -> Number {
         self.totals.operations += 1;
-        self.totals.changes += u64::from(!matches!(deed, Deed::Send { .. }));
+        self.totals.changes += u64::from(!matches!(deed, ChannelOp::Send { .. }));
         self.ops.push(Op { channel, deed, by, fate: Fate::Open, meant: None });
         self.ops.len() - 1
     }
 
-    fn random_deed(&mut self, channel: usize, by: Option<usize>) -> Deed {
+    fn random_deed(&mut self, channel: usize, by: Option<usize>) -> ChannelOp {
         if self.random.chance(60) {
             let audience = self.random_audience(true);
             let echo = by.is_none() || self.random.chance(60);
-            return Deed::Send { audience, history: self.random.chance(85), echo };
+            return ChannelOp::Send { audience, history: self.random.chance(85), echo };
         }
         let target = self.random_target(channel);
         // Which of several deletions took place is told by nobody if it was lost: those of clients are all alike. Where there
@@ -320,8 +320,8 @@ impl World {
             .then(|| self.random_audience(channel >= self.style.watched));
         let audience = audience.filter(|audience| *audience != Audience::default());
         match edit {
-            true => Deed::Edit { target, audience },
-            false => Deed::Delete { target, audience },
+            true => ChannelOp::Edit { target, audience },
+            false => ChannelOp::Delete { target, audience },
         }
     }
 
@@ -391,7 +391,7 @@ impl World {
                 }
                 command
             }
-            &Asked::Deed(number) => self.write_deed(number),
+            &Asked::ChannelOp(number) => self.write_deed(number),
         }
     }
 
@@ -400,7 +400,7 @@ impl World {
         let op = &self.ops[number];
         let channel = format!("c{}", op.channel);
         let (mut command, audience) = match &op.deed {
-            Deed::Send { audience, history, echo } => {
+            ChannelOp::Send { audience, history, echo } => {
                 let mut command =
                     json!({"type": "send", "channel": channel, "event": "e", "message": payload});
                 if !history {
@@ -409,12 +409,12 @@ impl World {
                 command["echo"] = json!(echo);
                 (command, Some(audience))
             }
-            Deed::Edit { target, audience } => {
+            ChannelOp::Edit { target, audience } => {
                 let command =
                     json!({"type": "edit", "channel": channel, "message_id": target, "message": payload});
                 (command, audience.as_ref())
             }
-            Deed::Delete { target, audience } => {
+            ChannelOp::Delete { target, audience } => {
                 (json!({"type": "delete", "channel": channel, "message_id": target}), audience.as_ref())
             }
         };
@@ -441,19 +441,21 @@ impl World {
         self.trace(|| format!("worker {worker} requests {number} in {name}: {deed:?}"));
         let engine = &mut self.workers.engines[worker];
         let (target, audience) = match &deed {
-            Deed::Send { audience, history, .. } => {
+            ChannelOp::Send { audience, history, .. } => {
                 let publish = Publish::new(Some(&name), "e", Payload::Json(&payload));
                 let publish =
                     Publish { history: *history, audience: Some(Box::new(audience.of_request())), ..publish };
                 let answer = engine.request_publish(APP, &publish, number as u64);
                 return self.requested(number, answer);
             }
-            Deed::Edit { target, audience } | Deed::Delete { target, audience } => (target, audience),
+            ChannelOp::Edit { target, audience } | ChannelOp::Delete { target, audience } => {
+                (target, audience)
+            }
         };
         let change = ChangeMessage {
             channel: &name,
             id: MessageId::parse(target).expect("it is one"),
-            payload: matches!(deed, Deed::Edit { .. }).then_some(Payload::Json(&payload)),
+            payload: matches!(deed, ChannelOp::Edit { .. }).then_some(Payload::Json(&payload)),
             audience: audience.as_ref().map(Audience::of_request),
         };
         let answer = engine.request_change(APP, &change, number as u64);
@@ -492,15 +494,15 @@ impl World {
     /// Somebody is inside the order of a channel for some steps, as a thread that is not scheduled.
     fn hold_random(&mut self, depth: usize) {
         let name = format!("c{}", self.random.below(self.channels()));
-        let Some(channel) = self.workers.hub.channel(APP, Some(&name)) else { return };
-        let Some(entered) = channel.order.try_enter() else { return };
+        let Some(channel) = self.workers.node.channel(APP, Some(&name)) else { return };
+        let Some(entered) = channel.lock.try_enter() else { return };
         self.trace(|| format!("{name} is held"));
         for _ in 0..1 + self.random.below(12) {
             self.step(depth + 1);
         }
         self.trace(|| format!("{name} is left"));
         let worker = self.random.below(self.workers.engines.len());
-        self.workers.engines[worker].leave_order(&channel, entered);
+        self.workers.engines[worker].leave_lock(&channel, entered);
     }
 
     /// One turn of a worker.

@@ -9,7 +9,7 @@ use std::sync::{
 
 use fanfare_core::{
     app::{App, AppKeys, Apps},
-    engine::Hub,
+    engine::Node,
 };
 
 use super::{
@@ -75,17 +75,17 @@ fn the_invariants_hold_on_real_threads() {
     let mut app = App::new("default", AppKeys::default());
     app.sessions = verifier();
     let apps = Apps::new(vec![app]).expect("one app");
-    let hub = Arc::new(Hub::new(apps, usize::from(WORKERS), 256, seed));
+    let node = Arc::new(Node::new(apps, usize::from(WORKERS), 256, seed));
     let directory = Arc::new(RwLock::default());
     let shared = Shared { barrier: Barrier::new(usize::from(WORKERS)), busy: AtomicUsize::new(0) };
     let mut all = Checker::default();
     let mut totals = [0; 3];
     std::thread::scope(|scope| {
         let spawn = |worker: u16| {
-            let (hub, directory, shared) = (hub.clone(), Arc::clone(&directory), &shared);
+            let (node, directory, shared) = (node.clone(), Arc::clone(&directory), &shared);
             scope.spawn(move || {
                 let seed = seed + u64::from(worker);
-                let world = World::part(seed, Mode::Contended, hub, worker..worker + 1, directory);
+                let world = World::part(seed, Mode::Contended, node, worker..worker + 1, directory);
                 // The others would wait at the barrier for ever.
                 catch_unwind(AssertUnwindSafe(|| thread(world, worker, shared)))
                     .unwrap_or_else(|_| std::process::abort())

@@ -12,8 +12,9 @@ use fanfare_core::{
     command::{Cursor, Disconnection, Outcome, Publish},
     dialect::Format,
     disconnect::Disconnect,
-    engine::{Engine, Flow, Hub, Opening, Parts, Sink},
+    engine::{Engine, Flow, Node, Opening, Segments, Sink},
     error::ReplyError,
+    id::SessionSlot,
     id::{AppId, SessionId, WorkerId},
     publication::Payload,
     token::{Algorithm, Claims, KeyMaterial, SessionKey, SessionVerifier},
@@ -55,7 +56,7 @@ struct Line {
 struct Wire(Vec<Line>);
 
 impl Sink for Wire {
-    fn write(&mut self, connection: u32, parts: Parts<'_>) -> usize {
+    fn write(&mut self, connection: u32, parts: Segments<'_>) -> usize {
         let line = &mut self.0[connection as usize];
         for (buffer, range) in parts {
             line.bytes.extend_from_slice(&buffer[range]);
@@ -91,7 +92,7 @@ struct Asked {
 struct Client {
     app: u32,
     worker: usize,
-    slot: u32,
+    slot: SessionSlot,
     connection: u32,
     echo: bool,
     session: SessionId,
@@ -130,7 +131,7 @@ struct Held {
 pub(crate) struct World {
     mode: Mode,
     random: Random,
-    hub: Arc<Hub>,
+    node: Arc<Node>,
     engines: Vec<Engine>,
     wire: Wire,
     /// Which client has which connection.
@@ -189,10 +190,10 @@ impl World {
         let apps: Vec<App> = (0..1 + random.below(2)).map(|i| app(i as u32, mode, &mut random)).collect();
         let workers = 1 + random.below(4);
         let depth = if mode == Mode::Exact { 1 << 20 } else { 1 << random.below(8) };
-        let hub = Arc::new(Hub::new(Apps::new(apps).expect("the names differ"), workers, depth, seed));
+        let node = Arc::new(Node::new(Apps::new(apps).expect("the names differ"), workers, depth, seed));
         let many = if random.chance(20) { 38 } else { 12 };
         let sessions = 3 + random.below(many);
-        let mut world = Self::part(seed, mode, hub, 0..workers as u16, Arc::default());
+        let mut world = Self::part(seed, mode, node, 0..workers as u16, Arc::default());
         world.channels = 1 + random.below(5);
         world.sessions_at_most = sessions;
         world.open_observers();
@@ -203,19 +204,19 @@ impl World {
     pub(crate) fn part(
         seed: u64,
         mode: Mode,
-        hub: Arc<Hub>,
+        node: Arc<Node>,
         workers: Range<u16>,
         directory: Arc<RwLock<Directory>>,
     ) -> Self {
-        let rules: Vec<Rules> = hub.apps().iter().map(|app| Rules::of(app)).collect();
+        let rules: Vec<Rules> = node.apps().iter().map(|app| Rules::of(app)).collect();
         let engine = |worker: u16| {
-            Engine::new(WorkerId(worker), hub.clone(), seed.wrapping_mul(31) + u64::from(worker))
+            Engine::new(WorkerId(worker), node.clone(), seed.wrapping_mul(31) + u64::from(worker))
         };
         Self {
             mode,
             random: Random::new(seed),
             engines: workers.clone().map(engine).collect(),
-            hub,
+            node,
             wire: Wire::default(),
             connections: Vec::new(),
             clients: Vec::new(),
@@ -301,7 +302,7 @@ impl World {
             profile: Some(profile.to_string().into()),
             channels: claimed.iter().map(|channel| format!("c{channel}").into()).collect(),
         });
-        let of = self.hub.app(AppId(app as u16)).clone();
+        let of = self.node.app(AppId(app as u16)).clone();
         let echo = if observer { Some(true) } else { *self.random.pick(&[None, Some(true), Some(false)]) };
         let format = *self.random.pick(&Format::ALL);
         let opening = Opening { app: &of, format, echo, claims, connection };
@@ -673,7 +674,7 @@ impl World {
             true => self.drain(client),
             false => {
                 self.wire.0[connection].stalled = true;
-                let app = self.hub.app(AppId(self.clients[client].app as u16));
+                let app = self.node.app(AppId(self.clients[client].app as u16));
                 self.clients[client].lossy |= app.slow_consumer == SlowConsumer::Drop;
             }
         }
@@ -690,16 +691,16 @@ impl World {
         if !self.held.is_empty() && self.random.chance(60) {
             let at = self.random.below(self.held.len());
             let held = self.held.swap_remove(at);
-            self.engines[held.worker].leave_order(held.channel, held.entered);
+            self.engines[held.worker].leave_lock(held.channel, held.entered);
             return;
         }
         let app = AppId(self.random.below(self.rules.len()) as u16);
         let name = format!("c{}", self.random.below(self.channels));
         let name = self.random.chance(85).then_some(&*name);
-        let Some(channel) = self.hub.channel(app, name) else { return };
+        let Some(channel) = self.node.channel(app, name) else { return };
         // Leaked, so that being inside may outlive this step.
         let channel: &'static Arc<Channel> = Box::leak(Box::new(channel));
-        if let Some(entered) = channel.order.try_enter() {
+        if let Some(entered) = channel.lock.try_enter() {
             let worker = self.random.below(self.engines.len());
             self.held.push(Held { channel, entered, worker });
         }
@@ -744,7 +745,7 @@ impl World {
         }
         match why {
             Disconnect::SlowConsumer => {
-                let app = self.hub.app(AppId(of.app as u16));
+                let app = self.node.app(AppId(of.app as u16));
                 // Where publications are dropped, answers are not, up to as much again.
                 let share = if app.slow_consumer == SlowConsumer::Drop { 2 } else { 1 };
                 assert!(self.wire.0[connection as usize].bytes.len() > share * app.limits.outbound_bytes);
@@ -789,7 +790,7 @@ impl World {
                 let channel = channel.map(|name| name[1..].parse().expect("channels are c0, c1, …"));
                 of.seen.entry(channel).or_default().push(seen);
                 if let Key::Message { sender, number } = seen.key
-                    && sender <= BACK_END - self.hub.workers() as Peer
+                    && sender <= BACK_END - self.node.workers() as Peer
                 {
                     let before = of.heard.insert(sender, number);
                     assert!(
@@ -801,7 +802,7 @@ impl World {
             }
             Received::Answer { id, answer } => self.take_answer(client, id, answer),
             Received::Gap { channel, missed } => {
-                let app = self.hub.app(AppId(of.app as u16));
+                let app = self.node.app(AppId(of.app as u16));
                 assert_eq!(app.slow_consumer, SlowConsumer::Drop, "only by policy");
                 assert!(missed > 0);
                 let channel = channel.map(|name| name[1..].parse().expect("channels are c0, c1, …"));
@@ -966,7 +967,7 @@ impl World {
     /// Leaves the orders that are held.
     pub(crate) fn release(&mut self) {
         while let Some(held) = self.held.pop() {
-            self.engines[held.worker].leave_order(held.channel, held.entered);
+            self.engines[held.worker].leave_lock(held.channel, held.entered);
         }
     }
 
@@ -1076,7 +1077,7 @@ impl World {
     /// Pages through every app's channels and compares.
     fn check_channels(&mut self) {
         let memberships = self.memberships();
-        assert_eq!(self.hub.channels(), memberships.len());
+        assert_eq!(self.node.channels(), memberships.len());
         for app in 0..self.rules.len() as u32 {
             let mut listed = BTreeMap::new();
             let mut after = None;
@@ -1098,7 +1099,7 @@ impl World {
             let expected: BTreeMap<(u32, usize), usize> = of_app.map(|(&n, m)| (n, m.len())).collect();
             assert_eq!(listed, expected);
             let open = self.open().filter(|&client| self.clients[client].app == app).count();
-            assert_eq!(self.hub.sessions(AppId(app as u16)), open);
+            assert_eq!(self.node.sessions(AppId(app as u16)), open);
         }
     }
 
@@ -1140,13 +1141,13 @@ impl World {
 
     /// When everybody is gone, nothing remains.
     pub(crate) fn check_gone(&self) {
-        assert_eq!(self.hub.channels(), 0, "every channel is reclaimed");
+        assert_eq!(self.node.channels(), 0, "every channel is reclaimed");
         assert!(self.engines.iter().all(|engine| engine.sessions() == 0));
-        for worker in 0..self.hub.workers() {
-            assert!(self.hub.mailbox(WorkerId(worker as u16)).is_empty());
+        for worker in 0..self.node.workers() {
+            assert!(self.node.mailbox(WorkerId(worker as u16)).is_empty());
         }
         for app in 0..self.rules.len() {
-            assert_eq!(self.hub.sessions(AppId(app as u16)), 0);
+            assert_eq!(self.node.sessions(AppId(app as u16)), 0);
         }
     }
 }

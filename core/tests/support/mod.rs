@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use bytes::BytesMut;
 use fanfare_core::{
     dialect::Format,
-    engine::{Engine, Opening, Parts, Sink},
+    engine::{Engine, Opening, Segments, Sink},
     id::AppId,
+    id::SessionSlot,
     token::Claims,
     ws::{DecodeLimits, Decoder, Message, OpCode, Role, put_frame},
 };
@@ -25,7 +26,7 @@ pub(crate) struct Memory {
 }
 
 impl Sink for Memory {
-    fn write(&mut self, connection: u32, parts: Parts<'_>) -> usize {
+    fn write(&mut self, connection: u32, parts: Segments<'_>) -> usize {
         let written = self.written.entry(connection).or_default();
         for (buffer, range) in parts {
             written.extend_from_slice(&buffer[range]);
@@ -67,13 +68,18 @@ fn binary(frame: &[u8]) -> Value {
 }
 
 /// Opens a session of the first app on `connection`; its welcome is `{"welcome":"<session>"}`.
-pub(crate) fn open(engine: &mut Engine, connection: u32, format: Format) -> u32 {
+pub(crate) fn open(engine: &mut Engine, connection: u32, format: Format) -> SessionSlot {
     open_as(engine, connection, format, None)
 }
 
 /// As above, for a session of a user, or of none.
-pub(crate) fn open_as(engine: &mut Engine, connection: u32, format: Format, user: Option<&str>) -> u32 {
-    let app = engine.hub().app(AppId(0)).clone();
+pub(crate) fn open_as(
+    engine: &mut Engine,
+    connection: u32,
+    format: Format,
+    user: Option<&str>,
+) -> SessionSlot {
+    let app = engine.node().app(AppId(0)).clone();
     let claims =
         user.map(|user| Claims { user: user.into(), expires_at: None, profile: None, channels: Vec::new() });
     let opening = Opening { app: &app, format, echo: None, claims, connection };

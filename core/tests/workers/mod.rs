@@ -9,8 +9,8 @@ use fanfare_core::{
     app::{App, AppKeys, Apps},
     channel::Channel,
     dialect::Format,
-    engine::{Engine, Flow, Hub},
-    id::{AppId, WorkerId},
+    engine::{Engine, Flow, Node},
+    id::{AppId, SessionSlot, WorkerId},
     ws::Message,
 };
 use serde_json::Value;
@@ -22,24 +22,24 @@ pub(crate) struct Workers {
     pub(crate) engines: Vec<Engine>,
     pub(crate) sink: Memory,
     /// Worker and slot of each session; its number is its connection.
-    pub(crate) sessions: Vec<(usize, u32)>,
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) sessions: Vec<(usize, SessionSlot)>,
+    pub(crate) node: Arc<Node>,
 }
 
 impl Workers {
     pub(crate) fn new(workers: usize, depth: usize, change: impl FnOnce(&mut App)) -> Self {
         let mut app = App::new("default", AppKeys::default());
         change(&mut app);
-        let hub = Arc::new(Hub::new(Apps::new(vec![app]).expect("one app"), workers, depth, 7));
-        let engine = |worker: u16| Engine::new(WorkerId(worker), hub.clone(), u64::from(worker) + 1);
+        let node = Arc::new(Node::new(Apps::new(vec![app]).expect("one app"), workers, depth, 7));
+        let engine = |worker: u16| Engine::new(WorkerId(worker), node.clone(), u64::from(worker) + 1);
         let engines = (0..u16::try_from(workers).expect("they are few")).map(engine).collect();
-        Self { engines, sink: Memory::default(), sessions: Vec::new(), hub }
+        Self { engines, sink: Memory::default(), sessions: Vec::new(), node }
     }
 
     /// Opens a session; its welcome is taken.
     pub(crate) fn open(&mut self, worker: usize) -> usize {
         let session = self.open_as(worker, None);
-        self.settle();
+        self.run_until_idle();
         self.received(session);
         session
     }
@@ -69,7 +69,7 @@ impl Workers {
     }
 
     /// Runs turns until nothing is left to handle or to write.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn run_until_idle(&mut self) {
         for _ in 0..10 {
             for engine in &mut self.engines {
                 engine.on_mail();
@@ -84,9 +84,9 @@ impl Workers {
 
     /// Runs `during` while `worker` is inside the order of `room`, and leaves as that worker does.
     pub(crate) fn inside(&mut self, worker: usize, during: impl FnOnce(&mut Self)) {
-        let channel: Arc<Channel> = self.hub.channel(AppId(0), Some("room")).expect("somebody is in it");
-        let entered = channel.order.try_enter().expect("nobody is inside");
+        let channel: Arc<Channel> = self.node.channel(AppId(0), Some("room")).expect("somebody is in it");
+        let entered = channel.lock.try_enter().expect("nobody is inside");
         during(self);
-        self.engines[worker].leave_order(&channel, entered);
+        self.engines[worker].leave_lock(&channel, entered);
     }
 }

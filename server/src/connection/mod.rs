@@ -11,6 +11,7 @@ use std::io;
 use bytes::Bytes;
 use fanfare_core::{
     http::{BodyDecoder, HeadScan},
+    id::SessionSlot,
     ws::Decoder,
 };
 use mio::net::TcpStream;
@@ -74,7 +75,7 @@ pub(crate) enum Protocol {
     /// HTTP/1.1, possibly with a body under way.
     Http(Option<Box<PartialRequest>>),
     /// RFC 6455, for this session.
-    WebSocket { decoder: Decoder, session: u32 },
+    WebSocket { decoder: Decoder, session: SessionSlot },
     /// The server has said its last word: further input is discarded, and the connection ends when the peer ends it
     /// or when its deadline comes.
     Closing,

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice, Write};
 
 use bytes::Bytes;
 use fanfare_core::{
-    engine::{Parts, Sink},
+    engine::{Segments, Sink},
     slots::Slots,
 };
 use mio::net::TcpStream;
@@ -155,8 +155,8 @@ impl Connections {
 
 impl Sink for Connections {
     #[inline]
-    fn write(&mut self, slot: u32, parts: Parts<'_>) -> usize {
-        self.transmit(ConnectionSlot(slot), Output::Parts(parts))
+    fn write(&mut self, slot: u32, parts: Segments<'_>) -> usize {
+        self.transmit(ConnectionSlot(slot), Output::Segments(parts))
     }
 }
 
@@ -194,7 +194,7 @@ impl Write for CountedStream<'_> {
 #[derive(Copy, Clone)]
 enum Output<'a> {
     /// Ranges of buffers that are shared with other connections.
-    Parts(Parts<'a>),
+    Segments(Segments<'a>),
     /// Bytes of this connection alone, copied if they have to wait.
     Bytes(&'a [u8]),
 }
@@ -204,7 +204,7 @@ impl Output<'_> {
     fn write_once(self, stream: &mut CountedStream<'_>) -> io::Result<usize> {
         let mut parts = match self {
             Self::Bytes(bytes) => return stream.write(bytes),
-            Self::Parts(parts) => parts,
+            Self::Segments(parts) => parts,
         };
         let Some((buffer, range)) = parts.next() else { return Ok(0) };
         let first = &buffer[range];
@@ -228,7 +228,7 @@ impl Output<'_> {
                     connection.queue(Bytes::copy_from_slice(&bytes[sent..]), now);
                 }
             }
-            Self::Parts(parts) => {
+            Self::Segments(parts) => {
                 for (buffer, range) in parts {
                     if sent >= range.len() {
                         sent -= range.len();

@@ -22,7 +22,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use fanfare_core::engine::Hub;
+use fanfare_core::engine::Node;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -45,7 +45,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the admin plane looks at.
 pub(crate) struct Observed {
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) node: Arc<Node>,
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
@@ -131,7 +131,7 @@ async fn serve_one(stream: TcpStream, router: Router) {
 }
 
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
-    let text = exposition(&observed.workers, &observed.hub);
+    let text = exposition(&observed.workers, &observed.node);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

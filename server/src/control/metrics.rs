@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use fanfare_core::{
-    engine::{self, Hub},
+    engine::{self, Node},
     id::AppId,
 };
 
@@ -120,31 +120,31 @@ impl WorkerMetrics {
     }
 }
 
-/// What the hub knows of each app: name, kind and description.
+/// What the node knows of each app: name, kind and description.
 const APP_METRICS: [(&str, &str, &str); 3] = [
     ("app_sessions", "gauge", "Sessions of the app."),
     ("app_history_bytes", "gauge", "Bytes that the app's channels remember."),
     ("app_history_forgotten_total", "counter", "The app's part of history_forgotten_total."),
 ];
 
-fn app_values(hub: &Hub, app: AppId) -> [u64; APP_METRICS.len()] {
-    [hub.sessions(app) as u64, hub.remembered(app) as u64, hub.forgotten(app)]
+fn app_values(node: &Node, app: AppId) -> [u64; APP_METRICS.len()] {
+    [node.sessions(app) as u64, node.remembered(app) as u64, node.forgotten(app)]
 }
 
 /// Every worker's and app's numbers in the Prometheus text format, version 0.0.4.
-pub(crate) fn exposition(workers: &[Arc<WorkerMetrics>], hub: &Hub) -> String {
+pub(crate) fn exposition(workers: &[Arc<WorkerMetrics>], node: &Node) -> String {
     let mut text = String::with_capacity(8192);
     let mut line = |args: std::fmt::Arguments<'_>| {
         text.push_str(&args.to_string());
         text.push('\n');
     };
     line(format_args!("# HELP fanfare_channels Channels.\n# TYPE fanfare_channels gauge"));
-    line(format_args!("fanfare_channels {}", hub.channels()));
+    line(format_args!("fanfare_channels {}", node.channels()));
     for (at, (name, kind, help)) in APP_METRICS.iter().enumerate() {
         line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} {kind}"));
-        for app in hub.apps() {
+        for app in node.apps() {
             // A name has no character that would have to be escaped.
-            line(format_args!("fanfare_{name}{{app=\"{}\"}} {}", app.name, app_values(hub, app.id)[at]));
+            line(format_args!("fanfare_{name}{{app=\"{}\"}} {}", app.name, app_values(node, app.id)[at]));
         }
     }
     for (at, (name, kind, help)) in METRICS.iter().enumerate() {
@@ -169,7 +169,7 @@ mod tests {
         let apps = Apps::new(vec![App::new("a", keys.clone()), App::new("b", keys)]).expect("they are apps");
         let workers = [Arc::new(WorkerMetrics::default()), Default::default()];
         workers[1].publish(&WorkerCounters { accepted_total: 7, ..WorkerCounters::default() });
-        let text = exposition(&workers, &Hub::new(apps, 2, 64, 1));
+        let text = exposition(&workers, &Node::new(apps, 2, 64, 1));
         assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));
         assert_eq!(text.matches("# TYPE").count(), METRICS.len() + APP_METRICS.len() + 1);

@@ -5,9 +5,9 @@
 
 use bytes::BytesMut;
 use fanfare_core::{
-    channel::PageFrom,
+    channel::PageStart,
     command::{Cursor, Outcome},
-    dialect::{self, Batch, Envelope, Reader},
+    dialect::{self, Batch, CommandReader, Envelope},
     engine::Engine,
     error::ReplyError,
     http::{Head, Persistence, percent_decode},
@@ -44,7 +44,7 @@ pub(crate) struct Completed {
 /// Requests whose answers wait for other workers.
 #[derive(Default)]
 pub(crate) struct Requests {
-    reader: Reader,
+    reader: CommandReader,
     /// From the engine's token to the connection and the place in the answer.
     tokens: HashMap<u64, Place>,
     waiting: HashMap<u64, Pending>,
@@ -113,8 +113,8 @@ impl Requests {
         reply: &mut Reply,
         out: &mut BytesMut,
     ) -> Result<Handled, Problem> {
-        let hub = engine.hub().clone();
-        let Request { route, app, parameters } = match admit(hub.apps(), head, &mut reply.cors)? {
+        let node = engine.node().clone();
+        let Request { route, app, parameters } = match admit(node.apps(), head, &mut reply.cors)? {
             Admission::Request(request) => *request,
             Admission::Preflight(methods) => {
                 reply.put_preflight(out, &methods);
@@ -357,9 +357,9 @@ impl Requests {
             offset.ok_or_else(|| Problem::invalid("after and before are offsets."))
         };
         let from = match (parameters.after.as_deref(), parameters.before.as_deref()) {
-            (Some(after), None) => PageFrom::After(offset(after)?),
-            (None, Some(before)) => PageFrom::Before(offset(before)?),
-            (None, None) => PageFrom::Before(u64::MAX),
+            (Some(after), None) => PageStart::After(offset(after)?),
+            (None, Some(before)) => PageStart::Before(offset(before)?),
+            (None, None) => PageStart::Before(u64::MAX),
             _ => return Err(Problem::invalid("Either after or before may be given.")),
         };
         let token = self.token(connection, 0);

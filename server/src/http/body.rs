@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use fanfare_core::{
     app::{ChannelOptions, HistoryLimits, SlowConsumer},
     command::Disconnection,
-    dialect::{Batch, Reader},
+    dialect::{Batch, CommandReader},
     error::ReplyError,
     id::SessionId,
     json::{Object, Raw},
@@ -74,7 +74,10 @@ pub(super) fn read_options(
 }
 
 /// The body of a disconnect request.
-pub(super) fn read_disconnect(reader: &mut Reader, body: &str) -> Result<DisconnectRequest, ReplyError> {
+pub(super) fn read_disconnect(
+    reader: &mut CommandReader,
+    body: &str,
+) -> Result<DisconnectRequest, ReplyError> {
     let batch = Batch::read(reader, body)?;
     let object = batch.object().ok_or(wrong("The body must be an object."))?;
     let present = |name| object.member(name).filter(|raw: &Raw<'_>| !raw.is_null());
@@ -101,7 +104,7 @@ mod tests {
     use super::*;
 
     fn refusal(body: &str) -> &'static str {
-        let mut reader = Reader::default();
+        let mut reader = CommandReader::default();
         let batch = Batch::read(&mut reader, body).expect("it is JSON");
         let object = batch.object().expect("it is an object");
         read_options(&object, ChannelOptions::default()).expect_err("it is refused").message()

@@ -7,6 +7,7 @@ use fanfare_core::{
     dialect::{self, Format, WelcomeLimits},
     engine::{Engine, Opening},
     http::Head,
+    id::SessionSlot,
     json::write_string,
     ws::{self, HandshakeError, Upgrade},
 };
@@ -22,7 +23,7 @@ const SUBPROTOCOL: &str = "fanfare.v1";
 
 /// A session that a handshake has opened.
 pub(crate) struct Opened {
-    pub(crate) session: u32,
+    pub(crate) session: SessionSlot,
     /// Its first command, if the handshake brought one.
     pub(crate) command: Option<String>,
 }
@@ -46,8 +47,8 @@ pub(crate) fn upgrade(
     let upgrade = Upgrade::new(head.method, head.minor_version, head.headers());
     let accept = upgrade.accept().map_err(refusal)?;
     let parameters = Parameters::read(head.query)?;
-    let hub = engine.hub().clone();
-    let app = find_app(hub.apps(), &parameters)?;
+    let node = engine.node().clone();
+    let app = find_app(node.apps(), &parameters)?;
     check_origin(app, head)?;
     check_client_key(app, head, &parameters)?;
     let claims = match session_token(head, &parameters)? {

@@ -2,6 +2,7 @@
 
 use fanfare_core::{
     disconnect::Disconnect,
+    id::SessionSlot,
     ws::{OpCode, put_frame},
 };
 
@@ -59,7 +60,7 @@ impl Worker {
 
     /// Two deadlines of a WebSocket: that of the peer's silence, and that of the message under way. While the connection is
     /// paused its peer is not read, and neither counts.
-    fn on_websocket_due(&mut self, slot: ConnectionSlot, session: u32) {
+    fn on_websocket_due(&mut self, slot: ConnectionSlot, session: SessionSlot) {
         let (now, interval) = (self.now, self.ping_interval());
         let Some(connection) = self.connections.live(slot) else { return };
         let (heard, paused) = (connection.heard, connection.is(Flag::Paused));

@@ -118,7 +118,7 @@ impl Worker {
         let Some((head, taken)) = resume_head(rest, limits, &mut partial.scan)? else {
             return Ok(Step { taken: 0, next: None });
         };
-        if head.body.is_empty() || !wants_body(self.engine.hub().apps(), &head) {
+        if head.body.is_empty() || !wants_body(self.engine.node().apps(), &head) {
             let mut reply = Reply::to(&head, self.date());
             let (body, done) = skip_body(&head, &rest[taken..], limits)?;
             if !done {

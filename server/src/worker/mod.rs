@@ -27,8 +27,8 @@ use std::{
 
 use bytes::BytesMut;
 use fanfare_core::{
-    engine::{Engine, Flow, Hub},
-    id::WorkerId,
+    engine::{Engine, Flow, Node},
+    id::{SessionSlot, WorkerId},
     ws::{Message, Messages},
 };
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
@@ -50,9 +50,9 @@ pub struct MessageHandler {
     /// Whether a new session is welcomed.
     pub greeting: Greeting,
     /// Handles whole messages of one read, in order. Messages that are not taken when it pauses are handed over later.
-    pub on_messages: fn(&mut Engine, u32, &mut Messages<'_>) -> Flow,
+    pub on_messages: fn(&mut Engine, SessionSlot, &mut Messages<'_>) -> Flow,
     /// Handles one message that came in several reads or fragments.
-    pub on_message: fn(&mut Engine, u32, Message<'_>) -> Flow,
+    pub on_message: fn(&mut Engine, SessionSlot, Message<'_>) -> Flow,
 }
 
 /// Whether a new session is welcomed.
@@ -129,7 +129,7 @@ pub(crate) struct Worker {
 pub(crate) struct Parts {
     pub(crate) id: WorkerId,
     pub(crate) config: Arc<Config>,
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) node: Arc<Node>,
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) poll: Poll,
@@ -146,7 +146,7 @@ pub(crate) fn poll_and_waker() -> io::Result<(Poll, Waker)> {
 
 impl Worker {
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { id, config, hub, control, metrics, poll, mut listeners, handler } = parts;
+        let Parts { id, config, node, control, metrics, poll, mut listeners, handler } = parts;
         for (at, listener) in listeners.iter_mut().enumerate() {
             poll.registry().register(listener, Token(LISTENERS - at), Interest::READABLE)?;
         }
@@ -160,7 +160,7 @@ impl Worker {
             listeners,
             accepting: Accepting::More,
             starved: false,
-            engine: Engine::new(id, hub, random()),
+            engine: Engine::new(id, node, random()),
             handler,
             connections: Connections::default(),
             requests: Requests::default(),
@@ -214,7 +214,7 @@ impl Worker {
                 Wait::Sleep => {
                     let timeout = self.sleep_timeout();
                     poll_once(&mut self.poll, events, timeout)?;
-                    self.engine.hub().mailbox(self.id).awake();
+                    self.engine.node().mailbox(self.id).awake();
                     return Ok(());
                 }
             }
@@ -230,7 +230,7 @@ impl Worker {
         if idle < Duration::from_micros(u64::from(self.config.spin_us)) {
             return Wait::Spin;
         }
-        if self.engine.hub().mailbox(self.id).fall_asleep() { Wait::Sleep } else { Wait::Look }
+        if self.engine.node().mailbox(self.id).fall_asleep() { Wait::Sleep } else { Wait::Look }
     }
 
     fn has_work(&self) -> bool {
@@ -312,7 +312,7 @@ impl Worker {
 
     fn wake_others(&mut self) {
         for worker in self.engine.take_touched() {
-            if self.engine.hub().mailbox(worker).must_wake()
+            if self.engine.node().mailbox(worker).must_wake()
                 && let Err(error) = self.control.wakers[usize::from(worker.0)].wake()
             {
                 tracing::error!(%error, worker = worker.0, "a worker could not be woken");
@@ -351,7 +351,7 @@ impl Worker {
         }
         self.counters.connections = self.connections.len() as u64;
         self.counters.sessions = self.engine.sessions() as u64;
-        self.counters.mailbox_depth = self.engine.hub().mailbox(self.id).depth() as u64;
+        self.counters.mailbox_depth = self.engine.node().mailbox(self.id).depth() as u64;
         self.counters.sent_bytes_total = self.connections.sent_bytes();
         self.counters.take_engine(self.engine.counters());
         self.metrics.publish(&self.counters);
@@ -382,7 +382,7 @@ fn poll_once(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) ->
 
 #[cfg(test)]
 mod tests {
-    use fanfare_core::engine::Hub;
+    use fanfare_core::engine::Node;
 
     use super::*;
 
@@ -398,7 +398,7 @@ mod tests {
         };
         let mut worker = Worker::new(Parts {
             id: WorkerId(0),
-            hub: Arc::new(Hub::new(config.apps.clone(), 1, config.mailbox_depth, 1)),
+            node: Arc::new(Node::new(config.apps.clone(), 1, config.mailbox_depth, 1)),
             config: Arc::new(config),
             control: Arc::new(control),
             metrics: Arc::default(),
@@ -414,7 +414,7 @@ mod tests {
     #[test]
     fn a_spinning_worker_need_not_be_woken_and_a_sleeping_one_must() {
         let worker = worker("spin_us = 100");
-        let mailbox = worker.engine.hub().mailbox(worker.id);
+        let mailbox = worker.engine.node().mailbox(worker.id);
         assert_eq!(worker.choose_wait(Duration::from_micros(99)), Wait::Spin);
         assert!(!mailbox.must_wake(), "a producer would pay for a wake call");
         assert_eq!(worker.choose_wait(Duration::from_micros(100)), Wait::Sleep);

@@ -27,7 +27,7 @@
 mod page;
 mod texts;
 
-pub use self::page::{Bounds, From, Page, Reader, Remembered};
+pub use self::page::{Bounds, HistoryItem, Page, PageStart, Viewer};
 
 use std::{collections::VecDeque, sync::Arc};
 

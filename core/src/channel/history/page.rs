@@ -15,14 +15,14 @@ use crate::{
 
 /// Whose eyes read: a private message is shown only to those it is for.
 #[derive(Clone, Debug)]
-pub enum Reader {
+pub enum Viewer {
     /// The app's back end, which may see everything.
     BackEnd,
     /// A session of this user, or of none.
     User(Option<Arc<str>>),
 }
 
-impl Reader {
+impl Viewer {
     fn may_see(&self, entry: &Entry) -> bool {
         match (self, &entry.content) {
             (Self::BackEnd, _) | (_, Content::Text { .. }) => true,
@@ -42,7 +42,7 @@ impl Reader {
 
 /// Something remembered, as it is shown.
 #[derive(Clone, Debug)]
-pub struct Remembered(Shown);
+pub struct HistoryItem(Shown);
 
 #[derive(Clone, Debug)]
 enum Shown {
@@ -60,7 +60,7 @@ enum Shown {
     Loss(u64, Arc<OwnedPublication>),
 }
 
-impl Remembered {
+impl HistoryItem {
     /// What to show.
     pub fn view(&self) -> Publication<'_> {
         match &self.0 {
@@ -84,7 +84,7 @@ impl Remembered {
 
 /// Where a page of history begins and which way it goes.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub enum From {
+pub enum PageStart {
     /// Messages after this offset, the oldest first.
     After(u64),
     /// Messages before this offset, the newest first.
@@ -104,7 +104,7 @@ pub struct Bounds {
 #[derive(Debug, Default)]
 pub struct Page {
     /// The messages, in the order that was asked for.
-    pub messages: Vec<Remembered>,
+    pub messages: Vec<HistoryItem>,
     /// The offset to go on from in the same direction; `None` at the end.
     pub next: Option<u64>,
 }
@@ -135,20 +135,20 @@ impl Found<'_> {
 
 impl History {
     /// A page of messages. Deleted ones are no longer there.
-    pub fn page(&self, from: From, bounds: Bounds, reader: &Reader) -> Page {
+    pub fn page(&self, from: PageStart, bounds: Bounds, reader: &Viewer) -> Page {
         match from {
-            From::After(offset) => {
+            PageStart::After(offset) => {
                 let start = self.entries.partition_point(|entry| entry.offset <= offset);
                 self.fill(self.entries.range(start..), bounds, reader)
             }
-            From::Before(offset) => {
+            PageStart::Before(offset) => {
                 let end = self.entries.partition_point(|entry| entry.offset < offset);
                 self.fill(self.entries.range(..end).rev(), bounds, reader)
             }
         }
     }
 
-    fn fill<'a>(&'a self, entries: impl Iterator<Item = &'a Entry>, bounds: Bounds, reader: &Reader) -> Page {
+    fn fill<'a>(&'a self, entries: impl Iterator<Item = &'a Entry>, bounds: Bounds, reader: &Viewer) -> Page {
         let (mut found, mut bytes, mut next) = (Vec::new(), 0, None);
         for entry in entries.filter(|entry| !entry.is_deletion() && reader.may_see(entry)) {
             bytes += entry.shown_bytes();
@@ -164,7 +164,7 @@ impl History {
 
     /// What happened after the offset `since`, in order. `None` if some of that was forgotten, or if it is more
     /// than `bounds` allow.
-    pub fn catch_up(&self, since: u64, bounds: Bounds, reader: &Reader) -> Option<Vec<Remembered>> {
+    pub fn catch_up(&self, since: u64, bounds: Bounds, reader: &Viewer) -> Option<Vec<HistoryItem>> {
         if since < self.horizon {
             return None;
         }
@@ -195,7 +195,7 @@ impl History {
     }
 
     /// Copies the texts into one piece of memory.
-    fn show(&self, found: &[Found<'_>]) -> Vec<Remembered> {
+    fn show(&self, found: &[Found<'_>]) -> Vec<HistoryItem> {
         let len = |found: &Found<'_>| match &found.entry.content {
             Content::Text { place, .. } => place.len(),
             Content::Shared(_) => 0,
@@ -216,7 +216,7 @@ impl History {
                 }
             }
         };
-        found.iter().map(|found| Remembered(show(found))).collect()
+        found.iter().map(|found| HistoryItem(show(found))).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
 mod model;
 
 const ALL: Bounds = Bounds { messages: usize::MAX, bytes: usize::MAX };
-const NOBODY: Reader = Reader::User(None);
+const NOBODY: Viewer = Viewer::User(None);
 const EVERYONE: Audience =
     Audience { except_session: None, only_session: None, only_users: None, except_users: None };
 
@@ -46,8 +46,8 @@ fn forget_one(history: &mut History) {
     while history.trim(history.bytes() - 1) == 0 {}
 }
 
-fn offsets(messages: &[Remembered]) -> Vec<u64> {
-    messages.iter().map(Remembered::offset).collect()
+fn offsets(messages: &[HistoryItem]) -> Vec<u64> {
+    messages.iter().map(HistoryItem::offset).collect()
 }
 
 /// Five messages at 1000 ms, with offsets from 1.
@@ -72,18 +72,22 @@ fn change(history: &mut History, id: MessageId, offset: u64, payload: Option<&st
 fn pages_go_both_ways_and_know_where_they_go_on() {
     let (history, _) = five();
     let two = Bounds { messages: 2, ..ALL };
-    let page = history.page(From::After(0), two, &NOBODY);
+    let page = history.page(PageStart::After(0), two, &NOBODY);
     assert_eq!((offsets(&page.messages), page.next), (vec![1, 2], Some(2)));
-    let page = history.page(From::After(2), two, &NOBODY);
+    let page = history.page(PageStart::After(2), two, &NOBODY);
     assert_eq!((offsets(&page.messages), page.next), (vec![3, 4], Some(4)));
-    let page = history.page(From::After(4), two, &NOBODY);
+    let page = history.page(PageStart::After(4), two, &NOBODY);
     assert_eq!((offsets(&page.messages), page.next), (vec![5], None));
-    let page = history.page(From::Before(u64::MAX), two, &NOBODY);
+    let page = history.page(PageStart::Before(u64::MAX), two, &NOBODY);
     assert_eq!((offsets(&page.messages), page.next), (vec![5, 4], Some(4)));
-    let page = history.page(From::Before(2), two, &NOBODY);
+    let page = history.page(PageStart::Before(2), two, &NOBODY);
     assert_eq!((offsets(&page.messages), page.next), (vec![1], None));
     let one = Bounds { bytes: 1, ..ALL };
-    assert_eq!(offsets(&history.page(From::After(0), one, &NOBODY).messages), [1], "a page is never empty");
+    assert_eq!(
+        offsets(&history.page(PageStart::After(0), one, &NOBODY).messages),
+        [1],
+        "a page is never empty"
+    );
 }
 
 #[test]
@@ -94,7 +98,7 @@ fn what_is_too_old_or_too_much_is_forgotten_and_recovery_knows() {
     assert!(history.catch_up(0, ALL, &NOBODY).is_none());
     assert_eq!(offsets(&history.catch_up(1, ALL, &NOBODY).expect("all is there")), [2, 3, 4, 5, 6]);
     history.expire(2001);
-    assert_eq!(offsets(&history.page(From::After(0), ALL, &NOBODY).messages), [6]);
+    assert_eq!(offsets(&history.page(PageStart::After(0), ALL, &NOBODY).messages), [6]);
     assert!(history.catch_up(4, ALL, &NOBODY).is_none());
     assert_eq!(history.trim(0), 1);
     assert_eq!(history.bytes(), EMPTY_BYTES);
@@ -121,7 +125,7 @@ fn a_change_is_shown_in_pages_and_reaches_whoever_missed_it() {
     change(&mut history, ids[1], 6, Some("1"));
     change(&mut history, ids[1], 7, Some("2"));
     change(&mut history, ids[3], 8, None);
-    let page = history.page(From::After(0), ALL, &NOBODY);
+    let page = history.page(PageStart::After(0), ALL, &NOBODY);
     assert_eq!(offsets(&page.messages), [1, 2, 3, 5]);
     let edited = page.messages[1].view();
     assert_eq!(
@@ -151,13 +155,13 @@ fn a_private_message_is_shown_to_those_it_is_for() {
     let audience = Audience { except_users: Some(luke), ..Audience::default() };
     push(&mut history, &message(&mut ids, 1000, 7, &audience), 1000);
     for (reader, seen) in [
-        (Reader::BackEnd, vec![6, 7]),
-        (Reader::User(Some("luke".into())), vec![6]),
-        (Reader::User(Some("leia".into())), vec![7]),
+        (Viewer::BackEnd, vec![6, 7]),
+        (Viewer::User(Some("luke".into())), vec![6]),
+        (Viewer::User(Some("leia".into())), vec![7]),
         (NOBODY, vec![7]),
     ] {
         assert_eq!(offsets(&history.catch_up(5, ALL, &reader).expect("all is there")), seen);
-        assert_eq!(offsets(&history.page(From::After(5), ALL, &reader).messages), seen);
+        assert_eq!(offsets(&history.page(PageStart::After(5), ALL, &reader).messages), seen);
     }
 }
 
@@ -216,7 +220,7 @@ fn a_memory_that_has_become_short_does_not_keep_much_room() {
 fn a_message_that_is_larger_than_all_that_may_be_is_not_remembered() {
     let mut history = History::new(HistoryLimits { bytes: 4096, ..limits(100) }, 0);
     fill(&mut history, [10, 10, 5000, 10]);
-    assert_eq!(offsets(&history.page(From::After(0), ALL, &NOBODY).messages), [4]);
+    assert_eq!(offsets(&history.page(PageStart::After(0), ALL, &NOBODY).messages), [4]);
     assert!(history.catch_up(2, ALL, &NOBODY).is_none());
     assert!(history.catch_up(3, ALL, &NOBODY).is_some());
 }
@@ -249,7 +253,7 @@ fn in_a_crowded_app_a_memory_does_not_grow() {
 fn only_what_stands_alone_is_shared_with_the_mail() {
     let (mut history, mut ids) = (History::new(limits(9), 0), IdGenerator::new(1));
     let plain = message(&mut ids, 1000, 1, &EVERYONE);
-    let session = SessionId::new(WorkerId(0), 1, [0; 9]);
+    let session = SessionId::new(WorkerId(0), crate::id::SessionSlot(1), [0; 9]);
     let audience = Audience::except(session);
     let unechoed = Publication { audience: &audience, ..message(&mut ids, 1000, 2, &EVERYONE) };
     for message in [plain, unechoed] {
@@ -265,7 +269,7 @@ fn only_what_stands_alone_is_shared_with_the_mail() {
         assert_eq!(shared.view().payload, message.payload);
         assert_eq!(Arc::strong_count(&shared), 2);
     }
-    let page = history.page(From::After(0), ALL, &NOBODY);
+    let page = history.page(PageStart::After(0), ALL, &NOBODY);
     assert_eq!(offsets(&page.messages), [1, 2, 3, 4]);
     assert!(page.messages.iter().all(|message| message.view().audience.is_everyone()));
     assert_eq!(page.messages[3].view().sender, sender);
@@ -345,16 +349,16 @@ proptest! {
         let now = views.last().expect("there is one").clone();
         for (since, views) in views.into_iter().enumerate() {
             for ((mut view, now), reader) in views.into_iter().zip(&now).zip(readers) {
-                let reader = Reader::User(reader.map(Arc::from));
+                let reader = Viewer::User(reader.map(Arc::from));
                 let Some(missed) = history.catch_up(since as u64, ALL, &reader) else { continue };
-                prop_assert!(missed.iter().map(Remembered::offset).is_sorted());
+                prop_assert!(missed.iter().map(HistoryItem::offset).is_sorted());
                 prop_assert!(missed.iter().all(|missed| missed.offset() > since as u64));
                 missed.iter().for_each(|missed| show(&mut view, missed.view()));
                 prop_assert_eq!(&view, now, "{:?} since {}", reader, since);
             }
         }
         for (now, reader) in now.iter().zip(readers) {
-            let page = history.page(From::After(0), ALL, &Reader::User(reader.map(Arc::from)));
+            let page = history.page(PageStart::After(0), ALL, &Viewer::User(reader.map(Arc::from)));
             for message in &page.messages {
                 let view = message.view();
                 prop_assert_eq!(view.kind, Kind::Message);

@@ -8,6 +8,6 @@ pub(super) use self::write::{
     put_outcome,
 };
 pub use self::{
-    read::{Batch, Envelope, Reader, Repeated, read_binary},
+    read::{Batch, CommandReader, Envelope, TemplateMatch, read_binary},
     write::{Heading, WelcomeLimits},
 };

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, cell::OnceCell, sync::Arc};
 
 use crate::{
-    channel::{PageFrom, Position},
+    channel::{PageStart, Position},
     command::{ChangeMessage, Command, Cursor, Publish},
     error::ReplyError,
     id::{MessageId, SessionId},
@@ -15,24 +15,24 @@ use crate::{
 /// Reads commands. Keeps its tables from frame to frame, and the shape of a publication, the last that was learnt: those
 /// that are written by the same code differ in channel and message alone.
 #[derive(Default)]
-pub struct Reader {
+pub struct CommandReader {
     scanner: Scanner,
     last: Template,
 }
 
 /// What differs in a publication of a known shape.
 #[derive(Copy, Clone, Debug)]
-pub struct Repeated<'a> {
+pub struct TemplateMatch<'a> {
     /// The channel; `None` is a broadcast.
     pub channel: Option<&'a str>,
     /// The message, JSON.
     pub message: &'a str,
 }
 
-impl Reader {
+impl CommandReader {
     /// What differs in a frame that is otherwise the publication that was learnt.
     #[inline]
-    pub fn repeated<'a>(&self, text: &'a str) -> Option<Repeated<'a>> {
+    pub fn match_template<'a>(&self, text: &'a str) -> Option<TemplateMatch<'a>> {
         let Template { before, after, .. } = &self.last;
         if before.is_empty() {
             return None;
@@ -44,13 +44,13 @@ impl Reader {
             channel = Some(name);
             rest = behind.strip_prefix(&**after)?;
         }
-        Some(Repeated { channel, message: json::last_value(rest)? })
+        Some(TemplateMatch { channel, message: json::last_value(rest)? })
     }
 
     /// That publication with another channel and message.
-    pub fn again<'a>(&'a self, repeated: Repeated<'a>) -> Publish<'a> {
+    pub fn publish_from<'a>(&'a self, repeated: TemplateMatch<'a>) -> Publish<'a> {
         let Template { event, echo, history, .. } = &self.last;
-        let Repeated { channel, message } = repeated;
+        let TemplateMatch { channel, message } = repeated;
         let payload = Payload::Json(message);
         Publish { channel, event, payload, echo: *echo, history: *history, audience: None }
     }
@@ -73,7 +73,7 @@ const HEAD_BYTES: usize = 512;
 
 impl Template {
     /// Learns from a frame, if it is of a shape that is enough to know.
-    fn learn(&mut self, envelope: &Envelope<'_, '_>, publish: &Publish<'_>) {
+    fn record(&mut self, envelope: &Envelope<'_, '_>, publish: &Publish<'_>) {
         let place = |name: Name| usize::from(envelope.places[name as usize]).checked_sub(1);
         let (Some(object), Some(message)) = (envelope.object, place(Name::Message)) else { return };
         let head = object.text_before(message);
@@ -111,8 +111,8 @@ enum Commands<'s, 'a> {
 
 impl<'s, 'a> Batch<'s, 'a> {
     /// Takes a frame apart. Whether each command makes sense shows only when it is asked for.
-    pub fn read(reader: &'s mut Reader, text: &'a str) -> Result<Self, ReplyError> {
-        let Reader { scanner, last } = reader;
+    pub fn read(reader: &'s mut CommandReader, text: &'a str) -> Result<Self, ReplyError> {
+        let CommandReader { scanner, last } = reader;
         match scan(scanner, text)? {
             Document::Object(object) => Ok(Self(Commands::One(object, last))),
             Document::Array(array) if array.len() > BATCH => Err(ReplyError::BatchTooLong),
@@ -124,9 +124,9 @@ impl<'s, 'a> Batch<'s, 'a> {
     }
 
     /// Notes that `publish` is what the only command, `envelope`, says.
-    pub fn learn(&mut self, envelope: &Envelope<'_, '_>, publish: &Publish<'_>) {
+    pub fn record_template(&mut self, envelope: &Envelope<'_, '_>, publish: &Publish<'_>) {
         if let Commands::One(_, last) = &mut self.0 {
-            last.learn(envelope, publish);
+            last.record(envelope, publish);
         }
     }
 
@@ -179,7 +179,7 @@ impl<'s, 'a> Batch<'s, 'a> {
 
 /// Takes a binary frame apart: length of the envelope (2 bytes, big-endian), envelope, payload.
 pub fn read_binary<'s, 'a>(
-    reader: &'s mut Reader,
+    reader: &'s mut CommandReader,
     frame: &'a [u8],
 ) -> Result<(Envelope<'s, 'a>, &'a [u8]), ReplyError> {
     let (length, rest) = frame.split_first_chunk::<2>().ok_or(ReplyError::InvalidBinary)?;
@@ -496,14 +496,14 @@ impl<'s, 'a> Envelope<'s, 'a> {
     }
 
     /// `after` or `before`; without both, from the newest backwards.
-    fn page_from(&self) -> Result<PageFrom, ReplyError> {
+    fn page_from(&self) -> Result<PageStart, ReplyError> {
         let offset = |raw: Raw<'_>| {
             raw.as_u64().ok_or(ReplyError::InvalidCommand("after and before must be offsets."))
         };
         match (self.given(Name::After), self.given(Name::Before)) {
-            (Some(after), None) => offset(after).map(PageFrom::After),
-            (None, Some(before)) => offset(before).map(PageFrom::Before),
-            (None, None) => Ok(PageFrom::Before(u64::MAX)),
+            (Some(after), None) => offset(after).map(PageStart::After),
+            (None, Some(before)) => offset(before).map(PageStart::Before),
+            (None, None) => Ok(PageStart::Before(u64::MAX)),
             _ => Err(ReplyError::InvalidCommand("Either after or before may be given.")),
         }
     }
@@ -584,9 +584,12 @@ mod tests {
     use super::*;
 
     /// What `reader` reads in a frame, command by command.
-    fn commands(reader: &mut Reader, frame: &str) -> Vec<String> {
-        if let Some(repeated) = reader.repeated(frame) {
-            return vec![format!("None {:?}", Ok::<_, ReplyError>(Command::Publish(reader.again(repeated))))];
+    fn commands(reader: &mut CommandReader, frame: &str) -> Vec<String> {
+        if let Some(repeated) = reader.match_template(frame) {
+            return vec![format!(
+                "None {:?}",
+                Ok::<_, ReplyError>(Command::Publish(reader.publish_from(repeated)))
+            )];
         }
         let mut batch = match Batch::read(reader, frame) {
             Ok(batch) => batch,
@@ -597,7 +600,7 @@ mod tests {
             let envelope = batch.envelope(place);
             let command = envelope.command();
             if let Ok(Command::Publish(publish)) = &command {
-                batch.learn(&envelope, publish);
+                batch.record_template(&envelope, publish);
             }
             commands.push(format!("{:?} {command:?}", envelope.id()));
         }
@@ -608,9 +611,9 @@ mod tests {
 
     #[test]
     fn a_publication_that_differs_in_its_message_alone_is_known_again() {
-        let mut reader = Reader::default();
-        let seen = |reader: &mut Reader, text: &str| {
-            let known = reader.repeated(text).is_some();
+        let mut reader = CommandReader::default();
+        let seen = |reader: &mut CommandReader, text: &str| {
+            let known = reader.match_template(text).is_some();
             (known, commands(reader, text))
         };
         assert!(!seen(&mut reader, &format!("{SEND}1}}")).0);
@@ -632,9 +635,9 @@ mod tests {
             r#"{"type":"join","channel":"c","event":"e","message":1}"#,
             r#"[{"type":"send","channel":"c","event":"e","message":1}]"#,
         ] {
-            let mut reader = Reader::default();
+            let mut reader = CommandReader::default();
             commands(&mut reader, frame);
-            assert!(reader.repeated(frame).is_none(), "{frame}");
+            assert!(reader.match_template(frame).is_none(), "{frame}");
         }
     }
 
@@ -664,10 +667,10 @@ mod tests {
                 1..20,
             ),
         ) {
-            let mut used = Reader::default();
+            let mut used = CommandReader::default();
             for (head, value, tail) in frames {
                 let frame = format!("{head}{value}{tail}");
-                prop_assert_eq!(commands(&mut used, &frame), commands(&mut Reader::default(), &frame), "{}", frame);
+                prop_assert_eq!(commands(&mut used, &frame), commands(&mut CommandReader::default(), &frame), "{}", frame);
             }
         }
     }

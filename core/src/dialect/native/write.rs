@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use crate::{
     app::{ChannelOptions, SlowConsumer},
-    channel::{Position, Remembered},
+    channel::{HistoryItem, Position},
     command::{Member, Outcome, UserSession},
     error::ReplyError,
     id::{MessageId, SessionId},
@@ -200,7 +200,7 @@ fn put_base64(out: &mut impl BufMut, bytes: &[u8]) {
 }
 
 /// A message of a page of history: `{"event","message","offset","id","time_ms"}` and what else there is to tell.
-fn put_remembered(out: &mut BytesMut, remembered: &Remembered) {
+fn put_remembered(out: &mut BytesMut, remembered: &HistoryItem) {
     let message = remembered.view();
     out.extend_from_slice(b"{\"event\":");
     json::write_string(out, message.event);

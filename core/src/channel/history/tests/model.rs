@@ -18,14 +18,14 @@ struct Modelled {
 }
 
 impl Modelled {
-    fn is_for(&self, reader: &Reader) -> bool {
+    fn is_for(&self, reader: &Viewer) -> bool {
         match reader {
-            Reader::BackEnd => true,
-            Reader::User(user) => self.only.is_none_or(|only| user.as_deref() == Some(only)),
+            Viewer::BackEnd => true,
+            Viewer::User(user) => self.only.is_none_or(|only| user.as_deref() == Some(only)),
         }
     }
 
-    fn assert_shown(&self, shown: &Remembered, kind: Kind) {
+    fn assert_shown(&self, shown: &HistoryItem, kind: Kind) {
         let view = shown.view();
         assert_eq!((view.id, view.kind, view.kept), (self.id, kind, true));
         let offset = if kind == Kind::Message { self.offset } else { self.last };
@@ -51,23 +51,23 @@ impl Model {
     }
 
     fn assert_is(&self, history: &History, since: u64) {
-        let readers = [Reader::BackEnd, Reader::User(Some("luke".into())), NOBODY];
+        let readers = [Viewer::BackEnd, Viewer::User(Some("luke".into())), NOBODY];
         for reader in &readers {
-            let seen = |from: From| {
+            let seen = |from: PageStart| {
                 let meant = move |message: &&Modelled| message.payload.is_some() && message.is_for(reader);
                 let seen = self.messages.iter().filter(meant);
                 seen.filter(move |message| match from {
-                    From::After(offset) => message.offset > offset,
-                    From::Before(offset) => message.offset < offset,
+                    PageStart::After(offset) => message.offset > offset,
+                    PageStart::Before(offset) => message.offset < offset,
                 })
             };
-            let after = history.page(From::After(since), ALL, reader).messages;
-            assert_eq!(after.len(), seen(From::After(since)).count());
-            for (message, shown) in seen(From::After(since)).zip(&after) {
+            let after = history.page(PageStart::After(since), ALL, reader).messages;
+            assert_eq!(after.len(), seen(PageStart::After(since)).count());
+            for (message, shown) in seen(PageStart::After(since)).zip(&after) {
                 message.assert_shown(shown, Kind::Message);
             }
-            let before = history.page(From::Before(since), ALL, reader).messages;
-            let expected: Vec<u64> = seen(From::Before(since)).map(|message| message.offset).collect();
+            let before = history.page(PageStart::Before(since), ALL, reader).messages;
+            let expected: Vec<u64> = seen(PageStart::Before(since)).map(|message| message.offset).collect();
             assert!(offsets(&before).iter().rev().eq(&expected));
 
             let missed = history.catch_up(since, ALL, reader);

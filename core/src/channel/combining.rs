@@ -15,7 +15,7 @@
 //! Closing is our addition: it happens in the exchange that would otherwise free the word, so an operation that was
 //! accepted is always applied, and whoever comes later learns at once that it must go elsewhere.
 //!
-//! Order: operations of one thread apply in the order it issued them, because it can only enter when everything it
+//! CombiningLock: operations of one thread apply in the order it issued them, because it can only enter when everything it
 //! delegated before has been applied (the word is free only when the stack is empty).
 
 #![allow(unsafe_code, reason = "the state is handed to one thread at a time by the protocol below")]
@@ -25,7 +25,7 @@ use std::ptr;
 use crate::sync::{AtomicPtr, Ordering, UnsafeCell, with_mut};
 
 /// A value that one thread at a time works on, while others leave operations of type `Op` for it.
-pub struct Order<S, Op> {
+pub struct CombiningLock<S, Op> {
     /// FREE (null), TAKEN or CLOSED (sentinels), or the newest delegated node, whose chain ends in TAKEN.
     head: AtomicPtr<Node<Op>>,
     state: UnsafeCell<S>,
@@ -37,10 +37,10 @@ struct Node<Op> {
 }
 
 // SAFETY: `state` is only reached through `Entered`, of which at most one exists at a time (see `try_enter`), so
-// sharing an `Order` moves `S` and `Op` between threads but never shares them.
-unsafe impl<S: Send, Op: Send> Sync for Order<S, Op> {}
-// SAFETY: an `Order` owns its state and its nodes.
-unsafe impl<S: Send, Op: Send> Send for Order<S, Op> {}
+// sharing an `CombiningLock` moves `S` and `Op` between threads but never shares them.
+unsafe impl<S: Send, Op: Send> Sync for CombiningLock<S, Op> {}
+// SAFETY: an `CombiningLock` owns its state and its nodes.
+unsafe impl<S: Send, Op: Send> Send for CombiningLock<S, Op> {}
 
 /// Marks a taken word with no delegated operation. Never dereferenced.
 fn taken<Op>() -> *mut Node<Op> {
@@ -62,7 +62,7 @@ pub enum Delegated<'a, S, Op> {
     Closed,
 }
 
-impl<S, Op> Order<S, Op> {
+impl<S, Op> CombiningLock<S, Op> {
     /// A free order around `state`.
     pub fn new(state: S) -> Self {
         Self { head: AtomicPtr::new(ptr::null_mut()), state: UnsafeCell::new(state) }
@@ -75,7 +75,7 @@ impl<S, Op> Order<S, Op> {
         self.head
             .compare_exchange(ptr::null_mut(), taken(), Ordering::Acquire, Ordering::Relaxed)
             .ok()
-            .map(|_| Entered { order: self })
+            .map(|_| Entered { lock: self })
     }
 
     /// Whether it is closed for ever. If not, it may be by now.
@@ -103,7 +103,7 @@ impl<S, Op> Order<S, Op> {
                 Ok(_) if head.is_null() => {
                     // SAFETY: the exchange installed the sentinel, not the node, so it is still ours alone.
                     let node = unsafe { Box::from_raw(node) };
-                    return Delegated::Entered(Entered { order: self }, node.op);
+                    return Delegated::Entered(Entered { lock: self }, node.op);
                 }
                 Ok(_) => return Delegated::Left,
                 Err(now) => head = now,
@@ -112,7 +112,7 @@ impl<S, Op> Order<S, Op> {
     }
 }
 
-impl<S, Op> Drop for Order<S, Op> {
+impl<S, Op> Drop for CombiningLock<S, Op> {
     fn drop(&mut self) {
         // Only a holder that panicked leaves nodes behind; nobody else can be inside, for we have `&mut self`.
         let mut node = self.head.load(Ordering::Relaxed);
@@ -127,7 +127,7 @@ impl<S, Op> Drop for Order<S, Op> {
 /// taken for ever, which only a panic may do.
 #[must_use]
 pub struct Entered<'a, S, Op> {
-    order: &'a Order<S, Op>,
+    lock: &'a CombiningLock<S, Op>,
 }
 
 impl<S, Op> Entered<'_, S, Op> {
@@ -136,7 +136,7 @@ impl<S, Op> Entered<'_, S, Op> {
     pub fn with<R>(&mut self, work: impl FnOnce(&mut S) -> R) -> R {
         // SAFETY: at most one `Entered` exists, since it is made only by moving the word from FREE to TAKEN and the
         // word becomes FREE only in `leave_or_close`, which consumes it; `&mut self` keeps this borrow unique.
-        with_mut(&self.order.state, |state| work(unsafe { &mut *state }))
+        with_mut(&self.lock.state, |state| work(unsafe { &mut *state }))
     }
 
     /// Applies what was delegated meanwhile, oldest first, and lets go.
@@ -156,12 +156,12 @@ impl<S, Op> Entered<'_, S, Op> {
             let over = self.with(|state| is_over(state));
             let next = if over { closed() } else { ptr::null_mut() };
             // Release: hands the state to the next one to enter.
-            let left = self.order.head.compare_exchange(taken(), next, Ordering::Release, Ordering::Relaxed);
+            let left = self.lock.head.compare_exchange(taken(), next, Ordering::Release, Ordering::Relaxed);
             if left.is_ok() {
                 return over;
             }
             // Acquire: pairs with the Release in `delegate`, so the nodes' contents are visible.
-            let newest = self.order.head.swap(taken(), Ordering::Acquire);
+            let newest = self.lock.head.swap(taken(), Ordering::Acquire);
             let mut oldest = reverse(newest);
             while oldest != taken() {
                 // SAFETY: the swap made the whole chain ours; each node is taken from it once.
@@ -193,42 +193,42 @@ mod tests {
 
     #[test]
     fn an_operation_left_by_another_is_applied_before_leaving() {
-        let order = Order::<Vec<u32>, u32>::new(Vec::new());
-        let mut entered = order.try_enter().expect("it is free");
-        assert!(order.try_enter().is_none());
-        assert!(matches!(order.delegate(2), Delegated::Left));
-        assert!(matches!(order.delegate(3), Delegated::Left));
+        let lock = CombiningLock::<Vec<u32>, u32>::new(Vec::new());
+        let mut entered = lock.try_enter().expect("it is free");
+        assert!(lock.try_enter().is_none());
+        assert!(matches!(lock.delegate(2), Delegated::Left));
+        assert!(matches!(lock.delegate(3), Delegated::Left));
         entered.with(|list| list.push(1));
         entered.leave(|list, op| list.push(op));
-        let mut entered = order.try_enter().expect("everybody left");
+        let mut entered = lock.try_enter().expect("everybody left");
         entered.with(|list| assert_eq!(*list, [1, 2, 3]));
         entered.leave(|_, _| unreachable!("nothing was delegated"));
     }
 
     #[test]
     fn delegating_to_a_free_order_enters_it() {
-        let order = Order::<(), u32>::new(());
-        let Delegated::Entered(entered, op) = order.delegate(9) else { panic!("nobody is inside") };
+        let lock = CombiningLock::<(), u32>::new(());
+        let Delegated::Entered(entered, op) = lock.delegate(9) else { panic!("nobody is inside") };
         assert_eq!(op, 9);
         entered.leave(|(), _| unreachable!("nothing was delegated"));
     }
 
     #[test]
     fn a_closed_order_takes_nothing_more() {
-        let order = Order::<u32, u32>::new(0);
-        let entered = order.try_enter().expect("it is free");
+        let lock = CombiningLock::<u32, u32>::new(0);
+        let entered = lock.try_enter().expect("it is free");
         assert!(entered.leave_or_close(|_, _| unreachable!("nothing was delegated"), |_| true));
-        assert!(order.try_enter().is_none());
-        assert!(matches!(order.delegate(1), Delegated::Closed));
+        assert!(lock.try_enter().is_none());
+        assert!(matches!(lock.delegate(1), Delegated::Closed));
     }
 
     #[test]
     fn an_operation_that_was_accepted_is_applied_before_closing_and_may_prevent_it() {
-        let order = Order::<u32, u32>::new(0);
-        let entered = order.try_enter().expect("it is free");
-        assert!(matches!(order.delegate(5), Delegated::Left));
+        let lock = CombiningLock::<u32, u32>::new(0);
+        let entered = lock.try_enter().expect("it is free");
+        assert!(matches!(lock.delegate(5), Delegated::Left));
         assert!(!entered.leave_or_close(|sum, op| *sum += op, |sum| *sum == 0));
-        let mut entered = order.try_enter().expect("it is not closed");
+        let mut entered = lock.try_enter().expect("it is not closed");
         assert_eq!(entered.with(|sum| *sum), 5);
         assert!(entered.leave_or_close(|_, _| unreachable!("nothing was delegated"), |_| true));
     }
@@ -236,23 +236,23 @@ mod tests {
     #[test]
     fn operations_left_behind_are_dropped_with_the_order() {
         let counted = Arc::new(());
-        let order = Order::<(), Arc<()>>::new(());
-        let entered = order.try_enter().expect("it is free");
-        assert!(matches!(order.delegate(counted.clone()), Delegated::Left));
+        let lock = CombiningLock::<(), Arc<()>>::new(());
+        let entered = lock.try_enter().expect("it is free");
+        assert!(matches!(lock.delegate(counted.clone()), Delegated::Left));
         drop(entered);
-        drop(order);
+        drop(lock);
         assert_eq!(Arc::strong_count(&counted), 1);
     }
 
     #[test]
     fn many_threads_keep_each_threads_order_and_lose_nothing() {
-        let order = Arc::new(Order::<Vec<(usize, usize)>, (usize, usize)>::new(Vec::new()));
+        let lock = Arc::new(CombiningLock::<Vec<(usize, usize)>, (usize, usize)>::new(Vec::new()));
         let threads: Vec<_> = (0..4)
             .map(|thread| {
-                let order = order.clone();
+                let lock = lock.clone();
                 std::thread::spawn(move || {
                     for i in 0..5_000 {
-                        if let Delegated::Entered(mut entered, op) = order.delegate((thread, i)) {
+                        if let Delegated::Entered(mut entered, op) = lock.delegate((thread, i)) {
                             entered.with(|list| list.push(op));
                             entered.leave(|list, op| list.push(op));
                         }
@@ -264,7 +264,7 @@ mod tests {
             thread.join().expect("no thread panics");
         }
         let mut next = [0; 4];
-        let mut entered = order.try_enter().expect("everybody left");
+        let mut entered = lock.try_enter().expect("everybody left");
         entered.with(|list| {
             assert_eq!(list.len(), 20_000);
             for &(thread, i) in list.iter() {
@@ -282,7 +282,7 @@ mod models {
 
     use super::*;
 
-    type Log = Order<Vec<(u8, u8)>, Parcel>;
+    type Log = CombiningLock<Vec<(u8, u8)>, Parcel>;
 
     /// An operation whose content loom watches, so that handing it over must order the accesses to it.
     struct Parcel(UnsafeCell<(u8, u8)>);
@@ -301,11 +301,11 @@ mod models {
         }
     }
 
-    fn issue(order: &Log, op: (u8, u8)) {
-        if let Some(mut entered) = order.try_enter() {
+    fn issue(lock: &Log, op: (u8, u8)) {
+        if let Some(mut entered) = lock.try_enter() {
             entered.with(|log| log.push(op));
             entered.leave(|log, op| log.push(op.open()));
-        } else if let Delegated::Entered(mut entered, op) = order.delegate(Parcel::new(op)) {
+        } else if let Delegated::Entered(mut entered, op) = lock.delegate(Parcel::new(op)) {
             entered.with(|log| log.push(op.open()));
             entered.leave(|log, op| log.push(op.open()));
         }
@@ -317,10 +317,10 @@ mod models {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(4);
         model.check(|| {
-            let order = Arc::new(Log::new(Vec::new()));
+            let lock = Arc::new(Log::new(Vec::new()));
             let threads: Vec<_> = (1..=2)
                 .map(|thread| {
-                    let order = order.clone();
+                    let lock = lock.clone();
                     loom::thread::spawn(move || {
                         issue(&order, (thread, 0));
                         issue(&order, (thread, 1));
@@ -331,7 +331,7 @@ mod models {
             for thread in threads {
                 thread.join().expect("no thread panics");
             }
-            let mut entered = order.try_enter().expect("everybody left");
+            let mut entered = lock.try_enter().expect("everybody left");
             entered.with(|log| {
                 assert_eq!(log.len(), 5);
                 for thread in 0..=2 {
@@ -346,7 +346,7 @@ mod models {
     /// A life of a channel: members so far, each by the number of its thread.
     struct Life {
         number: usize,
-        order: Order<Members, Change>,
+        lock: CombiningLock<Members, Change>,
     }
 
     #[derive(Default)]
@@ -393,7 +393,7 @@ mod models {
             return life.clone();
         }
         table.lives += 1;
-        let life = Arc::new(Life { number: table.lives, order: Order::new(Members::default()) });
+        let life = Arc::new(Life { number: table.lives, lock: CombiningLock::new(Members::default()) });
         table.current = Some(life.clone());
         life
     }
@@ -405,11 +405,11 @@ mod models {
         }
     }
 
-    /// As `Engine::operate` does it. Returns false if the life is over.
+    /// As `Engine::submit` does it. Returns false if the life is over.
     fn change(table: &Shared, life: &Arc<Life>, change: Change) -> bool {
-        let (mut entered, change) = match life.order.try_enter() {
+        let (mut entered, change) = match life.lock.try_enter() {
             Some(entered) => (entered, change),
-            None => match life.order.delegate(change) {
+            None => match life.lock.delegate(change) {
                 Delegated::Entered(entered, change) => (entered, change),
                 Delegated::Left => return true,
                 Delegated::Closed => return false,
@@ -463,7 +463,7 @@ mod models {
             let current = find_or_create(&table);
             assert_eq!(current.number, life.number, "the table shows the life that has the member");
             let mut entered =
-                life.order.try_enter().expect("a life with a member is open, and nobody is inside");
+                life.lock.try_enter().expect("a life with a member is open, and nobody is inside");
             entered.with(|members| assert_eq!(members.present, [2]));
             entered.leave(|_, _| unreachable!("nothing was delegated"));
         });

@@ -5,29 +5,25 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-use super::{
-    once::{Once, Published},
-    query::Query,
-};
+use super::mail::Mail;
 use crate::{
     app::{App, Apps, ChannelOptions},
-    channel::{Channel, ChannelTable, Position, Reply},
+    channel::{Channel, ChannelTable},
     error::ReplyError,
     id::{AppId, WorkerId},
     limits::CHANNEL_OPTIONS,
-    mailbox::{Mailbox, Weigh},
-    publication::OwnedPublication,
+    mailbox::Mailbox,
 };
 
 /// Shared by all engines of a process.
-pub struct Hub {
+pub struct Node {
     apps: Apps,
     tenants: Box<[Tenant]>,
     pub(super) table: ChannelTable,
     mailboxes: Box<[Mailbox<Mail>]>,
 }
 
-/// What the hub keeps for an app.
+/// What the node keeps for an app.
 struct Tenant {
     broadcast: Arc<Channel>,
     sessions: AtomicUsize,
@@ -36,101 +32,20 @@ struct Tenant {
     /// Messages forgotten because that was too much.
     forgotten: AtomicU64,
     /// Whether an engine is making them cost less.
-    relieved: AtomicBool,
+    evicting: AtomicBool,
     /// Options that were set for single channels.
     options: papaya::HashMap<Box<str>, ChannelOptions>,
 }
 
-/// What workers send each other.
-pub enum Mail {
-    /// For your members of this channel.
-    Publication {
-        /// The channel.
-        channel: Arc<Channel>,
-        /// Its place in the channel's sequence.
-        sequence: u64,
-        /// What to deliver.
-        publication: Arc<OwnedPublication>,
-    },
-    /// You have gained interest: what comes after this sequence is for your members.
-    Live {
-        /// In this channel.
-        channel: Arc<Channel>,
-        /// The last that is not.
-        sequence: u64,
-        /// The last offset given out before it.
-        offset: u64,
-        /// Of the operation that gained it.
-        ticket: u64,
-    },
-    /// An operation you delegated is done.
-    Done {
-        /// What came of it.
-        receipt: Receipt,
-        /// What came of its request.
-        reply: Option<Box<Reply>>,
-        /// Whom it was for.
-        ticket: u64,
-    },
-    /// An operation you delegated was refused.
-    Refused {
-        /// Why.
-        error: ReplyError,
-        /// Whom it was for.
-        ticket: u64,
-    },
-    /// For your sessions of this app that its audience names, whatever they are in.
-    Direct {
-        /// The app.
-        app: AppId,
-        /// What to deliver.
-        publication: Arc<OwnedPublication>,
-    },
-    /// For the owner of an idempotency key.
-    Once(Box<Once>),
-    /// What the owner of a key says.
-    Published {
-        /// What came of it.
-        result: Result<Published, ReplyError>,
-        /// Whom it was for.
-        ticket: u64,
-    },
-    /// A question that visits one worker after another.
-    Query(Box<Query>),
-    /// Your question, answered.
-    Answer(Box<Query>),
-}
-
-impl Weigh for Mail {
-    fn bytes(&self) -> usize {
-        match self {
-            Mail::Publication { publication, .. } | Mail::Direct { publication, .. } => publication.bytes(),
-            Mail::Once(once) => once.bytes(),
-            _ => 0,
-        }
-    }
-}
-
-/// What came of an operation on a channel.
-#[derive(Copy, Clone, Debug)]
-pub struct Receipt {
-    /// The channel's sequence before the operation.
-    pub sequence: u64,
-    /// Where the stream stands after it.
-    pub position: Position,
-    /// The offset of the publication, of several the last, if it took one.
-    pub offset: Option<u64>,
-}
-
-impl Hub {
-    /// A hub for `workers` workers, whose mailboxes are full at `mailbox_depth`. `seed` is random.
+impl Node {
+    /// A node for `workers` workers, whose mailboxes are full at `mailbox_depth`. `seed` is random.
     pub fn new(apps: Apps, workers: usize, mailbox_depth: usize, seed: u64) -> Self {
         let tenant = |app: &Arc<App>| Tenant {
             broadcast: Arc::new(Channel::broadcast(app.id, workers)),
             sessions: AtomicUsize::new(0),
             remembered: AtomicUsize::new(0),
             forgotten: AtomicU64::new(0),
-            relieved: AtomicBool::new(false),
+            evicting: AtomicBool::new(false),
             options: papaya::HashMap::new(),
         };
         Self {
@@ -146,9 +61,9 @@ impl Hub {
         &self.apps
     }
 
-    /// The app with this id, which the hub gave out.
+    /// The app with this id, which the node gave out.
     pub fn app(&self, app: AppId) -> &Arc<App> {
-        self.apps.by_id(app).expect("app ids come from this hub")
+        self.apps.by_id(app).expect("app ids come from this node")
     }
 
     /// Number of workers.
@@ -241,19 +156,19 @@ impl Hub {
     }
 
     /// One engine at a time makes room in an app: takes on the task, unless another has.
-    pub(super) fn start_relief(&self, app: AppId) -> bool {
+    pub(super) fn start_eviction(&self, app: AppId) -> bool {
         // Relaxed: who does it does not matter, and nothing is handed over.
-        !self.tenant(app).relieved.swap(true, Ordering::Relaxed)
+        !self.tenant(app).evicting.swap(true, Ordering::Relaxed)
     }
 
     /// The task is done.
-    pub(super) fn end_relief(&self, app: AppId) {
-        self.tenant(app).relieved.store(false, Ordering::Relaxed);
+    pub(super) fn end_eviction(&self, app: AppId) {
+        self.tenant(app).evicting.store(false, Ordering::Relaxed);
     }
 
     /// Whether some worker cannot even keep up with notices.
-    pub(super) fn is_swamped(&self) -> bool {
-        self.mailboxes.iter().any(Mailbox::is_swamped)
+    pub(super) fn is_saturated(&self) -> bool {
+        self.mailboxes.iter().any(Mailbox::is_saturated)
     }
 
     /// The worker that knows whether an app has used this idempotency key.
@@ -268,7 +183,7 @@ impl Hub {
     }
 
     /// Counts a session in, unless the app is full.
-    pub(super) fn admit(&self, app: AppId) -> bool {
+    pub(super) fn reserve_session(&self, app: AppId) -> bool {
         let limit = match self.app(app).limits.connections {
             0 => usize::MAX,
             limit => limit as usize,
@@ -280,7 +195,7 @@ impl Hub {
             .is_ok()
     }
 
-    pub(super) fn dismiss(&self, app: AppId) {
+    pub(super) fn release_session(&self, app: AppId) {
         self.tenant(app).sessions.fetch_sub(1, Ordering::Relaxed);
     }
 

@@ -7,43 +7,40 @@
 use std::{slice, sync::Arc};
 
 use arrayvec::ArrayVec;
-use bytes::BytesMut;
 
 use super::{
-    Engine, Standing,
-    fanout::NONE,
-    hub::{Mail, Receipt},
-    once::Key,
-    receive::Rest,
+    Engine, InterestState,
+    mail::{Mail, Receipt},
+    output::NONE,
+    waiting::{Waiter, Waiting},
 };
 use crate::{
     channel::{
-        Channel, ChannelState, Delegated, Entered, Interest, Operation, Position, Presence, Pushed, Reply,
-        Request,
+        Channel, ChannelReply, ChannelRequest, ChannelState, Delegated, Entered, Interest, Operation,
+        Position, Presence, Pushed,
     },
     command::Outcome,
     error::ReplyError,
     id::{SessionId, WorkerId},
-    json::write_string,
     limits::BURST,
-    publication::{Audience, Kind, OwnedPublication, Publication},
+    publication::{OwnedPublication, Publication},
 };
 
 /// What is to be done with a channel; see [`Operation`].
 #[derive(Default)]
-pub(super) struct Deed<'d, 'a> {
+pub(super) struct ChannelOp<'d, 'a> {
     pub(super) interest: Option<Interest>,
     /// In order, at most [`BURST`], for the same audience. They are given their offsets.
     pub(super) publications: &'d mut [Publication<'a>],
-    pub(super) request: Option<Box<Request>>,
+    pub(super) request: Option<Box<ChannelRequest>>,
     pub(super) presence: Option<Box<Presence>>,
 }
 
 /// What became of an operation.
-pub(super) enum Operated {
+pub(super) enum Submitted {
     Done {
         receipt: Receipt,
-        reply: Option<Reply>,
+        reply: Option<ChannelReply>,
     },
     /// Delegated to the thread inside; its result comes under this ticket.
     Waiting(u64),
@@ -53,36 +50,11 @@ pub(super) enum Operated {
     Closed,
 }
 
-/// Who waits for a ticket, with the outcome as far as it is known.
-pub(super) struct Waiting {
-    pub(super) outcome: Outcome,
-    pub(super) who: Waiter,
-}
-
-pub(super) enum Waiter {
-    /// A session, and what it is to go on with.
-    Session { slot: u32, nonce: crate::id::Nonce, rest: Rest },
-    /// A request of the shell's.
-    Request(u64),
-    /// Everybody who asks for this idempotency key.
-    Once(Key),
-}
-
-impl Waiter {
-    /// How many commands wait.
-    fn commands(&self) -> usize {
-        match self {
-            Waiter::Session { rest, .. } => rest.commands,
-            Waiter::Request(_) | Waiter::Once(_) => 1,
-        }
-    }
-}
-
 /// Who does an operation, for [`Engine::apply`].
 struct Actor {
     worker: WorkerId,
     interest: Option<Interest>,
-    request: Option<Box<Request>>,
+    request: Option<Box<ChannelRequest>>,
     presence: Option<Box<Presence>>,
     /// Of an operation that was delegated.
     ticket: Option<u64>,
@@ -91,7 +63,7 @@ struct Actor {
 /// What `apply` leaves to be done by the caller.
 struct Applied {
     receipt: Receipt,
-    reply: Option<Reply>,
+    reply: Option<ChannelReply>,
     /// How many of the publications our own members are to get now. The others are in the mail.
     direct: usize,
     /// Of the first publication.
@@ -100,15 +72,15 @@ struct Applied {
 
 impl Engine {
     /// Does an operation on a channel, or leaves it to whoever is inside.
-    pub(super) fn operate(&mut self, channel: &Arc<Channel>, deed: Deed<'_, '_>) -> Operated {
-        self.operate_inline(channel, deed)
+    pub(super) fn submit(&mut self, channel: &Arc<Channel>, deed: ChannelOp<'_, '_>) -> Submitted {
+        self.submit_inline(channel, deed)
     }
 
     /// The same, made one with its caller: publishing is the operation that there are many of.
     #[inline(always)]
-    pub(super) fn operate_inline(&mut self, channel: &Arc<Channel>, deed: Deed<'_, '_>) -> Operated {
-        let Deed { interest, publications, mut request, mut presence } = deed;
-        let mut entered = match channel.order.try_enter() {
+    pub(super) fn submit_inline(&mut self, channel: &Arc<Channel>, deed: ChannelOp<'_, '_>) -> Submitted {
+        let ChannelOp { interest, publications, mut request, mut presence } = deed;
+        let mut entered = match channel.lock.try_enter() {
             Some(entered) => entered,
             None => {
                 let ticket = self.next_ticket;
@@ -116,7 +88,7 @@ impl Engine {
                 let worker = self.worker;
                 let operation =
                     Operation { worker, interest, publications: owned, request, presence, ticket };
-                match channel.order.delegate(operation) {
+                match channel.lock.delegate(operation) {
                     Delegated::Entered(entered, operation) => {
                         (request, presence) = (operation.request, operation.presence);
                         entered
@@ -124,33 +96,33 @@ impl Engine {
                     Delegated::Left => {
                         self.next_ticket += 1;
                         self.counters.delegated += 1;
-                        return Operated::Waiting(ticket);
+                        return Submitted::Waiting(ticket);
                     }
-                    Delegated::Closed => return Operated::Closed,
+                    Delegated::Closed => return Submitted::Closed,
                 }
             }
         };
         let actor = Actor { worker: self.worker, interest, request, presence, ticket: None };
         let applied = entered.with(|state| self.apply(channel, state, actor, publications));
-        self.leave_order(channel, entered);
+        self.leave_lock(channel, entered);
         let Applied { receipt, direct, sequence, reply } = match applied {
             Ok(applied) => applied,
-            Err(error) => return Operated::Refused(error),
+            Err(error) => return Submitted::Refused(error),
         };
         if interest == Some(Interest::Gained) {
             self.set_live(channel, receipt.sequence, receipt.position.offset, None);
         }
         self.deliver(channel, sequence, &publications[..direct]);
-        Operated::Done { receipt, reply }
+        Submitted::Done { receipt, reply }
     }
 
     /// Leaves a channel's order, doing first what others delegated meanwhile; a channel that nobody wants any more
     /// goes. Public for tests, which enter and stay inside as a thread does that is not scheduled.
     #[doc(hidden)]
-    pub fn leave_order(&mut self, channel: &Arc<Channel>, entered: Entered<'_, ChannelState, Operation>) {
+    pub fn leave_lock(&mut self, channel: &Arc<Channel>, entered: Entered<'_, ChannelState, Operation>) {
         let apply = |state: &mut ChannelState, operation| self.apply_delegated(channel, state, operation);
         if entered.leave_or_close(apply, |state| state.deserted) {
-            self.hub.table.remove(channel);
+            self.node.table.remove(channel);
         }
     }
 
@@ -189,7 +161,7 @@ impl Engine {
         let before = state.sequence;
         let reply = actor.request.map(|request| self.serve(channel, state, *request)).transpose()?;
         let mut offset = match reply {
-            Some(Reply::Changed(offset)) => Some(offset),
+            Some(ChannelReply::Changed(offset)) => Some(offset),
             _ => None,
         };
         let sequence = state.sequence + 1;
@@ -220,35 +192,10 @@ impl Engine {
         Ok(Applied { receipt: Receipt { sequence: before, position, offset }, direct, sequence, reply })
     }
 
-    /// Counts a user's sessions, and tells of the first and the last.
-    fn count_user(&mut self, channel: &Arc<Channel>, state: &mut ChannelState, presence: &Presence) {
-        let Some(users) = &mut state.users else { return };
-        let Presence { user, joins, except } = presence;
-        let count = users.get(&**user).copied().unwrap_or_default();
-        let now = if *joins { count + 1 } else { count.saturating_sub(1) };
-        match now {
-            0 => users.remove(&**user),
-            now => users.insert((&**user).into(), now),
-        };
-        let kind = match (count, now) {
-            (0, 1) => Kind::UserJoin,
-            (1, 0) => Kind::UserLeave,
-            _ => return,
-        };
-        let mut payload = BytesMut::from(&b"{\"user\":"[..]);
-        write_string(&mut payload, user);
-        payload.extend_from_slice(b"}");
-        let payload = String::from_utf8(payload.to_vec()).expect("JSON is UTF-8");
-        let audience = Audience { except_session: *except, ..Audience::default() };
-        let notice = self.notice(kind, &payload, &audience);
-        state.sequence += 1;
-        self.distribute(channel, state, false, &notice, None);
-    }
-
     /// Refuses if a worker with members has a full mailbox.
     #[inline]
     pub(super) fn check_mailboxes(&self, state: &ChannelState) -> Result<(), ReplyError> {
-        let full = state.interest.into_iter().any(|worker| self.hub.mailbox(worker).is_full());
+        let full = state.interest.into_iter().any(|worker| self.node.mailbox(worker).is_full());
         if full { Err(ReplyError::Overloaded) } else { Ok(()) }
     }
 
@@ -284,7 +231,7 @@ impl Engine {
         publication.offset = Some(state.offset);
         let may_cost = |bytes: usize| {
             let before = channel.remembered();
-            let crowded = bytes > before && self.is_crowded(channel.app(), bytes - before);
+            let crowded = bytes > before && self.over_budget(channel.app(), bytes - before);
             // Until there is room again, no channel grows.
             if crowded { before } else { usize::MAX }
         };
@@ -321,7 +268,7 @@ impl Engine {
         if !state.interest.contains(self.worker) {
             return false;
         }
-        if direct && self.hub.mailbox(self.worker).is_empty() {
+        if direct && self.node.mailbox(self.worker).is_empty() {
             return true;
         }
         mail(self, self.worker);
@@ -330,26 +277,26 @@ impl Engine {
 
     /// Sends mail, perhaps to ourselves.
     pub(super) fn post(&mut self, to: WorkerId, mail: Mail) {
-        self.hub.mailbox(to).push(mail);
+        self.node.mailbox(to).push(mail);
         if to != self.worker {
             self.touched.insert(to);
         }
     }
 
     /// Handles the mail there is now. Before a membership changes, this brings the worker to where its streams are.
-    pub(super) fn settle(&mut self) {
-        for _ in 0..self.hub.mailbox(self.worker).depth() {
-            let Some(mail) = self.hub.mailbox(self.worker).pop() else { return };
+    pub(super) fn drain_mailbox(&mut self) {
+        for _ in 0..self.node.mailbox(self.worker).depth() {
+            let Some(mail) = self.node.mailbox(self.worker).pop() else { return };
             self.handle_mail(mail);
         }
     }
 
     /// Handles the mail there is now, and lets go on whom it frees to, unless the turn gets full.
     pub fn on_mail(&mut self) {
-        let mut there = self.hub.mailbox(self.worker).depth();
+        let mut there = self.node.mailbox(self.worker).depth();
         while !self.is_turn_full() {
             if there > 0
-                && let Some(mail) = self.hub.mailbox(self.worker).pop()
+                && let Some(mail) = self.node.mailbox(self.worker).pop()
             {
                 there -= 1;
                 self.handle_mail(mail);
@@ -379,7 +326,7 @@ impl Engine {
                 }
             }
             Mail::Direct { app, publication } => self.deliver_direct(app, &publication.view()),
-            Mail::Once(once) => self.on_once(&once),
+            Mail::IdempotentPublish(once) => self.on_once(&once),
             Mail::Published { result, ticket } => self.on_owner_answer(ticket, result),
             Mail::Query(query) => self.on_query(query),
             Mail::Answer(query) => self.on_answer(*query),
@@ -387,7 +334,7 @@ impl Engine {
     }
 
     /// An operation that was delegated is done.
-    fn on_done(&mut self, ticket: u64, receipt: Receipt, reply: Option<Reply>) {
+    fn on_done(&mut self, ticket: u64, receipt: Receipt, reply: Option<ChannelReply>) {
         if let Some(joining) = self.joining.remove(&ticket) {
             return self.finish_join(ticket, joining, reply);
         }
@@ -399,8 +346,10 @@ impl Engine {
                 position.offset = position.offset.max(self.gained_at(&who, channel));
             }
             (Outcome::Sent { offset, .. }, _) => *offset = receipt.offset,
-            (Outcome::Users(users), Some(Reply::Users(page, total, more))) => users.fill(page, total, more),
-            (Outcome::History { position, page, .. }, Some(Reply::Page(read))) => {
+            (Outcome::Users(users), Some(ChannelReply::Users(page, total, more))) => {
+                users.fill(page, total, more)
+            }
+            (Outcome::History { position, page, .. }, Some(ChannelReply::Page(read))) => {
                 *position = Some(receipt.position);
                 *page = read;
             }
@@ -414,27 +363,10 @@ impl Engine {
         let Waiter::Session { slot, nonce, .. } = who else { return 0 };
         let id = SessionId::new(self.worker, *slot, *nonce);
         let app = self.sessions.find(id).map(|slot| self.sessions.get(slot).app);
-        let part = app.and_then(|app| self.hub.table.find(app, channel, |c| c.local(self.worker)).flatten());
-        match part.map(|part| self.channels[part].standing) {
-            Some(Standing::Live { offset, .. }) => offset,
+        let part = app.and_then(|app| self.node.table.find(app, channel, |c| c.local(self.worker)).flatten());
+        match part.map(|part| self.channels[part].interest_state) {
+            Some(InterestState::Live { offset, .. }) => offset,
             _ => 0,
-        }
-    }
-
-    /// Gives a waiter its answer.
-    pub(super) fn answer(&mut self, who: Waiter, result: Result<Outcome, ReplyError>) {
-        match who {
-            Waiter::Once(key) => match result {
-                Ok(outcome) => self.on_published(&key, Ok(&outcome)),
-                Err(error) => self.on_published(&key, Err(error)),
-            },
-            Waiter::Request(token) => self.answers.push((token, result)),
-            Waiter::Session { slot, nonce, rest } => {
-                let id = SessionId::new(self.worker, slot, nonce);
-                if self.sessions.find(id).is_some() {
-                    self.answer_session(slot, rest, result);
-                }
-            }
         }
     }
 
@@ -443,8 +375,8 @@ impl Engine {
     fn set_live(&mut self, channel: &Arc<Channel>, sequence: u64, offset: u64, gained: Option<u64>) {
         let Some(part) = channel.local(self.worker) else { return };
         let local = &mut self.channels[part];
-        if matches!(local.standing, Standing::Gaining { ticket } if ticket == gained) {
-            local.standing = Standing::Live { from: sequence, offset };
+        if matches!(local.interest_state, InterestState::Gaining { ticket } if ticket == gained) {
+            local.interest_state = InterestState::Live { from: sequence, offset };
             local.offset = offset;
         }
     }
@@ -455,8 +387,8 @@ impl Engine {
         let (Some(part), Some(last)) = (channel.local(self.worker), publications.last()) else { return };
         let local = &mut self.channels[part];
         // Mail from before our interest: we have been in this channel earlier, and it was still under way.
-        match local.standing {
-            Standing::Live { from, .. } if sequence > from => {}
+        match local.interest_state {
+            InterestState::Live { from, .. } if sequence > from => {}
             _ => return,
         }
         local.offset = last.offset.unwrap_or(local.offset);

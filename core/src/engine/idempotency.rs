@@ -10,8 +10,7 @@ use hashbrown::HashMap;
 
 use super::{
     Engine, Mail, RandomState,
-    members::Progress,
-    operate::{Waiter, Waiting},
+    waiting::{Progress, Waiter, Waiting},
 };
 use crate::{
     command::{Outcome, Publish},
@@ -25,7 +24,7 @@ use crate::{
 pub(super) type Key = (AppId, Arc<str>);
 
 /// A request on its way to the owner of its key.
-pub struct Once {
+pub struct IdempotentPublish {
     key: Key,
     asker: Asker,
     channel: Option<Box<str>>,
@@ -35,7 +34,7 @@ pub struct Once {
     audience: Option<Box<Audience>>,
 }
 
-impl Once {
+impl IdempotentPublish {
     /// What keeping it costs, about.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>() + self.payload.view().len() + self.event.len()
@@ -61,7 +60,7 @@ pub enum Published {
 /// What an owner knows of a key.
 enum State {
     /// It is being published.
-    Under(Vec<Asker>),
+    InProgress(Vec<Asker>),
     Done(Published),
 }
 
@@ -80,7 +79,7 @@ impl Keys {
         self.used.retain(|_, used| {
             while let Some((at_ms, key)) = used.front() {
                 let over = at_ms + IDEMPOTENCY_MS <= now_ms || used.len() > IDEMPOTENCY_KEYS;
-                if !over || matches!(states.get(key), Some(State::Under(_))) {
+                if !over || matches!(states.get(key), Some(State::InProgress(_))) {
                     break;
                 }
                 states.remove(key);
@@ -102,7 +101,7 @@ impl Engine {
     ) -> Option<Result<Outcome, ReplyError>> {
         self.counters.commands += 1;
         let progress = self.ask_owner(app, key, publish);
-        self.settle_request(progress, token)
+        self.finish_request(progress, token)
     }
 
     fn ask_owner(&mut self, app: AppId, key: &str, publish: &Publish<'_>) -> Result<Progress, ReplyError> {
@@ -110,15 +109,15 @@ impl Engine {
             let wrong = "idempotency_key must be a string of 1 to 128 bytes.";
             return Err(ReplyError::InvalidCommand(wrong));
         }
-        super::execute::check_message(self.hub.app(app), publish, &[publish.payload])?;
-        let owner = self.hub.owner(app, key);
-        if self.hub.mailbox(owner).is_full() {
+        super::check::check_message(self.node.app(app), publish, &[publish.payload])?;
+        let owner = self.node.owner(app, key);
+        if self.node.mailbox(owner).is_full() {
             self.counters.overloaded += 1;
             return Err(ReplyError::Overloaded);
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let once = Once {
+        let once = IdempotentPublish {
             key: (app, key.into()),
             asker: Asker { worker: self.worker, ticket },
             channel: publish.channel.map(Into::into),
@@ -127,22 +126,22 @@ impl Engine {
             history: publish.history,
             audience: publish.audience.clone(),
         };
-        self.post(owner, Mail::Once(Box::new(once)));
+        self.post(owner, Mail::IdempotentPublish(Box::new(once)));
         Ok(Progress::Waiting { ticket, outcome: Outcome::Updated })
     }
 
     /// A request for a key of ours.
-    pub(super) fn on_once(&mut self, once: &Once) {
+    pub(super) fn on_once(&mut self, once: &IdempotentPublish) {
         self.once.expire(self.now_ms);
         match self.once.states.get_mut(&once.key) {
             Some(State::Done(published)) => {
                 let published = *published;
                 return self.post_published(once.asker, Ok(published));
             }
-            Some(State::Under(askers)) => return askers.push(once.asker),
+            Some(State::InProgress(askers)) => return askers.push(once.asker),
             None => {}
         }
-        self.once.states.insert(once.key.clone(), State::Under(vec![once.asker]));
+        self.once.states.insert(once.key.clone(), State::InProgress(vec![once.asker]));
         let app = once.key.0;
         self.once.used.entry(app).or_default().push_back((self.now_ms, once.key.clone()));
         let publish = Publish {
@@ -158,7 +157,8 @@ impl Engine {
         match self.publish(app, target, (&publish, &[publish.payload]), (audience, None)) {
             Ok(Progress::Finished(outcome)) => self.on_published(&once.key, Ok(&outcome)),
             Ok(Progress::Waiting { ticket, outcome }) => {
-                self.waiting.insert(ticket, Waiting { outcome, who: Waiter::Once(once.key.clone()) });
+                self.waiting
+                    .insert(ticket, Waiting { outcome, who: Waiter::IdempotentPublish(once.key.clone()) });
             }
             Err(error) => self.on_published(&once.key, Err(error)),
         }
@@ -180,7 +180,7 @@ impl Engine {
                 self.once.states.remove(key)
             }
         };
-        if let Some(State::Under(askers)) = before {
+        if let Some(State::InProgress(askers)) = before {
             for asker in askers {
                 self.post_published(asker, result);
             }
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn a_key_that_is_being_published_is_not_forgotten() {
         let mut keys = Keys::default();
-        use_key(&mut keys, 1, "under way", State::Under(Vec::new()));
+        use_key(&mut keys, 1, "under way", State::InProgress(Vec::new()));
         keys.expire(1_000 + IDEMPOTENCY_MS);
         assert!(knows(&keys, 1, "under way"));
     }

@@ -10,49 +10,45 @@
 use std::sync::Arc;
 
 use super::{
-    Engine, LocalChannel, Standing,
-    fanout::NONE,
-    operate::{Deed, Operated},
+    Engine, InterestState, LocalChannel,
+    output::NONE,
     session::Membership,
+    submit::{ChannelOp, Submitted},
+    waiting::Progress,
 };
 use crate::{
     channel::{
-        Bounds, Channel, Interest, Position, Presence, Reader, Remembered, Reply, Request, Subscribers,
+        Bounds, Channel, ChannelReply, ChannelRequest, HistoryItem, Interest, Position, Presence,
+        Subscribers, Viewer,
     },
     command::Outcome,
     dialect::{self, FORMATS, Heading},
     error::ReplyError,
-    id::SessionId,
+    id::{LocalId, SessionId, SessionSlot},
     limits::{MISSED_CHANNELS, RECOVERED},
     publication::{Audience, Kind},
 };
 
 /// A session that becomes a member when what it missed has been read.
 pub(super) struct Joining {
-    part: u32,
+    part: LocalId,
     session: SessionId,
     echo: bool,
-}
-
-/// An outcome, or the ticket under which it will come.
-pub(super) enum Progress {
-    Finished(Outcome),
-    Waiting { ticket: u64, outcome: Outcome },
 }
 
 impl Engine {
     /// Makes a session a member of a channel, which comes into being if need be.
     pub(super) fn join(
         &mut self,
-        slot: u32,
+        slot: SessionSlot,
         name: &str,
         echo: Option<bool>,
         since: Option<Position>,
     ) -> Result<Progress, ReplyError> {
-        self.settle();
+        self.drain_mailbox();
         let session = self.sessions.get(slot);
-        let app = self.hub.app(session.app).clone();
-        let local = self.hub.table.find(app.id, name, |channel| channel.local(self.worker)).flatten();
+        let app = self.node.app(session.app).clone();
+        let local = self.node.table.find(app.id, name, |channel| channel.local(self.worker)).flatten();
         if let Some(part) = local
             && session.memberships.find(part).is_some()
         {
@@ -68,7 +64,7 @@ impl Engine {
         let part = match local {
             Some(part) => part,
             None => {
-                let channel = self.hub.find_or_create(app.id, name);
+                let channel = self.node.find_or_create(app.id, name);
                 self.add_local(channel)
             }
         };
@@ -86,11 +82,11 @@ impl Engine {
     }
 
     /// Makes a session a member that was one before. `None` if what it missed cannot be known; nothing was done then.
-    fn rejoin(&mut self, part: u32, slot: u32, echo: bool, since: Position) -> Option<Progress> {
+    fn rejoin(&mut self, part: LocalId, slot: SessionSlot, echo: bool, since: Position) -> Option<Progress> {
         let session = self.sessions.get(slot);
-        let reader = Reader::User(session.user.clone());
+        let reader = Viewer::User(session.user.clone());
         // What is recovered has to fit into the connection's queue, with room for what comes then.
-        let bytes = self.hub.app(session.app).limits.outbound_bytes / 2;
+        let bytes = self.node.app(session.app).limits.outbound_bytes / 2;
         let joining = Joining { part, session: session.id(slot), echo };
         loop {
             let local = &self.channels[part];
@@ -100,20 +96,23 @@ impl Engine {
             }
             let interest = local.needs_interest().then_some(Interest::Gained);
             let bounds = Bounds { messages: RECOVERED, bytes };
-            let request =
-                Some(Box::new(Request::CatchUp { since: since.offset, bounds, reader: reader.clone() }));
-            match self.operate(&channel, Deed { interest, request, ..Deed::default() }) {
-                Operated::Done { reply, .. } => {
-                    if matches!(self.channels[part].standing, Standing::Gaining { .. }) {
+            let request = Some(Box::new(ChannelRequest::CatchUp {
+                since: since.offset,
+                bounds,
+                reader: reader.clone(),
+            }));
+            match self.submit(&channel, ChannelOp { interest, request, ..ChannelOp::default() }) {
+                Submitted::Done { reply, .. } => {
+                    if matches!(self.channels[part].interest_state, InterestState::Gaining { .. }) {
                         // Word of the interest that was gained before is in our mailbox.
-                        self.settle();
+                        self.drain_mailbox();
                     }
-                    return Some(Progress::Finished(self.admit(slot, &joining, reply)));
+                    return Some(Progress::Finished(self.complete_rejoin(slot, &joining, reply)));
                 }
-                Operated::Waiting(ticket) => {
+                Submitted::Waiting(ticket) => {
                     let local = &mut self.channels[part];
                     if interest.is_some() {
-                        local.standing = Standing::Gaining { ticket: Some(ticket) };
+                        local.interest_state = InterestState::Gaining { ticket: Some(ticket) };
                     }
                     local.joining += 1;
                     let position = Position::default();
@@ -121,25 +120,25 @@ impl Engine {
                     let outcome = joined(&channel, true, position, Some(None));
                     return Some(Progress::Waiting { ticket, outcome });
                 }
-                Operated::Closed => self.rebind(part),
-                Operated::Refused(_) => unreachable!("only messages are refused"),
+                Submitted::Closed => self.rebind(part),
+                Submitted::Refused(_) => unreachable!("only messages are refused"),
             }
         }
     }
 
     /// What a session missed has been read, by whoever was inside the order.
-    pub(super) fn finish_join(&mut self, ticket: u64, joining: Joining, reply: Option<Reply>) {
+    pub(super) fn finish_join(&mut self, ticket: u64, joining: Joining, reply: Option<ChannelReply>) {
         let waiting = self.waiting.remove(&ticket);
         self.channels[joining.part].joining -= 1;
         let slot = self.sessions.find(joining.session);
         if let (Some(slot), Some(waiting)) = (slot, waiting) {
-            let outcome = self.admit(slot, &joining, reply);
+            let outcome = self.complete_rejoin(slot, &joining, reply);
             self.answer(waiting.who, Ok(outcome));
         } else if self.channels[joining.part].is_unused() {
             let channel = self.channels[joining.part].channel.clone();
-            let deed = Deed { interest: Some(Interest::Lost), ..Deed::default() };
+            let deed = ChannelOp { interest: Some(Interest::Lost), ..ChannelOp::default() };
             // Done or delegated, it will happen; and a channel in which we have interest does not close.
-            let (Operated::Done { .. } | Operated::Waiting(_)) = self.operate(&channel, deed) else {
+            let (Submitted::Done { .. } | Submitted::Waiting(_)) = self.submit(&channel, deed) else {
                 unreachable!("losing interest is not refused")
             };
             self.remove_local(joining.part);
@@ -147,13 +146,18 @@ impl Engine {
     }
 
     /// Makes a session a member where its worker's stream stands, with what it missed until there.
-    fn admit(&mut self, slot: u32, joining: &Joining, reply: Option<Reply>) -> Outcome {
+    fn complete_rejoin(
+        &mut self,
+        slot: SessionSlot,
+        joining: &Joining,
+        reply: Option<ChannelReply>,
+    ) -> Outcome {
         let &Joining { part, echo, .. } = joining;
         self.enroll(part, slot);
         let local = &self.channels[part];
         let offset = local.offset;
         let missed = match reply {
-            Some(Reply::CaughtUp(Some(mut missed))) => {
+            Some(ChannelReply::CaughtUp(Some(mut missed))) => {
                 // The rest is on its way to us.
                 missed.retain(|missed| missed.offset() <= offset);
                 Some(missed)
@@ -168,13 +172,13 @@ impl Engine {
         outcome
     }
 
-    fn enroll(&mut self, part: u32, slot: u32) {
+    fn enroll(&mut self, part: LocalId, slot: SessionSlot) {
         let number = self.add_member(part, slot);
         self.sessions.get_mut(slot).memberships.insert(Membership { local: part, number });
     }
 
     /// Gives a session what it missed, if that came of its command.
-    pub(super) fn reply_missed(&mut self, slot: u32, outcome: &Outcome) {
+    pub(super) fn reply_missed(&mut self, slot: SessionSlot, outcome: &Outcome) {
         let Outcome::Joined { channel, missed: Some(missed), .. } = outcome else { return };
         let Some(missed) = missed else {
             self.counters.unrecovered += 1;
@@ -191,12 +195,12 @@ impl Engine {
     }
 
     /// Ends a membership.
-    pub(super) fn leave(&mut self, slot: u32, name: &str, echo: Option<bool>) -> Progress {
-        self.settle();
+    pub(super) fn leave(&mut self, slot: SessionSlot, name: &str, echo: Option<bool>) -> Progress {
+        self.drain_mailbox();
         let session = self.sessions.get(slot);
         let outcome = |left| Outcome::Left { channel: name.into(), left };
         let membership = self
-            .hub
+            .node
             .table
             .find(session.app, name, |channel| channel.local(self.worker))
             .flatten()
@@ -210,8 +214,8 @@ impl Engine {
     }
 
     /// Leaves everything, because the session ends.
-    pub(super) fn leave_all(&mut self, slot: u32) {
-        self.settle();
+    pub(super) fn leave_all(&mut self, slot: SessionSlot) {
+        self.drain_mailbox();
         while let Some(&membership) = self.sessions.get(slot).memberships.as_slice().last() {
             self.end_membership(slot, membership, false);
         }
@@ -219,8 +223,8 @@ impl Engine {
     }
 
     /// Takes a session into the app's broadcast stream.
-    pub(super) fn enter_broadcast(&mut self, slot: u32) {
-        let channel = self.hub.broadcast(self.sessions.get(slot).app).clone();
+    pub(super) fn enter_broadcast(&mut self, slot: SessionSlot) {
+        let channel = self.node.broadcast(self.sessions.get(slot).app).clone();
         let (part, gained) = match channel.local(self.worker) {
             Some(part) => (part, None),
             None => (self.add_local(channel), Some(Interest::Gained)),
@@ -232,11 +236,11 @@ impl Engine {
         }
     }
 
-    fn leave_broadcast(&mut self, slot: u32) {
+    fn leave_broadcast(&mut self, slot: SessionSlot) {
         let session = self.sessions.get(slot);
         let number = session.broadcast_number;
         let part = self
-            .hub
+            .node
             .broadcast(session.app)
             .local(self.worker)
             .expect("a session is in its app's broadcast stream until it ends");
@@ -248,7 +252,7 @@ impl Engine {
     }
 
     /// Removes a member, tells the others and, with echo, the leaver; lets go of the channel after the last one.
-    fn end_membership(&mut self, slot: u32, membership: Membership, echo: bool) -> Option<u64> {
+    fn end_membership(&mut self, slot: SessionSlot, membership: Membership, echo: bool) -> Option<u64> {
         let part = membership.local;
         self.sessions.get_mut(slot).memberships.remove(part);
         self.remove_member(part, slot, membership.number);
@@ -265,7 +269,7 @@ impl Engine {
     }
 
     /// Gives a session a notice about itself that its channel's run does not bring any more.
-    fn reply_notice(&mut self, part: u32, slot: u32, kind: Kind) {
+    fn reply_notice(&mut self, part: LocalId, slot: SessionSlot, kind: Kind) {
         let payload = self.member_payload(slot);
         let audience = Audience::default();
         let notice = self.notice(kind, &payload, &audience);
@@ -280,8 +284,8 @@ impl Engine {
     /// say. Returns a ticket if it is delegated.
     pub(super) fn change_membership(
         &mut self,
-        part: u32,
-        slot: u32,
+        part: LocalId,
+        slot: SessionSlot,
         interest: Option<Interest>,
         what: Option<Kind>,
         echo: bool,
@@ -305,36 +309,36 @@ impl Engine {
                 _ => None,
             };
             // A member on a worker that is still gaining interest waits for that.
-            let live = matches!(self.channels[part].standing, Standing::Live { .. });
+            let live = matches!(self.channels[part].interest_state, InterestState::Live { .. });
             let tells = publication.is_some() || presence.is_some();
             // Who leaves has nothing to wait for.
             if interest.is_none() && !tells && (live || what == Some(Kind::Leave)) {
                 return None;
             }
             let publications = publication.as_mut_slice();
-            let deed = Deed { interest, publications, presence: presence.map(Box::new), request: None };
-            match self.operate(&channel, deed) {
-                Operated::Done { .. } => return None,
-                Operated::Waiting(ticket) => {
+            let deed = ChannelOp { interest, publications, presence: presence.map(Box::new), request: None };
+            match self.submit(&channel, deed) {
+                Submitted::Done { .. } => return None,
+                Submitted::Waiting(ticket) => {
                     if interest == Some(Interest::Gained) {
-                        self.channels[part].standing = Standing::Gaining { ticket: Some(ticket) };
+                        self.channels[part].interest_state = InterestState::Gaining { ticket: Some(ticket) };
                     }
                     return Some(ticket);
                 }
-                Operated::Closed => self.rebind(part),
-                Operated::Refused(_) => unreachable!("only messages are refused"),
+                Submitted::Closed => self.rebind(part),
+                Submitted::Refused(_) => unreachable!("only messages are refused"),
             }
         }
     }
 
     /// The channel of a new local part was closed by the last worker that held it, after we had found it: takes the
     /// name's new one. Once our gaining interest has been accepted, a channel does not close under us.
-    fn rebind(&mut self, part: u32) {
+    fn rebind(&mut self, part: LocalId) {
         let old = &self.channels[part].channel;
-        self.hub.table.remove(old);
+        self.node.table.remove(old);
         old.set_local(self.worker, None);
         let name = old.name().expect("broadcast streams are never closed");
-        let new = self.hub.find_or_create(old.app(), name);
+        let new = self.node.find_or_create(old.app(), name);
         new.set_local(self.worker, Some(part));
         new.set_members(self.worker, self.channels[part].subscribers.len());
         self.channels[part].channel = new;
@@ -343,16 +347,16 @@ impl Engine {
     /// What came of joining. The position is where the member's messages begin.
     fn joined(
         &mut self,
-        part: u32,
+        part: LocalId,
         is_new: bool,
         waiting: Option<u64>,
-        missed: Option<Option<Vec<Remembered>>>,
+        missed: Option<Option<Vec<HistoryItem>>>,
     ) -> Progress {
         let mut offset = self.channels[part].offset;
-        if waiting.is_none() && matches!(self.channels[part].standing, Standing::Gaining { .. }) {
+        if waiting.is_none() && matches!(self.channels[part].interest_state, InterestState::Gaining { .. }) {
             // We have been inside the order, so the interest was gained before, and word of it is in our mailbox.
-            self.settle();
-            if let Standing::Live { offset: gained_at, .. } = self.channels[part].standing {
+            self.drain_mailbox();
+            if let InterestState::Live { offset: gained_at, .. } = self.channels[part].interest_state {
                 offset = gained_at;
             }
         }
@@ -365,20 +369,20 @@ impl Engine {
         }
     }
 
-    fn add_local(&mut self, channel: Arc<Channel>) -> u32 {
+    fn add_local(&mut self, channel: Arc<Channel>) -> LocalId {
         channel.set_local(self.worker, Some(self.channels.next_slot()));
         self.channels.insert(LocalChannel {
             channel,
             subscribers: Subscribers::default(),
             formats: [0; FORMATS],
             run: NONE,
-            standing: Standing::Gaining { ticket: None },
+            interest_state: InterestState::Gaining { ticket: None },
             offset: 0,
             joining: 0,
         })
     }
 
-    fn remove_local(&mut self, part: u32) {
+    fn remove_local(&mut self, part: LocalId) {
         let local = self.channels.remove(part);
         local.channel.set_local(self.worker, None);
         if local.run != NONE {
@@ -386,7 +390,7 @@ impl Engine {
         }
     }
 
-    fn add_member(&mut self, part: u32, slot: u32) -> u64 {
+    fn add_member(&mut self, part: LocalId, slot: SessionSlot) -> u64 {
         let format = self.sessions.hot(slot).format;
         let local = &mut self.channels[part];
         if local.run != NONE {
@@ -398,7 +402,7 @@ impl Engine {
         number
     }
 
-    fn remove_member(&mut self, part: u32, slot: u32, number: u64) {
+    fn remove_member(&mut self, part: LocalId, slot: SessionSlot, number: u64) {
         let format = self.sessions.hot(slot).format;
         let local = &mut self.channels[part];
         let place = local.subscribers.position(number).expect("a membership has its place");
@@ -417,7 +421,7 @@ impl Engine {
 impl LocalChannel {
     /// Whether nothing has been done yet to gain interest.
     fn needs_interest(&self) -> bool {
-        matches!(self.standing, Standing::Gaining { ticket: None })
+        matches!(self.interest_state, InterestState::Gaining { ticket: None })
     }
 
     /// Whether no session is in it or about to be.
@@ -430,7 +434,7 @@ fn joined(
     channel: &Channel,
     joined: bool,
     position: Position,
-    missed: Option<Option<Vec<Remembered>>>,
+    missed: Option<Option<Vec<HistoryItem>>>,
 ) -> Outcome {
     let name = channel.name().unwrap_or_default().into();
     Outcome::Joined { channel: name, joined, members: channel.members(), position, missed }

@@ -6,29 +6,33 @@ use arrayvec::ArrayVec;
 
 use super::{
     Engine,
-    members::Progress,
-    operate::{Deed, Operated, Waiter, Waiting},
+    check::{check_change, check_channel, check_message},
+    submit::{ChannelOp, Submitted},
+    waiting::Progress,
 };
 use crate::{
     app::App,
-    channel::{Change, Channel, Reader},
+    channel::{Change, Channel, Viewer},
     command::{ChangeMessage, Command, Cursor, Outcome, Publish},
-    dialect,
     error::ReplyError,
-    id::{AppId, SessionId},
+    id::{AppId, LocalId, SessionId, SessionSlot},
     limits::BURST,
     publication::{Audience, EVERYONE, Kind, Payload, Publication, Sender},
 };
 
 impl Engine {
     /// Executes a session's command.
-    pub(super) fn execute(&mut self, slot: u32, command: Command<'_>) -> Result<Progress, ReplyError> {
-        let app = self.hub.app(self.sessions.get(slot).app).clone();
+    pub(super) fn execute(
+        &mut self,
+        slot: SessionSlot,
+        command: Command<'_>,
+    ) -> Result<Progress, ReplyError> {
+        let app = self.node.app(self.sessions.get(slot).app).clone();
         match command {
             Command::Publish(publish) => {
                 self.publish_for(slot, &publish, &mut slice::from_ref(&publish.payload))
             }
-            Command::Join { .. } | Command::Update { .. } if self.hub.is_swamped() => {
+            Command::Join { .. } | Command::Update { .. } if self.node.is_saturated() => {
                 self.counters.overloaded += 1;
                 Err(ReplyError::Overloaded)
             }
@@ -50,7 +54,7 @@ impl Engine {
             }
             Command::History { channel, from, limit } => {
                 check_channel(&app, channel)?;
-                let reader = Reader::User(self.sessions.get(slot).user.clone());
+                let reader = Viewer::User(self.sessions.get(slot).user.clone());
                 Ok(self.history(app.id, channel, from, limit, reader))
             }
             Command::Leave { channel, echo } => {
@@ -81,14 +85,14 @@ impl Engine {
     /// allowance is not enough for all, they are cut to what it is enough for. The result is for all that are left.
     pub(super) fn publish_for(
         &mut self,
-        slot: u32,
+        slot: SessionSlot,
         publish: &Publish<'_>,
         payloads: &mut &[Payload<'_>],
     ) -> Result<Progress, ReplyError> {
         let now_ms = self.now_ms;
         let (session, app) = {
             let session = self.sessions.get_mut(slot);
-            let app = self.hub.app(session.app);
+            let app = self.node.app(session.app);
             (session, app)
         };
         session.may_write(app.session_required, now_ms)?;
@@ -101,7 +105,7 @@ impl Engine {
         if let Some(name) = publish.channel {
             self.check_membership(slot, app_id, name, target.as_deref())?;
         }
-        let app = self.hub.app(app_id);
+        let app = self.node.app(app_id);
         let session = self.sessions.get_mut(slot);
         *payloads = &payloads[..session.take_messages(payloads.len(), &app.limits, now_ms)?];
         let id = session.id(slot);
@@ -127,12 +131,12 @@ impl Engine {
     ) -> Option<Result<Outcome, ReplyError>> {
         self.counters.commands += 1;
         let payloads = slice::from_ref(&publish.payload);
-        let progress = check_message(self.hub.app(app), publish, payloads).and_then(|()| {
+        let progress = check_message(self.node.app(app), publish, payloads).and_then(|()| {
             let target = self.target(app, publish.channel);
             let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
             self.publish(app, target, (publish, payloads), (audience, None))
         });
-        self.settle_request(progress, token)
+        self.finish_request(progress, token)
     }
 
     /// Edits or deletes a message for an app's back end; answers as [`Engine::request_publish`] does.
@@ -143,9 +147,9 @@ impl Engine {
         token: u64,
     ) -> Option<Result<Outcome, ReplyError>> {
         self.counters.commands += 1;
-        let progress = check_change(self.hub.app(app), change)
+        let progress = check_change(self.node.app(app), change)
             .and_then(|()| self.ask_for_change(app, change.channel, owned_change(change, None)));
-        self.settle_request(progress, token)
+        self.finish_request(progress, token)
     }
 
     /// A page of members for an app's back end; answers as [`Engine::request_publish`] does.
@@ -158,53 +162,35 @@ impl Engine {
         token: u64,
     ) -> Option<Result<Outcome, ReplyError>> {
         self.counters.commands += 1;
-        let progress =
-            check_channel(self.hub.app(app), channel).and_then(|()| self.members(app, channel, limit, after));
-        self.settle_request(progress, token)
+        let progress = check_channel(self.node.app(app), channel)
+            .and_then(|()| self.members(app, channel, limit, after));
+        self.finish_request(progress, token)
     }
 
-    pub(super) fn settle_request(
-        &mut self,
-        progress: Result<Progress, ReplyError>,
-        token: u64,
-    ) -> Option<Result<Outcome, ReplyError>> {
-        match progress {
-            Ok(Progress::Finished(outcome)) => Some(Ok(outcome)),
-            Ok(Progress::Waiting { ticket, outcome }) => {
-                self.waiting.insert(ticket, Waiting { outcome, who: Waiter::Request(token) });
-                None
-            }
-            Err(error) => {
-                self.counters.command_errors += 1;
-                Some(Err(error))
-            }
-        }
-    }
-
-    fn may_write(&self, slot: u32, app: &App) -> Result<(), ReplyError> {
+    fn may_write(&self, slot: SessionSlot, app: &App) -> Result<(), ReplyError> {
         self.sessions.get(slot).may_write(app.session_required, self.now_ms)
     }
 
     /// The channel of this name, if the session is in few and it is among them: so it need not be looked for among all.
-    fn own_channel(&self, slot: u32, name: &str) -> Option<Arc<Channel>> {
+    fn own_channel(&self, slot: SessionSlot, name: &str) -> Option<Arc<Channel>> {
         const FEW: usize = 2;
         let memberships = self.sessions.get(slot).memberships.as_slice();
         let own = memberships.iter().take(FEW).map(|membership| &self.channels[membership.local].channel);
-        own.into_iter().find(|own| own.name() == Some(name) && !own.order.is_closed()).cloned()
+        own.into_iter().find(|own| own.name() == Some(name) && !own.lock.is_closed()).cloned()
     }
 
     /// Where to publish: the channel, if there is one, or the app's broadcast stream.
     pub(super) fn target(&self, app: AppId, channel: Option<&str>) -> Option<Arc<Channel>> {
         match channel {
-            Some(name) => self.hub.table.find(app, name, Clone::clone),
-            None => Some(self.hub.broadcast(app).clone()),
+            Some(name) => self.node.table.find(app, name, Clone::clone),
+            None => Some(self.node.broadcast(app).clone()),
         }
     }
 
     /// Refuses a sender that must be a member of a channel and is not.
     fn check_membership(
         &self,
-        slot: u32,
+        slot: SessionSlot,
         app: AppId,
         name: &str,
         channel: Option<&Channel>,
@@ -215,7 +201,7 @@ impl Engine {
                 channel.wants_membership()
                     && part.is_none_or(|part| self.sessions.get(slot).memberships.find(part).is_none())
             }
-            None => self.hub.options(app, name).membership_to_send,
+            None => self.node.options(app, name).membership_to_send,
         };
         if refused { Err(ReplyError::MembershipRequired) } else { Ok(()) }
     }
@@ -252,31 +238,36 @@ impl Engine {
             let keeps = publish.history && audience.only_session.is_none();
             if target.is_none()
                 && let Some(name) = publish.channel.filter(|_| keeps)
-                && self.hub.options(app, name).history.is_on()
+                && self.node.options(app, name).history.is_on()
             {
-                target = Some(self.hub.find_or_create(app, name));
+                target = Some(self.node.find_or_create(app, name));
             }
             let Some(channel) = target else { return Ok(Progress::Finished(outcome(None))) };
-            match self.operate_inline(&channel, Deed { publications: &mut publications, ..Deed::default() }) {
-                Operated::Done { receipt, .. } => return Ok(Progress::Finished(outcome(receipt.offset))),
-                Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome: outcome(None) }),
-                Operated::Refused(error) => {
+            match self.submit_inline(
+                &channel,
+                ChannelOp { publications: &mut publications, ..ChannelOp::default() },
+            ) {
+                Submitted::Done { receipt, .. } => return Ok(Progress::Finished(outcome(receipt.offset))),
+                Submitted::Waiting(ticket) => {
+                    return Ok(Progress::Waiting { ticket, outcome: outcome(None) });
+                }
+                Submitted::Refused(error) => {
                     self.counters.overloaded += payloads.len() as u64;
                     return Err(error);
                 }
                 // Whoever closed it also takes it out of the table; helping keeps us from waiting for that.
-                Operated::Closed => self.hub.table.remove(&channel),
+                Submitted::Closed => self.node.table.remove(&channel),
             }
             target = self.target(app, publish.channel);
         }
     }
 
     /// Sets a session's profile and tells every channel it is in.
-    fn update(&mut self, slot: u32, profile: &str, echo: Option<bool>) -> Progress {
+    fn update(&mut self, slot: SessionSlot, profile: &str, echo: Option<bool>) -> Progress {
         let session = self.sessions.get_mut(slot);
         session.profile = Some(profile.into());
         let echo = echo.unwrap_or(session.echo);
-        let parts: Vec<u32> = session.memberships.as_slice().iter().map(|m| m.local).collect();
+        let parts: Vec<LocalId> = session.memberships.as_slice().iter().map(|m| m.local).collect();
         let mut last = None;
         for part in parts {
             if self.channels[part].channel.announces() {
@@ -290,7 +281,7 @@ impl Engine {
     }
 
     /// Puts a fresh token in the place of the present one.
-    fn renew(&mut self, slot: u32, app: &App, token: &str) -> Result<Outcome, ReplyError> {
+    fn renew(&mut self, slot: SessionSlot, app: &App, token: &str) -> Result<Outcome, ReplyError> {
         let claims = app.verify_session(token, self.now_ms / 1000).map_err(|_| ReplyError::InvalidSession)?;
         let session = self.sessions.get_mut(slot);
         match &session.user {
@@ -311,69 +302,6 @@ impl Engine {
         let expires_at = claims.expires_at.map(|end| end.saturating_sub(leeway));
         Ok(Outcome::Session { user: claims.user, expires_at })
     }
-
-    /// A member as JSON, for notices: `{"id","user"?,"data"?}`.
-    pub(super) fn member_payload(&mut self, slot: u32) -> String {
-        let session = self.sessions.get(slot);
-        self.scratch.clear();
-        dialect::put_member(&mut self.scratch, session.id(slot), session.user(), session.profile.as_deref());
-        String::from_utf8(self.scratch.to_vec()).expect("JSON is UTF-8")
-    }
-
-    /// A presence notice with this payload.
-    pub(super) fn notice<'a>(
-        &mut self,
-        kind: Kind,
-        payload: &'a str,
-        audience: &'a Audience,
-    ) -> Publication<'a> {
-        self.counters.notices += 1;
-        let event = match kind {
-            Kind::Join => "channel:join",
-            Kind::Leave => "channel:leave",
-            Kind::Update => "channel:update",
-            Kind::UserJoin => "channel:user_join",
-            Kind::UserLeave => "channel:user_leave",
-            Kind::Message | Kind::Edit | Kind::Delete => unreachable!("a message is no notice"),
-        };
-        let id = self.ids.message_id(self.now_ms);
-        Publication { audience, ..Publication::new(id, kind, event, Payload::Json(payload)) }
-    }
-}
-
-/// Prefixes of the events that belong to the server.
-const RESERVED_EVENTS: [&str; 2] = ["channel:", "message:"];
-
-pub(super) fn check_channel(app: &App, channel: &str) -> Result<(), ReplyError> {
-    let fits = (1..=app.limits.channel_name_bytes).contains(&channel.len());
-    fits.then_some(()).ok_or(ReplyError::InvalidChannel)
-}
-
-pub(super) fn check_message(
-    app: &App,
-    publish: &Publish<'_>,
-    payloads: &[Payload<'_>],
-) -> Result<(), ReplyError> {
-    let &Publish { channel, event, .. } = publish;
-    if let Some(channel) = channel {
-        check_channel(app, channel)?;
-    }
-    if !(1..=app.limits.event_name_bytes).contains(&event.len()) {
-        return Err(ReplyError::InvalidEvent);
-    }
-    if RESERVED_EVENTS.iter().any(|prefix| event.starts_with(prefix)) {
-        return Err(ReplyError::ReservedEvent);
-    }
-    payloads.iter().try_for_each(|payload| check_payload(app, *payload))
-}
-
-fn check_payload(app: &App, payload: Payload<'_>) -> Result<(), ReplyError> {
-    if payload.len() > app.limits.message_bytes { Err(ReplyError::MessageTooLarge) } else { Ok(()) }
-}
-
-fn check_change(app: &App, change: &ChangeMessage<'_>) -> Result<(), ReplyError> {
-    check_channel(app, change.channel)?;
-    change.payload.map_or(Ok(()), |payload| check_payload(app, payload))
 }
 
 fn owned_change(change: &ChangeMessage<'_>, by: Option<(SessionId, Option<Arc<str>>)>) -> Change {

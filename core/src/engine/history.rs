@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::{
     Engine,
-    members::Progress,
-    operate::{Deed, Operated},
+    submit::{ChannelOp, Submitted},
+    waiting::Progress,
 };
 use crate::{
     app::ChannelOptions,
-    channel::{Bounds, Change, Channel, ChannelState, History, Page, PageFrom, Reader, Reply, Request},
+    channel::{
+        Bounds, Change, Channel, ChannelReply, ChannelRequest, ChannelState, History, Page, PageStart, Viewer,
+    },
     command::{Outcome, UsersPage},
     error::ReplyError,
     id::AppId,
@@ -23,8 +25,8 @@ impl Engine {
         &mut self,
         channel: &Arc<Channel>,
         state: &mut ChannelState,
-        request: Request,
-    ) -> Result<Reply, ReplyError> {
+        request: ChannelRequest,
+    ) -> Result<ChannelReply, ReplyError> {
         if let Some(history) = &mut state.history {
             history.expire(self.now_ms);
             self.account(channel, state);
@@ -32,27 +34,27 @@ impl Engine {
         }
         let history = state.history.as_deref();
         let reply = match request {
-            Request::Page { from, bounds, reader } => {
-                Reply::Page(history.map(|history| history.page(from, bounds, &reader)).unwrap_or_default())
+            ChannelRequest::Page { from, bounds, reader } => ChannelReply::Page(
+                history.map(|history| history.page(from, bounds, &reader)).unwrap_or_default(),
+            ),
+            ChannelRequest::CatchUp { since, bounds, reader } if since <= state.offset => {
+                ChannelReply::CaughtUp(history.and_then(|history| history.catch_up(since, bounds, &reader)))
             }
-            Request::CatchUp { since, bounds, reader } if since <= state.offset => {
-                Reply::CaughtUp(history.and_then(|history| history.catch_up(since, bounds, &reader)))
-            }
-            Request::CatchUp { .. } => Reply::CaughtUp(None),
-            Request::Trim(bytes) => {
+            ChannelRequest::CatchUp { .. } => ChannelReply::CaughtUp(None),
+            ChannelRequest::Trim(bytes) => {
                 if let Some(history) = &mut state.history {
                     let forgotten = history.trim(bytes);
                     self.count_forgotten(channel.app(), forgotten);
                     self.account(channel, state);
                 }
-                Reply::Done
+                ChannelReply::Done
             }
-            Request::SetOptions(options) => {
+            ChannelRequest::SetOptions(options) => {
                 channel.set_options(state, options, self.now_ms)?;
                 self.account(channel, state);
-                Reply::Done
+                ChannelReply::Done
             }
-            Request::Users { after, limit } => {
+            ChannelRequest::Users { after, limit } => {
                 let users = state.users.as_deref();
                 let from = after.map_or(Bound::Unbounded, Bound::Excluded);
                 let mut rest = users
@@ -60,9 +62,9 @@ impl Engine {
                     .flat_map(|users| users.range::<Box<str>, _>((from.clone(), Bound::Unbounded)));
                 let page = rest.by_ref().take(limit).map(|(user, count)| (user.clone(), *count)).collect();
                 let more = rest.next().is_some();
-                Reply::Users(page, users.map_or(0, BTreeMap::len), more)
+                ChannelReply::Users(page, users.map_or(0, BTreeMap::len), more)
             }
-            Request::Change(change) => Reply::Changed(self.change(channel, state, &change)?),
+            ChannelRequest::Change(change) => ChannelReply::Changed(self.change(channel, state, &change)?),
         };
         Ok(reply)
     }
@@ -109,18 +111,18 @@ impl Engine {
     ) -> Result<Progress, ReplyError> {
         let mut outcome = Outcome::Sent { message_id: change.id, offset: None };
         loop {
-            let channel = self.hub.channel(app, Some(name)).ok_or(ReplyError::UnknownMessage)?;
-            let request = Some(Box::new(Request::Change(Box::new(change.clone()))));
-            match self.operate(&channel, Deed { request, ..Deed::default() }) {
-                Operated::Done { receipt, .. } => {
+            let channel = self.node.channel(app, Some(name)).ok_or(ReplyError::UnknownMessage)?;
+            let request = Some(Box::new(ChannelRequest::Change(Box::new(change.clone()))));
+            match self.submit(&channel, ChannelOp { request, ..ChannelOp::default() }) {
+                Submitted::Done { receipt, .. } => {
                     if let Outcome::Sent { offset, .. } = &mut outcome {
                         *offset = receipt.offset;
                     }
                     return Ok(Progress::Finished(outcome));
                 }
-                Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),
-                Operated::Closed => self.hub.table.remove(&channel),
-                Operated::Refused(error) => return Err(error),
+                Submitted::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),
+                Submitted::Closed => self.node.table.remove(&channel),
+                Submitted::Refused(error) => return Err(error),
             }
         }
     }
@@ -138,17 +140,17 @@ impl Engine {
     }
 
     fn account_change(&mut self, channel: &Channel, now: usize) {
-        let total = self.hub.account(channel.app(), channel.remembered(), now);
+        let total = self.node.account(channel.app(), channel.remembered(), now);
         channel.set_remembered(now);
-        if total > self.hub.app(channel.app()).limits.history_bytes {
-            self.relief.ask_for(channel.app());
+        if total > self.node.app(channel.app()).limits.history_bytes {
+            self.evictor.ask_for(channel.app());
         }
     }
 
     /// Whether the app remembers far too much, or would with so many bytes more.
-    pub(super) fn is_crowded(&self, app: AppId, more: usize) -> bool {
-        let limit = self.hub.app(app).limits.history_bytes;
-        self.hub.remembered(app) + more > limit + limit / 8
+    pub(super) fn over_budget(&self, app: AppId, more: usize) -> bool {
+        let limit = self.node.app(app).limits.history_bytes;
+        self.node.remembered(app) + more > limit + limit / 8
     }
 
     /// A page of what a channel remembers.
@@ -156,18 +158,20 @@ impl Engine {
         &mut self,
         app: AppId,
         name: &str,
-        from: PageFrom,
+        from: PageStart,
         messages: usize,
-        reader: Reader,
+        reader: Viewer,
     ) -> Progress {
         let mut outcome = Outcome::History { channel: name.into(), position: None, page: Page::default() };
         loop {
-            let Some(channel) = self.hub.channel(app, Some(name)) else { return Progress::Finished(outcome) };
+            let Some(channel) = self.node.channel(app, Some(name)) else {
+                return Progress::Finished(outcome);
+            };
             let bounds = Bounds { messages, bytes: PAGE_BYTES };
-            let request = Some(Box::new(Request::Page { from, bounds, reader: reader.clone() }));
-            match self.operate(&channel, Deed { request, ..Deed::default() }) {
-                Operated::Done { receipt, reply } => {
-                    if let (Outcome::History { position, page, .. }, Some(Reply::Page(read))) =
+            let request = Some(Box::new(ChannelRequest::Page { from, bounds, reader: reader.clone() }));
+            match self.submit(&channel, ChannelOp { request, ..ChannelOp::default() }) {
+                Submitted::Done { receipt, reply } => {
+                    if let (Outcome::History { position, page, .. }, Some(ChannelReply::Page(read))) =
                         (&mut outcome, reply)
                     {
                         *position = Some(receipt.position);
@@ -175,9 +179,9 @@ impl Engine {
                     }
                     return Progress::Finished(outcome);
                 }
-                Operated::Waiting(ticket) => return Progress::Waiting { ticket, outcome },
-                Operated::Closed => self.hub.table.remove(&channel),
-                Operated::Refused(_) => unreachable!("reading is not refused"),
+                Submitted::Waiting(ticket) => return Progress::Waiting { ticket, outcome },
+                Submitted::Closed => self.node.table.remove(&channel),
+                Submitted::Refused(_) => unreachable!("reading is not refused"),
             }
         }
     }
@@ -186,22 +190,22 @@ impl Engine {
     pub(super) fn users_of(&mut self, app: AppId, name: &str, limit: usize, after: Option<&str>) -> Progress {
         let mut users = UsersPage { channel: name.into(), total: 0, users: Vec::new(), next: None };
         loop {
-            let Some(channel) = self.hub.channel(app, Some(name)) else {
+            let Some(channel) = self.node.channel(app, Some(name)) else {
                 return Progress::Finished(Outcome::Users(users));
             };
-            let request = Some(Box::new(Request::Users { after: after.map(Into::into), limit }));
-            match self.operate(&channel, Deed { request, ..Deed::default() }) {
-                Operated::Done { reply, .. } => {
-                    if let Some(Reply::Users(page, total, more)) = reply {
+            let request = Some(Box::new(ChannelRequest::Users { after: after.map(Into::into), limit }));
+            match self.submit(&channel, ChannelOp { request, ..ChannelOp::default() }) {
+                Submitted::Done { reply, .. } => {
+                    if let Some(ChannelReply::Users(page, total, more)) = reply {
                         users.fill(page, total, more);
                     }
                     return Progress::Finished(Outcome::Users(users));
                 }
-                Operated::Waiting(ticket) => {
+                Submitted::Waiting(ticket) => {
                     return Progress::Waiting { ticket, outcome: Outcome::Users(users) };
                 }
-                Operated::Closed => self.hub.table.remove(&channel),
-                Operated::Refused(_) => unreachable!("reading is not refused"),
+                Submitted::Closed => self.node.table.remove(&channel),
+                Submitted::Refused(_) => unreachable!("reading is not refused"),
             }
         }
     }
@@ -216,15 +220,15 @@ impl Engine {
         token: u64,
     ) -> Option<Result<Outcome, ReplyError>> {
         self.counters.commands += 1;
-        let progress = super::execute::check_channel(self.hub.app(app), channel)
+        let progress = super::check::check_channel(self.node.app(app), channel)
             .map(|()| self.users_of(app, channel, limit, after));
-        self.settle_request(progress, token)
+        self.finish_request(progress, token)
     }
 
     /// What the options of a channel are, or would be if it came into being.
     pub fn options(&self, app: AppId, channel: &str) -> Result<Outcome, ReplyError> {
-        super::execute::check_channel(self.hub.app(app), channel)?;
-        Ok(Outcome::Options { channel: channel.into(), options: self.hub.options(app, channel) })
+        super::check::check_channel(self.node.app(app), channel)?;
+        Ok(Outcome::Options { channel: channel.into(), options: self.node.options(app, channel) })
     }
 
     /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration. Answers as
@@ -237,9 +241,9 @@ impl Engine {
         token: u64,
     ) -> Option<Result<Outcome, ReplyError>> {
         self.counters.commands += 1;
-        let progress = super::execute::check_channel(self.hub.app(app), channel)
+        let progress = super::check::check_channel(self.node.app(app), channel)
             .and_then(|()| self.set_options(app, channel, options));
-        self.settle_request(progress, token)
+        self.finish_request(progress, token)
     }
 
     fn set_options(
@@ -249,20 +253,20 @@ impl Engine {
         options: Option<ChannelOptions>,
     ) -> Result<Progress, ReplyError> {
         // First for whoever comes into being from now on, and then for the one that is there.
-        let before = self.hub.set_options(app, name, options)?;
-        let options = self.hub.options(app, name);
+        let before = self.node.set_options(app, name, options)?;
+        let options = self.node.options(app, name);
         let outcome = Outcome::Options { channel: name.into(), options };
         loop {
-            let Some(channel) = self.hub.channel(app, Some(name)) else {
+            let Some(channel) = self.node.channel(app, Some(name)) else {
                 return Ok(Progress::Finished(outcome));
             };
-            let request = Some(Box::new(Request::SetOptions(options)));
-            match self.operate(&channel, Deed { request, ..Deed::default() }) {
-                Operated::Done { .. } => return Ok(Progress::Finished(outcome)),
-                Operated::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),
-                Operated::Closed => self.hub.table.remove(&channel),
-                Operated::Refused(error) => {
-                    self.hub.set_options(app, name, before)?;
+            let request = Some(Box::new(ChannelRequest::SetOptions(options)));
+            match self.submit(&channel, ChannelOp { request, ..ChannelOp::default() }) {
+                Submitted::Done { .. } => return Ok(Progress::Finished(outcome)),
+                Submitted::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),
+                Submitted::Closed => self.node.table.remove(&channel),
+                Submitted::Refused(error) => {
+                    self.node.set_options(app, name, before)?;
                     return Err(error);
                 }
             }
@@ -274,13 +278,13 @@ impl Engine {
         &mut self,
         app: AppId,
         channel: &str,
-        from: PageFrom,
+        from: PageStart,
         limit: usize,
         token: u64,
     ) -> Option<Result<Outcome, ReplyError>> {
         self.counters.commands += 1;
-        let progress = super::execute::check_channel(self.hub.app(app), channel)
-            .map(|()| self.history(app, channel, from, limit, Reader::BackEnd));
-        self.settle_request(progress, token)
+        let progress = super::check::check_channel(self.node.app(app), channel)
+            .map(|()| self.history(app, channel, from, limit, Viewer::BackEnd));
+        self.finish_request(progress, token)
     }
 }

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use super::{
     Engine,
-    operate::{Deed, Operated},
+    submit::{ChannelOp, Submitted},
 };
 use crate::{
-    channel::{Channel, Request},
+    channel::{Channel, ChannelRequest},
     id::AppId,
     limits::{SWEEP_MS, TABLE_SHARDS},
 };
@@ -33,7 +33,7 @@ pub(super) struct Sweep {
 
 /// Making room in apps that remember too much.
 #[derive(Default)]
-pub(super) struct Relief {
+pub(super) struct Evictor {
     /// Apps that need it.
     asked: Vec<AppId>,
     under_way: Option<Walk>,
@@ -48,7 +48,7 @@ struct Walk {
     sizes: Box<Sizes>,
 }
 
-impl Relief {
+impl Evictor {
     /// An app remembers too much.
     pub(super) fn ask_for(&mut self, app: AppId) {
         if !self.asked.contains(&app) {
@@ -64,24 +64,24 @@ impl Relief {
 impl Engine {
     /// Whether there are histories to look after, so that the shell should begin a turn every second.
     pub fn wants_sweep(&self) -> bool {
-        self.hub.remembers()
+        self.node.remembers()
     }
 
     /// Forgets some of what has to be forgotten. Once in a turn.
     pub(super) fn sweep(&mut self) {
         if self.now_ms >= self.sweep.next_ms {
             self.sweep.next_ms = self.now_ms + 1000;
-            if self.hub.remembers() {
+            if self.node.remembers() {
                 self.sweep_shards();
             }
         }
-        if self.relief.is_wanted() {
-            self.relieve();
+        if self.evictor.is_wanted() {
+            self.evict();
         }
     }
 
     fn sweep_shards(&mut self) {
-        let workers = self.hub.workers();
+        let workers = self.node.workers();
         let own = TABLE_SHARDS.div_ceil(workers);
         let seconds = usize::try_from(SWEEP_MS / 1000).expect("it is short");
         for _ in 0..own.div_ceil(seconds) {
@@ -97,32 +97,32 @@ impl Engine {
     /// `bytes`.
     fn trim_shard(&mut self, shard: usize, bytes: usize, meant: impl Fn(&Channel) -> bool) {
         let mut found: Vec<Arc<Channel>> = Vec::new();
-        self.hub.table.visit_shard(shard, |channel| {
+        self.node.table.visit_shard(shard, |channel| {
             if channel.remembered() > 0 && meant(channel) {
                 found.push(channel.clone());
             }
         });
         for channel in found {
-            let request = Some(Box::new(Request::Trim(bytes)));
-            match self.operate(&channel, Deed { request, ..Deed::default() }) {
-                Operated::Done { .. } | Operated::Waiting(_) | Operated::Closed => {}
-                Operated::Refused(_) => unreachable!("forgetting is not refused"),
+            let request = Some(Box::new(ChannelRequest::Trim(bytes)));
+            match self.submit(&channel, ChannelOp { request, ..ChannelOp::default() }) {
+                Submitted::Done { .. } | Submitted::Waiting(_) | Submitted::Closed => {}
+                Submitted::Refused(_) => unreachable!("forgetting is not refused"),
             }
         }
     }
 
-    fn relieve(&mut self) {
-        let Some(mut walk) = self.relief.under_way.take() else {
-            let Some(app) = self.relief.asked.pop() else { return };
-            if self.hub.start_relief(app) {
-                self.relief.under_way = Some(Walk { app, shard: 0, level: None, sizes: Box::default() });
+    fn evict(&mut self) {
+        let Some(mut walk) = self.evictor.under_way.take() else {
+            let Some(app) = self.evictor.asked.pop() else { return };
+            if self.node.start_eviction(app) {
+                self.evictor.under_way = Some(Walk { app, shard: 0, level: None, sizes: Box::default() });
             }
             return;
         };
         let end = (walk.shard + SHARDS_A_TURN).min(TABLE_SHARDS);
         for shard in walk.shard..end {
             match walk.level {
-                None => self.hub.table.visit_shard(shard, |channel| {
+                None => self.node.table.visit_shard(shard, |channel| {
                     if channel.app() == walk.app {
                         walk.sizes.add(channel.remembered());
                     }
@@ -135,14 +135,14 @@ impl Engine {
         walk.shard = end;
         if end == TABLE_SHARDS {
             if walk.level.is_some() {
-                return self.hub.end_relief(walk.app);
+                return self.node.end_eviction(walk.app);
             }
-            let limit = self.hub.app(walk.app).limits.history_bytes;
-            let excess = self.hub.remembered(walk.app).saturating_sub(limit - limit / 8);
+            let limit = self.node.app(walk.app).limits.history_bytes;
+            let excess = self.node.remembered(walk.app).saturating_sub(limit - limit / 8);
             walk.shard = 0;
             walk.level = Some(walk.sizes.level(excess));
         }
-        self.relief.under_way = Some(walk);
+        self.evictor.under_way = Some(walk);
     }
 }
 

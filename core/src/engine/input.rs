@@ -4,14 +4,13 @@ use arrayvec::ArrayVec;
 
 use super::{
     Engine,
-    members::Progress,
-    operate::{Waiter, Waiting},
+    waiting::{Held, Interrupted, Progress, Rest, Waiter, Waiting},
 };
 use crate::{
     command::{Command, Outcome},
-    dialect::{self, Batch, Reader, Repeated},
+    dialect::{self, Batch, CommandReader, TemplateMatch},
     error::ReplyError,
-    id::SessionId,
+    id::SessionSlot,
     limits::BURST,
     publication::Payload,
     ws::Message,
@@ -28,65 +27,37 @@ pub enum Flow {
     Pause,
 }
 
-/// What a paused session goes on with.
-pub(super) struct Rest {
-    /// Of the command that waits.
-    id: Option<Box<str>>,
-    /// How many commands that is: several publications without id, if they are one operation.
-    pub(super) commands: usize,
-    /// The message whose commands follow, and the first of those.
-    next: Option<(Held, usize)>,
-}
-
-/// A message that waits.
-enum Held {
-    Text(Box<str>),
-    Binary(Box<[u8]>),
-}
-
-impl Held {
-    fn view(&self) -> Message<'_> {
-        match self {
-            Held::Text(text) => Message::Text(text),
-            Held::Binary(bytes) => Message::Binary(bytes),
-        }
-    }
-}
-
-/// A message whose commands are to be executed from the `next`-th on.
-pub(super) struct Interrupted {
-    session: SessionId,
-    message: Held,
-    next: usize,
-}
-
 /// Publications of one sender to one channel, in a row.
 #[derive(Default)]
-struct Burst<'m>(ArrayVec<Repeated<'m>, BURST>);
+struct Burst<'m>(ArrayVec<TemplateMatch<'m>, BURST>);
 
 impl<'m> Burst<'m> {
     /// Whether nothing has to be published before this is handled.
     #[inline]
-    fn takes(&self, new: Option<Repeated<'m>>) -> bool {
+    fn takes(&self, new: Option<TemplateMatch<'m>>) -> bool {
         let Some(first) = self.0.first() else { return true };
         !self.0.is_full() && new.is_some_and(|new| new.channel == first.channel)
     }
 
     #[inline]
-    fn add(&mut self, new: Repeated<'m>) {
+    fn add(&mut self, new: TemplateMatch<'m>) {
         self.0.push(new);
     }
 }
 
 impl Engine {
     /// Handles one message of a session's connection: commands. Control frames are the shell's.
-    pub fn receive(&mut self, slot: u32, message: Message<'_>) -> Flow {
+    pub fn receive(&mut self, slot: SessionSlot, message: Message<'_>) -> Flow {
         self.receive_all(slot, [message])
     }
 
     /// Handles messages in order, the same as one by one. Those that `messages` has not yielded when it pauses are to be
     /// handed over later.
-    pub fn receive_all<'m>(&mut self, slot: u32, messages: impl IntoIterator<Item = Message<'m>>) -> Flow {
+    pub fn receive_all<'m>(
+        &mut self,
+        slot: SessionSlot,
+        messages: impl IntoIterator<Item = Message<'m>>,
+    ) -> Flow {
         let mut reader = self.reader.take().unwrap_or_default();
         let flow = self.receive_with(&mut reader, slot, messages);
         self.reader = Some(reader);
@@ -97,15 +68,15 @@ impl Engine {
     #[inline]
     fn receive_with<'m>(
         &mut self,
-        reader: &mut Reader,
-        slot: u32,
+        reader: &mut CommandReader,
+        slot: SessionSlot,
         messages: impl IntoIterator<Item = Message<'m>>,
     ) -> Flow {
         let longest = self.session_app(slot).limits.message_bytes;
         let mut burst = Burst::default();
         for message in messages {
             let repeated = match message {
-                Message::Text(text) => reader.repeated(text).filter(|new| new.message.len() <= longest),
+                Message::Text(text) => reader.match_template(text).filter(|new| new.message.len() <= longest),
                 _ => None,
             };
             if !burst.takes(repeated)
@@ -128,14 +99,14 @@ impl Engine {
     /// Publishes what was gathered; `next` is the message after it, if that was taken already.
     fn publish_burst(
         &mut self,
-        reader: &Reader,
-        slot: u32,
+        reader: &CommandReader,
+        slot: SessionSlot,
         Burst(burst): &mut Burst<'_>,
         next: Option<Message<'_>>,
     ) -> Flow {
         let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| Payload::Json(new.message)).collect();
         let mut published = &payloads[..];
-        let result = self.publish_for(slot, &reader.again(burst[0]), &mut published);
+        let result = self.publish_for(slot, &reader.publish_from(burst[0]), &mut published);
         burst.clear();
         let next = || match next? {
             Message::Text(text) => Some((Held::Text(text.into()), 0)),
@@ -151,7 +122,13 @@ impl Engine {
     }
 
     /// Executes the commands of a message from the `from`-th on.
-    fn receive_one(&mut self, reader: &mut Reader, slot: u32, message: Message<'_>, from: usize) -> Flow {
+    fn receive_one(
+        &mut self,
+        reader: &mut CommandReader,
+        slot: SessionSlot,
+        message: Message<'_>,
+        from: usize,
+    ) -> Flow {
         let read = match message {
             Message::Text(text) => {
                 Batch::read(reader, text).map(|mut batch| self.run_batch(slot, text, &mut batch, from))
@@ -165,13 +142,13 @@ impl Engine {
         })
     }
 
-    fn run_batch(&mut self, slot: u32, text: &str, batch: &mut Batch<'_, '_>, from: usize) -> Flow {
+    fn run_batch(&mut self, slot: SessionSlot, text: &str, batch: &mut Batch<'_, '_>, from: usize) -> Flow {
         for at in from..batch.len() {
             let envelope = batch.envelope(at);
             let result = match envelope.command() {
                 Ok(command) => {
                     if let Command::Publish(publish) = &command {
-                        batch.learn(&envelope, publish);
+                        batch.record_template(&envelope, publish);
                     }
                     self.execute(slot, command)
                 }
@@ -185,7 +162,12 @@ impl Engine {
         Flow::Continue
     }
 
-    fn receive_binary(&mut self, reader: &mut Reader, slot: u32, bytes: &[u8]) -> Result<Flow, ReplyError> {
+    fn receive_binary(
+        &mut self,
+        reader: &mut CommandReader,
+        slot: SessionSlot,
+        bytes: &[u8],
+    ) -> Result<Flow, ReplyError> {
         let (envelope, payload) = dialect::read_binary(reader, bytes)?;
         let publish = envelope.binary_command(payload);
         let result =
@@ -196,7 +178,7 @@ impl Engine {
     /// Answers a command, or several without id that are one operation; or parks them, with what comes `next`.
     fn conclude(
         &mut self,
-        slot: u32,
+        slot: SessionSlot,
         (id, commands): (Option<&str>, usize),
         result: Result<Progress, ReplyError>,
         next: impl FnOnce() -> Option<(Held, usize)>,
@@ -221,7 +203,12 @@ impl Engine {
     /// Gives a paused session its answer and lets it go on: at once with its connection's next message, or, if commands
     /// of its last one are left, when [`Engine::on_mail`] comes to them. Not here: this runs amid the handling of
     /// mail, perhaps for a command of another session, and would nest without bound.
-    pub(super) fn answer_session(&mut self, slot: u32, rest: Rest, result: Result<Outcome, ReplyError>) {
+    pub(super) fn answer_session(
+        &mut self,
+        slot: SessionSlot,
+        rest: Rest,
+        result: Result<Outcome, ReplyError>,
+    ) {
         match result {
             Ok(outcome) => self.reply_outcome(slot, rest.id.as_deref(), &outcome),
             Err(error) => {
@@ -249,7 +236,7 @@ impl Engine {
         }
     }
 
-    fn reply_outcome(&mut self, slot: u32, id: Option<&str>, outcome: &Outcome) {
+    fn reply_outcome(&mut self, slot: SessionSlot, id: Option<&str>, outcome: &Outcome) {
         if let Some(id) = id {
             let format = self.sessions.hot(slot).format;
             self.reply(slot, |out| dialect::encode_ok(format, out, id, outcome));
@@ -257,7 +244,7 @@ impl Engine {
         self.reply_missed(slot, outcome);
     }
 
-    fn refuse(&mut self, slot: u32, id: Option<&str>, error: ReplyError) {
+    fn refuse(&mut self, slot: SessionSlot, id: Option<&str>, error: ReplyError) {
         self.counters.command_errors += 1;
         self.counters.rate_limited += u64::from(error == ReplyError::RateLimited);
         let format = self.sessions.hot(slot).format;

@@ -7,14 +7,14 @@
 //! ```text
 //!   publication ──encode once per format──▶ run of its channel   [p0][p1][p2]
 //!   reply       ──encode──────────────────▶ replies              [r0][r1]
-//!   flush:  session ──▶ link(replies, r0) ──▶ link(run, p0..p2) ──▶ …      one write per session
+//!   flush:  session ──▶ segment(replies, r0) ──▶ segment(run, p0..p2) ──▶ …      one write per session
 //! ```
 //!
 //! A member's view of a run is a suffix or a prefix of it, less exceptions: who joined during the turn sees it from
 //! there on (`late`), who left was linked up to there when leaving, and whom an audience leaves out skips that publication.
 //!
 //! A session that sees several runs of one turn receives their publications as they came, so that what somebody sends to one
-//! channel and then to another does not arrive the other way round: its links are cut and sorted when they are written.
+//! channel and then to another does not arrive the other way round: its segments are cut and sorted when they are written.
 //! Others pay nothing for that.
 
 use std::{ops::RangeInclusive, sync::Arc};
@@ -25,16 +25,19 @@ use super::session::{Session, Sessions};
 use crate::{
     channel::{Channel, TOMBSTONE},
     dialect::{self, FORMATS, Format, Heading},
+    id::{LocalId, SessionSlot},
     limits::{POOLED_BUFFER_BYTES, POOLED_BUFFERS},
     publication::{Audience, Publication},
 };
 
-/// No link, no run, no local part.
+/// No segment, no run, no local part.
 pub(super) const NONE: u32 = u32::MAX;
 
+const NO_LOCAL: LocalId = LocalId(NONE);
+
 /// The per-session fields that fan-out touches, apart from the rest so that they stay in cache. 16 bytes.
-pub(super) struct Hot {
-    /// First and last link of this turn: both NONE or neither.
+pub(super) struct SessionOutput {
+    /// First and last segment of this turn: both NONE or neither.
     head: u32,
     tail: u32,
     /// The shell's name for the session's connection.
@@ -42,20 +45,20 @@ pub(super) struct Hot {
     pub(super) format: Format,
     /// Some run of this turn has an exception for this session.
     excepted: bool,
-    /// How many of the links are to runs, up to 2.
+    /// How many of the segments are to runs, up to 2.
     runs: u8,
     /// Its outbound queue is over its limit and the app's policy is to drop: publications are counted, not linked.
     pub(super) congested: bool,
 }
 
-impl Hot {
+impl SessionOutput {
     pub(super) fn new(connection: u32, format: Format) -> Self {
         Self { head: NONE, tail: NONE, connection, format, excepted: false, runs: 0, congested: false }
     }
 }
 
 /// A range of one of the turn's buffers that a session receives, and what follows it.
-struct Link {
+struct Segment {
     buffer: u32,
     start: u32,
     end: u32,
@@ -71,7 +74,7 @@ pub(super) struct Run {
     /// Whose publications these are.
     channel: Option<Arc<Channel>>,
     /// The worker's part of the channel, or NONE if that is gone.
-    local: u32,
+    local: LocalId,
     /// Places in the member array when the run began; later places are in `late`.
     base: usize,
     /// For each place from `base` on: how many publications the run held when it was taken.
@@ -92,24 +95,24 @@ pub(super) struct Run {
 struct Exception {
     first: u32,
     last: u32,
-    unless: Unless,
+    unless: Exclusion,
 }
 
-enum Unless {
+enum Exclusion {
     /// All but this session.
-    Slot(u32),
+    Slot(SessionSlot),
     /// Only those it admits.
     Filter(Box<Audience>),
 }
 
 impl Exception {
-    fn new(ordinals: RangeInclusive<u32>, unless: Unless) -> Self {
+    fn new(ordinals: RangeInclusive<u32>, unless: Exclusion) -> Self {
         Self { first: *ordinals.start(), last: *ordinals.end(), unless }
     }
 }
 
 impl Run {
-    fn begin(&mut self, channel: Arc<Channel>, local: u32, places: usize) {
+    fn begin(&mut self, channel: Arc<Channel>, local: LocalId, places: usize) {
         self.channel = Some(channel);
         self.local = local;
         self.base = places;
@@ -151,25 +154,25 @@ impl Run {
 pub trait Sink {
     /// Sends `parts` on a connection, in order. What cannot be sent at once is kept (sharing the buffers) and sent
     /// later. Returns how many bytes wait on this connection now.
-    fn write(&mut self, connection: u32, parts: Parts<'_>) -> usize;
+    fn write(&mut self, connection: u32, parts: Segments<'_>) -> usize;
 }
 
 /// What one session receives in one turn: ranges of shared buffers.
 #[derive(Copy, Clone)]
-pub struct Parts<'a> {
+pub struct Segments<'a> {
     buffers: &'a [Bytes],
-    links: &'a [Link],
+    segments: &'a [Segment],
     head: u32,
 }
 
-impl<'a> Iterator for Parts<'a> {
+impl<'a> Iterator for Segments<'a> {
     /// A buffer and the range of it that is to be sent.
     type Item = (&'a Bytes, std::ops::Range<usize>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let link = self.links.get(self.head as usize)?;
-        self.head = link.next;
-        Some((&self.buffers[link.buffer as usize], link.start as usize..link.end as usize))
+        let segment = self.segments.get(self.head as usize)?;
+        self.head = segment.next;
+        Some((&self.buffers[segment.buffer as usize], segment.start as usize..segment.end as usize))
     }
 }
 
@@ -179,16 +182,16 @@ pub(super) struct Turn {
     /// `runs[..used]` are of this turn; the rest wait with their buffers for the next.
     runs: Vec<Run>,
     used: usize,
-    links: Vec<Link>,
-    /// Sessions with links, in the order they got their first. A session that ended has none any more.
-    dirty: Vec<u32>,
+    segments: Vec<Segment>,
+    /// Sessions with segments, in the order they got their first. A session that ended has none any more.
+    dirty: Vec<SessionSlot>,
     replies: BytesMut,
     /// The buffers as they are written, in order of their numbers. Filled by `freeze`.
     frozen: Vec<Bytes>,
     /// Publications in this turn.
     publications: u32,
-    /// One session's links while they are sorted, each with its place.
-    sorted: Vec<(u32, Link)>,
+    /// One session's segments while they are sorted, each with its place.
+    sorted: Vec<(u32, Segment)>,
     /// Bytes encoded in this turn.
     pub(super) bytes: usize,
 }
@@ -200,7 +203,7 @@ impl Turn {
     }
 
     /// Opens a run for the local part `local` with `places` in its member array.
-    pub(super) fn open_run(&mut self, channel: Arc<Channel>, local: u32, places: usize) -> u32 {
+    pub(super) fn open_run(&mut self, channel: Arc<Channel>, local: LocalId, places: usize) -> u32 {
         if self.used == self.runs.len() {
             self.runs.push(Run::default());
         }
@@ -232,17 +235,17 @@ impl Turn {
     }
 
     /// The last `count` publications of `run` are not for the session in `slot`.
-    pub(super) fn except(&mut self, run: u32, count: usize, slot: u32, hot: &mut Hot) {
+    pub(super) fn except(&mut self, run: u32, count: usize, slot: SessionSlot, hot: &mut SessionOutput) {
         let run = &mut self.runs[run as usize];
         let ordinals = run.last(count);
         match run.exceptions.last_mut() {
             // Of a sender of several in a row.
-            Some(Exception { last, unless: Unless::Slot(same), .. })
+            Some(Exception { last, unless: Exclusion::Slot(same), .. })
                 if *same == slot && *last + 1 == *ordinals.start() =>
             {
                 *last = *ordinals.end();
             }
-            _ => run.exceptions.push(Exception::new(ordinals, Unless::Slot(slot))),
+            _ => run.exceptions.push(Exception::new(ordinals, Exclusion::Slot(slot))),
         }
         hot.excepted = true;
     }
@@ -250,7 +253,7 @@ impl Turn {
     /// The last `count` publications of `run` are for those whom `audience` admits.
     pub(super) fn filter(&mut self, run: u32, count: usize, audience: &Audience) {
         let run = &mut self.runs[run as usize];
-        let unless = Unless::Filter(Box::new(audience.clone()));
+        let unless = Exclusion::Filter(Box::new(audience.clone()));
         run.exceptions.push(Exception::new(run.last(count), unless));
         run.filtered = true;
     }
@@ -263,37 +266,42 @@ impl Turn {
 
     /// The member at `place` leaves while `run` is open: it still receives what was published until now.
     /// Returns how many publications that is.
-    pub(super) fn left(&mut self, run: u32, place: usize, slot: u32, sessions: &mut Sessions) -> u64 {
+    pub(super) fn left(&mut self, run: u32, place: usize, slot: SessionSlot, sessions: &mut Sessions) -> u64 {
         let of = &self.runs[run as usize];
         let from = if place < of.base { 0 } else { of.late[place - of.base] };
-        self.link_view(run, from, slot, sessions)
+        self.segment_view(run, from, slot, sessions)
     }
 
     /// The local part of `run` is gone: whoever was in it has left.
     pub(super) fn orphan(&mut self, run: u32) {
-        self.runs[run as usize].local = NONE;
+        self.runs[run as usize].local = NO_LOCAL;
     }
 
     /// Appends a reply to what the session receives.
-    pub(super) fn reply(&mut self, slot: u32, hot: &mut Hot, encode: impl FnOnce(&mut BytesMut)) {
+    pub(super) fn reply(
+        &mut self,
+        slot: SessionSlot,
+        hot: &mut SessionOutput,
+        encode: impl FnOnce(&mut BytesMut),
+    ) {
         let start = self.replies.len();
         encode(&mut self.replies);
         let end = self.replies.len();
         self.bytes += end - start;
         let at = |len: usize| u32::try_from(len).expect("a turn's bytes are bounded");
-        self.link(slot, hot, REPLIES, at(start), at(end));
+        self.segment(slot, hot, REPLIES, at(start), at(end));
     }
 
-    fn link(&mut self, slot: u32, hot: &mut Hot, buffer: u32, start: u32, end: u32) {
+    fn segment(&mut self, slot: SessionSlot, hot: &mut SessionOutput, buffer: u32, start: u32, end: u32) {
         if start == end {
             return;
         }
-        let new = u32::try_from(self.links.len()).expect("a turn's bytes are bounded");
+        let new = u32::try_from(self.segments.len()).expect("a turn's bytes are bounded");
         if hot.head == NONE {
             hot.head = new;
             self.dirty.push(slot);
         } else {
-            let tail = &mut self.links[hot.tail as usize];
+            let tail = &mut self.segments[hot.tail as usize];
             if tail.buffer == buffer && tail.end == start {
                 tail.end = end;
                 return;
@@ -302,31 +310,31 @@ impl Turn {
         }
         hot.tail = new;
         hot.runs += u8::from(buffer != REPLIES && hot.runs < 2);
-        self.links.push(Link { buffer, start, end, next: NONE });
+        self.segments.push(Segment { buffer, start, end, next: NONE });
     }
 
     /// Links a session to the publications of `run` from `from` on, less those that are not for it.
     #[inline]
-    fn link_view(&mut self, run: u32, from: u32, slot: u32, sessions: &mut Sessions) -> u64 {
+    fn segment_view(&mut self, run: u32, from: u32, slot: SessionSlot, sessions: &mut Sessions) -> u64 {
         let of = &self.runs[run as usize];
         let to = of.len();
         let hot = sessions.hot(slot);
         if hot.excepted || of.filtered || hot.congested {
             let (hot, session) = sessions.both(slot);
-            return self.link_with_exceptions(run, from, slot, hot, session);
+            return self.segment_with_exceptions(run, from, slot, hot, session);
         }
         let (start, end) = of.range(hot.format, from, to);
-        self.link(slot, hot, buffer(run, hot.format), start, end);
+        self.segment(slot, hot, buffer(run, hot.format), start, end);
         u64::from(to - from)
     }
 
     #[cold]
-    fn link_with_exceptions(
+    fn segment_with_exceptions(
         &mut self,
         run: u32,
         from: u32,
-        slot: u32,
-        hot: &mut Hot,
+        slot: SessionSlot,
+        hot: &mut SessionOutput,
         session: &mut Session,
     ) -> u64 {
         let mut deliveries = 0;
@@ -337,8 +345,8 @@ impl Turn {
             let skipped = of.exceptions[next_exception..].iter().position(|exception| {
                 exception.last >= start
                     && match &exception.unless {
-                        Unless::Slot(excepted) => *excepted == slot,
-                        Unless::Filter(audience) => !audience.admits(session.id(slot), session.user()),
+                        Exclusion::Slot(excepted) => *excepted == slot,
+                        Exclusion::Filter(audience) => !audience.admits(session.id(slot), session.user()),
                     }
             });
             let (stop, next) = match skipped {
@@ -353,7 +361,7 @@ impl Turn {
                 session.miss(of.channel.as_ref().expect("an open run has one"), u64::from(stop - start));
             } else {
                 let (first, last) = of.range(hot.format, start, stop);
-                self.link(slot, hot, buffer(run, hot.format), first, last);
+                self.segment(slot, hot, buffer(run, hot.format), first, last);
                 deliveries += u64::from(stop - start);
             }
             if skipped.is_none() {
@@ -365,15 +373,15 @@ impl Turn {
 
     /// Links every member of the open runs to its view; returns how many deliveries that makes. `slots_of` tells the
     /// member array of a local part.
-    pub(super) fn link_members<'a>(
+    pub(super) fn segment_members<'a>(
         &mut self,
         sessions: &mut Sessions,
-        slots_of: impl Fn(u32) -> &'a [u32],
+        slots_of: impl Fn(LocalId) -> &'a [SessionSlot],
     ) -> u64 {
         let mut deliveries = 0;
         for run in 0..u32::try_from(self.used).expect("a turn's bytes are bounded") {
             let local = self.runs[run as usize].local;
-            if local == NONE {
+            if local == NO_LOCAL {
                 continue;
             }
             let base = self.runs[run as usize].base;
@@ -382,7 +390,7 @@ impl Turn {
                     continue;
                 }
                 let from = if place < base { 0 } else { self.runs[run as usize].late[place - base] };
-                deliveries += self.link_view(run, from, slot, sessions);
+                deliveries += self.segment_view(run, from, slot, sessions);
             }
         }
         deliveries
@@ -396,27 +404,27 @@ impl Turn {
         }
     }
 
-    /// Hands each session's links to `sink`, in the order the sessions were touched; tells `on_backlog` which
+    /// Hands each session's segments to `sink`, in the order the sessions were touched; tells `on_backlog` which
     /// sessions have how many bytes left to send. Returns the number of sessions.
     pub(super) fn write(
         &mut self,
         sessions: &mut Sessions,
         sink: &mut impl Sink,
-        mut on_backlog: impl FnMut(u32, usize),
+        mut on_backlog: impl FnMut(SessionSlot, usize),
     ) -> u64 {
         let mut writes = 0;
         for slot in self.dirty.drain(..) {
             let hot = sessions.hot(slot);
-            let Hot { mut head, runs, .. } = *hot;
+            let SessionOutput { mut head, runs, .. } = *hot;
             if head == NONE {
                 continue;
             }
             Self::forget(hot);
             writes += 1;
             if runs > 1 {
-                head = sort_links(&self.runs, &mut self.links, &mut self.sorted, head);
+                head = sort_segments(&self.runs, &mut self.segments, &mut self.sorted, head);
             }
-            let parts = Parts { buffers: &self.frozen, links: &self.links, head };
+            let parts = Segments { buffers: &self.frozen, segments: &self.segments, head };
             let backlog = sink.write(hot.connection, parts);
             if backlog > 0 {
                 on_backlog(slot, backlog);
@@ -426,14 +434,14 @@ impl Turn {
     }
 
     /// Ends the turn: buffers that nobody holds any more are used again in the next.
-    pub(super) fn end(&mut self, sessions: &mut Sessions) -> impl Iterator<Item = u32> {
+    pub(super) fn end(&mut self, sessions: &mut Sessions) -> impl Iterator<Item = LocalId> {
         self.frozen.clear();
-        self.links.clear();
+        self.segments.clear();
         self.publications = 0;
         self.bytes = 0;
         for run in &mut self.runs[..self.used] {
             for exception in &run.exceptions {
-                if let Unless::Slot(slot) = exception.unless {
+                if let Exclusion::Slot(slot) = exception.unless {
                     sessions.hot(slot).excepted = false;
                 }
             }
@@ -448,30 +456,35 @@ impl Turn {
             }
             run.channel = None;
         }
-        let locals: Vec<u32> =
-            self.runs[..self.used].iter().map(|run| run.local).filter(|&local| local != NONE).collect();
+        let locals: Vec<LocalId> =
+            self.runs[..self.used].iter().map(|run| run.local).filter(|&local| local != NO_LOCAL).collect();
         self.used = 0;
         self.runs.truncate(POOLED_BUFFERS);
         locals.into_iter()
     }
 
     /// Forgets what a session was to receive, because it ended.
-    pub(super) fn forget(hot: &mut Hot) {
+    pub(super) fn forget(hot: &mut SessionOutput) {
         hot.head = NONE;
         hot.tail = NONE;
         hot.runs = 0;
     }
 }
 
-/// Puts the links from `head` on, to replies and several runs, into the order in which the publications came; a reply stays
+/// Puts the segments from `head` on, to replies and several runs, into the order in which the publications came; a reply stays
 /// behind what it was behind. Returns the new head.
 #[cold]
-fn sort_links(runs: &[Run], links: &mut Vec<Link>, sorted: &mut Vec<(u32, Link)>, head: u32) -> u32 {
+fn sort_segments(
+    runs: &[Run],
+    segments: &mut Vec<Segment>,
+    sorted: &mut Vec<(u32, Segment)>,
+    head: u32,
+) -> u32 {
     let (mut at, mut last, mut in_order) = (head, 0, true);
-    while let Some(&Link { buffer, start, end, next }) = links.get(at as usize) {
+    while let Some(&Segment { buffer, start, end, next }) = segments.get(at as usize) {
         at = next;
         if buffer == REPLIES {
-            sorted.push((last, Link { buffer, start, end, next: NONE }));
+            sorted.push((last, Segment { buffer, start, end, next: NONE }));
             continue;
         }
         let (run, format) = ((buffer - 1) as usize / FORMATS, (buffer - 1) as usize % FORMATS);
@@ -481,7 +494,7 @@ fn sort_links(runs: &[Run], links: &mut Vec<Link>, sorted: &mut Vec<(u32, Link)>
             let place = runs[run].places[ordinal];
             in_order &= place >= last;
             last = last.max(place);
-            sorted.push((place, Link { buffer, start, end, next: NONE }));
+            sorted.push((place, Segment { buffer, start, end, next: NONE }));
             start = end;
         }
     }
@@ -491,16 +504,18 @@ fn sort_links(runs: &[Run], links: &mut Vec<Link>, sorted: &mut Vec<(u32, Link)>
     }
     // Stable: a reply comes after the publication whose place it was given.
     sorted.sort_by_key(|(place, _)| *place);
-    let first = links.len();
-    for (_, link) in sorted.drain(..) {
-        match links[first..].last_mut() {
-            Some(tail) if tail.buffer == link.buffer && tail.end == link.start => tail.end = link.end,
-            _ => links.push(link),
+    let first = segments.len();
+    for (_, segment) in sorted.drain(..) {
+        match segments[first..].last_mut() {
+            Some(tail) if tail.buffer == segment.buffer && tail.end == segment.start => {
+                tail.end = segment.end
+            }
+            _ => segments.push(segment),
         }
     }
-    let tail = links.len() - 1;
-    for (link, next) in links[first..tail].iter_mut().zip(first as u32 + 1..) {
-        link.next = next;
+    let tail = segments.len() - 1;
+    for (segment, next) in segments[first..tail].iter_mut().zip(first as u32 + 1..) {
+        segment.next = next;
     }
     first as u32
 }

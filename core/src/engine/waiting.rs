@@ -1,0 +1,109 @@
+//! Commands that wait: for a ticket of another worker, with the outcome as far as it is known.
+
+use super::{Engine, idempotency::Key};
+use crate::{
+    command::Outcome,
+    error::ReplyError,
+    id::{Nonce, SessionId, SessionSlot},
+    ws::Message,
+};
+
+/// An outcome, or the ticket under which it will come.
+pub(super) enum Progress {
+    Finished(Outcome),
+    Waiting { ticket: u64, outcome: Outcome },
+}
+
+/// Who waits for a ticket, with the outcome as far as it is known.
+pub(super) struct Waiting {
+    pub(super) outcome: Outcome,
+    pub(super) who: Waiter,
+}
+
+pub(super) enum Waiter {
+    /// A session, and what it is to go on with.
+    Session { slot: SessionSlot, nonce: Nonce, rest: Rest },
+    /// A request of the shell's.
+    Request(u64),
+    /// Everybody who asks for this idempotency key.
+    IdempotentPublish(Key),
+}
+
+impl Waiter {
+    /// How many commands wait.
+    pub(super) fn commands(&self) -> usize {
+        match self {
+            Waiter::Session { rest, .. } => rest.commands,
+            Waiter::Request(_) | Waiter::IdempotentPublish(_) => 1,
+        }
+    }
+}
+
+/// What a paused session goes on with.
+pub(super) struct Rest {
+    /// Of the command that waits.
+    pub(super) id: Option<Box<str>>,
+    /// How many commands that is: several publications without id, if they are one operation.
+    pub(super) commands: usize,
+    /// The message whose commands follow, and the first of those.
+    pub(super) next: Option<(Held, usize)>,
+}
+
+/// A message that waits.
+pub(super) enum Held {
+    Text(Box<str>),
+    Binary(Box<[u8]>),
+}
+
+impl Held {
+    pub(super) fn view(&self) -> Message<'_> {
+        match self {
+            Held::Text(text) => Message::Text(text),
+            Held::Binary(bytes) => Message::Binary(bytes),
+        }
+    }
+}
+
+/// A message whose commands are to be executed from the `next`-th on.
+pub(super) struct Interrupted {
+    pub(super) session: SessionId,
+    pub(super) message: Held,
+    pub(super) next: usize,
+}
+
+impl Engine {
+    pub(super) fn finish_request(
+        &mut self,
+        progress: Result<Progress, ReplyError>,
+        token: u64,
+    ) -> Option<Result<Outcome, ReplyError>> {
+        match progress {
+            Ok(Progress::Finished(outcome)) => Some(Ok(outcome)),
+            Ok(Progress::Waiting { ticket, outcome }) => {
+                self.waiting.insert(ticket, Waiting { outcome, who: Waiter::Request(token) });
+                None
+            }
+            Err(error) => {
+                self.counters.command_errors += 1;
+                Some(Err(error))
+            }
+        }
+    }
+
+    /// Gives a waiter its answer.
+    pub(super) fn answer(&mut self, who: Waiter, result: Result<Outcome, ReplyError>) {
+        match who {
+            Waiter::IdempotentPublish(key) => match result {
+                Ok(outcome) => self.on_published(&key, Ok(&outcome)),
+                Err(error) => self.on_published(&key, Err(error)),
+            },
+            Waiter::Request(token) => self.answers.push((token, result)),
+            Waiter::Session { slot, nonce, rest } => {
+                let id = SessionId::new(self.worker, slot, nonce);
+                if self.sessions.find(id).is_some() {
+                    self.answer_session(slot, rest, result);
+                }
+            }
+        }
+    }
+}
