@@ -17,6 +17,8 @@ pub enum Disconnect {
     PingTimeout,
     /// A message was begun and not finished in time.
     MessageTimeout,
+    /// Too many session tokens in a row did not verify.
+    BadTokens,
     /// The app's back end said so.
     ByServer {
         /// Whether it wants the client back.
@@ -35,6 +37,7 @@ impl Disconnect {
             Self::ByServer { reconnect: false } => 4002,
             Self::ByServer { reconnect: true } => 4003,
             Self::MessageTimeout => 4004,
+            Self::BadTokens => 4005,
         }
     }
 
@@ -46,6 +49,7 @@ impl Disconnect {
             Self::SlowConsumer => "slow consumer",
             Self::PingTimeout => "ping timeout",
             Self::MessageTimeout => "message timeout",
+            Self::BadTokens => "too many session tokens that do not verify",
             Self::ByServer { reconnect: false } => "disconnected",
             Self::ByServer { reconnect: true } => "disconnected, please reconnect",
         }

@@ -29,6 +29,15 @@ pub const IDEMPOTENCY_KEYS: usize = 16 << 10;
 /// See [`IDEMPOTENCY_KEYS`].
 pub const IDEMPOTENCY_MS: u64 = 120_000;
 
+/// Signatures checked in a turn before what was read so far is answered: about 5 ms of the dearest kind.
+pub const TURN_SIGNATURE_CHECKS: u32 = 16;
+
+/// Session tokens that one session may have checked in a second.
+pub const TOKENS_PER_SECOND: u8 = 4;
+
+/// Session tokens in a row that do not verify before the connection is closed.
+pub const BAD_TOKENS: u8 = 5;
+
 /// Users that a message names.
 pub const AUDIENCE_USERS: usize = 256;
 

@@ -60,8 +60,9 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
+    limits::TURN_SIGNATURE_CHECKS,
     slots::Slots,
-    token::Claims,
+    token::{Claims, TokenError},
 };
 
 type RandomState = foldhash::fast::RandomState;
@@ -90,6 +91,8 @@ pub struct Engine {
     interrupted: VecDeque<Interrupted>,
     resumed: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
+    /// Signatures checked in this turn.
+    signature_checks: u32,
     /// Sessions that have left everything and go after the next flush.
     ended: Vec<SessionSlot>,
     scratch: BytesMut,
@@ -184,6 +187,7 @@ impl Engine {
             interrupted: VecDeque::new(),
             resumed: Vec::new(),
             disconnects: Vec::new(),
+            signature_checks: 0,
             ended: Vec::new(),
             scratch: BytesMut::new(),
             reader: None,
@@ -199,6 +203,7 @@ impl Engine {
     /// A turn begins at `now_ms`, Unix milliseconds.
     pub fn begin_turn(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        self.signature_checks = 0;
         self.sweep();
     }
 
@@ -339,7 +344,15 @@ impl Engine {
 
     /// Whether so much output has been gathered that the shell should flush before it reads more.
     pub fn is_turn_full(&self) -> bool {
-        self.turn.bytes >= crate::limits::TURN_BYTES
+        self.turn.bytes >= crate::limits::TURN_BYTES || self.signature_checks >= TURN_SIGNATURE_CHECKS
+    }
+
+    /// The claims of a session token that is valid now. What the check costs is charged to the turn.
+    ///
+    /// # Errors
+    /// As [`App::verify_session`].
+    pub fn verify_session(&mut self, app: &App, token: &str) -> Result<Claims, TokenError> {
+        app.verify_session(token, self.now_ms / 1000, &mut self.signature_checks)
     }
 
     /// A congested session's connection has sent all it had: tells it what it lost.

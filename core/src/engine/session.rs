@@ -10,6 +10,7 @@ use crate::{
     channel::Channel,
     error::ReplyError,
     id::{AppId, LocalId, Nonce, SessionId, SessionSlot, WorkerId},
+    limits::{BAD_TOKENS, TOKENS_PER_SECOND},
     slots::Slots,
 };
 
@@ -28,6 +29,7 @@ pub(super) struct Session {
     /// Its join number in the app's broadcast stream.
     pub(super) broadcast_number: u64,
     rate: Rate,
+    pub(super) tokens: TokenAllowance,
     /// What a congested session lost: channels and counts.
     missed: Option<Box<Missed>>,
 }
@@ -48,6 +50,7 @@ impl Session {
             memberships: Memberships::default(),
             broadcast_number: 0,
             rate: Rate::default(),
+            tokens: TokenAllowance::default(),
             missed: None,
         }
     }
@@ -123,6 +126,50 @@ impl Rate {
             self.full_at_us = full_at_us;
         }
         fits
+    }
+}
+
+/// What a session may make the server spend on its tokens: checking a signature costs up to 0.35 ms for each key.
+#[derive(Default)]
+pub(super) struct TokenAllowance {
+    /// The second, modulo 256, of the last token, and the tokens of that second.
+    second: u8,
+    checked: u8,
+    /// Tokens in a row that did not verify.
+    bad: u8,
+}
+
+/// What follows a token that does not verify.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Verdict {
+    Refuse,
+    Disconnect,
+}
+
+impl TokenAllowance {
+    /// Whether one more token may be checked.
+    pub(super) fn take(&mut self, now_s: u64) -> Result<(), ReplyError> {
+        let second = (now_s & 0xff) as u8;
+        if second != self.second {
+            (self.second, self.checked) = (second, 0);
+        }
+        if self.bad >= BAD_TOKENS {
+            return Err(ReplyError::InvalidSession);
+        }
+        if self.checked >= TOKENS_PER_SECOND {
+            return Err(ReplyError::TooManyTokens);
+        }
+        self.checked += 1;
+        Ok(())
+    }
+
+    pub(super) fn fail(&mut self) -> Verdict {
+        self.bad = self.bad.saturating_add(1);
+        if self.bad == BAD_TOKENS { Verdict::Disconnect } else { Verdict::Refuse }
+    }
+
+    pub(super) fn succeed(&mut self) {
+        self.bad = 0;
     }
 }
 
@@ -273,5 +320,25 @@ mod tests {
         assert!(!rate.take(10, 5_099));
         assert!(rate.take(10, 5_100));
         assert!(!rate.take(10, 5_101));
+    }
+
+    #[test]
+    fn tokens_are_checked_a_few_times_a_second_and_bad_ones_end_the_connection() {
+        let mut tokens = TokenAllowance::default();
+        for _ in 0..TOKENS_PER_SECOND {
+            assert_eq!(tokens.take(7), Ok(()));
+            tokens.succeed();
+        }
+        assert_eq!(tokens.take(7), Err(ReplyError::TooManyTokens));
+        assert_eq!(tokens.take(8), Ok(()), "the next second");
+        for _ in 1..BAD_TOKENS {
+            assert_eq!(tokens.fail(), Verdict::Refuse);
+        }
+        tokens.succeed();
+        for _ in 1..BAD_TOKENS {
+            assert_eq!(tokens.fail(), Verdict::Refuse);
+        }
+        assert_eq!(tokens.fail(), Verdict::Disconnect);
+        assert_eq!(tokens.take(9), Err(ReplyError::InvalidSession), "no more is checked");
     }
 }

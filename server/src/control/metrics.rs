@@ -47,6 +47,7 @@ metrics! {
     protocol_errors_total counter "Connections closed because the peer broke the protocol."
     ping_timeouts_total counter "Connections closed because the peer was silent for two ping intervals."
     message_timeouts_total counter "Connections closed because a WebSocket message was begun and not finished in time."
+    bad_tokens_total counter "Connections closed because too many session tokens in a row did not verify."
     panics_total counter "Connections closed because handling their input panicked: a fault of the server's. Report it."
     disconnected_total counter "Sessions disconnected by their app's back end."
     drained_total counter "Sessions told to come back because the server ends."

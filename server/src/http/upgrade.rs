@@ -38,7 +38,6 @@ pub(crate) fn upgrade(
     config: &Config,
     head: &Head<'_>,
     connection: ConnectionSlot,
-    now_ms: u64,
     greeting: Greeting,
 ) -> Result<Opened, Problem> {
     if !head.body.is_empty() {
@@ -53,7 +52,8 @@ pub(crate) fn upgrade(
     check_client_key(app, head, &parameters)?;
     let claims = match session_token(head, &parameters)? {
         Some(token) => Some(
-            app.verify_session(token, now_ms / 1000)
+            engine
+                .verify_session(app, token)
                 .map_err(|error| Problem::new(401, error.code(), error.to_string()))?,
         ),
         None => None,

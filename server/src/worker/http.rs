@@ -156,9 +156,8 @@ impl Worker {
 
     /// Makes a WebSocket of the connection, or says why not.
     fn upgrade(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
-        let Self { engine, config, now_ms, handler, .. } = self;
-        let Opened { session, command } = match upgrade(engine, config, head, slot, *now_ms, handler.greeting)
-        {
+        let Self { engine, config, handler, .. } = self;
+        let Opened { session, command } = match upgrade(engine, config, head, slot, handler.greeting) {
             Ok(opened) => opened,
             Err(problem) => return self.refuse_handshake(slot, head, &problem, reply),
         };
@@ -182,8 +181,12 @@ impl Worker {
         slot: ConnectionSlot,
         head: &Head<'_>,
         problem: &Problem,
-        reply: Reply,
+        mut reply: Reply,
     ) -> Next {
+        // Checking a token is dear: whoever sends bad ones needs a connection for each.
+        if matches!(problem.code, "invalid_session" | "session_expired") {
+            reply.persistence = Persistence::Close;
+        }
         self.counters.app_full_total += u64::from(problem.code == APP_FULL);
         let (status, code) = (problem.status, problem.code);
         tracing::debug!(app = %app_name(head), status, code, "a handshake was refused");

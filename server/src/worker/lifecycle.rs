@@ -86,6 +86,7 @@ impl Worker {
             Disconnect::Protocol(_) => self.counters.protocol_errors_total += 1,
             Disconnect::PingTimeout => self.counters.ping_timeouts_total += 1,
             Disconnect::MessageTimeout => self.counters.message_timeouts_total += 1,
+            Disconnect::BadTokens => self.counters.bad_tokens_total += 1,
             Disconnect::ByServer { .. } => self.counters.disconnected_total += 1,
             Disconnect::Restart => self.counters.drained_total += 1,
             // The engine counts these.
