@@ -36,7 +36,7 @@ pub const TURN_SIGNATURE_CHECKS: u32 = 16;
 pub const TOKENS_PER_SECOND: u8 = 4;
 
 /// Session tokens in a row that do not verify before the connection is closed.
-pub const BAD_TOKENS: u8 = 5;
+pub const BAD_TOKENS: u8 = 3;
 
 /// Users that a message names.
 pub const AUDIENCE_USERS: usize = 256;

@@ -129,15 +129,17 @@ impl Rate {
     }
 }
 
-/// What a session may make the server spend on its tokens: checking a signature costs up to 0.35 ms for each key.
+/// What a session may make the server spend on its tokens: checking a signature costs up to 0.35 ms for each key. Two
+/// bytes, for which a session has room.
 #[derive(Default)]
 pub(super) struct TokenAllowance {
-    /// The second, modulo 256, of the last token, and the tokens of that second.
+    /// The second, modulo 256, of the last token.
     second: u8,
-    checked: u8,
-    /// Tokens in a row that did not verify.
-    bad: u8,
+    /// The tokens of that second in the lower half; in the upper, tokens in a row that did not verify.
+    counts: u8,
 }
+
+const _: () = assert!(TOKENS_PER_SECOND < 16 && BAD_TOKENS < 16, "each count has four bits");
 
 /// What follows a token that does not verify.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -151,25 +153,34 @@ impl TokenAllowance {
     pub(super) fn take(&mut self, now_s: u64) -> Result<(), ReplyError> {
         let second = (now_s & 0xff) as u8;
         if second != self.second {
-            (self.second, self.checked) = (second, 0);
+            self.second = second;
+            self.counts &= 0xf0;
         }
-        if self.bad >= BAD_TOKENS {
+        if self.bad() >= BAD_TOKENS {
             return Err(ReplyError::InvalidSession);
         }
-        if self.checked >= TOKENS_PER_SECOND {
+        if self.counts & 0x0f >= TOKENS_PER_SECOND {
             return Err(ReplyError::TooManyTokens);
         }
-        self.checked += 1;
+        self.counts += 1;
         Ok(())
     }
 
+    /// The token that was taken does not verify.
     pub(super) fn fail(&mut self) -> Verdict {
-        self.bad = self.bad.saturating_add(1);
-        if self.bad == BAD_TOKENS { Verdict::Disconnect } else { Verdict::Refuse }
+        if self.bad() < BAD_TOKENS {
+            self.counts += 0x10;
+        }
+        if self.bad() == BAD_TOKENS { Verdict::Disconnect } else { Verdict::Refuse }
     }
 
+    /// The token that was taken verifies.
     pub(super) fn succeed(&mut self) {
-        self.bad = 0;
+        self.counts &= 0x0f;
+    }
+
+    fn bad(&self) -> u8 {
+        self.counts >> 4
     }
 }
 

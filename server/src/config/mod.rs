@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use fanfare_core::app::Apps;
 
-use self::apps::{AppSecrets, BuiltApps};
+use self::apps::{AppSource, BuiltApps};
 pub use self::error::ConfigError;
 use self::layers::Environment;
 use crate::args::{Args, Secrets};
@@ -85,8 +85,18 @@ pub struct Config {
     pub development: Option<DevelopmentKeys>,
     /// What the user should hear, a sentence each, though it keeps nothing from working.
     pub warnings: Vec<String>,
+    worker_count: WorkerCount,
     file: Option<PathBuf>,
-    secrets: Vec<AppSecrets>,
+    secrets: Vec<AppSource>,
+}
+
+/// Where the number of workers comes from.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum WorkerCount {
+    /// From the machine.
+    OnePerCore,
+    /// From the configuration.
+    Fixed,
 }
 
 /// What is logged, and how.
@@ -180,10 +190,12 @@ impl Config {
         let limits = &server.limits;
         let base = file.as_deref().and_then(Path::parent);
         let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base)?;
+        let settings::Workers { workers, worker_count } = settings::workers(args, environment, server)?;
         let mut config = Config {
             listen: settings::listen(args, environment, server)?,
             admin_listen: settings::admin_listen(args, environment, server)?,
-            workers: settings::workers(args, environment, server)?,
+            workers,
+            worker_count,
             pin: settings::pin(args, environment, server)?,
             spin_us: environment.number("server.spin_us", server.spin_us, 0, 0..=10_000)?,
             ping_interval_ms: environment.number(
