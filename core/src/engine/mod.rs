@@ -32,6 +32,7 @@ mod resume;
 mod session;
 mod submit;
 mod waiting;
+mod window;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -49,11 +50,11 @@ use self::{
 };
 pub use self::{
     input::Flow,
-    resume::{Detached, Resumption},
     mail::Mail,
     node::Node,
     output::{Segments, Sink},
     query::ChannelsPage,
+    resume::{Detached, Resumption},
 };
 use crate::{
     app::{App, SlowConsumer},
