@@ -9,6 +9,11 @@ pub const TABLE_SHARDS: usize = 256;
 /// Bytes of a channel's or event's name.
 pub const NAME_BYTES: usize = 256;
 
+/// Commands of one session that may be in flight, and bytes of their payloads.
+pub const WINDOW_COMMANDS: usize = 64;
+/// See [`WINDOW_COMMANDS`].
+pub const WINDOW_BYTES: usize = 64 << 10;
+
 /// Commands in one frame, and publications in one request.
 pub const BATCH: usize = 256;
 

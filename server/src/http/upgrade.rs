@@ -59,7 +59,7 @@ pub(crate) fn upgrade(
         None => None,
     };
     let (format, echo) = (format(&parameters)?, echo(&parameters)?);
-    let opening = Opening { app, format, echo, claims, connection: connection.0 };
+    let opening = Opening { app, format, echo, claims, connection: connection.0, ticket: None };
     let selected = upgrade.protocols().find(|offered| *offered == SUBPROTOCOL);
     let limits = WelcomeLimits {
         ping_interval_ms: u64::from(config.ping_interval_ms),

@@ -29,6 +29,7 @@ use bytes::BytesMut;
 use fanfare_core::{
     engine::{Engine, Flow, Node},
     id::{SessionSlot, WorkerId},
+    now::Now,
     ws::{Message, Messages},
 };
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
@@ -259,10 +260,11 @@ impl Worker {
     }
 
     fn begin_turn(&mut self) {
-        self.now = Tick::try_from(self.clock.elapsed_ms() / TICK_MS).unwrap_or(Tick::MAX);
+        let steady_ms = self.clock.elapsed_ms();
+        self.now = Tick::try_from(steady_ms / TICK_MS).unwrap_or(Tick::MAX);
         self.connections.now = self.now;
         self.now_ms = self.clock.unix_ms();
-        self.engine.begin_turn(self.now_ms);
+        self.engine.begin_turn(Now { unix_ms: self.now_ms, steady_ms });
         if self.drain_deadline.is_none() && self.control.drain.load(Ordering::Relaxed) {
             self.drain();
         }
@@ -335,7 +337,7 @@ impl Worker {
         for (slot, why) in self.engine.take_disconnects() {
             self.disconnect(ConnectionSlot(slot), why);
         }
-        for slot in self.engine.take_resumed() {
+        for slot in self.engine.take_unpaused() {
             let slot = ConnectionSlot(slot);
             self.guard(slot, |worker| worker.resume(slot));
         }
