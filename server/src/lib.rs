@@ -15,6 +15,7 @@ pub mod args;
 pub mod config;
 mod connection;
 mod control;
+mod drain;
 mod http;
 mod listener;
 mod outbound;

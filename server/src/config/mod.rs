@@ -58,7 +58,9 @@ pub struct Config {
     pub message_timeout_ms: u32,
     /// How long an HTTP connection may rest between two requests.
     pub keep_alive_ms: u32,
-    /// How long a shutdown waits for connections to take their last bytes; 0 is not at all.
+    /// Over how long a shutdown spreads the closes of sessions; 0 is all at once.
+    pub drain_spread_ms: u32,
+    /// How long a shutdown then waits for connections to take their last bytes; 0 is not at all.
     pub drain_ms: u32,
     /// Connections that wait in the operating system to be accepted, for each listening socket.
     pub backlog: u32,
@@ -221,6 +223,12 @@ impl Config {
                 server.keep_alive_ms,
                 60_000,
                 100..=3_600_000,
+            )?,
+            drain_spread_ms: environment.number(
+                "server.drain_spread_ms",
+                server.drain_spread_ms,
+                5_000,
+                0..=600_000,
             )?,
             drain_ms: environment.number("server.drain_ms", server.drain_ms, 10_000, 0..=600_000)?,
             backlog: environment.number("server.backlog", server.backlog, 4096, 1..=65_535)?,

@@ -44,6 +44,7 @@ pub(super) struct Server {
     pub(super) request_timeout_ms: Option<i64>,
     pub(super) message_timeout_ms: Option<i64>,
     pub(super) keep_alive_ms: Option<i64>,
+    pub(super) drain_spread_ms: Option<i64>,
     pub(super) drain_ms: Option<i64>,
     pub(super) backlog: Option<i64>,
     #[serde(deserialize_with = "table")]

@@ -156,6 +156,9 @@ impl Worker {
 
     /// Makes a WebSocket of the connection, or says why not.
     fn upgrade(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
+        if self.is_draining() {
+            return self.refuse_handshake(slot, head, &restarting(), reply);
+        }
         let Self { engine, config, handler, .. } = self;
         let Opened { session, command } = match upgrade(engine, config, head, slot, handler.greeting) {
             Ok(opened) => opened,
@@ -313,8 +316,7 @@ impl Worker {
 
     /// Answers a request that has not arrived whole before the server ends.
     pub(super) fn refuse_restarting(&mut self, slot: ConnectionSlot) {
-        let detail = "The server is restarting; nothing was done.";
-        self.refuse_and_close(slot, &Problem::new(503, "restarting", detail));
+        self.refuse_and_close(slot, &restarting());
     }
 
     fn refuse_and_close(&mut self, slot: ConnectionSlot, problem: &Problem) {
@@ -336,4 +338,8 @@ fn skip_body(head: &Head<'_>, rest: &[u8], limits: HttpLimits) -> Result<(usize,
     let mut decoder = BodyDecoder::new(head.body, limits);
     let (taken, _) = decoder.decode(rest, &mut Vec::new())?;
     Ok((taken, decoder.is_done()))
+}
+
+fn restarting() -> Problem {
+    Problem::new(503, "restarting", "The server is restarting; nothing was done.")
 }

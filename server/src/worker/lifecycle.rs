@@ -17,9 +17,10 @@ use fanfare_core::{
     ws::{OpCode, put_close, put_frame},
 };
 
-use super::Worker;
+use super::{Worker, deadlines::ticks};
 use crate::{
-    connection::{Connection, ConnectionSlot, Flag, Protocol},
+    connection::{Connection, ConnectionId, ConnectionSlot, Flag, Protocol},
+    drain::{close_window_ms, departure},
     timers::{TICK_MS, Tick},
 };
 
@@ -185,16 +186,16 @@ impl Worker {
         self.drain_deadline.is_some()
     }
 
-    /// Stops accepting, tells everybody, and gives them until the deadline.
+    /// Stops accepting, and ends what rests. Sessions leave one after another, within the configured time, and all have
+    /// until the deadline.
     pub(super) fn drain(&mut self) {
-        let deadline = Tick::try_from(u64::from(self.config.drain_ms) / TICK_MS).unwrap_or(Tick::MAX);
-        self.drain_deadline = Some(self.now.saturating_add(deadline));
         self.listeners.clear();
         self.accepting = super::Accepting::Idle;
+        let mut sessions = Vec::new();
         for slot in self.connections.slots() {
             let Some(connection) = self.connections.live(slot) else { continue };
             match connection.protocol {
-                Protocol::WebSocket { .. } => self.disconnect(slot, Disconnect::Restart),
+                Protocol::WebSocket { .. } => sessions.push(slot),
                 // These end with the answer that is under way.
                 Protocol::Http(_) if connection.is(Flag::Paused) || !connection.is_flushed() => {}
                 Protocol::Http(_) if connection.is_amid_request() => self.refuse_restarting(slot),
@@ -202,5 +203,40 @@ impl Worker {
                 Protocol::Closing | Protocol::Closed => {}
             }
         }
+        let (clients, spread_ms) = (sessions.len(), self.config.drain_spread_ms);
+        for (rank, slot) in sessions.into_iter().enumerate() {
+            let departure = departure(rank, clients, spread_ms);
+            self.departures.push_back(Departing {
+                connection: self.connections.id(slot),
+                due: self.now.saturating_add(ticks(departure.close_after_ms)),
+                reconnect_after_ms: departure.reconnect_after_ms,
+            });
+        }
+        let last = ticks(close_window_ms(clients, spread_ms));
+        let deadline = last.saturating_add(ticks(self.config.drain_ms));
+        self.drain_deadline = Some(self.now.saturating_add(deadline));
+        self.depart();
     }
+
+    /// Tells the sessions whose time has come when to come back, and closes them.
+    pub(super) fn depart(&mut self) {
+        while let Some(&Departing { connection, due, reconnect_after_ms }) = self.departures.front()
+            && due <= self.now
+        {
+            self.departures.pop_front();
+            let Some(live) = self.connections.find(connection) else { continue };
+            if let Protocol::WebSocket { session, .. } = live.protocol {
+                self.engine.tell_reconnect(session, reconnect_after_ms);
+                self.disconnect(connection.slot, Disconnect::Restart);
+            }
+        }
+    }
+}
+
+/// A session that the drain closes.
+#[derive(Copy, Clone)]
+pub(super) struct Departing {
+    connection: ConnectionId,
+    pub(super) due: Tick,
+    reconnect_after_ms: u32,
 }

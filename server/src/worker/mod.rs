@@ -124,6 +124,8 @@ pub(crate) struct Worker {
     out: BytesMut,
     /// When draining must be over.
     drain_deadline: Option<Tick>,
+    /// Sessions that the drain closes, the next one first.
+    departures: VecDeque<lifecycle::Departing>,
 }
 
 /// What a worker is made of.
@@ -174,6 +176,7 @@ impl Worker {
             closing: Vec::new(),
             out: BytesMut::new(),
             drain_deadline: None,
+            departures: VecDeque::new(),
         })
     }
 
@@ -249,6 +252,9 @@ impl Worker {
         }
         if let Some(deadline) = self.drain_deadline {
             next = Some(next.map_or(deadline, |next| next.min(deadline)));
+        }
+        if let Some(departing) = self.departures.front() {
+            next = Some(next.map_or(departing.due, |next| next.min(departing.due)));
         }
         if self.engine.wants_sweep() {
             let sweep = self.now.saturating_add(SWEEP_TICKS);
