@@ -71,6 +71,12 @@ const _: () = assert!(BURST * MAX_WORKERS <= MAILBOX_NOTICES, "that much the dep
 /// Bytes of encoded publications after which a worker ends its turn and writes.
 pub const TURN_BYTES: usize = 1 << 20;
 
+/// Units of work after which a worker ends its turn. A command is one unit, about a microsecond.
+pub const TURN_WORK: usize = 16 << 10;
+
+/// Units of work that checking a session token costs: a signature takes up to 0.4 ms for each key it is tried with.
+pub const TOKEN_WORK: usize = 400;
+
 /// Buffers kept from one turn to the next, and the size above which one is given back instead.
 pub const POOLED_BUFFERS: usize = 1024;
 /// See [`POOLED_BUFFERS`].
