@@ -12,10 +12,11 @@ use fanfare_core::{
     ws::{self, HandshakeError, Upgrade},
 };
 
-use crate::{
-    access::{Parameters, Problem, bearer, check_key, check_origin, find_app},
-    config::Config,
+use super::{
+    access::{Parameters, check_client_key, check_origin, find_app, session_token},
+    reply::Problem,
 };
+use crate::{config::Config, connection::ConnectionSlot, worker::Greeting};
 
 /// The subprotocol of the native dialect.
 const SUBPROTOCOL: &str = "fanfare.v1";
@@ -36,35 +37,30 @@ pub(crate) fn upgrade(
     engine: &mut Engine,
     config: &Config,
     head: &Head<'_>,
-    connection: u32,
-    now_ms: u64,
-    welcomes: bool,
+    connection: ConnectionSlot,
+    greeting: Greeting,
 ) -> Result<Opened, Problem> {
+    if !head.body.is_empty() {
+        return Err(Problem::invalid("A WebSocket handshake has no body."));
+    }
     let upgrade = Upgrade::new(head.method, head.minor_version, head.headers());
     let accept = upgrade.accept().map_err(refusal)?;
     let parameters = Parameters::read(head.query)?;
     let node = engine.node().clone();
     let app = find_app(node.apps(), &parameters)?;
     check_origin(app, head)?;
-    let key = parameters.key.as_deref().or_else(|| head.header_str("x-fanfare-key"));
-    check_key(app, key)?;
-    let claims = match parameters.session.as_deref().or_else(|| bearer(head)) {
+    check_client_key(app, head, &parameters)?;
+    let claims = match session_token(head, &parameters)? {
         Some(token) => Some(
-            app.verify_session(token, now_ms / 1000)
+            engine
+                .verify_session(app, token)
                 .map_err(|error| Problem::new(401, error.code(), error.to_string()))?,
         ),
         None => None,
     };
-    let opening = Opening {
-        app,
-        format: format(&parameters)?,
-        echo: echo(&parameters)?,
-        claims,
-        connection,
-        ticket: None,
-    };
+    let (format, echo) = (format(&parameters)?, echo(&parameters)?);
+    let opening = Opening { app, format, echo, claims, connection: connection.0, ticket: None };
     let selected = upgrade.protocols().find(|offered| *offered == SUBPROTOCOL);
-    let format = opening.format;
     let limits = WelcomeLimits {
         ping_interval_ms: u64::from(config.ping_interval_ms),
         frame_bytes: config.frame_bytes,
@@ -77,7 +73,7 @@ pub(crate) fn upgrade(
             opening,
             |out| ws::put_response(out, &accept, selected),
             |out: &mut BytesMut, id, user| {
-                if welcomes {
+                if greeting == Greeting::Welcome {
                     dialect::encode_welcome(format, out, id, user, &app.name, &limits);
                 }
             },
@@ -98,7 +94,7 @@ fn format(parameters: &Parameters<'_>) -> Result<Format, Problem> {
     match parameters.binary.as_deref() {
         None | Some("frames") => Ok(Format::Native),
         Some("base64") => Ok(Format::NativeText),
-        Some(_) => Err(Problem::new(400, "invalid_request", "binary is frames or base64.")),
+        Some(_) => Err(Problem::invalid("binary is frames or base64.")),
     }
 }
 
@@ -107,7 +103,7 @@ fn echo(parameters: &Parameters<'_>) -> Result<Option<bool>, Problem> {
         None => Ok(None),
         Some("true") => Ok(Some(true)),
         Some("false") => Ok(Some(false)),
-        Some(_) => Err(Problem::new(400, "invalid_request", "echo is true or false.")),
+        Some(_) => Err(Problem::invalid("echo is true or false.")),
     }
 }
 
