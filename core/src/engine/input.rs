@@ -26,6 +26,15 @@ pub enum Flow {
     /// A command waits for another thread. Hand over nothing more until [`Engine::take_unpaused`] names the
     /// connection.
     Pause,
+    /// The turn is full. Keep what was not taken for the next turn.
+    Yield,
+}
+
+/// Whether messages are left to a later turn when the present one is full.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum Budget {
+    Kept,
+    Ignored,
 }
 
 /// Publications of one sender to one channel, in a row.
@@ -64,9 +73,9 @@ fn publishing<'a>(command: &Command<'a>) -> Option<Publishing<'a>> {
 }
 
 impl Engine {
-    /// Handles one message of a session's connection: commands. Control frames are the shell's.
+    /// Handles one message of a session's connection, however full the turn is. Control frames are the shell's.
     pub fn receive(&mut self, slot: SessionSlot, message: Message<'_>) -> Flow {
-        self.receive_all(slot, [message])
+        self.receive_from(slot, [message], Budget::Ignored)
     }
 
     /// Handles messages in order, the same as one by one. Those that `messages` has not yielded when it pauses are to be
@@ -76,8 +85,17 @@ impl Engine {
         slot: SessionSlot,
         messages: impl IntoIterator<Item = Message<'m>>,
     ) -> Flow {
+        self.receive_from(slot, messages, Budget::Kept)
+    }
+
+    fn receive_from<'m>(
+        &mut self,
+        slot: SessionSlot,
+        messages: impl IntoIterator<Item = Message<'m>>,
+        budget: Budget,
+    ) -> Flow {
         let mut reader = self.reader.take().unwrap_or_default();
-        let flow = self.receive_with(&mut reader, slot, messages);
+        let flow = self.receive_with(&mut reader, slot, messages, budget);
         self.reader = Some(reader);
         flow
     }
@@ -89,10 +107,18 @@ impl Engine {
         reader: &mut CommandReader,
         slot: SessionSlot,
         messages: impl IntoIterator<Item = Message<'m>>,
+        budget: Budget,
     ) -> Flow {
         let longest = self.session_app(slot).limits.message_bytes;
         let mut burst = Burst::default();
-        for message in messages {
+        let mut messages = messages.into_iter();
+        let mut flow = Flow::Continue;
+        loop {
+            if budget == Budget::Kept && self.is_turn_full() {
+                flow = Flow::Yield;
+                break;
+            }
+            let Some(message) = messages.next() else { break };
             let repeated = match message {
                 Message::Text(text) => reader.match_template(text).filter(|new| new.message.len() <= longest),
                 _ => None,
@@ -112,7 +138,10 @@ impl Engine {
                 }
             }
         }
-        if burst.0.is_empty() { Flow::Continue } else { self.publish_burst(reader, slot, &mut burst, None) }
+        if !burst.0.is_empty() && self.publish_burst(reader, slot, &mut burst, None) == Flow::Pause {
+            return Flow::Pause;
+        }
+        flow
     }
 
     /// Publishes what was gathered; `next` is the message after it, if that was taken already.
@@ -125,6 +154,7 @@ impl Engine {
     ) -> Flow {
         let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| Payload::Json(new.message)).collect();
         let mut published = &payloads[..];
+        self.work += payloads.len();
         let result = self.publish_for(slot, &reader.publish_from(burst[0]), &mut published);
         let channel = burst[0].channel;
         burst.clear();
@@ -162,6 +192,9 @@ impl Engine {
 
     fn run_batch(&mut self, slot: SessionSlot, text: &str, batch: &mut Batch<'_, '_>, from: usize) -> Flow {
         for at in from..batch.len() {
+            if at > from && self.is_turn_full() {
+                return self.yield_commands(slot, held(Message::Text(text), at));
+            }
             let envelope = batch.envelope(at);
             let mut executed = Executed { id: envelope.id(), commands: 1, publication: None };
             let result = match envelope.command() {
@@ -193,7 +226,7 @@ impl Engine {
     ) -> Result<Flow, ReplyError> {
         let (envelope, payload) = dialect::read_binary(reader, bytes)?;
         let publish = envelope.binary_command(payload);
-        let publication = publish.as_ref().ok().map(|publish| Publishing::of(publish));
+        let publication = publish.as_ref().ok().map(Publishing::of);
         if !self.window_admits(slot, publication.map(|publishing| publishing.channel)) {
             return Ok(self.hold(slot, held(Message::Binary(bytes), 0)));
         }

@@ -65,7 +65,7 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
-    limits::TURN_SIGNATURE_CHECKS,
+    limits::{SIGNATURE_WORK, TURN_BYTES, TURN_WORK},
     now::Now,
     secret::Secret,
     slots::Slots,
@@ -86,6 +86,8 @@ pub struct Engine {
     sessions: Sessions,
     channels: Slots<LocalChannel, LocalId>,
     turn: Turn,
+    /// Units of work done in this turn: a command is one, and dear checks are many.
+    work: usize,
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
     waiting: HashMap<u64, Waiting, RandomState>,
@@ -101,8 +103,6 @@ pub struct Engine {
     interrupted: VecDeque<Interrupted>,
     unpaused: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
-    /// Signatures checked in this turn.
-    signature_checks: u32,
     /// Sessions that have left everything and go after the next flush.
     ended: Vec<SessionSlot>,
     parked: Parked,
@@ -192,6 +192,7 @@ impl Engine {
             sessions: Sessions::default(),
             channels: Slots::default(),
             turn: Turn::default(),
+            work: 0,
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
             joining: HashMap::default(),
@@ -204,7 +205,6 @@ impl Engine {
             interrupted: VecDeque::new(),
             unpaused: Vec::new(),
             disconnects: Vec::new(),
-            signature_checks: 0,
             ended: Vec::new(),
             parked: Parked::default(),
             scratch: BytesMut::new(),
@@ -223,7 +223,6 @@ impl Engine {
         let Now { unix_ms, steady_ms } = now.into();
         self.now_ms = unix_ms;
         self.steady_ms = steady_ms;
-        self.signature_checks = 0;
         self.sweep();
         self.end_expired();
     }
@@ -334,6 +333,7 @@ impl Engine {
 
     /// Writes all output of this turn to `sink` and ends the turn.
     pub fn flush(&mut self, sink: &mut impl Sink) {
+        self.work = 0;
         if self.turn.is_empty() {
             return;
         }
@@ -374,9 +374,9 @@ impl Engine {
             || !self.node.mailbox(self.worker).is_empty()
     }
 
-    /// Whether so much output has been gathered that the shell should flush before it reads more.
+    /// Whether so much was done, or so much output gathered, that the shell should flush before it hands over more.
     pub fn is_turn_full(&self) -> bool {
-        self.turn.bytes >= crate::limits::TURN_BYTES || self.signature_checks >= TURN_SIGNATURE_CHECKS
+        self.turn.bytes >= TURN_BYTES || self.work >= TURN_WORK
     }
 
     /// The claims of a session token that is valid now. What the check costs is charged to the turn.
@@ -384,7 +384,10 @@ impl Engine {
     /// # Errors
     /// As [`App::verify_session`].
     pub fn verify_session(&mut self, app: &App, token: &str) -> Result<Claims, TokenError> {
-        app.verify_session(token, self.now_ms / 1000, &mut self.signature_checks)
+        let mut checks = 0;
+        let verified = app.verify_session(token, self.now_ms / 1000, &mut checks);
+        self.work += checks as usize * SIGNATURE_WORK;
+        verified
     }
 
     /// A congested session's connection has sent all it had: tells it what it lost.

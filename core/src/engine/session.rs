@@ -91,11 +91,11 @@ impl Session {
         &mut self,
         wanted: usize,
         limits: &AppLimits,
-        now_ms: u64,
+        steady_ms: u64,
     ) -> Result<usize, ReplyError> {
         let taken = match limits.messages_per_second {
             0 => wanted,
-            rate => (0..wanted).take_while(|_| self.rate.take(rate, now_ms)).count(),
+            rate => (0..wanted).take_while(|_| self.rate.take(rate, steady_ms)).count(),
         };
         if taken == 0 { Err(ReplyError::RateLimited) } else { Ok(taken) }
     }
@@ -176,8 +176,8 @@ struct Rate {
 }
 
 impl Rate {
-    fn take(&mut self, per_second: u32, now_ms: u64) -> bool {
-        let now_us = now_ms * 1000;
+    fn take(&mut self, per_second: u32, steady_ms: u64) -> bool {
+        let now_us = steady_ms * 1000;
         let cost_us = 1_000_000 / u64::from(per_second).clamp(1, 1_000_000);
         let full_at_us = self.full_at_us.max(now_us) + cost_us;
         let fits = full_at_us <= now_us + 1_000_000;

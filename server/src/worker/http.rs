@@ -175,7 +175,7 @@ impl Worker {
         let Some(command) = command else { return Next::Frames };
         match (self.handler.on_message)(&mut self.engine, session, Message::Text(&command)) {
             Flow::Pause => Next::WaitWithFrames,
-            Flow::Continue => Next::Frames,
+            Flow::Continue | Flow::Yield => Next::Frames,
         }
     }
 

@@ -47,6 +47,13 @@ impl Worker {
             if budget == 0 || self.engine.is_turn_full() {
                 return self.make_ready(slot);
             }
+            if let Protocol::WebSocket { .. } = connection.protocol
+                && let Some(mut rest) = connection.input.take()
+            {
+                // What a full turn left of an earlier read.
+                self.guard(slot, |worker| worker.feed_frames(slot, &mut rest));
+                continue;
+            }
             let n = match connection.stream.read(buffer) {
                 Ok(0) => return self.on_end(slot),
                 Ok(n) => n,
@@ -116,8 +123,7 @@ impl Worker {
                 }
                 Err(error) => return self.disconnect(slot, Disconnect::Protocol(error)),
             }
-            if flow == Flow::Pause {
-                self.pause(slot, &input[at..]);
+            if self.stops(slot, flow, &input[at..]) {
                 break;
             }
             // What is not there as a whole, and control frames.
@@ -132,7 +138,10 @@ impl Worker {
                     self.engine.reply(session, |out| put_frame(out, OpCode::Pong, data));
                     Flow::Continue
                 }
-                Some(Message::Pong(_)) => Flow::Continue,
+                Some(Message::Pong(_)) => {
+                    self.engine.on_pong(session);
+                    Flow::Continue
+                }
                 Some(Message::Close(frame)) => {
                     let code = frame.map(|frame| frame.code);
                     return self.on_close_frame(slot, code);
@@ -142,8 +151,7 @@ impl Worker {
                     (self.handler.on_message)(&mut self.engine, session, message)
                 }
             };
-            if flow == Flow::Pause {
-                self.pause(slot, &input[at..]);
+            if self.stops(slot, flow, &input[at..]) {
                 break;
             }
         }
@@ -159,13 +167,32 @@ impl Worker {
         }
     }
 
+    /// Whether nothing more of a read is handled now; its rest is kept.
+    fn stops(&mut self, slot: ConnectionSlot, flow: Flow, rest: &[u8]) -> bool {
+        match flow {
+            Flow::Continue => return false,
+            Flow::Pause => self.pause(slot, rest),
+            Flow::Yield => {
+                self.keep_input(slot, rest);
+                self.make_ready(slot);
+            }
+        }
+        true
+    }
+
+    fn keep_input(&mut self, slot: ConnectionSlot, rest: &[u8]) {
+        if let Some(connection) = self.connections.live(slot)
+            && !rest.is_empty()
+        {
+            connection.input = Some(Box::new(rest.to_vec()));
+        }
+    }
+
     /// Keeps the rest of a read for when the connection goes on.
     pub(super) fn pause(&mut self, slot: ConnectionSlot, rest: &[u8]) {
         let Some(connection) = self.connections.live(slot) else { return };
         connection.flags.raise(Flag::Paused);
-        if !rest.is_empty() {
-            connection.input = Some(Box::new(rest.to_vec()));
-        }
+        self.keep_input(slot, rest);
     }
 
     /// A connection that was paused or held goes on, first with the input that waited.

@@ -50,7 +50,8 @@ use crate::{
 pub struct MessageHandler {
     /// Whether a new session is welcomed.
     pub greeting: Greeting,
-    /// Handles whole messages of one read, in order. Messages that are not taken when it pauses are handed over later.
+    /// Handles whole messages of one read, in order. Messages that are not taken when it pauses or yields are handed over
+    /// later.
     pub on_messages: fn(&mut Engine, SessionSlot, &mut Messages<'_>) -> Flow,
     /// Handles one message that came in several reads or fragments.
     pub on_message: fn(&mut Engine, SessionSlot, Message<'_>) -> Flow,
@@ -70,7 +71,7 @@ impl MessageHandler {
     pub const COMMANDS: Self = Self {
         greeting: Greeting::Welcome,
         on_messages: |engine, session, messages| engine.receive_all(session, messages),
-        on_message: |engine, session, message| engine.receive_all(session, std::iter::once(message)),
+        on_message: |engine, session, message| engine.receive(session, message),
     };
 }
 
@@ -260,7 +261,11 @@ impl Worker {
             let sweep = self.now.saturating_add(SWEEP_TICKS);
             next = Some(next.map_or(sweep, |next| next.min(sweep)));
         }
-        let next_ms = u64::from(next?) * TICK_MS;
+        let parked_ms = self.engine.next_expiry_ms().unwrap_or(u64::MAX);
+        let next_ms = next.map_or(u64::MAX, |next| u64::from(next) * TICK_MS).min(parked_ms);
+        if next_ms == u64::MAX {
+            return None;
+        }
         // One millisecond more, so that the tick has come when we look.
         Some(Duration::from_millis(next_ms.saturating_sub(self.clock.elapsed_ms()) + 1))
     }
