@@ -32,6 +32,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
+use crossbeam::queue::SegQueue;
 use fanfare_core::{engine::Node, id::WorkerId};
 
 pub use self::worker::{Greeting, MessageHandler};
@@ -94,6 +95,7 @@ impl Server {
             drain: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             capacity,
+            handed_over: (0..workers).map(|_| SegQueue::new()).collect(),
         });
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let observed = Arc::new(Observed {
