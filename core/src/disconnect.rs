@@ -19,6 +19,10 @@ pub enum Disconnect {
     MessageTimeout,
     /// Too many session tokens in a row did not verify.
     BadTokens,
+    /// The peer has sent its last byte without a close frame.
+    PeerGone,
+    /// The client goes on with the session on another connection.
+    Resumed,
     /// The app's back end said so.
     ByServer {
         /// Whether it wants the client back.
@@ -38,6 +42,8 @@ impl Disconnect {
             Self::ByServer { reconnect: true } => 4003,
             Self::MessageTimeout => 4004,
             Self::BadTokens => 4005,
+            Self::Resumed => 4006,
+            Self::PeerGone => 1000,
         }
     }
 
@@ -49,6 +55,8 @@ impl Disconnect {
             Self::SlowConsumer => "slow consumer",
             Self::PingTimeout => "ping timeout",
             Self::MessageTimeout => "message timeout",
+            Self::PeerGone => "",
+            Self::Resumed => "resumed on another connection",
             Self::BadTokens => "too many session tokens that do not verify",
             Self::ByServer { reconnect: false } => "disconnected",
             Self::ByServer { reconnect: true } => "disconnected, please reconnect",

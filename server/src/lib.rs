@@ -33,6 +33,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
+use crossbeam::queue::SegQueue;
 use fanfare_core::{engine::Node, id::WorkerId};
 
 pub use self::worker::{Greeting, MessageHandler};
@@ -95,6 +96,7 @@ impl Server {
             drain: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             capacity,
+            handed_over: (0..workers).map(|_| SegQueue::new()).collect(),
         });
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let observed = Arc::new(Observed {

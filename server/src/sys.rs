@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use fanfare_core::secret::Secret;
+
 /// Raises the soft limit of open files to the hard one; returns what is in force.
 pub(crate) fn raise_open_files() -> u64 {
     match rlimit::increase_nofile_limit(u64::MAX) {
@@ -19,6 +21,11 @@ pub(crate) fn raise_open_files() -> u64 {
 /// 64 bits of the system's entropy.
 pub(crate) fn random() -> u64 {
     getrandom::u64().expect("the operating system has entropy")
+}
+
+/// A secret of the system's entropy.
+pub(crate) fn secret() -> Secret {
+    Secret::new(u128::from(random()) << 64 | u128::from(random()))
 }
 
 /// Wall and monotonic time, read together once per turn.

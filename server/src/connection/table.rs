@@ -74,6 +74,18 @@ impl Connections {
         std::mem::replace(&mut connection.protocol, Protocol::Closed)
     }
 
+    /// Nothing more is done with a connection, whose socket [`Connections::take_stream`] will take.
+    pub(crate) fn retire(&mut self, slot: ConnectionSlot) {
+        let connection = &mut self.slots[slot.0];
+        connection.input = None;
+        connection.protocol = Protocol::Closed;
+    }
+
+    /// Takes the socket of a retired connection. Only at the end of a turn, for the slot is free then.
+    pub(crate) fn take_stream(&mut self, slot: ConnectionSlot) -> TcpStream {
+        self.slots.remove(slot.0).stream
+    }
+
     /// Reclaims the slots of closed connections, which closes their sockets. Returns how many there were.
     pub(crate) fn reclaim(&mut self) -> usize {
         let reclaimed = self.closed.len();

@@ -63,6 +63,11 @@ impl Worker {
             self.control.connections.fetch_sub(1, Ordering::Relaxed);
             return self.refuse_full(stream);
         }
+        self.register(stream);
+    }
+
+    /// Gives a socket a connection of this worker.
+    pub(super) fn register(&mut self, stream: TcpStream) -> Option<ConnectionSlot> {
         let id = self.connections.insert(stream);
         let connection = self.connections.live(id.slot).expect("it was just taken in");
         let token = Token(usize::try_from(id.token()).expect("pointers are 64 bits"));
@@ -70,11 +75,13 @@ impl Worker {
         let interest = Interest::READABLE;
         if let Err(error) = self.poll.registry().register(&mut connection.stream, token, interest) {
             tracing::warn!(%error, "a connection could not be registered");
-            return self.close(id.slot);
+            self.close(id.slot);
+            return None;
         }
         let timeout =
             Tick::try_from(u64::from(self.config.request_timeout_ms) / TICK_MS).unwrap_or(Tick::MAX);
         self.arm(id.slot, self.now.saturating_add(timeout));
+        Some(id.slot)
     }
 
     /// Refuses a connection because the server is full. Its descriptor is free again at once, for none may be left.

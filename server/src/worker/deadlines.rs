@@ -74,6 +74,7 @@ impl Worker {
             return self.disconnect(slot, Disconnect::MessageTimeout);
         }
         if silent >= interval && connection.flags.raise(Flag::Pinged) {
+            self.engine.on_ping(session);
             self.engine.reply(session, |out| put_frame(out, OpCode::Ping, &[]));
         }
         let ping_due = if silent >= interval { heard + 2 * interval } else { heard + interval };

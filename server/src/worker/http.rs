@@ -9,6 +9,7 @@ use fanfare_core::{
     engine::Flow,
     error::ReplyError,
     http::{BodyDecoder, Head, HttpError, HttpLimits, Persistence, parse_head, resume_head},
+    id::WorkerId,
     ws::{Decoder, Message},
 };
 
@@ -20,7 +21,7 @@ use crate::{
         api::Handled,
         reply::{Problem, Reply},
         router::{WEBSOCKET_PATH, wants_body},
-        upgrade::{APP_FULL, Opened, upgrade},
+        upgrade::{APP_FULL, Handshake},
     },
     timers::{TICK_MS, Tick},
 };
@@ -38,6 +39,8 @@ enum Next {
     Frames,
     /// It is a WebSocket now, and its first command waits for another thread.
     WaitWithFrames,
+    /// Its session lives on another worker, which takes the connection with the request.
+    HandOver(WorkerId),
     /// It ends.
     End,
 }
@@ -88,6 +91,7 @@ impl Worker {
                 Some(Next::Request) => {}
                 Some(Next::Frames) => return self.feed_frames(slot, &mut data[at..]),
                 Some(Next::WaitWithFrames) => return self.pause(slot, &data[at..]),
+                Some(Next::HandOver(owner)) => return self.hand_over(slot, owner, &data[at..]),
                 Some(Next::End) => return self.begin_close_http(slot),
             }
         }
@@ -125,7 +129,8 @@ impl Worker {
                 reply.persistence = Persistence::Close;
             }
             let next = self.answer(slot, &head, &[], reply);
-            return Ok(Step { taken: taken + body, next: Some(next) });
+            let taken = if matches!(next, Next::HandOver(_)) { 0 } else { taken + body };
+            return Ok(Step { taken, next: Some(next) });
         }
         if head.expect_continue {
             self.connections.send(slot, b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -159,20 +164,29 @@ impl Worker {
         if self.is_draining() {
             return self.refuse_handshake(slot, head, &restarting(), reply);
         }
-        let Self { engine, config, handler, .. } = self;
-        let Opened { session, command } = match upgrade(engine, config, head, slot, handler.greeting) {
-            Ok(opened) => opened,
+        let handshake = match Handshake::read(&mut self.engine, head) {
+            Ok(handshake) => handshake,
             Err(problem) => return self.refuse_handshake(slot, head, &problem, reply),
         };
+        if let Some(owner) = self.owner_elsewhere(slot, &handshake) {
+            return Next::HandOver(owner);
+        }
+        let Some(session) =
+            self.resume_session(slot, &handshake).or_else(|| self.open_session(slot, &handshake))
+        else {
+            let problem = Problem::new(503, APP_FULL, "The app has as many connections as it may.");
+            return self.refuse_handshake(slot, head, &problem, reply);
+        };
         self.counters.handshakes_total += 1;
-        let app = &self.engine.session_app(session).name;
-        tracing::debug!(%app, session = %self.engine.session_id(session), "a session begins");
         if let Some(connection) = self.connections.live(slot) {
             connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
             connection.heard = self.now;
         }
         self.watch(slot);
-        let Some(command) = command else { return Next::Frames };
+        if self.engine.is_paused(session) {
+            return Next::WaitWithFrames;
+        }
+        let Some(command) = handshake.command else { return Next::Frames };
         match (self.handler.on_message)(&mut self.engine, session, Message::Text(&command)) {
             Flow::Pause => Next::WaitWithFrames,
             Flow::Continue | Flow::Yield => Next::Frames,

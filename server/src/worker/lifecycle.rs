@@ -76,7 +76,15 @@ impl Worker {
 
     /// The peer of a WebSocket has sent FIN without a close frame. Everything it sent is answered, and then the server
     /// closes normally.
+    ///
+    /// A session that can be resumed is parked: a client that vanishes looks the same.
     pub(super) fn on_half_close(&mut self, slot: ConnectionSlot) {
+        if let Some(&mut Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
+            self.connections.live(slot)
+            && self.keeps(session)
+        {
+            return self.park(slot, Disconnect::PeerGone);
+        }
         self.log_end(slot, ABNORMAL, "the peer ended its side");
         self.begin_close(slot, LINGER_MS, |out| put_close(out, NORMAL, "", None));
     }
@@ -91,7 +99,14 @@ impl Worker {
             Disconnect::ByServer { .. } => self.counters.disconnected_total += 1,
             Disconnect::Restart => self.counters.drained_total += 1,
             // The engine counts these.
-            Disconnect::SlowConsumer => {}
+            Disconnect::SlowConsumer | Disconnect::Resumed | Disconnect::PeerGone => {}
+        }
+        if why == Disconnect::PingTimeout
+            && let Some(&mut Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
+                self.connections.live(slot)
+            && self.keeps(session)
+        {
+            return self.park(slot, why);
         }
         let linger_ms = if why == Disconnect::SlowConsumer { SLOW_LINGER_MS } else { LINGER_MS };
         self.log_end(slot, why.code(), why.reason());
@@ -99,7 +114,7 @@ impl Worker {
     }
 
     /// Logs the end of a session. Once each: from here on its connection has none.
-    fn log_end(&mut self, slot: ConnectionSlot, code: u16, why: &'static str) {
+    pub(super) fn log_end(&mut self, slot: ConnectionSlot, code: u16, why: &'static str) {
         if let Some(Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
             self.connections.live(slot)
         {
@@ -121,6 +136,17 @@ impl Worker {
             }
             self.engine.end(session, last);
             self.linger(slot, linger_ms);
+        }
+    }
+
+    /// Ends a connection whose session was taken from it, after what was sent last.
+    pub(super) fn linger_detached(&mut self, slot: ConnectionSlot) {
+        if let Some(connection) = self.connections.live(slot) {
+            connection.protocol = Protocol::Closing;
+            if connection.flags.lower(Flag::Paused) {
+                self.make_ready(slot);
+            }
+            self.linger(slot, LINGER_MS);
         }
     }
 
@@ -174,7 +200,11 @@ impl Worker {
         self.log_end(slot, ABNORMAL, "the connection is gone");
         self.counters.closed_total += 1;
         let token = self.connections.id(slot).token();
+        let unsent = self.connections.live(slot).map_or(0, |connection| connection.backlog());
         match self.connections.close(slot) {
+            Protocol::WebSocket { session, .. } if self.keeps(session) => {
+                self.engine.detach(session, unsent);
+            }
             Protocol::WebSocket { session, .. } => self.engine.close(session),
             Protocol::Http(_) => self.requests.forget(token),
             Protocol::Closing | Protocol::Closed => {}

@@ -14,6 +14,7 @@ mod deadlines;
 mod http;
 mod input;
 mod lifecycle;
+mod session;
 
 use std::{
     collections::VecDeque,
@@ -26,6 +27,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use crossbeam::queue::SegQueue;
 use fanfare_core::{
     engine::{Engine, Flow, Node},
     id::{SessionSlot, WorkerId},
@@ -34,7 +36,8 @@ use fanfare_core::{
 };
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
 
-use self::accept::Accepting;
+pub(crate) use self::session::HandedOver;
+use self::{accept::Accepting, session::Leaving};
 use crate::{
     config::Config,
     connection::{ConnectionId, ConnectionSlot, Connections, Flag},
@@ -95,6 +98,8 @@ pub(crate) struct Control {
     /// Connections of all workers, and how many there may be.
     pub(crate) connections: AtomicUsize,
     pub(crate) capacity: usize,
+    /// For each worker, connections that others hand over to it.
+    pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
 }
 
 /// One worker.
@@ -122,6 +127,8 @@ pub(crate) struct Worker {
     ready: VecDeque<ConnectionSlot>,
     /// Connections whose last word is part of this turn's output.
     closing: Vec<ConnectionSlot>,
+    /// Connections that go to other workers at the end of the turn.
+    leaving: Vec<Leaving>,
     out: BytesMut,
     /// When draining must be over.
     drain_deadline: Option<Tick>,
@@ -175,6 +182,7 @@ impl Worker {
             now_ms: 0,
             ready: VecDeque::new(),
             closing: Vec::new(),
+            leaving: Vec::new(),
             out: BytesMut::new(),
             drain_deadline: None,
             departures: VecDeque::new(),
@@ -295,6 +303,7 @@ impl Worker {
                 self.on_readable(slot, buffer);
             }
         }
+        self.take_handed_over();
         for round in 1.. {
             let mut listening = matches!(self.accepting, Accepting::More);
             for event in events.iter() {
@@ -358,6 +367,7 @@ impl Worker {
     }
 
     fn finish_turn(&mut self) {
+        self.finish_hand_over();
         let reclaimed = self.connections.reclaim();
         if reclaimed > 0 {
             self.control.connections.fetch_sub(reclaimed, Ordering::Relaxed);
@@ -408,6 +418,7 @@ mod tests {
             drain: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             capacity: 1,
+            handed_over: Box::new([SegQueue::new()]),
         };
         let mut worker = Worker::new(Parts {
             id: WorkerId(0),
