@@ -1,16 +1,17 @@
 //! Leaving: when a drain closes each connection, and when its client comes back. A pure calculation.
 //!
-//! A server that closes everybody at once is asked for by everybody at once, and so is the server that they come back to.
-//! So closes are spread, and each client is told how long to wait, so that the returns are spread at least as widely:
+//! A server that closes everybody at once is asked for by everybody at once, and so is the server that they
+//! come back to. So closes are spread, and each client is told how long to wait, so that the returns are
+//! spread at least as widely:
 //!
 //! ```text
-//!   drain begins ├── closes: `spread_ms` ──────┤
-//!                     ├── returns: from RETURN_DELAY_MS on, the longer of `spread_ms` and RETURN_WINDOW_MS ──┤
+//!   drain begins ├── closes: spread_ms ──┤
+//!                  ├── returns, half a second later: the longer of spread_ms and RETURN_WINDOW_MS ──┤
 //! ```
 //!
-//! Both are even by construction: the client of rank r among n closes at the r-th of n parts of the one and comes back at
-//! the r-th of n parts of the other. A few clients are not made to wait: neither time is longer than a millisecond for
-//! each of them.
+//! Both are even by construction: the client of rank r among n closes at the r-th of n parts of the one and
+//! comes back at the r-th of n parts of the other. A few clients are not made to wait: neither time is longer
+//! than a millisecond for each of them.
 
 /// The least time between a close and the return, for a server that is started anew.
 const RETURN_DELAY_MS: u32 = 500;
@@ -66,8 +67,8 @@ mod tests {
         }
     }
 
-    /// How many clients come back in each slot: workers of unlike size that notice the drain at unlike times, close on
-    /// their ticks, and clients some way off whose timers are late.
+    /// How many clients come back in each slot: workers of unlike size that notice the drain at unlike times,
+    /// close on their ticks, and clients some way off whose timers are late.
     fn returns(seed: u64, workers: usize, spread_ms: u32) -> Vec<u64> {
         let mut random = Random(seed);
         let mut of_worker = vec![0; workers];

@@ -1,5 +1,5 @@
-//! What operators and strangers can do to the process: signals, closed outputs, ports that are taken, few descriptors, idle
-//! sockets on the admin plane, and input that makes the server panic.
+//! What operators and strangers can do to the process: signals, closed outputs, ports that are taken, few
+//! descriptors, idle sockets on the admin plane, and input that makes the server panic.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},

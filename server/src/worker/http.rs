@@ -1,8 +1,9 @@
-//! HTTP on a connection: requests from bytes, one after another, answered in order; and the upgrade to WebSocket.
+//! HTTP on a connection: requests from bytes, one after another, answered in order; and the upgrade to
+//! WebSocket.
 //!
-//! A connection whose answers are not taken is held: neither read nor handled until they are. So the bytes that wait for a
-//! peer are bounded by [`BACKLOG_BYTES`] and one answer, however much it asks. A body is read only for a request that its
-//! head admits.
+//! A connection whose answers are not taken is held: neither read nor handled until they are. So the bytes
+//! that wait for a peer are bounded by [`BACKLOG_BYTES`] and one answer, however much it asks. A body is read
+//! only for a request that its head admits.
 
 use fanfare_core::{
     command::Outcome,
@@ -346,8 +347,9 @@ impl Worker {
     }
 }
 
-/// Skips the body of a request that is answered without it, as far as it is here: how many bytes those are, and whether
-/// the body ends with them. If not, the connection ends with the answer, and nothing more is read or kept.
+/// Skips the body of a request that is answered without it, as far as it is here: how many bytes those are,
+/// and whether the body ends with them. If not, the connection ends with the answer, and nothing more is read
+/// or kept.
 fn skip_body(head: &Head<'_>, rest: &[u8], limits: HttpLimits) -> Result<(usize, bool), HttpError> {
     let mut decoder = BodyDecoder::new(head.body, limits);
     let (taken, _) = decoder.decode(rest, &mut Vec::new())?;

@@ -1,13 +1,13 @@
 //! The end of a connection, in four steps:
 //!
 //! ```text
-//!   begin_close ─▶ (flush) ─▶ close_write ─▶ (the peer's end, or the deadline) ─▶ close ─▶ (end of turn) ─▶ reclaim
-//!        └──────── the peer has said its last word already: straight to close ────▲
+//!   begin_close ─▶ (flush) ─▶ close_write ─▶ (the peer's end, or deadline) ─▶ close ─▶ (turn ends) ─▶ reclaim
+//!        └── if the peer has said its last word: straight to close ───────────▲
 //! ```
 //!
-//! [`Worker::begin_close`] says the server's last word, which leaves with the turn's output; `close_write` sends FIN
-//! after the last byte; `close` ends the connection; [`Connections::reclaim`](crate::connection::Connections::reclaim)
-//! frees its slot and its socket.
+//! [`Worker::begin_close`] says the server's last word, which leaves with the turn's output; `close_write`
+//! sends FIN after the last byte; `close` ends the connection;
+//! [`Connections::reclaim`](crate::connection::Connections::reclaim) frees its slot and its socket.
 
 use std::net::Shutdown;
 
@@ -62,7 +62,8 @@ impl Worker {
         }
     }
 
-    /// The peer's close frame: answered with its code, and then the connection is over (RFC 6455, section 5.5.1).
+    /// The peer's close frame: answered with its code, and then the connection is over (RFC 6455, section
+    /// 5.5.1).
     pub(super) fn on_close_frame(&mut self, slot: ConnectionSlot, code: Option<u16>) {
         self.log_end(slot, code.unwrap_or(NO_STATUS), "the peer closed it");
         if let Some(connection) = self.connections.live(slot) {
@@ -74,8 +75,8 @@ impl Worker {
         });
     }
 
-    /// The peer of a WebSocket has sent FIN without a close frame. Everything it sent is answered, and then the server
-    /// closes normally.
+    /// The peer of a WebSocket has sent FIN without a close frame. Everything it sent is answered, and then
+    /// the server closes normally.
     ///
     /// A session that can be resumed is parked: a client that vanishes looks the same.
     pub(super) fn on_half_close(&mut self, slot: ConnectionSlot) {
@@ -124,7 +125,8 @@ impl Worker {
         }
     }
 
-    /// Ends a WebSocket's session; `last` is the server's last word, after everything the session was to receive.
+    /// Ends a WebSocket's session; `last` is the server's last word, after everything the session was to
+    /// receive.
     fn begin_close(&mut self, slot: ConnectionSlot, linger_ms: u64, last: impl FnOnce(&mut BytesMut)) {
         let Some(connection) = self.connections.live(slot) else { return };
         if let Protocol::WebSocket { session, .. } = connection.protocol {
@@ -170,8 +172,8 @@ impl Worker {
         self.closing.push(slot);
     }
 
-    /// Goes on with the end of a connection, if the kernel has its last word: nothing more is awaited of a peer that has
-    /// said its own.
+    /// Goes on with the end of a connection, if the kernel has its last word: nothing more is awaited of a
+    /// peer that has said its own.
     pub(super) fn finish_close(&mut self, slot: ConnectionSlot) {
         let Some(connection) = self.connections.live(slot) else { return };
         if !connection.is_flushed() {
@@ -216,8 +218,8 @@ impl Worker {
         self.drain_deadline.is_some()
     }
 
-    /// Stops accepting, and ends what rests. Sessions leave one after another, within the configured time, and all have
-    /// until the deadline.
+    /// Stops accepting, and ends what rests. Sessions leave one after another, within the configured time,
+    /// and all have until the deadline.
     pub(super) fn drain(&mut self) {
         self.listeners.clear();
         self.accepting = super::Accepting::Idle;
