@@ -30,6 +30,8 @@ pub mod json;
 pub mod limits;
 pub mod mailbox;
 pub mod publication;
+#[doc(hidden)]
+pub mod schedule;
 pub mod slots;
 mod sync;
 pub mod token;

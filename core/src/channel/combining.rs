@@ -22,7 +22,10 @@
 
 use std::ptr;
 
-use crate::sync::{AtomicPtr, Ordering, UnsafeCell, with_mut};
+use crate::{
+    schedule::preemption_point,
+    sync::{AtomicPtr, Ordering, UnsafeCell, with_mut},
+};
 
 /// A value that one thread at a time works on, while others leave operations of type `Op` for it.
 pub struct CombiningLock<S, Op> {
@@ -71,6 +74,7 @@ impl<S, Op> CombiningLock<S, Op> {
     /// Enters if nobody is inside and the order is not closed. Never waits.
     #[inline]
     pub fn try_enter(&self) -> Option<Entered<'_, S, Op>> {
+        preemption_point();
         // Acquire: pairs with the Release in `leave_or_close`, so we see the state as the last holder left it.
         self.head
             .compare_exchange(ptr::null_mut(), taken(), Ordering::Acquire, Ordering::Relaxed)
@@ -87,6 +91,7 @@ impl<S, Op> CombiningLock<S, Op> {
     /// Leaves `op` for whoever is inside; or, if nobody is any more, enters and gives `op` back. Never waits.
     pub fn delegate(&self, op: Op) -> Delegated<'_, S, Op> {
         let node = Box::into_raw(Box::new(Node { next: ptr::null_mut(), op }));
+        preemption_point();
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             if head == closed() {
@@ -155,6 +160,7 @@ impl<S, Op> Entered<'_, S, Op> {
         loop {
             let over = self.with(|state| is_over(state));
             let next = if over { closed() } else { ptr::null_mut() };
+            preemption_point();
             // Release: hands the state to the next one to enter.
             let left = self.lock.head.compare_exchange(taken(), next, Ordering::Release, Ordering::Relaxed);
             if left.is_ok() {
@@ -322,12 +328,12 @@ mod models {
                 .map(|thread| {
                     let lock = lock.clone();
                     loom::thread::spawn(move || {
-                        issue(&order, (thread, 0));
-                        issue(&order, (thread, 1));
+                        issue(&lock, (thread, 0));
+                        issue(&lock, (thread, 1));
                     })
                 })
                 .collect();
-            issue(&order, (0, 0));
+            issue(&lock, (0, 0));
             for thread in threads {
                 thread.join().expect("no thread panics");
             }

@@ -103,10 +103,7 @@ impl Engine {
             }));
             match self.submit(&channel, ChannelOp { interest, request, ..ChannelOp::default() }) {
                 Submitted::Done { reply, .. } => {
-                    if matches!(self.channels[part].interest_state, InterestState::Gaining { .. }) {
-                        // Word of the interest that was gained before is in our mailbox.
-                        self.drain_mailbox();
-                    }
+                    self.drain_until_live(part);
                     return Some(Progress::Finished(self.complete_rejoin(slot, &joining, reply)));
                 }
                 Submitted::Waiting(ticket) => {
@@ -344,6 +341,20 @@ impl Engine {
         self.channels[part].channel = new;
     }
 
+    /// After an operation that this worker did itself: an interest that was delegated before is gained, and the mail that
+    /// says so is in the mailbox. Handles mail up to that one. The publications behind it stay: a session that becomes a
+    /// member now receives them.
+    fn drain_until_live(&mut self, part: LocalId) {
+        // Mail for a session that has ended meanwhile must not give the channel up.
+        self.channels[part].joining += 1;
+        while matches!(self.channels[part].interest_state, InterestState::Gaining { .. })
+            && let Some(mail) = self.node.mailbox(self.worker).pop()
+        {
+            self.handle_mail(mail);
+        }
+        self.channels[part].joining -= 1;
+    }
+
     /// What came of joining. The position is where the member's messages begin.
     fn joined(
         &mut self,
@@ -354,8 +365,7 @@ impl Engine {
     ) -> Progress {
         let mut offset = self.channels[part].offset;
         if waiting.is_none() && matches!(self.channels[part].interest_state, InterestState::Gaining { .. }) {
-            // We have been inside the order, so the interest was gained before, and word of it is in our mailbox.
-            self.drain_mailbox();
+            self.drain_until_live(part);
             if let InterestState::Live { offset: gained_at, .. } = self.channels[part].interest_state {
                 offset = gained_at;
             }

@@ -308,7 +308,7 @@ impl Engine {
         }
     }
 
-    fn handle_mail(&mut self, mail: Mail) {
+    pub(super) fn handle_mail(&mut self, mail: Mail) {
         self.counters.mail += 1;
         match mail {
             Mail::Publication { channel, sequence, publication } => {
