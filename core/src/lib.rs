@@ -10,7 +10,7 @@
 //!
 //! | layer | modules | may use |
 //! |---|---|---|
-//! | vocabulary | [`id`], [`limits`], [`command`], [`publication`], [`error`], [`disconnect`] | each other |
+//! | vocabulary | [`id`], [`limits`], [`command`], [`publication`], [`error`], [`disconnect`], [`now`], [`secret`] | each other |
 //! | codecs | [`ws`], [`http`], [`json`] | vocabulary |
 //! | access | [`app`], [`token`] | vocabulary |
 //! | state | [`channel`], [`mailbox`], [`slots`] | vocabulary |
@@ -29,9 +29,11 @@ pub mod id;
 pub mod json;
 pub mod limits;
 pub mod mailbox;
+pub mod now;
 pub mod publication;
 #[doc(hidden)]
 pub mod schedule;
+pub mod secret;
 pub mod slots;
 mod sync;
 pub mod token;

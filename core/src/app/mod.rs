@@ -54,6 +54,14 @@ pub struct AppLimits {
     pub outbound_bytes: usize,
     /// Bytes that all channels together remember.
     pub history_bytes: usize,
+    /// Milliseconds that a session is kept whose connection is lost; 0 ends it at once.
+    pub resume_ms: u32,
+    /// Bytes of output that a session keeps for its client's return.
+    pub resume_bytes: usize,
+    /// Sessions that may be parked at one time, and bytes that they keep together.
+    pub parked_sessions: usize,
+    /// See [`AppLimits::parked_sessions`].
+    pub parked_bytes: usize,
 }
 
 impl AppLimits {
@@ -73,6 +81,10 @@ impl Default for AppLimits {
             messages_per_second: 0,
             outbound_bytes: 4 * 1024 * 1024,
             history_bytes: 64 * 1024 * 1024,
+            resume_ms: 0,
+            resume_bytes: 256 * 1024,
+            parked_sessions: 10_000,
+            parked_bytes: 64 * 1024 * 1024,
         }
     }
 }

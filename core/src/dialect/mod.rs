@@ -6,10 +6,12 @@
 
 mod native;
 
+use std::ops::Range;
+
 use bytes::BytesMut;
 
 pub use self::native::{Batch, CommandReader, Envelope, Heading, TemplateMatch, WelcomeLimits, read_binary};
-use crate::{command::Outcome, error::ReplyError, id::SessionId, publication::Publication};
+use crate::{command::Outcome, error::ReplyError, id::SessionId, publication::Publication, ws};
 
 /// How a connection wants what it receives.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -49,6 +51,14 @@ pub fn encode_publication(
         Format::NativeText => native::Binary::Base64,
     };
     native::encode_publication(out, heading, channel, publication, binary);
+}
+
+/// The frames among `bytes`, which are whole frames of `format`, that a client counts as received; heartbeats and the
+/// like are left out. Where each begins and ends.
+pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
+    match format {
+        Format::Native | Format::NativeText => ws::data_frames(bytes),
+    }
 }
 
 /// Appends the answer to a command that succeeded. `id` is JSON, as the command had it.

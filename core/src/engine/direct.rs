@@ -66,7 +66,7 @@ impl Engine {
             if session.app != app || !audience.admits(session.id(slot), session.user()) {
                 continue;
             }
-            if hot.congested {
+            if hot.is_congested() {
                 session.miss(self.node.broadcast(app), 1);
                 continue;
             }

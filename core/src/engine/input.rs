@@ -22,7 +22,7 @@ use crate::{
 pub enum Flow {
     /// Yes.
     Continue,
-    /// A command waits for another thread. Hand over nothing more until [`Engine::take_resumed`] names the
+    /// A command waits for another thread. Hand over nothing more until [`Engine::take_unpaused`] names the
     /// connection.
     Pause,
 }
@@ -220,7 +220,7 @@ impl Engine {
                 let session = self.session_id(slot);
                 self.interrupted.push_back(Interrupted { session, message, next });
             }
-            None => self.resumed.push(self.sessions.hot(slot).connection),
+            None => self.unpause(slot),
         }
     }
 
@@ -232,7 +232,7 @@ impl Engine {
         let flow = self.receive_one(&mut reader, slot, message.view(), next);
         self.reader = Some(reader);
         if flow == Flow::Continue {
-            self.resumed.push(self.sessions.hot(slot).connection);
+            self.unpause(slot);
         }
     }
 

@@ -23,10 +23,12 @@ mod input;
 mod mail;
 mod membership;
 mod node;
+mod outbox;
 mod output;
 mod presence;
 mod publish;
 mod query;
+mod resume;
 mod session;
 mod submit;
 mod waiting;
@@ -40,12 +42,14 @@ use self::{
     eviction::{Evictor, Sweep},
     idempotency::Keys,
     membership::Joining,
-    output::{NONE, SessionOutput, Turn},
+    output::{Backlog, NONE, SessionOutput, Turn},
+    resume::Parked,
     session::{Session, Sessions},
     waiting::{Interrupted, Waiting},
 };
 pub use self::{
     input::Flow,
+    resume::{Detached, Resumption},
     mail::Mail,
     node::Node,
     output::{Segments, Sink},
@@ -60,6 +64,8 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
+    now::Now,
+    secret::Secret,
     slots::Slots,
     token::Claims,
 };
@@ -70,7 +76,10 @@ type RandomState = foldhash::fast::RandomState;
 pub struct Engine {
     worker: WorkerId,
     node: Arc<Node>,
+    /// Unix milliseconds of the turn.
     now_ms: u64,
+    /// The same moment on the clock that never steps back.
+    steady_ms: u64,
     ids: IdGenerator,
     sessions: Sessions,
     channels: Slots<LocalChannel, LocalId>,
@@ -88,10 +97,11 @@ pub struct Engine {
     evictor: Evictor,
     /// Messages whose commands go on, in the order they may.
     interrupted: VecDeque<Interrupted>,
-    resumed: Vec<u32>,
+    unpaused: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
     /// Sessions that have left everything and go after the next flush.
     ended: Vec<SessionSlot>,
+    parked: Parked,
     scratch: BytesMut,
     /// Absent while it reads.
     reader: Option<Box<CommandReader>>,
@@ -135,6 +145,8 @@ pub struct Opening<'a> {
     pub claims: Option<Claims>,
     /// The shell's name for the connection.
     pub connection: u32,
+    /// What resumes the session, in an app that keeps lost sessions.
+    pub ticket: Option<Secret>,
 }
 
 /// What this engine has done, since it started. Plain numbers: one thread writes them.
@@ -150,6 +162,9 @@ pub struct Counters {
     pub missed: u64,
     pub recovered: u64,
     pub unrecovered: u64,
+    pub parked: u64,
+    pub resumed: u64,
+    pub unresumed: u64,
     pub history_forgotten: u64,
     pub overloaded: u64,
     pub rate_limited: u64,
@@ -168,6 +183,7 @@ impl Engine {
             worker,
             node,
             now_ms: 0,
+            steady_ms: 0,
             ids: IdGenerator::new(seed),
             sessions: Sessions::default(),
             channels: Slots::default(),
@@ -182,9 +198,10 @@ impl Engine {
             users: HashMap::default(),
             answers: Vec::new(),
             interrupted: VecDeque::new(),
-            resumed: Vec::new(),
+            unpaused: Vec::new(),
             disconnects: Vec::new(),
             ended: Vec::new(),
+            parked: Parked::default(),
             scratch: BytesMut::new(),
             reader: None,
             counters: Counters::default(),
@@ -196,10 +213,13 @@ impl Engine {
         &self.node
     }
 
-    /// A turn begins at `now_ms`, Unix milliseconds.
-    pub fn begin_turn(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
+    /// A turn begins at `now`.
+    pub fn begin_turn(&mut self, now: impl Into<Now>) {
+        let Now { unix_ms, steady_ms } = now.into();
+        self.now_ms = unix_ms;
+        self.steady_ms = steady_ms;
         self.sweep();
+        self.end_expired();
     }
 
     /// Opens a session and welcomes it. `preface` is written before the welcome (the handshake's response).
@@ -231,10 +251,10 @@ impl Engine {
             self.users.entry((app, user.clone())).or_default().push(slot);
         }
         let id = self.sessions.get(slot).id(slot);
-        self.reply(slot, |out| {
-            preface(out);
-            welcome(out, id, user.as_deref());
-        });
+        let greeting = self.greet(slot, preface, |out| welcome(out, id, user.as_deref()));
+        if let Some(ticket) = opening.ticket {
+            self.make_resumable(slot, ticket, greeting);
+        }
         self.enter_broadcast(slot);
         for channel in channels {
             // A claimed channel that the app's limits refuse is one the session is not in, as `members` will show.
@@ -271,9 +291,10 @@ impl Engine {
     /// A session does, and is told, nothing more of its own; its slot is still taken.
     fn depart(&mut self, slot: SessionSlot) {
         self.leave_all(slot);
+        self.retire_outbox(slot);
         // The shell may give the connection's number to another.
         let connection = self.sessions.hot(slot).connection;
-        self.resumed.retain(|&other| other != connection);
+        self.unpaused.retain(|&other| other != connection);
         self.disconnects.retain(|&(other, _)| other != connection);
         // Nobody finds it any more: neither the answer it waits for nor what it was to go on with.
         let nonce = self.ids.nonce();
@@ -317,7 +338,10 @@ impl Engine {
             self.sessions.remove(slot);
         }
         for (slot, backlog) in over {
-            self.on_backlog(slot, backlog);
+            match backlog {
+                Backlog::Bytes(bytes) => self.on_backlog(slot, bytes),
+                Backlog::Parked { is_whole } => self.on_parked_output(slot, is_whole),
+            }
         }
         for local in self.turn.end(&mut self.sessions) {
             let part = &mut self.channels[local];
@@ -329,9 +353,10 @@ impl Engine {
     /// Whether there is anything to flush, to take or to handle at once, so that the shell must not sleep. A flush, too,
     /// may find connections to end.
     pub fn is_busy(&self) -> bool {
-        let to_take = !(self.answers.is_empty() && self.resumed.is_empty() && self.disconnects.is_empty());
+        let to_take = !(self.answers.is_empty() && self.unpaused.is_empty() && self.disconnects.is_empty());
         to_take
             || self.evictor.is_wanted()
+            || self.has_condemned()
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()
             || !self.node.mailbox(self.worker).is_empty()
@@ -345,7 +370,7 @@ impl Engine {
     /// A congested session's connection has sent all it had: tells it what it lost.
     pub fn on_drained(&mut self, slot: SessionSlot) {
         let (hot, session) = self.sessions.both(slot);
-        if !std::mem::take(&mut hot.congested) {
+        if !hot.clear_congested() {
             return;
         }
         let format = hot.format;
@@ -361,7 +386,7 @@ impl Engine {
         let (hot, session) = self.sessions.both(slot);
         let app = self.node.app(session.app);
         // A congested session gets no publications any more, but asks for answers: it has as much room for those again.
-        let limit = app.limits.outbound_bytes * if hot.congested { 2 } else { 1 };
+        let limit = app.limits.outbound_bytes * if hot.is_congested() { 2 } else { 1 };
         if backlog <= limit {
             return;
         }
@@ -372,8 +397,8 @@ impl Engine {
             true => app.slow_consumer == SlowConsumer::Drop,
             false => policies.iter().map(policy).all(|policy| policy == SlowConsumer::Drop),
         };
-        if drops && !hot.congested {
-            hot.congested = true;
+        if drops && !hot.is_congested() {
+            hot.set_congested();
             self.counters.congested += 1;
         } else {
             self.counters.slow_consumers += 1;
@@ -398,8 +423,17 @@ impl Engine {
     }
 
     /// Connections whose paused session goes on: hand over their next messages.
-    pub fn take_resumed(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.resumed)
+    pub fn take_unpaused(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.unpaused)
+    }
+
+    /// Has a session end: by its connection's end, or, if it is parked, in the next turn.
+    pub(super) fn disconnect_session(&mut self, slot: SessionSlot, why: Disconnect) {
+        let output = self.sessions.hot(slot);
+        match output.is_parked() {
+            true => self.condemn(slot),
+            false => self.disconnects.push((output.connection, why)),
+        }
     }
 
     /// Connections to end, and why.

@@ -10,9 +10,10 @@ use crate::{
     app::{App, Apps, ChannelOptions},
     channel::{Channel, ChannelTable},
     error::ReplyError,
-    id::{AppId, WorkerId},
+    id::{AppId, SessionId, WorkerId},
     limits::CHANNEL_OPTIONS,
     mailbox::Mailbox,
+    secret::Secret,
 };
 
 /// Shared by all engines of a process.
@@ -21,6 +22,8 @@ pub struct Node {
     tenants: Box<[Tenant]>,
     pub(super) table: ChannelTable,
     mailboxes: Box<[Mailbox<Mail>]>,
+    /// What resumes which session, of all apps.
+    tickets: papaya::HashMap<Secret, SessionId>,
 }
 
 /// What the node keeps for an app.
@@ -33,6 +36,9 @@ struct Tenant {
     forgotten: AtomicU64,
     /// Whether an engine is making them cost less.
     evicting: AtomicBool,
+    /// Sessions without outlet, and the bytes that they keep.
+    parked: AtomicUsize,
+    parked_bytes: AtomicUsize,
     /// Options that were set for single channels.
     options: papaya::HashMap<Box<str>, ChannelOptions>,
 }
@@ -46,6 +52,8 @@ impl Node {
             remembered: AtomicUsize::new(0),
             forgotten: AtomicU64::new(0),
             evicting: AtomicBool::new(false),
+            parked: AtomicUsize::new(0),
+            parked_bytes: AtomicUsize::new(0),
             options: papaya::HashMap::new(),
         };
         Self {
@@ -53,6 +61,7 @@ impl Node {
             apps,
             table: ChannelTable::new(workers, seed),
             mailboxes: (0..workers).map(|_| Mailbox::new(mailbox_depth)).collect(),
+            tickets: papaya::HashMap::new(),
         }
     }
 
@@ -197,6 +206,65 @@ impl Node {
 
     pub(super) fn release_session(&self, app: AppId) {
         self.tenant(app).sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The session that a ticket resumes.
+    pub fn resumable(&self, ticket: &Secret) -> Option<SessionId> {
+        self.tickets.pin().get(ticket).copied()
+    }
+
+    pub(super) fn issue_ticket(&self, ticket: Secret, session: SessionId) {
+        self.tickets.pin().insert(ticket, session);
+    }
+
+    /// Takes a ticket back; false if another has taken it already.
+    pub(super) fn revoke_ticket(&self, ticket: &Secret) -> bool {
+        self.tickets.pin().remove(ticket).is_some()
+    }
+
+    /// Sessions of an app that have no outlet at present.
+    pub fn parked_sessions(&self, app: AppId) -> usize {
+        self.tenant(app).parked.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that an app's parked sessions keep.
+    pub fn parked_bytes(&self, app: AppId) -> usize {
+        self.tenant(app).parked_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a session as parked with so many bytes, unless the app has as many as it may.
+    pub(super) fn reserve_parked(&self, app: AppId, bytes: usize) -> bool {
+        let limits = &self.app(app).limits;
+        let Tenant { parked, parked_bytes, .. } = self.tenant(app);
+        // Relaxed: counts, which order nothing.
+        let fits = parked
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limits.parked_sessions).then_some(n + 1))
+            .is_ok();
+        if fits && self.grow_parked(app, bytes) {
+            return true;
+        }
+        if fits {
+            parked_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            parked.fetch_sub(1, Ordering::Relaxed);
+        }
+        false
+    }
+
+    /// A parked session keeps `bytes` more. Returns whether the app may keep that much; they are counted in any case.
+    pub(super) fn grow_parked(&self, app: AppId, bytes: usize) -> bool {
+        let before = self.tenant(app).parked_bytes.fetch_add(bytes, Ordering::Relaxed);
+        before + bytes <= self.app(app).limits.parked_bytes
+    }
+
+    /// A parked session keeps `bytes` less.
+    pub(super) fn shrink_parked(&self, app: AppId, bytes: usize) {
+        self.tenant(app).parked_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// A session that kept so many bytes is parked no more.
+    pub(super) fn release_parked(&self, app: AppId, bytes: usize) {
+        self.tenant(app).parked_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.tenant(app).parked.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn tenant(&self, app: AppId) -> &Tenant {

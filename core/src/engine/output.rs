@@ -40,20 +40,62 @@ pub(super) struct SessionOutput {
     /// First and last segment of this turn: both NONE or neither.
     head: u32,
     tail: u32,
-    /// The shell's name for the session's connection.
+    /// The shell's name for the session's connection; NONE while the session is parked.
     pub(super) connection: u32,
     pub(super) format: Format,
     /// Some run of this turn has an exception for this session.
     excepted: bool,
     /// How many of the segments are to runs, up to 2.
     runs: u8,
-    /// Its outbound queue is over its limit and the app's policy is to drop: publications are counted, not linked.
-    pub(super) congested: bool,
+    flags: u8,
 }
+
+/// [`SessionOutput::flags`]: the outbound queue is over its limit and the app's policy is to drop, so publications are
+/// counted, not linked.
+const CONGESTED: u8 = 1;
+
+/// [`SessionOutput::flags`]: output is recorded in the session's outbox.
+const RECORDED: u8 = 2;
 
 impl SessionOutput {
     pub(super) fn new(connection: u32, format: Format) -> Self {
-        Self { head: NONE, tail: NONE, connection, format, excepted: false, runs: 0, congested: false }
+        Self { head: NONE, tail: NONE, connection, format, excepted: false, runs: 0, flags: 0 }
+    }
+
+    /// Whether publications are counted as missed instead of being linked.
+    pub(super) fn is_congested(&self) -> bool {
+        self.flags & CONGESTED != 0
+    }
+
+    /// The session's connection cannot take what it is sent.
+    pub(super) fn set_congested(&mut self) {
+        self.flags |= CONGESTED;
+    }
+
+    /// Ends that; returns whether it was so.
+    pub(super) fn clear_congested(&mut self) -> bool {
+        let was = self.is_congested();
+        self.flags &= !CONGESTED;
+        was
+    }
+
+    /// From now on the session's output is recorded in its outbox.
+    pub(super) fn set_recorded(&mut self) {
+        self.flags |= RECORDED;
+    }
+
+    /// Whether it is to receive something in this turn.
+    pub(super) fn has_segments(&self) -> bool {
+        self.head != NONE
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.flags & RECORDED != 0
+    }
+
+    /// Whether no connection takes the session's output at present.
+    pub(super) fn is_parked(&self) -> bool {
+        self.connection == NONE
     }
 }
 
@@ -174,6 +216,15 @@ impl<'a> Iterator for Segments<'a> {
         self.head = segment.next;
         Some((&self.buffers[segment.buffer as usize], segment.start as usize..segment.end as usize))
     }
+}
+
+/// What became of a session's output.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Backlog {
+    /// So many bytes wait for its connection to take them.
+    Bytes(usize),
+    /// It was recorded for the client's return, all of it or not.
+    Parked { is_whole: bool },
 }
 
 /// Everything a worker has to write at the end of its turn.
@@ -319,7 +370,7 @@ impl Turn {
         let of = &self.runs[run as usize];
         let to = of.len();
         let hot = sessions.hot(slot);
-        if hot.excepted || of.filtered || hot.congested {
+        if hot.excepted || of.filtered || hot.is_congested() {
             let (hot, session) = sessions.both(slot);
             return self.segment_with_exceptions(run, from, slot, hot, session);
         }
@@ -357,7 +408,7 @@ impl Turn {
                 }
                 None => (of.len(), of.len()),
             };
-            if hot.congested {
+            if hot.is_congested() {
                 session.miss(of.channel.as_ref().expect("an open run has one"), u64::from(stop - start));
             } else {
                 let (first, last) = of.range(hot.format, start, stop);
@@ -410,7 +461,7 @@ impl Turn {
         &mut self,
         sessions: &mut Sessions,
         sink: &mut impl Sink,
-        mut on_backlog: impl FnMut(SessionSlot, usize),
+        mut on_backlog: impl FnMut(SessionSlot, Backlog),
     ) -> u64 {
         let mut writes = 0;
         for slot in self.dirty.drain(..) {
@@ -425,9 +476,17 @@ impl Turn {
                 head = sort_segments(&self.runs, &mut self.segments, &mut self.sorted, head);
             }
             let parts = Segments { buffers: &self.frozen, segments: &self.segments, head };
-            let backlog = sink.write(hot.connection, parts);
+            if hot.is_recorded() {
+                let (hot, session) = sessions.both(slot);
+                let is_whole = session.record(parts);
+                if hot.is_parked() {
+                    on_backlog(slot, Backlog::Parked { is_whole });
+                    continue;
+                }
+            }
+            let backlog = sink.write(sessions.hot(slot).connection, parts);
             if backlog > 0 {
-                on_backlog(slot, backlog);
+                on_backlog(slot, Backlog::Bytes(backlog));
             }
         }
         writes

@@ -249,14 +249,14 @@ impl Engine {
             Disconnection::Session(id) => self.sessions.find(*id).into_iter().collect(),
             Disconnection::User(user) => self.users.get(&(app, (**user).into())).cloned().unwrap_or_default(),
         };
-        let before = self.disconnects.len();
+        let mut told = 0;
         for slot in slots {
             if self.sessions.get(slot).app == app {
-                let connection = self.sessions.hot(slot).connection;
-                self.disconnects.push((connection, Disconnect::ByServer { reconnect }));
+                self.disconnect_session(slot, Disconnect::ByServer { reconnect });
+                told += 1;
             }
         }
-        self.disconnects.len() - before
+        told
     }
 
     /// A page of an app's channels whose names begin with `prefix`, from `after` on. Not sorted; it may be short, and

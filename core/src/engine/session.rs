@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use super::output::SessionOutput;
+use super::{
+    outbox::Outbox,
+    output::{Segments, SessionOutput},
+};
 use crate::{
     app::AppLimits,
     channel::Channel,
@@ -28,8 +31,16 @@ pub(super) struct Session {
     /// Its join number in the app's broadcast stream.
     pub(super) broadcast_number: u64,
     rate: Rate,
-    /// What a congested session lost: channels and counts.
-    missed: Option<Box<Missed>>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few sessions have.
+#[derive(Default)]
+struct Rare {
+    /// What a congested session lost.
+    missed: Missed,
+    /// What its client may not have received, if the session can be resumed.
+    outbox: Option<Outbox>,
 }
 
 /// Publications lost, by channel.
@@ -48,7 +59,7 @@ impl Session {
             memberships: Memberships::default(),
             broadcast_number: 0,
             rate: Rate::default(),
-            missed: None,
+            rare: None,
         }
     }
 
@@ -88,7 +99,7 @@ impl Session {
         if count == 0 {
             return;
         }
-        let missed = self.missed.get_or_insert_default();
+        let missed = &mut self.rare.get_or_insert_default().missed;
         match missed.iter_mut().find(|(of, _)| Arc::ptr_eq(of, channel)) {
             Some((_, total)) => *total += count,
             None => missed.push((channel.clone(), count)),
@@ -97,12 +108,30 @@ impl Session {
 
     /// Number of channels it has lost publications of since it was last told.
     pub(super) fn missed_channels(&self) -> usize {
-        self.missed.as_ref().map_or(0, |missed| missed.len())
+        self.rare.as_ref().map_or(0, |rare| rare.missed.len())
     }
 
     /// Hands out what it lost since the last time.
     pub(super) fn take_missed(&mut self) -> Missed {
-        self.missed.take().map(|missed| *missed).unwrap_or_default()
+        let missed = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.missed)).unwrap_or_default();
+        self.rare.take_if(|rare| rare.outbox.is_none());
+        missed
+    }
+
+    /// Records output in the outbox. Returns whether all that waits for its client is still there.
+    pub(super) fn record(&mut self, mut segments: Segments<'_>) -> bool {
+        let Some(outbox) = self.outbox() else { return true };
+        segments.all(|(buffer, range)| outbox.record(buffer, range).is_ok())
+    }
+
+    /// What its client may not have received.
+    pub(super) fn outbox(&mut self) -> Option<&mut Outbox> {
+        self.rare.as_mut()?.outbox.as_mut()
+    }
+
+    /// From now on its output is kept until it is known to have arrived.
+    pub(super) fn set_outbox(&mut self, outbox: Outbox) {
+        self.rare.get_or_insert_default().outbox = Some(outbox);
     }
 }
 
@@ -222,6 +251,10 @@ impl Sessions {
 
     pub(super) fn get_mut(&mut self, slot: SessionSlot) -> &mut Session {
         &mut self.cold[slot]
+    }
+
+    pub(super) fn output(&self, slot: SessionSlot) -> &SessionOutput {
+        &self.hot[slot.0 as usize]
     }
 
     pub(super) fn hot(&mut self, slot: SessionSlot) -> &mut SessionOutput {

@@ -5,7 +5,7 @@
 //! reserved) straight from the slice, and is tested to say the same. Everything unusual or wrong goes to
 //! tungstenite.
 
-use std::io::Cursor;
+use std::{io::Cursor, ops::Range};
 
 use tungstenite::protocol::frame::FrameHeader;
 
@@ -152,6 +152,22 @@ impl Header {
     }
 }
 
+/// The data frames, text and binary, among the whole frames of a server in `bytes`: where each begins and ends.
+pub fn data_frames(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let header = Header::parse(&bytes[at..], Role::Client).ok().flatten()?;
+            let end = at.checked_add(header.len)?.checked_add(usize::try_from(header.payload_len).ok()?)?;
+            let frame = at..end.min(bytes.len());
+            at = frame.end;
+            if !header.opcode.is_control() {
+                return Some(frame);
+            }
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use tungstenite::protocol::frame::coding;
@@ -203,5 +219,22 @@ mod tests {
             }
         }
         assert!(common > 100_000, "the common case must be common: {common}");
+    }
+
+    #[test]
+    fn data_frames_are_found_between_control_frames() {
+        let mut out = bytes::BytesMut::new();
+        let mut expected = Vec::new();
+        for (opcode, len) in
+            [(OpCode::Text, 3), (OpCode::Ping, 0), (OpCode::Binary, 70_000), (OpCode::Pong, 5), (OpCode::Text, 200)]
+        {
+            let start = out.len();
+            crate::ws::put_frame(&mut out, opcode, &vec![b'x'; len]);
+            if !opcode.is_control() {
+                expected.push(start..out.len());
+            }
+        }
+        assert_eq!(data_frames(&out).collect::<Vec<_>>(), expected);
+        assert_eq!(data_frames(&[]).count(), 0);
     }
 }

@@ -35,5 +35,5 @@ pub use error::ProtocolError;
 pub use handshake::{
     Accept, HandshakeError, ResponseError, Upgrade, check_response, put_request, put_response,
 };
-pub use header::{MAX_CONTROL_LEN, OpCode};
+pub use header::{MAX_CONTROL_LEN, OpCode, data_frames};
 pub use mask::{apply_mask, apply_mask_plain};
