@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn text_that_is_no_secret_is_refused() {
-        for text in ["", "short", "AAAAAAAAAAAAAAAAAAAAA!", "AAAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAA"] {
+        for text in ["", "short", "AAAAAAAAAAAAAAAAAAAAA!", "AAAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAA"]
+        {
             assert_eq!(Secret::parse(text), None, "{text:?}");
         }
         // The last character holds four bits that a secret does not have; they must be zero.

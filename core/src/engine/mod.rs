@@ -49,11 +49,11 @@ use self::{
 };
 pub use self::{
     input::Flow,
-    resume::{Detached, Resumption},
     mail::Mail,
     node::Node,
     output::{Segments, Sink},
     query::ChannelsPage,
+    resume::{Detached, Resumption},
 };
 use crate::{
     app::{App, SlowConsumer},

@@ -238,7 +238,9 @@ impl Node {
         let Tenant { parked, parked_bytes, .. } = self.tenant(app);
         // Relaxed: counts, which order nothing.
         let fits = parked
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limits.parked_sessions).then_some(n + 1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                (n < limits.parked_sessions).then_some(n + 1)
+            })
             .is_ok();
         if fits && self.grow_parked(app, bytes) {
             return true;

@@ -104,7 +104,11 @@ impl Outbox {
         }
         self.end += range.len() as u64;
         let copies = range.len() * SHARED_PART < buffer.len();
-        self.chunks.push_back(if copies { Bytes::copy_from_slice(&buffer[range]) } else { buffer.slice(range) });
+        self.chunks.push_back(if copies {
+            Bytes::copy_from_slice(&buffer[range])
+        } else {
+            buffer.slice(range)
+        });
         if !self.is_parked() {
             self.handed = self.end;
         }

@@ -225,9 +225,13 @@ mod tests {
     fn data_frames_are_found_between_control_frames() {
         let mut out = bytes::BytesMut::new();
         let mut expected = Vec::new();
-        for (opcode, len) in
-            [(OpCode::Text, 3), (OpCode::Ping, 0), (OpCode::Binary, 70_000), (OpCode::Pong, 5), (OpCode::Text, 200)]
-        {
+        for (opcode, len) in [
+            (OpCode::Text, 3),
+            (OpCode::Ping, 0),
+            (OpCode::Binary, 70_000),
+            (OpCode::Pong, 5),
+            (OpCode::Text, 200),
+        ] {
             let start = out.len();
             crate::ws::put_frame(&mut out, opcode, &vec![b'x'; len]);
             if !opcode.is_control() {
