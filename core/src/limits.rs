@@ -9,6 +9,11 @@ pub const TABLE_SHARDS: usize = 256;
 /// Bytes of a channel's or event's name.
 pub const NAME_BYTES: usize = 256;
 
+/// Commands of one session that may be in flight, and bytes of their payloads.
+pub const WINDOW_COMMANDS: usize = 64;
+/// See [`WINDOW_COMMANDS`].
+pub const WINDOW_BYTES: usize = 64 << 10;
+
 /// Commands in one frame, and publications in one request.
 pub const BATCH: usize = 256;
 
@@ -65,6 +70,12 @@ const _: () = assert!(BURST * MAX_WORKERS <= MAILBOX_NOTICES, "that much the dep
 
 /// Bytes of encoded publications after which a worker ends its turn and writes.
 pub const TURN_BYTES: usize = 1 << 20;
+
+/// Units of work after which a worker ends its turn. A command is one unit, about a microsecond.
+pub const TURN_WORK: usize = 16 << 10;
+
+/// Units of work that checking a session token costs: a signature takes up to 0.4 ms for each key it is tried with.
+pub const TOKEN_WORK: usize = 400;
 
 /// Buffers kept from one turn to the next, and the size above which one is given back instead.
 pub const POOLED_BUFFERS: usize = 1024;

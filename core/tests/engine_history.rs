@@ -218,9 +218,9 @@ fn nothing_overtakes_what_was_missed() {
         workers.command(ada, &message(2));
         let bob = workers.open(1);
         workers.inside(0, |workers| {
-            assert_eq!(workers.send(ada, &message(3)), Flow::Pause);
+            assert_eq!(workers.send(ada, &message(3)), Flow::Continue);
             assert_eq!(workers.send(bob, &rejoin(&epoch, 1)), Flow::Pause);
-            assert_eq!(workers.send(ada, &message(4)), Flow::Pause);
+            assert_eq!(workers.send(ada, &message(4)), Flow::Continue);
             workers.run_until_idle();
             assert_eq!(workers.received(bob), [] as [Value; 0]);
         });
@@ -233,7 +233,7 @@ fn nothing_overtakes_what_was_missed() {
             "{sees:?}"
         );
         assert_eq!(offsets(&sees[1..]), [2, 3, 4, 5]);
-        assert_eq!(workers.engines[1].take_resumed(), [u32::try_from(bob).expect("they are few")]);
+        assert_eq!(workers.engines[1].take_unpaused(), [u32::try_from(bob).expect("they are few")]);
     }
 }
 
@@ -346,7 +346,7 @@ fn a_channel_that_was_over_lives_on_with_the_next_message() {
             workers.engines[1].begin_turn(3_700_000 + second * 1_000);
             workers.engines[0].begin_turn(3_700_000 + second * 1_000);
         }
-        assert_eq!(workers.send(ada, &message(2)), Flow::Pause);
+        assert_eq!(workers.send(ada, &message(2)), Flow::Continue);
     });
     workers.run_until_idle();
     assert_eq!(payloads(&page(&mut workers, ada, json!({}))), [2]);

@@ -124,7 +124,7 @@ impl Thread {
             }
             self.engine.on_mail();
             self.engine.flush(&mut self.sink);
-            may_send |= self.engine.take_resumed().contains(&0);
+            may_send |= self.engine.take_unpaused().contains(&0);
             for at in 0..self.readers.len() {
                 self.read(at);
             }
@@ -150,7 +150,7 @@ impl Thread {
         }
         match self.engine.receive(slot, Message::Text(&join.to_string())) {
             // Either way nothing more is sent before the answer.
-            Flow::Continue | Flow::Pause => {}
+            Flow::Continue | Flow::Pause | Flow::Yield => {}
         }
         Reader { slot, connection, epoch, last, joining: true }
     }

@@ -93,7 +93,7 @@ impl Side {
     fn turn(&mut self, epoch: &Value) {
         self.engine.begin_turn(1_000);
         self.engine.on_mail();
-        for connection in self.engine.take_resumed() {
+        for connection in self.engine.take_unpaused() {
             let resumed = |client: &&mut Client| client.session == connection as usize;
             self.sessions.iter_mut().find(resumed).expect("it is one of ours").is_paused = false;
         }

@@ -55,7 +55,14 @@ pub(crate) fn upgrade(
         ),
         None => None,
     };
-    let opening = Opening { app, format: format(&parameters)?, echo: echo(&parameters)?, claims, connection };
+    let opening = Opening {
+        app,
+        format: format(&parameters)?,
+        echo: echo(&parameters)?,
+        claims,
+        connection,
+        ticket: None,
+    };
     let selected = upgrade.protocols().find(|offered| *offered == SUBPROTOCOL);
     let format = opening.format;
     let limits = WelcomeLimits {

@@ -698,7 +698,7 @@ impl<H: Handler> Worker<H> {
         for (slot, why) in self.engine.take_disconnects() {
             self.disconnect(slot, why);
         }
-        for slot in self.engine.take_resumed() {
+        for slot in self.engine.take_unpaused() {
             self.resume(slot);
         }
         for (token, answer) in self.engine.take_answers() {

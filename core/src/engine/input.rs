@@ -4,7 +4,8 @@ use arrayvec::ArrayVec;
 
 use super::{
     Engine,
-    waiting::{Held, Interrupted, Progress, Rest, Waiter, Waiting},
+    waiting::{Held, Interrupted},
+    window::{Executed, HeldCommands, Publishing},
 };
 use crate::{
     command::{Command, Outcome},
@@ -25,6 +26,8 @@ pub enum Flow {
     /// A command waits for another thread. Hand over nothing more until [`Engine::take_unpaused`] names the
     /// connection.
     Pause,
+    /// The turn is full. Keep what was not taken for the next turn.
+    Yield,
 }
 
 /// Publications of one sender to one channel, in a row.
@@ -42,6 +45,23 @@ impl<'m> Burst<'m> {
     #[inline]
     fn add(&mut self, new: TemplateMatch<'m>) {
         self.0.push(new);
+    }
+}
+
+/// Keeps a message of which the commands from the `next`-th on are to be executed later.
+fn held(message: Message<'_>, next: usize) -> Option<HeldCommands> {
+    let message = match message {
+        Message::Text(text) => Held::Text(text.into()),
+        Message::Binary(bytes) => Held::Binary(bytes.into()),
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return None,
+    };
+    Some(HeldCommands { message, next })
+}
+
+fn publishing<'a>(command: &Command<'a>) -> Option<Publishing<'a>> {
+    match command {
+        Command::Publish(publish) => Some(Publishing::of(publish)),
+        _ => None,
     }
 }
 
@@ -74,7 +94,14 @@ impl Engine {
     ) -> Flow {
         let longest = self.session_app(slot).limits.message_bytes;
         let mut burst = Burst::default();
-        for message in messages {
+        let mut messages = messages.into_iter();
+        let mut flow = Flow::Continue;
+        loop {
+            if self.is_turn_full() {
+                flow = Flow::Yield;
+                break;
+            }
+            let Some(message) = messages.next() else { break };
             let repeated = match message {
                 Message::Text(text) => reader.match_template(text).filter(|new| new.message.len() <= longest),
                 _ => None,
@@ -85,7 +112,8 @@ impl Engine {
                 return Flow::Pause;
             }
             match repeated {
-                Some(repeated) => burst.add(repeated),
+                Some(repeated) if self.window_admits(slot, Some(repeated.channel)) => burst.add(repeated),
+                Some(_) => return self.hold(slot, held(message, 0)),
                 None => {
                     if self.receive_one(reader, slot, message, 0) == Flow::Pause {
                         return Flow::Pause;
@@ -93,7 +121,10 @@ impl Engine {
                 }
             }
         }
-        if burst.0.is_empty() { Flow::Continue } else { self.publish_burst(reader, slot, &mut burst, None) }
+        if !burst.0.is_empty() && self.publish_burst(reader, slot, &mut burst, None) == Flow::Pause {
+            return Flow::Pause;
+        }
+        flow
     }
 
     /// Publishes what was gathered; `next` is the message after it, if that was taken already.
@@ -106,18 +137,18 @@ impl Engine {
     ) -> Flow {
         let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| Payload::Json(new.message)).collect();
         let mut published = &payloads[..];
+        self.work += payloads.len();
         let result = self.publish_for(slot, &reader.publish_from(burst[0]), &mut published);
+        let channel = burst[0].channel;
         burst.clear();
-        let next = || match next? {
-            Message::Text(text) => Some((Held::Text(text.into()), 0)),
-            Message::Binary(bytes) => Some((Held::Binary(bytes.into()), 0)),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => None,
+        let bytes = published.iter().map(Payload::len).sum();
+        let executed = Executed {
+            id: None,
+            commands: published.len(),
+            publication: Some(Publishing { channel, bytes }),
         };
-        let flow = self.conclude(slot, (None, published.len()), result, next);
-        for _ in published.len()..payloads.len() {
-            self.counters.commands += 1;
-            self.refuse(slot, None, ReplyError::RateLimited);
-        }
+        let flow = self.conclude(slot, executed, result, || held(next?, 0));
+        self.refuse_in_order(slot, payloads.len() - published.len(), ReplyError::RateLimited);
         flow
     }
 
@@ -144,9 +175,17 @@ impl Engine {
 
     fn run_batch(&mut self, slot: SessionSlot, text: &str, batch: &mut Batch<'_, '_>, from: usize) -> Flow {
         for at in from..batch.len() {
+            if at > from && self.is_turn_full() {
+                return self.yield_commands(slot, held(Message::Text(text), at));
+            }
             let envelope = batch.envelope(at);
+            let mut executed = Executed { id: envelope.id(), commands: 1, publication: None };
             let result = match envelope.command() {
                 Ok(command) => {
+                    executed.publication = publishing(&command);
+                    if !self.window_admits(slot, executed.publication.map(|publishing| publishing.channel)) {
+                        return self.hold(slot, held(Message::Text(text), at));
+                    }
                     if let Command::Publish(publish) = &command {
                         batch.record_template(&envelope, publish);
                     }
@@ -154,8 +193,8 @@ impl Engine {
                 }
                 Err(error) => Err(error),
             };
-            let next = || (at + 1 < batch.len()).then(|| (Held::Text(text.into()), at + 1));
-            if self.conclude(slot, (envelope.id(), 1), result, next) == Flow::Pause {
+            let next = || if at + 1 < batch.len() { held(Message::Text(text), at + 1) } else { None };
+            if self.conclude(slot, executed, result, next) == Flow::Pause {
                 return Flow::Pause;
             }
         }
@@ -170,64 +209,22 @@ impl Engine {
     ) -> Result<Flow, ReplyError> {
         let (envelope, payload) = dialect::read_binary(reader, bytes)?;
         let publish = envelope.binary_command(payload);
+        let publication = publish.as_ref().ok().map(Publishing::of);
+        if !self.window_admits(slot, publication.map(|publishing| publishing.channel)) {
+            return Ok(self.hold(slot, held(Message::Binary(bytes), 0)));
+        }
         let result =
             publish.and_then(|publish| self.publish_for(slot, &publish, &mut &[publish.payload][..]));
-        Ok(self.conclude(slot, (envelope.id(), 1), result, || None))
-    }
-
-    /// Answers a command, or several without id that are one operation; or parks them, with what comes `next`.
-    fn conclude(
-        &mut self,
-        slot: SessionSlot,
-        (id, commands): (Option<&str>, usize),
-        result: Result<Progress, ReplyError>,
-        next: impl FnOnce() -> Option<(Held, usize)>,
-    ) -> Flow {
-        self.counters.commands += commands as u64;
-        match result {
-            Ok(Progress::Finished(outcome)) => {
-                self.reply_outcome(slot, id, &outcome);
-            }
-            Ok(Progress::Waiting { ticket, outcome }) => {
-                let session = self.sessions.get(slot);
-                let rest = Rest { id: id.map(Into::into), commands, next: next() };
-                let who = Waiter::Session { slot, nonce: session.nonce, rest };
-                self.waiting.insert(ticket, Waiting { outcome, who });
-                return Flow::Pause;
-            }
-            Err(error) => (0..commands).for_each(|_| self.refuse(slot, id, error)),
-        }
-        Flow::Continue
-    }
-
-    /// Gives a paused session its answer and lets it go on: at once with its connection's next message, or, if commands
-    /// of its last one are left, when [`Engine::on_mail`] comes to them. Not here: this runs amid the handling of
-    /// mail, perhaps for a command of another session, and would nest without bound.
-    pub(super) fn answer_session(
-        &mut self,
-        slot: SessionSlot,
-        rest: Rest,
-        result: Result<Outcome, ReplyError>,
-    ) {
-        match result {
-            Ok(outcome) => self.reply_outcome(slot, rest.id.as_deref(), &outcome),
-            Err(error) => {
-                (0..rest.commands).for_each(|_| self.refuse(slot, rest.id.as_deref(), error));
-            }
-        }
-        match rest.next {
-            Some((message, next)) => {
-                let session = self.session_id(slot);
-                self.interrupted.push_back(Interrupted { session, message, next });
-            }
-            None => self.unpause(slot),
-        }
+        let executed = Executed { id: envelope.id(), commands: 1, publication };
+        Ok(self.conclude(slot, executed, result, || None))
     }
 
     /// Executes the commands that are left of a message.
     pub(super) fn go_on(&mut self, interrupted: Interrupted) {
         let Interrupted { session, message, next } = interrupted;
         let Some(slot) = self.sessions.find(session) else { return };
+        // It says that the session is paused, which ends here.
+        self.sessions.get_mut(slot).take_empty_window();
         let mut reader = self.reader.take().unwrap_or_default();
         let flow = self.receive_one(&mut reader, slot, message.view(), next);
         self.reader = Some(reader);
@@ -236,7 +233,7 @@ impl Engine {
         }
     }
 
-    fn reply_outcome(&mut self, slot: SessionSlot, id: Option<&str>, outcome: &Outcome) {
+    pub(super) fn reply_outcome(&mut self, slot: SessionSlot, id: Option<&str>, outcome: &Outcome) {
         if let Some(id) = id {
             let format = self.sessions.hot(slot).format;
             self.reply(slot, |out| dialect::encode_ok(format, out, id, outcome));
@@ -244,7 +241,7 @@ impl Engine {
         self.reply_missed(slot, outcome);
     }
 
-    fn refuse(&mut self, slot: SessionSlot, id: Option<&str>, error: ReplyError) {
+    pub(super) fn refuse(&mut self, slot: SessionSlot, id: Option<&str>, error: ReplyError) {
         self.counters.command_errors += 1;
         self.counters.rate_limited += u64::from(error == ReplyError::RateLimited);
         let format = self.sessions.hot(slot).format;

@@ -32,6 +32,7 @@ mod resume;
 mod session;
 mod submit;
 mod waiting;
+mod window;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -64,6 +65,7 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
+    limits::{TURN_BYTES, TURN_WORK},
     now::Now,
     secret::Secret,
     slots::Slots,
@@ -84,6 +86,8 @@ pub struct Engine {
     sessions: Sessions,
     channels: Slots<LocalChannel, LocalId>,
     turn: Turn,
+    /// Units of work done in this turn: a command is one, and dear checks are many.
+    work: usize,
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
     waiting: HashMap<u64, Waiting, RandomState>,
@@ -188,6 +192,7 @@ impl Engine {
             sessions: Sessions::default(),
             channels: Slots::default(),
             turn: Turn::default(),
+            work: 0,
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
             joining: HashMap::default(),
@@ -322,6 +327,7 @@ impl Engine {
 
     /// Writes all output of this turn to `sink` and ends the turn.
     pub fn flush(&mut self, sink: &mut impl Sink) {
+        self.work = 0;
         if self.turn.is_empty() {
             return;
         }
@@ -362,9 +368,9 @@ impl Engine {
             || !self.node.mailbox(self.worker).is_empty()
     }
 
-    /// Whether so much output has been gathered that the shell should flush before it reads more.
+    /// Whether so much was done, or so much output gathered, that the shell should flush before it hands over more.
     pub fn is_turn_full(&self) -> bool {
-        self.turn.bytes >= crate::limits::TURN_BYTES
+        self.turn.bytes >= TURN_BYTES || self.work >= TURN_WORK
     }
 
     /// A congested session's connection has sent all it had: tells it what it lost.

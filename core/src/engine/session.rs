@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{
     outbox::Outbox,
     output::{Segments, SessionOutput},
+    window::Window,
 };
 use crate::{
     app::AppLimits,
@@ -41,6 +42,8 @@ struct Rare {
     missed: Missed,
     /// What its client may not have received, if the session can be resumed.
     outbox: Option<Outbox>,
+    /// Its commands in flight.
+    window: Option<Window>,
 }
 
 /// Publications lost, by channel.
@@ -85,11 +88,11 @@ impl Session {
         &mut self,
         wanted: usize,
         limits: &AppLimits,
-        now_ms: u64,
+        steady_ms: u64,
     ) -> Result<usize, ReplyError> {
         let taken = match limits.messages_per_second {
             0 => wanted,
-            rate => (0..wanted).take_while(|_| self.rate.take(rate, now_ms)).count(),
+            rate => (0..wanted).take_while(|_| self.rate.take(rate, steady_ms)).count(),
         };
         if taken == 0 { Err(ReplyError::RateLimited) } else { Ok(taken) }
     }
@@ -114,8 +117,35 @@ impl Session {
     /// Hands out what it lost since the last time.
     pub(super) fn take_missed(&mut self) -> Missed {
         let missed = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.missed)).unwrap_or_default();
-        self.rare.take_if(|rare| rare.outbox.is_none());
+        self.drop_rare();
         missed
+    }
+
+    fn drop_rare(&mut self) {
+        self.rare.take_if(|rare| rare.missed.is_empty() && rare.outbox.is_none() && rare.window.is_none());
+    }
+
+    /// Its commands in flight; `None`: there are none.
+    #[inline]
+    pub(super) fn window(&self) -> Option<&Window> {
+        self.rare.as_ref()?.window.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn existing_window(&mut self) -> Option<&mut Window> {
+        self.rare.as_mut()?.window.as_mut()
+    }
+
+    /// Its window, which comes into being if need be.
+    pub(super) fn window_mut(&mut self) -> &mut Window {
+        self.rare.get_or_insert_default().window.get_or_insert_default()
+    }
+
+    /// Takes the window if nothing is in flight any more.
+    pub(super) fn take_empty_window(&mut self) -> Option<Window> {
+        let window = self.rare.as_mut()?.window.take_if(|window| window.is_empty());
+        self.drop_rare();
+        window
     }
 
     /// Records output in the outbox. Returns whether all that waits for its client is still there.
@@ -143,8 +173,8 @@ struct Rate {
 }
 
 impl Rate {
-    fn take(&mut self, per_second: u32, now_ms: u64) -> bool {
-        let now_us = now_ms * 1000;
+    fn take(&mut self, per_second: u32, steady_ms: u64) -> bool {
+        let now_us = steady_ms * 1000;
         let cost_us = 1_000_000 / u64::from(per_second).clamp(1, 1_000_000);
         let full_at_us = self.full_at_us.max(now_us) + cost_us;
         let fits = full_at_us <= now_us + 1_000_000;

@@ -19,7 +19,7 @@ use crate::{
     },
     command::Outcome,
     error::ReplyError,
-    id::{SessionId, WorkerId},
+    id::WorkerId,
     publication::{Kind, OwnedPublication, Publication},
 };
 
@@ -258,9 +258,8 @@ impl Engine {
 
     /// The offset at which this worker gained interest in a channel that `who` has joined.
     fn gained_at(&self, who: &Waiter, channel: &str) -> u64 {
-        let Waiter::Session { slot, nonce, .. } = who else { return 0 };
-        let id = SessionId::new(self.worker, *slot, *nonce);
-        let app = self.sessions.find(id).map(|slot| self.sessions.get(slot).app);
+        let Waiter::Session { session, .. } = who else { return 0 };
+        let app = self.sessions.find(*session).map(|slot| self.sessions.get(slot).app);
         let part = app.and_then(|app| self.node.table.find(app, channel, |c| c.local(self.worker)).flatten());
         match part.map(|part| self.channels[part].interest_state) {
             Some(InterestState::Live { offset, .. }) => offset,

@@ -1,12 +1,7 @@
 //! Commands that wait: for a ticket of another worker, with the outcome as far as it is known.
 
 use super::{Engine, idempotency::Key};
-use crate::{
-    command::Outcome,
-    error::ReplyError,
-    id::{Nonce, SessionId, SessionSlot},
-    ws::Message,
-};
+use crate::{command::Outcome, error::ReplyError, id::SessionId, ws::Message};
 
 /// An outcome, or the ticket under which it will come.
 pub(super) enum Progress {
@@ -21,8 +16,8 @@ pub(super) struct Waiting {
 }
 
 pub(super) enum Waiter {
-    /// A session, and what it is to go on with.
-    Session { slot: SessionSlot, nonce: Nonce, rest: Rest },
+    /// A session, with so many commands that are one operation.
+    Session { session: SessionId, ticket: u64, commands: usize },
     /// A request of the shell's.
     Request(u64),
     /// Everybody who asks for this idempotency key.
@@ -33,20 +28,10 @@ impl Waiter {
     /// How many commands wait.
     pub(super) fn commands(&self) -> usize {
         match self {
-            Waiter::Session { rest, .. } => rest.commands,
+            Waiter::Session { commands, .. } => *commands,
             Waiter::Request(_) | Waiter::IdempotentPublish(_) => 1,
         }
     }
-}
-
-/// What a paused session goes on with.
-pub(super) struct Rest {
-    /// Of the command that waits.
-    pub(super) id: Option<Box<str>>,
-    /// How many commands that is: several publications without id, if they are one operation.
-    pub(super) commands: usize,
-    /// The message whose commands follow, and the first of those.
-    pub(super) next: Option<(Held, usize)>,
 }
 
 /// A message that waits.
@@ -98,10 +83,9 @@ impl Engine {
                 Err(error) => self.on_published(&key, Err(error)),
             },
             Waiter::Request(token) => self.answers.push((token, result)),
-            Waiter::Session { slot, nonce, rest } => {
-                let id = SessionId::new(self.worker, slot, nonce);
-                if self.sessions.find(id).is_some() {
-                    self.answer_session(slot, rest, result);
+            Waiter::Session { session, ticket, .. } => {
+                if let Some(slot) = self.sessions.find(session) {
+                    self.on_command_done(slot, ticket, result);
                 }
             }
         }

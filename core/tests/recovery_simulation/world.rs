@@ -510,7 +510,7 @@ impl World {
         let engine = &mut self.workers.engines[worker];
         engine.begin_turn(self.now_ms);
         engine.on_mail();
-        let resumed = engine.take_resumed();
+        let resumed = engine.take_unpaused();
         let answers = engine.take_answers();
         assert!(engine.take_disconnects().is_empty(), "nobody is slow");
         if self.random.chance(70) {

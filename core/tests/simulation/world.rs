@@ -305,7 +305,7 @@ impl World {
         let of = self.node.app(AppId(app as u16)).clone();
         let echo = if observer { Some(true) } else { *self.random.pick(&[None, Some(true), Some(false)]) };
         let format = *self.random.pick(&Format::ALL);
-        let opening = Opening { app: &of, format, echo, claims, connection };
+        let opening = Opening { app: &of, format, echo, claims, connection, ticket: None };
         let engine = &mut self.engines[worker];
         engine.begin_turn(self.now_ms);
         let welcome = |out: &mut BytesMut, id: SessionId, _: Option<&str>| {
@@ -713,7 +713,7 @@ impl World {
         for other in engine.take_touched() {
             assert_ne!(usize::from(other.0), worker + usize::from(self.first_worker), "nobody wakes itself");
         }
-        for connection in engine.take_resumed() {
+        for connection in engine.take_unpaused() {
             let client = self.connections[connection as usize].expect("a resumed connection is open");
             assert!(std::mem::take(&mut self.clients[client].paused), "it was paused");
             let unread = std::mem::take(&mut self.clients[client].unread);

@@ -108,6 +108,10 @@ pub(super) struct AppLimits {
     pub(super) messages_per_second: Option<i64>,
     pub(super) outbound_bytes: Option<i64>,
     pub(super) history_bytes: Option<i64>,
+    pub(super) resume_ms: Option<i64>,
+    pub(super) resume_bytes: Option<i64>,
+    pub(super) parked_sessions: Option<i64>,
+    pub(super) parked_bytes: Option<i64>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]
