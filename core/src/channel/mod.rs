@@ -5,6 +5,8 @@
 
 mod combining;
 mod history;
+#[cfg(all(test, loom))]
+mod models;
 mod operation;
 mod state;
 mod subscribers;
@@ -12,7 +14,7 @@ mod table;
 mod worker_set;
 
 pub use self::{
-    combining::{CombiningLock, Delegated, Entered},
+    combining::{CombiningLock, Delegated, Entered, Kept, Left, Unfinished},
     history::{Bounds, EMPTY_BYTES, History, HistoryItem, Page, PageStart, Pushed, Viewer},
     operation::{Change, ChannelReply, ChannelRequest, Interest, Operation, Presence},
     state::{Applied, ChannelMail, ChannelState, Env, Receipt, Request},

@@ -177,6 +177,12 @@ impl ChannelState {
         self.deserted
     }
 
+    /// Workers that hold members.
+    #[cfg(test)]
+    pub(super) fn interest(&self) -> WorkerSet {
+        self.interest
+    }
+
     /// Applies an operation. Does nothing if it refuses. `publications` are given their offsets.
     #[inline(always)]
     pub fn apply(

@@ -58,14 +58,14 @@ pub use self::{
 };
 use crate::{
     app::{App, SlowConsumer},
-    channel::{Channel, Subscribers, WorkerSet},
+    channel::{Channel, ChannelState, Kept, Operation, Subscribers, WorkerSet},
     command::Outcome,
     dialect::CommandReader,
     dialect::{self, FORMATS, Format},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
-    limits::{TURN_BYTES, TURN_WORK},
+    limits::{COMBINED, TURN_BYTES, TURN_WORK},
     now::Now,
     secret::Secret,
     slots::Slots,
@@ -88,6 +88,10 @@ pub struct Engine {
     turn: Turn,
     /// Units of work done in this turn: a command is one, and dear checks are many.
     work: usize,
+    /// Locks that this worker is still inside, with operations of others to apply.
+    kept: VecDeque<Kept<Channel, ChannelState, Operation>>,
+    /// How many operations of others this turn may still apply.
+    combinable: usize,
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
     waiting: HashMap<u64, Waiting, RandomState>,
@@ -193,6 +197,8 @@ impl Engine {
             channels: Slots::default(),
             turn: Turn::default(),
             work: 0,
+            kept: VecDeque::new(),
+            combinable: COMBINED,
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
             joining: HashMap::default(),
@@ -365,6 +371,7 @@ impl Engine {
             || self.has_condemned()
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()
+            || !self.kept.is_empty()
             || !self.node.mailbox(self.worker).is_empty()
     }
 

@@ -15,11 +15,12 @@ use super::{
 use crate::{
     channel::{
         Applied, Channel, ChannelMail, ChannelReply, ChannelRequest, ChannelState, Delegated, Entered, Env,
-        Interest, Operation, Presence, Receipt, Request,
+        Interest, Left, Operation, Presence, Receipt, Request,
     },
     command::Outcome,
     error::ReplyError,
     id::WorkerId,
+    limits::COMBINED,
     publication::{Kind, OwnedPublication, Publication},
 };
 
@@ -153,13 +154,43 @@ impl Engine {
     /// goes. Public for tests, which enter and stay inside as a thread does that is not scheduled.
     #[doc(hidden)]
     pub fn leave_lock(&mut self, channel: &Arc<Channel>, entered: Entered<'_, ChannelState, Operation>) {
+        let mut budget = self.combinable;
         let mut inside = Inside { engine: self, channel };
         let apply = |state: &mut ChannelState, operation| {
             state.apply_delegated(channel, operation, &mut inside);
         };
-        if entered.leave_or_close(apply, ChannelState::is_deserted) {
-            self.node.table.remove(channel);
+        match entered.leave(&mut budget, apply, ChannelState::is_deserted) {
+            Left::Open => {}
+            Left::Closed => self.node.table.remove(channel),
+            Left::Unfinished(rest) => self.kept.push_back(rest.keep(channel.clone())),
         }
+        self.charge_combining(budget);
+    }
+
+    /// Goes on with the locks that this worker is inside: once in a turn.
+    fn go_on_combining(&mut self) {
+        self.combinable = COMBINED;
+        for _ in 0..self.kept.len() {
+            let Some(kept) = self.kept.pop_front() else { return };
+            let channel = kept.owner().clone();
+            let mut budget = self.combinable;
+            let node = self.node.clone();
+            let mut inside = Inside { engine: self, channel: &channel };
+            let apply = |state: &mut ChannelState, operation| {
+                state.apply_delegated(&channel, operation, &mut inside);
+            };
+            let on_closed = |channel: &Arc<Channel>| node.table.remove(channel);
+            let kept = kept.go_on(&mut budget, apply, ChannelState::is_deserted, on_closed);
+            self.kept.extend(kept);
+            self.charge_combining(budget);
+        }
+    }
+
+    /// Notes how many operations of others this turn may still apply.
+    #[inline]
+    fn charge_combining(&mut self, left: usize) {
+        self.work += self.combinable - left;
+        self.combinable = left;
     }
 
     /// Sends mail, perhaps to ourselves.
@@ -180,6 +211,7 @@ impl Engine {
 
     /// Handles the mail there is now, and lets go on whom it frees to, unless the turn gets full.
     pub fn on_mail(&mut self) {
+        self.go_on_combining();
         let mut there = self.node.mailbox(self.worker).depth();
         while !self.is_turn_full() {
             if there > 0
