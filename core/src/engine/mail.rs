@@ -51,7 +51,8 @@ impl Weigh for Mail {
             Mail::Channel { mail, .. } => mail.bytes(),
             Mail::Direct { publication, .. } => publication.bytes(),
             Mail::IdempotentPublish(once) => once.bytes(),
-            _ => 0,
+            Mail::Query(query) | Mail::Answer(query) => query.bytes(),
+            Mail::Published { .. } => 0,
         }
     }
 }

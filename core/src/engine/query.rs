@@ -23,6 +23,29 @@ pub struct WorkerQuery {
     question: Question,
 }
 
+impl WorkerQuery {
+    /// About how many bytes it keeps alive.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match &self.question {
+                Question::Members { page, .. } => page.members.iter().map(member_bytes).sum(),
+                Question::Sessions { page, .. } => page.sessions.iter().map(session_bytes).sum(),
+                Question::Disconnect { .. } => 0,
+            }
+    }
+}
+
+/// About how many bytes a member in a page keeps alive.
+fn member_bytes(member: &Member) -> usize {
+    size_of::<Member>() + member.profile.as_ref().map_or(0, |profile| profile.len())
+}
+
+/// About how many bytes a session in a page keeps alive.
+fn session_bytes(session: &UserSession) -> usize {
+    let names = session.channels.iter().map(|name| size_of::<Box<str>>() + name.len()).sum::<usize>();
+    size_of::<UserSession>() + session.profile.as_ref().map_or(0, |profile| profile.len()) + names
+}
+
 enum Question {
     Members { reading: Reading, page: MembersPage },
     Sessions { reading: Reading, page: SessionsPage },
