@@ -4,6 +4,7 @@
 //! happens inside its [`CombiningLock`].
 
 mod combining;
+mod epoch;
 mod history;
 #[cfg(all(test, loom))]
 mod models;
@@ -137,6 +138,10 @@ impl Channel {
     /// Notes those of its options that are asked for outside the lock. Only inside the lock.
     fn set_flags(&self, options: ChannelOptions) {
         self.flags.store(flags(options), Ordering::Relaxed);
+    }
+
+    fn has_flags(&self, options: ChannelOptions) -> bool {
+        self.flags.load(Ordering::Relaxed) == flags(options)
     }
 
     /// What its history costs.

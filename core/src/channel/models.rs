@@ -58,6 +58,18 @@ impl Env for Worker {
     fn count_change(&mut self) {
         unreachable!("there is no history")
     }
+
+    fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions {
+        set.unwrap_or_default()
+    }
+
+    fn options(&self) -> ChannelOptions {
+        ChannelOptions::default()
+    }
+
+    fn set_options(&mut self, _: Option<ChannelOptions>) -> Result<(), crate::error::ReplyError> {
+        unreachable!("nobody sets options")
+    }
 }
 
 /// Stands for the channel table with one name in it. The lock orders as the table's atomic accesses do.

@@ -67,8 +67,8 @@ pub enum ChannelRequest {
     },
     /// An edit or a deletion.
     Change(Box<Change>),
-    /// Other options.
-    SetOptions(ChannelOptions),
+    /// Other options for the channel and for later ones of its name; `None`: those of the configuration.
+    SetOptions(Option<ChannelOptions>),
     /// Forget what is too old, and the oldest until this many bytes are left.
     Trim(usize),
 }

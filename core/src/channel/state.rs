@@ -18,7 +18,7 @@ use super::{
     WorkerSet,
 };
 use crate::{
-    app::ChannelOptions,
+    app::{ChannelOptions, HistoryLimits},
     error::ReplyError,
     id::WorkerId,
     limits::BURST,
@@ -34,6 +34,9 @@ pub struct ChannelState {
     offset: u64,
     /// Workers that hold members.
     interest: WorkerSet,
+    /// The options are those that the node has for the channel's name, or were set since. The first operation sees to that:
+    /// they may have changed while the channel came into being.
+    is_configured: bool,
     /// After the last operation, the channel has no members and no history that a session could recover. If that is still
     /// true when the lock is released, the channel closes.
     deserted: bool,
@@ -68,6 +71,12 @@ pub trait Env {
     fn count_evicted(&mut self, messages: usize);
     /// A message was edited or deleted.
     fn count_change(&mut self);
+    /// The options that a channel of this name has if `set` is set for it; `None`: what the configuration says.
+    fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions;
+    /// The options of a channel of this name that comes into being now.
+    fn options(&self) -> ChannelOptions;
+    /// Sets the options of channels of this name, from their next lives on.
+    fn set_options(&mut self, set: Option<ChannelOptions>) -> Result<(), ReplyError>;
 }
 
 /// What a channel sends to workers.
@@ -165,6 +174,7 @@ impl ChannelState {
             sequence: 0,
             offset: 0,
             interest: WorkerSet::default(),
+            is_configured: false,
             deserted: false,
             history: options.history.is_on().then(|| Box::new(History::new(options.history, 0))),
             users: options.presence_by_user.then(Box::default),
@@ -178,7 +188,7 @@ impl ChannelState {
     }
 
     /// Workers that hold members.
-    #[cfg(test)]
+    #[cfg(all(test, loom))]
     pub(super) fn interest(&self) -> WorkerSet {
         self.interest
     }
@@ -192,6 +202,9 @@ impl ChannelState {
         publications: &mut [Publication<'_>],
         env: &mut impl Env,
     ) -> Result<Applied, ReplyError> {
+        if !self.is_configured {
+            self.configure(channel, env);
+        }
         if publications.first().is_some_and(|publication| publication.kind.is_message()) {
             self.check_mailboxes(env)?;
         }
@@ -234,6 +247,21 @@ impl ChannelState {
         }
         let position = Position { epoch: channel.epoch(), offset: self.offset };
         Ok(Applied { receipt: Receipt { sequence: before, position, offset }, direct, sequence, reply })
+    }
+
+    /// Takes the present options, before anything else is done.
+    #[cold]
+    fn configure(&mut self, channel: &Channel, env: &impl Env) {
+        self.is_configured = true;
+        if channel.name().is_none() {
+            return;
+        }
+        let options = env.options();
+        let history = self.history.as_ref().map_or(HistoryLimits::NONE, |history| history.limits());
+        let limits = if options.history.is_on() { options.history } else { HistoryLimits::NONE };
+        if !channel.has_flags(options) || history != limits {
+            self.set_options(channel, options, env.now_ms());
+        }
     }
 
     /// Applies an operation that was delegated, and sends its answer.
@@ -389,8 +417,11 @@ impl ChannelState {
                 }
                 ChannelReply::Done
             }
-            ChannelRequest::SetOptions(options) => {
-                self.set_options(channel, options, env.now_ms())?;
+            ChannelRequest::SetOptions(set) => {
+                let options = env.resolve_options(set);
+                self.check_options(options)?;
+                env.set_options(set)?;
+                self.set_options(channel, options, env.now_ms());
                 self.account(channel, env);
                 ChannelReply::Done
             }
@@ -437,18 +468,16 @@ impl ChannelState {
         Ok(self.offset)
     }
 
-    /// Changes the channel's options. Its history stays, within the new bounds. Whether users are shown cannot change while
-    /// there are members, for nobody has counted them.
-    fn set_options(
-        &mut self,
-        channel: &Channel,
-        options: ChannelOptions,
-        now_ms: u64,
-    ) -> Result<(), ReplyError> {
+    /// Refuses to begin or to stop showing users while there are members, for nobody has counted them.
+    fn check_options(&self, options: ChannelOptions) -> Result<(), ReplyError> {
+        let changes = options.presence_by_user != self.users.is_some();
+        if changes && !self.interest.is_empty() { Err(ReplyError::OptionInUse) } else { Ok(()) }
+    }
+
+    /// Changes the channel's options, which [`ChannelState::check_options`] has not refused. Its history stays, within the
+    /// new bounds.
+    fn set_options(&mut self, channel: &Channel, options: ChannelOptions, now_ms: u64) {
         if options.presence_by_user != self.users.is_some() {
-            if !self.interest.is_empty() {
-                return Err(ReplyError::OptionInUse);
-            }
             self.users = options.presence_by_user.then(Box::default);
         }
         channel.set_flags(options);
@@ -459,7 +488,6 @@ impl ChannelState {
             }
             history => *history = None,
         }
-        Ok(())
     }
 
     /// Tells the channel and the app what the history costs.
@@ -475,3 +503,6 @@ impl ChannelState {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

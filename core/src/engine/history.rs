@@ -1,5 +1,7 @@
 //! Requests to a channel's history, users and options, and what histories cost.
 
+use std::sync::atomic::{Ordering, fence};
+
 use super::{
     Engine,
     submit::{ChannelOp, Submitted},
@@ -146,23 +148,25 @@ impl Engine {
         name: &str,
         options: Option<ChannelOptions>,
     ) -> Result<Progress, ReplyError> {
-        // First for whoever comes into being from now on, and then for the one that is there.
-        let before = self.node.set_options(app, name, options)?;
-        let options = self.node.options(app, name);
-        let outcome = Outcome::Options { channel: name.into(), options };
+        let resolved = self.node.resolve_options(app, name, options);
+        let outcome = Outcome::Options { channel: name.into(), options: resolved };
         loop {
             let Some(channel) = self.node.channel(app, Some(name)) else {
-                return Ok(Progress::Finished(outcome));
+                self.node.set_options(app, name, options)?;
+                // Pairs with the fence in `Inside::options`: a channel that has come into being meanwhile either takes these
+                // options with its first operation, or is found now.
+                fence(Ordering::SeqCst);
+                if self.node.channel(app, Some(name)).is_none() {
+                    return Ok(Progress::Finished(outcome));
+                }
+                continue;
             };
             let request = Some(Box::new(ChannelRequest::SetOptions(options)));
             match self.submit(&channel, ChannelOp { request, ..ChannelOp::default() }) {
                 Submitted::Done { .. } => return Ok(Progress::Finished(outcome)),
                 Submitted::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),
                 Submitted::Closed => self.node.table.remove(&channel),
-                Submitted::Refused(error) => {
-                    self.node.set_options(app, name, before)?;
-                    return Err(error);
-                }
+                Submitted::Refused(error) => return Err(error),
             }
         }
     }

@@ -293,7 +293,9 @@ impl Engine {
             let except = (!echo).then(|| session.id(slot));
             let joins = matches!(what, Some(Kind::Join | Kind::UserJoin));
             let user = session.user.clone().filter(|_| joins || what == Some(Kind::Leave));
-            let presence = user.filter(|_| channel.shows_users()).map(|user| Presence {
+            let live = matches!(self.channels[part].interest_state, InterestState::Live { .. });
+            // Whether users are shown cannot change while we have interest. Before, the channel decides inside its lock.
+            let presence = user.filter(|_| !live || channel.shows_users()).map(|user| Presence {
                 user,
                 joins,
                 except: except.filter(|_| joins),
@@ -306,7 +308,6 @@ impl Engine {
                 _ => None,
             };
             // A member on a worker that is still gaining interest waits for that.
-            let live = matches!(self.channels[part].interest_state, InterestState::Live { .. });
             let tells = publication.is_some() || presence.is_some();
             // Who leaves has nothing to wait for.
             if interest.is_none() && !tells && (live || what == Some(Kind::Leave)) {

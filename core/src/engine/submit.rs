@@ -4,7 +4,13 @@
 //! time we are inside the order; so only if the mailbox is empty do we deliver our own publication directly, else we
 //! post it to ourselves, behind that.
 
-use std::{slice, sync::Arc};
+use std::{
+    slice,
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
+};
 
 use super::{
     Engine, InterestState,
@@ -13,6 +19,7 @@ use super::{
     waiting::{Waiter, Waiting},
 };
 use crate::{
+    app::ChannelOptions,
     channel::{
         Applied, Channel, ChannelMail, ChannelReply, ChannelRequest, ChannelState, Delegated, Entered, Env,
         Interest, Left, Operation, Presence, Receipt, Request,
@@ -52,6 +59,12 @@ pub(super) enum Submitted {
 struct Inside<'e> {
     engine: &'e mut Engine,
     channel: &'e Arc<Channel>,
+}
+
+impl Inside<'_> {
+    fn name(&self) -> &str {
+        self.channel.name().unwrap_or_default()
+    }
 }
 
 impl Env for Inside<'_> {
@@ -100,6 +113,20 @@ impl Env for Inside<'_> {
 
     fn count_change(&mut self) {
         self.engine.counters.changes += 1;
+    }
+
+    fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions {
+        self.engine.node.resolve_options(self.channel.app(), self.name(), set)
+    }
+
+    fn options(&self) -> ChannelOptions {
+        // Pairs with the fence in `Engine::set_options`: either we see what is set, or the setter sees this channel.
+        fence(Ordering::SeqCst);
+        self.engine.node.options(self.channel.app(), self.name())
+    }
+
+    fn set_options(&mut self, set: Option<ChannelOptions>) -> Result<(), ReplyError> {
+        self.engine.node.set_options(self.channel.app(), self.name(), set)
     }
 }
 
