@@ -15,6 +15,14 @@ pub enum Disconnect {
     SlowConsumer,
     /// Nothing was heard for two ping intervals.
     PingTimeout,
+    /// A message was begun and not finished in time.
+    MessageTimeout,
+    /// Too many session tokens in a row did not verify.
+    BadTokens,
+    /// The peer has sent its last byte without a close frame.
+    PeerGone,
+    /// The client goes on with the session on another connection.
+    Resumed,
     /// The app's back end said so.
     ByServer {
         /// Whether it wants the client back.
@@ -32,6 +40,10 @@ impl Disconnect {
             Self::PingTimeout => 4001,
             Self::ByServer { reconnect: false } => 4002,
             Self::ByServer { reconnect: true } => 4003,
+            Self::MessageTimeout => 4004,
+            Self::BadTokens => 4005,
+            Self::Resumed => 4006,
+            Self::PeerGone => 1000,
         }
     }
 
@@ -42,6 +54,10 @@ impl Disconnect {
             Self::Restart => "the server is restarting",
             Self::SlowConsumer => "slow consumer",
             Self::PingTimeout => "ping timeout",
+            Self::MessageTimeout => "message timeout",
+            Self::PeerGone => "",
+            Self::Resumed => "resumed on another connection",
+            Self::BadTokens => "too many session tokens that do not verify",
             Self::ByServer { reconnect: false } => "disconnected",
             Self::ByServer { reconnect: true } => "disconnected, please reconnect",
         }

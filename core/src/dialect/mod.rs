@@ -10,7 +10,9 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
-pub use self::native::{Batch, CommandReader, Envelope, Heading, TemplateMatch, WelcomeLimits, read_binary};
+pub use self::native::{
+    Batch, CommandReader, Envelope, Heading, TemplateMatch, Welcome, WelcomeLimits, read_binary,
+};
 use crate::{command::Outcome, error::ReplyError, id::SessionId, publication::Publication, ws};
 
 /// How a connection wants what it receives.
@@ -83,16 +85,9 @@ pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, mis
 }
 
 /// Appends the first frame of a connection.
-pub fn encode_welcome(
-    format: Format,
-    out: &mut BytesMut,
-    session: SessionId,
-    user: Option<&str>,
-    app: &str,
-    limits: &WelcomeLimits,
-) {
+pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>) {
     match format {
-        Format::Native | Format::NativeText => native::encode_welcome(out, session, user, app, limits),
+        Format::Native | Format::NativeText => native::encode_welcome(out, welcome),
     }
 }
 

@@ -30,6 +30,13 @@ pub enum Flow {
     Yield,
 }
 
+/// Whether messages are left to a later turn when the present one is full.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum Budget {
+    Kept,
+    Ignored,
+}
+
 /// Publications of one sender to one channel, in a row.
 #[derive(Default)]
 struct Burst<'m>(ArrayVec<TemplateMatch<'m>, BURST>);
@@ -66,9 +73,9 @@ fn publishing<'a>(command: &Command<'a>) -> Option<Publishing<'a>> {
 }
 
 impl Engine {
-    /// Handles one message of a session's connection: commands. Control frames are the shell's.
+    /// Handles one message of a session's connection, however full the turn is. Control frames are the shell's.
     pub fn receive(&mut self, slot: SessionSlot, message: Message<'_>) -> Flow {
-        self.receive_all(slot, [message])
+        self.receive_from(slot, [message], Budget::Ignored)
     }
 
     /// Handles messages in order, the same as one by one. Those that `messages` has not yielded when it pauses are to be
@@ -78,8 +85,17 @@ impl Engine {
         slot: SessionSlot,
         messages: impl IntoIterator<Item = Message<'m>>,
     ) -> Flow {
+        self.receive_from(slot, messages, Budget::Kept)
+    }
+
+    fn receive_from<'m>(
+        &mut self,
+        slot: SessionSlot,
+        messages: impl IntoIterator<Item = Message<'m>>,
+        budget: Budget,
+    ) -> Flow {
         let mut reader = self.reader.take().unwrap_or_default();
-        let flow = self.receive_with(&mut reader, slot, messages);
+        let flow = self.receive_with(&mut reader, slot, messages, budget);
         self.reader = Some(reader);
         flow
     }
@@ -91,13 +107,14 @@ impl Engine {
         reader: &mut CommandReader,
         slot: SessionSlot,
         messages: impl IntoIterator<Item = Message<'m>>,
+        budget: Budget,
     ) -> Flow {
         let longest = self.session_app(slot).limits.message_bytes;
         let mut burst = Burst::default();
         let mut messages = messages.into_iter();
         let mut flow = Flow::Continue;
         loop {
-            if self.is_turn_full() {
+            if budget == Budget::Kept && self.is_turn_full() {
                 flow = Flow::Yield;
                 break;
             }

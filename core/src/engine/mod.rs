@@ -65,11 +65,11 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
-    limits::{COMBINED, TURN_BYTES, TURN_WORK},
+    limits::{COMBINED, SIGNATURE_WORK, TURN_BYTES, TURN_WORK},
     now::Now,
     secret::Secret,
     slots::Slots,
-    token::Claims,
+    token::{Claims, TokenError},
 };
 
 type RandomState = foldhash::fast::RandomState;
@@ -378,6 +378,17 @@ impl Engine {
     /// Whether so much was done, or so much output gathered, that the shell should flush before it hands over more.
     pub fn is_turn_full(&self) -> bool {
         self.turn.bytes >= TURN_BYTES || self.work >= TURN_WORK
+    }
+
+    /// The claims of a session token that is valid now. What the check costs is charged to the turn.
+    ///
+    /// # Errors
+    /// As [`App::verify_session`].
+    pub fn verify_session(&mut self, app: &App, token: &str) -> Result<Claims, TokenError> {
+        let mut checks = 0;
+        let verified = app.verify_session(token, self.now_ms / 1000, &mut checks);
+        self.work += checks as usize * SIGNATURE_WORK;
+        verified
     }
 
     /// A congested session's connection has sent all it had: tells it what it lost.

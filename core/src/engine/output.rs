@@ -89,7 +89,8 @@ impl SessionOutput {
         self.head != NONE
     }
 
-    fn is_recorded(&self) -> bool {
+    /// Whether its output is recorded in its outbox.
+    pub(super) fn is_recorded(&self) -> bool {
         self.flags & RECORDED != 0
     }
 

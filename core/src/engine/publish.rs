@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 use super::{
     Engine,
     check::{check_change, check_channel, check_message},
+    session::Verdict,
     submit::{ChannelOp, Submitted},
     waiting::Progress,
 };
@@ -14,9 +15,10 @@ use crate::{
     app::App,
     channel::{Change, Channel, Viewer},
     command::{ChangeMessage, Command, Cursor, Outcome, Publish},
+    disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot},
-    limits::{BURST, TOKEN_WORK},
+    limits::BURST,
     publication::{Audience, EVERYONE, Kind, Payload, Publication, Sender},
 };
 
@@ -283,8 +285,21 @@ impl Engine {
 
     /// Puts a fresh token in the place of the present one.
     fn renew(&mut self, slot: SessionSlot, app: &App, token: &str) -> Result<Outcome, ReplyError> {
-        self.work += TOKEN_WORK;
-        let claims = app.verify_session(token, self.now_ms / 1000).map_err(|_| ReplyError::InvalidSession)?;
+        let now_s = self.steady_ms / 1000;
+        self.sessions.get_mut(slot).tokens.take(now_s)?;
+        let claims = match self.verify_session(app, token) {
+            Ok(claims) => {
+                self.sessions.get_mut(slot).tokens.succeed();
+                claims
+            }
+            Err(_) => {
+                let (hot, session) = self.sessions.both(slot);
+                if session.tokens.fail() == Verdict::Disconnect {
+                    self.disconnects.push((hot.connection, Disconnect::BadTokens));
+                }
+                return Err(ReplyError::InvalidSession);
+            }
+        };
         let session = self.sessions.get_mut(slot);
         match &session.user {
             Some(user) if **user != *claims.user => return Err(ReplyError::InvalidSession),

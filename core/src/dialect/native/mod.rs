@@ -9,5 +9,5 @@ pub(super) use self::write::{
 };
 pub use self::{
     read::{Batch, CommandReader, Envelope, TemplateMatch, read_binary},
-    write::{Heading, WelcomeLimits},
+    write::{Heading, Welcome, WelcomeLimits},
 };

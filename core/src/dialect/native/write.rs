@@ -13,6 +13,7 @@ use crate::{
     json,
     limits::BATCH,
     publication::{Payload, Publication, Sender},
+    secret::Secret,
     ws::{MAX_UNMASKED_HEADER_LEN, OpCode, header_len, put_header, put_header_at_end},
 };
 
@@ -271,18 +272,29 @@ pub struct WelcomeLimits {
     pub channels: usize,
 }
 
-pub(in crate::dialect) fn encode_welcome(
-    out: &mut BytesMut,
-    session: SessionId,
-    user: Option<&str>,
-    app: &str,
-    limits: &WelcomeLimits,
-) {
+/// What a connection begins with.
+pub struct Welcome<'a> {
+    /// The session.
+    pub session: SessionId,
+    /// Its user.
+    pub user: Option<&'a str>,
+    /// The app's name.
+    pub app: &'a str,
+    /// What the session may do.
+    pub limits: WelcomeLimits,
+    /// What resumes the session on another connection, if the app keeps lost sessions.
+    pub ticket: Option<Secret>,
+    /// Whether this is a session that went on, if the client asked for that.
+    pub resumed: Option<bool>,
+}
+
+pub(in crate::dialect) fn encode_welcome(out: &mut BytesMut, welcome: &Welcome<'_>) {
+    let Welcome { session, user, app, limits, ticket, resumed } = welcome;
     put_text(out, |text| {
         text.extend_from_slice(b"{\"welcome\":{\"session\":\"");
         text.extend_from_slice(&session.text());
         text.extend_from_slice(b"\",\"user\":");
-        put_optional_string(text, user);
+        put_optional_string(text, *user);
         text.extend_from_slice(b",\"app\":");
         json::write_string(text, app);
         put_number(text, ",\"ping_interval_ms\":", limits.ping_interval_ms);
@@ -291,7 +303,16 @@ pub(in crate::dialect) fn encode_welcome(
         put_number(text, ",\"profile_bytes\":", limits.profile_bytes as u64);
         put_number(text, ",\"channels\":", limits.channels as u64);
         put_number(text, ",\"batch\":", BATCH as u64);
-        text.extend_from_slice(b"}}}");
+        text.put_u8(b'}');
+        if let Some(ticket) = ticket {
+            text.extend_from_slice(b",\"resume\":\"");
+            text.extend_from_slice(&ticket.text());
+            text.put_u8(b'"');
+        }
+        if let Some(resumed) = resumed {
+            put_bool(text, ",\"resumed\":", *resumed);
+        }
+        text.extend_from_slice(b"}}");
     });
 }
 
