@@ -59,6 +59,8 @@ impl Env for Worker {
         unreachable!("there is no history")
     }
 
+    fn charge(&mut self, _: usize) {}
+
     fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions {
         set.unwrap_or_default()
     }

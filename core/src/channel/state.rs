@@ -71,6 +71,8 @@ pub trait Env {
     fn count_evicted(&mut self, messages: usize);
     /// A message was edited or deleted.
     fn count_change(&mut self);
+    /// An operation has cost so many units of work beyond its own.
+    fn charge(&mut self, units: usize);
     /// The options that a channel of this name has if `set` is set for it; `None`: what the configuration says.
     fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions;
     /// The options of a channel of this name that comes into being now.
@@ -401,6 +403,7 @@ impl ChannelState {
             self.account(channel, env);
             self.deserted = self.is_unused(env.now_ms());
         }
+        env.charge(self.work(&request));
         let history = self.history.as_deref();
         let reply = match request {
             ChannelRequest::Page { from, bounds, reader } => ChannelReply::Page(
@@ -429,6 +432,24 @@ impl ChannelState {
             ChannelRequest::Change(change) => ChannelReply::Changed(self.change(channel, &change, env)?),
         };
         Ok(reply)
+    }
+
+    /// Units of work that a request may cost: about a microsecond each, for so many entries looked at and copied.
+    fn work(&self, request: &ChannelRequest) -> usize {
+        /// Entries copied, and entries looked at, in a microsecond.
+        const COPIED: usize = 4;
+        const SEEN: usize = 64;
+        let entries = self.history.as_ref().map_or(0, |history| history.len());
+        match request {
+            ChannelRequest::Page { bounds, .. } => bounds.messages.min(entries) / COPIED + entries / SEEN,
+            ChannelRequest::CatchUp { since, .. } => {
+                let missed = usize::try_from(self.offset.saturating_sub(*since)).unwrap_or(usize::MAX);
+                missed.min(entries) / COPIED + entries / SEEN
+            }
+            ChannelRequest::Users { limit, .. } => limit / COPIED,
+            ChannelRequest::Trim(_) | ChannelRequest::SetOptions(_) => entries / SEEN,
+            ChannelRequest::Change(_) => 1,
+        }
     }
 
     fn users_page(&self, after: Option<Box<str>>, limit: usize) -> ChannelReply {

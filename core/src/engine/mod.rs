@@ -31,6 +31,7 @@ mod query;
 mod resume;
 mod session;
 mod submit;
+mod users;
 mod waiting;
 mod window;
 
@@ -46,6 +47,7 @@ use self::{
     output::{Backlog, NONE, SessionOutput, Turn},
     resume::Parked,
     session::{Session, Sessions},
+    users::UserIndex,
     waiting::{Interrupted, Waiting},
 };
 pub use self::{
@@ -98,7 +100,7 @@ pub struct Engine {
     /// Of those, the sessions that are no members before they are answered.
     joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
-    users: HashMap<(AppId, Arc<str>), Vec<SessionSlot>, RandomState>,
+    users: UserIndex,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
     sweep: Sweep,
@@ -206,7 +208,7 @@ impl Engine {
             sweep: Sweep::default(),
             evictor: Evictor::default(),
             next_ticket: 0,
-            users: HashMap::default(),
+            users: UserIndex::default(),
             answers: Vec::new(),
             interrupted: VecDeque::new(),
             unpaused: Vec::new(),
@@ -259,7 +261,7 @@ impl Engine {
         let user = session.user.clone();
         let slot = self.sessions.insert(session, SessionOutput::new(opening.connection, opening.format));
         if let Some(user) = &user {
-            self.users.entry((app, user.clone())).or_default().push(slot);
+            self.users.insert(app, user.clone(), slot);
         }
         let id = self.sessions.get(slot).id(slot);
         let greeting = self.greet(slot, preface, |out| welcome(out, id, user.as_deref()));
@@ -315,13 +317,7 @@ impl Engine {
         // It is told no more of what it lost.
         self.counters.missed += session.take_missed().iter().map(|(_, count)| count).sum::<u64>();
         if let Some(user) = session.user.take() {
-            let key = (app, user);
-            if let Some(slots) = self.users.get_mut(&key) {
-                slots.retain(|&other| other != slot);
-                if slots.is_empty() {
-                    self.users.remove(&key);
-                }
-            }
+            self.users.remove(app, &user, slot);
         }
         self.node.release_session(app);
     }

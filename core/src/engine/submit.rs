@@ -115,6 +115,10 @@ impl Env for Inside<'_> {
         self.engine.counters.changes += 1;
     }
 
+    fn charge(&mut self, units: usize) {
+        self.engine.work += units;
+    }
+
     fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions {
         self.engine.node.resolve_options(self.channel.app(), self.name(), set)
     }

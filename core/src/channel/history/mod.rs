@@ -132,6 +132,16 @@ impl History {
         self.used_ms = self.used_ms.max(now_ms);
     }
 
+    /// How many messages it holds, deleted ones included.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The bounds.
     pub fn limits(&self) -> HistoryLimits {
         self.limits

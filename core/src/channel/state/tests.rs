@@ -15,13 +15,14 @@ struct Worker {
     full: Option<WorkerId>,
     has_mail: bool,
     posted: Vec<(u16, ChannelMail)>,
+    charged: usize,
     ids: IdGenerator,
 }
 
 impl Worker {
     fn new(options: ChannelOptions) -> Self {
         let (id, ids) = (WorkerId(0), IdGenerator::new(1));
-        Self { id, options, set: None, full: None, has_mail: false, posted: Vec::new(), ids }
+        Self { id, options, set: None, full: None, has_mail: false, posted: Vec::new(), charged: 0, ids }
     }
 
     /// What was posted since the last call: to which worker, and the sequence number of a publication.
@@ -69,6 +70,10 @@ impl Env for Worker {
     fn count_evicted(&mut self, _: usize) {}
 
     fn count_change(&mut self) {}
+
+    fn charge(&mut self, units: usize) {
+        self.charged += units;
+    }
 
     fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions {
         set.unwrap_or(self.options)
@@ -244,4 +249,24 @@ fn a_sender_that_wants_no_echo_is_named_to_its_own_worker_only() {
     };
     let told: Vec<_> = env.posted.iter().filter_map(excepts).collect();
     assert_eq!(told, [(1, Some(sender)), (2, None)]);
+}
+
+#[test]
+fn reading_history_is_charged_by_what_it_reads() {
+    let options =
+        ChannelOptions { history: HistoryLimits { messages: 1_000, ..KEEPING }, ..ChannelOptions::default() };
+    let (channel, mut env) = (channel(options), Worker::new(options));
+    for _ in 0..1_000 {
+        send(&channel, &mut env).expect("nobody is full");
+    }
+    assert_eq!(env.charged, 0);
+    let (bounds, reader) =
+        (super::super::Bounds { messages: 1_000, bytes: 1 << 20 }, super::super::Viewer::BackEnd);
+    let from = super::super::PageStart::After(0);
+    ask(&channel, &mut env, ChannelRequest::Page { from, bounds, reader: reader.clone() })
+        .expect("it is read");
+    assert!((250..=300).contains(&env.charged), "{}", env.charged);
+    env.charged = 0;
+    ask(&channel, &mut env, ChannelRequest::CatchUp { since: 990, bounds, reader }).expect("it is read");
+    assert!((2..=20).contains(&env.charged), "{}", env.charged);
 }
