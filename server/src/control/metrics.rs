@@ -56,6 +56,10 @@ metrics! {
     missed_total counter "Publications dropped for such sessions, counted when a gap message tells them or the session ends."
     recovered_total counter "Publications that sessions had missed and received on joining."
     unrecovered_total counter "Joins that were told that what they missed is not remembered."
+    parked_total counter "Times a session whose connection was lost was kept for its client's return."
+    resumed_total counter "Times a client went on with such a session."
+    unresumed_total counter "Kept sessions that ended: their time was over, a bound was passed, or frames were lost."
+    presence_ghost_seconds_max gauge "For how long the session that was kept first has been without a connection, in seconds."
     history_forgotten_total counter "Messages forgotten because their app remembered too much."
     received_bytes_total counter "Bytes read from connections."
     sent_bytes_total counter "Bytes that the kernel took for connections."
@@ -86,6 +90,9 @@ impl WorkerCounters {
         self.missed_total = counters.missed;
         self.recovered_total = counters.recovered;
         self.unrecovered_total = counters.unrecovered;
+        self.parked_total = counters.parked;
+        self.resumed_total = counters.resumed;
+        self.unresumed_total = counters.unresumed;
         self.history_forgotten_total = counters.history_forgotten;
         self.overloaded_total = counters.overloaded;
         self.rate_limited_total = counters.rate_limited;
@@ -122,14 +129,22 @@ impl WorkerMetrics {
 }
 
 /// What the node knows of each app: name, kind and description.
-const APP_METRICS: [(&str, &str, &str); 3] = [
+const APP_METRICS: [(&str, &str, &str); 5] = [
     ("app_sessions", "gauge", "Sessions of the app."),
+    ("parked_sessions", "gauge", "Sessions of the app that are kept without a connection."),
+    ("parked_bytes", "gauge", "Bytes of output that these sessions keep."),
     ("app_history_bytes", "gauge", "Bytes that the app's channels remember."),
     ("app_history_forgotten_total", "counter", "The app's part of history_forgotten_total."),
 ];
 
 fn app_values(node: &Node, app: AppId) -> [u64; APP_METRICS.len()] {
-    [node.sessions(app) as u64, node.remembered(app) as u64, node.forgotten(app)]
+    [
+        node.sessions(app) as u64,
+        node.parked_sessions(app) as u64,
+        node.parked_bytes(app) as u64,
+        node.remembered(app) as u64,
+        node.forgotten(app),
+    ]
 }
 
 /// Every worker's and app's numbers in the Prometheus text format, version 0.0.4.

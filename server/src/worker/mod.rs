@@ -367,6 +367,7 @@ impl Worker {
         }
         self.counters.connections = self.connections.len() as u64;
         self.counters.sessions = self.engine.sessions() as u64;
+        self.counters.presence_ghost_seconds_max = self.engine.longest_parked_ms() / 1000;
         self.counters.mailbox_depth = self.engine.node().mailbox(self.id).depth() as u64;
         self.counters.sent_bytes_total = self.connections.sent_bytes();
         self.counters.take_engine(self.engine.counters());

@@ -68,6 +68,8 @@ APPS = [
     App("dropping", {"slow_consumer": "drop"}, {"outbound_bytes": 1 << 20}),
     App("rated", {"sender_edits": True}, {"messages_per_second": 10}),
     App("narrow", limits={"connections": 3}),
+    App("kept", limits={"resume_ms": 20000, "resume_bytes": 65536}),
+    App("briefly", limits={"resume_ms": 300}),
     App("candid", {"history_messages": 100, "show_sender": True, "sender_edits": True}),
     App("remembering", {"history_messages": 1000}, channels=[{"match": "short-*", "history_messages": 3}]),
 ]
