@@ -178,7 +178,7 @@ fn sessions_that_go_on_at_once_do_not_do_so_inside_each_other() {
             assert_eq!(workers.send(session, &frame), Flow::Pause);
         }
     });
-    workers.run_until_idle();
+    workers.run_turns(60);
     assert_eq!(workers.engines[1].take_unpaused().len(), sessions.len());
     let last = workers.received(sessions[sessions.len() - 1]);
     assert_eq!(last.iter().filter(|frame| frame["id"] == "end").count(), 1);
@@ -320,8 +320,11 @@ fn joins_and_updates_are_refused_while_a_mailbox_has_no_room_for_their_notices()
     let leave = json!({"id": "leave", "type": "leave", "channel": "room", "echo": false});
     // Worker 1 has no turn.
     for _ in 0..300 {
+        workers.engines[0].begin_turn(1);
         workers.command(ada, &updates);
+        workers.engines[0].flush(&mut workers.sink);
     }
+    workers.engines[0].begin_turn(1);
     workers.command(ada, &json!([other, leave]));
     workers.engines[0].flush(&mut workers.sink);
     let answers = workers.received(ada);
@@ -330,7 +333,7 @@ fn joins_and_updates_are_refused_while_a_mailbox_has_no_room_for_their_notices()
     assert!(refused.len() > 1_000 && refused.iter().all(|answer| answer["error"]["code"] == "overloaded"));
     assert_eq!(refused.last().expect("there are some")["id"], "join");
     let done = 300 * 256 - (refused.len() - 1);
-    workers.run_until_idle();
+    workers.run_turns(60);
     // A notice for each that was done, and one that she left.
     assert_eq!(workers.received(bob).len(), done + 1);
     workers.command(ada, &other);
