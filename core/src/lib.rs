@@ -31,6 +31,8 @@ pub mod limits;
 pub mod mailbox;
 pub mod now;
 pub mod publication;
+#[doc(hidden)]
+pub mod schedule;
 pub mod secret;
 pub mod slots;
 mod sync;

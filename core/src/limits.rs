@@ -80,6 +80,9 @@ pub const TURN_BYTES: usize = 1 << 20;
 /// Units of work after which a worker ends its turn. A command is one unit, about a microsecond.
 pub const TURN_WORK: usize = 16 << 10;
 
+/// Operations of other workers that a worker inside a channel's lock applies in one turn, a unit of work each.
+pub const COMBINED: usize = 1024;
+
 /// Units of work of one signature check, which takes up to 0.35 ms.
 pub const SIGNATURE_WORK: usize = 400;
 

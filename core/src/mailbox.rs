@@ -8,8 +8,11 @@
 //! the owner announced. Each side writes before it reads, with a sequentially consistent fence between (Dekker's
 //! pattern), so at least one of them sees the other and no mail waits for a sleeper.
 
-use crate::limits::{MAILBOX_BYTES, MAILBOX_NOTICES};
-use crate::sync::{AtomicBool, AtomicUsize, Ordering, Queue, fence};
+use crate::{
+    limits::{MAILBOX_BYTES, MAILBOX_NOTICES},
+    schedule::preemption_point,
+    sync::{AtomicBool, AtomicUsize, Ordering, Queue, fence},
+};
 
 /// A bounded multi-producer, single-consumer queue with a sleeper's flag.
 pub struct Mailbox<M> {
@@ -42,6 +45,7 @@ impl<M: Weigh> Mailbox<M> {
 
     /// Puts `mail` in. The producer must afterwards ask [`Mailbox::must_wake`], once per batch.
     pub fn push(&self, mail: M) {
+        preemption_point();
         // Relaxed: the count only bounds; the queue itself orders the items.
         self.depth.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(mail.bytes(), Ordering::Relaxed);
@@ -50,6 +54,7 @@ impl<M: Weigh> Mailbox<M> {
 
     /// Takes the oldest mail.
     pub fn pop(&self) -> Option<M> {
+        preemption_point();
         let mail = self.queue.pop()?;
         self.depth.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(mail.bytes(), Ordering::Relaxed);
@@ -58,7 +63,8 @@ impl<M: Weigh> Mailbox<M> {
 
     /// Whether nothing is in it. Everything that happened before this call is counted.
     pub fn is_empty(&self) -> bool {
-        self.depth.load(Ordering::Relaxed) == 0
+        preemption_point();
+        self.depth() == 0
     }
 
     /// Number of items, roughly.

@@ -7,7 +7,8 @@ mod workers;
 use fanfare_core::{
     disconnect::Disconnect,
     engine::Flow,
-    id::AppId,
+    id::{AppId, WorkerId},
+    limits::COMBINED,
     ws::{OpCode, put_frame},
 };
 use serde_json::{Value, json};
@@ -177,10 +178,45 @@ fn sessions_that_go_on_at_once_do_not_do_so_inside_each_other() {
             assert_eq!(workers.send(session, &frame), Flow::Pause);
         }
     });
-    workers.run_until_idle();
+    workers.run_turns(60);
     assert_eq!(workers.engines[1].take_unpaused().len(), sessions.len());
     let last = workers.received(sessions[sessions.len() - 1]);
     assert_eq!(last.iter().filter(|frame| frame["id"] == "end").count(), 1);
+}
+
+/// Thousands of operations that wait for one worker are applied over several turns; the workers that get mail are woken
+/// after each, and whoever needs the lock meanwhile waits in line.
+#[test]
+fn a_worker_applies_a_bounded_number_of_operations_of_others_in_a_turn() {
+    const SENDERS: usize = 2 * COMBINED + COMBINED / 2;
+    let mut workers = Workers::new(2, 1 << 20, |app| app.announce = false);
+    let (ada, bob) = (workers.open(0), workers.open(1));
+    for session in [ada, bob] {
+        workers.command(session, &join());
+    }
+    let senders: Vec<usize> = (0..SENDERS).map(|_| workers.open(1)).collect();
+    workers.run_until_idle();
+    workers.received(ada);
+    workers.inside(0, |workers| {
+        for &session in &senders {
+            workers.engines[1].begin_turn(1);
+            assert_eq!(workers.send(session, &message(1)), Flow::Continue);
+        }
+    });
+    let channel = workers.node.channel(AppId(0), Some("room")).expect("somebody is in it");
+    for turn in 0..3 {
+        let applied = channel.offset();
+        assert_eq!(applied, (COMBINED * (turn + 1)).min(SENDERS + turn) as u64);
+        assert!(workers.engines[0].take_touched().contains(WorkerId(1)), "it has mail of turn {turn}");
+        assert!(workers.engines[0].is_busy());
+        // A member on the worker that is inside waits in line as well.
+        assert_eq!(workers.send(ada, &message(2)), Flow::Continue);
+        workers.engines[0].begin_turn(1);
+        workers.engines[0].on_mail();
+    }
+    workers.run_until_idle();
+    assert_eq!(offsets(&workers.received(bob)), (1..=SENDERS as u64 + 3).collect::<Vec<_>>());
+    assert!(!workers.engines[0].is_busy());
 }
 
 /// Messages that a worker has taken from its mailbox but not yet handled count as well.
@@ -284,8 +320,11 @@ fn joins_and_updates_are_refused_while_a_mailbox_has_no_room_for_their_notices()
     let leave = json!({"id": "leave", "type": "leave", "channel": "room", "echo": false});
     // Worker 1 has no turn.
     for _ in 0..300 {
+        workers.engines[0].begin_turn(1);
         workers.command(ada, &updates);
+        workers.engines[0].flush(&mut workers.sink);
     }
+    workers.engines[0].begin_turn(1);
     workers.command(ada, &json!([other, leave]));
     workers.engines[0].flush(&mut workers.sink);
     let answers = workers.received(ada);
@@ -294,7 +333,7 @@ fn joins_and_updates_are_refused_while_a_mailbox_has_no_room_for_their_notices()
     assert!(refused.len() > 1_000 && refused.iter().all(|answer| answer["error"]["code"] == "overloaded"));
     assert_eq!(refused.last().expect("there are some")["id"], "join");
     let done = 300 * 256 - (refused.len() - 1);
-    workers.run_until_idle();
+    workers.run_turns(60);
     // A notice for each that was done, and one that she left.
     assert_eq!(workers.received(bob).len(), done + 1);
     workers.command(ada, &other);

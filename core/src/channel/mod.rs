@@ -4,25 +4,29 @@
 //! happens inside its [`CombiningLock`].
 
 mod combining;
+mod epoch;
 mod history;
+#[cfg(all(test, loom))]
+mod models;
+mod operation;
+mod state;
 mod subscribers;
 mod table;
+mod worker_set;
 
 pub use self::{
-    combining::{CombiningLock, Delegated, Entered},
+    combining::{CombiningLock, Delegated, Entered, Kept, Left, Unfinished},
     history::{Bounds, EMPTY_BYTES, History, HistoryItem, Page, PageStart, Pushed, Viewer},
+    operation::{Change, ChannelReply, ChannelRequest, Interest, Operation, Presence},
+    state::{Applied, ChannelMail, ChannelState, Env, Receipt, Request},
     subscribers::{Subscribers, TOMBSTONE},
     table::ChannelTable,
+    worker_set::WorkerSet,
 };
-
-use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     app::{ChannelOptions, SlowConsumer},
-    error::ReplyError,
-    id::{AppId, LocalId, MessageId, SessionId, WorkerId},
-    limits::MAX_WORKERS,
-    publication::{Audience, OwnedPayload, OwnedPublication, Sender},
+    id::{AppId, LocalId, WorkerId},
     sync::{AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
@@ -65,145 +69,6 @@ struct PerWorker {
 /// No local part.
 const NOWHERE: u32 = u32::MAX;
 
-/// The state that the order guards.
-#[derive(Debug)]
-pub struct ChannelState {
-    /// Publications so far, notices included. Internal: tells a worker whether mail is from before its interest.
-    pub sequence: u64,
-    /// Messages so far that others may ask for: the last offset given out.
-    pub offset: u64,
-    /// Workers that hold members.
-    pub interest: WorkerSet,
-    /// Nobody would miss it after the last operation. Unless one that waits changes that, the order closes when it is left,
-    /// and whoever still holds the channel must look its name up again. Then it costs nothing any more.
-    pub deserted: bool,
-    /// What is remembered, if the channel has history.
-    pub history: Option<Box<History>>,
-    /// Sessions of each user, if members are told of users.
-    pub users: Option<Box<Users>>,
-}
-
-/// Users in a channel, and how many of their sessions are.
-pub type Users = BTreeMap<Box<str>, u32>;
-
-impl ChannelState {
-    /// Whether nobody would miss it: it has no members, and nobody can come back to what it remembers.
-    pub fn is_forgotten(&self, now_ms: u64) -> bool {
-        self.interest.is_empty() && self.history.as_ref().is_none_or(|history| history.is_over(now_ms))
-    }
-}
-
-/// An operation on a channel. One shape serves publishing, joining (interest, notice), leaving, and requests.
-#[derive(Debug)]
-pub struct Operation {
-    /// Who asked.
-    pub worker: WorkerId,
-    /// Whether this worker gains or loses interest; gaining comes before the publication, losing after it.
-    pub interest: Option<Interest>,
-    /// What to publish, in order.
-    pub publications: Vec<OwnedPublication>,
-    /// What else is to be done, after the gaining of interest.
-    pub request: Option<Box<ChannelRequest>>,
-    /// A user's session that comes or goes.
-    pub presence: Option<Box<Presence>>,
-    /// Whom to tell that it is done.
-    pub ticket: u64,
-}
-
-/// A user's session joins a channel or leaves it.
-#[derive(Clone, Debug)]
-pub struct Presence {
-    /// The user.
-    pub user: Arc<str>,
-    /// Whether it joins.
-    pub joins: bool,
-    /// The session, if it is not to be told.
-    pub except: Option<SessionId>,
-}
-
-/// Something to be read from a channel's state, or to be changed in it.
-#[derive(Debug)]
-pub enum ChannelRequest {
-    /// A page of history.
-    Page {
-        /// Where it begins.
-        from: PageStart,
-        /// How long it may be.
-        bounds: Bounds,
-        /// Who reads.
-        reader: Viewer,
-    },
-    /// What happened after an offset of this epoch.
-    CatchUp {
-        /// The offset.
-        since: u64,
-        /// How much it may be.
-        bounds: Bounds,
-        /// Who reads.
-        reader: Viewer,
-    },
-    /// A page of its users, of those after a name.
-    Users {
-        /// The name.
-        after: Option<Box<str>>,
-        /// How many at most.
-        limit: usize,
-    },
-    /// An edit or a deletion.
-    Change(Box<Change>),
-    /// Other options.
-    SetOptions(ChannelOptions),
-    /// Forget what is too old, and the oldest until this many bytes are left.
-    Trim(usize),
-}
-
-/// A change of a message that is remembered.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// Which message.
-    pub id: MessageId,
-    /// The new payload; `None` deletes.
-    pub payload: Option<OwnedPayload>,
-    /// Whom the message is for from now on; `None`: as before.
-    pub audience: Option<Audience>,
-    /// The session that wants it, and its user; `None`: the back end, which may change every message.
-    pub by: Option<(SessionId, Option<Arc<str>>)>,
-}
-
-impl Change {
-    /// Whether it may be done to a message of `sender`.
-    pub fn is_allowed(&self, sender: Option<Sender<'_>>) -> bool {
-        let Some((session, user)) = &self.by else { return true };
-        sender.is_some_and(|sender| {
-            sender.session == *session || user.is_some() && sender.user == user.as_deref()
-        })
-    }
-}
-
-/// What came of a [`ChannelRequest`].
-#[derive(Debug)]
-pub enum ChannelReply {
-    /// A page.
-    Page(Page),
-    /// What happened, unless that is not known any more.
-    CaughtUp(Option<Vec<HistoryItem>>),
-    /// Users with the number of their sessions, how many users there are, and whether more follow.
-    Users(Vec<(Box<str>, u32)>, usize, bool),
-    /// The change took this offset.
-    Changed(u64),
-    /// It is done.
-    Done,
-}
-
-/// A change of a worker's interest in a channel.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub enum Interest {
-    /// It has its first member.
-    Gained,
-    /// It has lost its last.
-    Lost,
-}
-
 /// Where a channel's stream stands.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 pub struct Position {
@@ -222,20 +87,12 @@ impl Channel {
         workers: usize,
     ) -> Self {
         let per_worker = || PerWorker { local: AtomicU32::new(NOWHERE), members: AtomicU32::new(0) };
-        let state = ChannelState {
-            sequence: 0,
-            offset: 0,
-            interest: WorkerSet::default(),
-            deserted: false,
-            history: options.history.is_on().then(|| Box::new(History::new(options.history, 0))),
-            users: options.presence_by_user.then(Box::default),
-        };
         Self {
             app,
             hash,
             epoch,
             name: name.map(Into::into),
-            lock: CombiningLock::new(state),
+            lock: CombiningLock::new(ChannelState::new(options)),
             offset: AtomicU64::new(0),
             remembered: AtomicU64::new(0),
             flags: AtomicU8::new(flags(options)),
@@ -278,29 +135,13 @@ impl Channel {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
-    /// Changes its options; what it remembers stays, within the new bounds. Only inside the order. Whether users are
-    /// shown cannot change while there are members, for nobody has counted them.
-    pub fn set_options(
-        &self,
-        state: &mut ChannelState,
-        options: ChannelOptions,
-        now_ms: u64,
-    ) -> Result<(), ReplyError> {
-        if options.presence_by_user != state.users.is_some() {
-            if !state.interest.is_empty() {
-                return Err(ReplyError::OptionInUse);
-            }
-            state.users = options.presence_by_user.then(Box::default);
-        }
+    /// Notes those of its options that are asked for outside the lock. Only inside the lock.
+    fn set_flags(&self, options: ChannelOptions) {
         self.flags.store(flags(options), Ordering::Relaxed);
-        match &mut state.history {
-            Some(history) if options.history.is_on() => history.set_limits(options.history, now_ms),
-            history if options.history.is_on() => {
-                *history = Some(Box::new(History::new(options.history, state.offset)));
-            }
-            history => *history = None,
-        }
-        Ok(())
+    }
+
+    fn has_flags(&self, options: ChannelOptions) -> bool {
+        self.flags.load(Ordering::Relaxed) == flags(options)
     }
 
     /// What its history costs.
@@ -308,8 +149,8 @@ impl Channel {
         usize::try_from(self.remembered.load(Ordering::Relaxed)).expect("it is in memory")
     }
 
-    /// Notes what its history costs. Only inside the order.
-    pub fn set_remembered(&self, bytes: usize) {
+    /// Notes what its history costs. Only inside the lock.
+    fn set_remembered(&self, bytes: usize) {
         self.remembered.store(bytes as u64, Ordering::Relaxed);
     }
 
@@ -343,8 +184,8 @@ impl Channel {
         self.offset.load(Ordering::Relaxed)
     }
 
-    /// Notes the last offset. Only inside the order.
-    pub fn set_offset(&self, offset: u64) {
+    /// Notes the last offset. Only inside the lock.
+    fn set_offset(&self, offset: u64) {
         self.offset.store(offset, Ordering::Relaxed);
     }
 
@@ -382,66 +223,9 @@ fn flags(options: ChannelOptions) -> u8 {
     .fold(0, |flags, (is_set, flag)| if is_set { flags | flag } else { flags })
 }
 
-/// A set of workers, as bits.
-#[derive(Copy, Clone, Default, Eq, PartialEq, Debug)]
-pub struct WorkerSet(u128);
-
-const _: () = assert!(MAX_WORKERS <= u128::BITS as usize);
-
-impl WorkerSet {
-    /// Adds `worker`.
-    pub fn insert(&mut self, worker: WorkerId) {
-        self.0 |= 1 << worker.0;
-    }
-
-    /// Takes `worker` out.
-    pub fn remove(&mut self, worker: WorkerId) {
-        self.0 &= !(1 << worker.0);
-    }
-
-    /// Whether `worker` is in it.
-    pub fn contains(self, worker: WorkerId) -> bool {
-        self.0 >> worker.0 & 1 == 1
-    }
-
-    /// Whether nobody is in it.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The set without `worker`.
-    pub fn without(mut self, worker: WorkerId) -> Self {
-        self.remove(worker);
-        self
-    }
-}
-
-impl Iterator for WorkerSet {
-    type Item = WorkerId;
-
-    fn next(&mut self) -> Option<WorkerId> {
-        let lowest = WorkerId(u16::try_from(self.0.trailing_zeros()).expect("at most 128"));
-        (self.0 != 0).then(|| {
-            self.0 &= self.0 - 1;
-            lowest
-        })
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-
-    #[test]
-    fn worker_set_iterates_its_members_in_order() {
-        let mut set = WorkerSet::default();
-        for worker in [127, 0, 5] {
-            set.insert(WorkerId(worker));
-        }
-        assert_eq!(set.map(|w| w.0).collect::<Vec<_>>(), [0, 5, 127]);
-        set.remove(WorkerId(5));
-        assert!(!set.contains(WorkerId(5)) && set.contains(WorkerId(127)));
-    }
 
     #[test]
     fn a_channel_without_name_costs_at_most_160_bytes_and_8_for_each_worker() {

@@ -1,37 +1,40 @@
 //! The channel table: (app, name) → channel, for all workers.
 //!
-//! Look-ups, insertions and removals are lock-free: each shard is a papaya hash map, and a name is hashed once for
-//! shard and map alike. Shards keep a growing map's copying small and let a listing work in bounded steps.
+//! Each shard is a papaya hash map. Looking up, inserting and removing take no lock, with one exception: while a shard's
+//! map grows, papaya allocates the larger one under a mutex. A name is hashed once for shard and map alike. Shards keep a
+//! growing map's copying small and let a listing work in bounded steps.
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use papaya::{Equivalent, HashMap, Operation as Outcome};
 
-use super::Channel;
-use crate::{app::ChannelOptions, id::AppId, limits::TABLE_SHARDS};
+use super::{Channel, epoch::Epochs};
+use crate::{
+    app::ChannelOptions,
+    id::{AppId, IdGenerator},
+    limits::TABLE_SHARDS,
+};
 
 /// All channels of all apps.
 pub struct ChannelTable {
     shards: Box<[HashMap<Entry, (), BuildHasherDefault<Passthrough>>]>,
     hasher: foldhash::quality::FixedState,
-    /// The next channel's epoch. Starts at random, so that epochs of different runs of the server differ.
-    next_epoch: AtomicU64,
+    epochs: Epochs,
     workers: usize,
 }
 
 impl ChannelTable {
-    /// An empty table for `workers` workers. `seed` keys the hash, so that names cannot be chosen to collide.
+    /// An empty table for `workers` workers. `seed` is random: from it come the key of the hash, so that names cannot be
+    /// chosen to collide, and the key of the epochs, which does not tell the other.
     pub fn new(workers: usize, seed: u64) -> Self {
+        let mut keys = IdGenerator::new(seed);
         Self {
             shards: (0..TABLE_SHARDS).map(|_| HashMap::default()).collect(),
-            hasher: foldhash::quality::FixedState::with_seed(seed),
-            next_epoch: AtomicU64::new(seed.rotate_left(32)),
+            hasher: foldhash::quality::FixedState::with_seed(keys.random()),
+            epochs: Epochs::new((keys.random(), keys.random())),
             workers,
         }
     }
@@ -58,7 +61,7 @@ impl ChannelTable {
             if let Some((entry, ())) = shard.get_key_value(&key) {
                 return entry.0.clone();
             }
-            let epoch = self.next_epoch.fetch_add(1, Ordering::Relaxed);
+            let epoch = self.epochs.next();
             if let Some(options) = options.take() {
                 resolved = options();
             }

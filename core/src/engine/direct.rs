@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::{
-    dialect::{self, Heading},
+    dialect::{self, FORMATS, Heading},
     error::ReplyError,
     id::{AppId, SessionSlot, WorkerId},
     publication::{Audience, OwnedPublication, Publication},
@@ -52,16 +52,15 @@ impl Engine {
         let audience = publication.audience;
         let slots: Vec<SessionSlot> = match (audience.only_session, &audience.only_users) {
             (Some(session), _) => self.sessions.find(session).into_iter().collect(),
-            (None, Some(users)) => users
-                .iter()
-                .filter_map(|user| self.users.get(&(app, (**user).into())))
-                .flatten()
-                .copied()
-                .collect(),
+            (None, Some(users)) => {
+                let sessions = |user| self.users.sessions(app, user, SessionSlot(0));
+                users.iter().flat_map(|user| sessions(user)).collect()
+            }
             (None, None) => Vec::new(),
         };
-        let mut heading = Heading::default();
+        let (mut heading, mut encoded) = (Heading::default(), [None; FORMATS]);
         for slot in slots {
+            self.work += 1;
             let (hot, session) = self.sessions.both(slot);
             if session.app != app || !audience.admits(session.id(slot), session.user()) {
                 continue;
@@ -70,9 +69,15 @@ impl Engine {
                 session.miss(self.node.broadcast(app), 1);
                 continue;
             }
-            let format = hot.format;
             self.counters.deliveries += 1;
-            self.reply(slot, |out| dialect::encode_publication(format, out, &mut heading, None, publication));
+            let format = hot.format;
+            // All sessions of a format share one copy.
+            let range = encoded[format.index()].get_or_insert_with(|| {
+                self.turn.encode_reply(|out| {
+                    dialect::encode_publication(format, out, &mut heading, None, publication);
+                })
+            });
+            self.turn.link_reply(slot, hot, *range);
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Requests inside a channel's order: reading what it remembers, and what that costs.
+//! Requests to a channel's history, users and options, and what histories cost.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::sync::atomic::{Ordering, fence};
 
 use super::{
     Engine,
@@ -9,99 +9,14 @@ use super::{
 };
 use crate::{
     app::ChannelOptions,
-    channel::{
-        Bounds, Change, Channel, ChannelReply, ChannelRequest, ChannelState, History, Page, PageStart, Viewer,
-    },
+    channel::{Bounds, Change, ChannelReply, ChannelRequest, Page, PageStart, Viewer},
     command::{Outcome, UsersPage},
     error::ReplyError,
     id::AppId,
     limits::PAGE_BYTES,
-    publication::{Audience, OwnedPayload, Publication},
 };
 
 impl Engine {
-    /// Does what a request asks for. Runs inside the channel's order.
-    pub(super) fn serve(
-        &mut self,
-        channel: &Arc<Channel>,
-        state: &mut ChannelState,
-        request: ChannelRequest,
-    ) -> Result<ChannelReply, ReplyError> {
-        if let Some(history) = &mut state.history {
-            history.expire(self.now_ms);
-            self.account(channel, state);
-            state.deserted = state.is_forgotten(self.now_ms);
-        }
-        let history = state.history.as_deref();
-        let reply = match request {
-            ChannelRequest::Page { from, bounds, reader } => ChannelReply::Page(
-                history.map(|history| history.page(from, bounds, &reader)).unwrap_or_default(),
-            ),
-            ChannelRequest::CatchUp { since, bounds, reader } if since <= state.offset => {
-                ChannelReply::CaughtUp(history.and_then(|history| history.catch_up(since, bounds, &reader)))
-            }
-            ChannelRequest::CatchUp { .. } => ChannelReply::CaughtUp(None),
-            ChannelRequest::Trim(bytes) => {
-                if let Some(history) = &mut state.history {
-                    let forgotten = history.trim(bytes);
-                    self.count_forgotten(channel.app(), forgotten);
-                    self.account(channel, state);
-                }
-                ChannelReply::Done
-            }
-            ChannelRequest::SetOptions(options) => {
-                channel.set_options(state, options, self.now_ms)?;
-                self.account(channel, state);
-                ChannelReply::Done
-            }
-            ChannelRequest::Users { after, limit } => {
-                let users = state.users.as_deref();
-                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-                let mut rest = users
-                    .into_iter()
-                    .flat_map(|users| users.range::<Box<str>, _>((from.clone(), Bound::Unbounded)));
-                let page = rest.by_ref().take(limit).map(|(user, count)| (user.clone(), *count)).collect();
-                let more = rest.next().is_some();
-                ChannelReply::Users(page, users.map_or(0, BTreeMap::len), more)
-            }
-            ChannelRequest::Change(change) => ChannelReply::Changed(self.change(channel, state, &change)?),
-        };
-        Ok(reply)
-    }
-
-    /// Edits or deletes a message. Returns the offset of that.
-    fn change(
-        &mut self,
-        channel: &Arc<Channel>,
-        state: &mut ChannelState,
-        change: &Change,
-    ) -> Result<u64, ReplyError> {
-        self.check_mailboxes(state)?;
-        let history = state.history.as_mut().ok_or(ReplyError::UnknownMessage)?;
-        let old = history.find(change.id).ok_or(ReplyError::UnknownMessage)?;
-        if !change.is_allowed(old.sender) {
-            return Err(ReplyError::EditNotAllowed);
-        }
-        state.sequence += 1;
-        state.offset += 1;
-        channel.set_offset(state.offset);
-        let payload = change.payload.as_ref().map(OwnedPayload::view);
-        let (audience, lost) = (change.audience.as_ref(), history.lost(change.id));
-        let changed = Arc::new(old.changed(state.offset, payload, audience, lost, self.now_ms));
-        history.change(changed.clone());
-        self.account(channel, state);
-        self.counters.changes += 1;
-        if let Some(loss) = changed.loss(state.offset) {
-            // A message that is for one session from now on is lost to others of its user.
-            let audience =
-                Audience { except_session: changed.audience().only_session, ..loss.audience.clone() };
-            self.distribute(channel, state, false, &Publication { audience: &audience, ..loss }, None);
-            state.sequence += 1;
-        }
-        self.distribute(channel, state, false, &changed.view(), Some(changed.clone()));
-        Ok(state.offset)
-    }
-
     /// Carries a change to the channel of its message.
     pub(super) fn ask_for_change(
         &mut self,
@@ -127,30 +42,11 @@ impl Engine {
         }
     }
 
-    /// Tells everybody what a channel's history costs. Runs inside its order.
-    #[inline]
-    pub(super) fn account(&mut self, channel: &Channel, state: &ChannelState) {
-        let over = |history: &History| state.interest.is_empty() && history.is_over(self.now_ms);
-        let now =
-            state.history.as_ref().filter(|history| !over(history)).map_or(0, |history| history.bytes());
-        // Once the ring is full it costs the same after most messages.
-        if now != channel.remembered() {
-            self.account_change(channel, now);
+    /// A channel's history cost `before` bytes and costs `now`.
+    pub(super) fn account(&mut self, app: AppId, before: usize, now: usize) {
+        if self.node.account(app, before, now) > self.node.app(app).limits.history_bytes {
+            self.evictor.ask_for(app);
         }
-    }
-
-    fn account_change(&mut self, channel: &Channel, now: usize) {
-        let total = self.node.account(channel.app(), channel.remembered(), now);
-        channel.set_remembered(now);
-        if total > self.node.app(channel.app()).limits.history_bytes {
-            self.evictor.ask_for(channel.app());
-        }
-    }
-
-    /// Whether the app remembers far too much, or would with so many bytes more.
-    pub(super) fn over_budget(&self, app: AppId, more: usize) -> bool {
-        let limit = self.node.app(app).limits.history_bytes;
-        self.node.remembered(app) + more > limit + limit / 8
     }
 
     /// A page of what a channel remembers.
@@ -252,23 +148,25 @@ impl Engine {
         name: &str,
         options: Option<ChannelOptions>,
     ) -> Result<Progress, ReplyError> {
-        // First for whoever comes into being from now on, and then for the one that is there.
-        let before = self.node.set_options(app, name, options)?;
-        let options = self.node.options(app, name);
-        let outcome = Outcome::Options { channel: name.into(), options };
+        let resolved = self.node.resolve_options(app, name, options);
+        let outcome = Outcome::Options { channel: name.into(), options: resolved };
         loop {
             let Some(channel) = self.node.channel(app, Some(name)) else {
-                return Ok(Progress::Finished(outcome));
+                self.node.set_options(app, name, options)?;
+                // Pairs with the fence in `Inside::options`: a channel that has come into being meanwhile either takes these
+                // options with its first operation, or is found now.
+                fence(Ordering::SeqCst);
+                if self.node.channel(app, Some(name)).is_none() {
+                    return Ok(Progress::Finished(outcome));
+                }
+                continue;
             };
             let request = Some(Box::new(ChannelRequest::SetOptions(options)));
             match self.submit(&channel, ChannelOp { request, ..ChannelOp::default() }) {
                 Submitted::Done { .. } => return Ok(Progress::Finished(outcome)),
                 Submitted::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),
                 Submitted::Closed => self.node.table.remove(&channel),
-                Submitted::Refused(error) => {
-                    self.node.set_options(app, name, before)?;
-                    return Err(error);
-                }
+                Submitted::Refused(error) => return Err(error),
             }
         }
     }

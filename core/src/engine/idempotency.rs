@@ -35,9 +35,13 @@ pub struct IdempotentPublish {
 }
 
 impl IdempotentPublish {
-    /// What keeping it costs, about.
+    /// About how many bytes it keeps alive.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.payload.view().len() + self.event.len()
+        let channel = self.channel.as_ref().map_or(0, |name| name.len());
+        let audience =
+            self.audience.as_ref().map_or(0, |audience| size_of::<Audience>() + audience.heap_bytes());
+        let texts = self.key.1.len() + channel + self.event.len() + self.payload.view().len();
+        size_of::<Self>() + texts + audience
     }
 }
 

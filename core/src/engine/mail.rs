@@ -7,7 +7,7 @@ use super::{
     query::WorkerQuery,
 };
 use crate::{
-    channel::{Channel, ChannelReply, Position},
+    channel::{Channel, ChannelMail},
     error::ReplyError,
     id::AppId,
     mailbox::Weigh,
@@ -16,41 +16,12 @@ use crate::{
 
 /// What workers send each other.
 pub enum Mail {
-    /// For your members of this channel.
-    Publication {
+    /// From a channel: a publication for the worker's members, or word of its operations.
+    Channel {
         /// The channel.
         channel: Arc<Channel>,
-        /// Its place in the channel's sequence.
-        sequence: u64,
-        /// What to deliver.
-        publication: Arc<OwnedPublication>,
-    },
-    /// You have gained interest: what comes after this sequence is for your members.
-    Live {
-        /// In this channel.
-        channel: Arc<Channel>,
-        /// The last that is not.
-        sequence: u64,
-        /// The last offset given out before it.
-        offset: u64,
-        /// Of the operation that gained it.
-        ticket: u64,
-    },
-    /// An operation you delegated is done.
-    Done {
-        /// What came of it.
-        receipt: Receipt,
-        /// What came of its request.
-        reply: Option<Box<ChannelReply>>,
-        /// Whom it was for.
-        ticket: u64,
-    },
-    /// An operation you delegated was refused.
-    Refused {
-        /// Why.
-        error: ReplyError,
-        /// Whom it was for.
-        ticket: u64,
+        /// What it says.
+        mail: ChannelMail,
     },
     /// For your sessions of this app that its audience names, whatever they are in.
     Direct {
@@ -77,20 +48,11 @@ pub enum Mail {
 impl Weigh for Mail {
     fn bytes(&self) -> usize {
         match self {
-            Mail::Publication { publication, .. } | Mail::Direct { publication, .. } => publication.bytes(),
+            Mail::Channel { mail, .. } => mail.bytes(),
+            Mail::Direct { publication, .. } => publication.bytes(),
             Mail::IdempotentPublish(once) => once.bytes(),
-            _ => 0,
+            Mail::Query(query) | Mail::Answer(query) => query.bytes(),
+            Mail::Published { .. } => 0,
         }
     }
-}
-
-/// What came of an operation on a channel.
-#[derive(Copy, Clone, Debug)]
-pub struct Receipt {
-    /// The channel's sequence before the operation.
-    pub sequence: u64,
-    /// Where the stream stands after it.
-    pub position: Position,
-    /// The offset of the publication, of several the last, if it took one.
-    pub offset: Option<u64>,
 }

@@ -103,10 +103,7 @@ impl Engine {
             }));
             match self.submit(&channel, ChannelOp { interest, request, ..ChannelOp::default() }) {
                 Submitted::Done { reply, .. } => {
-                    if matches!(self.channels[part].interest_state, InterestState::Gaining { .. }) {
-                        // Word of the interest that was gained before is in our mailbox.
-                        self.drain_mailbox();
-                    }
+                    self.drain_until_live(part);
                     return Some(Progress::Finished(self.complete_rejoin(slot, &joining, reply)));
                 }
                 Submitted::Waiting(ticket) => {
@@ -296,7 +293,9 @@ impl Engine {
             let except = (!echo).then(|| session.id(slot));
             let joins = matches!(what, Some(Kind::Join | Kind::UserJoin));
             let user = session.user.clone().filter(|_| joins || what == Some(Kind::Leave));
-            let presence = user.filter(|_| channel.shows_users()).map(|user| Presence {
+            let live = matches!(self.channels[part].interest_state, InterestState::Live { .. });
+            // Whether users are shown cannot change while we have interest. Before, the channel decides inside its lock.
+            let presence = user.filter(|_| !live || channel.shows_users()).map(|user| Presence {
                 user,
                 joins,
                 except: except.filter(|_| joins),
@@ -309,7 +308,6 @@ impl Engine {
                 _ => None,
             };
             // A member on a worker that is still gaining interest waits for that.
-            let live = matches!(self.channels[part].interest_state, InterestState::Live { .. });
             let tells = publication.is_some() || presence.is_some();
             // Who leaves has nothing to wait for.
             if interest.is_none() && !tells && (live || what == Some(Kind::Leave)) {
@@ -344,6 +342,20 @@ impl Engine {
         self.channels[part].channel = new;
     }
 
+    /// After an operation that this worker did itself: an interest that was delegated before is gained, and the mail that
+    /// says so is in the mailbox. Handles mail up to that one. The publications behind it stay: a session that becomes a
+    /// member now receives them.
+    fn drain_until_live(&mut self, part: LocalId) {
+        // Mail for a session that has ended meanwhile must not give the channel up.
+        self.channels[part].joining += 1;
+        while matches!(self.channels[part].interest_state, InterestState::Gaining { .. })
+            && let Some(mail) = self.node.mailbox(self.worker).pop()
+        {
+            self.handle_mail(mail);
+        }
+        self.channels[part].joining -= 1;
+    }
+
     /// What came of joining. The position is where the member's messages begin.
     fn joined(
         &mut self,
@@ -354,8 +366,7 @@ impl Engine {
     ) -> Progress {
         let mut offset = self.channels[part].offset;
         if waiting.is_none() && matches!(self.channels[part].interest_state, InterestState::Gaining { .. }) {
-            // We have been inside the order, so the interest was gained before, and word of it is in our mailbox.
-            self.drain_mailbox();
+            self.drain_until_live(part);
             if let InterestState::Live { offset: gained_at, .. } = self.channels[part].interest_state {
                 offset = gained_at;
             }

@@ -31,6 +31,7 @@ mod query;
 mod resume;
 mod session;
 mod submit;
+mod users;
 mod waiting;
 mod window;
 
@@ -46,6 +47,7 @@ use self::{
     output::{Backlog, NONE, SessionOutput, Turn},
     resume::Parked,
     session::{Session, Sessions},
+    users::UserIndex,
     waiting::{Interrupted, Waiting},
 };
 pub use self::{
@@ -58,14 +60,14 @@ pub use self::{
 };
 use crate::{
     app::{App, SlowConsumer},
-    channel::{Channel, Subscribers, WorkerSet},
+    channel::{Channel, ChannelState, Kept, Operation, Subscribers, WorkerSet},
     command::Outcome,
     dialect::CommandReader,
     dialect::{self, FORMATS, Format},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
-    limits::{SIGNATURE_WORK, TURN_BYTES, TURN_WORK},
+    limits::{COMBINED, SIGNATURE_WORK, TURN_BYTES, TURN_WORK},
     now::Now,
     secret::Secret,
     slots::Slots,
@@ -88,13 +90,17 @@ pub struct Engine {
     turn: Turn,
     /// Units of work done in this turn: a command is one, and dear checks are many.
     work: usize,
+    /// Locks that this worker is still inside, with operations of others to apply.
+    kept: VecDeque<Kept<Channel, ChannelState, Operation>>,
+    /// How many operations of others this turn may still apply.
+    combinable: usize,
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
     waiting: HashMap<u64, Waiting, RandomState>,
     /// Of those, the sessions that are no members before they are answered.
     joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
-    users: HashMap<(AppId, Arc<str>), Vec<SessionSlot>, RandomState>,
+    users: UserIndex,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
     sweep: Sweep,
@@ -193,6 +199,8 @@ impl Engine {
             channels: Slots::default(),
             turn: Turn::default(),
             work: 0,
+            kept: VecDeque::new(),
+            combinable: COMBINED,
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
             joining: HashMap::default(),
@@ -200,7 +208,7 @@ impl Engine {
             sweep: Sweep::default(),
             evictor: Evictor::default(),
             next_ticket: 0,
-            users: HashMap::default(),
+            users: UserIndex::default(),
             answers: Vec::new(),
             interrupted: VecDeque::new(),
             unpaused: Vec::new(),
@@ -253,7 +261,7 @@ impl Engine {
         let user = session.user.clone();
         let slot = self.sessions.insert(session, SessionOutput::new(opening.connection, opening.format));
         if let Some(user) = &user {
-            self.users.entry((app, user.clone())).or_default().push(slot);
+            self.users.insert(app, user.clone(), slot);
         }
         let id = self.sessions.get(slot).id(slot);
         let greeting = self.greet(slot, preface, |out| welcome(out, id, user.as_deref()));
@@ -309,13 +317,7 @@ impl Engine {
         // It is told no more of what it lost.
         self.counters.missed += session.take_missed().iter().map(|(_, count)| count).sum::<u64>();
         if let Some(user) = session.user.take() {
-            let key = (app, user);
-            if let Some(slots) = self.users.get_mut(&key) {
-                slots.retain(|&other| other != slot);
-                if slots.is_empty() {
-                    self.users.remove(&key);
-                }
-            }
+            self.users.remove(app, &user, slot);
         }
         self.node.release_session(app);
     }
@@ -371,6 +373,7 @@ impl Engine {
             || self.has_condemned()
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()
+            || !self.kept.is_empty()
             || !self.node.mailbox(self.worker).is_empty()
     }
 

@@ -108,29 +108,43 @@ impl Node {
         self.table.find_or_create(app, name, || self.options(app, name))
     }
 
-    /// What a channel of this name is like when it comes into being.
+    /// The options of a channel of this name that comes into being.
     pub(super) fn options(&self, app: AppId, name: &str) -> ChannelOptions {
         let own = &self.tenant(app).options;
         let set = if own.is_empty() { None } else { own.pin().get(name).copied() };
+        self.resolve_options(app, name, set)
+    }
+
+    /// The options of a channel for which `set` is set; `None`: what the configuration says.
+    pub(super) fn resolve_options(
+        &self,
+        app: AppId,
+        name: &str,
+        set: Option<ChannelOptions>,
+    ) -> ChannelOptions {
         set.unwrap_or_else(|| self.app(app).channel_options(name))
     }
 
-    /// Sets what a channel of this name is like from its next life on; `None`: as the configuration says. Returns
-    /// what was set before.
+    /// Sets the options of channels of this name that come into being from now on; `None`: as the configuration says.
     pub(super) fn set_options(
         &self,
         app: AppId,
         name: &str,
         options: Option<ChannelOptions>,
-    ) -> Result<Option<ChannelOptions>, ReplyError> {
+    ) -> Result<(), ReplyError> {
         let own = self.tenant(app).options.pin();
         match options {
-            None => Ok(own.remove(name).copied()),
-            Some(_) if own.len() >= CHANNEL_OPTIONS && !own.contains_key(name) => {
-                Err(ReplyError::TooManyOptions)
+            None => {
+                own.remove(name);
             }
-            Some(options) => Ok(own.insert(name.into(), options).copied()),
+            Some(_) if own.len() >= CHANNEL_OPTIONS && !own.contains_key(name) => {
+                return Err(ReplyError::TooManyOptions);
+            }
+            Some(options) => {
+                own.insert(name.into(), options);
+            }
         }
+        Ok(())
     }
 
     /// What the histories of an app's channels cost, in bytes.

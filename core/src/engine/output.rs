@@ -108,6 +108,13 @@ struct Segment {
     next: u32,
 }
 
+/// A reply in the buffer of replies.
+#[derive(Copy, Clone)]
+pub(super) struct ReplyRange {
+    start: u32,
+    end: u32,
+}
+
 /// The buffer of replies; run `r`'s buffer for format `f` is `1 + r * FORMATS + f`.
 const REPLIES: u32 = 0;
 
@@ -336,12 +343,23 @@ impl Turn {
         hot: &mut SessionOutput,
         encode: impl FnOnce(&mut BytesMut),
     ) {
+        let range = self.encode_reply(encode);
+        self.link_reply(slot, hot, range);
+    }
+
+    /// Encodes a reply that [`Turn::link_reply`] gives to one session or several.
+    pub(super) fn encode_reply(&mut self, encode: impl FnOnce(&mut BytesMut)) -> ReplyRange {
         let start = self.replies.len();
         encode(&mut self.replies);
         let end = self.replies.len();
         self.bytes += end - start;
         let at = |len: usize| u32::try_from(len).expect("a turn's bytes are bounded");
-        self.segment(slot, hot, REPLIES, at(start), at(end));
+        ReplyRange { start: at(start), end: at(end) }
+    }
+
+    /// Appends an encoded reply to what the session receives.
+    pub(super) fn link_reply(&mut self, slot: SessionSlot, hot: &mut SessionOutput, range: ReplyRange) {
+        self.segment(slot, hot, REPLIES, range.start, range.end);
     }
 
     fn segment(&mut self, slot: SessionSlot, hot: &mut SessionOutput, buffer: u32, start: u32, end: u32) {

@@ -6,42 +6,22 @@ use bytes::BytesMut;
 
 use super::Engine;
 use crate::{
-    channel::{Channel, ChannelState, Presence},
+    channel::Presence,
     dialect,
     id::SessionSlot,
     json::write_string,
-    publication::{Audience, Kind, Payload, Publication},
+    publication::{Audience, Kind, OwnedPublication, Payload, Publication},
 };
 
 impl Engine {
-    /// Counts a user's sessions, and tells of the first and the last.
-    pub(super) fn count_user(
-        &mut self,
-        channel: &Arc<Channel>,
-        state: &mut ChannelState,
-        presence: &Presence,
-    ) {
-        let Some(users) = &mut state.users else { return };
-        let Presence { user, joins, except } = presence;
-        let count = users.get(&**user).copied().unwrap_or_default();
-        let now = if *joins { count + 1 } else { count.saturating_sub(1) };
-        match now {
-            0 => users.remove(&**user),
-            now => users.insert((&**user).into(), now),
-        };
-        let kind = match (count, now) {
-            (0, 1) => Kind::UserJoin,
-            (1, 0) => Kind::UserLeave,
-            _ => return,
-        };
+    /// The notice of a user's first session in a channel or last.
+    pub(super) fn user_notice(&mut self, kind: Kind, presence: &Presence) -> Arc<OwnedPublication> {
         let mut payload = BytesMut::from(&b"{\"user\":"[..]);
-        write_string(&mut payload, user);
+        write_string(&mut payload, &presence.user);
         payload.extend_from_slice(b"}");
         let payload = String::from_utf8(payload.to_vec()).expect("JSON is UTF-8");
-        let audience = Audience { except_session: *except, ..Audience::default() };
-        let notice = self.notice(kind, &payload, &audience);
-        state.sequence += 1;
-        self.distribute(channel, state, false, &notice, None);
+        let audience = Audience { except_session: presence.except, ..Audience::default() };
+        Arc::new(self.notice(kind, &payload, &audience).into())
     }
 
     /// A member as JSON, for notices: `{"id","user"?,"data"?}`.

@@ -305,7 +305,7 @@ impl Engine {
             Some(_) => {}
             None => {
                 session.user = Some(claims.user.clone());
-                self.users.entry((app.id, claims.user.clone())).or_default().push(slot);
+                self.users.insert(app.id, claims.user.clone(), slot);
                 let memberships = self.sessions.get(slot).memberships.as_slice();
                 for part in memberships.iter().map(|membership| membership.local).collect::<Vec<_>>() {
                     self.change_membership(part, slot, None, Some(Kind::UserJoin), false);

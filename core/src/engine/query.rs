@@ -23,6 +23,29 @@ pub struct WorkerQuery {
     question: Question,
 }
 
+impl WorkerQuery {
+    /// About how many bytes it keeps alive.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match &self.question {
+                Question::Members { page, .. } => page.members.iter().map(member_bytes).sum(),
+                Question::Sessions { page, .. } => page.sessions.iter().map(session_bytes).sum(),
+                Question::Disconnect { .. } => 0,
+            }
+    }
+}
+
+/// About how many bytes a member in a page keeps alive.
+fn member_bytes(member: &Member) -> usize {
+    size_of::<Member>() + member.profile.as_ref().map_or(0, |profile| profile.len())
+}
+
+/// About how many bytes a session in a page keeps alive.
+fn session_bytes(session: &UserSession) -> usize {
+    let names = session.channels.iter().map(|name| size_of::<Box<str>>() + name.len()).sum::<usize>();
+    size_of::<UserSession>() + session.profile.as_ref().map_or(0, |profile| profile.len()) + names
+}
+
 enum Question {
     Members { reading: Reading, page: MembersPage },
     Sessions { reading: Reading, page: SessionsPage },
@@ -56,6 +79,11 @@ impl Reading {
 /// About what an entry takes as JSON.
 fn bytes_of(user: Option<&str>, profile: Option<&str>) -> usize {
     64 + user.map_or(0, str::len) + profile.map_or(0, str::len)
+}
+
+/// Units of work that so many entries of a page cost.
+fn page_work(entries: usize) -> usize {
+    entries / 4
 }
 
 /// A page of channels.
@@ -180,12 +208,14 @@ impl Engine {
         let WorkerQuery { app, end, question, .. } = query;
         match question {
             Question::Members { reading, page } => {
+                self.work += page_work(reading.limit);
                 if self.list_members(*app, reading, page) {
                     *end = self.worker.0;
                 }
                 reading.after = 0;
             }
             Question::Sessions { reading, page } => {
+                self.work += page_work(reading.limit);
                 if self.list_sessions(*app, reading, page) {
                     *end = self.worker.0;
                 }
@@ -220,11 +250,8 @@ impl Engine {
     /// Fills the page with this worker's sessions of the user whose slots are `reading.after` or above. Returns whether it
     /// is full.
     fn list_sessions(&self, app: AppId, reading: &mut Reading, page: &mut SessionsPage) -> bool {
-        let Some(slots) = self.users.get(&(app, (*page.user).into())) else { return false };
-        let from = reading.after;
-        let mut slots: Vec<SessionSlot> =
-            slots.iter().copied().filter(|&slot| u64::from(slot.0) >= from).collect();
-        slots.sort_unstable();
+        let Ok(from) = u32::try_from(reading.after) else { return false };
+        let slots = self.users.sessions(app, &page.user, SessionSlot(from));
         let mut is_full = reading.is_full();
         for slot in slots {
             if is_full {
@@ -245,9 +272,9 @@ impl Engine {
     }
 
     fn disconnect(&mut self, app: AppId, whom: &Disconnection, reconnect: bool) -> usize {
-        let slots = match whom {
+        let slots: Vec<SessionSlot> = match whom {
             Disconnection::Session(id) => self.sessions.find(*id).into_iter().collect(),
-            Disconnection::User(user) => self.users.get(&(app, (**user).into())).cloned().unwrap_or_default(),
+            Disconnection::User(user) => self.users.sessions(app, user, SessionSlot(0)).collect(),
         };
         let mut told = 0;
         for slot in slots {

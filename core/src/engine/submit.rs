@@ -4,26 +4,31 @@
 //! time we are inside the order; so only if the mailbox is empty do we deliver our own publication directly, else we
 //! post it to ourselves, behind that.
 
-use std::{slice, sync::Arc};
-
-use arrayvec::ArrayVec;
+use std::{
+    slice,
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
+};
 
 use super::{
     Engine, InterestState,
-    mail::{Mail, Receipt},
+    mail::Mail,
     output::NONE,
     waiting::{Waiter, Waiting},
 };
 use crate::{
+    app::ChannelOptions,
     channel::{
-        Channel, ChannelReply, ChannelRequest, ChannelState, Delegated, Entered, Interest, Operation,
-        Position, Presence, Pushed,
+        Applied, Channel, ChannelMail, ChannelReply, ChannelRequest, ChannelState, Delegated, Entered, Env,
+        Interest, Left, Operation, Presence, Receipt, Request,
     },
     command::Outcome,
     error::ReplyError,
     id::WorkerId,
-    limits::BURST,
-    publication::{OwnedPublication, Publication},
+    limits::COMBINED,
+    publication::{Kind, OwnedPublication, Publication},
 };
 
 /// What is to be done with a channel; see [`Operation`].
@@ -50,24 +55,83 @@ pub(super) enum Submitted {
     Closed,
 }
 
-/// Who does an operation, for [`Engine::apply`].
-struct Actor {
-    worker: WorkerId,
-    interest: Option<Interest>,
-    request: Option<Box<ChannelRequest>>,
-    presence: Option<Box<Presence>>,
-    /// Of an operation that was delegated.
-    ticket: Option<u64>,
+/// A worker inside a channel's lock: what the channel sees of it.
+struct Inside<'e> {
+    engine: &'e mut Engine,
+    channel: &'e Arc<Channel>,
 }
 
-/// What `apply` leaves to be done by the caller.
-struct Applied {
-    receipt: Receipt,
-    reply: Option<ChannelReply>,
-    /// How many of the publications our own members are to get now. The others are in the mail.
-    direct: usize,
-    /// Of the first publication.
-    sequence: u64,
+impl Inside<'_> {
+    fn name(&self) -> &str {
+        self.channel.name().unwrap_or_default()
+    }
+}
+
+impl Env for Inside<'_> {
+    #[inline(always)]
+    fn worker(&self) -> WorkerId {
+        self.engine.worker
+    }
+
+    #[inline(always)]
+    fn now_ms(&self) -> u64 {
+        self.engine.now_ms
+    }
+
+    #[inline(always)]
+    fn is_mailbox_full(&self, worker: WorkerId) -> bool {
+        self.engine.node.mailbox(worker).is_full()
+    }
+
+    #[inline(always)]
+    fn has_mail(&self) -> bool {
+        !self.engine.node.mailbox(self.engine.worker).is_empty()
+    }
+
+    #[inline]
+    fn post(&mut self, to: WorkerId, mail: ChannelMail) {
+        self.engine.post(to, Mail::Channel { channel: self.channel.clone(), mail });
+    }
+
+    fn user_notice(&mut self, kind: Kind, presence: &Presence) -> Arc<OwnedPublication> {
+        self.engine.user_notice(kind, presence)
+    }
+
+    fn is_over_budget(&self, more: usize) -> bool {
+        let app = self.channel.app();
+        let limit = self.engine.node.app(app).limits.history_bytes;
+        self.engine.node.remembered(app) + more > limit + limit / 8
+    }
+
+    fn account(&mut self, before: usize, now: usize) {
+        self.engine.account(self.channel.app(), before, now);
+    }
+
+    fn count_evicted(&mut self, messages: usize) {
+        self.engine.count_forgotten(self.channel.app(), messages);
+    }
+
+    fn count_change(&mut self) {
+        self.engine.counters.changes += 1;
+    }
+
+    fn charge(&mut self, units: usize) {
+        self.engine.work += units;
+    }
+
+    fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions {
+        self.engine.node.resolve_options(self.channel.app(), self.name(), set)
+    }
+
+    fn options(&self) -> ChannelOptions {
+        // Pairs with the fence in `Engine::set_options`: either we see what is set, or the setter sees this channel.
+        fence(Ordering::SeqCst);
+        self.engine.node.options(self.channel.app(), self.name())
+    }
+
+    fn set_options(&mut self, set: Option<ChannelOptions>) -> Result<(), ReplyError> {
+        self.engine.node.set_options(self.channel.app(), self.name(), set)
+    }
 }
 
 impl Engine {
@@ -102,8 +166,9 @@ impl Engine {
                 }
             }
         };
-        let actor = Actor { worker: self.worker, interest, request, presence, ticket: None };
-        let applied = entered.with(|state| self.apply(channel, state, actor, publications));
+        let request = Request { worker: self.worker, interest, request, presence, ticket: None };
+        let mut inside = Inside { engine: self, channel };
+        let applied = entered.with(|state| state.apply(channel, request, publications, &mut inside));
         self.leave_lock(channel, entered);
         let Applied { receipt, direct, sequence, reply } = match applied {
             Ok(applied) => applied,
@@ -120,159 +185,43 @@ impl Engine {
     /// goes. Public for tests, which enter and stay inside as a thread does that is not scheduled.
     #[doc(hidden)]
     pub fn leave_lock(&mut self, channel: &Arc<Channel>, entered: Entered<'_, ChannelState, Operation>) {
-        let apply = |state: &mut ChannelState, operation| self.apply_delegated(channel, state, operation);
-        if entered.leave_or_close(apply, |state| state.deserted) {
-            self.node.table.remove(channel);
-        }
-    }
-
-    /// Applies what another worker left for us.
-    fn apply_delegated(&mut self, channel: &Arc<Channel>, state: &mut ChannelState, operation: Operation) {
-        let Operation { worker, interest, publications, request, presence, ticket } = operation;
-        let actor = Actor { worker, interest, request, presence, ticket: Some(ticket) };
-        let mut views: ArrayVec<_, BURST> = publications.iter().map(OwnedPublication::view).collect();
-        let mail = match self.apply(channel, state, actor, &mut views) {
-            Ok(Applied { receipt, reply, .. }) => Mail::Done { receipt, reply: reply.map(Box::new), ticket },
-            Err(error) => Mail::Refused { error, ticket },
+        let mut budget = self.combinable;
+        let mut inside = Inside { engine: self, channel };
+        let apply = |state: &mut ChannelState, operation| {
+            state.apply_delegated(channel, operation, &mut inside);
         };
-        self.post(worker, mail);
+        match entered.leave(&mut budget, apply, ChannelState::is_deserted) {
+            Left::Open => {}
+            Left::Closed => self.node.table.remove(channel),
+            Left::Unfinished(rest) => self.kept.push_back(rest.keep(channel.clone())),
+        }
+        self.charge_combining(budget);
     }
 
-    /// Changes the channel's state and posts to the workers concerned. Runs inside the channel's order. Does nothing
-    /// if it refuses.
-    #[inline(always)]
-    fn apply(
-        &mut self,
-        channel: &Arc<Channel>,
-        state: &mut ChannelState,
-        actor: Actor,
-        publications: &mut [Publication<'_>],
-    ) -> Result<Applied, ReplyError> {
-        if publications.first().is_some_and(|p| p.kind.is_message()) {
-            self.check_mailboxes(state)?;
+    /// Goes on with the locks that this worker is inside: once in a turn.
+    fn go_on_combining(&mut self) {
+        self.combinable = COMBINED;
+        for _ in 0..self.kept.len() {
+            let Some(kept) = self.kept.pop_front() else { return };
+            let channel = kept.owner().clone();
+            let mut budget = self.combinable;
+            let node = self.node.clone();
+            let mut inside = Inside { engine: self, channel: &channel };
+            let apply = |state: &mut ChannelState, operation| {
+                state.apply_delegated(&channel, operation, &mut inside);
+            };
+            let on_closed = |channel: &Arc<Channel>| node.table.remove(channel);
+            let kept = kept.go_on(&mut budget, apply, ChannelState::is_deserted, on_closed);
+            self.kept.extend(kept);
+            self.charge_combining(budget);
         }
-        if actor.interest == Some(Interest::Gained) {
-            state.interest.insert(actor.worker);
-            if let Some(ticket) = actor.ticket {
-                let ChannelState { sequence, offset, .. } = *state;
-                self.post(actor.worker, Mail::Live { channel: channel.clone(), sequence, offset, ticket });
-            }
-        }
-        let before = state.sequence;
-        let reply = actor.request.map(|request| self.serve(channel, state, *request)).transpose()?;
-        let mut offset = match reply {
-            Some(ChannelReply::Changed(offset)) => Some(offset),
-            _ => None,
-        };
-        let sequence = state.sequence + 1;
-        let mut direct = 0;
-        for publication in publications {
-            state.sequence += 1;
-            let shared = self.number(channel, state, publication);
-            offset = publication.offset;
-            let own = actor.ticket.is_none();
-            // Once one is in our mailbox, those after it are as well.
-            direct += usize::from(self.distribute(channel, state, own, publication, shared));
-        }
-        if let Some(presence) = actor.presence {
-            self.count_user(channel, state, &presence);
-        }
-        if actor.interest == Some(Interest::Lost) {
-            state.interest.remove(actor.worker);
-            if let Some(history) = &mut state.history {
-                history.touch(self.now_ms);
-                self.account(channel, state);
-            }
-        }
-        state.deserted = state.is_forgotten(self.now_ms) && channel.name().is_some();
-        if state.deserted {
-            self.account(channel, state);
-        }
-        let position = Position { epoch: channel.epoch(), offset: state.offset };
-        Ok(Applied { receipt: Receipt { sequence: before, position, offset }, direct, sequence, reply })
     }
 
-    /// Refuses if a worker with members has a full mailbox.
+    /// Notes how many operations of others this turn may still apply.
     #[inline]
-    pub(super) fn check_mailboxes(&self, state: &ChannelState) -> Result<(), ReplyError> {
-        let full = state.interest.into_iter().any(|worker| self.node.mailbox(worker).is_full());
-        if full { Err(ReplyError::Overloaded) } else { Ok(()) }
-    }
-
-    /// Gives a message its offset, and remembers it if the channel has history.
-    #[inline(always)]
-    fn number(
-        &mut self,
-        channel: &Arc<Channel>,
-        state: &mut ChannelState,
-        publication: &mut Publication<'_>,
-    ) -> Option<Arc<OwnedPublication>> {
-        if !publication.kind.is_message() || channel.name().is_none() {
-            publication.kept = false;
-            return None;
-        }
-        let audience = publication.audience;
-        let Some(history) = &mut state.history else {
-            publication.kept = false;
-            if !state.interest.is_empty() && !audience.is_filtered() {
-                state.offset += 1;
-                channel.set_offset(state.offset);
-                publication.offset = Some(state.offset);
-            }
-            return None;
-        };
-        // A session that comes back is another one, so nobody could ask for what was for one alone.
-        publication.kept &= audience.only_session.is_none();
-        if !publication.kept {
-            return None;
-        }
-        state.offset += 1;
-        channel.set_offset(state.offset);
-        publication.offset = Some(state.offset);
-        let may_cost = |bytes: usize| {
-            let before = channel.remembered();
-            let crowded = bytes > before && self.over_budget(channel.app(), bytes - before);
-            // Until there is room again, no channel grows.
-            if crowded { before } else { usize::MAX }
-        };
-        let Pushed { shared, forgotten } = history.push(publication, self.now_ms, may_cost);
-        if forgotten > 0 {
-            self.count_forgotten(channel.app(), forgotten);
-        }
-        self.account(channel, state);
-        shared
-    }
-
-    /// Posts a publication to every interested worker. Returns whether our own members are to get it at once: if it is
-    /// of our own, and `direct` therefore, and nothing waits that was before it.
-    #[inline(always)]
-    pub(super) fn distribute(
-        &mut self,
-        channel: &Arc<Channel>,
-        state: &ChannelState,
-        direct: bool,
-        publication: &Publication<'_>,
-        mut shared: Option<Arc<OwnedPublication>>,
-    ) -> bool {
-        let mut mail = |engine: &mut Self, to: WorkerId| {
-            // What is remembered, and may be shared therefore, does not say who wants no echo; but that worker must know.
-            let excepts = publication.audience.except_session.is_some_and(|session| session.worker() == to);
-            let own = || Arc::new((*publication).into());
-            let publication = if excepts { own() } else { shared.get_or_insert_with(own).clone() };
-            let sequence = state.sequence;
-            engine.post(to, Mail::Publication { channel: channel.clone(), sequence, publication });
-        };
-        for worker in state.interest.without(self.worker) {
-            mail(self, worker);
-        }
-        if !state.interest.contains(self.worker) {
-            return false;
-        }
-        if direct && self.node.mailbox(self.worker).is_empty() {
-            return true;
-        }
-        mail(self, self.worker);
-        false
+    fn charge_combining(&mut self, left: usize) {
+        self.work += self.combinable - left;
+        self.combinable = left;
     }
 
     /// Sends mail, perhaps to ourselves.
@@ -293,6 +242,7 @@ impl Engine {
 
     /// Handles the mail there is now, and lets go on whom it frees to, unless the turn gets full.
     pub fn on_mail(&mut self) {
+        self.go_on_combining();
         let mut there = self.node.mailbox(self.worker).depth();
         while !self.is_turn_full() {
             if there > 0
@@ -308,29 +258,40 @@ impl Engine {
         }
     }
 
-    fn handle_mail(&mut self, mail: Mail) {
+    pub(super) fn handle_mail(&mut self, mail: Mail) {
         self.counters.mail += 1;
         match mail {
-            Mail::Publication { channel, sequence, publication } => {
-                self.deliver(&channel, sequence, slice::from_ref(&publication.view()));
-            }
-            Mail::Live { channel, sequence, offset, ticket } => {
-                self.set_live(&channel, sequence, offset, Some(ticket));
-            }
-            Mail::Done { receipt, reply, ticket } => self.on_done(ticket, receipt, reply.map(|reply| *reply)),
-            Mail::Refused { error, ticket } => {
-                if let Some(waiting) = self.waiting.remove(&ticket) {
-                    let commands = waiting.who.commands() as u64;
-                    self.counters.overloaded += if error == ReplyError::Overloaded { commands } else { 0 };
-                    self.answer(waiting.who, Err(error));
-                }
-            }
+            Mail::Channel { channel, mail } => self.on_channel_mail(&channel, mail),
             Mail::Direct { app, publication } => self.deliver_direct(app, &publication.view()),
             Mail::IdempotentPublish(once) => self.on_once(&once),
             Mail::Published { result, ticket } => self.on_owner_answer(ticket, result),
             Mail::Query(query) => self.on_query(query),
             Mail::Answer(query) => self.on_answer(*query),
         }
+    }
+
+    #[inline(always)]
+    fn on_channel_mail(&mut self, channel: &Arc<Channel>, mail: ChannelMail) {
+        match mail {
+            ChannelMail::Publication { sequence, publication } => {
+                self.deliver(channel, sequence, slice::from_ref(&publication.view()));
+            }
+            ChannelMail::Live { sequence, offset, ticket } => {
+                self.set_live(channel, sequence, offset, Some(ticket));
+            }
+            ChannelMail::Done { receipt, reply, ticket } => {
+                self.on_done(ticket, receipt, reply.map(|reply| *reply));
+            }
+            ChannelMail::Refused { error, ticket } => self.on_refused(ticket, error),
+        }
+    }
+
+    /// An operation that was delegated is refused.
+    fn on_refused(&mut self, ticket: u64, error: ReplyError) {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        let commands = waiting.who.commands() as u64;
+        self.counters.overloaded += if error == ReplyError::Overloaded { commands } else { 0 };
+        self.answer(waiting.who, Err(error));
     }
 
     /// An operation that was delegated is done.

@@ -51,7 +51,7 @@ impl Audience {
     }
 
     /// What its lists cost, about.
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         let list = |list: &Option<Arc<[Box<str>]>>| {
             list.iter()
                 .flat_map(|list| list.iter())

@@ -78,6 +78,17 @@ impl Workers {
         }
     }
 
+    /// Runs so many turns, each with its own budget, at 1 ms.
+    pub(crate) fn run_turns(&mut self, turns: usize) {
+        for _ in 0..turns {
+            for engine in &mut self.engines {
+                engine.begin_turn(1);
+                engine.on_mail();
+                engine.flush(&mut self.sink);
+            }
+        }
+    }
+
     pub(crate) fn received(&mut self, session: usize) -> Vec<Value> {
         self.sink.take_json(u32::try_from(session).expect("they are few"))
     }

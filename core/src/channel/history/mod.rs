@@ -29,7 +29,7 @@ mod texts;
 
 pub use self::page::{Bounds, HistoryItem, Page, PageStart, Viewer};
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use self::texts::{Place, TEXT_BYTES, Texts};
 use crate::{
@@ -50,6 +50,10 @@ pub struct History {
     /// What the shared publications among the entries cost.
     shared_bytes: usize,
     horizon: u64,
+    /// The latest time of an id, in Unix milliseconds.
+    latest_ms: u64,
+    /// By how much the time of an id was at most before that of an earlier entry.
+    disorder_ms: u64,
     /// The offset of the latest change.
     last_change: u64,
     /// When a message was last remembered, or the last member left.
@@ -105,6 +109,8 @@ impl History {
             texts: Texts::default(),
             shared_bytes: 0,
             horizon: offset,
+            latest_ms: 0,
+            disorder_ms: 0,
             last_change: 0,
             used_ms: 0,
         }
@@ -124,6 +130,21 @@ impl History {
     /// Notes that somebody may come back to it.
     pub fn touch(&mut self, now_ms: u64) {
         self.used_ms = self.used_ms.max(now_ms);
+    }
+
+    /// How many messages it holds, deleted ones included.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> HistoryLimits {
+        self.limits
     }
 
     /// Changes the bounds; what fits stays.
@@ -171,19 +192,35 @@ impl History {
 
     /// The message with this id, as it is now, unless it was deleted.
     pub fn find(&self, id: MessageId) -> Option<Publication<'_>> {
-        // The latest are asked for most often.
-        let entry = self.entries.iter().rev().find(|entry| entry.id == id);
-        entry.filter(|entry| !entry.is_deletion()).map(|entry| self.view(entry))
+        let entry = &self.entries[self.position(id)?];
+        (!entry.is_deletion()).then(|| self.view(entry))
     }
 
     /// Who has lost the message with this id by changes.
     pub fn lost(&self, id: MessageId) -> &[Lost] {
-        self.entries.iter().rev().find(|entry| entry.id == id).map_or(&[], Entry::lost)
+        self.position(id).map_or(&[], |at| self.entries[at].lost())
+    }
+
+    /// Where the entry with this id stands.
+    fn position(&self, id: MessageId) -> Option<usize> {
+        let range = self.candidates(id.time_ms());
+        let start = range.start;
+        self.entries.range(range).position(|entry| entry.id == id).map(|at| start + at)
+    }
+
+    /// The entries whose ids may be of this time. Ids come from several workers, so their times rise, but for
+    /// `disorder_ms`: every entry before an earlier one is left out, and every entry after a later one.
+    fn candidates(&self, time_ms: u64) -> Range<usize> {
+        let earliest_ms = time_ms.saturating_sub(self.disorder_ms);
+        let latest_ms = time_ms.saturating_add(self.disorder_ms);
+        let start = self.entries.partition_point(|entry| entry.id.time_ms() < earliest_ms);
+        let end = self.entries.partition_point(|entry| entry.id.time_ms() <= latest_ms);
+        start..end.max(start)
     }
 
     /// Puts a change in the place of the message it changes, which is there.
     pub fn change(&mut self, change: Arc<OwnedPublication>) {
-        let Some(at) = self.entries.iter().rposition(|entry| entry.id == change.id()) else { return };
+        let Some(at) = self.position(change.id()) else { return };
         self.last_change = change.offset();
         let now = self.share(change);
         let before = std::mem::replace(&mut self.entries[at].content, now);
@@ -276,6 +313,9 @@ impl History {
     /// Adds the newest entry.
     #[inline(always)]
     fn add(&mut self, entry: Entry) {
+        let time_ms = entry.id.time_ms();
+        self.disorder_ms = self.disorder_ms.max(self.latest_ms.saturating_sub(time_ms));
+        self.latest_ms = self.latest_ms.max(time_ms);
         push_back(&mut self.entries, self.limits.messages as usize, entry);
     }
 

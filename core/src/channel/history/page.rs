@@ -71,6 +71,16 @@ impl HistoryItem {
         }
     }
 
+    /// About how many bytes it takes: as much as a publication of its own.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Shown::Text { text, .. } => OwnedPublication::bytes_with(text.len()),
+            Shown::Message(publication) | Shown::Change(publication) | Shown::Loss(_, publication) => {
+                publication.bytes()
+            }
+        }
+    }
+
     /// Its place in the channel's stream.
     pub fn offset(&self) -> u64 {
         match &self.0 {
@@ -107,6 +117,13 @@ pub struct Page {
     pub messages: Vec<HistoryItem>,
     /// The offset to go on from in the same direction; `None` at the end.
     pub next: Option<u64>,
+}
+
+impl Page {
+    /// About how many bytes its messages take.
+    pub fn bytes(&self) -> usize {
+        self.messages.iter().map(HistoryItem::bytes).sum()
+    }
 }
 
 /// Something that is to be shown.

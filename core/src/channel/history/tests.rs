@@ -367,3 +367,46 @@ proptest! {
         }
     }
 }
+
+/// An id of another time, or of a time with few messages, costs few comparisons however long the history is.
+#[test]
+fn a_message_is_looked_for_among_those_of_its_time() {
+    const MESSAGES: u64 = 65_536;
+    let mut history = History::new(HistoryLimits { age_ms: u32::MAX, ..limits(65_536) }, 0);
+    let (mut one, mut other) = (IdGenerator::new(1), IdGenerator::new(2));
+    let ids: Vec<MessageId> = (1..=MESSAGES)
+        .map(|offset| {
+            // The second worker's clock is 3 ms behind; one message a millisecond.
+            let (ids, behind) = if offset % 2 == 0 { (&mut one, 0) } else { (&mut other, 3) };
+            let message = message(ids, 1_000 + offset - behind, offset, &EVERYONE);
+            push(&mut history, &message, 1_000 + offset);
+            message.id
+        })
+        .collect();
+    for (id, offset) in ids.iter().zip(1..) {
+        assert_eq!(history.find(*id).and_then(|found| found.offset), Some(offset));
+    }
+    for time_ms in [0, 1, 5_000, 66_000, 1 << 40] {
+        let unknown = IdGenerator::new(3).message_id(time_ms);
+        assert!(history.find(unknown).is_none());
+        let candidates = history.candidates(unknown.time_ms()).len();
+        assert!(candidates <= 32, "{candidates} at {time_ms} ms");
+    }
+}
+
+proptest! {
+    /// Whatever the clocks of the workers do, a message is found.
+    #[test]
+    fn a_message_is_found_wherever_its_time_is(times in prop::collection::vec(0..40u64, 1..200)) {
+        let mut history = History::new(HistoryLimits { age_ms: u32::MAX, ..limits(1000) }, 0);
+        let mut ids = Vec::new();
+        for (time, offset) in times.into_iter().zip(1..) {
+            let message = message(&mut IdGenerator::new(offset), 1000 + time, offset, &EVERYONE);
+            push(&mut history, &message, 1000);
+            ids.push(message.id);
+        }
+        for (id, offset) in ids.iter().zip(1..) {
+            prop_assert_eq!(history.find(*id).and_then(|found| found.offset), Some(offset));
+        }
+    }
+}

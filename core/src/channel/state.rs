@@ -1,0 +1,529 @@
+//! The state of a channel, and how operations change it.
+//!
+//! A channel numbers its publications, keeps its history, counts its users, and says which workers are to be told. All of
+//! that happens inside the channel's [`CombiningLock`](super::CombiningLock), one operation after another, by whichever
+//! worker holds the lock. The state reaches that worker through [`Env`] alone: so a test can apply operations without
+//! engines, and the model checker runs this very code.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
+};
+
+use arrayvec::ArrayVec;
+
+use super::{
+    Change, Channel, ChannelReply, ChannelRequest, History, Interest, Operation, Position, Presence, Pushed,
+    WorkerSet,
+};
+use crate::{
+    app::{ChannelOptions, HistoryLimits},
+    error::ReplyError,
+    id::WorkerId,
+    limits::BURST,
+    publication::{Audience, Kind, OwnedPayload, OwnedPublication, Publication},
+};
+
+/// What the lock of a channel guards.
+#[derive(Debug)]
+pub struct ChannelState {
+    /// Publications so far, notices included. Internal: tells a worker whether mail is from before its interest.
+    sequence: u64,
+    /// Messages so far that history or members received: the last offset given out.
+    offset: u64,
+    /// Workers that hold members.
+    interest: WorkerSet,
+    /// The options are those that the node has for the channel's name, or were set since. The first operation sees to that:
+    /// they may have changed while the channel came into being.
+    is_configured: bool,
+    /// After the last operation, the channel has no members and no history that a session could recover. If that is still
+    /// true when the lock is released, the channel closes.
+    deserted: bool,
+    /// The history, if the channel has one.
+    history: Option<Box<History>>,
+    /// Sessions of each user, if members are told of users.
+    users: Option<Box<Users>>,
+}
+
+/// Users in a channel, and how many of their sessions are.
+type Users = BTreeMap<Box<str>, u32>;
+
+/// The worker that applies an operation, as the channel sees it.
+pub trait Env {
+    /// The worker.
+    fn worker(&self) -> WorkerId;
+    /// The time of its turn, in Unix milliseconds.
+    fn now_ms(&self) -> u64;
+    /// Whether a worker's mailbox takes no more messages.
+    fn is_mailbox_full(&self, worker: WorkerId) -> bool;
+    /// Whether this worker has mail that it has not handled.
+    fn has_mail(&self) -> bool;
+    /// Sends mail to a worker, perhaps to this one.
+    fn post(&mut self, to: WorkerId, mail: ChannelMail);
+    /// The notice of a user's first session or last.
+    fn user_notice(&mut self, kind: Kind, presence: &Presence) -> Arc<OwnedPublication>;
+    /// Whether the app's histories would cost too much with so many bytes more.
+    fn is_over_budget(&self, more: usize) -> bool;
+    /// The channel's history cost `before` bytes and costs `now`.
+    fn account(&mut self, before: usize, now: usize);
+    /// So many messages were evicted because the app's histories cost too much.
+    fn count_evicted(&mut self, messages: usize);
+    /// A message was edited or deleted.
+    fn count_change(&mut self);
+    /// An operation has cost so many units of work beyond its own.
+    fn charge(&mut self, units: usize);
+    /// The options that a channel of this name has if `set` is set for it; `None`: what the configuration says.
+    fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions;
+    /// The options of a channel of this name that comes into being now.
+    fn options(&self) -> ChannelOptions;
+    /// Sets the options of channels of this name, from their next lives on.
+    fn set_options(&mut self, set: Option<ChannelOptions>) -> Result<(), ReplyError>;
+}
+
+/// What a channel sends to workers.
+#[derive(Debug)]
+pub enum ChannelMail {
+    /// For the worker's members.
+    Publication {
+        /// Its place in the channel's sequence.
+        sequence: u64,
+        /// What to deliver.
+        publication: Arc<OwnedPublication>,
+    },
+    /// The worker has gained interest: publications after this sequence are for its members.
+    Live {
+        /// The last sequence number that is not.
+        sequence: u64,
+        /// The last offset given out before it.
+        offset: u64,
+        /// Of the operation that gained it.
+        ticket: u64,
+    },
+    /// An operation that the worker delegated is done.
+    Done {
+        /// What came of it.
+        receipt: Receipt,
+        /// What came of its request.
+        reply: Option<Box<ChannelReply>>,
+        /// Of the operation.
+        ticket: u64,
+    },
+    /// An operation that the worker delegated was refused.
+    Refused {
+        /// Why.
+        error: ReplyError,
+        /// Of the operation.
+        ticket: u64,
+    },
+}
+
+impl ChannelMail {
+    /// Bytes that the mail keeps alive.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Publication { publication, .. } => publication.bytes(),
+            Self::Done { reply: Some(reply), .. } => reply.bytes(),
+            Self::Live { .. } | Self::Done { .. } | Self::Refused { .. } => 0,
+        }
+    }
+}
+
+/// What came of an operation on a channel.
+#[derive(Copy, Clone, Debug)]
+pub struct Receipt {
+    /// The channel's sequence before the operation.
+    pub sequence: u64,
+    /// Where the stream stands after it.
+    pub position: Position,
+    /// The offset of the publication, of several the last, if it took one.
+    pub offset: Option<u64>,
+}
+
+/// Who asks for an operation, and for what, apart from its publications.
+#[derive(Debug)]
+pub struct Request {
+    /// The worker that asked.
+    pub worker: WorkerId,
+    /// See [`Operation::interest`].
+    pub interest: Option<Interest>,
+    /// See [`Operation::request`].
+    pub request: Option<Box<ChannelRequest>>,
+    /// See [`Operation::presence`].
+    pub presence: Option<Box<Presence>>,
+    /// Of an operation that was delegated.
+    pub ticket: Option<u64>,
+}
+
+/// What [`ChannelState::apply`] leaves to its caller.
+#[derive(Debug)]
+pub struct Applied {
+    /// For whoever asked.
+    pub receipt: Receipt,
+    /// What came of the request.
+    pub reply: Option<ChannelReply>,
+    /// How many of the publications, from the first on, the caller is to give to its own members now. The others are in
+    /// its mailbox.
+    pub direct: usize,
+    /// The sequence number of the first publication.
+    pub sequence: u64,
+}
+
+impl ChannelState {
+    /// The state of a channel that comes into being.
+    pub(super) fn new(options: ChannelOptions) -> Self {
+        Self {
+            sequence: 0,
+            offset: 0,
+            interest: WorkerSet::default(),
+            is_configured: false,
+            deserted: false,
+            history: options.history.is_on().then(|| Box::new(History::new(options.history, 0))),
+            users: options.presence_by_user.then(Box::default),
+        }
+    }
+
+    /// Whether the channel closes if the lock is released now.
+    #[inline]
+    pub fn is_deserted(&self) -> bool {
+        self.deserted
+    }
+
+    /// Workers that hold members.
+    #[cfg(all(test, loom))]
+    pub(super) fn interest(&self) -> WorkerSet {
+        self.interest
+    }
+
+    /// Applies an operation. Does nothing if it refuses. `publications` are given their offsets.
+    #[inline(always)]
+    pub fn apply(
+        &mut self,
+        channel: &Channel,
+        request: Request,
+        publications: &mut [Publication<'_>],
+        env: &mut impl Env,
+    ) -> Result<Applied, ReplyError> {
+        if !self.is_configured {
+            self.configure(channel, env);
+        }
+        if publications.first().is_some_and(|publication| publication.kind.is_message()) {
+            self.check_mailboxes(env)?;
+        }
+        let Request { worker, interest, request, presence, ticket } = request;
+        if interest == Some(Interest::Gained) {
+            self.interest.insert(worker);
+            if let Some(ticket) = ticket {
+                let Self { sequence, offset, .. } = *self;
+                env.post(worker, ChannelMail::Live { sequence, offset, ticket });
+            }
+        }
+        let before = self.sequence;
+        let reply = request.map(|request| self.serve(channel, *request, env)).transpose()?;
+        let mut offset = match reply {
+            Some(ChannelReply::Changed(offset)) => Some(offset),
+            _ => None,
+        };
+        let sequence = self.sequence + 1;
+        let mut direct = 0;
+        for publication in publications {
+            self.sequence += 1;
+            let shared = self.number(channel, publication, env);
+            offset = publication.offset;
+            // Once one is in our mailbox, those after it are as well.
+            direct += usize::from(self.distribute(ticket.is_none(), publication, shared, env));
+        }
+        if let Some(presence) = presence {
+            self.count_user(&presence, env);
+        }
+        if interest == Some(Interest::Lost) {
+            self.interest.remove(worker);
+            if let Some(history) = &mut self.history {
+                history.touch(env.now_ms());
+                self.account(channel, env);
+            }
+        }
+        self.deserted = self.is_unused(env.now_ms()) && channel.name().is_some();
+        if self.deserted {
+            self.account(channel, env);
+        }
+        let position = Position { epoch: channel.epoch(), offset: self.offset };
+        Ok(Applied { receipt: Receipt { sequence: before, position, offset }, direct, sequence, reply })
+    }
+
+    /// Takes the present options, before anything else is done.
+    #[cold]
+    fn configure(&mut self, channel: &Channel, env: &impl Env) {
+        self.is_configured = true;
+        if channel.name().is_none() {
+            return;
+        }
+        let options = env.options();
+        let history = self.history.as_ref().map_or(HistoryLimits::NONE, |history| history.limits());
+        let limits = if options.history.is_on() { options.history } else { HistoryLimits::NONE };
+        if !channel.has_flags(options) || history != limits {
+            self.set_options(channel, options, env.now_ms());
+        }
+    }
+
+    /// Applies an operation that was delegated, and sends its answer.
+    pub fn apply_delegated(&mut self, channel: &Channel, operation: Operation, env: &mut impl Env) {
+        let Operation { worker, interest, publications, request, presence, ticket } = operation;
+        let request = Request { worker, interest, request, presence, ticket: Some(ticket) };
+        let mut views: ArrayVec<_, BURST> = publications.iter().map(OwnedPublication::view).collect();
+        let mail = match self.apply(channel, request, &mut views, env) {
+            Ok(Applied { receipt, reply, .. }) => {
+                ChannelMail::Done { receipt, reply: reply.map(Box::new), ticket }
+            }
+            Err(error) => ChannelMail::Refused { error, ticket },
+        };
+        env.post(worker, mail);
+    }
+
+    /// Whether it has no members, and no history that a session could recover.
+    fn is_unused(&self, now_ms: u64) -> bool {
+        self.interest.is_empty() && self.history.as_ref().is_none_or(|history| history.is_over(now_ms))
+    }
+
+    /// Refuses if a worker with members has a full mailbox.
+    #[inline(always)]
+    fn check_mailboxes(&self, env: &impl Env) -> Result<(), ReplyError> {
+        let full = self.interest.into_iter().any(|worker| env.is_mailbox_full(worker));
+        if full { Err(ReplyError::Overloaded) } else { Ok(()) }
+    }
+
+    /// Gives a message its offset, and appends it to the history. Returns the history's own copy, if it may be shared.
+    #[inline(always)]
+    fn number(
+        &mut self,
+        channel: &Channel,
+        publication: &mut Publication<'_>,
+        env: &mut impl Env,
+    ) -> Option<Arc<OwnedPublication>> {
+        if !publication.kind.is_message() || channel.name().is_none() {
+            publication.kept = false;
+            return None;
+        }
+        let audience = publication.audience;
+        let Some(history) = &mut self.history else {
+            publication.kept = false;
+            if !self.interest.is_empty() && !audience.is_filtered() {
+                self.offset += 1;
+                channel.set_offset(self.offset);
+                publication.offset = Some(self.offset);
+            }
+            return None;
+        };
+        // A session that comes back is another one, so nobody could ask for a message to one session.
+        publication.kept &= audience.only_session.is_none();
+        if !publication.kept {
+            return None;
+        }
+        self.offset += 1;
+        channel.set_offset(self.offset);
+        publication.offset = Some(self.offset);
+        let may_cost = |bytes: usize| {
+            let before = channel.remembered();
+            let over = bytes > before && env.is_over_budget(bytes - before);
+            // Until the app is within its budget, no channel grows.
+            if over { before } else { usize::MAX }
+        };
+        let Pushed { shared, forgotten } = history.push(publication, env.now_ms(), may_cost);
+        if forgotten > 0 {
+            env.count_evicted(forgotten);
+        }
+        self.account(channel, env);
+        shared
+    }
+
+    /// Posts a publication to every interested worker. Returns whether the caller is to give it to its own members at once:
+    /// if the publication is its own, and therefore `direct`, and no mail waits that was before it.
+    #[inline(always)]
+    fn distribute(
+        &self,
+        direct: bool,
+        publication: &Publication<'_>,
+        mut shared: Option<Arc<OwnedPublication>>,
+        env: &mut impl Env,
+    ) -> bool {
+        let sequence = self.sequence;
+        let own = env.worker();
+        let mut mail = |env: &mut _, to: WorkerId| {
+            // The history's copy does not say which session wants no echo; but the worker of that session must know.
+            let excepts = publication.audience.except_session.is_some_and(|session| session.worker() == to);
+            let copy = || Arc::new((*publication).into());
+            let publication = if excepts { copy() } else { shared.get_or_insert_with(copy).clone() };
+            Env::post(env, to, ChannelMail::Publication { sequence, publication });
+        };
+        for worker in self.interest.without(own) {
+            mail(env, worker);
+        }
+        if !self.interest.contains(own) {
+            return false;
+        }
+        if direct && !env.has_mail() {
+            return true;
+        }
+        mail(env, own);
+        false
+    }
+
+    /// Counts a user's sessions, and tells the members of the first and the last.
+    fn count_user(&mut self, presence: &Presence, env: &mut impl Env) {
+        let Some(users) = &mut self.users else { return };
+        let user = &*presence.user;
+        let count = users.get(user).copied().unwrap_or_default();
+        let now = if presence.joins { count + 1 } else { count.saturating_sub(1) };
+        match now {
+            0 => users.remove(user),
+            now => users.insert(user.into(), now),
+        };
+        let kind = match (count, now) {
+            (0, 1) => Kind::UserJoin,
+            (1, 0) => Kind::UserLeave,
+            _ => return,
+        };
+        let notice = env.user_notice(kind, presence);
+        self.sequence += 1;
+        for worker in self.interest {
+            let (sequence, publication) = (self.sequence, notice.clone());
+            env.post(worker, ChannelMail::Publication { sequence, publication });
+        }
+    }
+
+    /// Does what a request asks for.
+    fn serve(
+        &mut self,
+        channel: &Channel,
+        request: ChannelRequest,
+        env: &mut impl Env,
+    ) -> Result<ChannelReply, ReplyError> {
+        if let Some(history) = &mut self.history {
+            history.expire(env.now_ms());
+            self.account(channel, env);
+            self.deserted = self.is_unused(env.now_ms());
+        }
+        env.charge(self.work(&request));
+        let history = self.history.as_deref();
+        let reply = match request {
+            ChannelRequest::Page { from, bounds, reader } => ChannelReply::Page(
+                history.map(|history| history.page(from, bounds, &reader)).unwrap_or_default(),
+            ),
+            ChannelRequest::CatchUp { since, bounds, reader } if since <= self.offset => {
+                ChannelReply::CaughtUp(history.and_then(|history| history.catch_up(since, bounds, &reader)))
+            }
+            ChannelRequest::CatchUp { .. } => ChannelReply::CaughtUp(None),
+            ChannelRequest::Trim(bytes) => {
+                if let Some(history) = &mut self.history {
+                    env.count_evicted(history.trim(bytes));
+                    self.account(channel, env);
+                }
+                ChannelReply::Done
+            }
+            ChannelRequest::SetOptions(set) => {
+                let options = env.resolve_options(set);
+                self.check_options(options)?;
+                env.set_options(set)?;
+                self.set_options(channel, options, env.now_ms());
+                self.account(channel, env);
+                ChannelReply::Done
+            }
+            ChannelRequest::Users { after, limit } => self.users_page(after, limit),
+            ChannelRequest::Change(change) => ChannelReply::Changed(self.change(channel, &change, env)?),
+        };
+        Ok(reply)
+    }
+
+    /// Units of work that a request may cost: about a microsecond each, for so many entries looked at and copied.
+    fn work(&self, request: &ChannelRequest) -> usize {
+        /// Entries copied, and entries looked at, in a microsecond.
+        const COPIED: usize = 4;
+        const SEEN: usize = 64;
+        let entries = self.history.as_ref().map_or(0, |history| history.len());
+        match request {
+            ChannelRequest::Page { bounds, .. } => bounds.messages.min(entries) / COPIED + entries / SEEN,
+            ChannelRequest::CatchUp { since, .. } => {
+                let missed = usize::try_from(self.offset.saturating_sub(*since)).unwrap_or(usize::MAX);
+                missed.min(entries) / COPIED + entries / SEEN
+            }
+            ChannelRequest::Users { limit, .. } => limit / COPIED,
+            ChannelRequest::Trim(_) | ChannelRequest::SetOptions(_) => entries / SEEN,
+            ChannelRequest::Change(_) => 1,
+        }
+    }
+
+    fn users_page(&self, after: Option<Box<str>>, limit: usize) -> ChannelReply {
+        let users = self.users.as_deref();
+        let range = (after.map_or(Unbounded, Excluded), Unbounded);
+        let mut rest = users.into_iter().flat_map(|users| users.range::<Box<str>, _>(range.clone()));
+        let page = rest.by_ref().take(limit).map(|(user, count)| (user.clone(), *count)).collect();
+        let more = rest.next().is_some();
+        ChannelReply::Users(page, users.map_or(0, BTreeMap::len), more)
+    }
+
+    /// Edits or deletes a message. Returns the offset of that.
+    fn change(&mut self, channel: &Channel, change: &Change, env: &mut impl Env) -> Result<u64, ReplyError> {
+        self.check_mailboxes(env)?;
+        let history = self.history.as_mut().ok_or(ReplyError::UnknownMessage)?;
+        let old = history.find(change.id).ok_or(ReplyError::UnknownMessage)?;
+        if !change.is_allowed(old.sender) {
+            return Err(ReplyError::EditNotAllowed);
+        }
+        self.sequence += 1;
+        self.offset += 1;
+        channel.set_offset(self.offset);
+        let payload = change.payload.as_ref().map(OwnedPayload::view);
+        let (audience, lost) = (change.audience.as_ref(), history.lost(change.id));
+        let changed = Arc::new(old.changed(self.offset, payload, audience, lost, env.now_ms()));
+        history.change(changed.clone());
+        self.account(channel, env);
+        env.count_change();
+        if let Some(loss) = changed.loss(self.offset) {
+            // A message that is for one session from now on is lost to others of its user.
+            let audience =
+                Audience { except_session: changed.audience().only_session, ..loss.audience.clone() };
+            self.distribute(false, &Publication { audience: &audience, ..loss }, None, env);
+            self.sequence += 1;
+        }
+        self.distribute(false, &changed.view(), Some(changed.clone()), env);
+        Ok(self.offset)
+    }
+
+    /// Refuses to begin or to stop showing users while there are members, for nobody has counted them.
+    fn check_options(&self, options: ChannelOptions) -> Result<(), ReplyError> {
+        let changes = options.presence_by_user != self.users.is_some();
+        if changes && !self.interest.is_empty() { Err(ReplyError::OptionInUse) } else { Ok(()) }
+    }
+
+    /// Changes the channel's options, which [`ChannelState::check_options`] has not refused. Its history stays, within the
+    /// new bounds.
+    fn set_options(&mut self, channel: &Channel, options: ChannelOptions, now_ms: u64) {
+        if options.presence_by_user != self.users.is_some() {
+            self.users = options.presence_by_user.then(Box::default);
+        }
+        channel.set_flags(options);
+        match &mut self.history {
+            Some(history) if options.history.is_on() => history.set_limits(options.history, now_ms),
+            history if options.history.is_on() => {
+                *history = Some(Box::new(History::new(options.history, self.offset)));
+            }
+            history => *history = None,
+        }
+    }
+
+    /// Tells the channel and the app what the history costs.
+    #[inline(always)]
+    fn account(&self, channel: &Channel, env: &mut impl Env) {
+        let over = |history: &History| self.interest.is_empty() && history.is_over(env.now_ms());
+        let now = self.history.as_ref().filter(|history| !over(history)).map_or(0, |history| history.bytes());
+        let before = channel.remembered();
+        // Once the ring is full it costs the same after most messages.
+        if now != before {
+            env.account(before, now);
+            channel.set_remembered(now);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,106 @@
+//! The index of users: which sessions of this worker belong to a user of an app.
+//!
+//! Most users have one session, which needs no allocation; of many, each is found in logarithmic time.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use hashbrown::{Equivalent, HashMap};
+
+use super::RandomState;
+use crate::id::{AppId, SessionSlot};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct UserIndex(HashMap<User, UserSessions, RandomState>);
+
+#[derive(Eq, PartialEq, Hash)]
+struct User {
+    app: AppId,
+    name: Arc<str>,
+}
+
+/// Looks a user up without owning its name.
+#[derive(Hash)]
+struct UserRef<'a> {
+    app: AppId,
+    name: &'a str,
+}
+
+impl Equivalent<User> for UserRef<'_> {
+    fn equivalent(&self, user: &User) -> bool {
+        self.app == user.app && *self.name == *user.name
+    }
+}
+
+enum UserSessions {
+    One(SessionSlot),
+    /// At least one.
+    Many(BTreeSet<SessionSlot>),
+}
+
+impl UserIndex {
+    /// Adds a session.
+    pub(super) fn insert(&mut self, app: AppId, name: Arc<str>, slot: SessionSlot) {
+        let sessions = self.0.entry(User { app, name }).or_insert(UserSessions::One(slot));
+        match sessions {
+            UserSessions::One(one) if *one == slot => {}
+            UserSessions::One(one) => *sessions = UserSessions::Many([*one, slot].into()),
+            UserSessions::Many(slots) => {
+                slots.insert(slot);
+            }
+        }
+    }
+
+    /// Removes a session.
+    pub(super) fn remove(&mut self, app: AppId, name: &str, slot: SessionSlot) {
+        let user = UserRef { app, name };
+        let is_last = match self.0.get_mut(&user) {
+            None => false,
+            Some(UserSessions::One(one)) => *one == slot,
+            Some(UserSessions::Many(slots)) => slots.remove(&slot) && slots.is_empty(),
+        };
+        if is_last {
+            self.0.remove(&user);
+        }
+    }
+
+    /// The sessions of a user from the slot `from` on, in order.
+    pub(super) fn sessions(
+        &self,
+        app: AppId,
+        name: &str,
+        from: SessionSlot,
+    ) -> impl Iterator<Item = SessionSlot> {
+        let (one, many) = match self.0.get(&UserRef { app, name }) {
+            None => (None, None),
+            Some(UserSessions::One(one)) => (Some(*one), None),
+            Some(UserSessions::Many(slots)) => (None, Some(slots)),
+        };
+        let many = many.into_iter().flat_map(move |slots| slots.range(from..).copied());
+        one.into_iter().filter(move |one| *one >= from).chain(many)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_of_a_user_come_in_order_and_go() {
+        let (mut users, app) = (UserIndex::default(), AppId(0));
+        let of = |users: &UserIndex, from: u32| -> Vec<u32> {
+            users.sessions(app, "leia", SessionSlot(from)).map(|slot| slot.0).collect()
+        };
+        for slot in [7, 3, 9] {
+            users.insert(app, "leia".into(), SessionSlot(slot));
+            users.insert(AppId(1), "leia".into(), SessionSlot(slot + 100));
+        }
+        assert_eq!((of(&users, 0), of(&users, 4)), (vec![3, 7, 9], vec![7, 9]));
+        users.remove(app, "luke", SessionSlot(3));
+        for slot in [3, 9, 7] {
+            users.remove(app, "leia", SessionSlot(slot));
+        }
+        assert_eq!(of(&users, 0), [] as [u32; 0]);
+        assert_eq!(users.0.len(), 1, "nothing is kept of a user without sessions");
+    }
+}

@@ -1,0 +1,69 @@
+//! Users with many sessions.
+
+mod support;
+mod workers;
+
+use std::collections::BTreeSet;
+
+use fanfare_core::{
+    command::{Disconnection, Outcome, Publish},
+    engine::{Segments, Sink},
+    id::AppId,
+    publication::{Audience, Payload},
+};
+use workers::Workers;
+
+const SESSIONS: usize = 500;
+
+/// Where in memory the parts of each write lie.
+#[derive(Default)]
+struct Places {
+    writes: usize,
+    places: BTreeSet<(usize, usize)>,
+}
+
+impl Sink for Places {
+    fn write(&mut self, _: u32, parts: Segments<'_>) -> usize {
+        self.writes += 1;
+        self.places.extend(parts.map(|(buffer, range)| (buffer.as_ptr().addr() + range.start, range.len())));
+        0
+    }
+}
+
+fn with_many_sessions() -> Workers {
+    let mut workers = Workers::new(1, 64, |_| ());
+    for _ in 0..SESSIONS {
+        workers.open_as(0, Some("leia"));
+        workers.engines[0].begin_turn(1);
+    }
+    workers.run_until_idle();
+    workers
+}
+
+#[test]
+fn a_message_to_a_user_is_encoded_once_for_all_of_its_sessions() {
+    let mut workers = with_many_sessions();
+    let audience = Audience { only_users: Some([Box::from("leia")].into()), ..Audience::default() };
+    let payload = format!("\"{}\"", "x".repeat(60_000));
+    let publish =
+        Publish { audience: Some(Box::new(audience)), ..Publish::new(None, "e", Payload::Json(&payload)) };
+    let answer = workers.engines[0].request_publish(AppId(0), &publish, 1);
+    assert!(matches!(answer, Some(Ok(Outcome::Broadcast { .. }))));
+    assert!(!workers.engines[0].is_turn_full(), "one copy does not fill a turn");
+    let mut sink = Places::default();
+    workers.engines[0].flush(&mut sink);
+    assert_eq!((sink.writes, sink.places.len()), (SESSIONS, 1));
+}
+
+#[test]
+fn a_user_whose_sessions_have_gone_is_forgotten() {
+    let mut workers = with_many_sessions();
+    (0..SESSIONS).for_each(|session| workers.close(session));
+    let disconnect = |workers: &mut Workers| {
+        let whom = Disconnection::User("leia".into());
+        workers.engines[0].request_disconnect(AppId(0), whom, false, 1)
+    };
+    assert!(matches!(disconnect(&mut workers), Some(Ok(Outcome::Disconnected { sessions: 0 }))));
+    workers.open_as(0, Some("leia"));
+    assert!(matches!(disconnect(&mut workers), Some(Ok(Outcome::Disconnected { sessions: 1 }))));
+}
