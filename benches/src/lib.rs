@@ -51,7 +51,8 @@ pub fn engine_with_history(messages: u32) -> Engine {
 pub fn open_sessions(engine: &mut Engine, count: u32) -> Vec<SessionSlot> {
     let app = engine.node().app(AppId(0)).clone();
     let mut open = |connection| {
-        let opening = Opening { app: &app, format: Format::Native, echo: None, claims: None, connection, ticket: None };
+        let opening =
+            Opening { app: &app, format: Format::Native, echo: None, claims: None, connection, ticket: None };
         engine.open(opening, |_| {}, |_, _, _| {}).expect("the app takes any number")
     };
     (0..count).map(&mut open).collect()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::{
-    dialect::{self, Heading},
+    dialect::{self, Memos},
     error::ReplyError,
     id::{AppId, SessionSlot, WorkerId},
     publication::{Audience, OwnedPublication, Publication},
@@ -60,7 +60,7 @@ impl Engine {
                 .collect(),
             (None, None) => Vec::new(),
         };
-        let mut heading = Heading::default();
+        let mut memos = Memos::default();
         for slot in slots {
             let (hot, session) = self.sessions.both(slot);
             if session.app != app || !audience.admits(session.id(slot), session.user()) {
@@ -71,8 +71,13 @@ impl Engine {
                 continue;
             }
             let format = hot.format;
-            self.counters.deliveries += 1;
-            self.reply(slot, |out| dialect::encode_publication(format, out, &mut heading, None, publication));
+            let mut is_written = false;
+            self.reply(slot, |out| {
+                let start = out.len();
+                dialect::encode_publication(format, out, memos.of(format), None, publication);
+                is_written = out.len() > start;
+            });
+            self.counters.deliveries += u64::from(is_written);
         }
     }
 }

@@ -148,7 +148,7 @@ impl Engine {
         actor: Actor,
         publications: &mut [Publication<'_>],
     ) -> Result<Applied, ReplyError> {
-        if publications.first().is_some_and(|p| p.kind.is_message()) {
+        if publications.first().is_some_and(|p| p.body.is_message()) {
             self.check_mailboxes(state)?;
         }
         if actor.interest == Some(Interest::Gained) {
@@ -207,7 +207,7 @@ impl Engine {
         state: &mut ChannelState,
         publication: &mut Publication<'_>,
     ) -> Option<Arc<OwnedPublication>> {
-        if !publication.kind.is_message() || channel.name().is_none() {
+        if !publication.body.is_message() || channel.name().is_none() {
             publication.kept = false;
             return None;
         }
@@ -394,7 +394,7 @@ impl Engine {
         if local.run == NONE {
             local.run = self.turn.open_run(channel.clone(), part, local.subscribers.slots().len());
         }
-        self.turn.append(local.run, &local.formats, publications);
+        self.turn.append(local.run, local.formats, publications);
         let (run, audience) = (local.run, last.audience);
         if audience.is_filtered() {
             self.turn.filter(run, publications.len(), audience);

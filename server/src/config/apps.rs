@@ -339,14 +339,24 @@ impl Section<'_> {
                 raw.resume_ms.unwrap_or(default.resume_ms.into()),
                 0..=3_600_000,
             )?,
-            resume_bytes: bytes("resume_bytes", raw.resume_bytes, default.resume_bytes, 1024..=1_073_741_824)?,
+            resume_bytes: bytes(
+                "resume_bytes",
+                raw.resume_bytes,
+                default.resume_bytes,
+                1024..=1_073_741_824,
+            )?,
             parked_sessions: bytes(
                 "parked_sessions",
                 raw.parked_sessions,
                 default.parked_sessions,
                 0..=16_777_216,
             )?,
-            parked_bytes: bytes("parked_bytes", raw.parked_bytes, default.parked_bytes, 0..=1_099_511_627_776)?,
+            parked_bytes: bytes(
+                "parked_bytes",
+                raw.parked_bytes,
+                default.parked_bytes,
+                0..=1_099_511_627_776,
+            )?,
         })
     }
 
