@@ -18,6 +18,14 @@ pub enum Disconnect {
     SlowConsumer,
     /// Nothing was heard for two ping intervals.
     PingTimeout,
+    /// A message was begun and not finished in time.
+    MessageTimeout,
+    /// Too many session tokens in a row did not verify.
+    BadTokens,
+    /// The peer has sent its last byte without a close frame.
+    PeerGone,
+    /// The client goes on with the session on another connection.
+    Resumed,
     /// The app's back end said so.
     ByServer {
         /// Whether it wants the client back.

@@ -25,6 +25,7 @@ pub enum ReplyError {
     MembershipRequired,
     TooManyChannels,
     RateLimited,
+    TooManyTokens,
     InvalidCursor,
     UnknownMessage,
     EditNotAllowed,
@@ -54,6 +55,7 @@ impl ReplyError {
             Self::MembershipRequired => "membership_required",
             Self::TooManyChannels => "too_many_channels",
             Self::RateLimited => "rate_limited",
+            Self::TooManyTokens => "too_many_tokens",
             Self::InvalidCursor => "invalid_cursor",
             Self::UnknownMessage => "unknown_message",
             Self::EditNotAllowed => "edit_not_allowed",
@@ -66,11 +68,11 @@ impl ReplyError {
     /// One sentence for a person.
     pub fn message(self) -> &'static str {
         match self {
-            Self::MalformedJson => "The frame is not well-formed JSON.",
+            Self::MalformedJson => "This is not well-formed JSON.",
             Self::TooDeep => "The JSON is nested deeper than 128.",
             Self::InvalidCommand(what) => what,
             Self::UnknownCommand => "There is no command of this type.",
-            Self::BatchTooLong => "A frame may hold at most 256 commands.",
+            Self::BatchTooLong => "At most 256 commands may come together.",
             Self::InvalidBinary => {
                 "A binary frame is the envelope's length in two bytes, the envelope of a send or broadcast without message, and the payload."
             }
@@ -87,6 +89,7 @@ impl ReplyError {
             Self::MembershipRequired => "This app lets only members send to a channel.",
             Self::TooManyChannels => "The connection is in as many channels as this app allows.",
             Self::RateLimited => "More messages per second than this app allows.",
+            Self::TooManyTokens => "Session tokens come faster than they are checked; try again in a second.",
             Self::InvalidCursor => "This is not a cursor that this server gave out.",
             Self::UnknownMessage => "The channel remembers no message of this id.",
             Self::EditNotAllowed => {

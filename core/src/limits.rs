@@ -34,6 +34,12 @@ pub const IDEMPOTENCY_KEYS: usize = 16 << 10;
 /// See [`IDEMPOTENCY_KEYS`].
 pub const IDEMPOTENCY_MS: u64 = 120_000;
 
+/// Session tokens that one session may have checked in a second.
+pub const TOKENS_PER_SECOND: u8 = 4;
+
+/// Session tokens in a row that do not verify before the connection is closed.
+pub const BAD_TOKENS: u8 = 3;
+
 /// Users that a message names.
 pub const AUDIENCE_USERS: usize = 256;
 
@@ -70,6 +76,12 @@ const _: () = assert!(BURST * MAX_WORKERS <= MAILBOX_NOTICES, "that much the dep
 
 /// Bytes of encoded publications after which a worker ends its turn and writes.
 pub const TURN_BYTES: usize = 1 << 20;
+
+/// Units of work after which a worker ends its turn. A command is one unit, about a microsecond.
+pub const TURN_WORK: usize = 16 << 10;
+
+/// Units of work of one signature check, which takes up to 0.35 ms.
+pub const SIGNATURE_WORK: usize = 400;
 
 /// Buffers kept from one turn to the next, and the size above which one is given back instead.
 pub const POOLED_BUFFERS: usize = 1024;

@@ -7,6 +7,7 @@ use fanfare_core::{
     dialect::Format,
     engine::{Engine, Flow, Node},
     id::{SessionSlot, WorkerId},
+    now::Now,
     ws::Message,
 };
 use serde_json::{Value, json};
@@ -243,4 +244,21 @@ fn a_page_of_members_is_bounded_by_bytes() {
         }
     }
     assert_eq!((seen.len(), pages), (MEMBERS, 3));
+}
+
+/// An allowance is measured on the clock that does not step: an hour back on the wall refuses nobody.
+#[test]
+fn a_step_back_of_the_wall_clock_takes_no_allowance_away() {
+    let mut app = App::new("default", AppKeys::default());
+    app.limits.messages_per_second = 2;
+    let node = Arc::new(Node::new(Apps::new(vec![app]).expect("one app"), 1, 64, 7));
+    let mut engine = Engine::new(WorkerId(0), node, 11);
+    let hour_ms = 3_600_000;
+    engine.begin_turn(Now { unix_ms: 10 * hour_ms, steady_ms: 5_000 });
+    let slot = open(&mut engine, 1, Format::Native);
+    let message = json!({"type": "broadcast", "event": "e", "message": 1});
+    (0..2).for_each(|_| send(&mut engine, slot, message.clone()));
+    engine.begin_turn(Now { unix_ms: 9 * hour_ms, steady_ms: 6_000 });
+    (0..2).for_each(|_| send(&mut engine, slot, message.clone()));
+    assert_eq!(engine.counters().rate_limited, 0);
 }

@@ -150,7 +150,7 @@ impl Thread {
         }
         match self.engine.receive(slot, Message::Text(&join.to_string())) {
             // Either way nothing more is sent before the answer.
-            Flow::Continue | Flow::Pause => {}
+            Flow::Continue | Flow::Pause | Flow::Yield => {}
         }
         Reader { slot, connection, epoch, last, joining: true }
     }

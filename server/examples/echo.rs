@@ -10,34 +10,31 @@ use fanfare_core::{
     id::SessionSlot,
     ws::{Message, OpCode, put_frame},
 };
-use fanfare_server::{Handler, Server, config::Config};
+use fanfare_server::{Greeting, MessageHandler, Server, config::Config};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Sends every message back.
-#[derive(Copy, Clone)]
-struct Echo;
-
-impl Handler for Echo {
-    const WELCOMES: bool = false;
-
-    fn on_messages<'m>(
-        &mut self,
-        engine: &mut Engine,
-        session: SessionSlot,
-        messages: impl Iterator<Item = Message<'m>>,
-    ) -> Flow {
-        for message in messages {
-            let (opcode, payload) = match message {
-                Message::Text(text) => (OpCode::Text, text.as_bytes()),
-                Message::Binary(bytes) => (OpCode::Binary, bytes),
-                Message::Ping(_) | Message::Pong(_) | Message::Close(_) => continue,
-            };
-            engine.reply(session, |out| put_frame(out, opcode, payload));
-        }
+const ECHO: MessageHandler = MessageHandler {
+    greeting: Greeting::Silence,
+    on_messages: |engine, session, messages| {
+        messages.for_each(|message| send_back(engine, session, message));
         Flow::Continue
-    }
+    },
+    on_message: |engine, session, message| {
+        send_back(engine, session, message);
+        Flow::Continue
+    },
+};
+
+fn send_back(engine: &mut Engine, session: SessionSlot, message: Message<'_>) {
+    let (opcode, payload) = match message {
+        Message::Text(text) => (OpCode::Text, text.as_bytes()),
+        Message::Binary(bytes) => (OpCode::Binary, bytes),
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return,
+    };
+    engine.reply(session, |out| put_frame(out, opcode, payload));
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         outbound_bytes = 268435456
         "#
     ))?;
-    let server = Server::start_with(config, Echo)?;
+    let server = Server::start_with(config, ECHO)?;
     println!("listening on {}", server.addresses()[0]);
     loop {
         std::thread::park();

@@ -28,7 +28,7 @@ pub struct Args {
     pub admin_listen: Option<String>,
 
     /// The number of worker threads, or `auto` for one per core
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
     pub workers: Option<String>,
 
     /// Pin each worker to a core of its own

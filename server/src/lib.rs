@@ -11,19 +11,15 @@
 //!
 //! Every connection belongs to the worker that accepted it, from the first byte to the last.
 
-mod access;
-mod admin;
 pub mod args;
 pub mod config;
 mod connection;
-mod exchange;
+mod control;
+mod http;
 mod listener;
-mod metrics;
 mod outbound;
-mod rest;
 mod sys;
 mod timers;
-mod upgrade;
 mod worker;
 
 use std::{
@@ -36,18 +32,27 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
+use crossbeam::queue::SegQueue;
 use fanfare_core::{engine::Node, id::WorkerId};
 
-pub use self::worker::{Commands, Handler};
+pub use self::worker::{Greeting, MessageHandler};
 use self::{
-    admin::{Admin, Observed},
     config::Config,
-    metrics::WorkerMetrics,
+    control::{
+        admin::{ADMIN_CONNECTIONS, Admin, Observed},
+        metrics::WorkerMetrics,
+    },
     worker::{Control, Parts, Worker, poll_and_waker},
 };
 
-/// Descriptors kept for what is no connection: listeners, polls, logs, the admin plane.
-const RESERVED_DESCRIPTORS: u64 = 64;
+/// Descriptors set aside for everything but connections: listeners, logs, the control plane and its connections.
+const RESERVED_DESCRIPTORS: u64 = 32 + ADMIN_CONNECTIONS as u64;
+
+/// Descriptors of a worker: its poll, its waker, and sockets that are refused or not yet reclaimed.
+const WORKER_DESCRIPTORS: u64 = 4;
+
+/// Room for fewer connections than this is a mistake of whoever set the limit of open files.
+const CONNECTIONS_MIN: u64 = 16;
 
 /// A running server.
 pub struct Server {
@@ -64,26 +69,21 @@ impl Server {
     /// # Errors
     /// An address that cannot be bound, or a thread or poll that cannot be made.
     pub fn start(config: Config) -> io::Result<Self> {
-        Self::start_with(config, Commands)
+        Self::start_with(config, MessageHandler::COMMANDS)
     }
 
     /// As [`Server::start`], with another meaning of messages.
     ///
     /// # Errors
     /// As [`Server::start`].
-    pub fn start_with<H: Handler + Clone>(config: Config, handler: H) -> io::Result<Self> {
+    pub fn start_with(config: Config, handler: MessageHandler) -> io::Result<Self> {
         let workers = config.workers;
-        let open_files = sys::raise_open_files();
-        let capacity = match u64::from(config.connections) {
-            0 => open_files.saturating_sub(RESERVED_DESCRIPTORS + 4 * workers as u64),
-            limit => limit,
-        };
+        let capacity = capacity(&config, sys::raise_open_files())?;
         let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
         for &address in &config.listen {
-            let bound = listener::bind(address, workers, config.backlog).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-            })?;
+            let bound = listener::bind(address, workers, config.backlog)
+                .map_err(|error| cannot_listen(address, "server.listen", error))?;
             addresses.push(bound[0].local_addr()?);
             listeners.iter_mut().zip(bound).for_each(|(of_worker, listener)| of_worker.push(listener));
         }
@@ -94,7 +94,8 @@ impl Server {
             wakers,
             drain: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
-            capacity: usize::try_from(capacity).unwrap_or(usize::MAX),
+            capacity,
+            handed_over: (0..workers).map(|_| SegQueue::new()).collect(),
         });
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let observed = Arc::new(Observed {
@@ -105,12 +106,8 @@ impl Server {
         let admin = config
             .admin_listen
             .map(|address| {
-                Admin::start(address, observed.clone()).map_err(|error| {
-                    io::Error::new(
-                        error.kind(),
-                        format!("cannot listen on {address} for the admin plane: {error}"),
-                    )
-                })
+                Admin::start(address, observed.clone())
+                    .map_err(|error| cannot_listen(address, "server.admin_listen", error))
             })
             .transpose()?;
         let cores = if config.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
@@ -125,7 +122,7 @@ impl Server {
                 metrics,
                 poll,
                 listeners,
-                handler: handler.clone(),
+                handler,
             })?;
             let core = cores.get(at % cores.len().max(1)).copied();
             threads.push(Builder::new().name(format!("worker-{at}")).spawn(move || {
@@ -178,5 +175,66 @@ impl Server {
             admin.stop();
         }
         result
+    }
+}
+
+/// How many connections there may be: as many as the configuration says, and no more than there are descriptors for.
+fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
+    let reserved =
+        RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + config.listen.len() as u64) * config.workers as u64;
+    let room = open_files.saturating_sub(reserved);
+    let configured = u64::from(config.connections);
+    if room < CONNECTIONS_MIN {
+        return Err(io::Error::other(format!(
+            "the limit of open files is {open_files}, and {} workers need at least {}: raise it (`ulimit -n`, \
+             `LimitNOFILE=` in a unit of systemd), or lower `server.workers`",
+            config.workers,
+            reserved + CONNECTIONS_MIN
+        )));
+    }
+    if configured > room {
+        tracing::warn!(
+            "the limit of open files ({open_files}) leaves room for {room} connections; `server.limits.connections` \
+             ({configured}) is not reached"
+        );
+    }
+    let capacity = if configured == 0 { room } else { configured.min(room) };
+    Ok(usize::try_from(capacity).unwrap_or(usize::MAX))
+}
+
+fn cannot_listen(address: SocketAddr, setting: &str, error: io::Error) -> io::Error {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(": another process listens there; stop it, or change `{setting}`")
+        }
+        _ => format!(" (`{setting}`): {error}"),
+    };
+    io::Error::new(error.kind(), format!("cannot listen on {address}{advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(server: &str) -> Config {
+        let text = format!("[server]\n{server}\n[apps.default]\nclient_key = \"client-key-0123456789\"\n");
+        Config::from_toml(&text).expect("it is a configuration")
+    }
+
+    #[test]
+    fn connections_leave_the_descriptors_that_others_need() {
+        let config = config("workers = 2\n[server.limits]\nconnections = 1000");
+        let reserved = 32 + ADMIN_CONNECTIONS + 2 * 5;
+        assert_eq!(capacity(&config, 1 << 20).ok(), Some(1000));
+        assert_eq!(capacity(&config, 256).ok(), Some(256 - reserved));
+    }
+
+    #[test]
+    fn a_limit_of_open_files_that_leaves_no_room_is_refused_with_a_sentence() {
+        let config = config("workers = 2");
+        let least = 32 + ADMIN_CONNECTIONS as u64 + 2 * 5 + 16;
+        assert!(capacity(&config, least).is_ok());
+        let sentence = capacity(&config, least - 1).expect_err("it is too low").to_string();
+        assert!(sentence.contains("ulimit -n") && sentence.contains(&least.to_string()), "{sentence}");
     }
 }

@@ -1,14 +1,18 @@
 //! The `fanfare` binary: arguments, configuration, start, wait.
 
-use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+    time::Duration,
+};
 
 use fanfare_server::{
     Server,
     args::{self, Action},
-    config::{Config, LogConfig, LogFormat},
+    config::{Config, DevelopmentKeys, LogConfig, LogFormat},
 };
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::Signals,
 };
 use tracing_subscriber::EnvFilter;
@@ -20,70 +24,113 @@ fn main() -> ExitCode {
     let args = args::parse();
     let config = match Config::load(&args, std::env::vars_os()) {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("fanfare: {error}");
-            return ExitCode::from(2);
-        }
+        Err(error) => return fail(ExitCode::from(2), &error),
     };
-    match args.action() {
-        Action::Check => println!("{}", config.summary()),
-        Action::PrintConfig(secrets) => print!("{}", config.to_toml(secrets)),
-        Action::Serve => {
-            if let Err(error) = serve(config) {
-                eprintln!("fanfare: {error}");
-                return ExitCode::FAILURE;
-            }
+    let done = match args.action() {
+        Action::Check => {
+            config.warnings.iter().for_each(|warning| complain(warning));
+            print(&format!("{}\n", config.summary()))
         }
+        Action::PrintConfig(secrets) => print(&config.to_toml(secrets)),
+        Action::Serve => serve(config),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(ExitCode::FAILURE, &error),
     }
-    ExitCode::SUCCESS
+}
+
+fn fail(code: ExitCode, error: &dyn std::fmt::Display) -> ExitCode {
+    complain(error);
+    code
+}
+
+/// Says something on the standard error output, if anybody can hear it.
+fn complain(sentence: &dyn std::fmt::Display) {
+    // There is no other place to say that this one is closed.
+    drop(writeln!(io::stderr(), "fanfare: {sentence}"));
+}
+
+/// Writes the whole of an answer, or says why that is impossible.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot write to the standard output: {error}"))
+    })
 }
 
 /// How often the main thread makes sure that the workers live.
 const WATCH: Duration = Duration::from_millis(100);
 
-fn serve(config: Config) -> std::io::Result<()> {
+fn serve(config: Config) -> io::Result<()> {
     start_log(&config.log);
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    // From here on a signal waits for us; before, it simply ended the process.
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    // From here on a signal waits for `wait`; before, it simply ended the process.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2])?;
     let development = config.development.clone();
     let workers = config.workers;
     let server = Server::start(config)?;
-    for address in server.addresses() {
-        println!("listening on {address}");
-    }
-    if let Some(address) = server.admin_address() {
-        println!("admin on {address}");
-    }
-    if let (Some(keys), Some(address)) = (development, server.addresses().first()) {
-        let (client, secret) = (&keys.client_key, &keys.server_key);
-        println!("development keys of app default: client {client}  server {secret}");
-        println!(
-            "  join:  npx wscat -c 'ws://{address}/v1/ws?key={client}' -x '{{\"type\":\"join\",\"channel\":\"room\"}}' -w 3600"
-        );
-        println!(
-            "  send:  curl -H 'Authorization: Bearer {secret}' -d '{{\"channel\":\"room\",\"event\":\"hi\",\"message\":\"hello\"}}' http://{address}/v1/send"
-        );
+    // A server whose output nobody reads serves all the same.
+    if let Err(error) = print(&announcement(&server, development.as_ref())) {
+        tracing::warn!("{error}");
     }
     tracing::info!(workers, "ready");
-    while signals.pending().next().is_none() {
-        if server.is_broken() {
-            tracing::error!("a worker has ended; draining the others");
-            break;
-        }
-        std::thread::sleep(WATCH);
-    }
+    wait(signals, &server);
     tracing::info!("draining");
     server.shut_down()?;
     tracing::info!("drained");
     Ok(())
 }
 
+/// Where the server listens, and how to try it if it has development keys.
+fn announcement(server: &Server, development: Option<&DevelopmentKeys>) -> String {
+    let mut text = String::new();
+    for address in server.addresses() {
+        text += &format!("listening on {address}\n");
+    }
+    if let Some(address) = server.admin_address() {
+        text += &format!("admin on {address}\n");
+    }
+    if let (Some(keys), Some(address)) = (development, server.addresses().first()) {
+        let (client, secret) = (&keys.client_key, &keys.server_key);
+        text += &format!(
+            "development keys of app default: client {client}  server {secret}
+  join:  npx wscat -c 'ws://{address}/v1/ws?key={client}' -x '{{\"type\":\"join\",\"channel\":\"room\"}}' -w 3600
+  send:  curl -H 'Authorization: Bearer {secret}' -d '{{\"channel\":\"room\",\"event\":\"hi\",\"message\":\"hello\"}}' \
+             http://{address}/v1/send
+"
+        );
+    }
+    text
+}
+
+/// Waits for the signal to end, or for the end of a worker.
+fn wait(mut signals: Signals, server: &Server) {
+    loop {
+        for signal in signals.pending() {
+            match signal {
+                SIGHUP => tracing::info!("SIGHUP is ignored: a configuration is read at the start alone"),
+                SIGUSR1 | SIGUSR2 => tracing::debug!(signal, "a signal is ignored"),
+                _ => return,
+            }
+        }
+        if server.is_broken() {
+            tracing::error!("a worker has ended; draining the others");
+            return;
+        }
+        std::thread::sleep(WATCH);
+    }
+}
+
 fn start_log(config: &LogConfig) {
     let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // A log that cannot be written must not end the server, which is what telling of it on a closed output does.
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colours)
+        .log_internal_errors(false);
     match config.format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

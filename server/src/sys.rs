@@ -1,6 +1,11 @@
-//! The operating system's odds and ends: open-files limit, entropy, clocks.
+//! The operating system's odds and ends: open-files limit, entropy, clocks, dates.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    io::Write,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use fanfare_core::secret::Secret;
 
 /// Raises the soft limit of open files to the hard one; returns what is in force.
 pub(crate) fn raise_open_files() -> u64 {
@@ -16,6 +21,11 @@ pub(crate) fn raise_open_files() -> u64 {
 /// 64 bits of the system's entropy.
 pub(crate) fn random() -> u64 {
     getrandom::u64().expect("the operating system has entropy")
+}
+
+/// A secret of the system's entropy.
+pub(crate) fn secret() -> Secret {
+    Secret::new(u128::from(random()) << 64 | u128::from(random()))
 }
 
 /// Wall and monotonic time, read together once per turn.
@@ -37,5 +47,52 @@ impl Clock {
     /// Milliseconds since this clock was made.
     pub(crate) fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The length of a date (RFC 9110, section 5.6.7).
+const DATE_BYTES: usize = 29;
+
+/// A second as HTTP writes it, kept as long as the second lasts.
+#[derive(Copy, Clone)]
+pub(crate) struct HttpDate {
+    unix_s: u64,
+    text: [u8; DATE_BYTES],
+}
+
+impl Default for HttpDate {
+    fn default() -> Self {
+        Self { unix_s: 0, text: *b"Thu, 01 Jan 1970 00:00:00 GMT" }
+    }
+}
+
+impl HttpDate {
+    /// Moves on to a second.
+    pub(crate) fn advance(&mut self, unix_s: u64) {
+        // The end of the year 9999, from where on a date has no such form.
+        let unix_s = unix_s.min(253_402_300_799);
+        if unix_s != self.unix_s {
+            let date = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(unix_s));
+            write!(&mut self.text[..], "{date}").expect("a date has 29 bytes");
+            self.unix_s = unix_s;
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text).expect("a date is ASCII")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_have_the_form_of_http() {
+        let mut date = HttpDate::default();
+        date.advance(784_111_777);
+        assert_eq!(date.as_str(), "Sun, 06 Nov 1994 08:49:37 GMT");
+        date.advance(u64::MAX);
+        assert_eq!(date.as_str(), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 }

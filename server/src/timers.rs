@@ -4,6 +4,8 @@
 //! then whether it is really due and arms it again if not. So a busy connection costs the wheel nothing. 8 bytes per
 //! connection.
 
+use crate::connection::ConnectionSlot;
+
 /// Milliseconds in a tick: the precision of every timeout.
 pub(crate) const TICK_MS: u64 = 50;
 
@@ -24,7 +26,7 @@ pub(crate) struct Timers {
 
 #[derive(Copy, Clone)]
 struct Entry {
-    connection: u32,
+    connection: ConnectionSlot,
     due: Tick,
 }
 
@@ -35,7 +37,7 @@ impl Timers {
     }
 
     /// Arms `connection` for `due`, or the wheel's horizon if that is earlier. Returns the tick it is armed for.
-    pub(crate) fn arm(&mut self, connection: u32, due: Tick) -> Tick {
+    pub(crate) fn arm(&mut self, connection: ConnectionSlot, due: Tick) -> Tick {
         let due = due.clamp(self.now, self.now + SLOTS as Tick - 1);
         let slot = due as usize % SLOTS;
         self.slots[slot].push(Entry { connection, due });
@@ -44,7 +46,7 @@ impl Timers {
     }
 
     /// Shows every deadline up to and including `tick`.
-    pub(crate) fn expire(&mut self, tick: Tick, mut on_due: impl FnMut(&mut Self, u32, Tick)) {
+    pub(crate) fn expire(&mut self, tick: Tick, mut on_due: impl FnMut(&mut Self, ConnectionSlot, Tick)) {
         while self.now <= tick {
             let slot = self.now as usize % SLOTS;
             self.now += 1;
@@ -91,12 +93,16 @@ mod tests {
     proptest! {
         /// Every deadline within the horizon shows exactly at its tick, and `next_due` tells the earliest.
         #[test]
-        fn deadlines_show_at_their_tick(dues in prop::collection::vec(0..1000u32, 1..50), steps in prop::collection::vec(1..200u32, 1..20)) {
+        fn deadlines_show_at_their_tick(
+            dues in prop::collection::vec(0..1000u32, 1..50),
+            steps in prop::collection::vec(1..200u32, 1..20),
+        ) {
             let mut timers = Timers::new();
             for (connection, &due) in dues.iter().enumerate() {
-                timers.arm(connection as u32, due);
+                timers.arm(ConnectionSlot(connection as u32), due);
             }
-            let mut pending: Vec<(u32, u32)> = dues.iter().enumerate().map(|(c, &due)| (due, c as u32)).collect();
+            let armed = |(connection, &due): (usize, &u32)| (due, ConnectionSlot(connection as u32));
+            let mut pending: Vec<_> = dues.iter().enumerate().map(armed).collect();
             let mut tick = 0;
             for step in steps {
                 prop_assert_eq!(timers.next_due(), pending.iter().map(|p| p.0).min());
@@ -115,6 +121,6 @@ mod tests {
     #[test]
     fn a_deadline_beyond_the_horizon_is_armed_for_the_horizon() {
         let mut timers = Timers::new();
-        assert_eq!(timers.arm(1, 1_000_000), SLOTS as Tick - 1);
+        assert_eq!(timers.arm(ConnectionSlot(1), 1_000_000), SLOTS as Tick - 1);
     }
 }

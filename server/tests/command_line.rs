@@ -75,3 +75,17 @@ fn secrets_are_printed_only_on_demand() {
     let shown = fanfare(&["--config", path(&file), "--print-config", "--show-secrets"]);
     assert!(shown.status.success() && text(&shown.stdout).contains(CLIENT));
 }
+
+#[test]
+fn check_tells_the_same_warnings_as_the_server() {
+    let file = file("");
+    let output = Command::new(env!("CARGO_BIN_EXE_fanfare"))
+        .env_clear()
+        .env("FANFARE_PORT_8080_TCP", "tcp://10.0.0.1:8080")
+        .args(["--config", path(&file), "check"])
+        .output()
+        .expect("the binary starts");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).starts_with("ok: "));
+    assert!(text(&output.stderr).contains("`FANFARE_PORT_8080_TCP` is not a setting"));
+}

@@ -108,8 +108,8 @@ fn ranges_are_as_described() {
             let load = |value: i64| Config::from_toml(&template.replace('@', &format!("{key} = {value}")));
             for value in [min - 1, max + 1] {
                 let sentence = load(value).expect_err("out of range").to_string();
-                let end = format!("{key}` is {value}: it must be a whole number from {min} to {max}.");
-                assert!(sentence.ends_with(&end), "{section} {key}: {sentence}");
+                let range = format!("{key}` is {value}: it must be a whole number from {min} to {max}");
+                assert!(sentence.contains(&range), "{section} {key}: {sentence}");
             }
             for value in [min, max] {
                 let sentence = load(value).err().map(|error| error.to_string()).unwrap_or_default();

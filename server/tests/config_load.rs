@@ -262,7 +262,10 @@ fn session_keys_come_from_every_source() {
     std::fs::write(&path, text).expect("the file can be written");
     let environment = [("SESSION_SECRET", SECRET)];
     let missing = Config::load(&with_file(&path, ""), environment);
-    assert!(sentence(missing).contains("key.pem`: No such file"), "it is looked for beside the file");
+    assert!(
+        sentence(missing).contains("key.pem`, which cannot be read: No such file"),
+        "it is looked for beside the file"
+    );
     std::fs::write(folder.path().join("key.pem"), RSA_PUBLIC).expect("the file can be written");
     let config = Config::load(&with_file(&path, ""), environment).expect("valid");
     let app = config.apps.by_name("chat").expect("the app");
@@ -308,8 +311,12 @@ fn unknown_keys_and_wrong_types_are_refused_with_their_line() {
     }
     assert!(refused("[server]\nbacklog = \n").starts_with("FILE, line 2: "));
     assert!(refused("[server]\npin = true\npin = true").starts_with("FILE, line 3: duplicate key"));
-    let both = format!("[apps.a]\nclient_key = '{CLIENT}'\nclient_keys = '{CLIENT}'");
-    assert!(refused(&both).contains("duplicate field `client_keys`"), "{}", refused(&both));
+    assert_eq!(
+        refused("[server]\nlog = 'info'"),
+        "FILE, line 2: there is no key `log` here: `[log]` is a section of its own."
+    );
+    let other = refused("[server]\nnip = true");
+    assert!(other.starts_with("FILE, line 2: there is no key `nip` here, only listen, "), "{other}");
     assert!(refused("[server]\n[apps.chat\n").starts_with("FILE, line 2: "));
 }
 
@@ -332,11 +339,11 @@ fn settings_of_the_server_are_checked() {
         ),
         (
             "[server]\nworkers = 129",
-            "`server.workers` is 129: it must be a whole number from 0 to 128.".into(),
+            "`server.workers` is 129: it must be a whole number from 0 to 128, or auto.".into(),
         ),
         (
             "[server]\nworkers = 'all'",
-            "`server.workers` is all: it must be a whole number from 0 to 128.".into(),
+            "`server.workers` is all: it must be a whole number from 0 to 128, or auto.".into(),
         ),
         (
             "[server.limits]\nheaders = -1",
@@ -354,7 +361,7 @@ fn settings_of_the_server_are_checked() {
         assert_eq!(refusal(text), expected);
     }
     let flag = load("--workers x", &[], "");
-    assert_eq!(sentence(flag), "`--workers` is x: it must be a whole number from 0 to 128.");
+    assert_eq!(sentence(flag), "`--workers` is x: it must be a whole number from 0 to 128, or auto.");
     let flag = load("--log-format x", &[], "");
     assert_eq!(sentence(flag), "`--log-format` is `x`: it must be text or json.");
     let variable = load("", &[("FANFARE_PIN", "yes")], "");
@@ -376,7 +383,8 @@ fn settings_of_apps_are_checked() {
         ),
         (
             format!("[apps.chat]\nclient_key = '{CLIENT}'\nserver_key = '{CLIENT}'"),
-            "`apps.chat` has a key that must differ from every other key of the app, of both roles.",
+            "`apps.chat.server_keys` has a key that is a client key too: whoever may connect could do everything, so give \
+             the back end a key of its own.",
         ),
         (
             chat("origins = ['example.com']"),
@@ -423,6 +431,8 @@ fn rules_about_channels_are_checked() {
         ("announce = true", format!(".match{none}")),
         ("match = ''", format!(".match{none}")),
         (&*long, format!(".match{none}")),
+        ("match = 'a*b'", ".match` is `a*b`: a `*` may only be its last character.".into()),
+        ("match = '**'", ".match` is `**`: a `*` may only be its last character.".into()),
         ("match = 'a*'", ".match` is `a*`, which another entry has too: keep one of them.".into()),
         (
             "match = 'b'\nslow_consumer = 'wait'",
@@ -455,6 +465,13 @@ fn keys_and_names_have_their_bounds() {
             assert_eq!(refused, format!("`apps.chat.{role}` has a key that {problem}."));
         }
     }
+    let both = refusal(&format!("[apps.chat]\nclient_key = '{CLIENT}'\nclient_keys = '{CLIENT}'"));
+    assert_eq!(
+        both,
+        "`apps.chat.client_key` stands beside `client_keys`, which is the same setting: keep one of them."
+    );
+    let shared = refusal(&format!("[apps.chat]\nclient_key = '{CLIENT}'\nserver_key = '{CLIENT}'"));
+    assert!(shared.starts_with("`apps.chat.server_keys` has a key that is a client key too"), "{shared}");
     let twice = refusal(&format!("[apps.chat]\nclient_keys = ['{CLIENT}', '{CLIENT}']"));
     assert!(twice.contains("must differ from every other key"), "{twice}");
     let many: Vec<String> = (0..33).map(|n| format!("'server-key-number-{n}'")).collect();
@@ -498,7 +515,12 @@ fn session_keys_are_checked() {
         ),
         (
             "algorithm = 'RS256'\nsecret = 'short'",
-            "].secret` must be a public key in PEM, because this algorithm verifies with one.",
+            "].secret` does not fit RS256, which verifies with a public key: give `public_key` or `public_key_file` in \
+             its place.",
+        ),
+        (
+            "algorithm = 'HS256'\npublic_key = 'x'",
+            "].public_key` does not fit HS256, which verifies with a secret: give `secret` or `secret_env` in its place.",
         ),
         (
             "algorithm = 'HS256'\nsecret_env = 'UNSET'",
@@ -533,6 +555,33 @@ fn session_keys_are_checked() {
     for (lines, expected) in cases {
         assert_eq!(refusal(&session_key(lines)), format!("`apps.chat.session_keys[0{expected}"), "{lines}");
     }
+}
+
+#[test]
+fn a_key_file_that_cannot_be_read_is_named_with_its_setting() {
+    let sentence = refusal(&session_key("algorithm = 'RS256'\npublic_key_file = '/nowhere.pem'"));
+    let expected = "`apps.chat.session_keys[0].public_key_file` is `/nowhere.pem`, which cannot be read: ";
+    assert!(sentence.starts_with(expected), "{sentence}");
+}
+
+#[test]
+fn a_negative_number_of_workers_is_a_number_out_of_range() {
+    let refused = load("--workers -1", &[], &chat(""));
+    assert_eq!(sentence(refused), "`--workers` is -1: it must be a whole number from 0 to 128, or auto.");
+}
+
+#[test]
+fn a_printed_configuration_keeps_auto_and_leaves_inherited_options_out() {
+    let rule = "[[apps.chat.channels]]\nmatch = 'a*'\nhistory_messages = 7\n";
+    let printed = toml(&chat(&format!("history_bytes = 5000\n{rule}"))).to_toml(Secrets::Shown);
+    assert!(printed.contains("workers = \"auto\"\n"), "{printed}");
+    let (_, channels) = printed.split_once("[[apps.chat.channels]]\n").expect("the rule is there");
+    assert!(channels.starts_with("match = \"a*\"\nhistory_messages = 7\n"), "{channels}");
+    assert_eq!(printed.matches("history_bytes = 5000").count(), 1, "{printed}");
+    let again = toml(&printed);
+    assert_eq!(again.to_toml(Secrets::Shown), printed);
+    let options = again.apps.by_name("chat").expect("it is there").channel_options("abc");
+    assert_eq!((options.history.messages, options.history.bytes), (7, 5000));
 }
 
 #[test]

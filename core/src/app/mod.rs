@@ -179,8 +179,14 @@ impl App {
 
     /// The claims of a session token, held to this app's limits as well: a profile or a channel's name that is too
     /// long, or more channels than a connection may be in, make the claim invalid.
-    pub fn verify_session(&self, token: &str, now_seconds: u64) -> Result<Claims, TokenError> {
-        let claims = self.sessions.verify(token, now_seconds)?;
+    /// Adds to `checks` what it cost.
+    pub fn verify_session(
+        &self,
+        token: &str,
+        now_seconds: u64,
+        checks: &mut u32,
+    ) -> Result<Claims, TokenError> {
+        let claims = self.sessions.verify_counting(token, now_seconds, checks)?;
         let limits = &self.limits;
         if claims.profile.as_ref().is_some_and(|profile| profile.len() > limits.profile_bytes) {
             return Err(TokenError::InvalidClaim("profile"));
@@ -350,7 +356,7 @@ mod tests {
         app.limits.channels_per_connection = 2;
         let verify = |claims: Value| {
             let token = jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET));
-            app.verify_session(&token.expect("it encodes"), NOW).map(|_| ())
+            app.verify_session(&token.expect("it encodes"), NOW, &mut 0).map(|_| ())
         };
         assert_eq!(verify(json!({"sub": "u", "profile": [1, 2, 3], "channels": ["room", "b"]})), Ok(()));
         let profile = Err(TokenError::InvalidClaim("profile"));

@@ -32,6 +32,7 @@ use crate::{
     error::ReplyError,
     id::{SessionId, SessionSlot},
     publication::{Payload, Publication},
+    secret::Secret,
     ws::{self, Message},
 };
 
@@ -353,19 +354,28 @@ pub struct WelcomeLimits {
     pub channels: usize,
 }
 
+/// What a connection begins with.
+pub struct Welcome<'a> {
+    /// The session.
+    pub session: SessionId,
+    /// Its user.
+    pub user: Option<&'a str>,
+    /// The app's name.
+    pub app: &'a str,
+    /// What the session may do.
+    pub limits: WelcomeLimits,
+    /// What resumes the session on another connection, if the app keeps lost sessions.
+    pub ticket: Option<Secret>,
+    /// Whether this is a session that went on, if the client asked for that.
+    pub resumed: Option<bool>,
+}
+
 /// Appends what a session receives first.
-pub fn encode_welcome(
-    format: Format,
-    out: &mut BytesMut,
-    session: SessionId,
-    user: Option<&str>,
-    app: &str,
-    limits: &WelcomeLimits,
-) {
+pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>) {
     match format.dialect() {
-        Dialect::Native => native::encode_welcome(out, session, user, app, limits),
+        Dialect::Native => native::encode_welcome(out, welcome),
         #[cfg(test)]
-        Dialect::Probe => probe::put(format, out, &["hello", user.unwrap_or("-")]),
+        Dialect::Probe => probe::put(format, out, &["hello", welcome.user.unwrap_or("-")]),
     }
 }
 

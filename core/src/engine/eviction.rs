@@ -69,8 +69,8 @@ impl Engine {
 
     /// Forgets some of what has to be forgotten. Once in a turn.
     pub(super) fn sweep(&mut self) {
-        if self.now_ms >= self.sweep.next_ms {
-            self.sweep.next_ms = self.now_ms + 1000;
+        if self.steady_ms >= self.sweep.next_ms {
+            self.sweep.next_ms = self.steady_ms + 1000;
             if self.node.remembers() {
                 self.sweep_shards();
             }

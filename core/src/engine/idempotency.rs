@@ -132,7 +132,7 @@ impl Engine {
 
     /// A request for a key of ours.
     pub(super) fn on_once(&mut self, once: &IdempotentPublish) {
-        self.once.expire(self.now_ms);
+        self.once.expire(self.steady_ms);
         match self.once.states.get_mut(&once.key) {
             Some(State::Done(published)) => {
                 let published = *published;
@@ -143,7 +143,7 @@ impl Engine {
         }
         self.once.states.insert(once.key.clone(), State::InProgress(vec![once.asker]));
         let app = once.key.0;
-        self.once.used.entry(app).or_default().push_back((self.now_ms, once.key.clone()));
+        self.once.used.entry(app).or_default().push_back((self.steady_ms, once.key.clone()));
         let publish = Publish {
             channel: once.channel.as_deref(),
             event: &once.event,

@@ -26,6 +26,15 @@ pub enum Flow {
     /// A command waits for another thread. Hand over nothing more until [`Engine::take_unpaused`] names the
     /// connection.
     Pause,
+    /// The turn is full. Keep what was not taken for the next turn.
+    Yield,
+}
+
+/// Whether messages are left to a later turn when the present one is full.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum Budget {
+    Kept,
+    Ignored,
 }
 
 /// Publications of one sender to one channel, in a row.
@@ -64,9 +73,9 @@ fn publishing<'a>(command: &Command<'a>) -> Option<Publishing<'a>> {
 }
 
 impl Engine {
-    /// Handles one message of a session's connection: commands. Control frames are the shell's.
+    /// Handles one message of a session's connection, however full the turn is. Control frames are the shell's.
     pub fn receive(&mut self, slot: SessionSlot, message: Message<'_>) -> Flow {
-        self.receive_all(slot, [message])
+        self.receive_from(slot, [message], Budget::Ignored)
     }
 
     /// Handles messages in order, the same as one by one. Those that `messages` has not yielded when it pauses are to be
@@ -76,8 +85,17 @@ impl Engine {
         slot: SessionSlot,
         messages: impl IntoIterator<Item = Message<'m>>,
     ) -> Flow {
+        self.receive_from(slot, messages, Budget::Kept)
+    }
+
+    fn receive_from<'m>(
+        &mut self,
+        slot: SessionSlot,
+        messages: impl IntoIterator<Item = Message<'m>>,
+        budget: Budget,
+    ) -> Flow {
         let mut decoder = self.decoder.take().unwrap_or_default();
-        let flow = self.receive_with(&mut decoder, slot, messages);
+        let flow = self.receive_with(&mut decoder, slot, messages, budget);
         self.decoder = Some(decoder);
         flow
     }
@@ -89,11 +107,19 @@ impl Engine {
         decoder: &mut Decoder,
         slot: SessionSlot,
         messages: impl IntoIterator<Item = Message<'m>>,
+        budget: Budget,
     ) -> Flow {
         let longest = self.session_app(slot).limits.message_bytes;
         let format = self.sessions.hot(slot).format;
         let mut burst = Burst::default();
-        for message in messages {
+        let mut messages = messages.into_iter();
+        let mut flow = Flow::Continue;
+        loop {
+            if budget == Budget::Kept && self.is_turn_full() {
+                flow = Flow::Yield;
+                break;
+            }
+            let Some(message) = messages.next() else { break };
             let repeated = decoder.match_template(format, message).filter(|new| new.payload.len() <= longest);
             if !burst.takes(repeated)
                 && self.publish_burst(decoder, slot, &mut burst, Some(message)) == Flow::Pause
@@ -111,7 +137,10 @@ impl Engine {
                 }
             }
         }
-        if burst.0.is_empty() { Flow::Continue } else { self.publish_burst(decoder, slot, &mut burst, None) }
+        if !burst.0.is_empty() && self.publish_burst(decoder, slot, &mut burst, None) == Flow::Pause {
+            return Flow::Pause;
+        }
+        flow
     }
 
     /// Publishes what was gathered; `next` is the message after it, if that was taken already.
@@ -124,6 +153,7 @@ impl Engine {
     ) -> Flow {
         let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| new.payload).collect();
         let mut published = &payloads[..];
+        self.work += payloads.len();
         let result = self.publish_for(slot, &decoder.publish_from(burst[0]), &mut published);
         let channel = burst[0].channel;
         burst.clear();
@@ -154,6 +184,9 @@ impl Engine {
             }
         };
         for at in from..commands.len() {
+            if at > from && self.is_turn_full() {
+                return self.yield_commands(slot, held(message, at));
+            }
             let source = commands.source(at);
             let mut executed = Executed { id: source.id(), commands: 1, publication: None };
             let result = match source.command() {

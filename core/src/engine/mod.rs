@@ -64,10 +64,11 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
+    limits::{SIGNATURE_WORK, TURN_BYTES, TURN_WORK},
     now::Now,
     secret::Secret,
     slots::Slots,
-    token::Claims,
+    token::{Claims, TokenError},
 };
 
 type RandomState = foldhash::fast::RandomState;
@@ -84,6 +85,8 @@ pub struct Engine {
     sessions: Sessions,
     channels: Slots<LocalChannel, LocalId>,
     turn: Turn,
+    /// Units of work done in this turn: a command is one, and dear checks are many.
+    work: usize,
     /// Workers that got mail and were not yet woken.
     touched: WorkerSet,
     waiting: HashMap<u64, Waiting, RandomState>,
@@ -187,6 +190,7 @@ impl Engine {
             sessions: Sessions::default(),
             channels: Slots::default(),
             turn: Turn::default(),
+            work: 0,
             touched: WorkerSet::default(),
             waiting: HashMap::default(),
             joining: HashMap::default(),
@@ -323,6 +327,7 @@ impl Engine {
 
     /// Writes all output of this turn to `sink` and ends the turn.
     pub fn flush(&mut self, sink: &mut impl Sink) {
+        self.work = 0;
         if self.turn.is_empty() {
             return;
         }
@@ -344,12 +349,13 @@ impl Engine {
                 Backlog::Parked { is_whole } => self.on_parked_output(slot, is_whole),
             }
         }
-        for EndedRun { local, formats } in self.turn.end(&mut self.sessions) {
-            let part = &mut self.channels[local];
+        let channels = &mut self.channels;
+        self.turn.end(&mut self.sessions, |EndedRun { local, formats }| {
+            let part = &mut channels[local];
             part.run = NONE;
             part.formats = formats;
             part.subscribers.compact();
-        }
+        });
     }
 
     /// Whether there is anything to flush, to take or to handle at once, so that the shell must not sleep. A flush, too,
@@ -364,9 +370,20 @@ impl Engine {
             || !self.node.mailbox(self.worker).is_empty()
     }
 
-    /// Whether so much output has been gathered that the shell should flush before it reads more.
+    /// Whether so much was done, or so much output gathered, that the shell should flush before it hands over more.
     pub fn is_turn_full(&self) -> bool {
-        self.turn.bytes >= crate::limits::TURN_BYTES
+        self.turn.bytes >= TURN_BYTES || self.work >= TURN_WORK
+    }
+
+    /// The claims of a session token that is valid now. What the check costs is charged to the turn.
+    ///
+    /// # Errors
+    /// As [`App::verify_session`].
+    pub fn verify_session(&mut self, app: &App, token: &str) -> Result<Claims, TokenError> {
+        let mut checks = 0;
+        let verified = app.verify_session(token, self.now_ms / 1000, &mut checks);
+        self.work += checks as usize * SIGNATURE_WORK;
+        verified
     }
 
     /// A congested session's connection has sent all it had: tells it what it lost.

@@ -82,7 +82,7 @@ impl Outbox {
     pub(super) fn account(&mut self) -> Result<usize, usize> {
         let now = self.bytes();
         let before = std::mem::replace(&mut self.accounted, now);
-        self.accounted.checked_sub(before).ok_or(before - self.accounted)
+        self.accounted.checked_sub(before).ok_or_else(|| before - self.accounted)
     }
 
     pub(super) fn is_parked(&self) -> bool {

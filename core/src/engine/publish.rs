@@ -8,6 +8,7 @@ use super::{
     Engine,
     check::{check_change, check_channel, check_message},
     presence::MembershipEvent,
+    session::Verdict,
     submit::{ChannelOp, Submitted},
     waiting::Progress,
 };
@@ -15,6 +16,7 @@ use crate::{
     app::App,
     channel::{Change, Channel, Viewer},
     command::{ChangeMessage, Command, Cursor, Outcome, Publish},
+    disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot},
     limits::BURST,
@@ -28,6 +30,7 @@ impl Engine {
         slot: SessionSlot,
         command: Command<'_>,
     ) -> Result<Progress, ReplyError> {
+        self.work += 1;
         let app = self.node.app(self.sessions.get(slot).app).clone();
         match command {
             Command::Publish(publish) => {
@@ -47,9 +50,9 @@ impl Engine {
                 if !app.sender_edits {
                     return Err(ReplyError::EditNotAllowed);
                 }
-                let now_ms = self.now_ms;
+                let steady_ms = self.steady_ms;
                 let session = self.sessions.get_mut(slot);
-                session.take_messages(1, &app.limits, now_ms)?;
+                session.take_messages(1, &app.limits, steady_ms)?;
                 let by = Some((session.id(slot), session.user.clone()));
                 self.ask_for_change(app.id, change.channel, owned_change(&change, by))
             }
@@ -90,7 +93,7 @@ impl Engine {
         publish: &Publish<'_>,
         payloads: &mut &[Payload<'_>],
     ) -> Result<Progress, ReplyError> {
-        let now_ms = self.now_ms;
+        let (now_ms, steady_ms) = (self.now_ms, self.steady_ms);
         let (session, app) = {
             let session = self.sessions.get_mut(slot);
             let app = self.node.app(session.app);
@@ -108,7 +111,7 @@ impl Engine {
         }
         let app = self.node.app(app_id);
         let session = self.sessions.get_mut(slot);
-        *payloads = &payloads[..session.take_messages(payloads.len(), &app.limits, now_ms)?];
+        *payloads = &payloads[..session.take_messages(payloads.len(), &app.limits, steady_ms)?];
         let id = session.id(slot);
         let shown = app.show_sender;
         let remembered = shown || app.sender_edits;
@@ -284,7 +287,21 @@ impl Engine {
 
     /// Puts a fresh token in the place of the present one.
     fn renew(&mut self, slot: SessionSlot, app: &App, token: &str) -> Result<Outcome, ReplyError> {
-        let claims = app.verify_session(token, self.now_ms / 1000).map_err(|_| ReplyError::InvalidSession)?;
+        let now_s = self.steady_ms / 1000;
+        self.sessions.get_mut(slot).tokens.take(now_s)?;
+        let claims = match self.verify_session(app, token) {
+            Ok(claims) => {
+                self.sessions.get_mut(slot).tokens.succeed();
+                claims
+            }
+            Err(_) => {
+                let (hot, session) = self.sessions.both(slot);
+                if session.tokens.fail() == Verdict::Disconnect {
+                    self.disconnects.push((hot.connection, Disconnect::BadTokens));
+                }
+                return Err(ReplyError::InvalidSession);
+            }
+        };
         let session = self.sessions.get_mut(slot);
         match &session.user {
             Some(user) if **user != *claims.user => return Err(ReplyError::InvalidSession),

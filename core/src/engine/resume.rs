@@ -176,6 +176,16 @@ impl Engine {
         (!output.is_parked()).then_some(output.connection)
     }
 
+    /// The app of a session of this worker; `None` if the session is gone.
+    pub fn app_of(&self, session: SessionId) -> Option<AppId> {
+        self.sessions.find(session).map(|slot| self.sessions.get(slot).app)
+    }
+
+    /// Whether the session is kept when its connection is lost.
+    pub fn is_resumable(&self, slot: SessionSlot) -> bool {
+        self.sessions.output(slot).is_recorded()
+    }
+
     /// Gives a parked session a connection again. `preface` and `welcome` are written as by [`Engine::open`], and what
     /// the client has missed after them. `None`: the ticket is none any more, or frames are lost that the client needs;
     /// in the second case the session has ended. `sink` takes the output of this turn so far, if there is any to write.

@@ -14,6 +14,7 @@ use crate::{
     channel::Channel,
     error::ReplyError,
     id::{AppId, LocalId, Nonce, SessionId, SessionSlot, WorkerId},
+    limits::{BAD_TOKENS, TOKENS_PER_SECOND},
     slots::Slots,
 };
 
@@ -32,6 +33,7 @@ pub(super) struct Session {
     /// Its join number in the app's broadcast stream.
     pub(super) broadcast_number: u64,
     rate: Rate,
+    pub(super) tokens: TokenAllowance,
     rare: Option<Box<Rare>>,
 }
 
@@ -62,6 +64,7 @@ impl Session {
             memberships: Memberships::default(),
             broadcast_number: 0,
             rate: Rate::default(),
+            tokens: TokenAllowance::default(),
             rare: None,
         }
     }
@@ -88,11 +91,11 @@ impl Session {
         &mut self,
         wanted: usize,
         limits: &AppLimits,
-        now_ms: u64,
+        steady_ms: u64,
     ) -> Result<usize, ReplyError> {
         let taken = match limits.messages_per_second {
             0 => wanted,
-            rate => (0..wanted).take_while(|_| self.rate.take(rate, now_ms)).count(),
+            rate => (0..wanted).take_while(|_| self.rate.take(rate, steady_ms)).count(),
         };
         if taken == 0 { Err(ReplyError::RateLimited) } else { Ok(taken) }
     }
@@ -173,8 +176,8 @@ struct Rate {
 }
 
 impl Rate {
-    fn take(&mut self, per_second: u32, now_ms: u64) -> bool {
-        let now_us = now_ms * 1000;
+    fn take(&mut self, per_second: u32, steady_ms: u64) -> bool {
+        let now_us = steady_ms * 1000;
         let cost_us = 1_000_000 / u64::from(per_second).clamp(1, 1_000_000);
         let full_at_us = self.full_at_us.max(now_us) + cost_us;
         let fits = full_at_us <= now_us + 1_000_000;
@@ -182,6 +185,61 @@ impl Rate {
             self.full_at_us = full_at_us;
         }
         fits
+    }
+}
+
+/// What a session may make the server spend on its tokens: checking a signature costs up to 0.35 ms for each key. Two
+/// bytes, for which a session has room.
+#[derive(Default)]
+pub(super) struct TokenAllowance {
+    /// The second, modulo 256, of the last token.
+    second: u8,
+    /// The tokens of that second in the lower half; in the upper, tokens in a row that did not verify.
+    counts: u8,
+}
+
+const _: () = assert!(TOKENS_PER_SECOND < 16 && BAD_TOKENS < 16, "each count has four bits");
+
+/// What follows a token that does not verify.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Verdict {
+    Refuse,
+    Disconnect,
+}
+
+impl TokenAllowance {
+    /// Whether one more token may be checked.
+    pub(super) fn take(&mut self, now_s: u64) -> Result<(), ReplyError> {
+        let second = (now_s & 0xff) as u8;
+        if second != self.second {
+            self.second = second;
+            self.counts &= 0xf0;
+        }
+        if self.bad() >= BAD_TOKENS {
+            return Err(ReplyError::InvalidSession);
+        }
+        if self.counts & 0x0f >= TOKENS_PER_SECOND {
+            return Err(ReplyError::TooManyTokens);
+        }
+        self.counts += 1;
+        Ok(())
+    }
+
+    /// The token that was taken does not verify.
+    pub(super) fn fail(&mut self) -> Verdict {
+        if self.bad() < BAD_TOKENS {
+            self.counts += 0x10;
+        }
+        if self.bad() == BAD_TOKENS { Verdict::Disconnect } else { Verdict::Refuse }
+    }
+
+    /// The token that was taken verifies.
+    pub(super) fn succeed(&mut self) {
+        self.counts &= 0x0f;
+    }
+
+    fn bad(&self) -> u8 {
+        self.counts >> 4
     }
 }
 
@@ -336,5 +394,25 @@ mod tests {
         assert!(!rate.take(10, 5_099));
         assert!(rate.take(10, 5_100));
         assert!(!rate.take(10, 5_101));
+    }
+
+    #[test]
+    fn tokens_are_checked_a_few_times_a_second_and_bad_ones_end_the_connection() {
+        let mut tokens = TokenAllowance::default();
+        for _ in 0..TOKENS_PER_SECOND {
+            assert_eq!(tokens.take(7), Ok(()));
+            tokens.succeed();
+        }
+        assert_eq!(tokens.take(7), Err(ReplyError::TooManyTokens));
+        assert_eq!(tokens.take(8), Ok(()), "the next second");
+        for _ in 1..BAD_TOKENS {
+            assert_eq!(tokens.fail(), Verdict::Refuse);
+        }
+        tokens.succeed();
+        for _ in 1..BAD_TOKENS {
+            assert_eq!(tokens.fail(), Verdict::Refuse);
+        }
+        assert_eq!(tokens.fail(), Verdict::Disconnect);
+        assert_eq!(tokens.take(9), Err(ReplyError::InvalidSession), "no more is checked");
     }
 }

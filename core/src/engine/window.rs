@@ -59,6 +59,13 @@ enum State {
     Done(Result<Outcome, ReplyError>),
 }
 
+/// A command's result, whose turn to be answered has come.
+struct Answer {
+    id: Option<Box<str>>,
+    commands: usize,
+    result: Result<Outcome, ReplyError>,
+}
+
 /// What was executed, for its answer.
 #[derive(Copy, Clone)]
 pub(super) struct Executed<'a> {
@@ -106,11 +113,14 @@ impl Window {
         self.target.as_deref() == channel && self.has_room()
     }
 
-    fn pop_done(&mut self) -> Option<(Entry, Result<Outcome, ReplyError>)> {
-        let mut entry = self.entries.pop_front_if(|entry| matches!(entry.state, State::Done(_)))?;
-        self.bytes -= entry.bytes;
-        match std::mem::replace(&mut entry.state, State::InFlight(0)) {
-            State::Done(result) => Some((entry, result)),
+    fn pop_done(&mut self) -> Option<Answer> {
+        if !matches!(self.entries.front()?.state, State::Done(_)) {
+            return None;
+        }
+        let Entry { id, commands, bytes, state } = self.entries.pop_front()?;
+        self.bytes -= bytes;
+        match state {
+            State::Done(result) => Some(Answer { id, commands, result }),
             State::InFlight(_) => unreachable!("it was seen to be done"),
         }
     }
@@ -135,6 +145,27 @@ impl Engine {
         window.is_paused = true;
         window.held = held;
         Flow::Pause
+    }
+
+    /// Leaves commands to [`Engine::on_mail`], because the turn is full or because they were held until now. Their
+    /// session is paused until then.
+    fn interrupt(&mut self, slot: SessionSlot, held: HeldCommands) {
+        let session = self.session_id(slot);
+        self.sessions.get_mut(slot).window_mut().is_paused = true;
+        let HeldCommands { message, next } = held;
+        self.interrupted.push_back(Interrupted { session, message, next });
+    }
+
+    /// The turn is full amid the commands of a message: the rest of them follows in a later turn.
+    pub(super) fn yield_commands(&mut self, slot: SessionSlot, held: Option<HeldCommands>) -> Flow {
+        match held {
+            Some(held) if self.sessions.get(slot).window().is_none() => {
+                self.interrupt(slot, held);
+                Flow::Pause
+            }
+            // They wait for what is in flight.
+            held => self.hold(slot, held),
+        }
     }
 
     /// Answers a command, or keeps its place in the window. `next` are the commands of its message behind it.
@@ -190,21 +221,16 @@ impl Engine {
         let of_ticket = |entry: &&mut Entry| matches!(entry.state, State::InFlight(of) if of == ticket);
         let Some(entry) = window.entries.iter_mut().find(of_ticket) else { return };
         entry.state = State::Done(result);
-        while let Some((entry, result)) =
-            self.sessions.get_mut(slot).existing_window().and_then(Window::pop_done)
-        {
+        while let Some(answer) = self.sessions.get_mut(slot).existing_window().and_then(Window::pop_done) {
+            let Answer { id, commands, result } = answer;
             match result {
-                Ok(outcome) => self.reply_outcome(slot, entry.id.as_deref(), &outcome),
-                Err(error) => self.refuse_all(slot, entry.id.as_deref(), entry.commands, error),
+                Ok(outcome) => self.reply_outcome(slot, id.as_deref(), &outcome),
+                Err(error) => self.refuse_all(slot, id.as_deref(), commands, error),
             }
         }
         let Some(window) = self.sessions.get_mut(slot).take_empty_window() else { return };
         match window.held {
-            Some(HeldCommands { message, next }) => {
-                let session = self.session_id(slot);
-                self.sessions.get_mut(slot).window_mut().is_paused = true;
-                self.interrupted.push_back(Interrupted { session, message, next });
-            }
+            Some(held) => self.interrupt(slot, held),
             None if window.is_paused => self.unpause(slot),
             None => {}
         }

@@ -50,8 +50,9 @@ pub struct IdentityCard {
 impl IdentityCard {
     /// About what keeping it costs.
     pub(super) fn bytes(&self) -> usize {
+        // Two counters precede what an `Arc` holds.
         let len = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
-        size_of::<Self>() + len(&self.user) + len(&self.profile)
+        size_of::<Self>() + 2 * size_of::<usize>() + len(&self.user) + len(&self.profile)
     }
 }
 

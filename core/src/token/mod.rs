@@ -38,6 +38,13 @@ pub const CLAIM_CHANNELS_MAX: usize = 128;
 /// JSON nested deeper than this is refused in a profile, as it is everywhere.
 const PROFILE_DEPTH_MAX: usize = 128;
 
+/// The last date a token may have: with the greatest leeway added, a double still holds it exactly, as every reader of
+/// JSON does.
+const DATE_MAX: u64 = (1 << 53) - 1 - LEEWAY_SECONDS_MAX;
+
+/// The greatest leeway.
+pub const LEEWAY_SECONDS_MAX: u64 = 300;
+
 /// Verifies the session tokens of one app.
 #[derive(Clone, Default, Debug)]
 pub struct SessionVerifier {
@@ -75,16 +82,33 @@ impl SessionVerifier {
     ///
     /// With a leeway of L, a token is valid while `nbf - L <= now < exp + L`.
     pub fn verify(&self, token: &str, now_seconds: u64) -> Result<Claims, TokenError> {
+        self.verify_counting(token, now_seconds, &mut 0)
+    }
+
+    /// As [`SessionVerifier::verify`], and adds to `checks` how many keys the signature was tried with: nearly all that a
+    /// token costs.
+    pub fn verify_counting(
+        &self,
+        token: &str,
+        now_seconds: u64,
+        checks: &mut u32,
+    ) -> Result<Claims, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
         }
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.split_once('.').ok_or(TokenError::Malformed)?;
-        self.verify_signature(header, message, signature)?;
+        self.verify_signature(header, message, signature, checks)?;
         self.verify_claims(payload, now_seconds)
     }
 
-    fn verify_signature(&self, header: &str, message: &str, signature: &str) -> Result<(), TokenError> {
+    fn verify_signature(
+        &self,
+        header: &str,
+        message: &str,
+        signature: &str,
+        checks: &mut u32,
+    ) -> Result<(), TokenError> {
         let header_json = decode_base64(header)?;
         let header: Header<'_> = read_object(&header_json)?;
         if header.crit.is_some() {
@@ -100,6 +124,7 @@ impl SessionVerifier {
                 continue;
             }
             algorithm_known = true;
+            *checks += 1;
             if key.verifies(message.as_bytes(), &signature) {
                 return Ok(());
             }
@@ -228,15 +253,15 @@ struct Header<'a> {
     crit: Option<&'a RawValue>,
 }
 
-/// The claims, each still as text, so that a claim of the wrong type can be named. `null` is a profile, and no value
-/// for the others.
+/// The claims, each still as text, so that a claim of the wrong type can be named. `null` is a profile,
+/// no value for `sub` and `channels`, and no date.
 #[derive(Deserialize)]
 struct RawClaims<'a> {
     #[serde(borrow, default)]
     sub: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "present")]
     exp: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "present")]
     nbf: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     profile: Option<&'a RawValue>,
@@ -263,8 +288,8 @@ fn read_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, TokenError> 
 }
 
 /// A NumericDate (RFC 7519, section 2) in whole seconds, rounded up: for whole `now`, `now < exp` and `now >= nbf`
-/// come out the same as they would with the fraction. Beyond either end of `u64` it is that end, so a negative date
-/// is long past and 1e400 never comes.
+/// come out the same as they would with the fraction. A negative date is long past. A date beyond [`DATE_MAX`] is
+/// refused: it is a mistake, and a double could not hold it.
 fn numeric_date(claim: Option<&RawValue>, name: &'static str) -> Result<Option<u64>, TokenError> {
     let Some(text) = claim.map(RawValue::get) else {
         return Ok(None);
@@ -272,12 +297,15 @@ fn numeric_date(claim: Option<&RawValue>, name: &'static str) -> Result<Option<u
     if !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return Err(TokenError::InvalidClaim(name));
     }
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(Some(seconds));
+    let seconds = match text.parse::<u64>() {
+        Ok(seconds) => seconds,
+        // `as` saturates at both ends: what is too large is refused below, and what is negative is 0.
+        Err(_) => text.parse::<f64>().map_err(|_| TokenError::InvalidClaim(name))?.ceil() as u64,
+    };
+    match seconds {
+        0..=DATE_MAX => Ok(Some(seconds)),
+        _ => Err(TokenError::InvalidClaim(name)),
     }
-    let seconds = text.parse::<f64>().map_err(|_| TokenError::InvalidClaim(name))?;
-    // `as` saturates at both ends, which is what the range of a date asks for.
-    Ok(Some(seconds.ceil() as u64))
 }
 
 fn user(claim: Option<&RawValue>) -> Result<Arc<str>, TokenError> {

@@ -133,7 +133,9 @@ impl<'a> Upgrade<'a> {
                 self.connection = Some(value);
             }
         } else if name.eq_ignore_ascii_case("upgrade") {
-            self.upgrade.get_or_insert(value);
+            // So may this one be, and it is a list of protocols (RFC 9110, section 7.8).
+            let wanted = has_item(value, "websocket").then_some(&b"websocket"[..]);
+            self.upgrade = wanted.or(self.upgrade).or(Some(value));
         } else if name.eq_ignore_ascii_case("sec-websocket-version") {
             self.version.set(value);
         } else if name.eq_ignore_ascii_case("sec-websocket-key") {
@@ -194,8 +196,10 @@ impl HandshakeError {
     pub const fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::WrongMethod => &[("Allow", "GET")],
-            Self::MissingUpgrade => &[("Upgrade", "websocket")],
-            Self::WrongVersion => &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
+            Self::MissingUpgrade => &[("Upgrade", "websocket"), ("Connection", "Upgrade")],
+            Self::WrongVersion => {
+                &[("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")]
+            }
             Self::WrongHttpVersion | Self::BadKey | Self::RepeatedKey => &[],
         }
     }
@@ -386,6 +390,14 @@ mod tests {
     }
 
     #[test]
+    fn websocket_may_be_one_of_several_protocols_on_one_line_or_two() {
+        assert!(accept("GET", 1, &with("Upgrade", "h2c, websocket")).is_ok());
+        let mut lines = with("Upgrade", "h2c");
+        lines.push(("Upgrade", "WebSocket"));
+        assert!(accept("GET", 1, &lines).is_ok());
+    }
+
+    #[test]
     fn other_method_than_get_is_refused() {
         assert_eq!(accept("POST", 1, &GOOD), Err(HandshakeError::WrongMethod));
         assert_eq!(accept("get", 1, &GOOD), Err(HandshakeError::WrongMethod));
@@ -404,7 +416,10 @@ mod tests {
             assert_eq!(accept("GET", 1, &lines), Err(HandshakeError::MissingUpgrade));
         }
         assert_eq!(HandshakeError::MissingUpgrade.status(), 426);
-        assert!(HandshakeError::MissingUpgrade.headers().contains(&("Upgrade", "websocket")));
+        for error in [HandshakeError::MissingUpgrade, HandshakeError::WrongVersion] {
+            assert!(error.headers().contains(&("Upgrade", "websocket")));
+            assert!(error.headers().contains(&("Connection", "Upgrade")));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use fanfare_core::app::{
     App, AppKeys, AppLimits, Apps, ChannelOptions, ChannelRule, HistoryLimits, KEY_BYTES_MAX, KEY_BYTES_MIN,
     Origins, SlowConsumer,
 };
-use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionVerifier};
+use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, SessionVerifier};
 
 use super::DevelopmentKeys;
 use super::error::ConfigError;
@@ -40,23 +40,26 @@ const KID_BYTES_MAX: usize = 256;
 /// are the development app's.
 pub(super) struct BuiltApps {
     pub(super) apps: Apps,
-    pub(super) secrets: Vec<AppSecrets>,
+    pub(super) secrets: Vec<AppSource>,
     pub(super) development: Option<DevelopmentKeys>,
 }
 
-/// Where the keys of an app came from, for printing it. Public keys are in `session_keys` in full.
+/// What is printed of an app as it was written: where its keys came from, and its rules about channels. Public keys are
+/// in `session_keys` in full.
 #[derive(Clone, Default)]
-pub(super) struct AppSecrets {
+pub(super) struct AppSource {
     pub(super) client_keys: Vec<String>,
     pub(super) client_key_env: Vec<String>,
     pub(super) server_keys: Vec<String>,
     pub(super) server_key_env: Vec<String>,
     pub(super) session_keys: Vec<raw::SessionKey>,
+    /// The rules about channels as they were written: the options that they leave out are the app's.
+    pub(super) channels: Vec<raw::ChannelRule>,
 }
 
-impl fmt::Debug for AppSecrets {
+impl fmt::Debug for AppSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AppSecrets").finish_non_exhaustive()
+        f.debug_struct("AppSource").finish_non_exhaustive()
     }
 }
 
@@ -92,7 +95,7 @@ fn development(environment: &mut Environment) -> Result<BuiltApps, ConfigError> 
         ConfigError::setting(DEVELOPMENT_VARIABLE, problem)
     })?;
     let apps = Apps::new(vec![App::new(DEVELOPMENT_APP, checked)]).map_err(ConfigError::Apps)?;
-    Ok(BuiltApps { apps, secrets: vec![AppSecrets::default()], development: Some(keys) })
+    Ok(BuiltApps { apps, secrets: vec![AppSource::default()], development: Some(keys) })
 }
 
 fn random_key() -> Result<String, ConfigError> {
@@ -110,7 +113,7 @@ struct Section<'a> {
 }
 
 impl Section<'_> {
-    fn build(mut self, raw: &raw::App) -> Result<(App, AppSecrets), ConfigError> {
+    fn build(mut self, raw: &raw::App) -> Result<(App, AppSource), ConfigError> {
         let (keys, mut secrets) = self.keys(raw)?;
         let (sessions, session_keys) = self.sessions(raw)?;
         secrets.session_keys = session_keys;
@@ -137,6 +140,7 @@ impl Section<'_> {
         app.history = options.history;
         app.limits = self.limits(&raw.limits)?;
         app.rules = self.rules(&raw.channels, &app)?;
+        secrets.channels = raw.channels.clone();
         app.origins = self.origins(raw)?;
         app.sessions = sessions;
         if app.session_required && app.sessions.keys().is_empty() {
@@ -155,14 +159,18 @@ impl Section<'_> {
         ConfigError::setting(self.key(name), problem)
     }
 
-    fn keys(&mut self, raw: &raw::App) -> Result<(AppKeys, AppSecrets), ConfigError> {
+    fn keys(&mut self, raw: &raw::App) -> Result<(AppKeys, AppSource), ConfigError> {
         let texts = |texts: &Option<raw::Texts>| texts.clone().unwrap_or_default().0;
-        let secrets = AppSecrets {
-            client_keys: texts(&raw.client_keys),
+        let secrets = AppSource {
+            client_keys: texts(
+                self.one_of(("client_keys", &raw.client_keys), ("client_key", &raw.client_key))?,
+            ),
             client_key_env: texts(&raw.client_key_env),
-            server_keys: texts(&raw.server_keys),
+            server_keys: texts(
+                self.one_of(("server_keys", &raw.server_keys), ("server_key", &raw.server_key))?,
+            ),
             server_key_env: texts(&raw.server_key_env),
-            session_keys: Vec::new(),
+            ..AppSource::default()
         };
         let client =
             self.role(("client_keys", &secrets.client_keys), ("client_key_env", &secrets.client_key_env))?;
@@ -175,11 +183,33 @@ impl Section<'_> {
             );
             return Err(ConfigError::setting(format!("apps.{}", self.name), problem));
         }
+        if client.iter().any(|key| server.contains(key)) {
+            let problem = "has a key that is a client key too: whoever may connect could do everything, so give the \
+                           back end a key of its own";
+            return Err(self.refuse("server_keys", problem));
+        }
         // Each key passed on its own already, so what is left is one that is there twice.
         let keys = AppKeys::new(&client, &server).map_err(|error| {
             ConfigError::setting(format!("apps.{}", self.name), format_args!("has a key that {error}"))
         })?;
         Ok((keys, secrets))
+    }
+
+    /// The one of two names of a setting that is used.
+    fn one_of<'r>(
+        &self,
+        (name, first): (&str, &'r Option<raw::Texts>),
+        (other, second): (&str, &'r Option<raw::Texts>),
+    ) -> Result<&'r Option<raw::Texts>, ConfigError> {
+        match (first, second) {
+            (Some(_), Some(_)) => {
+                let problem =
+                    format_args!("stands beside `{name}`, which is the same setting: keep one of them");
+                Err(self.refuse(other, problem))
+            }
+            (None, second) => Ok(second),
+            (first, None) => Ok(first),
+        }
     }
 
     /// The keys of one role: those written out, and those in variables.
@@ -243,6 +273,10 @@ impl Section<'_> {
             // The star is not part of the name.
             if !(1..=AppLimits::NAME_BYTES_MAX + 1).contains(&pattern.len()) {
                 let problem = "must be a channel's name, or the beginning of one with a `*` behind it";
+                return Err(self.refuse(&format!("{entry}.match"), problem));
+            }
+            if pattern[..pattern.len() - 1].contains('*') {
+                let problem = format_args!("is `{pattern}`: a `*` may only be its last character");
                 return Err(self.refuse(&format!("{entry}.match"), problem));
             }
             if rules.iter().any(|rule| *rule.pattern == *pattern) {
@@ -407,8 +441,10 @@ impl Section<'_> {
             }
             (None, None, None, Some(file)) => {
                 let path = self.base.map_or_else(|| file.into(), |base| base.join(file));
-                let read = std::fs::read_to_string(&path);
-                let pem = read.map_err(|source| ConfigError::Unreadable { path, source })?;
+                let pem = std::fs::read_to_string(&path).map_err(|error| {
+                    let problem = format_args!("is `{}`, which cannot be read: {error}", path.display());
+                    self.refuse(&format!("{entry}.public_key_file"), problem)
+                })?;
                 let key = SessionKey::new(algorithm, kid, KeyMaterial::PublicPem(&pem));
                 printed.public_key_file = None;
                 printed.public_key = Some(pem);
@@ -420,7 +456,26 @@ impl Section<'_> {
                 return Err(self.refuse(entry, problem));
             }
         };
-        let key = made.map_err(|error| self.refuse(&format!("{entry}.{name}"), error))?;
+        let key = made.map_err(|error| {
+            let setting = format!("{entry}.{name}");
+            match error {
+                SessionKeyError::PublicKeyNeeded => self.refuse(
+                    &setting,
+                    format_args!(
+                        "does not fit {algorithm}, which verifies with a public key: give `public_key` or \
+                         `public_key_file` in its place"
+                    ),
+                ),
+                SessionKeyError::SecretNeeded => self.refuse(
+                    &setting,
+                    format_args!(
+                        "does not fit {algorithm}, which verifies with a secret: give `secret` or `secret_env` in its \
+                         place"
+                    ),
+                ),
+                error => self.refuse(&setting, error),
+            }
+        })?;
         Ok((key, printed))
     }
 

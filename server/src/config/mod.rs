@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use fanfare_core::app::Apps;
 
-use self::apps::{AppSecrets, BuiltApps};
+use self::apps::{AppSource, BuiltApps};
 pub use self::error::ConfigError;
 use self::layers::Environment;
 use crate::args::{Args, Secrets};
@@ -54,6 +54,8 @@ pub struct Config {
     pub ping_interval_ms: u32,
     /// How long a peer may take to finish a request or a handshake.
     pub request_timeout_ms: u32,
+    /// How long a WebSocket message may take from its first byte to its last.
+    pub message_timeout_ms: u32,
     /// How long an HTTP connection may rest between two requests.
     pub keep_alive_ms: u32,
     /// How long a shutdown waits for connections to take their last bytes; 0 is not at all.
@@ -83,8 +85,18 @@ pub struct Config {
     pub development: Option<DevelopmentKeys>,
     /// What the user should hear, a sentence each, though it keeps nothing from working.
     pub warnings: Vec<String>,
+    worker_count: WorkerCount,
     file: Option<PathBuf>,
-    secrets: Vec<AppSecrets>,
+    secrets: Vec<AppSource>,
+}
+
+/// Where the number of workers comes from.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum WorkerCount {
+    /// From the machine.
+    OnePerCore,
+    /// From the configuration.
+    Fixed,
 }
 
 /// What is logged, and how.
@@ -178,10 +190,12 @@ impl Config {
         let limits = &server.limits;
         let base = file.as_deref().and_then(Path::parent);
         let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base)?;
+        let settings::Workers { workers, worker_count } = settings::workers(args, environment, server)?;
         let mut config = Config {
             listen: settings::listen(args, environment, server)?,
             admin_listen: settings::admin_listen(args, environment, server)?,
-            workers: settings::workers(args, environment, server)?,
+            workers,
+            worker_count,
             pin: settings::pin(args, environment, server)?,
             spin_us: environment.number("server.spin_us", server.spin_us, 0, 0..=10_000)?,
             ping_interval_ms: environment.number(
@@ -195,6 +209,12 @@ impl Config {
                 server.request_timeout_ms,
                 10_000,
                 100..=600_000,
+            )?,
+            message_timeout_ms: environment.number(
+                "server.message_timeout_ms",
+                server.message_timeout_ms,
+                60_000,
+                100..=3_600_000,
             )?,
             keep_alive_ms: environment.number(
                 "server.keep_alive_ms",

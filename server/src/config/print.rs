@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use fanfare_core::app::{App, ChannelOptions, SlowConsumer};
 
-use super::apps::{AppSecrets, PLACEHOLDER};
-use super::{Config, LogFormat, raw};
+use super::apps::{AppSource, PLACEHOLDER};
+use super::{Config, LogFormat, WorkerCount, raw};
 use crate::args::Secrets;
 
 const HIDDEN_NOTE: &str = "\
@@ -48,11 +48,15 @@ fn server(config: &Config) -> raw::Server {
     raw::Server {
         listen: Some(raw::Texts(config.listen.iter().map(SocketAddr::to_string).collect())),
         admin_listen: Some(config.admin_listen.map_or(String::from("off"), |address| address.to_string())),
-        workers: Some(toml::Value::Integer(integer(config.workers))),
+        workers: Some(match config.worker_count {
+            WorkerCount::OnePerCore => toml::Value::String(String::from("auto")),
+            WorkerCount::Fixed => toml::Value::Integer(integer(config.workers)),
+        }),
         pin: Some(config.pin),
         spin_us: Some(config.spin_us.into()),
         ping_interval_ms: Some(config.ping_interval_ms.into()),
         request_timeout_ms: Some(config.request_timeout_ms.into()),
+        message_timeout_ms: Some(config.message_timeout_ms.into()),
         keep_alive_ms: Some(config.keep_alive_ms.into()),
         drain_ms: Some(config.drain_ms.into()),
         backlog: Some(config.backlog.into()),
@@ -68,7 +72,7 @@ fn server(config: &Config) -> raw::Server {
     }
 }
 
-fn print_app(app: &App, own: &AppSecrets, secrets: Secrets) -> raw::App {
+fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
     let limits = &app.limits;
     let list = |texts: &[String]| (!texts.is_empty()).then(|| raw::Texts(texts.to_vec()));
     let keys = |texts: &[String]| list(&texts.iter().map(|text| shown(text, secrets)).collect::<Vec<_>>());
@@ -76,11 +80,13 @@ fn print_app(app: &App, own: &AppSecrets, secrets: Secrets) -> raw::App {
         secret: key.secret.as_ref().map(|secret| shown(secret, secrets)),
         ..key.clone()
     };
-    let own_options = print_options(None, app.default_options());
+    let own_options = print_options(app.default_options());
     raw::App {
         client_keys: keys(&own.client_keys),
+        client_key: None,
         client_key_env: list(&own.client_key_env),
         server_keys: keys(&own.server_keys),
+        server_key: None,
         server_key_env: list(&own.server_key_env),
         origins: Some(raw::Texts(app.origins.entries())),
         session_required: Some(app.session_required),
@@ -111,14 +117,14 @@ fn print_app(app: &App, own: &AppSecrets, secrets: Secrets) -> raw::App {
             parked_sessions: Some(integer(limits.parked_sessions)),
             parked_bytes: Some(integer(limits.parked_bytes)),
         },
-        channels: app.rules.iter().map(|rule| print_options(Some(&rule.pattern), rule.options)).collect(),
+        channels: own.channels.clone(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
     }
 }
 
-fn print_options(pattern: Option<&str>, options: ChannelOptions) -> raw::ChannelRule {
+fn print_options(options: ChannelOptions) -> raw::ChannelRule {
     raw::ChannelRule {
-        r#match: pattern.map(String::from),
+        r#match: None,
         membership_to_send: Some(options.membership_to_send),
         announce: Some(options.announce),
         presence_by_user: Some(options.presence_by_user),

@@ -17,6 +17,9 @@ use super::error::ConfigError;
 /// How many edits away a key may be to be suggested for an unknown one.
 const TYPING_ERRORS_MAX: usize = 3;
 
+/// The sections of a file.
+const SECTIONS: [&str; 3] = ["server", "log", "apps"];
+
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
@@ -39,6 +42,7 @@ pub(super) struct Server {
     pub(super) spin_us: Option<i64>,
     pub(super) ping_interval_ms: Option<i64>,
     pub(super) request_timeout_ms: Option<i64>,
+    pub(super) message_timeout_ms: Option<i64>,
     pub(super) keep_alive_ms: Option<i64>,
     pub(super) drain_ms: Option<i64>,
     pub(super) backlog: Option<i64>,
@@ -68,11 +72,13 @@ pub(super) struct Log {
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct App {
-    #[serde(alias = "client_key")]
     pub(super) client_keys: Option<Texts>,
+    /// Another name of `client_keys`.
+    pub(super) client_key: Option<Texts>,
     pub(super) client_key_env: Option<Texts>,
-    #[serde(alias = "server_key")]
     pub(super) server_keys: Option<Texts>,
+    /// Another name of `server_keys`.
+    pub(super) server_key: Option<Texts>,
     pub(super) server_key_env: Option<Texts>,
     pub(super) origins: Option<Texts>,
     pub(super) session_required: Option<bool>,
@@ -244,7 +250,12 @@ fn explain(message: &str, key: Option<&str>) -> String {
         let mut names = rest.split('`').skip(1).step_by(2);
         let unknown = names.next().unwrap_or_default();
         let known: Vec<&str> = names.collect();
-        return match nearest(unknown, known.iter().copied(), TYPING_ERRORS_MAX) {
+        if SECTIONS.contains(&unknown) {
+            return format!("there is no key `{unknown}` here: `[{unknown}]` is a section of its own");
+        }
+        // A short word that is changed in half of its letters is another word.
+        let edits_max = TYPING_ERRORS_MAX.min(unknown.len().div_ceil(3));
+        return match nearest(unknown, known.iter().copied(), edits_max) {
             Some(near) => format!("there is no key `{unknown}` here, but there is `{near}`"),
             None => format!("there is no key `{unknown}` here, only {}", known.join(", ")),
         };

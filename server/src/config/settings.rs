@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
 use super::error::ConfigError;
-use super::layers::{Environment, Given, out_of_range, within};
-use super::{LogConfig, LogFormat, WORKERS_MAX, raw};
+use super::layers::{Environment, Given};
+use super::{LogConfig, LogFormat, WORKERS_MAX, WorkerCount, raw};
 use crate::args::Args;
 
 /// The most addresses to listen on.
@@ -63,26 +63,38 @@ fn address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {
     })
 }
 
+/// The number of workers, and where it comes from.
+pub(super) struct Workers {
+    pub(super) workers: usize,
+    pub(super) worker_count: WorkerCount,
+}
+
 pub(super) fn workers(
     args: &Args,
     environment: &mut Environment,
     server: &raw::Server,
-) -> Result<usize, ConfigError> {
+) -> Result<Workers, ConfigError> {
     let file = server.workers.as_ref().map(|value| match value {
         toml::Value::String(text) => text.clone(),
         other => other.to_string(),
     });
     let given = environment.text("server.workers", args.workers.as_ref(), file.as_ref())?;
-    let Some(Given { name, value }) = given else {
-        return Ok(one_per_core());
+    let count = match given {
+        None => 0,
+        Some(Given { value, .. }) if value == "auto" => 0,
+        Some(Given { name, value }) => {
+            let count = value.parse().ok().filter(|count| (0..=WORKERS_MAX).contains(count));
+            count.ok_or_else(|| {
+                let problem =
+                    format_args!("is {value}: it must be a whole number from 0 to {WORKERS_MAX}, or auto");
+                ConfigError::setting(name, problem)
+            })?
+        }
     };
-    let range = 0..=WORKERS_MAX as i64;
-    let count = match value.as_str() {
-        "auto" => 0,
-        text => text.parse().map_err(|_| out_of_range(&name, &value, &range))?,
-    };
-    let count: usize = within(&name, count, range)?;
-    Ok(if count == 0 { one_per_core() } else { count })
+    Ok(match count {
+        0 => Workers { workers: one_per_core(), worker_count: WorkerCount::OnePerCore },
+        workers => Workers { workers, worker_count: WorkerCount::Fixed },
+    })
 }
 
 fn one_per_core() -> usize {

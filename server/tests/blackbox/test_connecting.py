@@ -25,8 +25,15 @@ def test_header_names_are_case_insensitive(server):
     assert server.handshake({"key": None}, {"x-fanfare-KEY": client_key()}).status == 101
 
 
-def test_server_key_is_accepted_too(server):
-    assert server.handshake({"key": server_key()}).status == 101
+def test_server_key_opens_no_connection(server):
+    assert_problem(server.handshake({"key": server_key()}), 403, "client_key_required")
+    response = server.handshake({"key": None}, {"X-Fanfare-Key": server_key()})
+    assert_problem(response, 403, "client_key_required")
+
+
+def test_key_given_twice_is_refused(server):
+    response = server.handshake({"key": client_key()}, {"X-Fanfare-Key": client_key()})
+    assert_problem(response, 400, "invalid_request")
 
 
 def test_app_is_chosen_by_name(server):
@@ -88,7 +95,7 @@ def test_wrong_key_is_refused(server, key):
 
 def test_key_of_another_app_is_refused(server):
     assert_problem(server.handshake({"app": "other"}), 401, "invalid_key")
-    assert_problem(server.handshake({"app": "other", "key": server_key()}), 401, "invalid_key")
+    assert_problem(server.handshake({"app": "other", "key": client_key()}), 401, "invalid_key")
 
 
 @pytest.mark.parametrize(

@@ -417,7 +417,7 @@ def test_preflight_names_methods_and_headers(server, method, path, app, origin):
     assert response.header("access-control-allow-origin") == origin
     assert method in split(response.header("access-control-allow-methods"))
     named = {name.lower() for name in split(response.header("access-control-allow-headers"))}
-    assert named >= {"authorization", "content-type", "x-fanfare-key"}
+    assert named >= {"authorization", "content-type"}
 
 
 # The problem, and the request that gets it.

@@ -129,7 +129,8 @@ def test_request_that_is_half_sent_at_the_end_is_told_so(start_server, rest):
     with Wire(server) as unfinished:
         # The answer to what is before it says that it has arrived.
         first = b"GET /v1/nothing HTTP/1.1\r\nHost: a\r\n\r\n"
-        unfinished.send(first + b"POST /v1/send HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n" + rest)
+        key = f"Authorization: Bearer {server_key()}\r\n".encode()
+        unfinished.send(first + b"POST /v1/send HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n" + key[:-2] + rest)
         assert unfinished.response().status == 404
         server.terminate()
         assert_problem(unfinished.response(), 503, "restarting")

@@ -197,6 +197,10 @@ def test_requests_of_a_peer_that_never_reads_are_not_read(server, port):
     assert "ok" in RawWebSocket(server).command("ping")
 
 
+def without_date(answer):
+    return re.sub(rb"\r\ndate: [^\r]{29}\r\n", b"\r\n", answer)
+
+
 @pytest.mark.parametrize("ends", [False, True], ids=["open", "half closed"])
 def test_peer_that_reads_late_gets_all_its_answers(server, ends):
     with Wire(server, receive_buffer=RECEIVE_BUFFER) as wire:
@@ -218,7 +222,7 @@ def test_peer_that_reads_late_gets_all_its_answers(server, ends):
         length = int(re.search(rb"content-length: (\d+)", first)[1])
         answer = first + wire.take(length)
         for _ in range(whole + bool(rest) - 1):
-            assert wire.take(len(answer)) == answer
+            assert without_date(wire.take(len(answer))) == without_date(answer)
         sender.join()
         if ends:
             assert wire.rest() == b""

@@ -4,13 +4,12 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     outcome::{put_error, put_outcome},
-    put::{put_number, put_optional_string},
+    put::{put_bool, put_number, put_optional_string},
 };
 use crate::{
     command::Outcome,
-    dialect::WelcomeLimits,
+    dialect::Welcome,
     error::ReplyError,
-    id::SessionId,
     json,
     limits::BATCH,
     ws::{OpCode, put_header},
@@ -57,18 +56,13 @@ pub(in crate::dialect) fn encode_gap(out: &mut BytesMut, channel: Option<&str>, 
     });
 }
 
-pub(in crate::dialect) fn encode_welcome(
-    out: &mut BytesMut,
-    session: SessionId,
-    user: Option<&str>,
-    app: &str,
-    limits: &WelcomeLimits,
-) {
+pub(in crate::dialect) fn encode_welcome(out: &mut BytesMut, welcome: &Welcome<'_>) {
+    let Welcome { session, user, app, limits, ticket, resumed } = welcome;
     put_text(out, |text| {
         text.extend_from_slice(b"{\"welcome\":{\"session\":\"");
         text.extend_from_slice(&session.text());
         text.extend_from_slice(b"\",\"user\":");
-        put_optional_string(text, user);
+        put_optional_string(text, *user);
         text.extend_from_slice(b",\"app\":");
         json::write_string(text, app);
         put_number(text, ",\"ping_interval_ms\":", limits.ping_interval_ms);
@@ -77,6 +71,15 @@ pub(in crate::dialect) fn encode_welcome(
         put_number(text, ",\"profile_bytes\":", limits.profile_bytes as u64);
         put_number(text, ",\"channels\":", limits.channels as u64);
         put_number(text, ",\"batch\":", BATCH as u64);
-        text.extend_from_slice(b"}}}");
+        text.put_u8(b'}');
+        if let Some(ticket) = ticket {
+            text.extend_from_slice(b",\"resume\":\"");
+            text.extend_from_slice(&ticket.text());
+            text.put_u8(b'"');
+        }
+        if let Some(resumed) = resumed {
+            put_bool(text, ",\"resumed\":", *resumed);
+        }
+        text.extend_from_slice(b"}}");
     });
 }

@@ -30,6 +30,10 @@ pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
         Disconnect::Restart => (1012, "the server is restarting"),
         Disconnect::SlowConsumer => (4000, "slow consumer"),
         Disconnect::PingTimeout => (4001, "ping timeout"),
+        Disconnect::MessageTimeout => (4004, "message timeout"),
+        Disconnect::BadTokens => (4005, "too many session tokens that do not verify"),
+        Disconnect::Resumed => (4006, "resumed on another connection"),
+        Disconnect::PeerGone => (1000, ""),
         Disconnect::ByServer { reconnect: false } => (4002, "disconnected"),
         Disconnect::ByServer { reconnect: true } => (4003, "disconnected, please reconnect"),
     };

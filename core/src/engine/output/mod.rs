@@ -34,7 +34,7 @@ use self::{
 use super::session::{Session, Sessions};
 use crate::{
     channel::{Channel, TOMBSTONE},
-    dialect::{Format, FormatSet},
+    dialect::FormatSet,
     id::{LocalId, SessionSlot},
     limits::POOLED_BUFFERS,
     publication::{Audience, Publication},
@@ -275,7 +275,6 @@ impl Turn {
     fn segment_run(&mut self, run: u32, slots: &[SessionSlot], sessions: &mut Sessions) -> u64 {
         let (mut deliveries, mut seen) = (0, FormatSet::default());
         let (base, filtered) = (self.runs[run as usize].base, self.runs[run as usize].filtered);
-        let mut last: Option<(Format, u32)> = None;
         let mut view = View::EMPTY;
         for (place, &slot) in slots.iter().enumerate() {
             if slot == TOMBSTONE {
@@ -283,8 +282,7 @@ impl Turn {
             }
             let from = if place < base { 0 } else { self.runs[run as usize].late[place - base] };
             let hot = sessions.hot(slot);
-            if last != Some((hot.format, from)) {
-                last = Some((hot.format, from));
+            if hot.format != view.format || from != view.from || view.buffer == REPLIES {
                 view = self.runs[run as usize].view(hot.format, from);
                 seen.insert(hot.format);
             }
@@ -344,8 +342,9 @@ impl Turn {
         writes
     }
 
-    /// Ends the turn: buffers that nobody holds any more are used again in the next.
-    pub(super) fn end(&mut self, sessions: &mut Sessions) -> impl Iterator<Item = EndedRun> {
+    /// Ends the turn: buffers that nobody holds any more are used again in the next. `on_end` is told of
+    /// each run whose channel still has a part here.
+    pub(super) fn end(&mut self, sessions: &mut Sessions, mut on_end: impl FnMut(EndedRun)) {
         self.frozen.clear();
         self.segments.clear();
         self.opened.clear();
@@ -358,12 +357,12 @@ impl Turn {
                 }
             }
             run.end();
+            if run.local != NO_LOCAL {
+                on_end(EndedRun { local: run.local, formats: run.seen });
+            }
         }
-        let ended = self.runs[..self.used].iter().filter(|run| run.local != NO_LOCAL);
-        let ended: Vec<_> = ended.map(|run| EndedRun { local: run.local, formats: run.seen }).collect();
         self.used = 0;
         self.runs.truncate(POOLED_BUFFERS);
-        ended.into_iter()
     }
 
     /// Forgets what a session was to receive, because it ended.

@@ -53,6 +53,9 @@ struct Lane {
 /// What a member sees of a run from some publication on.
 #[derive(Copy, Clone)]
 pub(super) struct View {
+    pub(super) format: Format,
+    pub(super) from: u32,
+    /// Its buffer, which is never that of replies unless it shows nothing.
     pub(super) buffer: u32,
     pub(super) start: u32,
     pub(super) end: u32,
@@ -76,7 +79,8 @@ pub(super) enum Exclusion {
 
 impl View {
     /// Nothing.
-    pub(super) const EMPTY: Self = Self { buffer: 0, start: 0, end: 0, publications: 0 };
+    pub(super) const EMPTY: Self =
+        Self { format: Format::Native, from: 0, buffer: 0, start: 0, end: 0, publications: 0 };
 }
 
 impl Run {
@@ -175,7 +179,7 @@ impl Run {
         };
         let (start, end) = (end(from), end(to));
         let publications = if lane.silent == 0 { to - from } else { lane.frames(from, to) };
-        View { buffer: lane.buffer, start, end, publications }
+        View { format, from, buffer: lane.buffer, start, end, publications }
     }
 
     /// The frames at `start..end` of a lane: the place among the publications of the turn, and the range, of each.

@@ -57,7 +57,8 @@ impl SessionOutput {
         self.head != NONE
     }
 
-    pub(super) fn is_recorded(&self) -> bool {
+    /// Whether its output is recorded in its outbox.
+    pub(in crate::engine) fn is_recorded(&self) -> bool {
         self.flags & RECORDED != 0
     }
 

@@ -18,12 +18,12 @@ macro_rules! metrics {
         /// What a worker publishes. Plain numbers, as the worker counts them.
         #[derive(Copy, Clone, Default, Debug)]
         #[allow(missing_docs, reason = "each has its description in `METRICS`")]
-        pub(crate) struct Numbers { $(pub(crate) $field: u64,)* }
+        pub(crate) struct WorkerCounters { $(pub(crate) $field: u64,)* }
 
         /// Name, kind and description of each, in the order of the fields.
         pub(crate) const METRICS: &[(&str, &str, &str)] = &[$((stringify!($field), stringify!($kind), $help),)*];
 
-        impl Numbers {
+        impl WorkerCounters {
             fn values(&self) -> [u64; METRICS.len()] {
                 [$(self.$field,)*]
             }
@@ -46,6 +46,9 @@ metrics! {
     closed_total counter "Connections closed, for any reason."
     protocol_errors_total counter "Connections closed because the peer broke the protocol."
     ping_timeouts_total counter "Connections closed because the peer was silent for two ping intervals."
+    message_timeouts_total counter "Connections closed because a WebSocket message was begun and not finished in time."
+    bad_tokens_total counter "Connections closed because too many session tokens in a row did not verify."
+    panics_total counter "Connections closed because handling their input panicked: a fault of the server's. Report it."
     disconnected_total counter "Sessions disconnected by their app's back end."
     drained_total counter "Sessions told to come back because the server ends."
     slow_consumers_total counter "Sessions closed because their outbound queue passed its limit."
@@ -55,7 +58,7 @@ metrics! {
     unrecovered_total counter "Joins that were told that what they missed is not remembered."
     history_forgotten_total counter "Messages forgotten because their app remembered too much."
     received_bytes_total counter "Bytes read from connections."
-    sent_bytes_total counter "Bytes written to connections at once; queued bytes are not counted again."
+    sent_bytes_total counter "Bytes that the kernel took for connections."
     commands_total counter "Commands and publications asked for, over any transport."
     command_errors_total counter "Commands answered with an error."
     publications_total counter "Messages accepted for publication."
@@ -71,7 +74,7 @@ metrics! {
     writes_total counter "Writes of a turn's output, one for each touched session."
 }
 
-impl Numbers {
+impl WorkerCounters {
     /// Takes over what the engine counted.
     pub(crate) fn take_engine(&mut self, counters: engine::Counters) {
         self.commands_total = counters.commands;
@@ -107,8 +110,8 @@ impl Default for WorkerMetrics {
 
 impl WorkerMetrics {
     /// Publishes. Only the worker may.
-    pub(crate) fn publish(&self, numbers: &Numbers) {
-        for (published, value) in self.0.iter().zip(numbers.values()) {
+    pub(crate) fn publish(&self, counters: &WorkerCounters) {
+        for (published, value) in self.0.iter().zip(counters.values()) {
             published.store(value, Ordering::Relaxed);
         }
     }
@@ -166,7 +169,7 @@ mod tests {
             AppKeys::new(&["client-key-0123456789"], &["server-key-0123456789"]).expect("they are keys");
         let apps = Apps::new(vec![App::new("a", keys.clone()), App::new("b", keys)]).expect("they are apps");
         let workers = [Arc::new(WorkerMetrics::default()), Default::default()];
-        workers[1].publish(&Numbers { accepted_total: 7, ..Numbers::default() });
+        workers[1].publish(&WorkerCounters { accepted_total: 7, ..WorkerCounters::default() });
         let text = exposition(&workers, &Node::new(apps, 2, 64, 1));
         assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));

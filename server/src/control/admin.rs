@@ -1,6 +1,10 @@
 //! The admin plane: metrics, health and readiness, on a thread and a listener of its own.
+//!
+//! It asks for no key, so it bounds what anybody can make it hold: a connection lasts [`LIFETIME`], and of more than
+//! [`ADMIN_CONNECTIONS`] the oldest ends. A probe that comes now is served now, whoever else holds sockets.
 
 use std::{
+    collections::VecDeque,
     io,
     net::{SocketAddr, TcpListener},
     sync::{
@@ -8,6 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{Builder, JoinHandle},
+    time::Duration,
 };
 
 use axum::{
@@ -18,9 +23,25 @@ use axum::{
     routing::get,
 };
 use fanfare_core::engine::Node;
-use tokio::sync::oneshot;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpStream, sync::oneshot, task::AbortHandle, time::timeout};
 
-use crate::metrics::{WorkerMetrics, exposition};
+use super::metrics::{WorkerMetrics, exposition};
+
+/// The most connections at one time.
+pub(crate) const ADMIN_CONNECTIONS: usize = 32;
+
+/// How long a request's head may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may last, whatever it does.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// How long accepting rests after an error.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the admin plane looks at.
 pub(crate) struct Observed {
@@ -54,9 +75,9 @@ impl Admin {
             let served = runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 tokio::select! {
-                    served = axum::serve(listener, router) => served,
+                    never = serve(listener, router) => match never {},
                     // Sent or dropped: either way it is over.
-                    _ = stopped => Ok(()),
+                    _ = stopped => io::Result::Ok(()),
                 }
             });
             if let Err(error) = served {
@@ -72,6 +93,40 @@ impl Admin {
         if self.thread.join().is_err() {
             tracing::error!("the admin thread panicked");
         }
+    }
+}
+
+/// Accepts connections and serves each in a task of its own.
+async fn serve(listener: tokio::net::TcpListener, router: Router) -> std::convert::Infallible {
+    let mut tasks: VecDeque<AbortHandle> = VecDeque::with_capacity(ADMIN_CONNECTIONS);
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the admin listener could not accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        tasks.retain(|task| !task.is_finished());
+        if tasks.len() == ADMIN_CONNECTIONS
+            && let Some(oldest) = tasks.pop_front()
+        {
+            oldest.abort();
+        }
+        tasks.push_back(tokio::spawn(serve_one(stream, router.clone())).abort_handle());
+    }
+}
+
+async fn serve_one(stream: TcpStream, router: Router) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    match timeout(LIFETIME, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection of the admin plane failed"),
+        Err(_) => tracing::debug!("a connection of the admin plane lasted too long"),
     }
 }
 

@@ -1,0 +1,172 @@
+//! A connection: its socket, what it still has to send, and what of its input waits.
+//!
+//! At rest a connection holds no buffers. [`ConnectionSlot`] names it within a turn; what outlives a turn carries the
+//! generation too, see [`ConnectionId`].
+
+mod flags;
+mod table;
+
+use std::io;
+
+use bytes::Bytes;
+use fanfare_core::{
+    http::{BodyDecoder, HeadScan},
+    id::SessionSlot,
+    ws::Decoder,
+};
+use mio::net::TcpStream;
+
+use self::table::CountedStream;
+pub(crate) use self::{
+    flags::{Flag, Flags},
+    table::Connections,
+};
+use crate::{outbound::Outbound, timers::Tick};
+
+/// A connection's place in its worker's table. A slot that is given back is taken again only after the turn.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
+pub(crate) struct ConnectionSlot(pub(crate) u32);
+
+/// Names a connection beyond the present turn: slot and generation.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct ConnectionId {
+    pub(crate) slot: ConnectionSlot,
+    generation: u32,
+}
+
+impl ConnectionId {
+    /// As one number, which is never one of the loop's reserved tokens.
+    pub(crate) fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot.0)
+    }
+
+    pub(crate) fn from_token(token: u64) -> Self {
+        let low = |n: u64| u32::try_from(n & 0xffff_ffff).expect("it is masked");
+        Self { slot: ConnectionSlot(low(token)), generation: low(token >> 32) }
+    }
+}
+
+/// A tick that does not come.
+pub(crate) const NEVER: Tick = Tick::MAX;
+
+/// One connection.
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    generation: u32,
+    /// When its deadline is looked at: the tick it is armed for in the wheel.
+    pub(crate) due: Tick,
+    /// When something was last read from it, or, in HTTP, when the present request or rest began.
+    pub(crate) heard: Tick,
+    /// When the WebSocket message under way began, or [`NEVER`] while none is.
+    pub(crate) message_began: Tick,
+    /// Input that waits: the beginning of a request, or whatever came while paused.
+    #[allow(
+        clippy::box_collection,
+        reason = "nearly always None: 8 bytes instead of 24 in every connection"
+    )]
+    pub(crate) input: Option<Box<Vec<u8>>>,
+    outbound: Option<Box<Outbound>>,
+    pub(crate) protocol: Protocol,
+    pub(crate) flags: Flags,
+}
+
+/// What is spoken on a connection.
+pub(crate) enum Protocol {
+    /// HTTP/1.1, possibly with a body under way.
+    Http(Option<Box<PartialRequest>>),
+    /// RFC 6455, for this session.
+    WebSocket { decoder: Decoder, session: SessionSlot },
+    /// The server has said its last word: further input is discarded, and the connection ends when the peer ends it
+    /// or when its deadline comes.
+    Closing,
+    /// Over; the slot is reclaimed at the end of the turn.
+    Closed,
+}
+
+/// An HTTP request that is not yet complete.
+#[derive(Default)]
+pub(crate) struct PartialRequest {
+    /// How far the head has been scanned for its end.
+    pub(crate) scan: HeadScan,
+    /// Head and decoder of a request whose body is under way.
+    pub(crate) body: Option<PartialBody>,
+}
+
+/// A body under way.
+pub(crate) struct PartialBody {
+    pub(crate) head: Vec<u8>,
+    pub(crate) decoder: BodyDecoder,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, generation: u32, now: Tick) -> Self {
+        Self {
+            stream,
+            generation,
+            due: now,
+            heard: now,
+            message_began: NEVER,
+            input: None,
+            outbound: None,
+            protocol: Protocol::Http(None),
+            flags: Flags::default(),
+        }
+    }
+
+    pub(crate) fn is(&self, flag: Flag) -> bool {
+        self.flags.has(flag)
+    }
+
+    /// Bytes that wait to be sent.
+    pub(crate) fn backlog(&self) -> usize {
+        self.outbound.as_ref().map_or(0, |outbound| outbound.len())
+    }
+
+    /// Whether everything has been handed to the kernel.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.outbound.is_none()
+    }
+
+    /// Since when the kernel has taken nothing of what is queued; `None` if nothing is.
+    pub(crate) fn stalled_since(&self) -> Option<Tick> {
+        self.outbound.as_ref().map(|outbound| outbound.moved())
+    }
+
+    /// Whether part of an HTTP request is here, or what may be one.
+    pub(crate) fn is_amid_request(&self) -> bool {
+        self.input.is_some() || matches!(self.protocol, Protocol::Http(Some(_)))
+    }
+
+    fn queue(&mut self, bytes: Bytes, now: Tick) {
+        self.outbound.get_or_insert_with(|| Box::new(Outbound::new(now))).push(bytes);
+    }
+
+    /// Sends what is queued. Returns whether nothing is left.
+    fn send_queued(&mut self, sent_bytes: &mut u64, now: Tick) -> io::Result<bool> {
+        let Some(outbound) = &mut self.outbound else { return Ok(true) };
+        let done = outbound.send(&mut CountedStream::new(&mut self.stream, sent_bytes), now)?;
+        if done {
+            self.outbound = None;
+        }
+        Ok(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small() {
+        // In debug builds mio keeps a selector's id with each socket.
+        let bound = if cfg!(debug_assertions) { 72 } else { 56 };
+        assert!(size_of::<Connection>() <= bound, "{}", size_of::<Connection>());
+    }
+
+    #[test]
+    fn connection_id_survives_its_token() {
+        let id = ConnectionId { slot: ConnectionSlot(7), generation: 0x7fff_ffff };
+        assert_eq!(ConnectionId::from_token(id.token()), id);
+    }
+}

@@ -1,0 +1,259 @@
+//! All connections of a worker, and the one way for bytes to the kernel.
+//!
+//! What is written at once, and what was queued and is sent later, goes through [`CountedStream`]: it alone counts
+//! sent bytes. A closed connection keeps its slot until [`Connections::reclaim`], so nothing noted during a turn can
+//! mean another connection.
+
+use std::io::{self, IoSlice, Write};
+
+use bytes::Bytes;
+use fanfare_core::{
+    engine::{Segments, Sink},
+    slots::Slots,
+};
+use mio::net::TcpStream;
+
+use super::{Connection, ConnectionId, ConnectionSlot, Protocol};
+use crate::{outbound::SLICES, timers::Tick};
+
+/// All connections of a worker.
+#[derive(Default)]
+pub(crate) struct Connections {
+    /// The turn's tick.
+    pub(crate) now: Tick,
+    slots: Slots<Connection>,
+    next_generation: u32,
+    /// Slots to reclaim at the end of the turn.
+    closed: Vec<ConnectionSlot>,
+    /// Connections whose socket failed while output was written.
+    broken: Vec<ConnectionSlot>,
+    /// Connections that have bytes queued and are not watched for room.
+    blocked: Vec<ConnectionSlot>,
+    /// Bytes handed to the kernel.
+    sent_bytes: u64,
+}
+
+impl Connections {
+    /// Takes in a socket.
+    pub(crate) fn insert(&mut self, stream: TcpStream) -> ConnectionId {
+        self.next_generation = self.next_generation.wrapping_add(1) & 0x7fff_ffff;
+        let generation = self.next_generation;
+        let slot = self.slots.insert(Connection::new(stream, generation, self.now));
+        ConnectionId { slot: ConnectionSlot(slot), generation }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn slots(&self) -> Vec<ConnectionSlot> {
+        self.slots.occupied().map(ConnectionSlot).collect()
+    }
+
+    pub(crate) fn id(&self, slot: ConnectionSlot) -> ConnectionId {
+        ConnectionId { slot, generation: self.slots[slot.0].generation }
+    }
+
+    /// The connection, if it is the one meant and not closed.
+    pub(crate) fn find(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.live(id.slot).filter(|connection| connection.generation == id.generation)
+    }
+
+    /// The connection in `slot`, unless it is closed.
+    pub(crate) fn live(&mut self, slot: ConnectionSlot) -> Option<&mut Connection> {
+        let connection = self.slots.get_mut(slot.0)?;
+        (!matches!(connection.protocol, Protocol::Closed)).then_some(connection)
+    }
+
+    /// Closes a connection; gives back what was spoken on it.
+    pub(crate) fn close(&mut self, slot: ConnectionSlot) -> Protocol {
+        let connection = &mut self.slots[slot.0];
+        self.closed.push(slot);
+        connection.outbound = None;
+        connection.input = None;
+        std::mem::replace(&mut connection.protocol, Protocol::Closed)
+    }
+
+    /// Nothing more is done with a connection, whose socket [`Connections::take_stream`] will take.
+    pub(crate) fn retire(&mut self, slot: ConnectionSlot) {
+        let connection = &mut self.slots[slot.0];
+        connection.input = None;
+        connection.protocol = Protocol::Closed;
+    }
+
+    /// Takes the socket of a retired connection. Only at the end of a turn, for the slot is free then.
+    pub(crate) fn take_stream(&mut self, slot: ConnectionSlot) -> TcpStream {
+        self.slots.remove(slot.0).stream
+    }
+
+    /// Reclaims the slots of closed connections, which closes their sockets. Returns how many there were.
+    pub(crate) fn reclaim(&mut self) -> usize {
+        let reclaimed = self.closed.len();
+        for slot in self.closed.drain(..) {
+            self.slots.remove(slot.0);
+        }
+        reclaimed
+    }
+
+    /// Connections whose socket failed during writes.
+    pub(crate) fn take_broken(&mut self) -> Vec<ConnectionSlot> {
+        std::mem::take(&mut self.broken)
+    }
+
+    /// Connections that must be watched for room to send.
+    pub(crate) fn take_blocked(&mut self) -> Vec<ConnectionSlot> {
+        std::mem::take(&mut self.blocked)
+    }
+
+    /// Bytes that the kernel has taken.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+
+    /// Counts bytes that went to a socket that never came into the table.
+    pub(crate) fn count_sent(&mut self, bytes: usize) {
+        self.sent_bytes += bytes as u64;
+    }
+
+    /// Sends bytes at once, or queues what the kernel does not take.
+    pub(crate) fn send(&mut self, slot: ConnectionSlot, bytes: &[u8]) {
+        self.transmit(slot, Output::Bytes(bytes));
+    }
+
+    /// Sends what is queued for a connection. Returns whether nothing is left.
+    pub(crate) fn send_queued(&mut self, slot: ConnectionSlot) -> io::Result<bool> {
+        match self.slots.get_mut(slot.0) {
+            Some(connection) => connection.send_queued(&mut self.sent_bytes, self.now),
+            None => Ok(true),
+        }
+    }
+
+    /// Hands `output` to the kernel, and queues what that does not take. Returns how many bytes are queued now.
+    #[inline]
+    fn transmit(&mut self, slot: ConnectionSlot, output: Output<'_>) -> usize {
+        let now = self.now;
+        let Some(connection) = self.slots.get_mut(slot.0) else { return 0 };
+        if matches!(connection.protocol, Protocol::Closed) {
+            return 0;
+        }
+        let was_flushed = connection.is_flushed();
+        let mut sent = 0;
+        if was_flushed {
+            let mut stream = CountedStream::new(&mut connection.stream, &mut self.sent_bytes);
+            match output.write_once(&mut stream) {
+                Ok(n) => sent = n,
+                Err(error) if would_block(&error) => {}
+                Err(_) => {
+                    self.broken.push(slot);
+                    return 0;
+                }
+            }
+        }
+        output.queue_rest(connection, sent, now);
+        // More parts than one write takes: no edge will tell that the kernel has room, so ask.
+        if was_flushed
+            && !connection.is_flushed()
+            && connection.send_queued(&mut self.sent_bytes, now).is_err()
+        {
+            self.broken.push(slot);
+        }
+        let backlog = connection.backlog();
+        if backlog > 0 && !connection.is(super::Flag::Watched) {
+            self.blocked.push(slot);
+        }
+        backlog
+    }
+}
+
+impl Sink for Connections {
+    #[inline]
+    fn write(&mut self, slot: u32, parts: Segments<'_>) -> usize {
+        self.transmit(ConnectionSlot(slot), Output::Segments(parts))
+    }
+}
+
+/// A socket that counts what the kernel takes.
+pub(super) struct CountedStream<'a> {
+    stream: &'a mut TcpStream,
+    sent_bytes: &'a mut u64,
+}
+
+impl<'a> CountedStream<'a> {
+    pub(super) fn new(stream: &'a mut TcpStream, sent_bytes: &'a mut u64) -> Self {
+        Self { stream, sent_bytes }
+    }
+}
+
+impl Write for CountedStream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.stream.write(bytes)?;
+        *self.sent_bytes += sent as u64;
+        Ok(sent)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let sent = self.stream.write_vectored(slices)?;
+        *self.sent_bytes += sent as u64;
+        Ok(sent)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// What is to be sent on a connection.
+#[derive(Copy, Clone)]
+enum Output<'a> {
+    /// Ranges of buffers that are shared with other connections.
+    Segments(Segments<'a>),
+    /// Bytes of this connection alone, copied if they have to wait.
+    Bytes(&'a [u8]),
+}
+
+impl Output<'_> {
+    /// One write: of the single piece there usually is, or of the first [`SLICES`].
+    fn write_once(self, stream: &mut CountedStream<'_>) -> io::Result<usize> {
+        let mut parts = match self {
+            Self::Bytes(bytes) => return stream.write(bytes),
+            Self::Segments(parts) => parts,
+        };
+        let Some((buffer, range)) = parts.next() else { return Ok(0) };
+        let first = &buffer[range];
+        let Some((buffer, range)) = parts.next() else { return stream.write(first) };
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        slices[0] = IoSlice::new(first);
+        slices[1] = IoSlice::new(&buffer[range]);
+        let mut used = 2;
+        for (slice, (buffer, range)) in slices[2..].iter_mut().zip(parts) {
+            *slice = IoSlice::new(&buffer[range]);
+            used += 1;
+        }
+        stream.write_vectored(&slices[..used])
+    }
+
+    /// Queues all but the first `sent` bytes.
+    fn queue_rest(self, connection: &mut Connection, mut sent: usize, now: Tick) {
+        match self {
+            Self::Bytes(bytes) => {
+                if sent < bytes.len() {
+                    connection.queue(Bytes::copy_from_slice(&bytes[sent..]), now);
+                }
+            }
+            Self::Segments(parts) => {
+                for (buffer, range) in parts {
+                    if sent >= range.len() {
+                        sent -= range.len();
+                    } else {
+                        connection.queue(buffer.slice(range.start + sent..range.end), now);
+                        sent = 0;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn would_block(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

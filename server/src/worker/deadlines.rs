@@ -1,0 +1,93 @@
+//! Deadlines: one per connection in the timer wheel, looked at when its tick comes, and moved by nothing else.
+
+use fanfare_core::{
+    disconnect::Disconnect,
+    id::SessionSlot,
+    ws::{OpCode, put_frame},
+};
+
+use super::{Accepting, Worker};
+use crate::{
+    connection::{ConnectionSlot, Flag, Protocol},
+    timers::{TICK_MS, Tick},
+};
+
+/// Milliseconds as ticks, rounded up.
+pub(super) fn ticks(ms: u32) -> Tick {
+    Tick::try_from(u64::from(ms).div_ceil(TICK_MS)).unwrap_or(Tick::MAX)
+}
+
+impl Worker {
+    /// Has the connection's deadline looked at by `due`, if not before.
+    pub(super) fn arm_by(&mut self, slot: ConnectionSlot, due: Tick) {
+        if self.connections.live(slot).is_some_and(|connection| due < connection.due) {
+            self.arm(slot, due);
+        }
+    }
+
+    /// Sets the connection's deadline.
+    pub(super) fn arm(&mut self, slot: ConnectionSlot, due: Tick) {
+        let due = self.timers.arm(slot, due);
+        if let Some(connection) = self.connections.live(slot) {
+            connection.due = due;
+        }
+    }
+
+    /// Looks at the deadlines that have come.
+    pub(super) fn expire(&mut self) {
+        if let Accepting::Paused(until) = self.accepting
+            && self.now >= until
+        {
+            self.accepting = Accepting::More;
+        }
+        let mut due = Vec::new();
+        self.timers.expire(self.now, |_, slot, tick| due.push((slot, tick)));
+        for (slot, tick) in due {
+            if self.connections.live(slot).is_some_and(|connection| connection.due == tick) {
+                self.on_due(slot);
+            }
+        }
+    }
+
+    fn on_due(&mut self, slot: ConnectionSlot) {
+        match self.connections.live(slot).map(|connection| &connection.protocol) {
+            Some(Protocol::Http(_)) => self.on_request_due(slot),
+            Some(&Protocol::WebSocket { session, .. }) => self.on_websocket_due(slot, session),
+            Some(Protocol::Closing | Protocol::Closed) => self.close(slot),
+            None => {}
+        }
+    }
+
+    /// Two deadlines of a WebSocket: that of the peer's silence, and that of the message under way. While the connection is
+    /// paused its peer is not read, and neither counts.
+    fn on_websocket_due(&mut self, slot: ConnectionSlot, session: SessionSlot) {
+        let (now, interval) = (self.now, self.ping_interval());
+        let Some(connection) = self.connections.live(slot) else { return };
+        let (heard, paused) = (connection.heard, connection.is(Flag::Paused));
+        let silent = now.saturating_sub(heard);
+        if silent >= 2 * interval && connection.is(Flag::Pinged) && !paused {
+            return self.disconnect(slot, Disconnect::PingTimeout);
+        }
+        let message_due = connection.message_began.saturating_add(ticks(self.config.message_timeout_ms));
+        if now >= message_due && !paused {
+            return self.disconnect(slot, Disconnect::MessageTimeout);
+        }
+        if silent >= interval && connection.flags.raise(Flag::Pinged) {
+            self.engine.on_ping(session);
+            self.engine.reply(session, |out| put_frame(out, OpCode::Ping, &[]));
+        }
+        let ping_due = if silent >= interval { heard + 2 * interval } else { heard + interval };
+        self.arm(slot, ping_due.min(message_due).max(now + 1));
+    }
+
+    /// A connection has become a WebSocket: its deadline is now that of the first ping.
+    pub(super) fn watch(&mut self, slot: ConnectionSlot) {
+        let due = self.now.saturating_add(self.ping_interval());
+        // A later ping is armed when the handshake's deadline comes, which spares the wheel an entry.
+        self.arm_by(slot, due);
+    }
+
+    fn ping_interval(&self) -> Tick {
+        Tick::try_from(u64::from(self.config.ping_interval_ms) / TICK_MS).unwrap_or(Tick::MAX).max(1)
+    }
+}

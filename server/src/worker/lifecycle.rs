@@ -1,0 +1,236 @@
+//! The end of a connection, in four steps:
+//!
+//! ```text
+//!   begin_close ─▶ (flush) ─▶ close_write ─▶ (the peer's end, or the deadline) ─▶ close ─▶ (end of turn) ─▶ reclaim
+//!        └──────── the peer has said its last word already: straight to close ────▲
+//! ```
+//!
+//! [`Worker::begin_close`] says the server's last word, which leaves with the turn's output; `close_write` sends FIN
+//! after the last byte; `close` ends the connection; [`Connections::reclaim`](crate::connection::Connections::reclaim)
+//! frees its slot and its socket.
+
+use std::net::Shutdown;
+
+use bytes::BytesMut;
+use fanfare_core::{
+    disconnect::Disconnect,
+    ws::{OpCode, put_close, put_frame},
+};
+
+use super::Worker;
+use crate::{
+    connection::{Connection, ConnectionSlot, Flag, Protocol},
+    timers::{TICK_MS, Tick},
+};
+
+/// How long a connection may take to end after the server's last word.
+const LINGER_MS: u64 = 2_000;
+/// The same, for a connection that still has much to read.
+const SLOW_LINGER_MS: u64 = 10_000;
+
+/// The close code of a normal end (RFC 6455, section 7.4.1).
+const NORMAL: u16 = 1000;
+/// Logged for a close frame without a code, and for none at all (RFC 6455, section 7.4.1).
+const NO_STATUS: u16 = 1005;
+const ABNORMAL: u16 = 1006;
+
+impl Worker {
+    /// The socket has room again.
+    pub(super) fn on_writable(&mut self, slot: ConnectionSlot) {
+        let Some(connection) = self.connections.live(slot) else { return };
+        let session = match connection.protocol {
+            Protocol::WebSocket { session, .. } => Some(session),
+            _ => None,
+        };
+        match self.connections.send_queued(slot) {
+            Ok(false) => {}
+            Ok(true) => match session {
+                Some(session) => self.engine.on_drained(session),
+                None => self.on_flushed(slot),
+            },
+            Err(_) => self.close(slot),
+        }
+    }
+
+    /// A connection without a session has nothing queued any more.
+    fn on_flushed(&mut self, slot: ConnectionSlot) {
+        match self.connections.live(slot).map(|connection| &connection.protocol) {
+            Some(Protocol::Http(_)) => self.on_answers_taken(slot),
+            Some(Protocol::Closing) => self.finish_close(slot),
+            _ => {}
+        }
+    }
+
+    /// The peer's close frame: answered with its code, and then the connection is over (RFC 6455, section 5.5.1).
+    pub(super) fn on_close_frame(&mut self, slot: ConnectionSlot, code: Option<u16>) {
+        self.log_end(slot, code.unwrap_or(NO_STATUS), "the peer closed it");
+        if let Some(connection) = self.connections.live(slot) {
+            connection.flags.raise(Flag::PeerDone);
+        }
+        self.begin_close(slot, LINGER_MS, |out| match code {
+            Some(code) => put_close(out, code, "", None),
+            None => put_frame(out, OpCode::Close, &[]),
+        });
+    }
+
+    /// The peer of a WebSocket has sent FIN without a close frame. Everything it sent is answered, and then the server
+    /// closes normally.
+    ///
+    /// A session that can be resumed is parked: a client that vanishes looks the same.
+    pub(super) fn on_half_close(&mut self, slot: ConnectionSlot) {
+        if let Some(&mut Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
+            self.connections.live(slot)
+            && self.keeps(session)
+        {
+            return self.park(slot, Disconnect::PeerGone);
+        }
+        self.log_end(slot, ABNORMAL, "the peer ended its side");
+        self.begin_close(slot, LINGER_MS, |out| put_close(out, NORMAL, "", None));
+    }
+
+    /// Tells a WebSocket peer why, and ends its session.
+    pub(super) fn disconnect(&mut self, slot: ConnectionSlot, why: Disconnect) {
+        match why {
+            Disconnect::Protocol(_) => self.counters.protocol_errors_total += 1,
+            Disconnect::PingTimeout => self.counters.ping_timeouts_total += 1,
+            Disconnect::MessageTimeout => self.counters.message_timeouts_total += 1,
+            Disconnect::BadTokens => self.counters.bad_tokens_total += 1,
+            Disconnect::ByServer { .. } => self.counters.disconnected_total += 1,
+            Disconnect::Restart => self.counters.drained_total += 1,
+            // The engine counts these.
+            Disconnect::SlowConsumer | Disconnect::Resumed | Disconnect::PeerGone => {}
+        }
+        if why == Disconnect::PingTimeout
+            && let Some(&mut Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
+                self.connections.live(slot)
+            && self.keeps(session)
+        {
+            return self.park(slot, why);
+        }
+        let linger_ms = if why == Disconnect::SlowConsumer { SLOW_LINGER_MS } else { LINGER_MS };
+        self.log_end(slot, why.code(), why.reason());
+        self.begin_close(slot, linger_ms, |out| put_close(out, why.code(), why.reason(), None));
+    }
+
+    /// Logs the end of a session. Once each: from here on its connection has none.
+    pub(super) fn log_end(&mut self, slot: ConnectionSlot, code: u16, why: &'static str) {
+        if let Some(Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
+            self.connections.live(slot)
+        {
+            let (engine, session) = (&self.engine, *session);
+            let app = &engine.session_app(session).name;
+            tracing::debug!(%app, session = %engine.session_id(session), code, why, "a session ends");
+        }
+    }
+
+    /// Ends a WebSocket's session; `last` is the server's last word, after everything the session was to receive.
+    fn begin_close(&mut self, slot: ConnectionSlot, linger_ms: u64, last: impl FnOnce(&mut BytesMut)) {
+        let Some(connection) = self.connections.live(slot) else { return };
+        if let Protocol::WebSocket { session, .. } = connection.protocol {
+            connection.protocol = Protocol::Closing;
+            connection.input = None;
+            // Input that came meanwhile is read and discarded: no further edge would tell of it.
+            if connection.flags.lower(Flag::Paused) {
+                self.make_ready(slot);
+            }
+            self.engine.end(session, last);
+            self.linger(slot, linger_ms);
+        }
+    }
+
+    /// Ends a connection whose session was taken from it, after what was sent last.
+    pub(super) fn linger_detached(&mut self, slot: ConnectionSlot) {
+        if let Some(connection) = self.connections.live(slot) {
+            connection.protocol = Protocol::Closing;
+            if connection.flags.lower(Flag::Paused) {
+                self.make_ready(slot);
+            }
+            self.linger(slot, LINGER_MS);
+        }
+    }
+
+    /// Ends an HTTP connection after the response that was just sent.
+    pub(super) fn begin_close_http(&mut self, slot: ConnectionSlot) {
+        let Some(connection) = self.connections.live(slot) else { return };
+        connection.protocol = Protocol::Closing;
+        connection.flags.lower(Flag::Paused);
+        let linger_ms = if connection.is_flushed() { LINGER_MS } else { SLOW_LINGER_MS };
+        connection.input = None;
+        // Unread input is discarded: a socket that is closed with input in it loses what was sent.
+        if connection.flags.lower(Flag::Held) {
+            self.make_ready(slot);
+        }
+        self.linger(slot, linger_ms);
+    }
+
+    /// Gives a connection whose last word is said some time to end.
+    fn linger(&mut self, slot: ConnectionSlot, linger_ms: u64) {
+        self.arm(slot, self.now + Tick::try_from(linger_ms / TICK_MS).expect("it is short"));
+        self.closing.push(slot);
+    }
+
+    /// Goes on with the end of a connection, if the kernel has its last word: nothing more is awaited of a peer that has
+    /// said its own.
+    pub(super) fn finish_close(&mut self, slot: ConnectionSlot) {
+        let Some(connection) = self.connections.live(slot) else { return };
+        if !connection.is_flushed() {
+            return;
+        }
+        match connection.is(Flag::PeerDone) {
+            true => self.close(slot),
+            false => self.close_write(slot),
+        }
+    }
+
+    /// Sends FIN after the last byte, so that the peer sees everything before the end.
+    fn close_write(&mut self, slot: ConnectionSlot) {
+        if let Some(connection) = self.connections.live(slot)
+            && connection.stream.shutdown(Shutdown::Write).is_err()
+        {
+            self.close(slot);
+        }
+    }
+
+    /// Ends a connection at once.
+    pub(super) fn close(&mut self, slot: ConnectionSlot) {
+        if self.connections.live(slot).is_none() {
+            return;
+        }
+        self.log_end(slot, ABNORMAL, "the connection is gone");
+        self.counters.closed_total += 1;
+        let token = self.connections.id(slot).token();
+        let unsent = self.connections.live(slot).map_or(0, |connection| connection.backlog());
+        match self.connections.close(slot) {
+            Protocol::WebSocket { session, .. } if self.keeps(session) => {
+                self.engine.detach(session, unsent);
+            }
+            Protocol::WebSocket { session, .. } => self.engine.close(session),
+            Protocol::Http(_) => self.requests.forget(token),
+            Protocol::Closing | Protocol::Closed => {}
+        }
+    }
+
+    /// Whether the server is about to end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain_deadline.is_some()
+    }
+
+    /// Stops accepting, tells everybody, and gives them until the deadline.
+    pub(super) fn drain(&mut self) {
+        let deadline = Tick::try_from(u64::from(self.config.drain_ms) / TICK_MS).unwrap_or(Tick::MAX);
+        self.drain_deadline = Some(self.now.saturating_add(deadline));
+        self.listeners.clear();
+        self.accepting = super::Accepting::Idle;
+        for slot in self.connections.slots() {
+            let Some(connection) = self.connections.live(slot) else { continue };
+            match connection.protocol {
+                Protocol::WebSocket { .. } => self.disconnect(slot, Disconnect::Restart),
+                // These end with the answer that is under way.
+                Protocol::Http(_) if connection.is(Flag::Paused) || !connection.is_flushed() => {}
+                Protocol::Http(_) if connection.is_amid_request() => self.refuse_restarting(slot),
+                Protocol::Http(_) => self.close(slot),
+                Protocol::Closing | Protocol::Closed => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! A worker: one thread, one event loop, and the connections it accepted.
+//!
+//! ```text
+//!   turn:  poll ─▶ accept, read, decode ─▶ engine ─▶ mail ─▶ wake others ─▶ flush: one write per touched connection
+//!            ▲        (as long as input is ready, within bounds)                        │
+//!            └────────────── timers, disconnects, answers, reclaimed slots ◀────────────┘
+//! ```
+//!
+//! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks HTTP on a
+//! connection, `lifecycle` ends connections, `deadlines` looks after silence.
+
+mod accept;
+mod deadlines;
+mod http;
+mod input;
+mod lifecycle;
+mod session;
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use crossbeam::queue::SegQueue;
+use fanfare_core::{
+    engine::{Engine, Flow, Node},
+    id::{SessionSlot, WorkerId},
+    now::Now,
+    ws::{Message, Messages},
+};
+use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
+
+pub(crate) use self::session::HandedOver;
+use self::{accept::Accepting, session::Leaving};
+use crate::{
+    config::Config,
+    connection::{ConnectionId, ConnectionSlot, Connections, Flag},
+    control::metrics::{WorkerCounters, WorkerMetrics},
+    http::api::Requests,
+    sys::{Clock, HttpDate, random},
+    timers::{TICK_MS, Tick, Timers},
+};
+
+/// What the messages of a connection mean: Fanfare's commands ([`MessageHandler::COMMANDS`]), or what the conformance
+/// example makes of them. Plain functions, so that nothing of the worker is generic for the example's sake.
+#[derive(Copy, Clone, Debug)]
+pub struct MessageHandler {
+    /// Whether a new session is welcomed.
+    pub greeting: Greeting,
+    /// Handles whole messages of one read, in order. Messages that are not taken when it pauses or yields are handed over
+    /// later.
+    pub on_messages: fn(&mut Engine, SessionSlot, &mut Messages<'_>) -> Flow,
+    /// Handles one message that came in several reads or fragments.
+    pub on_message: fn(&mut Engine, SessionSlot, Message<'_>) -> Flow,
+}
+
+/// Whether a new session is welcomed.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Greeting {
+    /// The session's first message is the welcome.
+    Welcome,
+    /// The session's first message is an answer.
+    Silence,
+}
+
+impl MessageHandler {
+    /// Messages are commands.
+    pub const COMMANDS: Self = Self {
+        greeting: Greeting::Welcome,
+        on_messages: |engine, session, messages| engine.receive_all(session, messages),
+        on_message: |engine, session, message| engine.receive(session, message),
+    };
+}
+
+/// The shared read buffer.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Times a turn looks for more input before it writes.
+const GATHER_ROUNDS: usize = 8;
+/// Events taken from one poll.
+const EVENTS: usize = 1024;
+/// How often a worker that sleeps looks after the histories of its channels.
+const SWEEP_TICKS: Tick = (1000 / TICK_MS) as Tick;
+
+/// Tokens of listeners count down from here; connections' are below 2^63.
+const WAKER: Token = Token(usize::MAX);
+const LISTENERS: usize = usize::MAX - 1;
+
+/// Wakes workers, and tells them to stop.
+pub(crate) struct Control {
+    pub(crate) wakers: Vec<Waker>,
+    pub(crate) drain: AtomicBool,
+    /// Connections of all workers, and how many there may be.
+    pub(crate) connections: AtomicUsize,
+    pub(crate) capacity: usize,
+    /// For each worker, connections that others hand over to it.
+    pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
+}
+
+/// One worker.
+pub(crate) struct Worker {
+    id: WorkerId,
+    config: Arc<Config>,
+    control: Arc<Control>,
+    metrics: Arc<WorkerMetrics>,
+    counters: WorkerCounters,
+    poll: Poll,
+    listeners: Vec<TcpListener>,
+    accepting: Accepting,
+    /// Accepting has paused, and not gone on since.
+    starved: bool,
+    engine: Engine,
+    handler: MessageHandler,
+    connections: Connections,
+    requests: Requests,
+    timers: Timers,
+    clock: Clock,
+    date: HttpDate,
+    now: Tick,
+    now_ms: u64,
+    /// Connections with input that was not read for want of budget.
+    ready: VecDeque<ConnectionSlot>,
+    /// Connections whose last word is part of this turn's output.
+    closing: Vec<ConnectionSlot>,
+    /// Connections that go to other workers at the end of the turn.
+    leaving: Vec<Leaving>,
+    out: BytesMut,
+    /// When draining must be over.
+    drain_deadline: Option<Tick>,
+}
+
+/// What a worker is made of.
+pub(crate) struct Parts {
+    pub(crate) id: WorkerId,
+    pub(crate) config: Arc<Config>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) poll: Poll,
+    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) handler: MessageHandler,
+}
+
+/// A poll and the waker that interrupts it.
+pub(crate) fn poll_and_waker() -> io::Result<(Poll, Waker)> {
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), WAKER)?;
+    Ok((poll, waker))
+}
+
+impl Worker {
+    pub(crate) fn new(parts: Parts) -> io::Result<Self> {
+        let Parts { id, config, node, control, metrics, poll, mut listeners, handler } = parts;
+        for (at, listener) in listeners.iter_mut().enumerate() {
+            poll.registry().register(listener, Token(LISTENERS - at), Interest::READABLE)?;
+        }
+        Ok(Self {
+            id,
+            config,
+            control,
+            metrics,
+            counters: WorkerCounters::default(),
+            poll,
+            listeners,
+            accepting: Accepting::More,
+            starved: false,
+            engine: Engine::new(id, node, random()),
+            handler,
+            connections: Connections::default(),
+            requests: Requests::default(),
+            timers: Timers::new(),
+            clock: Clock::new(),
+            date: HttpDate::default(),
+            now: 0,
+            now_ms: 0,
+            ready: VecDeque::new(),
+            closing: Vec::new(),
+            leaving: Vec::new(),
+            out: BytesMut::new(),
+            drain_deadline: None,
+        })
+    }
+
+    /// Runs until drained.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while !self.is_finished() {
+            self.wait(&mut events)?;
+            self.begin_turn();
+            self.gather(&mut events, &mut buffer)?;
+            self.engine.on_mail();
+            self.wake_others();
+            self.engine.flush(&mut self.connections);
+            self.settle();
+            self.expire();
+            self.finish_turn();
+        }
+        Ok(())
+    }
+
+    fn is_finished(&self) -> bool {
+        self.drain_deadline.is_some_and(|deadline| self.connections.len() == 0 || self.now >= deadline)
+    }
+
+    /// Waits for events, unless there is work already.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let start = (self.config.spin_us > 0).then(Instant::now);
+        loop {
+            let idle = start.map_or(Duration::MAX, |start| start.elapsed());
+            match self.choose_wait(idle) {
+                Wait::Look => return poll_once(&mut self.poll, events, Some(Duration::ZERO)),
+                Wait::Spin => {
+                    poll_once(&mut self.poll, events, Some(Duration::ZERO))?;
+                    if !events.is_empty() {
+                        return Ok(());
+                    }
+                }
+                Wait::Sleep => {
+                    let timeout = self.sleep_timeout();
+                    poll_once(&mut self.poll, events, timeout)?;
+                    self.engine.node().mailbox(self.id).awake();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// How to wait after having been idle for that long. Only [`Wait::Sleep`] puts the mailbox's flag up: producers pay
+    /// for a wake call when they see that flag, and a spinning worker looks by itself.
+    fn choose_wait(&self, idle: Duration) -> Wait {
+        if self.has_work() {
+            return Wait::Look;
+        }
+        if idle < Duration::from_micros(u64::from(self.config.spin_us)) {
+            return Wait::Spin;
+        }
+        if self.engine.node().mailbox(self.id).fall_asleep() { Wait::Sleep } else { Wait::Look }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+            || !self.closing.is_empty()
+            || matches!(self.accepting, Accepting::More)
+            || self.engine.is_busy()
+    }
+
+    /// How long to sleep at most: until the next deadline.
+    fn sleep_timeout(&self) -> Option<Duration> {
+        let mut next = self.timers.next_due();
+        if let Accepting::Paused(until) = self.accepting {
+            next = Some(next.map_or(until, |next| next.min(until)));
+        }
+        if let Some(deadline) = self.drain_deadline {
+            next = Some(next.map_or(deadline, |next| next.min(deadline)));
+        }
+        if self.engine.wants_sweep() {
+            let sweep = self.now.saturating_add(SWEEP_TICKS);
+            next = Some(next.map_or(sweep, |next| next.min(sweep)));
+        }
+        let parked_ms = self.engine.next_expiry_ms().unwrap_or(u64::MAX);
+        let next_ms = next.map_or(u64::MAX, |next| u64::from(next) * TICK_MS).min(parked_ms);
+        if next_ms == u64::MAX {
+            return None;
+        }
+        // One millisecond more, so that the tick has come when we look.
+        Some(Duration::from_millis(next_ms.saturating_sub(self.clock.elapsed_ms()) + 1))
+    }
+
+    fn begin_turn(&mut self) {
+        self.now = Tick::try_from(self.clock.elapsed_ms() / TICK_MS).unwrap_or(Tick::MAX);
+        self.connections.now = self.now;
+        self.now_ms = self.clock.unix_ms();
+        self.engine.begin_turn(Now { unix_ms: self.now_ms, steady_ms: self.clock.elapsed_ms() });
+        if self.drain_deadline.is_none() && self.control.drain.load(Ordering::Relaxed) {
+            self.drain();
+        }
+    }
+
+    /// Handles all input that is ready, looking again as long as more comes, so that what belongs together is
+    /// written together.
+    fn gather(&mut self, events: &mut Events, buffer: &mut [u8]) -> io::Result<()> {
+        for _ in 0..self.ready.len() {
+            // What is left stays where it is: looking at each again in every turn would cost more than its input.
+            if self.engine.is_turn_full() {
+                break;
+            }
+            let Some(slot) = self.ready.pop_front() else { break };
+            if let Some(connection) = self.connections.live(slot) {
+                connection.flags.lower(Flag::Ready);
+                self.on_readable(slot, buffer);
+            }
+        }
+        self.take_handed_over();
+        for round in 1.. {
+            let mut listening = matches!(self.accepting, Accepting::More);
+            for event in events.iter() {
+                match event.token() {
+                    WAKER => {}
+                    Token(token) if token > LISTENERS - self.listeners.len().max(1) => listening = true,
+                    Token(token) => self.on_event(event, ConnectionId::from_token(token as u64), buffer),
+                }
+            }
+            // While it pauses, whoever comes waits in the queue: the pause ends with a look at all listeners.
+            if listening && !matches!(self.accepting, Accepting::Paused(_)) {
+                self.accept();
+            }
+            let more = !events.is_empty() && self.engine.is_busy();
+            if !more || round == GATHER_ROUNDS || self.engine.is_turn_full() {
+                break;
+            }
+            poll_once(&mut self.poll, events, Some(Duration::ZERO))?;
+        }
+        Ok(())
+    }
+
+    /// The present second, for an answer.
+    fn date(&mut self) -> HttpDate {
+        self.date.advance(self.now_ms / 1000);
+        self.date
+    }
+
+    fn wake_others(&mut self) {
+        for worker in self.engine.take_touched() {
+            if self.engine.node().mailbox(worker).must_wake()
+                && let Err(error) = self.control.wakers[usize::from(worker.0)].wake()
+            {
+                tracing::error!(%error, worker = worker.0, "a worker could not be woken");
+            }
+        }
+    }
+
+    /// Does what the engine and the writes of this turn ask for.
+    fn settle(&mut self) {
+        // The last word of each of these was part of the flush that is done.
+        for slot in std::mem::take(&mut self.closing) {
+            self.finish_close(slot);
+        }
+        for slot in self.connections.take_broken() {
+            self.close(slot);
+        }
+        for slot in self.connections.take_blocked() {
+            self.watch_for_room(slot);
+        }
+        for (slot, why) in self.engine.take_disconnects() {
+            self.disconnect(ConnectionSlot(slot), why);
+        }
+        for slot in self.engine.take_unpaused() {
+            let slot = ConnectionSlot(slot);
+            self.guard(slot, |worker| worker.resume(slot));
+        }
+        for (token, answer) in self.engine.take_answers() {
+            self.on_answer(token, answer);
+        }
+    }
+
+    fn finish_turn(&mut self) {
+        self.finish_hand_over();
+        let reclaimed = self.connections.reclaim();
+        if reclaimed > 0 {
+            self.control.connections.fetch_sub(reclaimed, Ordering::Relaxed);
+        }
+        self.counters.connections = self.connections.len() as u64;
+        self.counters.sessions = self.engine.sessions() as u64;
+        self.counters.mailbox_depth = self.engine.node().mailbox(self.id).depth() as u64;
+        self.counters.sent_bytes_total = self.connections.sent_bytes();
+        self.counters.take_engine(self.engine.counters());
+        self.metrics.publish(&self.counters);
+    }
+}
+
+/// How a worker waits for events.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Wait {
+    /// Not at all: there is work.
+    Look,
+    /// By asking again and again.
+    Spin,
+    /// In the kernel. The mailbox's sleeping flag is up.
+    Sleep,
+}
+
+/// Polls; an interruption is no events.
+fn poll_once(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+    match poll.poll(events, timeout) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            events.clear();
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fanfare_core::engine::Node;
+
+    use super::*;
+
+    fn worker(server: &str) -> Worker {
+        let text = format!("[server]\n{server}\n[apps.default]\nclient_key = \"client-key-0123456789\"\n");
+        let config = Config::from_toml(&text).expect("it is a configuration");
+        let (poll, waker) = poll_and_waker().expect("the system has polls");
+        let control = Control {
+            wakers: vec![waker],
+            drain: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            capacity: 1,
+            handed_over: Box::new([SegQueue::new()]),
+        };
+        let mut worker = Worker::new(Parts {
+            id: WorkerId(0),
+            node: Arc::new(Node::new(config.apps.clone(), 1, config.mailbox_depth, 1)),
+            config: Arc::new(config),
+            control: Arc::new(control),
+            metrics: Arc::default(),
+            poll,
+            listeners: Vec::new(),
+            handler: MessageHandler::COMMANDS,
+        })
+        .expect("nothing has to be registered");
+        worker.accepting = Accepting::Idle;
+        worker
+    }
+
+    #[test]
+    fn a_spinning_worker_need_not_be_woken_and_a_sleeping_one_must() {
+        let worker = worker("spin_us = 100");
+        let mailbox = worker.engine.node().mailbox(worker.id);
+        assert_eq!(worker.choose_wait(Duration::from_micros(99)), Wait::Spin);
+        assert!(!mailbox.must_wake(), "a producer would pay for a wake call");
+        assert_eq!(worker.choose_wait(Duration::from_micros(100)), Wait::Sleep);
+        assert!(mailbox.must_wake());
+    }
+}
