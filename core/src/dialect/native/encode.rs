@@ -110,19 +110,13 @@ pub(in crate::dialect) fn encode_publication(
         Body::Message { event, payload } => {
             encode(out, heading, channel, Named { event, payload }, publication, binary);
         }
-        Body::Edit { payload, .. } => {
-            encode(out, heading, channel, Named { event: event::EDIT, payload }, publication, binary);
-        }
-        Body::Delete => {
-            let named = Named { event: event::DELETE, payload: Payload::NULL };
-            encode(out, heading, channel, named, publication, binary);
-        }
-        _ => encode_notice(out, heading, channel, publication, binary),
+        _ => encode_event(out, heading, channel, publication, binary),
     }
 }
 
-/// Appends a notice of presence.
-fn encode_notice(
+/// Appends a publication whose event is the server's: a change of a message, or a notice of presence.
+#[inline(never)]
+fn encode_event(
     out: &mut BytesMut,
     heading: &mut Heading,
     channel: Option<&str>,
@@ -132,6 +126,9 @@ fn encode_notice(
     let mut text = std::mem::take(&mut heading.notice);
     text.clear();
     let event = match publication.body {
+        Body::Message { event, .. } => event,
+        Body::Edit { .. } => event::EDIT,
+        Body::Delete => event::DELETE,
         Body::MemberJoined(card) => {
             put_member(&mut text, card);
             event::JOIN
@@ -152,10 +149,12 @@ fn encode_notice(
             put_user(&mut text, user);
             event::USER_LEAVE
         }
-        // Messages and their changes have frames of their own.
-        Body::Message { .. } | Body::Edit { .. } | Body::Delete => return heading.notice = text,
     };
-    let payload = Payload::Json(std::str::from_utf8(&text).expect("JSON is UTF-8"));
+    let payload = match publication.body {
+        Body::Message { payload, .. } | Body::Edit { payload, .. } => payload,
+        Body::Delete => Payload::NULL,
+        _ => Payload::Json(std::str::from_utf8(&text).expect("JSON is UTF-8")),
+    };
     encode(out, heading, channel, Named { event, payload }, publication, binary);
     heading.notice = text;
 }

@@ -277,9 +277,10 @@ fn heartbeat_refusal_and_end_are_those_of_the_format() {
     let put = |format: Format, put: &dyn Fn(&mut BytesMut)| {
         let mut out = BytesMut::new();
         put(&mut out);
-        (format == Format::ProbePoll)
-            .then(|| String::from_utf8_lossy(&out).into_owned())
-            .unwrap_or_else(|| frames(&out)[0].clone())
+        match format {
+            Format::ProbePoll => String::from_utf8_lossy(&out).into_owned(),
+            _ => frames(&out)[0].clone(),
+        }
     };
     for (format, end) in [(Format::ProbePush, ""), (Format::ProbePoll, ";")] {
         let beat = put(format, &|out| heartbeat(format).beat.put(out));

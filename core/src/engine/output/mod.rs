@@ -106,10 +106,9 @@ impl Turn {
         for format in formats {
             self.bytes += of.encode(run, format, &mut self.opened, publications);
         }
-        for _ in publications {
-            of.note(self.publications);
-            self.publications += 1;
-        }
+        let first = self.publications;
+        self.publications += u32::try_from(publications.len()).expect("an operation is small");
+        of.note(first..self.publications);
     }
 
     /// The last `count` publications of `run` are not for the session in `slot`.

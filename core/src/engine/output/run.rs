@@ -1,6 +1,9 @@
 //! Publications of one channel in one turn, encoded once for each format that has members.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{
+    ops::{Range, RangeInclusive},
+    sync::Arc,
+};
 
 use bytes::BytesMut;
 
@@ -116,6 +119,7 @@ impl Run {
         let channel = self.channel.as_deref().and_then(Channel::name);
         let Lane { bytes, memo, ends, silent, .. } = &mut self.lanes[at];
         let before = bytes.len();
+        ends.reserve(publications.len());
         for publication in publications {
             let start = bytes.len();
             dialect::encode_publication(format, bytes, memo, channel, publication);
@@ -125,10 +129,10 @@ impl Run {
         bytes.len() - before
     }
 
-    /// Notes that a publication was encoded that has this place among those of the turn.
+    /// Notes that publications were encoded that have these places among those of the turn.
     #[inline]
-    pub(super) fn note(&mut self, place: u32) {
-        self.places.push(place);
+    pub(super) fn note(&mut self, places: Range<u32>) {
+        self.places.extend(places);
     }
 
     #[inline]
