@@ -20,7 +20,7 @@ use fanfare_benches::{
 use fanfare_core::{
     channel::ChannelTable,
     engine::{Engine, Flow},
-    id::AppId,
+    id::{AppId, SessionSlot},
     json::{Document, Element, Scanner},
     ws::{Decoder, Message, OpCode, Upgrade, put_header},
 };
@@ -60,7 +60,7 @@ fn table_churn((table, names): (ChannelTable, Vec<String>)) -> (ChannelTable, Ve
 struct Room {
     engine: Engine,
     sink: Discard,
-    slots: Vec<u32>,
+    slots: Vec<SessionSlot>,
     commands: Vec<String>,
 }
 

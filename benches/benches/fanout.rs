@@ -17,9 +17,9 @@ use criterion::{
 use fanfare_benches::{Discard, engine, open_members};
 use fanfare_core::{
     command::Publish,
-    dialect::{Format, Heading, encode_publication},
+    dialect::{Format, Memo, encode_publication},
     id::{AppId, IdGenerator},
-    publication::{Kind, Payload, Publication},
+    publication::{Payload, Publication},
 };
 
 const PAYLOAD: &str = r#"{"text":"sixty-four bytes or so of a message"}"#;
@@ -86,9 +86,9 @@ fn shared(group: &mut BenchmarkGroup<'_, WallTime>, id: &str, members: u32, wind
 fn encode(ids: &mut IdGenerator, offset: u64, out: &mut BytesMut) {
     let publication = Publication {
         offset: Some(offset),
-        ..Publication::new(ids.message_id(1), Kind::Message, "chat", Payload::Json(PAYLOAD))
+        ..Publication::message(ids.message_id(1), "chat", Payload::Json(PAYLOAD))
     };
-    encode_publication(Format::Native, out, &mut Heading::default(), Some("room"), &publication);
+    encode_publication(Format::Native, out, &mut Memo::new(Format::Native), Some("room"), &publication);
 }
 
 fn fanout(criterion: &mut Criterion) {

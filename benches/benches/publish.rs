@@ -17,10 +17,10 @@ use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, cr
 use fanfare_benches::{Discard, engine, engine_with_history, open_members};
 use fanfare_core::{
     channel::{CombiningLock, Delegated, Entered, Left},
-    dialect::{Format, Heading, encode_publication},
+    dialect::{Format, Memo, encode_publication},
     engine::{Engine, Flow},
     id::IdGenerator,
-    publication::{Kind, Payload, Publication},
+    publication::{Payload, Publication},
     ws::Message,
 };
 
@@ -156,14 +156,13 @@ fn encode(ids: &mut IdGenerator, offset: u64) -> Bytes {
     let mut out = BytesMut::new();
     let publication = Publication {
         offset: Some(offset),
-        ..Publication::new(
+        ..Publication::message(
             ids.message_id(1),
-            Kind::Message,
             "chat",
             Payload::Json(r#"{"text":"sixty-four bytes or so of a message"}"#),
         )
     };
-    encode_publication(Format::Native, &mut out, &mut Heading::default(), Some("room"), &publication);
+    encode_publication(Format::Native, &mut out, &mut Memo::new(Format::Native), Some("room"), &publication);
     out.freeze()
 }
 

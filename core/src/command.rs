@@ -6,7 +6,7 @@ use crate::{
     app::ChannelOptions,
     channel::{HistoryItem, Page, PageStart, Position},
     id::{MessageId, SessionId},
-    publication::{Audience, Payload},
+    publication::{Audience, IdentityCard, Payload},
 };
 
 /// What a session, or a back end, wants done. Text borrows from the frame it came in.
@@ -207,7 +207,7 @@ pub struct MembersPage {
     /// Members in all.
     pub total: usize,
     /// This page.
-    pub members: Vec<Member>,
+    pub members: Vec<IdentityCard>,
     /// Where the next one begins; `None` at the end.
     pub next: Option<Cursor>,
 }
@@ -254,17 +254,6 @@ pub struct UserSession {
     pub profile: Option<Arc<str>>,
     /// The channels it is in.
     pub channels: Vec<Box<str>>,
-}
-
-/// A member, as others see it.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// The session.
-    pub id: SessionId,
-    /// Its user.
-    pub user: Option<Arc<str>>,
-    /// Its profile, JSON as it was sent; `None` until it was set.
-    pub profile: Option<Arc<str>>,
 }
 
 /// Where a page of members ended: on a worker, after a join number.

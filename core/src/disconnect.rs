@@ -1,8 +1,11 @@
-//! What ends a connection: a close code, a reason, and whether the client should come back.
+//! Why the server ends a connection. What the peer is told of it is the dialect's: see [`dialect::closing`].
 //!
 //! Every reason has its row in `docs/PROTOCOL.md`, section 7, and its counter in the shell.
 
-use crate::ws::ProtocolError;
+use crate::{
+    dialect::{self, Format},
+    ws::ProtocolError,
+};
 
 /// Why the server ends a connection.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -31,35 +34,13 @@ pub enum Disconnect {
 }
 
 impl Disconnect {
-    /// The close code (RFC 6455, section 7.4; from 4000 on our own).
+    /// Close code in the native dialect.
     pub fn code(self) -> u16 {
-        match self {
-            Self::Protocol(error) => error.close_code(),
-            Self::Restart => 1012,
-            Self::SlowConsumer => 4000,
-            Self::PingTimeout => 4001,
-            Self::ByServer { reconnect: false } => 4002,
-            Self::ByServer { reconnect: true } => 4003,
-            Self::MessageTimeout => 4004,
-            Self::BadTokens => 4005,
-            Self::Resumed => 4006,
-            Self::PeerGone => 1000,
-        }
+        dialect::closing(Format::Native, self).code
     }
 
-    /// The close frame's reason.
+    /// Reason in the native dialect.
     pub fn reason(self) -> &'static str {
-        match self {
-            Self::Protocol(error) => error.reason(),
-            Self::Restart => "the server is restarting",
-            Self::SlowConsumer => "slow consumer",
-            Self::PingTimeout => "ping timeout",
-            Self::MessageTimeout => "message timeout",
-            Self::PeerGone => "",
-            Self::Resumed => "resumed on another connection",
-            Self::BadTokens => "too many session tokens that do not verify",
-            Self::ByServer { reconnect: false } => "disconnected",
-            Self::ByServer { reconnect: true } => "disconnected, please reconnect",
-        }
+        dialect::closing(Format::Native, self).reason
     }
 }

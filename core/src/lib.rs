@@ -10,12 +10,12 @@
 //!
 //! | layer | modules | may use |
 //! |---|---|---|
-//! | vocabulary | [`id`], [`limits`], [`command`], [`publication`], [`error`], [`disconnect`], [`now`], [`secret`] | each other |
-//! | codecs | [`ws`], [`http`], [`json`] | vocabulary |
-//! | access | [`app`], [`token`] | vocabulary |
-//! | state | [`channel`], [`mailbox`], [`slots`] | vocabulary |
-//! | translation | [`dialect`] | vocabulary, codecs |
-//! | work | [`engine`] | all of the above |
+//! | vocabulary and state | [`id`], [`limits`], [`command`], [`publication`], [`error`], [`disconnect`], [`now`], [`secret`], [`app`], [`token`], [`channel`], [`mailbox`], [`slots`] | each other |
+//! | codecs | [`ws`], [`http`], [`json`] | the layer above |
+//! | translation | [`dialect`] | the layers above |
+//! | work | [`engine`] | the layers above |
+//!
+//! `tests/tidy.rs` holds the tree to this table.
 
 pub mod app;
 pub mod channel;

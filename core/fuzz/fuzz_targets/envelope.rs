@@ -9,7 +9,7 @@
 
 use fanfare_core::{
     command::Command,
-    dialect::{Batch, CommandReader, Envelope, read_binary},
+    dialect::{Batch, CommandReader, Envelope},
     error::ReplyError,
     limits::{AUDIENCE_USERS, BATCH, COMMAND_ID_BYTES, PAGE},
     publication::{Audience, Payload},
@@ -103,14 +103,15 @@ fn requests(envelope: &Envelope<'_, '_>, frame: &str) -> String {
 }
 
 fn binary(reader: &mut CommandReader, frame: &[u8]) -> Vec<String> {
-    let (envelope, payload) = match read_binary(reader, frame) {
-        Ok(read) => read,
+    let batch = match Batch::read_binary(reader, frame) {
+        Ok(batch) => batch,
         Err(error) => return vec![format!("{error:?}")],
     };
-    assert!(frame.ends_with(payload), "the payload is the rest of the frame");
-    let command = envelope.binary_command(payload);
-    if let Ok(publish) = &command {
-        assert!(matches!(publish.payload, Payload::Binary(bytes) if bytes == payload));
+    let envelope = batch.envelope(0);
+    let command = envelope.command();
+    if let Ok(command) = &command {
+        let Command::Publish(publish) = command else { panic!("{command:?} in a binary frame") };
+        assert!(matches!(publish.payload, Payload::Binary(bytes) if frame.ends_with(bytes)));
     }
     vec![format!("{:?} {command:?}", envelope.id())]
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     app::ChannelOptions,
     id::{AppId, WorkerId},
-    publication::{Kind, OwnedPublication},
+    publication::{Body, OwnedPublication},
 };
 
 /// A worker, as far as a channel without history or users sees it.
@@ -39,7 +39,7 @@ impl Env for Worker {
         );
     }
 
-    fn user_notice(&mut self, _: Kind, _: &Presence) -> Arc<OwnedPublication> {
+    fn user_notice(&mut self, _: Body<'_>, _: &Presence) -> Arc<OwnedPublication> {
         unreachable!("nobody is told of users")
     }
 

@@ -22,7 +22,7 @@ use crate::{
     error::ReplyError,
     id::WorkerId,
     limits::BURST,
-    publication::{Audience, Kind, OwnedPayload, OwnedPublication, Publication},
+    publication::{Audience, Body, OwnedPayload, OwnedPublication, Publication},
 };
 
 /// What the lock of a channel guards.
@@ -62,7 +62,7 @@ pub trait Env {
     /// Sends mail to a worker, perhaps to this one.
     fn post(&mut self, to: WorkerId, mail: ChannelMail);
     /// The notice of a user's first session or last.
-    fn user_notice(&mut self, kind: Kind, presence: &Presence) -> Arc<OwnedPublication>;
+    fn user_notice(&mut self, body: Body<'_>, presence: &Presence) -> Arc<OwnedPublication>;
     /// Whether the app's histories would cost too much with so many bytes more.
     fn is_over_budget(&self, more: usize) -> bool;
     /// The channel's history cost `before` bytes and costs `now`.
@@ -207,7 +207,7 @@ impl ChannelState {
         if !self.is_configured {
             self.configure(channel, env);
         }
-        if publications.first().is_some_and(|publication| publication.kind.is_message()) {
+        if publications.first().is_some_and(|publication| publication.body.is_message()) {
             self.check_mailboxes(env)?;
         }
         let Request { worker, interest, request, presence, ticket } = request;
@@ -300,7 +300,7 @@ impl ChannelState {
         publication: &mut Publication<'_>,
         env: &mut impl Env,
     ) -> Option<Arc<OwnedPublication>> {
-        if !publication.kind.is_message() || channel.name().is_none() {
+        if !publication.body.is_message() || channel.name().is_none() {
             publication.kept = false;
             return None;
         }
@@ -378,12 +378,12 @@ impl ChannelState {
             0 => users.remove(user),
             now => users.insert(user.into(), now),
         };
-        let kind = match (count, now) {
-            (0, 1) => Kind::UserJoin,
-            (1, 0) => Kind::UserLeave,
+        let body = match (count, now) {
+            (0, 1) => Body::UserJoined(&presence.user),
+            (1, 0) => Body::UserLeft(&presence.user),
             _ => return,
         };
-        let notice = env.user_notice(kind, presence);
+        let notice = env.user_notice(body, presence);
         self.sequence += 1;
         for worker in self.interest {
             let (sequence, publication) = (self.sequence, notice.clone());

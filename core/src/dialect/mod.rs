@@ -1,100 +1,426 @@
-//! The boundary: bytes in become commands, events become bytes out. Everything that differs between protocols is
-//! decided here and in the module of the dialect; no other module knows a dialect's words.
+//! The boundary: bytes in become commands, publications and outcomes become bytes out. Everything that differs between
+//! protocols is decided here and in the module of the dialect; no other module knows a dialect's words.
 //!
-//! A dialect may have several wire formats, for receivers of different abilities. A channel's run is encoded once for each format
-//! that has members.
+//! A dialect has one or several wire formats. A channel's run is encoded once for each format that has members. This
+//! file has the only `match` over dialects; another dialect is a module, a variant of [`Dialect`], its variants of
+//! [`Format`], and an arm in each function here.
+//!
+//! ```text
+//!   message ──▶ Decoder ──▶ Commands ──▶ CommandSource ──▶ Command          for a session's format
+//!                  └──▶ TemplateMatch: a publication like the one before
+//!   Publication ──▶ Memo ──▶ bytes, or none if the dialect has no such kind  for each format with members
+//! ```
 
+mod format;
+mod life;
 mod native;
+#[cfg(test)]
+mod probe;
 
 use std::ops::Range;
 
 use bytes::BytesMut;
 
-pub use self::native::{
-    Batch, CommandReader, Envelope, Heading, TemplateMatch, Welcome, WelcomeLimits, read_binary,
+pub use self::{
+    format::{Format, FormatSet},
+    life::{Beat, Closing, Heartbeat, Life},
+    native::{Batch, CommandReader, Envelope},
 };
-use crate::{command::Outcome, error::ReplyError, id::SessionId, publication::Publication, ws};
+use crate::{
+    command::{Command, Outcome, Publish},
+    disconnect::Disconnect,
+    error::ReplyError,
+    id::{SessionId, SessionSlot},
+    publication::{Payload, Publication},
+    secret::Secret,
+    ws::{self, Message},
+};
 
-/// How a connection wants what it receives.
+/// The protocols that are spoken here.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
-#[repr(u8)]
-pub enum Format {
-    /// Native; binary payloads in binary frames.
-    Native = 0,
-    /// Native; everything in text frames, binary payloads as base64.
-    NativeText = 1,
+pub enum Dialect {
+    /// Fanfare's own, `docs/PROTOCOL.md`.
+    Native,
+    /// That of the boundary's own tests.
+    #[cfg(test)]
+    Probe,
 }
 
-/// Number of formats.
-pub const FORMATS: usize = 2;
-
 impl Format {
-    /// All of them, by index.
-    pub const ALL: [Format; FORMATS] = [Format::Native, Format::NativeText];
-
-    /// Its place in [`Format::ALL`].
-    pub fn index(self) -> usize {
-        self as usize
+    /// The dialect it belongs to.
+    #[inline]
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::Native | Self::NativeText => Dialect::Native,
+            #[cfg(test)]
+            Self::ProbePush | Self::ProbePoll => Dialect::Probe,
+        }
     }
 }
 
-/// Appends a publication of `channel` (`None`: a broadcast) as one frame. `heading` is new, or was cleared, or
-/// has seen publications of this channel alone.
+/// A worker's decoders: what they keep from message to message, and from session to session.
+#[derive(Default)]
+pub struct Decoder {
+    native: CommandReader,
+    #[cfg(test)]
+    probe: probe::Sessions,
+}
+
+/// A publication like the one before: what may differ in it.
+#[derive(Copy, Clone, Debug)]
+pub struct TemplateMatch<'a> {
+    /// The channel; `None` is a broadcast.
+    pub channel: Option<&'a str>,
+    /// The payload.
+    pub payload: Payload<'a>,
+}
+
+impl Decoder {
+    /// A session begins.
+    pub fn begin_session(&mut self, format: Format, slot: SessionSlot) {
+        match format.dialect() {
+            // Keeps nothing for a session.
+            Dialect::Native => _ = slot,
+            #[cfg(test)]
+            Dialect::Probe => self.probe.begin(slot),
+        }
+    }
+
+    /// A session has ended.
+    pub fn end_session(&mut self, format: Format, slot: SessionSlot) {
+        match format.dialect() {
+            Dialect::Native => _ = slot,
+            #[cfg(test)]
+            Dialect::Probe => self.probe.end(slot),
+        }
+    }
+
+    /// Whether a message is the last publication again, with another channel or payload.
+    #[inline]
+    pub fn match_template<'a>(&self, format: Format, message: Message<'a>) -> Option<TemplateMatch<'a>> {
+        match (format.dialect(), message) {
+            (Dialect::Native, Message::Text(text)) => self.native.match_template(text),
+            _ => None,
+        }
+    }
+
+    /// The last publication with another channel and payload.
+    #[inline]
+    pub fn publish_from<'a>(&'a self, repeated: TemplateMatch<'a>) -> Publish<'a> {
+        self.native.publish_from(repeated)
+    }
+
+    /// Takes a message apart. Whether each command makes sense shows only when it is asked for.
+    #[inline]
+    pub fn read<'s, 'a>(
+        &'s mut self,
+        format: Format,
+        slot: SessionSlot,
+        message: Message<'a>,
+    ) -> Result<Commands<'s, 'a>, ReplyError> {
+        match format.dialect() {
+            #[cfg(test)]
+            Dialect::Probe => self.probe.advance(slot, message)?,
+            Dialect::Native => {}
+        }
+        self.read_again(format, slot, message)
+    }
+
+    /// Takes a message apart that was held, after [`Decoder::read`] had read it. What is kept for the session stays as
+    /// it is.
+    #[inline]
+    pub fn read_again<'s, 'a>(
+        &'s mut self,
+        format: Format,
+        _slot: SessionSlot,
+        message: Message<'a>,
+    ) -> Result<Commands<'s, 'a>, ReplyError> {
+        match (format.dialect(), message) {
+            (_, Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => Ok(Commands::None),
+            (Dialect::Native, Message::Text(text)) => {
+                Batch::read(&mut self.native, text).map(Commands::Native)
+            }
+            (Dialect::Native, Message::Binary(bytes)) => {
+                Batch::read_binary(&mut self.native, bytes).map(Commands::Native)
+            }
+            #[cfg(test)]
+            (Dialect::Probe, Message::Text(text)) => Ok(Commands::Probe(probe::Line(text))),
+            #[cfg(test)]
+            (Dialect::Probe, Message::Binary(_)) => Err(ReplyError::InvalidBinary),
+        }
+    }
+}
+
+/// The commands of one message.
+pub enum Commands<'s, 'a> {
+    /// It is a control frame.
+    None,
+    /// Native.
+    Native(Batch<'s, 'a>),
+    /// The tests' dialect.
+    #[cfg(test)]
+    Probe(probe::Line<'a>),
+}
+
+impl<'s, 'a> Commands<'s, 'a> {
+    /// Number of commands.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Native(batch) => batch.len(),
+            #[cfg(test)]
+            Self::Probe(_) => 1,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The command at this place, from 0.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[inline]
+    pub fn source(&self, place: usize) -> CommandSource<'s, 'a> {
+        match self {
+            Self::None => unreachable!("it has no commands"),
+            Self::Native(batch) => CommandSource::Native(batch.envelope(place)),
+            #[cfg(test)]
+            Self::Probe(line) => CommandSource::Probe(*line),
+        }
+    }
+
+    /// Records `publish`, which `source` says, so that publications like it are recognised.
+    #[inline]
+    pub fn record_template(&mut self, source: &CommandSource<'_, '_>, publish: &Publish<'_>) {
+        if let (Self::Native(batch), CommandSource::Native(envelope)) = (self, source) {
+            batch.record_template(envelope, publish);
+        }
+    }
+}
+
+/// One command as it stands in its message. The command borrows from it.
+pub enum CommandSource<'s, 'a> {
+    /// Native.
+    Native(Envelope<'s, 'a>),
+    /// The tests' dialect.
+    #[cfg(test)]
+    Probe(probe::Line<'a>),
+}
+
+impl<'a> CommandSource<'_, 'a> {
+    /// The name by which its sender knows the answer, as the dialect writes it. Without id no success is answered.
+    #[inline]
+    pub fn id(&self) -> Option<&'a str> {
+        match self {
+            Self::Native(envelope) => envelope.id(),
+            #[cfg(test)]
+            Self::Probe(line) => line.id(),
+        }
+    }
+
+    /// The command.
+    #[inline]
+    pub fn command(&self) -> Result<Command<'_>, ReplyError> {
+        match self {
+            Self::Native(envelope) => envelope.command(),
+            #[cfg(test)]
+            Self::Probe(line) => line.command(),
+        }
+    }
+}
+
+/// What an encoder keeps between publications of one channel in one format.
+pub struct Memo(Kept);
+
+enum Kept {
+    Native(native::Heading),
+    #[cfg(test)]
+    Probe(Format),
+}
+
+impl Memo {
+    /// Nothing is kept yet.
+    #[inline]
+    pub fn new(format: Format) -> Self {
+        Self(match format.dialect() {
+            Dialect::Native => Kept::Native(native::Heading::default()),
+            #[cfg(test)]
+            Dialect::Probe => Kept::Probe(format),
+        })
+    }
+
+    /// Begins anew, for another channel in `format`; buffers are used again.
+    #[inline]
+    pub fn restart(&mut self, format: Format) {
+        match (&mut self.0, format.dialect()) {
+            (Kept::Native(heading), Dialect::Native) => heading.clear(),
+            #[cfg(test)]
+            _ => *self = Self::new(format),
+        }
+    }
+}
+
+/// Memos of several formats, for what is sent to sessions one by one.
+#[derive(Default)]
+pub struct Memos(Vec<(Format, Memo)>);
+
+impl Memos {
+    /// The memo of a format.
+    pub fn of(&mut self, format: Format) -> &mut Memo {
+        let at = self.0.iter().position(|(other, _)| *other == format).unwrap_or_else(|| {
+            self.0.push((format, Memo::new(format)));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
+}
+
+/// Appends a publication of `channel` (`None`: a broadcast), or nothing if the dialect has no word for it. `memo` is of
+/// this format, and has seen publications of this channel alone since it began.
 #[inline]
 pub fn encode_publication(
     format: Format,
     out: &mut BytesMut,
-    heading: &mut Heading,
+    memo: &mut Memo,
     channel: Option<&str>,
     publication: &Publication<'_>,
 ) {
-    let binary = match format {
-        Format::Native => native::Binary::Frame,
-        Format::NativeText => native::Binary::Base64,
-    };
-    native::encode_publication(out, heading, channel, publication, binary);
+    match &mut memo.0 {
+        Kept::Native(heading) => {
+            native::encode_publication(out, heading, channel, publication, native::binary(format));
+        }
+        #[cfg(test)]
+        Kept::Probe(format) => probe::encode_publication(*format, out, channel, publication),
+    }
+}
+
+/// Whether an event's name belongs to the server in some dialect, so that no session may publish it.
+pub fn is_reserved_event(event: &str) -> bool {
+    native::is_reserved_event(event)
 }
 
 /// The frames among `bytes`, which are whole frames of `format`, that a client counts as received; heartbeats and the
 /// like are left out. Where each begins and ends.
 pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
-    match format {
-        Format::Native | Format::NativeText => ws::data_frames(bytes),
+    match format.dialect() {
+        Dialect::Native => ws::data_frames(bytes),
+        #[cfg(test)]
+        Dialect::Probe => ws::data_frames(&[]),
     }
 }
 
-/// Appends the answer to a command that succeeded. `id` is JSON, as the command had it.
+/// Appends the answer to a command that succeeded. `id` is the command's.
 pub fn encode_ok(format: Format, out: &mut BytesMut, id: &str, outcome: &Outcome) {
-    match format {
-        Format::Native | Format::NativeText => native::encode_ok(out, id, outcome),
+    match format.dialect() {
+        Dialect::Native => native::encode_ok(out, id, outcome),
+        #[cfg(test)]
+        Dialect::Probe => probe::put(format, out, &["ok", id]),
     }
 }
 
 /// Appends the answer to a command that failed.
 pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error: ReplyError) {
-    match format {
-        Format::Native | Format::NativeText => native::encode_error(out, id, error),
+    match format.dialect() {
+        Dialect::Native => native::encode_error(out, id, error),
+        #[cfg(test)]
+        Dialect::Probe => probe::put(format, out, &["error", id.unwrap_or("-"), error.code()]),
     }
 }
 
 /// Appends word of publications lost to a connection's own slowness.
 pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, missed: u64) {
-    match format {
-        Format::Native | Format::NativeText => native::encode_gap(out, channel, missed),
+    match format.dialect() {
+        Dialect::Native => native::encode_gap(out, channel, missed),
+        #[cfg(test)]
+        Dialect::Probe => probe::put(format, out, &["gap", channel.unwrap_or("*"), &missed.to_string()]),
     }
 }
 
 /// Appends how long to wait before connecting again, to a connection that is about to be closed.
 pub fn encode_reconnect(format: Format, out: &mut BytesMut, after_ms: u32) {
-    match format {
-        Format::Native | Format::NativeText => native::encode_reconnect(out, after_ms),
+    match format.dialect() {
+        Dialect::Native => native::encode_reconnect(out, after_ms),
+        #[cfg(test)]
+        Dialect::Probe => probe::put(format, out, &["back", &after_ms.to_string()]),
     }
 }
 
-/// Appends the first frame of a connection.
+/// What a session is told of limits when it opens.
+pub struct WelcomeLimits {
+    /// Milliseconds between pings.
+    pub ping_interval_ms: u64,
+    /// Bytes of a message of the transport.
+    pub frame_bytes: usize,
+    /// Bytes of a payload.
+    pub message_bytes: usize,
+    /// Bytes of a profile.
+    pub profile_bytes: usize,
+    /// Channels for each connection.
+    pub channels: usize,
+}
+
+/// What a connection begins with.
+pub struct Welcome<'a> {
+    /// The session.
+    pub session: SessionId,
+    /// Its user.
+    pub user: Option<&'a str>,
+    /// The app's name.
+    pub app: &'a str,
+    /// What the session may do.
+    pub limits: WelcomeLimits,
+    /// What resumes the session on another connection, if the app keeps lost sessions.
+    pub ticket: Option<Secret>,
+    /// Whether this is a session that went on, if the client asked for that.
+    pub resumed: Option<bool>,
+}
+
+/// Appends what a session receives first.
 pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>) {
-    match format {
-        Format::Native | Format::NativeText => native::encode_welcome(out, welcome),
+    match format.dialect() {
+        Dialect::Native => native::encode_welcome(out, welcome),
+        #[cfg(test)]
+        Dialect::Probe => probe::put(format, out, &["hello", welcome.user.unwrap_or("-")]),
+    }
+}
+
+/// How a connection of this format is kept alive, if the configuration wants a ping every `ping_interval_ms`.
+pub fn heartbeat(format: Format, ping_interval_ms: u64) -> Heartbeat {
+    match format.dialect() {
+        Dialect::Native => native::heartbeat(ping_interval_ms),
+        #[cfg(test)]
+        Dialect::Probe => probe::heartbeat(format),
+    }
+}
+
+/// How a connection of this format is told why it ends.
+pub fn closing(format: Format, why: Disconnect) -> Closing {
+    match format.dialect() {
+        Dialect::Native => native::closing(why),
+        #[cfg(test)]
+        Dialect::Probe => probe::closing(why),
+    }
+}
+
+/// Appends the last that a connection receives.
+pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
+    match format.dialect() {
+        Dialect::Native => native::put_disconnect(out, why),
+        #[cfg(test)]
+        Dialect::Probe => probe::put_disconnect(format, out, why),
+    }
+}
+
+/// Appends why no session begins on a connection that is open already.
+pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
+    match format.dialect() {
+        Dialect::Native => native::put_refusal(out, error),
+        #[cfg(test)]
+        Dialect::Probe => probe::put(format, out, &["refused", error.code()]),
     }
 }
 
@@ -106,9 +432,4 @@ pub fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
 /// An error as the JSON of an HTTP answer.
 pub fn put_error(out: &mut BytesMut, error: ReplyError) {
     native::put_error(out, error);
-}
-
-/// A member as the JSON payload of a presence notice.
-pub fn put_member(out: &mut BytesMut, id: SessionId, user: Option<&str>, profile: Option<&str>) {
-    native::put_member(out, id, user, profile);
 }

@@ -3,12 +3,10 @@
 use crate::{
     app::App,
     command::{ChangeMessage, Publish},
+    dialect,
     error::ReplyError,
     publication::Payload,
 };
-
-/// Prefixes of the events that belong to the server.
-const RESERVED_EVENTS: [&str; 2] = ["channel:", "message:"];
 
 pub(super) fn check_channel(app: &App, channel: &str) -> Result<(), ReplyError> {
     let fits = (1..=app.limits.channel_name_bytes).contains(&channel.len());
@@ -27,7 +25,7 @@ pub(super) fn check_message(
     if !(1..=app.limits.event_name_bytes).contains(&event.len()) {
         return Err(ReplyError::InvalidEvent);
     }
-    if RESERVED_EVENTS.iter().any(|prefix| event.starts_with(prefix)) {
+    if dialect::is_reserved_event(event) {
         return Err(ReplyError::ReservedEvent);
     }
     payloads.iter().try_for_each(|payload| check_payload(app, *payload))

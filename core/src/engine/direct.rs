@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::Engine;
+use super::{Engine, output::ReplyRange};
 use crate::{
-    dialect::{self, FORMATS, Heading},
+    dialect::{self, Format, Memos},
     error::ReplyError,
     id::{AppId, SessionSlot, WorkerId},
     publication::{Audience, OwnedPublication, Publication},
@@ -58,7 +58,9 @@ impl Engine {
             }
             (None, None) => Vec::new(),
         };
-        let (mut heading, mut encoded) = (Heading::default(), [None; FORMATS]);
+        let mut memos = Memos::default();
+        // Sessions of one format share one copy.
+        let mut encoded: Vec<(Format, ReplyRange)> = Vec::new();
         for slot in slots {
             self.work += 1;
             let (hot, session) = self.sessions.both(slot);
@@ -69,15 +71,20 @@ impl Engine {
                 session.miss(self.node.broadcast(app), 1);
                 continue;
             }
-            self.counters.deliveries += 1;
             let format = hot.format;
-            // All sessions of a format share one copy.
-            let range = encoded[format.index()].get_or_insert_with(|| {
-                self.turn.encode_reply(|out| {
-                    dialect::encode_publication(format, out, &mut heading, None, publication);
-                })
-            });
-            self.turn.link_reply(slot, hot, *range);
+            let range = match encoded.iter().find(|(of, _)| *of == format) {
+                Some((_, range)) => *range,
+                None => {
+                    let memo = memos.of(format);
+                    let range = self.turn.encode_reply(|out| {
+                        dialect::encode_publication(format, out, memo, None, publication);
+                    });
+                    encoded.push((format, range));
+                    range
+                }
+            };
+            self.counters.deliveries += u64::from(!range.is_empty());
+            self.turn.link_reply(slot, hot, range);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     command::{Command, Outcome},
-    dialect::{self, Batch, CommandReader, TemplateMatch},
+    dialect::{self, Commands, Decoder, TemplateMatch},
     error::ReplyError,
     id::SessionSlot,
     limits::BURST,
@@ -94,9 +94,9 @@ impl Engine {
         messages: impl IntoIterator<Item = Message<'m>>,
         budget: Budget,
     ) -> Flow {
-        let mut reader = self.reader.take().unwrap_or_default();
-        let flow = self.receive_with(&mut reader, slot, messages, budget);
-        self.reader = Some(reader);
+        let mut decoder = self.decoder.take().unwrap_or_default();
+        let flow = self.receive_with(&mut decoder, slot, messages, budget);
+        self.decoder = Some(decoder);
         flow
     }
 
@@ -104,12 +104,13 @@ impl Engine {
     #[inline]
     fn receive_with<'m>(
         &mut self,
-        reader: &mut CommandReader,
+        decoder: &mut Decoder,
         slot: SessionSlot,
         messages: impl IntoIterator<Item = Message<'m>>,
         budget: Budget,
     ) -> Flow {
         let longest = self.session_app(slot).limits.message_bytes;
+        let format = self.sessions.hot(slot).format;
         let mut burst = Burst::default();
         let mut messages = messages.into_iter();
         let mut flow = Flow::Continue;
@@ -119,12 +120,9 @@ impl Engine {
                 break;
             }
             let Some(message) = messages.next() else { break };
-            let repeated = match message {
-                Message::Text(text) => reader.match_template(text).filter(|new| new.message.len() <= longest),
-                _ => None,
-            };
+            let repeated = decoder.match_template(format, message).filter(|new| new.payload.len() <= longest);
             if !burst.takes(repeated)
-                && self.publish_burst(reader, slot, &mut burst, Some(message)) == Flow::Pause
+                && self.publish_burst(decoder, slot, &mut burst, Some(message)) == Flow::Pause
             {
                 return Flow::Pause;
             }
@@ -132,13 +130,14 @@ impl Engine {
                 Some(repeated) if self.window_admits(slot, Some(repeated.channel)) => burst.add(repeated),
                 Some(_) => return self.hold(slot, held(message, 0)),
                 None => {
-                    if self.receive_one(reader, slot, message, 0) == Flow::Pause {
+                    let read = decoder.read(format, slot, message);
+                    if self.run_commands(slot, message, read, 0) == Flow::Pause {
                         return Flow::Pause;
                     }
                 }
             }
         }
-        if !burst.0.is_empty() && self.publish_burst(reader, slot, &mut burst, None) == Flow::Pause {
+        if !burst.0.is_empty() && self.publish_burst(decoder, slot, &mut burst, None) == Flow::Pause {
             return Flow::Pause;
         }
         flow
@@ -147,15 +146,15 @@ impl Engine {
     /// Publishes what was gathered; `next` is the message after it, if that was taken already.
     fn publish_burst(
         &mut self,
-        reader: &CommandReader,
+        decoder: &Decoder,
         slot: SessionSlot,
         Burst(burst): &mut Burst<'_>,
         next: Option<Message<'_>>,
     ) -> Flow {
-        let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| Payload::Json(new.message)).collect();
+        let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| new.payload).collect();
         let mut published = &payloads[..];
         self.work += payloads.len();
-        let result = self.publish_for(slot, &reader.publish_from(burst[0]), &mut published);
+        let result = self.publish_for(slot, &decoder.publish_from(burst[0]), &mut published);
         let channel = burst[0].channel;
         burst.clear();
         let bytes = published.iter().map(Payload::len).sum();
@@ -169,71 +168,46 @@ impl Engine {
         flow
     }
 
-    /// Executes the commands of a message from the `from`-th on.
-    fn receive_one(
+    /// Executes the commands that were read in a message, from the `from`-th on.
+    fn run_commands(
         &mut self,
-        reader: &mut CommandReader,
         slot: SessionSlot,
         message: Message<'_>,
+        read: Result<Commands<'_, '_>, ReplyError>,
         from: usize,
     ) -> Flow {
-        let read = match message {
-            Message::Text(text) => {
-                Batch::read(reader, text).map(|mut batch| self.run_batch(slot, text, &mut batch, from))
+        let mut commands = match read {
+            Ok(commands) => commands,
+            Err(error) => {
+                self.refuse(slot, None, error);
+                return Flow::Continue;
             }
-            Message::Binary(bytes) => self.receive_binary(reader, slot, bytes),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(Flow::Continue),
         };
-        read.unwrap_or_else(|error| {
-            self.refuse(slot, None, error);
-            Flow::Continue
-        })
-    }
-
-    fn run_batch(&mut self, slot: SessionSlot, text: &str, batch: &mut Batch<'_, '_>, from: usize) -> Flow {
-        for at in from..batch.len() {
+        for at in from..commands.len() {
             if at > from && self.is_turn_full() {
-                return self.yield_commands(slot, held(Message::Text(text), at));
+                return self.yield_commands(slot, held(message, at));
             }
-            let envelope = batch.envelope(at);
-            let mut executed = Executed { id: envelope.id(), commands: 1, publication: None };
-            let result = match envelope.command() {
+            let source = commands.source(at);
+            let mut executed = Executed { id: source.id(), commands: 1, publication: None };
+            let result = match source.command() {
                 Ok(command) => {
                     executed.publication = publishing(&command);
                     if !self.window_admits(slot, executed.publication.map(|publishing| publishing.channel)) {
-                        return self.hold(slot, held(Message::Text(text), at));
+                        return self.hold(slot, held(message, at));
                     }
                     if let Command::Publish(publish) = &command {
-                        batch.record_template(&envelope, publish);
+                        commands.record_template(&source, publish);
                     }
                     self.execute(slot, command)
                 }
                 Err(error) => Err(error),
             };
-            let next = || if at + 1 < batch.len() { held(Message::Text(text), at + 1) } else { None };
+            let next = || if at + 1 < commands.len() { held(message, at + 1) } else { None };
             if self.conclude(slot, executed, result, next) == Flow::Pause {
                 return Flow::Pause;
             }
         }
         Flow::Continue
-    }
-
-    fn receive_binary(
-        &mut self,
-        reader: &mut CommandReader,
-        slot: SessionSlot,
-        bytes: &[u8],
-    ) -> Result<Flow, ReplyError> {
-        let (envelope, payload) = dialect::read_binary(reader, bytes)?;
-        let publish = envelope.binary_command(payload);
-        let publication = publish.as_ref().ok().map(Publishing::of);
-        if !self.window_admits(slot, publication.map(|publishing| publishing.channel)) {
-            return Ok(self.hold(slot, held(Message::Binary(bytes), 0)));
-        }
-        let result =
-            publish.and_then(|publish| self.publish_for(slot, &publish, &mut &[publish.payload][..]));
-        let executed = Executed { id: envelope.id(), commands: 1, publication };
-        Ok(self.conclude(slot, executed, result, || None))
     }
 
     /// Executes the commands that are left of a message.
@@ -242,9 +216,11 @@ impl Engine {
         let Some(slot) = self.sessions.find(session) else { return };
         // It says that the session is paused, which ends here.
         self.sessions.get_mut(slot).take_empty_window();
-        let mut reader = self.reader.take().unwrap_or_default();
-        let flow = self.receive_one(&mut reader, slot, message.view(), next);
-        self.reader = Some(reader);
+        let mut decoder = self.decoder.take().unwrap_or_default();
+        let format = self.sessions.hot(slot).format;
+        let read = decoder.read_again(format, slot, message.view());
+        let flow = self.run_commands(slot, message.view(), read, next);
+        self.decoder = Some(decoder);
         if flow == Flow::Continue {
             self.unpause(slot);
         }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::{
     Engine, InterestState, LocalChannel,
     output::NONE,
+    presence::MembershipEvent,
     session::Membership,
     submit::{ChannelOp, Submitted},
     waiting::Progress,
@@ -22,11 +23,11 @@ use crate::{
         Subscribers, Viewer,
     },
     command::Outcome,
-    dialect::{self, FORMATS, Heading},
+    dialect::{self, FormatSet, Memo},
     error::ReplyError,
     id::{LocalId, SessionId, SessionSlot},
     limits::{MISSED_CHANNELS, RECOVERED},
-    publication::{Audience, Kind},
+    publication::{Audience, Body},
 };
 
 /// A session that becomes a member when what it missed has been read.
@@ -77,7 +78,7 @@ impl Engine {
         self.enroll(part, slot);
         let local = &self.channels[part];
         let gained = local.needs_interest().then_some(Interest::Gained);
-        let waiting = self.change_membership(part, slot, gained, Some(Kind::Join), echo);
+        let waiting = self.change_membership(part, slot, gained, Some(MembershipEvent::Joins), echo);
         Ok(self.joined(part, true, waiting, since.map(|_| None)))
     }
 
@@ -165,7 +166,7 @@ impl Engine {
         let position = Position { epoch: channel.epoch(), offset };
         let outcome = joined(&channel, true, position, Some(missed));
         // Nobody waits for it: its place in the order is taken, and the answer must not come after messages.
-        self.change_membership(part, slot, None, Some(Kind::Join), echo);
+        self.change_membership(part, slot, None, Some(MembershipEvent::Joins), echo);
         outcome
     }
 
@@ -183,10 +184,10 @@ impl Engine {
         };
         let format = self.sessions.hot(slot).format;
         self.counters.recovered += missed.len() as u64;
-        let mut heading = Heading::default();
+        let mut memo = Memo::new(format);
         self.reply(slot, |out| {
             for missed in missed {
-                dialect::encode_publication(format, out, &mut heading, Some(channel), &missed.view());
+                dialect::encode_publication(format, out, &mut memo, Some(channel), &missed.view());
             }
         });
     }
@@ -256,24 +257,24 @@ impl Engine {
         let last = self.channels[part].is_unused();
         let lost = last.then_some(Interest::Lost);
         if echo && self.channels[part].channel.announces() {
-            self.reply_notice(part, slot, Kind::Leave);
+            self.reply_leave(part, slot);
         }
-        let ticket = self.change_membership(part, slot, lost, Some(Kind::Leave), false);
+        let ticket = self.change_membership(part, slot, lost, Some(MembershipEvent::Leaves), false);
         if last {
             self.remove_local(part);
         }
         ticket
     }
 
-    /// Gives a session a notice about itself that its channel's run does not bring any more.
-    fn reply_notice(&mut self, part: LocalId, slot: SessionSlot, kind: Kind) {
-        let payload = self.member_payload(slot);
+    /// Gives a session the notice of its own leave, which the run of its channel does not bring any more.
+    fn reply_leave(&mut self, part: LocalId, slot: SessionSlot) {
+        let card = self.card(slot);
         let audience = Audience::default();
-        let notice = self.notice(kind, &payload, &audience);
+        let notice = self.notice(Body::MemberLeft(&card), &audience);
         let channel = self.channels[part].channel.clone();
         let format = self.sessions.hot(slot).format;
         self.reply(slot, |out| {
-            dialect::encode_publication(format, out, &mut Heading::default(), channel.name(), &notice);
+            dialect::encode_publication(format, out, &mut Memo::new(format), channel.name(), &notice);
         });
     }
 
@@ -284,15 +285,15 @@ impl Engine {
         part: LocalId,
         slot: SessionSlot,
         interest: Option<Interest>,
-        what: Option<Kind>,
+        what: Option<MembershipEvent>,
         echo: bool,
     ) -> Option<u64> {
         loop {
             let channel = self.channels[part].channel.clone();
             let session = self.sessions.get(slot);
             let except = (!echo).then(|| session.id(slot));
-            let joins = matches!(what, Some(Kind::Join | Kind::UserJoin));
-            let user = session.user.clone().filter(|_| joins || what == Some(Kind::Leave));
+            let joins = matches!(what, Some(MembershipEvent::Joins | MembershipEvent::SignsIn));
+            let user = session.user.clone().filter(|_| joins || what == Some(MembershipEvent::Leaves));
             let live = matches!(self.channels[part].interest_state, InterestState::Live { .. });
             // Whether users are shown cannot change while we have interest. Before, the channel decides inside its lock.
             let presence = user.filter(|_| !live || channel.shows_users()).map(|user| Presence {
@@ -301,16 +302,13 @@ impl Engine {
                 except: except.filter(|_| joins),
             });
             let audience = Audience { except_session: except, ..Audience::default() };
-            let notice = what.filter(|what| *what != Kind::UserJoin && channel.announces());
-            let payload = notice.map(|_| self.member_payload(slot));
-            let mut publication = match (notice, &payload) {
-                (Some(kind), Some(payload)) => Some(self.notice(kind, payload, &audience)),
-                _ => None,
-            };
+            let card = what.filter(|_| channel.announces()).map(|_| self.card(slot));
+            let body = what.zip(card.as_ref()).and_then(|(what, card)| what.notice(card));
+            let mut publication = body.map(|body| self.notice(body, &audience));
             // A member on a worker that is still gaining interest waits for that.
             let tells = publication.is_some() || presence.is_some();
             // Who leaves has nothing to wait for.
-            if interest.is_none() && !tells && (live || what == Some(Kind::Leave)) {
+            if interest.is_none() && !tells && (live || what == Some(MembershipEvent::Leaves)) {
                 return None;
             }
             let publications = publication.as_mut_slice();
@@ -385,7 +383,7 @@ impl Engine {
         self.channels.insert(LocalChannel {
             channel,
             subscribers: Subscribers::default(),
-            formats: [0; FORMATS],
+            formats: FormatSet::default(),
             run: NONE,
             interest_state: InterestState::Gaining { ticket: None },
             offset: 0,
@@ -407,14 +405,13 @@ impl Engine {
         if local.run != NONE {
             self.turn.joined(local.run);
         }
-        local.formats[format.index()] += 1;
+        local.formats.insert(format);
         let number = local.subscribers.push(slot);
         local.channel.set_members(self.worker, local.subscribers.len());
         number
     }
 
     fn remove_member(&mut self, part: LocalId, slot: SessionSlot, number: u64) {
-        let format = self.sessions.hot(slot).format;
         let local = &mut self.channels[part];
         let place = local.subscribers.position(number).expect("a membership has its place");
         if local.run == NONE {
@@ -424,7 +421,6 @@ impl Engine {
             self.counters.deliveries += self.turn.left(local.run, place, slot, &mut self.sessions);
             local.subscribers.remove(number);
         }
-        local.formats[format.index()] -= 1;
         local.channel.set_members(self.worker, local.subscribers.len());
     }
 }

@@ -44,7 +44,7 @@ use self::{
     eviction::{Evictor, Sweep},
     idempotency::Keys,
     membership::Joining,
-    output::{Backlog, NONE, SessionOutput, Turn},
+    output::{Backlog, EndedRun, NONE, SessionOutput, Turn},
     resume::Parked,
     session::{Session, Sessions},
     users::UserIndex,
@@ -62,8 +62,7 @@ use crate::{
     app::{App, SlowConsumer},
     channel::{Channel, ChannelState, Kept, Operation, Subscribers, WorkerSet},
     command::Outcome,
-    dialect::CommandReader,
-    dialect::{self, FORMATS, Format},
+    dialect::{self, Decoder, Format, FormatSet},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
@@ -112,9 +111,8 @@ pub struct Engine {
     /// Sessions that have left everything and go after the next flush.
     ended: Vec<SessionSlot>,
     parked: Parked,
-    scratch: BytesMut,
     /// Absent while it reads.
-    reader: Option<Box<CommandReader>>,
+    decoder: Option<Box<Decoder>>,
     counters: Counters,
 }
 
@@ -122,8 +120,8 @@ pub struct Engine {
 struct LocalChannel {
     channel: Arc<Channel>,
     subscribers: Subscribers,
-    /// Members for each wire format.
-    formats: [u32; FORMATS],
+    /// The wire formats of its members, and perhaps of some who have left since the last run.
+    formats: FormatSet,
     /// The channel's run of this turn, or NONE.
     run: u32,
     interest_state: InterestState,
@@ -215,8 +213,7 @@ impl Engine {
             disconnects: Vec::new(),
             ended: Vec::new(),
             parked: Parked::default(),
-            scratch: BytesMut::new(),
-            reader: None,
+            decoder: None,
             counters: Counters::default(),
         }
     }
@@ -260,6 +257,7 @@ impl Engine {
         }
         let user = session.user.clone();
         let slot = self.sessions.insert(session, SessionOutput::new(opening.connection, opening.format));
+        self.decoder.get_or_insert_default().begin_session(opening.format, slot);
         if let Some(user) = &user {
             self.users.insert(app, user.clone(), slot);
         }
@@ -305,6 +303,8 @@ impl Engine {
     fn depart(&mut self, slot: SessionSlot) {
         self.leave_all(slot);
         self.retire_outbox(slot);
+        let format = self.sessions.hot(slot).format;
+        self.decoder.get_or_insert_default().end_session(format, slot);
         // The shell may give the connection's number to another.
         let connection = self.sessions.hot(slot).connection;
         self.unpaused.retain(|&other| other != connection);
@@ -357,11 +357,13 @@ impl Engine {
                 Backlog::Parked { is_whole } => self.on_parked_output(slot, is_whole),
             }
         }
-        for local in self.turn.end(&mut self.sessions) {
-            let part = &mut self.channels[local];
+        let channels = &mut self.channels;
+        self.turn.end(&mut self.sessions, |EndedRun { local, formats }| {
+            let part = &mut channels[local];
             part.run = NONE;
+            part.formats = formats;
             part.subscribers.compact();
-        }
+        });
     }
 
     /// Whether there is anything to flush, to take or to handle at once, so that the shell must not sleep. A flush, too,

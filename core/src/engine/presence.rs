@@ -2,53 +2,55 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
-
 use super::Engine;
 use crate::{
     channel::Presence,
-    dialect,
     id::SessionSlot,
-    json::write_string,
-    publication::{Audience, Kind, OwnedPublication, Payload, Publication},
+    publication::{Audience, Body, IdentityCard, OwnedPublication, Publication},
 };
 
 impl Engine {
     /// The notice of a user's first session in a channel or last.
-    pub(super) fn user_notice(&mut self, kind: Kind, presence: &Presence) -> Arc<OwnedPublication> {
-        let mut payload = BytesMut::from(&b"{\"user\":"[..]);
-        write_string(&mut payload, &presence.user);
-        payload.extend_from_slice(b"}");
-        let payload = String::from_utf8(payload.to_vec()).expect("JSON is UTF-8");
+    pub(super) fn user_notice(&mut self, body: Body<'_>, presence: &Presence) -> Arc<OwnedPublication> {
         let audience = Audience { except_session: presence.except, ..Audience::default() };
-        Arc::new(self.notice(kind, &payload, &audience).into())
+        Arc::new(self.notice(body, &audience).into())
     }
 
-    /// A member as JSON, for notices: `{"id","user"?,"data"?}`.
-    pub(super) fn member_payload(&mut self, slot: SessionSlot) -> String {
+    /// The identity of a session, for notices about it.
+    pub(super) fn card(&self, slot: SessionSlot) -> Arc<IdentityCard> {
         let session = self.sessions.get(slot);
-        self.scratch.clear();
-        dialect::put_member(&mut self.scratch, session.id(slot), session.user(), session.profile.as_deref());
-        String::from_utf8(self.scratch.to_vec()).expect("JSON is UTF-8")
+        let (user, profile) = (session.user.clone(), session.profile.clone());
+        Arc::new(IdentityCard { id: session.id(slot), user, profile })
     }
 
-    /// A presence notice with this payload.
-    pub(super) fn notice<'a>(
-        &mut self,
-        kind: Kind,
-        payload: &'a str,
-        audience: &'a Audience,
-    ) -> Publication<'a> {
+    /// A notice of presence.
+    pub(super) fn notice<'a>(&mut self, body: Body<'a>, audience: &'a Audience) -> Publication<'a> {
         self.counters.notices += 1;
-        let event = match kind {
-            Kind::Join => "channel:join",
-            Kind::Leave => "channel:leave",
-            Kind::Update => "channel:update",
-            Kind::UserJoin => "channel:user_join",
-            Kind::UserLeave => "channel:user_leave",
-            Kind::Message | Kind::Edit | Kind::Delete => unreachable!("a message is no notice"),
-        };
-        let id = self.ids.message_id(self.now_ms);
-        Publication { audience, ..Publication::new(id, kind, event, Payload::Json(payload)) }
+        Publication { audience, ..Publication::new(self.ids.message_id(self.now_ms), body) }
+    }
+}
+
+/// What a session's membership does, as far as others are told.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum MembershipEvent {
+    /// The session becomes a member.
+    Joins,
+    /// The member leaves.
+    Leaves,
+    /// The member has a new profile.
+    Updates,
+    /// The member has a user from now on. Only the count of users changes.
+    SignsIn,
+}
+
+impl MembershipEvent {
+    /// What members are told of the member whose identity is `card`.
+    pub(super) fn notice(self, card: &Arc<IdentityCard>) -> Option<Body<'_>> {
+        match self {
+            Self::Joins => Some(Body::MemberJoined(card)),
+            Self::Leaves => Some(Body::MemberLeft(card)),
+            Self::Updates => Some(Body::MemberUpdated(card)),
+            Self::SignsIn => None,
+        }
     }
 }

@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 use super::{
     Engine,
     check::{check_change, check_channel, check_message},
+    presence::MembershipEvent,
     session::Verdict,
     submit::{ChannelOp, Submitted},
     waiting::Progress,
@@ -19,7 +20,7 @@ use crate::{
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot},
     limits::BURST,
-    publication::{Audience, EVERYONE, Kind, Payload, Publication, Sender},
+    publication::{Audience, EVERYONE, Payload, Publication, Sender},
 };
 
 impl Engine {
@@ -221,7 +222,7 @@ impl Engine {
         let mut publications = ArrayVec::<_, BURST>::new();
         for payload in payloads {
             let id = self.ids.message_id(self.now_ms);
-            let publication = Publication::new(id, Kind::Message, publish.event, *payload);
+            let publication = Publication::message(id, publish.event, *payload);
             publications.push(Publication { audience, sender, kept: publish.history, ..publication });
         }
         self.counters.publications += payloads.len() as u64;
@@ -274,7 +275,8 @@ impl Engine {
         let mut last = None;
         for part in parts {
             if self.channels[part].channel.announces() {
-                last = self.change_membership(part, slot, None, Some(Kind::Update), echo).or(last);
+                last =
+                    self.change_membership(part, slot, None, Some(MembershipEvent::Updates), echo).or(last);
             }
         }
         match last {
@@ -308,7 +310,7 @@ impl Engine {
                 self.users.insert(app.id, claims.user.clone(), slot);
                 let memberships = self.sessions.get(slot).memberships.as_slice();
                 for part in memberships.iter().map(|membership| membership.local).collect::<Vec<_>>() {
-                    self.change_membership(part, slot, None, Some(Kind::UserJoin), false);
+                    self.change_membership(part, slot, None, Some(MembershipEvent::SignsIn), false);
                 }
             }
         }

@@ -5,11 +5,12 @@
 
 use super::{Engine, mail::Mail, waiting::Progress};
 use crate::{
-    command::{Cursor, Disconnection, Member, MembersPage, Outcome, SessionsPage, UserSession},
+    command::{Cursor, Disconnection, MembersPage, Outcome, SessionsPage, UserSession},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, LocalId, SessionSlot, WorkerId},
     limits::{CHANNELS_LOOKED_AT, PAGE_BYTES, TABLE_SHARDS},
+    publication::IdentityCard,
 };
 
 /// A question on its way.
@@ -36,8 +37,8 @@ impl WorkerQuery {
 }
 
 /// About how many bytes a member in a page keeps alive.
-fn member_bytes(member: &Member) -> usize {
-    size_of::<Member>() + member.profile.as_ref().map_or(0, |profile| profile.len())
+fn member_bytes(member: &IdentityCard) -> usize {
+    size_of::<IdentityCard>() + member.profile.as_ref().map_or(0, |profile| profile.len())
 }
 
 /// About how many bytes a session in a page keeps alive.
@@ -237,7 +238,7 @@ impl Engine {
             let session = self.sessions.get(slot);
             let (user, profile) = (session.user.clone(), session.profile.clone());
             let bytes = bytes_of(session.user(), session.profile.as_deref());
-            page.members.push(Member { id: session.id(slot), user, profile });
+            page.members.push(IdentityCard { id: session.id(slot), user, profile });
             if reading.take(bytes) {
                 let more = members.next().is_some() || local.channel.has_members_after(self.worker);
                 page.next = more.then_some(Cursor { worker: self.worker.0, after: number });

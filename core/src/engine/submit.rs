@@ -28,7 +28,7 @@ use crate::{
     error::ReplyError,
     id::WorkerId,
     limits::COMBINED,
-    publication::{Kind, OwnedPublication, Publication},
+    publication::{Body, OwnedPublication, Publication},
 };
 
 /// What is to be done with a channel; see [`Operation`].
@@ -93,8 +93,8 @@ impl Env for Inside<'_> {
         self.engine.post(to, Mail::Channel { channel: self.channel.clone(), mail });
     }
 
-    fn user_notice(&mut self, kind: Kind, presence: &Presence) -> Arc<OwnedPublication> {
-        self.engine.user_notice(kind, presence)
+    fn user_notice(&mut self, body: Body<'_>, presence: &Presence) -> Arc<OwnedPublication> {
+        self.engine.user_notice(body, presence)
     }
 
     fn is_over_budget(&self, more: usize) -> bool {
@@ -355,7 +355,7 @@ impl Engine {
         if local.run == NONE {
             local.run = self.turn.open_run(channel.clone(), part, local.subscribers.slots().len());
         }
-        self.turn.append(local.run, &local.formats, publications);
+        self.turn.append(local.run, local.formats, publications);
         let (run, audience) = (local.run, last.audience);
         if audience.is_filtered() {
             self.turn.filter(run, publications.len(), audience);

@@ -440,7 +440,7 @@ impl World {
         let Some(Ok(Outcome::History { page, .. })) = answer else { panic!("{answer:?}") };
         let listed = page.messages.iter().map(|message| {
             let message = message.view();
-            let Payload::Json(payload) = message.payload else { panic!("payloads are JSON") };
+            let Payload::Json(payload) = message.payload() else { panic!("payloads are JSON") };
             let payload: Value = serde_json::from_str(payload).expect("it is JSON");
             let payload = payload["n"].as_u64().expect("a number") as Number;
             (message.offset.expect("it has one"), payload, message.edited_ms.is_some())

@@ -35,7 +35,7 @@ use self::texts::{Place, TEXT_BYTES, Texts};
 use crate::{
     app::HistoryLimits,
     id::MessageId,
-    publication::{self, Audience, Kind, Lost, OwnedPublication, Payload, Publication},
+    publication::{self, Audience, Lost, OwnedPublication, Payload, Publication},
 };
 
 /// What a channel without members or messages costs, about.
@@ -322,10 +322,10 @@ impl History {
     /// Writes the text of a plain message.
     #[inline]
     fn write(&mut self, message: &Publication<'_>) -> (Place, Layout) {
-        let event = message.event.as_bytes();
-        let place = self.texts.push(event, message.payload.bytes());
+        let (event, payload) = (message.event().as_bytes(), message.payload());
+        let place = self.texts.push(event, payload.bytes());
         let event_len = u16::try_from(event.len()).expect("names are at most 256 bytes");
-        (place, Layout { event_len, binary: message.payload.is_binary() })
+        (place, Layout { event_len, binary: payload.is_binary() })
     }
 
     /// Makes the content of an entry from any other message, or from a change.
@@ -378,11 +378,7 @@ impl Layout {
         let (event, payload) = text.split_at(self.event_len.into());
         let event = publication::text(event);
         let payload = Payload::restored(payload, self.binary);
-        Publication {
-            offset: Some(offset),
-            kept: true,
-            ..Publication::new(id, Kind::Message, event, payload)
-        }
+        Publication { offset: Some(offset), kept: true, ..Publication::message(id, event, payload) }
     }
 }
 
@@ -392,7 +388,7 @@ fn is_plain(message: &Publication<'_>) -> bool {
 }
 
 fn text_len(message: &Publication<'_>) -> usize {
-    message.event.len() + message.payload.len()
+    message.event().len() + message.payload().len()
 }
 
 /// A session that comes back is another one, so it is of no use to remember who wanted no echo.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     id::{IdGenerator, SessionId, WorkerId},
-    publication::Sender,
+    publication::{Body, Kind, Sender},
 };
 
 mod model;
@@ -22,8 +22,13 @@ fn limits(messages: u32) -> HistoryLimits {
 /// A message with the payload `0`.
 fn message<'a>(ids: &mut IdGenerator, now_ms: u64, offset: u64, audience: &'a Audience) -> Publication<'a> {
     let id = ids.message_id(now_ms);
-    let publication = Publication::new(id, Kind::Message, "e", Payload::Json("0"));
+    let publication = Publication::message(id, "e", Payload::Json("0"));
     Publication { offset: Some(offset), audience, kept: true, ..publication }
+}
+
+/// A message's body with this payload.
+fn body(payload: Payload<'_>) -> Body<'_> {
+    Body::Message { event: "e", payload }
 }
 
 /// Remembers a message of an app that has room.
@@ -37,7 +42,7 @@ fn fill(history: &mut History, sizes: impl IntoIterator<Item = usize>) {
     for (size, offset) in sizes.into_iter().zip(1..) {
         let payload = "x".repeat(size);
         let message = message(&mut ids, 1000, offset, &EVERYONE);
-        push(history, &Publication { payload: Payload::Json(&payload), ..message }, 1000);
+        push(history, &Publication { body: body(Payload::Json(&payload)), ..message }, 1000);
     }
 }
 
@@ -129,15 +134,15 @@ fn a_change_is_shown_in_pages_and_reaches_whoever_missed_it() {
     assert_eq!(offsets(&page.messages), [1, 2, 3, 5]);
     let edited = page.messages[1].view();
     assert_eq!(
-        (edited.kind, edited.payload, edited.edited_ms),
+        (edited.kind(), edited.payload(), edited.edited_ms),
         (Kind::Message, Payload::Json("2"), Some(2000))
     );
     let missed = history.catch_up(3, ALL, &NOBODY).expect("all is there");
-    let kinds: Vec<Kind> = missed.iter().map(|missed| missed.view().kind).collect();
+    let kinds: Vec<Kind> = missed.iter().map(|missed| missed.view().kind()).collect();
     assert_eq!(offsets(&missed), [5, 7], "the deleted message was never seen");
     assert_eq!(kinds, [Kind::Message, Kind::Edit]);
     let missed = history.catch_up(7, ALL, &NOBODY).expect("all is there");
-    assert_eq!((offsets(&missed), missed[0].view().kind), (vec![8], Kind::Delete));
+    assert_eq!((offsets(&missed), missed[0].view().kind()), (vec![8], Kind::Delete));
     // Who was there until 6 has message 2 as it was then; if that is forgotten, so is its change.
     forget_one(&mut history);
     forget_one(&mut history);
@@ -184,7 +189,7 @@ fn a_full_memory_that_forgets_as_much_as_it_learns_does_not_grow() {
     for offset in 601..1000 {
         let message = message(&mut ids, 1000, offset, &EVERYONE);
         let asked = |_| unreachable!("it does not grow");
-        history.push(&Publication { payload: Payload::Json(&payload), ..message }, 1000, asked);
+        history.push(&Publication { body: body(Payload::Json(&payload)), ..message }, 1000, asked);
         assert_eq!((history.bytes(), history.entries.len()), (bytes, 100));
     }
 }
@@ -235,7 +240,7 @@ fn in_a_crowded_app_a_memory_does_not_grow() {
         for offset in 41..200 {
             let payload = "x".repeat(size);
             let message = message(&mut ids, 1000, offset, &EVERYONE);
-            let message = Publication { payload: Payload::Json(&payload), ..message };
+            let message = Publication { body: body(Payload::Json(&payload)), ..message };
             forgotten += history.push(&message, 1000, |_| bytes).forgotten;
             assert!(history.bytes() <= bytes);
         }
@@ -260,13 +265,13 @@ fn only_what_stands_alone_is_shared_with_the_mail() {
         assert!(history.push(&message, 1000, |_| usize::MAX).shared.is_none());
     }
     let long = "x".repeat(TEXT_BYTES);
-    let long = Publication { payload: Payload::Json(&long), ..message(&mut ids, 1000, 3, &EVERYONE) };
+    let long = Publication { body: body(Payload::Json(&long)), ..message(&mut ids, 1000, 3, &EVERYONE) };
     let sender = Some(Sender { session, user: None, shown: true });
     let signed = Publication { sender, ..message(&mut ids, 1000, 4, &EVERYONE) };
     for message in [long, signed] {
         let shared =
             history.push(&message, 1000, |_| usize::MAX).shared.expect("it is a publication of its own");
-        assert_eq!(shared.view().payload, message.payload);
+        assert_eq!(shared.view().payload(), message.payload());
         assert_eq!(Arc::strong_count(&shared), 2);
     }
     let page = history.page(PageStart::After(0), ALL, &NOBODY);
@@ -279,8 +284,8 @@ fn only_what_stands_alone_is_shared_with_the_mail() {
 type View = std::collections::BTreeMap<MessageId, String>;
 
 fn show(view: &mut View, publication: Publication<'_>) {
-    let Payload::Json(json) = publication.payload else { panic!("all is JSON") };
-    match publication.kind {
+    let Payload::Json(json) = publication.payload() else { panic!("all is JSON") };
+    match publication.kind() {
         Kind::Delete => view.remove(&publication.id),
         // An edit of a message that a client does not have brings it: it is for it now.
         _ => view.insert(publication.id, json.to_owned()),
@@ -361,8 +366,8 @@ proptest! {
             let page = history.page(PageStart::After(0), ALL, &Viewer::User(reader.map(Arc::from)));
             for message in &page.messages {
                 let view = message.view();
-                prop_assert_eq!(view.kind, Kind::Message);
-                prop_assert_eq!(Payload::Json(now[&view.id].as_str()), view.payload);
+                prop_assert_eq!(view.kind(), Kind::Message);
+                prop_assert_eq!(Payload::Json(now[&view.id].as_str()), view.payload());
             }
         }
     }

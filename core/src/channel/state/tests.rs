@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     id::{AppId, IdGenerator, SessionId, SessionSlot},
-    publication::Payload,
+    publication::{Kind, Payload},
 };
 
 /// A worker that records what the channel tells it.
@@ -28,7 +28,9 @@ impl Worker {
     /// What was posted since the last call: to which worker, and the sequence number of a publication.
     fn take_publications(&mut self) -> Vec<(u16, u64, Kind)> {
         let publication = |(to, mail)| match mail {
-            ChannelMail::Publication { sequence, publication } => Some((to, sequence, publication.kind())),
+            ChannelMail::Publication { sequence, publication } => {
+                Some((to, sequence, publication.view().kind()))
+            }
             _ => None,
         };
         self.posted.drain(..).filter_map(publication).collect()
@@ -56,9 +58,9 @@ impl Env for Worker {
         self.posted.push((to.0, mail));
     }
 
-    fn user_notice(&mut self, kind: Kind, _: &Presence) -> Arc<OwnedPublication> {
+    fn user_notice(&mut self, body: Body<'_>, _: &Presence) -> Arc<OwnedPublication> {
         let id = self.ids.message_id(1_000);
-        Arc::new(Publication::new(id, kind, "notice", Payload::Json("{}")).into())
+        Arc::new(Publication::new(id, body).into())
     }
 
     fn is_over_budget(&self, _: usize) -> bool {
@@ -119,7 +121,7 @@ fn gain(channel: &Channel, env: &mut Worker, worker: u16) {
 
 fn send(channel: &Channel, env: &mut Worker) -> Result<Applied, ReplyError> {
     let id = env.ids.message_id(1_000);
-    let message = Publication { kept: true, ..Publication::new(id, Kind::Message, "e", Payload::Json("1")) };
+    let message = Publication { kept: true, ..Publication::message(id, "e", Payload::Json("1")) };
     apply(channel, env, request(env.id.0), &mut [message])
 }
 
@@ -162,7 +164,7 @@ fn members_are_told_of_a_users_first_session_and_of_the_last() {
         apply(&channel, &mut env, Request { presence, ..request(1) }, &mut []).expect("it is not refused");
         told.extend(env.take_publications().into_iter().map(|(_, _, kind)| kind));
     }
-    assert_eq!(told, [Kind::UserJoin, Kind::UserLeave]);
+    assert_eq!(told, [Kind::UserJoined, Kind::UserLeft]);
 }
 
 /// Options that are set while the channel comes into being are in force from its first operation on.
@@ -209,8 +211,7 @@ fn a_page_that_waits_in_mail_weighs_what_it_shows() {
     let (channel, mut env) = (channel(options), Worker::new(options));
     let payload = format!("\"{}\"", "x".repeat(5_000));
     let id = env.ids.message_id(1_000);
-    let message =
-        Publication { kept: true, ..Publication::new(id, Kind::Message, "e", Payload::Json(&payload)) };
+    let message = Publication { kept: true, ..Publication::message(id, "e", Payload::Json(&payload)) };
     apply(&channel, &mut env, request(0), &mut [message]).expect("nobody is full");
     let operation = Operation {
         worker: WorkerId(1),
@@ -240,7 +241,7 @@ fn a_sender_that_wants_no_echo_is_named_to_its_own_worker_only() {
     let audience = Audience::except(sender);
     let id = env.ids.message_id(1_000);
     let payload = format!("\"{}\"", "x".repeat(5_000));
-    let message = Publication::new(id, Kind::Message, "e", Payload::Json(&payload));
+    let message = Publication::message(id, "e", Payload::Json(&payload));
     let message = Publication { kept: true, audience: &audience, ..message };
     apply(&channel, &mut env, request(1), &mut [message]).expect("nobody is full");
     let excepts = |(to, mail): &(u16, ChannelMail)| match mail {

@@ -1,13 +1,28 @@
 //! The native dialect, `docs/PROTOCOL.md`: JSON commands in, JSON publications and answers out.
 
-mod read;
-mod write;
+mod answers;
+mod batch;
+mod close;
+mod command;
+mod encode;
+mod envelope;
+mod outcome;
+mod put;
+mod template;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
-pub(super) use self::write::{
-    Binary, encode_error, encode_gap, encode_ok, encode_publication, encode_reconnect, encode_welcome,
-    put_error, put_member, put_outcome,
+pub(super) use self::{
+    answers::{encode_error, encode_gap, encode_ok, encode_reconnect, encode_welcome},
+    close::{closing, heartbeat, put_disconnect, put_refusal},
+    encode::{Binary, Heading, encode_publication, is_reserved_event},
+    outcome::{put_error, put_outcome},
 };
-pub use self::{
-    read::{Batch, CommandReader, Envelope, TemplateMatch, read_binary},
-    write::{Heading, Welcome, WelcomeLimits},
-};
+pub use self::{batch::Batch, envelope::Envelope, template::CommandReader};
+use crate::dialect::Format;
+
+/// What becomes of binary payloads in a format of this dialect.
+#[inline]
+pub(super) fn binary(format: Format) -> Binary {
+    if format == Format::NativeText { Binary::Base64 } else { Binary::Frame }
+}

@@ -27,13 +27,13 @@ impl Modelled {
 
     fn assert_shown(&self, shown: &HistoryItem, kind: Kind) {
         let view = shown.view();
-        assert_eq!((view.id, view.kind, view.kept), (self.id, kind, true));
+        assert_eq!((view.id, view.kind(), view.kept), (self.id, kind, true));
         let offset = if kind == Kind::Message { self.offset } else { self.last };
         assert_eq!((shown.offset(), view.offset), (offset, Some(offset)));
         let payload = self.payload.as_deref().unwrap_or(b"null");
-        assert_eq!((view.payload.bytes(), view.payload.is_binary()), (payload, self.binary));
+        assert_eq!((view.payload().bytes(), view.payload().is_binary()), (payload, self.binary));
         assert_eq!(view.edited_ms.is_some(), self.edited);
-        assert_eq!(view.event == "event", kind == Kind::Message);
+        assert_eq!(view.event() == "event", kind != Kind::Delete);
     }
 }
 
@@ -186,7 +186,7 @@ impl Pair {
         let publication = Publication {
             offset: Some(self.offset),
             audience: &audience,
-            ..Publication::new(id, Kind::Message, "event", shown)
+            ..Publication::message(id, "event", shown)
         };
         let before = self.history.bytes();
         let may_cost = if crowded { before } else { usize::MAX };

@@ -1,0 +1,92 @@
+//! Answers and the other frames that are for one session alone.
+
+use bytes::{BufMut, BytesMut};
+
+use super::{
+    outcome::{put_error, put_outcome},
+    put::{put_bool, put_number, put_optional_string},
+};
+use crate::{
+    command::Outcome,
+    dialect::Welcome,
+    error::ReplyError,
+    json,
+    limits::BATCH,
+    ws::{OpCode, put_header},
+};
+
+/// Writes a text frame around what `write` appends. For frames that are not the hot path: the text is moved once.
+pub(super) fn put_text(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+    let mut text = BytesMut::with_capacity(256);
+    write(&mut text);
+    put_header(out, OpCode::Text, true, text.len(), None);
+    out.extend_from_slice(&text);
+}
+
+pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, id: &str, outcome: &Outcome) {
+    put_text(out, |text| {
+        text.extend_from_slice(b"{\"id\":");
+        text.extend_from_slice(id.as_bytes());
+        text.extend_from_slice(b",\"ok\":");
+        put_outcome(text, outcome);
+        text.put_u8(b'}');
+    });
+}
+
+pub(in crate::dialect) fn encode_error(out: &mut BytesMut, id: Option<&str>, error: ReplyError) {
+    put_text(out, |text| {
+        text.put_u8(b'{');
+        if let Some(id) = id {
+            text.extend_from_slice(b"\"id\":");
+            text.extend_from_slice(id.as_bytes());
+            text.put_u8(b',');
+        }
+        text.extend_from_slice(b"\"error\":");
+        put_error(text, error);
+        text.put_u8(b'}');
+    });
+}
+
+pub(in crate::dialect) fn encode_gap(out: &mut BytesMut, channel: Option<&str>, missed: u64) {
+    put_text(out, |text| {
+        text.extend_from_slice(b"{\"gap\":{\"channel\":");
+        put_optional_string(text, channel);
+        put_number(text, ",\"missed\":", missed);
+        text.extend_from_slice(b"}}");
+    });
+}
+
+pub(in crate::dialect) fn encode_reconnect(out: &mut BytesMut, after_ms: u32) {
+    put_text(out, |text| {
+        put_number(text, "{\"reconnect_after_ms\":", u64::from(after_ms));
+        text.extend_from_slice(b"}");
+    });
+}
+
+pub(in crate::dialect) fn encode_welcome(out: &mut BytesMut, welcome: &Welcome<'_>) {
+    let Welcome { session, user, app, limits, ticket, resumed } = welcome;
+    put_text(out, |text| {
+        text.extend_from_slice(b"{\"welcome\":{\"session\":\"");
+        text.extend_from_slice(&session.text());
+        text.extend_from_slice(b"\",\"user\":");
+        put_optional_string(text, *user);
+        text.extend_from_slice(b",\"app\":");
+        json::write_string(text, app);
+        put_number(text, ",\"ping_interval_ms\":", limits.ping_interval_ms);
+        put_number(text, ",\"limits\":{\"frame_bytes\":", limits.frame_bytes as u64);
+        put_number(text, ",\"message_bytes\":", limits.message_bytes as u64);
+        put_number(text, ",\"profile_bytes\":", limits.profile_bytes as u64);
+        put_number(text, ",\"channels\":", limits.channels as u64);
+        put_number(text, ",\"batch\":", BATCH as u64);
+        text.put_u8(b'}');
+        if let Some(ticket) = ticket {
+            text.extend_from_slice(b",\"resume\":\"");
+            text.extend_from_slice(&ticket.text());
+            text.put_u8(b'"');
+        }
+        if let Some(resumed) = resumed {
+            put_bool(text, ",\"resumed\":", *resumed);
+        }
+        text.extend_from_slice(b"}}");
+    });
+}

@@ -1,0 +1,204 @@
+//! Outcomes and errors as JSON: the `ok` and `error` of an answer, and the bodies of HTTP responses.
+
+use bytes::{BufMut, BytesMut};
+
+use super::{
+    encode::{id_member, put_base64, put_more},
+    put::{put_bool, put_number, put_optional_number, put_optional_string},
+};
+use crate::{
+    app::{ChannelOptions, SlowConsumer},
+    channel::{HistoryItem, Position},
+    command::{Outcome, UserSession},
+    error::ReplyError,
+    json,
+    publication::{IdentityCard, Payload},
+};
+
+/// A message of a page of history: `{"event","message","offset","id","time_ms"}` and what else there is to tell.
+fn put_remembered(out: &mut BytesMut, remembered: &HistoryItem) {
+    let message = remembered.view();
+    out.extend_from_slice(b"{\"event\":");
+    json::write_string(out, message.event());
+    out.extend_from_slice(b",\"message\":");
+    match message.payload() {
+        Payload::Json(json) => out.extend_from_slice(json.as_bytes()),
+        Payload::Binary(bytes) => put_base64(out, bytes),
+    }
+    put_number(out, ",\"offset\":", remembered.offset());
+    out.extend_from_slice(&id_member(message.id));
+    put_more(out, &message);
+    put_number(out, ",\"time_ms\":", message.id.time_ms());
+    out.put_u8(b'}');
+}
+
+/// An outcome as JSON: the `ok` of an answer, or the body of an HTTP response.
+pub(in crate::dialect) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
+    match outcome {
+        Outcome::Joined { channel, joined, members, position, missed } => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, channel);
+            put_bool(out, ",\"joined\":", *joined);
+            put_number(out, ",\"members\":", *members as u64);
+            put_position(out, Some(*position));
+            if let Some(missed) = missed {
+                put_bool(out, ",\"recovered\":", missed.is_some());
+                put_number(out, ",\"missed\":", missed.as_ref().map_or(0, |missed| missed.len() as u64));
+            }
+        }
+        Outcome::History { channel, position, page } => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, channel);
+            put_position(out, *position);
+            out.extend_from_slice(b",\"messages\":[");
+            for (at, message) in page.messages.iter().enumerate() {
+                if at > 0 {
+                    out.put_u8(b',');
+                }
+                put_remembered(out, message);
+            }
+            out.extend_from_slice(b"],\"next\":");
+            put_optional_number(out, page.next);
+        }
+        Outcome::Left { channel, left } => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, channel);
+            put_bool(out, ",\"left\":", *left);
+        }
+        Outcome::Sent { message_id, offset } => {
+            out.extend_from_slice(b"{\"message_id\":\"");
+            out.extend_from_slice(&message_id.text());
+            out.extend_from_slice(b"\",\"offset\":");
+            put_optional_number(out, *offset);
+        }
+        Outcome::Broadcast { message_id } => {
+            out.extend_from_slice(b"{\"message_id\":\"");
+            out.extend_from_slice(&message_id.text());
+            out.put_u8(b'"');
+        }
+        Outcome::Updated => out.put_u8(b'{'),
+        Outcome::Members(page) => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, &page.channel);
+            put_number(out, ",\"total\":", page.total as u64);
+            out.extend_from_slice(b",\"members\":[");
+            for (at, member) in page.members.iter().enumerate() {
+                if at > 0 {
+                    out.put_u8(b',');
+                }
+                put_member(out, member);
+            }
+            out.extend_from_slice(b"],\"next\":");
+            put_optional_string(out, page.next.map(|next| next.text()).as_deref());
+        }
+        Outcome::Session { user, expires_at } => {
+            out.extend_from_slice(b"{\"user\":");
+            json::write_string(out, user);
+            out.extend_from_slice(b",\"expires_at\":");
+            put_optional_number(out, *expires_at);
+        }
+        Outcome::Pong { time_ms } => put_number(out, "{\"time_ms\":", *time_ms),
+        Outcome::Users(page) => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, &page.channel);
+            put_number(out, ",\"total\":", page.total as u64);
+            out.extend_from_slice(b",\"users\":[");
+            for (at, (user, sessions)) in page.users.iter().enumerate() {
+                out.extend_from_slice(if at > 0 { b",{\"user\":" } else { b"{\"user\":" });
+                json::write_string(out, user);
+                put_number(out, ",\"sessions\":", u64::from(*sessions));
+                out.put_u8(b'}');
+            }
+            out.extend_from_slice(b"],\"next\":");
+            put_optional_string(out, page.next.as_deref());
+        }
+        Outcome::Options { channel, options } => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, channel);
+            put_options(out, options);
+        }
+        Outcome::Sessions(page) => {
+            out.extend_from_slice(b"{\"user\":");
+            json::write_string(out, &page.user);
+            out.extend_from_slice(b",\"sessions\":[");
+            for (at, session) in page.sessions.iter().enumerate() {
+                if at > 0 {
+                    out.put_u8(b',');
+                }
+                put_session(out, session);
+            }
+            out.extend_from_slice(b"],\"next\":");
+            put_optional_string(out, page.next.map(|next| next.text()).as_deref());
+        }
+        Outcome::Disconnected { sessions } => put_number(out, "{\"disconnected\":", *sessions as u64),
+    }
+    out.put_u8(b'}');
+}
+
+/// An error as JSON: `{"code","message"}`.
+pub(in crate::dialect) fn put_error(out: &mut BytesMut, error: ReplyError) {
+    out.extend_from_slice(b"{\"code\":\"");
+    out.extend_from_slice(error.code().as_bytes());
+    out.extend_from_slice(b"\",\"message\":");
+    json::write_string(out, error.message());
+    out.put_u8(b'}');
+}
+
+/// A member as JSON: `{"id","user"?,"data"?}`.
+pub(super) fn put_member(out: &mut BytesMut, member: &IdentityCard) {
+    put_identity(out, member);
+    out.put_u8(b'}');
+}
+
+/// A member without the closing brace.
+fn put_identity(out: &mut BytesMut, IdentityCard { id, user, profile }: &IdentityCard) {
+    out.extend_from_slice(b"{\"id\":\"");
+    out.extend_from_slice(&id.text());
+    out.put_u8(b'"');
+    if let Some(user) = user {
+        out.extend_from_slice(b",\"user\":");
+        json::write_string(out, user);
+    }
+    if let Some(profile) = profile {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(profile.as_bytes());
+    }
+}
+
+/// `{"id","data"?,"channels"}`.
+fn put_session(out: &mut BytesMut, session: &UserSession) {
+    put_identity(out, &IdentityCard { id: session.id, user: None, profile: session.profile.clone() });
+    out.extend_from_slice(b",\"channels\":[");
+    for (at, name) in session.channels.iter().enumerate() {
+        if at > 0 {
+            out.put_u8(b',');
+        }
+        json::write_string(out, name);
+    }
+    out.extend_from_slice(b"]}");
+}
+
+/// The members of a channel's options, by the names they have in the configuration.
+fn put_options(out: &mut BytesMut, options: &ChannelOptions) {
+    let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } = options;
+    put_number(out, ",\"history_messages\":", history.messages.into());
+    put_number(out, ",\"history_bytes\":", history.bytes.into());
+    put_number(out, ",\"history_age_s\":", u64::from(history.age_ms) / 1000);
+    put_bool(out, ",\"announce\":", *announce);
+    put_bool(out, ",\"presence_by_user\":", *presence_by_user);
+    put_bool(out, ",\"membership_to_send\":", *membership_to_send);
+    out.extend_from_slice(match slow_consumer {
+        SlowConsumer::Disconnect => b",\"slow_consumer\":\"disconnect\"",
+        SlowConsumer::Drop => b",\"slow_consumer\":\"drop\"",
+    });
+}
+
+fn put_position(out: &mut BytesMut, position: Option<Position>) {
+    match position {
+        Some(position) => {
+            out.extend_from_slice(format!(",\"epoch\":\"{:016x}\"", position.epoch).as_bytes());
+            put_number(out, ",\"offset\":", position.offset);
+        }
+        None => out.extend_from_slice(b",\"epoch\":null,\"offset\":0"),
+    }
+}

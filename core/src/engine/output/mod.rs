@@ -1,0 +1,389 @@
+//! Fan-out: what a worker's sessions are going to receive at the end of this turn.
+//!
+//! Publications of one channel in one turn are encoded one after another, the channel's *run*: once for each wire format
+//! that has members, into a buffer of its own, a *lane*. Members do not copy: at the end of the turn each is linked to the part of the run that it is to see,
+//! nearly always all of it, and the shell writes runs and replies to each touched connection in one go.
+//!
+//! ```text
+//!   publication ──encode once per format──▶ run of its channel   [p0][p1][p2]
+//!   reply       ──encode──────────────────▶ replies              [r0][r1]
+//!   flush:  session ──▶ segment(replies, r0) ──▶ segment(run, p0..p2) ──▶ …      one write per session
+//! ```
+//!
+//! A member's view of a run is a suffix or a prefix of it, less exceptions: who joined during the turn sees it from
+//! there on (`late`), who left was linked up to there when leaving, and whom an audience leaves out skips that publication.
+//!
+//! A session that sees several runs of one turn receives their publications as they came, so that what somebody sends to one
+//! channel and then to another does not arrive the other way round: its segments are cut and sorted when they are written.
+//! Others pay nothing for that.
+
+mod run;
+mod segments;
+mod session;
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+pub use self::segments::{Segments, Sink};
+use self::{
+    run::{Exception, Exclusion, Run, View},
+    segments::{LaneId, REPLIES, Segment, sort_segments},
+};
+pub(super) use self::{segments::ReplyRange, session::SessionOutput};
+use super::session::{Session, Sessions};
+use crate::{
+    channel::{Channel, TOMBSTONE},
+    dialect::FormatSet,
+    id::{LocalId, SessionSlot},
+    limits::POOLED_BUFFERS,
+    publication::{Audience, Publication},
+};
+
+/// No segment, no run, no local part.
+pub(super) const NONE: u32 = u32::MAX;
+
+const NO_LOCAL: LocalId = LocalId(NONE);
+
+/// What became of a session's output.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Backlog {
+    /// So many bytes wait for its connection to take them.
+    Bytes(usize),
+    /// It was recorded for the client's return, all of it or not.
+    Parked { is_whole: bool },
+}
+
+/// A run that has ended with its turn.
+pub(super) struct EndedRun {
+    /// The worker's part of the channel.
+    pub(super) local: LocalId,
+    /// The formats of its members.
+    pub(super) formats: FormatSet,
+}
+
+/// Everything a worker has to write at the end of its turn.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// `runs[..used]` are of this turn; the rest wait with their buffers for the next.
+    runs: Vec<Run>,
+    used: usize,
+    /// The lanes of these runs, in the order in which they opened.
+    opened: Vec<LaneId>,
+    segments: Vec<Segment>,
+    /// Sessions with segments, in the order they got their first. A session that ended has none any more.
+    dirty: Vec<SessionSlot>,
+    replies: BytesMut,
+    /// The buffers as they are written, in order of their numbers. Filled by `freeze`.
+    frozen: Vec<Bytes>,
+    /// Publications in this turn.
+    publications: u32,
+    /// One session's segments while they are sorted, each with its place.
+    sorted: Vec<(u32, Segment)>,
+    /// Bytes encoded in this turn.
+    pub(super) bytes: usize,
+}
+
+impl Turn {
+    /// Whether there is anything to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.used == 0 && self.dirty.is_empty()
+    }
+
+    /// Opens a run for the local part `local` with `places` in its member array.
+    pub(super) fn open_run(&mut self, channel: Arc<Channel>, local: LocalId, places: usize) -> u32 {
+        if self.used == self.runs.len() {
+            self.runs.push(Run::default());
+        }
+        self.runs[self.used].begin(channel, local, places);
+        self.used += 1;
+        u32::try_from(self.used - 1).expect("a turn's bytes are bounded far below")
+    }
+
+    /// Encodes `publications` into `run` for each of `formats`, which are those that have members.
+    pub(super) fn append(&mut self, run: u32, formats: FormatSet, publications: &[Publication<'_>]) {
+        let of = &mut self.runs[run as usize];
+        for format in formats {
+            self.bytes += of.encode(run, format, &mut self.opened, publications);
+        }
+        let first = self.publications;
+        self.publications += u32::try_from(publications.len()).expect("an operation is small");
+        of.note(first..self.publications);
+    }
+
+    /// The last `count` publications of `run` are not for the session in `slot`.
+    pub(super) fn except(&mut self, run: u32, count: usize, slot: SessionSlot, hot: &mut SessionOutput) {
+        let run = &mut self.runs[run as usize];
+        let ordinals = run.last(count);
+        match run.exceptions.last_mut() {
+            // Of a sender of several in a row.
+            Some(Exception { last, unless: Exclusion::Slot(same), .. })
+                if *same == slot && *last + 1 == *ordinals.start() =>
+            {
+                *last = *ordinals.end();
+            }
+            _ => run.exceptions.push(Exception::new(ordinals, Exclusion::Slot(slot))),
+        }
+        hot.excepted = true;
+    }
+
+    /// The last `count` publications of `run` are for those whom `audience` admits.
+    pub(super) fn filter(&mut self, run: u32, count: usize, audience: &Audience) {
+        let run = &mut self.runs[run as usize];
+        let unless = Exclusion::Filter(Box::new(audience.clone()));
+        run.exceptions.push(Exception::new(run.last(count), unless));
+        run.filtered = true;
+    }
+
+    /// A member took the next place of the member array while `run` is open.
+    pub(super) fn joined(&mut self, run: u32) {
+        let run = &mut self.runs[run as usize];
+        run.late.push(run.len());
+    }
+
+    /// The member at `place` leaves while `run` is open: it still receives what was published until now.
+    /// Returns how many publications that is.
+    pub(super) fn left(&mut self, run: u32, place: usize, slot: SessionSlot, sessions: &mut Sessions) -> u64 {
+        let of = &self.runs[run as usize];
+        let from = if place < of.base { 0 } else { of.late[place - of.base] };
+        self.segment_view(run, from, slot, sessions)
+    }
+
+    /// The local part of `run` is gone: whoever was in it has left.
+    pub(super) fn orphan(&mut self, run: u32) {
+        self.runs[run as usize].local = NO_LOCAL;
+    }
+
+    /// Appends a reply to what the session receives.
+    pub(super) fn reply(
+        &mut self,
+        slot: SessionSlot,
+        hot: &mut SessionOutput,
+        encode: impl FnOnce(&mut BytesMut),
+    ) {
+        let range = self.encode_reply(encode);
+        self.link_reply(slot, hot, range);
+    }
+
+    /// Encodes a reply that [`Turn::link_reply`] gives to one session or several.
+    pub(super) fn encode_reply(&mut self, encode: impl FnOnce(&mut BytesMut)) -> ReplyRange {
+        let start = self.replies.len();
+        encode(&mut self.replies);
+        let end = self.replies.len();
+        self.bytes += end - start;
+        let at = |len: usize| u32::try_from(len).expect("a turn's bytes are bounded");
+        ReplyRange { start: at(start), end: at(end) }
+    }
+
+    /// Appends an encoded reply to what the session receives.
+    pub(super) fn link_reply(&mut self, slot: SessionSlot, hot: &mut SessionOutput, range: ReplyRange) {
+        self.segment(slot, hot, REPLIES, range.start, range.end);
+    }
+
+    fn segment(&mut self, slot: SessionSlot, hot: &mut SessionOutput, buffer: u32, start: u32, end: u32) {
+        if start == end {
+            return;
+        }
+        let new = u32::try_from(self.segments.len()).expect("a turn's bytes are bounded");
+        if hot.head == NONE {
+            hot.head = new;
+            self.dirty.push(slot);
+        } else {
+            let tail = &mut self.segments[hot.tail as usize];
+            if tail.buffer == buffer && tail.end == start {
+                tail.end = end;
+                return;
+            }
+            tail.next = new;
+        }
+        hot.tail = new;
+        hot.runs += u8::from(buffer != REPLIES && hot.runs < 2);
+        self.segments.push(Segment { buffer, start, end, next: NONE });
+    }
+
+    /// Links a session to the publications of `run` from `from` on, less those that are not for it.
+    fn segment_view(&mut self, run: u32, from: u32, slot: SessionSlot, sessions: &mut Sessions) -> u64 {
+        let of = &self.runs[run as usize];
+        let hot = sessions.hot(slot);
+        if hot.excepted || of.filtered || hot.is_congested() {
+            let (hot, session) = sessions.both(slot);
+            return self.segment_with_exceptions(run, from, slot, hot, session);
+        }
+        let view = of.view(hot.format, from);
+        self.segment_seen(slot, hot, view)
+    }
+
+    /// Links a session to what it sees of a run.
+    #[inline]
+    fn segment_seen(&mut self, slot: SessionSlot, hot: &mut SessionOutput, view: View) -> u64 {
+        self.segment(slot, hot, view.buffer, view.start, view.end);
+        u64::from(view.publications)
+    }
+
+    #[cold]
+    fn segment_with_exceptions(
+        &mut self,
+        run: u32,
+        from: u32,
+        slot: SessionSlot,
+        hot: &mut SessionOutput,
+        session: &mut Session,
+    ) -> u64 {
+        let mut deliveries = 0;
+        let mut start = from;
+        let mut next_exception = 0;
+        loop {
+            let of = &self.runs[run as usize];
+            let skipped = of.exceptions[next_exception..].iter().position(|exception| {
+                exception.last >= start
+                    && match &exception.unless {
+                        Exclusion::Slot(excepted) => *excepted == slot,
+                        Exclusion::Filter(audience) => !audience.admits(session.id(slot), session.user()),
+                    }
+            });
+            let (stop, next) = match skipped {
+                Some(ahead) => {
+                    let Exception { first, last, .. } = of.exceptions[next_exception + ahead];
+                    next_exception += ahead + 1;
+                    (first.max(start), last + 1)
+                }
+                None => (of.len(), of.len()),
+            };
+            let view = of.part(hot.format, start, stop);
+            if hot.is_congested() {
+                let channel = of.channel.as_ref().expect("an open run has one");
+                session.miss(channel, u64::from(view.publications));
+            } else {
+                deliveries += self.segment_seen(slot, hot, view);
+            }
+            if skipped.is_none() {
+                return deliveries;
+            }
+            start = next;
+        }
+    }
+
+    /// Links every member of the open runs to its view; returns how many deliveries that makes. `slots_of` tells the
+    /// member array of a local part.
+    pub(super) fn segment_members<'a>(
+        &mut self,
+        sessions: &mut Sessions,
+        slots_of: impl Fn(LocalId) -> &'a [SessionSlot],
+    ) -> u64 {
+        let mut deliveries = 0;
+        for run in 0..u32::try_from(self.used).expect("a turn's bytes are bounded") {
+            let of = &self.runs[run as usize];
+            if of.local != NO_LOCAL {
+                deliveries += self.segment_run(run, slots_of(of.local), sessions);
+            }
+        }
+        deliveries
+    }
+
+    /// Links the members of a run, whose slots are in `slots`. Most of them see the same as the member before.
+    #[inline]
+    fn segment_run(&mut self, run: u32, slots: &[SessionSlot], sessions: &mut Sessions) -> u64 {
+        let (mut deliveries, mut seen) = (0, FormatSet::default());
+        let (base, filtered) = (self.runs[run as usize].base, self.runs[run as usize].filtered);
+        let mut view = View::EMPTY;
+        for (place, &slot) in slots.iter().enumerate() {
+            if slot == TOMBSTONE {
+                continue;
+            }
+            let from = if place < base { 0 } else { self.runs[run as usize].late[place - base] };
+            let hot = sessions.hot(slot);
+            if hot.format != view.format || from != view.from || view.buffer == REPLIES {
+                view = self.runs[run as usize].view(hot.format, from);
+                seen.insert(hot.format);
+            }
+            if hot.excepted || filtered || hot.is_congested() {
+                let (hot, session) = sessions.both(slot);
+                deliveries += self.segment_with_exceptions(run, from, slot, hot, session);
+            } else {
+                deliveries += self.segment_seen(slot, hot, view);
+            }
+        }
+        self.runs[run as usize].seen = seen;
+        deliveries
+    }
+
+    /// Closes the buffers: nothing is appended any more.
+    pub(super) fn freeze(&mut self) {
+        self.frozen.push(freeze(&mut self.replies));
+        for &LaneId { run, lane } in &self.opened {
+            self.frozen.push(freeze(self.runs[run as usize].bytes(lane)));
+        }
+    }
+
+    /// Hands each session's segments to `sink`, in the order the sessions were touched; tells `on_backlog` which
+    /// sessions have how many bytes left to send. Returns the number of sessions.
+    pub(super) fn write(
+        &mut self,
+        sessions: &mut Sessions,
+        sink: &mut impl Sink,
+        mut on_backlog: impl FnMut(SessionSlot, Backlog),
+    ) -> u64 {
+        let mut writes = 0;
+        for slot in self.dirty.drain(..) {
+            let hot = sessions.hot(slot);
+            let SessionOutput { mut head, runs, .. } = *hot;
+            if head == NONE {
+                continue;
+            }
+            Self::forget(hot);
+            writes += 1;
+            if runs > 1 {
+                head = sort_segments((&self.runs, &self.opened), &mut self.segments, &mut self.sorted, head);
+            }
+            let parts = Segments { buffers: &self.frozen, segments: &self.segments, head };
+            if hot.is_recorded() {
+                let (hot, session) = sessions.both(slot);
+                let is_whole = session.record(parts);
+                if hot.is_parked() {
+                    on_backlog(slot, Backlog::Parked { is_whole });
+                    continue;
+                }
+            }
+            let backlog = sink.write(sessions.hot(slot).connection, parts);
+            if backlog > 0 {
+                on_backlog(slot, Backlog::Bytes(backlog));
+            }
+        }
+        writes
+    }
+
+    /// Ends the turn: buffers that nobody holds any more are used again in the next. `on_end` is told of
+    /// each run whose channel still has a part here.
+    pub(super) fn end(&mut self, sessions: &mut Sessions, mut on_end: impl FnMut(EndedRun)) {
+        self.frozen.clear();
+        self.segments.clear();
+        self.opened.clear();
+        self.publications = 0;
+        self.bytes = 0;
+        for run in &mut self.runs[..self.used] {
+            for exception in &run.exceptions {
+                if let Exclusion::Slot(slot) = exception.unless {
+                    sessions.hot(slot).excepted = false;
+                }
+            }
+            run.end();
+            if run.local != NO_LOCAL {
+                on_end(EndedRun { local: run.local, formats: run.seen });
+            }
+        }
+        self.used = 0;
+        self.runs.truncate(POOLED_BUFFERS);
+    }
+
+    /// Forgets what a session was to receive, because it ended.
+    pub(super) fn forget(hot: &mut SessionOutput) {
+        hot.head = NONE;
+        hot.tail = NONE;
+        hot.runs = 0;
+    }
+}
+
+fn freeze(buffer: &mut BytesMut) -> Bytes {
+    // Splitting an empty buffer would allocate.
+    if buffer.is_empty() { Bytes::new() } else { buffer.split().freeze() }
+}

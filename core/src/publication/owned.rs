@@ -1,0 +1,308 @@
+//! Publications that own their text.
+
+use std::sync::Arc;
+
+use super::{Audience, Body, EVERYONE, IdentityCard, Kind, Payload, Publication, Sender};
+use crate::id::{MessageId, SessionId};
+
+/// A payload that waits, with its text.
+#[derive(Clone, Debug)]
+pub struct OwnedPayload {
+    binary: bool,
+    bytes: Box<[u8]>,
+}
+
+impl OwnedPayload {
+    /// Borrows it.
+    pub fn view(&self) -> Payload<'_> {
+        Payload::restored(&self.bytes, self.binary)
+    }
+}
+
+impl From<Payload<'_>> for OwnedPayload {
+    fn from(payload: Payload<'_>) -> Self {
+        Self { binary: payload.is_binary(), bytes: payload.bytes().into() }
+    }
+}
+
+/// A publication that owns its text, to wait in a queue, to be shared between workers, or to be kept in history.
+///
+/// An edit or deletion also stands for the message it changed, as that is now: see [`OwnedPublication::message`].
+#[derive(Debug)]
+pub struct OwnedPublication {
+    id: MessageId,
+    /// 0: none. Offsets begin at 1.
+    offset: u64,
+    /// Of a change: the offset of the message. Else 0.
+    of: u64,
+    /// 0: never.
+    edited_ms: u64,
+    body: OwnedBody,
+    extras: Option<Box<Extras>>,
+}
+
+const _: () = assert!(size_of::<OwnedPublication>() == 72, "history counts on a small publication");
+
+#[derive(Debug)]
+enum OwnedBody {
+    /// A message, or a change of one.
+    Message(OwnedMessage),
+    MemberJoined(Arc<IdentityCard>),
+    MemberLeft(Arc<IdentityCard>),
+    MemberUpdated(Arc<IdentityCard>),
+    UserJoined(Arc<str>),
+    UserLeft(Arc<str>),
+}
+
+#[derive(Debug)]
+struct OwnedMessage {
+    /// `text[..event_len]` is the event, the rest the payload: `event_len <= text.len()`.
+    text: Box<[u8]>,
+    event_len: u16,
+    binary: bool,
+    kept: bool,
+    state: MessageState,
+}
+
+/// What has become of a message.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum MessageState {
+    Published,
+    Edited,
+    Deleted,
+}
+
+/// What most publications do not have.
+#[derive(Clone, Debug)]
+struct Extras {
+    audience: Audience,
+    sender: Option<(SessionId, Option<Box<str>>, bool)>,
+    lost: Vec<Lost>,
+}
+
+/// Readers who could see a message until it was changed. For them it is deleted.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    /// The offset of the change.
+    pub offset: u64,
+    /// The readers.
+    pub audience: Audience,
+}
+
+impl Publication<'_> {
+    /// The change of this message, as it is now, that takes `offset`. Without payload it is its deletion. Without
+    /// audience it is for that of the message, the sender included even if it wants no echo. `lost` are the readers
+    /// who lost the message by earlier changes.
+    pub fn changed(
+        &self,
+        offset: u64,
+        payload: Option<Payload<'_>>,
+        audience: Option<&Audience>,
+        lost: &[Lost],
+        at_ms: u64,
+    ) -> OwnedPublication {
+        let state = if payload.is_some() { MessageState::Edited } else { MessageState::Deleted };
+        let own = Audience { except_session: None, ..self.audience.clone() };
+        let audience = audience.unwrap_or(&own);
+        let payload = payload.unwrap_or(Payload::NULL);
+        let mut message = OwnedMessage::new(self.event(), payload, self.kept);
+        message.state = state;
+        let mut extras = Extras::of(audience, self.sender);
+        if let Some(extras) = &mut extras {
+            extras.lost = Lost::by_change(offset, &own, audience, lost);
+        }
+        let of = self.offset.unwrap_or_default();
+        let body = OwnedBody::Message(message);
+        OwnedPublication { id: self.id, offset, of, edited_ms: at_ms, body, extras }
+    }
+}
+
+impl OwnedPublication {
+    /// Borrows it, as members see it when it is published.
+    pub fn view(&self) -> Publication<'_> {
+        let (body, kept) = match &self.body {
+            OwnedBody::Message(message) => (message.body(), message.kept),
+            OwnedBody::MemberJoined(card) => (Body::MemberJoined(card), false),
+            OwnedBody::MemberLeft(card) => (Body::MemberLeft(card), false),
+            OwnedBody::MemberUpdated(card) => (Body::MemberUpdated(card), false),
+            OwnedBody::UserJoined(user) => (Body::UserJoined(user), false),
+            OwnedBody::UserLeft(user) => (Body::UserLeft(user), false),
+        };
+        let edited_ms = some(self.edited_ms);
+        let (audience, sender) = (self.audience(), self.sender());
+        Publication { id: self.id, offset: some(self.offset), body, audience, sender, kept, edited_ms }
+    }
+
+    /// The message, as it is now: this itself, or what this change has made of it.
+    pub fn message(&self) -> Publication<'_> {
+        let view = self.view();
+        let OwnedBody::Message(message) = &self.body else { return view };
+        let (event, payload) = message.parts();
+        Publication { offset: some(self.message_offset()), body: Body::Message { event, payload }, ..view }
+    }
+
+    /// Of a change: the readers who lost the message by it or by earlier changes.
+    pub fn lost(&self) -> &[Lost] {
+        self.extras.as_ref().map_or(&[], |extras| &extras.lost)
+    }
+
+    /// What the readers see who lost the message by the change that took `offset`: its deletion. `None`: there are no
+    /// such readers.
+    pub fn loss(&self, offset: u64) -> Option<Publication<'_>> {
+        let Lost { audience, .. } = self.lost().iter().find(|lost| lost.offset == offset)?;
+        Some(Publication { offset: some(offset), body: Body::Delete, audience, ..self.view() })
+    }
+
+    /// Its id; of a change, the changed message's.
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// What it tells.
+    pub fn kind(&self) -> Kind {
+        self.view().kind()
+    }
+
+    /// Whether it is the deletion of a message.
+    pub fn is_deletion(&self) -> bool {
+        self.state() == Some(MessageState::Deleted)
+    }
+
+    /// Position in the channel's stream, or 0.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Position of the message, which may have been changed later.
+    pub fn message_offset(&self) -> u64 {
+        match self.state() {
+            Some(MessageState::Edited | MessageState::Deleted) => self.of,
+            _ => self.offset,
+        }
+    }
+
+    /// Who is meant.
+    pub fn audience(&self) -> &Audience {
+        self.extras.as_ref().map_or(&EVERYONE, |extras| &extras.audience)
+    }
+
+    /// What keeping it costs.
+    pub fn bytes(&self) -> usize {
+        let body = match &self.body {
+            OwnedBody::Message(message) => message.text.len(),
+            OwnedBody::MemberJoined(card) | OwnedBody::MemberLeft(card) | OwnedBody::MemberUpdated(card) => {
+                card.bytes()
+            }
+            OwnedBody::UserJoined(user) | OwnedBody::UserLeft(user) => user.len(),
+        };
+        Self::bytes_with(body) + self.extras.as_ref().map_or(0, |extras| extras.bytes())
+    }
+
+    /// What keeping a plain message costs whose event and payload are so long.
+    pub(crate) fn bytes_with(text_len: usize) -> usize {
+        // Two counters precede what an `Arc` holds.
+        size_of::<Self>() + 2 * size_of::<usize>() + text_len
+    }
+
+    fn sender(&self) -> Option<Sender<'_>> {
+        let (session, user, shown) = self.extras.as_ref()?.sender.as_ref()?;
+        Some(Sender { session: *session, user: user.as_deref(), shown: *shown })
+    }
+
+    fn state(&self) -> Option<MessageState> {
+        match &self.body {
+            OwnedBody::Message(message) => Some(message.state),
+            _ => None,
+        }
+    }
+}
+
+impl From<Publication<'_>> for OwnedPublication {
+    fn from(publication: Publication<'_>) -> Self {
+        let Publication { id, offset, body, audience, sender, kept, edited_ms } = publication;
+        let message = |state| {
+            let message = OwnedMessage::new(publication.event(), publication.payload(), kept);
+            OwnedBody::Message(OwnedMessage { state, ..message })
+        };
+        let body = match body {
+            Body::Message { .. } => message(MessageState::Published),
+            Body::Edit { .. } => message(MessageState::Edited),
+            Body::Delete => message(MessageState::Deleted),
+            Body::MemberJoined(card) => OwnedBody::MemberJoined(card.clone()),
+            Body::MemberLeft(card) => OwnedBody::MemberLeft(card.clone()),
+            Body::MemberUpdated(card) => OwnedBody::MemberUpdated(card.clone()),
+            Body::UserJoined(user) => OwnedBody::UserJoined(user.clone()),
+            Body::UserLeft(user) => OwnedBody::UserLeft(user.clone()),
+        };
+        Self {
+            id,
+            offset: offset.unwrap_or_default(),
+            of: 0,
+            edited_ms: edited_ms.unwrap_or_default(),
+            body,
+            extras: Extras::of(audience, sender),
+        }
+    }
+}
+
+impl OwnedMessage {
+    fn new(event: &str, payload: Payload<'_>, kept: bool) -> Self {
+        Self {
+            text: [event.as_bytes(), payload.bytes()].concat().into(),
+            event_len: u16::try_from(event.len()).expect("names are at most 256 bytes"),
+            binary: payload.is_binary(),
+            kept,
+            state: MessageState::Published,
+        }
+    }
+
+    /// The event and the payload.
+    fn parts(&self) -> (&str, Payload<'_>) {
+        let (event, payload) = self.text.split_at(usize::from(self.event_len));
+        (text(event), Payload::restored(payload, self.binary))
+    }
+
+    fn body(&self) -> Body<'_> {
+        let (event, payload) = self.parts();
+        match self.state {
+            MessageState::Published => Body::Message { event, payload },
+            MessageState::Edited => Body::Edit { event, payload },
+            MessageState::Deleted => Body::Delete,
+        }
+    }
+}
+
+impl Extras {
+    /// `None`: everyone is meant, and nothing is known of the sender.
+    fn of(audience: &Audience, sender: Option<Sender<'_>>) -> Option<Box<Self>> {
+        (!audience.is_everyone() || sender.is_some()).then(|| {
+            let sender = sender.map(|sender| (sender.session, sender.user.map(Into::into), sender.shown));
+            Box::new(Self { audience: audience.clone(), sender, lost: Vec::new() })
+        })
+    }
+
+    /// About what keeping them costs.
+    fn bytes(&self) -> usize {
+        let lost: usize = self.lost.iter().map(|lost| size_of::<Lost>() + lost.audience.heap_bytes()).sum();
+        size_of::<Self>() + self.audience.heap_bytes() + lost
+    }
+}
+
+impl Lost {
+    /// The readers who lost a message that was for `before` and is for `now` since the change that took `offset`. No
+    /// reader is in two of them.
+    fn by_change(offset: u64, before: &Audience, now: &Audience, earlier: &[Lost]) -> Vec<Self> {
+        let earlier = earlier.iter().map(|lost| (lost.offset, lost.audience.without(now)));
+        let all = earlier.chain([(offset, before.without(now))]);
+        all.filter_map(|(offset, audience)| Some(Self { offset, audience: audience? })).collect()
+    }
+}
+
+fn some(number: u64) -> Option<u64> {
+    (number > 0).then_some(number)
+}
+
+/// Text that was kept as bytes.
+pub(crate) fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("it was made from a str")
+}

@@ -1,0 +1,236 @@
+//! The tree keeps its own rules: layers, a dialect's words in its module, lengths of files and lines.
+//!
+//! Allow-lists may only shrink: an entry that is larger than need be fails as well.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What each layer may use besides the layers above it in this list, and itself. `sync` and `id` are everybody's.
+const LAYERS: [(&str, &[&str]); 5] = [
+    (
+        "vocabulary",
+        &[
+            "id",
+            "limits",
+            "command",
+            "publication",
+            "error",
+            "disconnect",
+            "now",
+            "secret",
+            "sync",
+            "app",
+            "token",
+            "channel",
+            "mailbox",
+            "slots",
+        ],
+    ),
+    ("codecs", &["ws", "http", "json"]),
+    ("translation", &["dialect"]),
+    ("work", &["engine"]),
+    ("crate", &["lib"]),
+];
+
+/// Imports against the layers, each to go.
+const UPWARD: [(&str, &str); 2] = [("disconnect", "dialect"), ("disconnect", "ws")];
+
+/// Words of the native dialect, as code would write them.
+const NATIVE_WORDS: [&str; 9] = [
+    "\"message:",
+    "\"channel:",
+    "message:edit",
+    "message:delete",
+    "channel:join",
+    "channel:leave",
+    "channel:update",
+    "channel:user_",
+    "{\\\"user\\\":",
+];
+
+/// Lines above 110 columns, by directory.
+const LONG_LINES: &[(&str, usize)] = &[
+    ("benches/benches", 18),
+    ("benches/src", 3),
+    ("core/fuzz/fuzz_targets", 15),
+    ("core/src", 28),
+    ("core/src/app", 15),
+    ("core/src/channel", 25),
+    ("core/src/channel/history", 20),
+    ("core/src/channel/history/tests", 1),
+    ("core/src/dialect", 7),
+    ("core/src/dialect/native", 6),
+    ("core/src/dialect/probe", 3),
+    ("core/src/engine", 82),
+    ("core/src/engine/output", 13),
+    ("core/src/http", 27),
+    ("core/src/json", 19),
+    ("core/src/publication", 8),
+    ("core/src/token", 25),
+    ("core/src/ws", 19),
+    ("core/tests", 28),
+    ("core/tests/recovery_simulation", 15),
+    ("core/tests/simulation", 10),
+    ("core/tests/workers", 1),
+    ("loadgen/examples", 1),
+    ("loadgen/src", 53),
+    ("loadgen/src/args", 7),
+    ("loadgen/src/drivers", 10),
+    ("loadgen/src/net", 4),
+    ("loadgen/src/report", 14),
+    ("loadgen/src/scenario", 25),
+    ("loadgen/tests", 4),
+    ("loadgen/tests/stub", 4),
+    ("server/examples", 1),
+    ("server/src", 19),
+    ("server/src/config", 29),
+    ("server/src/connection", 7),
+    ("server/src/control", 7),
+    ("server/src/http", 13),
+    ("server/src/worker", 31),
+    ("server/tests", 24),
+];
+
+/// Files above 600 lines.
+const LONG_FILES: [&str; 2] = ["core/tests/simulation/world.rs", "server/tests/config_load.rs"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("core is in the workspace").to_owned()
+}
+
+/// Every Rust file of the workspace's crates: its path from the root, and its text.
+fn files() -> Vec<(String, String)> {
+    let (root, mut found) = (root(), Vec::new());
+    let mut folders: Vec<PathBuf> =
+        ["core", "server", "loadgen", "benches"].map(|name| root.join(name)).into();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder can be read") {
+            let path = entry.expect("an entry can be read").path();
+            let name = path.strip_prefix(&root).expect("it is below the root").to_string_lossy().into_owned();
+            if path.is_dir() && !name.ends_with("/target") {
+                folders.push(path);
+            } else if name.ends_with(".rs") {
+                let text = fs::read_to_string(&path).expect("a source is text");
+                found.push((name, text));
+            }
+        }
+    }
+    found.sort();
+    assert!(found.len() > 100, "the tree is here");
+    found
+}
+
+/// The module of core that a file belongs to.
+fn module(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("core/src/")?;
+    rest.split('/').next().map(|name| name.trim_end_matches(".rs"))
+}
+
+fn is_test(path: &str) -> bool {
+    path.contains("/tests") || path.contains("/probe/")
+}
+
+/// A source without comments and without the tests at its end.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let text = text.split("#[cfg(all(test, not(loom)))]\nmod tests {").next().unwrap_or_default();
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// The modules of this crate that a source uses.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for rest in code.split("crate::").skip(1) {
+        if let Some(list) = rest.strip_prefix('{') {
+            let (mut depth, mut item) = (0, String::new());
+            for letter in list.chars() {
+                match letter {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => used.extend(first_word(&std::mem::take(&mut item))),
+                    _ if depth == 0 => item.push(letter),
+                    _ => {}
+                }
+            }
+            used.extend(first_word(&item));
+        } else {
+            used.extend(first_word(rest));
+        }
+    }
+    used
+}
+
+fn first_word(text: &str) -> Option<String> {
+    let word: String =
+        text.trim_start().chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+    (!word.is_empty()).then_some(word)
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|(_, modules)| modules.contains(&module))
+}
+
+#[test]
+fn imports_go_down_the_layers() {
+    let mut upward = BTreeSet::new();
+    for (path, text) in files().iter().filter(|(path, _)| !is_test(path)) {
+        let Some(module) = module(path) else { continue };
+        let of = layer(module).unwrap_or_else(|| panic!("{path} is in no layer"));
+        for used in imports(&code(text)) {
+            if layer(&used).is_some_and(|layer| layer > of) {
+                upward.insert((module.to_owned(), used));
+            }
+        }
+    }
+    let allowed = UPWARD.map(|(from, to)| (from.to_owned(), to.to_owned())).into();
+    assert_eq!(upward, allowed, "imports against the layers");
+}
+
+#[test]
+fn words_of_a_dialect_stand_in_its_module() {
+    for (path, text) in files() {
+        if !path.starts_with("core/src/") || path.starts_with("core/src/dialect/native/") || is_test(&path) {
+            continue;
+        }
+        let code = code(&text);
+        for word in NATIVE_WORDS {
+            assert!(!code.contains(word), "{path}: {word} belongs to the native dialect");
+        }
+    }
+}
+
+#[test]
+fn dialects_are_told_apart_at_the_boundary_alone() {
+    for (path, text) in files() {
+        let is_outside = path.starts_with("core/src/") && !path.starts_with("core/src/dialect/");
+        let code = code(&text);
+        assert!(!is_outside || !code.contains("Dialect::"), "{path} tells dialects apart");
+        let shares = path.starts_with("core/src/dialect/native/") && code.contains("Dialect::");
+        assert!(!shares, "{path} knows of other dialects");
+    }
+}
+
+#[test]
+fn files_have_at_most_600_lines() {
+    let long: BTreeSet<_> =
+        files().into_iter().filter(|(_, text)| text.lines().count() > 600).map(|(path, _)| path).collect();
+    assert_eq!(long, LONG_FILES.map(String::from).into());
+}
+
+#[test]
+fn lines_have_at_most_110_columns() {
+    let mut long = BTreeMap::<String, usize>::new();
+    for (path, text) in files() {
+        let folder = path.rsplit_once('/').expect("a file is in a folder").0;
+        let count = text.lines().filter(|line| line.chars().count() > 110).count();
+        if count > 0 {
+            *long.entry(folder.into()).or_default() += count;
+        }
+    }
+    let allowed = LONG_LINES.iter().map(|(folder, count)| ((*folder).to_owned(), *count)).collect();
+    assert_eq!(long, allowed, "found and allowed");
+}
