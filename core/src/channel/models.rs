@@ -65,8 +65,8 @@ impl Env for Worker {
         set.unwrap_or_default()
     }
 
-    fn options(&self) -> ChannelOptions {
-        ChannelOptions::default()
+    fn changed_options(&self) -> Option<ChannelOptions> {
+        None
     }
 
     fn set_options(&mut self, _: Option<ChannelOptions>) -> Result<(), crate::error::ReplyError> {

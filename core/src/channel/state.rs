@@ -75,8 +75,8 @@ pub trait Env {
     fn charge(&mut self, units: usize);
     /// The options that a channel of this name has if `set` is set for it; `None`: what the configuration says.
     fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions;
-    /// The options of a channel of this name that comes into being now.
-    fn options(&self) -> ChannelOptions;
+    /// The options of a channel of this name that comes into being now; `None`: those that the channel was made with.
+    fn changed_options(&self) -> Option<ChannelOptions>;
     /// Sets the options of channels of this name, from their next lives on.
     fn set_options(&mut self, set: Option<ChannelOptions>) -> Result<(), ReplyError>;
 }
@@ -252,17 +252,22 @@ impl ChannelState {
     }
 
     /// Takes the present options, before anything else is done.
-    #[cold]
+    #[inline]
     fn configure(&mut self, channel: &Channel, env: &impl Env) {
         self.is_configured = true;
-        if channel.name().is_none() {
-            return;
+        if channel.name().is_some()
+            && let Some(options) = env.changed_options()
+        {
+            self.reconfigure(channel, options, env.now_ms());
         }
-        let options = env.options();
+    }
+
+    #[cold]
+    fn reconfigure(&mut self, channel: &Channel, options: ChannelOptions, now_ms: u64) {
         let history = self.history.as_ref().map_or(HistoryLimits::NONE, |history| history.limits());
         let limits = if options.history.is_on() { options.history } else { HistoryLimits::NONE };
         if !channel.has_flags(options) || history != limits {
-            self.set_options(channel, options, env.now_ms());
+            self.set_options(channel, options, now_ms);
         }
     }
 

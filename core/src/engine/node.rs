@@ -39,6 +39,8 @@ struct Tenant {
     /// Sessions without outlet, and the bytes that they keep.
     parked: AtomicUsize,
     parked_bytes: AtomicUsize,
+    /// Whether options were ever set for a single channel: so most channels come into being without a second look.
+    has_set_options: AtomicBool,
     /// Options that were set for single channels.
     options: papaya::HashMap<Box<str>, ChannelOptions>,
 }
@@ -54,6 +56,7 @@ impl Node {
             evicting: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
             parked_bytes: AtomicUsize::new(0),
+            has_set_options: AtomicBool::new(false),
             options: papaya::HashMap::new(),
         };
         Self {
@@ -115,6 +118,11 @@ impl Node {
         self.resolve_options(app, name, set)
     }
 
+    /// Whether options of a channel may have changed since it was made. Whoever asks fences before.
+    pub(super) fn has_set_options(&self, app: AppId) -> bool {
+        self.tenant(app).has_set_options.load(Ordering::Relaxed)
+    }
+
     /// The options of a channel for which `set` is set; `None`: what the configuration says.
     pub(super) fn resolve_options(
         &self,
@@ -132,7 +140,10 @@ impl Node {
         name: &str,
         options: Option<ChannelOptions>,
     ) -> Result<(), ReplyError> {
-        let own = self.tenant(app).options.pin();
+        let tenant = self.tenant(app);
+        // Relaxed: whoever sets options fences afterwards.
+        tenant.has_set_options.store(true, Ordering::Relaxed);
+        let own = tenant.options.pin();
         match options {
             None => {
                 own.remove(name);

@@ -123,10 +123,12 @@ impl Env for Inside<'_> {
         self.engine.node.resolve_options(self.channel.app(), self.name(), set)
     }
 
-    fn options(&self) -> ChannelOptions {
+    #[inline(always)]
+    fn changed_options(&self) -> Option<ChannelOptions> {
         // Pairs with the fence in `Engine::set_options`: either we see what is set, or the setter sees this channel.
         fence(Ordering::SeqCst);
-        self.engine.node.options(self.channel.app(), self.name())
+        let (node, app) = (&self.engine.node, self.channel.app());
+        node.has_set_options(app).then(|| node.options(app, self.name()))
     }
 
     fn set_options(&mut self, set: Option<ChannelOptions>) -> Result<(), ReplyError> {
