@@ -38,8 +38,8 @@ impl Engine {
         }
     }
 
-    /// Carries a request to the channel of this name, if there is one. `request` makes it anew for each channel that closes
-    /// before it is accepted.
+    /// Carries a request to the channel of this name, if there is one. `request` makes it anew for each
+    /// channel that closes before it is accepted.
     fn submit_request(
         &mut self,
         app: AppId,
@@ -124,8 +124,8 @@ impl Engine {
         Ok(Outcome::Options { channel: channel.into(), options: self.node.options(app, channel) })
     }
 
-    /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration. Answers as
-    /// [`Engine::request_publish`] does.
+    /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration. Answers
+    /// as [`Engine::request_publish`] does.
     pub fn request_set_options(
         &mut self,
         app: AppId,
@@ -155,8 +155,8 @@ impl Engine {
                 Some(Submitted::Closed) => unreachable!("a closed channel is looked up again"),
                 None => self.node.set_options(app, name, options)?,
             }
-            // Pairs with the fence in `Inside::options`: a channel that has come into being meanwhile either takes these options
-            // with its first operation, or is found now.
+            // Pairs with the fence in `Inside::options`: a channel that has come into being meanwhile either
+            // takes these options with its first operation, or is found now.
             fence(Ordering::SeqCst);
             if self.node.channel(app, Some(name)).is_none() {
                 return Ok(Progress::Finished(outcome));

@@ -39,7 +39,8 @@ struct Tenant {
     /// Sessions without outlet, and the bytes that they keep.
     parked: AtomicUsize,
     parked_bytes: AtomicUsize,
-    /// Whether options were ever set for a single channel: so most channels come into being without a second look.
+    /// Whether options were ever set for a single channel: so most channels come into being without a second
+    /// look.
     has_set_options: AtomicBool,
     /// Options that were set for single channels.
     options: papaya::HashMap<Box<str>, ChannelOptions>,
@@ -133,7 +134,8 @@ impl Node {
         set.unwrap_or_else(|| self.app(app).channel_options(name))
     }
 
-    /// Sets the options of channels of this name that come into being from now on; `None`: as the configuration says.
+    /// Sets the options of channels of this name that come into being from now on; `None`: as the
+    /// configuration says.
     pub(super) fn set_options(
         &self,
         app: AppId,
@@ -173,7 +175,8 @@ impl Node {
         self.tenant(app).forgotten.fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// The history of one of an app's channels cost `before` bytes and costs `now`. Returns what all cost together.
+    /// The history of one of an app's channels cost `before` bytes and costs `now`. Returns what all cost
+    /// together.
     pub(super) fn account(&self, app: AppId, before: usize, now: usize) -> usize {
         let total = &self.tenant(app).remembered;
         // Relaxed: a sum, which orders nothing.
@@ -277,7 +280,8 @@ impl Node {
         false
     }
 
-    /// A parked session keeps `bytes` more. Returns whether the app may keep that much; they are counted in any case.
+    /// A parked session keeps `bytes` more. Returns whether the app may keep that much; they are counted in
+    /// any case.
     pub(super) fn grow_parked(&self, app: AppId, bytes: usize) -> bool {
         let before = self.tenant(app).parked_bytes.fetch_add(bytes, Ordering::Relaxed);
         before + bytes <= self.app(app).limits.parked_bytes
