@@ -2,8 +2,8 @@
 //!
 //!     cargo run --release --example echo -- 127.0.0.1:9001
 //!
-//! It listens at `ws://127.0.0.1:9001/v1/ws?key=conformance-client-key` and allows messages of 16 MiB in 65,536
-//! fragments.
+//! It listens at `ws://127.0.0.1:9001/v1/ws?key=conformance-client-key` and allows messages of 16 MiB in
+//! 65,536 fragments.
 
 use fanfare_core::{
     engine::{Engine, Flow},

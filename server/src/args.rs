@@ -1,7 +1,7 @@
 //! The command line: what was typed, and nothing about whether it makes sense.
 //!
-//! Values stay the text they are. The configuration reads them with the same rules, and complains in the same words,
-//! as it does for the environment and the file.
+//! Values stay the text they are. The configuration reads them with the same rules, and complains in the same
+//! words, as it does for the environment and the file.
 
 use std::path::PathBuf;
 
@@ -98,7 +98,8 @@ impl Args {
     }
 }
 
-/// Reads the process's command line. Answers `--help` and `--version`, and refuses what it does not know, by exiting.
+/// Reads the process's command line. Answers `--help` and `--version`, and refuses what it does not know, by
+/// exiting.
 pub fn parse() -> Args {
     Args::parse()
 }

@@ -15,6 +15,7 @@ pub mod args;
 pub mod config;
 mod connection;
 mod control;
+mod drain;
 mod http;
 mod listener;
 mod outbound;
@@ -45,7 +46,8 @@ use self::{
     worker::{Control, Parts, Worker, poll_and_waker},
 };
 
-/// Descriptors set aside for everything but connections: listeners, logs, the control plane and its connections.
+/// Descriptors set aside for everything but connections: listeners, logs, the control plane and its
+/// connections.
 const RESERVED_DESCRIPTORS: u64 = 32 + ADMIN_CONNECTIONS as u64;
 
 /// Descriptors of a worker: its poll, its waker, and sockets that are refused or not yet reclaimed.
@@ -153,8 +155,8 @@ impl Server {
         self.workers.iter().any(JoinHandle::is_finished)
     }
 
-    /// Drains: stops accepting, tells every client to come back elsewhere (close code 1012), and returns when all
-    /// have gone or the drain deadline has passed.
+    /// Drains: stops accepting, tells every client to come back elsewhere (close code 1012), and returns when
+    /// all have gone or the drain deadline has passed.
     ///
     /// # Errors
     /// A worker failed.
@@ -178,7 +180,8 @@ impl Server {
     }
 }
 
-/// How many connections there may be: as many as the configuration says, and no more than there are descriptors for.
+/// How many connections there may be: as many as the configuration says, and no more than there are
+/// descriptors for.
 fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
     let reserved =
         RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + config.listen.len() as u64) * config.workers as u64;

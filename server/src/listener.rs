@@ -1,11 +1,14 @@
-//! Listening sockets: one per worker and address with SO_REUSEPORT, so the kernel spreads connections over workers.
+//! Listening sockets: one per worker and address with SO_REUSEPORT, so the kernel spreads connections over
+//! workers.
 //!
-//! SO_REUSEPORT would also let a second server of the same user share the port, and each would get a part of the
-//! connections. So the first socket is bound and listens without it, which fails where anybody listens, and only then
-//! opens the port to the sockets of the other workers. A second server's first socket is refused in turn.
+//! SO_REUSEPORT would also let a second server of the same user share the port, and each would get a part of
+//! the connections. So the first socket is bound and listens without it, which fails where anybody listens,
+//! and only then opens the port to the sockets of the other workers. A second server's first socket is
+//! refused in turn.
 //!
-//! Accept errors have a policy. A connection that died in the queue is skipped. When descriptors or memory run out
-//! (EMFILE, ENFILE, ENOBUFS, ENOMEM), accepting pauses and is tried again; connections that are open notice nothing.
+//! Accept errors have a policy. A connection that died in the queue is skipped. When descriptors or memory
+//! run out (EMFILE, ENFILE, ENOBUFS, ENOMEM), accepting pauses and is tried again; connections that are open
+//! notice nothing.
 
 use std::{io, net::SocketAddr};
 

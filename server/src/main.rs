@@ -125,7 +125,8 @@ fn wait(mut signals: Signals, server: &Server) {
 fn start_log(config: &LogConfig) {
     let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
-    // A log that cannot be written must not end the server, which is what telling of it on a closed output does.
+    // A log that cannot be written must not end the server, which is what telling of it on a closed output
+    // does.
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

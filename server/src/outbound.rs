@@ -1,7 +1,7 @@
 //! What a connection still has to send, after the kernel took no more.
 //!
-//! It shares the buffers that fan-out framed: a slow connection costs references, not copies. The queue exists only
-//! while there is something in it. Its bound is the caller's: see [`Outbound::len`].
+//! It shares the buffers that fan-out framed: a slow connection costs references, not copies. The queue
+//! exists only while there is something in it. Its bound is the caller's: see [`Outbound::len`].
 
 use std::{
     collections::VecDeque,

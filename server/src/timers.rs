@@ -1,8 +1,8 @@
 //! A hashed timer wheel (Varghese and Lauck, 1987): one deadline for each connection, coarse and cheap.
 //!
-//! Deadlines are only ever looked at when their tick comes, and activity does not move them: whoever armed one decides
-//! then whether it is really due and arms it again if not. So a busy connection costs the wheel nothing. 8 bytes per
-//! connection.
+//! Deadlines are only ever looked at when their tick comes, and activity does not move them: whoever armed
+//! one decides then whether it is really due and arms it again if not. So a busy connection costs the wheel
+//! nothing. 8 bytes per connection.
 
 use crate::connection::ConnectionSlot;
 
@@ -36,7 +36,8 @@ impl Timers {
         Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), now: 0, occupied: [0; SLOTS / 64] }
     }
 
-    /// Arms `connection` for `due`, or the wheel's horizon if that is earlier. Returns the tick it is armed for.
+    /// Arms `connection` for `due`, or the wheel's horizon if that is earlier. Returns the tick it is armed
+    /// for.
     pub(crate) fn arm(&mut self, connection: ConnectionSlot, due: Tick) -> Tick {
         let due = due.clamp(self.now, self.now + SLOTS as Tick - 1);
         let slot = due as usize % SLOTS;

@@ -1,4 +1,5 @@
-//! docs/CONFIGURATION.md and the example file say what the server does: every key, default and range is held to it.
+//! docs/CONFIGURATION.md and the example file say what the server does: every key, default and range is held
+//! to it.
 
 use std::collections::BTreeMap;
 

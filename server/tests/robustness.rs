@@ -1,8 +1,8 @@
-//! What operators and strangers can do to the process: signals, closed outputs, ports that are taken, few descriptors, idle
-//! sockets on the admin plane, and input that makes the server panic.
+//! What operators and strangers can do to the process: signals, closed outputs, ports that are taken, few
+//! descriptors, idle sockets on the admin plane, and input that makes the server panic.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
@@ -98,22 +98,22 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Reads until the peer has said `wanted`, or closed. Returns all that it said.
+/// Reads until the peer has said `wanted`, or ended the connection. Returns all that it said.
 fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        let text = String::from_utf8_lossy(&seen).into_owned();
         match stream.read(&mut buffer) {
-            _ if text.contains(wanted) => return text,
-            Ok(0) => return text,
+            Ok(0) => break,
             Ok(n) => seen.extend_from_slice(&buffer[..n]),
-            Err(error) => panic!("{error}, after {text}"),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Err(error) => panic!("{error}, after {}", String::from_utf8_lossy(&seen)),
         }
         if String::from_utf8_lossy(&seen).contains(wanted) {
-            return String::from_utf8_lossy(&seen).into_owned();
+            break;
         }
     }
+    String::from_utf8_lossy(&seen).into_owned()
 }
 
 fn get(address: SocketAddr, path: &str) -> String {

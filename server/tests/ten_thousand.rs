@@ -1,5 +1,5 @@
-//! Ten thousand connections come, join, receive and go; afterwards the server has as many descriptors as before, and its
-//! memory has come back. The server is a process of its own, so that its numbers are its own.
+//! Ten thousand connections come, join, receive and go; afterwards the server has as many descriptors as
+//! before, and its memory has come back. The server is a process of its own, so that its numbers are its own.
 
 use std::{
     fs,
@@ -112,7 +112,8 @@ fn read_until(stream: &mut TcpStream, wanted: &[u8]) {
     }
 }
 
-/// Opens, joins, sends to and closes `count` connections; returns the server's resident memory at the peak, in KiB.
+/// Opens, joins, sends to and closes `count` connections; returns the server's resident memory at the peak,
+/// in KiB.
 fn round(server: &Process, count: usize) -> usize {
     let mut streams: Vec<TcpStream> = (0..count).map(|_| server.connect()).collect();
     for (at, stream) in streams.iter_mut().enumerate() {
@@ -139,7 +140,8 @@ fn ten_thousand_connections_leave_no_descriptor_and_no_memory_behind() {
     for _ in 0..2 {
         let peak = round(&server, CONNECTIONS);
         assert!(server.wait_until(|server| server.descriptors() == descriptors), "descriptors come back");
-        // A few connections more give the allocator occasion to return what was freed. It may keep some for itself.
+        // A few connections more give the allocator occasion to return what was freed. It may keep some for
+        // itself.
         let allowed = (peak - before) / 3 + 6 * 1024;
         let came_back = (0..10).any(|_| {
             round(&server, 10);

@@ -9,7 +9,7 @@
 
 use fanfare_core::{
     command::Command,
-    dialect::{Batch, Envelope, Reader, read_binary},
+    dialect::{Batch, CommandReader, Envelope, read_binary},
     error::ReplyError,
     limits::{AUDIENCE_USERS, BATCH, COMMAND_ID_BYTES, PAGE},
     publication::{Audience, Payload},
@@ -31,7 +31,7 @@ const HEADS: [&str; 8] = [
 const PAYLOAD: &[u8] = b"\x00\xfe";
 
 fuzz_target!(|data: &[u8]| {
-    let mut used = Reader::default();
+    let mut used = CommandReader::default();
     for frame in data.split(|&byte| byte == 0xff) {
         match frame.split_first() {
             Some((b'b', frame)) => compare(&mut used, frame, binary),
@@ -48,8 +48,8 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-fn compare(used: &mut Reader, frame: &[u8], read: impl Fn(&mut Reader, &[u8]) -> Vec<String>) {
-    let expected = read(&mut Reader::default(), frame);
+fn compare(used: &mut CommandReader, frame: &[u8], read: impl Fn(&mut CommandReader, &[u8]) -> Vec<String>) {
+    let expected = read(&mut CommandReader::default(), frame);
     for _ in 0..2 {
         assert_eq!(read(used, frame), expected, "{}", String::from_utf8_lossy(frame));
     }
@@ -57,7 +57,7 @@ fn compare(used: &mut Reader, frame: &[u8], read: impl Fn(&mut Reader, &[u8]) ->
 
 /// What `reader` reads in a text frame, command by command, the way a session does; then all that a request may ask
 /// of it.
-fn text(reader: &mut Reader, frame: &[u8]) -> Vec<String> {
+fn text(reader: &mut CommandReader, frame: &[u8]) -> Vec<String> {
     let Ok(frame) = std::str::from_utf8(frame) else { return Vec::new() };
     let repeated = reader.match_template(frame).map(|repeated| {
         format!("{:?}", Ok::<_, ReplyError>(Command::Publish(reader.publish_from(repeated))))
@@ -102,7 +102,7 @@ fn requests(envelope: &Envelope<'_, '_>, frame: &str) -> String {
     format!("{id:?} {publication:?} {key:?} {:?} {:?}", envelope.edit(), envelope.deletion())
 }
 
-fn binary(reader: &mut Reader, frame: &[u8]) -> Vec<String> {
+fn binary(reader: &mut CommandReader, frame: &[u8]) -> Vec<String> {
     let (envelope, payload) = match read_binary(reader, frame) {
         Ok(read) => read,
         Err(error) => return vec![format!("{error:?}")],

@@ -26,7 +26,8 @@ pub struct AppKeys {
 }
 
 impl AppKeys {
-    /// Keys of both roles: each [`KEY_BYTES_MIN`] to [`KEY_BYTES_MAX`] bytes of visible ASCII, without spaces.
+    /// Keys of both roles: each [`KEY_BYTES_MIN`] to [`KEY_BYTES_MAX`] bytes of visible ASCII, without
+    /// spaces.
     pub fn new<K: AsRef<str>>(client: &[K], server: &[K]) -> Result<AppKeys, KeyError> {
         let all: Vec<&str> = client.iter().chain(server).map(AsRef::as_ref).collect();
         for (place, key) in all.iter().enumerate() {
@@ -44,8 +45,8 @@ impl AppKeys {
         self.client.is_empty() && self.server.is_empty()
     }
 
-    /// The role of `key`, if it is one of these. Every key of the app is compared to its end, whether or not an
-    /// earlier one matched; what the time may tell is how long the keys are.
+    /// The role of `key`, if it is one of these. Every key of the app is compared to its end, whether or not
+    /// an earlier one matched; what the time may tell is how long the keys are.
     pub fn role(&self, key: &str) -> Option<KeyRole> {
         let found = |keys: &[Box<str>]| keys.iter().fold(false, |found, own| found | same(own, key));
         let (client, server) = (found(&self.client), found(&self.server));
@@ -105,8 +106,8 @@ fn check(key: &str) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// Equality in a time that depends on the lengths alone. The black box keeps the compiler from leaving the loop at the
-/// first difference.
+/// Equality in a time that depends on the lengths alone. The black box keeps the compiler from leaving the
+/// loop at the first difference.
 fn same(own: &str, given: &str) -> bool {
     if own.len() != given.len() {
         return false;

@@ -84,6 +84,13 @@ pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, mis
     }
 }
 
+/// Appends how long to wait before connecting again, to a connection that is about to be closed.
+pub fn encode_reconnect(format: Format, out: &mut BytesMut, after_ms: u32) {
+    match format {
+        Format::Native | Format::NativeText => native::encode_reconnect(out, after_ms),
+    }
+}
+
 /// Appends the first frame of a connection.
 pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>) {
     match format {

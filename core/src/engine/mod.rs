@@ -327,6 +327,12 @@ impl Engine {
         self.turn.reply(slot, self.sessions.hot(slot), encode);
     }
 
+    /// Tells a session that is about to be closed how long its client should wait before it connects again.
+    pub fn tell_reconnect(&mut self, slot: SessionSlot, after_ms: u32) {
+        let format = self.sessions.hot(slot).format;
+        self.reply(slot, |out| dialect::encode_reconnect(format, out, after_ms));
+    }
+
     /// Writes all output of this turn to `sink` and ends the turn.
     pub fn flush(&mut self, sink: &mut impl Sink) {
         self.work = 0;

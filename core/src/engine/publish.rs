@@ -285,8 +285,7 @@ impl Engine {
 
     /// Puts a fresh token in the place of the present one.
     fn renew(&mut self, slot: SessionSlot, app: &App, token: &str) -> Result<Outcome, ReplyError> {
-        let now_s = self.steady_ms / 1000;
-        self.sessions.get_mut(slot).tokens.take(now_s)?;
+        self.sessions.get_mut(slot).tokens.take(self.steady_ms / 1000)?;
         let claims = match self.verify_session(app, token) {
             Ok(claims) => {
                 self.sessions.get_mut(slot).tokens.succeed();

@@ -1,8 +1,8 @@
 //! Bodies, a piece at a time.
 //!
-//! Owns the undoing of the two framings, Content-Length and chunked (RFC 9112 section 7.1). Must not know what a
-//! body means. The decoder is a few words; bytes go straight from the input to the caller's vector, which grows
-//! by what arrived and never by what was claimed.
+//! Owns the undoing of the two framings, Content-Length and chunked (RFC 9112 section 7.1). Must not know
+//! what a body means. The decoder is a few words; bytes go straight from the input to the caller's vector,
+//! which grows by what arrived and never by what was claimed.
 //!
 //! ```text
 //! Fixed ───────────────────────────────────────────────────────────────────────────────────▶ Done
@@ -58,12 +58,14 @@ impl BodyDecoder {
         Self { state, room: limits.body_bytes as u64, overhead: limits.head_bytes as u64 }
     }
 
-    /// Appends what `input` holds of the body to `out`: how many bytes of `input` were consumed, and whether the
-    /// body is complete. Unless it is complete, all of `input` was consumed; bytes not consumed follow the body.
+    /// Appends what `input` holds of the body to `out`: how many bytes of `input` were consumed, and whether
+    /// the body is complete. Unless it is complete, all of `input` was consumed; bytes not consumed follow
+    /// the body.
     ///
     /// # Errors
-    /// [`HttpError::Chunk`], [`HttpError::ChunkOverhead`], and [`HttpError::BodyTooLarge`] as soon as the length
-    /// or a chunk's size says so, before any of those bytes are kept. A decoder that failed is not used again.
+    /// [`HttpError::Chunk`], [`HttpError::ChunkOverhead`], and [`HttpError::BodyTooLarge`] as soon as the
+    /// length or a chunk's size says so, before any of those bytes are kept. A decoder that failed is not
+    /// used again.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, bool), HttpError> {
         if matches!(self.state, State::Fixed { left } if left > self.room) {
             return Err(HttpError::BodyTooLarge);
@@ -124,8 +126,8 @@ impl BodyDecoder {
         Ok(1)
     }
 
-    /// One byte of a chunk's size line. The size is judged digit by digit, so it can neither overflow nor pass
-    /// the limit unseen.
+    /// One byte of a chunk's size line. The size is judged digit by digit, so it can neither overflow nor
+    /// pass the limit unseen.
     fn step_size(&mut self, size: u64, digits: u8, byte: u8) -> Result<State, HttpError> {
         if let Some(digit) = char::from(byte).to_digit(16) {
             if digits == SIZE_DIGITS {

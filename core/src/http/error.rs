@@ -1,7 +1,7 @@
 //! Why a request or response is refused.
 //!
-//! Owns the closed list of refusals and how each is told to the peer: status, stable code, sentence. Every one
-//! of them ends the connection, because after it nobody knows where the next message would start.
+//! Owns the closed list of refusals and how each is told to the peer: status, stable code, sentence. Every
+//! one of them ends the connection, because after it nobody knows where the next message would start.
 
 use std::fmt;
 
@@ -48,8 +48,8 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// The status of the response that refuses the request. [`HttpError::StatusLine`] has no such response and
-    /// says what a gateway would.
+    /// The status of the response that refuses the request. [`HttpError::StatusLine`] has no such response
+    /// and says what a gateway would.
     pub const fn status(self) -> u16 {
         self.describe().0
     }

@@ -50,7 +50,8 @@ pub(super) fn request_framing(
 ) -> Result<BodyFraming, HttpError> {
     let length = content_length(headers)?;
     if is_chunked(headers)? {
-        // HTTP/1.0 has no transfer codings: a peer that sends one has been spoken for by something in between.
+        // HTTP/1.0 has no transfer codings: a peer that sends one has been spoken for by something in
+        // between.
         return if length.is_some() || minor_version == 0 {
             Err(HttpError::Framing)
         } else {
@@ -75,8 +76,8 @@ pub(super) fn content_length(headers: &Headers<'_>) -> Result<Option<u64>, HttpE
     digits.parse().map(Some).map_err(|_| HttpError::ContentLength)
 }
 
-/// Whether the message is chunked. A coding besides or instead of `chunked` is not understood here, and `chunked`
-/// twice is a contradiction.
+/// Whether the message is chunked. A coding besides or instead of `chunked` is not understood here, and
+/// `chunked` twice is a contradiction.
 pub(super) fn is_chunked(headers: &Headers<'_>) -> Result<bool, HttpError> {
     let mut values = headers.all("transfer-encoding");
     let Some(value) = values.next() else { return Ok(false) };

@@ -1,8 +1,8 @@
 //! The header fields of one head, in place.
 //!
-//! Owns lookup and the reading of comma-separated lists. Knows no field by name. Holds slices of the input and
-//! an inline array, so a head allocates nothing. `0 <= len <= MAX_HEADERS`; names are tokens and values hold no
-//! control byte but HTAB, both kept by httparse.
+//! Owns lookup and the reading of comma-separated lists. Knows no field by name. Holds slices of the input
+//! and an inline array, so a head allocates nothing. `0 <= len <= MAX_HEADERS`; names are tokens and values
+//! hold no control byte but HTAB, both kept by httparse.
 
 use super::HttpError;
 

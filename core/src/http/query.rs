@@ -10,8 +10,8 @@ use memchr::{memchr, memchr2};
 
 use super::HttpError;
 
-/// The decoded name and value pairs of a query or form, in order. A pair without `=` has an empty value; empty
-/// pairs (`a=1&&b=2`) are skipped.
+/// The decoded name and value pairs of a query or form, in order. A pair without `=` has an empty value;
+/// empty pairs (`a=1&&b=2`) are skipped.
 #[derive(Debug, Clone)]
 pub struct Query<'a> {
     rest: &'a str,
@@ -53,11 +53,12 @@ pub fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>
     Ok(None)
 }
 
-/// Decodes one path segment. Split the path at `/` first: an encoded slash is part of its segment. `+` stands for
-/// itself.
+/// Decodes one path segment. Split the path at `/` first: an encoded slash is part of its segment. `+` stands
+/// for itself.
 ///
 /// # Errors
-/// [`HttpError::PercentEncoding`] when a `%` is not followed by two hexadecimal digits, or the bytes are not UTF-8.
+/// [`HttpError::PercentEncoding`] when a `%` is not followed by two hexadecimal digits, or the bytes are not
+/// UTF-8.
 pub fn percent_decode(segment: &str) -> Result<Cow<'_, str>, HttpError> {
     match memchr(b'%', segment.as_bytes()) {
         None => Ok(Cow::Borrowed(segment)),

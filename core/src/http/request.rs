@@ -1,8 +1,8 @@
 //! Request heads.
 //!
-//! Owns the reading of a request's first lines: request line, target, fields, framing. Must not know routes or
-//! dialects. A [`Head`] borrows the caller's bytes; between calls nothing is held but, if the caller wants it, a
-//! [`HeadScan`].
+//! Owns the reading of a request's first lines: request line, target, fields, framing. Must not know routes
+//! or dialects. A [`Head`] borrows the caller's bytes; between calls nothing is held but, if the caller wants
+//! it, a [`HeadScan`].
 
 use memchr::memchr;
 
@@ -95,9 +95,9 @@ pub fn parse_head(input: &[u8], limits: HttpLimits) -> Result<Option<(Head<'_>, 
     resume_head(input, limits, &mut HeadScan::default())
 }
 
-/// [`parse_head`] that goes on where the last call with the same `scan` gave up, so that a head in any number of
-/// pieces costs linear time. `input` starts with the same bytes as in that call. Once a head is returned, `scan`
-/// is fresh for the next one.
+/// [`parse_head`] that goes on where the last call with the same `scan` gave up, so that a head in any number
+/// of pieces costs linear time. `input` starts with the same bytes as in that call. Once a head is returned,
+/// `scan` is fresh for the next one.
 ///
 /// # Errors
 /// As [`parse_head`].
@@ -118,8 +118,8 @@ pub fn resume_head<'a>(
     parse_complete(&input[start..end], limits).map(|head| Some((head, end)))
 }
 
-/// A head that is too large before its first line ended is a target too long. `window` is what the scan saw, so the
-/// answer does not depend on what arrived beyond the limit.
+/// A head that is too large before its first line ended is a target too long. `window` is what the scan saw,
+/// so the answer does not depend on what arrived beyond the limit.
 fn blame_target(error: HttpError, window: &[u8]) -> HttpError {
     let first_line = window.get(first_line_start(window)..).unwrap_or_default();
     if error == HttpError::HeadTooLarge && memchr(b'\n', first_line).is_none() {

@@ -35,8 +35,8 @@ impl Response<'_> {
     }
 }
 
-/// Appends a whole response to `out`. `persistence` is [`Head::persistence`](super::Head::persistence) or, where
-/// the peer is known to speak HTTP/1.1, whether to keep the connection alive.
+/// Appends a whole response to `out`. `persistence` is [`Head::persistence`](super::Head::persistence) or,
+/// where the peer is known to speak HTTP/1.1, whether to keep the connection alive.
 pub fn put_response(
     out: &mut BytesMut,
     status: u16,
@@ -96,8 +96,8 @@ pub fn put_problem(
     put_response(out, status, &headers, &body, persistence);
 }
 
-/// Takes the body off the response that `out` holds from `start` on: an answer to HEAD is that to GET without it
-/// (RFC 9110 section 9.3.2).
+/// Takes the body off the response that `out` holds from `start` on: an answer to HEAD is that to GET without
+/// it (RFC 9110 section 9.3.2).
 pub fn cut_body(out: &mut BytesMut, start: usize) {
     let end = b"\r\n\r\n";
     if let Some(at) = out[start..].windows(end.len()).position(|window| window == end) {

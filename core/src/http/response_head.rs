@@ -48,8 +48,8 @@ impl<'a> ResponseHead<'a> {
     }
 }
 
-/// Parses the response head at the start of `input`: the head and its length in bytes, or `None` when it needs
-/// more. The size of the body is left to [`BodyDecoder`](super::BodyDecoder).
+/// Parses the response head at the start of `input`: the head and its length in bytes, or `None` when it
+/// needs more. The size of the body is left to [`BodyDecoder`](super::BodyDecoder).
 ///
 /// # Errors
 /// Any [`HttpError`] about a head.

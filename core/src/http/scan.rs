@@ -1,8 +1,8 @@
 //! Where a head ends.
 //!
-//! Owns the line structure of a head and its size limit; knows nothing of what the lines say. httparse takes a
-//! bare LF for a line end, which others do not, so line ends are judged here and httparse only ever sees heads
-//! whose every CR is followed by LF and every LF preceded by CR.
+//! Owns the line structure of a head and its size limit; knows nothing of what the lines say. httparse takes
+//! a bare LF for a line end, which others do not, so line ends are judged here and httparse only ever sees
+//! heads whose every CR is followed by LF and every LF preceded by CR.
 
 use memchr::memchr2;
 
@@ -11,8 +11,8 @@ use super::{HttpError, HttpLimits};
 /// How far the search for the end of a head has come, kept beside the bytes of a head that is still arriving.
 ///
 /// With it, a head that arrives a byte at a time is searched once in all instead of once a byte. `scanned`
-/// bytes are known to hold neither the end nor a bad line end; it never exceeds the length of the input it was
-/// last shown.
+/// bytes are known to hold neither the end nor a bad line end; it never exceeds the length of the input it
+/// was last shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HeadScan {
     scanned: usize,

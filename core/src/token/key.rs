@@ -1,7 +1,8 @@
 //! The keys that session tokens are signed with: what a configuration gives, checked once at start-up.
 //!
-//! A [`SessionKey`] is bound to one algorithm for life, and its material is checked to fit that algorithm. That is what
-//! makes algorithm confusion impossible later: no header of a token can turn a public key into a secret.
+//! A [`SessionKey`] is bound to one algorithm for life, and its material is checked to fit that algorithm.
+//! That is what makes algorithm confusion impossible later: no header of a token can turn a public key into a
+//! secret.
 
 use std::fmt;
 
@@ -53,8 +54,8 @@ impl Algorithm {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// The length below which a secret is refused, in bytes: the length of the hash (RFC 7518, section 3.2). `None`
-    /// for the algorithms that verify with a public key.
+    /// The length below which a secret is refused, in bytes: the length of the hash (RFC 7518, section 3.2).
+    /// `None` for the algorithms that verify with a public key.
     pub fn secret_bytes_min(self) -> Option<usize> {
         match self {
             Self::Hs256 => Some(32),
@@ -153,8 +154,8 @@ pub enum SessionKeyError {
         /// How many bytes the algorithm needs.
         needed: usize,
     },
-    /// The secret is a PEM text: whoever configured it meant a public-key algorithm, and a public "secret" would let
-    /// anyone sign.
+    /// The secret is a PEM text: whoever configured it meant a public-key algorithm, and a public "secret"
+    /// would let anyone sign.
     SecretIsPem,
     /// The PEM is not a public key, but a private key or a certificate.
     NotPublic,
@@ -204,7 +205,8 @@ fn secret_key(secret: &[u8], needed: usize) -> Result<DecodingKey, SessionKeyErr
 fn public_key(algorithm: Algorithm, pem: &str) -> Result<DecodingKey, SessionKeyError> {
     let pem = pem.trim();
     let labelled = ["-----BEGIN PUBLIC KEY-----", "-----BEGIN RSA PUBLIC KEY-----"];
-    // The library would take the first of several keys, and would take a certificate's first bit string for a key.
+    // The library would take the first of several keys, and would take a certificate's first bit string for a
+    // key.
     if pem.contains("-----BEGIN")
         && (pem.matches("-----BEGIN").count() > 1 || !labelled.iter().any(|label| pem.starts_with(label)))
     {
@@ -219,8 +221,8 @@ fn public_key(algorithm: Algorithm, pem: &str) -> Result<DecodingKey, SessionKey
 
 fn rsa_key(pem: &str) -> Result<DecodingKey, SessionKeyError> {
     let wrong = SessionKeyError::WrongKey { needed: "an RSA public key" };
-    // An `RSA PUBLIC KEY` is PKCS #1, which the library passes on unread: parsing its numbers here is the check, and
-    // without it a damaged key would only show as signatures that never verify.
+    // An `RSA PUBLIC KEY` is PKCS #1, which the library passes on unread: parsing its numbers here is the
+    // check, and without it a damaged key would only show as signatures that never verify.
     let key = DecodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| wrong)?;
     if key.family() != jwt::AlgorithmFamily::Rsa {
         return Err(wrong);
@@ -244,7 +246,8 @@ fn ec_key(pem: &str) -> Result<DecodingKey, SessionKeyError> {
 fn ed_key(pem: &str) -> Result<DecodingKey, SessionKeyError> {
     let wrong = SessionKeyError::WrongKey { needed: "an Ed25519 public key" };
     let key = DecodingKey::from_ed_pem(pem.as_bytes()).map_err(|_| wrong)?;
-    // The library slices the first 32 bytes unchecked when it verifies, so a shorter key must not come that far.
+    // The library slices the first 32 bytes unchecked when it verifies, so a shorter key must not come that
+    // far.
     if !key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() == ED25519_KEY_BYTES) {
         return Err(wrong);
     }

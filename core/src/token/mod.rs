@@ -1,17 +1,19 @@
 //! Session tokens: from the text a peer sent to the claims it may rely on, or a reason to refuse it.
 //!
-//! A session token is a signed JWT (RFC 7519, JWS compact form). This module owns every rule about them; it knows
-//! nothing of apps' limits, of connections, and of what the claims are used for. It reads no clock: the time comes in
-//! as Unix seconds. Everything is `Sync`: any worker may verify with the same [`SessionVerifier`].
+//! A session token is a signed JWT (RFC 7519, JWS compact form). This module owns every rule about them; it
+//! knows nothing of apps' limits, of connections, and of what the claims are used for. It reads no clock: the
+//! time comes in as Unix seconds. Everything is `Sync`: any worker may verify with the same
+//! [`SessionVerifier`].
 //!
-//! The JWT library is used for its keys and signatures only. Its own `decode` reads the system clock, and picks the
-//! algorithm by the token's header; here the *key* decides, and the header merely has to agree:
+//! The JWT library is used for its keys and signatures only. Its own `decode` reads the system clock, and
+//! picks the algorithm by the token's header; here the *key* decides, and the header merely has to agree:
 //!
 //! ```text
 //! token ──▶ length ──▶ header: alg, kid ──▶ keys of that kid and alg ──▶ signature ──▶ claims ──▶ nbf, exp
 //! ```
 //!
-//! Claims are not looked at before the signature holds, so an expired token with a bad signature is a bad signature.
+//! Claims are not looked at before the signature holds, so an expired token with a bad signature is a bad
+//! signature.
 
 mod key;
 
@@ -38,8 +40,8 @@ pub const CLAIM_CHANNELS_MAX: usize = 128;
 /// JSON nested deeper than this is refused in a profile, as it is everywhere.
 const PROFILE_DEPTH_MAX: usize = 128;
 
-/// The last date a token may have: with the greatest leeway added, a double still holds it exactly, as every reader of
-/// JSON does.
+/// The last date a token may have: with the greatest leeway added, a double still holds it exactly, as every
+/// reader of JSON does.
 const DATE_MAX: u64 = (1 << 53) - 1 - LEEWAY_SECONDS_MAX;
 
 /// The greatest leeway.
@@ -56,9 +58,9 @@ pub struct SessionVerifier {
 impl SessionVerifier {
     /// A verifier that accepts what any of `keys` signed; without keys it accepts nothing.
     ///
-    /// `leeway_seconds` is added to `exp` and taken from `nbf`, for clocks that disagree. With `require_exp` a token
-    /// without `exp` is refused. A token without `kid` is tried against every key of its algorithm, so keep the
-    /// list short.
+    /// `leeway_seconds` is added to `exp` and taken from `nbf`, for clocks that disagree. With `require_exp`
+    /// a token without `exp` is refused. A token without `kid` is tried against every key of its algorithm,
+    /// so keep the list short.
     pub fn new(keys: Vec<SessionKey>, leeway_seconds: u64, require_exp: bool) -> SessionVerifier {
         SessionVerifier { keys, leeway_seconds, require_exp }
     }
@@ -85,8 +87,8 @@ impl SessionVerifier {
         self.verify_counting(token, now_seconds, &mut 0)
     }
 
-    /// As [`SessionVerifier::verify`], and adds to `checks` how many keys the signature was tried with: nearly all that a
-    /// token costs.
+    /// As [`SessionVerifier::verify`], and adds to `checks` how many keys the signature was tried with:
+    /// nearly all that a token costs.
     pub fn verify_counting(
         &self,
         token: &str,
@@ -136,8 +138,9 @@ impl SessionVerifier {
         })
     }
 
-    /// The keys a token with this `kid` may be signed with: those of that name; if there are none, those without a
-    /// name, which serve issuers that name keys the configuration does not. A token that names none may be any key's.
+    /// The keys a token with this `kid` may be signed with: those of that name; if there are none, those
+    /// without a name, which serve issuers that name keys the configuration does not. A token that names none
+    /// may be any key's.
     fn candidates<'a>(&'a self, kid: Option<&'a str>) -> impl Iterator<Item = &'a SessionKey> {
         let named = kid.is_some() && self.keys.iter().any(|key| key.kid() == kid);
         self.keys.iter().filter(move |key| match kid {
@@ -177,14 +180,14 @@ impl SessionVerifier {
 pub struct Claims {
     /// The user: the `sub` claim, 1 to [`CLAIM_NAME_BYTES_MAX`] bytes.
     pub user: Arc<str>,
-    /// The first Unix second at which the token is no longer valid: `exp`, rounded up to whole seconds, *plus the
-    /// leeway*. `None` if the token has no `exp`.
+    /// The first Unix second at which the token is no longer valid: `exp`, rounded up to whole seconds, *plus
+    /// the leeway*. `None` if the token has no `exp`.
     pub expires_at: Option<u64>,
-    /// The `profile` claim: its JSON text just as it stood in the token, nested at most 128 deep. Its length is for
-    /// the app's limits to judge.
+    /// The `profile` claim: its JSON text just as it stood in the token, nested at most 128 deep. Its length
+    /// is for the app's limits to judge.
     pub profile: Option<Box<str>>,
-    /// The `channels` claim: at most [`CLAIM_CHANNELS_MAX`] names of 1 to [`CLAIM_NAME_BYTES_MAX`] bytes each, in
-    /// their order, repetitions included.
+    /// The `channels` claim: at most [`CLAIM_CHANNELS_MAX`] names of 1 to [`CLAIM_NAME_BYTES_MAX`] bytes
+    /// each, in their order, repetitions included.
     pub channels: Vec<Box<str>>,
 }
 
@@ -193,8 +196,8 @@ pub struct Claims {
 pub enum TokenError {
     /// Longer than [`TOKEN_BYTES_MAX`]; nothing else was looked at.
     TooLong,
-    /// Not three parts of base64url, a header or claims that are not the JSON they should be, or a `crit` header:
-    /// extensions that must be understood are not (RFC 7515, section 4.1.11).
+    /// Not three parts of base64url, a header or claims that are not the JSON they should be, or a `crit`
+    /// header: extensions that must be understood are not (RFC 7515, section 4.1.11).
     Malformed,
     /// No key has the `kid` the token names, or there are no keys.
     UnknownKey,
@@ -278,7 +281,8 @@ fn decode_base64(part: &str) -> Result<Vec<u8>, TokenError> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 
-/// Reads a JSON object, and nothing else: a derived reader would take an array of the members' values as well.
+/// Reads a JSON object, and nothing else: a derived reader would take an array of the members' values as
+/// well.
 fn read_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, TokenError> {
     let json = str::from_utf8(json).map_err(|_| TokenError::Malformed)?;
     if !json.trim_ascii_start().starts_with('{') {
@@ -287,9 +291,9 @@ fn read_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, TokenError> 
     serde_json::from_str(json).map_err(|_| TokenError::Malformed)
 }
 
-/// A NumericDate (RFC 7519, section 2) in whole seconds, rounded up: for whole `now`, `now < exp` and `now >= nbf`
-/// come out the same as they would with the fraction. A negative date is long past. A date beyond [`DATE_MAX`] is
-/// refused: it is a mistake, and a double could not hold it.
+/// A NumericDate (RFC 7519, section 2) in whole seconds, rounded up: for whole `now`, `now < exp` and `now >=
+/// nbf` come out the same as they would with the fraction. A negative date is long past. A date beyond
+/// [`DATE_MAX`] is refused: it is a mistake, and a double could not hold it.
 fn numeric_date(claim: Option<&RawValue>, name: &'static str) -> Result<Option<u64>, TokenError> {
     let Some(text) = claim.map(RawValue::get) else {
         return Ok(None);

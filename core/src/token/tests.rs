@@ -1,4 +1,5 @@
-//! Tokens are signed here by the library's encoder or, where it would refuse to write what an attacker would, by hand.
+//! Tokens are signed here by the library's encoder or, where it would refuse to write what an attacker would,
+//! by hand.
 
 use jsonwebtoken::{self as jwt, EncodingKey};
 use proptest::prelude::{any, proptest};

@@ -36,16 +36,16 @@ const RULES_MAX: usize = 256;
 /// Bytes of a session key's `kid`.
 const KID_BYTES_MAX: usize = 256;
 
-/// What [`build`] makes of the sections. `secrets` has the entries of `apps`, in their order; with `development` both
-/// are the development app's.
+/// What [`build`] makes of the sections. `secrets` has the entries of `apps`, in their order; with
+/// `development` both are the development app's.
 pub(super) struct BuiltApps {
     pub(super) apps: Apps,
     pub(super) secrets: Vec<AppSource>,
     pub(super) development: Option<DevelopmentKeys>,
 }
 
-/// What is printed of an app as it was written: where its keys came from, and its rules about channels. Public keys are
-/// in `session_keys` in full.
+/// What is printed of an app as it was written: where its keys came from, and its rules about channels.
+/// Public keys are in `session_keys` in full.
 #[derive(Clone, Default)]
 pub(super) struct AppSource {
     pub(super) client_keys: Vec<String>,
@@ -412,7 +412,8 @@ impl Section<'_> {
         Ok((verifier, printed))
     }
 
-    /// The key of one entry, and the entry as it is printed: with the public key itself in the place of its file.
+    /// The key of one entry, and the entry as it is printed: with the public key itself in the place of its
+    /// file.
     fn session_key(
         &mut self,
         entry: &str,

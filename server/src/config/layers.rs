@@ -1,9 +1,10 @@
 //! Which of flag, variable, file and default a setting has its value from.
 //!
-//! A setting has one key, as in `server.limits.frame_bytes`, and its other names follow from it: the variable is
-//! `FANFARE_` and the last word in capitals, the flag is `--` and that word with dashes. In `[log]`, the level is just
-//! `LOG`, and the others begin with it. Flags go before variables, variables before the file, the file before
-//! the default; a variable that is set to nothing is not set. Each value keeps the name it was given by, for errors.
+//! A setting has one key, as in `server.limits.frame_bytes`, and its other names follow from it: the variable
+//! is `FANFARE_` and the last word in capitals, the flag is `--` and that word with dashes. In `[log]`, the
+//! level is just `LOG`, and the others begin with it. Flags go before variables, variables before the file,
+//! the file before the default; a variable that is set to nothing is not set. Each value keeps the name it
+//! was given by, for errors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -19,8 +20,8 @@ const PREFIX: &str = "FANFARE_";
 /// An unknown variable that is this close to a setting is taken for a typing error.
 const TYPING_ERRORS_MAX: usize = 2;
 
-/// The process's environment, and which variables have been asked for: as settings, which have fixed names, or as
-/// references, whose names the file chose.
+/// The process's environment, and which variables have been asked for: as settings, which have fixed names,
+/// or as references, whose names the file chose.
 pub(super) struct Environment {
     variables: BTreeMap<String, OsString>,
     settings: BTreeSet<String>,
@@ -66,7 +67,8 @@ impl Environment {
         Ok(Some(String::from(text)))
     }
 
-    /// The texts a setting has from flags, from its variable (which separates them by commas) or from the file.
+    /// The texts a setting has from flags, from its variable (which separates them by commas) or from the
+    /// file.
     pub(super) fn texts(
         &mut self,
         key: &str,
@@ -119,9 +121,9 @@ impl Environment {
         }
     }
 
-    /// Looks at the variables that begin with `FANFARE_` and that nobody asked for. One that resembles a setting is an
-    /// error. Any other is a warning only: Kubernetes, for one, gives every container such variables for a service
-    /// named `fanfare`.
+    /// Looks at the variables that begin with `FANFARE_` and that nobody asked for. One that resembles a
+    /// setting is an error. Any other is a warning only: Kubernetes, for one, gives every container such
+    /// variables for a service named `fanfare`.
     pub(super) fn check_unknown(&self) -> Result<Vec<String>, ConfigError> {
         let mut warnings = Vec::new();
         for name in self.variables.keys() {

@@ -6,9 +6,9 @@
 //! raw::File ────┘                    └──▶ apps ──▶ Apps
 //! ```
 //!
-//! [`Config::load`] is the only way in, runs before any thread is started, and either gives a configuration that needs
-//! no further check or one sentence that says what to change. It opens no socket. Every key is described in
-//! docs/CONFIGURATION.md, and a test holds that page to the raw structures.
+//! [`Config::load`] is the only way in, runs before any thread is started, and either gives a configuration
+//! that needs no further check or one sentence that says what to change. It opens no socket. Every key is
+//! described in docs/CONFIGURATION.md, and a test holds that page to the raw structures.
 
 mod apps;
 mod error;
@@ -36,8 +36,8 @@ pub const WORKERS_MAX: usize = 128;
 const ENVELOPE_BYTES: usize = 1024;
 
 /// Everything that is decided before the server starts. What [`Config::load`] gives keeps these relations:
-/// `frame_bytes` and `body_bytes` have room for any app's message and profile, and `outbound_bytes` of any app has
-/// room for two of them.
+/// `frame_bytes` and `body_bytes` have room for any app's message and profile, and `outbound_bytes` of any
+/// app has room for two of them.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The addresses to serve on: at least one, all different.
@@ -58,7 +58,9 @@ pub struct Config {
     pub message_timeout_ms: u32,
     /// How long an HTTP connection may rest between two requests.
     pub keep_alive_ms: u32,
-    /// How long a shutdown waits for connections to take their last bytes; 0 is not at all.
+    /// Over how long a shutdown spreads the closes of sessions; 0 is all at once.
+    pub drain_spread_ms: u32,
+    /// How long a shutdown then waits for connections to take their last bytes; 0 is not at all.
     pub drain_ms: u32,
     /// Connections that wait in the operating system to be accepted, for each listening socket.
     pub backlog: u32,
@@ -80,7 +82,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The apps: at least one.
     pub apps: Apps,
-    /// The keys of the app `default`, if nothing was configured. They must be told to the user, and `listen` and
+    /// The keys of the app `default`, if nothing was configured. They must be told to the user, and `listen`
+    /// and
     /// `admin_listen` have loopback addresses only.
     pub development: Option<DevelopmentKeys>,
     /// What the user should hear, a sentence each, though it keeps nothing from working.
@@ -136,8 +139,8 @@ impl fmt::Debug for DevelopmentKeys {
 impl Config {
     /// Reads flags, environment and file, and checks all of it.
     ///
-    /// The environment is the process's (`std::env::vars_os()`), or whatever a test says. The file is the one `args`
-    /// names, or else the variable `FANFARE_CONFIG`; there need not be one.
+    /// The environment is the process's (`std::env::vars_os()`), or whatever a test says. The file is the one
+    /// `args` names, or else the variable `FANFARE_CONFIG`; there need not be one.
     pub fn load<K: Into<OsString>, V: Into<OsString>>(
         args: &Args,
         environment: impl IntoIterator<Item = (K, V)>,
@@ -159,9 +162,9 @@ impl Config {
 
     /// The effective configuration, as a file that this server accepts.
     ///
-    /// With [`Secrets::Hidden`] a placeholder stands for each key and secret that was written out. A file that has it
-    /// is refused, with a sentence that says why. Keys and secrets that came from a variable stay references to that
-    /// variable in either case.
+    /// With [`Secrets::Hidden`] a placeholder stands for each key and secret that was written out. A file
+    /// that has it is refused, with a sentence that says why. Keys and secrets that came from a variable stay
+    /// references to that variable in either case.
     pub fn to_toml(&self, secrets: Secrets) -> String {
         print::to_toml(self, secrets)
     }
@@ -221,6 +224,12 @@ impl Config {
                 server.keep_alive_ms,
                 60_000,
                 100..=3_600_000,
+            )?,
+            drain_spread_ms: environment.number(
+                "server.drain_spread_ms",
+                server.drain_spread_ms,
+                5_000,
+                0..=600_000,
             )?,
             drain_ms: environment.number("server.drain_ms", server.drain_ms, 10_000, 0..=600_000)?,
             backlog: environment.number("server.backlog", server.backlog, 4096, 1..=65_535)?,
@@ -303,8 +312,9 @@ impl Config {
         Ok(())
     }
 
-    /// Whether the admin plane would listen on this address too. Listening sockets share addresses on purpose, so the
-    /// operating system would not object: it would send each of the two a part of the connections.
+    /// Whether the admin plane would listen on this address too. Listening sockets share addresses on
+    /// purpose, so the operating system would not object: it would send each of the two a part of the
+    /// connections.
     fn is_admin(&self, address: &SocketAddr) -> bool {
         self.admin_listen.is_some_and(|admin| {
             let same_host =

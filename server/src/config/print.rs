@@ -58,6 +58,7 @@ fn server(config: &Config) -> raw::Server {
         request_timeout_ms: Some(config.request_timeout_ms.into()),
         message_timeout_ms: Some(config.message_timeout_ms.into()),
         keep_alive_ms: Some(config.keep_alive_ms.into()),
+        drain_spread_ms: Some(config.drain_spread_ms.into()),
         drain_ms: Some(config.drain_ms.into()),
         backlog: Some(config.backlog.into()),
         limits: raw::ServerLimits {

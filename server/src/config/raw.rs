@@ -1,7 +1,7 @@
 //! The configuration file as it is written: every key optional, no value checked beyond its type.
 //!
-//! These structures are also what a printed configuration is written from, so what is printed is what can be read.
-//! They hold secrets, and therefore have no `Debug`.
+//! These structures are also what a printed configuration is written from, so what is printed is what can be
+//! read. They hold secrets, and therefore have no `Debug`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,6 +44,7 @@ pub(super) struct Server {
     pub(super) request_timeout_ms: Option<i64>,
     pub(super) message_timeout_ms: Option<i64>,
     pub(super) keep_alive_ms: Option<i64>,
+    pub(super) drain_spread_ms: Option<i64>,
     pub(super) drain_ms: Option<i64>,
     pub(super) backlog: Option<i64>,
     #[serde(deserialize_with = "table")]
@@ -177,7 +178,8 @@ impl<'de> Visitor<'de> for TextsVisitor {
     }
 }
 
-/// A section, which is a table and nothing else: a derived reader would take a list of the values as well, and read
+/// A section, which is a table and nothing else: a derived reader would take a list of the values as well,
+/// and read
 /// `client_keys` right under `[apps]` as an app of that name.
 struct Section<T>(T);
 
@@ -238,8 +240,8 @@ impl File {
     }
 }
 
-/// Makes one clause of the reader's message: suggests a key for an unknown one, and names the key whose value has the
-/// wrong type.
+/// Makes one clause of the reader's message: suggests a key for an unknown one, and names the key whose value
+/// has the wrong type.
 fn explain(message: &str, key: Option<&str>) -> String {
     let message = message
         .trim_end_matches('.')

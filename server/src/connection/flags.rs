@@ -6,9 +6,11 @@
 pub(crate) enum Flag {
     /// A command or request waits for another thread: no more is read or handled.
     Paused = 1 << 0,
-    /// The answers wait for the peer to take them: no more is read or handled. HTTP only, and never while paused.
+    /// The answers wait for the peer to take them: no more is read or handled. HTTP only, and never while
+    /// paused.
     Held = 1 << 1,
-    /// The poll tells when the socket takes bytes again. It does not from the start, for most sockets never fill.
+    /// The poll tells when the socket takes bytes again. It does not from the start, for most sockets never
+    /// fill.
     Watched = 1 << 2,
     /// A ping was sent, and nothing was read since.
     Pinged = 1 << 3,

@@ -1,7 +1,7 @@
 //! A connection: its socket, what it still has to send, and what of its input waits.
 //!
-//! At rest a connection holds no buffers. [`ConnectionSlot`] names it within a turn; what outlives a turn carries the
-//! generation too, see [`ConnectionId`].
+//! At rest a connection holds no buffers. [`ConnectionSlot`] names it within a turn; what outlives a turn
+//! carries the generation too, see [`ConnectionId`].
 
 mod flags;
 mod table;
@@ -76,8 +76,8 @@ pub(crate) enum Protocol {
     Http(Option<Box<PartialRequest>>),
     /// RFC 6455, for this session.
     WebSocket { decoder: Decoder, session: SessionSlot },
-    /// The server has said its last word: further input is discarded, and the connection ends when the peer ends it
-    /// or when its deadline comes.
+    /// The server has said its last word: further input is discarded, and the connection ends when the peer
+    /// ends it or when its deadline comes.
     Closing,
     /// Over; the slot is reclaimed at the end of the turn.
     Closed,

@@ -1,8 +1,8 @@
 //! All connections of a worker, and the one way for bytes to the kernel.
 //!
-//! What is written at once, and what was queued and is sent later, goes through [`CountedStream`]: it alone counts
-//! sent bytes. A closed connection keeps its slot until [`Connections::reclaim`], so nothing noted during a turn can
-//! mean another connection.
+//! What is written at once, and what was queued and is sent later, goes through [`CountedStream`]: it alone
+//! counts sent bytes. A closed connection keeps its slot until [`Connections::reclaim`], so nothing noted
+//! during a turn can mean another connection.
 
 use std::io::{self, IoSlice, Write};
 
@@ -128,7 +128,8 @@ impl Connections {
         }
     }
 
-    /// Hands `output` to the kernel, and queues what that does not take. Returns how many bytes are queued now.
+    /// Hands `output` to the kernel, and queues what that does not take. Returns how many bytes are queued
+    /// now.
     #[inline]
     fn transmit(&mut self, slot: ConnectionSlot, output: Output<'_>) -> usize {
         let now = self.now;

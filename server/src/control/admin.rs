@@ -1,7 +1,8 @@
 //! The admin plane: metrics, health and readiness, on a thread and a listener of its own.
 //!
-//! It asks for no key, so it bounds what anybody can make it hold: a connection lasts [`LIFETIME`], and of more than
-//! [`ADMIN_CONNECTIONS`] the oldest ends. A probe that comes now is served now, whoever else holds sockets.
+//! It asks for no key, so it bounds what anybody can make it hold: a connection lasts [`LIFETIME`], and of
+//! more than [`ADMIN_CONNECTIONS`] the oldest ends. A probe that comes now is served now, whoever else holds
+//! sockets.
 
 use std::{
     collections::VecDeque,

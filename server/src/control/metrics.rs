@@ -1,6 +1,7 @@
 //! Counters of a worker, readable by the admin plane while the worker writes them.
 //!
-//! A worker counts in plain numbers and publishes them once per turn; nothing is looked up or locked for a message.
+//! A worker counts in plain numbers and publishes them once per turn; nothing is looked up or locked for a
+//! message.
 
 use std::sync::{
     Arc,

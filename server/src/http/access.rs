@@ -1,8 +1,9 @@
-//! Who may come in: the app a request names, its origin, its keys, its session token. Used by the WebSocket handshake
-//! and the HTTP API alike; each refusal is a problem document.
+//! Who may come in: the app a request names, its origin, its keys, its session token. Used by the WebSocket
+//! handshake and the HTTP API alike; each refusal is a problem document.
 //!
-//! The one rule for keys: a client key opens WebSockets and comes in the query or in `X-Fanfare-Key`; a server key calls
-//! the HTTP API and comes in `Authorization` alone, for queries are logged by every proxy on the way.
+//! The one rule for keys: a client key opens WebSockets and comes in the query or in `X-Fanfare-Key`; a
+//! server key calls the HTTP API and comes in `Authorization` alone, for queries are logged by every proxy on
+//! the way.
 
 use std::{borrow::Cow, sync::Arc};
 

@@ -1,7 +1,7 @@
 //! The HTTP API: from an admitted request to commands of the engine, and from outcomes to answers.
 //!
-//! What a request asks of the engine may have to wait for another worker; its answer is then put together from
-//! [`Requests`] when the last part has come.
+//! What a request asks of the engine may have to wait for another worker; its answer is then put together
+//! from [`Requests`] when the last part has come.
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -77,8 +77,8 @@ struct Pending {
 type Answer = Result<Outcome, ReplyError>;
 
 impl Requests {
-    /// Handles one request; an answer that is ready is appended to `out`. `connection` is where it came from. The body
-    /// is looked at only if the head is admitted.
+    /// Handles one request; an answer that is ready is appended to `out`. `connection` is where it came from.
+    /// The body is looked at only if the head is admitted.
     pub(crate) fn handle(
         &mut self,
         engine: &mut Engine,
@@ -90,7 +90,8 @@ impl Requests {
         let (head, body) = request;
         match self.dispatch(engine, head, body, connection, &mut reply, out) {
             Ok(handled) => handled,
-            // A page can read the answer to its request, and not the answer to a preflight: so the request is let come.
+            // A page can read the answer to its request, and not the answer to a preflight: so the request is
+            // let come.
             Err(_) if is_preflight(head) && matches!(reply.cors, CorsPolicy::AnyOrigin) => {
                 reply.put_preflight(out, "GET, HEAD, POST, PUT, PATCH, DELETE");
                 Handled::Answered { status: 204 }
@@ -178,7 +179,8 @@ impl Requests {
         Handled::Answered { status: pending.put(out) }
     }
 
-    /// An outcome has come. If it was the last that its request waited for, the whole answer is appended to `out`.
+    /// An outcome has come. If it was the last that its request waited for, the whole answer is appended to
+    /// `out`.
     pub(crate) fn on_answer(&mut self, token: u64, answer: Answer, out: &mut BytesMut) -> Option<Completed> {
         let Place { connection, at } = self.tokens.remove(&token)?;
         let pending = self.waiting.get_mut(&connection)?;

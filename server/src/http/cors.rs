@@ -5,7 +5,8 @@ use fanfare_core::http::Head;
 /// Which web pages may read an answer.
 #[derive(Clone)]
 pub(crate) enum CorsPolicy {
-    /// Pages of every origin: the answer is no app's. Cookies and the browser's other credentials play no part.
+    /// Pages of every origin: the answer is no app's. Cookies and the browser's other credentials play no
+    /// part.
     AnyOrigin,
     /// No page: the app does not list the request's origin.
     NoOrigin,

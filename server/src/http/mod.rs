@@ -5,7 +5,8 @@
 //!       └─▶ upgrade::upgrade ─▶ a session
 //! ```
 //!
-//! Nothing here knows a socket: requests come in as heads and bodies, answers go out as bytes. The framing of HTTP is
+//! Nothing here knows a socket: requests come in as heads and bodies, answers go out as bytes. The framing of
+//! HTTP is
 //! `fanfare_core::http`; when a connection is read, held and closed is `worker/http.rs`.
 
 pub(crate) mod access;

@@ -1,5 +1,5 @@
-//! Answers: every response of the main port is written here, so each has its date, its CORS headers and, for HEAD, no
-//! body.
+//! Answers: every response of the main port is written here, so each has its date, its CORS headers and, for
+//! HEAD, no body.
 
 use std::borrow::Cow;
 

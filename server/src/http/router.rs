@@ -1,4 +1,5 @@
-//! The resources of the API, and what a request's head alone decides: route, app, origin, method, key, media type.
+//! The resources of the API, and what a request's head alone decides: route, app, origin, method, key, media
+//! type.
 //!
 //! [`admit`] runs before a byte of a body is read, so a stranger cannot make the server hold bodies.
 
@@ -92,7 +93,8 @@ pub(super) struct Request<'a> {
     pub(super) parameters: Parameters<'a>,
 }
 
-/// Decides what can be decided at the head. `cors` becomes what the answer says about origins, whatever it is.
+/// Decides what can be decided at the head. `cors` becomes what the answer says about origins, whatever it
+/// is.
 pub(super) fn admit<'a>(
     apps: &Apps,
     head: &Head<'a>,

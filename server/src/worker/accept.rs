@@ -84,7 +84,8 @@ impl Worker {
         Some(id.slot)
     }
 
-    /// Refuses a connection because the server is full. Its descriptor is free again at once, for none may be left.
+    /// Refuses a connection because the server is full. Its descriptor is free again at once, for none may be
+    /// left.
     fn refuse_full(&mut self, mut stream: TcpStream) {
         self.counters.refused_total += 1;
         self.counters.closed_total += 1;
@@ -99,8 +100,8 @@ impl Worker {
         }
     }
 
-    /// From now on the poll also tells when the connection's socket takes bytes again. Arming says so at once if it
-    /// already does.
+    /// From now on the poll also tells when the connection's socket takes bytes again. Arming says so at once
+    /// if it already does.
     pub(super) fn watch_for_room(&mut self, slot: ConnectionSlot) {
         let Some(connection) = self.connections.live(slot) else { return };
         if !connection.flags.raise(Flag::Watched) {

@@ -1,4 +1,5 @@
-//! Deadlines: one per connection in the timer wheel, looked at when its tick comes, and moved by nothing else.
+//! Deadlines: one per connection in the timer wheel, looked at when its tick comes, and moved by nothing
+//! else.
 
 use fanfare_core::{
     disconnect::Disconnect,
@@ -40,6 +41,7 @@ impl Worker {
         {
             self.accepting = Accepting::More;
         }
+        self.depart();
         let mut due = Vec::new();
         self.timers.expire(self.now, |_, slot, tick| due.push((slot, tick)));
         for (slot, tick) in due {
@@ -58,8 +60,8 @@ impl Worker {
         }
     }
 
-    /// Two deadlines of a WebSocket: that of the peer's silence, and that of the message under way. While the connection is
-    /// paused its peer is not read, and neither counts.
+    /// Two deadlines of a WebSocket: that of the peer's silence, and that of the message under way. While the
+    /// connection is paused its peer is not read, and neither counts.
     fn on_websocket_due(&mut self, slot: ConnectionSlot, session: SessionSlot) {
         let (now, interval) = (self.now, self.ping_interval());
         let Some(connection) = self.connections.live(slot) else { return };

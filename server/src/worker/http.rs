@@ -1,8 +1,9 @@
-//! HTTP on a connection: requests from bytes, one after another, answered in order; and the upgrade to WebSocket.
+//! HTTP on a connection: requests from bytes, one after another, answered in order; and the upgrade to
+//! WebSocket.
 //!
-//! A connection whose answers are not taken is held: neither read nor handled until they are. So the bytes that wait for a
-//! peer are bounded by [`BACKLOG_BYTES`] and one answer, however much it asks. A body is read only for a request that its
-//! head admits.
+//! A connection whose answers are not taken is held: neither read nor handled until they are. So the bytes
+//! that wait for a peer are bounded by [`BACKLOG_BYTES`] and one answer, however much it asks. A body is read
+//! only for a request that its head admits.
 
 use fanfare_core::{
     command::Outcome,
@@ -161,6 +162,9 @@ impl Worker {
 
     /// Makes a WebSocket of the connection, or says why not.
     fn upgrade(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
+        if self.is_draining() {
+            return self.refuse_handshake(slot, head, &restarting(), reply);
+        }
         let handshake = match Handshake::read(&mut self.engine, head) {
             Ok(handshake) => handshake,
             Err(problem) => return self.refuse_handshake(slot, head, &problem, reply),
@@ -327,8 +331,7 @@ impl Worker {
 
     /// Answers a request that has not arrived whole before the server ends.
     pub(super) fn refuse_restarting(&mut self, slot: ConnectionSlot) {
-        let detail = "The server is restarting; nothing was done.";
-        self.refuse_and_close(slot, &Problem::new(503, "restarting", detail));
+        self.refuse_and_close(slot, &restarting());
     }
 
     fn refuse_and_close(&mut self, slot: ConnectionSlot, problem: &Problem) {
@@ -344,10 +347,15 @@ impl Worker {
     }
 }
 
-/// Skips the body of a request that is answered without it, as far as it is here: how many bytes those are, and whether
-/// the body ends with them. If not, the connection ends with the answer, and nothing more is read or kept.
+/// Skips the body of a request that is answered without it, as far as it is here: how many bytes those are,
+/// and whether the body ends with them. If not, the connection ends with the answer, and nothing more is read
+/// or kept.
 fn skip_body(head: &Head<'_>, rest: &[u8], limits: HttpLimits) -> Result<(usize, bool), HttpError> {
     let mut decoder = BodyDecoder::new(head.body, limits);
     let (taken, _) = decoder.decode(rest, &mut Vec::new())?;
     Ok((taken, decoder.is_done()))
+}
+
+fn restarting() -> Problem {
+    Problem::new(503, "restarting", "The server is restarting; nothing was done.")
 }

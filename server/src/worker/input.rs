@@ -1,8 +1,8 @@
 //! Input: from readiness to messages. Reads go into the worker's one buffer, and messages are slices of it.
 //!
-//! Sockets are edge-triggered: a read goes on until the kernel has no more, or the connection goes on the ready list.
-//! A read that did not fill the buffer has emptied the socket (epoll(7), "Questions and answers", 9), unless the peer
-//! has closed.
+//! Sockets are edge-triggered: a read goes on until the kernel has no more, or the connection goes on the
+//! ready list. A read that did not fill the buffer has emptied the socket (epoll(7), "Questions and answers",
+//! 9), unless the peer has closed.
 
 use std::{
     io::{self, Read},
@@ -82,8 +82,9 @@ impl Worker {
 
     /// Does what one connection asks for. A panic on the way ends this connection, and no other notices.
     ///
-    /// Input is decoded and commands are checked before anything shared is touched, so the state that others see is whole.
-    /// A panic while a channel's operations are applied would leave that channel taken; no input is known to cause one.
+    /// Input is decoded and commands are checked before anything shared is touched, so the state that others
+    /// see is whole. A panic while a channel's operations are applied would leave that channel taken; no
+    /// input is known to cause one.
     pub(super) fn guard(&mut self, slot: ConnectionSlot, work: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
             self.counters.panics_total += 1;
@@ -211,7 +212,8 @@ impl Worker {
         self.make_ready(slot);
     }
 
-    /// The peer has sent its last byte. What it was promised is still sent: answers first, then the last word, then FIN.
+    /// The peer has sent its last byte. What it was promised is still sent: answers first, then the last
+    /// word, then FIN.
     fn on_end(&mut self, slot: ConnectionSlot) {
         let Some(connection) = self.connections.live(slot) else { return };
         connection.flags.raise(Flag::HalfClosed);

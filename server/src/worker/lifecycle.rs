@@ -1,13 +1,13 @@
 //! The end of a connection, in four steps:
 //!
 //! ```text
-//!   begin_close ─▶ (flush) ─▶ close_write ─▶ (the peer's end, or the deadline) ─▶ close ─▶ (end of turn) ─▶ reclaim
-//!        └──────── the peer has said its last word already: straight to close ────▲
+//!   begin_close ─▶ (flush) ─▶ close_write ─▶ (the peer's end, or deadline) ─▶ close ─▶ (turn ends) ─▶ reclaim
+//!        └── if the peer has said its last word: straight to close ───────────▲
 //! ```
 //!
-//! [`Worker::begin_close`] says the server's last word, which leaves with the turn's output; `close_write` sends FIN
-//! after the last byte; `close` ends the connection; [`Connections::reclaim`](crate::connection::Connections::reclaim)
-//! frees its slot and its socket.
+//! [`Worker::begin_close`] says the server's last word, which leaves with the turn's output; `close_write`
+//! sends FIN after the last byte; `close` ends the connection;
+//! [`Connections::reclaim`](crate::connection::Connections::reclaim) frees its slot and its socket.
 
 use std::net::Shutdown;
 
@@ -17,9 +17,10 @@ use fanfare_core::{
     ws::{OpCode, put_close, put_frame},
 };
 
-use super::Worker;
+use super::{Worker, deadlines::ticks};
 use crate::{
-    connection::{Connection, ConnectionSlot, Flag, Protocol},
+    connection::{Connection, ConnectionId, ConnectionSlot, Flag, Protocol},
+    drain::{close_window_ms, departure},
     timers::{TICK_MS, Tick},
 };
 
@@ -61,7 +62,8 @@ impl Worker {
         }
     }
 
-    /// The peer's close frame: answered with its code, and then the connection is over (RFC 6455, section 5.5.1).
+    /// The peer's close frame: answered with its code, and then the connection is over (RFC 6455, section
+    /// 5.5.1).
     pub(super) fn on_close_frame(&mut self, slot: ConnectionSlot, code: Option<u16>) {
         self.log_end(slot, code.unwrap_or(NO_STATUS), "the peer closed it");
         if let Some(connection) = self.connections.live(slot) {
@@ -73,8 +75,8 @@ impl Worker {
         });
     }
 
-    /// The peer of a WebSocket has sent FIN without a close frame. Everything it sent is answered, and then the server
-    /// closes normally.
+    /// The peer of a WebSocket has sent FIN without a close frame. Everything it sent is answered, and then
+    /// the server closes normally.
     ///
     /// A session that can be resumed is parked: a client that vanishes looks the same.
     pub(super) fn on_half_close(&mut self, slot: ConnectionSlot) {
@@ -123,7 +125,8 @@ impl Worker {
         }
     }
 
-    /// Ends a WebSocket's session; `last` is the server's last word, after everything the session was to receive.
+    /// Ends a WebSocket's session; `last` is the server's last word, after everything the session was to
+    /// receive.
     fn begin_close(&mut self, slot: ConnectionSlot, linger_ms: u64, last: impl FnOnce(&mut BytesMut)) {
         let Some(connection) = self.connections.live(slot) else { return };
         if let Protocol::WebSocket { session, .. } = connection.protocol {
@@ -169,8 +172,8 @@ impl Worker {
         self.closing.push(slot);
     }
 
-    /// Goes on with the end of a connection, if the kernel has its last word: nothing more is awaited of a peer that has
-    /// said its own.
+    /// Goes on with the end of a connection, if the kernel has its last word: nothing more is awaited of a
+    /// peer that has said its own.
     pub(super) fn finish_close(&mut self, slot: ConnectionSlot) {
         let Some(connection) = self.connections.live(slot) else { return };
         if !connection.is_flushed() {
@@ -215,16 +218,16 @@ impl Worker {
         self.drain_deadline.is_some()
     }
 
-    /// Stops accepting, tells everybody, and gives them until the deadline.
+    /// Stops accepting, and ends what rests. Sessions leave one after another, within the configured time,
+    /// and all have until the deadline.
     pub(super) fn drain(&mut self) {
-        let deadline = Tick::try_from(u64::from(self.config.drain_ms) / TICK_MS).unwrap_or(Tick::MAX);
-        self.drain_deadline = Some(self.now.saturating_add(deadline));
         self.listeners.clear();
         self.accepting = super::Accepting::Idle;
+        let mut sessions = Vec::new();
         for slot in self.connections.slots() {
             let Some(connection) = self.connections.live(slot) else { continue };
             match connection.protocol {
-                Protocol::WebSocket { .. } => self.disconnect(slot, Disconnect::Restart),
+                Protocol::WebSocket { .. } => sessions.push(slot),
                 // These end with the answer that is under way.
                 Protocol::Http(_) if connection.is(Flag::Paused) || !connection.is_flushed() => {}
                 Protocol::Http(_) if connection.is_amid_request() => self.refuse_restarting(slot),
@@ -232,5 +235,40 @@ impl Worker {
                 Protocol::Closing | Protocol::Closed => {}
             }
         }
+        let (clients, spread_ms) = (sessions.len(), self.config.drain_spread_ms);
+        for (rank, slot) in sessions.into_iter().enumerate() {
+            let departure = departure(rank, clients, spread_ms);
+            self.departures.push_back(Departing {
+                connection: self.connections.id(slot),
+                due: self.now.saturating_add(ticks(departure.close_after_ms)),
+                reconnect_after_ms: departure.reconnect_after_ms,
+            });
+        }
+        let last = ticks(close_window_ms(clients, spread_ms));
+        let deadline = last.saturating_add(ticks(self.config.drain_ms));
+        self.drain_deadline = Some(self.now.saturating_add(deadline));
+        self.depart();
     }
+
+    /// Tells the sessions whose time has come when to come back, and closes them.
+    pub(super) fn depart(&mut self) {
+        while let Some(&Departing { connection, due, reconnect_after_ms }) = self.departures.front()
+            && due <= self.now
+        {
+            self.departures.pop_front();
+            let Some(live) = self.connections.find(connection) else { continue };
+            if let Protocol::WebSocket { session, .. } = live.protocol {
+                self.engine.tell_reconnect(session, reconnect_after_ms);
+                self.disconnect(connection.slot, Disconnect::Restart);
+            }
+        }
+    }
+}
+
+/// A session that the drain closes.
+#[derive(Copy, Clone)]
+pub(super) struct Departing {
+    connection: ConnectionId,
+    pub(super) due: Tick,
+    reconnect_after_ms: u32,
 }

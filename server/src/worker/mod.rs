@@ -1,13 +1,13 @@
 //! A worker: one thread, one event loop, and the connections it accepted.
 //!
 //! ```text
-//!   turn:  poll ─▶ accept, read, decode ─▶ engine ─▶ mail ─▶ wake others ─▶ flush: one write per touched connection
+//!   turn:  poll ─▶ accept, read, decode ─▶ engine ─▶ mail ─▶ wake others ─▶ flush: one write per connection
 //!            ▲        (as long as input is ready, within bounds)                        │
 //!            └────────────── timers, disconnects, answers, reclaimed slots ◀────────────┘
 //! ```
 //!
-//! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks HTTP on a
-//! connection, `lifecycle` ends connections, `deadlines` looks after silence.
+//! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks
+//! HTTP on a connection, `lifecycle` ends connections, `deadlines` looks after silence.
 
 mod accept;
 mod deadlines;
@@ -47,14 +47,15 @@ use crate::{
     timers::{TICK_MS, Tick, Timers},
 };
 
-/// What the messages of a connection mean: Fanfare's commands ([`MessageHandler::COMMANDS`]), or what the conformance
-/// example makes of them. Plain functions, so that nothing of the worker is generic for the example's sake.
+/// What the messages of a connection mean: Fanfare's commands ([`MessageHandler::COMMANDS`]), or what the
+/// conformance example makes of them. Plain functions, so that nothing of the worker is generic for the
+/// example's sake.
 #[derive(Copy, Clone, Debug)]
 pub struct MessageHandler {
     /// Whether a new session is welcomed.
     pub greeting: Greeting,
-    /// Handles whole messages of one read, in order. Messages that are not taken when it pauses or yields are handed over
-    /// later.
+    /// Handles whole messages of one read, in order. Messages that are not taken when it pauses or yields are
+    /// handed over later.
     pub on_messages: fn(&mut Engine, SessionSlot, &mut Messages<'_>) -> Flow,
     /// Handles one message that came in several reads or fragments.
     pub on_message: fn(&mut Engine, SessionSlot, Message<'_>) -> Flow,
@@ -132,6 +133,8 @@ pub(crate) struct Worker {
     out: BytesMut,
     /// When draining must be over.
     drain_deadline: Option<Tick>,
+    /// Sessions that the drain closes, the next one first.
+    departures: VecDeque<lifecycle::Departing>,
 }
 
 /// What a worker is made of.
@@ -183,6 +186,7 @@ impl Worker {
             leaving: Vec::new(),
             out: BytesMut::new(),
             drain_deadline: None,
+            departures: VecDeque::new(),
         })
     }
 
@@ -231,8 +235,8 @@ impl Worker {
         }
     }
 
-    /// How to wait after having been idle for that long. Only [`Wait::Sleep`] puts the mailbox's flag up: producers pay
-    /// for a wake call when they see that flag, and a spinning worker looks by itself.
+    /// How to wait after having been idle for that long. Only [`Wait::Sleep`] puts the mailbox's flag up:
+    /// producers pay for a wake call when they see that flag, and a spinning worker looks by itself.
     fn choose_wait(&self, idle: Duration) -> Wait {
         if self.has_work() {
             return Wait::Look;
@@ -259,6 +263,9 @@ impl Worker {
         if let Some(deadline) = self.drain_deadline {
             next = Some(next.map_or(deadline, |next| next.min(deadline)));
         }
+        if let Some(departing) = self.departures.front() {
+            next = Some(next.map_or(departing.due, |next| next.min(departing.due)));
+        }
         if self.engine.wants_sweep() {
             let sweep = self.now.saturating_add(SWEEP_TICKS);
             next = Some(next.map_or(sweep, |next| next.min(sweep)));
@@ -273,10 +280,11 @@ impl Worker {
     }
 
     fn begin_turn(&mut self) {
-        self.now = Tick::try_from(self.clock.elapsed_ms() / TICK_MS).unwrap_or(Tick::MAX);
+        let steady_ms = self.clock.elapsed_ms();
+        self.now = Tick::try_from(steady_ms / TICK_MS).unwrap_or(Tick::MAX);
         self.connections.now = self.now;
         self.now_ms = self.clock.unix_ms();
-        self.engine.begin_turn(Now { unix_ms: self.now_ms, steady_ms: self.clock.elapsed_ms() });
+        self.engine.begin_turn(Now { unix_ms: self.now_ms, steady_ms });
         if self.drain_deadline.is_none() && self.control.drain.load(Ordering::Relaxed) {
             self.drain();
         }
@@ -286,7 +294,8 @@ impl Worker {
     /// written together.
     fn gather(&mut self, events: &mut Events, buffer: &mut [u8]) -> io::Result<()> {
         for _ in 0..self.ready.len() {
-            // What is left stays where it is: looking at each again in every turn would cost more than its input.
+            // What is left stays where it is: looking at each again in every turn would cost more than its
+            // input.
             if self.engine.is_turn_full() {
                 break;
             }

@@ -1,7 +1,8 @@
-//! Sessions and their connections: opened by a handshake, parked when the connection is lost, resumed on another one.
+//! Sessions and their connections: opened by a handshake, parked when the connection is lost, resumed on
+//! another one.
 //!
-//! A session lives on one worker. A handshake that resumes it may arrive at any: the connection is then handed over to
-//! the session's worker, with the bytes of the request, before anything was answered.
+//! A session lives on one worker. A handshake that resumes it may arrive at any: the connection is then
+//! handed over to the session's worker, with the bytes of the request, before anything was answered.
 //!
 //! ```text
 //!   worker B: accept, read, Handshake ─▶ the ticket is of a session on A ─▶ hand_over ──┐ queue, wake
@@ -76,12 +77,14 @@ impl Worker {
     ) -> Option<WorkerId> {
         let ticket = handshake.resume?.ticket?;
         let owner = self.engine.node().resumable(&ticket)?.worker();
-        // Answers to earlier requests that are still queued would have to travel as well: such a client starts anew.
+        // Answers to earlier requests that are still queued would have to travel as well: such a client
+        // starts anew.
         let is_flushed = self.connections.live(slot)?.is_flushed();
         (owner != self.id && is_flushed).then_some(owner)
     }
 
-    /// Goes on with the session that a handshake names. A session whose connection still seems alive loses it.
+    /// Goes on with the session that a handshake names. A session whose connection still seems alive loses
+    /// it.
     pub(super) fn resume_session(
         &mut self,
         slot: ConnectionSlot,
@@ -117,8 +120,8 @@ impl Worker {
         Some(resumed)
     }
 
-    /// Takes a session from its connection, for its client's return, and ends the connection with a close frame. What the
-    /// session was to receive until now is sent first.
+    /// Takes a session from its connection, for its client's return, and ends the connection with a close
+    /// frame. What the session was to receive until now is sent first.
     pub(super) fn park(&mut self, slot: ConnectionSlot, why: Disconnect) {
         self.engine.flush(&mut self.connections);
         let Some(connection) = self.connections.live(slot) else { return };

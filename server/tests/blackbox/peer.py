@@ -111,6 +111,8 @@ class Peer:
             # An answer that nobody waits for is one a test reads from `frames`.
             if answer := self._answers.pop(contents["id"], None):
                 answer.set_result(frame)
+        elif set(contents) == {"reconnect_after_ms"}:
+            self.reconnect_after_ms = contents["reconnect_after_ms"]
         else:
             assert set(contents) == {"error"}, f"a frame of no known kind: {frame}"
             self.errors.put_nowait(frame)

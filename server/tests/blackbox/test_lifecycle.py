@@ -1,6 +1,7 @@
 """Pings and timeouts, drain, and the administration listener."""
 
 import asyncio
+import contextlib
 import http.client
 import itertools
 import json
@@ -13,7 +14,7 @@ import time
 import pytest
 
 from peer import Peer, connect_many
-from server_process import DEADLINE_S, assert_problem, client_key, wait_until
+from server_process import DEADLINE_S, assert_problem, client_key, server_key, wait_until
 from wire import CLOSE, PING, PONG, TEXT, RawWebSocket, Wire, close_payload, frame, upgrade_request
 
 INTERVAL_S = 0.3
@@ -99,6 +100,40 @@ async def test_sigterm_without_connections_ends_with_0(start_server):
     server = start_server()
     server.terminate()
     assert await asyncio.to_thread(server.process.wait, DEADLINE_S) == 0
+
+
+def test_drain_spreads_the_closes_and_tells_each_client_once_when_to_come_back(start_server, workers):
+    server = start_server(server={"drain_spread_ms": 100})
+    peers = [RawWebSocket(server) for _ in range(300 * workers)]
+    server.terminate()
+    ends = []
+    for peer in peers:
+        opcode, payload = peer.frame()
+        assert opcode == TEXT and set(json.loads(payload)) == {"reconnect_after_ms"}
+        assert peer.close_code() == 1012
+        peer.socket.close()
+        ends.append(json.loads(payload)["reconnect_after_ms"])
+    # A worker's clients leave within 100 ms, and return over a millisecond for each.
+    assert 500 <= min(ends) and max(ends) < 500 + len(peers)
+    assert len(set(ends)) > 50
+    assert server.process.wait(DEADLINE_S) == 0
+
+
+def test_sessions_work_until_their_turn_to_leave(start_server):
+    server = start_server(server={"drain_spread_ms": 2000})
+    with contextlib.ExitStack() as open_sockets:
+        peers = [open_sockets.enter_context(RawWebSocket(server)) for _ in range(1500)]
+        server.terminate()
+        wait_until(lambda: server.admin("/readyz").status == 503)
+        answered = 0
+        for peer in peers:
+            try:
+                peer.send_json({"type": "ping", "id": 1})
+            except ConnectionError:
+                continue
+            answered += json.loads(peer.frame()[1]).get("id") == 1
+        assert answered > 100, "all had left at once"
+        assert server.process.wait(DEADLINE_S) == 0
 
 
 def test_draining_server_takes_no_new_connections(start_server):

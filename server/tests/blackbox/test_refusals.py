@@ -16,7 +16,7 @@ LARGE = {"history_messages": 5000, "history_bytes": 1 << 24}
 
 @pytest.mark.parametrize(
     "since",
-    [None, 1, "x", [], {}, {"epoch": EPOCH}, {"offset": 1}, {"epoch": 1, "offset": 1}, {"epoch": "x", "offset": 1},
+    [None, 1, "x", [], {}, {"epoch": EPOCH}, {"offset": 1}, {"epoch": 1, "offset": 1}, {"epoch": {}, "offset": 1},
      {"epoch": EPOCH, "offset": -1}, {"epoch": EPOCH, "offset": "1"}, {"epoch": EPOCH, "offset": 1.5}],
 )  # fmt: skip
 async def test_position_that_is_none_is_refused(server, channel, since):
@@ -26,6 +26,13 @@ async def test_position_that_is_none_is_refused(server, channel, since):
     else:
         assert await peer.refused("join", channel=channel, since=since) == "invalid_command"
         assert (await peer.ok("members", channel=channel))["total"] == 0
+
+
+@pytest.mark.parametrize("epoch", ["", "x", None, EPOCH, EPOCH + "0", "zzzzzzzzzzzzzzzz"])
+async def test_epoch_that_is_of_no_stream_recovers_nothing_and_is_no_error(server, channel, epoch):
+    peer = await Peer.connect(server, app=APP)
+    joined = await peer.ok("join", channel=channel, since={"epoch": epoch, "offset": 1})
+    assert (joined["recovered"], joined["missed"]) == (False, 0)
 
 
 @pytest.mark.parametrize(

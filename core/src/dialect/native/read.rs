@@ -568,12 +568,21 @@ fn users(raw: Raw<'_>) -> Result<Arc<[Box<str>]>, ReplyError> {
     Ok(users.into())
 }
 
+/// No stream has this epoch, but by an accident of one in 2^64.
+const NO_EPOCH: u64 = 0;
+
 /// `{"epoch","offset"}`, as the answer to a join has it.
 fn position(raw: Raw<'_>) -> Result<Position, ReplyError> {
     let wrong = ReplyError::InvalidCommand("since must have epoch and offset, as a join was answered.");
     let value: serde_json::Value = serde_json::from_str(raw.as_str()).map_err(|_| wrong)?;
-    let epoch = value["epoch"].as_str().filter(|text| text.len() == 16).ok_or(wrong)?;
-    let epoch = u64::from_str_radix(epoch, 16).map_err(|_| wrong)?;
+    // An epoch of another form, or none, is of no stream: it recovers nothing, and nothing is wrong with asking.
+    let epoch = match value.get("epoch").ok_or(wrong)? {
+        serde_json::Value::String(text) if text.len() == 16 => {
+            u64::from_str_radix(text, 16).unwrap_or(NO_EPOCH)
+        }
+        serde_json::Value::String(_) | serde_json::Value::Null => NO_EPOCH,
+        _ => return Err(wrong),
+    };
     Ok(Position { epoch, offset: value["offset"].as_u64().ok_or(wrong)? })
 }
 

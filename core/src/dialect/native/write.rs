@@ -258,6 +258,13 @@ pub(in crate::dialect) fn encode_gap(out: &mut BytesMut, channel: Option<&str>, 
     });
 }
 
+pub(in crate::dialect) fn encode_reconnect(out: &mut BytesMut, after_ms: u32) {
+    put_text(out, |text| {
+        put_number(text, "{\"reconnect_after_ms\":", u64::from(after_ms));
+        text.extend_from_slice(b"}");
+    });
+}
+
 /// What the welcome says about limits.
 pub struct WelcomeLimits {
     /// Milliseconds between pings.
