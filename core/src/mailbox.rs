@@ -1,12 +1,14 @@
-//! How workers talk: one mailbox per worker, written by any thread, emptied by its owner, with one wake per batch.
+//! How workers talk: one mailbox per worker, written by any thread, emptied by its owner, with one wake per
+//! batch.
 //!
-//! The depth is bounded by its users: a publisher asks [`Mailbox::is_full`] before it commits an operation, which is at
-//! most [`BURST`](crate::limits::BURST) publications, and is refused rather than made to wait. Answers to something the owner itself started are always accepted; there is at most one per
-//! waiting session or request.
+//! The depth is bounded by its users: a publisher asks [`Mailbox::is_full`] before it commits an operation,
+//! which is at most [`BURST`](crate::limits::BURST) publications, and is refused rather than made to wait.
+//! Answers to something the owner itself started are always accepted; there is at most one per waiting
+//! session or request.
 //!
-//! Sleeping: the owner announces that it is about to sleep and looks once more; a producer pushes and then asks whether
-//! the owner announced. Each side writes before it reads, with a sequentially consistent fence between (Dekker's
-//! pattern), so at least one of them sees the other and no mail waits for a sleeper.
+//! Sleeping: the owner announces that it is about to sleep and looks once more; a producer pushes and then
+//! asks whether the owner announced. Each side writes before it reads, with a sequentially consistent fence
+//! between (Dekker's pattern), so at least one of them sees the other and no mail waits for a sleeper.
 
 use crate::{
     limits::{MAILBOX_BYTES, MAILBOX_NOTICES},
@@ -99,7 +101,8 @@ impl<M: Weigh> Mailbox<M> {
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// After a batch of pushes: whether the producer must wake the owner. Of several producers one is told so.
+    /// After a batch of pushes: whether the producer must wake the owner. Of several producers one is told
+    /// so.
     pub fn must_wake(&self) -> bool {
         // Pairs with the fence in `fall_asleep`.
         fence(Ordering::SeqCst);

@@ -1,9 +1,9 @@
 //! Points where a thread may lose the processor, so that a test can try every schedule.
 //!
-//! Whatever threads share, [`CombiningLock`](crate::channel::CombiningLock) and [`Mailbox`](crate::mailbox::Mailbox),
-//! calls [`preemption_point`] before each access to shared memory that another thread could tell from a later one. A test
-//! installs a hook on its threads that decides there which thread runs next. Only debug builds have the call; release
-//! builds and loom's builds contain nothing of it.
+//! Whatever threads share, [`CombiningLock`](crate::channel::CombiningLock) and
+//! [`Mailbox`](crate::mailbox::Mailbox), calls `preemption_point` before each access to shared memory that
+//! another thread could tell from a later one. A test installs a hook on its threads that decides there which
+//! thread runs next. Only debug builds have the call; release builds and loom's builds contain nothing of it.
 
 /// Called by the thread that has reached a point.
 pub type Hook = fn();

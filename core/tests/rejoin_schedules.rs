@@ -1,8 +1,9 @@
 //! A session that comes back gets every message exactly once, in order, under every schedule of two workers.
 //!
-//! The engines, the combining lock and the mailboxes are the shipped ones. Two workers run the commands of three sessions
-//! in turns; each may lose the processor before any access to what they share, three times in all, and between turns as
-//! often as they like. So each schedule that a machine could take within three preemptions is taken.
+//! The engines, the combining lock and the mailboxes are the shipped ones. Two workers run the commands of
+//! three sessions in turns; each may lose the processor before any access to what they share, three times in
+//! all, and between turns as often as they like. So each schedule that a machine could take within three
+//! preemptions is taken.
 #![cfg(debug_assertions)]
 
 mod schedules;

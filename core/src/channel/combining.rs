@@ -1,9 +1,10 @@
 //! The combining lock that gives each channel one total order without ever blocking a publisher.
 //!
-//! Algorithm: Oyama, Taura and Yonezawa, "Executing Parallel Programs with Synchronization Bottlenecks Efficiently"
-//! (1999). One word is lock and queue at once: it is free, or taken, or taken with a stack of operations that other
-//! threads left for the holder. Whoever finds it free enters and works on the state directly. Whoever finds it taken
-//! pushes its operation and walks away; the holder applies what was left, oldest first, before it lets go.
+//! Algorithm: Oyama, Taura and Yonezawa, "Executing Parallel Programs with Synchronization Bottlenecks
+//! Efficiently" (1999). One word is lock and queue at once: it is free, or taken, or taken with a stack of
+//! operations that other threads left for the holder. Whoever finds it free enters and works on the state
+//! directly. Whoever finds it taken pushes its operation and walks away; the holder applies what was left,
+//! oldest first, before it lets go.
 //!
 //! ```text
 //!   FREE ──enter──▶ TAKEN ──delegate──▶ op2 ─▶ op1 ─▶ TAKEN
@@ -12,14 +13,15 @@
 //!    │                └──leave or close (CAS)──▶ CLOSED, for ever
 //! ```
 //!
-//! A holder applies as many operations as its budget allows. If more were delegated it keeps them, stays inside as
-//! [`Kept`] while it does other work, and goes on later: so the operations of other threads do not hold it up.
+//! A holder applies as many operations as its budget allows. If more were delegated it keeps them, stays
+//! inside as [`Kept`] while it does other work, and goes on later: so the operations of other threads do not
+//! hold it up.
 //!
-//! Closing is our addition: it happens in the exchange that would otherwise free the word, so an operation that was
-//! accepted is always applied, and whoever comes later learns at once that it must go elsewhere.
+//! Closing is our addition: it happens in the exchange that would otherwise free the word, so an operation
+//! that was accepted is always applied, and whoever comes later learns at once that it must go elsewhere.
 //!
-//! CombiningLock: operations of one thread apply in the order it issued them, because it can only enter when everything it
-//! delegated before has been applied (the word is free only when the stack is empty).
+//! CombiningLock: operations of one thread apply in the order it issued them, because it can only enter when
+//! everything it delegated before has been applied (the word is free only when the stack is empty).
 
 #![allow(unsafe_code, reason = "the state is handed to one thread at a time by the protocol below")]
 
@@ -42,8 +44,8 @@ struct Node<Op> {
     op: Op,
 }
 
-// SAFETY: `state` is only reached through `Entered`, of which at most one exists at a time (see `try_enter`), so
-// sharing an `CombiningLock` moves `S` and `Op` between threads but never shares them.
+// SAFETY: `state` is only reached through `Entered`, of which at most one exists at a time (see `try_enter`),
+// so sharing an `CombiningLock` moves `S` and `Op` between threads but never shares them.
 unsafe impl<S: Send, Op: Send> Sync for CombiningLock<S, Op> {}
 // SAFETY: an `CombiningLock` owns its state and its nodes.
 unsafe impl<S: Send, Op: Send> Send for CombiningLock<S, Op> {}
@@ -122,7 +124,8 @@ impl<S, Op> CombiningLock<S, Op> {
 
 impl<S, Op> Drop for CombiningLock<S, Op> {
     fn drop(&mut self) {
-        // Only a holder that panicked leaves nodes behind; nobody else can be inside, for we have `&mut self`.
+        // Only a holder that panicked leaves nodes behind; nobody else can be inside, for we have `&mut
+        // self`.
         let mut node = self.head.load(Ordering::Relaxed);
         while !node.is_null() && node != taken() && node != closed() {
             // SAFETY: the chain holds nodes from `Box::into_raw`, each once, and nobody else can reach them.
@@ -131,8 +134,8 @@ impl<S, Op> Drop for CombiningLock<S, Op> {
     }
 }
 
-/// Being inside: exclusive use of the state. End it with [`Entered::leave`]; merely dropping it leaves the order
-/// taken for ever, which only a panic may do.
+/// Being inside: exclusive use of the state. End it with [`Entered::leave`]; merely dropping it leaves the
+/// order taken for ever, which only a panic may do.
 #[must_use]
 pub struct Entered<'a, S, Op> {
     lock: &'a CombiningLock<S, Op>,
@@ -142,13 +145,15 @@ impl<'a, S, Op> Entered<'a, S, Op> {
     /// Works on the state.
     #[inline(always)]
     pub fn with<R>(&mut self, work: impl FnOnce(&mut S) -> R) -> R {
-        // SAFETY: at most one `Entered` exists, since it is made only by moving the word from FREE to TAKEN and the
-        // word becomes FREE only in `combine`, which consumes it; `&mut self` keeps this borrow unique.
+        // SAFETY: at most one `Entered` exists, since it is made only by moving the word from FREE to TAKEN
+        // and the word becomes FREE only in `combine`, which consumes it; `&mut self` keeps this borrow
+        // unique.
         with_mut(&self.lock.state, |state| work(unsafe { &mut *state }))
     }
 
-    /// Applies delegated operations, oldest first, each of which takes one from `budget`. Releases the lock when none is
-    /// left. If the state `is_over` then, the lock closes instead: nobody enters it, and it takes no more operations.
+    /// Applies delegated operations, oldest first, each of which takes one from `budget`. Releases the lock
+    /// when none is left. If the state `is_over` then, the lock closes instead: nobody enters it, and it
+    /// takes no more operations.
     #[inline(always)]
     pub fn leave(
         self,
@@ -220,7 +225,8 @@ impl<S, Op> Unfinished<'_, S, Op> {
     }
 }
 
-/// Being inside the lock of a shared `owner`, with operations to apply. Dropping it leaves the lock taken for ever.
+/// Being inside the lock of a shared `owner`, with operations to apply. Dropping it leaves the lock taken for
+/// ever.
 #[must_use]
 pub struct Kept<T, S, Op> {
     owner: Arc<T>,
@@ -246,7 +252,8 @@ impl<T, S, Op> Kept<T, S, Op> {
         on_closed: impl FnOnce(&Arc<T>),
     ) -> Option<Self> {
         let Self { owner, lock, rest } = self;
-        // SAFETY: `keep` saw that the lock lies in what `owner` holds, which neither moves nor goes while we have it.
+        // SAFETY: `keep` saw that the lock lies in what `owner` holds, which neither moves nor goes while we
+        // have it.
         let entered = Entered { lock: unsafe { &*lock } };
         match entered.combine(rest, budget, apply, is_over) {
             Left::Open => None,
@@ -521,8 +528,8 @@ mod models {
         });
     }
 
-    /// A holder whose budget is one operation stays inside and goes on, while two threads leave it more: everything
-    /// applies once, in each thread's order, and the lock is free at the end.
+    /// A holder whose budget is one operation stays inside and goes on, while two threads leave it more:
+    /// everything applies once, in each thread's order, and the lock is free at the end.
     #[test]
     fn a_holder_that_stays_inside_applies_everything_in_order() {
         let mut model = loom::model::Builder::new();

@@ -1,7 +1,8 @@
 //! Epochs: what tells one life of a channel's name from another.
 //!
-//! Members see epochs, so an epoch must tell nothing of the seed that keys the channel table's hash, and nothing of the
-//! epochs of other channels. Epoch *n* is SipHash-2-4 (Aumasson and Bernstein, INDOCRYPT 2012), a pseudorandom function, of
+//! Members see epochs, so an epoch must tell nothing of the seed that keys the channel table's hash, and
+//! nothing of the epochs of other channels. Epoch *n* is SipHash-2-4 (Aumasson and Bernstein, INDOCRYPT
+//! 2012), a pseudorandom function, of
 //! *n*, under a key of its own.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! A channel as all workers see it: its name, its one order of publications, and which workers hold members.
 //!
-//! Nothing here knows connections or dialects. Any thread may hold a [`Channel`]; what must be done by one at a time
-//! happens inside its [`CombiningLock`].
+//! Nothing here knows connections or dialects. Any thread may hold a [`Channel`]; what must be done by one at
+//! a time happens inside its [`CombiningLock`].
 
 mod combining;
 mod epoch;

@@ -1,5 +1,5 @@
-//! Models of channels that come into being and close while threads join and leave them: the lock and the state are the
-//! shipped ones.
+//! Models of channels that come into being and close while threads join and leave them: the lock and the
+//! state are the shipped ones.
 
 use std::sync::Arc;
 
@@ -65,8 +65,8 @@ impl Env for Worker {
         set.unwrap_or_default()
     }
 
-    fn options(&self) -> ChannelOptions {
-        ChannelOptions::default()
+    fn changed_options(&self) -> Option<ChannelOptions> {
+        None
     }
 
     fn set_options(&mut self, _: Option<ChannelOptions>) -> Result<(), crate::error::ReplyError> {
@@ -157,8 +157,8 @@ fn check(body: impl Fn() + Sync + Send + 'static) {
     model.check(body);
 }
 
-/// One worker's member leaves, and a second one's joins and leaves, while a third one's joins to stay: it ends up in the
-/// channel that the table shows, alone, and that channel is open.
+/// One worker's member leaves, and a second one's joins and leaves, while a third one's joins to stay: it
+/// ends up in the channel that the table shows, alone, and that channel is open.
 #[test]
 fn a_join_is_never_lost_to_a_channel_that_closes() {
     check(|| {

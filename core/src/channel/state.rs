@@ -1,9 +1,9 @@
 //! The state of a channel, and how operations change it.
 //!
-//! A channel numbers its publications, keeps its history, counts its users, and says which workers are to be told. All of
-//! that happens inside the channel's [`CombiningLock`](super::CombiningLock), one operation after another, by whichever
-//! worker holds the lock. The state reaches that worker through [`Env`] alone: so a test can apply operations without
-//! engines, and the model checker runs this very code.
+//! A channel numbers its publications, keeps its history, counts its users, and says which workers are to be
+//! told. All of that happens inside the channel's [`CombiningLock`](super::CombiningLock), one operation
+//! after another, by whichever worker holds the lock. The state reaches that worker through [`Env`] alone: so
+//! a test can apply operations without engines, and the model checker runs this very code.
 
 use std::{
     collections::BTreeMap,
@@ -28,17 +28,18 @@ use crate::{
 /// What the lock of a channel guards.
 #[derive(Debug)]
 pub struct ChannelState {
-    /// Publications so far, notices included. Internal: tells a worker whether mail is from before its interest.
+    /// Publications so far, notices included. Internal: tells a worker whether mail is from before its
+    /// interest.
     sequence: u64,
     /// Messages so far that history or members received: the last offset given out.
     offset: u64,
     /// Workers that hold members.
     interest: WorkerSet,
-    /// The options are those that the node has for the channel's name, or were set since. The first operation sees to that:
-    /// they may have changed while the channel came into being.
+    /// The options are those that the node has for the channel's name, or were set since. The first operation
+    /// sees to that: they may have changed while the channel came into being.
     is_configured: bool,
-    /// After the last operation, the channel has no members and no history that a session could recover. If that is still
-    /// true when the lock is released, the channel closes.
+    /// After the last operation, the channel has no members and no history that a session could recover. If
+    /// that is still true when the lock is released, the channel closes.
     deserted: bool,
     /// The history, if the channel has one.
     history: Option<Box<History>>,
@@ -73,10 +74,12 @@ pub trait Env {
     fn count_change(&mut self);
     /// An operation has cost so many units of work beyond its own.
     fn charge(&mut self, units: usize);
-    /// The options that a channel of this name has if `set` is set for it; `None`: what the configuration says.
+    /// The options that a channel of this name has if `set` is set for it; `None`: what the configuration
+    /// says.
     fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions;
-    /// The options of a channel of this name that comes into being now.
-    fn options(&self) -> ChannelOptions;
+    /// The options of a channel of this name that comes into being now; `None`: those that the channel was
+    /// made with.
+    fn changed_options(&self) -> Option<ChannelOptions>;
     /// Sets the options of channels of this name, from their next lives on.
     fn set_options(&mut self, set: Option<ChannelOptions>) -> Result<(), ReplyError>;
 }
@@ -162,8 +165,8 @@ pub struct Applied {
     pub receipt: Receipt,
     /// What came of the request.
     pub reply: Option<ChannelReply>,
-    /// How many of the publications, from the first on, the caller is to give to its own members now. The others are in
-    /// its mailbox.
+    /// How many of the publications, from the first on, the caller is to give to its own members now. The
+    /// others are in its mailbox.
     pub direct: usize,
     /// The sequence number of the first publication.
     pub sequence: u64,
@@ -252,17 +255,22 @@ impl ChannelState {
     }
 
     /// Takes the present options, before anything else is done.
-    #[cold]
+    #[inline]
     fn configure(&mut self, channel: &Channel, env: &impl Env) {
         self.is_configured = true;
-        if channel.name().is_none() {
-            return;
+        if channel.name().is_some()
+            && let Some(options) = env.changed_options()
+        {
+            self.reconfigure(channel, options, env.now_ms());
         }
-        let options = env.options();
+    }
+
+    #[cold]
+    fn reconfigure(&mut self, channel: &Channel, options: ChannelOptions, now_ms: u64) {
         let history = self.history.as_ref().map_or(HistoryLimits::NONE, |history| history.limits());
         let limits = if options.history.is_on() { options.history } else { HistoryLimits::NONE };
         if !channel.has_flags(options) || history != limits {
-            self.set_options(channel, options, env.now_ms());
+            self.set_options(channel, options, now_ms);
         }
     }
 
@@ -292,7 +300,8 @@ impl ChannelState {
         if full { Err(ReplyError::Overloaded) } else { Ok(()) }
     }
 
-    /// Gives a message its offset, and appends it to the history. Returns the history's own copy, if it may be shared.
+    /// Gives a message its offset, and appends it to the history. Returns the history's own copy, if it may
+    /// be shared.
     #[inline(always)]
     fn number(
         &mut self,
@@ -336,8 +345,9 @@ impl ChannelState {
         shared
     }
 
-    /// Posts a publication to every interested worker. Returns whether the caller is to give it to its own members at once:
-    /// if the publication is its own, and therefore `direct`, and no mail waits that was before it.
+    /// Posts a publication to every interested worker. Returns whether the caller is to give it to its own
+    /// members at once: if the publication is its own, and therefore `direct`, and no mail waits that was
+    /// before it.
     #[inline(always)]
     fn distribute(
         &self,
@@ -349,7 +359,8 @@ impl ChannelState {
         let sequence = self.sequence;
         let own = env.worker();
         let mut mail = |env: &mut _, to: WorkerId| {
-            // The history's copy does not say which session wants no echo; but the worker of that session must know.
+            // The history's copy does not say which session wants no echo; but the worker of that session
+            // must know.
             let excepts = publication.audience.except_session.is_some_and(|session| session.worker() == to);
             let copy = || Arc::new((*publication).into());
             let publication = if excepts { copy() } else { shared.get_or_insert_with(copy).clone() };
@@ -434,7 +445,8 @@ impl ChannelState {
         Ok(reply)
     }
 
-    /// Units of work that a request may cost: about a microsecond each, for so many entries looked at and copied.
+    /// Units of work that a request may cost: about a microsecond each, for so many entries looked at and
+    /// copied.
     fn work(&self, request: &ChannelRequest) -> usize {
         /// Entries copied, and entries looked at, in a microsecond.
         const COPIED: usize = 4;
@@ -495,8 +507,8 @@ impl ChannelState {
         if changes && !self.interest.is_empty() { Err(ReplyError::OptionInUse) } else { Ok(()) }
     }
 
-    /// Changes the channel's options, which [`ChannelState::check_options`] has not refused. Its history stays, within the
-    /// new bounds.
+    /// Changes the channel's options, which [`ChannelState::check_options`] has not refused. Its history
+    /// stays, within the new bounds.
     fn set_options(&mut self, channel: &Channel, options: ChannelOptions, now_ms: u64) {
         if options.presence_by_user != self.users.is_some() {
             self.users = options.presence_by_user.then(Box::default);

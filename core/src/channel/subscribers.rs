@@ -1,9 +1,11 @@
-//! One worker's members of one channel, as fan-out wants them: slots in a compact array, in the order they joined.
+//! One worker's members of one channel, as fan-out wants them: slots in a compact array, in the order they
+//! joined.
 //!
-//! `slots[i]` is the session of the member whose join number is `numbers[i]`; `numbers` rises strictly, so a member is found
-//! by binary search and a page can continue after any number, even if that member has left. Whoever leaves becomes a
-//! tombstone; [`Subscribers::compact`] sweeps them out when they are the majority, so both arrays stay within twice
-//! the members and the walk of a fan-out touches 4 bytes for each. 12 bytes per membership.
+//! `slots[i]` is the session of the member whose join number is `numbers[i]`; `numbers` rises strictly, so a
+//! member is found by binary search and a page can continue after any number, even if that member has left.
+//! Whoever leaves becomes a tombstone; [`Subscribers::compact`] sweeps them out when they are the majority,
+//! so both arrays stay within twice the members and the walk of a fan-out touches 4 bytes for each. 12 bytes
+//! per membership.
 
 use crate::id::SessionSlot;
 

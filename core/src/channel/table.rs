@@ -1,8 +1,8 @@
 //! The channel table: (app, name) → channel, for all workers.
 //!
-//! Each shard is a papaya hash map. Looking up, inserting and removing take no lock, with one exception: while a shard's
-//! map grows, papaya allocates the larger one under a mutex. A name is hashed once for shard and map alike. Shards keep a
-//! growing map's copying small and let a listing work in bounded steps.
+//! Each shard is a papaya hash map. Looking up, inserting and removing take no lock, with one exception:
+//! while a shard's map grows, papaya allocates the larger one under a mutex. A name is hashed once for shard
+//! and map alike. Shards keep a growing map's copying small and let a listing work in bounded steps.
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
@@ -27,8 +27,8 @@ pub struct ChannelTable {
 }
 
 impl ChannelTable {
-    /// An empty table for `workers` workers. `seed` is random: from it come the key of the hash, so that names cannot be
-    /// chosen to collide, and the key of the epochs, which does not tell the other.
+    /// An empty table for `workers` workers. `seed` is random: from it come the key of the hash, so that
+    /// names cannot be chosen to collide, and the key of the epochs, which does not tell the other.
     pub fn new(workers: usize, seed: u64) -> Self {
         let mut keys = IdGenerator::new(seed);
         Self {

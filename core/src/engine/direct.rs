@@ -1,5 +1,6 @@
-//! Messages to users and to single sessions, whatever channels these are in: found by each worker in its own index, so
-//! that only those meant are touched. They have no order with anything but other messages of their sender.
+//! Messages to users and to single sessions, whatever channels these are in: found by each worker in its own
+//! index, so that only those meant are touched. They have no order with anything but other messages of their
+//! sender.
 
 use std::sync::Arc;
 

@@ -1,13 +1,14 @@
 //! Forgetting: what is too old, and what is too much.
 //!
-//! Reading a history shows nothing that is too old, so sweeping only gives memory back: each engine walks through its share
-//! of the table, some shards a second.
+//! Reading a history shows nothing that is too old, so sweeping only gives memory back: each engine walks
+//! through its share of the table, some shards a second.
 //!
-//! When the histories of an app cost more than its limit, the oldest messages of the largest go first. Which channels
-//! are the largest nobody keeps track of while publishing, for that would cost every publisher something. Instead, one engine
-//! walks through the table twice, some shards a turn: first to measure, from which follows the size that no history
-//! may exceed if an eighth of the limit is to become free; and then to trim those that do. In the meantime channels
-//! may grow until the limit is exceeded by an eighth; from there on each forgets as much as it learns.
+//! When the histories of an app cost more than its limit, the oldest messages of the largest go first. Which
+//! channels are the largest nobody keeps track of while publishing, for that would cost every publisher
+//! something. Instead, one engine walks through the table twice, some shards a turn: first to measure, from
+//! which follows the size that no history may exceed if an eighth of the limit is to become free; and then to
+//! trim those that do. In the meantime channels may grow until the limit is exceeded by an eighth; from there
+//! on each forgets as much as it learns.
 
 use std::sync::Arc;
 
@@ -93,8 +94,8 @@ impl Engine {
         }
     }
 
-    /// Lets those channels of a shard that have a history, and that are `meant`, forget what is too old or above
-    /// `bytes`.
+    /// Lets those channels of a shard that have a history, and that are `meant`, forget what is too old or
+    /// above `bytes`.
     fn trim_shard(&mut self, shard: usize, bytes: usize, meant: impl Fn(&Channel) -> bool) {
         let mut found: Vec<Arc<Channel>> = Vec::new();
         self.node.table.visit_shard(shard, |channel| {

@@ -24,20 +24,35 @@ impl Engine {
         name: &str,
         change: Change,
     ) -> Result<Progress, ReplyError> {
-        let mut outcome = Outcome::Sent { message_id: change.id, offset: None };
+        let message_id = change.id;
+        let change = || ChannelRequest::Change(Box::new(change.clone()));
+        match self.submit_request(app, name, change).ok_or(ReplyError::UnknownMessage)? {
+            Submitted::Done { receipt, .. } => {
+                Ok(Progress::Finished(Outcome::Sent { message_id, offset: receipt.offset }))
+            }
+            Submitted::Waiting(ticket) => {
+                Ok(Progress::Waiting { ticket, outcome: Outcome::Sent { message_id, offset: None } })
+            }
+            Submitted::Refused(error) => Err(error),
+            Submitted::Closed => unreachable!("a closed channel is looked up again"),
+        }
+    }
+
+    /// Carries a request to the channel of this name, if there is one. `request` makes it anew for each
+    /// channel that closes before it is accepted.
+    fn submit_request(
+        &mut self,
+        app: AppId,
+        name: &str,
+        request: impl Fn() -> ChannelRequest,
+    ) -> Option<Submitted> {
         loop {
-            let channel = self.node.channel(app, Some(name)).ok_or(ReplyError::UnknownMessage)?;
-            let request = Some(Box::new(ChannelRequest::Change(Box::new(change.clone()))));
+            let channel = self.node.channel(app, Some(name))?;
+            let request = Some(Box::new(request()));
             match self.submit(&channel, ChannelOp { request, ..ChannelOp::default() }) {
-                Submitted::Done { receipt, .. } => {
-                    if let Outcome::Sent { offset, .. } = &mut outcome {
-                        *offset = receipt.offset;
-                    }
-                    return Ok(Progress::Finished(outcome));
-                }
-                Submitted::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),
+                // Whoever closed it also takes it out of the table; helping keeps us from waiting for that.
                 Submitted::Closed => self.node.table.remove(&channel),
-                Submitted::Refused(error) => return Err(error),
+                submitted => return Some(submitted),
             }
         }
     }
@@ -58,51 +73,33 @@ impl Engine {
         messages: usize,
         reader: Viewer,
     ) -> Progress {
-        let mut outcome = Outcome::History { channel: name.into(), position: None, page: Page::default() };
-        loop {
-            let Some(channel) = self.node.channel(app, Some(name)) else {
-                return Progress::Finished(outcome);
-            };
-            let bounds = Bounds { messages, bytes: PAGE_BYTES };
-            let request = Some(Box::new(ChannelRequest::Page { from, bounds, reader: reader.clone() }));
-            match self.submit(&channel, ChannelOp { request, ..ChannelOp::default() }) {
-                Submitted::Done { receipt, reply } => {
-                    if let (Outcome::History { position, page, .. }, Some(ChannelReply::Page(read))) =
-                        (&mut outcome, reply)
-                    {
-                        *position = Some(receipt.position);
-                        *page = read;
-                    }
-                    return Progress::Finished(outcome);
-                }
-                Submitted::Waiting(ticket) => return Progress::Waiting { ticket, outcome },
-                Submitted::Closed => self.node.table.remove(&channel),
-                Submitted::Refused(_) => unreachable!("reading is not refused"),
+        let outcome = |position, page| Outcome::History { channel: name.into(), position, page };
+        let bounds = Bounds { messages, bytes: PAGE_BYTES };
+        let request = || ChannelRequest::Page { from, bounds, reader: reader.clone() };
+        match self.submit_request(app, name, request) {
+            Some(Submitted::Done { receipt, reply: Some(ChannelReply::Page(page)) }) => {
+                Progress::Finished(outcome(Some(receipt.position), page))
             }
+            Some(Submitted::Waiting(ticket)) => {
+                Progress::Waiting { ticket, outcome: outcome(None, Page::default()) }
+            }
+            None => Progress::Finished(outcome(None, Page::default())),
+            Some(_) => unreachable!("reading is not refused, and a page is its reply"),
         }
     }
 
     /// A page of a channel's users.
     pub(super) fn users_of(&mut self, app: AppId, name: &str, limit: usize, after: Option<&str>) -> Progress {
         let mut users = UsersPage { channel: name.into(), total: 0, users: Vec::new(), next: None };
-        loop {
-            let Some(channel) = self.node.channel(app, Some(name)) else {
-                return Progress::Finished(Outcome::Users(users));
-            };
-            let request = Some(Box::new(ChannelRequest::Users { after: after.map(Into::into), limit }));
-            match self.submit(&channel, ChannelOp { request, ..ChannelOp::default() }) {
-                Submitted::Done { reply, .. } => {
-                    if let Some(ChannelReply::Users(page, total, more)) = reply {
-                        users.fill(page, total, more);
-                    }
-                    return Progress::Finished(Outcome::Users(users));
-                }
-                Submitted::Waiting(ticket) => {
-                    return Progress::Waiting { ticket, outcome: Outcome::Users(users) };
-                }
-                Submitted::Closed => self.node.table.remove(&channel),
-                Submitted::Refused(_) => unreachable!("reading is not refused"),
+        let request = || ChannelRequest::Users { after: after.map(Into::into), limit };
+        match self.submit_request(app, name, request) {
+            Some(Submitted::Done { reply: Some(ChannelReply::Users(page, total, more)), .. }) => {
+                users.fill(page, total, more);
+                Progress::Finished(Outcome::Users(users))
             }
+            Some(Submitted::Waiting(ticket)) => Progress::Waiting { ticket, outcome: Outcome::Users(users) },
+            None => Progress::Finished(Outcome::Users(users)),
+            Some(_) => unreachable!("reading is not refused, and users are its reply"),
         }
     }
 
@@ -127,8 +124,8 @@ impl Engine {
         Ok(Outcome::Options { channel: channel.into(), options: self.node.options(app, channel) })
     }
 
-    /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration. Answers as
-    /// [`Engine::request_publish`] does.
+    /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration. Answers
+    /// as [`Engine::request_publish`] does.
     pub fn request_set_options(
         &mut self,
         app: AppId,
@@ -151,22 +148,18 @@ impl Engine {
         let resolved = self.node.resolve_options(app, name, options);
         let outcome = Outcome::Options { channel: name.into(), options: resolved };
         loop {
-            let Some(channel) = self.node.channel(app, Some(name)) else {
-                self.node.set_options(app, name, options)?;
-                // Pairs with the fence in `Inside::options`: a channel that has come into being meanwhile either takes these
-                // options with its first operation, or is found now.
-                fence(Ordering::SeqCst);
-                if self.node.channel(app, Some(name)).is_none() {
-                    return Ok(Progress::Finished(outcome));
-                }
-                continue;
-            };
-            let request = Some(Box::new(ChannelRequest::SetOptions(options)));
-            match self.submit(&channel, ChannelOp { request, ..ChannelOp::default() }) {
-                Submitted::Done { .. } => return Ok(Progress::Finished(outcome)),
-                Submitted::Waiting(ticket) => return Ok(Progress::Waiting { ticket, outcome }),
-                Submitted::Closed => self.node.table.remove(&channel),
-                Submitted::Refused(error) => return Err(error),
+            match self.submit_request(app, name, || ChannelRequest::SetOptions(options)) {
+                Some(Submitted::Done { .. }) => return Ok(Progress::Finished(outcome)),
+                Some(Submitted::Waiting(ticket)) => return Ok(Progress::Waiting { ticket, outcome }),
+                Some(Submitted::Refused(error)) => return Err(error),
+                Some(Submitted::Closed) => unreachable!("a closed channel is looked up again"),
+                None => self.node.set_options(app, name, options)?,
+            }
+            // Pairs with the fence in `Inside::options`: a channel that has come into being meanwhile either
+            // takes these options with its first operation, or is found now.
+            fence(Ordering::SeqCst);
+            if self.node.channel(app, Some(name)).is_none() {
+                return Ok(Progress::Finished(outcome));
             }
         }
     }

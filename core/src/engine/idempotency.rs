@@ -1,8 +1,9 @@
 //! Publishing once: a request with an idempotency key that was used before is answered as the first one was.
 //!
-//! A back end that repeats a request comes over any connection, and so to any worker. Each key has an owner among the workers,
-//! by its hash, which publishes and remembers the answer; the worker that was asked waits for it as for any other mail. So
-//! there is nothing to lock, and two requests at once cannot both be the first.
+//! A back end that repeats a request comes over any connection, and so to any worker. Each key has an owner
+//! among the workers, by its hash, which publishes and remembers the answer; the worker that was asked waits
+//! for it as for any other mail. So there is nothing to lock, and two requests at once cannot both be the
+//! first.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -168,7 +169,8 @@ impl Engine {
         }
     }
 
-    /// What came of the first request with a key: everybody who asked is told. What was refused may be tried again.
+    /// What came of the first request with a key: everybody who asked is told. What was refused may be tried
+    /// again.
     pub(super) fn on_published(&mut self, key: &Key, result: Result<&Outcome, ReplyError>) {
         let result = result.map(|outcome| match outcome {
             Outcome::Sent { message_id, offset } => Published::Sent(*message_id, *offset),

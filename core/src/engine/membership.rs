@@ -1,11 +1,12 @@
 //! Membership: joining, leaving, and this worker's part of each channel.
 //!
-//! A session that was away and knows its position gets what it missed and then becomes a member, at one point of its
-//! worker's stream. What it missed is read inside the order. If we can enter, the stream of our members stands at an
-//! offset we know, or at one that word in our mailbox tells, and what happened later will come by mail: so of what was
-//! read, the part up to there is handed over. If we cannot enter, the answer comes by mail, behind everything that was
-//! published before the reading and before everything after it; until then the session is no member, or messages would
-//! overtake those before them. A part of a channel that such a session waits for is not given up.
+//! A session that was away and knows its position gets what it missed and then becomes a member, at one point
+//! of its worker's stream. What it missed is read inside the order. If we can enter, the stream of our
+//! members stands at an offset we know, or at one that word in our mailbox tells, and what happened later
+//! will come by mail: so of what was read, the part up to there is handed over. If we cannot enter, the
+//! answer comes by mail, behind everything that was published before the reading and before everything after
+//! it; until then the session is no member, or messages would overtake those before them. A part of a channel
+//! that such a session waits for is not given up.
 
 use std::sync::Arc;
 
@@ -56,7 +57,8 @@ impl Engine {
             let waiting = self.change_membership(part, slot, None, None, false);
             return Ok(self.joined(part, false, waiting, None));
         }
-        // A slow consumer must not pile up channels whose losses it is still to be told of by passing through them.
+        // A slow consumer must not pile up channels whose losses it is still to be told of by passing through
+        // them.
         if session.memberships.len() >= app.limits.channels_per_connection as usize
             || session.missed_channels() >= MISSED_CHANNELS
         {
@@ -82,7 +84,8 @@ impl Engine {
         Ok(self.joined(part, true, waiting, since.map(|_| None)))
     }
 
-    /// Makes a session a member that was one before. `None` if what it missed cannot be known; nothing was done then.
+    /// Makes a session a member that was one before. `None` if what it missed cannot be known; nothing was
+    /// done then.
     fn rejoin(&mut self, part: LocalId, slot: SessionSlot, echo: bool, since: Position) -> Option<Progress> {
         let session = self.sessions.get(slot);
         let reader = Viewer::User(session.user.clone());
@@ -249,7 +252,8 @@ impl Engine {
         }
     }
 
-    /// Removes a member, tells the others and, with echo, the leaver; lets go of the channel after the last one.
+    /// Removes a member, tells the others and, with echo, the leaver; lets go of the channel after the last
+    /// one.
     fn end_membership(&mut self, slot: SessionSlot, membership: Membership, echo: bool) -> Option<u64> {
         let part = membership.local;
         self.sessions.get_mut(slot).memberships.remove(part);
@@ -278,8 +282,8 @@ impl Engine {
         });
     }
 
-    /// Carries a change of membership through the channel's order, and tells of it as far as the channel's options
-    /// say. Returns a ticket if it is delegated.
+    /// Carries a change of membership through the channel's order, and tells of it as far as the channel's
+    /// options say. Returns a ticket if it is delegated.
     pub(super) fn change_membership(
         &mut self,
         part: LocalId,
@@ -295,7 +299,8 @@ impl Engine {
             let joins = matches!(what, Some(MembershipEvent::Joins | MembershipEvent::SignsIn));
             let user = session.user.clone().filter(|_| joins || what == Some(MembershipEvent::Leaves));
             let live = matches!(self.channels[part].interest_state, InterestState::Live { .. });
-            // Whether users are shown cannot change while we have interest. Before, the channel decides inside its lock.
+            // Whether users are shown cannot change while we have interest. Before, the channel decides
+            // inside its lock.
             let presence = user.filter(|_| !live || channel.shows_users()).map(|user| Presence {
                 user,
                 joins,
@@ -327,8 +332,9 @@ impl Engine {
         }
     }
 
-    /// The channel of a new local part was closed by the last worker that held it, after we had found it: takes the
-    /// name's new one. Once our gaining interest has been accepted, a channel does not close under us.
+    /// The channel of a new local part was closed by the last worker that held it, after we had found it:
+    /// takes the name's new one. Once our gaining interest has been accepted, a channel does not close under
+    /// us.
     fn rebind(&mut self, part: LocalId) {
         let old = &self.channels[part].channel;
         self.node.table.remove(old);
@@ -340,9 +346,9 @@ impl Engine {
         self.channels[part].channel = new;
     }
 
-    /// After an operation that this worker did itself: an interest that was delegated before is gained, and the mail that
-    /// says so is in the mailbox. Handles mail up to that one. The publications behind it stay: a session that becomes a
-    /// member now receives them.
+    /// After an operation that this worker did itself: an interest that was delegated before is gained, and
+    /// the mail that says so is in the mailbox. Handles mail up to that one. The publications behind it stay:
+    /// a session that becomes a member now receives them.
     fn drain_until_live(&mut self, part: LocalId) {
         // Mail for a session that has ended meanwhile must not give the channel up.
         self.channels[part].joining += 1;

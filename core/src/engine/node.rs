@@ -39,6 +39,9 @@ struct Tenant {
     /// Sessions without outlet, and the bytes that they keep.
     parked: AtomicUsize,
     parked_bytes: AtomicUsize,
+    /// Whether options were ever set for a single channel: so most channels come into being without a second
+    /// look.
+    has_set_options: AtomicBool,
     /// Options that were set for single channels.
     options: papaya::HashMap<Box<str>, ChannelOptions>,
 }
@@ -54,6 +57,7 @@ impl Node {
             evicting: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
             parked_bytes: AtomicUsize::new(0),
+            has_set_options: AtomicBool::new(false),
             options: papaya::HashMap::new(),
         };
         Self {
@@ -115,6 +119,11 @@ impl Node {
         self.resolve_options(app, name, set)
     }
 
+    /// Whether options of a channel may have changed since it was made. Whoever asks fences before.
+    pub(super) fn has_set_options(&self, app: AppId) -> bool {
+        self.tenant(app).has_set_options.load(Ordering::Relaxed)
+    }
+
     /// The options of a channel for which `set` is set; `None`: what the configuration says.
     pub(super) fn resolve_options(
         &self,
@@ -125,14 +134,18 @@ impl Node {
         set.unwrap_or_else(|| self.app(app).channel_options(name))
     }
 
-    /// Sets the options of channels of this name that come into being from now on; `None`: as the configuration says.
+    /// Sets the options of channels of this name that come into being from now on; `None`: as the
+    /// configuration says.
     pub(super) fn set_options(
         &self,
         app: AppId,
         name: &str,
         options: Option<ChannelOptions>,
     ) -> Result<(), ReplyError> {
-        let own = self.tenant(app).options.pin();
+        let tenant = self.tenant(app);
+        // Relaxed: whoever sets options fences afterwards.
+        tenant.has_set_options.store(true, Ordering::Relaxed);
+        let own = tenant.options.pin();
         match options {
             None => {
                 own.remove(name);
@@ -162,7 +175,8 @@ impl Node {
         self.tenant(app).forgotten.fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// The history of one of an app's channels cost `before` bytes and costs `now`. Returns what all cost together.
+    /// The history of one of an app's channels cost `before` bytes and costs `now`. Returns what all cost
+    /// together.
     pub(super) fn account(&self, app: AppId, before: usize, now: usize) -> usize {
         let total = &self.tenant(app).remembered;
         // Relaxed: a sum, which orders nothing.
@@ -266,7 +280,8 @@ impl Node {
         false
     }
 
-    /// A parked session keeps `bytes` more. Returns whether the app may keep that much; they are counted in any case.
+    /// A parked session keeps `bytes` more. Returns whether the app may keep that much; they are counted in
+    /// any case.
     pub(super) fn grow_parked(&self, app: AppId, bytes: usize) -> bool {
         let before = self.tenant(app).parked_bytes.fetch_add(bytes, Ordering::Relaxed);
         before + bytes <= self.app(app).limits.parked_bytes

@@ -1,7 +1,7 @@
 //! Questions that concern several workers: members of a channel, sessions of a user, channels of an app.
 //!
-//! A query travels from worker to worker as mail, each adding its part, and returns to where it was asked. Nobody
-//! stops for it. A listing of channels needs no travelling: the table is everybody's.
+//! A query travels from worker to worker as mail, each adding its part, and returns to where it was asked.
+//! Nobody stops for it. A listing of channels needs no travelling: the table is everybody's.
 
 use super::{Engine, mail::Mail, waiting::Progress};
 use crate::{
@@ -248,8 +248,8 @@ impl Engine {
         false
     }
 
-    /// Fills the page with this worker's sessions of the user whose slots are `reading.after` or above. Returns whether it
-    /// is full.
+    /// Fills the page with this worker's sessions of the user whose slots are `reading.after` or above.
+    /// Returns whether it is full.
     fn list_sessions(&self, app: AppId, reading: &mut Reading, page: &mut SessionsPage) -> bool {
         let Ok(from) = u32::try_from(reading.after) else { return false };
         let slots = self.users.sessions(app, &page.user, SessionSlot(from));
@@ -287,8 +287,9 @@ impl Engine {
         told
     }
 
-    /// A page of an app's channels whose names begin with `prefix`, from `after` on. Not sorted; it may be short, and
-    /// looks at a bounded number of channels: those of whole shards until [`CHANNELS_LOOKED_AT`] have been seen.
+    /// A page of an app's channels whose names begin with `prefix`, from `after` on. Not sorted; it may be
+    /// short, and looks at a bounded number of channels: those of whole shards until [`CHANNELS_LOOKED_AT`]
+    /// have been seen.
     pub fn channels(
         &self,
         app: AppId,

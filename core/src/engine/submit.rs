@@ -1,8 +1,9 @@
-//! Operations on a channel: entering its order or delegating, posting to the workers that hold members, and mail.
+//! Operations on a channel: entering its order or delegating, posting to the workers that hold members, and
+//! mail.
 //!
-//! Local delivery keeps the channel's order too. What other workers published before us is in our mailbox by the
-//! time we are inside the order; so only if the mailbox is empty do we deliver our own publication directly, else we
-//! post it to ourselves, behind that.
+//! Local delivery keeps the channel's order too. What other workers published before us is in our mailbox by
+//! the time we are inside the order; so only if the mailbox is empty do we deliver our own publication
+//! directly, else we post it to ourselves, behind that.
 
 use std::{
     slice,
@@ -123,10 +124,13 @@ impl Env for Inside<'_> {
         self.engine.node.resolve_options(self.channel.app(), self.name(), set)
     }
 
-    fn options(&self) -> ChannelOptions {
-        // Pairs with the fence in `Engine::set_options`: either we see what is set, or the setter sees this channel.
+    #[inline(always)]
+    fn changed_options(&self) -> Option<ChannelOptions> {
+        // Pairs with the fence in `Engine::set_options`: either we see what is set, or the setter sees this
+        // channel.
         fence(Ordering::SeqCst);
-        self.engine.node.options(self.channel.app(), self.name())
+        let (node, app) = (&self.engine.node, self.channel.app());
+        node.has_set_options(app).then(|| node.options(app, self.name()))
     }
 
     fn set_options(&mut self, set: Option<ChannelOptions>) -> Result<(), ReplyError> {
@@ -181,8 +185,8 @@ impl Engine {
         Submitted::Done { receipt, reply }
     }
 
-    /// Leaves a channel's order, doing first what others delegated meanwhile; a channel that nobody wants any more
-    /// goes. Public for tests, which enter and stay inside as a thread does that is not scheduled.
+    /// Leaves a channel's order, doing first what others delegated meanwhile; a channel that nobody wants any
+    /// more goes. Public for tests, which enter and stay inside as a thread does that is not scheduled.
     #[doc(hidden)]
     pub fn leave_lock(&mut self, channel: &Arc<Channel>, entered: Entered<'_, ChannelState, Operation>) {
         let mut budget = self.combinable;
@@ -232,7 +236,8 @@ impl Engine {
         }
     }
 
-    /// Handles the mail there is now. Before a membership changes, this brings the worker to where its streams are.
+    /// Handles the mail there is now. Before a membership changes, this brings the worker to where its
+    /// streams are.
     pub(super) fn drain_mailbox(&mut self) {
         for _ in 0..self.node.mailbox(self.worker).depth() {
             let Some(mail) = self.node.mailbox(self.worker).pop() else { return };
@@ -330,8 +335,8 @@ impl Engine {
         }
     }
 
-    /// From now on the members here get what is published after `sequence`; unless they are others than those for
-    /// whom `gained` was delegated, because these have left meanwhile.
+    /// From now on the members here get what is published after `sequence`; unless they are others than those
+    /// for whom `gained` was delegated, because these have left meanwhile.
     fn set_live(&mut self, channel: &Arc<Channel>, sequence: u64, offset: u64, gained: Option<u64>) {
         let Some(part) = channel.local(self.worker) else { return };
         let local = &mut self.channels[part];

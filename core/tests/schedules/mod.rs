@@ -1,8 +1,9 @@
 //! Every schedule of a few threads, within a bound of preemptions.
 //!
-//! The threads run one at a time. At each of its [`schedule`](fanfare_core::schedule) points the running one asks which
-//! goes on. The answers of one run are a path; the next run repeats the path up to its last answer that has an
-//! alternative, and takes that (stateless model checking, as CHESS does it: Musuvathi and Qadeer, PLDI 2007).
+//! The threads run one at a time. At each of its [`schedule`](fanfare_core::schedule) points the running one
+//! asks which goes on. The answers of one run are a path; the next run repeats the path up to its last answer
+//! that has an alternative, and takes that (stateless model checking, as CHESS does it: Musuvathi and Qadeer,
+//! PLDI 2007).
 
 use std::{
     cell::RefCell,
@@ -149,8 +150,8 @@ fn on_point() {
     });
 }
 
-/// Runs the bodies that `make` makes, one on each of `threads` threads, under every schedule of at most `preemptions`
-/// preemptions, and `judge` after each. Returns the number of schedules.
+/// Runs the bodies that `make` makes, one on each of `threads` threads, under every schedule of at most
+/// `preemptions` preemptions, and `judge` after each. Returns the number of schedules.
 pub(crate) fn explore<W>(
     threads: usize,
     preemptions: usize,

@@ -6,23 +6,26 @@
 //!    ≤ horizon│ 4   5   6 (edited by 11)   8   9 (gone: 10)│ 11
 //! ```
 //!
-//! Every message that is remembered takes the next offset of its channel, and so does every edit or deletion. A change is no
-//! entry of its own: the entry of its message holds it, and stands for the message as that is now. So edits use up no
-//! room, and what a message said before, or said at all when it was deleted, is not kept.
+//! Every message that is remembered takes the next offset of its channel, and so does every edit or deletion.
+//! A change is no entry of its own: the entry of its message holds it, and stands for the message as that is
+//! now. So edits use up no room, and what a message said before, or said at all when it was deleted, is not
+//! kept.
 //!
-//! Whoever knows everything up to an offset catches up with the messages after it, and with those changes after
-//! it that concern messages before it; what was replaced since is left out, so numbers may be missing there. This is
-//! complete exactly if nothing was forgotten that happened after that offset: `horizon` is the latest of what was.
+//! Whoever knows everything up to an offset catches up with the messages after it, and with those changes
+//! after it that concern messages before it; what was replaced since is left out, so numbers may be missing
+//! there. This is complete exactly if nothing was forgotten that happened after that offset: `horizon` is the
+//! latest of what was.
 //!
-//! Who left an empty channel may come back to it as well, so a memory is over only some time after it was last of use, and
-//! costs something even if it is empty.
+//! Who left an empty channel may come back to it as well, so a memory is over only some time after it was
+//! last of use, and costs something even if it is empty.
 //!
-//! Most messages are for everyone, say nothing of their sender and are short. Of these an entry has what is of the same
-//! size in all, and [`Texts`] the rest: remembering one writes at two places that follow the last ones, and allocates
-//! nothing. Any other, and any change, is a publication of its own, shared with the mail to other workers.
+//! Most messages are for everyone, say nothing of their sender and are short. Of these an entry has what is
+//! of the same size in all, and [`Texts`] the rest: remembering one writes at two places that follow the last
+//! ones, and allocates nothing. Any other, and any change, is a publication of its own, shared with the mail
+//! to other workers.
 //!
-//! Messages for some users only are remembered for these. `horizon` is below the offset of every entry; entries are
-//! sorted by the offset of their message. Used inside the channel's order only; reads no clock.
+//! Messages for some users only are remembered for these. `horizon` is below the offset of every entry;
+//! entries are sorted by the offset of their message. Used inside the channel's order only; reads no clock.
 
 mod page;
 mod texts;
@@ -158,8 +161,8 @@ impl History {
         self.give_back();
     }
 
-    /// Remembers a message. Its offset is above all so far. If that takes more room, `may_cost` is told how much all would
-    /// cost then, and says how much it may: the oldest messages go until it does.
+    /// Remembers a message. Its offset is above all so far. If that takes more room, `may_cost` is told how
+    /// much all would cost then, and says how much it may: the oldest messages go until it does.
     pub fn push(
         &mut self,
         message: &Publication<'_>,
@@ -246,8 +249,8 @@ impl History {
         }
     }
 
-    /// Forgets the oldest until what is left costs at most `bytes`; if that is not even enough for an empty memory,
-    /// it is over as far as it goes by itself. Returns how many messages those were.
+    /// Forgets the oldest until what is left costs at most `bytes`; if that is not even enough for an empty
+    /// memory, it is over as far as it goes by itself. Returns how many messages those were.
     pub fn trim(&mut self, bytes: usize) -> usize {
         let before = self.entries.len();
         self.shrink_to(bytes);
@@ -403,8 +406,8 @@ fn growth_of<T>(queue: &VecDeque<T>, most: usize) -> usize {
     if queue.len() < queue.capacity() { 0 } else { (2 + queue.len() / 4).min(most - queue.len()) }
 }
 
-/// Adds to a queue, which grows as [`growth_of`] says. One that is full, and gives and takes in turn, has the new item where
-/// the old one was.
+/// Adds to a queue, which grows as [`growth_of`] says. One that is full, and gives and takes in turn, has the
+/// new item where the old one was.
 #[inline(always)]
 fn push_back<T>(queue: &mut VecDeque<T>, most: usize, item: T) {
     if queue.len() == queue.capacity() {

@@ -1,7 +1,7 @@
 //! Reading a memory: pages of messages, and what somebody missed.
 //!
-//! What was read goes to other threads, and is written to a session later. So it owns its texts, which are copied into
-//! one piece of memory, or shares the publications.
+//! What was read goes to other threads, and is written to a session later. So it owns its texts, which are
+//! copied into one piece of memory, or shares the publications.
 
 use std::sync::Arc;
 
@@ -179,8 +179,8 @@ impl History {
         Page { messages: self.show(&found), next }
     }
 
-    /// What happened after the offset `since`, in order. `None` if some of that was forgotten, or if it is more
-    /// than `bounds` allow.
+    /// What happened after the offset `since`, in order. `None` if some of that was forgotten, or if it is
+    /// more than `bounds` allow.
     pub fn catch_up(&self, since: u64, bounds: Bounds, reader: &Viewer) -> Option<Vec<HistoryItem>> {
         if since < self.horizon {
             return None;

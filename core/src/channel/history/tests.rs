@@ -293,8 +293,8 @@ fn show(view: &mut View, publication: Publication<'_>) {
 }
 
 proptest! {
-    /// Whoever was away from any point on, and could catch up, sees what one sees who never left; whoever they are, and
-    /// whomever messages and changes are for.
+    /// Whoever was away from any point on, and could catch up, sees what one sees who never left; whoever
+    /// they are, and whomever messages and changes are for.
     #[test]
     fn catching_up_ends_with_the_same_view(
         steps in prop::collection::vec((0..6u8, any::<prop::sample::Index>(), 0..6usize), 1..80),

@@ -8,13 +8,13 @@
 //!    goes when d and e are, too
 //! ```
 //!
-//! What is written later goes later, with few exceptions. So a text costs no allocation of its own, and memory is given
-//! back block by block, without anything being moved. A block is about an eighth of all, which bounds what is lost in the
-//! first and the last one. One that went is written again: a memory that forgets as much as it learns asks nothing of the
-//! allocator.
+//! What is written later goes later, with few exceptions. So a text costs no allocation of its own, and
+//! memory is given back block by block, without anything being moved. A block is about an eighth of all,
+//! which bounds what is lost in the first and the last one. One that went is written again: a memory that
+//! forgets as much as it learns asks nothing of the allocator.
 //!
-//! Knows nothing of messages. `blocks[n]` has the number `first + n`; only the last one is written to; the first one has a
-//! text that is of use.
+//! Knows nothing of messages. `blocks[n]` has the number `first + n`; only the last one is written to; the
+//! first one has a text that is of use.
 
 use std::collections::VecDeque;
 

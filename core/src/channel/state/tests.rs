@@ -81,8 +81,8 @@ impl Env for Worker {
         set.unwrap_or(self.options)
     }
 
-    fn options(&self) -> ChannelOptions {
-        self.resolve_options(self.set)
+    fn changed_options(&self) -> Option<ChannelOptions> {
+        self.set
     }
 
     fn set_options(&mut self, set: Option<ChannelOptions>) -> Result<(), ReplyError> {
