@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | vocabulary | [`id`], [`limits`], [`command`], [`publication`], [`error`], [`disconnect`] | each other |
 //! | codecs | [`ws`], [`http`], [`json`] | vocabulary |
+//! | protocol layers | [`engineio`], and on it [`socketio`] | codecs |
 //! | access | [`app`], [`token`] | vocabulary |
 //! | state | [`channel`], [`mailbox`], [`slots`] | vocabulary |
 //! | translation | [`dialect`] | vocabulary, codecs |
@@ -23,6 +24,7 @@ pub mod command;
 pub mod dialect;
 pub mod disconnect;
 pub mod engine;
+pub mod engineio;
 pub mod error;
 pub mod http;
 pub mod id;
@@ -31,6 +33,7 @@ pub mod limits;
 pub mod mailbox;
 pub mod publication;
 pub mod slots;
+pub mod socketio;
 mod sync;
 pub mod token;
 pub mod ws;
