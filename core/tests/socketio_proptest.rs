@@ -1,0 +1,186 @@
+//! Socket.IO against random input: packets come back as they were put, placeholders are found as a parser of values finds
+//! them, and no bytes panic.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use fanfare_core::engineio::{Framing, Limits as EngineLimits, Message, Packet as EnginePacket, Payload};
+use fanfare_core::socketio::{
+    AckId, Config, Connection, Incoming, Limits, Outgoing, Packet, Placeholders, check_payload,
+    has_placeholder, put_event, put_renumbered,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use serde_json::{Value, json};
+
+fn connected(namespace: &str) -> Connection {
+    let mut connection = Connection::new(Arc::new(Config::default()), 0);
+    connection.handle_text(&format!("0{namespace},"), 0).expect("a CONNECT");
+    connection.accept(namespace).expect("it was asked for");
+    connection
+}
+
+/// Values with keys and strings that look like placeholders, and with some.
+fn value() -> impl Strategy<Value = Value> {
+    let key = prop_oneof![Just("_placeholder".to_owned()), Just("num".to_owned()), "[a-z\"\\\\é]{0,3}"];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        (0..4_u32).prop_map(|number| json!(number)),
+        "[a-z_\"\\\\{}\\[\\],:é]{0,8}".prop_map(Value::String),
+        Just(json!("_placeholder")),
+        (0..4_u32).prop_map(|number| json!({"_placeholder": true, "num": number})),
+    ];
+    leaf.prop_recursive(4, 40, 5, move |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..5).prop_map(Value::Array),
+            vec((key.clone(), inner), 0..5).prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+/// The numbers of a value's placeholders, outermost only, in the order of their text.
+fn numbers(value: &Value, found: &mut Vec<Option<u32>>) {
+    match value {
+        Value::Object(members) if members.get("_placeholder") == Some(&Value::Bool(true)) => {
+            found.push(members.get("num").and_then(Value::as_u64).and_then(|number| number.try_into().ok()));
+        }
+        Value::Object(members) => members.values().for_each(|member| numbers(member, found)),
+        Value::Array(elements) => elements.iter().for_each(|element| numbers(element, found)),
+        _ => {}
+    }
+}
+
+/// A value with every character of its keys escaped, and white space wherever it may be.
+fn spread(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let members = members.iter().map(|(key, value)| {
+                let key: String = key.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+                format!(" \"{key}\"\t: {}\n", spread(value))
+            });
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        }
+        Value::Array(elements) => {
+            format!("[ {} ]", elements.iter().map(spread).collect::<Vec<_>>().join(" ,"))
+        }
+        other => other.to_string(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn placeholders_are_those_of_the_value(value in value()) {
+        let mut expected = Vec::new();
+        numbers(&value, &mut expected);
+        for text in [value.to_string(), spread(&value)] {
+            let found = Placeholders::find(&text);
+            let read: Vec<_> = found.iter().map(|placeholder| placeholder.number).collect();
+            prop_assert_eq!(&read, &expected, "{}", text);
+            prop_assert_eq!(has_placeholder(&text), !expected.is_empty());
+            for placeholder in found.iter() {
+                let object: Value = serde_json::from_str(&text[placeholder.range.clone()]).expect("an object");
+                prop_assert_eq!(&object["_placeholder"], &Value::Bool(true));
+            }
+            let mut out = BytesMut::new();
+            put_renumbered(&mut out, &text, 100);
+            let renumbered: Value = serde_json::from_slice(&out).expect("JSON");
+            let mut moved = Vec::new();
+            numbers(&renumbered, &mut moved);
+            let shifted: Vec<_> = expected.iter().map(|number| Some(number.unwrap_or(0) + 100)).collect();
+            prop_assert_eq!(moved, shifted);
+        }
+    }
+
+    #[test]
+    fn what_is_put_comes_in_the_same(
+        namespace in prop_oneof![Just("/".to_owned()), "/[a-z]{1,8}"],
+        ack in option::of((0..1_u64 << 53).prop_map(|number| AckId::new(number).expect("small enough"))),
+        argument in value(),
+        attachments in vec(vec(any::<u8>(), 0..50).prop_map(Bytes::from), 0..5),
+        in_frames in any::<bool>(),
+    ) {
+        // Placeholders of the argument's own would name attachments that there are not.
+        let mut own = Vec::new();
+        numbers(&argument, &mut own);
+        if !own.is_empty() {
+            return Ok(());
+        }
+        let places = (0..attachments.len()).map(|number| format!(",{{\"_placeholder\":true,\"num\":{number}}}"));
+        let json = format!("[\"name\",{argument}{}]", places.collect::<String>());
+        let event = Outgoing { namespace: &namespace, ack, json: &[&json], attachments: &attachments };
+        let mut out = BytesMut::new();
+        let framing = if in_frames { Framing::Frames } else { Framing::Payload };
+        put_event(&mut out, framing, &event);
+        let mut connection = connected(&namespace);
+        let mut incoming = Vec::new();
+        for message in messages(framing, &mut out) {
+            incoming.extend(connection.handle_message(message, 0).expect("well-formed"));
+        }
+        let [Incoming::Event { namespace: from, ack: id, payload }] = &incoming[..] else { panic!("{incoming:?}") };
+        prop_assert_eq!((&**from, *id), (&*namespace, ack));
+        prop_assert_eq!(&payload.json, &json);
+        prop_assert_eq!(&payload.attachments, &attachments);
+    }
+
+    #[test]
+    fn random_messages_do_not_panic(
+        packets in vec(
+            prop_oneof![
+                "[0-6]?([0-9]{0,3}-)?(/[a-z]{0,3},)?[0-9]{0,2}[\\[\\]{}\",:a-z0-9_\\\\ ]{0,30}",
+                Just("51-[\"a\",{\"_placeholder\":true,\"num\":0}]".to_owned()),
+                Just(String::new()),
+                any::<String>(),
+            ],
+            0..20,
+        ),
+    ) {
+        let mut connection = connected("/");
+        for packet in packets {
+            let binary = Cow::Owned(packet.clone().into_bytes());
+            let message = if packet.len() % 5 == 0 { Message::Binary(binary) } else { Message::Text(&packet) };
+            if connection.handle_message(message, 0).is_err() {
+                connection = connected("/");
+            }
+        }
+    }
+
+    #[test]
+    fn heads_are_read_without_a_panic_and_give_back_their_parts(text in "[0-7]{1,3}-?/?[a-z]{0,3},?[0-9]{0,2}.{0,10}") {
+        let Ok(packet) = Packet::decode(&text, Limits::default()) else { return Ok(()) };
+        prop_assert!(text.ends_with(packet.payload));
+        prop_assert!(packet.attachments <= Limits::default().attachments);
+        let _outcome = check_payload(&packet);
+        // Placeholders may be looked for in anything.
+        prop_assert!(Placeholders::find(&text).len() <= text.len());
+    }
+}
+
+/// The messages that a client reads from `bytes`.
+fn messages(framing: Framing, bytes: &mut [u8]) -> Vec<Message<'_>> {
+    let packets: Vec<_> = match framing {
+        Framing::Payload => Payload::new(&bytes[1..], EngineLimits::default()).collect(),
+        Framing::Frames => frames(bytes),
+    };
+    let message = |packet| match packet {
+        Ok(EnginePacket::Text(text)) => Message::Text(text),
+        Ok(EnginePacket::Binary(bytes)) => Message::Binary(bytes),
+        other => panic!("{other:?}"),
+    };
+    packets.into_iter().map(message).collect()
+}
+
+fn frames(bytes: &mut [u8]) -> Vec<Result<EnginePacket<'_>, fanfare_core::engineio::PacketError>> {
+    use fanfare_core::ws::{DecodeLimits, Decoder, Message as Frame, Role};
+    let limits = DecodeLimits { message_bytes: 1 << 20, fragments: 1 };
+    let frames = Decoder::new().messages(bytes, Role::Client, limits);
+    frames
+        .map(|frame| match frame {
+            Frame::Text(text) => EnginePacket::from_text(text),
+            Frame::Binary(bytes) => Ok(EnginePacket::from_binary(bytes)),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
