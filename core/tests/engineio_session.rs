@@ -202,6 +202,19 @@ fn silent_session_ends_after_interval_and_timeout() {
 }
 
 #[test]
+fn client_that_pongs_and_never_polls_has_one_ping_waiting() {
+    let mut peer = Peer::open(Transport::Polling);
+    for _ in 0..10 {
+        assert_eq!(peer.pass(300), nothing());
+        assert_eq!(peer.session.queued_bytes(), 2);
+        assert_eq!(peer.post("3"), Ok(nothing()));
+    }
+    assert_eq!(peer.poll(), Ok(vec!["poll: 2".into()]));
+    assert_eq!(peer.pass(300), nothing());
+    assert_eq!(peer.poll(), Ok(vec!["poll: 2".into()]), "the next one is queued again");
+}
+
+#[test]
 fn request_at_the_very_end_of_the_timeout_comes_too_late() {
     let mut session = Session::open(std::sync::Arc::new(config()), Transport::Polling, 0);
     session.handle_timeout(300);

@@ -9,6 +9,15 @@ use crate::ws::{OpCode, put_frame};
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     packets: BytesMut,
+    ping: Ping,
+}
+
+/// Whether a ping is among the packets. A second one would tell the client nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Ping {
+    #[default]
+    None,
+    Waits,
 }
 
 impl Outbox {
@@ -29,13 +38,17 @@ impl Outbox {
         Ok(())
     }
 
-    /// Appends a control packet. There is always room: a session has one ping under way, and one end.
+    /// Appends a control packet. There is always room: one ping waits at a time, and a session has one end.
     pub(super) fn push_control(&mut self, control: Control) {
+        if control == Control::Ping && std::mem::replace(&mut self.ping, Ping::Waits) == Ping::Waits {
+            return;
+        }
         Framing::Payload.put_control(&mut self.packets, control);
     }
 
     /// The body of a poll's answer; nothing is left, and no memory is kept.
     pub(super) fn take(&mut self) -> Bytes {
+        self.ping = Ping::None;
         let mut payload = std::mem::take(&mut self.packets).freeze();
         if !payload.is_empty() {
             payload.advance(1);

@@ -103,6 +103,16 @@ impl Peer {
         self.take()
     }
 
+    /// Packets whose messages are not sent back.
+    pub fn hand_in(&mut self, body: &str) -> Vec<String> {
+        self.session.handle_post_body();
+        for packet in Payload::new(body.as_bytes(), config().limits) {
+            drop(self.session.handle_packet(packet, self.now_ms));
+            self.carry_out();
+        }
+        self.take()
+    }
+
     pub fn cut(&mut self, action: Action) -> Vec<String> {
         self.session.handle_request_cut(action);
         self.carry_out();
