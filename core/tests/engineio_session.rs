@@ -1,5 +1,5 @@
-//! Engine.IO sessions, transcript by transcript: what comes in, when, and what goes out. The cases of the official suite,
-//! and those of bad input.
+//! Engine.IO sessions, transcript by transcript: what comes in, when, and what goes out. The cases of the
+//! official suite, and those of bad input.
 
 use bytes::BytesMut;
 use fanfare_core::engineio::{

@@ -1,5 +1,5 @@
-//! Socket.IO against random input: packets come back as they were put, placeholders are found as a parser of values finds
-//! them, and no bytes panic.
+//! Socket.IO against random input: packets come back as they were put, placeholders are found as a parser of
+//! values finds them, and no bytes panic.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -81,7 +81,8 @@ proptest! {
             prop_assert_eq!(&read, &expected, "{}", text);
             prop_assert_eq!(has_placeholder(&text), !expected.is_empty());
             for placeholder in found.iter() {
-                let object: Value = serde_json::from_str(&text[placeholder.range.clone()]).expect("an object");
+                let object = &text[placeholder.range.clone()];
+                let object: Value = serde_json::from_str(object).expect("an object");
                 prop_assert_eq!(&object["_placeholder"], &Value::Bool(true));
             }
             let mut out = BytesMut::new();
@@ -108,7 +109,8 @@ proptest! {
         if !own.is_empty() {
             return Ok(());
         }
-        let places = (0..attachments.len()).map(|number| format!(",{{\"_placeholder\":true,\"num\":{number}}}"));
+        let place = |number| format!(",{{\"_placeholder\":true,\"num\":{number}}}");
+        let places = (0..attachments.len()).map(place);
         let json = format!("[\"name\",{argument}{}]", places.collect::<String>());
         let event = Outgoing { namespace: &namespace, ack, json: &[&json], attachments: &attachments };
         let mut out = BytesMut::new();
@@ -119,7 +121,9 @@ proptest! {
         for message in messages(framing, &mut out) {
             incoming.extend(connection.handle_message(message, 0).expect("well-formed"));
         }
-        let [Incoming::Event { namespace: from, ack: id, payload }] = &incoming[..] else { panic!("{incoming:?}") };
+        let [Incoming::Event { namespace: from, ack: id, payload }] = &incoming[..] else {
+            panic!("{incoming:?}")
+        };
         prop_assert_eq!((&**from, *id), (&*namespace, ack));
         prop_assert_eq!(&payload.json, &json);
         prop_assert_eq!(&payload.attachments, &attachments);
@@ -140,7 +144,8 @@ proptest! {
         let mut connection = connected("/");
         for packet in packets {
             let binary = Cow::Owned(packet.clone().into_bytes());
-            let message = if packet.len() % 5 == 0 { Message::Binary(binary) } else { Message::Text(&packet) };
+            let is_binary = packet.len() % 5 == 0;
+            let message = if is_binary { Message::Binary(binary) } else { Message::Text(&packet) };
             if connection.handle_message(message, 0).is_err() {
                 connection = connected("/");
             }
@@ -148,7 +153,7 @@ proptest! {
     }
 
     #[test]
-    fn heads_are_read_without_a_panic_and_give_back_their_parts(text in "[0-7]{1,3}-?/?[a-z]{0,3},?[0-9]{0,2}.{0,10}") {
+    fn heads_are_read_without_a_panic(text in "[0-7]{1,3}-?/?[a-z]{0,3},?[0-9]{0,2}.{0,10}") {
         let Ok(packet) = Packet::decode(&text, Limits::default()) else { return Ok(()) };
         prop_assert!(text.ends_with(packet.payload));
         prop_assert!(packet.attachments <= Limits::default().attachments);

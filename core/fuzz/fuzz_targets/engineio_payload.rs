@@ -1,7 +1,7 @@
 //! Arbitrary bytes as the body of a POST, and as a query.
 //!
-//! Holds: nothing panics; packets are at most as many as allowed; an error is the last; what was read, encoded anew, reads
-//! the same.
+//! Holds: nothing panics; packets are at most as many as allowed; an error is the last; what was read,
+//! encoded anew, reads the same.
 
 #![no_main]
 

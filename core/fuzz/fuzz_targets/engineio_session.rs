@@ -1,7 +1,7 @@
 //! A sequence of requests, frames, sends and time on one Engine.IO session.
 //!
-//! Holds: nothing panics; each message that the server sends leaves once, in order; deadlines lie ahead; the end is told
-//! once, and nothing happens after it. The driver is the one of `core/tests/engineio_session.rs`.
+//! Holds: nothing panics; each message that the server sends leaves once, in order; deadlines lie ahead; the
+//! end is told once, and nothing happens after it. The driver is the one of `core/tests/engineio_session.rs`.
 //!
 //! Each step is a byte that chooses it, and for some a byte of length and that many bytes of text.
 

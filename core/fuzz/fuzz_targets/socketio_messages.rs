@@ -1,7 +1,7 @@
 //! Arbitrary messages on one Socket.IO connection.
 //!
-//! Holds: nothing panics; what is given out is of the shape promised, within the limits, and comes back the same when it is
-//! sent again; placeholders are those that a parser of values finds.
+//! Holds: nothing panics; what is given out is of the shape promised, within the limits, and comes back the
+//! same when it is sent again; placeholders are those that a parser of values finds.
 //!
 //! Each message is a byte of length, whose highest bit says that it is binary, and that many bytes.
 

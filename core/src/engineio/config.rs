@@ -1,6 +1,7 @@
 //! What a server decides about its Engine.IO sessions: times and bounds.
 
-/// Times and bounds of a session. A session keeps those that it was opened with, since its client was told of them.
+/// Times and bounds of a session. A session keeps those that it was opened with, since its client was told of
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// From the opening, or the last pong, to the next ping, in milliseconds (the protocol, "Heartbeat").
@@ -9,7 +10,8 @@ pub struct Config {
     pub ping_timeout_ms: u32,
     /// How long a probing WebSocket may take to complete the upgrade, in milliseconds.
     pub upgrade_timeout_ms: u32,
-    /// How long a polling session that the server closes waits for the poll that tells its client, in milliseconds.
+    /// How long a polling session that the server closes waits for the poll that tells its client, in
+    /// milliseconds.
     pub close_timeout_ms: u32,
     /// What one session may cost.
     pub limits: Limits,
@@ -18,8 +20,8 @@ pub struct Config {
 /// What one session may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one POST body or WebSocket message; told to clients as `maxPayload`. The caller bounds WebSocket
-    /// messages and bodies of unknown length by it, before they are kept.
+    /// Bytes of one POST body or WebSocket message; told to clients as `maxPayload`. The caller bounds
+    /// WebSocket messages and bodies of unknown length by it, before they are kept.
     pub payload_bytes: usize,
     /// Packets in one POST body.
     pub packets: usize,

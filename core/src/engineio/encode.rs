@@ -1,5 +1,5 @@
-//! Packets out. Everything is appended to a buffer that the caller owns, and nothing is remembered: what is encoded once
-//! can be sent to every session of the same framing.
+//! Packets out. Everything is appended to a buffer that the caller owns, and nothing is remembered: what is
+//! encoded once can be sent to every session of the same framing.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,8 +14,8 @@ use crate::ws::{OpCode, header_len, put_frame, put_header};
 pub enum Framing {
     /// Over a WebSocket: each packet is a frame, bytes travel as they are.
     Frames,
-    /// In the answer to a poll: each packet has U+001E **before** it, bytes are base64. A run of such packets, cut
-    /// anywhere between two of them, becomes a payload when its first byte is left out, as
+    /// In the answer to a poll: each packet has U+001E **before** it, bytes are base64. A run of such
+    /// packets, cut anywhere between two of them, becomes a payload when its first byte is left out, as
     /// [`Session::take_payload`](super::Session::take_payload) does.
     Payload,
 }
@@ -45,8 +45,8 @@ impl Control {
 }
 
 impl Framing {
-    /// Appends a message of text, given in pieces. Text with U+001E in it cannot travel in a payload (the protocol, "From
-    /// v3 to v4"); JSON never has one.
+    /// Appends a message of text, given in pieces. Text with U+001E in it cannot travel in a payload (the
+    /// protocol, "From v3 to v4"); JSON never has one.
     #[inline]
     pub fn put_text<'p>(
         self,
@@ -112,7 +112,8 @@ pub enum Upgrades {
     None,
 }
 
-/// Appends the open packet (the protocol, "Handshake"). The sid consists of characters that JSON does not escape.
+/// Appends the open packet (the protocol, "Handshake"). The sid consists of characters that JSON does not
+/// escape.
 pub fn put_open(out: &mut BytesMut, framing: Framing, sid: &str, upgrades: Upgrades, config: &Config) {
     let upgrades = match upgrades {
         Upgrades::WebSocket => r#"["websocket"]"#,

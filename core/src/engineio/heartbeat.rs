@@ -53,8 +53,8 @@ impl Heartbeat {
         *self = Self::new(config, now_ms);
     }
 
-    /// What is due now. A ping counts as sent when this says so; if it was looked for late, by more than a tenth of the
-    /// time-out, its peer is not charged for that.
+    /// What is due now. A ping counts as sent when this says so; if it was looked for late, by more than a
+    /// tenth of the time-out, its peer is not charged for that.
     pub(super) fn due(&mut self, config: &Config, now_ms: u64) -> Option<Beat> {
         if now_ms < self.deadline_ms {
             return None;

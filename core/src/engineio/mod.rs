@@ -1,7 +1,7 @@
 //! Engine.IO, protocol revision 4, the server's side: sans-I/O.
 //!
-//! Source: <https://github.com/socketio/engine.io-protocol> ("the protocol" below). Where that document is silent, the
-//! behaviour is that of its reference server, npm `engine.io` 6.
+//! Source: <https://github.com/socketio/engine.io-protocol> ("the protocol" below). Where that document is
+//! silent, the behaviour is that of its reference server, npm `engine.io` 6.
 //!
 //! ```text
 //!   query ──▶ Query ──▶ Route ──▶ Session::open, or look-up of the sid
@@ -13,7 +13,8 @@
 //!                                   │
 //!                                   └──▶ Session::poll_effect: what to answer, send or close
 //!
-//!   messages out ──▶ Framing::put_* ──▶ WebSocket's outbound queue, or Session::queue ──▶ Session::take_payload
+//!   messages out ──▶ Framing::put_* ──▶ the WebSocket's outbound queue,
+//!                                       or Session::queue ──▶ Session::take_payload
 //! ```
 //!
 //! | to | use |
@@ -23,18 +24,20 @@
 //! | write packets, once for every receiver of one framing | [`Framing`] |
 //! | run a session | [`Session`] |
 //!
-//! A session is attached to at most one outlet: a held poll or a WebSocket. Whoever drives it holds the sockets and knows
-//! which of them is the poll, the POST, the WebSocket and the probing WebSocket; effects name them by these roles.
+//! A session is attached to at most one outlet: a held poll or a WebSocket. Whoever drives it holds the
+//! sockets and knows which of them is the poll, the POST, the WebSocket and the probing WebSocket; effects
+//! name them by these roles.
 //!
 //! Invariants:
-//! - A packet is given out once: the queue of a polling session is emptied by a poll, or moved whole to the WebSocket
-//!   that ends an upgrade.
-//! - At most one poll and one POST are under way; a second one ends the session (the protocol, "Sending and receiving
-//!   data").
+//! - A packet is given out once: the queue of a polling session is emptied by a poll, or moved whole to the
+//!   WebSocket that ends an upgrade.
+//! - At most one poll and one POST are under way; a second one ends the session (the protocol, "Sending and
+//!   receiving data").
 //! - Every amount a peer can cause is bounded by [`Limits`]; no bytes of a peer panic.
 //!
-//! This module knows nothing of Socket.IO, of sockets, clocks or entropy: times are milliseconds of one monotonic clock
-//! and come in as arguments, and the sid is made by the caller. Nothing here blocks or is shared.
+//! This module knows nothing of Socket.IO, of sockets, clocks or entropy: times are milliseconds of one
+//! monotonic clock and come in as arguments, and the sid is made by the caller. Nothing here blocks or is
+//! shared.
 
 mod config;
 mod encode;

@@ -47,8 +47,8 @@ pub enum Message<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// The packet of a text frame, or of what stands between two separators of a payload. Nothing is copied but the
-    /// bytes of base64.
+    /// The packet of a text frame, or of what stands between two separators of a payload. Nothing is copied
+    /// but the bytes of base64.
     ///
     /// # Errors
     ///

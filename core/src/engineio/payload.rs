@@ -1,4 +1,5 @@
-//! The body of a POST: packets with U+001E between them (the protocol, "HTTP long-polling" under "Packet encoding").
+//! The body of a POST: packets with U+001E between them (the protocol, "HTTP long-polling" under "Packet
+//! encoding").
 
 use memchr::memchr;
 

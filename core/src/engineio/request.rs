@@ -64,8 +64,8 @@ pub enum Carrier {
     Upgrade,
 }
 
-/// What the query of a request says. `t` and every other parameter of no meaning are left out; of parameters that are
-/// repeated the last one counts.
+/// What the query of a request says. `t` and every other parameter of no meaning are left out; of parameters
+/// that are repeated the last one counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Query<'a> {
     transport: Option<Transport>,
@@ -95,7 +95,8 @@ pub enum Route<'q> {
     Open(Transport),
     /// A session is named.
     Session {
-        /// To be looked up first; if there is no such session, the answer is [`RequestError::UnknownSession`].
+        /// To be looked up first; if there is no such session, the answer is
+        /// [`RequestError::UnknownSession`].
         sid: &'q str,
         /// What is asked of the session, or what is wrong with the request.
         action: Result<Action, RequestError>,
@@ -140,8 +141,8 @@ impl<'a> Query<'a> {
         Ok(parsed)
     }
 
-    /// Checks the request, in the order that the module's header shows. JSONP (`j`) is of older revisions and a bad
-    /// request here.
+    /// Checks the request, in the order that the module's header shows. JSONP (`j`) is of older revisions and
+    /// a bad request here.
     ///
     /// # Errors
     ///

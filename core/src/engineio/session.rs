@@ -12,8 +12,8 @@
 //!    └───── a fault of the peer, its close packet, silence ───────▶ Closed
 //! ```
 //!
-//! Until `5` arrives packets go by poll and come by POST; from then on everything goes over the WebSocket, and what was
-//! queued for the next poll goes there first. So no packet is lost or sent twice.
+//! Until `5` arrives packets go by poll and come by POST; from then on everything goes over the WebSocket,
+//! and what was queued for the next poll goes there first. So no packet is lost or sent twice.
 
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ use super::{
 /// One client's session. The caller finds it by its sid, which only the caller knows.
 ///
 /// After every call of a `handle_*` method, of [`queue`](Self::queue), [`close`](Self::close) and
-/// [`abort`](Self::abort), the caller carries out what [`poll_effect`](Self::poll_effect) yields, before it makes another,
-/// and sets its timer to [`deadline_ms`](Self::deadline_ms).
+/// [`abort`](Self::abort), the caller carries out what [`poll_effect`](Self::poll_effect) yields, before it
+/// makes another, and sets its timer to [`deadline_ms`](Self::deadline_ms).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -103,8 +103,8 @@ pub enum Effect {
     AnswerProbe,
     /// Close the probing WebSocket, without a code.
     CloseProbe,
-    /// The probing WebSocket is the session's own now. Send on it what [`Session::take_frames`] gives now, and from now
-    /// on everything else.
+    /// The probing WebSocket is the session's own now. Send on it what [`Session::take_frames`] gives now,
+    /// and from now on everything else.
     Upgraded,
     /// Send [`Control::Ping`] on the WebSocket.
     SendPing,
@@ -255,13 +255,14 @@ impl Session {
         }
     }
 
-    /// Queues packets of [`Framing::Payload`] for the held poll, or the next one. Over a WebSocket the caller sends by
-    /// itself.
+    /// Queues packets of [`Framing::Payload`] for the held poll, or the next one. Over a WebSocket the caller
+    /// sends by itself.
     ///
     /// # Errors
     ///
-    /// [`QueueError::Full`] beyond [`queue_bytes`](super::Limits::queue_bytes): the caller counts the packets as lost, or
-    /// ends the session by [`abort`](Self::abort). [`QueueError::NotPolling`] if the session is not open, or has upgraded.
+    /// [`QueueError::Full`] beyond [`queue_bytes`](super::Limits::queue_bytes): the caller counts the packets
+    /// as lost, or ends the session by [`abort`](Self::abort). [`QueueError::NotPolling`] if the session is
+    /// not open, or has upgraded.
     pub fn queue(&mut self, packets: &[u8]) -> Result<(), QueueError> {
         let limit = self.config.limits.queue_bytes;
         match self.polling.as_deref_mut() {
@@ -278,8 +279,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Overlap`] if another poll is held; that one is answered with a close packet, and the session ends.
-    /// [`RequestError::BadRequest`] after an upgrade, [`RequestError::UnknownSession`] after the end.
+    /// [`RequestError::Overlap`] if another poll is held; that one is answered with a close packet, and the
+    /// session ends. [`RequestError::BadRequest`] after an upgrade, [`RequestError::UnknownSession`] after
+    /// the end.
     pub fn handle_poll(&mut self, now_ms: u64) -> Result<(), RequestError> {
         self.handle_timeout(now_ms);
         let polling = self.polling_mut()?;
@@ -304,8 +306,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Overlap`] while the body of another POST arrives, [`RequestError::BinaryBody`] for a body of octets:
-    /// the session ends. [`RequestError::BodyTooLarge`]: it lives on. Else as [`handle_poll`](Self::handle_poll).
+    /// [`RequestError::Overlap`] while the body of another POST arrives, [`RequestError::BinaryBody`] for a
+    /// body of octets: the session ends. [`RequestError::BodyTooLarge`]: it lives on. Else as
+    /// [`handle_poll`](Self::handle_poll).
     pub fn handle_post(&mut self, head: PostHead<'_>, now_ms: u64) -> Result<(), RequestError> {
         self.handle_timeout(now_ms);
         let limit = self.config.limits.payload_bytes as u64;
@@ -333,8 +336,8 @@ impl Session {
         }
     }
 
-    /// The connection of the held poll or of the arriving POST broke. The session ends: what its client has received is
-    /// not known.
+    /// The connection of the held poll or of the arriving POST broke. The session ends: what its client has
+    /// received is not known.
     pub fn handle_request_cut(&mut self, action: super::Action) {
         let Some(polling) = self.polling.as_deref_mut().filter(|_| self.transport == Transport::Polling)
         else {
@@ -350,8 +353,8 @@ impl Session {
         }
     }
 
-    /// A packet, or what should have been one, from a POST or from the session's WebSocket. What it carries for the
-    /// application is returned; after the end of the session nothing is.
+    /// A packet, or what should have been one, from a POST or from the session's WebSocket. What it carries
+    /// for the application is returned; after the end of the session nothing is.
     #[inline]
     pub fn handle_packet<'a>(
         &mut self,
@@ -399,8 +402,8 @@ impl Session {
         }
     }
 
-    /// A packet, or what should have been one, from the probing WebSocket (the protocol, "Upgrade"). Any but the two that
-    /// an upgrade consists of, in their order, closes that WebSocket, and polling goes on.
+    /// A packet, or what should have been one, from the probing WebSocket (the protocol, "Upgrade"). Any but
+    /// the two that an upgrade consists of, in their order, closes that WebSocket, and polling goes on.
     pub fn handle_probe(&mut self, packet: Result<Packet<'_>, PacketError>) {
         match (packet, self.probe) {
             (_, Probe::None) => {}
@@ -445,8 +448,8 @@ impl Session {
         }
     }
 
-    /// The server closes the session. What is queued goes out first: a client that holds no poll learns it from its next
-    /// one, within [`close_timeout_ms`](Config::close_timeout_ms).
+    /// The server closes the session. What is queued goes out first: a client that holds no poll learns it
+    /// from its next one, within [`close_timeout_ms`](Config::close_timeout_ms).
     pub fn close(&mut self, now_ms: u64) {
         if self.phase != Phase::Open {
             return;

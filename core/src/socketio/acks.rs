@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::{AckId, TooManyAcks};
 
-/// The events that wait for an acknowledgement, in the order in which they were sent, which is that of their deadlines.
+/// The events that wait for an acknowledgement, in the order in which they were sent, which is that of their
+/// deadlines.
 #[derive(Debug, Default)]
 pub(super) struct Acks {
     last: u64,

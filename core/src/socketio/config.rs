@@ -20,8 +20,8 @@ pub struct Config {
 pub enum PayloadCheck {
     /// The connection does: what it gives out is an array that begins with an event's name.
     Connection,
-    /// The caller does, because it takes the payload apart anyway, and closes the connection if the payload is not what
-    /// [`check_payload`](super::check_payload) accepts.
+    /// The caller does, because it takes the payload apart anyway, and closes the connection if the payload
+    /// is not what [`check_payload`](super::check_payload) accepts.
     Caller,
 }
 

@@ -36,7 +36,8 @@ use crate::engineio::Message;
 /// let mut out = BytesMut::new();
 /// put_connect(&mut out, Framing::Frames, namespace, "wZX3oN0bSVIhsaknAAAI");
 ///
-/// let Some(Incoming::Event { payload, .. }) = connection.handle_text("2[\"hey\",\"Jude\"]", 9)? else { panic!() };
+/// let incoming = connection.handle_text("2[\"hey\",\"Jude\"]", 9)?;
+/// let Some(Incoming::Event { payload, .. }) = incoming else { panic!() };
 /// assert_eq!(payload.json, "[\"hey\",\"Jude\"]");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -209,8 +210,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Refuses the namespace that the peer asks for. The caller sends [`put_connect_error`](super::put_connect_error). The
-    /// connection stays, within [`connect_timeout_ms`](Config::connect_timeout_ms) if it has no namespace.
+    /// Refuses the namespace that the peer asks for. The caller sends
+    /// [`put_connect_error`](super::put_connect_error). The connection stays, within
+    /// [`connect_timeout_ms`](Config::connect_timeout_ms) if it has no namespace.
     ///
     /// # Errors
     ///
@@ -253,8 +255,8 @@ impl Connection {
         [self.connect_until_ms, partial, acks].into_iter().flatten().min()
     }
 
-    /// Time has passed. May be called at any time, and late. Afterwards the caller takes the acknowledgements that did not
-    /// come, by [`take_expired_ack`](Self::take_expired_ack).
+    /// Time has passed. May be called at any time, and late. Afterwards the caller takes the acknowledgements
+    /// that did not come, by [`take_expired_ack`](Self::take_expired_ack).
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
-//! Packets out. Everything is appended to a buffer that the caller owns, as Engine.IO packets of the framing given, and
-//! nothing is remembered: what is encoded once can be sent to every connection of the same framing.
+//! Packets out. Everything is appended to a buffer that the caller owns, as Engine.IO packets of the framing
+//! given, and nothing is remembered: what is encoded once can be sent to every connection of the same
+//! framing.
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,17 +16,18 @@ pub struct Outgoing<'a> {
     /// The namespace, from its slash on, without a comma.
     pub namespace: &'a str,
     /// Of an event: the number by which it is to be acknowledged, from
-    /// [`Connection::expect_ack`](super::Connection::expect_ack). Of an acknowledgement: that of the event it answers.
+    /// [`Connection::expect_ack`](super::Connection::expect_ack). Of an acknowledgement: that of the event it
+    /// answers.
     pub ack: Option<AckId>,
-    /// The payload, in pieces that together are a JSON array. An event's begins with its name, which is none of
-    /// [`RESERVED_EVENTS`](super::RESERVED_EVENTS).
+    /// The payload, in pieces that together are a JSON array. An event's begins with its name, which is none
+    /// of [`RESERVED_EVENTS`](super::RESERVED_EVENTS).
     pub json: &'a [&'a str],
     /// The attachments that the payload's placeholders name.
     pub attachments: &'a [Bytes],
 }
 
-/// Appends a CONNECT that grants a namespace. `sid` consists of characters that JSON does not escape; it is seen by others,
-/// so it is another one than Engine.IO's.
+/// Appends a CONNECT that grants a namespace. `sid` consists of characters that JSON does not escape; it is
+/// seen by others, so it is another one than Engine.IO's.
 pub fn put_connect(out: &mut BytesMut, framing: Framing, namespace: &str, sid: &str) {
     let (namespace, comma) = on_wire(namespace);
     framing.put_text(out, ["0", namespace, comma, "{\"sid\":\"", sid, "\"}"]);

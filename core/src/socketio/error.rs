@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Why a connection has to be closed. Every variant blames the peer; the close carries no code or reason, as the protocol
-/// has none.
+/// Why a connection has to be closed. Every variant blames the peer; the close carries no code or reason, as
+/// the protocol has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProtocolError {
     /// The first character is no packet type: `0` to `6`.
@@ -14,7 +14,8 @@ pub enum ProtocolError {
     TooManyAttachments,
     /// A namespace is longer than [`namespace_bytes`](super::Limits::namespace_bytes).
     NamespaceTooLong,
-    /// An acknowledgement's number is not one, is too large for JavaScript, or is missing from an acknowledgement.
+    /// An acknowledgement's number is not one, is too large for JavaScript, or is missing from an
+    /// acknowledgement.
     AckId,
     /// The payload is missing, is not JSON, or not of the shape that its packet asks for.
     Payload,

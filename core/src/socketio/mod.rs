@@ -1,7 +1,8 @@
-//! Socket.IO, protocol revision 5, the server's side: sans-I/O, on the messages of [`engineio`](crate::engineio).
+//! Socket.IO, protocol revision 5, the server's side: sans-I/O, on the messages of
+//! [`engineio`](crate::engineio).
 //!
-//! Source: <https://github.com/socketio/socket.io-protocol> ("the protocol" below). Where that document is silent, the
-//! behaviour is that of its reference server, npm `socket.io` 4.
+//! Source: <https://github.com/socketio/socket.io-protocol> ("the protocol" below). Where that document is
+//! silent, the behaviour is that of its reference server, npm `socket.io` 4.
 //!
 //! ```text
 //!   engineio::Message ──▶ Connection::handle_message ──▶ Incoming: Connect, Disconnect, Event, Ack
@@ -17,16 +18,18 @@
 //! | write packets, once for every receiver of one framing | [`put_event`] and its like |
 //! | find, check and renumber what stands for attachments in JSON | [`Placeholders`], [`put_renumbered`] |
 //!
-//! A payload is JSON text and passes as it was written: it is checked and looked into, never built anew. Bytes travel beside
-//! it as attachments, in the order of the numbers by which placeholders name them.
+//! A payload is JSON text and passes as it was written: it is checked and looked into, never built anew.
+//! Bytes travel beside it as attachments, in the order of the numbers by which placeholders name them.
 //!
 //! Invariants:
-//! - A fault of the peer closes the connection: every [`ProtocolError`] is answered by closing the Engine.IO session.
-//! - Everything a peer can have kept is bounded by [`Limits`]: namespaces, attachments and their bytes, acknowledgements
-//!   that are waited for. No bytes of a peer panic.
+//! - A fault of the peer closes the connection: every [`ProtocolError`] is answered by closing the Engine.IO
+//!   session.
+//! - Everything a peer can have kept is bounded by [`Limits`]: namespaces, attachments and their bytes,
+//!   acknowledgements that are waited for. No bytes of a peer panic.
 //!
-//! This module knows no application: no event names but those that the protocol's implementations reserve, no rooms. It
-//! knows neither sockets nor clocks: times are milliseconds of one monotonic clock and come in as arguments.
+//! This module knows no application: no event names but those that the protocol's implementations reserve, no
+//! rooms. It knows neither sockets nor clocks: times are milliseconds of one monotonic clock and come in as
+//! arguments.
 
 mod acks;
 mod config;

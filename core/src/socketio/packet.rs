@@ -48,7 +48,8 @@ impl fmt::Display for AckId {
     }
 }
 
-/// A packet without its attachments, borrowed from the text that carried it. Its payload is not looked at yet.
+/// A packet without its attachments, borrowed from the text that carried it. Its payload is not looked at
+/// yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet<'a> {
     /// What the packet is.
@@ -68,8 +69,9 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     ///
-    /// [`ProtocolError::UnknownType`], [`ProtocolError::AttachmentCount`], [`ProtocolError::TooManyAttachments`],
-    /// [`ProtocolError::NamespaceTooLong`] or [`ProtocolError::AckId`].
+    /// [`ProtocolError::UnknownType`], [`ProtocolError::AttachmentCount`],
+    /// [`ProtocolError::TooManyAttachments`], [`ProtocolError::NamespaceTooLong`] or
+    /// [`ProtocolError::AckId`].
     #[inline]
     pub fn decode(text: &'a str, limits: Limits) -> Result<Self, ProtocolError> {
         let (kind, is_binary) = match text.as_bytes().first() {

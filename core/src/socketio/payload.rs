@@ -7,15 +7,16 @@ use bytes::Bytes;
 use super::{Packet, PacketType, ProtocolError};
 use crate::json;
 
-/// Names that no event may have: the implementations of the protocol use them for themselves, and their parsers close a
-/// connection on which one arrives.
+/// Names that no event may have: the implementations of the protocol use them for themselves, and their
+/// parsers close a connection on which one arrives.
 pub const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// The payload of an event or an acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload<'a> {
-    /// An array, as it was written, with a placeholder where each attachment belongs. Borrowed unless there are attachments.
+    /// An array, as it was written, with a placeholder where each attachment belongs. Borrowed unless there
+    /// are attachments.
     pub json: Cow<'a, str>,
     /// The attachments, in the order of the numbers by which placeholders name them.
     pub attachments: Vec<Bytes>,

@@ -1,8 +1,8 @@
 //! Placeholders: objects that stand for attachments, `{"_placeholder":true,"num":0}`, anywhere in a payload.
 //!
-//! An object is a placeholder if its member `_placeholder` is `true`, whatever the order, spelling and number of its members,
-//! because that is how clients read it. So an object that a peer wrote into an ordinary event becomes one as soon as a server
-//! puts it into a packet with attachments: [`has_placeholder`] finds these.
+//! An object is a placeholder if its member `_placeholder` is `true`, whatever the order, spelling and number
+//! of its members, because that is how clients read it. So an object that a peer wrote into an ordinary event
+//! becomes one as soon as a server puts it into a packet with attachments: [`has_placeholder`] finds these.
 //!
 //! All functions take JSON that was found well-formed. On any other text they end, without a meaning.
 
@@ -50,7 +50,8 @@ impl Placeholders {
         self.found.is_empty()
     }
 
-    /// Requires that each names one of `attachments` attachments, and no two the same. An attachment may be named by none.
+    /// Requires that each names one of `attachments` attachments, and no two the same. An attachment may be
+    /// named by none.
     ///
     /// # Errors
     ///
@@ -73,9 +74,9 @@ pub fn has_placeholder(json: &str) -> bool {
     !Placeholders::find(json).is_empty()
 }
 
-/// Appends `json` with `first` added to the number of each placeholder: for payloads that are put together into one packet,
-/// whose attachments follow one another. What is written of a placeholder is its number alone, in the form that the
-/// implementations of the protocol write.
+/// Appends `json` with `first` added to the number of each placeholder: for payloads that are put together
+/// into one packet, whose attachments follow one another. What is written of a placeholder is its number
+/// alone, in the form that the implementations of the protocol write.
 pub fn put_renumbered(out: &mut BytesMut, json: &str, first: u32) {
     let mut at = 0;
     for placeholder in Placeholders::find(json).iter() {
@@ -251,7 +252,8 @@ mod tests {
         );
         let escaped = r#"[{"\u005fplaceholder":true,"n\u0075m":3,"x":"}"}]"#;
         assert_eq!(found(escaped), [(&escaped[1..escaped.len() - 1], Some(3))]);
-        let inner = r#"[{"_placeholder":true,"num":2},{"_placeholder":true,"num":0,"x":{"_placeholder":true,"num":1}}]"#;
+        let inner =
+            r#"[{"_placeholder":true,"num":2},{"_placeholder":true,"num":0,"x":[{"_placeholder":true}]}]"#;
         assert_eq!(found(inner), [(&inner[1..30], Some(2)), (&inner[31..inner.len() - 1], Some(0))]);
     }
 

@@ -1,5 +1,5 @@
-//! A driver of one Engine.IO session with a virtual clock: it does to its sockets what the session says, writes down what
-//! leaves them, and sends every message back.
+//! A driver of one Engine.IO session with a virtual clock: it does to its sockets what the session says,
+//! writes down what leaves them, and sends every message back.
 
 // Each test file uses its own part.
 #![allow(dead_code, unreachable_pub, reason = "a module shared by several tests")]

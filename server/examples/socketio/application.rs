@@ -5,7 +5,7 @@
 //! | a namespace is connected to | `auth` with the payload of the CONNECT, or `{}` |
 //! | `message` | `message-back` with the same arguments |
 //! | `message-with-ack` | an acknowledgement with the same arguments |
-//! | `ask` | `question` with the same arguments, which the client acknowledges; then `answer` with what it said |
+//! | `ask` | `question` with the same arguments, to be acknowledged; then `answer` with what it said |
 //! | `burst`, n | `item` with 0, `item` with 1, … up to n |
 //! | `leave` | the namespace is disconnected |
 //! | `quit` | the whole connection is closed |
@@ -20,8 +20,8 @@ use fanfare_core::{
     },
 };
 
-/// How long `auth` waits after the CONNECT that it follows, in milliseconds. The official suite attaches the listener for
-/// the second message when it has seen the first, and misses what arrives in the same read.
+/// How long `auth` waits after the CONNECT that it follows, in milliseconds. The official suite attaches the
+/// listener for the second message when it has seen the first, and misses what arrives in the same read.
 const AUTH_DELAY_MS: u64 = 30;
 
 /// Events in one burst.

@@ -1,11 +1,13 @@
-//! An Engine.IO and Socket.IO server on Fanfare's protocol layers alone: one thread, one loop, no engine, no channels.
+//! An Engine.IO and Socket.IO server on Fanfare's protocol layers alone: one thread, one loop, no engine, no
+//! channels.
 //!
 //!     cargo run --example socketio -- 127.0.0.1:3000 [PING_INTERVAL_MS PING_TIMEOUT_MS]
 //!
-//! `/engine.io/` sends every message back. `/socket.io/` has the namespaces `/` and `/custom` and the events of
-//! [`application`]. The times are those that the official protocol suites ask for: pings after 300 ms, 200 ms to answer,
-//! 1000 ms to connect, payloads of at most 1,000,000 bytes.
+//! `/engine.io/` sends every message back. `/socket.io/` has the namespaces `/` and `/custom` and the events
+//! of [`application`]. The times are those that the official protocol suites ask for: pings after 300 ms, 200
+//! ms to answer, 1000 ms to connect, payloads of at most 1,000,000 bytes.
 
+mod answer;
 mod application;
 mod server;
 mod session;

@@ -12,9 +12,8 @@ use std::{
 use bytes::BytesMut;
 use fanfare_core::{
     engineio::{
-        self, Action, CACHE_CONTROL, Carrier, CloseReason, Control, Effect, Framing, Method, PAYLOAD_TYPE,
-        POST_ANSWER, POST_ANSWER_TYPE, Packet, Payload, PostHead, Query, RequestError, Route, Transport,
-        UpgradeAnswer, Upgrades, put_open,
+        self, Action, Carrier, CloseReason, Control, Effect, Framing, Method, Packet, Payload, PostHead,
+        Query, RequestError, Route, Transport, UpgradeAnswer, Upgrades, put_open,
     },
     http::{BodyDecoder, Head, HttpError, HttpLimits, Persistence, parse_head, put_error, put_response},
     socketio,
@@ -22,6 +21,7 @@ use fanfare_core::{
 };
 use mio::{Events, Interest, Poll, Token, net::TcpListener};
 
+use crate::answer::Answer;
 use crate::session::{Service, Session};
 use crate::socket::{Life, Role, Socket};
 
@@ -40,21 +40,11 @@ const OUTPUT_BYTES: usize = 8 << 20;
 /// Heads are bounded by this; bodies by Engine.IO, so that the answer to a large one is Engine.IO's.
 const HEADS: HttpLimits = HttpLimits { head_bytes: 8 << 10, headers: 64, body_bytes: usize::MAX };
 
-const CORS: (&str, &str) = ("access-control-allow-origin", "*");
-
 /// Whether there is more to be done with what was read.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum Step {
     Again,
     Wait,
-}
-
-/// An answer to be written.
-struct Answer<'a> {
-    status: u16,
-    content_type: Option<&'a str>,
-    body: &'a [u8],
-    persistence: Persistence,
 }
 
 pub(crate) struct Server {
@@ -143,7 +133,8 @@ impl Server {
             let mut stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // The peer has gone already, or descriptors have run out: those who wait are accepted with the next one.
+                // The peer has gone already, or descriptors have run out: those who wait are accepted with
+                // the next one.
                 Err(_) => return Ok(()),
             };
             if self.sockets.len() >= MAX_SOCKETS {
@@ -210,10 +201,10 @@ impl Server {
         // A refused body is not waited for.
         let persistence = if head.body.is_empty() { head.persistence() } else { Persistence::Close };
         let Some(service) = Service::of(head.path) else {
-            return self.answer(token, &Answer { status: 404, content_type: None, body: b"", persistence });
+            return self.answer(token, &Answer::empty(404, persistence));
         };
         if head.method == "OPTIONS" {
-            return self.answer(token, &Answer { status: 204, content_type: None, body: b"", persistence });
+            return self.answer(token, &Answer::empty(204, persistence));
         }
         let upgrade = Upgrade::new(head.method, head.minor_version, head.headers());
         let carrier = if upgrade.is_requested() { Carrier::Upgrade } else { Carrier::Http };
@@ -249,7 +240,7 @@ impl Server {
         match transport {
             Transport::Polling => {
                 put_open(&mut packet, Framing::Payload, &sid, Upgrades::WebSocket, &self.engine);
-                self.answer(token, &payload_answer(&packet[1..], persistence));
+                self.answer(token, &Answer::payload(&packet[1..], persistence));
             }
             Transport::WebSocket => {
                 if self.become_websocket(token, &sid, upgrade) == Life::Over {
@@ -397,8 +388,7 @@ impl Server {
                 }
             }
         });
-        let body = POST_ANSWER.as_bytes();
-        self.answer(token, &Answer { status: 200, content_type: Some(POST_ANSWER_TYPE), body, persistence });
+        self.answer(token, &Answer::post(persistence));
     }
 
     fn on_frame(&mut self, token: Token) -> Step {
@@ -488,7 +478,8 @@ impl Server {
         });
     }
 
-    /// Lets `act` work on a session, then sends what it has written and carries out what the session asks for.
+    /// Lets `act` work on a session, then sends what it has written and carries out what the session asks
+    /// for.
     fn with_session(&mut self, sid: &Arc<str>, act: impl FnOnce(&mut Session, &mut BytesMut)) {
         let Some(session) = self.sessions.get_mut(sid) else { return };
         let mut out = BytesMut::new();
@@ -557,24 +548,17 @@ impl Server {
             return;
         };
         let persistence = *persistence;
-        self.answer(token, &payload_answer(body, persistence));
+        self.answer(token, &Answer::payload(body, persistence));
     }
 
     fn refuse(&mut self, token: Token, error: RequestError, persistence: Persistence) {
-        let (status, content_type) = (error.status(), error.content_type());
-        self.answer(token, &Answer { status, content_type, body: error.body().as_bytes(), persistence });
+        self.answer(token, &Answer::refusal(error, persistence));
     }
 
     /// Writes an answer; the socket is ready for the next request.
     fn answer(&mut self, token: Token, answer: &Answer<'_>) {
         let Some(socket) = self.sockets.get_mut(&token) else { return };
-        let mut headers = vec![CORS, ("cache-control", CACHE_CONTROL)];
-        headers.extend(answer.content_type.map(|content_type| ("content-type", content_type)));
-        if answer.status == 204 {
-            headers.push(("access-control-allow-methods", "GET,HEAD,PUT,PATCH,POST,DELETE"));
-            headers.push(("access-control-allow-headers", "content-type"));
-        }
-        put_response(&mut socket.output, answer.status, &headers, answer.body, answer.persistence);
+        answer.put(&mut socket.output);
         socket.role = Role::Http;
         socket.deadline_ms = self.now_ms + PATIENCE_MS;
         if answer.persistence == Persistence::Close {
@@ -629,10 +613,6 @@ impl Socket {
         self.role = Role::Closing;
         self.deadline_ms = now_ms + PATIENCE_MS;
     }
-}
-
-fn payload_answer(body: &[u8], persistence: Persistence) -> Answer<'_> {
-    Answer { status: 200, content_type: Some(PAYLOAD_TYPE), body, persistence }
 }
 
 fn length_of(head: &Head<'_>) -> Option<u64> {

@@ -53,8 +53,8 @@ impl Socket {
         Self { stream, input, output, role: Role::Http, deadline_ms, is_shut: false }
     }
 
-    /// Reads until there is nothing left, or more than `limit` bytes wait; a peer that sends more than it may loses the
-    /// socket.
+    /// Reads until there is nothing left, or more than `limit` bytes wait; a peer that sends more than it may
+    /// loses the socket.
     pub(crate) fn read(&mut self, limit: usize) -> Life {
         let mut buffer = [0; READ_BYTES];
         loop {
