@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use fanfare_core::engineio::{Framing, Message, Packet, Payload};
 use fanfare_core::socketio::{
-    AckId, Config, Connection, INVALID_NAMESPACE, Incoming, Limits, NotAsked, Outgoing, PayloadCheck,
+    AckId, Config, Connection, INVALID_NAMESPACE, Incoming, Limits, NotRequested, Outgoing, PayloadCheck,
     ProtocolError, TooManyAcks, put_ack, put_connect, put_connect_error, put_event,
 };
 
@@ -76,8 +76,8 @@ fn namespaces_are_asked_for_and_granted_or_refused() {
     assert_eq!(connection.accept("/custom"), Ok(()));
     assert_eq!(connection.refuse("/random"), Ok(()));
     assert_eq!(connection.namespaces().collect::<Vec<_>>(), ["/", "/custom"]);
-    assert_eq!(connection.accept("/random"), Err(NotAsked), "it was refused");
-    assert_eq!(connection.refuse("/"), Err(NotAsked), "it was granted");
+    assert_eq!(connection.accept("/random"), Err(NotRequested), "it was refused");
+    assert_eq!(connection.refuse("/"), Err(NotRequested), "it was granted");
     assert_eq!(
         written(|out| put_connect(out, Framing::Payload, "/custom", "x")),
         "40/custom,{\"sid\":\"x\"}"

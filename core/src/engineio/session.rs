@@ -28,8 +28,9 @@ use super::{
 /// One client's session. The caller finds it by its sid, which only the caller knows.
 ///
 /// After every call of a `handle_*` method, of [`queue`](Self::queue), [`close`](Self::close) and
-/// [`abort`](Self::abort), the caller carries out what [`poll_effect`](Self::poll_effect) yields, before it
-/// makes another, and sets its timer to [`deadline_ms`](Self::deadline_ms).
+/// [`abort`](Self::abort), the caller carries out what [`poll_effect`](Self::poll_effect) yields before it
+/// calls another one, and sets its timer to [`deadline_ms`](Self::deadline_ms). Several calls of `queue` may
+/// follow one another: a held poll is then answered with all of it.
 ///
 /// ```
 /// use std::sync::Arc;

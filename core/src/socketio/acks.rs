@@ -48,8 +48,8 @@ impl Acks {
         if is_expired { self.waiting.pop_front().map(|expired| expired.id) } else { None }
     }
 
-    /// Takes out every event of a namespace that was left.
-    pub(super) fn forget(&mut self, namespace: &str) {
+    /// Takes out every event of a namespace that the peer has left.
+    pub(super) fn remove_namespace(&mut self, namespace: &str) {
         self.waiting.retain(|it| *it.namespace != *namespace);
     }
 

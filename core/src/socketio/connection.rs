@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!             CONNECT                 accept
-//!   nothing ───────────▶ Asked ──────────────────▶ Connected
+//!   nothing ───────────▶ Requested ──────────────▶ Connected
 //!      ▲                   │ refuse                    │ DISCONNECT of either side
 //!      └───────────────────┴───────────────────────────┘
 //!
@@ -13,10 +13,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::acks::Acks;
-use super::namespaces::{Namespaces, Standing};
+use super::namespaces::{NamespaceState, Namespaces};
 use super::partial::Partial;
 use super::{
-    AckId, Config, NotAsked, Packet, PacketType, Payload, PayloadCheck, ProtocolError, TooManyAcks,
+    AckId, Config, NotRequested, Packet, PacketType, Payload, PayloadCheck, ProtocolError, TooManyAcks,
     check_payload,
 };
 use crate::engineio::Message;
@@ -47,8 +47,8 @@ pub struct Connection {
     namespaces: Namespaces,
     /// Until a first namespace is connected to.
     connect_until_ms: Option<u64>,
-    /// A packet whose attachments arrive, and until when the next one may.
-    partial: Option<Box<(Partial, u64)>>,
+    /// The packet whose attachments are arriving.
+    partial: Option<Box<Partial>>,
     acks: Option<Box<Acks>>,
 }
 
@@ -140,16 +140,16 @@ impl Connection {
         if !is_event || self.config.payload_check == PayloadCheck::Connection {
             check_payload(&packet)?;
         }
-        let standing = self.namespaces.standing(packet.namespace);
+        let state = self.namespaces.state(packet.namespace);
         if packet.kind == PacketType::Connect {
-            return self.ask(&packet, standing).map(Some);
+            return self.request(&packet, state).map(Some);
         }
-        if standing != Some(Standing::Connected) {
+        if state != Some(NamespaceState::Connected) {
             return Err(ProtocolError::NotConnected);
         }
         if packet.attachments > 0 {
-            let partial = Partial::new(&packet, self.config.limits)?;
-            self.partial = Some(Box::new((partial, self.attachment_deadline_ms(now_ms))));
+            let deadline_ms = self.attachment_deadline_ms(now_ms);
+            self.partial = Some(Box::new(Partial::new(&packet, self.config.limits, deadline_ms)?));
             return Ok(None);
         }
         let payload = Payload { json: Cow::Borrowed(packet.payload), attachments: Vec::new() };
@@ -175,17 +175,15 @@ impl Connection {
         bytes: Cow<'_, [u8]>,
         now_ms: u64,
     ) -> Result<Option<Incoming<'static>>, ProtocolError> {
-        let deadline_ms = self.attachment_deadline_ms(now_ms);
-        let Some(mut waiting) = self.partial.take() else { return Err(ProtocolError::UnexpectedBinary) };
-        waiting.0.push(bytes)?;
-        if !waiting.0.is_complete() {
-            waiting.1 = deadline_ms;
-            self.partial = Some(waiting);
+        let Some(mut partial) = self.partial.take() else { return Err(ProtocolError::UnexpectedBinary) };
+        partial.push(bytes, self.attachment_deadline_ms(now_ms))?;
+        if !partial.is_complete() {
+            self.partial = Some(partial);
             return Ok(None);
         }
-        let complete = waiting.0.complete();
-        // Its namespace may have been closed by the server since its first part came.
-        if self.namespaces.standing(&complete.namespace) != Some(Standing::Connected) {
+        let complete = partial.complete();
+        // The server may have closed the namespace since the packet's text came.
+        if self.namespaces.state(&complete.namespace) != Some(NamespaceState::Connected) {
             return Err(ProtocolError::NotConnected);
         }
         Ok(Some(match complete.kind {
@@ -202,9 +200,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`NotAsked`].
-    pub fn accept(&mut self, namespace: &str) -> Result<(), NotAsked> {
-        self.require_asked(namespace)?;
+    /// [`NotRequested`].
+    pub fn accept(&mut self, namespace: &str) -> Result<(), NotRequested> {
+        self.require_requested(namespace)?;
         self.namespaces.connect(namespace);
         self.connect_until_ms = None;
         Ok(())
@@ -216,9 +214,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`NotAsked`].
-    pub fn refuse(&mut self, namespace: &str) -> Result<(), NotAsked> {
-        self.require_asked(namespace)?;
+    /// [`NotRequested`].
+    pub fn refuse(&mut self, namespace: &str) -> Result<(), NotRequested> {
+        self.require_requested(namespace)?;
         self.namespaces.remove(namespace);
         Ok(())
     }
@@ -230,7 +228,7 @@ impl Connection {
 
     /// Whether the peer is in `namespace`.
     pub fn is_connected(&self, namespace: &str) -> bool {
-        self.namespaces.standing(namespace) == Some(Standing::Connected)
+        self.namespaces.state(namespace) == Some(NamespaceState::Connected)
     }
 
     /// The namespaces that the peer is in: those it leaves when its Engine.IO session ends.
@@ -250,7 +248,7 @@ impl Connection {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
     pub fn deadline_ms(&self) -> Option<u64> {
-        let partial = self.partial.as_ref().map(|waiting| waiting.1);
+        let partial = self.partial.as_ref().map(|partial| partial.deadline_ms);
         let acks = self.acks.as_ref().and_then(|acks| acks.deadline_ms());
         [self.connect_until_ms, partial, acks].into_iter().flatten().min()
     }
@@ -265,7 +263,7 @@ impl Connection {
         if self.connect_until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
             return Err(ProtocolError::ConnectTimeout);
         }
-        if self.partial.as_ref().is_some_and(|waiting| waiting.1 <= now_ms) {
+        if self.partial.as_ref().is_some_and(|partial| partial.deadline_ms <= now_ms) {
             return Err(ProtocolError::AttachmentTimeout);
         }
         Ok(())
@@ -277,15 +275,15 @@ impl Connection {
         acks.take_expired(now_ms)
     }
 
-    fn ask<'a>(
+    fn request<'a>(
         &mut self,
         packet: &Packet<'a>,
-        standing: Option<Standing>,
+        state: Option<NamespaceState>,
     ) -> Result<Incoming<'a>, ProtocolError> {
-        if standing.is_some() {
+        if state.is_some() {
             return Err(ProtocolError::AlreadyConnected);
         }
-        self.namespaces.ask(packet.namespace, self.config.limits.namespaces)?;
+        self.namespaces.request(packet.namespace, self.config.limits.namespaces)?;
         let auth = (!packet.payload.is_empty()).then_some(packet.payload);
         Ok(Incoming::Connect { namespace: packet.namespace, auth })
     }
@@ -293,7 +291,7 @@ impl Connection {
     fn leave<'a>(&mut self, namespace: &'a str) -> Incoming<'a> {
         self.namespaces.remove(namespace);
         if let Some(acks) = &mut self.acks {
-            acks.forget(namespace);
+            acks.remove_namespace(namespace);
         }
         Incoming::Disconnect { namespace }
     }
@@ -309,8 +307,12 @@ impl Connection {
         Ok(if is_awaited { Incoming::Ack { ack, payload } } else { Incoming::StrayAck { ack } })
     }
 
-    fn require_asked(&self, namespace: &str) -> Result<(), NotAsked> {
-        if self.namespaces.standing(namespace) == Some(Standing::Asked) { Ok(()) } else { Err(NotAsked) }
+    fn require_requested(&self, namespace: &str) -> Result<(), NotRequested> {
+        if self.namespaces.state(namespace) == Some(NamespaceState::Requested) {
+            Ok(())
+        } else {
+            Err(NotRequested)
+        }
     }
 
     fn attachment_deadline_ms(&self, now_ms: u64) -> u64 {

@@ -27,9 +27,9 @@ pub enum ProtocolError {
     AttachmentExpected,
     /// The attachments of a packet are larger than [`attachment_bytes`](super::Limits::attachment_bytes).
     AttachmentsTooLarge,
-    /// A packet for a namespace that the peer is not in.
+    /// A packet for a namespace that the peer is not connected to.
     NotConnected,
-    /// The peer asks for a namespace that it is in, or has asked for.
+    /// A second CONNECT for a namespace that the peer is connected to or has requested.
     AlreadyConnected,
     /// More namespaces than [`namespaces`](super::Limits::namespaces).
     TooManyNamespaces,
@@ -90,17 +90,17 @@ impl fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
-/// The peer waits for no answer about this namespace. Nothing is to be sent.
+/// The peer waits for no answer to a CONNECT for this namespace. Nothing is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotAsked;
+pub struct NotRequested;
 
-impl fmt::Display for NotAsked {
+impl fmt::Display for NotRequested {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the peer does not ask to connect to this namespace")
+        f.write_str("no CONNECT for this namespace waits for an answer")
     }
 }
 
-impl std::error::Error for NotAsked {}
+impl std::error::Error for NotRequested {}
 
 /// As many acknowledgements as [`acks`](super::Limits::acks) are waited for already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -47,7 +47,7 @@ pub use connection::{Connection, Incoming};
 pub use encode::{
     INVALID_NAMESPACE, Outgoing, put_ack, put_connect, put_connect_error, put_disconnect, put_event,
 };
-pub use error::{NotAsked, ProtocolError, TooManyAcks};
+pub use error::{NotRequested, ProtocolError, TooManyAcks};
 pub use packet::{AckId, MAIN_NAMESPACE, Packet, PacketType};
 pub use payload::{Payload, RESERVED_EVENTS, check_payload};
 pub use placeholder::{Placeholder, Placeholders, has_placeholder, put_renumbered};

@@ -15,8 +15,10 @@ pub(super) struct Partial {
     json: String,
     expected: usize,
     attachments: Vec<Bytes>,
-    /// Bytes that the attachments to come may have together.
+    /// Bytes that the missing attachments may have together.
     room: usize,
+    /// Until when the next attachment may come, in milliseconds.
+    pub(super) deadline_ms: u64,
 }
 
 /// What an event or acknowledgement with attachments has become.
@@ -30,7 +32,7 @@ pub(super) struct Complete {
 
 impl Partial {
     /// Keeps a packet whose payload is sound; its placeholders are checked before anything is kept.
-    pub(super) fn new(packet: &Packet<'_>, limits: Limits) -> Result<Self, ProtocolError> {
+    pub(super) fn new(packet: &Packet<'_>, limits: Limits, deadline_ms: u64) -> Result<Self, ProtocolError> {
         Placeholders::find(packet.payload).check(packet.attachments)?;
         Ok(Self {
             kind: packet.kind,
@@ -40,11 +42,13 @@ impl Partial {
             expected: packet.attachments,
             attachments: Vec::new(),
             room: limits.attachment_bytes,
+            deadline_ms,
         })
     }
 
-    /// Takes the next attachment.
-    pub(super) fn push(&mut self, bytes: Cow<'_, [u8]>) -> Result<(), ProtocolError> {
+    /// Takes the next attachment; `deadline_ms` is for the one after it.
+    pub(super) fn push(&mut self, bytes: Cow<'_, [u8]>, deadline_ms: u64) -> Result<(), ProtocolError> {
+        self.deadline_ms = deadline_ms;
         self.room = self.room.checked_sub(bytes.len()).ok_or(ProtocolError::AttachmentsTooLarge)?;
         self.attachments.push(Bytes::from(bytes.into_owned()));
         Ok(())

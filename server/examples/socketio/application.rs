@@ -15,8 +15,8 @@ use fanfare_core::{
     engineio::Framing,
     json,
     socketio::{
-        AckId, Connection, INVALID_NAMESPACE, Incoming, NotAsked, Outgoing, Payload, put_ack, put_connect,
-        put_connect_error, put_disconnect, put_event,
+        AckId, Connection, INVALID_NAMESPACE, Incoming, NotRequested, Outgoing, Payload, put_ack,
+        put_connect, put_connect_error, put_disconnect, put_event,
     },
 };
 
@@ -91,7 +91,7 @@ impl Outlet<'_> {
         connection: &mut Connection,
         namespace: &str,
         auth: Option<&str>,
-    ) -> Result<(), NotAsked> {
+    ) -> Result<(), NotRequested> {
         if !["/", "/custom"].contains(&namespace) {
             connection.refuse(namespace)?;
             put_connect_error(self.out, self.framing, namespace, INVALID_NAMESPACE);
