@@ -3,8 +3,8 @@
 
 use bytes::BytesMut;
 use fanfare_core::engineio::{
-    Action, CloseReason, Framing, PostHead, QueueError, RequestError, Session, Transport, UpgradeAnswer,
-    Upgrades, put_open,
+    Action, CloseReason, Effect, Framing, PostHead, QueueError, RequestError, Session, Transport,
+    UpgradeAnswer, Upgrades, put_open,
 };
 
 mod engineio;
@@ -49,6 +49,23 @@ fn held_poll_is_answered_by_the_first_packet_and_the_rest_waits() {
     assert_eq!(peer.poll(), Ok(vec!["poll: 4b|bAQ==".into()]));
     assert_eq!(peer.poll(), Ok(nothing()));
     assert_eq!(peer.send("c"), Ok(vec!["poll: 4c".into()]));
+}
+
+#[test]
+fn packets_that_are_queued_together_answer_one_poll() {
+    let mut peer = Peer::open(Transport::Polling);
+    assert_eq!(peer.poll(), Ok(nothing()));
+    let mut run = BytesMut::new();
+    for text in ["a", "b", "c"] {
+        Framing::Payload.put_text(&mut run, [text]);
+    }
+    // A run that several sessions share, cut between two packets.
+    let (first, second) = run.split_at(3);
+    assert_eq!(peer.session.queue(first), Ok(()));
+    assert_eq!(peer.session.queue(second), Ok(()));
+    assert_eq!(peer.pass(0), nothing());
+    assert_eq!(peer.session.poll_effect(), Some(Effect::AnswerPoll));
+    assert_eq!(peer.session.take_payload(), "4a\u{1e}4b\u{1e}4c");
 }
 
 #[test]

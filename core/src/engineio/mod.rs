@@ -28,6 +28,9 @@
 //! sockets and knows which of them is the poll, the POST, the WebSocket and the probing WebSocket; effects
 //! name them by these roles.
 //!
+//! A sid is a secret: whoever knows it can poll and post. The caller makes it from at least 128 bits of the
+//! operating system's randomness, and shows others a different id.
+//!
 //! Invariants:
 //! - A packet is given out once: the queue of a polling session is emptied by a poll, or moved whole to the
 //!   WebSocket that ends an upgrade.

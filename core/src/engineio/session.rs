@@ -164,7 +164,7 @@ pub struct PostHead<'a> {
     pub content_length: Option<u64>,
 }
 
-/// What becomes of a WebSocket for an existing session. Either way its handshake succeeds.
+/// The answer to a WebSocket that names a session. Its handshake succeeds either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UpgradeAnswer {
     /// It is the probing WebSocket: its packets are for [`Session::handle_probe`].
@@ -187,12 +187,12 @@ impl Session {
         }
     }
 
-    /// What the session was opened with.
+    /// The configuration that the session was opened with.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Whether messages come and go. Once this is false it stays so.
+    /// Whether messages come and go. A session that is not open never becomes open again.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
@@ -222,7 +222,7 @@ impl Session {
         }
     }
 
-    /// The next thing to do.
+    /// The next thing that the caller has to do.
     #[inline]
     pub fn poll_effect(&mut self) -> Option<Effect> {
         if self.effects.0 == 0 {
@@ -449,8 +449,9 @@ impl Session {
         }
     }
 
-    /// The server closes the session. What is queued goes out first: a client that holds no poll learns it
-    /// from its next one, within [`close_timeout_ms`](Config::close_timeout_ms).
+    /// The server closes the session; from here on no message comes or goes. What is queued goes out first: a
+    /// client that holds no poll learns it from its next one, within
+    /// [`close_timeout_ms`](Config::close_timeout_ms).
     pub fn close(&mut self, now_ms: u64) {
         if self.phase != Phase::Open {
             return;
