@@ -54,21 +54,28 @@ impl Framing {
         pieces: impl IntoIterator<Item = &'p str, IntoIter: Clone>,
     ) {
         let pieces = pieces.into_iter();
-        let len = 1 + pieces.clone().map(str::len).sum::<usize>();
+        self.put_text_head(out, pieces.clone().map(str::len).sum());
+        for piece in pieces {
+            debug_assert!(!piece.as_bytes().contains(&SEPARATOR), "a separator within a packet");
+            out.extend_from_slice(piece.as_bytes());
+        }
+    }
+
+    /// Appends the beginning of a message of text, and makes room for the rest: the caller appends exactly `len`
+    /// bytes of text.
+    #[inline]
+    pub fn put_text_head(self, out: &mut BytesMut, len: usize) {
+        let len = 1 + len;
         match self {
             Self::Frames => {
                 out.reserve(header_len(len, false) + len);
                 put_header(out, OpCode::Text, true, len, None);
+                out.put_u8(b'4');
             }
             Self::Payload => {
                 out.reserve(1 + len);
-                out.put_u8(SEPARATOR);
+                out.extend_from_slice(&[SEPARATOR, b'4']);
             }
-        }
-        out.put_u8(b'4');
-        for piece in pieces {
-            debug_assert!(!piece.as_bytes().contains(&SEPARATOR), "a separator within a packet");
-            out.extend_from_slice(piece.as_bytes());
         }
     }
 

@@ -58,6 +58,29 @@ pub fn put_ack(out: &mut BytesMut, framing: Framing, ack: &Outgoing<'_>) {
 
 /// `kinds` are the types without and with attachments.
 fn put(out: &mut BytesMut, framing: Framing, kinds: [&str; 2], packet: &Outgoing<'_>) {
+    let json_len = packet.json.iter().map(|piece| piece.len()).sum::<usize>();
+    if (packet.namespace, packet.ack, packet.attachments) == (MAIN_NAMESPACE, None, &[]) {
+        // Nearly every event: the head is its type alone.
+        framing.put_text_head(out, 1 + json_len);
+        out.extend_from_slice(kinds[0].as_bytes());
+    } else {
+        put_long_head(out, framing, kinds, packet, json_len);
+    }
+    for piece in packet.json {
+        out.extend_from_slice(piece.as_bytes());
+    }
+    for attachment in packet.attachments {
+        framing.put_binary(out, attachment);
+    }
+}
+
+fn put_long_head(
+    out: &mut BytesMut,
+    framing: Framing,
+    kinds: [&str; 2],
+    packet: &Outgoing<'_>,
+    json_len: usize,
+) {
     let (mut count, mut id) = (itoa::Buffer::new(), itoa::Buffer::new());
     let (namespace, comma) = on_wire(packet.namespace);
     let (kind, count, dash) = match packet.attachments.len() {
@@ -66,9 +89,9 @@ fn put(out: &mut BytesMut, framing: Framing, kinds: [&str; 2], packet: &Outgoing
     };
     let id = packet.ack.map_or("", |ack| id.format(ack.get()));
     let head = [kind, count, dash, namespace, comma, id];
-    framing.put_text(out, head.into_iter().chain(packet.json.iter().copied()));
-    for attachment in packet.attachments {
-        framing.put_binary(out, attachment);
+    framing.put_text_head(out, head.iter().map(|piece| piece.len()).sum::<usize>() + json_len);
+    for piece in head {
+        out.extend_from_slice(piece.as_bytes());
     }
 }
 
