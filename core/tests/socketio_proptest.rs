@@ -5,14 +5,18 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use fanfare_core::engineio::{Framing, Limits as EngineLimits, Message, Packet as EnginePacket, Payload};
+use fanfare_core::engineio::{
+    Framing, Limits as EngineLimits, Message, Packet as EnginePacket, PacketError, Payload,
+};
 use fanfare_core::socketio::{
     AckId, Config, Connection, Incoming, Limits, Outgoing, Packet, Placeholders, check_payload,
     has_placeholder, put_event, put_renumbered,
 };
+use fanfare_core::ws::{DecodeLimits, Decoder, Message as Frame, Role};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::sample::Index;
 use serde_json::{Value, json};
 
 fn connected(namespace: &str) -> Connection {
@@ -130,6 +134,39 @@ proptest! {
     }
 
     #[test]
+    fn how_packets_are_spread_over_posts_and_reads_makes_no_difference(
+        attachments in vec(vec(vec(any::<u8>(), 0..20).prop_map(Bytes::from), 0..4), 1..6),
+        cuts in vec(any::<Index>(), 0..8),
+    ) {
+        let (mut payload, mut frames) = (BytesMut::new(), BytesMut::new());
+        for (number, attachments) in attachments.iter().enumerate() {
+            let places = (0..attachments.len()).map(|num| format!(",{{\"_placeholder\":true,\"num\":{num}}}"));
+            let json = format!("[\"name\",{number}{}]", places.collect::<String>());
+            let event = Outgoing { namespace: "/", ack: None, json: &[&json], attachments };
+            put_event(&mut payload, Framing::Payload, &event);
+            put_event(&mut frames, Framing::Frames, &event);
+        }
+        let packets: Vec<_> = payload[1..].split(|byte| *byte == 0x1E).collect();
+        let posts = pieces(&packets, &cuts).map(|packets| packets.join(&0x1E));
+        let by_posts = receive(posts, |body, receive| {
+            Payload::new(body, EngineLimits::default()).for_each(|packet| receive(message(packet)));
+        });
+        let (mut decoder, limits) = (Decoder::new(), DecodeLimits { message_bytes: 1 << 20, fragments: 1 });
+        let by_reads = receive(pieces(&frames, &cuts).map(<[u8]>::to_vec), |read, receive| {
+            let mut rest = &mut read[..];
+            loop {
+                let decoded = decoder.decode(rest, Role::Client, limits).expect("well-formed");
+                let consumed = decoded.consumed;
+                let Some(frame) = decoded.message else { break };
+                receive(message(packet(frame)));
+                rest = &mut rest[consumed..];
+            }
+        });
+        prop_assert_eq!(by_posts.len(), attachments.len());
+        prop_assert_eq!(&by_posts, &by_reads);
+    }
+
+    #[test]
     fn random_messages_do_not_panic(
         packets in vec(
             prop_oneof![
@@ -163,29 +200,58 @@ proptest! {
     }
 }
 
+/// What a connection gives out when it is handed `inputs` one after another; `read` takes the messages out of
+/// one.
+fn receive(
+    inputs: impl Iterator<Item = Vec<u8>>,
+    mut read: impl FnMut(&mut [u8], &mut dyn FnMut(Message<'_>)),
+) -> Vec<String> {
+    let (mut connection, mut received) = (connected("/"), Vec::new());
+    for mut input in inputs {
+        read(&mut input, &mut |message| {
+            let incoming = connection.handle_message(message, 0).expect("well-formed");
+            received.extend(incoming.map(|incoming| format!("{incoming:?}")));
+        });
+    }
+    received
+}
+
+/// `all`, cut at some places.
+fn pieces<'a, T>(all: &'a [T], cuts: &[Index]) -> impl Iterator<Item = &'a [T]> {
+    let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(all.len() + 1)).chain([all.len()]).collect();
+    ends.sort_unstable();
+    let mut start = 0;
+    ends.into_iter().filter_map(move |end| {
+        let piece = &all[start..end];
+        start = end;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
 /// The messages that a client reads from `bytes`.
 fn messages(framing: Framing, bytes: &mut [u8]) -> Vec<Message<'_>> {
-    let packets: Vec<_> = match framing {
-        Framing::Payload => Payload::new(&bytes[1..], EngineLimits::default()).collect(),
-        Framing::Frames => frames(bytes),
-    };
-    let message = |packet| match packet {
+    match framing {
+        Framing::Payload => Payload::new(&bytes[1..], EngineLimits::default()).map(message).collect(),
+        Framing::Frames => {
+            let limits = DecodeLimits { message_bytes: 1 << 20, fragments: 1 };
+            let frames = Decoder::new().messages(bytes, Role::Client, limits);
+            frames.map(|frame| message(packet(frame))).collect()
+        }
+    }
+}
+
+fn message(packet: Result<EnginePacket<'_>, PacketError>) -> Message<'_> {
+    match packet {
         Ok(EnginePacket::Text(text)) => Message::Text(text),
         Ok(EnginePacket::Binary(bytes)) => Message::Binary(bytes),
         other => panic!("{other:?}"),
-    };
-    packets.into_iter().map(message).collect()
+    }
 }
 
-fn frames(bytes: &mut [u8]) -> Vec<Result<EnginePacket<'_>, fanfare_core::engineio::PacketError>> {
-    use fanfare_core::ws::{DecodeLimits, Decoder, Message as Frame, Role};
-    let limits = DecodeLimits { message_bytes: 1 << 20, fragments: 1 };
-    let frames = Decoder::new().messages(bytes, Role::Client, limits);
-    frames
-        .map(|frame| match frame {
-            Frame::Text(text) => EnginePacket::from_text(text),
-            Frame::Binary(bytes) => Ok(EnginePacket::from_binary(bytes)),
-            other => panic!("{other:?}"),
-        })
-        .collect()
+fn packet(frame: Frame<'_>) -> Result<EnginePacket<'_>, PacketError> {
+    match frame {
+        Frame::Text(text) => EnginePacket::from_text(text),
+        Frame::Binary(bytes) => Ok(EnginePacket::from_binary(bytes)),
+        other => panic!("{other:?}"),
+    }
 }
