@@ -404,6 +404,27 @@ fn probe_that_says_anything_else_is_closed_and_polling_goes_on() {
 }
 
 #[test]
+fn session_that_is_closed_in_mid_upgrade_ends_when_the_upgrade_is_complete() {
+    // The client has stopped polling and would not see the close before its own time-out.
+    let mut peer = Peer::probing();
+    assert_eq!(peer.send("last"), Ok(nothing()));
+    assert_eq!(peer.close(), nothing());
+    let closed = ["upgraded", "frame: 4last", "frame: 1", "websocket closed", "ended: ClosedByServer"];
+    assert_eq!(peer.probe("5"), closed);
+    // It may also go on polling, or do neither.
+    let mut peer = Peer::probing();
+    assert_eq!(peer.close(), nothing());
+    assert_eq!(
+        peer.poll(),
+        Ok(vec!["poll: 1".into(), "probe closed".into(), "ended: ClosedByServer".into()])
+    );
+    let mut peer = Peer::probing();
+    assert_eq!(peer.close(), nothing());
+    assert_eq!(peer.pass(1000), ["probe closed"]);
+    assert_eq!(peer.pass(2000), ["ended: ClosedByServer"]);
+}
+
+#[test]
 fn probe_ends_with_its_session_and_the_session_does_not_end_with_it() {
     let mut peer = Peer::probing();
     assert_eq!(peer.post("1"), Ok(vec!["probe closed".into(), "ended: ClosedByPeer".into()]));

@@ -140,7 +140,8 @@ proptest! {
     ) {
         let (mut payload, mut frames) = (BytesMut::new(), BytesMut::new());
         for (number, attachments) in attachments.iter().enumerate() {
-            let places = (0..attachments.len()).map(|num| format!(",{{\"_placeholder\":true,\"num\":{num}}}"));
+            let place = |num| format!(",{{\"_placeholder\":true,\"num\":{num}}}");
+            let places = (0..attachments.len()).map(place);
             let json = format!("[\"name\",{number}{}]", places.collect::<String>());
             let event = Outgoing { namespace: "/", ack: None, json: &[&json], attachments };
             put_event(&mut payload, Framing::Payload, &event);

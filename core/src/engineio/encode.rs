@@ -61,8 +61,8 @@ impl Framing {
         }
     }
 
-    /// Appends the beginning of a message of text, and makes room for the rest: the caller appends exactly `len`
-    /// bytes of text.
+    /// Appends the beginning of a message of text, and makes room for the rest: the caller appends exactly
+    /// `len` bytes of text.
     #[inline]
     pub fn put_text_head(self, out: &mut BytesMut, len: usize) {
         let len = 1 + len;

@@ -8,7 +8,7 @@
 //!             any other packet, time-out, end of the probing WebSocket
 //!
 //!   Open ── close, a poll held, or WebSocket ─────────────────────▶ Closed
-//!    │  └── close, no poll held ──▶ Closing ── poll, or time-out ──▶ Closed
+//!    │  └── close, no poll held ──▶ Closing ── poll, `5`, time-out ─▶ Closed
 //!    └───── a fault of the peer, its close packet, silence ───────▶ Closed
 //! ```
 //!
@@ -212,14 +212,15 @@ impl Session {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None` once the session has ended.
     pub fn deadline_ms(&self) -> Option<u64> {
-        match (self.phase, self.probe) {
-            (Phase::Closed(_), _) => None,
-            (Phase::Closing { until_ms }, _) => Some(until_ms),
-            (Phase::Open, Probe::None) => Some(self.heartbeat.deadline_ms()),
-            (Phase::Open, Probe::Waiting { until_ms } | Probe::Answered { until_ms }) => {
-                Some(self.heartbeat.deadline_ms().min(until_ms))
-            }
-        }
+        let phase_ms = match self.phase {
+            Phase::Open => self.heartbeat.deadline_ms(),
+            Phase::Closing { until_ms } => until_ms,
+            Phase::Closed(_) => return None,
+        };
+        Some(match self.probe {
+            Probe::None => phase_ms,
+            Probe::Waiting { until_ms } | Probe::Answered { until_ms } => phase_ms.min(until_ms),
+        })
     }
 
     /// The next thing that the caller has to do.
@@ -425,27 +426,15 @@ impl Session {
 
     /// Time has passed. May be called at any time, and late.
     pub fn handle_timeout(&mut self, now_ms: u64) {
-        match self.phase {
-            Phase::Open => {}
-            Phase::Closing { until_ms } if until_ms <= now_ms => {
-                return self.end(CloseReason::ClosedByServer);
-            }
-            Phase::Closing { .. } | Phase::Closed(_) => return,
-        }
         if let Probe::Waiting { until_ms } | Probe::Answered { until_ms } = self.probe
             && until_ms <= now_ms
         {
             self.close_probe();
         }
-        while let Some(beat) = self.heartbeat.due(&self.config, now_ms) {
-            match beat {
-                Beat::Dead => return self.end(CloseReason::PingTimeout),
-                Beat::Ping if self.transport == Transport::WebSocket => self.effects.add(Due::SendPing),
-                Beat::Ping => {
-                    self.push_control(Control::Ping);
-                    self.answer_poll_if_ready();
-                }
-            }
+        match self.phase {
+            Phase::Open => self.beat(now_ms),
+            Phase::Closing { until_ms } if until_ms <= now_ms => self.end(CloseReason::ClosedByServer),
+            Phase::Closing { .. } | Phase::Closed(_) => {}
         }
     }
 
@@ -460,7 +449,7 @@ impl Session {
         if self.transport == Transport::WebSocket || holds_poll {
             return self.end(CloseReason::ClosedByServer);
         }
-        self.close_probe();
+        // A probing WebSocket stays: a client that has stopped polling for it would not look for the close.
         self.push_control(Control::Close);
         let until_ms = now_ms.saturating_add(self.config.close_timeout_ms.into());
         self.phase = Phase::Closing { until_ms };
@@ -469,6 +458,20 @@ impl Session {
     /// Ends the session at once. What is queued is lost.
     pub fn abort(&mut self, reason: CloseReason) {
         self.end(reason);
+    }
+
+    /// Pings, or ends a session whose peer is silent.
+    fn beat(&mut self, now_ms: u64) {
+        while let Some(beat) = self.heartbeat.due(&self.config, now_ms) {
+            match beat {
+                Beat::Dead => return self.end(CloseReason::PingTimeout),
+                Beat::Ping if self.transport == Transport::WebSocket => self.effects.add(Due::SendPing),
+                Beat::Ping => {
+                    self.push_control(Control::Ping);
+                    self.answer_poll_if_ready();
+                }
+            }
+        }
     }
 
     /// The polling half, if the session polls.
@@ -510,6 +513,9 @@ impl Session {
         self.probe = Probe::None;
         self.transport = Transport::WebSocket;
         self.effects.add(Due::Upgraded);
+        if matches!(self.phase, Phase::Closing { .. }) {
+            self.end(CloseReason::ClosedByServer);
+        }
     }
 
     fn close_probe(&mut self) {
