@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | vocabulary and state | [`id`], [`limits`], [`command`], [`publication`], [`error`], [`disconnect`], [`now`], [`secret`], [`app`], [`token`], [`channel`], [`mailbox`], [`slots`] | each other |
 //! | codecs | [`ws`], [`http`], [`json`] | the layer above |
+//! | protocol layers | [`engineio`], and on it [`socketio`] | the layers above |
 //! | translation | [`dialect`] | the layers above |
 //! | work | [`engine`] | the layers above |
 //!
@@ -23,6 +24,7 @@ pub mod command;
 pub mod dialect;
 pub mod disconnect;
 pub mod engine;
+pub mod engineio;
 pub mod error;
 pub mod http;
 pub mod id;
@@ -35,6 +37,7 @@ pub mod publication;
 pub mod schedule;
 pub mod secret;
 pub mod slots;
+pub mod socketio;
 mod sync;
 pub mod token;
 pub mod ws;

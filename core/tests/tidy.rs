@@ -9,7 +9,7 @@ use std::{
 };
 
 /// What each layer may use besides the layers above it in this list, and itself. `sync` and `id` are everybody's.
-const LAYERS: [(&str, &[&str]); 5] = [
+const LAYERS: [(&str, &[&str]); 6] = [
     (
         "vocabulary",
         &[
@@ -21,6 +21,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "disconnect",
             "now",
             "secret",
+            "schedule",
             "sync",
             "app",
             "token",
@@ -30,6 +31,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("codecs", &["ws", "http", "json"]),
+    ("protocol layers", &["engineio", "socketio"]),
     ("translation", &["dialect"]),
     ("work", &["engine"]),
     ("crate", &["lib"]),
