@@ -1,0 +1,214 @@
+// Commands on their way: those that wait for a connection, and those that wait for their answer.
+//
+//   submit ──▶ queued ──▶ pending ──▶ answered
+//                 ▲           │
+//                 └───────────┘  the link broke, and the command may be repeated
+//
+// Both lists are in the order of `id`, which is the order of the calls. The queue is bounded in number and bytes,
+// what is pending by the bytes that the link has not sent yet; each entry is bounded in time.
+
+import { FanfareError } from "./errors.js";
+import { encodeCommand, frameBytes } from "./wire.js";
+import type { Frame } from "./wire.js";
+import type { Link } from "./link.js";
+
+/** Whether a command may be repeated when nobody knows if it took effect. */
+export type Repeat = "harmless" | "never";
+
+export interface OutboxLimits {
+  readonly commands: number;
+  readonly bytes: number;
+  readonly queueTimeoutMs: number;
+  readonly timeoutMs: number;
+}
+
+interface Command {
+  readonly id: number;
+  readonly frame: Frame;
+  readonly bytes: number;
+  readonly repeat: Repeat;
+  readonly resolve: (ok: any) => void;
+  readonly reject: (error: FanfareError) => void;
+  deadline: number;
+  /** Whether a fresh session token was obtained for this command already. */
+  renewed: boolean;
+}
+
+export class Outbox {
+  readonly #limits: OutboxLimits;
+  readonly #pending = new Map<number, Command>();
+  #queued: Command[] = [];
+  #queuedBytes = 0;
+  #lastId = 0;
+  #link: Link | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #timerAt = Infinity;
+
+  constructor(limits: OutboxLimits) {
+    this.#limits = limits;
+  }
+
+  get pendingCount(): number {
+    return this.#pending.size;
+  }
+
+  /** Sends a command as soon as there is a link, or refuses it. Settles with its answer. */
+  submit(command: object, repeat: Repeat, message?: { readonly payload: unknown }): Promise<any> {
+    return new Promise((resolve, reject) => {
+      const entry = this.#entry(command, repeat, resolve, reject, message);
+      const waitingBytes = this.#link ? this.#link.bufferedBytes : this.#queuedBytes;
+      const full = waitingBytes + entry.bytes > this.#limits.bytes;
+      if (full || (!this.#link && this.#queued.length >= this.#limits.commands)) {
+        throw new FanfareError("queue_full", "Too much waits to be sent; the command was not accepted.");
+      }
+      if (this.#link) this.#transmit(entry, this.#link);
+      else this.#enqueue(entry);
+    });
+  }
+
+  /** Sends commands at once, in one frame, past whatever is queued. They do not survive the link. */
+  request(link: Link, commands: readonly object[]): Promise<any>[] {
+    const texts: string[] = [];
+    const answers = commands.map(
+      (command) =>
+        new Promise((resolve, reject) => {
+          const entry = this.#entry(command, "never", resolve, reject);
+          texts.push(entry.frame as string);
+          this.#await(entry);
+        }),
+    );
+    if (texts.length) link.send(texts.length > 1 ? `[${texts}]` : texts[0]!);
+    return answers;
+  }
+
+  /** The link is ready: what is queued goes out, and what is submitted from now on. */
+  attach(link: Link): void {
+    this.#link = link;
+    const queued = this.#queued;
+    this.#queued = [];
+    this.#queuedBytes = 0;
+    for (const entry of queued) this.#transmit(entry, link);
+  }
+
+  /** From now on, commands are queued. */
+  detach(): void {
+    this.#link = undefined;
+  }
+
+  /**
+   * No answer will come to the pending commands before `id`: those that are harmless are queued again, the others fail.
+   */
+  giveUp(id = Infinity): void {
+    for (const entry of [...this.#pending.values()]) {
+      if (entry.id >= id) continue;
+      this.#pending.delete(entry.id);
+      if (entry.repeat === "harmless") this.#enqueue(entry);
+      else {
+        entry.reject(new FanfareError("connection_lost", "The connection broke before the answer arrived."));
+      }
+    }
+  }
+
+  /** The id that the next command will have. */
+  get nextId(): number {
+    return this.#lastId + 1;
+  }
+
+  /** Fails everything. */
+  clear(error: FanfareError): void {
+    const entries = [...this.#pending.values(), ...this.#queued];
+    this.#pending.clear();
+    this.#queued = [];
+    this.#queuedBytes = 0;
+    clearTimeout(this.#timer);
+    this.#timerAt = Infinity;
+    for (const entry of entries) entry.reject(error);
+  }
+
+  /** An answer arrived. Returns whether a command was waiting for it. */
+  settle(id: unknown, ok: unknown, error: FanfareError | undefined): boolean {
+    const entry = this.#pending.get(id as number);
+    if (!entry) return false;
+    this.#pending.delete(entry.id);
+    if (error) entry.reject(error);
+    else entry.resolve(ok);
+    return true;
+  }
+
+  /** Queues a pending command that the server refused for want of a fresh token; once for each command. */
+  renew(id: unknown): boolean {
+    const entry = this.#pending.get(id as number);
+    if (!entry || entry.renewed) return false;
+    this.#pending.delete(entry.id);
+    entry.renewed = true;
+    this.#enqueue(entry);
+    return true;
+  }
+
+  #entry(
+    command: object,
+    repeat: Repeat,
+    resolve: (ok: any) => void,
+    reject: (error: FanfareError) => void,
+    message?: { readonly payload: unknown },
+  ): Command {
+    const id = ++this.#lastId;
+    const frame = encodeCommand({ ...command, id }, message);
+    return { id, frame, bytes: frameBytes(frame), repeat, resolve, reject, deadline: 0, renewed: false };
+  }
+
+  #transmit(entry: Command, link: Link): void {
+    if (entry.bytes > link.limitBytes) {
+      entry.reject(new FanfareError("message_too_large", `The server takes ${link.limitBytes} bytes at most.`));
+      return;
+    }
+    this.#await(entry);
+    link.send(entry.frame);
+  }
+
+  #await(entry: Command): void {
+    entry.deadline = Date.now() + this.#limits.timeoutMs;
+    this.#pending.set(entry.id, entry);
+    this.#watch(entry.deadline);
+  }
+
+  #enqueue(entry: Command): void {
+    entry.deadline = Date.now() + this.#limits.queueTimeoutMs;
+    let at = this.#queued.length;
+    while (at > 0 && this.#queued[at - 1]!.id > entry.id) at -= 1;
+    this.#queued.splice(at, 0, entry);
+    this.#queuedBytes += entry.bytes;
+    this.#watch(entry.deadline);
+  }
+
+  /** One timer for all: it fires at the earliest deadline or somewhat later. */
+  #watch(deadline: number): void {
+    if (deadline >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = deadline;
+    this.#timer = setTimeout(() => {
+      this.#timerAt = Infinity;
+      this.#expire(Date.now());
+    }, deadline - Date.now());
+  }
+
+  #expire(now: number): void {
+    let next = Infinity;
+    const late: Command[] = [];
+    for (const entry of [...this.#pending.values(), ...this.#queued]) {
+      if (entry.deadline <= now) late.push(entry);
+      else next = Math.min(next, entry.deadline);
+    }
+    // Deadlines that are close together are one wake-up.
+    if (next < Infinity) this.#watch(Math.max(next, now + 50));
+    for (const entry of late) {
+      if (!this.#pending.delete(entry.id)) this.#unqueue(entry);
+      entry.reject(new FanfareError("timeout", "No answer arrived in time."));
+    }
+  }
+
+  #unqueue(entry: Command): void {
+    this.#queued = this.#queued.filter((other) => other !== entry);
+    this.#queuedBytes -= entry.bytes;
+  }
+}
