@@ -161,10 +161,10 @@ export class Connector {
   }
 
   #onFrame(link: Link, frame: Record<string, any> | undefined): void {
-    if (!frame) return this.#hooks.emit("error", malformed("A frame holds no JSON object."));
+    if (!frame) return this.#hooks.emit("error", malformed("A frame without an object."));
     if (this.state === "open") return this.#hooks.onFrame(frame);
     if (typeof frame.welcome?.session === "string") return this.#onWelcome(link, frame.welcome);
-    this.#hooks.emit("error", malformed("The first frame is not a welcome."));
+    this.#hooks.emit("error", malformed("A first frame without a welcome."));
     link.fail("no welcome");
   }
 
@@ -238,6 +238,8 @@ export class Connector {
   }
 
   #probe(link: Link): void {
+    // Asking again must not put off the end of a dead connection.
+    if (this.#timers.has("probe")) return;
     const askedAt = Date.now();
     this.#timers.set("probe", Math.min(PROBE_MS, this.#timeoutMs), () => {
       if (link.heardAt < askedAt) link.fail("silence");

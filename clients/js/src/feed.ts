@@ -86,12 +86,11 @@ export async function* eachMessage(
 /** The list after a publication. A message that is in it already, as of a page read meanwhile, does not come twice. */
 function follow(messages: Remembered[], publication: Publication): Remembered[] {
   const { event, id, message, editedMs, offset } = publication;
-  const at = messages.findIndex((other) => other.id === id);
-  if (event === "message:delete") return at < 0 ? messages : messages.filter((other) => other.id !== id);
+  if (event === "message:delete") return messages.filter((other) => other.id !== id);
   if (event === "message:edit") {
     return messages.map((other) => (other.id === id ? { ...other, message, editedMs } : other));
   }
-  if (at >= 0 || offset === undefined) return messages;
+  if (offset === undefined || messages.some((other) => other.id === id)) return messages;
   const { channel: _, ...rest } = publication;
   // Nearly always the end. What was missed while away may be older than a page that was read first.
   let place = messages.length;

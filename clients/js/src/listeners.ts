@@ -13,8 +13,9 @@ export class Listeners {
 
   /** Registers a listener; one that is registered twice is called twice. Returns what removes it. */
   add(event: string, listener: Listener<any>, how?: "once"): () => void {
-    this.#byEvent.set(event, [...this.#entries(event), { listener, once: !!how }]);
-    return () => this.remove(event, listener);
+    const entry = { listener, once: !!how };
+    this.#byEvent.set(event, [...this.#entries(event), entry]);
+    return () => this.#keep(event, (other) => other !== entry);
   }
 
   /** Removes a listener of an event, all listeners of an event, or all of all events. */
@@ -50,7 +51,7 @@ export class Listeners {
 }
 
 /** What a listener throws is the application's: it is reported as uncaught, and stops nobody else. */
-export function call<Payload>(listener: Listener<Payload>, payload: Payload): void {
+function call<Payload>(listener: Listener<Payload>, payload: Payload): void {
   try {
     listener(payload);
   } catch (error) {

@@ -1,7 +1,7 @@
 // What a live list has: a value, listeners for its changes, and an end. The parts of React and of other frameworks
 // that show changing values take it as it is.
 
-import { call } from "./listeners.js";
+import { Listeners } from "./listeners.js";
 import type { Listener } from "./listeners.js";
 
 export interface Live<Value> {
@@ -17,7 +17,7 @@ export interface Live<Value> {
 
 /** A value and those who are told when it changes. */
 export class Cell<Value> {
-  readonly #subscribers = new Set<Listener<Value>>();
+  readonly #subscribers = new Listeners();
   current: Value;
 
   constructor(value: Value) {
@@ -26,23 +26,20 @@ export class Cell<Value> {
 
   set(value: Value): void {
     this.current = value;
-    for (const subscriber of [...this.#subscribers]) call(subscriber, value);
+    this.#subscribers.emit("", value);
   }
 
   subscribe(subscriber: Listener<Value>): () => void {
-    // A listener of its own for each subscription: the same function may subscribe twice.
-    const own = (value: Value) => subscriber(value);
-    this.#subscribers.add(own);
-    return () => this.#subscribers.delete(own);
+    return this.#subscribers.add("", subscriber);
   }
 }
 
 /** Loads now and again, one at a time, the newest wish last. What fails is tried again with the next wish. */
 export class Loader {
   readonly #load: () => Promise<void>;
-  #running = false;
+  closed = false;
+  running = false;
   #wanted = false;
-  #closed = false;
   #done!: () => void;
   readonly ready = new Promise<void>((resolve) => {
     this.#done = resolve;
@@ -52,32 +49,24 @@ export class Loader {
     this.#load = load;
   }
 
-  get closed(): boolean {
-    return this.#closed;
-  }
-
-  get running(): boolean {
-    return this.#running;
-  }
-
   want(): void {
     this.#wanted = true;
-    if (!this.#running && !this.#closed) void this.#run();
+    if (!this.running && !this.closed) void this.#run();
   }
 
   close(): void {
-    this.#closed = true;
+    this.closed = true;
     this.#done();
   }
 
   async #run(): Promise<void> {
-    this.#running = true;
-    while (this.#wanted && !this.#closed) {
+    this.running = true;
+    while (this.#wanted && !this.closed) {
       this.#wanted = false;
       // The command's failure is an `error` event of the connection.
       await this.#load().then(this.#done, () => {});
     }
-    this.#running = false;
+    this.running = false;
   }
 }
 

@@ -22,13 +22,24 @@ export interface OutboxLimits {
   readonly timeoutMs: number;
 }
 
-interface Command {
+/** What else there is to a command. */
+export interface Extras {
+  readonly message?: { readonly payload: unknown };
+  /** Called with the answer as it arrives: before any frame that comes after it, which a promise may not be. */
+  readonly effect?: (ok: any) => void;
+}
+
+interface Settle {
+  readonly resolve: (ok: any) => void;
+  readonly reject: (error: FanfareError) => void;
+}
+
+interface Command extends Settle {
   readonly id: number;
   readonly frame: Frame;
   readonly bytes: number;
   readonly repeat: Repeat;
-  readonly resolve: (ok: any) => void;
-  readonly reject: (error: FanfareError) => void;
+  readonly effect: Extras["effect"];
   deadline: number;
   /** Whether a fresh session token was obtained for this command already. */
   renewed: boolean;
@@ -53,13 +64,13 @@ export class Outbox {
   }
 
   /** Sends a command as soon as there is a link, or refuses it. Settles with its answer. */
-  submit(command: object, repeat: Repeat, message?: { readonly payload: unknown }): Promise<any> {
+  submit(command: object, repeat: Repeat, extras: Extras = {}): Promise<any> {
     return new Promise((resolve, reject) => {
-      const entry = this.#entry(command, repeat, resolve, reject, message);
+      const entry = this.#entry(command, repeat, extras, { resolve, reject });
       const waitingBytes = this.#link ? this.#link.bufferedBytes : this.#queuedBytes;
       const full = waitingBytes + entry.bytes > this.#limits.bytes;
       if (full || (!this.#link && this.#queued.length >= this.#limits.commands)) {
-        throw new FanfareError("queue_full", "Too much waits to be sent; the command was not accepted.");
+        throw new FanfareError("queue_full", "Too much waits to be sent.");
       }
       if (this.#link) this.#transmit(entry, this.#link);
       else this.#enqueue(entry);
@@ -67,12 +78,12 @@ export class Outbox {
   }
 
   /** Sends commands at once, in one frame, past whatever is queued. They do not survive the link. */
-  request(link: Link, commands: readonly object[]): Promise<any>[] {
+  request(link: Link, commands: readonly object[], effects: readonly Extras["effect"][] = []): Promise<any>[] {
     const texts: string[] = [];
     const answers = commands.map(
-      (command) =>
+      (command, at) =>
         new Promise((resolve, reject) => {
-          const entry = this.#entry(command, "never", resolve, reject);
+          const entry = this.#entry(command, "never", { effect: effects[at] }, { resolve, reject });
           texts.push(entry.frame as string);
           this.#await(entry);
         }),
@@ -131,7 +142,10 @@ export class Outbox {
     if (!entry) return false;
     this.#pending.delete(entry.id);
     if (error) entry.reject(error);
-    else entry.resolve(ok);
+    else {
+      entry.effect?.(ok);
+      entry.resolve(ok);
+    }
     return true;
   }
 
@@ -145,16 +159,10 @@ export class Outbox {
     return true;
   }
 
-  #entry(
-    command: object,
-    repeat: Repeat,
-    resolve: (ok: any) => void,
-    reject: (error: FanfareError) => void,
-    message?: { readonly payload: unknown },
-  ): Command {
+  #entry(command: object, repeat: Repeat, { message, effect }: Extras, settle: Settle): Command {
     const id = ++this.#lastId;
     const frame = encodeCommand({ ...command, id }, message);
-    return { id, frame, bytes: frameBytes(frame), repeat, resolve, reject, deadline: 0, renewed: false };
+    return { id, frame, bytes: frameBytes(frame), repeat, effect, ...settle, deadline: 0, renewed: false };
   }
 
   #transmit(entry: Command, link: Link): void {

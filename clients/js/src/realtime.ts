@@ -9,7 +9,7 @@ import type { Listener } from "./listeners.js";
 import { Memberships } from "./memberships.js";
 import type { Outcome, Rejoin } from "./memberships.js";
 import { Outbox } from "./outbox.js";
-import type { Repeat } from "./outbox.js";
+import type { Extras, Repeat } from "./outbox.js";
 import { parse, stringify } from "./payload.js";
 import { Timers, within } from "./timers.js";
 import { Token } from "./token.js";
@@ -93,7 +93,7 @@ export class Realtime<Events extends object = AnyEvents> {
 
   /** Ends the connection and fails what is unanswered with `closed`. The channels and the profile are given up. */
   close(): void {
-    this.#connector.close(new FanfareError("closed", "The connection was closed."));
+    this.#connector.close(new FanfareError("closed", "The connection is closed."));
   }
 
   /** The id of this connection's session, as others see it in members and notices; `null` without a connection. */
@@ -102,20 +102,18 @@ export class Realtime<Events extends object = AnyEvents> {
   }
 
   /** Becomes a member of a channel, and stays one over reconnects. `true` and `false` are `{ echo }`. */
-  async join(channel: string, options?: boolean | JoinOptions): Promise<Joined> {
+  join(channel: string, options?: boolean | JoinOptions): Promise<Joined> {
     const { echo, since } = expand(options);
-    const answer: Joined = await this.#call({ type: "join", channel, echo, since }, "harmless");
-    this.#report(this.#memberships.joined(answer, echo, since));
-    return answer;
+    const effect = (joined: Joined) => this.#report(this.#memberships.joined(joined, echo, since));
+    return this.#call({ type: "join", channel, echo, since }, "harmless", { effect });
   }
 
   /** Stops being a member of a channel. */
-  async leave(channel: string, echo?: boolean): Promise<Left> {
-    this.#memberships.left(channel);
-    const answer = await this.#call({ type: "leave", channel, echo }, "harmless");
-    // A join that was on its way before this is over now, too.
-    this.#memberships.left(channel);
-    return answer;
+  leave(channel: string, echo?: boolean): Promise<Left> {
+    // At once, so that a drop does not join it again; and with the answer, for a join that is on its way before this.
+    const effect = () => this.#memberships.left(channel);
+    effect();
+    return this.#call({ type: "leave", channel, echo }, "harmless", { effect });
   }
 
   /** Sends a message to the members of a channel. `true` and `false` are `{ echo }`. */
@@ -125,7 +123,7 @@ export class Realtime<Events extends object = AnyEvents> {
     message: Events[Name],
     options?: boolean | SendOptions,
   ): Promise<Sent> {
-    return this.#call({ ...snake(expand(options)), type: "send", channel, event }, "never", { payload: message });
+    return this.#call({ ...snake(expand(options)), type: "send", channel, event }, "never", { message: { payload: message } });
   }
 
   /** Sends a message to every connection of the app, whatever it has joined. `true` and `false` are `{ echo }`. */
@@ -134,7 +132,7 @@ export class Realtime<Events extends object = AnyEvents> {
     message: Events[Name],
     options?: boolean | BroadcastOptions,
   ): Promise<Broadcasted> {
-    return this.#call({ ...snake(expand(options)), type: "broadcast", event }, "never", { payload: message });
+    return this.#call({ ...snake(expand(options)), type: "broadcast", event }, "never", { message: { payload: message } });
   }
 
   /** Gives a message that the channel remembers another payload. */
@@ -149,8 +147,9 @@ export class Realtime<Events extends object = AnyEvents> {
 
   /** Sets this session's profile, which members of its channels see; it is kept over reconnects. */
   async update(profile: unknown, echo?: boolean): Promise<void> {
-    await this.#call({ type: "update", profile, echo }, "harmless");
-    this.#profile = { value: parse(stringify(profile)) };
+    // A copy: what the application changes later it has not set.
+    const command = { type: "update", profile: copyOf(profile), echo };
+    await this.#call(command, "harmless", { effect: () => (this.#profile = { value: command.profile }) });
   }
 
   /** All members of a channel. For very large channels, see `members`. */
@@ -185,12 +184,7 @@ export class Realtime<Events extends object = AnyEvents> {
   setSession(token: string): Promise<{ user: string; expiresAt: number | null }> {
     this.#token.current = token;
     if (this.state === "waiting") this.#connector.hurry();
-    const answer = this.#call({ type: "session", token }, "harmless");
-    answer.then(
-      () => this.#watchToken(),
-      () => {},
-    );
-    return answer;
+    return this.#call({ type: "session", token }, "harmless", { effect: () => this.#watchToken() });
   }
 
   /** The server's clock, in Unix milliseconds. */
@@ -237,12 +231,12 @@ export class Realtime<Events extends object = AnyEvents> {
   // Commands
 
   /** Sends a command. A failure is an `error` event as well, so that no call has to be awaited for its sake. */
-  #call(command: object, repeat: Repeat, message?: { readonly payload: unknown }): Promise<any> {
+  #call(command: object, repeat: Repeat, extras?: Extras): Promise<any> {
     if (this.state === "idle") this.open();
     const answer =
       this.state === "closed"
-        ? Promise.reject(new FanfareError("closed", "The connection is closed; open() it first."))
-        : this.#outbox.submit(command, repeat, message).then(camel);
+        ? Promise.reject(new FanfareError("closed", "The connection is closed."))
+        : this.#outbox.submit(command, repeat, extras).then(camel);
     answer.catch((error) => this.#fail(error));
     return answer;
   }
@@ -322,12 +316,12 @@ export class Realtime<Events extends object = AnyEvents> {
 
   #rejoin(link: Link, rejoins: readonly Rejoin[]): void {
     const commands = rejoins.map((rejoin) => ({ type: "join", ...rejoin }));
-    this.#outbox.request(link, commands).forEach((answer, at) => {
-      const { channel, echo, since } = rejoins[at]!;
-      answer.then(
-        (joined) => this.#report(this.#memberships.joined(joined, echo, since)),
-        (error) => this.#onRejoinFailed(channel, error),
-      );
+    const effects = rejoins.map(
+      ({ echo, since }) =>
+        (joined: Joined) => this.#report(this.#memberships.joined(joined, echo, since)),
+    );
+    this.#outbox.request(link, commands, effects).forEach((answer, at) => {
+      answer.catch((error) => this.#onRejoinFailed(rejoins[at]!.channel, error));
     });
   }
 
@@ -383,7 +377,7 @@ export class Realtime<Events extends object = AnyEvents> {
   #onPublication(frame: Record<string, any>): void {
     const { event, channel = null } = frame;
     if (typeof event !== "string" || (channel !== null && typeof channel !== "string")) {
-      return this.#fail(malformed("A publication has no event or no channel."));
+      return this.#fail(malformed("A publication without event or channel."));
     }
     const publication: Publication = { message: null, ...camel(frame), channel };
     const outcome = this.#memberships.received(channel, frame.offset);
@@ -396,7 +390,7 @@ export class Realtime<Events extends object = AnyEvents> {
   #onAnswer({ id, ok, error }: Record<string, any>): void {
     if (error === undefined) {
       const usable = typeof ok === "object" && ok !== null;
-      this.#outbox.settle(id, ok, usable ? undefined : malformed("An answer holds no object."));
+      this.#outbox.settle(id, ok, usable ? undefined : malformed("An answer without an object."));
       return;
     }
     const failure = new FanfareError(String(error?.code ?? "malformed_frame"), String(error?.message ?? "No reason given."));
@@ -420,4 +414,13 @@ export class Realtime<Events extends object = AnyEvents> {
 /** `true` and `false` in the place of options are the echo. */
 function expand<Options extends object>(options: boolean | Options | undefined): Options {
   return (typeof options === "boolean" ? { echo: options } : (options ?? {})) as Options;
+}
+
+/** A copy of what can be sent; what cannot be is returned as it is, to be refused. */
+function copyOf(value: unknown): unknown {
+  try {
+    return parse(stringify(value));
+  } catch {
+    return value;
+  }
 }

@@ -5,8 +5,16 @@ export class Timers {
 
   set(name: string, ms: number, run: () => void): void {
     this.clear(name);
+    const fire = () => {
+      this.#handles.delete(name);
+      run();
+    };
     // Longer times than 31 bits hold would fire at once.
-    this.#handles.set(name, setTimeout(run, Math.min(ms, 2 ** 31 - 1)));
+    this.#handles.set(name, setTimeout(fire, Math.min(ms, 2 ** 31 - 1)));
+  }
+
+  has(name: string): boolean {
+    return this.#handles.has(name);
   }
 
   clear(...names: string[]): void {

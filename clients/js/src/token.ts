@@ -37,7 +37,7 @@ export class Token {
     const left = exp * 1000 - Date.now();
     // A clock that is wrong must not make a fresh token look old: its own two times tell how long it lives.
     const life = left > 0 || iat === undefined ? left : (exp - iat) * 1000;
-    return Math.max(life * 0.8, 1000);
+    return Math.max(life * 0.8 || 0, 1000);
   }
 
   /** Asks the source for a fresh token. What the source throws is passed on. */
@@ -47,17 +47,13 @@ export class Token {
   }
 }
 
-/** The times in a JWT, which is not verified here: that is the server's part. */
+/** The times in a JWT, in seconds. It is not verified here: that is the server's part. */
 function claims(token: string | null): { exp?: number; iat?: number } {
   try {
-    const part = token?.split(".")[1] ?? "";
+    const part = token!.split(".")[1]!;
     const { exp, iat } = JSON.parse(atob(part.replace(/-/g, "+").replace(/_/g, "/")));
-    return { exp: seconds(exp), iat: seconds(iat) };
+    return typeof exp === "number" ? { exp, iat } : {};
   } catch {
     return {};
   }
-}
-
-function seconds(claim: unknown): number | undefined {
-  return typeof claim === "number" && Number.isFinite(claim) ? claim : undefined;
 }

@@ -53,20 +53,16 @@ export function frameBytes(frame: Frame): number {
 
 /** An object of the wire with its own keys in this language's style: `message_id` is `messageId`. */
 export function camel(wire: object): any {
-  const entries = Object.entries(wire).map(([key, value]) => [
-    key.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()),
-    value,
-  ]);
-  return Object.fromEntries(entries);
+  return renamed(wire, /_\w/g, (match) => match[1]!.toUpperCase());
 }
 
 /** An object for the wire: the reverse of `camel`. Keys that are `undefined` are left out by JSON. */
 export function snake(options: object): any {
-  const entries = Object.entries(options).map(([key, value]) => [
-    key.replace(/[A-Z]/g, (letter) => "_" + letter.toLowerCase()),
-    value,
-  ]);
-  return Object.fromEntries(entries);
+  return renamed(options, /[A-Z]/g, (match) => "_" + match.toLowerCase());
+}
+
+function renamed(object: object, pattern: RegExp, replace: (match: string) => string): any {
+  return Object.fromEntries(Object.entries(object).map(([key, value]) => [key.replace(pattern, replace), value]));
 }
 
 /** A page of history in this language's style; also what the HTTP API answers. */
