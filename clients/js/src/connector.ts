@@ -63,6 +63,7 @@ export class Connector {
   /** Counts the attempts to connect: what an earlier one still awaits is of no use to a later one. */
   #attempt = 0;
   #openedAt = 0;
+  #diagnosing = false;
   #ticket: string | undefined;
   state: State = "idle";
   link: Link | undefined;
@@ -195,7 +196,7 @@ export class Connector {
     const reconnect = !FINAL_CODES.includes(code);
     this.link = undefined;
     this.#timers.clearAll();
-    if (!wasOpen) return void this.#onRefused(++this.#attempt);
+    if (!wasOpen) return void this.#onRefused();
     this.#opening = undefined;
     this.state = "waiting";
     if (Date.now() - this.#openedAt >= LASTING_MS) this.#backoff.reset();
@@ -207,18 +208,20 @@ export class Connector {
     else this.close(new FanfareError("closed", `The server does not want this client back: ${code} ${reason}`));
   }
 
-  /** The link ended before its welcome. */
-  async #onRefused(attempt: number): Promise<void> {
+  /** The link ended before its welcome. What is found out while the next attempt is waited for may spare it. */
+  async #onRefused(): Promise<void> {
+    this.#wait(new FanfareError("unreachable", "The server was not reached, or refused the connection."));
+    if (this.#diagnosing) return;
+    this.#diagnosing = true;
     const { app, key } = this.#options;
-    const { verdict, error } = await diagnose(this.#url, app, key, this.#timeoutMs);
-    if (attempt !== this.#attempt) return;
-    if (verdict === "final") {
-      this.#hooks.emit("error", error);
-      return this.close(error);
-    }
+    const verdict = await diagnose(this.#url, app, key);
+    this.#diagnosing = false;
+    if (this.state === "open" || this.state === "closed") return;
     // The token may be what is wrong; the next attempt asks for another.
-    if (verdict === "refused" && this.#token.renewable) this.#token.current = null;
-    this.#wait(error);
+    if (verdict === "accepted" && this.#token.renewable) this.#token.current = null;
+    if (!(verdict instanceof FanfareError)) return;
+    this.#hooks.emit("error", verdict);
+    this.close(verdict);
   }
 
   #wait(error?: FanfareError): void {

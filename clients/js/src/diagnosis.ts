@@ -3,29 +3,29 @@
 
 import { FanfareError } from "./errors.js";
 
-/** `final`: trying again is of no use. `refused`: app and key are right, so the token or a limit is the reason. */
-export interface Diagnosis {
-  readonly verdict: "final" | "refused" | "unreachable";
-  readonly error: FanfareError;
-}
-
 const FINAL = ["unknown_app", "missing_key", "invalid_key", "origin_not_allowed"];
+const ENOUGH_MS = 5_000;
 
-/** `url` is that of the WebSocket. Never rejects. */
-export async function diagnose(url: string, app: string | undefined, key: string, timeoutMs: number): Promise<Diagnosis> {
+/**
+ * The error after which trying again is of no use; or `accepted`, if app and key are right, so that it is the token or
+ * a limit that was refused; or nothing, if there was no answer. `url` is that of the WebSocket. Never rejects.
+ */
+export async function diagnose(
+  url: string,
+  app: string | undefined,
+  key: string,
+): Promise<FanfareError | "accepted" | undefined> {
   const probe = new URL("members?channel=-", url.replace(/^ws/, "http"));
   probe.searchParams.set("key", key);
   if (app !== undefined) probe.searchParams.set("app", app);
   try {
-    const answer = await fetch(probe, { signal: AbortSignal.timeout(timeoutMs) });
-    // A server key opens the list itself.
+    const answer = await fetch(probe, { signal: AbortSignal.timeout(ENOUGH_MS) });
+    // A server key opens the list itself, which has no code.
     const { code = "server_key_required", detail } = await answer.json();
-    if (FINAL.includes(code)) return { verdict: "final", error: new FanfareError(code, String(detail)) };
-    if (code === "server_key_required") {
-      return { verdict: "refused", error: new FanfareError("unreachable", "The token or a limit was refused.") };
-    }
+    if (FINAL.includes(code)) return new FanfareError(code, String(detail));
+    return code === "server_key_required" ? "accepted" : undefined;
   } catch {
     // Nobody there, not JSON, too slow, or an origin that may not read the answer.
+    return undefined;
   }
-  return { verdict: "unreachable", error: new FanfareError("unreachable", "The server could not be reached.") };
 }

@@ -401,6 +401,8 @@ export class Realtime<Events extends object = AnyEvents> {
   /** A command was refused for want of a fresh token. Returns whether it is repeated with one. */
   #onExpired(id: unknown): boolean {
     const repeated = this.#token.renewable && this.#outbox.renew(id);
+    // What is called from now on comes after it.
+    if (repeated) this.#outbox.detach();
     void this.#renewToken(true);
     return repeated;
   }

@@ -1,7 +1,7 @@
 // `fanfare/server`: an application's back end, over the HTTP API (docs/PROTOCOL.md, section 8).
 //
-// Requests go through `fetch`, which keeps connections open between them. Every publication carries an idempotency key,
-// so that a request whose answer was lost is repeated without publishing twice.
+// Requests go through `fetch`, which keeps connections open between them. Every `send` and `broadcast` carries an
+// idempotency key, so that a request whose answer was lost is repeated without publishing twice.
 
 import { FanfareError, asFanfareError } from "./errors.js";
 import { parse, stringify } from "./payload.js";
@@ -110,9 +110,14 @@ export class Backend {
     return this.#post("broadcast", withKey({ ...options, event, message }));
   }
 
-  /** Publishes at most 256 messages in one request; in order, and each with its own outcome. */
+  /**
+   * Publishes at most 256 messages in one request; in order, and each with its own outcome. Those that have idempotency
+   * keys are in no order among themselves, as keys are spread over the server's workers; so none are made here, and only
+   * a batch in which each has its own is repeated when its answer was lost.
+   */
   async publish(entries: readonly BatchEntry[]): Promise<BatchResult[]> {
-    const results: any[] = await this.#post("publish", entries.map(withKey));
+    const repeat = entries.every((entry) => entry.idempotencyKey !== undefined) ? "harmless" : "refused only";
+    const results: any[] = await this.#request({ method: "POST", path: "publish", body: entries.map(snake), repeat });
     return results.map(({ ok, error }) =>
       error ? { error: new FanfareError(error.code, error.message) } : { ok: camel(ok) },
     );

@@ -7,12 +7,11 @@ export async function startProxy(after, port) {
   const pairs = new Set();
   const state = { port, refusing: false, swallowing: false, delayMs: 0 };
 
-  const forward = (pair, from, to) => {
+  const forward = (from, to) => {
     // Each direction keeps its order, whatever the delay.
     let before = Promise.resolve();
     from.on("data", (chunk) => {
       if (state.swallowing) return;
-      pair.seen += chunk.length;
       if (!state.delayMs) return void before.then(() => to.write(chunk));
       const waited = new Promise((resolve) => setTimeout(resolve, state.delayMs));
       before = Promise.all([before, waited]).then(() => void to.write(chunk));
@@ -22,10 +21,10 @@ export async function startProxy(after, port) {
     proxy.accepted += 1;
     if (state.refusing) return inner.destroy();
     const outer = connect(state.port, "127.0.0.1");
-    const pair = { inner, outer, seen: 0 };
+    const pair = { inner, outer };
     pairs.add(pair);
-    forward(pair, inner, outer);
-    forward(pair, outer, inner);
+    forward(inner, outer);
+    forward(outer, inner);
     for (const socket of [inner, outer]) {
       socket.setNoDelay(true);
       socket.on("error", () => {});
@@ -51,8 +50,12 @@ export async function startProxy(after, port) {
       }
       pairs.clear();
     },
-    get open() {
-      return pairs.size;
+    /** Takes nothing more from the server, until `resume`. */
+    pause() {
+      for (const { outer } of pairs) outer.pause();
+    },
+    resume() {
+      for (const { outer } of pairs) outer.resume();
     },
   };
   after(() => {
