@@ -29,7 +29,9 @@ export async function startServer(after, { listen = "127.0.0.1:0", settings = ""
   const folder = mkdtempSync(join(tmpdir(), "fanfare-js-"));
   const config = join(folder, "fanfare.toml");
   writeFileSync(config, `[server]\nlisten = ["${listen}"]\nadmin_listen = "off"\n${settings}\n${APPS.join("\n")}`);
-  const child = spawn(BINARY, ["--config", config, "--log", "warn"], { stdio: ["ignore", "pipe", "inherit"] });
+  // The server reads variables of this prefix, and the tests' own are none of its affair.
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("FANFARE_")));
+  const child = spawn(BINARY, ["--config", config, "--log", "warn"], { stdio: ["ignore", "pipe", "inherit"], env });
   const ended = new Promise((resolve) => child.on("exit", resolve));
   const stop = async () => {
     child.kill("SIGKILL");
