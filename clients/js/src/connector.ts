@@ -214,11 +214,13 @@ export class Connector {
     if (this.#diagnosing) return;
     this.#diagnosing = true;
     const { app, key } = this.#options;
+    const refused = this.#token.current;
     const verdict = await diagnose(this.#url, app, key);
     this.#diagnosing = false;
     if (this.state === "open" || this.state === "closed") return;
     // The token may be what is wrong; the next attempt asks for another.
-    if (verdict === "accepted" && this.#token.renewable) this.#token.current = null;
+    const same = refused === this.#token.current;
+    if (verdict === "accepted" && this.#token.renewable && same) this.#token.current = null;
     if (!(verdict instanceof FanfareError)) return;
     this.#hooks.emit("error", verdict);
     this.close(verdict);

@@ -408,8 +408,12 @@ export class Realtime<Events extends object = AnyEvents> {
   }
 
   #onGap(gap: Record<string, any> | null): void {
-    const { channel = null, missed } = gap ?? {};
-    this.#own.emit("gap", { channel, missed: typeof missed === "number" ? missed : null, cause: "slow" });
+    const { channel, missed } = gap ?? {};
+    this.#own.emit("gap", {
+      channel: typeof channel === "string" ? channel : null,
+      missed: typeof missed === "number" ? missed : null,
+      cause: "slow",
+    });
   }
 }
 

@@ -1,11 +1,12 @@
 // Coming back, with the real server behind a proxy that cuts, swallows, delays and refuses.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { after, test } from "node:test";
 import { Backend } from "fanfare/server";
 import { connect, happens, make, record, settled, within } from "./support/clients.js";
 import { startProxy } from "./support/proxy.js";
-import { SERVER_KEY, startServer, token } from "./support/server.js";
+import { CLIENT_KEY, SERVER_KEY, startServer, token } from "./support/server.js";
 
 const server = await startServer(after);
 const backend = new Backend({ url: server.url, key: SERVER_KEY });
@@ -324,6 +325,25 @@ test("a user that the back end disconnects stays away, or comes back if it is as
   const reopened = happens(back, "open");
   assert.equal(await backend.disconnect({ session: back.getSocketId() }, "may reconnect"), 1);
   await reopened;
+});
+
+test("Node's own WebSocket will do where there is one", async () => {
+  // Node 20 has it behind this flag, later ones without.
+  const program = `
+    import { Realtime } from "fanfare";
+    const realtime = new Realtime({ url: ${JSON.stringify(server.url)}, key: ${JSON.stringify(CLIENT_KEY)} });
+    await realtime.join("own");
+    const received = new Promise((resolve) => realtime.on("chat", resolve));
+    await realtime.send("own", "chat", Buffer.from("bytes"));
+    console.log(String((await received).message));
+    realtime.close();`;
+  const child = spawn(process.execPath, ["--experimental-websocket", "--no-warnings", "--input-type=module", "-e", program], {
+    cwd: new URL(".", import.meta.url),
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const chunks = [];
+  for await (const chunk of child.stdout) chunks.push(chunk);
+  assert.equal(Buffer.concat(chunks).toString(), "bytes\n");
 });
 
 // Refusals

@@ -455,6 +455,11 @@ test("a gap that the server reports is passed on", async (t) => {
     peers[0].send({ gap });
     assert.deepEqual(await told, { ...gap, cause: "slow" });
   }
+  for (const gap of [null, "wide", { channel: 5, missed: "many" }]) {
+    const told = happens(realtime, "gap");
+    peers[0].send({ gap });
+    assert.deepEqual(await told, { channel: null, missed: null, cause: "slow" });
+  }
 });
 
 test("channels are joined again in frames of at most the server's batch", async (t) => {
