@@ -205,12 +205,12 @@ export class Connector {
     // A listener may have closed or opened by now.
     if (this.state !== "waiting") return;
     if (reconnect) this.#wait();
-    else this.close(new FanfareError("closed", `The server does not want this client back: ${code} ${reason}`));
+    else this.close(new FanfareError("closed", `Closed for good: ${code} ${reason}`));
   }
 
   /** The link ended before its welcome. What is found out while the next attempt is waited for may spare it. */
   async #onRefused(): Promise<void> {
-    this.#wait(new FanfareError("unreachable", "The server was not reached, or refused the connection."));
+    this.#wait(new FanfareError("unreachable", "The server was not reached, or refused."));
     if (this.#diagnosing) return;
     this.#diagnosing = true;
     const { app, key } = this.#options;

@@ -15,9 +15,8 @@ export async function diagnose(
   app: string | undefined,
   key: string,
 ): Promise<FanfareError | "accepted" | undefined> {
-  const probe = new URL("members?channel=-", url.replace(/^ws/, "http"));
-  probe.searchParams.set("key", key);
-  if (app !== undefined) probe.searchParams.set("app", app);
+  const probe = new URL("members", url.replace(/^ws/, "http"));
+  probe.search = String(new URLSearchParams({ channel: "-", key, ...(app !== undefined && { app }) }));
   try {
     const answer = await fetch(probe, { signal: AbortSignal.timeout(ENOUGH_MS) });
     // A server key opens the list itself, which has no code.

@@ -1,6 +1,6 @@
 // The messages of a channel with history as a list that keeps itself up to date; and all of them, page by page.
 
-import { Cell, Loader, live } from "./live.js";
+import { LiveList } from "./live.js";
 import type { Live } from "./live.js";
 import type { Realtime } from "./realtime.js";
 import type { HistoryOptions, HistoryPage, Publication, Remembered } from "./types.js";
@@ -18,50 +18,48 @@ export interface Feed<Message = any> extends Live<readonly Remembered<Message>[]
 }
 
 /**
- * The newest messages of a channel that this connection has joined, oldest first; new ones are appended, edited ones
- * replaced, deleted ones removed. After a gap, the list is read anew.
+ * The newest messages of a channel that this connection joins, oldest first; new ones are appended, edited ones
+ * replaced, deleted ones removed. The list is read when the channel is joined, unless what was missed is recovered, and
+ * after a gap.
  */
 export function feed<Message = any>(
   realtime: Realtime<any>,
   channel: string,
   { page = 50, keep = 1000 }: FeedOptions = {},
 ): Feed<Message> {
-  const cell = new Cell<readonly Remembered<Message>[]>([]);
-  let messages: Remembered[] = [];
   let kept = keep;
   /** While a page is read: the publications that arrive meanwhile, which come after it. */
   let arrived: Publication[] = [];
+  const show = (next: readonly Remembered[]) => list.show(next.slice(-kept));
 
-  const show = (next: Remembered[]) => {
-    messages = next.length > kept ? next.slice(-kept) : next;
-    cell.set(messages);
-  };
-  const loader = new Loader(async () => {
-    arrived = [];
-    const answer = await realtime.history(channel, { limit: page });
-    if (!loader.closed) show(arrived.reduce(follow, [...answer.messages].reverse()));
+  const list = new LiveList<readonly Remembered<Message>[]>([], realtime, channel, {
+    load: async () => {
+      arrived = [];
+      const { messages } = await realtime.history(channel, { limit: page });
+      show(arrived.reduce<readonly Remembered[]>(follow, [...messages].reverse()));
+    },
+    onPublication: (publication) => {
+      if (publication.id === undefined) return;
+      if (list.loading) arrived.push(publication);
+      show(follow(list.current, publication));
+    },
+    onJoined: ({ recovered }) => {
+      if (recovered) return;
+      arrived = [];
+      list.want();
+    },
   });
-  const { connection } = realtime;
-  const stops = [
-    connection.on("publication", (publication) => {
-      if (publication.channel !== channel || publication.id === undefined) return;
-      if (loader.running) arrived.push(publication);
-      show(follow(messages, publication));
-    }),
-    connection.on("gap", (gap) => gap.channel === channel && loader.want()),
-  ];
-  loader.want();
-  return Object.assign(live(cell, loader, stops), {
+  return Object.assign(list, {
     older: async () => {
-      await loader.ready;
-      const before = messages[0]?.offset;
+      await list.ready;
+      const before = list.current[0]?.offset;
       if (before === undefined) return false;
-      const answer = await realtime.history(channel, { limit: page, before });
+      const { messages } = await realtime.history(channel, { limit: page, before });
       // The list may have been read anew meanwhile.
-      if (loader.closed || messages[0]?.offset !== before) return true;
-      kept = Math.max(kept, messages.length + answer.messages.length);
-      show([...[...answer.messages].reverse(), ...messages]);
-      return answer.messages.length > 0;
+      if (list.current[0]?.offset !== before) return true;
+      kept = Math.max(kept, list.current.length + messages.length);
+      show([...[...messages].reverse(), ...list.current]);
+      return messages.length > 0;
     },
   });
 }
@@ -84,7 +82,7 @@ export async function* eachMessage(
 }
 
 /** The list after a publication. A message that is in it already, as of a page read meanwhile, does not come twice. */
-function follow(messages: Remembered[], publication: Publication): Remembered[] {
+function follow(messages: readonly Remembered[], publication: Publication): readonly Remembered[] {
   const { event, id, message, editedMs, offset } = publication;
   if (event === "message:delete") return messages.filter((other) => other.id !== id);
   if (event === "message:edit") {

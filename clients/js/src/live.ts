@@ -1,13 +1,15 @@
-// What a live list has: a value, listeners for its changes, and an end. The parts of React and of other frameworks
-// that show changing values take it as it is.
+// A list about a channel that keeps itself up to date: its value, listeners for its changes, and its end. The parts of
+// React and of other frameworks that show changing values take it as it is.
 
 import { Listeners } from "./listeners.js";
 import type { Listener } from "./listeners.js";
+import type { Realtime } from "./realtime.js";
+import type { Joined, Publication } from "./types.js";
 
 export interface Live<Value> {
   /** The value now. Another object after each change. */
   readonly current: Value;
-  /** Settles when the value is complete for the first time. */
+  /** Settles when the value is complete for the first time, or the list is closed. */
   readonly ready: Promise<void>;
   /** Calls back after each change; returns what ends that. */
   subscribe(onChange: Listener<Value>): () => void;
@@ -15,72 +17,71 @@ export interface Live<Value> {
   close(): void;
 }
 
-/** A value and those who are told when it changes. */
-export class Cell<Value> {
-  readonly #subscribers = new Listeners();
-  current: Value;
-
-  constructor(value: Value) {
-    this.current = value;
-  }
-
-  set(value: Value): void {
-    this.current = value;
-    this.#subscribers.emit("", value);
-  }
-
-  subscribe(subscriber: Listener<Value>): () => void {
-    return this.#subscribers.add("", subscriber);
-  }
+/** What a kind of list does. */
+export interface Behaviour {
+  /** Reads the list from the server. What fails is an `error` event of the connection. */
+  load(): Promise<void>;
+  onPublication(publication: Publication): void;
+  onJoined(answer: Joined): void;
 }
 
-/** Loads now and again, one at a time, the newest wish last. What fails is tried again with the next wish. */
-export class Loader {
+export class LiveList<Value> implements Live<Value> {
+  readonly #subscribers = new Listeners();
   readonly #load: () => Promise<void>;
-  closed = false;
-  running = false;
-  #wanted = false;
+  readonly #stops: readonly (() => void)[];
   #done!: () => void;
+  #wanted = false;
+  /** Whether the list is being read. */
+  loading = false;
+  closed = false;
+  current: Value;
   readonly ready = new Promise<void>((resolve) => {
     this.#done = resolve;
   });
 
-  constructor(load: () => Promise<void>) {
+  /** Reads the list at once if the channel is joined. After a loss it is read anew; after a join, as `behaviour` says. */
+  constructor(empty: Value, realtime: Realtime<any>, channel: string, behaviour: Behaviour) {
+    const { load, onPublication, onJoined } = behaviour;
+    const { on } = realtime.connection;
+    const about = (subject: { readonly channel: string | null }) => subject.channel === channel;
+    this.current = empty;
     this.#load = load;
+    this.#stops = [
+      on("publication", (publication) => about(publication) && onPublication(publication)),
+      on("joined", (answer) => about(answer) && onJoined(answer)),
+      on("gap", (gap) => about(gap) && gap.cause === "slow" && this.want()),
+    ];
+    if (realtime.position(channel)) queueMicrotask(() => this.want());
   }
 
+  /** Reads the list, or once more if it is being read. */
   want(): void {
     this.#wanted = true;
-    if (!this.running && !this.closed) void this.#run();
+    if (!this.loading) void this.#run();
+  }
+
+  show(value: Value): void {
+    if (this.closed) return;
+    this.current = value;
+    this.#subscribers.emit("", value);
+  }
+
+  subscribe(onChange: Listener<Value>): () => void {
+    return this.#subscribers.add("", onChange);
   }
 
   close(): void {
     this.closed = true;
     this.#done();
+    for (const stop of this.#stops) stop();
   }
 
   async #run(): Promise<void> {
-    this.running = true;
+    this.loading = true;
     while (this.#wanted && !this.closed) {
       this.#wanted = false;
-      // The command's failure is an `error` event of the connection.
       await this.#load().then(this.#done, () => {});
     }
-    this.running = false;
+    this.loading = false;
   }
-}
-
-/** A live list of these parts. `stops` end what feeds it. */
-export function live<Value>(cell: Cell<Value>, loader: Loader, stops: readonly (() => void)[]): Live<Value> {
-  return {
-    get current() {
-      return cell.current;
-    },
-    ready: loader.ready,
-    subscribe: (onChange) => cell.subscribe(onChange),
-    close: () => {
-      loader.close();
-      for (const stop of stops) stop();
-    },
-  };
 }

@@ -59,8 +59,9 @@ export class Outbox {
     this.#limits = limits;
   }
 
-  get pendingCount(): number {
-    return this.#pending.size;
+  /** The id after those of the commands that are pending; 0 if there are none. */
+  get barrier(): number {
+    return this.#pending.size && this.#lastId + 1;
   }
 
   /** Sends a command as soon as there is a link, or refuses it. Settles with its answer. */
@@ -115,14 +116,9 @@ export class Outbox {
       this.#pending.delete(entry.id);
       if (entry.repeat === "harmless") this.#enqueue(entry);
       else {
-        entry.reject(new FanfareError("connection_lost", "The connection broke before the answer arrived."));
+        entry.reject(new FanfareError("connection_lost", "The connection broke before the answer."));
       }
     }
-  }
-
-  /** The id that the next command will have. */
-  get nextId(): number {
-    return this.#lastId + 1;
   }
 
   /** Fails everything. */
@@ -211,7 +207,7 @@ export class Outbox {
     if (next < Infinity) this.#watch(Math.max(next, now + 50));
     for (const entry of late) {
       if (!this.#pending.delete(entry.id)) this.#unqueue(entry);
-      entry.reject(new FanfareError("timeout", "No answer arrived in time."));
+      entry.reject(new FanfareError("timeout", "No answer in time."));
     }
   }
 

@@ -104,7 +104,7 @@ export class Realtime<Events extends object = AnyEvents> {
   /** Becomes a member of a channel, and stays one over reconnects. `true` and `false` are `{ echo }`. */
   join(channel: string, options?: boolean | JoinOptions): Promise<Joined> {
     const { echo, since } = expand(options);
-    const effect = (joined: Joined) => this.#report(this.#memberships.joined(joined, echo, since));
+    const effect = (answer: Joined) => this.#onJoined(answer, echo, since);
     return this.#call({ type: "join", channel, echo, since }, "harmless", { effect });
   }
 
@@ -250,6 +250,12 @@ export class Realtime<Events extends object = AnyEvents> {
     if (error.code !== "closed") this.#own.emit("error", error);
   }
 
+  #onJoined(answer: Joined, echo: boolean | undefined, since: Position | undefined): void {
+    const outcome = this.#memberships.joined(answer, echo, since);
+    this.#own.emit("joined", answer);
+    this.#report(outcome);
+  }
+
   #report(outcome: Outcome | undefined): void {
     if (!outcome) return;
     if ("gap" in outcome) this.#own.emit("gap", outcome.gap);
@@ -291,8 +297,8 @@ export class Realtime<Events extends object = AnyEvents> {
 
   /** The session is the same. Answers come in order: after the one to a ping, none to an earlier command will come. */
   #settleResumed(link: Link): void {
-    if (this.#outbox.pendingCount === 0) return;
-    const barrier = this.#outbox.nextId;
+    const { barrier } = this.#outbox;
+    if (!barrier) return;
     this.#holds.add("resuming");
     const settle = () => {
       if (link !== this.#connector.link) return;
@@ -318,7 +324,7 @@ export class Realtime<Events extends object = AnyEvents> {
     const commands = rejoins.map((rejoin) => ({ type: "join", ...rejoin }));
     const effects = rejoins.map(
       ({ echo, since }) =>
-        (joined: Joined) => this.#report(this.#memberships.joined(joined, echo, since)),
+        (answer: Joined) => this.#onJoined(answer, echo, since),
     );
     this.#outbox.request(link, commands, effects).forEach((answer, at) => {
       answer.catch((error) => this.#onRejoinFailed(rejoins[at]!.channel, error));

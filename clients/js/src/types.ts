@@ -215,6 +215,8 @@ export interface ConnectionEvents {
   close: { readonly code: number; readonly reason: string; readonly reconnect: boolean };
   /** The next attempt to connect begins in so many milliseconds. */
   reconnecting: { readonly attempt: number; readonly delayMs: number };
+  /** A join was answered: one that the application called, or one after a reconnect. */
+  joined: Joined;
   /** A channel was joined again, and everything that was missed has been received. */
   recovered: { readonly channel: string; readonly missed: number };
   /**

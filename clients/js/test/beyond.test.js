@@ -230,6 +230,38 @@ test("presence agrees with the server after many have come and gone while it was
   assert.deepEqual(live.current.map(({ id }) => id).sort(), listed);
 });
 
+test("presence of two who leave and join again at once lists both: notices of an earlier membership do not count", async (t) => {
+  for (let round = 0; round < 30; round += 1) {
+    const channel = channelOf("plain");
+    const people = await Promise.all([connect(t, server.url), connect(t, server.url)]);
+    const first = people.map((realtime) => (realtime.join(channel), presence(realtime, channel)));
+    for (const realtime of people) realtime.leave(channel);
+    for (const live of first) live.close();
+    const lists = people.map((realtime) => (realtime.join(channel), presence(realtime, channel)));
+    const expected = people.map((realtime) => realtime.getSocketId()).sort();
+    for (const live of lists) {
+      await until(live, (members) => String(members.map(({ id }) => id).sort()) === String(expected));
+      live.close();
+    }
+    for (const realtime of people) realtime.close();
+  }
+});
+
+test("presence and feed are read anew when the channel was left and is joined again", async (t) => {
+  const channel = channelOf("kept");
+  const [luke, vader] = await Promise.all([connect(t, server.url), connect(t, server.url)]);
+  await luke.join(channel);
+  const [members, messages] = [presence(luke, channel), feed(luke, channel)];
+  t.after(() => (members.close(), messages.close()));
+  await Promise.all([members.ready, messages.ready]);
+  await luke.leave(channel);
+  await vader.join(channel);
+  await vader.send(channel, "chat", "unseen");
+  await luke.join(channel);
+  await until(members, (list) => list.some(({ id }) => id === vader.getSocketId()));
+  await until(messages, (list) => list.length === 1);
+});
+
 test("a live list that is closed changes no more", async (t) => {
   const channel = channelOf("plain");
   const [luke, vader] = await Promise.all([connect(t, server.url), connect(t, server.url)]);
