@@ -8,7 +8,7 @@ import type { HistoryOptions, HistoryPage, Publication, Remembered } from "./typ
 export interface FeedOptions {
   /** Messages of a page; 50 if left out. */
   readonly page?: number;
-  /** Messages that are kept before the oldest ones are dropped; 1000 if left out. Pages that were asked for are kept. */
+  /** Messages that are kept, besides pages that were asked for; the oldest are dropped first. 1000 if left out. */
   readonly keep?: number;
 }
 

@@ -39,7 +39,7 @@ export class LiveList<Value> implements Live<Value> {
     this.#done = resolve;
   });
 
-  /** Reads the list at once if the channel is joined. After a loss it is read anew; after a join, as `behaviour` says. */
+  /** Reads the list if the channel is joined. After a loss it is read anew; after a join, as `behaviour` says. */
   constructor(empty: Value, realtime: Realtime<any>, channel: string, behaviour: Behaviour) {
     const { load, onPublication, onJoined } = behaviour;
     const { on } = realtime.connection;

@@ -19,9 +19,13 @@ export function bytesOf(value: unknown): Uint8Array<ArrayBuffer> | undefined {
     : undefined;
 }
 
+interface BufferLike {
+  from(buffer: ArrayBuffer, byteOffset: number, length: number): Uint8Array<ArrayBuffer>;
+}
+
 /** Bytes as an application receives them: a Buffer where there is such a thing, which is a Uint8Array too. */
 export function received(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  const { Buffer } = globalThis as { Buffer?: { from(...view: [ArrayBuffer, number, number]): Uint8Array<ArrayBuffer> } };
+  const { Buffer } = globalThis as { Buffer?: BufferLike };
   return Buffer ? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength) : bytes;
 }
 

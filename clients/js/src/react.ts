@@ -28,7 +28,11 @@ function hold(realtime: Realtime<any>, channel: string): () => void {
 }
 
 /** Is a member of the channel while the component is there. The listener receives the channel's publications. */
-export function useChannel(realtime: Realtime<any>, channel: string, listener?: (publication: Publication) => void): void {
+export function useChannel(
+  realtime: Realtime<any>,
+  channel: string,
+  listener?: (publication: Publication) => void,
+): void {
   const latest = useRef(listener);
   useEffect(() => {
     latest.current = listener;

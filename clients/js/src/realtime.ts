@@ -123,7 +123,8 @@ export class Realtime<Events extends object = AnyEvents> {
     message: Events[Name],
     options?: boolean | SendOptions,
   ): Promise<Sent> {
-    return this.#call({ ...snake(expand(options)), type: "send", channel, event }, "never", { message: { payload: message } });
+    const command = { ...snake(expand(options)), type: "send", channel, event };
+    return this.#call(command, "never", { message: { payload: message } });
   }
 
   /** Sends a message to every connection of the app, whatever it has joined. `true` and `false` are `{ echo }`. */
@@ -132,7 +133,8 @@ export class Realtime<Events extends object = AnyEvents> {
     message: Events[Name],
     options?: boolean | BroadcastOptions,
   ): Promise<Broadcasted> {
-    return this.#call({ ...snake(expand(options)), type: "broadcast", event }, "never", { message: { payload: message } });
+    const command = { ...snake(expand(options)), type: "broadcast", event };
+    return this.#call(command, "never", { message: { payload: message } });
   }
 
   /** Gives a message that the channel remembers another payload. */
@@ -399,7 +401,8 @@ export class Realtime<Events extends object = AnyEvents> {
       this.#outbox.settle(id, ok, usable ? undefined : malformed("An answer without an object."));
       return;
     }
-    const failure = new FanfareError(String(error?.code ?? "malformed_frame"), String(error?.message ?? "No reason given."));
+    const { code = "malformed_frame", message = "No reason given." } = error ?? {};
+    const failure = new FanfareError(String(code), String(message));
     if (failure.code === "session_expired" && this.#onExpired(id)) return;
     if (!this.#outbox.settle(id, undefined, failure)) this.#fail(failure);
   }

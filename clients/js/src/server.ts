@@ -111,9 +111,9 @@ export class Backend {
   }
 
   /**
-   * Publishes at most 256 messages in one request; in order, and each with its own outcome. Those that have idempotency
-   * keys are in no order among themselves, as keys are spread over the server's workers; so none are made here, and only
-   * a batch in which each has its own is repeated when its answer was lost.
+   * Publishes at most 256 messages in one request; in order, and each with its own outcome. Those with idempotency keys
+   * are in no order among themselves, as keys are spread over the server's workers. So none are made here, and only a
+   * batch in which each has its own is repeated when its answer was lost.
    */
   async publish(entries: readonly BatchEntry[]): Promise<BatchResult[]> {
     const repeat = entries.every((entry) => entry.idempotencyKey !== undefined) ? "harmless" : "refused only";

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { happens, make, record, within } from "./support/clients.js";
 import { SESSION, startScripted } from "./support/scripted.js";
+import { token } from "./support/server.js";
 
 /** A peer that answers every command with an empty object. */
 function answering(peer, fields) {
@@ -492,6 +493,62 @@ test("a channel that was left is not joined again", async (t) => {
   await opened;
   await realtime.ping();
   assert.deepEqual(peers[1].commands.map(({ type }) => type), ["ping"]);
+});
+
+// Session tokens
+
+for (const [name, firstToken, expired] of [
+  ["one that the refusal asks for", () => "first", true],
+  ["one that was being asked for already", () => token("luke", { expiresInS: 2 }), false],
+]) {
+  test(`commands that were refused for an expired token are repeated with a fresh one, before what was called later: ${name}`, async (t) => {
+    let accepting = false;
+    const { url, peers } = await startScripted(t.after.bind(t), (peer) => {
+      peer.onCommand = ({ type }) => {
+        if (type === "session") accepting = true;
+        return type === "send" && !accepting ? undefined : {};
+      };
+      peer.welcome();
+    });
+    const refuse = ({ id }) => peers[0].send({ id, error: { code: "session_expired", message: "Its time is over." } });
+    let deliver;
+    const fresh = new Promise((resolve) => (deliver = resolve));
+    let asked = 0;
+    const realtime = make(t, url, { session: () => ((asked += 1) === 1 ? firstToken() : fresh) });
+    await realtime.open();
+    const stale = happens(realtime, "stale token");
+    const sent = [1, 2].map((number) => realtime.send("room", "chat", number));
+    await realtime.ping();
+    const [first, second] = peers[0].commands;
+    if (!expired) await stale;
+    // What the peer sends after a refusal arrives after it.
+    const marks = record(realtime, "mark");
+    const passed = (count) => (peers[0].send({ event: "mark", channel: null, message: count }), marks.count(count));
+    refuse(first);
+    assert.deepEqual(await stale, { expired });
+    await passed(1);
+    sent.push(realtime.send("room", "chat", 3));
+    refuse(second);
+    await passed(2);
+    sent.push(realtime.send("room", "chat", 4));
+    deliver("second");
+    await within(Promise.all(sent), "the answers");
+    assert.deepEqual(peers[0].commands.slice(3).map((command) => command.message ?? command.token), ["second", 1, 2, 3, 4]);
+    assert.equal(asked, 2);
+  });
+}
+
+test("a command is repeated for a fresh token once, not for ever", async (t) => {
+  const { url, peers } = await startScripted(t.after.bind(t), (peer) => {
+    peer.onCommand = ({ id, type }) => {
+      if (type !== "send") return {};
+      peer.send({ id, error: { code: "session_expired", message: "Its time is over." } });
+    };
+    peer.welcome();
+  });
+  const realtime = make(t, url, { session: () => "token" });
+  await assert.rejects(within(realtime.send("room", "chat", 1), "the refusal"), { code: "session_expired" });
+  assert.equal(peers[0].commands.filter(({ type }) => type === "send").length, 2);
 });
 
 // Bounds
