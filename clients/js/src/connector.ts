@@ -16,7 +16,7 @@ import type { ConnectionEvents, RealtimeOptions, State, WebSocketConstructor } f
 import { watchWake } from "./wake.js";
 
 /** Close codes after which the server does not want this client back (docs/PROTOCOL.md, section 7). */
-const FINAL_CODES = [1002, 1007, 1009, 4002];
+const FINAL_CODES = [1002, 1007, 1009, 4002, 4005, 4006];
 /** A connection that lasted so long starts the back-off anew. */
 const LASTING_MS = 10_000;
 /** How long a connection that looks dead has to show life. */
@@ -65,6 +65,10 @@ export class Connector {
   #openedAt = 0;
   #diagnosing = false;
   #ticket: string | undefined;
+  /** Frames of the present session, over all of its links; welcomes are not counted. */
+  #received = 0;
+  /** The link before this one, which may look open still. */
+  #former: Link | undefined;
   state: State = "idle";
   link: Link | undefined;
   /** The id of the present session, or of the last one. */
@@ -97,6 +101,7 @@ export class Connector {
     this.#timers.clearAll();
     this.#unwatch?.();
     this.link?.drop();
+    this.#former?.drop();
     this.link = this.#ticket = undefined;
     this.socketId = null;
     this.#backoff.reset();
@@ -140,12 +145,12 @@ export class Connector {
   #start(): void {
     const WebSocket = this.#options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor | undefined);
     if (!WebSocket) {
-      const hint = "No WebSocket here. Pass one as an option, such as npm's ws.";
+      const hint = "No WebSocket here: pass one, as npm's ws.";
       return this.close(new FanfareError("no_websocket", hint));
     }
     const link: Link = new Link(WebSocket, this.#address(), {
       onFrame: (frame) => this.#onFrame(link, frame),
-      onEnd: (end) => this.#onEnd(end),
+      onEnd: (end) => this.#onEnd(link, end),
     });
     this.link = link;
     this.#timers.set("welcome", this.#timeoutMs, () => link.fail("no welcome"));
@@ -154,7 +159,9 @@ export class Connector {
   #address(): string {
     const { key, app, echo } = this.#options;
     const address = new URL(this.#url);
-    const parameters = { key, app, echo, session: this.#token.current, resume: this.#ticket };
+    const resume = this.#ticket;
+    const received = resume && this.#received;
+    const parameters = { key, app, echo, session: this.#token.current, resume, received };
     for (const [name, value] of Object.entries(parameters)) {
       if (value !== undefined && value !== null) address.searchParams.set(name, String(value));
     }
@@ -162,16 +169,19 @@ export class Connector {
   }
 
   #onFrame(link: Link, frame: Record<string, any> | undefined): void {
-    if (!frame) return this.#hooks.emit("error", malformed("A frame without an object."));
+    if (this.state === "open") this.#received += 1;
+    if (!frame) return this.#hooks.emit("error", malformed("No object in a frame."));
     if (this.state === "open") return this.#hooks.onFrame(frame);
     if (typeof frame.welcome?.session === "string") return this.#onWelcome(link, frame.welcome);
-    this.#hooks.emit("error", malformed("A first frame without a welcome."));
+    this.#hooks.emit("error", malformed("No welcome."));
     link.fail("no welcome");
   }
 
   #onWelcome(link: Link, wire: Record<string, any>): void {
     const returning = this.socketId !== null;
     const resumed = wire.resumed === true && wire.session === this.socketId;
+    if (!resumed) this.#received = 0;
+    this.#former?.drop();
     this.socketId = wire.session as string;
     this.#ticket = typeof wire.resume === "string" ? wire.resume : undefined;
     this.state = "open";
@@ -191,10 +201,12 @@ export class Connector {
     this.#hooks.onOpen(link, welcome);
   }
 
-  #onEnd({ code, reason }: LinkEnd): void {
+  #onEnd(link: Link, { code, reason }: LinkEnd): void {
     const wasOpen = this.state === "open";
     const reconnect = !FINAL_CODES.includes(code);
     this.link = undefined;
+    this.#former?.drop();
+    this.#former = link;
     this.#timers.clearAll();
     if (!wasOpen) return void this.#onRefused();
     this.#opening = undefined;

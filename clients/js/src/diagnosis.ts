@@ -16,9 +16,12 @@ export async function diagnose(
   key: string,
 ): Promise<FanfareError | "accepted" | undefined> {
   const probe = new URL("members", url.replace(/^ws/, "http"));
-  probe.search = String(new URLSearchParams({ channel: "-", key, ...(app !== undefined && { app }) }));
+  probe.search = String(new URLSearchParams({ channel: "-", ...(app !== undefined && { app }) }));
   try {
-    const answer = await fetch(probe, { signal: AbortSignal.timeout(ENOUGH_MS) });
+    const answer = await fetch(probe, {
+      headers: { authorization: `Bearer ${key}` },
+      signal: AbortSignal.timeout(ENOUGH_MS),
+    });
     // A server key opens the list itself, which has no code.
     const { code = "server_key_required", detail } = await answer.json();
     if (FINAL.includes(code)) return new FanfareError(code, String(detail));

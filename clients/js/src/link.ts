@@ -49,29 +49,27 @@ export class Link {
     if (this.#socket.readyState === 1) this.#socket.send(frame);
   }
 
-  /** Ends the link from here, at once: the closing handshake of a dead connection would take its time. */
+  /**
+   * Ends the link from here, at once: the closing handshake of a dead connection would take its time. The socket is
+   * left as it is until `drop`: a close frame that still arrives would end the session, which is to be resumed.
+   */
   fail(reason: string): void {
-    this.#close();
     this.#end({ code: 1006, reason });
   }
 
-  /** Ends the link without telling the handlers. */
+  /** Ends the link without telling the handlers, and closes the socket. */
   drop(): void {
     this.#ended = true;
-    this.#close();
+    try {
+      this.#socket.close(1000);
+    } catch {
+      // It is closed already.
+    }
   }
 
   #end(end: LinkEnd): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#handlers.onEnd(end);
-  }
-
-  #close(): void {
-    try {
-      this.#socket.close(1000);
-    } catch {
-      // It is closed already.
-    }
   }
 }

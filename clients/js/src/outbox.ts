@@ -12,8 +12,8 @@ import { encodeCommand, frameBytes } from "./wire.js";
 import type { Frame } from "./wire.js";
 import type { Link } from "./link.js";
 
-/** Whether a command may be repeated when nobody knows if it took effect. */
-export type Repeat = "harmless" | "never";
+/** Whether a command may be repeated when nobody knows if it took effect. A request belongs to its link. */
+export type Repeat = "harmless" | "never" | "request";
 
 export interface OutboxLimits {
   readonly commands: number;
@@ -84,7 +84,7 @@ export class Outbox {
     const answers = commands.map(
       (command, at) =>
         new Promise((resolve, reject) => {
-          const entry = this.#entry(command, "never", { effect: effects[at] }, { resolve, reject });
+          const entry = this.#entry(command, "request", { effect: effects[at] }, { resolve, reject });
           texts.push(entry.frame as string);
           this.#await(entry);
         }),
@@ -108,16 +108,15 @@ export class Outbox {
   }
 
   /**
-   * No answer will come to the pending commands before `id`: those that are harmless are queued again, the others fail.
+   * No answer will come to what is pending: what is harmless is queued again, the rest fails. With a barrier, it is known
+   * that the commands before it did not reach the server: they are queued again, but for requests.
    */
-  giveUp(id = Infinity): void {
+  giveUp(barrier?: number): void {
     for (const entry of [...this.#pending.values()]) {
-      if (entry.id >= id) continue;
+      if (barrier !== undefined && entry.id >= barrier) continue;
       this.#pending.delete(entry.id);
-      if (entry.repeat === "harmless") this.#enqueue(entry);
-      else {
-        entry.reject(new FanfareError("connection_lost", "The connection broke before the answer."));
-      }
+      if (entry.repeat === "harmless" || (barrier !== undefined && entry.repeat === "never")) this.#enqueue(entry);
+      else entry.reject(new FanfareError("connection_lost", "The connection broke before the answer."));
     }
   }
 

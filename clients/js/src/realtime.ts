@@ -297,7 +297,10 @@ export class Realtime<Events extends object = AnyEvents> {
     if (link === this.#connector.link && this.#holds.size === 0) this.#outbox.attach(link);
   }
 
-  /** The session is the same. Answers come in order: after the one to a ping, none to an earlier command will come. */
+  /**
+   * The session is the same, and the server sends again what was not received. Answers come in order: a command that is
+   * not answered before a ping is did not reach the server.
+   */
   #settleResumed(link: Link): void {
     const { barrier } = this.#outbox;
     if (!barrier) return;
@@ -385,7 +388,7 @@ export class Realtime<Events extends object = AnyEvents> {
   #onPublication(frame: Record<string, any>): void {
     const { event, channel = null } = frame;
     if (typeof event !== "string" || (channel !== null && typeof channel !== "string")) {
-      return this.#fail(malformed("A publication without event or channel."));
+      return this.#fail(malformed("No event or channel."));
     }
     const publication: Publication = { message: null, ...camel(frame), channel };
     const outcome = this.#memberships.received(channel, frame.offset);
@@ -398,7 +401,7 @@ export class Realtime<Events extends object = AnyEvents> {
   #onAnswer({ id, ok, error }: Record<string, any>): void {
     if (error === undefined) {
       const usable = typeof ok === "object" && ok !== null;
-      this.#outbox.settle(id, ok, usable ? undefined : malformed("An answer without an object."));
+      this.#outbox.settle(id, ok, usable ? undefined : malformed("No object in an answer."));
       return;
     }
     const { code = "malformed_frame", message = "No reason given." } = error ?? {};

@@ -6,7 +6,7 @@ import { after, test } from "node:test";
 import { Backend } from "fanfare/server";
 import { connect, happens, make, record, settled, within } from "./support/clients.js";
 import { startProxy } from "./support/proxy.js";
-import { CLIENT_KEY, SERVER_KEY, startServer, token } from "./support/server.js";
+import { APP, CLIENT_KEY, SERVER_KEY, startServer, token } from "./support/server.js";
 
 const server = await startServer(after);
 const backend = new Backend({ url: server.url, key: SERVER_KEY });
@@ -346,11 +346,75 @@ test("Node's own WebSocket will do where there is one", async () => {
   assert.equal(Buffer.concat(chunks).toString(), "bytes\n");
 });
 
+// Resuming
+
+/** A server that keeps sessions, if this one can. */
+async function keeping(t) {
+  const apps = [APP("default", "[apps.default.limits]\nresume_ms = 10000")];
+  try {
+    return await startServer(t.after.bind(t), { apps });
+  } catch (error) {
+    return t.skip(`this server knows no resume_ms: ${error.message}`);
+  }
+}
+
+test("a session is resumed: the same id, nobody saw it leave, and every message once and in order, over many cuts", async (t) => {
+  const kept = await keeping(t);
+  if (!kept) return;
+  const proxy = await startProxy(t.after.bind(t), kept.port);
+  const [publisher, watching] = [await connect(t, kept.url), await connect(t, kept.url)];
+  await watching.join("room");
+  const receiver = await connect(t, proxy.url);
+  await receiver.join("room");
+  await receiver.update({ name: "luke" });
+  await watching.ping();
+  const notices = record(watching);
+  const seen = record(receiver, "chat");
+  const id = receiver.getSocketId();
+  const lost = [];
+  for (const event of ["gap", "recovered"]) receiver.connection.on(event, (payload) => lost.push(payload));
+  for (const turn of range(0, 9)) {
+    const opened = happens(receiver, "open");
+    const sent = range(turn * 20 + 1, turn * 20 + 20).map((number) => publisher.send("room", "chat", number));
+    proxy.cut();
+    assert.deepEqual(await opened, { socketId: id, user: null, resumed: true });
+    await Promise.all(sent);
+  }
+  await publisher.broadcast("chat", "to all");
+  await seen.count(201);
+  assert.deepEqual(numbers(seen), [...range(1, 200), "to all"]);
+  assert.deepEqual(lost, []);
+  await watching.ping();
+  assert.deepEqual(notices.filter(({ event }) => event.startsWith("channel:")), []);
+  assert.deepEqual((await watching.getMembers("room")).find((member) => member.id === id).data, { name: "luke" });
+});
+
+test("commands over a resumed session take effect once each, in order, whatever was cut off", async (t) => {
+  const kept = await keeping(t);
+  if (!kept) return;
+  const proxy = await startProxy(t.after.bind(t), kept.port);
+  const watching = await connect(t, kept.url);
+  await watching.join("room");
+  const seen = record(watching, "chat");
+  const sender = await connect(t, proxy.url);
+  const sent = [];
+  for (const turn of range(0, 9)) {
+    const opened = happens(sender, "open");
+    for (const number of range(turn * 10 + 1, turn * 10 + 10)) sent.push(sender.send("room", "chat", number));
+    setImmediate(() => proxy.cut());
+    await opened;
+  }
+  await within(Promise.all(sent), "the answers");
+  await seen.count(100);
+  await watching.ping();
+  assert.deepEqual(numbers(seen), range(1, 100));
+});
+
 // Refusals
 
 for (const [name, options, code] of [
   ["a wrong key", { key: "another-key-0123456789" }, "invalid_key"],
-  ["no key", { key: "" }, "invalid_key"],
+  ["no key", { key: "" }, "missing_key"],
   ["an app that does not exist", { app: "nobody" }, "unknown_app"],
 ]) {
   test(`open rejects for ${name}: trying again is of no use`, async (t) => {

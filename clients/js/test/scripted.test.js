@@ -198,7 +198,7 @@ test("close ends the waiting for the next attempt", async (t) => {
   assert.equal(realtime.state, "closed");
 });
 
-for (const code of [1002, 1007, 1009, 4002]) {
+for (const code of [1002, 1007, 1009, 4002, 4005, 4006]) {
   test(`close code ${code} is final`, async (t) => {
     const { url, peers } = await startScripted(t.after.bind(t), (peer) => peer.welcome());
     const realtime = make(t, url);
@@ -213,7 +213,7 @@ for (const code of [1002, 1007, 1009, 4002]) {
   });
 }
 
-for (const code of [1000, 1001, 1011, 1012, 4000, 4001, 4003]) {
+for (const code of [1000, 1001, 1011, 1012, 4000, 4001, 4003, 4004]) {
   test(`close code ${code} is followed by another connection`, async (t) => {
     const { url, peers } = await startScripted(t.after.bind(t), (peer) => answering(peer));
     const realtime = make(t, url);
@@ -311,13 +311,30 @@ test("resume: an answer that was missed arrives, and settles its command", async
   assert.deepEqual(await within(sent, "the answer"), { messageId: "m1", offset: 9 });
 });
 
-test("resume: a send that was not answered before the barrier fails with connection_lost, and is not repeated", async (t) => {
-  const { realtime, peers } = await resuming(t, { resumed: true });
+test("resume: a send that was not answered before the barrier did not arrive, and is repeated", async (t) => {
+  const { realtime, peers } = await resuming(t, { resumed: true }, (peer) => (peer.onCommand = () => ({})));
   const sent = realtime.send("room", "chat", "unanswered");
   await realtime.ping();
   peers[0].terminate();
-  await assert.rejects(sent, { code: "connection_lost" });
-  assert.deepEqual(peers[1].commands.map(({ type }) => type), ["ping"]);
+  await within(sent, "the answer");
+  assert.deepEqual(peers[1].commands.map(({ type }) => type), ["ping", "send"]);
+});
+
+test("resume: the frames that were received in the session are counted, over all of its connections", async (t) => {
+  const { realtime, peers, upgrades } = await resuming(t, { resumed: true });
+  const seen = record(realtime);
+  peers[0].send({ event: "chat", channel: null, message: 1 });
+  peers[0].send("malformed");
+  await realtime.ping();
+  let opened = happens(realtime, "open");
+  peers[0].terminate();
+  await opened;
+  peers[1].send({ event: "chat", channel: null, message: 2 });
+  await seen.count(2);
+  opened = happens(realtime, "open");
+  peers[1].terminate();
+  await opened;
+  assert.deepEqual(upgrades.map(({ searchParams }) => searchParams.get("received")), [null, "3", "4"]);
 });
 
 test("resume: what is harmless is repeated before what was called later, in order", async (t) => {

@@ -14,7 +14,7 @@ export const CLIENT_KEY = "client-key-0123456789";
 export const SERVER_KEY = "server-key-0123456789";
 
 const SESSION_KEYS = (app) => `[[apps.${app}.session_keys]]\nalgorithm = "HS256"\nsecret = "${SECRET}"\n`;
-const APP = (app, settings) =>
+export const APP = (app, settings) =>
   `[apps.${app}]\nclient_key = "${CLIENT_KEY}"\nserver_key = "${SERVER_KEY}"\n${settings}\n${SESSION_KEYS(app)}`;
 
 const APPS = [
@@ -25,10 +25,10 @@ const APPS = [
 ];
 
 /** Starts a server; `after` is the test's or suite's hook that ends it. */
-export async function startServer(after, { listen = "127.0.0.1:0", settings = "" } = {}) {
+export async function startServer(after, { listen = "127.0.0.1:0", settings = "", apps = APPS } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "fanfare-js-"));
   const config = join(folder, "fanfare.toml");
-  writeFileSync(config, `[server]\nlisten = ["${listen}"]\nadmin_listen = "off"\n${settings}\n${APPS.join("\n")}`);
+  writeFileSync(config, `[server]\nlisten = ["${listen}"]\nadmin_listen = "off"\n${settings}\n${apps.join("\n")}`);
   // The server reads variables of this prefix, and the tests' own are none of its affair.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("FANFARE_")));
   const child = spawn(BINARY, ["--config", config, "--log", "warn"], { stdio: ["ignore", "pipe", "inherit"], env });
