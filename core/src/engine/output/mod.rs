@@ -326,7 +326,8 @@ impl Turn {
         let mut writes = 0;
         for slot in self.dirty.drain(..) {
             let hot = sessions.hot(slot);
-            let SessionOutput { mut head, runs, .. } = *hot;
+            let SessionOutput { mut head, runs, connection, .. } = *hot;
+            let is_recorded = hot.is_recorded();
             if head == NONE {
                 continue;
             }
@@ -336,15 +337,14 @@ impl Turn {
                 head = sort_segments((&self.runs, &self.opened), &mut self.segments, &mut self.sorted, head);
             }
             let parts = Segments { buffers: &self.frozen, segments: &self.segments, head };
-            if hot.is_recorded() {
-                let (hot, session) = sessions.both(slot);
-                let is_whole = session.record(parts);
-                if hot.is_parked() {
+            if is_recorded {
+                let is_whole = sessions.get_mut(slot).record(parts);
+                if connection == NONE {
                     on_backlog(slot, Backlog::Parked { is_whole });
                     continue;
                 }
             }
-            let backlog = sink.write(sessions.hot(slot).connection, parts);
+            let backlog = sink.write(connection, parts);
             if backlog > 0 {
                 on_backlog(slot, Backlog::Bytes(backlog));
             }
