@@ -23,8 +23,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    child::Status,
     histogram::{Latency, add_some},
-    part::Status,
 };
 
 /// Where a run is.
@@ -52,7 +52,7 @@ pub(crate) struct Control {
     /// Messages sent so far, by publisher.
     published: Box<[AtomicU32]>,
     is_settled: AtomicBool,
-    /// How often the coordinator has asked for a glimpse.
+    /// How often the coordinator has asked for a snapshot.
     asked: AtomicU32,
     failure: Mutex<Option<Failure>>,
 }
@@ -68,8 +68,8 @@ struct Row {
     /// Nothing this worker waits for is on the way any more.
     quiet: AtomicBool,
     connected: AtomicU32,
-    glimpse: Mutex<Glimpse>,
-    /// How many glimpses were asked for when the last one was given.
+    snapshot: Mutex<Snapshot>,
+    /// How many snapshots were asked for when the last one was given.
     shown: AtomicU32,
 }
 
@@ -77,7 +77,7 @@ const NOT_READY: u32 = u32::MAX;
 
 /// What a worker has counted so far, for whoever looks on.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Glimpse {
+pub(crate) struct Snapshot {
     /// Deliveries and operations of the window.
     pub(crate) done: u64,
     /// Latencies of the window.
@@ -194,7 +194,7 @@ impl Control {
         self.is_settled.load(Ordering::Acquire)
     }
 
-    /// Asks every worker for a glimpse.
+    /// Asks every worker for a snapshot.
     pub(crate) fn ask(&self) {
         self.asked.fetch_add(1, Ordering::Relaxed);
     }
@@ -210,16 +210,16 @@ impl Control {
     }
 
     /// Answers the question of this number.
-    pub(crate) fn show(&self, worker: usize, asked: u32, glimpse: Glimpse) {
-        *self.row(worker).glimpse.lock().unwrap_or_else(PoisonError::into_inner) = glimpse;
+    pub(crate) fn show(&self, worker: usize, asked: u32, snapshot: Snapshot) {
+        *self.row(worker).snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.row(worker).shown.store(asked, Ordering::Relaxed);
     }
 
-    /// The last glimpses of all workers together.
-    pub(crate) fn glimpse(&self) -> Glimpse {
-        let mut sum = Glimpse::default();
+    /// The last snapshots of all workers together.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut sum = Snapshot::default();
         for row in &self.rows {
-            sum.add(&row.glimpse.lock().unwrap_or_else(PoisonError::into_inner));
+            sum.add(&row.snapshot.lock().unwrap_or_else(PoisonError::into_inner));
         }
         sum
     }
@@ -262,7 +262,7 @@ impl Control {
     }
 }
 
-impl Glimpse {
+impl Snapshot {
     fn add(&mut self, other: &Self) {
         self.done += other.done;
         self.errors += other.errors;

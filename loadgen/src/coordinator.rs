@@ -15,16 +15,16 @@ use std::{
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{
+    child::Command,
     clock::{self, now_ns, seconds},
     control::{Control, Stage},
-    crew::Crew,
     drivers,
     histogram::Percentiles,
     net::{Net, Target},
-    part::Command,
+    peer_signal::PeerSignal,
     plan::{IdlePlan, Plan, Work},
-    post::Post,
-    process::Processes,
+    processes::WorkerSet,
+    procfs::ProcessSet,
     report::{Idling, Outcome, Reading, Report},
     scenario::{Connect, Idle, Presence, Publish, Scenario, Seat, Storm},
     tally::Tally,
@@ -121,8 +121,8 @@ struct Run<'a> {
     plan: &'a Plan,
     gate: &'a Gate,
     control: Arc<Control>,
-    server: Processes,
-    crew: Crew,
+    server: ProcessSet,
+    workers: WorkerSet,
 }
 
 impl<'a> Run<'a> {
@@ -130,9 +130,9 @@ impl<'a> Run<'a> {
         TcpStream::connect_timeout(&plan.address, Duration::from_secs(5))
             .map_err(|error| format!("The server at {} cannot be reached: {error}.", plan.address))?;
         let server = if plan.server_pids.is_empty() {
-            Processes::listening_on(plan.address)
+            ProcessSet::listening_on(plan.address)
         } else {
-            Processes::new(plan.server_pids.clone())
+            ProcessSet::new(plan.server_pids.clone())
         };
         // The server needs a file for each connection too; when it is known not to have them, waiting is pointless.
         let connections = plan.work.connections();
@@ -142,9 +142,9 @@ impl<'a> Run<'a> {
             ));
         }
         pin(&plan.pin).map_err(|error| format!("CPUs {:?} cannot be pinned to: {error}.", plan.pin))?;
-        let (control, crew) =
-            Crew::start(plan).map_err(|error| format!("The workers could not be started: {error}."))?;
-        Ok(Self { plan, gate, control, server, crew })
+        let (control, workers) =
+            WorkerSet::start(plan).map_err(|error| format!("The workers could not be started: {error}."))?;
+        Ok(Self { plan, gate, control, server, workers })
     }
 
     fn finish(mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
@@ -162,7 +162,7 @@ impl<'a> Run<'a> {
         }
         self.enter(Stage::Stop);
         progress(Progress::Done);
-        let tally = self.crew.finish(self.plan.windows as usize, &self.control);
+        let tally = self.workers.finish(self.plan.windows as usize, &self.control);
         if self.gate.is_interrupted() {
             self.control.fail("The run was interrupted.".into());
         }
@@ -175,7 +175,7 @@ impl<'a> Run<'a> {
     fn enter(&mut self, stage: Stage) {
         self.control.enter(stage);
         let start_ns = self.control.start_ns();
-        self.crew.tell(&Command::Enter { stage, start_ns });
+        self.workers.tell(&Command::Enter { stage, start_ns });
     }
 
     /// Whether there is nothing more to measure.
@@ -236,16 +236,16 @@ impl<'a> Run<'a> {
         if !self.settle(plan, progress) {
             return false;
         }
-        (idling.base, idling.generator_base) = (self.server.memory(), self.crew.processes().memory());
+        (idling.base, idling.generator_base) = (self.server.memory(), self.workers.processes().memory());
         let begun = now_ns();
         self.control.set_quota(plan.connections);
-        self.crew.tell(&Command::SetQuota(plan.connections));
+        self.workers.tell(&Command::SetQuota(plan.connections));
         let is_connected = self.connect(progress);
         idling.connect_seconds = (now_ns() - begun) as f64 / 1e9;
         if !is_connected || !self.settle(plan, progress) {
             return false;
         }
-        (idling.full, idling.generator_full) = (self.server.memory(), self.crew.processes().memory());
+        (idling.full, idling.generator_full) = (self.server.memory(), self.workers.processes().memory());
         true
     }
 
@@ -269,7 +269,7 @@ impl<'a> Run<'a> {
                 }
             } else if self.control.all_stopped() {
                 self.control.settle();
-                self.crew.tell(&Command::Settle(self.control.all_published()));
+                self.workers.tell(&Command::Settle(self.control.all_published()));
             }
             thread::sleep(LOOK);
         }
@@ -295,17 +295,17 @@ impl<'a> Run<'a> {
                 if asked_ns.is_none() && now - last_ns >= LIVE_NS / 2 {
                     asked_ns = Some(now);
                     self.control.ask();
-                    self.crew.tell(&Command::Ask);
+                    self.workers.tell(&Command::Ask);
                 }
                 continue;
             };
             let cpu = self.server.cpu_ns();
             let used = cpu.zip(last_cpu).map(|(now, last)| now.saturating_sub(last) as f64);
-            let glimpse = self.control.glimpse();
+            let snapshot = self.control.snapshot();
             progress(Progress::Live(Live {
-                per_second: glimpse.done as f64 * 1e9 / (asked - began_ns) as f64,
-                latency: glimpse.latency.map_or_else(Percentiles::default, |latency| latency.percentiles()),
-                errors: glimpse.errors,
+                per_second: snapshot.done as f64 * 1e9 / (asked - began_ns) as f64,
+                latency: snapshot.latency.map_or_else(Percentiles::default, |latency| latency.percentiles()),
+                errors: snapshot.errors,
                 server_cores: used.map(|used| used / (now - last_ns) as f64),
                 server_rss_bytes: self.server.rss_bytes(),
             }));
@@ -320,17 +320,17 @@ impl<'a> Run<'a> {
             server_cpu_ns: self.server.cpu_ns(),
             server_threads: self.server.cpu_ns_by_thread(),
             server_cores: self.server.cores(),
-            generator_cpu_ns: self.crew.processes().cpu_ns(),
+            generator_cpu_ns: self.workers.processes().cpu_ns(),
         }
     }
 }
 
-/// Starts the workers of one process: those of this number. `post` is what addresses of the run's workers begin with.
+/// Starts the workers of one process: those of this number. `signal` is what addresses of the run's workers begin with.
 pub(crate) fn start_workers(
     plan: &Plan,
     control: &Arc<Control>,
     process: u32,
-    post: &str,
+    signal: &str,
 ) -> io::Result<Workers> {
     let driver = drivers::new(&plan.driver, plan.work.echo()).map_err(io::Error::other)?;
     let prefix = Arc::from(plan.prefix.as_str());
@@ -352,12 +352,12 @@ pub(crate) fn start_workers(
             // All boxes are open before the first worker has anything to say.
             let is_spread = work.is_closed_loop() && work.is_spread(plan.workers());
             let open = |(at, net)| {
-                let post = is_spread.then(|| Post::open(&net, post, at, plan.workers() as usize));
-                Ok((at, net, post.transpose()?))
+                let signal = is_spread.then(|| PeerSignal::open(&net, signal, at, plan.workers() as usize));
+                Ok((at, net, signal.transpose()?))
             };
             let nets: Vec<_> = nets.map(open).collect::<io::Result<_>>()?;
-            let start = |(at, net, post)| {
-                let scenario = Publish::new(seat(at), work.clone(), plan.run, post);
+            let start = |(at, net, signal)| {
+                let scenario = Publish::new(seat(at), work.clone(), plan.run, signal);
                 start_worker(plan, control, (at, net), scenario)
             };
             nets.into_iter().map(start).collect()

@@ -4,7 +4,7 @@
 //!  args, mix ─▶ plan ─▶ coordinator ─────────────────────────▶ report ─▶ table, JSON, hlog, HTML
 //!                    │ stage, quota        ▲ tally               ▲
 //!                    ▼ (control)           │                     │ /proc at the edges of windows
-//!            worker, one per thread: net ⇄ dialogue ⇄ scenario           process
+//!            worker, one per thread: net ⇄ dialogue ⇄ scenario           procfs
 //!                                    │      │          │ stamp, ledger, flights or pacer, histogram
 //!                                 sockets   └─ driver ─┘ (the server's protocol)
 //! ```
@@ -15,28 +15,28 @@
 //! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
 //! | protocol | `dialogue`, `drivers` | what the server says and wants to hear |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
-//! | run | `plan`, `fit`, `control`, `post`, `worker`, `crew`, `part`, `coordinator`, `process` | threads, stages, processes |
+//! | run | `plan`, `preflight`, `control`, `peer_signal`, `worker`, `processes`, `child`, `coordinator`, `procfs` | threads, stages, processes |
 //! | result | `report`, `compare` | numbers and words |
 
 mod args;
+mod child;
 mod clock;
 mod compare;
 mod control;
 mod coordinator;
-mod crew;
 mod dialogue;
 mod drivers;
-mod fit;
 mod histogram;
 mod ledger;
 mod mix;
 mod net;
 mod order;
 mod pacer;
-mod part;
+mod peer_signal;
 mod plan;
-mod post;
-mod process;
+mod preflight;
+mod processes;
+mod procfs;
 mod report;
 mod scenario;
 mod share;
@@ -46,16 +46,16 @@ mod timer;
 mod worker;
 
 pub use args::{Args, Job, Output, sentence};
+pub use child::run_child;
 pub use compare::{Comparison, Thresholds, Verdict};
 pub use coordinator::{Gate, Live, Progress, run};
 pub use histogram::Percentiles;
 pub use ledger::Faults;
 pub use mix::Phase;
-pub use part::run_part;
 pub use plan::{
     ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate, Scope,
     StormPlan, Work,
 };
-pub use process::Memory;
+pub use procfs::Memory;
 pub use report::{Idling, Machine, Report, Row, to_hlog, to_html, to_json};
 pub use tally::{Returns, Slow};

@@ -19,7 +19,7 @@ use std::{
 
 use clap::error::ErrorKind;
 use fanfare_loadgen::{
-    Args, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, run, run_part, sentence, to_hlog,
+    Args, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, run, run_child, sentence, to_hlog,
     to_html, to_json,
 };
 use signal_hook::{
@@ -47,9 +47,9 @@ fn main() -> ExitCode {
             let verdict = comparison.judge()?;
             print(&verdict.text).map(|()| verdict.is_passed)
         }
-        Job::Part => {
-            let outcome = run_part();
-            outcome.map(|()| true).map_err(|error| PlanError(format!("This part cannot go on: {error}.")))
+        Job::Child => {
+            let outcome = run_child();
+            outcome.map(|()| true).map_err(|error| PlanError(format!("This process cannot go on: {error}.")))
         }
     });
     match outcome {
@@ -92,7 +92,7 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError
         if !output.quiet {
             phase.plans.iter().for_each(|plan| eprintln!("{}", plan.describe()));
         }
-        for report in run_parts(&phase.plans, output, &interrupted) {
+        for report in run_childs(&phase.plans, output, &interrupted) {
             if output.quiet || json_on_stdout {
                 report.problems.iter().for_each(|problem| eprintln!("{problem}"));
             } else {
@@ -116,7 +116,7 @@ fn notice_interrupts() -> io::Result<Arc<AtomicBool>> {
 }
 
 /// Runs the parts of a phase at the same time.
-fn run_parts(plans: &[Plan], output: &Output, interrupted: &Arc<AtomicBool>) -> Vec<Report> {
+fn run_childs(plans: &[Plan], output: &Output, interrupted: &Arc<AtomicBool>) -> Vec<Report> {
     let gate = Gate::interrupted_by(plans.len(), Arc::clone(interrupted));
     let scenarios: Vec<_> = plans.iter().map(|plan| plan.work.name()).collect();
     let view = (!output.quiet).then(|| Mutex::new(View::new(&scenarios)));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     drivers::{self, Echo, Need},
     pacer::Schedule,
-    process,
+    procfs,
     stamp::MIN_PAYLOAD,
 };
 
@@ -371,7 +371,7 @@ impl Plan {
                 return wrong(format!("{seconds} s is no length for {name}; it has {least} to 86400 s."));
             }
         }
-        if let Some(pid) = self.server_pids.iter().find(|pid| !process::exists(**pid)) {
+        if let Some(pid) = self.server_pids.iter().find(|pid| !procfs::exists(**pid)) {
             return wrong(format!("There is no process {pid}, which the server is said to be."));
         }
         self.work.check(self.workers())?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::{Glimpse, Stage},
+    control::{Snapshot, Stage},
     histogram::{Latency, add_some},
     ledger::Faults,
 };
@@ -130,9 +130,9 @@ impl Tally {
     }
 
     /// What there is to see of it now, these faults included.
-    pub(crate) fn glimpse(&self, faults: Faults) -> Glimpse {
+    pub(crate) fn snapshot(&self, faults: Faults) -> Snapshot {
         let window = self.current.and_then(|number| self.windows.get(number));
-        Glimpse {
+        Snapshot {
             done: window.map_or(0, |window| window.deliveries + window.operations),
             latency: window.map(|window| window.latency.clone()),
             errors: faults.sum() + self.refused + self.gaps + self.failed,

@@ -66,7 +66,7 @@ pub(crate) fn run<S: Scenario>(
         if asked != shown {
             shown = asked;
             let scenario = &dialogue.scenario;
-            control.show(worker, asked, scenario.tally().glimpse(scenario.faults()));
+            control.show(worker, asked, scenario.tally().snapshot(scenario.faults()));
         }
     }
 }

@@ -49,7 +49,7 @@ pub enum Job {
     /// A comparison.
     Compare(Comparison),
     /// What a coordinator in another process says.
-    Part,
+    Child,
 }
 
 /// What is wrong with a command line, in one sentence without its full stop.
@@ -90,7 +90,7 @@ impl Args {
                 let sides = sides.iter().map(|side| side.split(',').map(PathBuf::from).collect()).collect();
                 Job::Compare(Comparison { sides, gate: Thresholds::read(&gate)?, force })
             }
-            Scenario::Part => Job::Part,
+            Scenario::Child => Job::Child,
             Scenario::Mix(Mix { plan }) => Job::Run(mix::read(&plan, &self.given)?),
             _ => Job::Run(vec![Phase { name: String::new(), plans: vec![self.into_plan()?] }]),
         };

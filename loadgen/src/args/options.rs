@@ -32,7 +32,7 @@ pub(super) enum Scenario {
     Compare(Compare),
     /// One of several processes; another one, which starts it, says what to do
     #[command(hide = true)]
-    Part,
+    Child,
 }
 
 #[derive(Args, Debug)]

@@ -78,7 +78,7 @@ impl Scenario {
     /// None for what is no scenario.
     fn into_work(self) -> Option<Work> {
         Some(match self {
-            Self::Mix(_) | Self::Compare(_) | Self::Part => return None,
+            Self::Mix(_) | Self::Compare(_) | Self::Child => return None,
             Self::Fanout(args) => Work::Fanout(args.pace.into_publish(1, args.subscribers, args.publishers)),
             Self::Send(args) => Work::Send(PublishPlan {
                 publishers_join: true,

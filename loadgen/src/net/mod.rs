@@ -38,7 +38,7 @@ const READ_BUFFER_BYTES: usize = 256 << 10;
 /// How long a worker waits for events at most.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
-const POST: Token = Token(usize::MAX);
+const SIGNAL: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
 
 /// What a worker's loop calls for each thing that happens.
@@ -77,7 +77,7 @@ pub(crate) struct Net {
     unread: Vec<Slot>,
     /// Connections that broke outside of an event; told to the handler at the end of the turn.
     broken: Vec<(Slot, Closed)>,
-    has_post: bool,
+    has_signal: bool,
     buffer: Box<[u8]>,
     scratch: BytesMut,
     /// Of the messages sent.
@@ -110,7 +110,7 @@ impl Net {
             opening: 0,
             unread: Vec::new(),
             broken: Vec::new(),
-            has_post: false,
+            has_signal: false,
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             scratch: BytesMut::with_capacity(64 << 10),
             opcode: OpCode::Text,
@@ -125,13 +125,13 @@ impl Net {
     }
 
     /// Wakes this worker when there is something to read from this descriptor, too. For one at most.
-    pub(crate) fn watch_post(&self, fd: RawFd) -> io::Result<()> {
-        self.poll.registry().register(&mut SourceFd(&fd), POST, Interest::READABLE)
+    pub(crate) fn watch_signal(&self, fd: RawFd) -> io::Result<()> {
+        self.poll.registry().register(&mut SourceFd(&fd), SIGNAL, Interest::READABLE)
     }
 
     /// Whether there was something since the last time.
-    pub(crate) fn take_post(&mut self) -> bool {
-        mem::take(&mut self.has_post)
+    pub(crate) fn take_signal(&mut self) -> bool {
+        mem::take(&mut self.has_signal)
     }
 
     /// Connects `slot`, which is free, in its turn.

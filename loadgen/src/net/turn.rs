@@ -16,7 +16,7 @@ use fanfare_core::ws::{DecodeLimits, Message, OpCode, Role, put_masked_frame};
 use mio::{Events, Interest, Token, event::Event, net::TcpStream};
 
 use super::{
-    Closed, Handler, LONGEST_WAIT, Net, POST, Slot, TIMER, Wait,
+    Closed, Handler, LONGEST_WAIT, Net, SIGNAL, Slot, TIMER, Wait,
     closed::describe,
     peer::{Peer, PeerStage, connect_from},
 };
@@ -56,7 +56,7 @@ impl Net {
         }
         for event in &*events {
             match event.token() {
-                POST => self.has_post = true,
+                SIGNAL => self.has_signal = true,
                 TIMER => self.timer.clear(),
                 Token(slot) => self.on_event(slot as Slot, event, handler),
             }

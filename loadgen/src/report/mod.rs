@@ -16,7 +16,7 @@ use crate::{
     ledger::Faults,
     pacer::Schedule,
     plan::{IdlePlan, Plan, Work},
-    process::Memory,
+    procfs::Memory,
     tally::{Returns, Slow, Tally, WindowTally},
 };
 

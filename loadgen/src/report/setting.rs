@@ -8,12 +8,12 @@ impl Plan {
     /// What will be done, how and for how long: two lines.
     pub fn describe(&self) -> String {
         let waits = if self.spin { "spinning" } else { "sleeping" };
-        let crew = match self.processes {
+        let workers = match self.processes {
             1 => format!("{} thread(s)", self.threads),
             processes => format!("{processes} processes of {} thread(s)", self.threads),
         };
         let mut out = format!(
-            "{} · {} · {} · {crew}, {waits} · seed {}\n",
+            "{} · {} · {} · {workers}, {waits} · seed {}\n",
             self.work.name(),
             self.address,
             self.work.describe(),

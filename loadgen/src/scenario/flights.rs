@@ -5,13 +5,13 @@
 //!
 //! ```text
 //!  credit ──▶ issue ──▶ in flight: parts_left = workers with receivers ──▶ 0 ──▶ credit
-//!                             ▲ part complete (own, or another worker's, by post)
+//!                             ▲ part complete (own, or another worker's, by signal)
 //! ```
 //!
 //! A message that has not landed after the plan's expiry gives its credit back, so that a server that loses messages is
 //! measured on; that is counted nowhere, since the ledger counts what was lost.
 
-use crate::post::Message;
+use crate::peer_signal::Message;
 
 /// One worker's account of what is in flight.
 pub(crate) struct Flights {

@@ -19,8 +19,8 @@ use crate::{
     net::{Closed, Net, Slot, Wait},
     order::Order,
     pacer::{Pacer, Schedule},
+    peer_signal::{Message, PeerSignal},
     plan::{Pace, PublishPlan, Scope},
-    post::{Message, Post},
     stamp::{Stamp, put_payload, read_payload},
     tally::{LATE_NS, Tally},
 };
@@ -37,7 +37,7 @@ pub(crate) struct Publish {
     plan: PublishPlan,
     run: u32,
     /// By which workers tell what completed; none if every one keeps to its own channels.
-    post: Option<Post>,
+    signal: Option<PeerSignal>,
     layout: Layout,
     /// By publisher; those of other workers have no slot.
     publishers: Vec<Publisher>,
@@ -85,7 +85,7 @@ struct ClosedLoop {
 }
 
 impl Publish {
-    pub(crate) fn new(seat: Seat, plan: PublishPlan, run: u32, post: Option<Post>) -> Self {
+    pub(crate) fn new(seat: Seat, plan: PublishPlan, run: u32, signal: Option<PeerSignal>) -> Self {
         let total = plan.channels * plan.publishers;
         let layout = Layout::new(&plan, seat.worker, seat.workers);
         let publishers = (0..total).map(|publisher| {
@@ -123,7 +123,7 @@ impl Publish {
             seat,
             plan,
             run,
-            post,
+            signal,
             layout,
             publishers,
             opened: false,
@@ -185,8 +185,8 @@ impl Publish {
             let home = home_of(publisher / self.plan.publishers, self.seat.workers);
             if home == self.seat.worker {
                 closed.complete_part((publisher, sequence), self.plan.publishers);
-            } else if let Some(post) = &mut self.post {
-                post.put(home, (publisher, sequence));
+            } else if let Some(signal) = &mut self.signal {
+                signal.put(home, (publisher, sequence));
             }
         }
     }
@@ -312,10 +312,10 @@ impl Publish {
 
     /// Tells other workers what completed here, and takes what completed there.
     fn exchange_completions(&mut self, net: &mut Net, closed: &mut ClosedLoop) -> Wait {
-        let Some(post) = &mut self.post else { return Wait::Rest };
+        let Some(signal) = &mut self.signal else { return Wait::Rest };
         let total = self.publishers.len() as u32;
-        let received = if net.take_post() {
-            post.receive(|message| {
+        let received = if net.take_signal() {
+            signal.receive(|message| {
                 if message.0 < total {
                     closed.complete_part(message, self.plan.publishers);
                 }
@@ -323,7 +323,7 @@ impl Publish {
         } else {
             Ok(())
         };
-        match received.and_then(|()| post.send()) {
+        match received.and_then(|()| signal.send()) {
             Ok(true) => Wait::Rest,
             Ok(false) => Wait::Until(now_ns() + RETRY_NS),
             Err(error) => {

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 /// The processes of one server.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Processes {
+pub(crate) struct ProcessSet {
     pids: Vec<u32>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
-impl Processes {
+impl ProcessSet {
     /// The given ones.
     pub(crate) fn new(pids: Vec<u32>) -> Self {
         Self { pids }
@@ -104,7 +104,7 @@ impl Processes {
         Some(sum)
     }
 
-    /// Their resident set size in bytes. Cheaper to read than [`Processes::memory`], which walks all of it.
+    /// Their resident set size in bytes. Cheaper to read than [`ProcessSet::memory`], which walks all of it.
     pub(crate) fn rss_bytes(&self) -> Option<u64> {
         let resident = |pid: &u32| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -176,13 +176,13 @@ mod tests {
     #[test]
     fn this_process_is_found_by_the_port_it_listens_on() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let found = Processes::listening_on(listener.local_addr().expect("bound"));
+        let found = ProcessSet::listening_on(listener.local_addr().expect("bound"));
         assert_eq!(found.pids(), [std::process::id()]);
     }
 
     #[test]
     fn this_process_has_memory_and_uses_time() {
-        let this = Processes::this_and([]);
+        let this = ProcessSet::this_and([]);
         let before = this.cpu_ns().expect("readable");
         let mut sum = 0_u64;
         while this.cpu_ns().expect("readable") < before + 20_000_000 {
@@ -196,8 +196,8 @@ mod tests {
 
     #[test]
     fn processes_that_are_not_there_have_nothing() {
-        let none = Processes::new(vec![u32::MAX]);
+        let none = ProcessSet::new(vec![u32::MAX]);
         assert!(none.cpu_ns().is_none() && none.memory().is_none());
-        assert!(Processes::default().cpu_ns().is_none());
+        assert!(ProcessSet::default().cpu_ns().is_none());
     }
 }
