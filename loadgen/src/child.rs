@@ -39,6 +39,7 @@ use crate::{
     plan::{DriverPlan, Plan},
     processes,
     tally::Tally,
+    verdict::Reason,
 };
 
 /// How often a child looks for failures while it measures.
@@ -52,8 +53,8 @@ pub(crate) enum Command {
     Begin { plan: Box<Plan>, key: String, secret: String, process: u32, signal: String },
     /// So many connections are to be had.
     SetQuota(u32),
-    /// Another stage, and when the warm-up began or will begin.
-    Enter { stage: Stage, start_ns: u64 },
+    /// Another stage, when the warm-up began or will begin, and from when on nothing is due any more.
+    Enter { stage: Stage, start_ns: u64, end_ns: u64 },
     /// Show how far you are.
     Ask,
     /// Messages that were sent in all, by publisher.
@@ -68,8 +69,8 @@ pub(crate) enum Event {
     Snapshot(Snapshot),
     /// Messages this child has sent and will have sent, by publisher. Comes before the status that says `stopped`.
     Published(Vec<u32>),
-    /// Why the run cannot go on: one sentence.
-    Failed(String),
+    /// Why the run cannot go on.
+    Failed(Reason),
     /// The last one: what was counted.
     End(Box<Tally>),
 }
@@ -98,7 +99,7 @@ pub fn run_child() -> io::Result<()> {
     let mut child =
         Child { control: Arc::clone(&control), told: Status::default(), shown: 0, has_failed: false };
     let workers = start_workers(&plan, &control, process, &signal).unwrap_or_else(|error| {
-        control.fail(format!("The workers could not be started: {error}."));
+        control.give_up(format!("The workers could not be started: {error}."));
         Workers::new()
     });
     let (sender, obeyed) = mpsc::channel();
@@ -123,8 +124,9 @@ fn obey(control: &Control, obeyed: &Sender<()>) {
     for line in io::stdin().lines().map_while(Result::ok) {
         match serde_json::from_str(&line) {
             Ok(Command::SetQuota(quota)) => control.set_quota(quota),
-            Ok(Command::Enter { stage, start_ns }) => {
+            Ok(Command::Enter { stage, start_ns, end_ns }) => {
                 control.set_start_ns(start_ns);
+                control.end_at(end_ns);
                 control.enter(stage);
             }
             Ok(Command::Ask) => control.ask(),
@@ -133,7 +135,7 @@ fn obey(control: &Control, obeyed: &Sender<()>) {
                 control.settle();
             }
             Ok(Command::Begin { .. }) | Err(_) => {
-                control.fail("A process of the generator was told what it does not understand.".into());
+                control.give_up("A process of the generator was told what it does not understand.".into());
             }
         }
         if obeyed.send(()).is_err() {
@@ -164,7 +166,7 @@ impl Child {
         }
         if let Some(failure) = self.control.failure().filter(|_| !self.has_failed) {
             self.has_failed = true;
-            put(&Event::Failed(failure.0))?;
+            put(&Event::Failed(failure))?;
         }
         // The workers have the time between two looks to show what they are asked for.
         let asked = self.control.asked();

@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     child::Status,
     histogram::{Latency, add_some},
+    timeline::{Timeline, Timing},
+    verdict::{Blame, Reason},
 };
 
 /// Where a run is.
@@ -46,6 +48,9 @@ pub(crate) struct Control {
     quota: AtomicU32,
     /// When the warm-up began, by [`crate::clock`].
     start_ns: AtomicU64,
+    /// Nothing is due from this time on: the end of the last window, unless the run ends early.
+    end_ns: AtomicU64,
+    timing: Timing,
     /// The number of the first row's worker.
     first: usize,
     rows: Box<[Row]>,
@@ -54,7 +59,7 @@ pub(crate) struct Control {
     is_settled: AtomicBool,
     /// How often the coordinator has asked for a snapshot.
     asked: AtomicU32,
-    failure: Mutex<Option<Failure>>,
+    failure: Mutex<Option<Reason>>,
 }
 
 /// One worker's part. Padded: it is written every turn.
@@ -82,22 +87,24 @@ pub(crate) struct Snapshot {
     pub(crate) done: u64,
     /// Latencies of the window.
     pub(crate) latency: Option<Latency>,
-    /// What went wrong in the whole run.
-    pub(crate) errors: u64,
+    /// Deliveries that went wrong in the whole run.
+    pub(crate) faults: u64,
+    /// What the server refused, or said that it left out, in the whole run.
+    pub(crate) refused: u64,
+    /// Cycles that failed in the whole run.
+    pub(crate) failed: u64,
 }
-
-/// Why a run ended early: one sentence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure(pub(crate) String);
 
 impl Control {
     /// A board for these workers, and so many publishers in all.
-    pub(crate) fn new(workers: Range<usize>, publishers: usize, quota: u32) -> Self {
+    pub(crate) fn new(workers: Range<usize>, publishers: usize, quota: u32, timing: Timing) -> Self {
         let row = |_| Row { ready: AtomicU32::new(NOT_READY), ..Row::default() };
         Self {
             stage: AtomicU32::new(encode(Stage::Connect)),
             quota: AtomicU32::new(quota),
             start_ns: AtomicU64::new(0),
+            end_ns: AtomicU64::new(u64::MAX),
+            timing,
             first: workers.start,
             rows: workers.map(row).collect(),
             published: (0..publishers).map(|_| AtomicU32::new(0)).collect(),
@@ -121,8 +128,28 @@ impl Control {
         self.start_ns.load(Ordering::Relaxed)
     }
 
+    /// Sets the start, and with it every other line of the run.
     pub(crate) fn set_start_ns(&self, start_ns: u64) {
         self.start_ns.store(start_ns, Ordering::Relaxed);
+        self.end_ns.fetch_min(self.timeline().end_ns(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_ns(&self) -> u64 {
+        self.end_ns.load(Ordering::Relaxed)
+    }
+
+    /// The run ends at this time, if it would not end before.
+    pub(crate) fn end_at(&self, end_ns: u64) {
+        self.end_ns.fetch_min(end_ns, Ordering::Relaxed);
+    }
+
+    /// The windows; meaningful once there is a start.
+    pub(crate) fn timeline(&self) -> Timeline {
+        Timeline::new(self.timing, self.start_ns())
+    }
+
+    pub(crate) fn timing(&self) -> Timing {
+        self.timing
     }
 
     pub(crate) fn quota(&self) -> u32 {
@@ -251,13 +278,22 @@ impl Control {
         self.rows.iter().map(|row| row.connected.load(Ordering::Relaxed)).sum()
     }
 
-    /// Ends the run for this reason, unless there is one already.
+    /// Ends the run because of the server, unless it has ended already.
     pub(crate) fn fail(&self, sentence: String) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert(Failure(sentence));
+        self.fail_as(Reason { blame: Blame::Server, sentence });
     }
 
-    pub(crate) fn failure(&self) -> Option<Failure> {
+    /// Ends the run because the generator cannot go on, unless it has ended already.
+    pub(crate) fn give_up(&self, sentence: String) {
+        self.fail_as(Reason { blame: Blame::Generator, sentence });
+    }
+
+    /// Ends the run for this reason, unless there is one already.
+    pub(crate) fn fail_as(&self, reason: Reason) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+    }
+
+    pub(crate) fn failure(&self) -> Option<Reason> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -265,7 +301,9 @@ impl Control {
 impl Snapshot {
     fn add(&mut self, other: &Self) {
         self.done += other.done;
-        self.errors += other.errors;
+        self.faults += other.faults;
+        self.refused += other.refused;
+        self.failed += other.failed;
         add_some(&mut self.latency, other.latency.as_ref());
     }
 }

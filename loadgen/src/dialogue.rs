@@ -125,6 +125,10 @@ impl<S: Scenario> Handler for Dialogue<S> {
         }
     }
 
+    fn on_pong(&mut self, slot: Slot) {
+        self.scenario.on_pong(slot);
+    }
+
     fn on_closed(&mut self, net: &mut Net, slot: Slot, closed: Closed) {
         self.scenario.on_closed(net, slot, closed);
     }

@@ -47,6 +47,16 @@ impl Latency {
         self.histogram.saturating_record(ns);
     }
 
+    /// How many values there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.histogram.len()
+    }
+
+    /// How many values are above this one, in microseconds.
+    pub(crate) fn count_above(&self, us: f64) -> u64 {
+        self.histogram.len() - self.histogram.count_between(0, (us * 1e3) as u64)
+    }
+
     /// Adds another's values, exactly.
     pub(crate) fn add(&mut self, other: &Self) {
         self.histogram.add(&other.histogram).expect("all have the same bounds");
@@ -90,6 +100,12 @@ pub(crate) fn add_some(ours: &mut Option<Latency>, theirs: Option<&Latency>) {
         (Some(ours), Some(theirs)) => ours.add(theirs),
         (ours @ None, theirs) => *ours = theirs.cloned(),
         (Some(_), None) => {}
+    }
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -11,7 +11,7 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | pure | `stamp`, `ledger`, `order`, `pacer`, `histogram` | bytes and numbers |
+//! | pure | `stamp`, `ledger`, `order`, `pacer`, `histogram`, `timeline`, `faults`, `statistics` | bytes and numbers |
 //! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
 //! | protocol | `dialogue`, `drivers` | what the server says and wants to hear |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
@@ -26,6 +26,7 @@ mod control;
 mod coordinator;
 mod dialogue;
 mod drivers;
+mod faults;
 mod histogram;
 mod ledger;
 mod mix;
@@ -41,21 +42,34 @@ mod report;
 mod scenario;
 mod share;
 mod stamp;
+mod statistics;
 mod tally;
+mod thresholds;
+mod timeline;
 mod timer;
+mod verdict;
 mod worker;
 
 pub use args::{Args, Job, Output, sentence};
 pub use child::run_child;
-pub use compare::{Comparison, Thresholds, Verdict};
-pub use coordinator::{Gate, Live, Progress, run};
+pub use compare::{Comparison, Finding, Judgement, Tolerances};
+pub use coordinator::{Gate, Live, Progress, Usage, run};
 pub use histogram::Percentiles;
 pub use ledger::Faults;
 pub use mix::Phase;
 pub use plan::{
-    ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate, Scope,
-    StormPlan, Work,
+    ConnectPlan, DriverPlan, IdlePlan, Notices, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate,
+    Scope, StormPlan, Work,
 };
-pub use procfs::Memory;
-pub use report::{Idling, Machine, Report, Row, to_hlog, to_html, to_json};
+pub use procfs::{Memory, ProcessInfo};
+pub use report::{
+    AllParts, Idling, Limit, Load, Machine, Report, Row, TickRow, to_faults, to_hlog, to_html, to_json,
+};
 pub use tally::{Returns, Slow};
+pub use thresholds::{Measured, Threshold};
+pub use verdict::{Blame, Reason, Verdict};
+
+/// The generator's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit that it was built from.
+pub const COMMIT: &str = env!("FANFARE_COMMIT");

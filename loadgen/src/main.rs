@@ -1,7 +1,8 @@
 //! `fanfare-loadgen`: arguments → phases → runs → reports; nothing else.
 //!
-//! Exits with 0 if everything arrived as it should, 1 if not or if a run ended early, 2 if it never began. An
-//! interrupt (SIGINT, SIGTERM) ends the run early with what it has got; a second one ends the program at once.
+//! Exits with 0 if everything arrived as it should, 1 if the server was at fault, 2 if it never began, 3 if the
+//! generator was the limit or a comparison inconclusive, 4 if a threshold was passed. An interrupt (SIGINT, SIGTERM)
+//! ends the run early with what it has got, and with 130; a second one ends the program at once.
 
 mod view;
 
@@ -19,8 +20,8 @@ use std::{
 
 use clap::error::ErrorKind;
 use fanfare_loadgen::{
-    Args, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, run, run_child, sentence, to_hlog,
-    to_html, to_json,
+    Args, Comparison, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, Verdict, run, run_child,
+    sentence, to_faults, to_hlog, to_html, to_json,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -42,19 +43,15 @@ fn main() -> ExitCode {
         Ok(args) => Ok(args),
     };
     let outcome = args.and_then(Args::into_job).and_then(|(job, output)| match job {
-        Job::Run(phases) => run_phases(phases, &output),
-        Job::Compare(comparison) => {
-            let verdict = comparison.judge()?;
-            print(&verdict.text).map(|()| verdict.is_passed)
-        }
+        Job::Run(phases) => run_phases(phases, &output).map(Verdict::exit_status),
+        Job::Compare(comparison) => compare(&comparison, &output),
         Job::Child => {
             let outcome = run_child();
-            outcome.map(|()| true).map_err(|error| PlanError(format!("This process cannot go on: {error}.")))
+            outcome.map(|()| 0).map_err(|error| PlanError(format!("This process cannot go on: {error}.")))
         }
     });
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("fanfare-loadgen: {error}");
             ExitCode::from(2)
@@ -62,13 +59,32 @@ fn main() -> ExitCode {
     }
 }
 
+/// Compares saved reports, and writes the comparison; says with which status to exit.
+fn compare(comparison: &Comparison, output: &Output) -> Result<u8, PlanError> {
+    let judgement = comparison.judge()?;
+    let is_on_stdout =
+        [&output.json, &output.markdown].into_iter().flatten().any(|path| path == Path::new("-"));
+    if !output.quiet && !is_on_stdout {
+        print(&judgement.text())?;
+    }
+    let texts = [
+        (&output.json, judgement.json()),
+        (&output.markdown, judgement.markdown()),
+        (&output.html, judgement.html()),
+    ];
+    for (path, text) in texts.iter().filter_map(|(path, text)| Some((path.as_deref()?, text))) {
+        put(path, text)?;
+    }
+    Ok(judgement.exit_status())
+}
+
 /// Whether the command line is empty: help is what follows.
 fn is_nothing_asked(error: &clap::Error) -> bool {
     error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
 }
 
-/// Runs one phase after the other and reports; says whether all was well.
-fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError> {
+/// Runs one phase after the other and reports; says what all of them come to.
+fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<Verdict, PlanError> {
     for Phase { name, plans } in &mut phases {
         for (number, plan) in plans.iter_mut().enumerate() {
             plan.check().map_err(|error| match name.as_str() {
@@ -90,19 +106,19 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError
             eprintln!("phase {}", phase.name);
         }
         if !output.quiet {
-            phase.plans.iter().for_each(|plan| eprintln!("{}", plan.describe()));
+            phase.plans.iter().for_each(|plan| eprint!("{}", plan.describe_wrapped()));
         }
         for report in run_childs(&phase.plans, output, &interrupted) {
             if output.quiet || json_on_stdout {
                 report.problems.iter().for_each(|problem| eprintln!("{problem}"));
             } else {
-                print(&report.table())?;
+                print(&report.results(&phase.name))?;
             }
             runs.push((phase.name.clone(), report));
         }
     }
     save(&runs, output)?;
-    Ok(runs.iter().all(|(_, report)| report.is_clean()))
+    Ok(runs.iter().map(|(_, report)| report.verdict).max().unwrap_or(Verdict::Interrupted))
 }
 
 /// What becomes true with the first interrupt. The second one ends the program.
@@ -137,7 +153,7 @@ fn run_childs(plans: &[Plan], output: &Output, interrupted: &Arc<AtomicBool>) ->
 
 /// Sees whether reports can be written before there is something to write.
 fn open_outputs(output: &Output) -> Result<(), PlanError> {
-    for path in [&output.json, &output.hlog, &output.html].into_iter().flatten() {
+    for path in [&output.json, &output.hlog, &output.html, &output.faults].into_iter().flatten() {
         if path != Path::new("-") {
             let file = fs::OpenOptions::new().create(true).append(true).open(path);
             file.map_err(|error| cannot_write(path, &error))?;
@@ -148,12 +164,16 @@ fn open_outputs(output: &Output) -> Result<(), PlanError> {
 
 /// Writes all the reports that can be written, and says which one could not.
 fn save(runs: &[(String, Report)], output: &Output) -> Result<(), PlanError> {
-    let json = output.json.as_deref().map(|path| {
-        if path == Path::new("-") { print(&to_json(runs)) } else { write(path, to_json(runs).as_bytes()) }
-    });
+    let json = output.json.as_deref().map(|path| put(path, &to_json(runs)));
     let hlog = output.hlog.as_deref().map(|path| write(path, &to_hlog(runs)));
-    let html = output.html.as_deref().map(|path| write(path, to_html(runs).as_bytes()));
-    [json, hlog, html].into_iter().flatten().collect()
+    let html = output.html.as_deref().map(|path| put(path, &to_html(runs)));
+    let faults = output.faults.as_deref().map(|path| put(path, &to_faults(runs)));
+    [json, hlog, html, faults].into_iter().flatten().collect()
+}
+
+/// Writes a text to a file; to standard output if that is `-`.
+fn put(path: &Path, text: &str) -> Result<(), PlanError> {
+    if path == Path::new("-") { print(text) } else { write(path, text.as_bytes()) }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), PlanError> {

@@ -15,8 +15,8 @@ pub(crate) struct Order {
     last: Vec<u64>,
     /// Which message a number stands for, by channel and low bits of the number. Empty if nobody asks.
     seen: Vec<Seen>,
-    /// Numbers that were passed over, so far.
-    holes: u64,
+    /// Numbers that each subscriber passed over, so far.
+    holes: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,12 +29,16 @@ impl Order {
     /// `channels` is 0 if subscribers are not to be compared with each other: with one publisher in each channel the
     /// ledger sees all there is to see.
     pub(crate) fn new(subscribers: usize, channels: usize) -> Self {
-        Self { last: vec![0; subscribers], seen: vec![Seen::default(); channels * REMEMBERED], holes: 0 }
+        Self {
+            last: vec![0; subscribers],
+            seen: vec![Seen::default(); channels * REMEMBERED],
+            holes: vec![0; subscribers],
+        }
     }
 
-    /// Numbers that were passed over and have not come since.
-    pub(crate) fn holes(&self) -> u64 {
-        self.holes
+    /// Numbers that a subscriber passed over and that have not come since.
+    pub(crate) fn holes(&self, subscriber: usize) -> u64 {
+        u64::from(self.holes[subscriber])
     }
 
     /// The last number a subscriber saw; 0 if there was none.
@@ -62,7 +66,9 @@ impl Order {
         if number != *last + 1 {
             // Before the first one there may have been others, and one that comes late fills its hole.
             let skipped = if *last == 0 { 0 } else { number.saturating_sub(*last + 1) };
-            self.holes = (self.holes + skipped).saturating_sub(u64::from(number < *last));
+            let holes = &mut self.holes[subscriber];
+            *holes = holes.saturating_add(u32::try_from(skipped).unwrap_or(u32::MAX));
+            *holes = holes.saturating_sub(u32::from(number < *last));
         }
         *last = number.max(*last);
         if self.seen.is_empty() {
@@ -99,7 +105,7 @@ mod tests {
         let mut order = Order::new(1, 0);
         for (number, holes) in [(7, 0), (8, 0), (11, 2), (9, 1), (12, 1), (13, 1), (10, 0), (15, 1)] {
             order.observe(0, 0, number, (0, 0));
-            assert_eq!(order.holes(), holes, "after {number}");
+            assert_eq!(order.holes(0), holes, "after {number}");
         }
     }
 }

@@ -93,7 +93,7 @@ impl WorkerSet {
                 && let Some(pid) = Pid::from_raw(pid as i32)
                 && let Err(error) = kill_process(pid, Signal::KILL)
             {
-                control.fail(format!("A process of the generator cannot be ended: {error}."));
+                control.give_up(format!("A process of the generator cannot be ended: {error}."));
                 continue;
             }
             if let Ok(Some(theirs)) = listener.join() {
@@ -116,7 +116,7 @@ pub(crate) fn new_control(plan: &Plan, rows: Range<usize>) -> Arc<Control> {
         Work::Idle(idle) => idle.base,
         work => work.connections() as u32,
     };
-    Arc::new(Control::new(rows, plan.work.publishers() as usize, quota))
+    Arc::new(Control::new(rows, plan.work.publishers() as usize, quota, plan.timing()))
 }
 
 /// Waits for threads that were told to stop, and puts together what they counted.
@@ -125,8 +125,8 @@ pub(crate) fn join(workers: Workers, windows: usize, control: &Control) -> Tally
     for worker in workers {
         match worker.join() {
             Ok(Ok(theirs)) => tally.add(&theirs),
-            Ok(Err(error)) => control.fail(format!("A worker could not go on: {error}.")),
-            Err(_) => control.fail("A worker panicked.".into()),
+            Ok(Err(error)) => control.give_up(format!("A worker could not go on: {error}.")),
+            Err(_) => control.give_up("A worker panicked.".into()),
         }
     }
     tally
@@ -178,16 +178,16 @@ impl Listener {
                 Ok(Event::Status(status)) => self.control.report_status(row, status),
                 Ok(Event::Snapshot(snapshot)) => self.control.show(row, 0, snapshot),
                 Ok(Event::Published(counts)) => self.control.add_published(&counts),
-                Ok(Event::Failed(sentence)) => self.control.fail(sentence),
+                Ok(Event::Failed(reason)) => self.control.fail_as(reason),
                 Ok(Event::End(theirs)) => tally = Some(*theirs),
                 Err(error) => {
-                    self.control.fail(format!("A process of the generator is not understood: {error}."))
+                    self.control.give_up(format!("A process of the generator is not understood: {error}."))
                 }
             }
         }
         let status = child.wait();
         if tally.is_none() {
-            self.control.fail(format!(
+            self.control.give_up(format!(
                 "Process {} of {} of the generator ended before the run did ({}): its part is missing.",
                 self.process + 1,
                 self.processes,

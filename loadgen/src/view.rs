@@ -120,8 +120,8 @@ fn describe(stage: &str, live: &Live) -> String {
             [live.latency.p50_us, live.latency.p99_us, live.latency.max_us].map(|us| us / 1e3);
         put(format!("p50 {p50:.3} p99 {p99:.3} max {max:.3} ms"));
     }
-    put(format!("errors {}", live.errors));
-    if let (Some(cores), Some(bytes)) = (live.server_cores, live.server_rss_bytes) {
+    put(format!("errors {}", (live.faults + live.refused + live.failed)));
+    if let (Some(cores), Some(bytes)) = (live.server.cores, live.server.rss_bytes) {
         put(format!("server {:.0} %, {:.1} MiB", cores * 100.0, bytes as f64 / f64::from(1 << 20)));
     }
     line
@@ -134,10 +134,10 @@ mod tests {
     #[test]
     fn line_has_what_there_is() {
         assert_eq!(describe("resting", &Live::default()), "resting · errors 0");
-        let mut live = Live { per_second: 1234.5, errors: 2, ..Live::default() };
+        let mut live = Live { per_second: 1234.5, faults: 2, ..Live::default() };
         live.latency.count = 9;
         (live.latency.p50_us, live.latency.p99_us, live.latency.max_us) = (100.0, 2000.0, 30_000.0);
-        (live.server_cores, live.server_rss_bytes) = (Some(0.5), Some(3 << 19));
+        (live.server.cores, live.server.rss_bytes) = (Some(0.5), Some(3 << 19));
         let line =
             "window 1 of 3 · 1234/s · p50 0.100 p99 2.000 max 30.000 ms · errors 2 · server 50 %, 1.5 MiB";
         assert_eq!(describe("window 1 of 3", &live), line);
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn lines_of_no_terminal_come_with_stages_and_every_few_seconds() {
-        let live = Progress::Live(Live { errors: 7, ..Live::default() });
+        let live = Progress::Live(Live { faults: 7, ..Live::default() });
         let mut progress = vec![(0, Progress::Stage("connecting")), (0, Progress::Connected(1, 2))];
         progress.push((0, Progress::Stage("window 1 of 1")));
         progress.extend([(0, live); 11]);

@@ -7,10 +7,10 @@ mod planning;
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
-use options::{Common, Compare, Mix, Scenario};
+use options::{Common, Compare, Mix, Run, Scenario};
 
 use crate::{
-    compare::{Comparison, Thresholds},
+    compare::{Comparison, Tolerances},
     mix::{self, Phase},
     plan::PlanError,
 };
@@ -21,8 +21,6 @@ use crate::{
 pub struct Args {
     #[command(subcommand)]
     scenario: Scenario,
-    #[command(flatten)]
-    common: Common,
     /// The common options of the plan that are on the command line, word for word.
     #[arg(skip)]
     given: Vec<String>,
@@ -37,6 +35,10 @@ pub struct Output {
     pub hlog: Option<PathBuf>,
     /// As a page into this file.
     pub html: Option<PathBuf>,
+    /// Of a comparison: as Markdown into this file; `-` is standard output.
+    pub markdown: Option<PathBuf>,
+    /// The first faults as JSON lines into this file.
+    pub faults: Option<PathBuf>,
     /// Neither table nor progress.
     pub quiet: bool,
 }
@@ -78,32 +80,49 @@ impl Args {
 
     /// The job, and where its report goes.
     pub fn into_job(self) -> Result<(Job, Output), PlanError> {
-        let common = &self.common;
-        let output = Output {
-            json: common.json.clone(),
-            hlog: common.hlog.clone(),
-            html: common.html.clone(),
-            quiet: common.quiet,
-        };
-        let job = match self.scenario {
-            Scenario::Compare(Compare { sides, gate, force }) => {
-                let sides = sides.iter().map(|side| side.split(',').map(PathBuf::from).collect()).collect();
-                Job::Compare(Comparison { sides, gate: Thresholds::read(&gate)?, force })
+        Ok(match self.scenario {
+            Scenario::Compare(compare) => compare.into_job()?,
+            Scenario::Child => (Job::Child, Output::default()),
+            Scenario::Mix(Run { own: Mix { plan }, common }) => {
+                (Job::Run(mix::read(&plan, &self.given)?), common.output())
             }
-            Scenario::Child => Job::Child,
-            Scenario::Mix(Mix { plan }) => Job::Run(mix::read(&plan, &self.given)?),
-            _ => Job::Run(vec![Phase { name: String::new(), plans: vec![self.into_plan()?] }]),
-        };
-        Ok((job, output))
+            scenario => {
+                let output = scenario.common().map(Common::output).unwrap_or_default();
+                (Job::Run(vec![Phase { name: String::new(), plans: vec![scenario.into_plan()?] }]), output)
+            }
+        })
+    }
+}
+
+impl Common {
+    fn output(&self) -> Output {
+        Output {
+            json: self.json.clone(),
+            hlog: self.hlog.clone(),
+            html: self.html.clone(),
+            markdown: None,
+            faults: self.faults.clone(),
+            quiet: self.quiet,
+        }
+    }
+}
+
+impl Compare {
+    fn into_job(self) -> Result<(Job, Output), PlanError> {
+        let Self { sides, gate, force, json, html, markdown, quiet } = self;
+        let sides = sides.iter().map(|side| side.split(',').map(PathBuf::from).collect()).collect();
+        let comparison = Comparison { sides, gate: Tolerances::read(&gate)?, force };
+        Ok((Job::Compare(comparison), Output { json, html, markdown, quiet, ..Output::default() }))
     }
 }
 
 /// Options of the plan that are on a command line, and not in the environment or left out: what goes before a mix's file.
 fn given(matches: &ArgMatches) -> Vec<String> {
-    const OF_REPORTS: [&str; 4] = ["json", "hlog", "html", "quiet"];
-    let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
+    const NOT_OF_PLANS: [&str; 6] = ["json", "hlog", "html", "faults", "quiet", "plan"];
+    let Some((name, matches)) = matches.subcommand() else { return Vec::new() };
     let command = Args::command();
-    let options = command.get_arguments().filter(|option| !OF_REPORTS.contains(&option.get_id().as_str()));
+    let Some(command) = command.find_subcommand(name) else { return Vec::new() };
+    let options = command.get_arguments().filter(|option| !NOT_OF_PLANS.contains(&option.get_id().as_str()));
     let given = options.filter_map(|option| {
         let (id, long) = (option.get_id().as_str(), option.get_long()?);
         if matches.value_source(id)? != ValueSource::CommandLine {
@@ -138,7 +157,11 @@ mod tests {
                 "the following required arguments were not provided: --rate <PER_SECOND>",
             ),
             ("loadgen fanout --colour red", "unexpected argument '--colour' found"),
-            ("loadgen --threads 2", "'loadgen' requires a subcommand but one was not provided"),
+            (
+                "loadgen compare a b --pin 1",
+                "unexpected argument '--pin' found; to pass '--pin' as a value, use '-- --pin'",
+            ),
+            ("loadgen --threads 2", "unexpected argument '--threads' found"),
         ] {
             let error = Args::try_parse_from(line.split_whitespace()).expect_err(line);
             assert_eq!(sentence(&error), what);

@@ -21,7 +21,7 @@ use plain::Plain;
 use pusher::Pusher;
 use socketio::SocketIo;
 
-use crate::plan::DriverPlan;
+use crate::plan::{DriverPlan, Plan, Work};
 
 /// The names of all drivers.
 pub(crate) const NAMES: [&str; 7] = ["native", "socketio", "nchan", "nats", "plain", "centrifugo", "pusher"];
@@ -155,6 +155,54 @@ pub(crate) enum Role {
     Guest,
     /// It publishes and nothing else.
     Publisher,
+}
+
+/// What a scenario and a protocol give a way to check.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Checks {
+    has_messages: bool,
+    has_order: bool,
+    has_order_between_publishers: bool,
+    has_holes: bool,
+}
+
+impl Checks {
+    pub(crate) fn of(plan: &Plan) -> Self {
+        let is_contiguous = new(&plan.driver, plan.work.echo()).is_ok_and(|driver| driver.is_contiguous());
+        let has_messages = match &plan.work {
+            Work::Idle(_) | Work::Connect(_) => false,
+            Work::Storm(storm) => storm.publishers() > 0,
+            _ => true,
+        };
+        let publishing = plan.work.publishing();
+        Self {
+            has_messages,
+            has_order: has_messages && !matches!(plan.work, Work::Presence(_)),
+            has_order_between_publishers: is_contiguous || publishing.is_none_or(|work| work.publishers < 2),
+            has_holes: is_contiguous
+                && match publishing {
+                    Some(work) => work.sees_every_number(),
+                    None => has_messages && !matches!(plan.work, Work::Presence(_)),
+                },
+        }
+    }
+
+    /// The kinds of faults that are not checked.
+    pub(crate) fn not_checked(self) -> Vec<&'static str> {
+        let mut kinds = Vec::new();
+        if !self.has_messages {
+            kinds.extend(["lost", "not arrived", "repeated", "misdelivered"]);
+        }
+        if !self.has_order {
+            kinds.push("reordered");
+        } else if !self.has_order_between_publishers {
+            kinds.push("reordered between publishers");
+        }
+        if !self.has_holes {
+            kinds.push("holes");
+        }
+        kinds
+    }
 }
 
 /// What a connection is when its WebSocket is open.

@@ -47,6 +47,8 @@ pub(crate) trait Handler {
     fn on_open(&mut self, net: &mut Net, slot: Slot);
     /// A text or binary message came in, by a read that returned at `now`.
     fn on_message(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64);
+    /// The server answered a ping.
+    fn on_pong(&mut self, slot: Slot);
     /// A connection is gone.
     fn on_closed(&mut self, net: &mut Net, slot: Slot, closed: Closed);
 }
@@ -163,6 +165,18 @@ impl Net {
         if let Err(error) = peer.write(frames) {
             self.broken.push((slot, Closed::Broken(format!("a write failed: {error}"))));
         }
+    }
+
+    /// Asks the server for a sign of life.
+    pub(crate) fn ping(&mut self, slot: Slot) {
+        let mut frame = BytesMut::with_capacity(16);
+        put_masked_frame(&mut frame, OpCode::Ping, b"there?", self.mask());
+        self.send_frames(slot, &frame);
+    }
+
+    /// The addresses of a connection's own end.
+    pub(crate) fn local_address(&self, slot: Slot) -> Option<SocketAddr> {
+        self.peers[slot as usize].as_ref()?.stream.local_addr().ok()
     }
 
     /// Reads nothing more from a connection, as a slow consumer does.

@@ -2,9 +2,17 @@
 
 use std::fmt::Write;
 
-use crate::plan::{ConnectPlan, Pace, Plan, Rate, Work};
+use super::table::put_wrapped;
+use crate::plan::{ConnectPlan, Notices, Pace, Plan, Rate, Work};
 
 impl Plan {
+    /// The same, for a terminal.
+    pub fn describe_wrapped(&self) -> String {
+        let mut out = String::new();
+        put_wrapped(&mut out, &self.describe());
+        out
+    }
+
     /// What will be done, how and for how long: two lines.
     pub fn describe(&self) -> String {
         let waits = if self.spin { "spinning" } else { "sleeping" };
@@ -105,7 +113,13 @@ impl Work {
                 if work.queries {
                     what += ", with queries";
                 }
-                what + ", closed loop, one operation of each at a time"
+                if work.notices == Notices::Merged {
+                    what += ", notices may cancel each other out";
+                }
+                what + &match work.rate {
+                    Some(rate) => format!(", open loop, {rate} operations/s"),
+                    None => ", closed loop, one operation of each at a time".into(),
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What the connections do. Each scenario is a state machine driven by its worker's loop: told what came in, it
 //! sends, counts and verifies. One instance for each worker; they share only what their module says.
 
+mod audit;
 mod connect;
 mod flights;
 mod idle;
@@ -20,9 +21,11 @@ use std::sync::Arc;
 use crate::{
     control::{Control, Stage},
     drivers::{Driver, Reply},
+    faults::{FaultKind, FaultRecord},
     ledger::Faults,
     net::{Closed, Net, Slot, Wait},
     tally::Tally,
+    verdict::Reason,
 };
 
 /// One worker's part of a scenario.
@@ -41,6 +44,9 @@ pub(crate) trait Scenario: Sized {
 
     /// The server said something else.
     fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64);
+
+    /// The server answered a ping.
+    fn on_pong(&mut self, _slot: Slot) {}
 
     /// A connection is gone.
     fn on_closed(&mut self, net: &mut Net, slot: Slot, closed: Closed);
@@ -85,10 +91,16 @@ impl Seat {
         }
     }
 
+    /// A fault that a connection of this worker found.
+    pub(crate) fn fault(&self, kind: FaultKind, slot: Slot, at_ns: u64) -> FaultRecord {
+        FaultRecord::new(kind, at_ns, (self.worker, slot))
+    }
+
     /// Ends the run because a connection ended that should not have.
     pub(crate) fn fail_closed(&self, closed: Closed) {
+        let blame = closed.blame();
         if let Some(sentence) = closed.into_sentence() {
-            self.control.fail(sentence);
+            self.control.fail_as(Reason { blame, sentence });
         }
     }
 

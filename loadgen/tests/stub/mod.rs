@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{ErrorKind, Read, Write},
     net::SocketAddr,
     sync::{
@@ -82,6 +82,24 @@ pub(crate) enum Mischief {
     Dawdle {
         milliseconds: u64,
     },
+    /// The whole server stops, when it has got so many messages.
+    Stop {
+        at_send: u64,
+        milliseconds: u64,
+    },
+    /// The same, at a join.
+    StopAtJoin {
+        at_join: u64,
+        milliseconds: u64,
+    },
+    /// Nobody is told of each `every`-th join, nor of the leave after it.
+    MergeNotices {
+        every: u64,
+    },
+    /// The message of this number is delivered to nobody.
+    LoseMessage {
+        number: u64,
+    },
     /// No handshake succeeds.
     Refuse,
     /// Sends are answered with an error.
@@ -148,6 +166,8 @@ struct Server {
     sends: u64,
     joins: u64,
     deliveries: u64,
+    /// Those of whose join nobody was told.
+    silent: HashSet<usize>,
     /// The same, for other threads.
     counter: Arc<AtomicU64>,
     dirty: Vec<usize>,
@@ -199,6 +219,7 @@ impl Server {
             sends: 0,
             joins: 0,
             deliveries: 0,
+            silent: HashSet::new(),
             counter,
             dirty: Vec::new(),
             buffer: vec![0; 256 << 10],
@@ -319,6 +340,7 @@ impl Server {
                 None => break,
                 Some(Message::Text(text)) => self.execute(number, text),
                 Some(Message::Close(_)) => self.hang_up(number),
+                Some(Message::Ping(payload)) => self.pong(number, payload),
                 Some(_) => {}
             }
         }
@@ -368,6 +390,11 @@ impl Server {
 
     fn is_join_to_be_hung_up(&mut self) -> bool {
         self.joins += 1;
+        if let Mischief::StopAtJoin { at_join, milliseconds } = self.mischief
+            && self.joins == at_join
+        {
+            thread::sleep(Duration::from_millis(milliseconds));
+        }
         matches!(self.mischief, Mischief::HangUpOnJoin { every } if self.joins.is_multiple_of(every))
     }
 
@@ -405,6 +432,17 @@ impl Server {
     }
 
     fn notify(&mut self, number: usize, channel: &str, what: &str) {
+        if let Mischief::MergeNotices { every } = self.mischief {
+            let is_merged = match what {
+                // Watchers join by their path, before anything is counted.
+                "join" if self.joins > 8 && self.joins.is_multiple_of(every) => self.silent.insert(number),
+                "leave" => self.silent.remove(&number),
+                _ => false,
+            };
+            if is_merged {
+                return;
+            }
+        }
         let notice = format!(
             "{{\"channel\":\"{channel}\",\"event\":\"channel:{what}\",\"message\":{{\"id\":\"session-{number}\"}}}}"
         );
@@ -426,6 +464,13 @@ impl Server {
 
     fn send(&mut self, number: usize, command: &Command<'_>) {
         self.sends += 1;
+        match self.mischief {
+            Mischief::Stop { at_send, milliseconds } if self.sends == at_send => {
+                thread::sleep(Duration::from_millis(milliseconds));
+            }
+            Mischief::LoseMessage { number } if self.sends == number => return,
+            _ => {}
+        }
         let channel = command.channel.unwrap_or("everyone");
         let (event, message) = (command.event.expect("an event"), command.message.expect("a message"));
         let is_skipped =
@@ -510,6 +555,12 @@ impl Server {
     fn put_ok(&mut self, number: usize, id: Option<&RawValue>) {
         if let Some(id) = id {
             self.put(number, &format!("{{\"id\":{id},\"ok\":{{}}}}"));
+        }
+    }
+
+    fn pong(&mut self, number: usize, payload: &[u8]) {
+        if let Some(connection) = self.connections[number].as_mut() {
+            put_frame(&mut connection.out, OpCode::Pong, payload);
         }
     }
 

@@ -1,0 +1,74 @@
+//! Windows that differ from the others by more than chance allows.
+//!
+//! Deliveries of one message share its fate, so the test counts messages: of those of a window, as many as chance allows
+//! may be above the 99th percentile of the other windows, each with a chance of 1 %. Rates are compared by their spread.
+
+use super::Report;
+use crate::{histogram::Latency, statistics::binomial_tail};
+
+/// Chance of a false alarm for each window.
+const CHANCE: f64 = 1e-4;
+/// Factor by which a percentile differs at least that is worth a word.
+const FACTOR: f64 = 2.0;
+/// Factor by which a rate does.
+const RATE_FACTOR: f64 = 1.5;
+
+impl Report {
+    /// A sentence for each number of a window that stands out.
+    pub(super) fn find_outliers(&self) -> Vec<String> {
+        // A growing rate makes each window another one.
+        if self.windows.len() < 2 || self.is_ramp() {
+            return Vec::new();
+        }
+        let windows = 0..self.windows.len();
+        windows
+            .flat_map(|number| [self.latency_outlier(number), self.rate_outlier(number)])
+            .flatten()
+            .collect()
+    }
+
+    fn latency_outlier(&self, number: usize) -> Option<String> {
+        let own = self.latencies.get(number)?;
+        let mut others = Latency::new();
+        let rest = self.latencies.iter().enumerate().filter(|(at, _)| *at != number);
+        rest.for_each(|(_, latency)| others.add(latency));
+        let (own_p99, others_p99) = (own.percentiles().p99_us, others.percentiles().p99_us);
+        if others.count() == 0 || own_p99 < FACTOR * others_p99 {
+            return None;
+        }
+        let row = &self.windows[number];
+        // In a closed loop, and where there are no messages, each value stands for itself.
+        let messages = (row.messages_per_second * row.seconds).round();
+        let trials = if messages > 0.0 { messages.min(own.count() as f64) } else { own.count() as f64 };
+        let above = own.count_above(others_p99) as f64 / own.count() as f64 * trials;
+        (binomial_tail(trials, 0.01, above) < CHANCE).then(|| {
+            let factor = own_p99 / others_p99;
+            let digits = usize::from(factor < 10.0);
+            format!(
+                "Window {}: p99 {factor:.digits$} × the others ({:.3} ms, {:.3} ms).",
+                number + 1,
+                own_p99 / 1e3,
+                others_p99 / 1e3
+            )
+        })
+    }
+
+    fn rate_outlier(&self, number: usize) -> Option<String> {
+        let rate = |at: usize| {
+            let row = &self.windows[at];
+            row.deliveries_per_second + row.operations_per_second
+        };
+        let others: Vec<f64> = (0..self.windows.len()).filter(|at| *at != number).map(rate).collect();
+        let (least, most) = others
+            .iter()
+            .fold((f64::MAX, 0.0), |(least, most): (f64, f64), rate| (least.min(*rate), most.max(*rate)));
+        let own = rate(number);
+        // Beyond all the others by as much again as they differ among themselves, and by half at least.
+        let spread = (most / least).max(RATE_FACTOR);
+        let stands_out = least > 0.0 && (own < least / spread || own > most * spread);
+        let mean = others.iter().sum::<f64>() / others.len() as f64;
+        stands_out.then(|| {
+            format!("Window {}: rate {:.2} × the others ({own:.0}/s, {mean:.0}/s).", number + 1, own / mean)
+        })
+    }
+}
