@@ -371,6 +371,7 @@ impl<'a> Run<'a> {
             at_ns: now_ns(),
             unix_ns: clock::unix_ns(),
             server_cpu_ns: self.server.cpu_ns(),
+            server_ticks_ns: self.server.ticks_ns(),
             server_threads: self.server.cpu_ns_by_thread(),
             server_cores: self.server.cores(),
             generator_cpu_ns: self.workers.processes().cpu_ns(),

@@ -149,6 +149,14 @@ impl ProcessSet {
         self.pids.iter().map(|pid| threads_cpu_ns(*pid).or_else(|| stat_cpu_ns(*pid))).sum()
     }
 
+    /// CPU time of all threads there ever were, in nanoseconds but exact to 10 ms only.
+    pub(crate) fn ticks_ns(&self) -> Option<u64> {
+        if self.pids.is_empty() || self.pids.iter().any(|pid| has_ended(*pid)) {
+            return None;
+        }
+        self.pids.iter().map(|pid| stat_cpu_ns(*pid)).sum()
+    }
+
     /// CPU time of each thread that lives, by its id.
     pub(crate) fn cpu_ns_by_thread(&self) -> HashMap<u32, u64> {
         let tasks = self.pids.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());

@@ -9,7 +9,7 @@ pub(crate) fn normal(z: f64) -> f64 {
 
 /// The number that a standard normal one is at most, with this chance.
 pub(crate) fn normal_quantile(chance: f64) -> f64 {
-    bisect(|z| normal(z), chance, 40.0)
+    bisect(normal, chance, 40.0)
 }
 
 /// The number that Student's t of so many degrees of freedom is at most, with this chance.

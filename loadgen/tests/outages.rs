@@ -255,9 +255,11 @@ fn presence_by_a_schedule_sees_every_notice_and_misses_what_is_lost() {
 #[test]
 fn notices_that_cancel_each_other_out_are_expected_only_when_asked_for() {
     let line = "presence --channels 2 --members 12 --movers 8 -r 200 --warmup 0.2 -d 1 --windows 1 --drain 2";
-    let outcome = run("merged", Mischief::MergeNotices { every: 10 }, &format!("{line} --notices merged"));
+    let outcome =
+        run("merged", Mischief::MergeNotices { every: 10, until: 80 }, &format!("{line} --notices merged"));
     outcome.assert_verdict("clean", 0);
-    let outcome = run("unmerged", Mischief::MergeNotices { every: 10 }, line);
+    assert!(outcome.report["merged"].as_u64() > Some(0), "{}", outcome.text);
+    let outcome = run("unmerged", Mischief::MergeNotices { every: 10, until: 80 }, line);
     outcome.assert_verdict("server", 1);
     assert!(outcome.count("lost") + outcome.count("not_arrived") > 0, "{}", outcome.text);
 }

@@ -55,9 +55,11 @@ impl Report {
         }
     }
 
-    /// Who is to blame for what did not come in time.
+    /// Who is to blame for what did not come in time: a generator that had no time to read it. One that was late with
+    /// sending by some milliseconds explains nothing that did not come for seconds.
     fn delay_blame(&self) -> Blame {
-        if self.is_generator_limit() { Blame::Generator } else { Blame::Server }
+        let is_overloaded = self.windows.iter().any(|row| row.busy_share > Some(SATURATED));
+        if is_overloaded { Blame::Generator } else { Blame::Server }
     }
 
     fn is_generator_limit(&self) -> bool {

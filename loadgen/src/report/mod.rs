@@ -43,6 +43,8 @@ pub(crate) struct Reading {
     pub(crate) at_ns: u64,
     pub(crate) unix_ns: u64,
     pub(crate) server_cpu_ns: Option<u64>,
+    /// The same by the coarse account, in which threads that have ended stay.
+    pub(crate) server_ticks_ns: Option<u64>,
     /// CPU time of each of the server's threads, by its id.
     pub(crate) server_threads: HashMap<u32, u64>,
     /// Cores that the server may run on.
@@ -371,6 +373,7 @@ pub(crate) mod tests {
             at_ns: second * 1_000_000_000,
             unix_ns: second * 1_000_000_000,
             server_cpu_ns: None,
+            server_ticks_ns: None,
             server_threads: HashMap::new(),
             server_cores: 0,
             generator_cpu_ns: None,
@@ -468,8 +471,8 @@ pub(crate) mod tests {
             let windows: Vec<_> = readings
                 .windows(2)
                 .map(|edges| {
-                    let mut window = WindowTally::default();
-                    window.arrived = (done(&edges[1]) - done(&edges[0])).min(most_per_second) as u64;
+                    let arrived = (done(&edges[1]) - done(&edges[0])).min(most_per_second) as u64;
+                    let mut window = WindowTally { arrived, ..WindowTally::default() };
                     (0..window.arrived).for_each(|_| window.latency.record(latency_ms * 1_000_000));
                     window
                 })
@@ -542,6 +545,20 @@ pub(crate) mod tests {
             let report = report_of("loadgen fanout -n 1 -r 100", vec![short()], reading(1));
             assert_eq!(report.is_clean(), is_clean, "{came}: {:?}", report.problems);
             assert_eq!(report.summary.due_per_second, Some(100.0));
+        }
+    }
+
+    #[test]
+    fn what_did_not_come_is_the_servers_fault_unless_the_generator_had_no_time_to_read() {
+        for (busy_ms, late, blame) in
+            [(500, 0, Blame::Server), (500, 50, Blame::Server), (990, 0, Blame::Generator)]
+        {
+            let mut half = window(50, 1, |_| 1_000_000);
+            (half.due, half.scheduled, half.late, half.busy_ns) = (100, 100, late, busy_ms * 1_000_000);
+            let report = report_of("loadgen fanout -n 1 -r 100", vec![half], reading(1));
+            let reason =
+                report.reasons.iter().find(|reason| reason.sentence.contains("50.0 % of what was due"));
+            assert_eq!(reason.map(|reason| reason.blame), Some(blame), "{:?}", report.reasons);
         }
     }
 

@@ -14,6 +14,9 @@ use crate::{
 const KEPT_SHARE: f64 = 0.98;
 const KEPT_SLACK: f64 = 2.0;
 
+/// By how much the coarse account of CPU time may be off.
+const COARSE_NS: u64 = 50_000_000;
+
 /// One window, or all of them together.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Row {
@@ -66,7 +69,7 @@ impl Row {
         let read_seconds = (to.at_ns - from.at_ns) as f64 / 1e9;
         // A server that has ended took its account with it.
         let used = |from: Option<u64>, to: Option<u64>| Some(to?.checked_sub(from?)? as f64 / 1e9);
-        let server = used(from.server_cpu_ns, to.server_cpu_ns);
+        let server = used_by_server(from, to).map(|used| used as f64 / 1e9);
         let each = |count: u64| Some(server? * 1e6 / count as f64).filter(|_| count > 0);
         let server_cores = server.map(|server| server / read_seconds);
         let thread_cores =
@@ -111,6 +114,18 @@ impl Row {
         self.generator_cores = None;
         self.server_s_per_million_deliveries = None;
         self.server_s_per_million_operations = None;
+    }
+}
+
+/// CPU time of the server between two readings. Threads that have ended are missing in the fine account, and what they
+/// used is taken from the coarse one, if that shows more.
+fn used_by_server(from: &Reading, to: &Reading) -> Option<u64> {
+    let fine = to.server_cpu_ns?.checked_sub(from.server_cpu_ns?);
+    let coarse = to.server_ticks_ns.zip(from.server_ticks_ns).and_then(|(to, from)| to.checked_sub(from));
+    match (fine, coarse) {
+        (Some(fine), Some(coarse)) if coarse > fine + COARSE_NS => Some(coarse),
+        (Some(fine), _) => Some(fine),
+        (None, coarse) => coarse,
     }
 }
 

@@ -11,7 +11,7 @@
 //! other out (`--notices merged`), a pair that nobody is told of is *merged* and not lost. A notice does not say which
 //! of two joins it is about; it is taken for the earlier one, unless that is long ago.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use super::{
     Scenario, Seat,
@@ -311,7 +311,7 @@ impl Presence {
             }
             let expected = self.ledger.expected(stream);
             if (number - expected).is_multiple_of(2) {
-                self.tally.merged += u64::from(number - expected) / 2;
+                self.merge(mover, expected..number);
                 self.ledger.skip(stream, number);
             }
         }
@@ -354,12 +354,36 @@ impl Presence {
         }
     }
 
+    /// A watcher is not to be told of these any more: they have cancelled each other out.
+    fn merge(&mut self, mover: u32, notices: Range<u32>) {
+        self.tally.merged += notices.len() as u64 / 2;
+        for notice in notices {
+            let since_ns = self.since_ns(mover, notice);
+            if let Some(at) = self.tally.at(since_ns) {
+                at.window.due = at.window.due.saturating_sub(1);
+            }
+        }
+    }
+
     /// The notices that a watcher has still to be told of a mover.
-    fn tail(&self, mover: u32, stream: usize) -> std::ops::Range<u32> {
+    fn tail(&self, mover: u32, stream: usize) -> Range<u32> {
         let tail = self.ledger.tail(stream, self.movers[mover as usize].told);
         // An even number of them leaves everything as it was.
         let is_merged = self.plan.notices == Notices::Merged && tail.len().is_multiple_of(2);
         if is_merged { tail.end..tail.end } else { tail }
+    }
+
+    /// What is left of pairs that nobody was told of.
+    fn merge_tails(&mut self) {
+        for mover in 0..self.movers.len() as u32 {
+            for watcher in 0..self.plan.watchers {
+                let stream = self.stream(mover, watcher);
+                let whole = self.ledger.tail(stream, self.movers[mover as usize].told);
+                if self.tail(mover, stream).is_empty() {
+                    self.merge(mover, whole);
+                }
+            }
+        }
     }
 
     fn is_quiet(&self) -> bool {
@@ -370,7 +394,7 @@ impl Presence {
     }
 
     /// The movers of a watcher's channel.
-    fn movers_of(&self, channel: u32) -> std::ops::Range<u32> {
+    fn movers_of(&self, channel: u32) -> Range<u32> {
         channel * self.plan.movers..(channel + 1) * self.plan.movers
     }
 
@@ -510,6 +534,7 @@ impl Scenario for Presence {
     fn finish(mut self) -> Tally {
         let now = now_ns();
         let mut faults = self.faults();
+        self.merge_tails();
         // If the run broke off, what was on the way is nobody's loss.
         for slot in if self.seat.control.is_settled() { self.watchers() } else { Vec::new() } {
             let missing = self.missing(slot);

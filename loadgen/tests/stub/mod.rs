@@ -92,9 +92,10 @@ pub(crate) enum Mischief {
         at_join: u64,
         milliseconds: u64,
     },
-    /// Nobody is told of each `every`-th join, nor of the leave after it.
+    /// Nobody is told of each `every`-th join up to one, nor of the leave after it.
     MergeNotices {
         every: u64,
+        until: u64,
     },
     /// The message of this number is delivered to nobody.
     LoseMessage {
@@ -432,10 +433,12 @@ impl Server {
     }
 
     fn notify(&mut self, number: usize, channel: &str, what: &str) {
-        if let Mischief::MergeNotices { every } = self.mischief {
+        if let Mischief::MergeNotices { every, until } = self.mischief {
             let is_merged = match what {
                 // Watchers join by their path, before anything is counted.
-                "join" if self.joins > 8 && self.joins.is_multiple_of(every) => self.silent.insert(number),
+                "join" if (9..until).contains(&self.joins) && self.joins.is_multiple_of(every) => {
+                    self.silent.insert(number)
+                }
                 "leave" => self.silent.remove(&number),
                 _ => false,
             };
