@@ -16,7 +16,7 @@
 //! | protocol | `dialogue`, `drivers` | what the server says and wants to hear |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
 //! | run | `plan`, `preflight`, `control`, `peer_signal`, `worker`, `processes`, `child`, `coordinator`, `procfs` | threads, stages, processes |
-//! | result | `report`, `compare` | numbers and words |
+//! | result | `report`, `verdict`, `thresholds`, `search`, `compare` | numbers and words |
 
 mod args;
 mod child;
@@ -40,6 +40,7 @@ mod processes;
 mod procfs;
 mod report;
 mod scenario;
+mod search;
 mod share;
 mod stamp;
 mod statistics;
@@ -65,6 +66,7 @@ pub use procfs::{Memory, ProcessInfo};
 pub use report::{
     AllParts, Idling, Limit, Load, Machine, Report, Row, TickRow, to_faults, to_hlog, to_html, to_json,
 };
+pub use search::{Probe, ProbeFinding, Search, SearchPlan};
 pub use tally::{Returns, Slow};
 pub use thresholds::{Measured, Threshold};
 pub use verdict::{Blame, Reason, Verdict};

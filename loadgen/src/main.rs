@@ -20,8 +20,8 @@ use std::{
 
 use clap::error::ErrorKind;
 use fanfare_loadgen::{
-    Args, Comparison, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, Verdict, run, run_child,
-    sentence, to_faults, to_hlog, to_html, to_json,
+    Args, Comparison, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, SearchPlan, Verdict, run,
+    run_child, sentence, to_faults, to_hlog, to_html, to_json,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -44,6 +44,7 @@ fn main() -> ExitCode {
     };
     let outcome = args.and_then(Args::into_job).and_then(|(job, output)| match job {
         Job::Run(phases) => run_phases(phases, &output).map(Verdict::exit_status),
+        Job::Search(search) => run_search(&search, &output).map(Verdict::exit_status),
         Job::Compare(comparison) => compare(&comparison, &output),
         Job::Child => {
             let outcome = run_child();
@@ -108,7 +109,7 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<Verdict, PlanEr
         if !output.quiet {
             phase.plans.iter().for_each(|plan| eprint!("{}", plan.describe_wrapped()));
         }
-        for report in run_childs(&phase.plans, output, &interrupted) {
+        for report in run_parts(&phase.plans, output, &interrupted) {
             if output.quiet || json_on_stdout {
                 report.problems.iter().for_each(|problem| eprintln!("{problem}"));
             } else {
@@ -119,6 +120,40 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<Verdict, PlanEr
     }
     save(&runs, output)?;
     Ok(runs.iter().map(|(_, report)| report.verdict).max().unwrap_or(Verdict::Interrupted))
+}
+
+/// Searches for a rate: one run after the other, until the search knows enough.
+fn run_search(plan: &SearchPlan, output: &Output) -> Result<Verdict, PlanError> {
+    plan.plan.clone().check()?;
+    open_outputs(output)?;
+    let interrupted =
+        notice_interrupts().map_err(|error| PlanError(format!("Interrupts cannot be noticed: {error}.")))?;
+    if !output.quiet {
+        eprint!("{}", plan.plan.describe_wrapped());
+    }
+    let mut search = plan.begin();
+    while let Some(rate) = search.next() {
+        let mut at = plan.at(rate);
+        if let Err(error) = at.check() {
+            search.give_up(error.0);
+            break;
+        }
+        if !output.quiet {
+            eprintln!("{rate:.1} a second");
+        }
+        let report = run_parts(&[at], output, &interrupted).remove(0);
+        search.take(plan.judge(rate, &report));
+        if interrupted.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    let is_on_stdout = output.json.as_deref() == Some(Path::new("-"));
+    if !output.quiet && !is_on_stdout {
+        print(&search.text())?;
+    }
+    output.json.as_deref().map_or(Ok(()), |path| put(path, &search.json()))?;
+    output.html.as_deref().map_or(Ok(()), |path| put(path, &search.html()))?;
+    Ok(if interrupted.load(Ordering::Relaxed) { Verdict::Interrupted } else { search.verdict() })
 }
 
 /// What becomes true with the first interrupt. The second one ends the program.
@@ -132,7 +167,7 @@ fn notice_interrupts() -> io::Result<Arc<AtomicBool>> {
 }
 
 /// Runs the parts of a phase at the same time.
-fn run_childs(plans: &[Plan], output: &Output, interrupted: &Arc<AtomicBool>) -> Vec<Report> {
+fn run_parts(plans: &[Plan], output: &Output, interrupted: &Arc<AtomicBool>) -> Vec<Report> {
     let gate = Gate::interrupted_by(plans.len(), Arc::clone(interrupted));
     let scenarios: Vec<_> = plans.iter().map(|plan| plan.work.name()).collect();
     let view = (!output.quiet).then(|| Mutex::new(View::new(&scenarios)));

@@ -263,3 +263,27 @@ fn notices_that_cancel_each_other_out_are_expected_only_when_asked_for() {
     outcome.assert_verdict("server", 1);
     assert!(outcome.count("lost") + outcome.count("not_arrived") > 0, "{}", outcome.text);
 }
+
+#[test]
+fn search_finds_the_rate_that_a_server_holds() {
+    // Each handshake takes ten milliseconds: a hundred a second at most.
+    let stub = Stub::start(Mischief::Dawdle { milliseconds: 10 });
+    let output = Command::new(env!("CARGO_BIN_EXE_fanfare-loadgen"))
+        .args(
+            "connect -r 10 --find-rate --slo p99<150ms,failed=0 --warmup 0.1 -d 0.5 --windows 1 --drain 2"
+                .split(' '),
+        )
+        .args(["--sleep", "--json=-", &format!("--url=ws://{}", stub.address())])
+        .output()
+        .expect("it runs");
+    let file: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let search = &file["search"];
+    let probes = search["probes"].as_array().expect("a list");
+    let is_blind = probes.iter().any(|probe| probe["finding"] == "blind");
+    assert_eq!(output.status.code(), Some(if is_blind { 3 } else { 0 }), "{search}");
+    let held = probes.iter().filter(|probe| probe["finding"] == "holds");
+    assert!(held.filter_map(|probe| probe["rate"].as_f64()).all(|rate| rate < 140.0), "{search}");
+    if !is_blind {
+        assert!(search["found"].as_f64() > Some(30.0), "{search}");
+    }
+}

@@ -13,6 +13,8 @@ use crate::{
     compare::{Comparison, Tolerances},
     mix::{self, Phase},
     plan::PlanError,
+    search::SearchPlan,
+    thresholds::Threshold,
 };
 
 /// Load for realtime channel servers: every delivery verified, every latency counted from when it was due.
@@ -48,6 +50,8 @@ pub struct Output {
 pub enum Job {
     /// These phases, one after the other. Their plans are not checked yet.
     Run(Vec<Phase>),
+    /// A search for a rate. Its plan is not checked yet.
+    Search(Box<SearchPlan>),
     /// A comparison.
     Compare(Comparison),
     /// What a coordinator in another process says.
@@ -88,6 +92,13 @@ impl Args {
             }
             scenario => {
                 let output = scenario.common().map(Common::output).unwrap_or_default();
+                let slo =
+                    scenario.common().filter(|common| common.find_rate).map(|common| common.slo.clone());
+                if let Some(slo) = slo {
+                    let slo = Threshold::read_all(&slo).map_err(|why| PlanError(format!("{why}.")))?;
+                    let search = SearchPlan::new(scenario.into_plan()?, slo)?;
+                    return Ok((Job::Search(Box::new(search)), output));
+                }
                 (Job::Run(vec![Phase { name: String::new(), plans: vec![scenario.into_plan()?] }]), output)
             }
         })

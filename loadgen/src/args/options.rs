@@ -279,6 +279,12 @@ pub(super) struct Common {
     /// Exit with 4 if this is true: p99>5ms, lost>0, deliveries<100000/s; several with commas between or one by one
     #[arg(long, value_delimiter = ',', action = clap::ArgAction::Append, value_name = "CONDITION")]
     pub(super) fail_if: Vec<String>,
+    /// Open loop: search for the highest rate that holds --slo, beginning with --rate
+    #[arg(long, requires = "slo")]
+    pub(super) find_rate: bool,
+    /// What a rate must hold: p99<20ms,lost=0
+    #[arg(long, value_delimiter = ',', requires = "find_rate", value_name = "CONDITION")]
+    pub(super) slo: Vec<String>,
     /// Source addresses from 127.0.0.1 up; as many as needed if 0
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(super) sources: u32,

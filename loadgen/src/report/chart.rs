@@ -14,7 +14,7 @@ const BOTTOM: f64 = 30.0;
 const MAX_DOTS: usize = 60;
 
 /// A line's class, and its points.
-pub(super) type Line<'a> = (&'a str, Vec<(f64, f64)>);
+pub(crate) type Line<'a> = (&'a str, Vec<(f64, f64)>);
 
 /// Lines over seconds, from zero upwards. `about` is what somebody reads who does not see them.
 pub(super) fn write_course(out: &mut String, end: f64, lines: &[Line<'_>], about: &str) -> fmt::Result {
@@ -36,6 +36,30 @@ pub(super) fn write_course(out: &mut String, end: f64, lines: &[Line<'_>], about
         if points.len() <= MAX_DOTS {
             chart.write_dots(out, class, points)?;
         }
+    }
+    write!(out, "</svg>")
+}
+
+/// Dots, from zero in both directions.
+pub(super) fn write_dots(out: &mut String, lines: &[Line<'_>], about: &str) -> fmt::Result {
+    let all = || lines.iter().flat_map(|(_, points)| points);
+    let right = all().map(|point| point.0).fold(0.0, f64::max).max(1e-6);
+    let most = all().map(|point| point.1).fold(0.0, f64::max);
+    let step = step(most);
+    let chart = Chart { right, low: 0.0, high: (most / step).ceil().max(1.0) * step };
+    chart.begin(out, about)?;
+    for level in 0..=(chart.high / step).round() as u32 {
+        let height = f64::from(level) * step;
+        chart.write_level(out, height, &number(height, step))?;
+    }
+    let pace = self::step(right);
+    for mark in 0..=(right / pace).floor() as u32 {
+        let value = f64::from(mark) * pace;
+        chart.write_mark(out, value, &format!("{}/s", number(value, pace)))?;
+    }
+    for (class, points) in lines {
+        chart.write_line(out, class, points)?;
+        chart.write_dots(out, class, points)?;
     }
     write!(out, "</svg>")
 }

@@ -168,6 +168,11 @@ pub(crate) fn write_curves(out: &mut String, curves: &[Vec<(f64, f64)>; 2], name
     chart::write_percentiles(out, &[("a", before), ("b", after)], &about)
 }
 
+/// Dots of several classes, rates from left to right.
+pub(crate) fn write_dots(out: &mut String, lines: &[Line<'_>], about: &str) -> fmt::Result {
+    chart::write_dots(out, lines, about)
+}
+
 /// When the last window ends, from the beginning of the first.
 fn end(report: &Report) -> f64 {
     report.windows.iter().map(|row| row.seconds).sum()
