@@ -17,7 +17,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::{
     child::Command,
     clock::{self, now_ns, seconds},
-    control::{Control, Stage},
+    control::{Control, Snapshot, Stage},
     drivers,
     histogram::Percentiles,
     net::{Net, Target},
@@ -63,6 +63,8 @@ pub struct Live {
     pub per_second: f64,
     /// Their latencies, in the window so far.
     pub latency: Percentiles,
+    /// The same of the last second.
+    pub last_second: LastSecond,
     /// Deliveries that went wrong in the whole run.
     pub faults: u64,
     /// What the server refused or said that it left out, in the whole run.
@@ -75,6 +77,15 @@ pub struct Live {
     pub generator: Usage,
     /// Seconds until the last window ends.
     pub left_seconds: f64,
+}
+
+/// What was done in the last second, or what its latencies were.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LastSecond {
+    /// Deliveries and operations per second.
+    pub per_second: f64,
+    /// Their latencies.
+    pub latency: Percentiles,
 }
 
 /// What processes use.
@@ -313,6 +324,7 @@ impl<'a> Run<'a> {
         let began_ns = now_ns();
         let mut last = self.usage_at(began_ns);
         let mut asked_ns = None;
+        let (mut shown, mut shown_ns) = (Snapshot::default(), began_ns);
         loop {
             if self.is_over() {
                 return false;
@@ -337,9 +349,15 @@ impl<'a> Run<'a> {
                 Some(used(&usage)?.checked_sub(used(&last)?)? as f64 / (now - last.at_ns) as f64)
             };
             let snapshot = self.control.snapshot();
+            let last_second = LastSecond {
+                per_second: snapshot.done.saturating_sub(shown.done) as f64 * 1e9 / (asked - shown_ns) as f64,
+                latency: latency_since(&snapshot, &shown),
+            };
+            (shown, shown_ns) = (snapshot.clone(), asked);
             progress(Progress::Live(Live {
                 per_second: snapshot.done as f64 * 1e9 / (asked - began_ns) as f64,
                 latency: snapshot.latency.map_or_else(Percentiles::default, |latency| latency.percentiles()),
+                last_second,
                 faults: snapshot.faults,
                 refused: snapshot.refused,
                 failed: snapshot.failed,
@@ -376,6 +394,15 @@ impl<'a> Run<'a> {
             server_cores: self.server.cores(),
             generator_cpu_ns: self.workers.processes().cpu_ns(),
         }
+    }
+}
+
+/// Latencies that came between two snapshots.
+fn latency_since(snapshot: &Snapshot, earlier: &Snapshot) -> Percentiles {
+    match (&snapshot.latency, &earlier.latency) {
+        (Some(latency), Some(earlier)) => latency.since(earlier).percentiles(),
+        (Some(latency), None) => latency.percentiles(),
+        (None, _) => Percentiles::default(),
     }
 }
 

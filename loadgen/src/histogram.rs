@@ -62,6 +62,15 @@ impl Latency {
         self.histogram.add(&other.histogram).expect("all have the same bounds");
     }
 
+    /// What came in since another state of the same one; all of it if that is no earlier one.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        if since.histogram.subtract(&earlier.histogram).is_err() {
+            return self.clone();
+        }
+        since
+    }
+
     pub(crate) fn histogram(&self) -> &Histogram<u64> {
         &self.histogram
     }

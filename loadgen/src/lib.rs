@@ -54,7 +54,7 @@ mod worker;
 pub use args::{Args, Job, Output, sentence};
 pub use child::run_child;
 pub use compare::{Comparison, Finding, Judgement, Tolerances};
-pub use coordinator::{Gate, Live, Progress, Usage, run};
+pub use coordinator::{Gate, LastSecond, Live, Progress, Usage, run};
 pub use histogram::Percentiles;
 pub use ledger::Faults;
 pub use mix::Phase;

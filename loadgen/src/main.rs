@@ -132,7 +132,7 @@ fn run_search(plan: &SearchPlan, output: &Output) -> Result<Verdict, PlanError> 
         eprint!("{}", plan.plan.describe_wrapped());
     }
     let mut search = plan.begin();
-    while let Some(rate) = search.next() {
+    while let Some(rate) = search.next_rate() {
         let mut at = plan.at(rate);
         if let Err(error) = at.check() {
             search.give_up(error.0);

@@ -175,7 +175,7 @@ fn rate_of(work: &Work) -> Option<f64> {
 
 impl Search {
     /// The rate to measure next; none if the search is over.
-    pub fn next(&mut self) -> Option<f64> {
+    pub fn next_rate(&mut self) -> Option<f64> {
         if self.found.is_some() || self.remark.is_some() {
             return None;
         }
@@ -357,7 +357,7 @@ mod tests {
         let plan =
             SearchPlan::new(plan(&format!("loadgen fanout --rate {start}")), slo).expect("an open loop");
         let mut search = plan.begin();
-        while let Some(rate) = search.next() {
+        while let Some(rate) = search.next_rate() {
             let finding = of(rate, search.probes.len());
             search.take(probe(rate, finding));
         }

@@ -241,6 +241,9 @@ impl Report {
                 "The server's process is not known: no CPU time and memory of it (--server-pid).".into(),
             );
         }
+        if let Some(warning) = self.plan.spin_warning() {
+            self.remarks.push(format!("{warning}."));
+        }
         if self.returns.adrift > 0 {
             let sentence = "The server has no recovery: what was missed while away is not counted.";
             self.remarks.push(sentence.into());

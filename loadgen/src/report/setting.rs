@@ -1,6 +1,6 @@
 //! The effective plan in words: printed before a run, and in every report.
 
-use std::fmt::Write;
+use std::{fmt::Write, thread};
 
 use super::table::put_wrapped;
 use crate::plan::{ConnectPlan, Notices, Pace, Plan, Rate, Work};
@@ -48,7 +48,25 @@ impl Plan {
         if !self.server_pids.is_empty() {
             put(format_args!(" · server {:?}", self.server_pids));
         }
+        if let Some(warning) = self.spin_warning() {
+            put(format_args!("\nwarning: {warning}"));
+        }
         out
+    }
+
+    /// Whether workers that never sleep have to take turns.
+    pub(crate) fn spin_warning(&self) -> Option<String> {
+        let mut cpus = self.pin.clone();
+        cpus.sort_unstable();
+        cpus.dedup();
+        let available = thread::available_parallelism().map_or(1, usize::from);
+        let places = if cpus.is_empty() { available } else { cpus.len() };
+        let workers = self.workers() as usize;
+        (self.spin && workers > places).then(|| {
+            format!(
+                "{workers} workers spin on {places} CPU(s): each waits for the others' turns (--sleep, --pin)"
+            )
+        })
     }
 }
 
@@ -121,6 +139,27 @@ impl Work {
                     None => ", closed loop, one operation of each at a time".into(),
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::tests::plan;
+
+    #[test]
+    fn workers_that_spin_on_one_cpu_are_warned_of() {
+        for (line, is_warned) in [
+            ("loadgen fanout -r 5 --threads 2 --pin 0", true),
+            ("loadgen fanout -r 5 --threads 2 --pin 0,0", true),
+            ("loadgen fanout -r 5 --threads 2 --pin 0,1", false),
+            ("loadgen fanout -r 5 --threads 2 --pin 0 --sleep", false),
+            ("loadgen fanout --threads 2 --pin 0", false),
+            ("loadgen fanout -r 5 --threads 512", true),
+        ] {
+            let plan = plan(line);
+            assert_eq!(plan.spin_warning().is_some(), is_warned, "{line}");
+            assert_eq!(plan.describe().contains("\nwarning: "), is_warned, "{line}");
         }
     }
 }
