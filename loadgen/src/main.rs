@@ -20,8 +20,8 @@ use std::{
 
 use clap::error::ErrorKind;
 use fanfare_loadgen::{
-    Args, Comparison, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, SearchPlan, Verdict, run,
-    run_child, sentence, to_faults, to_hlog, to_html, to_json,
+    Args, Comparison, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, SearchPlan, Verdict,
+    part_name, run, run_child, sentence, to_faults, to_hlog, to_html, to_json,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -110,12 +110,13 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<Verdict, PlanEr
             phase.plans.iter().for_each(|plan| eprint!("{}", plan.describe_wrapped()));
         }
         for report in run_parts(&phase.plans, output, &interrupted) {
-            if output.quiet || json_on_stdout {
-                report.problems.iter().for_each(|problem| eprintln!("{problem}"));
-            } else {
-                print(&report.results(&phase.name))?;
-            }
             runs.push((phase.name.clone(), report));
+            let (number, last) = (runs.len() - 1, &runs[runs.len() - 1].1);
+            if output.quiet || json_on_stdout {
+                last.problems.iter().for_each(|problem| eprintln!("{problem}"));
+            } else {
+                print(&last.results(&part_name(&runs, number)))?;
+            }
         }
     }
     save(&runs, output)?;

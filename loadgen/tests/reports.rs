@@ -185,6 +185,8 @@ fn parts_of_a_mix_have_tags_of_their_own() {
     let runs = [phase("fanout -n 3 -w 2"), phase("fanout -n 5 -w 2")];
     let counts = counts_by_tag(&to_hlog(&runs));
     assert_eq!(counts.keys().collect::<Vec<_>>(), ["a--b-1-fanout", "a--b-2-fanout"]);
+    let page = to_html(&runs);
+    assert!(page.contains("<h2>a, b, part 1: fanout ·") && page.contains("a, b, part 2: fanout"), "{page}");
 }
 
 #[test]

@@ -109,8 +109,12 @@ fn step(most: f64) -> f64 {
         .unwrap_or(rough)
 }
 
-/// With as many decimals as steps of this size call for.
+/// With as many decimals as steps of this size call for; thousands as `k`.
 fn number(value: f64, step: f64) -> String {
+    if step >= 1000.0 {
+        let thousands = number(value / 1000.0, step / 1000.0);
+        return if value == 0.0 { thousands } else { thousands + "k" };
+    }
     let decimals = (-step.log10().floor()).max(0.0) as usize;
     let text = format!("{value:.decimals$}");
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
@@ -192,7 +196,7 @@ mod tests {
     #[test]
     fn axes_have_round_numbers() {
         for (most, size, labels) in [
-            (61_953.0, 20_000.0, ["0", "20 000", "40 000"]),
+            (61_953.0, 20_000.0, ["0", "20k", "40k"]),
             (4.2, 1.0, ["0", "1", "2"]),
             (0.047, 0.01, ["0.00", "0.01", "0.02"]),
         ] {

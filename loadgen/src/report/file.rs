@@ -112,9 +112,9 @@ pub fn to_hlog(runs: &[(String, Report)]) -> Vec<u8> {
     let mut serializer = V2DeflateSerializer::new();
     let mut builder = IntervalLogWriterBuilder::new();
     builder.add_comment("fanfare-loadgen; latencies in nanoseconds");
-    for (number, (phase, report)) in runs.iter().enumerate() {
+    for (number, (_, report)) in runs.iter().enumerate() {
         let plan = serde_json::to_string(&report.plan).expect("numbers and strings");
-        let tag = name(phase, number, report.scenario);
+        let tag = tag_name(runs, number);
         builder.add_comment(&format!("plan of {tag}: {plan}"));
         let verdict = if report.partial { "partial" } else { "failed" };
         for problem in &report.problems {
@@ -128,7 +128,7 @@ pub fn to_hlog(runs: &[(String, Report)]) -> Vec<u8> {
         .expect("a vector takes everything");
     for (number, (phase, report)) in runs.iter().enumerate() {
         // A log of one series is untagged, as most tools read it.
-        let tag = (!phase.is_empty()).then(|| name(phase, number, report.scenario));
+        let tag = (!phase.is_empty()).then(|| tag_name(runs, number));
         let bystanders_tag =
             Some(tag.as_ref().map_or("bystanders".into(), |tag| format!("{tag}-bystanders")));
         let mut at = Duration::from_nanos(report.started_unix_ns.saturating_sub(start_ns));
@@ -148,13 +148,27 @@ pub fn to_hlog(runs: &[(String, Report)]) -> Vec<u8> {
     out
 }
 
-/// What a run is called: of a command line, the scenario; of a mix, `phase-2-fanout`, so that no two parts have the same. What a tag cannot
-/// have in it becomes a hyphen.
-fn name(phase: &str, number: usize, scenario: &str) -> String {
+/// What a run is called: of a command line, the scenario; of a mix, `busy, part 2: fanout`.
+pub fn part_name(runs: &[(String, Report)], number: usize) -> String {
+    let (phase, report) = &runs[number];
+    match phase.as_str() {
+        "" => report.scenario.to_owned(),
+        phase => format!("{phase}, part {}: {}", part_number(runs, number), report.scenario),
+    }
+}
+
+/// The number of a run among those of its phase.
+fn part_number(runs: &[(String, Report)], number: usize) -> usize {
+    runs[..=number].iter().filter(|(phase, _)| *phase == runs[number].0).count()
+}
+
+/// The same as a tag: `busy-2-fanout`. What a tag cannot have in it becomes a hyphen.
+fn tag_name(runs: &[(String, Report)], number: usize) -> String {
+    let (phase, report) = &runs[number];
     if phase.is_empty() {
-        return scenario.to_owned();
+        return report.scenario.to_owned();
     }
     let phase: String =
         phase.chars().map(|letter| if letter.is_alphanumeric() { letter } else { '-' }).collect();
-    format!("{phase}-{}-{scenario}", number + 1)
+    format!("{phase}-{}-{}", part_number(runs, number), report.scenario)
 }

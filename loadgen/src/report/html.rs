@@ -9,7 +9,7 @@ use std::{
 use super::{
     Report, Row,
     chart::{self, Line},
-    file::command_line,
+    file::{command_line, part_name},
 };
 use crate::{COMMIT, VERSION, histogram::Percentiles};
 
@@ -17,7 +17,7 @@ const STYLE: &str = "\
 :root{--ink:#1a1a1a;--soft:#666;--line:#ddd;--page:#fff;--a:#0b62a4;--b:#b3421b;--c:#737373;--good:#1b7a3d;--bad:#b00020}\
 @media(prefers-color-scheme:dark){:root{--ink:#e6e6e6;--soft:#9a9a9a;--line:#3a3a3a;--page:#161616;--a:#5aa9e6;\
 --b:#e8825a;--c:#8a8a8a;--good:#5fc98a;--bad:#ff7088}}\
-body{font:15px/1.5 system-ui,sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem;color:var(--ink);\
+body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:var(--ink);\
 background:var(--page);overflow-wrap:anywhere}h2{margin-top:2.5rem}h3{font-size:1rem;margin:1.8rem 0 .2rem}p{margin:.3rem 0}\
 .soft{color:var(--soft)}.good{color:var(--good)}.bad{color:var(--bad)}.a{color:var(--a)}.b{color:var(--b)}\
 .c{color:var(--c)}.wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px;margin:1rem 0;\
@@ -27,14 +27,14 @@ th{color:var(--soft);font-weight:500;border-bottom:1px solid var(--line)}.total 
 border-top:1px solid var(--line)}pre{font-size:13px;margin:.5rem 0;white-space:pre-wrap}\
 svg{display:block;width:100%;height:auto}svg text{font:12px system-ui,sans-serif;fill:var(--soft)}\
 svg line{stroke:var(--line)}polyline{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}\
-circle{fill:currentColor}@media(max-width:600px){body{margin:1rem auto}svg text{font-size:24px}\
+circle{fill:currentColor}@media(max-width:600px){body{margin:1rem auto}svg text{font-size:22px}\
 svg text:nth-of-type(even){display:none}polyline{stroke-width:4}}";
 
 /// The page of all parts of all phases.
 pub fn to_html(runs: &[(String, Report)]) -> String {
     let mut out = begin("Load report");
-    for (phase, report) in runs {
-        write_part(&mut out, phase, report).expect("a string takes everything");
+    for (number, (_, report)) in runs.iter().enumerate() {
+        write_part(&mut out, &part_name(runs, number), report).expect("a string takes everything");
     }
     out + "</html>\n"
 }
@@ -49,10 +49,10 @@ pub(crate) fn begin(title: &str) -> String {
     )
 }
 
-fn write_part(out: &mut String, phase: &str, report: &Report) -> fmt::Result {
+fn write_part(out: &mut String, name: &str, report: &Report) -> fmt::Result {
     let class = if report.is_clean() { "good" } else { "bad" };
     let verdict = if report.partial { "partial" } else { report.verdict.name() };
-    write!(out, "<h2>{} {} · <span class={class}>{verdict}</span></h2>", report.scenario, escape(phase))?;
+    write!(out, "<h2>{} · <span class={class}>{verdict}</span></h2>", escape(name))?;
     for problem in &report.problems {
         write!(out, "<p class=bad>{}</p>", escape(problem))?;
     }

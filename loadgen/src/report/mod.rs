@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 pub(crate) use file::FORMAT;
-pub use file::{to_faults, to_hlog, to_json};
+pub use file::{part_name, to_faults, to_hlog, to_json};
 pub use html::to_html;
 pub use machine::{Load, Machine};
 pub use row::Row;

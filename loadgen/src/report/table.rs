@@ -17,11 +17,11 @@ impl Report {
         out
     }
 
-    /// The same without the plan, which was printed before the run: what it is of comes first.
-    pub fn results(&self, phase: &str) -> String {
+    /// The same without the plan, which was printed before the run; the name comes first, if it is one of several.
+    pub fn results(&self, name: &str) -> String {
         let mut out = String::new();
-        if !phase.is_empty() {
-            put_wrapped(&mut out, &format!("{phase} · {} · {}", self.scenario, self.plan.prefix));
+        if name != self.scenario {
+            put_wrapped(&mut out, name);
         }
         put_wrapped(&mut out, &self.place());
         self.write_results(&mut out).expect("a string takes everything");
@@ -256,7 +256,8 @@ impl Report {
             ("generator, base", idling.generator_base),
             ("generator, all", idling.generator_full),
         ] {
-            if let Some(memory) = memory {
+            // Of several parts, none can say what of it is its own.
+            if let Some(memory) = memory.filter(|_| self.all_parts.is_none()) {
                 let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
                 writeln!(
                     out,
