@@ -51,7 +51,7 @@ mod timer;
 mod verdict;
 mod worker;
 
-pub use args::{Args, Job, Output, sentence};
+pub use args::{AbPlan, Args, Job, Output, sentence};
 pub use child::run_child;
 pub use compare::{Comparison, Finding, Judgement, Tolerances};
 pub use coordinator::{Gate, LastSecond, Live, Progress, Usage, run};

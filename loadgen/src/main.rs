@@ -4,6 +4,7 @@
 //! generator was the limit or a comparison inconclusive, 4 if a threshold was passed. An interrupt (SIGINT, SIGTERM)
 //! ends the run early with what it has got, and with 130; a second one ends the program at once.
 
+mod ab;
 mod view;
 
 use std::{
@@ -20,8 +21,8 @@ use std::{
 
 use clap::error::ErrorKind;
 use fanfare_loadgen::{
-    Args, Comparison, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, SearchPlan, Verdict,
-    part_name, run, run_child, sentence, to_faults, to_hlog, to_html, to_json,
+    AbPlan, Args, Comparison, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, SearchPlan,
+    Verdict, part_name, run, run_child, sentence, to_faults, to_hlog, to_html, to_json,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     let outcome = args.and_then(Args::into_job).and_then(|(job, output)| match job {
         Job::Run(phases) => run_phases(phases, &output).map(Verdict::exit_status),
         Job::Search(search) => run_search(&search, &output).map(Verdict::exit_status),
+        Job::Ab(plan) => run_ab(&plan, &output),
         Job::Compare(comparison) => compare(&comparison, &output),
         Job::Child => {
             let outcome = run_child();
@@ -86,7 +88,17 @@ fn is_nothing_asked(error: &clap::Error) -> bool {
 
 /// Runs one phase after the other and reports; says what all of them come to.
 fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<Verdict, PlanError> {
-    for Phase { name, plans } in &mut phases {
+    check(&mut phases)?;
+    open_outputs(output)?;
+    let interrupted = notice_interrupts()?;
+    let runs = measure(&phases, output, &interrupted)?;
+    save(&runs, output)?;
+    Ok(runs.iter().map(|(_, report)| report.verdict).max().unwrap_or(Verdict::Interrupted))
+}
+
+/// Sees whether all parts of all phases can be done, before any is.
+fn check(phases: &mut [Phase]) -> Result<(), PlanError> {
+    for Phase { name, plans } in phases {
         for (number, plan) in plans.iter_mut().enumerate() {
             plan.check().map_err(|error| match name.as_str() {
                 "" => error,
@@ -94,12 +106,18 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<Verdict, PlanEr
             })?;
         }
     }
-    open_outputs(output)?;
-    let interrupted =
-        notice_interrupts().map_err(|error| PlanError(format!("Interrupts cannot be noticed: {error}.")))?;
+    Ok(())
+}
+
+/// Runs one phase after the other, and shows what came of each part.
+fn measure(
+    phases: &[Phase],
+    output: &Output,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<Vec<(String, Report)>, PlanError> {
     let json_on_stdout = output.json.as_deref() == Some(Path::new("-"));
     let mut runs: Vec<(String, Report)> = Vec::new();
-    for phase in &phases {
+    for phase in phases {
         if interrupted.load(Ordering::Relaxed) {
             break;
         }
@@ -109,7 +127,7 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<Verdict, PlanEr
         if !output.quiet {
             phase.plans.iter().for_each(|plan| eprint!("{}", plan.describe_wrapped()));
         }
-        for report in run_parts(&phase.plans, output, &interrupted) {
+        for report in run_parts(&phase.plans, output, interrupted) {
             runs.push((phase.name.clone(), report));
             let (number, last) = (runs.len() - 1, &runs[runs.len() - 1].1);
             if output.quiet || json_on_stdout {
@@ -119,16 +137,29 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<Verdict, PlanEr
             }
         }
     }
-    save(&runs, output)?;
-    Ok(runs.iter().map(|(_, report)| report.verdict).max().unwrap_or(Verdict::Interrupted))
+    Ok(runs)
+}
+
+/// Runs two servers in turns and compares them; says with which status to exit.
+fn run_ab(plan: &AbPlan, output: &Output) -> Result<u8, PlanError> {
+    let interrupted = notice_interrupts()?;
+    let quiet = Output { quiet: true, ..Output::default() };
+    let outcome = ab::run(plan, || {
+        let mut phases = plan.phases.clone();
+        check(&mut phases)?;
+        measure(&phases, &quiet, &interrupted)
+    })?;
+    match outcome {
+        Ok(comparison) => compare(&comparison, output),
+        Err(verdict) => Ok(verdict.exit_status()),
+    }
 }
 
 /// Searches for a rate: one run after the other, until the search knows enough.
 fn run_search(plan: &SearchPlan, output: &Output) -> Result<Verdict, PlanError> {
     plan.plan.clone().check()?;
     open_outputs(output)?;
-    let interrupted =
-        notice_interrupts().map_err(|error| PlanError(format!("Interrupts cannot be noticed: {error}.")))?;
+    let interrupted = notice_interrupts()?;
     if !output.quiet {
         eprint!("{}", plan.plan.describe_wrapped());
     }
@@ -158,11 +189,12 @@ fn run_search(plan: &SearchPlan, output: &Output) -> Result<Verdict, PlanError> 
 }
 
 /// What becomes true with the first interrupt. The second one ends the program.
-fn notice_interrupts() -> io::Result<Arc<AtomicBool>> {
+fn notice_interrupts() -> Result<Arc<AtomicBool>, PlanError> {
+    let wrong = |error: io::Error| PlanError(format!("Interrupts cannot be noticed: {error}."));
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&interrupted))?;
-        flag::register(signal, Arc::clone(&interrupted))?;
+        flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&interrupted)).map_err(wrong)?;
+        flag::register(signal, Arc::clone(&interrupted)).map_err(wrong)?;
     }
     Ok(interrupted)
 }

@@ -84,7 +84,7 @@ pub(crate) fn read(path: &Path, given: &[String]) -> Result<Vec<Phase>, PlanErro
 
 fn read_part(part: &Table, common: &Table, given: &[String]) -> Result<Plan, String> {
     let scenario = part.get("scenario").and_then(Value::as_str).ok_or("it names no scenario")?;
-    if ["mix", "compare", "child"].contains(&scenario) {
+    if ["mix", "ab", "compare", "child"].contains(&scenario) {
         return Err(format!("{scenario} is no scenario"));
     }
     let mut words = vec!["fanfare-loadgen".to_owned(), scenario.to_owned()];
@@ -97,7 +97,7 @@ fn read_part(part: &Table, common: &Table, given: &[String]) -> Result<Plan, Str
     let job = Args::try_parse_from(words).map_err(|error| sentence(&error));
     match job?.into_job().map_err(|error| error.0.trim_end_matches('.').to_owned())? {
         (Job::Run(mut phases), _) => Ok(phases.remove(0).plans.remove(0)),
-        (Job::Compare(_) | Job::Child | Job::Search(_), _) => Err("it is no scenario".into()),
+        (Job::Compare(_) | Job::Child | Job::Search(_) | Job::Ab(_), _) => Err("it is no scenario".into()),
     }
 }
 

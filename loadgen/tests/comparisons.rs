@@ -172,3 +172,49 @@ fn server_that_died_in_one_run_leaves_the_number_out_and_the_gate_open_to_doubt(
     assert_eq!(compared.status, Some(3), "{}", compared.text);
     assert!(compared.text.contains("measured in 5 of 5 and 4 of 5 runs"), "{}", compared.text);
 }
+
+/// A port that nobody has now.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+#[test]
+fn two_servers_take_turns_and_are_compared_and_ended() {
+    let folder = Folder::new("ab");
+    let port = free_port();
+    let plan = folder.path("plan.toml");
+    let part = "part = [{ scenario = \"fanout\", subscribers = 3, window = 2 }]";
+    fs::write(
+        &plan,
+        format!("lower_bound = true\nduration = 0.2\nwarmup = 0.1\n[[phase]]\nname = \"p\"\n{part}\n"),
+    )
+    .expect("written");
+    // The stub, which this test's binary is beside of, takes the place of both.
+    let stub = Path::new(env!("CARGO_BIN_EXE_fanfare-loadgen")).with_file_name("examples").join("stub");
+    let server = format!("{} 127.0.0.1:{port}", stub.display());
+    let ab = |b: &str| {
+        Command::new(env!("CARGO_BIN_EXE_fanfare-loadgen"))
+            .args(["ab", "--a", &server, "--b", b, "--rounds=1", "--gate=deliveries=100000"])
+            .args([format!("--ready=ws://127.0.0.1:{port}"), format!("--url=ws://127.0.0.1:{port}")])
+            .args([format!("--out={}", folder.path("runs").display()), plan.display().to_string()])
+            .output()
+            .expect("it runs")
+    };
+    let output = ab(&server);
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // Two runs a side may be too few to say anything.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{text}{errors}");
+    assert!(text.contains("(2 and 2 runs)") && errors.contains("run 4 of 4: a"), "{text}{errors}");
+    for name in ["a-1", "a-2", "b-1", "b-2"] {
+        assert!(folder.path("runs").join(format!("{name}.json")).exists());
+    }
+    let output = ab("false");
+    assert_eq!(output.status.code(), Some(2));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("\"false\" ended before it was ready"), "{errors}");
+    let _other = std::net::TcpListener::bind(("127.0.0.1", port)).expect("no server is left");
+    let output = ab(&server);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && errors.contains("answers at ws://"), "{errors}");
+}

@@ -7,7 +7,7 @@ mod planning;
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
-use options::{Common, Compare, Mix, Run, Scenario};
+use options::{Ab, Common, Compare, Mix, Run, Scenario};
 
 use crate::{
     compare::{Comparison, Tolerances},
@@ -45,6 +45,25 @@ pub struct Output {
     pub quiet: bool,
 }
 
+/// Two servers, and how they are compared.
+#[derive(Debug, Clone)]
+pub struct AbPlan {
+    /// What is done at each.
+    pub phases: Vec<Phase>,
+    /// What starts them.
+    pub commands: [String; 2],
+    /// What answers when they are ready.
+    pub ready: String,
+    /// Rounds of four runs.
+    pub rounds: u32,
+    /// CPUs that they run on; anywhere if there are none.
+    pub server_cpu: Vec<u32>,
+    /// By how much the second may be worse.
+    pub gate: Tolerances,
+    /// Where the reports go.
+    pub out: PathBuf,
+}
+
 /// What the command line asks for.
 #[derive(Debug, Clone)]
 pub enum Job {
@@ -52,6 +71,8 @@ pub enum Job {
     Run(Vec<Phase>),
     /// A search for a rate. Its plan is not checked yet.
     Search(Box<SearchPlan>),
+    /// Two servers in turns. Its plans are not checked yet.
+    Ab(Box<AbPlan>),
     /// A comparison.
     Compare(Comparison),
     /// What a coordinator in another process says.
@@ -86,6 +107,10 @@ impl Args {
     pub fn into_job(self) -> Result<(Job, Output), PlanError> {
         Ok(match self.scenario {
             Scenario::Compare(compare) => compare.into_job()?,
+            Scenario::Ab(Run { own, common }) => {
+                let output = Output { markdown: own.markdown.clone(), ..common.output() };
+                (Job::Ab(Box::new(own.into_plan(&self.given)?)), output)
+            }
             Scenario::Child => (Job::Child, Output::default()),
             Scenario::Mix(Run { own: Mix { plan }, common }) => {
                 (Job::Run(mix::read(&plan, &self.given)?), common.output())
@@ -118,6 +143,17 @@ impl Common {
     }
 }
 
+impl Ab {
+    fn into_plan(self, given: &[String]) -> Result<AbPlan, PlanError> {
+        let Self { plan, a, b, ready, rounds, server_cpu, gate, out, markdown: _ } = self;
+        if rounds == 0 || rounds > 1000 {
+            return Err(PlanError(format!("{rounds} rounds are none: 1 to 1000 are.")));
+        }
+        let (phases, gate) = (mix::read(&plan, given)?, Tolerances::read(&gate)?);
+        Ok(AbPlan { phases, commands: [a, b], ready, rounds, server_cpu, gate, out })
+    }
+}
+
 impl Compare {
     fn into_job(self) -> Result<(Job, Output), PlanError> {
         let Self { sides, gate, force, json, html, markdown, quiet } = self;
@@ -129,7 +165,22 @@ impl Compare {
 
 /// Options of the plan that are on a command line, and not in the environment or left out: what goes before a mix's file.
 fn given(matches: &ArgMatches) -> Vec<String> {
-    const NOT_OF_PLANS: [&str; 6] = ["json", "hlog", "html", "faults", "quiet", "plan"];
+    const NOT_OF_PLANS: [&str; 14] = [
+        "json",
+        "hlog",
+        "html",
+        "faults",
+        "quiet",
+        "plan",
+        "a",
+        "b",
+        "ready",
+        "rounds",
+        "server_cpu",
+        "gate",
+        "out",
+        "markdown",
+    ];
     let Some((name, matches)) = matches.subcommand() else { return Vec::new() };
     let command = Args::command();
     let Some(command) = command.find_subcommand(name) else { return Vec::new() };

@@ -31,6 +31,8 @@ pub(super) enum Scenario {
     Presence(Run<Presence>),
     /// Phases one after the other, each with scenarios at the same time, as a file says
     Mix(Run<Mix>),
+    /// Two servers in turns, each started anew for every run of a plan; then compared
+    Ab(Run<Ab>),
     /// Compare saved reports
     Compare(Compare),
     /// One of several processes; another one, which starts it, says what to do
@@ -201,6 +203,36 @@ pub(super) struct Presence {
 pub(super) struct Mix {
     /// The plan (TOML); docs/BENCHMARKING.md explains it
     pub(super) plan: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Ab {
+    /// The plan (TOML); docs/BENCHMARKING.md explains it
+    pub(super) plan: PathBuf,
+    /// The command line that starts one server, in the foreground
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) a: String,
+    /// The command line that starts the other one
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) b: String,
+    /// What answers when either is ready: an http:// URL, or a ws:// one that takes connections
+    #[arg(long, value_name = "URL")]
+    pub(super) ready: String,
+    /// Rounds of four runs: a, b, b, a
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub(super) rounds: u32,
+    /// CPUs for the servers, with commas between
+    #[arg(long, value_delimiter = ',', value_name = "CPU")]
+    pub(super) server_cpu: Vec<u32>,
+    /// As in compare
+    #[arg(long, value_delimiter = ',', value_name = "PERCENT")]
+    pub(super) gate: Vec<String>,
+    /// Where the reports of all runs go
+    #[arg(long, default_value = "fanfare-ab", value_name = "FOLDER")]
+    pub(super) out: PathBuf,
+    /// Write the comparison as Markdown to a file, or to standard output with `-`
+    #[arg(long, value_name = "FILE")]
+    pub(super) markdown: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

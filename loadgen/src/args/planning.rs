@@ -31,6 +31,7 @@ impl Scenario {
             Self::Connect(run) => &run.common,
             Self::Presence(run) => &run.common,
             Self::Mix(run) => &run.common,
+            Self::Ab(run) => &run.common,
         })
     }
 
@@ -104,7 +105,7 @@ impl Scenario {
     /// None for what is no scenario.
     fn into_work(self) -> Option<(Work, Common)> {
         Some(match self {
-            Self::Mix(_) | Self::Compare(_) | Self::Child => return None,
+            Self::Mix(_) | Self::Ab(_) | Self::Compare(_) | Self::Child => return None,
             Self::Fanout(Run { own, common }) => {
                 (Work::Fanout(own.pace.into_publish(1, own.subscribers, own.publishers)), common)
             }
