@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Starts the server $START, runs the plan $PLAN against $URL with $OPTIONS, and compares the report with fanfare-last.json by
-# $GATE if both are there. A good report becomes the new fanfare-last.json. Exits as the generator does.
+# Starts the server $START and runs the plan $PLAN against $URL with $OPTIONS, $RUNS times. If $GATE is not empty, compares the
+# reports with those of the last good job in fanfare-last/; those of a good job take their place. Exits as the generator does.
 set -euo pipefail
 
 setsid bash -c "exec $START" &
@@ -19,18 +19,26 @@ until (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; do
 done
 
 summary=${GITHUB_STEP_SUMMARY:-/dev/null}
-status=0
-# shellcheck disable=SC2086 # the options are several words
-fanfare-loadgen mix "$PLAN" --url "$URL" ${OPTIONS:-} --json fanfare-report.json --html fanfare-report.html |
-  tee fanfare-report.txt || status=$?
-{ echo '### Load'; echo '```'; cat fanfare-report.txt; echo '```'; } >> "$summary"
-((status == 0)) || exit "$status"
+reports=()
+for run in $(seq "${RUNS:-1}"); do
+  name=fanfare-report-$run status=0
+  # shellcheck disable=SC2086 # the options are several words
+  fanfare-loadgen mix "$PLAN" --url "$URL" ${OPTIONS:-} --json "$name.json" --html "$name.html" |
+    tee "$name.txt" || status=$?
+  { echo "### Load, run $run"; echo '```'; cat "$name.txt"; echo '```'; } >> "$summary"
+  ((status == 0)) || exit "$status"
+  reports+=("$name.json")
+done
+[[ -n "${GATE:-}" ]] || exit 0
 
-if [[ -n "${GATE:-}" && -e fanfare-last.json ]]; then
-  fanfare-loadgen compare fanfare-last.json fanfare-report.json --gate "$GATE" --markdown fanfare-report.md || status=$?
-  cat fanfare-report.md >> "$summary"
-  # One run against one says nothing about chance: it is shown, and only what is worse for certain fails.
-  ((status == 3)) && status=0
+join() { local IFS=,; echo "$*"; }
+status=0
+if compgen -G 'fanfare-last/*.json' > /dev/null; then
+  fanfare-loadgen compare "$(join fanfare-last/*.json)" "$(join "${reports[@]}")" --gate "$GATE" \
+    --html fanfare-report-comparison.html --markdown fanfare-report-comparison.md || status=$?
+  cat fanfare-report-comparison.md >> "$summary"
 fi
-((status == 0)) && cp fanfare-report.json fanfare-last.json
-exit "$status"
+((status == 0)) || exit "$status"
+rm -rf fanfare-last
+mkdir fanfare-last
+cp "${reports[@]}" fanfare-last/
