@@ -1,4 +1,5 @@
-//! Puts the commit into the program, so that a report says which one measured. Without a repository there is none.
+//! Puts the commit into the program, so that a report says which one measured. Without a repository there is
+//! none.
 
 use std::process::Command;
 

@@ -1,7 +1,8 @@
-//! `ab`: two servers, each started anew for every run, in turns (a, b, b, a, …), under the same plan; then compared.
+//! `ab`: two servers, each started anew for every run, in turns (a, b, b, a, …), under the same plan; then
+//! compared.
 //!
-//! A server is a command line. It is ready when its URL answers, and is told to end (SIGTERM, and SIGKILL after a while)
-//! when its run is over, with everything that it has started.
+//! A server is a command line. It is ready when its URL answers, and is told to end (SIGTERM, and SIGKILL
+//! after a while) when its run is over, with everything that it has started.
 
 use std::{
     fs, io,

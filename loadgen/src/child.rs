@@ -1,6 +1,7 @@
 //! One of several processes: a child process of the generator, led by a coordinator in another process.
 //!
-//! The two speak in lines of JSON, one [`Command`] or [`Event`] each, over the child's standard input and output:
+//! The two speak in lines of JSON, one [`Command`] or [`Event`] each, over the child's standard input and
+//! output:
 //!
 //! ```text
 //!  coordinator                               child
@@ -17,9 +18,10 @@
 //!      ◀─────────── {"End":{…tally…}} ─────    the end of the child
 //! ```
 //!
-//! In a closed loop the workers of all children also tell each other directly what has arrived: see [`crate::signal`].
-//! A child tells with `Failed` why it cannot go on. It ends when its input does, so it never outlives its coordinator.
-//! Which child has which connections follows from the plan: workers are numbered through all children.
+//! In a closed loop the workers of all children also tell each other directly what has arrived: see
+//! [`crate::signal`]. A child tells with `Failed` why it cannot go on. It ends when its input does, so it
+//! never outlives its coordinator. Which child has which connections follows from the plan: workers are
+//! numbered through all children.
 
 use std::{
     io::{self, Write},
@@ -48,8 +50,8 @@ const WATCH: Duration = Duration::from_millis(100);
 /// What the coordinator tells a child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// The first one. Key and secret are no part of the plan as it is written down; `signal` is what the addresses of the
-    /// run's workers begin with.
+    /// The first one. Key and secret are no part of the plan as it is written down; `signal` is what the
+    /// addresses of the run's workers begin with.
     Begin { plan: Box<Plan>, key: String, secret: String, process: u32, signal: String },
     /// So many connections are to be had.
     SetQuota(u32),
@@ -67,7 +69,8 @@ pub(crate) enum Event {
     Status(Status),
     /// Answers [`Command::Ask`].
     Snapshot(Snapshot),
-    /// Messages this child has sent and will have sent, by publisher. Comes before the status that says `stopped`.
+    /// Messages this child has sent and will have sent, by publisher. Comes before the status that says
+    /// `stopped`.
     Published(Vec<u32>),
     /// Why the run cannot go on.
     Failed(Reason),

@@ -1,6 +1,6 @@
-//! What the coordinator and the workers share: which stage the run is in, and how far each worker is. Where the work
-//! is spread over processes, each has a board for its workers, and the coordinator one for the processes: see
-//! [`crate::part`].
+//! What the coordinator and the workers share: which stage the run is in, and how far each worker is. Where
+//! the work is spread over processes, each has a board for its workers, and the coordinator one for the
+//! processes: see [`crate::part`].
 //!
 //! ```text
 //!  Connect ──▶ Warm ──▶ Window 0 ──▶ Window 1 ──▶ … ──▶ Cool ──▶ Stop
@@ -8,9 +8,9 @@
 //!  to quota                                        until quiet
 //! ```
 //!
-//! When all have seen that nothing new is to begin, the coordinator *settles* the run: what was published is known
-//! then. The coordinator alone changes stage and quota; a worker alone changes its own row. A failure may be told by
-//! any thread, and the first one stays.
+//! When all have seen that nothing new is to begin, the coordinator *settles* the run: what was published is
+//! known then. The coordinator alone changes stage and quota; a worker alone changes its own row. A failure
+//! may be told by any thread, and the first one stays.
 
 use std::{
     ops::Range,
@@ -168,8 +168,8 @@ impl Control {
         row.ready.store(ready.unwrap_or(NOT_READY), Ordering::Relaxed);
     }
 
-    // A worker marks itself stopped (Release) after its last message is counted; whoever sees all of them stopped
-    // (Acquire) sees all the counts.
+    // A worker marks itself stopped (Release) after its last message is counted; whoever sees all of them
+    // stopped (Acquire) sees all the counts.
 
     pub(crate) fn report_cooling(&self, worker: usize, quiet: bool) {
         self.row(worker).stopped.store(true, Ordering::Release);

@@ -1,5 +1,5 @@
-//! Runs a plan: starts the workers, leads them through the stages, reads what the processes use at the edges of the
-//! windows, and puts everything together.
+//! Runs a plan: starts the workers, leads them through the stages, reads what the processes use at the edges
+//! of the windows, and puts everything together.
 
 use std::{
     io,
@@ -97,8 +97,8 @@ pub struct Usage {
     pub rss_bytes: Option<u64>,
 }
 
-/// What runs that go on at the same time share: where they wait for each other before they measure, and whether
-/// they are to end early.
+/// What runs that go on at the same time share: where they wait for each other before they measure, and
+/// whether they are to end early.
 #[derive(Debug)]
 pub struct Gate {
     awaited: AtomicUsize,
@@ -168,7 +168,8 @@ impl<'a> Run<'a> {
         } else {
             ProcessSet::new(plan.server_pids.clone())
         };
-        // The server needs a file for each connection too; when it is known not to have them, waiting is pointless.
+        // The server needs a file for each connection too; when it is known not to have them, waiting is
+        // pointless.
         let connections = plan.work.connections();
         if let Some(limit) = server.open_files_limit().filter(|limit| *limit < connections) {
             let sentence =
@@ -413,7 +414,8 @@ struct CpuUse {
     generator_ns: Option<u64>,
 }
 
-/// Starts the workers of one process: those of this number. `signal` is what addresses of the run's workers begin with.
+/// Starts the workers of one process: those of this number. `signal` is what addresses of the run's workers
+/// begin with.
 pub(crate) fn start_workers(
     plan: &Plan,
     control: &Arc<Control>,

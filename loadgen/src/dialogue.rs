@@ -1,5 +1,5 @@
-//! Between one worker's frames and its scenario: greets, answers what the server wants answered, divides messages into
-//! items, and remembers for the driver what a connection cannot be understood without.
+//! Between one worker's frames and its scenario: greets, answers what the server wants answered, divides
+//! messages into items, and remembers for the driver what a connection cannot be understood without.
 //!
 //! ```text
 //!  net ──▶ message ──▶ items ──▶ with a stamp: on_publication ──▶ scenario

@@ -1,5 +1,5 @@
-//! The first faults of a run, one by one: what somebody needs who looks for the reason. Written down where a fault is
-//! found, which is rare; a run without faults pays nothing.
+//! The first faults of a run, one by one: what somebody needs who looks for the reason. Written down where a
+//! fault is found, which is rare; a run without faults pays nothing.
 
 use serde::{Deserialize, Serialize};
 

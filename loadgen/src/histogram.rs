@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 const LOWEST_NS: u64 = 1_000;
 const HIGHEST_NS: u64 = 120_000_000_000;
 
-/// The latencies of one worker in one window, or of several put together. Written down as its buckets that are not
-/// empty.
+/// The latencies of one worker in one window, or of several put together. Written down as its buckets that
+/// are not empty.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "Buckets", into = "Buckets")]
 pub(crate) struct Latency {

@@ -13,15 +13,15 @@ use std::{collections::HashMap, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
-/// Ranges of missing messages remembered at one time, over all streams. What goes missing beyond it can no longer
-/// be told apart when it arrives late: it then counts as lost and as repeated.
+/// Ranges of missing messages remembered at one time, over all streams. What goes missing beyond it can no
+/// longer be told apart when it arrives late: it then counts as lost and as repeated.
 const MAX_RANGES: usize = 1 << 20;
 
 /// What went wrong, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
-    /// Deliveries that never came, although something later did: of the same publisher, or an answer on the same
-    /// connection.
+    /// Deliveries that never came, although something later did: of the same publisher, or an answer on the
+    /// same connection.
     pub lost: u64,
     /// Deliveries that had not come when the drain ended, with nothing to show that they never would.
     pub not_arrived: u64,
@@ -33,7 +33,8 @@ pub struct Faults {
     pub misdelivered: u64,
     /// Deliveries whose payload is not what was sent.
     pub corrupt: u64,
-    /// Numbers of a channel's stream that a subscriber never saw and that no loss explains: the server left them out.
+    /// Numbers of a channel's stream that a subscriber never saw and that no loss explains: the server left
+    /// them out.
     pub holes: u64,
 }
 

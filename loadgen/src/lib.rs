@@ -11,11 +11,13 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | pure | `stamp`, `ledger`, `order`, `pacer`, `histogram`, `timeline`, `faults`, `statistics` | bytes and numbers |
+//! | pure | `stamp`, `ledger`, `order`, `faults`, `pacer`, `timeline` | bytes and time |
+//! | pure | `histogram`, `statistics` | numbers |
 //! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
 //! | protocol | `dialogue`, `drivers` | what the server says and wants to hear |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
-//! | run | `plan`, `preflight`, `control`, `peer_signal`, `worker`, `processes`, `child`, `coordinator`, `procfs` | threads, stages, processes |
+//! | run | `plan`, `preflight`, `control`, `coordinator` | what is done, and its stages |
+//! | processes | `worker`, `peer_signal`, `processes`, `child`, `procfs` | threads and processes |
 //! | result | `report`, `verdict`, `thresholds`, `search`, `compare` | numbers and words |
 
 mod args;

@@ -1,8 +1,9 @@
 //! `fanfare-loadgen`: arguments → phases → runs → reports; nothing else.
 //!
-//! Exits with 0 if everything arrived as it should, 1 if the server was at fault, 2 if it never began, 3 if the
-//! generator was the limit or a comparison inconclusive, 4 if a threshold was passed. An interrupt (SIGINT, SIGTERM)
-//! ends the run early with what it has got, and with 130; a second one ends the program at once.
+//! Exits with 0 if everything arrived as it should, 1 if the server was at fault, 2 if it never began, 3 if
+//! the generator was the limit or a comparison inconclusive, 4 if a threshold was passed. An interrupt
+//! (SIGINT, SIGTERM) ends the run early with what it has got, and with 130; a second one ends the program at
+//! once.
 
 mod ab;
 mod view;

@@ -1,9 +1,9 @@
-//! One order for all: every subscriber of a channel must see its publications in the same order, whoever published
-//! them. The [`crate::ledger`] cannot see that, since it looks at one publisher at a time.
+//! One order for all: every subscriber of a channel must see its publications in the same order, whoever
+//! published them. The [`crate::ledger`] cannot see that, since it looks at one publisher at a time.
 //!
-//! The server numbers the publications of a channel. For each subscriber the numbers must ascend, and a number must
-//! stand for the same message with all of them. Where they are said to be contiguous, a number that a subscriber
-//! never sees is a hole. One worker's subscribers are compared with each other.
+//! The server numbers the publications of a channel. For each subscriber the numbers must ascend, and a
+//! number must stand for the same message with all of them. Where they are said to be contiguous, a number
+//! that a subscriber never sees is a hole. One worker's subscribers are compared with each other.
 
 /// Numbers remembered for each channel. Two subscribers further apart than this are not compared.
 const REMEMBERED: usize = 1024;
@@ -26,8 +26,8 @@ struct Seen {
 }
 
 impl Order {
-    /// `channels` is 0 if subscribers are not to be compared with each other: with one publisher in each channel the
-    /// ledger sees all there is to see.
+    /// `channels` is 0 if subscribers are not to be compared with each other: with one publisher in each
+    /// channel the ledger sees all there is to see.
     pub(crate) fn new(subscribers: usize, channels: usize) -> Self {
         Self {
             last: vec![0; subscribers],
@@ -51,8 +51,8 @@ impl Order {
         self.last[subscriber] = number;
     }
 
-    /// A subscriber of a channel saw the message under this number, for the first time. Says whether that is in
-    /// order.
+    /// A subscriber of a channel saw the message under this number, for the first time. Says whether that is
+    /// in order.
     #[inline]
     pub(crate) fn observe(
         &mut self,

@@ -1,9 +1,9 @@
 //! What workers tell each other while they measure: messages that all receivers of one of them have.
 //!
-//! Each worker has a datagram socket of an abstract address (unix(7)), and its poll wakes it when something came. It
-//! makes no difference whether two workers are threads of one process or of two: what one says reaches the other by
-//! one system call and one wake, with nobody in between. Datagrams between such sockets are neither lost nor reordered;
-//! what does not fit the receiver's queue is kept and sent later.
+//! Each worker has a datagram socket of an abstract address (unix(7)), and its poll wakes it when something
+//! came. It makes no difference whether two workers are threads of one process or of two: what one says
+//! reaches the other by one system call and one wake, with nobody in between. Datagrams between such sockets
+//! are neither lost nor reordered; what does not fit the receiver's queue is kept and sent later.
 
 use std::{
     io::{self, ErrorKind},

@@ -19,8 +19,8 @@ pub(crate) const MAX_WORKERS: u64 = 1024;
 pub(crate) const MOVER_GAP_NS: u64 = 50_000_000;
 /// Source addresses at most: some of 127.0.0.0/8.
 const MAX_SOURCES: u32 = 1 << 16;
-/// Connections at most, and whatever else is counted: more than a machine has memory for, and few enough for sums and
-/// products of two to be numbers.
+/// Connections at most, and whatever else is counted: more than a machine has memory for, and few enough for
+/// sums and products of two to be numbers.
 const MAX_COUNT: u32 = 100_000_000;
 
 /// A run.
@@ -237,7 +237,8 @@ pub struct PresencePlan {
     pub updates: bool,
     /// Each asks for a page of members between joining and leaving.
     pub queries: bool,
-    /// Open loop: operations a second, of all movers together. Else each begins the next when the last is complete.
+    /// Open loop: operations a second, of all movers together. Else each begins the next when the last is
+    /// complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
     /// What watchers are to be told.
@@ -252,7 +253,8 @@ pub enum Notices {
     /// Every join and leave, each by itself or several in one message
     #[default]
     Every,
-    /// The same, but a join and the leave after it, or a leave and the join after it, may cancel each other out
+    /// The same, but a join and the leave after it, or a leave and the join after it, may cancel each other
+    /// out
     Merged,
 }
 
@@ -409,7 +411,8 @@ impl Plan {
         }
         if let Some(pid) = procfs::stranger(&self.server_pids, self.address) {
             return wrong(format!(
-                "The process {pid} does not listen on {}, nor does its parent or child: it is not the server.",
+                "The process {pid} does not listen on {}, nor does its parent or child: it is not the \
+                 server.",
                 self.address
             ));
         }
@@ -493,8 +496,8 @@ impl Work {
                 if !(*rate >= 0.01 && *rate <= plan_rate(*channels, *movers)) =>
             {
                 wrong(format!(
-                    "{rate} operations a second are none that {channels} channels of {movers} movers can do, each one \
-                     every {} ms: at most {}.",
+                    "{rate} operations a second are none that {channels} channels of {movers} movers can do, each \
+                     one every {} ms: at most {}.",
                     MOVER_GAP_NS / 1_000_000,
                     plan_rate(*channels, *movers)
                 ))
@@ -545,7 +548,8 @@ impl StormPlan {
 }
 
 impl PublishPlan {
-    /// Whether a channel's members are on several workers: it has them all to itself if there are fewer channels.
+    /// Whether a channel's members are on several workers: it has them all to itself if there are fewer
+    /// channels.
     pub(crate) fn is_spread(&self, workers: u32) -> bool {
         self.channels < workers
     }

@@ -1,8 +1,9 @@
-//! Who does the work: threads of this process, or other processes with threads of their own ([`crate::child`]).
+//! Who does the work: threads of this process, or other processes with threads of their own
+//! ([`crate::child`]).
 //!
-//! Either way the coordinator looks at one board, [`Control`]: with threads each row is a worker's, with processes
-//! each is a process's, kept by a thread that reads what the process tells. Processes are in a process group of
-//! their own, so that an interrupt from the terminal reaches the coordinator alone.
+//! Either way the coordinator looks at one board, [`Control`]: with threads each row is a worker's, with
+//! processes each is a process's, kept by a thread that reads what the process tells. Processes are in a
+//! process group of their own, so that an interrupt from the terminal reaches the coordinator alone.
 
 use std::{
     env, io,
@@ -61,7 +62,8 @@ impl WorkerSet {
         Ok((Arc::clone(&control), Self::Processes(children.collect::<Result<_, _>>()?)))
     }
 
-    /// Tells the other processes, if there are any. One that does not listen any more is noticed by its listener.
+    /// Tells the other processes, if there are any. One that does not listen any more is noticed by its
+    /// listener.
     pub(crate) fn tell(&mut self, command: &Command) {
         if let Self::Processes(children) = self {
             children.iter_mut().for_each(|child| child.tell(command));

@@ -64,7 +64,8 @@ impl ProcessInfo {
     }
 }
 
-/// A command line as it may be shown: the values of what is called a key, a secret, a token or a password are left out.
+/// A command line as it may be shown: the values of what is called a key, a secret, a token or a password are
+/// left out.
 pub(crate) fn without_secrets(words: &[&str]) -> Vec<String> {
     let is_secret = |name: &str| {
         let name = name.to_lowercase();
@@ -114,8 +115,8 @@ impl ProcessSet {
         Self { pids: others.into_iter().chain([std::process::id()]).collect() }
     }
 
-    /// All those that have the socket open which listens on the address's port. Empty for a remote address, or if
-    /// they are another user's.
+    /// All those that have the socket open which listens on the address's port. Empty for a remote address,
+    /// or if they are another user's.
     pub(crate) fn listening_on(address: SocketAddr) -> Self {
         if !address.ip().is_loopback() {
             return Self::default();
@@ -140,8 +141,8 @@ impl ProcessSet {
         self.pids.iter().filter_map(|pid| ProcessInfo::read(*pid)).collect()
     }
 
-    /// CPU time of all threads that live, in nanoseconds. A thread that ended takes its time with it, except where
-    /// the kernel keeps no finer account than `stat`. None if one of the processes has ended.
+    /// CPU time of all threads that live, in nanoseconds. A thread that ended takes its time with it, except
+    /// where the kernel keeps no finer account than `stat`. None if one of the processes has ended.
     pub(crate) fn cpu_ns(&self) -> Option<u64> {
         if self.pids.is_empty() || self.pids.iter().any(|pid| has_ended(*pid)) {
             return None;
@@ -217,8 +218,8 @@ fn listening_inode(line: &str, port: u16) -> Option<u64> {
     fields.nth(5)?.parse().ok()
 }
 
-/// One of the processes that neither listens on the address's port nor has to do with one that does: started it, or was
-/// started by it. None if who listens cannot be seen.
+/// One of the processes that neither listens on the address's port nor has to do with one that does: started
+/// it, or was started by it. None if who listens cannot be seen.
 pub(crate) fn stranger(pids: &[u32], address: SocketAddr) -> Option<u32> {
     let listening = ProcessSet::listening_on(address);
     if listening.pids().is_empty() {
@@ -242,8 +243,8 @@ fn ancestors(pid: u32) -> Vec<u32> {
     std::iter::successors(Some(pid), parent).collect()
 }
 
-/// Sockets of this machine that hold something back for one of these addresses. None if none of them is the other end
-/// of any.
+/// Sockets of this machine that hold something back for one of these addresses. None if none of them is the
+/// other end of any.
 pub(crate) fn backlogged(addresses: &HashSet<SocketAddr>) -> Option<u64> {
     let mut found = None;
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {

@@ -44,8 +44,8 @@ fn bisect(of: impl Fn(f64) -> f64, value: f64, bound: f64) -> f64 {
     f64::midpoint(low, high)
 }
 
-/// The complementary error function, which is an incomplete gamma function: by its series for small numbers, by its
-/// continued fraction for large ones (Abramowitz and Stegun, 7.1.6 and 7.1.14).
+/// The complementary error function, which is an incomplete gamma function: by its series for small numbers,
+/// by its continued fraction for large ones (Abramowitz and Stegun, 7.1.6 and 7.1.14).
 fn erfc(x: f64) -> f64 {
     let z = x.abs();
     let tail = if z < 2.5 {

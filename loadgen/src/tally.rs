@@ -1,8 +1,9 @@
-//! What one worker counted: its windows, and what went wrong in the whole run. Merged by the coordinator at the end.
+//! What one worker counted: its windows, and what went wrong in the whole run. Merged by the coordinator at
+//! the end.
 //!
-//! A delivery, an operation and its latency belong to the window in which they were *due*, also if they come in a later
-//! window or in the drain. What the server does meanwhile ([`WindowTally::arrived`]) belongs to the time in which it is
-//! done, as CPU time does.
+//! A delivery, an operation and its latency belong to the window in which they were *due*, also if they come
+//! in a later window or in the drain. What the server does meanwhile ([`WindowTally::arrived`]) belongs to
+//! the time in which it is done, as CPU time does.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,8 @@ use crate::{
 pub(crate) struct WindowTally {
     /// Messages or notices due in the window that reached someone for the first time.
     pub(crate) deliveries: u64,
-    /// Messages or notices that reached someone during the window, whenever they were due; of cycles, those that joined.
+    /// Messages or notices that reached someone during the window, whenever they were due; of cycles, those
+    /// that joined.
     pub(crate) arrived: u64,
     /// Deliveries that the schedule has in the window; 0 in a closed loop.
     pub(crate) due: u64,
@@ -33,10 +35,11 @@ pub(crate) struct WindowTally {
     pub(crate) late: u64,
     /// Cycles that failed.
     pub(crate) errors: u64,
-    /// What was due and never came. Its latency is at least the time to the end of the drain, and recorded as that.
+    /// What was due and never came. Its latency is at least the time to the end of the drain, and recorded as
+    /// that.
     pub(crate) censored: u64,
-    /// Time in turns in which something came in, of a worker that spins, or CPU time, of one that sleeps; of several
-    /// workers, of the one that had most.
+    /// Time in turns in which something came in, of a worker that spins, or CPU time, of one that sleeps; of
+    /// several workers, of the one that had most.
     pub(crate) busy_ns: u64,
     /// From due to delivered, or of an operation.
     pub(crate) latency: Latency,
@@ -85,7 +88,8 @@ pub struct Slow {
     pub readers: u64,
     /// How many of them the server disconnected.
     pub disconnected: u64,
-    /// For how many of them the server's side of the socket held something back; unknown if it is another machine.
+    /// For how many of them the server's side of the socket held something back; unknown if it is another
+    /// machine.
     pub backlogged: Option<u64>,
     /// Deliveries the server told the others they had missed.
     pub missed: u64,

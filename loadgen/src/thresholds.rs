@@ -1,5 +1,6 @@
-//! Conditions on the numbers of a report: `p99>5ms`, `lost=0`, `deliveries<100000/s`. With `--fail-if` a run fails when
-//! one is true; with `--slo` a rate holds when all are. A number that was not measured makes neither: it fails a run.
+//! Conditions on the numbers of a report: `p99>5ms`, `lost=0`, `deliveries<100000/s`. With `--fail-if` a run
+//! fails when one is true; with `--slo` a rate holds when all are. A number that was not measured makes
+//! neither: it fails a run.
 
 use std::{fmt, str::FromStr};
 

@@ -1,6 +1,6 @@
-//! Which window and which tick of the clock a time belongs to. Windows and ticks follow from the plan and the start
-//! alone, so every worker of every process draws the same lines, and what was due in a window belongs to it however
-//! late it arrives.
+//! Which window and which tick of the clock a time belongs to. Windows and ticks follow from the plan and the
+//! start alone, so every worker of every process draws the same lines, and what was due in a window belongs
+//! to it however late it arrives.
 //!
 //! ```text
 //!  start ── warm-up ──▶ first ── window 0 ──▶ ── window 1 ──▶ … ──▶ end

@@ -1,5 +1,5 @@
-//! How a run is going, on standard error: on a terminal one screen of 80 columns, drawn again and again; elsewhere line
-//! by line.
+//! How a run is going, on standard error: on a terminal one screen of 80 columns, drawn again and again;
+//! elsewhere line by line.
 //!
 //! ```text
 //! fanout · window 2 of 3 · 0:14 left  ████████████░░░░░░░░

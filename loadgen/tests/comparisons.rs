@@ -1,4 +1,5 @@
-//! `compare` as it is used: exit status, text, JSON, Markdown and page of what is the same, worse, or cannot be said.
+//! `compare` as it is used: exit status, text, JSON, Markdown and page of what is the same, worse, or cannot
+//! be said.
 
 mod stub;
 

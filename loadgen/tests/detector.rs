@@ -1,5 +1,5 @@
-//! The loss detector against a server that loses, repeats, reorders, misdelivers, changes and hangs up on purpose, and
-//! every scenario against one that does not.
+//! The loss detector against a server that loses, repeats, reorders, misdelivers, changes and hangs up on
+//! purpose, and every scenario against one that does not.
 
 mod stub;
 
@@ -84,7 +84,8 @@ fn run_against(mischief: Mischief, threads: u32, work: Work) -> Report {
     let stub = Stub::start(mischief);
     let mut plan = plan(&stub, threads, work);
     if matches!(plan.work, Work::Storm(_)) || matches!(mischief, Mischief::HangUpOnJoin { .. }) {
-        // All are to be back before the next one breaks, and some cycles to succeed, also on a machine that is busy.
+        // All are to be back before the next one breaks, and some cycles to succeed, also on a machine that
+        // is busy.
         plan.window_seconds = 0.4;
     }
     plan.check().expect("a plan that fits");
@@ -307,7 +308,8 @@ fn losses_are_exactly_counted() {
     let stub = Stub::start(Mischief::Lose { every: 50 });
     let plan = plan(&stub, 1, fanout(OPEN));
     let report = run(&plan, &Gate::new(1), &mut |_| {});
-    // 0.35 s of 500 messages a second, to 20 each; the notices of joining (190) count as deliveries to the stub.
+    // 0.35 s of 500 messages a second, to 20 each; the notices of joining (190) count as deliveries to the
+    // stub.
     let delivered = report.windows.iter().map(|row| row.latency.count).sum::<u64>();
     let share = report.faults.lost as f64 / (delivered as f64 * 3.5 / 3.0);
     assert!((0.01..0.03).contains(&share), "{share}: {}", report.table());

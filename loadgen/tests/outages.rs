@@ -1,5 +1,5 @@
-//! What a generator must not hide: a server that stops, dies, or loses one message among very many. Text, JSON, page and
-//! exit status of the program must say so.
+//! What a generator must not hide: a server that stops, dies, or loses one message among very many. Text,
+//! JSON, page and exit status of the program must say so.
 
 mod stub;
 

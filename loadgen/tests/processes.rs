@@ -150,7 +150,8 @@ fn faults_of_all_processes_are_added_up() {
 
 #[test]
 fn message_is_in_flight_until_receivers_in_all_processes_have_it() {
-    // The server gives each message to the last receiver, who is not in the publisher's process, when all is quiet.
+    // The server gives each message to the last receiver, who is not in the publisher's process, when all is
+    // quiet.
     let stub = Stub::start(Mischief::LastOneLater);
     let report = run(&stub, &format!("fanout -n 12 --publishers 1 -w 1 --processes 3 {SHORT}"));
     assert_eq!(problems(&report), [""; 0]);

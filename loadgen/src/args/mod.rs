@@ -1,5 +1,5 @@
-//! The command line: what was typed becomes a job. [`options`] declares what can be typed, [`planning`] makes a plan of
-//! it.
+//! The command line: what was typed becomes a job. [`options`] declares what can be typed, [`planning`] makes
+//! a plan of it.
 
 mod options;
 mod planning;
@@ -163,7 +163,8 @@ impl Compare {
     }
 }
 
-/// Options of the plan that are on a command line, and not in the environment or left out: what goes before a mix's file.
+/// Options of the plan that are on a command line, and not in the environment or left out: what goes before a
+/// mix's file.
 fn given(matches: &ArgMatches) -> Vec<String> {
     const NOT_OF_PLANS: [&str; 14] = [
         "json",

@@ -159,8 +159,8 @@ pub(super) struct Idle {
 
 #[derive(Args, Debug)]
 pub(super) struct Connect {
-    /// Cycles under way at one time, 32 if left out; with --rate at most, and if left out as many as are due in
-    /// a second
+    /// Cycles under way at one time, 32 if left out; with --rate at most, and if left out as many as are due
+    /// in a second
     #[arg(long, value_name = "N")]
     pub(super) cycles: Option<u32>,
     /// Open loop: connections a second
@@ -237,12 +237,12 @@ pub(super) struct Ab {
 
 #[derive(Args, Debug)]
 pub(super) struct Compare {
-    /// Two or more sides: reports of one run, or of several with commas between. The others are compared with the
-    /// first
+    /// Two or more sides: reports of one run, or of several with commas between. The others are compared with
+    /// the first
     #[arg(required = true, num_args = 2.., value_name = "REPORT,…")]
     pub(super) sides: Vec<String>,
-    /// Exit with 1 if a number is worse by more than this, beyond chance, and with 3 if these runs cannot say: 5 for all
-    /// of them but p99.9 and max, p99=20 for one, or both with a comma between
+    /// Exit with 1 if a number is worse by more than this, beyond chance, and with 3 if these runs cannot
+    /// say: 5 for all of them but p99.9 and max, p99=20 for one, or both with a comma between
     #[arg(long, value_delimiter = ',', value_name = "PERCENT")]
     pub(super) gate: Vec<String>,
     /// Compare runs of different machines or plans
@@ -292,8 +292,8 @@ pub(super) struct Common {
     /// Sleep when there is nothing to do. The default in a closed loop
     #[arg(long)]
     pub(super) sleep: bool,
-    /// Closed loop: a generator that is the limit is no failure. Its rates are lower bounds: the server can do at least
-    /// this. The server's CPU time for each delivery holds all the same
+    /// Closed loop: a generator that is the limit is no failure. Its rates are lower bounds: the server can
+    /// do at least this. The server's CPU time for each delivery holds all the same
     #[arg(long)]
     pub(super) lower_bound: bool,
     /// Warm-up, not counted
@@ -308,7 +308,8 @@ pub(super) struct Common {
     /// Time after the last window for what is on the way to arrive
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     pub(super) drain: f64,
-    /// Exit with 4 if this is true: p99>5ms, lost>0, deliveries<100000/s; several with commas between or one by one
+    /// Exit with 4 if this is true: p99>5ms, lost>0, deliveries<100000/s; several with commas between or one
+    /// by one
     #[arg(long, value_delimiter = ',', action = clap::ArgAction::Append, value_name = "CONDITION")]
     pub(super) fail_if: Vec<String>,
     /// Open loop: search for the highest rate that holds --slo, beginning with --rate

@@ -1,5 +1,5 @@
-//! From options to a plan: what is left out gets its value, and what options mean together is worked out. Whether the
-//! plan makes sense is the plan's business.
+//! From options to a plan: what is left out gets its value, and what options mean together is worked out.
+//! Whether the plan makes sense is the plan's business.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 

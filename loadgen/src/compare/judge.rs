@@ -1,4 +1,5 @@
-//! How one number of two sets of runs differs, and whether that is worse than allowed. Pure functions of samples.
+//! How one number of two sets of runs differs, and whether that is worse than allowed. Pure functions of
+//! samples.
 //!
 //! The difference is that of the means of logarithms (a ratio, then), in the direction that is worse:
 //!
@@ -131,8 +132,8 @@ pub(super) fn compare(sides: Sides<'_>, strictness: Strictness) -> Option<Differ
     Some(difference)
 }
 
-/// Runs of each side, when one varies by this standard deviation of logarithms, with which a number that is the same is
-/// called so, and one that is worse by twice the tolerance is found, nine times of ten.
+/// Runs of each side, when one varies by this standard deviation of logarithms, with which a number that is
+/// the same is called so, and one that is worse by twice the tolerance is found, nine times of ten.
 pub(super) fn runs_needed(deviation: f64, tolerance: f64, family: usize) -> Option<u32> {
     let power = normal_quantile(POWER);
     (2..=MAX_RUNS).find(|runs| {
@@ -294,7 +295,8 @@ mod tests {
         }
     }
 
-    /// What docs/BENCHMARKING.md recommends: eight runs a side, for processes that vary by 3 %, and a gate of 5 %.
+    /// What docs/BENCHMARKING.md recommends: eight runs a side, for processes that vary by 3 %, and a gate of
+    /// 5 %.
     #[test]
     fn recommended_runs_find_what_is_there_and_nothing_else() {
         const RUNS: usize = 8;

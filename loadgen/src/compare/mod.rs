@@ -1,5 +1,5 @@
-//! Saved reports side by side: by how much each of the others differs from the first, and whether that is more than
-//! chance. A side is one run or several of the same; a sample is a run.
+//! Saved reports side by side: by how much each of the others differs from the first, and whether that is
+//! more than chance. A side is one run or several of the same; a sample is a run.
 
 mod judge;
 mod show;

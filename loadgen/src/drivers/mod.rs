@@ -1,6 +1,6 @@
-//! THE BOUNDARY to a server's protocol: how to connect, what a command looks like, what an answer means. No word of
-//! a protocol outside its module, no socket and no clock in here. A driver keeps nothing about a connection;
-//! what must be remembered (bytes of half an item, a name), [`crate::dialogue`] remembers.
+//! THE BOUNDARY to a server's protocol: how to connect, what a command looks like, what an answer means. No
+//! word of a protocol outside its module, no socket and no clock in here. A driver keeps nothing about a
+//! connection; what must be remembered (bytes of half an item, a name), [`crate::dialogue`] remembers.
 
 mod centrifugo;
 mod native;
@@ -54,7 +54,8 @@ pub(crate) trait Driver: Send + Sync {
         false
     }
 
-    /// What makes a [`Role::Member`] of who was welcomed as one. None if the path did: the answer follows by itself.
+    /// What makes a [`Role::Member`] of who was welcomed as one. None if the path did: the answer follows by
+    /// itself.
     fn join_first(&self, channel: &str, session: &str) -> Option<String> {
         Some(self.join(1, channel, session))
     }
@@ -62,8 +63,8 @@ pub(crate) trait Driver: Send + Sync {
     /// What joins a channel, to be answered under this number; the session is what the welcome called it.
     fn join(&self, number: u32, channel: &str, session: &str) -> String;
 
-    /// What joins a channel and asks for what came after this number of this epoch. None if the protocol has nothing
-    /// of the kind.
+    /// What joins a channel and asks for what came after this number of this epoch. None if the protocol has
+    /// nothing of the kind.
     fn join_since(&self, _number: u32, _channel: &str, _epoch: &str, _offset: u64) -> Option<String> {
         None
     }
@@ -225,8 +226,8 @@ pub(crate) enum Framing {
     Message,
     /// Each line of a message is one.
     Lines,
-    /// Items follow each other, and messages begin and end anywhere. The function says how long the first item is,
-    /// or nothing if it is not complete.
+    /// Items follow each other, and messages begin and end anywhere. The function says how long the first
+    /// item is, or nothing if it is not complete.
     Stream(fn(&[u8]) -> Option<usize>),
 }
 

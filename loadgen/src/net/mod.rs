@@ -6,8 +6,8 @@
 //!                                               └── peer closes ───┘
 //! ```
 //!
-//! All reads go through one buffer, so a connection at rest is a [`Peer`]: some thirty bytes. What a connection
-//! needs only for a while (its handshake, bytes the kernel would not take) hangs off it in a box.
+//! All reads go through one buffer, so a connection at rest is a [`Peer`]: some thirty bytes. What a
+//! connection needs only for a while (its handshake, bytes the kernel would not take) hangs off it in a box.
 //!
 //! | module | has |
 //! |---|---|

@@ -1,8 +1,8 @@
 //! A turn of a worker's loop: makes connections, waits for events, reads, and tells the handler.
 //!
-//! Edge-triggered, registered once for reading and writing. A read that returns less than the buffer holds has
-//! emptied the socket (epoll(7)), which saves the read that would say `WouldBlock`; only when the peer has also
-//! ended its stream is the read repeated, to see that end.
+//! Edge-triggered, registered once for reading and writing. A read that returns less than the buffer holds
+//! has emptied the socket (epoll(7)), which saves the read that would say `WouldBlock`; only when the peer
+//! has also ended its stream is the read repeated, to see that end.
 
 use std::{
     io::{self, ErrorKind, Read},

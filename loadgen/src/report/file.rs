@@ -101,8 +101,8 @@ pub(super) fn command_line() -> Vec<String> {
     without_secrets(&words)
 }
 
-/// Each window's latencies in nanoseconds, as an interval log (`.hlog`). Intervals of a mix have a tag: phase, number and
-/// scenario; those of a storm's bystanders are intervals of their own, tagged `bystanders`.
+/// Each window's latencies in nanoseconds, as an interval log (`.hlog`). Intervals of a mix have a tag:
+/// phase, number and scenario; those of a storm's bystanders are intervals of their own, tagged `bystanders`.
 pub fn to_hlog(runs: &[(String, Report)]) -> Vec<u8> {
     let mut out = Vec::new();
     // A run that never came to its first window has no start.

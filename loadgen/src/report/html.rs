@@ -1,5 +1,5 @@
-//! The report as one HTML page that needs nothing else: tables and charts for each part, readable on a telephone, and
-//! each chart in words as well.
+//! The report as one HTML page that needs nothing else: tables and charts for each part, readable on a
+//! telephone, and each chart in words as well.
 
 use std::{
     fmt::{self, Write},

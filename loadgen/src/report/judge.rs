@@ -1,5 +1,5 @@
-//! What makes a run no result, and whose fault that is. A generator that was the limit, or could not see, is never the
-//! server's fault.
+//! What makes a run no result, and whose fault that is. A generator that was the limit, or could not see, is
+//! never the server's fault.
 
 use super::{Limit, Report, Row, SATURATED};
 use crate::{
@@ -55,8 +55,8 @@ impl Report {
         }
     }
 
-    /// Who is to blame for what did not come in time: a generator that had no time to read it. One that was late with
-    /// sending by some milliseconds explains nothing that did not come for seconds.
+    /// Who is to blame for what did not come in time: a generator that had no time to read it. One that was
+    /// late with sending by some milliseconds explains nothing that did not come for seconds.
     fn delay_blame(&self) -> Blame {
         let is_overloaded = self.windows.iter().any(|row| row.busy_share > Some(SATURATED));
         if is_overloaded { Blame::Generator } else { Blame::Server }
@@ -109,7 +109,8 @@ impl Report {
         }
         if self.returns.unrecovered > 0 {
             let sentence = format!(
-                "{} of those that came back did not recover: the server remembers too little of their channels.",
+                "{} of those that came back did not recover: the server remembers too little of their \
+                 channels.",
                 self.returns.unrecovered
             );
             self.put_reason(Blame::Server, sentence);
@@ -158,16 +159,16 @@ impl Report {
             self.put_reason(
                 Blame::Generator,
                 format!(
-                    "None of the {} slow members slowed the server down: {seen}. Longer windows, larger payloads or a \
-                     higher rate fill them.",
+                    "None of the {} slow members slowed the server down: {seen}. Longer windows, larger payloads or \
+                     a higher rate fill them.",
                     slow.readers
                 ),
             );
         }
     }
 
-    /// Whether the generator was the limit, or nobody was. Where one side is meant to be, the generator may be one as
-    /// well as the server, or if the plan says so.
+    /// Whether the generator was the limit, or nobody was. Where one side is meant to be, the generator may
+    /// be one as well as the server, or if the plan says so.
     fn judge_generator(&mut self) {
         let open = !self.plan.work.is_closed_loop();
         let late = self.windows.iter().map(|row| row.late_share).fold(0.0, f64::max);
@@ -250,8 +251,8 @@ impl Report {
         }
         if self.held_up > 0 {
             self.remarks.push(format!(
-                "{} cycles were due while all that may be at a time were under way (--cycles): they waited for {}, \
-                 and their latencies say so.",
+                "{} cycles were due while all that may be at a time were under way (--cycles): they waited for \
+                 {}, and their latencies say so.",
                 self.held_up,
                 if self.is_generator_limit() { "the generator or the server" } else { "the server" }
             ));

@@ -1,5 +1,5 @@
-//! What came out of a run, in numbers: a row for each window, one for all of them together, and what was wrong. Knows
-//! nothing of how it is shown; see [`mod@table`], [`mod@file`] and [`mod@html`].
+//! What came out of a run, in numbers: a row for each window, one for all of them together, and what was
+//! wrong. Knows nothing of how it is shown; see [`mod@table`], [`mod@file`] and [`mod@html`].
 
 mod chart;
 mod file;
@@ -34,7 +34,8 @@ use crate::{
     verdict::{Blame, Reason, Verdict},
 };
 
-/// Share of its time at which a worker, of a core at which a thread, and of its cores at which a server is saturated.
+/// Share of its time at which a worker, of a core at which a thread, and of its cores at which a server is
+/// saturated.
 const SATURATED: f64 = 0.95;
 
 /// What the processes had used at the edge of a window.
@@ -140,8 +141,8 @@ pub struct Report {
     pub summary: Row,
     /// What was due in each tick of the clock.
     pub ticks: Vec<TickRow>,
-    /// Whether messages were sent, or operations begun, when earlier ones were done: latencies are those of a full queue
-    /// then, and omit what was not sent meanwhile.
+    /// Whether messages were sent, or operations begun, when earlier ones were done: latencies are those of a
+    /// full queue then, and omit what was not sent meanwhile.
     pub closed_loop: bool,
     /// Who was the limit.
     pub limit: Limit,
@@ -173,7 +174,8 @@ pub struct Report {
     pub never_begun: u64,
     /// Pairs of notices that cancelled each other out.
     pub merged: u64,
-    /// Of cycles by a schedule: how many a second the last window asked for before the first that fell behind.
+    /// Of cycles by a schedule: how many a second the last window asked for before the first that fell
+    /// behind.
     pub kept_up_per_second: Option<f64>,
     /// CPU time that cannot be told apart by parts of a phase.
     pub all_parts: Option<AllParts>,
@@ -406,7 +408,8 @@ pub(crate) mod tests {
         report_of(line, vec![tally], last)
     }
 
-    /// Of a run whose busiest worker had so much to do, against a server of two cores whose threads used so much.
+    /// Of a run whose busiest worker had so much to do, against a server of two cores whose threads used so
+    /// much.
     fn busy_report(line: &str, busy_ms: u64, server_ms: &[u64]) -> Report {
         // One worker has nothing to do; the other may have.
         let both = |window: &mut WindowTally| {

@@ -1,15 +1,16 @@
 //! Windows that differ from the others by more than chance allows.
 //!
-//! Deliveries of one message share its fate, so the test counts messages: of those of a window, as many as chance allows
-//! may be above the usual 99th percentile of the other windows. Rates are compared by their spread.
+//! Deliveries of one message share its fate, so the test counts messages: of those of a window, as many as
+//! chance allows may be above the usual 99th percentile of the other windows. Rates are compared by their
+//! spread.
 
 use super::Report;
 use crate::{histogram::Latency, statistics::binomial_tail};
 
 /// Chance of a false alarm for each window.
 const CHANCE: f64 = 1e-4;
-/// Share of a window's values above another window's 99th percentile that is no wonder: that percentile is itself one of
-/// few values.
+/// Share of a window's values above another window's 99th percentile that is no wonder: that percentile is
+/// itself one of few values.
 const SHARE_ABOVE: f64 = 0.03;
 /// Factor by which a percentile differs at least that is worth a word.
 const FACTOR: f64 = 2.0;

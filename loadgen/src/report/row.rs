@@ -1,5 +1,5 @@
-//! One window in numbers, or all of them in one: counts and histograms are added up, and nothing is averaged that an
-//! outage could hide behind.
+//! One window in numbers, or all of them in one: counts and histograms are added up, and nothing is averaged
+//! that an outage could hide behind.
 
 use serde::Serialize;
 
@@ -51,7 +51,8 @@ pub struct Row {
     pub generator_cores: Option<f64>,
     /// Share of the time in which the generator's busiest worker had something to do.
     pub busy_share: Option<f64>,
-    /// CPU seconds of the server for a million deliveries that arrived meanwhile, which is microseconds for one.
+    /// CPU seconds of the server for a million deliveries that arrived meanwhile, which is microseconds for
+    /// one.
     pub server_s_per_million_deliveries: Option<f64>,
     /// CPU seconds of the server for a million operations.
     pub server_s_per_million_operations: Option<f64>,
@@ -117,8 +118,8 @@ impl Row {
     }
 }
 
-/// CPU time of the server between two readings. Threads that have ended are missing in the fine account, and what they
-/// used is taken from the coarse one, if that shows more.
+/// CPU time of the server between two readings. Threads that have ended are missing in the fine account, and
+/// what they used is taken from the coarse one, if that shows more.
 fn used_by_server(from: &Reading, to: &Reading) -> Option<u64> {
     let fine = to.server_cpu_ns?.checked_sub(from.server_cpu_ns?);
     let coarse = to.server_ticks_ns.zip(from.server_ticks_ns).and_then(|(to, from)| to.checked_sub(from));
@@ -155,9 +156,9 @@ fn busiest_ns(from: &Reading, to: &Reading) -> Option<u64> {
     to.server_threads.iter().map(|(thread, used)| used.saturating_sub(before(thread))).max()
 }
 
-/// Whether the server kept up with a schedule of cycles in each window. Connections that take so long in the first
-/// window, when they have the server for themselves, are done so long after they were due in all others: with a growing
-/// rate, that is no falling behind.
+/// Whether the server kept up with a schedule of cycles in each window. Connections that take so long in the
+/// first window, when they have the server for themselves, are done so long after they were due in all
+/// others: with a growing rate, that is no falling behind.
 pub(super) fn find_kept(
     schedule: &Schedule,
     start_ns: u64,

@@ -17,7 +17,8 @@ impl Report {
         out
     }
 
-    /// The same without the plan, which was printed before the run; the name comes first, if it is one of several.
+    /// The same without the plan, which was printed before the run; the name comes first, if it is one of
+    /// several.
     pub fn results(&self, name: &str) -> String {
         let mut out = String::new();
         if name != self.scenario {

@@ -1,9 +1,10 @@
 //! What becomes of what a subscriber misses in the end.
 //!
-//! A message is *lost* when something shows that it will not come: a later one of the same publisher came, or the
-//! server answered on the same connection after the message was sent. Else it has *not arrived*: the server may be
-//! stopped, or the generator behind with reading. A frame that came and was corrupt stands for one message that is
-//! missing, and a number that was passed over for a message that is missing is no hole: each thing counts once.
+//! A message is *lost* when something shows that it will not come: a later one of the same publisher came, or
+//! the server answered on the same connection after the message was sent. Else it has *not arrived*: the
+//! server may be stopped, or the generator behind with reading. A frame that came and was corrupt stands for
+//! one message that is missing, and a number that was passed over for a message that is missing is no hole:
+//! each thing counts once.
 
 use std::collections::HashSet;
 

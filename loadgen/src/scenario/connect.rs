@@ -7,11 +7,11 @@
 //!
 //! Nothing is sent to join where the path has asked for it.
 //!
-//! In a closed loop so many cycles are under way at one time, and one begins when another has ended. In an open loop
-//! they begin by a schedule, and latency counts from when a cycle was due. What is under way is bounded there too: a
-//! cycle that is due while all are taken begins as soon as one is free, which is the server's delay and not the
-//! generator's. A cycle that fails is counted, and the others go on; before the first has succeeded, and where there is
-//! nobody to connect to, it ends the run.
+//! In a closed loop so many cycles are under way at one time, and one begins when another has ended. In an
+//! open loop they begin by a schedule, and latency counts from when a cycle was due. What is under way is
+//! bounded there too: a cycle that is due while all are taken begins as soon as one is free, which is the
+//! server's delay and not the generator's. A cycle that fails is counted, and the others go on; before the
+//! first has succeeded, and where there is nobody to connect to, it ends the run.
 
 use super::{Scenario, Seat};
 use crate::{

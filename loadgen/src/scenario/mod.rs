@@ -1,5 +1,5 @@
-//! What the connections do. Each scenario is a state machine driven by its worker's loop: told what came in, it
-//! sends, counts and verifies. One instance for each worker; they share only what their module says.
+//! What the connections do. Each scenario is a state machine driven by its worker's loop: told what came in,
+//! it sends, counts and verifies. One instance for each worker; they share only what their module says.
 
 mod audit;
 mod connect;
@@ -33,11 +33,12 @@ pub(crate) trait Scenario: Sized {
     /// Where this worker stands.
     fn seat(&self) -> &Seat;
 
-    /// Called before each wait for events: begins what is due, says how long to wait, and reports how far it is.
+    /// Called before each wait for events: begins what is due, says how long to wait, and reports how far it
+    /// is.
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait;
 
-    /// A publication came in, by a read that returned at `now`; its stamp, or what is left of one, comes first. A
-    /// scenario that has none expects none.
+    /// A publication came in, by a read that returned at `now`; its stamp, or what is left of one, comes
+    /// first. A scenario that has none expects none.
     fn on_publication(&mut self, net: &mut Net, slot: Slot, _stamped: &[u8], now: u64) {
         self.on_reply(net, slot, Reply::Unknown, now);
     }

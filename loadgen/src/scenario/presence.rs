@@ -1,15 +1,17 @@
 //! `presence`: in each channel some members stay, and watch others join and leave.
 //!
-//! Each of those who come and go does the same operations over and over, so a watcher must be told of its joins and
-//! leaves in turn: notice 0 is a join, 1 a leave, and so on. That makes a notice a message with a sequence, and the
-//! ledger tells lost and repeated notices apart. Updates come in between, and are told as well; queries are answered,
-//! and nobody is told. It makes no difference whether notices come in messages of their own or several in one.
+//! Each of those who come and go does the same operations over and over, so a watcher must be told of its
+//! joins and leaves in turn: notice 0 is a join, 1 a leave, and so on. That makes a notice a message with a
+//! sequence, and the ledger tells lost and repeated notices apart. Updates come in between, and are told as
+//! well; queries are answered, and nobody is told. It makes no difference whether notices come in messages of
+//! their own or several in one.
 //!
-//! In a closed loop each mover has one operation under way: it is complete when the mover has the answer and **every**
-//! watcher has the notice. In an open loop operations are due by a schedule, whatever became of the last one; the latency of a
-//! notice counts from when its operation was due. Where the server may let a join and the leave after it cancel each
-//! other out (`--notices merged`), a pair that nobody is told of is *merged* and not lost. A notice does not say which
-//! of two joins it is about; it is taken for the earlier one, unless that is long ago.
+//! In a closed loop each mover has one operation under way: it is complete when the mover has the answer and
+//! **every** watcher has the notice. In an open loop operations are due by a schedule, whatever became of the
+//! last one; the latency of a notice counts from when its operation was due. Where the server may let a join
+//! and the leave after it cancel each other out (`--notices merged`), a pair that nobody is told of is
+//! *merged* and not lost. A notice does not say which of two joins it is about; it is taken for the earlier
+//! one, unless that is long ago.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -32,7 +34,8 @@ use crate::{
 /// Closed loop: time after which a mover goes on although its notices do not come.
 const EXPIRY_NS: u64 = 2_000_000_000;
 const EXPIRY_CHECK_NS: u64 = 250_000_000;
-/// Age of an operation at which an earlier one of the same kind that nobody was told of is taken to be merged.
+/// Age of an operation at which an earlier one of the same kind that nobody was told of is taken to be
+/// merged.
 const MERGED_NS: u64 = 2_000_000_000;
 /// Operations of a mover in a closed loop whose beginnings are known.
 const KNOWN: usize = 4;
@@ -295,8 +298,8 @@ impl Presence {
         }
     }
 
-    /// Which of a mover's notices this one is: the next of its kind that was begun, or one that was passed over. None
-    /// if it was told already.
+    /// Which of a mover's notices this one is: the next of its kind that was begun, or one that was passed
+    /// over. None if it was told already.
     fn number_of(&mut self, kind: Notice, mover: u32, stream: usize, now: u64) -> Option<u32> {
         let told = self.movers[mover as usize].told;
         let is_kind = |number: &u32| self.notices[*number as usize % self.notices.len()].0 == kind;
@@ -336,7 +339,8 @@ impl Presence {
         self.advance(net, mover, now);
     }
 
-    /// Closed loop: goes on with movers whose operations take too long. What their watchers miss may still come.
+    /// Closed loop: goes on with movers whose operations take too long. What their watchers miss may still
+    /// come.
     fn expire(&mut self, net: &mut Net, now: u64) {
         if now < self.next_expiry_ns || self.pacer.is_some() {
             return;

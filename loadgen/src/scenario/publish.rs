@@ -1,8 +1,9 @@
 //! `fanout`, `send`, `broadcast` and `slow`: publishers, channels, members; every delivery verified.
 //!
-//! Publisher `g` of all sends to channel `g / publishers`. In `fanout` publishers only send; in `send` a channel's
-//! publishers are its first members. In `broadcast` there is one channel, and it is everyone. In `slow` the last
-//! members stop reading when the warm-up begins, and read on when the run cools down, to see what became of them.
+//! Publisher `g` of all sends to channel `g / publishers`. In `fanout` publishers only send; in `send` a
+//! channel's publishers are its first members. In `broadcast` there is one channel, and it is everyone. In
+//! `slow` the last members stop reading when the warm-up begins, and read on when the run cools down, to see
+//! what became of them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -225,7 +226,8 @@ impl Publish {
         self.tally.fault_log.put(fault.with_offsets(None, last.filter(|last| *last > 0)));
     }
 
-    /// What a connection is for. Nobody joins to hear what is for everyone; publishers do if nobody else may publish.
+    /// What a connection is for. Nobody joins to hear what is for everyone; publishers do if nobody else may
+    /// publish.
     fn role(&self, slot: Slot) -> Role {
         let is_member = (slot as usize) < self.layout.members.len();
         match self.plan.scope {

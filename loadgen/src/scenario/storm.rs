@@ -1,18 +1,19 @@
-//! `storm`: at the beginning of each window all connections drop at once, without a word, and come back as fast as
-//! they can. An operation is a connection that is back in its channel; its latency counts from the drop.
+//! `storm`: at the beginning of each window all connections drop at once, without a word, and come back as
+//! fast as they can. An operation is a connection that is back in its channel; its latency counts from the
+//! drop.
 //!
-//! With messages (`rate`), each channel has a publisher that stays and goes on. Who comes back joins with the last
-//! position it knows, and is back when it also has what the server says it missed:
+//! With messages (`rate`), each channel has a publisher that stays and goes on. Who comes back joins with the
+//! last position it knows, and is back when it also has what the server says it missed:
 //!
 //! ```text
 //!  drop ─▶ open ─▶ welcome ─▶ join since (epoch, offset) ─▶ recovered, missed n ─▶ n publications ─▶ live ones
 //!    └──────────────────────────────── latency ───────────────────────────────────────────┘
 //! ```
 //!
-//! The ledger goes on across the drop: in the end every member must have had every message once, in order. Where the
-//! server has no recovery, what was missed while away is not asked for. *Bystanders* are subscribers of a channel of
-//! their own that stay connected: what a storm costs those who have no part in it. With several workers they have
-//! the last one to themselves.
+//! The ledger goes on across the drop: in the end every member must have had every message once, in order.
+//! Where the server has no recovery, what was missed while away is not asked for. *Bystanders* are
+//! subscribers of a channel of their own that stay connected: what a storm costs those who have no part in
+//! it. With several workers they have the last one to themselves.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -333,8 +334,8 @@ impl Storm {
         }
     }
 
-    /// Writes down what never came to a subscriber, and those who never came back: their time is at least that to the
-    /// end.
+    /// Writes down what never came to a subscriber, and those who never came back: their time is at least
+    /// that to the end.
     fn censor(&mut self, slot: Slot, now: u64) {
         let stream = slot as usize;
         let is_adrift = self.members.get(stream).is_some_and(|member| member.is_adrift);

@@ -1,5 +1,6 @@
-//! A server that is just enough of one, and misbehaves on request: loses, repeats, reorders, delivers to the wrong
-//! one, changes bytes, hangs up. One thread, all of a turn's input before any output, so it is also a fast one.
+//! A server that is just enough of one, and misbehaves on request: loses, repeats, reorders, delivers to the
+//! wrong one, changes bytes, hangs up. One thread, all of a turn's input before any output, so it is also a
+//! fast one.
 
 #![allow(dead_code, reason = "not every test uses all of it")]
 
@@ -65,8 +66,8 @@ pub(crate) enum Mischief {
     Forget,
     /// The first member of a channel hears that the second joined only with what it hears next. No fault.
     TellLate,
-    /// The last member of a channel gets a message only when nothing else is going on. Whoever sends the next one
-    /// before that is hung up on.
+    /// The last member of a channel gets a message only when nothing else is going on. Whoever sends the next
+    /// one before that is hung up on.
     LastOneLater,
     /// Who sends receives it too, asked for or not.
     Echo,
