@@ -370,7 +370,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{pacer::Schedule, plan::tests::plan, tally::WindowTally};
 
-    fn reading(second: u64) -> Reading {
+    pub(crate) fn reading(second: u64) -> Reading {
         Reading {
             at_ns: second * 1_000_000_000,
             unix_ns: second * 1_000_000_000,

@@ -80,3 +80,47 @@ impl Report {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        report::tests::{reading, report_of},
+        statistics::normal_quantile,
+        tally::WindowTally,
+    };
+
+    /// A window of 300 messages to 20 each, which share their message's fate; some share of them takes ten times as long.
+    fn window(seed: &mut u64, slow_share: f64) -> WindowTally {
+        let mut uniform = || {
+            *seed ^= *seed << 13;
+            *seed ^= *seed >> 7;
+            *seed ^= *seed << 17;
+            ((*seed >> 11) as f64 / (1_u64 << 53) as f64).clamp(1e-9, 1.0 - 1e-9)
+        };
+        let mut window = WindowTally::default();
+        (window.messages, window.deliveries, window.due) = (300, 6000, 6000);
+        for _ in 0..300 {
+            let latency_ns = 1e6 * (0.4 * normal_quantile(uniform())).exp();
+            let factor = if uniform() < slow_share { 10.0 } else { 1.0 };
+            (0..20).for_each(|_| window.latency.record((latency_ns * factor) as u64));
+        }
+        window
+    }
+
+    /// Of 200 runs of three windows, those in which a window is named.
+    fn named(slow_share: f64) -> usize {
+        let mut seed = 0x0DDB_1A5E_5BAD_5EED;
+        let mut is_named = || {
+            let windows = vec![window(&mut seed, 0.0), window(&mut seed, slow_share), window(&mut seed, 0.0)];
+            let report = report_of("loadgen fanout -n 20 -r 300", windows, reading(3));
+            report.remarks.iter().any(|remark| remark.starts_with("Window "))
+        };
+        (0..200).filter(|_| is_named()).count()
+    }
+
+    #[test]
+    fn windows_that_differ_by_chance_are_not_named_and_one_that_is_wrong_is() {
+        assert!(named(0.0) <= 2, "{} false alarms", named(0.0));
+        assert!(named(0.15) >= 180, "{} found", named(0.15));
+    }
+}
