@@ -118,7 +118,7 @@ impl Section {
             write!(out, "<tr><td>{}<td>{before}<td>{after}<td>{change}", number.name)?;
             write!(out, "<td>{}<td class={class}>{}", number.interval(), number.word())?;
             if let Some(why) = number.needs() {
-                write!(out, " <span class=soft>{}</span>", html::escape(&why))?;
+                write!(out, "<span class=soft>: {}</span>", html::escape(&why))?;
             }
         }
         write!(out, "</table></div>")?;
