@@ -5,7 +5,11 @@ set -euo pipefail
 
 setsid bash -c "exec $START" &
 server=$!
-stop() { kill -- "-$server" 2>/dev/null || true; }
+# Waits for the server's end, so that its port is free for the next run.
+stop() {
+  kill -- "-$server" 2>/dev/null || true
+  wait "$server" 2>/dev/null || true
+}
 trap stop EXIT
 
 address=${URL#*://}
