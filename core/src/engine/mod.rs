@@ -111,6 +111,8 @@ pub struct Engine {
     /// Sessions that have left everything and go after the next flush.
     ended: Vec<SessionSlot>,
     parked: Parked,
+    /// Whether all sessions are about to leave; see [`Engine::begin_drain`].
+    is_draining: bool,
     /// Absent while it reads.
     decoder: Option<Box<Decoder>>,
     counters: Counters,
@@ -213,6 +215,7 @@ impl Engine {
             disconnects: Vec::new(),
             ended: Vec::new(),
             parked: Parked::default(),
+            is_draining: false,
             decoder: None,
             counters: Counters::default(),
         }
@@ -230,6 +233,12 @@ impl Engine {
         self.steady_ms = steady_ms;
         self.sweep();
         self.end_expired();
+    }
+
+    /// All sessions are about to leave, within a time that the shell chooses. From now on no member is told that another
+    /// one leaves: `n` members of a channel would be told `n * (n - 1) / 2` times.
+    pub fn begin_drain(&mut self) {
+        self.is_draining = true;
     }
 
     /// Opens a session and welcomes it. `preface` is written before the welcome (the handshake's response).
@@ -278,7 +287,7 @@ impl Engine {
 
     /// Ends a session whose connection is gone: it leaves its channels, and what it was to receive is forgotten.
     pub fn close(&mut self, slot: SessionSlot) {
-        if self.ended.contains(&slot) {
+        if self.sessions.output(slot).is_ended() {
             Turn::forget(self.sessions.hot(slot));
             return;
         }
@@ -291,11 +300,12 @@ impl Engine {
     /// Ends a session whose connection is not: it leaves its channels, still receives what was published until now,
     /// and `last` after that.
     pub fn end(&mut self, slot: SessionSlot, last: impl FnOnce(&mut BytesMut)) {
-        if self.ended.contains(&slot) {
+        if self.sessions.output(slot).is_ended() {
             return;
         }
         self.depart(slot);
         self.reply(slot, last);
+        self.sessions.hot(slot).set_ended();
         self.ended.push(slot);
     }
 
@@ -348,10 +358,13 @@ impl Engine {
         let written = self.turn.write(&mut self.sessions, sink, |slot, backlog| over.push((slot, backlog)));
         self.counters.writes += written;
         for slot in std::mem::take(&mut self.ended) {
-            over.retain(|&(other, _)| other != slot);
             self.sessions.remove(slot);
         }
         for (slot, backlog) in over {
+            // The slot is still that of the session that was written to, for nothing opens in a flush.
+            if self.sessions.output(slot).is_ended() {
+                continue;
+            }
             match backlog {
                 Backlog::Bytes(bytes) => self.on_backlog(slot, bytes),
                 Backlog::Parked { is_whole } => self.on_parked_output(slot, is_whole),
