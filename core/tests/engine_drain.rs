@@ -40,7 +40,8 @@ fn crowd() -> Workers {
     workers
 }
 
-/// Ends every session with a last word, half of each worker's in one turn. Returns the bytes that are written.
+/// Ends every session with a last word, half of each worker's in one turn. Returns the bytes that are
+/// written.
 fn end_all(workers: &mut Workers) -> usize {
     let mut sink = Tally::default();
     for sessions in workers.sessions.chunks(MEMBERS / 2) {

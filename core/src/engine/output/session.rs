@@ -18,8 +18,8 @@ pub(in crate::engine) struct SessionOutput {
     flags: u8,
 }
 
-/// [`SessionOutput::flags`]: the outbound queue is over its limit and the app's policy is to drop, so publications are
-/// counted, not linked.
+/// [`SessionOutput::flags`]: the outbound queue is over its limit and the app's policy is to drop, so
+/// publications are counted, not linked.
 const CONGESTED: u8 = 1;
 
 /// [`SessionOutput::flags`]: output is recorded in the session's outbox.
