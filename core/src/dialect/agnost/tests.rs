@@ -241,7 +241,7 @@ fn a_lobby_waits_for_one_connect() {
     let mut lobby = Lobby::new(0);
     let mut out = BytesMut::new();
     let heartbeat = dialect::heartbeat(Format::AgnostFrames, 25_000);
-    lobby.put_open(&mut out, Secret::new([7; 16]), heartbeat, 1000);
+    lobby.put_open(&mut out, Secret::new(7), heartbeat, 1000);
     let open = &frames(&out)[0];
     assert!(
         open.ends_with(r#""upgrades":[],"pingInterval":10000,"pingTimeout":30000,"maxPayload":1000}"#),
