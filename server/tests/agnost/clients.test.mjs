@@ -162,8 +162,8 @@ describe('a native client in the same channel', () => {
     assert.deepEqual(await one.next(), ['chat', { channel: room, message: 'for all' }]);
     other.send({ id: 2, type: 'members', channel: room });
     const { ok } = await other.next();
-    const member = ok.members.find(({ profile }) => profile?.name === 'one');
-    assert.equal(member.id, one.id, JSON.stringify(ok));
+    const member = ok.members.find(({ data }) => data?.name === 'one');
+    assert.equal(member?.id, one.id, JSON.stringify(ok));
     one.disconnect();
     assert.equal((await other.next()).event, 'channel:leave');
   });
