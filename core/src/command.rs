@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     app::ChannelOptions,
     channel::{HistoryItem, Page, PageStart, Position},
+    disconnect::Disconnect,
     id::{MessageId, SessionId},
     publication::{Audience, IdentityCard, Payload},
 };
@@ -73,6 +74,11 @@ pub enum Command<'a> {
     },
     /// Nothing; shows that the server answers.
     Ping,
+    /// End the session, for what its client has sent.
+    End {
+        /// Why.
+        why: Disconnect,
+    },
 }
 
 /// What is to be published: to a channel's members, or, without a channel, to the sessions of the app.

@@ -12,6 +12,8 @@ use crate::{
 pub enum Disconnect {
     /// The peer broke RFC 6455, or exceeded a bound of it.
     Protocol(ProtocolError),
+    /// The peer broke the protocol of its dialect, above RFC 6455.
+    BrokenDialect,
     /// The server is draining.
     Restart,
     /// The outbound queue passed its limit.

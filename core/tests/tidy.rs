@@ -195,7 +195,9 @@ fn imports_go_down_the_layers() {
 #[test]
 fn words_of_a_dialect_stand_in_its_module() {
     for (path, text) in files() {
-        if !path.starts_with("core/src/") || path.starts_with("core/src/dialect/native/") || is_test(&path) {
+        let is_dialect =
+            ["native", "agnost"].iter().any(|name| path.starts_with(&format!("core/src/dialect/{name}/")));
+        if !path.starts_with("core/src/") || is_dialect || is_test(&path) {
             continue;
         }
         let code = code(&text);
@@ -211,8 +213,32 @@ fn dialects_are_told_apart_at_the_boundary_alone() {
         let is_outside = path.starts_with("core/src/") && !path.starts_with("core/src/dialect/");
         let code = code(&text);
         assert!(!is_outside || !code.contains("Dialect::"), "{path} tells dialects apart");
-        let shares = path.starts_with("core/src/dialect/native/") && code.contains("Dialect::");
+        let is_own = |name: &str| path.starts_with(&format!("core/src/dialect/{name}/"));
+        let shares = (is_own("native") || is_own("agnost")) && code.contains("Dialect::");
         assert!(!shares, "{path} knows of other dialects");
+    }
+}
+
+/// Where the protocol of Agnost's clients is known, besides the configuration, which only names it.
+const AGNOST_ROOMS: [&str; 8] = [
+    "core/src/dialect/agnost/",
+    "core/src/dialect/mod.rs",
+    "core/src/engineio/",
+    "core/src/socketio/",
+    "core/src/lib.rs",
+    "server/src/http/agnost.rs",
+    "server/examples/socketio/",
+    "loadgen/",
+];
+
+#[test]
+fn a_foreign_protocol_stands_in_its_rooms() {
+    for (path, text) in files() {
+        let is_room = AGNOST_ROOMS.iter().any(|room| path.starts_with(room));
+        let code = code(&text).to_lowercase();
+        let has = |word: &str| code.contains(word);
+        let is_known = ["engineio::", "socketio::", "altogic", "socket.io"].into_iter().any(has);
+        assert!(is_room || is_test(&path) || !is_known, "{path} knows Socket.IO");
     }
 }
 

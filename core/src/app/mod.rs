@@ -4,6 +4,7 @@
 //! come in (keys, origins, session tokens) and how much they may do (limits); it knows nothing of connections, and
 //! reads no clock. Nothing here crosses from one app to another.
 
+mod agnost;
 mod keys;
 mod options;
 mod origins;
@@ -11,6 +12,7 @@ mod origins;
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::agnost::{AgnostOptions, Environment};
 pub use self::keys::{AppKeys, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRole};
 pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits};
 pub use self::origins::{OriginError, Origins};
@@ -122,6 +124,8 @@ pub struct App {
     pub keys: AppKeys,
     /// The web origins that may use it.
     pub origins: Origins,
+    /// What Agnost's clients find of it; `None`: nothing.
+    pub agnost: Option<AgnostOptions>,
     /// Verifies its session tokens.
     pub sessions: SessionVerifier,
 }
@@ -145,6 +149,7 @@ impl App {
             limits: AppLimits::default(),
             keys,
             origins: Origins::any(),
+            agnost: None,
             sessions: SessionVerifier::default(),
         }
     }
@@ -225,6 +230,9 @@ impl Apps {
                 return Err(AppsError::DuplicateName(name.clone()));
             }
         }
+        if let Some(app) = agnost::find_ambiguous(&apps) {
+            return Err(AppsError::DuplicateEnvironment(app.name.clone()));
+        }
         Ok(Apps { apps, by_name })
     }
 
@@ -232,6 +240,16 @@ impl Apps {
     pub fn by_name(&self, name: &str) -> Option<&Arc<App>> {
         let found = self.by_name.binary_search_by(|&index| (*self.apps[usize::from(index)].name).cmp(name));
         found.ok().map(|place| &self.apps[usize::from(self.by_name[place])])
+    }
+
+    /// The app that a client of Agnost means.
+    pub fn by_environment(&self, environment: Environment<'_>) -> Option<&Arc<App>> {
+        self.apps.iter().find(|app| environment.means(app))
+    }
+
+    /// Whether an app serves clients of Agnost.
+    pub fn serve_agnost(&self) -> bool {
+        self.apps.iter().any(|app| app.agnost.is_some())
     }
 
     /// The app with this id.
@@ -269,6 +287,8 @@ impl<'a> IntoIterator for &'a Apps {
 pub enum AppsError {
     /// Two apps have this name.
     DuplicateName(Box<str>),
+    /// This app has the environment's id or the subdomain of another.
+    DuplicateEnvironment(Box<str>),
     /// This is no name for an app.
     InvalidName(Box<str>),
     /// More than 65535.
@@ -279,6 +299,10 @@ impl fmt::Display for AppsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DuplicateName(name) => write!(f, "Two apps are named `{name}`."),
+            Self::DuplicateEnvironment(name) => write!(
+                f,
+                "The app `{name}` has the `env_id` or the `subdomain` of another app, so clients could mean either."
+            ),
             Self::InvalidName(name) => write!(
                 f,
                 "`{name}` is not a name for an app: use 1 to {APP_NAME_BYTES_MAX} letters, digits, `.`, `_` and `-`."

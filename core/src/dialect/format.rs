@@ -8,12 +8,14 @@ pub enum Format {
     Native = 0,
     /// Native; everything in text frames, binary payloads as base64.
     NativeText = 1,
+    /// Agnost's, over a WebSocket.
+    AgnostFrames = 2,
     /// The tests' dialect, pushed.
     #[cfg(test)]
-    ProbePush = 2,
+    ProbePush = 3,
     /// The tests' dialect, polled.
     #[cfg(test)]
-    ProbePoll = 3,
+    ProbePoll = 4,
 }
 
 impl Format {
@@ -21,6 +23,7 @@ impl Format {
     pub const ALL: &'static [Format] = &[
         Format::Native,
         Format::NativeText,
+        Format::AgnostFrames,
         #[cfg(test)]
         Format::ProbePush,
         #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::ws::{OpCode, put_frame};
 /// When a server asks whether the peer of a connection still lives, and how.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Heartbeat {
-    /// Milliseconds without a sign of life after which a beat is sent.
+    /// Milliseconds from one beat to the next, see [`Heartbeat::rhythm`].
     pub interval_ms: u64,
     /// Milliseconds without a sign of life after which the connection ends: above `interval_ms`.
     pub timeout_ms: u64,
@@ -15,6 +15,17 @@ pub struct Heartbeat {
     pub beat: Beat,
     /// What counts as a sign of life.
     pub life: Life,
+    /// When it is sent.
+    pub rhythm: Rhythm,
+}
+
+/// When a beat is sent.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Rhythm {
+    /// After an interval of silence: a peer that is heard is not asked.
+    OnSilence,
+    /// At every interval, unless the last beat is still unanswered: the peer counts on it.
+    Regular,
 }
 
 /// What asks a peer for a sign of life.

@@ -12,6 +12,7 @@
 //!   Publication ──▶ Memo ──▶ bytes, or none if the dialect has no such kind  for each format with members
 //! ```
 
+mod agnost;
 mod format;
 mod life;
 mod native;
@@ -23,8 +24,9 @@ use std::ops::Range;
 use bytes::BytesMut;
 
 pub use self::{
+    agnost::{Admission, Knock, Lobby, Packet, Refusal, admit},
     format::{Format, FormatSet},
-    life::{Beat, Closing, Heartbeat, Life},
+    life::{Beat, Closing, Heartbeat, Life, Rhythm},
     native::{Batch, CommandReader, Envelope},
 };
 use crate::{
@@ -42,6 +44,8 @@ use crate::{
 pub enum Dialect {
     /// Fanfare's own, `docs/PROTOCOL.md`.
     Native,
+    /// That of Agnost and Altogic, `docs/AGNOST.md`.
+    Agnost,
     /// That of the boundary's own tests.
     #[cfg(test)]
     Probe,
@@ -53,6 +57,7 @@ impl Format {
     pub fn dialect(self) -> Dialect {
         match self {
             Self::Native | Self::NativeText => Dialect::Native,
+            Self::AgnostFrames => Dialect::Agnost,
             #[cfg(test)]
             Self::ProbePush | Self::ProbePoll => Dialect::Probe,
         }
@@ -63,6 +68,7 @@ impl Format {
 #[derive(Default)]
 pub struct Decoder {
     native: CommandReader,
+    agnost: agnost::Sessions,
     #[cfg(test)]
     probe: probe::Sessions,
 }
@@ -81,7 +87,8 @@ impl Decoder {
     pub fn begin_session(&mut self, format: Format, slot: SessionSlot) {
         match format.dialect() {
             // Keeps nothing for a session.
-            Dialect::Native => _ = slot,
+            Dialect::Native => {}
+            Dialect::Agnost => self.agnost.begin(slot),
             #[cfg(test)]
             Dialect::Probe => self.probe.begin(slot),
         }
@@ -90,7 +97,8 @@ impl Decoder {
     /// A session has ended.
     pub fn end_session(&mut self, format: Format, slot: SessionSlot) {
         match format.dialect() {
-            Dialect::Native => _ = slot,
+            Dialect::Native => {}
+            Dialect::Agnost => self.agnost.end(slot),
             #[cfg(test)]
             Dialect::Probe => self.probe.end(slot),
         }
@@ -122,6 +130,7 @@ impl Decoder {
         match format.dialect() {
             #[cfg(test)]
             Dialect::Probe => self.probe.advance(slot, message)?,
+            Dialect::Agnost => return self.agnost.read(slot, message).map(Commands::Agnost),
             Dialect::Native => {}
         }
         self.read_again(format, slot, message)
@@ -144,6 +153,7 @@ impl Decoder {
             (Dialect::Native, Message::Binary(bytes)) => {
                 Batch::read_binary(&mut self.native, bytes).map(Commands::Native)
             }
+            (Dialect::Agnost, message) => self.agnost.read_again(message).map(Commands::Agnost),
             #[cfg(test)]
             (Dialect::Probe, Message::Text(text)) => Ok(Commands::Probe(probe::Line(text))),
             #[cfg(test)]
@@ -162,6 +172,7 @@ impl Decoder {
     ) -> Result<Commands<'s, 'a>, ReplyError> {
         match format.dialect() {
             Dialect::Native => Batch::read_element(&mut self.native, text).map(Commands::Native),
+            Dialect::Agnost => self.agnost.read_again(Message::Text(text)).map(Commands::Agnost),
             #[cfg(test)]
             Dialect::Probe => Ok(Commands::Probe(probe::Line(text))),
         }
@@ -174,6 +185,8 @@ pub enum Commands<'s, 'a> {
     None,
     /// Native.
     Native(Batch<'s, 'a>),
+    /// Agnost's.
+    Agnost(agnost::Packet<'a>),
     /// The tests' dialect.
     #[cfg(test)]
     Probe(probe::Line<'a>),
@@ -186,6 +199,7 @@ impl<'s, 'a> Commands<'s, 'a> {
         match self {
             Self::None => 0,
             Self::Native(batch) => batch.len(),
+            Self::Agnost(packet) => packet.len(),
             #[cfg(test)]
             Self::Probe(_) => 1,
         }
@@ -200,7 +214,7 @@ impl<'s, 'a> Commands<'s, 'a> {
     pub fn spans(&self) -> Option<Box<[Range<u32>]>> {
         match self {
             Self::Native(batch) => batch.spans(),
-            Self::None => None,
+            Self::Agnost(_) | Self::None => None,
             #[cfg(test)]
             Self::Probe(_) => None,
         }
@@ -215,6 +229,7 @@ impl<'s, 'a> Commands<'s, 'a> {
         match self {
             Self::None => unreachable!("it has no commands"),
             Self::Native(batch) => CommandSource::Native(batch.envelope(place)),
+            Self::Agnost(packet) => CommandSource::Agnost(packet.clone()),
             #[cfg(test)]
             Self::Probe(line) => CommandSource::Probe(*line),
         }
@@ -233,6 +248,8 @@ impl<'s, 'a> Commands<'s, 'a> {
 pub enum CommandSource<'s, 'a> {
     /// Native.
     Native(Envelope<'s, 'a>),
+    /// Agnost's.
+    Agnost(agnost::Packet<'a>),
     /// The tests' dialect.
     #[cfg(test)]
     Probe(probe::Line<'a>),
@@ -245,6 +262,7 @@ impl<'a> CommandSource<'_, 'a> {
     pub fn id(&self) -> Option<&'a str> {
         match self {
             Self::Native(envelope) => envelope.id(),
+            Self::Agnost(packet) => packet.id(),
             #[cfg(test)]
             Self::Probe(line) => line.id(),
         }
@@ -255,6 +273,7 @@ impl<'a> CommandSource<'_, 'a> {
     pub fn command(&self) -> Result<Command<'_>, ReplyError> {
         match self {
             Self::Native(envelope) => envelope.command(),
+            Self::Agnost(packet) => packet.command(),
             #[cfg(test)]
             Self::Probe(line) => line.command(),
         }
@@ -266,6 +285,7 @@ pub struct Memo(Kept);
 
 enum Kept {
     Native(native::Heading),
+    Agnost(agnost::Heading),
     #[cfg(test)]
     Probe(Format),
 }
@@ -276,6 +296,7 @@ impl Memo {
     pub fn new(format: Format) -> Self {
         Self(match format.dialect() {
             Dialect::Native => Kept::Native(native::Heading::default()),
+            Dialect::Agnost => Kept::Agnost(agnost::Heading::default()),
             #[cfg(test)]
             Dialect::Probe => Kept::Probe(format),
         })
@@ -286,7 +307,7 @@ impl Memo {
     pub fn restart(&mut self, format: Format) {
         match (&mut self.0, format.dialect()) {
             (Kept::Native(heading), Dialect::Native) => heading.clear(),
-            #[cfg(test)]
+            (Kept::Agnost(heading), Dialect::Agnost) => heading.clear(),
             _ => *self = Self::new(format),
         }
     }
@@ -321,6 +342,7 @@ pub fn encode_publication(
         Kept::Native(heading) => {
             native::encode_publication(out, heading, channel, publication, native::binary(format));
         }
+        Kept::Agnost(heading) => agnost::encode_publication(out, heading, channel, publication),
         #[cfg(test)]
         Kept::Probe(format) => probe::encode_publication(*format, out, channel, publication),
     }
@@ -336,6 +358,8 @@ pub fn is_reserved_event(event: &str) -> bool {
 pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
     match format.dialect() {
         Dialect::Native => ws::data_frames(bytes),
+        // No session of this dialect is resumed.
+        Dialect::Agnost => ws::data_frames(&[]),
         #[cfg(test)]
         Dialect::Probe => ws::data_frames(&[]),
     }
@@ -345,6 +369,7 @@ pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<u
 pub fn encode_ok(format: Format, out: &mut BytesMut, id: &str, outcome: &Outcome) {
     match format.dialect() {
         Dialect::Native => native::encode_ok(out, id, outcome),
+        Dialect::Agnost => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["ok", id]),
     }
@@ -354,6 +379,7 @@ pub fn encode_ok(format: Format, out: &mut BytesMut, id: &str, outcome: &Outcome
 pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error: ReplyError) {
     match format.dialect() {
         Dialect::Native => native::encode_error(out, id, error),
+        Dialect::Agnost => agnost::encode_answer(out, id),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["error", id.unwrap_or("-"), error.code()]),
     }
@@ -363,6 +389,8 @@ pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error:
 pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, missed: u64) {
     match format.dialect() {
         Dialect::Native => native::encode_gap(out, channel, missed),
+        // Its clients have no word for it.
+        Dialect::Agnost => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["gap", channel.unwrap_or("*"), &missed.to_string()]),
     }
@@ -372,6 +400,8 @@ pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, mis
 pub fn encode_reconnect(format: Format, out: &mut BytesMut, after_ms: u32) {
     match format.dialect() {
         Dialect::Native => native::encode_reconnect(out, after_ms),
+        // Its clients choose when to come back.
+        Dialect::Agnost => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["back", &after_ms.to_string()]),
     }
@@ -411,6 +441,7 @@ pub struct Welcome<'a> {
 pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>) {
     match format.dialect() {
         Dialect::Native => native::encode_welcome(out, welcome),
+        Dialect::Agnost => agnost::encode_welcome(out, welcome),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["hello", welcome.user.unwrap_or("-")]),
     }
@@ -420,6 +451,7 @@ pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>)
 pub fn heartbeat(format: Format, ping_interval_ms: u64) -> Heartbeat {
     match format.dialect() {
         Dialect::Native => native::heartbeat(ping_interval_ms),
+        Dialect::Agnost => agnost::heartbeat(ping_interval_ms),
         #[cfg(test)]
         Dialect::Probe => probe::heartbeat(format),
     }
@@ -429,6 +461,7 @@ pub fn heartbeat(format: Format, ping_interval_ms: u64) -> Heartbeat {
 pub fn closing(format: Format, why: Disconnect) -> Closing {
     match format.dialect() {
         Dialect::Native => native::closing(why),
+        Dialect::Agnost => agnost::closing(why),
         #[cfg(test)]
         Dialect::Probe => probe::closing(why),
     }
@@ -438,6 +471,7 @@ pub fn closing(format: Format, why: Disconnect) -> Closing {
 pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
     match format.dialect() {
         Dialect::Native => native::put_disconnect(out, why),
+        Dialect::Agnost => agnost::put_disconnect(out, why),
         #[cfg(test)]
         Dialect::Probe => probe::put_disconnect(format, out, why),
     }
@@ -447,6 +481,8 @@ pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
 pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
     match format.dialect() {
         Dialect::Native => native::put_refusal(out, error),
+        // What no CONNECT can be answered with is temporary: the client comes back.
+        Dialect::Agnost => agnost::put_disconnect(out, Disconnect::Restart),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["refused", error.code()]),
     }

@@ -341,6 +341,11 @@ impl Engine {
         self.turn.reply(slot, self.sessions.hot(slot), encode);
     }
 
+    /// How a session's connection wants what it receives.
+    pub fn format_of(&self, slot: SessionSlot) -> Format {
+        self.sessions.output(slot).format
+    }
+
     /// Tells a session that is about to be closed how long its client should wait before it connects again.
     pub fn tell_reconnect(&mut self, slot: SessionSlot, after_ms: u32) {
         let format = self.sessions.hot(slot).format;

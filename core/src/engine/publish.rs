@@ -82,6 +82,10 @@ impl Engine {
             }
             Command::Session { token } => self.renew(slot, &app, token).map(Progress::Finished),
             Command::Ping => Ok(Progress::Finished(Outcome::Pong { time_ms: self.now_ms })),
+            Command::End { why } => {
+                self.disconnects.push((self.sessions.hot(slot).connection, why));
+                Ok(Progress::Finished(Outcome::Disconnected { sessions: 1 }))
+            }
         }
     }
 

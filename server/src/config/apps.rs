@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::Path;
 
 use fanfare_core::app::{
-    App, AppKeys, AppLimits, Apps, ChannelOptions, ChannelRule, HistoryLimits, KEY_BYTES_MAX, KEY_BYTES_MIN,
-    Origins, SlowConsumer,
+    AgnostOptions, App, AppKeys, AppLimits, Apps, ChannelOptions, ChannelRule, HistoryLimits, KEY_BYTES_MAX,
+    KEY_BYTES_MIN, Origins, SlowConsumer,
 };
 use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, SessionVerifier};
 
@@ -32,6 +32,9 @@ const KEYS_MAX: usize = 32;
 
 /// Rules about channels: each is tried when a channel comes into being.
 const RULES_MAX: usize = 256;
+
+/// Bytes of an environment's id and of a subdomain.
+const ENVIRONMENT_BYTES_MAX: usize = 256;
 
 /// Bytes of a session key's `kid`.
 const KID_BYTES_MAX: usize = 256;
@@ -148,6 +151,7 @@ impl Section<'_> {
                 "is true, but nobody can have a session: add an `[[session_keys]]` entry to the app";
             return Err(self.refuse("session_required", problem));
         }
+        app.agnost = raw.agnost.as_ref().map(|raw| self.agnost(raw, &app)).transpose()?;
         Ok((app, secrets))
     }
 
@@ -260,6 +264,31 @@ impl Section<'_> {
             return Ok(Origins::any());
         };
         Origins::new(entries).map_err(|error| self.refuse("origins", format_args!("is wrong: {error}")))
+    }
+
+    /// What Agnost's clients find: by default under the app's own name.
+    fn agnost(&self, raw: &raw::Agnost, app: &App) -> Result<AgnostOptions, ConfigError> {
+        let name = |key: &str, text: &str| match (1..=ENVIRONMENT_BYTES_MAX).contains(&text.len()) {
+            true => Ok(Box::from(text)),
+            false => {
+                let problem = format_args!("must have 1 to {ENVIRONMENT_BYTES_MAX} bytes");
+                Err(self.refuse(&format!("agnost.{key}"), problem))
+            }
+        };
+        let default = AgnostOptions::new(&app.name);
+        let options = AgnostOptions {
+            env_id: raw.env_id.as_deref().map_or(Ok(default.env_id), |id| name("env_id", id))?,
+            subdomain: raw.subdomain.as_deref().map(|text| name("subdomain", text)).transpose()?,
+            enabled: raw.enabled.unwrap_or(default.enabled),
+            key_required: raw.key_required.unwrap_or(default.key_required),
+            session_required: raw.session_required.unwrap_or(default.session_required),
+        };
+        if options.session_required && app.sessions.keys().is_empty() {
+            let problem =
+                "is true, but nobody can have a session: add an `[[session_keys]]` entry to the app";
+            return Err(self.refuse("agnost.session_required", problem));
+        }
+        Ok(options)
     }
 
     fn rules(&self, raw: &[raw::ChannelRule], app: &App) -> Result<Vec<ChannelRule>, ConfigError> {

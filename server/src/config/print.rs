@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use fanfare_core::app::{App, ChannelOptions, SlowConsumer};
+use fanfare_core::app::{AgnostOptions, App, ChannelOptions, SlowConsumer};
 
 use super::apps::{AppSource, PLACEHOLDER};
 use super::{Config, LogFormat, WorkerCount, raw};
@@ -118,8 +118,19 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
             parked_sessions: Some(integer(limits.parked_sessions)),
             parked_bytes: Some(integer(limits.parked_bytes)),
         },
+        agnost: app.agnost.as_ref().map(print_agnost),
         channels: own.channels.clone(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
+    }
+}
+
+fn print_agnost(options: &AgnostOptions) -> raw::Agnost {
+    raw::Agnost {
+        env_id: Some(options.env_id.to_string()),
+        subdomain: options.subdomain.as_deref().map(String::from),
+        enabled: Some(options.enabled),
+        key_required: Some(options.key_required),
+        session_required: Some(options.session_required),
     }
 }
 

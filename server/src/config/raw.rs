@@ -97,6 +97,8 @@ pub(super) struct App {
     pub(super) sender_edits: Option<bool>,
     #[serde(deserialize_with = "table")]
     pub(super) limits: AppLimits,
+    #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
+    pub(super) agnost: Option<Agnost>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) channels: Vec<ChannelRule>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
@@ -119,6 +121,16 @@ pub(super) struct AppLimits {
     pub(super) resume_bytes: Option<i64>,
     pub(super) parked_sessions: Option<i64>,
     pub(super) parked_bytes: Option<i64>,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Agnost {
+    pub(super) env_id: Option<String>,
+    pub(super) subdomain: Option<String>,
+    pub(super) enabled: Option<bool>,
+    pub(super) key_required: Option<bool>,
+    pub(super) session_required: Option<bool>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]
@@ -205,6 +217,12 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for SectionVisitor<T> {
 
 fn table<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     Section::deserialize(deserializer).map(|Section(table)| table)
+}
+
+fn some_table<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    table(deserializer).map(Some)
 }
 
 fn tables<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {

@@ -10,6 +10,7 @@ use std::io;
 
 use bytes::Bytes;
 use fanfare_core::{
+    dialect,
     http::{BodyDecoder, HeadScan},
     id::SessionSlot,
     ws::Decoder,
@@ -76,11 +77,22 @@ pub(crate) enum Protocol {
     Http(Option<Box<PartialRequest>>),
     /// RFC 6455, for this session.
     WebSocket { decoder: Decoder, session: SessionSlot },
+    /// RFC 6455, before a session begins.
+    Lobby(Box<Lobby>),
     /// The server has said its last word: further input is discarded, and the connection ends when the peer
     /// ends it or when its deadline comes.
     Closing,
     /// Over; the slot is reclaimed at the end of the turn.
     Closed,
+}
+
+/// A WebSocket that has no session yet.
+pub(crate) struct Lobby {
+    pub(crate) decoder: Decoder,
+    pub(crate) state: dialect::Lobby,
+    /// The origin of the page it belongs to.
+    pub(crate) origin: Option<Box<str>>,
+    pub(crate) began: Tick,
 }
 
 /// An HTTP request that is not yet complete.

@@ -39,6 +39,7 @@ metrics! {
     refused_total counter "Connections refused because the server is full."
     accept_pauses_total counter "Times accepting paused because descriptors or memory ran out."
     app_full_total counter "Handshakes refused because the app is full."
+    session_refusals_total counter "Sessions refused on a WebSocket that was open already."
     handshakes_total counter "WebSocket handshakes that succeeded."
     requests_total counter "HTTP requests answered."
     request_errors_total counter "HTTP requests answered with status 400 or above."

@@ -10,6 +10,7 @@
 //! `fanfare_core::http`; when a connection is read, held and closed is `worker/http.rs`.
 
 pub(crate) mod access;
+pub(crate) mod agnost;
 pub(crate) mod api;
 mod body;
 pub(crate) mod cors;

@@ -2,12 +2,12 @@
 //! else.
 
 use fanfare_core::{
+    dialect::{self, Rhythm},
     disconnect::Disconnect,
     id::SessionSlot,
-    ws::{OpCode, put_frame},
 };
 
-use super::{Accepting, Worker};
+use super::{Accepting, Worker, lobby::beats};
 use crate::{
     connection::{ConnectionSlot, Flag, Protocol},
     timers::{TICK_MS, Tick},
@@ -55,6 +55,7 @@ impl Worker {
         match self.connections.live(slot).map(|connection| &connection.protocol) {
             Some(Protocol::Http(_)) => self.on_request_due(slot),
             Some(&Protocol::WebSocket { session, .. }) => self.on_websocket_due(slot, session),
+            Some(Protocol::Lobby(_)) => self.on_lobby_due(slot),
             Some(Protocol::Closing | Protocol::Closed) => self.close(slot),
             None => {}
         }
@@ -63,22 +64,30 @@ impl Worker {
     /// Two deadlines of a WebSocket: that of the peer's silence, and that of the message under way. While the
     /// connection is paused its peer is not read, and neither counts.
     fn on_websocket_due(&mut self, slot: ConnectionSlot, session: SessionSlot) {
-        let (now, interval) = (self.now, self.ping_interval());
+        let now = self.now;
+        let format = self.engine.format_of(session);
+        let heartbeat = dialect::heartbeat(format, u64::from(self.config.ping_interval_ms));
+        let (interval, timeout) = (beats(heartbeat.interval_ms), beats(heartbeat.timeout_ms));
         let Some(connection) = self.connections.live(slot) else { return };
         let (heard, paused) = (connection.heard, connection.is(Flag::Paused));
         let silent = now.saturating_sub(heard);
-        if silent >= 2 * interval && connection.is(Flag::Pinged) && !paused {
+        if silent >= timeout && connection.is(Flag::Pinged) && !paused {
             return self.disconnect(slot, Disconnect::PingTimeout);
         }
         let message_due = connection.message_began.saturating_add(ticks(self.config.message_timeout_ms));
         if now >= message_due && !paused {
             return self.disconnect(slot, Disconnect::MessageTimeout);
         }
-        if silent >= interval && connection.flags.raise(Flag::Pinged) {
+        let is_due = silent >= interval || heartbeat.rhythm == Rhythm::Regular;
+        if is_due && connection.flags.raise(Flag::Pinged) {
             self.engine.on_ping(session);
-            self.engine.reply(session, |out| put_frame(out, OpCode::Ping, &[]));
+            self.engine.reply(session, |out| heartbeat.beat.put(out));
         }
-        let ping_due = if silent >= interval { heard + 2 * interval } else { heard + interval };
+        let ping_due = match heartbeat.rhythm {
+            Rhythm::Regular => now + interval,
+            Rhythm::OnSilence if silent >= interval => heard + timeout,
+            Rhythm::OnSilence => heard + interval,
+        };
         self.arm(slot, ping_due.min(message_due).max(now + 1));
     }
 
@@ -90,6 +99,6 @@ impl Worker {
     }
 
     fn ping_interval(&self) -> Tick {
-        Tick::try_from(u64::from(self.config.ping_interval_ms) / TICK_MS).unwrap_or(Tick::MAX).max(1)
+        beats(u64::from(self.config.ping_interval_ms))
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     connection::{ConnectionId, ConnectionSlot, Flag, PartialBody, PartialRequest, Protocol},
     http::{
         access::app_name,
+        agnost,
         api::Handled,
         reply::{Problem, Reply},
         router::{WEBSOCKET_PATH, wants_body},
@@ -31,7 +32,7 @@ use crate::{
 const BACKLOG_BYTES: usize = 64 << 10;
 
 /// What became of the connection with a request.
-enum Next {
+pub(super) enum Next {
     /// The next request may follow.
     Request,
     /// The answer comes later; until then nothing more is handled.
@@ -90,7 +91,7 @@ impl Worker {
                 None if partial.body.is_some() && at < data.len() => {}
                 None | Some(Next::Wait) => return self.keep(slot, partial, &data[at..]),
                 Some(Next::Request) => {}
-                Some(Next::Frames) => return self.feed_frames(slot, &mut data[at..]),
+                Some(Next::Frames) => return self.feed(slot, &mut data[at..]),
                 Some(Next::WaitWithFrames) => return self.pause(slot, &data[at..]),
                 Some(Next::HandOver(owner)) => return self.hand_over(slot, owner, &data[at..]),
                 Some(Next::End) => return self.begin_close_http(slot),
@@ -145,6 +146,12 @@ impl Worker {
     fn answer(&mut self, slot: ConnectionSlot, head: &Head<'_>, body: &[u8], reply: Reply) -> Next {
         if head.path == WEBSOCKET_PATH {
             return self.upgrade(slot, head, reply);
+        }
+        if agnost::is_for(self.engine.node().apps(), head) {
+            if self.is_draining() {
+                return self.refuse_handshake(slot, head, &restarting(), reply);
+            }
+            return self.enter_lobby(slot, head, reply);
         }
         self.out.clear();
         let persistence = reply.persistence;
@@ -214,7 +221,7 @@ impl Worker {
     }
 
     /// Sends the response in `out`.
-    fn sent(&mut self, slot: ConnectionSlot, status: u16, persistence: Persistence) -> Next {
+    pub(super) fn sent(&mut self, slot: ConnectionSlot, status: u16, persistence: Persistence) -> Next {
         self.counters.requests_total += 1;
         self.counters.request_errors_total += u64::from(status >= 400);
         self.connections.send(slot, &self.out);

@@ -94,11 +94,12 @@ impl Worker {
     }
 
     /// Handles input.
-    fn feed(&mut self, slot: ConnectionSlot, input: &mut [u8]) {
+    pub(super) fn feed(&mut self, slot: ConnectionSlot, input: &mut [u8]) {
         let Some(connection) = self.connections.live(slot) else { return };
         match &mut connection.protocol {
             Protocol::Http(_) => self.feed_http(slot, input),
             Protocol::WebSocket { .. } => self.feed_frames(slot, input),
+            Protocol::Lobby(_) => self.feed_lobby(slot, input),
             Protocol::Closing | Protocol::Closed => {}
         }
     }
@@ -220,7 +221,7 @@ impl Worker {
         connection.flags.raise(Flag::PeerDone);
         match connection.protocol {
             Protocol::Http(_) if !connection.is_flushed() => {}
-            Protocol::Http(_) | Protocol::Closed => self.close(slot),
+            Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Closed => self.close(slot),
             Protocol::WebSocket { .. } => self.on_half_close(slot),
             // Its last word may be in this turn's output: decide after the flush.
             Protocol::Closing => self.closing.push(slot),

@@ -13,6 +13,7 @@ use std::net::Shutdown;
 
 use bytes::BytesMut;
 use fanfare_core::{
+    dialect,
     disconnect::Disconnect,
     ws::{OpCode, put_close, put_frame},
 };
@@ -93,7 +94,7 @@ impl Worker {
     /// Tells a WebSocket peer why, and ends its session.
     pub(super) fn disconnect(&mut self, slot: ConnectionSlot, why: Disconnect) {
         match why {
-            Disconnect::Protocol(_) => self.counters.protocol_errors_total += 1,
+            Disconnect::Protocol(_) | Disconnect::BrokenDialect => self.counters.protocol_errors_total += 1,
             Disconnect::PingTimeout => self.counters.ping_timeouts_total += 1,
             Disconnect::MessageTimeout => self.counters.message_timeouts_total += 1,
             Disconnect::BadTokens => self.counters.bad_tokens_total += 1,
@@ -110,8 +111,15 @@ impl Worker {
             return self.park(slot, why);
         }
         let linger_ms = if why == Disconnect::SlowConsumer { SLOW_LINGER_MS } else { LINGER_MS };
-        self.log_end(slot, why.code(), why.reason());
-        self.begin_close(slot, linger_ms, |out| put_close(out, why.code(), why.reason(), None));
+        let Some(&mut Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
+            self.connections.live(slot)
+        else {
+            return;
+        };
+        let format = self.engine.format_of(session);
+        let closing = dialect::closing(format, why);
+        self.log_end(slot, closing.code, closing.reason);
+        self.begin_close(slot, linger_ms, |out| dialect::put_disconnect(format, out, why));
     }
 
     /// Logs the end of a session. Once each: from here on its connection has none.
@@ -209,7 +217,7 @@ impl Worker {
             }
             Protocol::WebSocket { session, .. } => self.engine.close(session),
             Protocol::Http(_) => self.requests.forget(token),
-            Protocol::Closing | Protocol::Closed => {}
+            Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
         }
     }
 
@@ -232,7 +240,7 @@ impl Worker {
                 // These end with the answer that is under way.
                 Protocol::Http(_) if connection.is(Flag::Paused) || !connection.is_flushed() => {}
                 Protocol::Http(_) if connection.is_amid_request() => self.refuse_restarting(slot),
-                Protocol::Http(_) => self.close(slot),
+                Protocol::Http(_) | Protocol::Lobby(_) => self.close(slot),
                 Protocol::Closing | Protocol::Closed => {}
             }
         }

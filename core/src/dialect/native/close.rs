@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::answers::encode_error;
 use crate::{
-    dialect::{Beat, Closing, Heartbeat, Life},
+    dialect::{Beat, Closing, Heartbeat, Life, Rhythm},
     disconnect::Disconnect,
     error::ReplyError,
     ws,
@@ -20,6 +20,7 @@ pub(in crate::dialect) fn heartbeat(ping_interval_ms: u64) -> Heartbeat {
         timeout_ms: ping_interval_ms.saturating_mul(2),
         beat: Beat::PingFrame,
         life: Life::AnyInput,
+        rhythm: Rhythm::OnSilence,
     }
 }
 
@@ -27,6 +28,7 @@ pub(in crate::dialect) fn heartbeat(ping_interval_ms: u64) -> Heartbeat {
 pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
     let (code, reason) = match why {
         Disconnect::Protocol(error) => (error.close_code(), error.reason()),
+        Disconnect::BrokenDialect => (1002, "not the protocol that is spoken here"),
         Disconnect::Restart => (1012, "the server is restarting"),
         Disconnect::SlowConsumer => (4000, "slow consumer"),
         Disconnect::PingTimeout => (4001, "ping timeout"),

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 
 use crate::{
     command::{Command, Publish},
-    dialect::{Beat, Closing, Format, Heartbeat, Life},
+    dialect::{Beat, Closing, Format, Heartbeat, Life, Rhythm},
     disconnect::Disconnect,
     error::ReplyError,
     id::SessionSlot,
@@ -126,12 +126,14 @@ pub(super) fn heartbeat(format: Format) -> Heartbeat {
             timeout_ms: 15_000,
             beat: Beat::PollPacket("beat;"),
             life: Life::Request,
+            rhythm: Rhythm::Regular,
         },
         _ => Heartbeat {
             interval_ms: 10_000,
             timeout_ms: 40_000,
             beat: Beat::TextFrame("beat"),
             life: Life::AnyInput,
+            rhythm: Rhythm::OnSilence,
         },
     }
 }

@@ -1,0 +1,175 @@
+//! Who may come in: the payload of a CONNECT, checked in the order of the original.
+
+use std::{borrow::Cow, sync::Arc};
+
+use super::event::is_truthy;
+use crate::{
+    app::{AgnostOptions, App, Apps, Environment, KeyRole},
+    json::{Document, Raw, Scanner},
+    token::{Claims, TokenError},
+};
+
+/// A session that may begin.
+#[derive(Debug)]
+pub struct Admission {
+    /// Its app.
+    pub app: Arc<App>,
+    /// Whether it receives what it caused, unless an event says otherwise.
+    pub echo: bool,
+    /// What its token says.
+    pub claims: Option<Claims>,
+}
+
+/// Why no session begins. A stock client does not try again by itself.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Refusal {
+    code: &'static str,
+    title: &'static str,
+    message: &'static str,
+}
+
+impl Refusal {
+    const fn new(code: &'static str, title: &'static str, message: &'static str) -> Self {
+        Self { code, title, message }
+    }
+
+    const NO_ENVIRONMENT: Self = Self::new(
+        "no_environment_found",
+        "No Environment Found",
+        "There is no environment of this identifier.",
+    );
+    const DISABLED: Self = Self::new(
+        "realtime_not_allowed",
+        "Realtime Disabled",
+        "Realtime connections are switched off in this environment.",
+    );
+    const MISSING_KEY: Self =
+        Self::new("missing_api_key", "Missing API Key", "This environment asks for an API key.");
+    const INVALID_KEY: Self =
+        Self::new("invalid_api_key", "Invalid API Key", "The API key is none of this environment's.");
+    /// The spelling is the original's.
+    const UNAUTHORIZED_KEY: Self = Self::new(
+        "unauthorizez_api_key",
+        "Unauthorized API Key",
+        "This API key does not allow realtime connections of clients.",
+    );
+    const ORIGIN: Self = Self::new(
+        "domain_not_authorized",
+        "Origin Domain Not Authorized",
+        "The origin of the request may not use this environment.",
+    );
+    const MISSING_SESSION: Self = Self::new(
+        "missing_session_token",
+        "Missing Session Token",
+        "This environment asks for a session token.",
+    );
+    const INVALID_SESSION: Self =
+        Self::new("invalid_session_token", "Invalid Session Token", "The session token is not valid.");
+
+    /// The code, which clients find in the error's `data`.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The payload of a CONNECT_ERROR. None of its parts has anything that JSON escapes.
+    pub(super) fn payload(&self) -> String {
+        let Self { code, title, message } = self;
+        [
+            r#"{"message":"Realtime Connection Error - "#,
+            title,
+            r#"","data":{"origin":"client_error","code":""#,
+            code,
+            r#"","message":""#,
+            message,
+            r#""}}"#,
+        ]
+        .concat()
+    }
+}
+
+/// The members of a CONNECT's payload that mean something. Agnost's names go before Altogic's.
+#[derive(Default)]
+struct Credentials<'a> {
+    env_id: Option<Raw<'a>>,
+    subdomain: Option<Raw<'a>>,
+    key: Option<Cow<'a, str>>,
+    session: Option<Cow<'a, str>>,
+    echo: bool,
+}
+
+impl<'a> Credentials<'a> {
+    /// Reads the payload, which is an object or nothing.
+    fn read(scanner: &mut Scanner, auth: Option<&'a str>) -> Self {
+        let Some(Ok(Document::Object(object))) = auth.map(|auth| scanner.scan(auth)) else {
+            return Self::default();
+        };
+        let given = |name| object.member(name).filter(|value| !value.is_null());
+        let text = |name| given(name).and_then(Raw::as_string).filter(|text| !text.is_empty());
+        Self {
+            // Altogic's clients send an empty one beside the subdomain.
+            env_id: given("envId").filter(|id| is_truthy(*id)),
+            subdomain: given("subdomain"),
+            key: text("apiKey").or_else(|| text("clientKey")),
+            session: text("session").or_else(|| text("Session")),
+            echo: given("echoMessages").is_some_and(is_truthy),
+        }
+    }
+
+    fn app<'n>(&self, apps: &'n Apps) -> Option<&'n Arc<App>> {
+        if let Some(env_id) = self.env_id {
+            return apps.by_environment(Environment::Id(&env_id.as_string()?));
+        }
+        apps.by_environment(Environment::Subdomain(&self.subdomain?.as_string()?))
+    }
+}
+
+/// Whether a session may begin for a client that says `auth` in its CONNECT, from a page of `origin` if that is
+/// known. `verify` checks a session token of the app.
+///
+/// # Errors
+/// The first check that fails.
+pub fn admit(
+    apps: &Apps,
+    auth: Option<&str>,
+    origin: Option<&str>,
+    verify: impl FnOnce(&App, &str) -> Result<Claims, TokenError>,
+) -> Result<Admission, Refusal> {
+    let mut scanner = Scanner::new();
+    let credentials = Credentials::read(&mut scanner, auth);
+    let app = credentials.app(apps).ok_or(Refusal::NO_ENVIRONMENT)?;
+    let options = app.agnost.as_ref().ok_or(Refusal::NO_ENVIRONMENT)?;
+    if !options.enabled {
+        return Err(Refusal::DISABLED);
+    }
+    if options.key_required {
+        check_key(app, credentials.key.as_deref())?;
+    }
+    if !app.origin_allowed(origin) {
+        return Err(Refusal::ORIGIN);
+    }
+    let claims = claims(app, options, credentials.session.as_deref(), verify)?;
+    Ok(Admission { app: app.clone(), echo: credentials.echo, claims })
+}
+
+fn check_key(app: &App, key: Option<&str>) -> Result<(), Refusal> {
+    match app.key_role(key.ok_or(Refusal::MISSING_KEY)?) {
+        Some(KeyRole::Client) => Ok(()),
+        Some(KeyRole::Server) => Err(Refusal::UNAUTHORIZED_KEY),
+        None => Err(Refusal::INVALID_KEY),
+    }
+}
+
+/// A token that is not valid counts as none, unless a session is required.
+fn claims(
+    app: &App,
+    options: &AgnostOptions,
+    token: Option<&str>,
+    verify: impl FnOnce(&App, &str) -> Result<Claims, TokenError>,
+) -> Result<Option<Claims>, Refusal> {
+    match (token.map(|token| verify(app, token)), options.session_required) {
+        (Some(Ok(claims)), _) => Ok(Some(claims)),
+        (Some(Err(_)), true) => Err(Refusal::INVALID_SESSION),
+        (None, true) => Err(Refusal::MISSING_SESSION),
+        (Some(Err(_)) | None, false) => Ok(None),
+    }
+}

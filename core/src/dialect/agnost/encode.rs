@@ -1,0 +1,156 @@
+//! Publications out: events of Socket.IO, each with one object `{channel, message}`.
+
+use bytes::BytesMut;
+
+use super::FRAMING;
+use crate::{
+    dialect::Welcome,
+    id::MessageId,
+    json,
+    publication::{Body, IdentityCard, Payload, Publication},
+    socketio::{INVALID_NAMESPACE, MAIN_NAMESPACE, RESERVED_EVENTS, put_connect, put_connect_error},
+};
+
+/// What stands in the JSON for the bytes that follow.
+const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
+
+/// `["<event>",{"channel":<channel>,"message":`, as the last publication of the channel began.
+#[derive(Default)]
+pub(in crate::dialect) struct Heading {
+    event: String,
+    /// Empty: not written yet.
+    text: BytesMut,
+    /// The message of a notice while it is written.
+    notice: BytesMut,
+}
+
+impl Heading {
+    /// Drops the channel's name.
+    pub(in crate::dialect) fn clear(&mut self) {
+        self.text.clear();
+    }
+
+    fn set(&mut self, channel: Option<&str>, event: &str) {
+        if !self.text.is_empty() && self.event == event {
+            return;
+        }
+        event.clone_into(&mut self.event);
+        self.text.clear();
+        self.text.extend_from_slice(b"[");
+        json::write_string(&mut self.text, event);
+        self.text.extend_from_slice(b",{\"channel\":");
+        match channel {
+            Some(channel) => json::write_string(&mut self.text, channel),
+            None => self.text.extend_from_slice(b"null"),
+        }
+        self.text.extend_from_slice(b",\"message\":");
+    }
+
+    fn put(&mut self, out: &mut BytesMut, channel: Option<&str>, event: &str, payload: Payload<'_>) {
+        // A client's own library takes these names for itself, and closes a connection on which one arrives.
+        if RESERVED_EVENTS.contains(&event) {
+            return;
+        }
+        self.set(channel, event);
+        let (kind, json) = match payload {
+            Payload::Json(json) => ("2", json),
+            Payload::Binary(_) => ("51-", PLACEHOLDER),
+        };
+        FRAMING.put_text_head(out, kind.len() + self.text.len() + json.len() + 2);
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(&self.text);
+        out.extend_from_slice(json.as_bytes());
+        out.extend_from_slice(b"}]");
+        if let Payload::Binary(bytes) = payload {
+            FRAMING.put_binary(out, bytes);
+        }
+    }
+}
+
+/// Appends a publication. The counts of a user's sessions have no event here.
+#[inline]
+pub(in crate::dialect) fn encode_publication(
+    out: &mut BytesMut,
+    heading: &mut Heading,
+    channel: Option<&str>,
+    publication: &Publication<'_>,
+) {
+    match publication.body {
+        Body::Message { event, payload } => heading.put(out, channel, event, payload),
+        Body::MemberJoined(card) => put_notice(out, heading, channel, "channel:join", card),
+        Body::MemberLeft(card) => put_notice(out, heading, channel, "channel:leave", card),
+        Body::MemberUpdated(card) => put_notice(out, heading, channel, "channel:update", card),
+        Body::Edit { payload, .. } => put_change(out, heading, channel, publication.id, Some(payload)),
+        Body::Delete => put_change(out, heading, channel, publication.id, None),
+        Body::UserJoined(_) | Body::UserLeft(_) => {}
+    }
+}
+
+/// `{"id":…,"data":…}`, without `data` until the member has set a profile.
+fn put_notice(
+    out: &mut BytesMut,
+    heading: &mut Heading,
+    channel: Option<&str>,
+    event: &str,
+    card: &IdentityCard,
+) {
+    let mut text = std::mem::take(&mut heading.notice);
+    text.clear();
+    put_member(&mut text, card);
+    put_json(out, heading, channel, event, &text);
+    heading.notice = text;
+}
+
+/// A member as Agnost shows it.
+fn put_member(text: &mut BytesMut, card: &IdentityCard) {
+    text.extend_from_slice(b"{\"id\":\"");
+    text.extend_from_slice(&card.id.text());
+    text.extend_from_slice(b"\"");
+    if let Some(profile) = &card.profile {
+        text.extend_from_slice(b",\"data\":");
+        text.extend_from_slice(profile.as_bytes());
+    }
+    text.extend_from_slice(b"}");
+}
+
+/// What other dialects do to a message: `{"id":…,"message":…}`, or the id alone of one that is gone.
+#[cold]
+fn put_change(
+    out: &mut BytesMut,
+    heading: &mut Heading,
+    channel: Option<&str>,
+    id: MessageId,
+    payload: Option<Payload<'_>>,
+) {
+    let mut text = BytesMut::new();
+    text.extend_from_slice(b"{\"id\":\"");
+    text.extend_from_slice(&id.text());
+    text.extend_from_slice(b"\"");
+    if let Some(Payload::Json(json)) = payload {
+        text.extend_from_slice(b",\"message\":");
+        text.extend_from_slice(json.as_bytes());
+    }
+    text.extend_from_slice(b"}");
+    let event = if payload.is_some() { "message:edit" } else { "message:delete" };
+    put_json(out, heading, channel, event, &text);
+}
+
+fn put_json(out: &mut BytesMut, heading: &mut Heading, channel: Option<&str>, event: &str, text: &[u8]) {
+    let json = std::str::from_utf8(text).expect("JSON is UTF-8");
+    heading.put(out, channel, event, Payload::Json(json));
+}
+
+/// Appends the CONNECT that tells a client its id.
+pub(in crate::dialect) fn encode_welcome(out: &mut BytesMut, welcome: &Welcome<'_>) {
+    let id = welcome.session.text();
+    let id = std::str::from_utf8(&id).expect("base64 is ASCII");
+    put_connect(out, FRAMING, MAIN_NAMESPACE, id);
+}
+
+/// Appends what a command that failed is answered: a namespace that does not exist is refused, and everything
+/// else stays unanswered.
+pub(in crate::dialect) fn encode_answer(out: &mut BytesMut, id: Option<&str>) {
+    if let Some(namespace) = id {
+        put_connect_error(out, FRAMING, namespace, INVALID_NAMESPACE);
+    }
+}

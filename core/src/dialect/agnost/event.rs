@@ -1,0 +1,186 @@
+//! Events of a client: from the payload of an EVENT packet to a command.
+
+use std::borrow::Cow;
+
+use crate::{
+    command::{Command, Publish},
+    error::ReplyError,
+    json::{Document, Element, Object, Raw, Scanner},
+    publication::Payload,
+    socketio::RESERVED_EVENTS,
+};
+
+/// An event that makes sense.
+#[derive(Clone, Debug)]
+pub struct Event<'a> {
+    verb: Verb<'a>,
+    /// `None`: as the connection has it.
+    echo: Option<bool>,
+}
+
+#[derive(Clone, Debug)]
+enum Verb<'a> {
+    Join {
+        channel: Cow<'a, str>,
+    },
+    Leave {
+        channel: Cow<'a, str>,
+    },
+    Update {
+        profile: Raw<'a>,
+    },
+    /// Without a channel it goes to everybody.
+    Message {
+        channel: Option<Cow<'a, str>>,
+        event: Cow<'a, str>,
+        message: Option<Raw<'a>>,
+    },
+}
+
+impl<'a> Event<'a> {
+    /// Reads the payload of an event: an array with the event's name and an object.
+    pub(super) fn read(scanner: &mut Scanner, payload: &'a str) -> Result<Self, ReplyError> {
+        let Ok(Document::Array(array)) = scanner.scan(payload) else {
+            return Err(ReplyError::MalformedJson);
+        };
+        let wrong = ReplyError::InvalidCommand("An event has a name and an object.");
+        if array.len() < 2 {
+            return Err(wrong);
+        }
+        let Element::Object(object) = array.element(1) else { return Err(wrong) };
+        let name = array.element(0).raw().as_string().ok_or(wrong)?;
+        let verb = match &*name {
+            "join" => Verb::Join { channel: channel(object)? },
+            "leave" => Verb::Leave { channel: channel(object)? },
+            "update" => Verb::Update {
+                profile: object.member("data").ok_or(ReplyError::InvalidCommand("An update has data."))?,
+            },
+            "message" => Verb::Message {
+                channel: optional_channel(object)?,
+                event: event_name(object)?,
+                message: object.member("message"),
+            },
+            _ => return Err(ReplyError::UnknownCommand),
+        };
+        let echo = object.member("echo").filter(|echo| !echo.is_null()).map(is_truthy);
+        Ok(Self { verb, echo })
+    }
+
+    /// The command.
+    pub(super) fn command(&self) -> Command<'_> {
+        let echo = self.echo;
+        match &self.verb {
+            Verb::Join { channel } => Command::Join { channel, echo, since: None },
+            Verb::Leave { channel } => Command::Leave { channel, echo },
+            Verb::Update { profile } => Command::Update { profile: profile.as_str(), echo },
+            Verb::Message { channel, event, message } => {
+                let payload = message.map_or(Payload::NULL, |message| Payload::Json(message.as_str()));
+                Command::Publish(Publish { echo, ..Publish::new(channel.as_deref(), event, payload) })
+            }
+        }
+    }
+}
+
+fn channel<'a>(object: Object<'_, 'a>) -> Result<Cow<'a, str>, ReplyError> {
+    object.member("channel").and_then(Raw::as_string).ok_or(ReplyError::InvalidChannel)
+}
+
+/// What JavaScript takes for false stands for no channel.
+fn optional_channel<'a>(object: Object<'_, 'a>) -> Result<Option<Cow<'a, str>>, ReplyError> {
+    match object.member("channel").filter(|channel| is_truthy(*channel)) {
+        None => Ok(None),
+        Some(name) => name.as_string().map(Some).ok_or(ReplyError::InvalidChannel),
+    }
+}
+
+/// Names of the server's own events and of the protocol's are no client's.
+fn event_name<'a>(object: Object<'_, 'a>) -> Result<Cow<'a, str>, ReplyError> {
+    let name = object.member("eventName").and_then(Raw::as_string).ok_or(ReplyError::InvalidEvent)?;
+    if name.starts_with("user:") || RESERVED_EVENTS.contains(&&*name) {
+        return Err(ReplyError::ReservedEvent);
+    }
+    Ok(name)
+}
+
+/// Whether JavaScript takes a value for true.
+pub(super) fn is_truthy(value: Raw<'_>) -> bool {
+    let text = value.as_str();
+    match text {
+        "false" | "null" | "\"\"" => false,
+        _ if value.is_number() => text.parse::<f64>().is_ok_and(|number| number != 0.0),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json;
+
+    #[test]
+    fn truth_is_that_of_javascript() {
+        for (text, truth) in [
+            ("true", true),
+            ("false", false),
+            ("null", false),
+            ("0", false),
+            ("-0.0", false),
+            ("0e5", false),
+            ("1e-400", false),
+            ("1", true),
+            ("-1", true),
+            ("\"\"", false),
+            ("\"false\"", true),
+            ("\"0\"", true),
+            ("[]", true),
+            ("{}", true),
+        ] {
+            assert_eq!(is_truthy(json::value(text).expect("it is JSON")), truth, "{text}");
+        }
+    }
+
+    fn read(payload: &str) -> Result<String, ReplyError> {
+        let mut scanner = Scanner::new();
+        Event::read(&mut scanner, payload).map(|event| format!("{:?}", event.command()))
+    }
+
+    #[test]
+    fn events_become_commands() {
+        let echo = |payload: &str| read(payload).expect("an event").split("echo: ").nth(1).map(String::from);
+        assert_eq!(
+            echo(r#"["join",{"channel":"c","echo":"false"}]"#).as_deref(),
+            Some("Some(true), since: None }")
+        );
+        assert_eq!(echo(r#"["join",{"channel":"c","echo":null}]"#).as_deref(), Some("None, since: None }"));
+        assert_eq!(echo(r#"["leave",{"channel":"c","echo":0}]"#).as_deref(), Some("Some(false) }"));
+        let message =
+            read(r#"["message",{"channel":"","eventName":"e","message":{"a":1}}]"#).expect("an event");
+        assert!(message.contains("channel: None") && message.contains(r#"Json("{\"a\":1}")"#), "{message}");
+        let message = read(r#"["message",{"channel":"\u0063","eventName":"\u0065"}]"#).expect("an event");
+        assert!(message.contains(r#"channel: Some("c"), event: "e", payload: Json("null")"#), "{message}");
+        assert_eq!(
+            read(r#"["update",{"data":null}]"#).expect("an event"),
+            r#"Update { profile: "null", echo: None }"#
+        );
+    }
+
+    #[test]
+    fn events_that_make_no_sense_are_refused() {
+        let invalid = ReplyError::InvalidCommand("An event has a name and an object.");
+        for (payload, error) in [
+            (r#"["join"]"#, invalid),
+            (r#"["join",null]"#, invalid),
+            (r#"[5,{}]"#, invalid),
+            (r#"["join",{}]"#, ReplyError::InvalidChannel),
+            (r#"["leave",{"channel":7}]"#, ReplyError::InvalidChannel),
+            (r#"["message",{"channel":7,"eventName":"e"}]"#, ReplyError::InvalidChannel),
+            (r#"["message",{"channel":"c"}]"#, ReplyError::InvalidEvent),
+            (r#"["message",{"channel":"c","eventName":"user:signin"}]"#, ReplyError::ReservedEvent),
+            (r#"["message",{"channel":"c","eventName":"disconnect"}]"#, ReplyError::ReservedEvent),
+            (r#"["get_members",{"channel":"c"}]"#, ReplyError::UnknownCommand),
+            (r#"["send_message",{"envId":"e"}]"#, ReplyError::UnknownCommand),
+        ] {
+            assert_eq!(read(payload), Err(error), "{payload}");
+        }
+    }
+}

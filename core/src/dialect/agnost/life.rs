@@ -1,0 +1,54 @@
+//! How a connection of this dialect stays alive, and how it ends.
+
+use bytes::BytesMut;
+
+use super::FRAMING;
+use crate::{
+    dialect::{Beat, Closing, Heartbeat, Life, Rhythm, native},
+    disconnect::Disconnect,
+    engineio,
+    socketio::{self, MAIN_NAMESPACE},
+    ws::{OpCode, put_frame},
+};
+
+/// The original's ping interval, and how many intervals of silence end a connection.
+const PING_INTERVAL_MS: u64 = 10_000;
+const SILENT_INTERVALS: u64 = 4;
+
+/// A ping packet at every interval: a client that receives none closes the connection, however much else it
+/// receives. The original's interval, or the configured one if that is shorter.
+pub(in crate::dialect) fn heartbeat(ping_interval_ms: u64) -> Heartbeat {
+    let interval_ms = ping_interval_ms.min(PING_INTERVAL_MS);
+    Heartbeat {
+        interval_ms,
+        timeout_ms: interval_ms * SILENT_INTERVALS,
+        beat: Beat::TextFrame("2"),
+        life: Life::AnyInput,
+        rhythm: Rhythm::Regular,
+    }
+}
+
+/// What the open packet says of a heartbeat and of sizes.
+pub(super) fn engine_config(heartbeat: Heartbeat, frame_bytes: usize) -> engineio::Config {
+    let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
+    engineio::Config {
+        ping_interval_ms: ms(heartbeat.interval_ms),
+        ping_timeout_ms: ms(heartbeat.timeout_ms - heartbeat.interval_ms),
+        limits: engineio::Limits { payload_bytes: frame_bytes, ..engineio::Limits::default() },
+        ..engineio::Config::default()
+    }
+}
+
+/// The protocol has no reasons: they are for the log, and the native dialect's.
+pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
+    native::closing(why)
+}
+
+/// Appends the last that a connection receives: a close frame without a code. A stock client comes back after
+/// that, and only after DISCONNECT it does not.
+pub(in crate::dialect) fn put_disconnect(out: &mut BytesMut, why: Disconnect) {
+    if why == (Disconnect::ByServer { reconnect: false }) {
+        socketio::put_disconnect(out, FRAMING, MAIN_NAMESPACE);
+    }
+    put_frame(out, OpCode::Close, &[]);
+}

@@ -1,0 +1,150 @@
+//! What a worker keeps for each session of this dialect, and what a session's messages say.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::event::Event;
+use crate::{
+    command::Command,
+    disconnect::Disconnect,
+    engineio,
+    error::ReplyError,
+    id::SessionSlot,
+    json::Scanner,
+    socketio::{Config, Connection, Incoming, MAIN_NAMESPACE},
+    ws::Message,
+};
+
+/// The sessions of a worker.
+#[derive(Default)]
+pub(in crate::dialect) struct Sessions {
+    open: HashMap<SessionSlot, Connection, foldhash::fast::RandomState>,
+    config: Arc<Config>,
+    scanner: Scanner,
+}
+
+/// What one message says.
+#[derive(Clone, Debug)]
+pub enum Packet<'a> {
+    /// Nothing: a sign of life, or a message behind the end.
+    Nothing,
+    /// An event.
+    Event(Event<'a>),
+    /// The client asks for a namespace, of which there is none but the main one.
+    Namespace(&'a str),
+    /// The session is over: its client has left, or broken the protocol.
+    End(Disconnect),
+}
+
+impl Sessions {
+    /// A session begins: its client is in the main namespace.
+    pub(in crate::dialect) fn begin(&mut self, slot: SessionSlot) {
+        let mut connection = Connection::new(self.config.clone(), 0);
+        let connected = connection.handle_text("0", 0).is_ok() && connection.accept(MAIN_NAMESPACE).is_ok();
+        debug_assert!(connected, "a new connection is in no namespace");
+        self.open.insert(slot, connection);
+    }
+
+    /// A session has ended.
+    pub(in crate::dialect) fn end(&mut self, slot: SessionSlot) {
+        self.open.remove(&slot);
+    }
+
+    /// Reads a session's next message.
+    pub(in crate::dialect) fn read<'a>(
+        &mut self,
+        slot: SessionSlot,
+        message: Message<'a>,
+    ) -> Result<Packet<'a>, ReplyError> {
+        let Some(connection) = self.open.get_mut(&slot) else { return Ok(Packet::Nothing) };
+        let packet = Self::advance(connection, &mut self.scanner, message);
+        if let Ok(Packet::End(_)) = packet {
+            self.open.remove(&slot);
+        }
+        packet
+    }
+
+    /// Reads a message again, of which the command was held. Only events are held.
+    pub(in crate::dialect) fn read_again<'a>(
+        &mut self,
+        message: Message<'a>,
+    ) -> Result<Packet<'a>, ReplyError> {
+        let Message::Text(text) = message else { return Ok(Packet::Nothing) };
+        let Some(text) = text.strip_prefix('4') else { return Ok(Packet::Nothing) };
+        match crate::socketio::Packet::decode(text, self.config.limits) {
+            Ok(packet) => Event::read(&mut self.scanner, packet.payload).map(Packet::Event),
+            Err(_) => Ok(Packet::Nothing),
+        }
+    }
+
+    fn advance<'a>(
+        connection: &mut Connection,
+        scanner: &mut Scanner,
+        message: Message<'a>,
+    ) -> Result<Packet<'a>, ReplyError> {
+        const BROKEN: Packet<'static> = Packet::End(Disconnect::BrokenDialect);
+        let text = match message {
+            Message::Text(text) => match engineio::Packet::from_text(text) {
+                Ok(engineio::Packet::Text(text)) => text,
+                Ok(engineio::Packet::Close) => return Ok(Packet::End(Disconnect::PeerGone)),
+                Ok(
+                    engineio::Packet::Pong(_)
+                    | engineio::Packet::Open(_)
+                    | engineio::Packet::Noop
+                    | engineio::Packet::Upgrade,
+                ) => return Ok(Packet::Nothing),
+                Ok(engineio::Packet::Ping(_) | engineio::Packet::Binary(_)) | Err(_) => return Ok(BROKEN),
+            },
+            Message::Binary(bytes) => {
+                return match connection.handle_binary(bytes.into(), 0) {
+                    Ok(None) => Ok(Packet::Nothing),
+                    Ok(Some(_)) => Err(ReplyError::InvalidBinary),
+                    Err(_) => Ok(BROKEN),
+                };
+            }
+            _ => return Ok(Packet::Nothing),
+        };
+        match connection.handle_text(text, 0) {
+            Ok(Some(Incoming::Event { payload, .. })) => match payload.json {
+                std::borrow::Cow::Borrowed(json) => Event::read(scanner, json).map(Packet::Event),
+                std::borrow::Cow::Owned(_) => Err(ReplyError::InvalidBinary),
+            },
+            Ok(Some(Incoming::Disconnect { namespace: MAIN_NAMESPACE })) => {
+                Ok(Packet::End(Disconnect::PeerGone))
+            }
+            Ok(Some(Incoming::Connect { namespace, .. })) => {
+                connection.disconnect(namespace);
+                Ok(Packet::Namespace(namespace))
+            }
+            Ok(
+                None | Some(Incoming::Disconnect { .. } | Incoming::Ack { .. } | Incoming::StrayAck { .. }),
+            ) => Ok(Packet::Nothing),
+            Err(_) => Ok(BROKEN),
+        }
+    }
+}
+
+impl<'a> Packet<'a> {
+    /// Number of commands.
+    pub(in crate::dialect) fn len(&self) -> usize {
+        usize::from(!matches!(self, Self::Nothing))
+    }
+
+    /// What an answer names: a namespace that does not exist. Events are not answered.
+    pub(in crate::dialect) fn id(&self) -> Option<&'a str> {
+        match self {
+            Self::Namespace(namespace) => Some(namespace),
+            Self::Nothing | Self::Event(_) | Self::End(_) => None,
+        }
+    }
+
+    /// The command.
+    pub(in crate::dialect) fn command(&self) -> Result<Command<'_>, ReplyError> {
+        match self {
+            Self::Event(event) => Ok(event.command()),
+            Self::End(why) => Ok(Command::End { why: *why }),
+            Self::Nothing | Self::Namespace(_) => Err(ReplyError::UnknownCommand),
+        }
+    }
+}

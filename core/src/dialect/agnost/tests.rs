@@ -1,0 +1,300 @@
+//! Transcripts: what a client sends, byte for byte, and what it and others receive.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    app::{AgnostOptions, App, AppKeys, Apps},
+    dialect::{self, Format},
+    disconnect::Disconnect,
+    engine::{Engine, Flow, Node, Opening, Segments, Sink},
+    id::{AppId, SessionSlot, WorkerId},
+    secret::Secret,
+    token::TokenError,
+    ws::{DecodeLimits, Decoder as WsDecoder, Message, Role},
+};
+
+const KEY: &str = "client-key-0123456789";
+const SERVER_KEY: &str = "server-key-0123456789";
+
+fn app() -> App {
+    let keys = AppKeys::new(&[KEY], &[SERVER_KEY]).expect("two keys");
+    App { agnost: Some(AgnostOptions::new("env")), ..App::new("default", keys) }
+}
+
+/// What each connection received, in order.
+#[derive(Default)]
+struct Inbox(Vec<Vec<u8>>);
+
+impl Sink for Inbox {
+    fn write(&mut self, connection: u32, parts: Segments<'_>) -> usize {
+        for (buffer, range) in parts {
+            self.0[connection as usize].extend_from_slice(&buffer[range]);
+        }
+        0
+    }
+}
+
+struct Room {
+    engine: Engine,
+    inbox: Inbox,
+    slots: Vec<SessionSlot>,
+    ids: Vec<String>,
+}
+
+impl Room {
+    /// A room with a session of each of `formats`.
+    fn of(formats: &[Format]) -> Self {
+        let node = Node::new(Apps::new(vec![app()]).expect("one app"), 1, 1 << 16, 7);
+        let engine = Engine::new(WorkerId(0), Arc::new(node), 7);
+        let mut room = Self { engine, inbox: Inbox::default(), slots: Vec::new(), ids: Vec::new() };
+        for (connection, format) in formats.iter().enumerate() {
+            let app = room.engine.node().app(AppId(0)).clone();
+            let connection = u32::try_from(connection).expect("they are few");
+            let opening =
+                Opening { app: &app, format: *format, echo: None, claims: None, connection, ticket: None };
+            let slot = room.engine.open(opening, |_| {}, |_, _, _| {}).expect("there is room");
+            room.slots.push(slot);
+            room.ids.push(room.engine.session_id(slot).to_string());
+            room.inbox.0.push(Vec::new());
+        }
+        room
+    }
+
+    fn send(&mut self, session: usize, text: &str) {
+        let flow = self.engine.receive(self.slots[session], Message::Text(text));
+        assert_eq!(flow, Flow::Continue, "an engine alone never waits");
+    }
+
+    /// What a session has received since the last time: texts, and bytes in brackets.
+    fn received(&mut self, session: usize) -> Vec<String> {
+        self.engine.on_mail();
+        self.engine.flush(&mut self.inbox);
+        frames(&std::mem::take(&mut self.inbox.0[session]))
+    }
+}
+
+fn frames(bytes: &[u8]) -> Vec<String> {
+    const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 1 << 20, fragments: 1 };
+    let (mut decoder, mut input) = (WsDecoder::new(), bytes.to_vec());
+    let (mut at, mut texts) = (0, Vec::new());
+    loop {
+        let decoded = decoder.decode(&mut input[at..], Role::Client, LIMITS).expect("frames are well-formed");
+        at += decoded.consumed;
+        match decoded.message {
+            Some(Message::Text(text)) => texts.push(text.into()),
+            Some(Message::Binary(bytes)) => texts.push(format!("{bytes:?}")),
+            Some(Message::Close(frame)) => texts.push(format!("close {:?}", frame.map(|frame| frame.code))),
+            Some(other) => panic!("{other:?} was not sent"),
+            None => return texts,
+        }
+    }
+}
+
+const AGNOST: usize = 0;
+const OTHER: usize = 1;
+const NATIVE: usize = 2;
+
+fn room() -> Room {
+    Room::of(&[Format::AgnostFrames, Format::AgnostFrames, Format::Native])
+}
+
+#[test]
+fn membership_and_messages_are_byte_for_byte_those_of_the_protocol() {
+    let mut room = room();
+    let id = room.ids[AGNOST].clone();
+    room.send(OTHER, r#"42["join",{"channel":"c","echo":false}]"#);
+    room.send(AGNOST, r#"42["join",{"channel":"c"}]"#);
+    room.send(AGNOST, r#"42["update",{"data":[1, "ä"],"echo":false}]"#);
+    room.send(AGNOST, r#"42["message",{"channel":"c","eventName":"e\"","message":{"a": 1}}]"#);
+    room.send(AGNOST, r#"42["message",{"eventName":"all","message":null,"echo":0}]"#);
+    room.send(AGNOST, r#"42["leave",{"channel":"c"}]"#);
+    let mine = |text: &str| text.replace("ID", &id);
+    let expected = [
+        mine(r#"42["channel:join",{"channel":"c","message":{"id":"ID"}}]"#),
+        mine(r#"42["channel:update",{"channel":"c","message":{"id":"ID","data":[1, "ä"]}}]"#),
+        mine(r#"42["e\"",{"channel":"c","message":{"a": 1}}]"#),
+        mine(r#"42["all",{"channel":null,"message":null}]"#),
+        mine(r#"42["channel:leave",{"channel":"c","message":{"id":"ID","data":[1, "ä"]}}]"#),
+    ];
+    assert_eq!(room.received(OTHER), expected);
+    assert_eq!(room.received(AGNOST), [&expected[0], &expected[2], &expected[4]].map(String::clone));
+}
+
+#[test]
+fn dialects_share_a_channel_and_each_run_is_encoded_once_for_a_format() {
+    let mut room = room();
+    room.send(AGNOST, r#"42["join",{"channel":"c","echo":false}]"#);
+    room.send(OTHER, r#"42["join",{"channel":"c","echo":false}]"#);
+    room.send(NATIVE, r#"{"type":"join","channel":"c","echo":false}"#);
+    (0..3).for_each(|session| drop(room.received(session)));
+    room.send(NATIVE, r#"{"type":"send","channel":"c","event":"e","message":1,"echo":false}"#);
+    let mut frame = b"\0\x2d".to_vec();
+    frame.extend_from_slice(br#"{"type":"send","channel":"c","event":"bytes"}"#);
+    frame.extend_from_slice(&[1, 255]);
+    assert_eq!(room.engine.receive(room.slots[NATIVE], Message::Binary(&frame)), Flow::Continue);
+    room.send(AGNOST, r#"42["message",{"channel":"c","eventName":"e","message":"2"}]"#);
+    let expected = [
+        r#"42["e",{"channel":"c","message":1}]"#,
+        r#"451-["bytes",{"channel":"c","message":{"_placeholder":true,"num":0}}]"#,
+        "[1, 255]",
+        r#"42["e",{"channel":"c","message":"2"}]"#,
+    ];
+    assert_eq!(
+        (room.received(AGNOST), room.received(OTHER)),
+        (expected.map(String::from).into(), expected.map(String::from).into())
+    );
+    let native = room.received(NATIVE);
+    assert!(native[1].starts_with(r#"{"channel":"c","event":"e","message":"2""#), "{native:?}");
+}
+
+#[test]
+fn a_name_that_the_protocol_keeps_for_itself_is_never_sent() {
+    let mut room = room();
+    room.send(AGNOST, r#"42["join",{"channel":"c","echo":false}]"#);
+    for event in ["connect", "disconnect", "e"] {
+        room.send(NATIVE, &json!({"type": "send", "channel": "c", "event": event, "message": 1}).to_string());
+    }
+    assert_eq!(room.received(AGNOST), [r#"42["e",{"channel":"c","message":1}]"#]);
+}
+
+#[test]
+fn what_makes_no_sense_is_counted_and_unanswered() {
+    let mut room = room();
+    for text in [
+        r#"42["join",{}]"#,
+        r#"42["join"]"#,
+        r#"42["unknown",{}]"#,
+        r#"42["message",{"channel":"c","eventName":"channel:join"}]"#,
+        r#"42["message",{"channel":"c","eventName":"message:x"}]"#,
+        r#"4299["update",{}]"#,
+    ] {
+        room.send(AGNOST, text);
+    }
+    assert_eq!(room.received(AGNOST), Vec::<String>::new());
+    assert_eq!(room.engine.counters().command_errors, 6);
+    room.send(AGNOST, "40/admin,{}");
+    room.send(AGNOST, "3");
+    assert_eq!(room.received(AGNOST), [r#"44/admin,{"message":"Invalid namespace"}"#]);
+    assert!(room.engine.take_disconnects().is_empty());
+}
+
+#[test]
+fn a_session_ends_when_its_client_leaves_and_when_it_breaks_the_protocol() {
+    for (text, why) in [
+        ("41", Disconnect::PeerGone),
+        ("1", Disconnect::PeerGone),
+        ("2", Disconnect::BrokenDialect),
+        ("40", Disconnect::BrokenDialect),
+        ("42[", Disconnect::BrokenDialect),
+        ("42[\"connect\"]", Disconnect::BrokenDialect),
+        ("b", Disconnect::BrokenDialect),
+        ("", Disconnect::BrokenDialect),
+    ] {
+        let mut room = room();
+        room.send(AGNOST, text);
+        room.send(AGNOST, r#"42["message",{"eventName":"after","message":1}]"#);
+        assert_eq!(room.engine.take_disconnects(), [(0, why)], "{text}");
+        assert_eq!(room.received(OTHER), Vec::<String>::new(), "{text}: nothing is done behind the end");
+    }
+    let mut room = room();
+    assert_eq!(room.engine.receive(room.slots[AGNOST], Message::Binary(&[1])), Flow::Continue);
+    assert_eq!(room.engine.take_disconnects(), [(0, Disconnect::BrokenDialect)]);
+}
+
+#[test]
+fn attachments_are_taken_and_their_event_is_refused_for_now() {
+    let mut room = room();
+    room.send(AGNOST, r#"451-["update",{"data":{"_placeholder":true,"num":0}}]"#);
+    assert_eq!(room.engine.receive(room.slots[AGNOST], Message::Binary(&[1])), Flow::Continue);
+    room.send(AGNOST, r#"42["message",{"eventName":"e","message":1}]"#);
+    assert_eq!(room.received(OTHER), [r#"42["e",{"channel":null,"message":1}]"#]);
+    assert_eq!(room.engine.counters().command_errors, 1);
+}
+
+#[test]
+fn only_an_end_without_return_says_disconnect() {
+    let put = |why| {
+        let mut out = BytesMut::new();
+        dialect::put_disconnect(Format::AgnostFrames, &mut out, why);
+        frames(&out)
+    };
+    assert_eq!(put(Disconnect::Restart), ["close None"]);
+    assert_eq!(put(Disconnect::ByServer { reconnect: true }), ["close None"]);
+    assert_eq!(put(Disconnect::ByServer { reconnect: false }), ["41", "close None"]);
+    let heartbeat = |configured| dialect::heartbeat(Format::AgnostFrames, configured);
+    assert_eq!((heartbeat(25_000).interval_ms, heartbeat(25_000).timeout_ms), (10_000, 40_000));
+    assert_eq!((heartbeat(300).interval_ms, heartbeat(300).timeout_ms), (300, 1_200));
+}
+
+fn knock<'a>(lobby: &mut Lobby, text: &'a str) -> (Knock<'a>, Vec<String>) {
+    let mut out = BytesMut::new();
+    let knock = lobby.handle(Message::Text(text), 0, &mut out);
+    (knock, frames(&out))
+}
+
+#[test]
+fn a_lobby_waits_for_one_connect() {
+    let mut lobby = Lobby::new(0);
+    let mut out = BytesMut::new();
+    let heartbeat = dialect::heartbeat(Format::AgnostFrames, 25_000);
+    lobby.put_open(&mut out, Secret::new(7), heartbeat, 1000);
+    let open = &frames(&out)[0];
+    assert!(
+        open.ends_with(r#""upgrades":[],"pingInterval":10000,"pingTimeout":30000,"maxPayload":1000}"#),
+        "{open}"
+    );
+    assert_eq!(knock(&mut lobby, "3"), (Knock::Waits, vec![]));
+    let refused = vec![String::from(r#"44/x,{"message":"Invalid namespace"}"#)];
+    assert_eq!(knock(&mut lobby, "40/x,{}"), (Knock::Waits, refused));
+    assert_eq!(
+        knock(&mut lobby, r#"40{"envId":"e"}"#),
+        (Knock::Asks { auth: Some(r#"{"envId":"e"}"#) }, vec![])
+    );
+    let refusal = admit(&Apps::default(), None, None, |_, _| Err(TokenError::Malformed)).expect_err("no app");
+    let mut out = BytesMut::new();
+    lobby.refuse(&refusal, &mut out);
+    let expected = r#"44{"message":"Realtime Connection Error - No Environment Found","data":{"origin":"client_error","code":"no_environment_found","message":"There is no environment of this identifier."}}"#;
+    assert_eq!(frames(&out), [expected]);
+    assert_eq!(knock(&mut lobby, "40").0, Knock::Over);
+    for text in ["42[\"join\",{\"channel\":\"c\"}]", "2", "1", "41", "", "9", "40[]", "b"] {
+        assert_eq!(knock(&mut Lobby::new(0), text).0, Knock::Over, "{text}");
+    }
+    assert_eq!(Lobby::new(0).handle(Message::Binary(&[1]), 0, &mut BytesMut::new()), Knock::Over);
+}
+
+#[test]
+fn admission_checks_in_the_order_of_the_original() {
+    let mut app = app();
+    let options = |change: &dyn Fn(&mut AgnostOptions)| {
+        let mut options = AgnostOptions::new("env");
+        change(&mut options);
+        Some(options)
+    };
+    let code = |app: &App, auth: &str| {
+        let apps = Apps::new(vec![app.clone()]).expect("one app");
+        admit(&apps, Some(auth), None, |_, _| Err(TokenError::Malformed))
+            .map_or_else(|refusal| refusal.code(), |_| "")
+    };
+    app.agnost = options(&|options| (options.enabled, options.session_required) = (false, true));
+    assert_eq!(code(&app, r#"{"envId":"x"}"#), "no_environment_found");
+    assert_eq!(code(&app, r#"{"envId":"env"}"#), "realtime_not_allowed");
+    app.agnost = options(&|options| options.session_required = true);
+    assert_eq!(code(&app, r#"{"envId":"env"}"#), "missing_api_key");
+    assert_eq!(code(&app, r#"{"envId":"env","apiKey":"x","session":"x"}"#), "invalid_api_key");
+    assert_eq!(code(&app, &format!(r#"{{"envId":"env","apiKey":"{SERVER_KEY}"}}"#)), "unauthorizez_api_key");
+    assert_eq!(code(&app, &format!(r#"{{"envId":"env","clientKey":"{KEY}"}}"#)), "missing_session_token");
+    let with_session = format!(r#"{{"envId":"env","apiKey":"{KEY}","Session":"x"}}"#);
+    assert_eq!(code(&app, &with_session), "invalid_session_token");
+    app.agnost = options(&|_| {});
+    assert_eq!(code(&app, &with_session), "", "a session that is not required is ignored if it is not valid");
+    app.agnost = options(&|options| options.key_required = false);
+    assert_eq!(
+        code(&app, r#"{"envId":"env","apiKey":"x"}"#),
+        "",
+        "a key that is not required is not looked at"
+    );
+}
