@@ -120,6 +120,7 @@ impl World {
             next_ticket,
             received,
             format: Format::Native,
+            echo: None,
             claims,
             connection,
         };
@@ -371,6 +372,7 @@ fn a_session_that_the_back_end_disconnects_is_not_kept() {
     let whom = fanfare_core::command::Disconnection::User("ada".into());
     let answer = world.workers.engines[0].request_disconnect(AppId(0), whom, true, 1);
     assert!(answer.is_none(), "another worker is asked too");
+    assert_eq!(world.workers.node.resumable(&ada.ticket), None, "the ticket is good no more, from now on");
     world.pass(1);
     world.pass(1);
     assert_eq!(events(&world.workers.received(bob)), ["channel:leave"]);
@@ -397,6 +399,30 @@ fn an_app_parks_no_more_sessions_and_bytes_than_it_may() {
     world.pass(1);
     assert_eq!(world.resume(&mut ada, Some(1)), None);
     assert_eq!(world.workers.node.parked_bytes(AppId(0)), 0);
+}
+
+#[test]
+fn a_take_over_needs_no_room_among_the_parked() {
+    let mut world = World::with(|app| app.limits.parked_sessions = 0);
+    let mut ada = world.open(None);
+    assert_eq!(world.workers.engines[0].detach_for_resume(ada.slot, 0), Detached::Parked);
+    assert_eq!(world.resume(&mut ada, Some(0)), Some(Vec::new()));
+    assert_eq!(world.lose(&ada, 0), Detached::Ended);
+    assert_eq!(world.workers.node.sessions(AppId(0)), 0);
+}
+
+#[test]
+fn a_parked_session_takes_none_of_the_apps_connections() {
+    let mut world = World::with(|app| app.limits.connections = 1);
+    let mut ada = world.open(None);
+    assert_eq!(world.lose(&ada, 0), Detached::Parked);
+    let bob = world.open(None);
+    assert!(world.resume(&mut ada, Some(0)).is_some(), "a client that returns is not turned away");
+    assert_eq!(world.workers.node.sessions(AppId(0)), 2);
+    for client in [ada, bob] {
+        world.workers.engines[0].close(client.slot);
+    }
+    assert_eq!(world.workers.node.sessions(AppId(0)), 0);
 }
 
 #[test]

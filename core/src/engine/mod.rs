@@ -333,7 +333,10 @@ impl Engine {
         if let Some(user) = session.user.take() {
             self.users.remove(app, &user, slot);
         }
-        self.node.release_session(app);
+        // A parked session takes none of the app's connections.
+        if !self.sessions.output(slot).is_parked() {
+            self.node.release_session(app);
+        }
     }
 
     /// Appends bytes to what a session receives in this turn.
@@ -480,7 +483,9 @@ impl Engine {
     }
 
     /// Has a session end: by its connection's end, or, if it is parked, in the next turn.
+    /// Its ticket resumes nothing from now on.
     pub(super) fn disconnect_session(&mut self, slot: SessionSlot, why: Disconnect) {
+        self.revoke_ticket(slot);
         let output = self.sessions.hot(slot);
         match output.is_parked() {
             true => self.condemn(slot),

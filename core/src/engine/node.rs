@@ -232,6 +232,11 @@ impl Node {
             .is_ok()
     }
 
+    /// A session that was parked has a connection again, however many the app has.
+    pub(super) fn readmit_session(&self, app: AppId) {
+        self.tenant(app).sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn release_session(&self, app: AppId) {
         self.tenant(app).sessions.fetch_sub(1, Ordering::Relaxed);
     }
@@ -285,6 +290,12 @@ impl Node {
     pub(super) fn grow_parked(&self, app: AppId, bytes: usize) -> bool {
         let before = self.tenant(app).parked_bytes.fetch_add(bytes, Ordering::Relaxed);
         before + bytes <= self.app(app).limits.parked_bytes
+    }
+
+    /// Counts a session as parked with so many bytes, however many there are.
+    pub(super) fn count_parked(&self, app: AppId, bytes: usize) {
+        self.tenant(app).parked.fetch_add(1, Ordering::Relaxed);
+        self.tenant(app).parked_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// A parked session keeps `bytes` less.

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Engine,
+    Engine, Node,
     outbox::Outbox,
     output::{NONE, Sink},
 };
@@ -34,6 +34,13 @@ pub(super) struct Parked {
     deadlines: BTreeSet<(u64, SessionSlot)>,
     /// Parked sessions that are to end before that.
     condemned: Vec<SessionId>,
+}
+
+/// Whether the app's bounds on parked sessions hold.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum Bounds {
+    Kept,
+    Ignored,
 }
 
 /// What became of a session whose connection is lost.
@@ -59,6 +66,8 @@ pub struct Resumption<'a> {
     pub received: Option<u64>,
     /// How the connection wants frames.
     pub format: Format,
+    /// The connection's default, if it names one.
+    pub echo: Option<bool>,
     /// What the connection's token says.
     pub claims: Option<&'a Claims>,
     /// The shell's name for the connection.
@@ -80,7 +89,17 @@ impl Engine {
 
     /// The session's connection is lost, with `unsent` bytes that were handed to it and never left.
     pub fn detach(&mut self, slot: SessionSlot, unsent: usize) -> Detached {
-        if self.try_park(slot, unsent) {
+        self.detach_within(slot, unsent, Bounds::Kept)
+    }
+
+    /// The session's client goes on with it on another connection, while this one still seems alive: detaches the session
+    /// for the [`Engine::resume`] that follows at once, however many are parked.
+    pub fn detach_for_resume(&mut self, slot: SessionSlot, unsent: usize) -> Detached {
+        self.detach_within(slot, unsent, Bounds::Ignored)
+    }
+
+    fn detach_within(&mut self, slot: SessionSlot, unsent: usize, bounds: Bounds) -> Detached {
+        if self.try_park(slot, unsent, bounds) {
             self.counters.parked += 1;
             return Detached::Parked;
         }
@@ -88,7 +107,7 @@ impl Engine {
         Detached::Ended
     }
 
-    fn try_park(&mut self, slot: SessionSlot, unsent: usize) -> bool {
+    fn try_park(&mut self, slot: SessionSlot, unsent: usize, bounds: Bounds) -> bool {
         let (hot, session) = self.sessions.both(slot);
         let connection = hot.connection;
         let is_wanted = !self.ended.contains(&slot)
@@ -98,9 +117,19 @@ impl Engine {
         let left_ms = expires_at.map_or(u64::MAX, |end| (end * 1000).saturating_sub(self.now_ms));
         let until_ms = self.steady_ms + resume_ms.min(left_ms);
         let Some(outbox) = session.outbox() else { return false };
-        if !is_wanted || until_ms == self.steady_ms || !self.node.reserve_parked(app, outbox.bytes()) {
+        let bytes = outbox.bytes();
+        let fits = |node: &Node| match bounds {
+            Bounds::Kept => node.reserve_parked(app, bytes),
+            Bounds::Ignored => {
+                node.count_parked(app, bytes);
+                true
+            }
+        };
+        if !is_wanted || until_ms == self.steady_ms || !fits(&self.node) {
             return false;
         }
+        // It has no connection, and takes none of the app's.
+        self.node.release_session(app);
         outbox.on_detach(unsent, until_ms);
         hot.connection = NONE;
         self.unpaused.retain(|&other| other != connection);
@@ -176,11 +205,6 @@ impl Engine {
         (!output.is_parked()).then_some(output.connection)
     }
 
-    /// The app of a session of this worker; `None` if the session is gone.
-    pub fn app_of(&self, session: SessionId) -> Option<AppId> {
-        self.sessions.find(session).map(|slot| self.sessions.get(slot).app)
-    }
-
     /// Whether the session is kept when its connection is lost.
     pub fn is_resumable(&self, slot: SessionSlot) -> bool {
         self.sessions.output(slot).is_recorded()
@@ -213,6 +237,7 @@ impl Engine {
         if let Some(claims) = resumption.claims {
             session.expires_at = claims.expires_at;
         }
+        session.echo = resumption.echo.unwrap_or(session.echo);
         let user = session.user.clone();
         let greeting = self.greet(slot, preface, |out| welcome(out, id, user.as_deref()));
         if let Some(outbox) = self.sessions.get_mut(slot).outbox() {
@@ -226,25 +251,41 @@ impl Engine {
         Some(slot)
     }
 
+    /// Whether the session is one of this worker's that the resumption suits: of its app, in its format, of its user.
+    pub fn may_resume(&self, resumption: &Resumption<'_>) -> bool {
+        let Some(slot) = self.sessions.find(resumption.session) else { return false };
+        let session = self.sessions.get(slot);
+        let is_user = |claims: &Claims| session.user.as_deref() == Some(&*claims.user);
+        session.app == resumption.app
+            && self.sessions.output(slot).format == resumption.format
+            && resumption.claims.is_none_or(is_user)
+    }
+
     /// Takes a session out of the parked ones, and out of its outbox what its client has missed; inner `None`: that is
     /// not there any more.
     fn take_parked(&mut self, slot: SessionSlot, resumption: &Resumption<'_>) -> Option<Option<Vec<Bytes>>> {
-        let &Resumption { app, ticket, next_ticket, received, format, claims, .. } = resumption;
-        let (hot, session) = self.sessions.both(slot);
-        let is_same = session.app == app
-            && hot.format == format
-            && claims.is_none_or(|claims| session.user.as_deref() == Some(&*claims.user));
-        if !is_same || !hot.is_parked() || !self.node.revoke_ticket(ticket) {
+        let &Resumption { app, ticket, next_ticket, received, .. } = resumption;
+        let is_parked = self.sessions.output(slot).is_parked();
+        if !is_parked || !self.may_resume(resumption) || !self.node.revoke_ticket(ticket) {
             return None;
         }
+        let session = self.sessions.get_mut(slot);
         let id = session.id(slot);
         let outbox = session.outbox()?;
         self.parked.deadlines.remove(&(outbox.parked_until_ms, slot));
         self.node.release_parked(app, outbox.accounted());
+        self.node.readmit_session(app);
         let missed = outbox.take_missed(received);
         outbox.on_attach(next_ticket);
         self.node.issue_ticket(next_ticket, id);
         Some(missed)
+    }
+
+    /// From now on nothing resumes the session.
+    pub(super) fn revoke_ticket(&mut self, slot: SessionSlot) {
+        if let Some(outbox) = self.sessions.get_mut(slot).outbox() {
+            self.node.revoke_ticket(&outbox.ticket);
+        }
     }
 
     /// Forgets what could resume a session that ends.

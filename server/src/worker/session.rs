@@ -93,12 +93,6 @@ impl Worker {
         let resume = handshake.resume?;
         let ticket = resume.ticket?;
         let session = self.engine.node().resumable(&ticket).filter(|session| session.worker() == self.id)?;
-        if self.engine.app_of(session) != Some(handshake.app.id) {
-            return None;
-        }
-        if let Some(before) = self.engine.connection_of(session) {
-            self.park(ConnectionSlot(before), Disconnect::Resumed);
-        }
         let next_ticket = secret();
         let resumption = Resumption {
             app: handshake.app.id,
@@ -107,9 +101,16 @@ impl Worker {
             next_ticket,
             received: resume.received,
             format: handshake.format,
+            echo: handshake.echo,
             claims: handshake.claims.as_ref(),
             connection: slot.0,
         };
+        if !self.engine.may_resume(&resumption) {
+            return None;
+        }
+        if let Some(before) = self.engine.connection_of(session) {
+            self.park(ConnectionSlot(before), Disconnect::Resumed);
+        }
         let Self { engine, connections, config, .. } = self;
         let welcome = |out: &mut BytesMut, session: SessionId, user: Option<&str>| {
             let (ticket, outcome) = (Some(next_ticket), Outcome::Resumed);
@@ -129,7 +130,10 @@ impl Worker {
         let unsent = connection.backlog();
         connection.input = None;
         self.log_end(slot, why.code(), why.reason());
-        self.engine.detach(session, unsent);
+        match why {
+            Disconnect::Resumed => self.engine.detach_for_resume(session, unsent),
+            _ => self.engine.detach(session, unsent),
+        };
         self.out.clear();
         put_close(&mut self.out, why.code(), why.reason(), None);
         self.connections.send(slot, &self.out);
