@@ -37,7 +37,7 @@ impl Reading {
         match self {
             Self::Always => true,
             Self::Never => false,
-            Self::EverySecond => attacker % 2 == 0,
+            Self::EverySecond => attacker.is_multiple_of(2),
         }
     }
 }

@@ -64,8 +64,8 @@ fn batches_of_member_lists() {
         .map(|_| {
             let mut client = attack.connect();
             let profile = "x".repeat(3000);
-            let update = format!(r#"{{"type":"profile","profile":"{profile}"}}"#);
-            client.send_text(&update);
+            client.send_text(&format!(r#"{{"type":"update","profile":"{profile}","id":"profile"}}"#));
+            client.read_until("\"profile\"");
             client.send_text(r#"{"type":"join","channel":"crowd","id":1}"#);
             client.read_until("\"joined\":true");
             client
@@ -114,7 +114,7 @@ fn audiences_of_absent_users() {
 #[test]
 fn messages_to_a_user_with_many_sessions() {
     let mut attack = Attack::start("");
-    let sessions: Vec<Client> = (0..300)
+    let mut sessions: Vec<Client> = (0..300)
         .map(|_| {
             let mut client = attack.connect();
             client.send_text(&format!(r#"{{"type":"session","token":"{TOKEN}","id":1}}"#));
@@ -125,7 +125,7 @@ fn messages_to_a_user_with_many_sessions() {
     let text = "x".repeat(2000);
     let command = format!(r#"{{"type":"broadcast","event":"e","to_users":["leia"],"message":"{text}"}}"#);
     attack.run(5, Reading::Never, |_| one_read(&command));
-    drop(sessions);
+    sessions[0].read_until(&text);
 }
 
 #[test]
