@@ -49,6 +49,7 @@ static ALLOCATOR: Counting = Counting;
 const KEPT: usize = 6 << 20;
 
 const SESSIONS: usize = 20_000;
+const MESSAGES: usize = 4000;
 
 /// Takes everything and keeps nothing.
 struct Nowhere;
@@ -85,8 +86,8 @@ fn buffers_that_a_huge_turn_has_grown_are_given_back() {
     let send = |channel: usize| {
         format!(r#"{{"type":"send","channel":"channel-{channel}","event":"e","message":"{payload}"}}"#)
     };
-    for message in 0..4000 {
-        receive(&mut engine, slots[message], &send(message % 4));
+    for (message, &slot) in slots.iter().enumerate().take(MESSAGES) {
+        receive(&mut engine, slot, &send(message % 4));
         engine.flush(&mut Nowhere);
     }
     let before = LIVE.load(Ordering::Relaxed);
@@ -100,8 +101,8 @@ fn buffers_that_a_huge_turn_has_grown_are_given_back() {
                 r#"{"type":"history","id":"1","channel":"channel-0","limit":1000}"#,
             );
         }
-        for message in 0..4000 {
-            receive(&mut engine, slots[message], &send(message % 4));
+        for (message, &slot) in slots.iter().enumerate().take(MESSAGES) {
+            receive(&mut engine, slot, &send(message % 4));
         }
         let peak = LIVE.load(Ordering::Relaxed).saturating_sub(before);
         assert!(peak > 4 * KEPT, "the turn is not huge: {peak} bytes");

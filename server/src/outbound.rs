@@ -1,11 +1,17 @@
 //! What a connection still has to send, after the kernel took no more.
 //!
-//! It shares the buffers that fan-out framed: a slow connection costs references, not copies. The queue
-//! exists only while there is something in it. Its bound is the caller's: see [`Outbound::len`].
+//! It shares the buffers that fan-out framed: a slow connection costs references, not copies. Only a small
+//! part of a buffer is copied, because it would keep the whole buffer alive. The queue exists only while
+//! there is something in it. Its bound is the caller's: see [`Outbound::len`].
+//!
+//! ```text
+//!   sent ◀── pieces: [shared] [copies] [shared] ◀── tail: copies that are still gathered
+//! ```
 
 use std::{
     collections::VecDeque,
     io::{self, IoSlice, Write},
+    ops::Range,
 };
 
 use bytes::{Buf, Bytes};
@@ -15,9 +21,16 @@ use crate::timers::Tick;
 /// Slices handed to one vectored write. Linux takes up to 1024; beyond some dozens nothing is gained.
 pub(crate) const SLICES: usize = 64;
 
+/// Copies are gathered up to so many bytes.
+const TAIL_BYTES: usize = 16 << 10;
+/// A part that is shorter than this, or than half of its buffer, is copied.
+const SHARED_BYTES: usize = 256;
+
 /// A queue of bytes to send.
 pub(crate) struct Outbound {
     pieces: VecDeque<Bytes>,
+    /// What follows the pieces.
+    tail: Vec<u8>,
     len: usize,
     moved: Tick,
 }
@@ -25,7 +38,7 @@ pub(crate) struct Outbound {
 impl Outbound {
     /// An empty queue.
     pub(crate) fn new(now: Tick) -> Self {
-        Self { pieces: VecDeque::new(), len: 0, moved: now }
+        Self { pieces: VecDeque::new(), tail: Vec::new(), len: 0, moved: now }
     }
 
     /// When the kernel last took something of it, or it began.
@@ -38,14 +51,38 @@ impl Outbound {
         self.len
     }
 
-    /// Appends `bytes`.
-    pub(crate) fn push(&mut self, bytes: Bytes) {
+    /// Appends `range` of a buffer, but for its first `sent` bytes. Whether the range is copied does not
+    /// depend on these: many connections may have got a part of one large range.
+    pub(crate) fn push(&mut self, buffer: &Bytes, range: Range<usize>, sent: usize) {
+        let rest = range.start + sent..range.end;
+        if range.len() < SHARED_BYTES || range.len() < buffer.len() / 2 {
+            return self.push_copy(&buffer[rest]);
+        }
+        self.end_tail();
+        self.len += rest.len();
+        self.pieces.push_back(buffer.slice(rest));
+    }
+
+    /// Appends a copy of `bytes`.
+    pub(crate) fn push_copy(&mut self, bytes: &[u8]) {
         self.len += bytes.len();
-        self.pieces.push_back(bytes);
+        self.tail.extend_from_slice(bytes);
+        if self.tail.len() >= TAIL_BYTES {
+            self.end_tail();
+        }
+    }
+
+    /// Makes a piece of the copies.
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let tail = std::mem::take(&mut self.tail);
+            self.pieces.push_back(tail.into_boxed_slice().into());
+        }
     }
 
     /// Sends until the queue is empty (true) or the kernel takes no more (false).
     pub(crate) fn send(&mut self, stream: &mut impl Write, now: Tick) -> io::Result<bool> {
+        self.end_tail();
         while self.len > 0 {
             let sent = match self.write(stream) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -114,7 +151,7 @@ mod tests {
     fn everything_arrives_in_order_however_little_the_kernel_takes() {
         let mut outbound = Outbound::new(3);
         for piece in [&b"abc"[..], b"", b"defg", b"h"] {
-            outbound.push(Bytes::copy_from_slice(piece));
+            outbound.push_copy(piece);
         }
         let mut pipe = Pipe { taken: Vec::new(), room: 0 };
         let mut done = outbound.send(&mut pipe, 4).expect("the pipe never fails");
@@ -126,5 +163,28 @@ mod tests {
         }
         assert_eq!(pipe.taken, b"abcdefgh");
         assert_eq!(outbound.len(), 0);
+    }
+
+    #[test]
+    fn a_small_part_does_not_keep_its_buffer_alive_and_order_is_kept() {
+        let buffer = Bytes::from(vec![b'x'; 64 << 10]);
+        let whole = Bytes::from(vec![b'y'; 4096]);
+        let mut outbound = Outbound::new(0);
+        let mut expected = Vec::new();
+        for at in 0..1000 {
+            outbound.push(&buffer, at..at + 100, 0);
+            expected.extend_from_slice(&buffer[at..at + 100]);
+            if at % 300 == 0 {
+                outbound.push(&whole, 0..4096, 4000);
+                expected.extend_from_slice(&whole[4000..]);
+            }
+        }
+        assert!(buffer.is_unique() && !whole.is_unique());
+        assert!(outbound.pieces.len() < 16, "{} pieces", outbound.pieces.len());
+        assert_eq!(outbound.len(), expected.len());
+        let mut pipe = Pipe { taken: Vec::new(), room: usize::MAX };
+        assert!(outbound.send(&mut pipe, 1).expect("the pipe never fails"));
+        assert_eq!(pipe.taken, expected);
+        assert!(whole.is_unique());
     }
 }

@@ -8,7 +8,6 @@ mod table;
 
 use std::io;
 
-use bytes::Bytes;
 use fanfare_core::{
     dialect,
     http::{BodyDecoder, HeadScan},
@@ -150,8 +149,9 @@ impl Connection {
         self.input.is_some() || matches!(self.protocol, Protocol::Http(Some(_)))
     }
 
-    fn queue(&mut self, bytes: Bytes, now: Tick) {
-        self.outbound.get_or_insert_with(|| Box::new(Outbound::new(now))).push(bytes);
+    /// What waits to be sent, which comes into being if need be.
+    fn outbound(&mut self, now: Tick) -> &mut Outbound {
+        self.outbound.get_or_insert_with(|| Box::new(Outbound::new(now)))
     }
 
     /// Sends what is queued. Returns whether nothing is left.

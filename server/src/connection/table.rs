@@ -6,7 +6,6 @@
 
 use std::io::{self, IoSlice, Write};
 
-use bytes::Bytes;
 use fanfare_core::{
     engine::{Segments, Sink},
     slots::Slots,
@@ -238,7 +237,7 @@ impl Output<'_> {
         match self {
             Self::Bytes(bytes) => {
                 if sent < bytes.len() {
-                    connection.queue(Bytes::copy_from_slice(&bytes[sent..]), now);
+                    connection.outbound(now).push_copy(&bytes[sent..]);
                 }
             }
             Self::Segments(parts) => {
@@ -246,7 +245,7 @@ impl Output<'_> {
                     if sent >= range.len() {
                         sent -= range.len();
                     } else {
-                        connection.queue(buffer.slice(range.start + sent..range.end), now);
+                        connection.outbound(now).push(buffer, range, sent);
                         sent = 0;
                     }
                 }
