@@ -21,10 +21,11 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
+use self::native::{Batch, CommandReader, Envelope};
 pub use self::{
     format::{Format, FormatSet},
     life::{Beat, Closing, Heartbeat, Life},
-    native::{Batch, CommandReader, Envelope},
+    native::http as native_http,
 };
 use crate::{
     command::{Command, Outcome, Publish},
@@ -327,7 +328,7 @@ pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error:
     match format.dialect() {
         Dialect::Native => native::encode_error(out, id, error),
         #[cfg(test)]
-        Dialect::Probe => probe::put(format, out, &["error", id.unwrap_or("-"), error.code()]),
+        Dialect::Probe => probe::put(format, out, &["error", id.unwrap_or("-"), probe::word(error)]),
     }
 }
 
@@ -420,16 +421,6 @@ pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
     match format.dialect() {
         Dialect::Native => native::put_refusal(out, error),
         #[cfg(test)]
-        Dialect::Probe => probe::put(format, out, &["refused", error.code()]),
+        Dialect::Probe => probe::put(format, out, &["refused", probe::word(error)]),
     }
-}
-
-/// An outcome as the JSON of an HTTP answer.
-pub fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
-    native::put_outcome(out, outcome);
-}
-
-/// An error as the JSON of an HTTP answer.
-pub fn put_error(out: &mut BytesMut, error: ReplyError) {
-    native::put_error(out, error);
 }

@@ -28,6 +28,7 @@ mod output;
 mod presence;
 mod publish;
 mod query;
+mod request;
 mod resume;
 mod session;
 mod submit;
@@ -55,7 +56,6 @@ pub use self::{
     mail::Mail,
     node::Node,
     output::{Segments, Sink},
-    query::ChannelsPage,
     resume::{Detached, Resumption},
 };
 use crate::{
