@@ -153,7 +153,8 @@ pub enum BackEndCommand<'a> {
         /// How many messages at most.
         limit: usize,
     },
-    /// A page of the app's channels, unsorted. It may be short, since each page looks at a bounded number of channels.
+    /// A page of the app's channels, unsorted. Each page looks at a bounded number of channels, so it may be
+    /// short.
     Channels {
         /// How their names begin.
         prefix: &'a str,
@@ -199,8 +200,8 @@ impl<'a> BackEndCommand<'a> {
     }
 }
 
-/// How a channel's options are to differ from those that the configuration has for its name. `None` leaves a value as
-/// the configuration has it.
+/// How a channel's options are to differ from those that the configuration has for its name. `None` leaves a
+/// value as the configuration has it.
 #[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
 #[allow(missing_docs, reason = "the fields are those of `ChannelOptions` and `HistoryLimits`")]
 pub struct OptionsChange {

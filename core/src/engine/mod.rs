@@ -479,6 +479,11 @@ impl Engine {
         self.sessions.get(slot).id(slot)
     }
 
+    /// The format of the session in `slot`.
+    pub fn session_format(&mut self, slot: SessionSlot) -> Format {
+        self.sessions.hot(slot).format
+    }
+
     /// The app of the session in `slot`.
     pub fn session_app(&self, slot: SessionSlot) -> &Arc<App> {
         self.node.app(self.sessions.get(slot).app)

@@ -1,5 +1,4 @@
-//! What a request's head alone decides: resource, app, origin, method, key, media
-//! type.
+//! What a request's head alone decides: resource, app, origin, method, key, media type.
 //!
 //! [`admit`] runs before a byte of a body is read, so a stranger cannot make the server hold bodies.
 

@@ -2,9 +2,9 @@
 //! else.
 
 use fanfare_core::{
+    dialect::{self, Beat},
     disconnect::Disconnect,
     id::SessionSlot,
-    ws::{OpCode, put_frame},
 };
 
 use super::{Accepting, Worker};
@@ -63,33 +63,47 @@ impl Worker {
     /// Two deadlines of a WebSocket: that of the peer's silence, and that of the message under way. While the
     /// connection is paused its peer is not read, and neither counts.
     fn on_websocket_due(&mut self, slot: ConnectionSlot, session: SessionSlot) {
-        let (now, interval) = (self.now, self.ping_interval());
+        let (now, heartbeat) = (self.now, self.heartbeat(session));
         let Some(connection) = self.connections.live(slot) else { return };
         let (heard, paused) = (connection.heard, connection.is(Flag::Paused));
         let silent = now.saturating_sub(heard);
-        if silent >= 2 * interval && connection.is(Flag::Pinged) && !paused {
+        if silent >= heartbeat.timeout && connection.is(Flag::Pinged) && !paused {
             return self.disconnect(slot, Disconnect::PingTimeout);
         }
         let message_due = connection.message_began.saturating_add(ticks(self.config.message_timeout_ms));
         if now >= message_due && !paused {
             return self.disconnect(slot, Disconnect::MessageTimeout);
         }
-        if silent >= interval && connection.flags.raise(Flag::Pinged) {
+        if silent >= heartbeat.interval && connection.flags.raise(Flag::Pinged) {
             self.engine.on_ping(session);
-            self.engine.reply(session, |out| put_frame(out, OpCode::Ping, &[]));
+            self.engine.reply(session, |out| heartbeat.beat.put(out));
         }
-        let ping_due = if silent >= interval { heard + 2 * interval } else { heard + interval };
+        let wait = if silent >= heartbeat.interval { heartbeat.timeout } else { heartbeat.interval };
+        let ping_due = heard.saturating_add(wait);
         self.arm(slot, ping_due.min(message_due).max(now + 1));
     }
 
-    /// A connection has become a WebSocket: its deadline is now that of the first ping.
-    pub(super) fn watch(&mut self, slot: ConnectionSlot) {
-        let due = self.now.saturating_add(self.ping_interval());
-        // A later ping is armed when the handshake's deadline comes, which spares the wheel an entry.
+    /// A connection has become a WebSocket of this session: its deadline is now that of the first beat.
+    pub(super) fn watch(&mut self, slot: ConnectionSlot, session: SessionSlot) {
+        let due = self.now.saturating_add(self.heartbeat(session).interval);
+        // A later beat is armed when the handshake's deadline comes, which spares the wheel an entry.
         self.arm_by(slot, due);
     }
 
-    fn ping_interval(&self) -> Tick {
-        Tick::try_from(u64::from(self.config.ping_interval_ms) / TICK_MS).unwrap_or(Tick::MAX).max(1)
+    /// How the connection of a session is kept alive.
+    fn heartbeat(&mut self, session: SessionSlot) -> HeartbeatTicks {
+        let format = self.engine.session_format(session);
+        let heartbeat = dialect::heartbeat(format, self.config.ping_interval_ms.into());
+        let whole_ticks = |ms: u64| Tick::try_from(ms / TICK_MS).unwrap_or(Tick::MAX);
+        let interval = whole_ticks(heartbeat.interval_ms).max(1);
+        let timeout = whole_ticks(heartbeat.timeout_ms).max(interval.saturating_add(1));
+        HeartbeatTicks { interval, timeout, beat: heartbeat.beat }
     }
+}
+
+/// A dialect's heartbeat in ticks: 1 <= `interval` < `timeout`.
+struct HeartbeatTicks {
+    interval: Tick,
+    timeout: Tick,
+    beat: Beat,
 }

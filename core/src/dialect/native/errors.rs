@@ -41,7 +41,8 @@ pub(super) fn message(error: ReplyError) -> &'static str {
         ReplyError::UnknownCommand => "There is no command of this type.",
         ReplyError::BatchTooLong => "At most 256 commands may come together.",
         ReplyError::InvalidBinary => {
-            "A binary frame is the envelope's length in two bytes, the envelope of a send or broadcast without message, and the payload."
+            "A binary frame is the envelope's length in two bytes, the envelope of a send or broadcast \
+             without message, and the payload."
         }
         ReplyError::InvalidChannel => {
             "A channel's name is 1 to 256 bytes of UTF-8, or fewer if the app says so."

@@ -1,4 +1,5 @@
-//! This dialect over HTTP, `docs/PROTOCOL.md`: a back end's request becomes commands, their outcomes become JSON.
+//! This dialect over HTTP, `docs/PROTOCOL.md`: a back end's request becomes commands, and their outcomes
+//! become JSON.
 //!
 //! ```text
 //!   Resource + query + body ──▶ RequestReader ──▶ BackEndCommand, one by one ──▶ AnswerShape
@@ -144,8 +145,8 @@ pub enum AnswerShape {
 pub struct RequestReader(CommandReader);
 
 impl RequestReader {
-    /// Gives `each` the commands of a request, in order, and the error of each command that makes no sense. One is
-    /// given at least, unless the body is an empty list. A request that is refused as a whole gives none.
+    /// Gives `each` the commands of a request, in order, or a command's error where it makes no sense. Only
+    /// an empty list, and a request that is refused as a whole, give none.
     pub fn read(
         &mut self,
         request: &Request<'_>,
@@ -330,8 +331,8 @@ impl<'a> RequestQuery<'a> {
     }
 }
 
-/// Appends the JSON of an answer of this shape, which is a 200. An error that is the whole answer is a refusal, and
-/// nothing is appended. The shape [`AnswerShape::One`] has one result.
+/// Appends the JSON of an answer of this shape, whose status is 200. An error that is the whole answer is a
+/// refusal, and nothing is appended. The shape [`AnswerShape::One`] has one result.
 pub fn put_answer<'r>(
     out: &mut BytesMut,
     shape: AnswerShape,

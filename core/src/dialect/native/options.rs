@@ -65,8 +65,9 @@ const OPTIONS: [ChannelOption; 7] = [
 const DISCONNECT: &str = "disconnect";
 const DROP: &str = "drop";
 
-const UNKNOWN: &str = "The body has a member that is no channel option: there are history_messages, history_bytes, \
-                       history_age_s, announce, presence_by_user, membership_to_send and slow_consumer.";
+const UNKNOWN: &str = "The body has a member that is no channel option: there are history_messages, \
+                       history_bytes, history_age_s, announce, presence_by_user, membership_to_send and \
+                       slow_consumer.";
 
 /// What an object says about a channel's options. Its member `channel` names the channel.
 pub(super) fn read_options(object: &Object<'_, '_>) -> Result<OptionsChange, ReplyError> {

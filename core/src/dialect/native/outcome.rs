@@ -16,7 +16,7 @@ use crate::{
     publication::{IdentityCard, Payload},
 };
 
-/// A message of a page of history: `{"event","message","offset","id","time_ms"}` and what else there is to tell.
+/// A message of a page of history: `{"event","message","offset","id","time_ms"}` and the optional members.
 fn put_remembered(out: &mut BytesMut, remembered: &HistoryItem) {
     let publication = remembered.view();
     out.extend_from_slice(b"{\"event\":");
