@@ -16,7 +16,7 @@ use criterion::{
 };
 use fanfare_benches::{Discard, engine, open_members};
 use fanfare_core::{
-    command::Publish,
+    command::{BackEndCommand, Publish},
     dialect::{Format, Memo, encode_publication},
     id::{AppId, IdGenerator},
     publication::{Payload, Publication},
@@ -33,7 +33,8 @@ fn through_engine(group: &mut BenchmarkGroup<'_, WallTime>, id: &str, members: u
             engine.begin_turn(1);
             for _ in 0..window {
                 let payload = Payload::Json(PAYLOAD);
-                let sent = engine.request_publish(AppId(0), &Publish::new(Some("room"), "chat", payload), 0);
+                let publish = Publish::new(Some("room"), "chat", payload);
+                let sent = engine.request(AppId(0), BackEndCommand::publish(publish), 0);
                 assert!(matches!(sent, Some(Ok(_))));
             }
             engine.flush(&mut sink);

@@ -1,16 +1,18 @@
 //! Commands and their outcomes: the one vocabulary that every dialect decodes to and encodes from.
+//!
+//! A session says [`Command`]s, an app's back end [`BackEndCommand`]s. Both come to an [`Outcome`].
 
 use std::sync::Arc;
 
 use crate::{
-    app::ChannelOptions,
+    app::{ChannelOptions, SlowConsumer},
     channel::{HistoryItem, Page, PageStart, Position},
     disconnect::Disconnect,
     id::{MessageId, SessionId},
     publication::{Audience, IdentityCard, Payload},
 };
 
-/// What a session, or a back end, wants done. Text borrows from the frame it came in.
+/// What a session wants done. Text borrows from the frame it came in.
 #[derive(Clone, Debug)]
 pub enum Command<'a> {
     /// Become a member.
@@ -118,6 +120,147 @@ impl<'a> Publish<'a> {
     }
 }
 
+/// What an app's back end wants done. Text borrows from the request it came in.
+#[derive(Clone, Debug)]
+pub enum BackEndCommand<'a> {
+    /// Publish.
+    Publish {
+        /// What, and to whom.
+        publish: Publish<'a>,
+        /// A repetition with the same key publishes nothing and has the outcome of the first.
+        idempotency_key: Option<&'a str>,
+    },
+    /// Edit or delete a message, whoever sent it.
+    Change(ChangeMessage<'a>),
+    /// A page of a channel's members.
+    Members {
+        /// The channel.
+        channel: &'a str,
+        /// How many at most.
+        limit: usize,
+        /// Where to go on.
+        after: Option<Cursor>,
+    },
+    /// A page of a channel's users.
+    Users {
+        /// The channel.
+        channel: &'a str,
+        /// How many at most.
+        limit: usize,
+        /// The user to go on after.
+        after: Option<&'a str>,
+    },
+    /// A page of a channel's history.
+    History {
+        /// The channel.
+        channel: &'a str,
+        /// Where it begins, and which way it goes.
+        from: PageStart,
+        /// How many messages at most.
+        limit: usize,
+    },
+    /// A page of the app's channels, unsorted. Each page looks at a bounded number of channels, so it may be
+    /// short.
+    Channels {
+        /// How their names begin.
+        prefix: &'a str,
+        /// How many at most.
+        limit: usize,
+        /// The cursor of the page before.
+        after: Option<&'a str>,
+    },
+    /// The options that a channel has, or would come into being with.
+    Options {
+        /// The channel.
+        channel: &'a str,
+    },
+    /// Set a channel's options, whether or not it exists.
+    SetOptions {
+        /// The channel.
+        channel: &'a str,
+        /// What is to differ from the configuration.
+        change: OptionsChange,
+    },
+    /// A page of a user's sessions.
+    Sessions {
+        /// The user.
+        user: &'a str,
+        /// How many at most.
+        limit: usize,
+        /// Where to go on.
+        after: Option<Cursor>,
+    },
+    /// End sessions.
+    Disconnect {
+        /// Whose.
+        whom: Disconnection,
+        /// Whether their clients are asked to come back.
+        reconnect: bool,
+    },
+}
+
+impl<'a> BackEndCommand<'a> {
+    /// A publication without an idempotency key.
+    pub fn publish(publish: Publish<'a>) -> Self {
+        Self::Publish { publish, idempotency_key: None }
+    }
+}
+
+/// How a channel's options are to differ from those that the configuration has for its name. `None` leaves a
+/// value as the configuration has it.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+#[allow(missing_docs, reason = "the fields are those of `ChannelOptions` and `HistoryLimits`")]
+pub struct OptionsChange {
+    pub history_messages: Option<u32>,
+    pub history_bytes: Option<u32>,
+    pub history_age_ms: Option<u32>,
+    pub announce: Option<bool>,
+    pub presence_by_user: Option<bool>,
+    pub membership_to_send: Option<bool>,
+    pub slow_consumer: Option<SlowConsumer>,
+}
+
+impl OptionsChange {
+    /// `configured` with this change; `None` if nothing is to differ.
+    pub fn apply(&self, configured: ChannelOptions) -> Option<ChannelOptions> {
+        if *self == Self::default() {
+            return None;
+        }
+        let mut options = configured;
+        set(&mut options.history.messages, self.history_messages);
+        set(&mut options.history.bytes, self.history_bytes);
+        set(&mut options.history.age_ms, self.history_age_ms);
+        set(&mut options.announce, self.announce);
+        set(&mut options.presence_by_user, self.presence_by_user);
+        set(&mut options.membership_to_send, self.membership_to_send);
+        set(&mut options.slow_consumer, self.slow_consumer);
+        Some(options)
+    }
+}
+
+impl From<ChannelOptions> for OptionsChange {
+    /// Sets every value.
+    fn from(options: ChannelOptions) -> Self {
+        let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } =
+            options;
+        Self {
+            history_messages: Some(history.messages),
+            history_bytes: Some(history.bytes),
+            history_age_ms: Some(history.age_ms),
+            announce: Some(announce),
+            presence_by_user: Some(presence_by_user),
+            membership_to_send: Some(membership_to_send),
+            slow_consumer: Some(slow_consumer),
+        }
+    }
+}
+
+fn set<T>(value: &mut T, new: Option<T>) {
+    if let Some(new) = new {
+        *value = new;
+    }
+}
+
 /// What came of a command.
 #[derive(Debug)]
 pub enum Outcome {
@@ -131,8 +274,8 @@ pub enum Outcome {
         members: usize,
         /// Where the session's part of the channel's stream begins.
         position: Position,
-        /// If that was asked for: what the session had missed until there, or `None` if that is not known any more.
-        missed: Option<Option<Vec<HistoryItem>>>,
+        /// What the session receives of the time before.
+        recovery: Recovery,
     },
     /// Of `Leave`.
     Left {
@@ -189,11 +332,24 @@ pub enum Outcome {
         /// What it is like.
         options: ChannelOptions,
     },
-    /// Of [`Disconnection`].
+    /// Channels of an app.
+    Channels(ChannelsPage),
+    /// Of [`BackEndCommand::Disconnect`].
     Disconnected {
         /// Sessions that were told to go.
         sessions: usize,
     },
+}
+
+/// What a session that joins receives of the time in which it was away.
+#[derive(Debug)]
+pub enum Recovery {
+    /// The session did not ask for recovery.
+    NotAsked,
+    /// The channel's history no longer reaches back to the session's position.
+    Lost,
+    /// Every message since the session's position, in order.
+    Recovered(Vec<HistoryItem>),
 }
 
 /// Whom a back end wants gone.
@@ -262,6 +418,15 @@ pub struct UserSession {
     pub channels: Vec<Box<str>>,
 }
 
+/// A page of channels.
+#[derive(Debug)]
+pub struct ChannelsPage {
+    /// Names and numbers of members.
+    pub channels: Vec<(Box<str>, usize)>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<String>,
+}
+
 /// Where a page of members ended: on a worker, after a join number.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Cursor {
@@ -289,6 +454,20 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::HistoryLimits;
+
+    #[test]
+    fn options_change_touches_what_it_names_alone() {
+        let configured = ChannelOptions::default();
+        assert_eq!(OptionsChange::default().apply(configured), None);
+        let change =
+            OptionsChange { history_age_ms: Some(7), announce: Some(false), ..OptionsChange::default() };
+        let changed = change.apply(configured).expect("something differs");
+        assert_eq!((changed.history.age_ms, changed.announce), (7, false));
+        let history = HistoryLimits { age_ms: configured.history.age_ms, ..changed.history };
+        assert_eq!(ChannelOptions { history, announce: configured.announce, ..changed }, configured);
+        assert_eq!(OptionsChange::from(changed).apply(configured), Some(changed));
+    }
 
     #[test]
     fn cursor_survives_its_textual_form_and_refuses_others() {

@@ -1,11 +1,7 @@
-//! Why the server ends a connection. What the peer is told of it is the dialect's: see [`dialect::closing`].
+//! Why the server ends a connection. What the peer is told of it is its dialect's: see
+//! [`dialect::put_disconnect`](crate::dialect::put_disconnect).
 //!
 //! Every reason has its row in `docs/PROTOCOL.md`, section 7, and its counter in the shell.
-
-use crate::{
-    dialect::{self, Format},
-    ws::ProtocolError,
-};
 
 /// Why the server ends a connection.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -18,7 +14,7 @@ pub enum Disconnect {
     Restart,
     /// The outbound queue passed its limit.
     SlowConsumer,
-    /// Nothing was heard for two ping intervals.
+    /// Nothing was heard within the heartbeat's time-out.
     PingTimeout,
     /// A message was begun and not finished in time.
     MessageTimeout,
@@ -35,14 +31,39 @@ pub enum Disconnect {
     },
 }
 
-impl Disconnect {
-    /// Close code in the native dialect.
-    pub fn code(self) -> u16 {
-        dialect::closing(Format::Native, self).code
-    }
-
-    /// Reason in the native dialect.
-    pub fn reason(self) -> &'static str {
-        dialect::closing(Format::Native, self).reason
-    }
+/// Why the bytes of a peer are not acceptable WebSocket. [`close_code`](Self::close_code) says how to
+/// answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProtocolError {
+    /// RSV1, RSV2 or RSV3 is set although no extension was negotiated (RFC 6455, 5.2).
+    ReservedBits,
+    /// Opcode 0x3-0x7 or 0xB-0xF (5.2).
+    ReservedOpcode,
+    /// A server received a frame without a mask (5.1).
+    UnmaskedFrame,
+    /// A client received a frame with a mask (5.1).
+    MaskedFrame,
+    /// The payload length is not in its shortest encoding (5.2).
+    NonMinimalLength,
+    /// The most significant bit of a 64-bit payload length is set (5.2).
+    LengthHighBit,
+    /// A control frame without FIN (5.5).
+    FragmentedControl,
+    /// A control frame of more than 125 bytes (5.5).
+    OversizedControl,
+    /// A continuation frame while no message is open (5.4).
+    UnexpectedContinuation,
+    /// A text or binary frame while a fragmented message is open (5.4).
+    ExpectedContinuation,
+    /// A close frame of one byte: neither empty nor a whole code (5.5.1).
+    TruncatedCloseCode,
+    /// A close code that must not appear on the wire (7.4).
+    InvalidCloseCode,
+    /// Text, or the reason of a close frame, is not UTF-8 (8.1).
+    InvalidUtf8,
+    /// The message, over all its fragments, is longer than the limit of bytes.
+    MessageTooLong,
+    /// The message has more fragments than the limit. Answered as a breach of policy, not as "too big": its
+    /// bytes may be few.
+    TooManyFragments,
 }

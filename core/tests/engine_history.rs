@@ -5,7 +5,7 @@ mod workers;
 
 use fanfare_core::{
     app::{App, HistoryLimits},
-    command::Publish,
+    command::{BackEndCommand, Publish},
     engine::Flow,
     id::AppId,
     publication::Payload,
@@ -498,7 +498,8 @@ fn a_key_is_used_once_even_while_the_first_request_waits() {
     workers.run_until_idle();
     let publish = |workers: &mut Workers, worker: usize, key: &str, token| {
         let publish = Publish::new(Some("room"), "e", Payload::Json("1"));
-        workers.engines[worker].request_publish_once(AppId(0), key, &publish, token)
+        let command = BackEndCommand::Publish { publish, idempotency_key: Some(key) };
+        workers.engines[worker].request(AppId(0), command, token)
     };
     workers.inside(0, |workers| {
         for round in 0..3 {

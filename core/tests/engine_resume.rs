@@ -370,7 +370,8 @@ fn a_session_that_the_back_end_disconnects_is_not_kept() {
     let bob = watcher(&mut world);
     assert_eq!(world.lose(&ada, 0), Detached::Parked);
     let whom = fanfare_core::command::Disconnection::User("ada".into());
-    let answer = world.workers.engines[0].request_disconnect(AppId(0), whom, true, 1);
+    let command = fanfare_core::command::BackEndCommand::Disconnect { whom, reconnect: true };
+    let answer = world.workers.engines[0].request(AppId(0), command, 1);
     assert!(answer.is_none(), "another worker is asked too");
     assert_eq!(world.workers.node.resumable(&ada.ticket), None, "the ticket is good no more, from now on");
     world.pass(1);

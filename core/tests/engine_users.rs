@@ -6,7 +6,7 @@ mod workers;
 use std::collections::BTreeSet;
 
 use fanfare_core::{
-    command::{Disconnection, Outcome, Publish},
+    command::{BackEndCommand, Disconnection, Outcome, Publish},
     engine::{Segments, Sink},
     id::AppId,
     publication::{Audience, Payload},
@@ -47,7 +47,7 @@ fn a_message_to_a_user_is_encoded_once_for_all_of_its_sessions() {
     let payload = format!("\"{}\"", "x".repeat(60_000));
     let publish =
         Publish { audience: Some(Box::new(audience)), ..Publish::new(None, "e", Payload::Json(&payload)) };
-    let answer = workers.engines[0].request_publish(AppId(0), &publish, 1);
+    let answer = workers.engines[0].request(AppId(0), BackEndCommand::publish(publish), 1);
     assert!(matches!(answer, Some(Ok(Outcome::Broadcast { .. }))));
     assert!(!workers.engines[0].is_turn_full(), "one copy does not fill a turn");
     let mut sink = Places::default();
@@ -61,7 +61,7 @@ fn a_user_whose_sessions_have_gone_is_forgotten() {
     (0..SESSIONS).for_each(|session| workers.close(session));
     let disconnect = |workers: &mut Workers| {
         let whom = Disconnection::User("leia".into());
-        workers.engines[0].request_disconnect(AppId(0), whom, false, 1)
+        workers.engines[0].request(AppId(0), BackEndCommand::Disconnect { whom, reconnect: false }, 1)
     };
     assert!(matches!(disconnect(&mut workers), Some(Ok(Outcome::Disconnected { sessions: 0 }))));
     workers.open_as(0, Some("leia"));

@@ -37,9 +37,6 @@ const LAYERS: [(&str, &[&str]); 6] = [
     ("crate", &["lib"]),
 ];
 
-/// Imports against the layers, each to go.
-const UPWARD: [(&str, &str); 2] = [("disconnect", "dialect"), ("disconnect", "ws")];
-
 /// Words of the native dialect, as code would write them.
 const NATIVE_WORDS: [&str; 9] = [
     "\"message:",
@@ -57,23 +54,22 @@ const NATIVE_WORDS: [&str; 9] = [
 const LONG_LINES: &[(&str, usize)] = &[
     ("benches/benches", 18),
     ("benches/src", 3),
-    ("core/fuzz/fuzz_targets", 15),
-    ("core/src", 28),
-    ("core/src/app", 15),
-    ("core/src/channel", 25),
-    ("core/src/channel/history", 20),
+    ("core/fuzz/fuzz_targets", 14),
+    ("core/src", 21),
+    ("core/src/app", 12),
+    ("core/src/channel", 1),
+    ("core/src/channel/history", 1),
     ("core/src/channel/history/tests", 1),
     ("core/src/dialect", 7),
     ("core/src/dialect/native", 6),
     ("core/src/dialect/probe", 3),
-    ("core/src/engine", 82),
+    ("core/src/engine", 44),
     ("core/src/engine/output", 13),
-    ("core/src/http", 27),
     ("core/src/json", 19),
     ("core/src/publication", 8),
-    ("core/src/token", 25),
+    ("core/src/token", 1),
     ("core/src/ws", 19),
-    ("core/tests", 28),
+    ("core/tests", 29),
     ("core/tests/recovery_simulation", 15),
     ("core/tests/simulation", 10),
     ("core/tests/workers", 1),
@@ -86,18 +82,17 @@ const LONG_LINES: &[(&str, usize)] = &[
     ("loadgen/src/scenario", 25),
     ("loadgen/tests", 4),
     ("loadgen/tests/stub", 4),
-    ("server/examples", 1),
-    ("server/src", 19),
-    ("server/src/config", 29),
-    ("server/src/connection", 7),
+    ("server/src", 4),
+    ("server/src/config", 9),
     ("server/src/control", 7),
-    ("server/src/http", 13),
-    ("server/src/worker", 31),
-    ("server/tests", 24),
+    ("server/src/http", 1),
+    ("server/src/worker", 2),
+    ("server/tests", 19),
 ];
 
 /// Files above 600 lines.
-const LONG_FILES: [&str; 2] = ["core/tests/simulation/world.rs", "server/tests/config_load.rs"];
+const LONG_FILES: [&str; 3] =
+    ["core/tests/simulation/world.rs", "server/examples/socketio/server.rs", "server/tests/config_load.rs"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("core is in the workspace").to_owned()
@@ -184,12 +179,11 @@ fn imports_go_down_the_layers() {
         let of = layer(module).unwrap_or_else(|| panic!("{path} is in no layer"));
         for used in imports(&code(text)) {
             if layer(&used).is_some_and(|layer| layer > of) {
-                upward.insert((module.to_owned(), used));
+                upward.insert((path.clone(), used));
             }
         }
     }
-    let allowed = UPWARD.map(|(from, to)| (from.to_owned(), to.to_owned())).into();
-    assert_eq!(upward, allowed, "imports against the layers");
+    assert_eq!(upward, BTreeSet::new(), "imports against the layers");
 }
 
 #[test]

@@ -8,11 +8,16 @@
 #![no_main]
 
 use fanfare_core::{
-    command::Command,
-    dialect::{Batch, CommandReader, Envelope},
+    command::{BackEndCommand, Command},
+    dialect::{
+        Decoder, Format,
+        native_http::{Request, RequestQuery, RequestReader, Resource},
+    },
     error::ReplyError,
+    id::SessionSlot,
     limits::{AUDIENCE_USERS, BATCH, COMMAND_ID_BYTES, PAGE},
     publication::{Audience, Payload},
+    ws::Message,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -30,8 +35,15 @@ const HEADS: [&str; 8] = [
 ];
 const PAYLOAD: &[u8] = b"\x00\xfe";
 
+/// What a worker reads with, over WebSocket and over HTTP.
+#[derive(Default)]
+struct Readers {
+    decoder: Decoder,
+    requests: RequestReader,
+}
+
 fuzz_target!(|data: &[u8]| {
-    let mut used = CommandReader::default();
+    let mut used = Readers::default();
     for frame in data.split(|&byte| byte == 0xff) {
         match frame.split_first() {
             Some((b'b', frame)) => compare(&mut used, frame, binary),
@@ -48,72 +60,85 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-fn compare(used: &mut CommandReader, frame: &[u8], read: impl Fn(&mut CommandReader, &[u8]) -> Vec<String>) {
-    let expected = read(&mut CommandReader::default(), frame);
+fn compare(used: &mut Readers, frame: &[u8], read: impl Fn(&mut Readers, &[u8]) -> Vec<String>) {
+    let expected = read(&mut Readers::default(), frame);
     for _ in 0..2 {
         assert_eq!(read(used, frame), expected, "{}", String::from_utf8_lossy(frame));
     }
 }
 
-/// What `reader` reads in a text frame, command by command, the way a session does; then all that a request may ask
-/// of it.
-fn text(reader: &mut CommandReader, frame: &[u8]) -> Vec<String> {
+/// What is read in a text frame, command by command, the way a session does; then the same bytes as requests.
+fn text(readers: &mut Readers, frame: &[u8]) -> Vec<String> {
     let Ok(frame) = std::str::from_utf8(frame) else { return Vec::new() };
-    let repeated = reader.match_template(frame).map(|repeated| {
-        format!("{:?}", Ok::<_, ReplyError>(Command::Publish(reader.publish_from(repeated))))
+    let (message, decoder) = (Message::Text(frame), &mut readers.decoder);
+    let repeated = decoder.match_template(Format::Native, message).map(|repeated| {
+        format!("{:?}", Ok::<_, ReplyError>(Command::Publish(decoder.publish_from(repeated))))
     });
-    let mut batch = match Batch::read(reader, frame) {
-        Ok(batch) => batch,
+    let mut commands = match decoder.read(Format::Native, SessionSlot(0), message) {
+        Ok(commands) => commands,
         Err(error) => {
             assert!(repeated.is_none(), "known again, and refused otherwise");
             return vec![format!("{error:?}")];
         }
     };
-    assert!(batch.len() <= BATCH && batch.is_list() == batch.object().is_none());
+    assert!(commands.len() <= BATCH);
     let mut read = Vec::new();
-    for place in 0..batch.len() {
-        let envelope = batch.envelope(place);
-        let command = envelope.command();
+    for place in 0..commands.len() {
+        let source = commands.source(place);
+        let id = source.id();
+        assert!(id.is_none_or(|id| frame.contains(id) && id.len() <= 6 * COMMAND_ID_BYTES + 2));
+        let command = source.command();
         if let Ok(command) = &command {
             check(command, frame);
         }
         if let Ok(Command::Publish(publish)) = &command {
-            batch.record_template(&envelope, publish);
+            commands.record_template(&source, publish);
         }
         read.push(format!("{command:?}"));
-        read.push(requests(&envelope, frame));
+        read.push(format!("{id:?}"));
     }
     if let Some(repeated) = repeated {
         assert_eq!(read[0], repeated, "known again, and read otherwise");
-        assert!(batch.envelope(0).id().is_none(), "known again, and not answered");
+        assert!(commands.source(0).id().is_none(), "known again, and not answered");
     }
+    let requests = [
+        ("POST", Resource::Send),
+        ("POST", Resource::Publish),
+        ("PATCH", Resource::Messages),
+        ("DELETE", Resource::Messages),
+        ("PUT", Resource::Options),
+        ("POST", Resource::Disconnect),
+    ];
+    read.extend(requests.map(|(method, resource)| request(&mut readers.requests, method, resource, frame)));
     read
 }
 
-/// What the HTTP API asks of an envelope, and its id.
-fn requests(envelope: &Envelope<'_, '_>, frame: &str) -> String {
-    let id = envelope.id();
-    assert!(id.is_none_or(|id| frame.contains(id) && id.len() <= 6 * COMMAND_ID_BYTES + 2));
-    let publication = envelope.publication();
-    if let Ok(publish) = &publication {
-        assert!(payload_is_within(&publish.payload, frame.as_bytes()));
-    }
-    let key = envelope.idempotency_key();
-    format!("{id:?} {publication:?} {key:?} {:?} {:?}", envelope.edit(), envelope.deletion())
+/// What the HTTP API reads in a body.
+fn request(reader: &mut RequestReader, method: &str, resource: Resource<'_>, body: &str) -> String {
+    let mut read = Vec::new();
+    let request = Request { resource, method, query: RequestQuery::default(), body: body.as_bytes() };
+    let shape = reader.read(&request, &mut |command| {
+        if let Ok(BackEndCommand::Publish { publish, .. }) = &command {
+            assert!(payload_is_within(&publish.payload, body.as_bytes()));
+        }
+        read.push(format!("{command:?}"));
+    });
+    assert!(read.len() <= BATCH && (shape.is_ok() || read.is_empty()));
+    format!("{shape:?} {read:?}")
 }
 
-fn binary(reader: &mut CommandReader, frame: &[u8]) -> Vec<String> {
-    let batch = match Batch::read_binary(reader, frame) {
-        Ok(batch) => batch,
+fn binary(readers: &mut Readers, frame: &[u8]) -> Vec<String> {
+    let commands = match readers.decoder.read(Format::Native, SessionSlot(0), Message::Binary(frame)) {
+        Ok(commands) => commands,
         Err(error) => return vec![format!("{error:?}")],
     };
-    let envelope = batch.envelope(0);
-    let command = envelope.command();
+    let source = commands.source(0);
+    let command = source.command();
     if let Ok(command) = &command {
         let Command::Publish(publish) = command else { panic!("{command:?} in a binary frame") };
         assert!(matches!(publish.payload, Payload::Binary(bytes) if frame.ends_with(bytes)));
     }
-    vec![format!("{:?} {command:?}", envelope.id())]
+    vec![format!("{:?} {command:?}", source.id())]
 }
 
 /// Holds of every command that is to be executed.

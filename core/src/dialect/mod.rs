@@ -23,11 +23,12 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
+use self::native::{Batch, CommandReader, Envelope};
 pub use self::{
     agnost::{Admission, Knock, Lobby, Packet, Refusal, admit},
     format::{Format, FormatSet},
     life::{Beat, Closing, Heartbeat, Life, Rhythm},
-    native::{Batch, CommandReader, Envelope},
+    native::http as native_http,
 };
 use crate::{
     command::{Command, Outcome, Publish},
@@ -381,7 +382,7 @@ pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error:
         Dialect::Native => native::encode_error(out, id, error),
         Dialect::Agnost => agnost::encode_answer(out, id),
         #[cfg(test)]
-        Dialect::Probe => probe::put(format, out, &["error", id.unwrap_or("-"), error.code()]),
+        Dialect::Probe => probe::put(format, out, &["error", id.unwrap_or("-"), probe::word(error)]),
     }
 }
 
@@ -484,16 +485,6 @@ pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
         // What no CONNECT can be answered with is temporary: the client comes back.
         Dialect::Agnost => agnost::put_disconnect(out, Disconnect::Restart),
         #[cfg(test)]
-        Dialect::Probe => probe::put(format, out, &["refused", error.code()]),
+        Dialect::Probe => probe::put(format, out, &["refused", probe::word(error)]),
     }
-}
-
-/// An outcome as the JSON of an HTTP answer.
-pub fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
-    native::put_outcome(out, outcome);
-}
-
-/// An error as the JSON of an HTTP answer.
-pub fn put_error(out: &mut BytesMut, error: ReplyError) {
-    native::put_error(out, error);
 }

@@ -103,43 +103,8 @@ impl Engine {
         }
     }
 
-    /// A page of users for an app's back end; answers as [`Engine::request_publish`] does.
-    pub fn request_users(
-        &mut self,
-        app: AppId,
-        channel: &str,
-        limit: usize,
-        after: Option<&str>,
-        token: u64,
-    ) -> Option<Result<Outcome, ReplyError>> {
-        self.counters.commands += 1;
-        let progress = super::check::check_channel(self.node.app(app), channel)
-            .map(|()| self.users_of(app, channel, limit, after));
-        self.finish_request(progress, token)
-    }
-
-    /// What the options of a channel are, or would be if it came into being.
-    pub fn options(&self, app: AppId, channel: &str) -> Result<Outcome, ReplyError> {
-        super::check::check_channel(self.node.app(app), channel)?;
-        Ok(Outcome::Options { channel: channel.into(), options: self.node.options(app, channel) })
-    }
-
-    /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration. Answers
-    /// as [`Engine::request_publish`] does.
-    pub fn request_set_options(
-        &mut self,
-        app: AppId,
-        channel: &str,
-        options: Option<ChannelOptions>,
-        token: u64,
-    ) -> Option<Result<Outcome, ReplyError>> {
-        self.counters.commands += 1;
-        let progress = super::check::check_channel(self.node.app(app), channel)
-            .and_then(|()| self.set_options(app, channel, options));
-        self.finish_request(progress, token)
-    }
-
-    fn set_options(
+    /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration.
+    pub(super) fn set_options(
         &mut self,
         app: AppId,
         name: &str,
@@ -162,20 +127,5 @@ impl Engine {
                 return Ok(Progress::Finished(outcome));
             }
         }
-    }
-
-    /// A page of history for an app's back end; answers as [`Engine::request_publish`] does.
-    pub fn request_history(
-        &mut self,
-        app: AppId,
-        channel: &str,
-        from: PageStart,
-        limit: usize,
-        token: u64,
-    ) -> Option<Result<Outcome, ReplyError>> {
-        self.counters.commands += 1;
-        let progress = super::check::check_channel(self.node.app(app), channel)
-            .map(|()| self.history(app, channel, from, limit, Viewer::BackEnd));
-        self.finish_request(progress, token)
     }
 }

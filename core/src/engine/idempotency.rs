@@ -96,20 +96,13 @@ impl Keys {
 }
 
 impl Engine {
-    /// As [`Engine::request_publish`], unless a request of this app had the same key before.
-    pub fn request_publish_once(
+    /// Publishes, unless a request of this app had the same key before.
+    pub(super) fn publish_once(
         &mut self,
         app: AppId,
         key: &str,
         publish: &Publish<'_>,
-        token: u64,
-    ) -> Option<Result<Outcome, ReplyError>> {
-        self.counters.commands += 1;
-        let progress = self.ask_owner(app, key, publish);
-        self.finish_request(progress, token)
-    }
-
-    fn ask_owner(&mut self, app: AppId, key: &str, publish: &Publish<'_>) -> Result<Progress, ReplyError> {
+    ) -> Result<Progress, ReplyError> {
         if !(1..=IDEMPOTENCY_KEY_BYTES).contains(&key.len()) {
             let wrong = "idempotency_key must be a string of 1 to 128 bytes.";
             return Err(ReplyError::InvalidCommand(wrong));

@@ -20,10 +20,9 @@ use super::{
 };
 use crate::{
     channel::{
-        Bounds, Channel, ChannelReply, ChannelRequest, HistoryItem, Interest, Position, Presence,
-        Subscribers, Viewer,
+        Bounds, Channel, ChannelReply, ChannelRequest, Interest, Position, Presence, Subscribers, Viewer,
     },
-    command::Outcome,
+    command::{Outcome, Recovery},
     dialect::{self, FormatSet, Memo},
     error::ReplyError,
     id::{LocalId, SessionId, SessionSlot},
@@ -55,7 +54,7 @@ impl Engine {
             && session.memberships.find(part).is_some()
         {
             let waiting = self.change_membership(part, slot, None, None, false);
-            return Ok(self.joined(part, false, waiting, None));
+            return Ok(self.joined(part, false, waiting, Recovery::NotAsked));
         }
         // A slow consumer must not pile up channels whose losses it is still to be told of by passing through
         // them.
@@ -81,7 +80,8 @@ impl Engine {
         let local = &self.channels[part];
         let gained = local.needs_interest().then_some(Interest::Gained);
         let waiting = self.change_membership(part, slot, gained, Some(MembershipEvent::Joins), echo);
-        Ok(self.joined(part, true, waiting, since.map(|_| None)))
+        let recovery = since.map_or(Recovery::NotAsked, |_| Recovery::Lost);
+        Ok(self.joined(part, true, waiting, recovery))
     }
 
     /// Makes a session a member that was one before. `None` if what it missed cannot be known; nothing was
@@ -118,7 +118,7 @@ impl Engine {
                     local.joining += 1;
                     let position = Position::default();
                     self.joining.insert(ticket, joining);
-                    let outcome = joined(&channel, true, position, Some(None));
+                    let outcome = joined(&channel, true, position, Recovery::Lost);
                     return Some(Progress::Waiting { ticket, outcome });
                 }
                 Submitted::Closed => self.rebind(part),
@@ -157,17 +157,17 @@ impl Engine {
         self.enroll(part, slot);
         let local = &self.channels[part];
         let offset = local.offset;
-        let missed = match reply {
+        let recovery = match reply {
             Some(ChannelReply::CaughtUp(Some(mut missed))) => {
                 // The rest is on its way to us.
                 missed.retain(|missed| missed.offset() <= offset);
-                Some(missed)
+                Recovery::Recovered(missed)
             }
-            _ => None,
+            _ => Recovery::Lost,
         };
         let channel = local.channel.clone();
         let position = Position { epoch: channel.epoch(), offset };
-        let outcome = joined(&channel, true, position, Some(missed));
+        let outcome = joined(&channel, true, position, recovery);
         // Nobody waits for it: its place in the order is taken, and the answer must not come after messages.
         self.change_membership(part, slot, None, Some(MembershipEvent::Joins), echo);
         outcome
@@ -178,12 +178,16 @@ impl Engine {
         self.sessions.get_mut(slot).memberships.insert(Membership { local: part, number });
     }
 
-    /// Gives a session what it missed, if that came of its command.
+    /// Gives a session the messages that its join recovered.
     pub(super) fn reply_missed(&mut self, slot: SessionSlot, outcome: &Outcome) {
-        let Outcome::Joined { channel, missed: Some(missed), .. } = outcome else { return };
-        let Some(missed) = missed else {
-            self.counters.unrecovered += 1;
-            return;
+        let Outcome::Joined { channel, recovery, .. } = outcome else { return };
+        let missed = match recovery {
+            Recovery::NotAsked => return,
+            Recovery::Lost => {
+                self.counters.unrecovered += 1;
+                return;
+            }
+            Recovery::Recovered(missed) => missed,
         };
         let format = self.sessions.hot(slot).format;
         self.counters.recovered += missed.len() as u64;
@@ -363,13 +367,7 @@ impl Engine {
     }
 
     /// What came of joining. The position is where the member's messages begin.
-    fn joined(
-        &mut self,
-        part: LocalId,
-        is_new: bool,
-        waiting: Option<u64>,
-        missed: Option<Option<Vec<HistoryItem>>>,
-    ) -> Progress {
+    fn joined(&mut self, part: LocalId, is_new: bool, waiting: Option<u64>, recovery: Recovery) -> Progress {
         let mut offset = self.channels[part].offset;
         if waiting.is_none() && matches!(self.channels[part].interest_state, InterestState::Gaining { .. }) {
             self.drain_until_live(part);
@@ -379,7 +377,7 @@ impl Engine {
         }
         let channel = &self.channels[part].channel;
         let position = Position { epoch: channel.epoch(), offset };
-        let outcome = joined(channel, is_new, position, missed);
+        let outcome = joined(channel, is_new, position, recovery);
         match waiting {
             Some(ticket) => Progress::Waiting { ticket, outcome },
             None => Progress::Finished(outcome),
@@ -445,12 +443,7 @@ impl LocalChannel {
     }
 }
 
-fn joined(
-    channel: &Channel,
-    joined: bool,
-    position: Position,
-    missed: Option<Option<Vec<HistoryItem>>>,
-) -> Outcome {
+fn joined(channel: &Channel, joined: bool, position: Position, recovery: Recovery) -> Outcome {
     let name = channel.name().unwrap_or_default().into();
-    Outcome::Joined { channel: name, joined, members: channel.members(), position, missed }
+    Outcome::Joined { channel: name, joined, members: channel.members(), position, recovery }
 }

@@ -29,6 +29,7 @@ mod output;
 mod presence;
 mod publish;
 mod query;
+mod request;
 mod resume;
 mod session;
 mod submit;
@@ -56,7 +57,6 @@ pub use self::{
     mail::Mail,
     node::Node,
     output::{Segments, Sink},
-    query::ChannelsPage,
     resume::{Detached, Resumption},
 };
 use crate::{
@@ -344,11 +344,6 @@ impl Engine {
         self.turn.reply(slot, self.sessions.hot(slot), encode);
     }
 
-    /// How a session's connection wants what it receives.
-    pub fn format_of(&self, slot: SessionSlot) -> Format {
-        self.sessions.output(slot).format
-    }
-
     /// Tells a session that is about to be closed how long its client should wait before it connects again.
     pub fn tell_reconnect(&mut self, slot: SessionSlot, after_ms: u32) {
         let format = self.sessions.hot(slot).format;
@@ -506,6 +501,11 @@ impl Engine {
     /// The id of the session in `slot`.
     pub fn session_id(&self, slot: SessionSlot) -> SessionId {
         self.sessions.get(slot).id(slot)
+    }
+
+    /// The format of the session in `slot`.
+    pub fn session_format(&mut self, slot: SessionSlot) -> Format {
+        self.sessions.hot(slot).format
     }
 
     /// The app of the session in `slot`.

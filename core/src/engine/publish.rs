@@ -15,12 +15,12 @@ use super::{
 use crate::{
     app::App,
     channel::{Change, Channel, Viewer},
-    command::{ChangeMessage, Command, Cursor, Outcome, Publish},
+    command::{ChangeMessage, Command, Outcome, Publish},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot},
     limits::BURST,
-    publication::{Audience, EVERYONE, Payload, Publication, Sender},
+    publication::{Audience, Payload, Publication, Sender},
 };
 
 impl Engine {
@@ -127,52 +127,6 @@ impl Engine {
             Some(audience) => Audience { except_session, ..(**audience).clone() },
         };
         self.publish(app_id, target, (publish, payloads), (&audience, sender))
-    }
-
-    /// Publishes for an app's back end. `None`: the answer comes later, under `token`, from
-    /// [`Engine::take_answers`].
-    pub fn request_publish(
-        &mut self,
-        app: AppId,
-        publish: &Publish<'_>,
-        token: u64,
-    ) -> Option<Result<Outcome, ReplyError>> {
-        self.counters.commands += 1;
-        let payloads = slice::from_ref(&publish.payload);
-        let progress = check_message(self.node.app(app), publish, payloads).and_then(|()| {
-            let target = self.target(app, publish.channel);
-            let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
-            self.publish(app, target, (publish, payloads), (audience, None))
-        });
-        self.finish_request(progress, token)
-    }
-
-    /// Edits or deletes a message for an app's back end; answers as [`Engine::request_publish`] does.
-    pub fn request_change(
-        &mut self,
-        app: AppId,
-        change: &ChangeMessage<'_>,
-        token: u64,
-    ) -> Option<Result<Outcome, ReplyError>> {
-        self.counters.commands += 1;
-        let progress = check_change(self.node.app(app), change)
-            .and_then(|()| self.ask_for_change(app, change.channel, owned_change(change, None)));
-        self.finish_request(progress, token)
-    }
-
-    /// A page of members for an app's back end; answers as [`Engine::request_publish`] does.
-    pub fn request_members(
-        &mut self,
-        app: AppId,
-        channel: &str,
-        limit: usize,
-        after: Option<Cursor>,
-        token: u64,
-    ) -> Option<Result<Outcome, ReplyError>> {
-        self.counters.commands += 1;
-        let progress = check_channel(self.node.app(app), channel)
-            .and_then(|()| self.members(app, channel, limit, after));
-        self.finish_request(progress, token)
     }
 
     fn may_write(&self, slot: SessionSlot, app: &App) -> Result<(), ReplyError> {
@@ -326,7 +280,8 @@ impl Engine {
     }
 }
 
-fn owned_change(change: &ChangeMessage<'_>, by: Option<(SessionId, Option<Arc<str>>)>) -> Change {
+/// The change of a message, as its channel keeps it.
+pub(super) fn owned_change(change: &ChangeMessage<'_>, by: Option<(SessionId, Option<Arc<str>>)>) -> Change {
     let ChangeMessage { id, payload, audience, .. } = change;
     Change { id: *id, payload: payload.map(Into::into), audience: audience.clone(), by }
 }

@@ -5,7 +5,7 @@
 
 use super::{Engine, mail::Mail, waiting::Progress};
 use crate::{
-    command::{Cursor, Disconnection, MembersPage, Outcome, SessionsPage, UserSession},
+    command::{ChannelsPage, Cursor, Disconnection, MembersPage, Outcome, SessionsPage, UserSession},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, LocalId, SessionSlot, WorkerId},
@@ -87,15 +87,6 @@ fn page_work(entries: usize) -> usize {
     entries / 4
 }
 
-/// A page of channels.
-#[derive(Debug)]
-pub struct ChannelsPage {
-    /// Names and numbers of members.
-    pub channels: Vec<(Box<str>, usize)>,
-    /// Where the next page begins; `None` at the end.
-    pub next: Option<String>,
-}
-
 impl Engine {
     /// A page of a channel's members.
     pub(super) fn members(
@@ -117,46 +108,33 @@ impl Engine {
         Ok(self.ask(app, worker, end, question))
     }
 
-    /// Ends sessions for an app's back end; answers as [`Engine::request_publish`] does.
-    pub fn request_disconnect(
-        &mut self,
-        app: AppId,
-        whom: Disconnection,
-        reconnect: bool,
-        token: u64,
-    ) -> Option<Result<Outcome, ReplyError>> {
-        self.counters.commands += 1;
+    /// Ends sessions for an app's back end.
+    pub(super) fn disconnect(&mut self, app: AppId, whom: Disconnection, reconnect: bool) -> Progress {
         let workers = u16::try_from(self.node.workers()).expect("workers are few");
         let (at, end) = match &whom {
             Disconnection::Session(id) if id.worker().0 < workers => (id.worker().0, id.worker().0 + 1),
             Disconnection::Session(_) => (0, 0),
             Disconnection::User(_) => (0, workers),
         };
-        let progress = self.ask(app, at, end, Question::Disconnect { whom, reconnect, sessions: 0 });
-        self.finish_request(Ok(progress), token)
+        self.ask(app, at, end, Question::Disconnect { whom, reconnect, sessions: 0 })
     }
 
-    /// A page of a user's sessions for an app's back end; answers as [`Engine::request_publish`] does.
-    pub fn request_sessions(
+    /// A page of a user's sessions.
+    pub(super) fn sessions_of(
         &mut self,
         app: AppId,
         user: &str,
         limit: usize,
         after: Option<Cursor>,
-        token: u64,
-    ) -> Option<Result<Outcome, ReplyError>> {
-        self.counters.commands += 1;
+    ) -> Result<Progress, ReplyError> {
         let Cursor { worker, after } = after.unwrap_or(Cursor { worker: 0, after: 0 });
         let end = u16::try_from(self.node.workers()).expect("workers are few");
+        if worker >= end {
+            return Err(ReplyError::InvalidCursor);
+        }
         let page = SessionsPage { user: user.into(), sessions: Vec::new(), next: None };
-        let progress = match worker < end {
-            true => {
-                let reading = Reading::new(after, limit);
-                Ok(self.ask(app, worker, end, Question::Sessions { reading, page }))
-            }
-            false => Err(ReplyError::InvalidCursor),
-        };
-        self.finish_request(progress, token)
+        let question = Question::Sessions { reading: Reading::new(after, limit), page };
+        Ok(self.ask(app, worker, end, question))
     }
 
     fn ask(&mut self, app: AppId, at: u16, end: u16, question: Question) -> Progress {
@@ -223,7 +201,7 @@ impl Engine {
                 reading.after = 0;
             }
             Question::Disconnect { whom, reconnect, sessions } => {
-                *sessions += self.disconnect(*app, whom, *reconnect);
+                *sessions += self.disconnect_here(*app, whom, *reconnect);
             }
         }
     }
@@ -272,7 +250,8 @@ impl Engine {
         false
     }
 
-    fn disconnect(&mut self, app: AppId, whom: &Disconnection, reconnect: bool) -> usize {
+    /// Ends sessions of this worker. Returns how many.
+    fn disconnect_here(&mut self, app: AppId, whom: &Disconnection, reconnect: bool) -> usize {
         let slots: Vec<SessionSlot> = match whom {
             Disconnection::Session(id) => self.sessions.find(*id).into_iter().collect(),
             Disconnection::User(user) => self.users.sessions(app, user, SessionSlot(0)).collect(),
@@ -290,7 +269,7 @@ impl Engine {
     /// A page of an app's channels whose names begin with `prefix`, from `after` on. Not sorted; it may be
     /// short, and looks at a bounded number of channels: those of whole shards until [`CHANNELS_LOOKED_AT`]
     /// have been seen.
-    pub fn channels(
+    pub(super) fn channels_of(
         &self,
         app: AppId,
         prefix: &str,

@@ -5,41 +5,7 @@
 
 use std::fmt;
 
-/// Why the bytes of a peer are not acceptable WebSocket. [`close_code`](Self::close_code) says how to answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ProtocolError {
-    /// RSV1, RSV2 or RSV3 is set although no extension was negotiated (RFC 6455, 5.2).
-    ReservedBits,
-    /// Opcode 0x3-0x7 or 0xB-0xF (5.2).
-    ReservedOpcode,
-    /// A server received a frame without a mask (5.1).
-    UnmaskedFrame,
-    /// A client received a frame with a mask (5.1).
-    MaskedFrame,
-    /// The payload length is not in its shortest encoding (5.2).
-    NonMinimalLength,
-    /// The most significant bit of a 64-bit payload length is set (5.2).
-    LengthHighBit,
-    /// A control frame without FIN (5.5).
-    FragmentedControl,
-    /// A control frame of more than 125 bytes (5.5).
-    OversizedControl,
-    /// A continuation frame while no message is open (5.4).
-    UnexpectedContinuation,
-    /// A text or binary frame while a fragmented message is open (5.4).
-    ExpectedContinuation,
-    /// A close frame of one byte: neither empty nor a whole code (5.5.1).
-    TruncatedCloseCode,
-    /// A close code that must not appear on the wire (7.4).
-    InvalidCloseCode,
-    /// Text, or the reason of a close frame, is not UTF-8 (8.1).
-    InvalidUtf8,
-    /// The message, over all its fragments, is longer than the limit of bytes.
-    MessageTooLong,
-    /// The message has more fragments than the limit. Answered as a breach of policy, not as "too big": its
-    /// bytes may be few.
-    TooManyFragments,
-}
+pub use crate::disconnect::ProtocolError;
 
 impl ProtocolError {
     /// The close code to answer with (RFC 6455, 7.4.1).

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use fanfare_core::{
     app::{ChannelOptions, HistoryLimits},
     channel::PageStart,
-    command::Outcome,
+    command::{BackEndCommand, OptionsChange, Outcome},
     publication::Payload,
 };
 use serde_json::{Value, json};
@@ -98,7 +98,9 @@ impl World {
         };
         let default = self.workers.node.app(APP).default_options();
         let options = limits.map(|history| ChannelOptions { history, ..default });
-        let answer = self.workers.engines[0].request_set_options(APP, &name(channel), options, 0);
+        let change = options.map(OptionsChange::from).unwrap_or_default();
+        let command = BackEndCommand::SetOptions { channel: &name(channel), change };
+        let answer = self.workers.engines[0].request(APP, command, 0);
         assert!(matches!(answer, Some(Ok(Outcome::Options { .. }))), "{answer:?}");
         let stream = &mut self.streams[channel];
         stream.limits = limits.unwrap_or(self.style.limits);
@@ -436,7 +438,8 @@ impl World {
             (false, from) => PageStart::Before(from.unwrap_or(u64::MAX)),
         };
         let worker = self.random.below(self.workers.engines.len());
-        let answer = self.workers.engines[worker].request_history(APP, &name(channel), from, limit, 0);
+        let command = BackEndCommand::History { channel: &name(channel), from, limit };
+        let answer = self.workers.engines[worker].request(APP, command, 0);
         let Some(Ok(Outcome::History { page, .. })) = answer else { panic!("{answer:?}") };
         let listed = page.messages.iter().map(|message| {
             let message = message.view();

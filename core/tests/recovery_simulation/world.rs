@@ -9,7 +9,8 @@ use std::collections::HashMap;
 
 use fanfare_core::{
     app::HistoryLimits,
-    command::{ChangeMessage, Outcome, Publish},
+    command::{BackEndCommand, ChangeMessage, Outcome, Publish},
+    dialect::native_http::Refusal,
     engine::{Engine, Flow},
     error::ReplyError,
     id::{AppId, MessageId},
@@ -445,7 +446,7 @@ impl World {
                 let publish = Publish::new(Some(&name), "e", Payload::Json(&payload));
                 let publish =
                     Publish { history: *history, audience: Some(Box::new(audience.of_request())), ..publish };
-                let answer = engine.request_publish(APP, &publish, number as u64);
+                let answer = engine.request(APP, BackEndCommand::publish(publish), number as u64);
                 return self.requested(number, answer);
             }
             ChannelOp::Edit { target, audience } | ChannelOp::Delete { target, audience } => {
@@ -458,7 +459,7 @@ impl World {
             payload: matches!(deed, ChannelOp::Edit { .. }).then_some(Payload::Json(&payload)),
             audience: audience.as_ref().map(Audience::of_request),
         };
-        let answer = engine.request_change(APP, &change, number as u64);
+        let answer = engine.request(APP, BackEndCommand::Change(change), number as u64);
         self.requested(number, answer);
     }
 
@@ -469,7 +470,7 @@ impl World {
                 self.decide(number, Ok((message_id.to_string(), offset)));
             }
             Some(Ok(other)) => panic!("{other:?}"),
-            Some(Err(error)) => self.decide(number, Err(error.code().into())),
+            Some(Err(error)) => self.decide(number, Err(Refusal::from(error).code.into())),
         }
     }
 

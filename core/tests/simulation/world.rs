@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use fanfare_core::{
     app::{App, AppKeys, Apps, SlowConsumer},
     channel::{Channel, ChannelState, Entered, Operation},
-    command::{Cursor, Disconnection, Outcome, Publish},
+    command::{BackEndCommand, Cursor, Disconnection, Outcome, Publish},
     dialect::Format,
     disconnect::Disconnect,
     engine::{Detached, Engine, Flow, Node, Opening, Resumption, Segments, Sink},
@@ -724,11 +724,8 @@ impl World {
                 let channel = self.random.chance(80).then_some(channel);
                 let to = channel.map(|_| &*name);
                 let key = Key::Message { sender, number };
-                let answer = self.engines[worker].request_publish(
-                    id,
-                    &Publish::new(to, "e", Payload::Json(&text)),
-                    token,
-                );
+                let publish = Publish::new(to, "e", Payload::Json(&text));
+                let answer = self.engines[worker].request(id, BackEndCommand::publish(publish), token);
                 if self.mode == Mode::Exact {
                     let offset = self.model.send(app, channel, key, None);
                     match &answer {
@@ -740,21 +737,24 @@ impl World {
             }
             6..8 => {
                 let limit = 1 + self.random.below(3);
-                self.engines[worker].request_members(id, &name, limit, None, token)
+                let command = BackEndCommand::Members { channel: &name, limit, after: None };
+                self.engines[worker].request(id, command, token)
             }
             8 => {
                 let Some(client) = self.random_open(false) else { return };
                 let whom = Disconnection::Session(self.clients[client].session);
-                self.engines[worker].request_disconnect(id, whom, true, token)
+                self.engines[worker].request(id, BackEndCommand::Disconnect { whom, reconnect: true }, token)
             }
             _ if self.random.chance(30) => {
                 // A session that is disconnected while it is parked ends unseen.
                 self.all_come_back();
                 let whom = Disconnection::User("u".into());
-                self.engines[worker].request_disconnect(id, whom, false, token)
+                self.engines[worker].request(id, BackEndCommand::Disconnect { whom, reconnect: false }, token)
             }
             _ => {
-                self.engines[worker].channels(id, "c", 2, None).expect("no cursor, no error");
+                let command = BackEndCommand::Channels { prefix: "c", limit: 2, after: None };
+                let answer = self.engines[worker].request(id, command, token);
+                assert!(matches!(answer, Some(Ok(Outcome::Channels(_)))), "{answer:?}");
                 return;
             }
         };
@@ -1147,7 +1147,8 @@ impl World {
         loop {
             let name = format!("c{channel}");
             let id = AppId(app as u16);
-            let page = match self.engines[asker].request_members(id, &name, limit, after, 0) {
+            let command = BackEndCommand::Members { channel: &name, limit, after };
+            let page = match self.engines[asker].request(id, command, 0) {
                 Some(page) => page,
                 None => self.await_answer(asker),
             };
@@ -1188,8 +1189,9 @@ impl World {
             let mut after = None;
             loop {
                 let limit = 1 + self.random.below(3);
-                let page = self.engines[0].channels(AppId(app as u16), "c", limit, after.as_deref());
-                let page = page.expect("its own cursor");
+                let command = BackEndCommand::Channels { prefix: "c", limit, after: after.as_deref() };
+                let page = self.engines[0].request(AppId(app as u16), command, 0);
+                let Some(Ok(Outcome::Channels(page))) = page else { panic!("{page:?}") };
                 assert!(page.channels.len() <= limit);
                 for (name, members) in page.channels {
                     let channel: usize = name[1..].parse().expect("channels are c0, c1, …");

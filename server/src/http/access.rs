@@ -9,6 +9,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use fanfare_core::{
     app::{App, Apps, KeyRole},
+    dialect::native_http::RequestQuery,
     http::{Head, Query},
 };
 
@@ -61,6 +62,18 @@ impl<'a> Parameters<'a> {
             }
         }
         Ok(parameters)
+    }
+
+    /// The parameters that say what a back end asks for.
+    pub(super) fn request_query(&self) -> RequestQuery<'_> {
+        RequestQuery {
+            channel: self.channel.as_deref(),
+            prefix: self.prefix.as_deref(),
+            limit: self.limit.as_deref(),
+            after: self.after.as_deref(),
+            before: self.before.as_deref(),
+            by: self.by.as_deref(),
+        }
     }
 }
 

@@ -12,7 +12,6 @@
 pub(crate) mod access;
 pub(crate) mod agnost;
 pub(crate) mod api;
-mod body;
 pub(crate) mod cors;
 pub(crate) mod reply;
 pub(crate) mod router;

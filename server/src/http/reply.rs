@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 use fanfare_core::{
-    error::ReplyError,
+    dialect::native_http::Refusal,
     http::{Head, Persistence, cut_body, put_problem, put_response},
 };
 
@@ -35,7 +35,7 @@ impl Problem {
 
     /// A request that is well-formed HTTP and makes no sense.
     pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(400, "invalid_request", detail)
+        Self::from(Refusal::invalid(detail))
     }
 
     pub(crate) fn with(mut self, headers: &'static [(&'static str, &'static str)]) -> Self {
@@ -44,15 +44,9 @@ impl Problem {
     }
 }
 
-impl From<ReplyError> for Problem {
-    fn from(error: ReplyError) -> Self {
-        let status = match error {
-            ReplyError::Overloaded => 503,
-            ReplyError::UnknownMessage => 404,
-            ReplyError::OptionInUse => 409,
-            _ => 400,
-        };
-        Self::new(status, error.code(), error.message())
+impl From<Refusal> for Problem {
+    fn from(Refusal { status, code, detail }: Refusal) -> Self {
+        Self::new(status, code, detail)
     }
 }
 

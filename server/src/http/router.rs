@@ -1,5 +1,4 @@
-//! The resources of the API, and what a request's head alone decides: route, app, origin, method, key, media
-//! type.
+//! What a request's head alone decides: resource, app, origin, method, key, media type.
 //!
 //! [`admit`] runs before a byte of a body is read, so a stranger cannot make the server hold bodies.
 
@@ -7,6 +6,7 @@ use std::sync::Arc;
 
 use fanfare_core::{
     app::{App, Apps},
+    dialect::native_http::Resource,
     http::Head,
 };
 
@@ -19,62 +19,27 @@ use super::{
 /// Where WebSocket connections come in.
 pub(crate) const WEBSOCKET_PATH: &str = "/v1/ws";
 
-/// A user's name follows.
-const USERS: &str = "/v1/users/";
-
-/// The resources of the API.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(super) enum Route {
-    Send,
-    Broadcast,
-    Publish,
-    Members,
-    History,
-    Channels,
-    Disconnect,
-    Messages,
-    Options,
-    User,
+/// The methods of a resource; each but `OPTIONS`, which every resource has.
+fn methods(resource: Resource<'_>) -> &'static [&'static str] {
+    match resource {
+        Resource::Members | Resource::History | Resource::Channels | Resource::User(_) => &["GET", "HEAD"],
+        Resource::Messages => &["PATCH", "DELETE"],
+        Resource::Options => &["GET", "HEAD", "PUT"],
+        Resource::Send | Resource::Broadcast | Resource::Publish | Resource::Disconnect => &["POST"],
+    }
 }
 
-impl Route {
-    fn find(path: &str) -> Result<Self, Problem> {
-        Ok(match path {
-            "/v1/send" => Self::Send,
-            "/v1/broadcast" => Self::Broadcast,
-            "/v1/publish" => Self::Publish,
-            "/v1/members" => Self::Members,
-            "/v1/history" => Self::History,
-            "/v1/channels" => Self::Channels,
-            "/v1/disconnect" => Self::Disconnect,
-            "/v1/messages" => Self::Messages,
-            "/v1/options" => Self::Options,
-            path if path.strip_prefix(USERS).is_some_and(|user| !user.is_empty()) => Self::User,
-            _ => return Err(Problem::new(404, "not_found", "There is nothing here.")),
-        })
-    }
-
-    fn methods(self) -> &'static [&'static str] {
-        match self {
-            Self::Members | Self::History | Self::Channels | Self::User => &["GET", "HEAD"],
-            Self::Messages => &["PATCH", "DELETE"],
-            Self::Options => &["GET", "HEAD", "PUT"],
-            Self::Send | Self::Broadcast | Self::Publish | Self::Disconnect => &["POST"],
+/// The header field with these methods and `OPTIONS`.
+fn allow(resource: Resource<'_>) -> &'static [(&'static str, &'static str)] {
+    match resource {
+        Resource::Members | Resource::History | Resource::Channels | Resource::User(_) => {
+            &[("allow", "GET, HEAD, OPTIONS")]
         }
-    }
-
-    fn allow(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Members | Self::History | Self::Channels | Self::User => &[("allow", "GET, HEAD, OPTIONS")],
-            Self::Messages => &[("allow", "PATCH, DELETE, OPTIONS")],
-            Self::Options => &[("allow", "GET, HEAD, PUT, OPTIONS")],
-            Self::Send | Self::Broadcast | Self::Publish | Self::Disconnect => &[("allow", "POST, OPTIONS")],
+        Resource::Messages => &[("allow", "PATCH, DELETE, OPTIONS")],
+        Resource::Options => &[("allow", "GET, HEAD, PUT, OPTIONS")],
+        Resource::Send | Resource::Broadcast | Resource::Publish | Resource::Disconnect => {
+            &[("allow", "POST, OPTIONS")]
         }
-    }
-
-    /// The user in the path of [`Route::User`], still percent-encoded.
-    pub(super) fn user<'a>(head: &Head<'a>) -> &'a str {
-        head.path.strip_prefix(USERS).unwrap_or_default()
     }
 }
 
@@ -88,7 +53,7 @@ pub(super) enum Admission<'a> {
 
 /// A request that may go on.
 pub(super) struct Request<'a> {
-    pub(super) route: Route,
+    pub(super) resource: Resource<'a>,
     pub(super) app: Arc<App>,
     pub(super) parameters: Parameters<'a>,
 }
@@ -100,25 +65,25 @@ pub(super) fn admit<'a>(
     head: &Head<'a>,
     cors: &mut CorsPolicy,
 ) -> Result<Admission<'a>, Problem> {
-    let route = Route::find(head.path)?;
+    let resource =
+        Resource::at(head.path).ok_or_else(|| Problem::new(404, "not_found", "There is nothing here."))?;
     let parameters = Parameters::read(head.query)?;
     let app = find_app(apps, &parameters)?;
     *cors = CorsPolicy::NoOrigin;
     check_origin(app, head)?;
     *cors = CorsPolicy::Origin(head.origin().map(Into::into));
     if head.method == "OPTIONS" {
-        return Ok(Admission::Preflight(route.methods().join(", ")));
+        return Ok(Admission::Preflight(methods(resource).join(", ")));
     }
-    if !route.methods().contains(&head.method) {
-        return Err(
-            Problem::new(405, "method_not_allowed", "This resource has another method.").with(route.allow())
-        );
+    if !methods(resource).contains(&head.method) {
+        return Err(Problem::new(405, "method_not_allowed", "This resource has another method.")
+            .with(allow(resource)));
     }
     check_server_key(app, head)?;
     if !matches!(head.method, "GET" | "HEAD") {
         check_media(head)?;
     }
-    Ok(Admission::Request(Box::new(Request { route, app: app.clone(), parameters })))
+    Ok(Admission::Request(Box::new(Request { resource, app: app.clone(), parameters })))
 }
 
 /// Whether the body of a request with this head is wanted. If not, the request is answered by its head alone.

@@ -2,12 +2,12 @@
 //! else.
 
 use fanfare_core::{
-    dialect::{self, Rhythm},
+    dialect::{self, Beat, Rhythm},
     disconnect::Disconnect,
     id::SessionSlot,
 };
 
-use super::{Accepting, Worker, lobby::beats};
+use super::{Accepting, Worker};
 use crate::{
     connection::{ConnectionSlot, Flag, Protocol},
     timers::{TICK_MS, Tick},
@@ -64,41 +64,52 @@ impl Worker {
     /// Two deadlines of a WebSocket: that of the peer's silence, and that of the message under way. While the
     /// connection is paused its peer is not read, and neither counts.
     fn on_websocket_due(&mut self, slot: ConnectionSlot, session: SessionSlot) {
-        let now = self.now;
-        let format = self.engine.format_of(session);
-        let heartbeat = dialect::heartbeat(format, u64::from(self.config.ping_interval_ms));
-        let (interval, timeout) = (beats(heartbeat.interval_ms), beats(heartbeat.timeout_ms));
+        let (now, heartbeat) = (self.now, self.heartbeat(session));
         let Some(connection) = self.connections.live(slot) else { return };
         let (heard, paused) = (connection.heard, connection.is(Flag::Paused));
         let silent = now.saturating_sub(heard);
-        if silent >= timeout && connection.is(Flag::Pinged) && !paused {
+        if silent >= heartbeat.timeout && connection.is(Flag::Pinged) && !paused {
             return self.disconnect(slot, Disconnect::PingTimeout);
         }
         let message_due = connection.message_began.saturating_add(ticks(self.config.message_timeout_ms));
         if now >= message_due && !paused {
             return self.disconnect(slot, Disconnect::MessageTimeout);
         }
-        let is_due = silent >= interval || heartbeat.rhythm == Rhythm::Regular;
+        let is_due = silent >= heartbeat.interval || heartbeat.rhythm == Rhythm::Regular;
         if is_due && connection.flags.raise(Flag::Pinged) {
             self.engine.on_ping(session);
             self.engine.reply(session, |out| heartbeat.beat.put(out));
         }
         let ping_due = match heartbeat.rhythm {
-            Rhythm::Regular => now + interval,
-            Rhythm::OnSilence if silent >= interval => heard + timeout,
-            Rhythm::OnSilence => heard + interval,
+            Rhythm::Regular => now.saturating_add(heartbeat.interval),
+            Rhythm::OnSilence if silent >= heartbeat.interval => heard.saturating_add(heartbeat.timeout),
+            Rhythm::OnSilence => heard.saturating_add(heartbeat.interval),
         };
         self.arm(slot, ping_due.min(message_due).max(now + 1));
     }
 
-    /// A connection has become a WebSocket: its deadline is now that of the first ping.
-    pub(super) fn watch(&mut self, slot: ConnectionSlot) {
-        let due = self.now.saturating_add(self.ping_interval());
-        // A later ping is armed when the handshake's deadline comes, which spares the wheel an entry.
+    /// A connection has become a WebSocket of this session: its deadline is now that of the first beat.
+    pub(super) fn watch(&mut self, slot: ConnectionSlot, session: SessionSlot) {
+        let due = self.now.saturating_add(self.heartbeat(session).interval);
+        // A later beat is armed when the handshake's deadline comes, which spares the wheel an entry.
         self.arm_by(slot, due);
     }
 
-    fn ping_interval(&self) -> Tick {
-        beats(u64::from(self.config.ping_interval_ms))
+    /// How the connection of a session is kept alive.
+    fn heartbeat(&mut self, session: SessionSlot) -> HeartbeatTicks {
+        let format = self.engine.session_format(session);
+        let heartbeat = dialect::heartbeat(format, self.config.ping_interval_ms.into());
+        let whole_ticks = |ms: u64| Tick::try_from(ms / TICK_MS).unwrap_or(Tick::MAX);
+        let interval = whole_ticks(heartbeat.interval_ms).max(1);
+        let timeout = whole_ticks(heartbeat.timeout_ms).max(interval.saturating_add(1));
+        HeartbeatTicks { interval, timeout, rhythm: heartbeat.rhythm, beat: heartbeat.beat }
     }
+}
+
+/// A dialect's heartbeat in ticks: 1 <= `interval` < `timeout`.
+struct HeartbeatTicks {
+    interval: Tick,
+    timeout: Tick,
+    rhythm: Rhythm,
+    beat: Beat,
 }

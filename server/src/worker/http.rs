@@ -190,7 +190,7 @@ impl Worker {
             connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
             connection.heard = self.now;
         }
-        self.watch(slot);
+        self.watch(slot, session);
         if self.engine.is_paused(session) {
             return Next::WaitWithFrames;
         }

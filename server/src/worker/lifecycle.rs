@@ -13,14 +13,15 @@ use std::net::Shutdown;
 
 use bytes::BytesMut;
 use fanfare_core::{
-    dialect,
+    dialect::{self, Closing},
     disconnect::Disconnect,
+    id::SessionSlot,
     ws::{OpCode, put_close, put_frame},
 };
 
 use super::{Worker, deadlines::ticks};
 use crate::{
-    connection::{Connection, ConnectionId, ConnectionSlot, Flag, Protocol},
+    connection::{ConnectionId, ConnectionSlot, Flag, Protocol},
     drain::{close_window_ms, departure},
     timers::{TICK_MS, Tick},
 };
@@ -30,8 +31,6 @@ const LINGER_MS: u64 = 2_000;
 /// The same, for a connection that still has much to read.
 const SLOW_LINGER_MS: u64 = 10_000;
 
-/// The close code of a normal end (RFC 6455, section 7.4.1).
-const NORMAL: u16 = 1000;
 /// Logged for a close frame without a code, and for none at all (RFC 6455, section 7.4.1).
 const NO_STATUS: u16 = 1005;
 const ABNORMAL: u16 = 1006;
@@ -81,14 +80,13 @@ impl Worker {
     ///
     /// A session that can be resumed is parked: a client that vanishes looks the same.
     pub(super) fn on_half_close(&mut self, slot: ConnectionSlot) {
-        if let Some(&mut Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
-            self.connections.live(slot)
+        if let Some(session) = self.session_on(slot)
             && self.keeps(session)
         {
             return self.park(slot, Disconnect::PeerGone);
         }
         self.log_end(slot, ABNORMAL, "the peer ended its side");
-        self.begin_close(slot, LINGER_MS, |out| put_close(out, NORMAL, "", None));
+        self.say_why(slot, LINGER_MS, Disconnect::PeerGone);
     }
 
     /// Tells a WebSocket peer why, and ends its session.
@@ -104,30 +102,43 @@ impl Worker {
             Disconnect::SlowConsumer | Disconnect::Resumed | Disconnect::PeerGone => {}
         }
         if why == Disconnect::PingTimeout
-            && let Some(&mut Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
-                self.connections.live(slot)
+            && let Some(session) = self.session_on(slot)
             && self.keeps(session)
         {
             return self.park(slot, why);
         }
         let linger_ms = if why == Disconnect::SlowConsumer { SLOW_LINGER_MS } else { LINGER_MS };
-        let Some(&mut Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
-            self.connections.live(slot)
-        else {
-            return;
-        };
-        let format = self.engine.format_of(session);
-        let closing = dialect::closing(format, why);
-        self.log_end(slot, closing.code, closing.reason);
+        self.log_disconnect(slot, why);
+        self.say_why(slot, linger_ms, why);
+    }
+
+    /// Ends a WebSocket's session with the last word that its dialect has for `why`.
+    fn say_why(&mut self, slot: ConnectionSlot, linger_ms: u64, why: Disconnect) {
+        let Some(session) = self.session_on(slot) else { return };
+        let format = self.engine.session_format(session);
         self.begin_close(slot, linger_ms, |out| dialect::put_disconnect(format, out, why));
+    }
+
+    /// The session of a WebSocket.
+    fn session_on(&mut self, slot: ConnectionSlot) -> Option<SessionSlot> {
+        match self.connections.live(slot)?.protocol {
+            Protocol::WebSocket { session, .. } => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Logs that the server ends a session, and why.
+    pub(super) fn log_disconnect(&mut self, slot: ConnectionSlot, why: Disconnect) {
+        if let Some(session) = self.session_on(slot) {
+            let Closing { code, reason } = dialect::closing(self.engine.session_format(session), why);
+            self.log_end(slot, code, reason);
+        }
     }
 
     /// Logs the end of a session. Once each: from here on its connection has none.
     pub(super) fn log_end(&mut self, slot: ConnectionSlot, code: u16, why: &'static str) {
-        if let Some(Connection { protocol: Protocol::WebSocket { session, .. }, .. }) =
-            self.connections.live(slot)
-        {
-            let (engine, session) = (&self.engine, *session);
+        if let Some(session) = self.session_on(slot) {
+            let engine = &self.engine;
             let app = &engine.session_app(session).name;
             tracing::debug!(%app, session = %engine.session_id(session), code, why, "a session ends");
         }

@@ -13,10 +13,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use fanfare_core::{
+    dialect,
     disconnect::Disconnect,
     engine::{Opening, Resumption},
     id::{SessionId, SessionSlot, WorkerId},
-    ws::put_close,
 };
 use mio::net::TcpStream;
 
@@ -121,21 +121,22 @@ impl Worker {
         Some(resumed)
     }
 
-    /// Takes a session from its connection, for its client's return, and ends the connection with a close
-    /// frame. What the session was to receive until now is sent first.
+    /// Takes a session from its connection, for its client's return, and ends the connection with the last word
+    /// of its dialect. What the session was to receive until now is sent first.
     pub(super) fn park(&mut self, slot: ConnectionSlot, why: Disconnect) {
         self.engine.flush(&mut self.connections);
         let Some(connection) = self.connections.live(slot) else { return };
         let Protocol::WebSocket { session, .. } = connection.protocol else { return };
         let unsent = connection.backlog();
         connection.input = None;
-        self.log_end(slot, why.code(), why.reason());
+        self.log_disconnect(slot, why);
+        let format = self.engine.session_format(session);
         match why {
             Disconnect::Resumed => self.engine.detach_for_resume(session, unsent),
             _ => self.engine.detach(session, unsent),
         };
         self.out.clear();
-        put_close(&mut self.out, why.code(), why.reason(), None);
+        dialect::put_disconnect(format, &mut self.out, why);
         self.connections.send(slot, &self.out);
         self.linger_detached(slot);
     }

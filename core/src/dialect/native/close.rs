@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::answers::encode_error;
+use super::{answers::encode_error, errors::code};
 use crate::{
     dialect::{Beat, Closing, Heartbeat, Life, Rhythm},
     disconnect::Disconnect,
@@ -51,5 +51,5 @@ pub(in crate::dialect) fn put_disconnect(out: &mut BytesMut, why: Disconnect) {
 /// Appends the error and a close frame.
 pub(in crate::dialect) fn put_refusal(out: &mut BytesMut, error: ReplyError) {
     encode_error(out, None, error);
-    ws::put_close(out, REFUSED, error.code(), None);
+    ws::put_close(out, REFUSED, code(error), None);
 }

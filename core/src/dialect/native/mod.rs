@@ -6,6 +6,9 @@ mod close;
 mod command;
 mod encode;
 mod envelope;
+mod errors;
+pub mod http;
+mod options;
 mod outcome;
 mod put;
 mod template;
@@ -14,11 +17,12 @@ mod tests;
 
 pub(super) use self::{
     answers::{encode_error, encode_gap, encode_ok, encode_reconnect, encode_welcome},
+    batch::Batch,
     close::{closing, heartbeat, put_disconnect, put_refusal},
     encode::{Binary, Heading, encode_publication, is_reserved_event},
-    outcome::{put_error, put_outcome},
+    envelope::Envelope,
+    template::CommandReader,
 };
-pub use self::{batch::Batch, envelope::Envelope, template::CommandReader};
 use crate::dialect::Format;
 
 /// What becomes of binary payloads in a format of this dialect.

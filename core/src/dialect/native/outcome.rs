@@ -4,46 +4,50 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     encode::{id_member, put_base64, put_more},
+    errors::{code, message},
+    options::put_options,
     put::{put_bool, put_number, put_optional_number, put_optional_string},
 };
 use crate::{
-    app::{ChannelOptions, SlowConsumer},
     channel::{HistoryItem, Position},
-    command::{Outcome, UserSession},
+    command::{Outcome, Recovery, UserSession},
     error::ReplyError,
     json,
     publication::{IdentityCard, Payload},
 };
 
-/// A message of a page of history: `{"event","message","offset","id","time_ms"}` and what else there is to tell.
+/// A message of a page of history: `{"event","message","offset","id","time_ms"}` and the optional members.
 fn put_remembered(out: &mut BytesMut, remembered: &HistoryItem) {
-    let message = remembered.view();
+    let publication = remembered.view();
     out.extend_from_slice(b"{\"event\":");
-    json::write_string(out, message.event());
+    json::write_string(out, publication.event());
     out.extend_from_slice(b",\"message\":");
-    match message.payload() {
+    match publication.payload() {
         Payload::Json(json) => out.extend_from_slice(json.as_bytes()),
         Payload::Binary(bytes) => put_base64(out, bytes),
     }
     put_number(out, ",\"offset\":", remembered.offset());
-    out.extend_from_slice(&id_member(message.id));
-    put_more(out, &message);
-    put_number(out, ",\"time_ms\":", message.id.time_ms());
+    out.extend_from_slice(&id_member(publication.id));
+    put_more(out, &publication);
+    put_number(out, ",\"time_ms\":", publication.id.time_ms());
     out.put_u8(b'}');
 }
 
 /// An outcome as JSON: the `ok` of an answer, or the body of an HTTP response.
-pub(in crate::dialect) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
+pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
     match outcome {
-        Outcome::Joined { channel, joined, members, position, missed } => {
+        Outcome::Joined { channel, joined, members, position, recovery } => {
             out.extend_from_slice(b"{\"channel\":");
             json::write_string(out, channel);
             put_bool(out, ",\"joined\":", *joined);
             put_number(out, ",\"members\":", *members as u64);
             put_position(out, Some(*position));
-            if let Some(missed) = missed {
-                put_bool(out, ",\"recovered\":", missed.is_some());
-                put_number(out, ",\"missed\":", missed.as_ref().map_or(0, |missed| missed.len() as u64));
+            match recovery {
+                Recovery::NotAsked => {}
+                Recovery::Lost => out.extend_from_slice(b",\"recovered\":false,\"missed\":0"),
+                Recovery::Recovered(missed) => {
+                    put_number(out, ",\"recovered\":true,\"missed\":", missed.len() as u64);
+                }
             }
         }
         Outcome::History { channel, position, page } => {
@@ -130,17 +134,28 @@ pub(in crate::dialect) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(b"],\"next\":");
             put_optional_string(out, page.next.map(|next| next.text()).as_deref());
         }
+        Outcome::Channels(page) => {
+            out.extend_from_slice(b"{\"channels\":[");
+            for (at, (name, members)) in page.channels.iter().enumerate() {
+                out.extend_from_slice(if at > 0 { b",{\"channel\":" } else { b"{\"channel\":" });
+                json::write_string(out, name);
+                put_number(out, ",\"members\":", *members as u64);
+                out.put_u8(b'}');
+            }
+            out.extend_from_slice(b"],\"next\":");
+            put_optional_string(out, page.next.as_deref());
+        }
         Outcome::Disconnected { sessions } => put_number(out, "{\"disconnected\":", *sessions as u64),
     }
     out.put_u8(b'}');
 }
 
 /// An error as JSON: `{"code","message"}`.
-pub(in crate::dialect) fn put_error(out: &mut BytesMut, error: ReplyError) {
+pub(super) fn put_error(out: &mut BytesMut, error: ReplyError) {
     out.extend_from_slice(b"{\"code\":\"");
-    out.extend_from_slice(error.code().as_bytes());
+    out.extend_from_slice(code(error).as_bytes());
     out.extend_from_slice(b"\",\"message\":");
-    json::write_string(out, error.message());
+    json::write_string(out, message(error));
     out.put_u8(b'}');
 }
 
@@ -176,21 +191,6 @@ fn put_session(out: &mut BytesMut, session: &UserSession) {
         json::write_string(out, name);
     }
     out.extend_from_slice(b"]}");
-}
-
-/// The members of a channel's options, by the names they have in the configuration.
-fn put_options(out: &mut BytesMut, options: &ChannelOptions) {
-    let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } = options;
-    put_number(out, ",\"history_messages\":", history.messages.into());
-    put_number(out, ",\"history_bytes\":", history.bytes.into());
-    put_number(out, ",\"history_age_s\":", u64::from(history.age_ms) / 1000);
-    put_bool(out, ",\"announce\":", *announce);
-    put_bool(out, ",\"presence_by_user\":", *presence_by_user);
-    put_bool(out, ",\"membership_to_send\":", *membership_to_send);
-    out.extend_from_slice(match slow_consumer {
-        SlowConsumer::Disconnect => b",\"slow_consumer\":\"disconnect\"",
-        SlowConsumer::Drop => b",\"slow_consumer\":\"drop\"",
-    });
 }
 
 fn put_position(out: &mut BytesMut, position: Option<Position>) {

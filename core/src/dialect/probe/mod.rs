@@ -81,6 +81,14 @@ impl<'a> Line<'a> {
     }
 }
 
+/// The word for an error.
+pub(super) fn word(error: ReplyError) -> &'static str {
+    match error {
+        ReplyError::UnknownCommand => "what?",
+        _ => "no",
+    }
+}
+
 /// Appends a packet of these words.
 pub(super) fn put(format: Format, out: &mut BytesMut, words: &[&str]) {
     let packet = words.join(" ");

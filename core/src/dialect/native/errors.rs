@@ -1,0 +1,74 @@
+//! Errors as this dialect words them: a stable code for programs, a sentence for people.
+
+use crate::error::ReplyError;
+
+/// The stable code of an error, as `docs/PROTOCOL.md`, section 6, lists it.
+pub(super) fn code(error: ReplyError) -> &'static str {
+    match error {
+        ReplyError::MalformedJson => "malformed_json",
+        ReplyError::TooDeep => "too_deep",
+        ReplyError::InvalidCommand(_) => "invalid_command",
+        ReplyError::UnknownCommand => "unknown_command",
+        ReplyError::BatchTooLong => "batch_too_long",
+        ReplyError::InvalidBinary => "invalid_binary",
+        ReplyError::InvalidChannel => "invalid_channel",
+        ReplyError::InvalidEvent => "invalid_event",
+        ReplyError::ReservedEvent => "reserved_event",
+        ReplyError::MessageTooLarge => "message_too_large",
+        ReplyError::ProfileTooLarge => "profile_too_large",
+        ReplyError::SessionRequired => "session_required",
+        ReplyError::SessionExpired => "session_expired",
+        ReplyError::InvalidSession => "invalid_session",
+        ReplyError::MembershipRequired => "membership_required",
+        ReplyError::TooManyChannels => "too_many_channels",
+        ReplyError::RateLimited => "rate_limited",
+        ReplyError::TooManyTokens => "too_many_tokens",
+        ReplyError::InvalidCursor => "invalid_cursor",
+        ReplyError::UnknownMessage => "unknown_message",
+        ReplyError::EditNotAllowed => "edit_not_allowed",
+        ReplyError::TooManyOptions => "too_many_options",
+        ReplyError::OptionInUse => "option_in_use",
+        ReplyError::Overloaded => "overloaded",
+    }
+}
+
+/// An error in one sentence, for a person.
+pub(super) fn message(error: ReplyError) -> &'static str {
+    match error {
+        ReplyError::MalformedJson => "This is not well-formed JSON.",
+        ReplyError::TooDeep => "The JSON is nested deeper than 128.",
+        ReplyError::InvalidCommand(what) => what,
+        ReplyError::UnknownCommand => "There is no command of this type.",
+        ReplyError::BatchTooLong => "At most 256 commands may come together.",
+        ReplyError::InvalidBinary => {
+            "A binary frame is the envelope's length in two bytes, the envelope of a send or broadcast \
+             without message, and the payload."
+        }
+        ReplyError::InvalidChannel => {
+            "A channel's name is 1 to 256 bytes of UTF-8, or fewer if the app says so."
+        }
+        ReplyError::InvalidEvent => {
+            "An event's name is 1 to 256 bytes of UTF-8, or fewer if the app says so."
+        }
+        ReplyError::ReservedEvent => "Events that begin with channel: or message: belong to the server.",
+        ReplyError::MessageTooLarge => "The message is larger than this app allows.",
+        ReplyError::ProfileTooLarge => "The profile is larger than this app allows.",
+        ReplyError::SessionRequired => "This app wants a session for this command.",
+        ReplyError::SessionExpired => "The session has expired.",
+        ReplyError::InvalidSession => "The session token does not verify, or is another user's.",
+        ReplyError::MembershipRequired => "This app lets only members send to a channel.",
+        ReplyError::TooManyChannels => "The connection is in as many channels as this app allows.",
+        ReplyError::RateLimited => "More messages per second than this app allows.",
+        ReplyError::TooManyTokens => {
+            "Session tokens come faster than they are checked; try again in a second."
+        }
+        ReplyError::InvalidCursor => "This is not a cursor that this server gave out.",
+        ReplyError::UnknownMessage => "The channel remembers no message of this id.",
+        ReplyError::EditNotAllowed => {
+            "The message is another sender's, or this app does not let senders edit and delete."
+        }
+        ReplyError::TooManyOptions => "As many channels of this app have options of their own as may.",
+        ReplyError::OptionInUse => "presence_by_user cannot change while the channel has members.",
+        ReplyError::Overloaded => "The server is overloaded and did not accept this; try again.",
+    }
+}

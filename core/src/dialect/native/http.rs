@@ -1,0 +1,364 @@
+//! This dialect over HTTP, `docs/PROTOCOL.md`: a back end's request becomes commands, and their outcomes
+//! become JSON.
+//!
+//! ```text
+//!   Resource + query + body ──▶ RequestReader ──▶ BackEndCommand, one by one ──▶ AnswerShape
+//!   outcomes, in order      ──▶ put_answer    ──▶ the body of a 200, or a Refusal
+//! ```
+//!
+//! A shell routes, authorises and waits. No JSON is read or written outside.
+
+use std::borrow::Cow;
+
+use bytes::{BufMut, BytesMut};
+
+use super::{
+    batch::Batch,
+    envelope::Envelope,
+    errors::{code, message},
+    options::read_options,
+    outcome::{put_error, put_outcome},
+    template::CommandReader,
+};
+use crate::{
+    channel::PageStart,
+    command::{BackEndCommand, Cursor, Disconnection, Outcome},
+    error::ReplyError,
+    http::percent_decode,
+    id::SessionId,
+    json::Raw,
+    limits::{PAGE, PAGE_DEFAULT},
+};
+
+/// A user's name follows.
+const USERS: &str = "/v1/users/";
+
+/// The resources of the API.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Resource<'a> {
+    /// Publications to a channel.
+    Send,
+    /// Publications to every session of the app.
+    Broadcast,
+    /// A list of publications.
+    Publish,
+    /// The members, or the users, of a channel.
+    Members,
+    /// The history of a channel.
+    History,
+    /// The channels of the app.
+    Channels,
+    /// Ends of sessions.
+    Disconnect,
+    /// Messages that a channel remembers.
+    Messages,
+    /// The options of a channel.
+    Options,
+    /// A user, named as in the path: percent-encoded.
+    User(&'a str),
+}
+
+impl<'a> Resource<'a> {
+    /// The resource at a path.
+    pub fn at(path: &'a str) -> Option<Self> {
+        Some(match path {
+            "/v1/send" => Self::Send,
+            "/v1/broadcast" => Self::Broadcast,
+            "/v1/publish" => Self::Publish,
+            "/v1/members" => Self::Members,
+            "/v1/history" => Self::History,
+            "/v1/channels" => Self::Channels,
+            "/v1/disconnect" => Self::Disconnect,
+            "/v1/messages" => Self::Messages,
+            "/v1/options" => Self::Options,
+            path => Self::User(path.strip_prefix(USERS).filter(|user| !user.is_empty())?),
+        })
+    }
+}
+
+/// The query of a request, decoded.
+#[derive(Copy, Clone, Default, Debug)]
+#[allow(missing_docs, reason = "each field has the name of its parameter")]
+pub struct RequestQuery<'a> {
+    pub channel: Option<&'a str>,
+    pub prefix: Option<&'a str>,
+    pub limit: Option<&'a str>,
+    pub after: Option<&'a str>,
+    pub before: Option<&'a str>,
+    pub by: Option<&'a str>,
+}
+
+/// A request whose sender may ask.
+#[derive(Copy, Clone, Debug)]
+pub struct Request<'a> {
+    /// What it is about.
+    pub resource: Resource<'a>,
+    /// The method; one that the resource has.
+    pub method: &'a str,
+    /// The query.
+    pub query: RequestQuery<'a>,
+    /// The body, as it came.
+    pub body: &'a [u8],
+}
+
+/// A request that is refused as a whole: the members of its problem document (RFC 9457).
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Refusal {
+    /// The status.
+    pub status: u16,
+    /// The stable code.
+    pub code: &'static str,
+    /// One sentence for a person.
+    pub detail: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A request that is well-formed HTTP and makes no sense.
+    pub fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: 400, code: "invalid_request", detail: detail.into() }
+    }
+}
+
+impl From<ReplyError> for Refusal {
+    fn from(error: ReplyError) -> Self {
+        let status = match error {
+            ReplyError::Overloaded => 503,
+            ReplyError::UnknownMessage => 404,
+            ReplyError::OptionInUse => 409,
+            _ => 400,
+        };
+        Self { status, code: code(error), detail: message(error).into() }
+    }
+}
+
+/// Whether an answer is one outcome or a list of outcomes.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum AnswerShape {
+    /// The outcome itself.
+    One,
+    /// A list, with `ok` or `error` for each command.
+    List,
+}
+
+/// Reads requests, and keeps its buffers from one to the next.
+#[derive(Default)]
+pub struct RequestReader(CommandReader);
+
+impl RequestReader {
+    /// Gives `each` the commands of a request, in order, or a command's error where it makes no sense. Only
+    /// an empty list, and a request that is refused as a whole, give none.
+    pub fn read(
+        &mut self,
+        request: &Request<'_>,
+        each: &mut dyn FnMut(Result<BackEndCommand<'_>, ReplyError>),
+    ) -> Result<AnswerShape, Refusal> {
+        let Request { resource, method, query, body } = *request;
+        let is_read = matches!(method, "GET" | "HEAD");
+        match resource {
+            Resource::Send | Resource::Broadcast | Resource::Publish => {
+                return Ok(self.publications(resource, body, each)?);
+            }
+            Resource::Messages if method == "PATCH" => return Ok(self.changes(body, Change::Edit, each)?),
+            Resource::Messages => return Ok(self.changes(body, Change::Delete, each)?),
+            Resource::Options if !is_read => self.options(body, each)?,
+            Resource::Disconnect => each(Ok(self.disconnection(body)?)),
+            Resource::Options => each(Ok(BackEndCommand::Options { channel: query.channel()? })),
+            Resource::Members => each(Ok(query.members()?)),
+            Resource::History => each(Ok(query.history()?)),
+            Resource::Channels => each(Ok(query.channels()?)),
+            Resource::User(user) => {
+                let user = percent_decode(user).map_err(|error| Refusal::invalid(format!("{error}.")))?;
+                let (limit, after) = (query.limit()?, query.cursor()?);
+                each(Ok(BackEndCommand::Sessions { user: &user, limit, after }));
+            }
+        }
+        Ok(AnswerShape::One)
+    }
+
+    fn publications(
+        &mut self,
+        resource: Resource<'_>,
+        body: &[u8],
+        each: &mut dyn FnMut(Result<BackEndCommand<'_>, ReplyError>),
+    ) -> Result<AnswerShape, ReplyError> {
+        let batch = Batch::read(&mut self.0, text(body)?)?;
+        let shape = match (resource, batch.is_list()) {
+            (Resource::Publish, true) => AnswerShape::List,
+            (Resource::Publish, false) => return Err(wrong("The body must be a list.")),
+            (_, false) => AnswerShape::One,
+            (_, true) => return Err(wrong(NOT_AN_OBJECT)),
+        };
+        batch.envelopes().for_each(|envelope| each(publication(resource, &envelope)));
+        Ok(shape)
+    }
+
+    /// Edits or deletions: of one message, or of those of a list.
+    fn changes(
+        &mut self,
+        body: &[u8],
+        change: Change,
+        each: &mut dyn FnMut(Result<BackEndCommand<'_>, ReplyError>),
+    ) -> Result<AnswerShape, ReplyError> {
+        let batch = Batch::read(&mut self.0, text(body)?)?;
+        for envelope in batch.envelopes() {
+            let change = match change {
+                Change::Edit => envelope.edit(),
+                Change::Delete => envelope.deletion(),
+            };
+            each(change.map(BackEndCommand::Change));
+        }
+        Ok(if batch.is_list() { AnswerShape::List } else { AnswerShape::One })
+    }
+
+    fn options(
+        &mut self,
+        body: &[u8],
+        each: &mut dyn FnMut(Result<BackEndCommand<'_>, ReplyError>),
+    ) -> Result<(), ReplyError> {
+        let batch = Batch::read(&mut self.0, text(body)?)?;
+        let object = batch.object().ok_or(wrong(NOT_AN_OBJECT))?;
+        let channel = object.member("channel").and_then(Raw::as_string);
+        let channel = channel.ok_or(wrong(NO_CHANNEL))?;
+        let change = read_options(&object)?;
+        each(Ok(BackEndCommand::SetOptions { channel: &channel, change }));
+        Ok(())
+    }
+
+    fn disconnection(&mut self, body: &[u8]) -> Result<BackEndCommand<'static>, ReplyError> {
+        let batch = Batch::read(&mut self.0, text(body)?)?;
+        let object = batch.object().ok_or(wrong(NOT_AN_OBJECT))?;
+        let present = |name| object.member(name).filter(|raw: &Raw<'_>| !raw.is_null());
+        let text = |name| match present(name) {
+            Some(raw) => raw.as_string().map(Some).ok_or(wrong("session and user must be strings.")),
+            None => Ok(None),
+        };
+        let reconnect = match present("reconnect") {
+            Some(raw) => raw.as_bool().ok_or(wrong("reconnect must be true or false."))?,
+            None => false,
+        };
+        let whom = match (text("session")?, text("user")?) {
+            (Some(session), None) => {
+                let session = SessionId::parse(&session);
+                Disconnection::Session(session.ok_or(wrong("session is not a session's id."))?)
+            }
+            (None, Some(user)) => Disconnection::User(user.into()),
+            _ => return Err(wrong("Either session or user must be given.")),
+        };
+        Ok(BackEndCommand::Disconnect { whom, reconnect })
+    }
+}
+
+const NOT_AN_OBJECT: &str = "The body must be an object.";
+const NO_CHANNEL: &str = "channel must be a string.";
+
+/// What becomes of a message.
+#[derive(Copy, Clone)]
+enum Change {
+    Edit,
+    Delete,
+}
+
+fn wrong(sentence: &'static str) -> ReplyError {
+    ReplyError::InvalidCommand(sentence)
+}
+
+fn text(body: &[u8]) -> Result<&str, ReplyError> {
+    std::str::from_utf8(body).map_err(|_| ReplyError::MalformedJson)
+}
+
+/// The publication that an envelope of this resource asks for.
+fn publication<'e>(
+    resource: Resource<'_>,
+    envelope: &'e Envelope<'_, '_>,
+) -> Result<BackEndCommand<'e>, ReplyError> {
+    let mut publish = envelope.publication()?;
+    match resource {
+        Resource::Send if publish.channel.is_none() => return Err(wrong(NO_CHANNEL)),
+        Resource::Broadcast => publish.channel = None,
+        _ => {}
+    }
+    Ok(BackEndCommand::Publish { publish, idempotency_key: envelope.idempotency_key()? })
+}
+
+impl<'a> RequestQuery<'a> {
+    fn members(&self) -> Result<BackEndCommand<'a>, Refusal> {
+        match self.by {
+            None | Some("session") => {
+                let (channel, limit) = (self.channel()?, self.limit()?);
+                Ok(BackEndCommand::Members { channel, limit, after: self.cursor()? })
+            }
+            Some("user") => {
+                let (channel, limit) = (self.channel()?, self.limit()?);
+                Ok(BackEndCommand::Users { channel, limit, after: self.after })
+            }
+            Some(_) => Err(Refusal::invalid("by is session or user.")),
+        }
+    }
+
+    fn history(&self) -> Result<BackEndCommand<'a>, Refusal> {
+        let (channel, limit) = (self.channel()?, self.limit()?);
+        let offset = |text: &str| {
+            let offset = text.parse().ok();
+            offset.ok_or_else(|| Refusal::invalid("after and before are offsets."))
+        };
+        let from = match (self.after, self.before) {
+            (Some(after), None) => PageStart::After(offset(after)?),
+            (None, Some(before)) => PageStart::Before(offset(before)?),
+            (None, None) => PageStart::Before(u64::MAX),
+            _ => return Err(Refusal::invalid("Either after or before may be given.")),
+        };
+        Ok(BackEndCommand::History { channel, from, limit })
+    }
+
+    fn channels(&self) -> Result<BackEndCommand<'a>, Refusal> {
+        let prefix = self.prefix.unwrap_or_default();
+        Ok(BackEndCommand::Channels { prefix, limit: self.limit()?, after: self.after })
+    }
+
+    fn channel(&self) -> Result<&'a str, Refusal> {
+        self.channel.ok_or_else(|| Refusal::invalid("The query parameter channel is missing."))
+    }
+
+    fn cursor(&self) -> Result<Option<Cursor>, Refusal> {
+        let parse = |text: &str| Cursor::parse(text).ok_or(ReplyError::InvalidCursor);
+        Ok(self.after.map(parse).transpose()?)
+    }
+
+    fn limit(&self) -> Result<usize, Refusal> {
+        let Some(text) = self.limit else { return Ok(PAGE_DEFAULT) };
+        let limit = text.parse().ok().filter(|limit| (1..=PAGE).contains(limit));
+        limit.ok_or_else(|| Refusal::invalid("limit is a number from 1 to 1000."))
+    }
+}
+
+/// Appends the JSON of an answer of this shape, whose status is 200. An error that is the whole answer is a
+/// refusal, and nothing is appended. The shape [`AnswerShape::One`] has one result.
+pub fn put_answer<'r>(
+    out: &mut BytesMut,
+    shape: AnswerShape,
+    results: impl IntoIterator<Item = &'r Result<Outcome, ReplyError>>,
+) -> Result<(), Refusal> {
+    let mut results = results.into_iter();
+    if shape == AnswerShape::One {
+        let outcome = results.next().expect("it has one result").as_ref();
+        put_outcome(out, outcome.map_err(|error| Refusal::from(*error))?);
+        return Ok(());
+    }
+    out.put_u8(b'[');
+    for (at, result) in results.enumerate() {
+        out.extend_from_slice(if at > 0 { b"," } else { b"" });
+        match result {
+            Ok(outcome) => {
+                out.extend_from_slice(b"{\"ok\":");
+                put_outcome(out, outcome);
+            }
+            Err(error) => {
+                out.extend_from_slice(b"{\"error\":");
+                put_error(out, *error);
+            }
+        }
+        out.put_u8(b'}');
+    }
+    out.put_u8(b']');
+    Ok(())
+}

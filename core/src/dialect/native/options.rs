@@ -1,0 +1,163 @@
+//! A channel's options as JSON members, by the names that the configuration has for them too.
+
+use std::ops::RangeInclusive;
+
+use bytes::BytesMut;
+
+use super::put::{put_bool, put_number};
+use crate::{
+    app::{ChannelOptions, HistoryLimits, SlowConsumer},
+    command::OptionsChange,
+    error::ReplyError,
+    json::{self, Object, Raw},
+};
+
+/// One option. Every name of an option stands in [`OPTIONS`] alone.
+struct ChannelOption {
+    name: &'static str,
+    /// Takes a value; `None` if it is none of this option's.
+    read: fn(&mut OptionsChange, Raw<'_>) -> Option<()>,
+    /// What is said of a wrong value.
+    wrong: &'static str,
+    write: fn(&ChannelOptions, &mut BytesMut),
+}
+
+/// `name must be …` for each option, so that a sentence has the name of its option.
+macro_rules! option {
+    ($name:literal must be $values:literal, $read:expr, $write:expr) => {
+        ChannelOption {
+            name: $name,
+            read: $read,
+            wrong: concat!($name, " must be ", $values, "."),
+            write: $write,
+        }
+    };
+}
+
+/// In the order in which they are written.
+const OPTIONS: [ChannelOption; 7] = [
+    option!("history_messages" must be "a whole number from 0 to 65536",
+        |change, value| whole(value, HistoryLimits::MESSAGES).map(|n| change.history_messages = Some(n)),
+        |options, out| put_number(out, "", options.history.messages.into())),
+    option!("history_bytes" must be "a whole number from 1024 to 1073741824",
+        |change, value| whole(value, HistoryLimits::BYTES).map(|n| change.history_bytes = Some(n)),
+        |options, out| put_number(out, "", options.history.bytes.into())),
+    option!("history_age_s" must be "a whole number from 1 to 604800",
+        |change, value| whole(value, HistoryLimits::AGE_S).map(|n| change.history_age_ms = Some(n * 1000)),
+        |options, out| put_number(out, "", u64::from(options.history.age_ms) / 1000)),
+    option!("announce" must be "true or false",
+        |change, value| value.as_bool().map(|is_on| change.announce = Some(is_on)),
+        |options, out| put_bool(out, "", options.announce)),
+    option!("presence_by_user" must be "true or false",
+        |change, value| value.as_bool().map(|is_on| change.presence_by_user = Some(is_on)),
+        |options, out| put_bool(out, "", options.presence_by_user)),
+    option!("membership_to_send" must be "true or false",
+        |change, value| value.as_bool().map(|is_on| change.membership_to_send = Some(is_on)),
+        |options, out| put_bool(out, "", options.membership_to_send)),
+    option!("slow_consumer" must be "\"disconnect\" or \"drop\"",
+    |change, value| slow_consumer(value).map(|policy| change.slow_consumer = Some(policy)),
+    |options, out| json::write_string(out, match options.slow_consumer {
+        SlowConsumer::Disconnect => DISCONNECT,
+        SlowConsumer::Drop => DROP,
+    })),
+];
+
+const DISCONNECT: &str = "disconnect";
+const DROP: &str = "drop";
+
+const UNKNOWN: &str = "The body has a member that is no channel option: there are history_messages, \
+                       history_bytes, history_age_s, announce, presence_by_user, membership_to_send and \
+                       slow_consumer.";
+
+/// What an object says about a channel's options. Its member `channel` names the channel.
+pub(super) fn read_options(object: &Object<'_, '_>) -> Result<OptionsChange, ReplyError> {
+    let mut change = OptionsChange::default();
+    for (name, value) in object.members() {
+        let name = name.name();
+        if *name == *"channel" {
+            continue;
+        }
+        let option = OPTIONS.iter().find(|option| option.name == &*name);
+        let option = option.ok_or(ReplyError::InvalidCommand(UNKNOWN))?;
+        (option.read)(&mut change, value).ok_or(ReplyError::InvalidCommand(option.wrong))?;
+    }
+    Ok(change)
+}
+
+/// Appends a channel's options as further members of an object.
+pub(super) fn put_options(out: &mut BytesMut, options: &ChannelOptions) {
+    for option in &OPTIONS {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(option.name.as_bytes());
+        out.extend_from_slice(b"\":");
+        (option.write)(options, out);
+    }
+}
+
+fn whole(value: Raw<'_>, range: RangeInclusive<i64>) -> Option<u32> {
+    let number = value.as_i64().filter(|number| range.contains(number))?;
+    u32::try_from(number).ok()
+}
+
+fn slow_consumer(value: Raw<'_>) -> Option<SlowConsumer> {
+    match value.as_string().as_deref() {
+        Some(DISCONNECT) => Some(SlowConsumer::Disconnect),
+        Some(DROP) => Some(SlowConsumer::Drop),
+        _ => None,
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::dialect::native::{batch::Batch, template::CommandReader};
+
+    fn read(body: &str) -> Result<OptionsChange, ReplyError> {
+        let mut reader = CommandReader::default();
+        let batch = Batch::read(&mut reader, body).expect("it is JSON");
+        read_options(&batch.object().expect("it is an object"))
+    }
+
+    fn refusal(body: &str) -> &'static str {
+        match read(body) {
+            Err(ReplyError::InvalidCommand(sentence)) => sentence,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_refused_option_is_named_with_the_range_that_the_code_checks() {
+        for (name, range) in [
+            ("history_messages", HistoryLimits::MESSAGES),
+            ("history_bytes", HistoryLimits::BYTES),
+            ("history_age_s", HistoryLimits::AGE_S),
+        ] {
+            let sentence = refusal(&format!("{{\"{name}\":{}}}", range.end() + 1));
+            let expected =
+                format!("{name} must be a whole number from {} to {}.", range.start(), range.end());
+            assert_eq!(sentence, expected);
+        }
+        assert_eq!(refusal("{\"announce\":1}"), "announce must be true or false.");
+        assert_eq!(refusal("{\"slow_consumer\":1}"), "slow_consumer must be \"disconnect\" or \"drop\".");
+        let unknown = refusal("{\"colour\":1}");
+        assert!(OPTIONS.iter().all(|option| unknown.contains(option.name)), "{unknown}");
+    }
+
+    #[test]
+    fn options_are_read_as_they_are_written() {
+        let history = HistoryLimits { messages: 3, bytes: 2048, age_ms: 5_000 };
+        let options = ChannelOptions {
+            history,
+            announce: false,
+            presence_by_user: true,
+            membership_to_send: true,
+            slow_consumer: SlowConsumer::Drop,
+        };
+        let mut out = BytesMut::from(&b"{\"channel\":\"c\""[..]);
+        put_options(&mut out, &options);
+        out.extend_from_slice(b"}");
+        let written = std::str::from_utf8(&out).expect("JSON is UTF-8");
+        assert_eq!(read(written), Ok(OptionsChange::from(options)));
+        assert_eq!(read("{\"channel\":\"c\"}"), Ok(OptionsChange::default()));
+    }
+}
