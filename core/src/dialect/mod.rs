@@ -141,7 +141,7 @@ impl Decoder {
     pub fn read_again<'s, 'a>(
         &'s mut self,
         format: Format,
-        _slot: SessionSlot,
+        slot: SessionSlot,
         message: Message<'a>,
     ) -> Result<Commands<'s, 'a>, ReplyError> {
         match (format.dialect(), message) {
@@ -152,7 +152,7 @@ impl Decoder {
             (Dialect::Native, Message::Binary(bytes)) => {
                 Batch::read_binary(&mut self.native, bytes).map(Commands::Native)
             }
-            (Dialect::Agnost, message) => self.agnost.read_again(message).map(Commands::Agnost),
+            (Dialect::Agnost, message) => self.agnost.read_again(slot, message).map(Commands::Agnost),
             #[cfg(test)]
             (Dialect::Probe, Message::Text(text)) => Ok(Commands::Probe(probe::Line(text))),
             #[cfg(test)]
