@@ -13,7 +13,7 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use fanfare_benches::{
-    Discard, engine, engine_with_history,
+    Discard, announcing_engine, engine, engine_with_history,
     frames::{UPGRADE_HEADERS, decode_all, text_frames},
     open_members, open_sessions, payload,
 };
@@ -244,7 +244,33 @@ fn envelope((mut scanner, text): (Scanner, String)) -> (Scanner, String, usize) 
 }
 
 library_benchmark_group!(name = table, benchmarks = [table_find, table_churn]);
-library_benchmark_group!(name = engine, benchmarks = [join, leave, publish, fanout]);
+/// 1,000 members of a channel that announces them; the first sends this command.
+fn announcing(command: &str) -> Room {
+    let mut room = speaker_in(announcing_engine(), 1_000, 1);
+    room.commands = vec![command.into()];
+    (0..3).for_each(|_| room.turn());
+    room
+}
+
+// One broadcast to 1,000 sessions.
+#[library_benchmark]
+#[bench::to_1000(announcing(
+    r#"{"type":"broadcast","event":"news","message":{"text":"some forty bytes or so"}}"#
+))]
+fn broadcast(mut room: Room) -> Room {
+    room.turn();
+    room
+}
+
+// One update of a profile, told to 1,000 members.
+#[library_benchmark]
+#[bench::of_1000(announcing(r#"{"type":"update","profile":{"name":"Ada Lovelace"}}"#))]
+fn update(mut room: Room) -> Room {
+    room.turn();
+    room
+}
+
+library_benchmark_group!(name = engine, benchmarks = [join, leave, publish, fanout, broadcast, update]);
 library_benchmark_group!(name = codec, benchmarks = [ws_decode, ws_encode, ws_handshake, envelope]);
 
 main!(

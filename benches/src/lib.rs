@@ -2,6 +2,7 @@
 //! nothing, and input.
 
 pub mod frames;
+pub mod naive;
 pub mod payload;
 
 use std::sync::Arc;
@@ -43,6 +44,15 @@ pub fn engine_with_history(messages: u32) -> Engine {
     let mut app = App::new("default", AppKeys::default());
     app.announce = false;
     app.history = HistoryLimits { messages, ..HistoryLimits::NONE };
+    engine_of(app)
+}
+
+/// An engine alone, whose one app has every default: members are told who joins, leaves and updates.
+pub fn announcing_engine() -> Engine {
+    engine_of(App::new("default", AppKeys::default()))
+}
+
+fn engine_of(app: App) -> Engine {
     let node = Node::new(Apps::new(vec![app]).expect("one app"), 1, 1 << 16, 7);
     Engine::new(WorkerId(0), Arc::new(node), 7)
 }

@@ -3,7 +3,8 @@
 /// Workers in one process.
 pub const MAX_WORKERS: usize = 128;
 
-/// Shards of the channel table. A page of a channel listing looks through whole shards, so this also bounds its work.
+/// Shards of the channel table. A page of a channel listing looks through whole shards, so this also bounds
+/// its work.
 pub const TABLE_SHARDS: usize = 256;
 
 /// Bytes of a channel's or event's name.
@@ -80,7 +81,8 @@ pub const TURN_BYTES: usize = 1 << 20;
 /// Units of work after which a worker ends its turn. A command is one unit, about a microsecond.
 pub const TURN_WORK: usize = 16 << 10;
 
-/// Operations of other workers that a worker inside a channel's lock applies in one turn, a unit of work each.
+/// Operations of other workers that a worker inside a channel's lock applies in one turn, a unit of work
+/// each.
 pub const COMBINED: usize = 1024;
 
 /// Units of work of one signature check, which takes up to 0.35 ms.
@@ -89,9 +91,12 @@ pub const SIGNATURE_WORK: usize = 400;
 /// Buffers kept from one turn to the next, and the size above which one is given back instead.
 pub const POOLED_BUFFERS: usize = 1024;
 /// See [`POOLED_BUFFERS`].
-pub const POOLED_BUFFER_BYTES: usize = 256 << 10;
+pub const POOLED_BUFFER_BYTES: usize = 1 << 20;
+
+/// Bytes that all pooled buffers of a worker's channels keep.
+pub const POOLED_BYTES: usize = 4 << 20;
 
 const _: () = assert!(PAGE_DEFAULT <= PAGE);
 const _: () = assert!(NAME_BYTES <= u16::MAX as usize);
 const _: () = assert!(TABLE_SHARDS.is_power_of_two());
-const _: () = assert!(POOLED_BUFFER_BYTES <= TURN_BYTES);
+const _: () = assert!(POOLED_BUFFER_BYTES <= TURN_BYTES && POOLED_BUFFER_BYTES <= POOLED_BYTES);

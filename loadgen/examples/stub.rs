@@ -1,5 +1,5 @@
-//! The tests' stub server, listening on the address given: something to try the generator on, and to find its own
-//! ceiling with.
+//! The tests' stub server, listening on the address given: something to try the generator on, and to find its
+//! own ceiling with.
 
 #[path = "../tests/stub/mod.rs"]
 mod stub;

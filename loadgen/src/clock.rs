@@ -1,5 +1,5 @@
-//! The one clock: nanoseconds of `CLOCK_MONOTONIC`, which every process of a machine shares, so a due time stamped
-//! by one process can be compared by another.
+//! The one clock: nanoseconds of `CLOCK_MONOTONIC`, which every process of a machine shares, so a due time
+//! stamped by one process can be compared by another.
 
 use rustix::time::{ClockId, clock_gettime};
 

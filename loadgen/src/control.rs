@@ -1,6 +1,6 @@
-//! What the coordinator and the workers share: which stage the run is in, and how far each worker is. Where the work
-//! is spread over processes, each has a board for its workers, and the coordinator one for the processes: see
-//! [`crate::part`].
+//! What the coordinator and the workers share: which stage the run is in, and how far each worker is. Where
+//! the work is spread over processes, each has a board for its workers, and the coordinator one for the
+//! processes: see [`crate::part`].
 //!
 //! ```text
 //!  Connect ──▶ Warm ──▶ Window 0 ──▶ Window 1 ──▶ … ──▶ Cool ──▶ Stop
@@ -8,9 +8,9 @@
 //!  to quota                                        until quiet
 //! ```
 //!
-//! When all have seen that nothing new is to begin, the coordinator *settles* the run: what was published is known
-//! then. The coordinator alone changes stage and quota; a worker alone changes its own row. A failure may be told by
-//! any thread, and the first one stays.
+//! When all have seen that nothing new is to begin, the coordinator *settles* the run: what was published is
+//! known then. The coordinator alone changes stage and quota; a worker alone changes its own row. A failure
+//! may be told by any thread, and the first one stays.
 
 use std::{
     ops::Range,
@@ -23,8 +23,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    child::Status,
     histogram::{Latency, add_some},
-    part::Status,
+    timeline::{Timeline, Timing},
+    verdict::{Blame, Reason},
 };
 
 /// Where a run is.
@@ -46,15 +48,18 @@ pub(crate) struct Control {
     quota: AtomicU32,
     /// When the warm-up began, by [`crate::clock`].
     start_ns: AtomicU64,
+    /// Nothing is due from this time on: the end of the last window, unless the run ends early.
+    end_ns: AtomicU64,
+    timing: Timing,
     /// The number of the first row's worker.
     first: usize,
     rows: Box<[Row]>,
     /// Messages sent so far, by publisher.
     published: Box<[AtomicU32]>,
     is_settled: AtomicBool,
-    /// How often the coordinator has asked for a glimpse.
+    /// How often the coordinator has asked for a snapshot.
     asked: AtomicU32,
-    failure: Mutex<Option<Failure>>,
+    failure: Mutex<Option<Reason>>,
 }
 
 /// One worker's part. Padded: it is written every turn.
@@ -68,8 +73,8 @@ struct Row {
     /// Nothing this worker waits for is on the way any more.
     quiet: AtomicBool,
     connected: AtomicU32,
-    glimpse: Mutex<Glimpse>,
-    /// How many glimpses were asked for when the last one was given.
+    snapshot: Mutex<Snapshot>,
+    /// How many snapshots were asked for when the last one was given.
     shown: AtomicU32,
 }
 
@@ -77,27 +82,29 @@ const NOT_READY: u32 = u32::MAX;
 
 /// What a worker has counted so far, for whoever looks on.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Glimpse {
+pub(crate) struct Snapshot {
     /// Deliveries and operations of the window.
     pub(crate) done: u64,
     /// Latencies of the window.
     pub(crate) latency: Option<Latency>,
-    /// What went wrong in the whole run.
-    pub(crate) errors: u64,
+    /// Deliveries that went wrong in the whole run.
+    pub(crate) faults: u64,
+    /// What the server refused, or said that it left out, in the whole run.
+    pub(crate) refused: u64,
+    /// Cycles that failed in the whole run.
+    pub(crate) failed: u64,
 }
-
-/// Why a run ended early: one sentence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure(pub(crate) String);
 
 impl Control {
     /// A board for these workers, and so many publishers in all.
-    pub(crate) fn new(workers: Range<usize>, publishers: usize, quota: u32) -> Self {
+    pub(crate) fn new(workers: Range<usize>, publishers: usize, quota: u32, timing: Timing) -> Self {
         let row = |_| Row { ready: AtomicU32::new(NOT_READY), ..Row::default() };
         Self {
             stage: AtomicU32::new(encode(Stage::Connect)),
             quota: AtomicU32::new(quota),
             start_ns: AtomicU64::new(0),
+            end_ns: AtomicU64::new(u64::MAX),
+            timing,
             first: workers.start,
             rows: workers.map(row).collect(),
             published: (0..publishers).map(|_| AtomicU32::new(0)).collect(),
@@ -121,8 +128,28 @@ impl Control {
         self.start_ns.load(Ordering::Relaxed)
     }
 
+    /// Sets the start, and with it every other line of the run.
     pub(crate) fn set_start_ns(&self, start_ns: u64) {
         self.start_ns.store(start_ns, Ordering::Relaxed);
+        self.end_ns.fetch_min(self.timeline().end_ns(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_ns(&self) -> u64 {
+        self.end_ns.load(Ordering::Relaxed)
+    }
+
+    /// The run ends at this time, if it would not end before.
+    pub(crate) fn end_at(&self, end_ns: u64) {
+        self.end_ns.fetch_min(end_ns, Ordering::Relaxed);
+    }
+
+    /// The windows; meaningful once there is a start.
+    pub(crate) fn timeline(&self) -> Timeline {
+        Timeline::new(self.timing, self.start_ns())
+    }
+
+    pub(crate) fn timing(&self) -> Timing {
+        self.timing
     }
 
     pub(crate) fn quota(&self) -> u32 {
@@ -141,8 +168,8 @@ impl Control {
         row.ready.store(ready.unwrap_or(NOT_READY), Ordering::Relaxed);
     }
 
-    // A worker marks itself stopped (Release) after its last message is counted; whoever sees all of them stopped
-    // (Acquire) sees all the counts.
+    // A worker marks itself stopped (Release) after its last message is counted; whoever sees all of them
+    // stopped (Acquire) sees all the counts.
 
     pub(crate) fn report_cooling(&self, worker: usize, quiet: bool) {
         self.row(worker).stopped.store(true, Ordering::Release);
@@ -194,7 +221,7 @@ impl Control {
         self.is_settled.load(Ordering::Acquire)
     }
 
-    /// Asks every worker for a glimpse.
+    /// Asks every worker for a snapshot.
     pub(crate) fn ask(&self) {
         self.asked.fetch_add(1, Ordering::Relaxed);
     }
@@ -210,16 +237,16 @@ impl Control {
     }
 
     /// Answers the question of this number.
-    pub(crate) fn show(&self, worker: usize, asked: u32, glimpse: Glimpse) {
-        *self.row(worker).glimpse.lock().unwrap_or_else(PoisonError::into_inner) = glimpse;
+    pub(crate) fn show(&self, worker: usize, asked: u32, snapshot: Snapshot) {
+        *self.row(worker).snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.row(worker).shown.store(asked, Ordering::Relaxed);
     }
 
-    /// The last glimpses of all workers together.
-    pub(crate) fn glimpse(&self) -> Glimpse {
-        let mut sum = Glimpse::default();
+    /// The last snapshots of all workers together.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut sum = Snapshot::default();
         for row in &self.rows {
-            sum.add(&row.glimpse.lock().unwrap_or_else(PoisonError::into_inner));
+            sum.add(&row.snapshot.lock().unwrap_or_else(PoisonError::into_inner));
         }
         sum
     }
@@ -251,21 +278,32 @@ impl Control {
         self.rows.iter().map(|row| row.connected.load(Ordering::Relaxed)).sum()
     }
 
-    /// Ends the run for this reason, unless there is one already.
+    /// Ends the run because of the server, unless it has ended already.
     pub(crate) fn fail(&self, sentence: String) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert(Failure(sentence));
+        self.fail_as(Reason { blame: Blame::Server, sentence });
     }
 
-    pub(crate) fn failure(&self) -> Option<Failure> {
+    /// Ends the run because the generator cannot go on, unless it has ended already.
+    pub(crate) fn give_up(&self, sentence: String) {
+        self.fail_as(Reason { blame: Blame::Generator, sentence });
+    }
+
+    /// Ends the run for this reason, unless there is one already.
+    pub(crate) fn fail_as(&self, reason: Reason) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+    }
+
+    pub(crate) fn failure(&self) -> Option<Reason> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Glimpse {
+impl Snapshot {
     fn add(&mut self, other: &Self) {
         self.done += other.done;
-        self.errors += other.errors;
+        self.faults += other.faults;
+        self.refused += other.refused;
+        self.failed += other.failed;
         add_some(&mut self.latency, other.latency.as_ref());
     }
 }

@@ -1,5 +1,5 @@
-//! Runs a plan: starts the workers, leads them through the stages, reads what the processes use at the edges of the
-//! windows, and puts everything together.
+//! Runs a plan: starts the workers, leads them through the stages, reads what the processes use at the edges
+//! of the windows, and puts everything together.
 
 use std::{
     io,
@@ -15,19 +15,20 @@ use std::{
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{
+    child::Command,
     clock::{self, now_ns, seconds},
-    control::{Control, Stage},
-    crew::Crew,
+    control::{Control, Snapshot, Stage},
     drivers,
     histogram::Percentiles,
     net::{Net, Target},
-    part::Command,
+    peer_signal::PeerSignal,
     plan::{IdlePlan, Plan, Work},
-    post::Post,
-    process::Processes,
-    report::{Idling, Outcome, Reading, Report},
+    processes::WorkerSet,
+    procfs::ProcessSet,
+    report::{Idling, Load, Outcome, Reading, Report},
     scenario::{Connect, Idle, Presence, Publish, Scenario, Seat, Storm},
     tally::Tally,
+    verdict::{Blame, Reason},
     worker::{self, Manner},
 };
 
@@ -62,16 +63,42 @@ pub struct Live {
     pub per_second: f64,
     /// Their latencies, in the window so far.
     pub latency: Percentiles,
-    /// What went wrong with deliveries, was refused or left out, in the whole run.
-    pub errors: u64,
-    /// CPU time of the server since the last time, in cores.
-    pub server_cores: Option<f64>,
-    /// Resident set size of the server.
-    pub server_rss_bytes: Option<u64>,
+    /// The same of the last second.
+    pub last_second: LastSecond,
+    /// Deliveries that went wrong in the whole run.
+    pub faults: u64,
+    /// What the server refused or said that it left out, in the whole run.
+    pub refused: u64,
+    /// Cycles that failed in the whole run.
+    pub failed: u64,
+    /// The server's processes since the last time.
+    pub server: Usage,
+    /// The generator's.
+    pub generator: Usage,
+    /// Seconds until the last window ends.
+    pub left_seconds: f64,
 }
 
-/// What runs that go on at the same time share: where they wait for each other before they measure, and whether
-/// they are to end early.
+/// What was done in the last second, or what its latencies were.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LastSecond {
+    /// Deliveries and operations per second.
+    pub per_second: f64,
+    /// Their latencies.
+    pub latency: Percentiles,
+}
+
+/// What processes use.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// CPU time, in cores.
+    pub cores: Option<f64>,
+    /// Resident set size.
+    pub rss_bytes: Option<u64>,
+}
+
+/// What runs that go on at the same time share: where they wait for each other before they measure, and
+/// whether they are to end early.
 #[derive(Debug)]
 pub struct Gate {
     awaited: AtomicUsize,
@@ -106,45 +133,55 @@ impl Gate {
     }
 }
 
+/// Why a run ended early that was interrupted.
+pub(crate) const INTERRUPTED: &str = "The run was interrupted.";
+
 /// Carries a checked plan out. `progress` is told what is going on. Each run arrives at the gate once.
 pub fn run(plan: &Plan, gate: &Gate, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
-    match Run::start(plan, gate) {
+    let before = Load::read();
+    let report = match Run::start(plan, gate) {
         Ok(run) => run.finish(progress),
-        Err(sentence) => {
+        Err(reason) => {
             gate.arrive();
-            Report::failed(plan, sentence)
+            Report::failed(plan, reason)
         }
-    }
+    };
+    report.with_load(Load::read().since(&before))
 }
 
 struct Run<'a> {
     plan: &'a Plan,
     gate: &'a Gate,
     control: Arc<Control>,
-    server: Processes,
-    crew: Crew,
+    server: ProcessSet,
+    workers: WorkerSet,
 }
 
 impl<'a> Run<'a> {
-    fn start(plan: &'a Plan, gate: &'a Gate) -> Result<Self, String> {
+    fn start(plan: &'a Plan, gate: &'a Gate) -> Result<Self, Reason> {
+        let by = |blame, sentence| Reason { blame, sentence };
         TcpStream::connect_timeout(&plan.address, Duration::from_secs(5))
-            .map_err(|error| format!("The server at {} cannot be reached: {error}.", plan.address))?;
+            .map_err(|error| format!("The server at {} cannot be reached: {error}.", plan.address))
+            .map_err(|sentence| by(Blame::Server, sentence))?;
         let server = if plan.server_pids.is_empty() {
-            Processes::listening_on(plan.address)
+            ProcessSet::listening_on(plan.address)
         } else {
-            Processes::new(plan.server_pids.clone())
+            ProcessSet::new(plan.server_pids.clone())
         };
-        // The server needs a file for each connection too; when it is known not to have them, waiting is pointless.
+        // The server needs a file for each connection too; when it is known not to have them, waiting is
+        // pointless.
         let connections = plan.work.connections();
         if let Some(limit) = server.open_files_limit().filter(|limit| *limit < connections) {
-            return Err(format!(
-                "{connections} connections do not fit the {limit} files the server may open."
-            ));
+            let sentence =
+                format!("{connections} connections do not fit the {limit} files the server may open.");
+            return Err(by(Blame::Server, sentence));
         }
-        pin(&plan.pin).map_err(|error| format!("CPUs {:?} cannot be pinned to: {error}.", plan.pin))?;
-        let (control, crew) =
-            Crew::start(plan).map_err(|error| format!("The workers could not be started: {error}."))?;
-        Ok(Self { plan, gate, control, server, crew })
+        pin(&plan.pin)
+            .map_err(|error| format!("CPUs {:?} cannot be pinned to: {error}.", plan.pin))
+            .map_err(|sentence| by(Blame::Generator, sentence))?;
+        let (control, workers) = WorkerSet::start(plan)
+            .map_err(|error| by(Blame::Generator, format!("The workers could not be started: {error}.")))?;
+        Ok(Self { plan, gate, control, server, workers })
     }
 
     fn finish(mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
@@ -162,20 +199,28 @@ impl<'a> Run<'a> {
         }
         self.enter(Stage::Stop);
         progress(Progress::Done);
-        let tally = self.crew.finish(self.plan.windows as usize, &self.control);
+        let tally = self.workers.finish(self.plan.windows as usize, &self.control);
         if self.gate.is_interrupted() {
-            self.control.fail("The run was interrupted.".into());
+            self.control.fail_as(Reason { blame: Blame::Interrupted, sentence: INTERRUPTED.into() });
         }
-        let failure = self.control.failure().map(|failure| failure.0);
-        let server_known = !self.server.pids().is_empty();
-        let start_ns = self.control.start_ns();
-        Report::new(self.plan, Outcome { tally, start_ns, readings, idling, failure, server_known })
+        Report::new(
+            self.plan,
+            Outcome {
+                tally,
+                timeline: self.control.timeline(),
+                end_ns: self.control.end_ns(),
+                readings,
+                idling,
+                failure: self.control.failure(),
+                server: self.server.describe(),
+            },
+        )
     }
 
     fn enter(&mut self, stage: Stage) {
         self.control.enter(stage);
-        let start_ns = self.control.start_ns();
-        self.crew.tell(&Command::Enter { stage, start_ns });
+        let (start_ns, end_ns) = (self.control.start_ns(), self.control.end_ns());
+        self.workers.tell(&Command::Enter { stage, start_ns, end_ns });
     }
 
     /// Whether there is nothing more to measure.
@@ -212,17 +257,17 @@ impl<'a> Run<'a> {
         // Far enough away for all workers to see the stage before the first message is due.
         self.control.set_start_ns(now_ns() + 20_000_000);
         self.enter(Stage::Warm);
-        if !self.wait_until(now_ns() + seconds(self.plan.warmup_seconds), progress) {
+        let timeline = self.control.timeline();
+        if !self.wait_until(timeline.first_ns, progress) {
+            self.control.end_at(timeline.first_ns);
             return;
         }
-        let length = seconds(self.plan.window_seconds);
-        let mut end = now_ns();
         for window in 0..self.plan.windows {
             progress(Progress::Stage(&format!("window {} of {}", window + 1, self.plan.windows)));
-            end += length;
             self.enter(Stage::Window(window));
             readings.push(self.read());
-            if !self.wait_until(end, progress) {
+            if !self.wait_until(timeline.end_of(window), progress) {
+                self.control.end_at(now_ns());
                 break;
             }
         }
@@ -236,16 +281,16 @@ impl<'a> Run<'a> {
         if !self.settle(plan, progress) {
             return false;
         }
-        (idling.base, idling.generator_base) = (self.server.memory(), self.crew.processes().memory());
+        (idling.base, idling.generator_base) = (self.server.memory(), self.workers.processes().memory());
         let begun = now_ns();
         self.control.set_quota(plan.connections);
-        self.crew.tell(&Command::SetQuota(plan.connections));
+        self.workers.tell(&Command::SetQuota(plan.connections));
         let is_connected = self.connect(progress);
         idling.connect_seconds = (now_ns() - begun) as f64 / 1e9;
         if !is_connected || !self.settle(plan, progress) {
             return false;
         }
-        (idling.full, idling.generator_full) = (self.server.memory(), self.crew.processes().memory());
+        (idling.full, idling.generator_full) = (self.server.memory(), self.workers.processes().memory());
         true
     }
 
@@ -269,7 +314,7 @@ impl<'a> Run<'a> {
                 }
             } else if self.control.all_stopped() {
                 self.control.settle();
-                self.crew.tell(&Command::Settle(self.control.all_published()));
+                self.workers.tell(&Command::Settle(self.control.all_published()));
             }
             thread::sleep(LOOK);
         }
@@ -278,8 +323,9 @@ impl<'a> Run<'a> {
     /// Waits, and tells how it is going. False if the run is over before that.
     fn wait_until(&mut self, end_ns: u64, progress: &mut dyn FnMut(Progress<'_>)) -> bool {
         let began_ns = now_ns();
-        let (mut last_ns, mut last_cpu) = (began_ns, self.server.cpu_ns());
+        let mut last = self.usage_at(began_ns);
         let mut asked_ns = None;
+        let (mut shown, mut shown_ns) = (Snapshot::default(), began_ns);
         loop {
             if self.is_over() {
                 return false;
@@ -290,27 +336,53 @@ impl<'a> Run<'a> {
             }
             thread::sleep(left.min(WATCH));
             let now = now_ns();
-            let Some(asked) = asked_ns.filter(|_| now - last_ns >= LIVE_NS) else {
+            let Some(asked) = asked_ns.filter(|_| now - last.at_ns >= LIVE_NS) else {
                 // The workers have one watch's time to show how far they are.
-                if asked_ns.is_none() && now - last_ns >= LIVE_NS / 2 {
+                if asked_ns.is_none() && now - last.at_ns >= LIVE_NS / 2 {
                     asked_ns = Some(now);
                     self.control.ask();
-                    self.crew.tell(&Command::Ask);
+                    self.workers.tell(&Command::Ask);
                 }
                 continue;
             };
-            let cpu = self.server.cpu_ns();
-            let used = cpu.zip(last_cpu).map(|(now, last)| now.saturating_sub(last) as f64);
-            let glimpse = self.control.glimpse();
+            let usage = self.usage_at(now);
+            let cores = |used: fn(&CpuUse) -> Option<u64>| {
+                Some(used(&usage)?.checked_sub(used(&last)?)? as f64 / (now - last.at_ns) as f64)
+            };
+            let snapshot = self.control.snapshot();
+            let last_second = LastSecond {
+                per_second: snapshot.done.saturating_sub(shown.done) as f64 * 1e9 / (asked - shown_ns) as f64,
+                latency: latency_since(&snapshot, &shown),
+            };
+            (shown, shown_ns) = (snapshot.clone(), asked);
             progress(Progress::Live(Live {
-                per_second: glimpse.done as f64 * 1e9 / (asked - began_ns) as f64,
-                latency: glimpse.latency.map_or_else(Percentiles::default, |latency| latency.percentiles()),
-                errors: glimpse.errors,
-                server_cores: used.map(|used| used / (now - last_ns) as f64),
-                server_rss_bytes: self.server.rss_bytes(),
+                per_second: snapshot.done as f64 * 1e9 / (asked - began_ns) as f64,
+                latency: snapshot.latency.map_or_else(Percentiles::default, |latency| latency.percentiles()),
+                last_second,
+                faults: snapshot.faults,
+                refused: snapshot.refused,
+                failed: snapshot.failed,
+                server: Usage { cores: cores(|usage| usage.server_ns), rss_bytes: self.server.rss_bytes() },
+                generator: Usage {
+                    cores: cores(|usage| usage.generator_ns),
+                    rss_bytes: self.workers.processes().rss_bytes(),
+                },
+                left_seconds: self.left_seconds(end_ns, now),
             }));
-            (last_ns, last_cpu, asked_ns) = (now, cpu, None);
+            (last, asked_ns) = (usage, None);
         }
+    }
+
+    /// Until the last window ends, or what is waited for before there is a window.
+    fn left_seconds(&self, end_ns: u64, now: u64) -> f64 {
+        let last_ns = self.control.end_ns();
+        let end_ns = if last_ns == u64::MAX { end_ns } else { last_ns };
+        end_ns.saturating_sub(now) as f64 / 1e9
+    }
+
+    fn usage_at(&self, at_ns: u64) -> CpuUse {
+        let generator_ns = self.workers.processes().cpu_ns();
+        CpuUse { at_ns, server_ns: self.server.cpu_ns(), generator_ns }
     }
 
     fn read(&self) -> Reading {
@@ -318,19 +390,37 @@ impl<'a> Run<'a> {
             at_ns: now_ns(),
             unix_ns: clock::unix_ns(),
             server_cpu_ns: self.server.cpu_ns(),
+            server_ticks_ns: self.server.ticks_ns(),
             server_threads: self.server.cpu_ns_by_thread(),
             server_cores: self.server.cores(),
-            generator_cpu_ns: self.crew.processes().cpu_ns(),
+            generator_cpu_ns: self.workers.processes().cpu_ns(),
         }
     }
 }
 
-/// Starts the workers of one process: those of this number. `post` is what addresses of the run's workers begin with.
+/// Latencies that came between two snapshots.
+fn latency_since(snapshot: &Snapshot, earlier: &Snapshot) -> Percentiles {
+    match (&snapshot.latency, &earlier.latency) {
+        (Some(latency), Some(earlier)) => latency.since(earlier).percentiles(),
+        (Some(latency), None) => latency.percentiles(),
+        (None, _) => Percentiles::default(),
+    }
+}
+
+/// CPU time that both sides had used at a time.
+struct CpuUse {
+    at_ns: u64,
+    server_ns: Option<u64>,
+    generator_ns: Option<u64>,
+}
+
+/// Starts the workers of one process: those of this number. `signal` is what addresses of the run's workers
+/// begin with.
 pub(crate) fn start_workers(
     plan: &Plan,
     control: &Arc<Control>,
     process: u32,
-    post: &str,
+    signal: &str,
 ) -> io::Result<Workers> {
     let driver = drivers::new(&plan.driver, plan.work.echo()).map_err(io::Error::other)?;
     let prefix = Arc::from(plan.prefix.as_str());
@@ -350,14 +440,14 @@ pub(crate) fn start_workers(
     match &plan.work {
         Work::Fanout(work) | Work::Send(work) | Work::Broadcast(work) | Work::Slow(work) => {
             // All boxes are open before the first worker has anything to say.
-            let is_spread = work.is_closed_loop() && work.is_spread(plan.workers());
+            let is_spread = work.paces_itself() && work.is_spread(plan.workers());
             let open = |(at, net)| {
-                let post = is_spread.then(|| Post::open(&net, post, at, plan.workers() as usize));
-                Ok((at, net, post.transpose()?))
+                let signal = is_spread.then(|| PeerSignal::open(&net, signal, at, plan.workers() as usize));
+                Ok((at, net, signal.transpose()?))
             };
             let nets: Vec<_> = nets.map(open).collect::<io::Result<_>>()?;
-            let start = |(at, net, post)| {
-                let scenario = Publish::new(seat(at), work.clone(), plan.run, post);
+            let start = |(at, net, signal)| {
+                let scenario = Publish::new(seat(at), work.clone(), plan.run, signal);
                 start_worker(plan, control, (at, net), scenario)
             };
             nets.into_iter().map(start).collect()
@@ -411,7 +501,7 @@ fn start_worker<S: Scenario + Send + 'static>(
         pin(&cpu)?;
         let outcome = worker::run(net, scenario, &control, manner, worker);
         if let Err(error) = &outcome {
-            control.fail(format!("A worker could not go on: {error}."));
+            control.give_up(format!("A worker could not go on: {error}."));
         }
         outcome
     })
@@ -423,7 +513,7 @@ struct Alarm(Arc<Control>);
 impl Drop for Alarm {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.fail("A worker panicked.".into());
+            self.0.give_up("A worker panicked.".into());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Between one worker's frames and its scenario: greets, answers what the server wants answered, divides messages into
-//! items, and remembers for the driver what a connection cannot be understood without.
+//! Between one worker's frames and its scenario: greets, answers what the server wants answered, divides
+//! messages into items, and remembers for the driver what a connection cannot be understood without.
 //!
 //! ```text
 //!  net ──▶ message ──▶ items ──▶ with a stamp: on_publication ──▶ scenario
@@ -123,6 +123,10 @@ impl<S: Scenario> Handler for Dialogue<S> {
             }
             Framing::Stream(first_item) => self.on_stream(net, (slot, message), first_item, now),
         }
+    }
+
+    fn on_pong(&mut self, slot: Slot) {
+        self.scenario.on_pong(slot);
     }
 
     fn on_closed(&mut self, net: &mut Net, slot: Slot, closed: Closed) {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 const LOWEST_NS: u64 = 1_000;
 const HIGHEST_NS: u64 = 120_000_000_000;
 
-/// The latencies of one worker in one window, or of several put together. Written down as its buckets that are not
-/// empty.
+/// The latencies of one worker in one window, or of several put together. Written down as its buckets that
+/// are not empty.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "Buckets", into = "Buckets")]
 pub(crate) struct Latency {
@@ -47,9 +47,28 @@ impl Latency {
         self.histogram.saturating_record(ns);
     }
 
+    /// How many values there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.histogram.len()
+    }
+
+    /// How many values are above this one, in microseconds.
+    pub(crate) fn count_above(&self, us: f64) -> u64 {
+        self.histogram.len() - self.histogram.count_between(0, (us * 1e3) as u64)
+    }
+
     /// Adds another's values, exactly.
     pub(crate) fn add(&mut self, other: &Self) {
         self.histogram.add(&other.histogram).expect("all have the same bounds");
+    }
+
+    /// What came in since another state of the same one; all of it if that is no earlier one.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        if since.histogram.subtract(&earlier.histogram).is_err() {
+            return self.clone();
+        }
+        since
     }
 
     pub(crate) fn histogram(&self) -> &Histogram<u64> {
@@ -90,6 +109,12 @@ pub(crate) fn add_some(ours: &mut Option<Latency>, theirs: Option<&Latency>) {
         (Some(ours), Some(theirs)) => ours.add(theirs),
         (ours @ None, theirs) => *ours = theirs.cloned(),
         (Some(_), None) => {}
+    }
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -13,15 +13,18 @@ use std::{collections::HashMap, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
-/// Ranges of missing messages remembered at one time, over all streams. What goes missing beyond it can no longer
-/// be told apart when it arrives late: it then counts as lost and as repeated.
+/// Ranges of missing messages remembered at one time, over all streams. What goes missing beyond it can no
+/// longer be told apart when it arrives late: it then counts as lost and as repeated.
 const MAX_RANGES: usize = 1 << 20;
 
 /// What went wrong, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
-    /// Deliveries that never came.
+    /// Deliveries that never came, although something later did: of the same publisher, or an answer on the
+    /// same connection.
     pub lost: u64,
+    /// Deliveries that had not come when the drain ended, with nothing to show that they never would.
+    pub not_arrived: u64,
     /// Deliveries that came again.
     pub repeated: u64,
     /// Deliveries that came after a later one of the same publisher.
@@ -30,8 +33,8 @@ pub struct Faults {
     pub misdelivered: u64,
     /// Deliveries whose payload is not what was sent.
     pub corrupt: u64,
-    /// Numbers of a channel's stream that a subscriber never saw. What is lost leaves one, too; one without a loss is a
-    /// number that the server left out.
+    /// Numbers of a channel's stream that a subscriber never saw and that no loss explains: the server left
+    /// them out.
     pub holes: u64,
 }
 
@@ -43,13 +46,14 @@ impl Faults {
 
     /// All kinds together.
     pub(crate) fn sum(&self) -> u64 {
-        let Self { lost, repeated, reordered, misdelivered, corrupt, holes } = self;
-        lost + repeated + reordered + misdelivered + corrupt + holes
+        let Self { lost, not_arrived, repeated, reordered, misdelivered, corrupt, holes } = self;
+        lost + not_arrived + repeated + reordered + misdelivered + corrupt + holes
     }
 
     /// Adds another worker's.
     pub fn add(&mut self, other: &Self) {
         self.lost += other.lost;
+        self.not_arrived += other.not_arrived;
         self.repeated += other.repeated;
         self.reordered += other.reordered;
         self.misdelivered += other.misdelivered;
@@ -105,11 +109,14 @@ impl Ledger {
         self.next[stream] = self.next[stream].max(sequence);
     }
 
-    /// Closes a stream of which `published` messages were sent: what has not come is lost.
-    pub(crate) fn close(&mut self, stream: usize, published: u32) {
-        let tail = published.saturating_sub(self.next[stream]);
-        self.faults.lost += u64::from(tail);
-        self.next[stream] = self.next[stream].max(published);
+    /// What of a stream is missing before the last message that came, in ascending order.
+    pub(crate) fn gaps(&self, stream: usize) -> &[Range<u32>] {
+        self.missing.get(&stream).map_or(&[], Vec::as_slice)
+    }
+
+    /// What of a stream is missing after the last message that came, if `published` messages were sent.
+    pub(crate) fn tail(&self, stream: usize, published: u32) -> Range<u32> {
+        self.next[stream].min(published)..published
     }
 
     #[cold]
@@ -164,8 +171,8 @@ mod tests {
         for sequence in sequences {
             ledger.observe(0, *sequence);
         }
-        ledger.close(0, published);
-        ledger.faults
+        let tail = ledger.tail(0, published).len() as u64;
+        Faults { lost: ledger.faults.lost + tail, ..ledger.faults }
     }
 
     fn expect(lost: u64, repeated: u64, reordered: u64) -> Faults {

@@ -4,58 +4,77 @@
 //!  args, mix ─▶ plan ─▶ coordinator ─────────────────────────▶ report ─▶ table, JSON, hlog, HTML
 //!                    │ stage, quota        ▲ tally               ▲
 //!                    ▼ (control)           │                     │ /proc at the edges of windows
-//!            worker, one per thread: net ⇄ dialogue ⇄ scenario           process
+//!            worker, one per thread: net ⇄ dialogue ⇄ scenario           procfs
 //!                                    │      │          │ stamp, ledger, flights or pacer, histogram
 //!                                 sockets   └─ driver ─┘ (the server's protocol)
 //! ```
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | pure | `stamp`, `ledger`, `order`, `pacer`, `histogram` | bytes and numbers |
+//! | pure | `stamp`, `ledger`, `order`, `faults`, `pacer`, `timeline` | bytes and time |
+//! | pure | `histogram`, `statistics` | numbers |
 //! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
 //! | protocol | `dialogue`, `drivers` | what the server says and wants to hear |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
-//! | run | `plan`, `fit`, `control`, `post`, `worker`, `crew`, `part`, `coordinator`, `process` | threads, stages, processes |
-//! | result | `report`, `compare` | numbers and words |
+//! | run | `plan`, `preflight`, `control`, `coordinator` | what is done, and its stages |
+//! | processes | `worker`, `peer_signal`, `processes`, `child`, `procfs` | threads and processes |
+//! | result | `report`, `verdict`, `thresholds`, `search`, `compare` | numbers and words |
 
 mod args;
+mod child;
 mod clock;
 mod compare;
 mod control;
 mod coordinator;
-mod crew;
 mod dialogue;
 mod drivers;
-mod fit;
+mod faults;
 mod histogram;
 mod ledger;
 mod mix;
 mod net;
 mod order;
 mod pacer;
-mod part;
+mod peer_signal;
 mod plan;
-mod post;
-mod process;
+mod preflight;
+mod processes;
+mod procfs;
 mod report;
 mod scenario;
+mod search;
 mod share;
 mod stamp;
+mod statistics;
 mod tally;
+mod thresholds;
+mod timeline;
 mod timer;
+mod verdict;
 mod worker;
 
-pub use args::{Args, Job, Output, sentence};
-pub use compare::{Comparison, Thresholds, Verdict};
-pub use coordinator::{Gate, Live, Progress, run};
+pub use args::{AbPlan, Args, Job, Output, sentence};
+pub use child::run_child;
+pub use compare::{Comparison, Finding, Judgement, Tolerances};
+pub use coordinator::{Gate, LastSecond, Live, Progress, Usage, run};
 pub use histogram::Percentiles;
 pub use ledger::Faults;
 pub use mix::Phase;
-pub use part::run_part;
 pub use plan::{
-    ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate, Scope,
-    StormPlan, Work,
+    ConnectPlan, DriverPlan, IdlePlan, Notices, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate,
+    Scope, StormPlan, Work,
 };
-pub use process::Memory;
-pub use report::{Idling, Machine, Report, Row, to_hlog, to_html, to_json};
+pub use procfs::{Memory, ProcessInfo};
+pub use report::{
+    AllParts, Idling, Limit, Load, Machine, Report, Row, TickRow, part_name, to_faults, to_hlog, to_html,
+    to_json,
+};
+pub use search::{Probe, ProbeFinding, Search, SearchPlan};
 pub use tally::{Returns, Slow};
+pub use thresholds::{Measured, Threshold};
+pub use verdict::{Blame, Reason, Verdict};
+
+/// The generator's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit that it was built from.
+pub const COMMIT: &str = env!("FANFARE_COMMIT");

@@ -1,8 +1,11 @@
 //! `fanfare-loadgen`: arguments → phases → runs → reports; nothing else.
 //!
-//! Exits with 0 if everything arrived as it should, 1 if not or if a run ended early, 2 if it never began. An
-//! interrupt (SIGINT, SIGTERM) ends the run early with what it has got; a second one ends the program at once.
+//! Exits with 0 if everything arrived as it should, 1 if the server was at fault, 2 if it never began, 3 if
+//! the generator was the limit or a comparison inconclusive, 4 if a threshold was passed. An interrupt
+//! (SIGINT, SIGTERM) ends the run early with what it has got, and with 130; a second one ends the program at
+//! once.
 
+mod ab;
 mod view;
 
 use std::{
@@ -19,8 +22,8 @@ use std::{
 
 use clap::error::ErrorKind;
 use fanfare_loadgen::{
-    Args, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, run, run_part, sentence, to_hlog,
-    to_html, to_json,
+    AbPlan, Args, Comparison, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, SearchPlan,
+    Verdict, part_name, run, run_child, sentence, to_faults, to_hlog, to_html, to_json,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -42,19 +45,17 @@ fn main() -> ExitCode {
         Ok(args) => Ok(args),
     };
     let outcome = args.and_then(Args::into_job).and_then(|(job, output)| match job {
-        Job::Run(phases) => run_phases(phases, &output),
-        Job::Compare(comparison) => {
-            let verdict = comparison.judge()?;
-            print(&verdict.text).map(|()| verdict.is_passed)
-        }
-        Job::Part => {
-            let outcome = run_part();
-            outcome.map(|()| true).map_err(|error| PlanError(format!("This part cannot go on: {error}.")))
+        Job::Run(phases) => run_phases(phases, &output).map(Verdict::exit_status),
+        Job::Search(search) => run_search(&search, &output).map(Verdict::exit_status),
+        Job::Ab(plan) => run_ab(&plan, &output),
+        Job::Compare(comparison) => compare(&comparison, &output),
+        Job::Child => {
+            let outcome = run_child();
+            outcome.map(|()| 0).map_err(|error| PlanError(format!("This process cannot go on: {error}.")))
         }
     });
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("fanfare-loadgen: {error}");
             ExitCode::from(2)
@@ -62,14 +63,43 @@ fn main() -> ExitCode {
     }
 }
 
+/// Compares saved reports, and writes the comparison; says with which status to exit.
+fn compare(comparison: &Comparison, output: &Output) -> Result<u8, PlanError> {
+    let judgement = comparison.judge()?;
+    let is_on_stdout =
+        [&output.json, &output.markdown].into_iter().flatten().any(|path| path == Path::new("-"));
+    if !output.quiet && !is_on_stdout {
+        print(&judgement.text())?;
+    }
+    let texts = [
+        (&output.json, judgement.json()),
+        (&output.markdown, judgement.markdown()),
+        (&output.html, judgement.html()),
+    ];
+    for (path, text) in texts.iter().filter_map(|(path, text)| Some((path.as_deref()?, text))) {
+        put(path, text)?;
+    }
+    Ok(judgement.exit_status())
+}
+
 /// Whether the command line is empty: help is what follows.
 fn is_nothing_asked(error: &clap::Error) -> bool {
     error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
 }
 
-/// Runs one phase after the other and reports; says whether all was well.
-fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError> {
-    for Phase { name, plans } in &mut phases {
+/// Runs one phase after the other and reports; says what all of them come to.
+fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<Verdict, PlanError> {
+    check(&mut phases)?;
+    open_outputs(output)?;
+    let interrupted = notice_interrupts()?;
+    let runs = measure(&phases, output, &interrupted)?;
+    save(&runs, output)?;
+    Ok(runs.iter().map(|(_, report)| report.verdict).max().unwrap_or(Verdict::Interrupted))
+}
+
+/// Sees whether all parts of all phases can be done, before any is.
+fn check(phases: &mut [Phase]) -> Result<(), PlanError> {
+    for Phase { name, plans } in phases {
         for (number, plan) in plans.iter_mut().enumerate() {
             plan.check().map_err(|error| match name.as_str() {
                 "" => error,
@@ -77,12 +107,18 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError
             })?;
         }
     }
-    open_outputs(output)?;
-    let interrupted =
-        notice_interrupts().map_err(|error| PlanError(format!("Interrupts cannot be noticed: {error}.")))?;
+    Ok(())
+}
+
+/// Runs one phase after the other, and shows what came of each part.
+fn measure(
+    phases: &[Phase],
+    output: &Output,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<Vec<(String, Report)>, PlanError> {
     let json_on_stdout = output.json.as_deref() == Some(Path::new("-"));
     let mut runs: Vec<(String, Report)> = Vec::new();
-    for phase in &phases {
+    for phase in phases {
         if interrupted.load(Ordering::Relaxed) {
             break;
         }
@@ -90,27 +126,76 @@ fn run_phases(mut phases: Vec<Phase>, output: &Output) -> Result<bool, PlanError
             eprintln!("phase {}", phase.name);
         }
         if !output.quiet {
-            phase.plans.iter().for_each(|plan| eprintln!("{}", plan.describe()));
+            phase.plans.iter().for_each(|plan| eprint!("{}", plan.describe_wrapped()));
         }
-        for report in run_parts(&phase.plans, output, &interrupted) {
-            if output.quiet || json_on_stdout {
-                report.problems.iter().for_each(|problem| eprintln!("{problem}"));
-            } else {
-                print(&report.table())?;
-            }
+        for report in run_parts(&phase.plans, output, interrupted) {
             runs.push((phase.name.clone(), report));
+            let (number, last) = (runs.len() - 1, &runs[runs.len() - 1].1);
+            if output.quiet || json_on_stdout {
+                last.problems.iter().for_each(|problem| eprintln!("{problem}"));
+            } else {
+                print(&last.results(&part_name(&runs, number)))?;
+            }
         }
     }
-    save(&runs, output)?;
-    Ok(runs.iter().all(|(_, report)| report.is_clean()))
+    Ok(runs)
+}
+
+/// Runs two servers in turns and compares them; says with which status to exit.
+fn run_ab(plan: &AbPlan, output: &Output) -> Result<u8, PlanError> {
+    let interrupted = notice_interrupts()?;
+    let quiet = Output { quiet: true, ..Output::default() };
+    let outcome = ab::run(plan, || {
+        let mut phases = plan.phases.clone();
+        check(&mut phases)?;
+        measure(&phases, &quiet, &interrupted)
+    })?;
+    match outcome {
+        Ok(comparison) => compare(&comparison, output),
+        Err(verdict) => Ok(verdict.exit_status()),
+    }
+}
+
+/// Searches for a rate: one run after the other, until the search knows enough.
+fn run_search(plan: &SearchPlan, output: &Output) -> Result<Verdict, PlanError> {
+    plan.plan.clone().check()?;
+    open_outputs(output)?;
+    let interrupted = notice_interrupts()?;
+    if !output.quiet {
+        eprint!("{}", plan.plan.describe_wrapped());
+    }
+    let mut search = plan.begin();
+    while let Some(rate) = search.next_rate() {
+        let mut at = plan.at(rate);
+        if let Err(error) = at.check() {
+            search.give_up(error.0);
+            break;
+        }
+        if !output.quiet {
+            eprintln!("{rate:.1} a second");
+        }
+        let report = run_parts(&[at], output, &interrupted).remove(0);
+        search.take(plan.judge(rate, &report));
+        if interrupted.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    let is_on_stdout = output.json.as_deref() == Some(Path::new("-"));
+    if !output.quiet && !is_on_stdout {
+        print(&search.text())?;
+    }
+    output.json.as_deref().map_or(Ok(()), |path| put(path, &search.json()))?;
+    output.html.as_deref().map_or(Ok(()), |path| put(path, &search.html()))?;
+    Ok(if interrupted.load(Ordering::Relaxed) { Verdict::Interrupted } else { search.verdict() })
 }
 
 /// What becomes true with the first interrupt. The second one ends the program.
-fn notice_interrupts() -> io::Result<Arc<AtomicBool>> {
+fn notice_interrupts() -> Result<Arc<AtomicBool>, PlanError> {
+    let wrong = |error: io::Error| PlanError(format!("Interrupts cannot be noticed: {error}."));
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&interrupted))?;
-        flag::register(signal, Arc::clone(&interrupted))?;
+        flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&interrupted)).map_err(wrong)?;
+        flag::register(signal, Arc::clone(&interrupted)).map_err(wrong)?;
     }
     Ok(interrupted)
 }
@@ -137,7 +222,7 @@ fn run_parts(plans: &[Plan], output: &Output, interrupted: &Arc<AtomicBool>) -> 
 
 /// Sees whether reports can be written before there is something to write.
 fn open_outputs(output: &Output) -> Result<(), PlanError> {
-    for path in [&output.json, &output.hlog, &output.html].into_iter().flatten() {
+    for path in [&output.json, &output.hlog, &output.html, &output.faults].into_iter().flatten() {
         if path != Path::new("-") {
             let file = fs::OpenOptions::new().create(true).append(true).open(path);
             file.map_err(|error| cannot_write(path, &error))?;
@@ -148,12 +233,16 @@ fn open_outputs(output: &Output) -> Result<(), PlanError> {
 
 /// Writes all the reports that can be written, and says which one could not.
 fn save(runs: &[(String, Report)], output: &Output) -> Result<(), PlanError> {
-    let json = output.json.as_deref().map(|path| {
-        if path == Path::new("-") { print(&to_json(runs)) } else { write(path, to_json(runs).as_bytes()) }
-    });
+    let json = output.json.as_deref().map(|path| put(path, &to_json(runs)));
     let hlog = output.hlog.as_deref().map(|path| write(path, &to_hlog(runs)));
-    let html = output.html.as_deref().map(|path| write(path, to_html(runs).as_bytes()));
-    [json, hlog, html].into_iter().flatten().collect()
+    let html = output.html.as_deref().map(|path| put(path, &to_html(runs)));
+    let faults = output.faults.as_deref().map(|path| put(path, &to_faults(runs)));
+    [json, hlog, html, faults].into_iter().flatten().collect()
+}
+
+/// Writes a text to a file; to standard output if that is `-`.
+fn put(path: &Path, text: &str) -> Result<(), PlanError> {
+    if path == Path::new("-") { print(text) } else { write(path, text.as_bytes()) }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), PlanError> {

@@ -68,11 +68,13 @@ pub(crate) fn read(path: &Path, given: &[String]) -> Result<Vec<Phase>, PlanErro
     let mut phases = Vec::new();
     for RawPhase { name, part } in file.phase {
         let mut plans = Vec::new();
+        let is_shared = part.len() > 1;
         for (number, part) in part.iter().enumerate() {
             let mut plan = read_part(part, &file.common, given)
                 .map_err(|why| wrong(&format!("phase {name:?}, part {}: {why}", number + 1)))?;
             plan.prefix = format!("{}{number}-", plan.prefix);
             plan.run = plan.run.wrapping_add(number as u32);
+            plan.shared = is_shared;
             plans.push(plan);
         }
         phases.push(Phase { name, plans });
@@ -82,7 +84,7 @@ pub(crate) fn read(path: &Path, given: &[String]) -> Result<Vec<Phase>, PlanErro
 
 fn read_part(part: &Table, common: &Table, given: &[String]) -> Result<Plan, String> {
     let scenario = part.get("scenario").and_then(Value::as_str).ok_or("it names no scenario")?;
-    if ["mix", "compare", "part"].contains(&scenario) {
+    if ["mix", "ab", "compare", "child"].contains(&scenario) {
         return Err(format!("{scenario} is no scenario"));
     }
     let mut words = vec!["fanfare-loadgen".to_owned(), scenario.to_owned()];
@@ -95,7 +97,7 @@ fn read_part(part: &Table, common: &Table, given: &[String]) -> Result<Plan, Str
     let job = Args::try_parse_from(words).map_err(|error| sentence(&error));
     match job?.into_job().map_err(|error| error.0.trim_end_matches('.').to_owned())? {
         (Job::Run(mut phases), _) => Ok(phases.remove(0).plans.remove(0)),
-        (Job::Compare(_) | Job::Part, _) => Err("it is no scenario".into()),
+        (Job::Compare(_) | Job::Child | Job::Search(_) | Job::Ab(_), _) => Err("it is no scenario".into()),
     }
 }
 
@@ -109,7 +111,10 @@ fn put_option(words: &mut Vec<String>, name: &str, value: &Value) -> Result<(), 
         Value::Integer(number) => words.push(format!("{flag}={number}")),
         Value::Float(number) => words.push(format!("{flag}={number}")),
         Value::Array(values) => {
-            let list: Vec<_> = values.iter().map(ToString::to_string).collect();
+            let list: Vec<_> = values
+                .iter()
+                .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+                .collect();
             words.push(format!("{flag}={}", list.join(",")));
         }
         _ => return Err(format!("{name} has a value that no option has")),
@@ -155,6 +160,24 @@ mod tests {
         assert_eq!((connect.work.name(), connect.pin.as_slice()), ("connect", [0, 1].as_slice()));
         assert!((connect.window_seconds - 2.0).abs() < 1e-9);
         assert_ne!(connect.prefix, idle.prefix);
+        assert!(connect.shared && !phases[0].plans[0].shared);
+    }
+
+    #[test]
+    fn parts_have_thresholds_of_their_own() {
+        let phases = read_with(
+            "fail_if = \"lost>0\"\n[[phase]]\nname = \"a\"\n\
+             part = [{ scenario = \"fanout\", fail-if = [\"p99>5ms\", \"max>1s\"] }, { scenario = \"idle\" }]\n",
+            "",
+        )
+        .expect("a good plan");
+        let texts = |part: usize| {
+            phases[0].plans[part].fail_if.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!((texts(0).as_str(), texts(1).as_str()), ("lost>0 p99>5ms max>1s", "lost>0"));
+        let refusal =
+            read_text("[[phase]]\nname = \"a\"\npart = [{ scenario = \"idle\", fail_if = \"p98>1\" }]");
+        assert!(refusal.expect_err("no such number").0.contains("p98"));
     }
 
     #[test]

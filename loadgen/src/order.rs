@@ -1,9 +1,9 @@
-//! One order for all: every subscriber of a channel must see its publications in the same order, whoever published
-//! them. The [`crate::ledger`] cannot see that, since it looks at one publisher at a time.
+//! One order for all: every subscriber of a channel must see its publications in the same order, whoever
+//! published them. The [`crate::ledger`] cannot see that, since it looks at one publisher at a time.
 //!
-//! The server numbers the publications of a channel. For each subscriber the numbers must ascend, and a number must
-//! stand for the same message with all of them. Where they are said to be contiguous, a number that a subscriber
-//! never sees is a hole. One worker's subscribers are compared with each other.
+//! The server numbers the publications of a channel. For each subscriber the numbers must ascend, and a
+//! number must stand for the same message with all of them. Where they are said to be contiguous, a number
+//! that a subscriber never sees is a hole. One worker's subscribers are compared with each other.
 
 /// Numbers remembered for each channel. Two subscribers further apart than this are not compared.
 const REMEMBERED: usize = 1024;
@@ -15,8 +15,8 @@ pub(crate) struct Order {
     last: Vec<u64>,
     /// Which message a number stands for, by channel and low bits of the number. Empty if nobody asks.
     seen: Vec<Seen>,
-    /// Numbers that were passed over, so far.
-    holes: u64,
+    /// Numbers that each subscriber passed over, so far.
+    holes: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,15 +26,19 @@ struct Seen {
 }
 
 impl Order {
-    /// `channels` is 0 if subscribers are not to be compared with each other: with one publisher in each channel the
-    /// ledger sees all there is to see.
+    /// `channels` is 0 if subscribers are not to be compared with each other: with one publisher in each
+    /// channel the ledger sees all there is to see.
     pub(crate) fn new(subscribers: usize, channels: usize) -> Self {
-        Self { last: vec![0; subscribers], seen: vec![Seen::default(); channels * REMEMBERED], holes: 0 }
+        Self {
+            last: vec![0; subscribers],
+            seen: vec![Seen::default(); channels * REMEMBERED],
+            holes: vec![0; subscribers],
+        }
     }
 
-    /// Numbers that were passed over and have not come since.
-    pub(crate) fn holes(&self) -> u64 {
-        self.holes
+    /// Numbers that a subscriber passed over and that have not come since.
+    pub(crate) fn holes(&self, subscriber: usize) -> u64 {
+        u64::from(self.holes[subscriber])
     }
 
     /// The last number a subscriber saw; 0 if there was none.
@@ -47,8 +51,8 @@ impl Order {
         self.last[subscriber] = number;
     }
 
-    /// A subscriber of a channel saw the message under this number, for the first time. Says whether that is in
-    /// order.
+    /// A subscriber of a channel saw the message under this number, for the first time. Says whether that is
+    /// in order.
     #[inline]
     pub(crate) fn observe(
         &mut self,
@@ -62,7 +66,9 @@ impl Order {
         if number != *last + 1 {
             // Before the first one there may have been others, and one that comes late fills its hole.
             let skipped = if *last == 0 { 0 } else { number.saturating_sub(*last + 1) };
-            self.holes = (self.holes + skipped).saturating_sub(u64::from(number < *last));
+            let holes = &mut self.holes[subscriber];
+            *holes = holes.saturating_add(u32::try_from(skipped).unwrap_or(u32::MAX));
+            *holes = holes.saturating_sub(u32::from(number < *last));
         }
         *last = number.max(*last);
         if self.seen.is_empty() {
@@ -99,7 +105,7 @@ mod tests {
         let mut order = Order::new(1, 0);
         for (number, holes) in [(7, 0), (8, 0), (11, 2), (9, 1), (12, 1), (13, 1), (10, 0), (15, 1)] {
             order.observe(0, 0, number, (0, 0));
-            assert_eq!(order.holes(), holes, "after {number}");
+            assert_eq!(order.holes(0), holes, "after {number}");
         }
     }
 }

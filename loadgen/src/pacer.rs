@@ -80,6 +80,11 @@ impl Pacer {
         Self { schedule, publishers: u64::from(publishers), own, round: 0, at: 0 }
     }
 
+    /// When a publisher's message of this number is due, whichever worker has it.
+    pub(crate) fn due_ns(&self, start_ns: u64, publisher: u32, sequence: u32) -> u64 {
+        start_ns + self.schedule.due_ns(u64::from(sequence) * self.publishers + u64::from(publisher))
+    }
+
     /// When this worker's next message is due, and whose it is.
     pub(crate) fn next(&self, start_ns: u64) -> Option<(u64, u32)> {
         let publisher = *self.own.get(self.at)?;
@@ -112,6 +117,7 @@ mod tests {
                 worker.advance();
             }
         }
+        assert_eq!(workers[1].due_ns(7, 4, 1), 7 + 9_000_000, "also of another worker's publisher");
         all.sort_unstable();
         let expected: Vec<_> = (0..10).map(|n| (7 + n * 1_000_000, (n % 5) as u32)).collect();
         assert_eq!(all, expected);

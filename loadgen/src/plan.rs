@@ -7,16 +7,20 @@ use serde::{Deserialize, Serialize};
 use crate::{
     drivers::{self, Echo, Need},
     pacer::Schedule,
-    process,
+    procfs,
     stamp::MIN_PAYLOAD,
+    thresholds::Threshold,
+    timeline::Timing,
 };
 
 /// Workers at most: more than any machine has cores.
 pub(crate) const MAX_WORKERS: u64 = 1024;
+/// Time between two operations of one mover in an open loop, at least.
+pub(crate) const MOVER_GAP_NS: u64 = 50_000_000;
 /// Source addresses at most: some of 127.0.0.0/8.
 const MAX_SOURCES: u32 = 1 << 16;
-/// Connections at most, and whatever else is counted: more than a machine has memory for, and few enough for sums and
-/// products of two to be numbers.
+/// Connections at most, and whatever else is counted: more than a machine has memory for, and few enough for
+/// sums and products of two to be numbers.
 const MAX_COUNT: u32 = 100_000_000;
 
 /// A run.
@@ -43,6 +47,12 @@ pub struct Plan {
     /// Closed loop: whether the generator may be the limit, so that rates are lower bounds.
     #[serde(default)]
     pub lower_bound: bool,
+    /// Conditions under which the run fails.
+    #[serde(default)]
+    pub fail_if: Vec<Threshold>,
+    /// Whether other parts of a phase use the same processes at the same time.
+    #[serde(default)]
+    pub shared: bool,
     /// Seconds before the first window.
     pub warmup_seconds: f64,
     /// Seconds of each window.
@@ -227,6 +237,25 @@ pub struct PresencePlan {
     pub updates: bool,
     /// Each asks for a page of members between joining and leaving.
     pub queries: bool,
+    /// Open loop: operations a second, of all movers together. Else each begins the next when the last is
+    /// complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// What watchers are to be told.
+    #[serde(default)]
+    pub notices: Notices,
+}
+
+/// What watchers of `presence` are to be told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Notices {
+    /// Every join and leave, each by itself or several in one message
+    #[default]
+    Every,
+    /// The same, but a join and the leave after it, or a leave and the join after it, may cancel each other
+    /// out
+    Merged,
 }
 
 /// Why a plan cannot be carried out: one sentence.
@@ -334,11 +363,17 @@ impl Work {
         }
     }
 
+    /// Whether messages are sent, or operations begun, when earlier ones are done.
+    pub fn is_closed_loop(&self) -> bool {
+        !self.is_open_loop() && !matches!(self, Self::Idle(_) | Self::Storm(_))
+    }
+
     /// Whether messages are sent, or cycles begun, by a schedule.
     pub fn is_open_loop(&self) -> bool {
         match self {
             Self::Storm(plan) => plan.publishers() > 0,
             Self::Connect(plan) => plan.rate.is_some(),
+            Self::Presence(plan) => plan.rate.is_some(),
             _ => self.publishing().is_some_and(|plan| matches!(plan.pace, Pace::Open { .. })),
         }
     }
@@ -371,8 +406,18 @@ impl Plan {
                 return wrong(format!("{seconds} s is no length for {name}; it has {least} to 86400 s."));
             }
         }
-        if let Some(pid) = self.server_pids.iter().find(|pid| !process::exists(**pid)) {
+        if let Some(pid) = self.server_pids.iter().find(|pid| !procfs::exists(**pid)) {
             return wrong(format!("There is no process {pid}, which the server is said to be."));
+        }
+        if let Some(pid) = procfs::stranger(&self.server_pids, self.address) {
+            return wrong(format!(
+                "The process {pid} does not listen on {}, nor does its parent or child: it is not the \
+                 server.",
+                self.address
+            ));
+        }
+        if let Some(cpu) = self.pin.iter().find(|cpu| !procfs::has_cpu(**cpu)) {
+            return wrong(format!("There is no CPU {cpu} that this program may run on."));
         }
         self.work.check(self.workers())?;
         let driver = drivers::new(&self.driver, self.work.echo()).map_err(PlanError)?;
@@ -386,6 +431,11 @@ impl Plan {
     /// Worker threads of all processes.
     pub(crate) fn workers(&self) -> u32 {
         self.processes * self.threads
+    }
+
+    /// How long its stages last.
+    pub(crate) fn timing(&self) -> Timing {
+        Timing::new(self.warmup_seconds, self.window_seconds, self.windows)
     }
 
     /// When connections are due, if there is a schedule of them.
@@ -439,6 +489,19 @@ impl Work {
             {
                 wrong(format!("{from} to {to} connections a second are none that can be scheduled."))
             }
+            Self::Presence(plan) if plan.notices == Notices::Merged && plan.updates => {
+                wrong("Updates cancel nothing out: leave --updates out, or --notices merged.".into())
+            }
+            Self::Presence(PresencePlan { rate: Some(rate), channels, movers, .. })
+                if !(*rate >= 0.01 && *rate <= plan_rate(*channels, *movers)) =>
+            {
+                wrong(format!(
+                    "{rate} operations a second are none that {channels} channels of {movers} movers can do, each \
+                     one every {} ms: at most {}.",
+                    MOVER_GAP_NS / 1_000_000,
+                    plan_rate(*channels, *movers)
+                ))
+            }
             Self::Presence(plan) if plan.channels < workers || plan.watchers == 0 || plan.movers == 0 => {
                 wrong(
                     "There must be a channel for each thread, and members that watch and move in each."
@@ -448,6 +511,11 @@ impl Work {
             _ => Ok(()),
         }
     }
+}
+
+/// The most operations a second that so many movers can begin.
+fn plan_rate(channels: u32, movers: u32) -> f64 {
+    f64::from(channels) * f64::from(movers) * (1_000_000_000 / MOVER_GAP_NS) as f64
 }
 
 impl StormPlan {
@@ -480,13 +548,24 @@ impl StormPlan {
 }
 
 impl PublishPlan {
-    /// Whether a channel's members are on several workers: it has them all to itself if there are fewer channels.
+    /// Whether a channel's members are on several workers: it has them all to itself if there are fewer
+    /// channels.
     pub(crate) fn is_spread(&self, workers: u32) -> bool {
         self.channels < workers
     }
 
+    /// Whether each member is to see every number of its channel. Members that publish themselves do not.
+    pub(crate) fn sees_every_number(&self) -> bool {
+        self.scope == Scope::Channel && !(self.publishers_join && !self.echo && self.publishers > 1)
+    }
+
+    /// Members that are to have each message.
+    pub(crate) fn receivers(&self) -> u32 {
+        self.members - self.slow - u32::from(self.publishers_join && !self.echo)
+    }
+
     /// Whether the next message waits for an earlier one to arrive.
-    pub(crate) fn is_closed_loop(&self) -> bool {
+    pub(crate) fn paces_itself(&self) -> bool {
         matches!(self.pace, Pace::Closed { .. })
     }
 

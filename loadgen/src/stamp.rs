@@ -8,9 +8,9 @@
 //!  └ magic
 //! ```
 //!
-//! A word is 32 bits, a letter `a` to `p` for each four of them, lowest first, so that eight letters decode with a
-//! few instructions. The checksum covers the six words before it and the filler after it. Pure functions of bytes;
-//! any thread may call them.
+//! A word is 32 bits, a letter `a` to `p` for each four of them, lowest first, so that eight letters decode
+//! with a few instructions. The checksum covers the six words before it and the filler after it. Pure
+//! functions of bytes; any thread may call them.
 
 use std::fmt;
 
@@ -150,8 +150,9 @@ fn put_filler(out: &mut Vec<u8>, len: usize, sequence: u32) {
 
 /// Sums up the words of a stamp and the filler behind it; the checksum's own place does not count.
 ///
-/// Four lanes that do not wait for each other; each step is a bijection of its lane, so a change confined to one
-/// word of eight bytes is always noticed before the fold to 32 bits, and then misses with a chance of 2⁻³².
+/// Four lanes that do not wait for each other; each step is a bijection of its lane, so a change confined to
+/// one word of eight bytes is always noticed before the fold to 32 bits, and then misses with a chance of
+/// 2⁻³².
 #[inline]
 fn checksum(stamped: &[u8]) -> u32 {
     let (head, filler) = stamped.split_at(STAMP_LEN);

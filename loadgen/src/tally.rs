@@ -1,18 +1,30 @@
-//! What one worker counted: its windows, and what went wrong in the whole run. Merged by the coordinator at the end.
+//! What one worker counted: its windows, and what went wrong in the whole run. Merged by the coordinator at
+//! the end.
+//!
+//! A delivery, an operation and its latency belong to the window in which they were *due*, also if they come
+//! in a later window or in the drain. What the server does meanwhile ([`WindowTally::arrived`]) belongs to
+//! the time in which it is done, as CPU time does.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::{Glimpse, Stage},
+    control::{Control, Snapshot, Stage},
+    faults::FaultLog,
     histogram::{Latency, add_some},
     ledger::Faults,
+    timeline::{Piece, Timeline},
 };
 
 /// One worker's counts of one window.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct WindowTally {
-    /// Messages or notices that reached someone for the first time.
+    /// Messages or notices due in the window that reached someone for the first time.
     pub(crate) deliveries: u64,
+    /// Messages or notices that reached someone during the window, whenever they were due; of cycles, those
+    /// that joined.
+    pub(crate) arrived: u64,
+    /// Deliveries that the schedule has in the window; 0 in a closed loop.
+    pub(crate) due: u64,
     /// Messages sent.
     pub(crate) messages: u64,
     /// Cycles, joins, leaves: what the scenario counts.
@@ -23,13 +35,47 @@ pub(crate) struct WindowTally {
     pub(crate) late: u64,
     /// Cycles that failed.
     pub(crate) errors: u64,
-    /// Time in turns in which something came in, of a worker that spins, or CPU time, of one that sleeps; of several
-    /// workers, of the one that had most.
+    /// What was due and never came. Its latency is at least the time to the end of the drain, and recorded as
+    /// that.
+    pub(crate) censored: u64,
+    /// Time in turns in which something came in, of a worker that spins, or CPU time, of one that sleeps; of
+    /// several workers, of the one that had most.
     pub(crate) busy_ns: u64,
     /// From due to delivered, or of an operation.
     pub(crate) latency: Latency,
     /// Of deliveries to those who have no part in a storm, if there are any.
     pub(crate) bystanders: Option<Latency>,
+}
+
+/// One worker's counts of one tick of the clock, of what was due in it.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Tick {
+    /// Latencies recorded.
+    pub(crate) count: u64,
+    pub(crate) max_ns: u64,
+}
+
+/// Where something that was due at some time is counted.
+pub(crate) struct Moment<'a> {
+    pub(crate) window: &'a mut WindowTally,
+    tick: &'a mut Tick,
+}
+
+impl Moment<'_> {
+    /// Takes note of a latency.
+    #[inline]
+    pub(crate) fn record(&mut self, latency_ns: u64) {
+        self.window.latency.record(latency_ns);
+        self.tick.count += 1;
+        self.tick.max_ns = self.tick.max_ns.max(latency_ns);
+    }
+
+    /// Takes note of what never came, and had so long to come.
+    pub(crate) fn censor(&mut self, waited_ns: u64) {
+        self.window.censored += 1;
+        self.window.latency.record(waited_ns);
+        self.tick.max_ns = self.tick.max_ns.max(waited_ns);
+    }
 }
 
 /// A message sent, or a cycle begun, this long after it was due is late.
@@ -42,6 +88,9 @@ pub struct Slow {
     pub readers: u64,
     /// How many of them the server disconnected.
     pub disconnected: u64,
+    /// For how many of them the server's side of the socket held something back; unknown if it is another
+    /// machine.
+    pub backlogged: Option<u64>,
     /// Deliveries the server told the others they had missed.
     pub missed: u64,
 }
@@ -61,8 +110,12 @@ pub struct Returns {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Tally {
     pub(crate) windows: Vec<WindowTally>,
+    /// From the beginning of the first window.
+    pub(crate) ticks: Vec<Tick>,
     /// Of the whole run, warm-up and cool-down included.
     pub(crate) faults: Faults,
+    /// The first of them, one by one.
+    pub(crate) fault_log: FaultLog,
     /// Messages the server refused, and the first reason.
     pub(crate) refused: u64,
     pub(crate) refusal: Option<String>,
@@ -79,28 +132,28 @@ pub(crate) struct Tally {
     pub(crate) failure: Option<String>,
     /// Cycles that were due while as many as may be were under way.
     pub(crate) held_up: u64,
+    /// Pairs of notices that cancelled each other out.
+    pub(crate) merged: u64,
     /// Cycles that never came to an end.
     pub(crate) unfinished: u64,
+    /// Cycles that were due and never began, since all that may be were under way to the end.
+    pub(crate) never_begun: u64,
     #[serde(skip)]
     current: Option<usize>,
+    #[serde(skip)]
+    timeline: Option<Timeline>,
+    /// Where the last one that was due was counted: most are counted where the last one was.
+    #[serde(skip)]
+    piece: Piece,
 }
 
 impl Tally {
     pub(crate) fn new(windows: usize) -> Self {
-        let window = WindowTally {
-            deliveries: 0,
-            messages: 0,
-            operations: 0,
-            scheduled: 0,
-            late: 0,
-            errors: 0,
-            busy_ns: 0,
-            latency: Latency::new(),
-            bystanders: None,
-        };
         Self {
-            windows: vec![window; windows],
+            windows: vec![WindowTally::default(); windows],
+            ticks: Vec::new(),
             faults: Faults::default(),
+            fault_log: FaultLog::default(),
             refused: 0,
             refusal: None,
             gaps: 0,
@@ -110,17 +163,35 @@ impl Tally {
             failed: 0,
             failure: None,
             held_up: 0,
+            merged: 0,
             unfinished: 0,
+            never_begun: 0,
             current: None,
+            timeline: None,
+            piece: Piece::default(),
         }
     }
 
     /// What is counted from now on belongs to this stage.
-    pub(crate) fn enter(&mut self, stage: Stage) {
+    pub(crate) fn enter(&mut self, stage: Stage, control: &Control) {
         self.current = match stage {
             Stage::Window(number) => Some(number as usize),
             _ => None,
         };
+        if self.timeline.is_none() && stage != Stage::Connect {
+            self.timeline = Some(control.timeline());
+            self.ticks = vec![Tick::default(); control.timing().ticks()];
+        }
+    }
+
+    /// Where what was due at this time is counted; nothing outside of windows is.
+    #[inline]
+    pub(crate) fn at(&mut self, due_ns: u64) -> Option<Moment<'_>> {
+        if !self.piece.time_ns.contains(&due_ns) {
+            self.piece = self.timeline?.piece(due_ns)?;
+        }
+        let window = self.windows.get_mut(self.piece.window)?;
+        Some(Moment { window, tick: self.ticks.get_mut(self.piece.tick)? })
     }
 
     /// The window that is measured now; nothing outside of windows is.
@@ -130,12 +201,14 @@ impl Tally {
     }
 
     /// What there is to see of it now, these faults included.
-    pub(crate) fn glimpse(&self, faults: Faults) -> Glimpse {
+    pub(crate) fn snapshot(&self, faults: Faults) -> Snapshot {
         let window = self.current.and_then(|number| self.windows.get(number));
-        Glimpse {
-            done: window.map_or(0, |window| window.deliveries + window.operations),
+        Snapshot {
+            done: window.map_or(0, |window| window.arrived + window.operations),
             latency: window.map(|window| window.latency.clone()),
-            errors: faults.sum() + self.refused + self.gaps + self.failed,
+            faults: faults.sum(),
+            refused: self.refused + self.gaps,
+            failed: self.failed,
         }
     }
 
@@ -145,12 +218,12 @@ impl Tally {
         self.refusal.get_or_insert_with(|| code.to_owned());
     }
 
-    /// Counts a cycle that failed.
-    pub(crate) fn fail(&mut self, sentence: String) {
+    /// Counts a cycle that failed, and was due at this time.
+    pub(crate) fn fail(&mut self, due_ns: u64, sentence: String) {
         self.failed += 1;
         self.failure.get_or_insert(sentence);
-        if let Some(window) = self.window() {
-            window.errors += 1;
+        if let Some(at) = self.at(due_ns) {
+            at.window.errors += 1;
         }
     }
 
@@ -158,6 +231,9 @@ impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
         for (ours, theirs) in self.windows.iter_mut().zip(&other.windows) {
             ours.deliveries += theirs.deliveries;
+            ours.arrived += theirs.arrived;
+            ours.due += theirs.due;
+            ours.censored += theirs.censored;
             ours.messages += theirs.messages;
             ours.operations += theirs.operations;
             ours.scheduled += theirs.scheduled;
@@ -167,19 +243,32 @@ impl Tally {
             ours.latency.add(&theirs.latency);
             add_some(&mut ours.bystanders, theirs.bystanders.as_ref());
         }
+        if self.ticks.len() < other.ticks.len() {
+            self.ticks.resize_with(other.ticks.len(), Tick::default);
+        }
+        for (ours, theirs) in self.ticks.iter_mut().zip(&other.ticks) {
+            ours.count += theirs.count;
+            ours.max_ns = ours.max_ns.max(theirs.max_ns);
+        }
         self.faults.add(&other.faults);
+        self.fault_log.add(&other.fault_log);
         self.refused += other.refused;
         self.gaps += other.gaps;
         self.slow.readers += other.slow.readers;
         self.slow.disconnected += other.slow.disconnected;
         self.slow.missed += other.slow.missed;
+        if let Some(theirs) = other.slow.backlogged {
+            *self.slow.backlogged.get_or_insert_default() += theirs;
+        }
         self.returns.recovered += other.returns.recovered;
         self.returns.unrecovered += other.returns.unrecovered;
         self.returns.adrift += other.returns.adrift;
         self.stragglers += other.stragglers;
         self.failed += other.failed;
         self.held_up += other.held_up;
+        self.merged += other.merged;
         self.unfinished += other.unfinished;
+        self.never_begun += other.never_begun;
         if self.refusal.is_none() {
             self.refusal.clone_from(&other.refusal);
         }

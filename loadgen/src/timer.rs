@@ -1,4 +1,5 @@
-//! A timer that is exact to microseconds, where a poll's timeout is exact to milliseconds: a timerfd in the poll.
+//! A timer that is exact to microseconds, where a poll's timeout is exact to milliseconds: a timerfd in the
+//! poll.
 
 use std::{
     io,
@@ -24,8 +25,8 @@ impl Timer {
         Ok(Self { fd, armed_ns: 0 })
     }
 
-    /// Rings at `due_ns` of [`crate::clock`]. Setting it anew takes back a ring that was not heard, so it is never
-    /// read.
+    /// Rings at `due_ns` of [`crate::clock`]. Setting it anew takes back a ring that was not heard, so it is
+    /// never read.
     pub(crate) fn arm(&mut self, due_ns: u64) -> io::Result<()> {
         if self.armed_ns == due_ns {
             return Ok(());

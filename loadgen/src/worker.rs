@@ -1,4 +1,5 @@
-//! One thread: a loop of turns over its own connections and its part of a scenario, until the coordinator says stop.
+//! One thread: a loop of turns over its own connections and its part of a scenario, until the coordinator
+//! says stop.
 
 use std::{io, sync::Arc};
 
@@ -66,13 +67,13 @@ pub(crate) fn run<S: Scenario>(
         if asked != shown {
             shown = asked;
             let scenario = &dialogue.scenario;
-            control.show(worker, asked, scenario.tally().glimpse(scenario.faults()));
+            control.show(worker, asked, scenario.tally().snapshot(scenario.faults()));
         }
     }
 }
 
-/// For how long a worker had something to do in each window. One that spins always uses all it can get: of it, the turns
-/// count in which something came in. Of one that sleeps, its CPU time does.
+/// For how long a worker had something to do in each window. One that spins always uses all it can get: of
+/// it, the turns count in which something came in. Of one that sleeps, its CPU time does.
 struct Meter {
     busy_ns: Vec<u64>,
     /// The stage that the worker is in, and the CPU time it had used when that began.

@@ -99,10 +99,11 @@ fn work_is_divided_and_results_are_merged_exactly() {
         ("slow -n 20 --slow 3 -w 8", "deliveries_per_second"),
         ("send --channels 2 --members 5 -w 4", "deliveries_per_second"),
         ("broadcast -n 20 --rate 400", "deliveries_per_second"),
-        ("slow -n 20 --slow 3 --rate 400", "deliveries_per_second"),
+        ("slow -n 20 --slow 3 --rate 400 --payload 20000", "deliveries_per_second"),
         ("send --channels 8 --members 3 -w 4", "deliveries_per_second"),
         ("send --channels 8 --members 3 -w 4 --threads 2", "deliveries_per_second"),
         ("presence --channels 7 --members 4", "operations_per_second"),
+        ("presence --channels 7 --members 6 --movers 3 --rate 200", "deliveries_per_second"),
         ("connect --cycles 6", "operations_per_second"),
         ("connect --rate 300", "operations_per_second"),
         ("storm -n 60 --members 5", "operations_per_second"),
@@ -117,7 +118,7 @@ fn work_is_divided_and_results_are_merged_exactly() {
             .map(|row| row[what].as_f64().expect("a rate") * row["seconds"].as_f64().expect("a length"))
             .sum();
         // Every delivery and every cycle has a latency; of presence, each notice has one.
-        let counted = report["latency"]["count"].as_u64().expect("a count");
+        let counted = report["summary"]["latency"]["count"].as_u64().expect("a count");
         assert!(counted > 20, "{scenario}: {report}");
         if !scenario.starts_with("presence") && !scenario.starts_with("connect") {
             assert_eq!(done.round() as u64, counted, "{scenario}");
@@ -141,7 +142,7 @@ fn faults_of_all_processes_are_added_up() {
     let stub = Stub::start(Mischief::Lose { every: 50 });
     let report = run(&stub, &format!("fanout -n 30 --rate 400 --sleep --processes 3 {SHORT}"));
     let lost = report["faults"]["lost"].as_f64().expect("a count");
-    let delivered = report["latency"]["count"].as_f64().expect("a count") * 0.5 / 0.45;
+    let delivered = report["summary"]["latency"]["count"].as_f64().expect("a count") * 0.5 / 0.45;
     assert!((0.01..0.03).contains(&(lost / delivered)), "{report}");
     assert_eq!(report["faults"]["repeated"], 0);
     assert_eq!(report["partial"], false);
@@ -149,11 +150,12 @@ fn faults_of_all_processes_are_added_up() {
 
 #[test]
 fn message_is_in_flight_until_receivers_in_all_processes_have_it() {
-    // The server gives each message to the last receiver, who is not in the publisher's process, when all is quiet.
+    // The server gives each message to the last receiver, who is not in the publisher's process, when all is
+    // quiet.
     let stub = Stub::start(Mischief::LastOneLater);
     let report = run(&stub, &format!("fanout -n 12 --publishers 1 -w 1 --processes 3 {SHORT}"));
     assert_eq!(problems(&report), [""; 0]);
-    assert!(report["latency"]["count"].as_u64() > Some(100), "{report}");
+    assert!(report["summary"]["latency"]["count"].as_u64() > Some(100), "{report}");
     // One that a receiver never gets, in whichever process, is given up: with it the run goes on.
     let stub = Stub::start(Mischief::Lose { every: 1000 });
     let line = format!("fanout -n 12 -w 4 --expiry 0.1 --processes 3 {SHORT}");
@@ -172,7 +174,7 @@ fn process_that_dies_makes_the_run_partial() {
     assert_eq!(parts.len(), 3);
     Running::kill(parts[1], Signal::KILL);
     let (status, report) = running.finish();
-    assert_eq!(status, Some(1));
+    assert_eq!((status, &report["verdict"]), (Some(3), &Value::from("generator")));
     assert_eq!(report["partial"], true);
     let [problem] = problems(&report)[..] else { panic!("one sentence: {report}") };
     assert!(problem.contains("of 3 of the generator ended") && problem.contains("signal 9"), "{problem}");
@@ -203,8 +205,12 @@ fn interrupted_run_keeps_what_it_has_got() {
         let running = Running::start(&stub, &line);
         Running::kill(running.child.id(), signal);
         let (status, report) = running.finish();
-        assert_eq!(status, Some(1));
+        assert_eq!(status, Some(130));
         assert_eq!(problems(&report), ["The run was interrupted."]);
+        assert_eq!(
+            (&report["verdict"], &report["reasons"][0]["blame"]),
+            (&"interrupted".into(), &"interrupted".into())
+        );
         assert_eq!(report["partial"], true);
         assert_eq!(report["windows"].as_array().expect("a list").len(), 1);
         assert_eq!(report["faults"]["lost"], 0, "what was on the way has arrived");
@@ -232,7 +238,7 @@ fn run_that_is_interrupted_while_it_connects_says_so() {
     }
     Running::kill(child.id(), Signal::INT);
     let (status, report) = Running { child, stderr }.finish();
-    assert_eq!(status, Some(1));
+    assert_eq!(status, Some(130));
     assert_eq!(problems(&report), ["The run was interrupted."]);
 }
 
@@ -250,7 +256,7 @@ fn server_that_goes_away_half_way_leaves_partial_results() {
         assert_eq!(report["partial"], true);
         let [problem] = problems(&report)[..] else { panic!("one sentence: {report}") };
         assert!(problem.contains("The server closed a connection") || problem.contains("broke"), "{problem}");
-        assert!(report["latency"]["count"].as_u64().expect("a count") > 0, "{report}");
+        assert!(report["summary"]["latency"]["count"].as_u64().expect("a count") > 0, "{report}");
         assert_eq!(report["faults"]["lost"], 0);
     }
 }

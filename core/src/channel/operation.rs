@@ -35,6 +35,8 @@ pub struct Presence {
     pub joins: bool,
     /// The session, if it is not to be told.
     pub except: Option<SessionId>,
+    /// Whether nobody is told.
+    pub quiet: bool,
 }
 
 /// Something to be read from a channel's state, or to be changed in it.

@@ -390,6 +390,7 @@ impl ChannelState {
             now => users.insert(user.into(), now),
         };
         let body = match (count, now) {
+            _ if presence.quiet => return,
             (0, 1) => Body::UserJoined(&presence.user),
             (1, 0) => Body::UserLeft(&presence.user),
             _ => return,

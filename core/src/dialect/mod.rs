@@ -1,9 +1,10 @@
-//! The boundary: bytes in become commands, publications and outcomes become bytes out. Everything that differs between
-//! protocols is decided here and in the module of the dialect; no other module knows a dialect's words.
+//! The boundary: bytes in become commands, publications and outcomes become bytes out. Everything that
+//! differs between protocols is decided here and in the module of the dialect; no other module knows a
+//! dialect's words.
 //!
-//! A dialect has one or several wire formats. A channel's run is encoded once for each format that has members. This
-//! file has the only `match` over dialects; another dialect is a module, a variant of [`Dialect`], its variants of
-//! [`Format`], and an arm in each function here.
+//! A dialect has one or several wire formats. A channel's run is encoded once for each format that has
+//! members. This file has the only `match` over dialects; another dialect is a module, a variant of
+//! [`Dialect`], its variants of [`Format`], and an arm in each function here.
 //!
 //! ```text
 //!   message ──▶ Decoder ──▶ Commands ──▶ CommandSource ──▶ Command          for a session's format
@@ -135,8 +136,8 @@ impl Decoder {
         self.read_again(format, slot, message)
     }
 
-    /// Takes a message apart that was held, after [`Decoder::read`] had read it. What is kept for the session stays as
-    /// it is.
+    /// Takes a message apart that was held, after [`Decoder::read`] had read it. What is kept for the session
+    /// stays as it is.
     #[inline]
     pub fn read_again<'s, 'a>(
         &'s mut self,
@@ -157,6 +158,23 @@ impl Decoder {
             (Dialect::Probe, Message::Text(text)) => Ok(Commands::Probe(probe::Line(text))),
             #[cfg(test)]
             (Dialect::Probe, Message::Binary(_)) => Err(ReplyError::InvalidBinary),
+        }
+    }
+}
+
+impl Decoder {
+    /// Takes one command apart of a message that [`Decoder::read`] has read and that has several: `text` is
+    /// where it stands, of [`Commands::spans`].
+    pub fn read_one<'s, 'a>(
+        &'s mut self,
+        format: Format,
+        text: &'a str,
+    ) -> Result<Commands<'s, 'a>, ReplyError> {
+        match format.dialect() {
+            Dialect::Native => Batch::read_element(&mut self.native, text).map(Commands::Native),
+            Dialect::Agnost => self.agnost.read_again(Message::Text(text)).map(Commands::Agnost),
+            #[cfg(test)]
+            Dialect::Probe => Ok(Commands::Probe(probe::Line(text))),
         }
     }
 }
@@ -190,6 +208,16 @@ impl<'s, 'a> Commands<'s, 'a> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Where each command stands in its text, if it is one that may have several.
+    pub fn spans(&self) -> Option<Box<[Range<u32>]>> {
+        match self {
+            Self::Native(batch) => batch.spans(),
+            Self::Agnost(_) | Self::None => None,
+            #[cfg(test)]
+            Self::Probe(_) => None,
+        }
     }
 
     /// The command at this place, from 0.
@@ -228,7 +256,8 @@ pub enum CommandSource<'s, 'a> {
 }
 
 impl<'a> CommandSource<'_, 'a> {
-    /// The name by which its sender knows the answer, as the dialect writes it. Without id no success is answered.
+    /// The name by which its sender knows the answer, as the dialect writes it. Without id no success is
+    /// answered.
     #[inline]
     pub fn id(&self) -> Option<&'a str> {
         match self {
@@ -299,8 +328,8 @@ impl Memos {
     }
 }
 
-/// Appends a publication of `channel` (`None`: a broadcast), or nothing if the dialect has no word for it. `memo` is of
-/// this format, and has seen publications of this channel alone since it began.
+/// Appends a publication of `channel` (`None`: a broadcast), or nothing if the dialect has no word for it.
+/// `memo` is of this format, and has seen publications of this channel alone since it began.
 #[inline]
 pub fn encode_publication(
     format: Format,
@@ -324,8 +353,8 @@ pub fn is_reserved_event(event: &str) -> bool {
     native::is_reserved_event(event)
 }
 
-/// The frames among `bytes`, which are whole frames of `format`, that a client counts as received; heartbeats and the
-/// like are left out. Where each begins and ends.
+/// The frames among `bytes`, which are whole frames of `format`, that a client counts as received; heartbeats
+/// and the like are left out. Where each begins and ends.
 pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
     match format.dialect() {
         Dialect::Native => ws::data_frames(bytes),

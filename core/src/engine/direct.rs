@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use super::{Engine, output::ReplyRange};
+use super::{Engine, output::ReplyRange, users::Addressed};
 use crate::{
     dialect::{self, Format, Memos},
     error::ReplyError,
-    id::{AppId, SessionSlot, WorkerId},
+    id::{AppId, WorkerId},
     publication::{Audience, OwnedPublication, Publication},
 };
 
@@ -51,21 +51,14 @@ impl Engine {
     /// Gives a publication to this worker's sessions that its audience names.
     pub(super) fn deliver_direct(&mut self, app: AppId, publication: &Publication<'_>) {
         let audience = publication.audience;
-        let slots: Vec<SessionSlot> = match (audience.only_session, &audience.only_users) {
-            (Some(session), _) => self.sessions.find(session).into_iter().collect(),
-            (None, Some(users)) => {
-                let sessions = |user| self.users.sessions(app, user, SessionSlot(0));
-                users.iter().flat_map(|user| sessions(user)).collect()
-            }
-            (None, None) => Vec::new(),
-        };
+        let Addressed::Only(slots) = self.resolve(app, audience) else { return };
         let mut memos = Memos::default();
         // Sessions of one format share one copy.
         let mut encoded: Vec<(Format, ReplyRange)> = Vec::new();
         for slot in slots {
             self.work += 1;
             let (hot, session) = self.sessions.both(slot);
-            if session.app != app || !audience.admits(session.id(slot), session.user()) {
+            if session.app != app {
                 continue;
             }
             if hot.is_congested() {

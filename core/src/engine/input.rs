@@ -1,10 +1,12 @@
 //! From frames to replies: a session's messages are decoded by its dialect, executed in order, and answered.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 
 use super::{
     Engine,
-    waiting::{Held, Interrupted},
+    waiting::{Held, HeldBatch, Interrupted},
     window::{Executed, HeldCommands, Publishing},
 };
 use crate::{
@@ -37,6 +39,12 @@ enum Budget {
     Ignored,
 }
 
+/// What follows a command in its message.
+#[derive(Copy, Clone)]
+struct Rest {
+    is_last: bool,
+}
+
 /// Publications of one sender to one channel, in a row.
 #[derive(Default)]
 struct Burst<'m>(ArrayVec<TemplateMatch<'m>, BURST>);
@@ -55,14 +63,14 @@ impl<'m> Burst<'m> {
     }
 }
 
-/// Keeps a message of which the commands from the `next`-th on are to be executed later.
-fn held(message: Message<'_>, next: usize) -> Option<HeldCommands> {
-    let message = match message {
-        Message::Text(text) => Held::Text(text.into()),
-        Message::Binary(bytes) => Held::Binary(bytes.into()),
-        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return None,
-    };
-    Some(HeldCommands { message, next })
+/// Keeps a message that is not read yet.
+fn held(message: Message<'_>) -> Option<HeldCommands> {
+    Some(HeldCommands { message: Held::copy(message, None)?, next: 0 })
+}
+
+/// Keeps a message that was read, of which the commands from the `next`-th on are to be executed later.
+fn held_from(message: Message<'_>, commands: &Commands<'_, '_>, next: usize) -> Option<HeldCommands> {
+    Some(HeldCommands { message: Held::copy(message, commands.spans())?, next })
 }
 
 fn publishing<'a>(command: &Command<'a>) -> Option<Publishing<'a>> {
@@ -73,13 +81,14 @@ fn publishing<'a>(command: &Command<'a>) -> Option<Publishing<'a>> {
 }
 
 impl Engine {
-    /// Handles one message of a session's connection, however full the turn is. Control frames are the shell's.
+    /// Handles one message of a session's connection, however full the turn is. Control frames are the
+    /// shell's.
     pub fn receive(&mut self, slot: SessionSlot, message: Message<'_>) -> Flow {
         self.receive_from(slot, [message], Budget::Ignored)
     }
 
-    /// Handles messages in order, the same as one by one. Those that `messages` has not yielded when it pauses are to be
-    /// handed over later.
+    /// Handles messages in order, the same as one by one. Those that `messages` has not yielded when it
+    /// pauses are to be handed over later.
     pub fn receive_all<'m>(
         &mut self,
         slot: SessionSlot,
@@ -100,7 +109,8 @@ impl Engine {
         flow
     }
 
-    /// Publications to one channel that differ in their messages alone are gathered, to be published in one operation.
+    /// Publications to one channel that differ in their messages alone are gathered, to be published in one
+    /// operation.
     #[inline]
     fn receive_with<'m>(
         &mut self,
@@ -128,7 +138,7 @@ impl Engine {
             }
             match repeated {
                 Some(repeated) if self.window_admits(slot, Some(repeated.channel)) => burst.add(repeated),
-                Some(_) => return self.hold(slot, held(message, 0)),
+                Some(_) => return self.hold(slot, held(message)),
                 None => {
                     let read = decoder.read(format, slot, message);
                     if self.run_commands(slot, message, read, 0) == Flow::Pause {
@@ -163,7 +173,7 @@ impl Engine {
             commands: published.len(),
             publication: Some(Publishing { channel, bytes }),
         };
-        let flow = self.conclude(slot, executed, result, || held(next?, 0));
+        let flow = self.conclude(slot, executed, result, || held(next?));
         self.refuse_in_order(slot, payloads.len() - published.len(), ReplyError::RateLimited);
         flow
     }
@@ -185,29 +195,44 @@ impl Engine {
         };
         for at in from..commands.len() {
             if at > from && self.is_turn_full() {
-                return self.yield_commands(slot, held(message, at));
+                return self.yield_commands(slot, held_from(message, &commands, at));
             }
-            let source = commands.source(at);
-            let mut executed = Executed { id: source.id(), commands: 1, publication: None };
-            let result = match source.command() {
-                Ok(command) => {
-                    executed.publication = publishing(&command);
-                    if !self.window_admits(slot, executed.publication.map(|publishing| publishing.channel)) {
-                        return self.hold(slot, held(message, at));
-                    }
-                    if let Command::Publish(publish) = &command {
-                        commands.record_template(&source, publish);
-                    }
-                    self.execute(slot, command)
-                }
-                Err(error) => Err(error),
-            };
-            let next = || if at + 1 < commands.len() { held(message, at + 1) } else { None };
-            if self.conclude(slot, executed, result, next) == Flow::Pause {
+            let rest = Rest { is_last: at + 1 == commands.len() };
+            let keep = |commands: &Commands<'_, '_>, ahead| held_from(message, commands, at + ahead);
+            if self.run_command(slot, &mut commands, at, rest, keep) == Flow::Pause {
                 return Flow::Pause;
             }
         }
         Flow::Continue
+    }
+
+    /// Executes the command at this place. `keep` keeps it and what follows, or, with 1, what follows.
+    #[inline]
+    fn run_command<'s, 'a>(
+        &mut self,
+        slot: SessionSlot,
+        commands: &mut Commands<'s, 'a>,
+        at: usize,
+        rest: Rest,
+        keep: impl Fn(&Commands<'s, 'a>, usize) -> Option<HeldCommands>,
+    ) -> Flow {
+        let source = commands.source(at);
+        let mut executed = Executed { id: source.id(), commands: 1, publication: None };
+        let command = source.command();
+        let result = match command {
+            Ok(command) => {
+                executed.publication = publishing(&command);
+                if !self.window_admits(slot, executed.publication.map(|publishing| publishing.channel)) {
+                    return self.hold(slot, keep(commands, 0));
+                }
+                if let Command::Publish(publish) = &command {
+                    commands.record_template(&source, publish);
+                }
+                self.execute(slot, command)
+            }
+            Err(error) => Err(error),
+        };
+        self.conclude(slot, executed, result, || if rest.is_last { None } else { keep(commands, 1) })
     }
 
     /// Executes the commands that are left of a message.
@@ -217,13 +242,51 @@ impl Engine {
         // It says that the session is paused, which ends here.
         self.sessions.get_mut(slot).take_empty_window();
         let mut decoder = self.decoder.take().unwrap_or_default();
-        let format = self.sessions.hot(slot).format;
-        let read = decoder.read_again(format, slot, message.view());
-        let flow = self.run_commands(slot, message.view(), read, next);
+        let flow = match &message {
+            Held::Text(text) => self.go_on_message(&mut decoder, slot, Message::Text(text)),
+            Held::Binary(bytes) => self.go_on_message(&mut decoder, slot, Message::Binary(bytes)),
+            Held::Batch(batch) => self.go_on_batch(&mut decoder, slot, batch, next),
+        };
         self.decoder = Some(decoder);
         if flow == Flow::Continue {
             self.unpause(slot);
         }
+    }
+
+    fn go_on_message(&mut self, decoder: &mut Decoder, slot: SessionSlot, message: Message<'_>) -> Flow {
+        let format = self.sessions.hot(slot).format;
+        let read = decoder.read_again(format, slot, message);
+        self.run_commands(slot, message, read, 0)
+    }
+
+    /// Executes the commands of a batch from the `from`-th on. Each is taken apart alone, and the text is not
+    /// copied.
+    fn go_on_batch(
+        &mut self,
+        decoder: &mut Decoder,
+        slot: SessionSlot,
+        batch: &Arc<HeldBatch>,
+        from: usize,
+    ) -> Flow {
+        let format = self.sessions.hot(slot).format;
+        let held = |next| Some(HeldCommands { message: Held::Batch(batch.clone()), next });
+        for at in from..batch.len() {
+            if at > from && self.is_turn_full() {
+                return self.yield_commands(slot, held(at));
+            }
+            let mut commands = match decoder.read_one(format, batch.command(at)) {
+                Ok(commands) => commands,
+                Err(error) => {
+                    self.refuse(slot, None, error);
+                    continue;
+                }
+            };
+            let rest = Rest { is_last: at + 1 == batch.len() };
+            if self.run_command(slot, &mut commands, 0, rest, |_, ahead| held(at + ahead)) == Flow::Pause {
+                return Flow::Pause;
+            }
+        }
+        Flow::Continue
     }
 
     pub(super) fn reply_outcome(&mut self, slot: SessionSlot, id: Option<&str>, outcome: &Outcome) {
@@ -239,5 +302,72 @@ impl Engine {
         self.counters.rate_limited += u64::from(error == ReplyError::RateLimited);
         let format = self.sessions.hot(slot).format;
         self.reply(slot, |out| dialect::encode_error(format, out, id, error));
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{
+        app::{App, AppKeys, Apps},
+        dialect::Format,
+        engine::{Node, Opening, Segments, Sink},
+        id::{AppId, WorkerId},
+        json::tests::take_scanned,
+    };
+
+    const COMMANDS: usize = 256;
+
+    /// Counts answers.
+    #[derive(Default)]
+    struct Answers(usize);
+
+    impl Sink for Answers {
+        fn write(&mut self, _: u32, parts: Segments<'_>) -> usize {
+            for (buffer, range) in parts {
+                self.0 += buffer[range].windows(6).filter(|text| text == b"\"total").count();
+            }
+            0
+        }
+    }
+
+    fn engines() -> [Engine; 2] {
+        let apps = Apps::new(vec![App::new("default", AppKeys::default())]).expect("one app");
+        let node = Arc::new(Node::new(apps, 2, 64, 7));
+        [0, 1].map(|worker| Engine::new(WorkerId(worker), node.clone(), u64::from(worker) + 1))
+    }
+
+    #[test]
+    fn a_batch_that_waits_at_each_command_is_scanned_twice_at_most() {
+        let mut engines = engines();
+        for (engine, connection) in engines.iter_mut().zip(0..) {
+            let app = engine.node().app(AppId(0)).clone();
+            let (format, echo, claims, ticket) = (Format::Native, None, None, None);
+            let opening = Opening { app: &app, format, echo, claims, connection, ticket };
+            let slot = engine.open(opening, |_| {}, |_, _, _| {}).expect("the app is not full");
+            let join = Message::Text(r#"{"type":"join","channel":"room"}"#);
+            assert_ne!(engine.receive(slot, join), Flow::Yield);
+        }
+        let mut sink = Answers::default();
+        let turn = |engines: &mut [Engine; 2], sink: &mut Answers| {
+            for engine in engines {
+                engine.begin_turn(1);
+                engine.on_mail();
+                engine.flush(sink);
+            }
+        };
+        (0..4).for_each(|_| turn(&mut engines, &mut sink));
+        let command =
+            format!(r#"{{"type":"members","id":"{:4000}","channel":"room"}}"#, "").replace("    ", "");
+        let padded = format!("{command}{:4096}", "");
+        let batch = format!("[{}]", vec![padded; COMMANDS].join(","));
+        assert!(batch.len() >= 1 << 20);
+        take_scanned();
+        assert_eq!(engines[0].receive(SessionSlot(0), Message::Text(&batch)), Flow::Pause);
+        (0..2 * COMMANDS).for_each(|_| turn(&mut engines, &mut sink));
+        assert_eq!(sink.0, COMMANDS, "not all are answered");
+        let scanned = take_scanned();
+        println!("{scanned} bytes of {} scanned", batch.len());
+        assert!(scanned <= 2 * batch.len(), "{scanned} bytes of {} scanned", batch.len());
     }
 }

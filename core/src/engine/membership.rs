@@ -297,6 +297,7 @@ impl Engine {
             let session = self.sessions.get(slot);
             let except = (!echo).then(|| session.id(slot));
             let joins = matches!(what, Some(MembershipEvent::Joins | MembershipEvent::SignsIn));
+            let quiet = self.is_draining && what == Some(MembershipEvent::Leaves);
             let user = session.user.clone().filter(|_| joins || what == Some(MembershipEvent::Leaves));
             let live = matches!(self.channels[part].interest_state, InterestState::Live { .. });
             // Whether users are shown cannot change while we have interest. Before, the channel decides
@@ -305,9 +306,10 @@ impl Engine {
                 user,
                 joins,
                 except: except.filter(|_| joins),
+                quiet,
             });
             let audience = Audience { except_session: except, ..Audience::default() };
-            let card = what.filter(|_| channel.announces()).map(|_| self.card(slot));
+            let card = what.filter(|_| channel.announces() && !quiet).map(|_| self.card(slot));
             let body = what.zip(card.as_ref()).and_then(|(what, card)| what.notice(card));
             let mut publication = body.map(|body| self.notice(body, &audience));
             // A member on a worker that is still gaining interest waits for that.

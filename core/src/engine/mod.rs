@@ -1,4 +1,5 @@
-//! The engine: everything a worker does between bytes in and bytes out. Pure: no sockets, no clock, no entropy.
+//! The engine: everything a worker does between bytes in and bytes out. Pure: no sockets, no clock, no
+//! entropy.
 //!
 //! One engine per worker, owned and called by that worker's thread alone. Engines meet in the [`Node`].
 //!
@@ -111,6 +112,8 @@ pub struct Engine {
     /// Sessions that have left everything and go after the next flush.
     ended: Vec<SessionSlot>,
     parked: Parked,
+    /// Whether all sessions are about to leave; see [`Engine::begin_drain`].
+    is_draining: bool,
     /// Absent while it reads.
     decoder: Option<Box<Decoder>>,
     counters: Counters,
@@ -125,8 +128,8 @@ struct LocalChannel {
     /// The channel's run of this turn, or NONE.
     run: u32,
     interest_state: InterestState,
-    /// Where the stream of a member that joins now begins: the last offset passed on here, or given out before our
-    /// interest. The channel's own may be ahead, by what is in our mailbox.
+    /// Where the stream of a member that joins now begins: the last offset passed on here, or given out
+    /// before our interest. The channel's own may be ahead, by what is in our mailbox.
     offset: u64,
     /// Sessions that become members when what they missed has been read.
     joining: u32,
@@ -135,7 +138,8 @@ struct LocalChannel {
 /// A worker's interest in a channel of which it holds members.
 #[derive(Copy, Clone)]
 enum InterestState {
-    /// Being gained by the operation of this ticket, once it is delegated. Mail that arrives now is from before.
+    /// Being gained by the operation of this ticket, once it is delegated. Mail that arrives now is from
+    /// before.
     Gaining { ticket: Option<u64> },
     /// Publications up to this sequence were before it, and messages up to this offset.
     Live { from: u64, offset: u64 },
@@ -213,6 +217,7 @@ impl Engine {
             disconnects: Vec::new(),
             ended: Vec::new(),
             parked: Parked::default(),
+            is_draining: false,
             decoder: None,
             counters: Counters::default(),
         }
@@ -230,6 +235,12 @@ impl Engine {
         self.steady_ms = steady_ms;
         self.sweep();
         self.end_expired();
+    }
+
+    /// All sessions are about to leave, within a time that the shell chooses. From now on no member is told
+    /// that another one leaves: `n` members of a channel would be told `n * (n - 1) / 2` times.
+    pub fn begin_drain(&mut self) {
+        self.is_draining = true;
     }
 
     /// Opens a session and welcomes it. `preface` is written before the welcome (the handshake's response).
@@ -268,7 +279,8 @@ impl Engine {
         }
         self.enter_broadcast(slot);
         for channel in channels {
-            // A claimed channel that the app's limits refuse is one the session is not in, as `members` will show.
+            // A claimed channel that the app's limits refuse is one the session is not in, as `members` will
+            // show.
             if self.join(slot, &channel, None, None).is_err() {
                 self.counters.command_errors += 1;
             }
@@ -276,9 +288,10 @@ impl Engine {
         Ok(slot)
     }
 
-    /// Ends a session whose connection is gone: it leaves its channels, and what it was to receive is forgotten.
+    /// Ends a session whose connection is gone: it leaves its channels, and what it was to receive is
+    /// forgotten.
     pub fn close(&mut self, slot: SessionSlot) {
-        if self.ended.contains(&slot) {
+        if self.sessions.output(slot).is_ended() {
             Turn::forget(self.sessions.hot(slot));
             return;
         }
@@ -288,14 +301,15 @@ impl Engine {
         self.sessions.remove(slot);
     }
 
-    /// Ends a session whose connection is not: it leaves its channels, still receives what was published until now,
-    /// and `last` after that.
+    /// Ends a session whose connection is not: it leaves its channels, still receives what was published
+    /// until now, and `last` after that.
     pub fn end(&mut self, slot: SessionSlot, last: impl FnOnce(&mut BytesMut)) {
-        if self.ended.contains(&slot) {
+        if self.sessions.output(slot).is_ended() {
             return;
         }
         self.depart(slot);
         self.reply(slot, last);
+        self.sessions.hot(slot).set_ended();
         self.ended.push(slot);
     }
 
@@ -353,10 +367,13 @@ impl Engine {
         let written = self.turn.write(&mut self.sessions, sink, |slot, backlog| over.push((slot, backlog)));
         self.counters.writes += written;
         for slot in std::mem::take(&mut self.ended) {
-            over.retain(|&(other, _)| other != slot);
             self.sessions.remove(slot);
         }
         for (slot, backlog) in over {
+            // The slot is still that of the session that was written to, for nothing opens in a flush.
+            if self.sessions.output(slot).is_ended() {
+                continue;
+            }
             match backlog {
                 Backlog::Bytes(bytes) => self.on_backlog(slot, bytes),
                 Backlog::Parked { is_whole } => self.on_parked_output(slot, is_whole),
@@ -371,8 +388,8 @@ impl Engine {
         });
     }
 
-    /// Whether there is anything to flush, to take or to handle at once, so that the shell must not sleep. A flush, too,
-    /// may find connections to end.
+    /// Whether there is anything to flush, to take or to handle at once, so that the shell must not sleep. A
+    /// flush, too, may find connections to end.
     pub fn is_busy(&self) -> bool {
         let to_take = !(self.answers.is_empty() && self.unpaused.is_empty() && self.disconnects.is_empty());
         to_take
@@ -384,7 +401,8 @@ impl Engine {
             || !self.node.mailbox(self.worker).is_empty()
     }
 
-    /// Whether so much was done, or so much output gathered, that the shell should flush before it hands over more.
+    /// Whether so much was done, or so much output gathered, that the shell should flush before it hands over
+    /// more.
     pub fn is_turn_full(&self) -> bool {
         self.turn.bytes >= TURN_BYTES || self.work >= TURN_WORK
     }
@@ -413,12 +431,13 @@ impl Engine {
         }
     }
 
-    /// Applies the policy to a session whose connection has `backlog` bytes waiting: that of its channels, or, in none,
-    /// its app's. One channel that would rather disconnect is enough.
+    /// Applies the policy to a session whose connection has `backlog` bytes waiting: that of its channels,
+    /// or, in none, its app's. One channel that would rather disconnect is enough.
     fn on_backlog(&mut self, slot: SessionSlot, backlog: usize) {
         let (hot, session) = self.sessions.both(slot);
         let app = self.node.app(session.app);
-        // A congested session gets no publications any more, but asks for answers: it has as much room for those again.
+        // A congested session gets no publications any more, but asks for answers: it has as much room for
+        // those again.
         let limit = app.limits.outbound_bytes * if hot.is_congested() { 2 } else { 1 };
         if backlog <= limit {
             return;

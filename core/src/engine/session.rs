@@ -152,6 +152,8 @@ impl Session {
     }
 
     /// Records output in the outbox. Returns whether all that waits for its client is still there.
+    #[cold]
+    #[inline(never)]
     pub(super) fn record(&mut self, mut segments: Segments<'_>) -> bool {
         let Some(outbox) = self.outbox() else { return true };
         segments.all(|(buffer, range)| outbox.record(buffer, range).is_ok())

@@ -17,6 +17,7 @@ use super::{
     Engine, InterestState,
     mail::Mail,
     output::NONE,
+    users::Addressed,
     waiting::{Waiter, Waiting},
 };
 use crate::{
@@ -27,9 +28,9 @@ use crate::{
     },
     command::Outcome,
     error::ReplyError,
-    id::WorkerId,
+    id::{LocalId, SessionSlot, WorkerId},
     limits::COMBINED,
-    publication::{Body, OwnedPublication, Publication},
+    publication::{Audience, Body, OwnedPublication, Publication},
 };
 
 /// What is to be done with a channel; see [`Operation`].
@@ -363,12 +364,36 @@ impl Engine {
         self.turn.append(local.run, local.formats, publications);
         let (run, audience) = (local.run, last.audience);
         if audience.is_filtered() {
-            self.turn.filter(run, publications.len(), audience);
+            self.limit_to_audience(channel, part, publications.len(), audience);
         } else if let Some(except) = audience.except_session
             && except.worker() == self.worker
             && let Some(slot) = self.sessions.find(except)
         {
             self.turn.except(run, publications.len(), slot, self.sessions.hot(slot));
+        }
+    }
+
+    /// The last publications of a channel's run are for an audience.
+    #[cold]
+    fn limit_to_audience(&mut self, channel: &Channel, part: LocalId, count: usize, audience: &Audience) {
+        let run = self.channels[part].run;
+        let is_named = channel.name().is_some();
+        let addressed = self.resolve(channel.app(), audience);
+        let sessions = &self.sessions;
+        // Every session of the app is a member of its broadcast stream.
+        let is_member =
+            |slot: &SessionSlot| !is_named || sessions.get(*slot).memberships.find(part).is_some();
+        match addressed {
+            Addressed::Only(mut slots) => {
+                slots.retain(is_member);
+                self.turn.hide(run, count, &slots, &mut self.sessions);
+            }
+            Addressed::AllBut(mut slots) => {
+                slots.retain(is_member);
+                for slot in slots {
+                    self.turn.except(run, count, slot, self.sessions.hot(slot));
+                }
+            }
         }
     }
 }

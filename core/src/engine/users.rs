@@ -6,8 +6,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use hashbrown::{Equivalent, HashMap};
 
-use super::RandomState;
-use crate::id::{AppId, SessionSlot};
+use super::{Engine, RandomState};
+use crate::{
+    id::{AppId, SessionId, SessionSlot},
+    publication::Audience,
+};
 
 /// See the module.
 #[derive(Default)]
@@ -78,6 +81,57 @@ impl UserIndex {
         };
         let many = many.into_iter().flat_map(move |slots| slots.range(from..).copied());
         one.into_iter().filter(move |one| *one >= from).chain(many)
+    }
+}
+
+/// Sessions of this worker that an audience names, in order.
+pub(super) enum Addressed {
+    /// It is for these alone.
+    Only(Vec<SessionSlot>),
+    /// It is not for these.
+    AllBut(Vec<SessionSlot>),
+}
+
+/// Names looked up, or sessions found, in about a microsecond.
+const RESOLVED: usize = 8;
+
+impl Engine {
+    /// The sessions that an audience names. What that costs is charged to the turn.
+    pub(super) fn resolve(&mut self, app: AppId, audience: &Audience) -> Addressed {
+        let Audience { except_session, only_session, only_users, except_users } = audience;
+        let of_users = |users: &Option<Arc<[Box<str>]>>| {
+            let users = users.iter().flat_map(|users| users.iter());
+            let mut slots: Vec<SessionSlot> =
+                users.flat_map(|user| self.users.sessions(app, user, SessionSlot(0))).collect();
+            slots.sort_unstable();
+            slots.dedup();
+            slots
+        };
+        let of_session = |session: SessionId| {
+            let here = Some(session).filter(|session| session.worker() == self.worker);
+            here.and_then(|session| self.sessions.find(session))
+        };
+        let mut left_out = of_users(except_users);
+        if let Some(slot) = except_session.and_then(of_session)
+            && let Err(at) = left_out.binary_search(&slot)
+        {
+            left_out.insert(at, slot);
+        }
+        let mut only = match only_session {
+            Some(session) => of_session(*session).into_iter().collect(),
+            None => of_users(only_users),
+        };
+        if only_session.is_some() && only_users.is_some() {
+            let named = of_users(only_users);
+            only.retain(|slot| named.binary_search(slot).is_ok());
+        }
+        let names = [only_users, except_users].map(|users| users.as_ref().map_or(0, |users| users.len()));
+        self.work += (names.iter().sum::<usize>() + only.len() + left_out.len()) / RESOLVED;
+        if only_session.is_none() && only_users.is_none() {
+            return Addressed::AllBut(left_out);
+        }
+        only.retain(|slot| left_out.binary_search(slot).is_err());
+        Addressed::Only(only)
     }
 }
 

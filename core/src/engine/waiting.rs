@@ -1,5 +1,7 @@
 //! Commands that wait: for a ticket of another worker, with the outcome as far as it is known.
 
+use std::{ops::Range, sync::Arc};
+
 use super::{Engine, idempotency::Key};
 use crate::{command::Outcome, error::ReplyError, id::SessionId, ws::Message};
 
@@ -38,14 +40,40 @@ impl Waiter {
 pub(super) enum Held {
     Text(Box<str>),
     Binary(Box<[u8]>),
+    Batch(Arc<HeldBatch>),
+}
+
+/// A text with several commands, copied once and taken apart once however often its commands wait.
+pub(super) struct HeldBatch {
+    text: Box<str>,
+    /// Where each command stands.
+    spans: Box<[Range<u32>]>,
+}
+
+impl HeldBatch {
+    pub(super) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// The text of the command at this place.
+    pub(super) fn command(&self, place: usize) -> &str {
+        let Range { start, end } = self.spans[place];
+        &self.text[start as usize..end as usize]
+    }
 }
 
 impl Held {
-    pub(super) fn view(&self) -> Message<'_> {
-        match self {
-            Held::Text(text) => Message::Text(text),
-            Held::Binary(bytes) => Message::Binary(bytes),
-        }
+    /// Copies a message, of which the commands stand at `spans` if it is a text with several; none of a
+    /// control frame.
+    pub(super) fn copy(message: Message<'_>, spans: Option<Box<[Range<u32>]>>) -> Option<Self> {
+        Some(match (message, spans) {
+            (Message::Text(text), Some(spans)) => {
+                Self::Batch(Arc::new(HeldBatch { text: text.into(), spans }))
+            }
+            (Message::Text(text), None) => Self::Text(text.into()),
+            (Message::Binary(bytes), _) => Self::Binary(bytes.into()),
+            (Message::Ping(_) | Message::Pong(_) | Message::Close(_), _) => return None,
+        })
     }
 }
 

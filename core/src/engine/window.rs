@@ -1,9 +1,10 @@
-//! The in-order window: a session's commands in flight, answered from the front in the order in which they were sent.
+//! The in-order window: a session's commands in flight, answered from the front in the order in which they
+//! were sent.
 //!
-//! A command that has to wait for another worker does not stop its session: publications to the same target go on
-//! behind it. The channel's lock keeps their order, since one worker's operations apply in the order in which they were
-//! submitted. A command that reads or changes membership, or that publishes elsewhere, is held until the window is
-//! empty, so what a session sends to several channels keeps its order as well.
+//! A command that has to wait for another worker does not stop its session: publications to the same target
+//! go on behind it. The channel's lock keeps their order, since one worker's operations apply in the order in
+//! which they were submitted. A command that reads or changes membership, or that publishes elsewhere, is
+//! held until the window is empty, so what a session sends to several channels keeps its order as well.
 //!
 //! ```text
 //!   front                                   back
@@ -147,8 +148,8 @@ impl Engine {
         Flow::Pause
     }
 
-    /// Leaves commands to [`Engine::on_mail`], because the turn is full or because they were held until now. Their
-    /// session is paused until then.
+    /// Leaves commands to [`Engine::on_mail`], because the turn is full or because they were held until now.
+    /// Their session is paused until then.
     fn interrupt(&mut self, slot: SessionSlot, held: HeldCommands) {
         let session = self.session_id(slot);
         self.sessions.get_mut(slot).window_mut().is_paused = true;
@@ -207,10 +208,10 @@ impl Engine {
         self.hold(slot, held)
     }
 
-    /// The result of a command in flight has come: answers what is done at the front of its session's window. An empty
-    /// window lets the session go on: with commands that were held when [`Engine::on_mail`] comes to them, which is not
-    /// here, because this runs amid the handling of mail and would nest without bound; else with its connection's next
-    /// message.
+    /// The result of a command in flight has come: answers what is done at the front of its session's window.
+    /// An empty window lets the session go on: with commands that were held when [`Engine::on_mail`] comes to
+    /// them, which is not here, because this runs amid the handling of mail and would nest without bound;
+    /// else with its connection's next message.
     pub(super) fn on_command_done(
         &mut self,
         slot: SessionSlot,

@@ -33,8 +33,7 @@ mod escape;
 mod grammar;
 mod raw;
 
-use std::fmt;
-use std::iter::FusedIterator;
+use std::{fmt, iter::FusedIterator, ops::Range};
 
 pub use error::JsonError;
 pub use escape::{escaped_len, write_string};
@@ -193,6 +192,8 @@ impl Scanner {
         if u32::try_from(text.len()).is_err() {
             return Err(JsonError::TooLong);
         }
+        #[cfg(all(test, not(loom)))]
+        tests::count_scanned(text.len());
         self.take_apart(text).map_err(|fault| fault.in_text(text))
     }
 
@@ -507,6 +508,11 @@ impl<'s, 'a> Array<'s, 'a> {
         self.elements[place].element(self.text, self.members)
     }
 
+    /// Where each element stands in the text that was scanned.
+    pub fn spans(&self) -> impl ExactSizeIterator<Item = Range<u32>> + use<'s, 'a> {
+        self.elements.iter().map(|element| element.start..element.end)
+    }
+
     /// The elements in the order of the text.
     pub fn elements(&self) -> impl ExactSizeIterator<Item = Element<'s, 'a>> + use<'s, 'a> {
         let (text, members) = (self.text, self.members);
@@ -548,5 +554,25 @@ impl ElementSpan {
         }
         let own = self.members_start as usize..self.members_end as usize;
         Element::Object(Object { text, raw, members: &members[own] })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+pub(crate) mod tests {
+    //! Counts what is scanned.
+
+    use std::cell::Cell;
+
+    thread_local! {
+        static SCANNED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count_scanned(bytes: usize) {
+        SCANNED.set(SCANNED.get() + bytes);
+    }
+
+    /// Bytes that this thread has scanned since the last call.
+    pub(crate) fn take_scanned() -> usize {
+        SCANNED.take()
     }
 }

@@ -12,11 +12,12 @@ use fanfare_core::{
     command::{Cursor, Disconnection, Outcome, Publish},
     dialect::Format,
     disconnect::Disconnect,
-    engine::{Engine, Flow, Node, Opening, Segments, Sink},
+    engine::{Detached, Engine, Flow, Node, Opening, Resumption, Segments, Sink},
     error::ReplyError,
     id::SessionSlot,
     id::{AppId, SessionId, WorkerId},
     publication::Payload,
+    secret::Secret,
     token::{Algorithm, Claims, KeyMaterial, SessionKey, SessionVerifier},
     ws::{Message, OpCode, put_frame},
 };
@@ -95,6 +96,7 @@ struct Client {
     slot: SessionSlot,
     connection: u32,
     echo: bool,
+    format: Format,
     session: SessionId,
     profile: u32,
     user: bool,
@@ -104,6 +106,12 @@ struct Client {
     observer: bool,
     /// Got its last word.
     parted: bool,
+    /// Resumes the session.
+    ticket: Secret,
+    /// Data frames that reached the client in this session.
+    received: u64,
+    /// It has lost its connection and will return.
+    parked: bool,
     next_id: u64,
     unread: Vec<Frame>,
     asked: VecDeque<Asked>,
@@ -172,6 +180,9 @@ fn app(index: u32, mode: Mode, random: &mut Random) -> App {
     app.membership_to_send = mode == Mode::Exact && random.chance(20);
     app.slow_consumer = if random.chance(60) { SlowConsumer::Drop } else { SlowConsumer::Disconnect };
     app.limits.outbound_bytes = 100 + random.below(1500);
+    app.limits.resume_ms = 3_600_000;
+    app.limits.resume_bytes = 16 << 20;
+    app.limits.parked_bytes = 1 << 30;
     app.limits.channels_per_connection = 2 + u16::try_from(random.below(5)).expect("it is small");
     app.sessions = verifier();
     app
@@ -263,7 +274,9 @@ impl World {
                 self.open_session(app, false);
             }
             8..12 => self.close_random(),
-            12..55 => self.send_random(),
+            12..15 => self.lose_random(),
+            15..18 => self.return_random(),
+            18..55 => self.send_random(),
             55..60 => self.send_burst(),
             60..64 => self.request_random(),
             64..70 if self.mode == Mode::Exact => self.toggle_line(),
@@ -303,9 +316,10 @@ impl World {
             channels: claimed.iter().map(|channel| format!("c{channel}").into()).collect(),
         });
         let of = self.node.app(AppId(app as u16)).clone();
+        let ticket = self.ticket();
         let echo = if observer { Some(true) } else { *self.random.pick(&[None, Some(true), Some(false)]) };
         let format = *self.random.pick(Format::ALL);
-        let opening = Opening { app: &of, format, echo, claims, connection, ticket: None };
+        let opening = Opening { app: &of, format, echo, claims, connection, ticket: Some(ticket) };
         let engine = &mut self.engines[worker];
         engine.begin_turn(self.now_ms);
         let welcome = |out: &mut BytesMut, id: SessionId, _: Option<&str>| {
@@ -333,6 +347,7 @@ impl World {
             slot,
             connection,
             echo,
+            format,
             session,
             profile,
             user,
@@ -341,6 +356,9 @@ impl World {
             paused: false,
             observer,
             parted: false,
+            ticket,
+            received: 0,
+            parked: false,
             next_id: 0,
             unread: Vec::new(),
             asked: VecDeque::new(),
@@ -366,8 +384,84 @@ impl World {
     }
 
     fn random_open(&mut self, with_observers: bool) -> Option<usize> {
-        let all: Vec<usize> = self.open().filter(|&c| with_observers || !self.clients[c].observer).collect();
+        let is_there = |&c: &usize| !self.clients[c].parked && (with_observers || !self.clients[c].observer);
+        let all: Vec<usize> = self.open().filter(is_there).collect();
         (!all.is_empty()).then(|| *self.random.pick(&all))
+    }
+
+    fn ticket(&mut self) -> Secret {
+        Secret::new(u128::from(self.random.next()) << 64 | u128::from(self.random.next()))
+    }
+
+    /// A connection is lost, sometimes with frames that were on their way.
+    fn lose_random(&mut self) {
+        let Some(client) = self.random_open(false) else { return };
+        let Client { connection, worker, slot, .. } = self.clients[client];
+        // A disconnection that is under way would end a parked session unseen.
+        if self.wire.0[connection as usize].stalled || !self.requests.is_empty() {
+            return;
+        }
+        if self.random.chance(50) {
+            self.deliver(client);
+        }
+        self.connections[connection as usize] = None;
+        match self.engines[worker].detach(slot, 0) {
+            Detached::Parked => self.clients[client].parked = true,
+            // It was about to be disconnected.
+            Detached::Ended => {
+                self.model.close(self.peer(client));
+                self.clients[client].open = false;
+                self.clients[client].paused = false;
+                self.forget(client);
+            }
+        }
+    }
+
+    fn return_random(&mut self) {
+        let parked: Vec<usize> = self.open().filter(|&c| self.clients[c].parked).collect();
+        if !parked.is_empty() {
+            let client = *self.random.pick(&parked);
+            self.come_back(client);
+        }
+    }
+
+    fn all_come_back(&mut self) {
+        let parked: Vec<usize> = self.open().filter(|&c| self.clients[c].parked).collect();
+        parked.into_iter().for_each(|client| self.come_back(client));
+    }
+
+    /// A client goes on with its session on a new connection. It has to receive what it has not.
+    fn come_back(&mut self, client: usize) {
+        let connection = self.free_connection();
+        let next_ticket = self.ticket();
+        let of = &mut self.clients[client];
+        let session = self.node.resumable(&of.ticket).expect("the session is kept");
+        let resumption = Resumption {
+            app: AppId(of.app as u16),
+            session,
+            ticket: &of.ticket,
+            next_ticket,
+            received: Some(of.received),
+            format: of.format,
+            claims: None,
+            connection,
+        };
+        let welcome = |out: &mut BytesMut, id: SessionId, _: Option<&str>| {
+            put_frame(out, OpCode::Text, format!(r#"{{"welcome":"{id}"}}"#).as_bytes());
+        };
+        let engine = &mut self.engines[of.worker];
+        let resumed = engine.resume(&resumption, &mut self.wire, |_| {}, welcome);
+        assert_eq!(resumed, Some(of.slot), "client {client} has received {}", of.received);
+        of.paused = engine.is_paused(of.slot);
+        let disconnects = engine.take_disconnects();
+        (of.parked, of.welcomed, of.connection, of.ticket) = (false, false, connection, next_ticket);
+        self.connections[connection as usize] = Some(client);
+        if !self.clients[client].paused {
+            let unread = std::mem::take(&mut self.clients[client].unread);
+            self.hand_over(client, unread);
+        }
+        // Resuming may have written the turn's output so far.
+        disconnects.into_iter().for_each(|(connection, why)| self.disconnect(connection, why));
     }
 
     fn close_random(&mut self) {
@@ -429,7 +523,9 @@ impl World {
     /// Frees a client's connection; what it has received is to be judged.
     fn forget(&mut self, client: usize) {
         let of = &mut self.clients[client];
-        self.connections[of.connection as usize] = None;
+        if !std::mem::take(&mut of.parked) && self.connections[of.connection as usize] == Some(client) {
+            self.connections[of.connection as usize] = None;
+        }
         let mut stays = std::mem::take(&mut of.stays);
         for asked in &of.asked {
             if let Command::Send { channel, .. } = asked.command
@@ -651,6 +747,8 @@ impl World {
                 self.engines[worker].request_disconnect(id, whom, true, token)
             }
             _ if self.random.chance(30) => {
+                // A session that is disconnected while it is parked ends unseen.
+                self.all_come_back();
                 let whom = Disconnection::User("u".into());
                 self.engines[worker].request_disconnect(id, whom, false, token)
             }
@@ -759,6 +857,9 @@ impl World {
 
     /// Lets a client read what its line has sent.
     fn deliver(&mut self, client: usize) {
+        if self.clients[client].parked {
+            return;
+        }
         let connection = self.clients[client].connection as usize;
         let line = &mut self.wire.0[connection];
         if self.judged || line.stalled || line.bytes.is_empty() {
@@ -768,6 +869,8 @@ impl World {
         let app = self.clients[client].app;
         let received = read(&mut bytes, app, &self.directory.read().expect(POISON))
             .unwrap_or_else(|e| panic!("client {client}: {e}"));
+        let is_welcome = |one: &&Received| matches!(one, Received::Welcome(_));
+        self.clients[client].received += (received.len() - received.iter().filter(is_welcome).count()) as u64;
         for one in received {
             if self.trace {
                 eprintln!("{} client {client} receives {one:?}", self.now_ms);
@@ -908,6 +1011,7 @@ impl World {
     /// Lets everything come to rest.
     fn quiesce(&mut self) {
         self.release();
+        self.all_come_back();
         for _ in 0..10_000 {
             let stalled: Vec<usize> = self
                 .open()

@@ -1,5 +1,5 @@
-//! The command line: what was typed becomes a job. [`options`] declares what can be typed, [`planning`] makes a plan of
-//! it.
+//! The command line: what was typed becomes a job. [`options`] declares what can be typed, [`planning`] makes
+//! a plan of it.
 
 mod options;
 mod planning;
@@ -7,12 +7,14 @@ mod planning;
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
-use options::{Common, Compare, Mix, Scenario};
+use options::{Ab, Common, Compare, Mix, Run, Scenario};
 
 use crate::{
-    compare::{Comparison, Thresholds},
+    compare::{Comparison, Tolerances},
     mix::{self, Phase},
     plan::PlanError,
+    search::SearchPlan,
+    thresholds::Threshold,
 };
 
 /// Load for realtime channel servers: every delivery verified, every latency counted from when it was due.
@@ -21,8 +23,6 @@ use crate::{
 pub struct Args {
     #[command(subcommand)]
     scenario: Scenario,
-    #[command(flatten)]
-    common: Common,
     /// The common options of the plan that are on the command line, word for word.
     #[arg(skip)]
     given: Vec<String>,
@@ -37,8 +37,31 @@ pub struct Output {
     pub hlog: Option<PathBuf>,
     /// As a page into this file.
     pub html: Option<PathBuf>,
+    /// Of a comparison: as Markdown into this file; `-` is standard output.
+    pub markdown: Option<PathBuf>,
+    /// The first faults as JSON lines into this file.
+    pub faults: Option<PathBuf>,
     /// Neither table nor progress.
     pub quiet: bool,
+}
+
+/// Two servers, and how they are compared.
+#[derive(Debug, Clone)]
+pub struct AbPlan {
+    /// What is done at each.
+    pub phases: Vec<Phase>,
+    /// What starts them.
+    pub commands: [String; 2],
+    /// What answers when they are ready.
+    pub ready: String,
+    /// Rounds of four runs.
+    pub rounds: u32,
+    /// CPUs that they run on; anywhere if there are none.
+    pub server_cpu: Vec<u32>,
+    /// By how much the second may be worse.
+    pub gate: Tolerances,
+    /// Where the reports go.
+    pub out: PathBuf,
 }
 
 /// What the command line asks for.
@@ -46,10 +69,14 @@ pub struct Output {
 pub enum Job {
     /// These phases, one after the other. Their plans are not checked yet.
     Run(Vec<Phase>),
+    /// A search for a rate. Its plan is not checked yet.
+    Search(Box<SearchPlan>),
+    /// Two servers in turns. Its plans are not checked yet.
+    Ab(Box<AbPlan>),
     /// A comparison.
     Compare(Comparison),
     /// What a coordinator in another process says.
-    Part,
+    Child,
 }
 
 /// What is wrong with a command line, in one sentence without its full stop.
@@ -78,32 +105,87 @@ impl Args {
 
     /// The job, and where its report goes.
     pub fn into_job(self) -> Result<(Job, Output), PlanError> {
-        let common = &self.common;
-        let output = Output {
-            json: common.json.clone(),
-            hlog: common.hlog.clone(),
-            html: common.html.clone(),
-            quiet: common.quiet,
-        };
-        let job = match self.scenario {
-            Scenario::Compare(Compare { sides, gate, force }) => {
-                let sides = sides.iter().map(|side| side.split(',').map(PathBuf::from).collect()).collect();
-                Job::Compare(Comparison { sides, gate: Thresholds::read(&gate)?, force })
+        Ok(match self.scenario {
+            Scenario::Compare(compare) => compare.into_job()?,
+            Scenario::Ab(Run { own, common }) => {
+                let output = Output { markdown: own.markdown.clone(), ..common.output() };
+                (Job::Ab(Box::new(own.into_plan(&self.given)?)), output)
             }
-            Scenario::Part => Job::Part,
-            Scenario::Mix(Mix { plan }) => Job::Run(mix::read(&plan, &self.given)?),
-            _ => Job::Run(vec![Phase { name: String::new(), plans: vec![self.into_plan()?] }]),
-        };
-        Ok((job, output))
+            Scenario::Child => (Job::Child, Output::default()),
+            Scenario::Mix(Run { own: Mix { plan }, common }) => {
+                (Job::Run(mix::read(&plan, &self.given)?), common.output())
+            }
+            scenario => {
+                let output = scenario.common().map(Common::output).unwrap_or_default();
+                let slo =
+                    scenario.common().filter(|common| common.find_rate).map(|common| common.slo.clone());
+                if let Some(slo) = slo {
+                    let slo = Threshold::read_all(&slo).map_err(|why| PlanError(format!("{why}.")))?;
+                    let search = SearchPlan::new(scenario.into_plan()?, slo)?;
+                    return Ok((Job::Search(Box::new(search)), output));
+                }
+                (Job::Run(vec![Phase { name: String::new(), plans: vec![scenario.into_plan()?] }]), output)
+            }
+        })
     }
 }
 
-/// Options of the plan that are on a command line, and not in the environment or left out: what goes before a mix's file.
+impl Common {
+    fn output(&self) -> Output {
+        Output {
+            json: self.json.clone(),
+            hlog: self.hlog.clone(),
+            html: self.html.clone(),
+            markdown: None,
+            faults: self.faults.clone(),
+            quiet: self.quiet,
+        }
+    }
+}
+
+impl Ab {
+    fn into_plan(self, given: &[String]) -> Result<AbPlan, PlanError> {
+        let Self { plan, a, b, ready, rounds, server_cpu, gate, out, markdown: _ } = self;
+        if rounds == 0 || rounds > 1000 {
+            return Err(PlanError(format!("{rounds} rounds are none: 1 to 1000 are.")));
+        }
+        let (phases, gate) = (mix::read(&plan, given)?, Tolerances::read(&gate)?);
+        Ok(AbPlan { phases, commands: [a, b], ready, rounds, server_cpu, gate, out })
+    }
+}
+
+impl Compare {
+    fn into_job(self) -> Result<(Job, Output), PlanError> {
+        let Self { sides, gate, force, json, html, markdown, quiet } = self;
+        let sides = sides.iter().map(|side| side.split(',').map(PathBuf::from).collect()).collect();
+        let comparison = Comparison { sides, gate: Tolerances::read(&gate)?, force };
+        Ok((Job::Compare(comparison), Output { json, html, markdown, quiet, ..Output::default() }))
+    }
+}
+
+/// Options of the plan that are on a command line, and not in the environment or left out: what goes before a
+/// mix's file.
 fn given(matches: &ArgMatches) -> Vec<String> {
-    const OF_REPORTS: [&str; 4] = ["json", "hlog", "html", "quiet"];
-    let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
+    const NOT_OF_PLANS: [&str; 14] = [
+        "json",
+        "hlog",
+        "html",
+        "faults",
+        "quiet",
+        "plan",
+        "a",
+        "b",
+        "ready",
+        "rounds",
+        "server_cpu",
+        "gate",
+        "out",
+        "markdown",
+    ];
+    let Some((name, matches)) = matches.subcommand() else { return Vec::new() };
     let command = Args::command();
-    let options = command.get_arguments().filter(|option| !OF_REPORTS.contains(&option.get_id().as_str()));
+    let Some(command) = command.find_subcommand(name) else { return Vec::new() };
+    let options = command.get_arguments().filter(|option| !NOT_OF_PLANS.contains(&option.get_id().as_str()));
     let given = options.filter_map(|option| {
         let (id, long) = (option.get_id().as_str(), option.get_long()?);
         if matches.value_source(id)? != ValueSource::CommandLine {
@@ -138,7 +220,11 @@ mod tests {
                 "the following required arguments were not provided: --rate <PER_SECOND>",
             ),
             ("loadgen fanout --colour red", "unexpected argument '--colour' found"),
-            ("loadgen --threads 2", "'loadgen' requires a subcommand but one was not provided"),
+            (
+                "loadgen compare a b --pin 1",
+                "unexpected argument '--pin' found; to pass '--pin' as a value, use '-- --pin'",
+            ),
+            ("loadgen --threads 2", "unexpected argument '--threads' found"),
         ] {
             let error = Args::try_parse_from(line.split_whitespace()).expect_err(line);
             assert_eq!(sentence(&error), what);

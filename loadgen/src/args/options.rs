@@ -4,35 +4,49 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::share::Share;
+use crate::{plan::Notices, share::Share};
 
 const DEFAULT_URL: &str = "ws://127.0.0.1:8080";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Scenario {
     /// One channel with many subscribers; publishers on connections of their own
-    Fanout(Fanout),
+    Fanout(Run<Fanout>),
     /// Many channels whose members send to each other
-    Send(Send),
+    Send(Run<Send>),
     /// Messages to everyone
-    Broadcast(Broadcast),
+    Broadcast(Run<Broadcast>),
     /// One channel, and some of its subscribers stop reading
-    Slow(Slow),
+    Slow(Run<Slow>),
     /// All connections drop and come back, at the beginning of each window
-    Storm(Storm),
+    #[command(mut_arg("lower_bound", |option| option.hide(true)))]
+    Storm(Run<Storm>),
     /// Connections at rest: what does one cost?
-    Idle(Idle),
+    #[command(mut_arg("lower_bound", |option| option.hide(true)))]
+    Idle(Run<Idle>),
     /// Handshake, join and close, again and again
-    Connect(Connect),
+    #[command(mut_arg("parallel", |option| option.hide(true)))]
+    Connect(Run<Connect>),
     /// Members join and leave, the others are told
-    Presence(Presence),
+    Presence(Run<Presence>),
     /// Phases one after the other, each with scenarios at the same time, as a file says
-    Mix(Mix),
+    Mix(Run<Mix>),
+    /// Two servers in turns, each started anew for every run of a plan; then compared
+    Ab(Run<Ab>),
     /// Compare saved reports
     Compare(Compare),
     /// One of several processes; another one, which starts it, says what to do
     #[command(hide = true)]
-    Part,
+    Child,
+}
+
+/// What is done, and what every scenario has.
+#[derive(Args, Debug)]
+pub(super) struct Run<T: Args> {
+    #[command(flatten)]
+    pub(super) own: T,
+    #[command(flatten)]
+    pub(super) common: Common,
 }
 
 #[derive(Args, Debug)]
@@ -145,8 +159,8 @@ pub(super) struct Idle {
 
 #[derive(Args, Debug)]
 pub(super) struct Connect {
-    /// Cycles under way at one time, 32 if left out; with --rate at most, and if left out as many as are due in
-    /// a second
+    /// Cycles under way at one time, 32 if left out; with --rate at most, and if left out as many as are due
+    /// in a second
     #[arg(long, value_name = "N")]
     pub(super) cycles: Option<u32>,
     /// Open loop: connections a second
@@ -177,6 +191,12 @@ pub(super) struct Presence {
     /// Each of them asks for a page of 100 members between joining and leaving
     #[arg(long)]
     pub(super) queries: bool,
+    /// Open loop: operations a second, all movers together, and none by the same one twice within 50 ms
+    #[arg(long, short = 'r', value_name = "PER_SECOND")]
+    pub(super) rate: Option<f64>,
+    /// What the watchers are to be told
+    #[arg(long, value_enum, default_value = "every", value_name = "WHICH")]
+    pub(super) notices: Notices,
 }
 
 #[derive(Args, Debug)]
@@ -186,18 +206,60 @@ pub(super) struct Mix {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct Ab {
+    /// The plan (TOML); docs/BENCHMARKING.md explains it
+    pub(super) plan: PathBuf,
+    /// The command line that starts one server, in the foreground
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) a: String,
+    /// The command line that starts the other one
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) b: String,
+    /// What answers when either is ready: an http:// URL, or a ws:// one that takes connections
+    #[arg(long, value_name = "URL")]
+    pub(super) ready: String,
+    /// Rounds of four runs: a, b, b, a
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub(super) rounds: u32,
+    /// CPUs for the servers, with commas between
+    #[arg(long, value_delimiter = ',', value_name = "CPU")]
+    pub(super) server_cpu: Vec<u32>,
+    /// As in compare
+    #[arg(long, value_delimiter = ',', value_name = "PERCENT")]
+    pub(super) gate: Vec<String>,
+    /// Where the reports of all runs go
+    #[arg(long, default_value = "fanfare-ab", value_name = "FOLDER")]
+    pub(super) out: PathBuf,
+    /// Write the comparison as Markdown to a file, or to standard output with `-`
+    #[arg(long, value_name = "FILE")]
+    pub(super) markdown: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct Compare {
-    /// Two or more sides: reports of one run, or of several with commas between. The others are compared with the
-    /// first
+    /// Two or more sides: reports of one run, or of several with commas between. The others are compared with
+    /// the first
     #[arg(required = true, num_args = 2.., value_name = "REPORT,…")]
     pub(super) sides: Vec<String>,
-    /// Exit with 1 if a number is worse by more than this, beyond chance: 5 for all of them, p99=20 for one, or both
-    /// with a comma between
+    /// Exit with 1 if a number is worse by more than this, beyond chance, and with 3 if these runs cannot
+    /// say: 5 for all of them but p99.9 and max, p99=20 for one, or both with a comma between
     #[arg(long, value_delimiter = ',', value_name = "PERCENT")]
     pub(super) gate: Vec<String>,
     /// Compare runs of different machines or plans
     #[arg(long)]
     pub(super) force: bool,
+    /// Write the comparison as JSON to a file, or to standard output with `-`
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+    /// Write the comparison as an HTML page
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
+    /// Write the comparison as Markdown to a file, or to standard output with `-`
+    #[arg(long, value_name = "FILE")]
+    pub(super) markdown: Option<PathBuf>,
+    /// No table
+    #[arg(long, short = 'q')]
+    pub(super) quiet: bool,
 }
 
 #[derive(Args, Debug)]
@@ -205,7 +267,6 @@ pub(super) struct Common {
     /// The server
     #[arg(
         long,
-        global = true,
         default_value = DEFAULT_URL,
         value_name = "URL",
         env = "FANFARE_URL"
@@ -214,109 +275,108 @@ pub(super) struct Common {
     #[command(flatten)]
     pub(super) driver: DriverArgs,
     /// Processes of the server, with commas between; found by the port if left out
-    #[arg(long, global = true, value_delimiter = ',', value_name = "PID")]
+    #[arg(long, value_delimiter = ',', value_name = "PID")]
     pub(super) server_pid: Vec<u32>,
     /// Processes, each with its share of the work
-    #[arg(long, global = true, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N")]
     pub(super) processes: u32,
     /// Worker threads of each process
-    #[arg(long, global = true, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N")]
     pub(super) threads: u32,
     /// CPUs for the workers, with commas between
-    #[arg(long, global = true, value_delimiter = ',', value_name = "CPU")]
+    #[arg(long, value_delimiter = ',', value_name = "CPU")]
     pub(super) pin: Vec<u32>,
     /// Never sleep: exact latencies for all of a core. The default in an open loop
-    #[arg(long, global = true, conflicts_with = "sleep")]
+    #[arg(long, conflicts_with = "sleep")]
     pub(super) spin: bool,
     /// Sleep when there is nothing to do. The default in a closed loop
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub(super) sleep: bool,
-    /// Closed loop: a generator that is the limit is no failure. Its rates are lower bounds: the server can do at least
-    /// this. The server's CPU time for each delivery holds all the same
-    #[arg(long, global = true)]
+    /// Closed loop: a generator that is the limit is no failure. Its rates are lower bounds: the server can
+    /// do at least this. The server's CPU time for each delivery holds all the same
+    #[arg(long)]
     pub(super) lower_bound: bool,
     /// Warm-up, not counted
-    #[arg(long, global = true, default_value_t = 1.0, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
     pub(super) warmup: f64,
     /// Length of a window
-    #[arg(long, short = 'd', global = true, default_value_t = 3.0, value_name = "SECONDS")]
+    #[arg(long, short = 'd', default_value_t = 3.0, value_name = "SECONDS")]
     pub(super) duration: f64,
     /// Windows that are measured, one after the other
-    #[arg(long, global = true, default_value_t = 3, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_name = "N")]
     pub(super) windows: u32,
     /// Time after the last window for what is on the way to arrive
-    #[arg(long, global = true, default_value_t = 5.0, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     pub(super) drain: f64,
+    /// Exit with 4 if this is true: p99>5ms, lost>0, deliveries<100000/s; several with commas between or one
+    /// by one
+    #[arg(long, value_delimiter = ',', action = clap::ArgAction::Append, value_name = "CONDITION")]
+    pub(super) fail_if: Vec<String>,
+    /// Open loop: search for the highest rate that holds --slo, beginning with --rate
+    #[arg(long, requires = "slo")]
+    pub(super) find_rate: bool,
+    /// What a rate must hold: p99<20ms,lost=0
+    #[arg(long, value_delimiter = ',', requires = "find_rate", value_name = "CONDITION")]
+    pub(super) slo: Vec<String>,
     /// Source addresses from 127.0.0.1 up; as many as needed if 0
-    #[arg(long, global = true, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N")]
     pub(super) sources: u32,
     /// Handshakes under way at one time while connecting
-    #[arg(long, global = true, default_value_t = 128, value_name = "N")]
+    #[arg(long, default_value_t = 128, value_name = "N")]
     pub(super) parallel: u32,
     /// What channels' names begin with
-    #[arg(long, global = true, default_value = "c", value_name = "TEXT")]
+    #[arg(long, default_value = "c", value_name = "TEXT")]
     pub(super) prefix: String,
     /// Where randomness comes from; the clock if left out
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
     /// Write the report as JSON to a file, or to standard output with `-`
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
     /// Write the latencies of each window as an HDR interval log
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub(super) hlog: Option<PathBuf>,
     /// Write the report as an HTML page
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
+    /// Write the first thousand faults as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub(super) faults: Option<PathBuf>,
     /// No table and no progress
-    #[arg(long, short = 'q', global = true)]
+    #[arg(long, short = 'q')]
     pub(super) quiet: bool,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct DriverArgs {
     /// The protocol: native, socketio, nchan, nats, plain, centrifugo or pusher
-    #[arg(long, global = true, default_value = "native", value_name = "NAME")]
+    #[arg(long, default_value = "native", value_name = "NAME")]
     pub(super) driver: String,
     /// The app (native, socketio)
-    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
+    #[arg(long, default_value = "default", value_name = "NAME")]
     pub(super) app: String,
     /// The app's key, or a token (all but nchan and plain)
-    #[arg(
-        long,
-        global = true,
-        default_value = "",
-        value_name = "KEY",
-        env = "FANFARE_KEY",
-        hide_env_values = true
-    )]
+    #[arg(long, default_value = "", value_name = "KEY", env = "FANFARE_KEY", hide_env_values = true)]
     pub(super) key: String,
     /// The app's secret (pusher)
-    #[arg(
-        long,
-        global = true,
-        default_value = "",
-        value_name = "SECRET",
-        env = "FANFARE_SECRET",
-        hide_env_values = true
-    )]
+    #[arg(long, default_value = "", value_name = "SECRET", env = "FANFARE_SECRET", hide_env_values = true)]
     pub(super) secret: String,
     /// Path of the WebSocket (all but native and pusher); {channel} in it is the channel (nchan, plain)
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, value_name = "PATH")]
     pub(super) path: Option<String>,
     /// Path for connections that only publish (nchan, plain)
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, value_name = "PATH")]
     pub(super) publish_path: Option<String>,
     /// Part of the text that says a connection is ready (plain); it is when it is open if left out
-    #[arg(long, global = true, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT")]
     pub(super) welcome: Option<String>,
     /// Text that joins {channel} (plain); connecting is joining if left out
-    #[arg(long, global = true, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT")]
     pub(super) join: Option<String>,
     /// Part of the answer to it (plain)
-    #[arg(long, global = true, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT")]
     pub(super) joined: Option<String>,
     /// Text that publishes {payload}, which is a JSON string, to {channel} (plain); the payload if left out
-    #[arg(long, global = true, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT")]
     pub(super) send: Option<String>,
 }

@@ -1,32 +1,46 @@
-//! From options to a plan: what is left out gets its value, and what options mean together is worked out. Whether the
-//! plan makes sense is the plan's business.
+//! From options to a plan: what is left out gets its value, and what options mean together is worked out.
+//! Whether the plan makes sense is the plan's business.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use super::{
-    Args,
-    options::{Connect, DriverArgs, PaceArgs, Scenario},
-};
+use super::options::{Common, Connect, DriverArgs, Idle, PaceArgs, Presence, Run, Scenario, Storm};
 use crate::{
     clock::now_ns,
     plan::{
         ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate, Scope,
         StormPlan, Work,
     },
+    thresholds::Threshold,
 };
 
 /// Cycles under way at one time if the command line does not say how many.
 const MIN_CYCLES: u32 = 32;
 const MAX_CYCLES: u32 = 16_384;
 
-impl Args {
+impl Scenario {
+    /// What every scenario has; None for what is none.
+    pub(super) fn common(&self) -> Option<&Common> {
+        Some(match self {
+            Self::Compare(_) | Self::Child => return None,
+            Self::Fanout(run) => &run.common,
+            Self::Send(run) => &run.common,
+            Self::Broadcast(run) => &run.common,
+            Self::Slow(run) => &run.common,
+            Self::Storm(run) => &run.common,
+            Self::Idle(run) => &run.common,
+            Self::Connect(run) => &run.common,
+            Self::Presence(run) => &run.common,
+            Self::Mix(run) => &run.common,
+            Self::Ab(run) => &run.common,
+        })
+    }
+
     /// The plan of a scenario, not checked yet.
     pub(super) fn into_plan(self) -> Result<Plan, PlanError> {
-        let common = self.common;
-        let Some(work) = self.scenario.into_work() else {
+        let Some((work, common)) = self.into_work() else {
             return Err(PlanError("A mix is made of scenarios.".into()));
         };
-        let (address, host) = resolve(&common.url)?;
+        let Server { address, host, path } = resolve(&common.url)?;
         if common.prefix.bytes().any(|byte| !byte.is_ascii_alphanumeric() && !b"-._:/".contains(&byte)) {
             let sentence = "A prefix of channels has letters, digits and - . _ : / only.";
             return Err(PlanError(sentence.into()));
@@ -36,10 +50,12 @@ impl Args {
         Ok(Plan {
             spin: common.spin || (work.is_open_loop() && !common.sleep),
             lower_bound: common.lower_bound,
+            fail_if: Threshold::read_all(&common.fail_if).map_err(|why| PlanError(format!("{why}.")))?,
+            shared: false,
             work,
             address,
             host,
-            driver: common.driver.into_plan(),
+            driver: common.driver.into_plan(path)?,
             server_pids: common.server_pid,
             processes: common.processes,
             threads: common.threads,
@@ -58,65 +74,82 @@ impl Args {
 }
 
 impl DriverArgs {
-    fn into_plan(self) -> DriverPlan {
-        DriverPlan {
+    /// With the path that the URL has, which is another way to say `--path`.
+    fn into_plan(self, of_url: Option<String>) -> Result<DriverPlan, PlanError> {
+        let takes_path = !["native", "pusher"].contains(&self.driver.as_str());
+        if of_url.is_some() && (self.path.is_some() || !takes_path) {
+            let sentence = match takes_path {
+                true => "The URL has a path, and so has --path: one will do.".to_owned(),
+                false => {
+                    format!("The driver {} has a path of its own: leave that of the URL out.", self.driver)
+                }
+            };
+            return Err(PlanError(sentence));
+        }
+        Ok(DriverPlan {
             name: self.driver,
             app: self.app,
             key: self.key,
             secret: self.secret,
-            path: self.path,
+            path: self.path.or(of_url),
             publish_path: self.publish_path,
             welcome: self.welcome,
             join: self.join,
             joined: self.joined,
             send: self.send,
-        }
+        })
     }
 }
 
 impl Scenario {
     /// None for what is no scenario.
-    fn into_work(self) -> Option<Work> {
+    fn into_work(self) -> Option<(Work, Common)> {
         Some(match self {
-            Self::Mix(_) | Self::Compare(_) | Self::Part => return None,
-            Self::Fanout(args) => Work::Fanout(args.pace.into_publish(1, args.subscribers, args.publishers)),
-            Self::Send(args) => Work::Send(PublishPlan {
-                publishers_join: true,
-                echo: args.echo,
-                ..args.pace.into_publish(args.channels, args.members, 1)
-            }),
-            Self::Broadcast(args) => Work::Broadcast(PublishPlan {
-                publishers_join: true,
-                scope: Scope::Everyone,
-                ..args.pace.into_publish(1, args.connections, args.publishers)
-            }),
-            Self::Slow(args) => Work::Slow(PublishPlan {
-                slow: args.slow.of(args.subscribers),
-                ..args.pace.into_publish(1, args.subscribers, args.publishers)
-            }),
-            Self::Storm(args) => Work::Storm(StormPlan {
-                connections: args.connections,
-                members: args.members,
-                rate: args.rate,
-                bystanders: args.bystanders,
-                bystander_rate: args.bystander_rate,
-                payload: args.payload,
-            }),
-            Self::Idle(args) => Work::Idle(IdlePlan {
-                base: args.base,
-                connections: args.connections,
-                members: args.members,
-                settle_seconds: args.settle,
-            }),
-            Self::Connect(args) => Work::Connect(args.into_connect()),
-            Self::Presence(args) => Work::Presence(PresencePlan {
-                channels: args.channels,
-                watchers: args.members.saturating_sub(args.movers),
-                movers: args.movers,
-                updates: args.updates,
-                queries: args.queries,
-            }),
+            Self::Mix(_) | Self::Ab(_) | Self::Compare(_) | Self::Child => return None,
+            Self::Fanout(Run { own, common }) => {
+                (Work::Fanout(own.pace.into_publish(1, own.subscribers, own.publishers)), common)
+            }
+            Self::Send(Run { own, common }) => {
+                let plan = own.pace.into_publish(own.channels, own.members, 1);
+                (Work::Send(PublishPlan { publishers_join: true, echo: own.echo, ..plan }), common)
+            }
+            Self::Broadcast(Run { own, common }) => {
+                let plan = own.pace.into_publish(1, own.connections, own.publishers);
+                let scope = Scope::Everyone;
+                (Work::Broadcast(PublishPlan { publishers_join: true, scope, ..plan }), common)
+            }
+            Self::Slow(Run { own, common }) => {
+                let slow = own.slow.of(own.subscribers);
+                let plan = own.pace.into_publish(1, own.subscribers, own.publishers);
+                (Work::Slow(PublishPlan { slow, ..plan }), common)
+            }
+            Self::Storm(Run { own, common }) => (Work::Storm(own.into_storm()), common),
+            Self::Idle(Run { own, common }) => (Work::Idle(own.into_idle()), common),
+            Self::Connect(Run { own, common }) => (Work::Connect(own.into_connect()), common),
+            Self::Presence(Run { own, common }) => (Work::Presence(own.into_presence()), common),
         })
+    }
+}
+
+impl Storm {
+    fn into_storm(self) -> StormPlan {
+        let Self { connections, members, rate, bystanders, bystander_rate, payload } = self;
+        StormPlan { connections, members, rate, bystanders, bystander_rate, payload }
+    }
+}
+
+impl Idle {
+    fn into_idle(self) -> IdlePlan {
+        let Self { connections, base, members, settle } = self;
+        IdlePlan { base, connections, members, settle_seconds: settle }
+    }
+}
+
+impl Presence {
+    fn into_presence(self) -> PresencePlan {
+        let Self { channels, members, movers, updates, queries, rate, notices } = self;
+        let watchers = members.saturating_sub(movers);
+        PresencePlan { channels, watchers, movers, updates, queries, rate, notices }
     }
 }
 
@@ -151,18 +184,42 @@ impl PaceArgs {
     }
 }
 
-/// Host and port of a `ws://` URL, resolved.
-fn resolve(url: &str) -> Result<(SocketAddr, String), PlanError> {
+/// Host and port of a `ws://` URL, resolved; and its path, if it has one.
+fn resolve(url: &str) -> Result<Server, PlanError> {
     let wrong = |why: &str| PlanError(format!("The URL {url:?} {why}."));
-    let host = url.strip_prefix("ws://").ok_or_else(|| wrong("does not begin with ws://"))?;
-    let host = host.trim_end_matches('/');
-    if host.contains(['/', '?', '#', '@']) {
-        return Err(wrong("has more than a host and a port"));
+    let scheme = url.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("ws://"));
+    let rest = scheme.map(|scheme| &url[scheme.len()..]).ok_or_else(|| wrong("does not begin with ws://"))?;
+    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    if host.contains(['?', '#', '@']) || path.contains('#') {
+        return Err(wrong("has more than a host, a port and a path"));
     }
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
-    let address = with_port.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
-    Ok((address.ok_or_else(|| wrong("names no host that can be found"))?, host.to_owned()))
+    let (name, port) = match host.rsplit_once(':') {
+        // Of an address in brackets, colons are a part.
+        Some((name, port)) if !port.contains(']') => {
+            (name, port.parse().map_err(|_| wrong("has a port that is none"))?)
+        }
+        _ => (host, 80),
+    };
+    if name.contains(':') && !(name.starts_with('[') && name.ends_with(']')) {
+        return Err(wrong("has an IPv6 address without brackets: ws://[::1]:8080"));
+    }
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    let address = (bare, port).to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    Ok(Server {
+        address: address
+            .filter(|_| !bare.is_empty())
+            .ok_or_else(|| wrong("names no host that can be found"))?,
+        host: host.to_owned(),
+        path: (path.len() > 1).then(|| path.to_owned()),
+    })
+}
+
+/// Where a server is.
+struct Server {
+    address: SocketAddr,
+    /// Value of the `Host` header.
+    host: String,
+    path: Option<String>,
 }
 
 #[cfg(test)]
@@ -170,10 +227,11 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::Args;
 
     fn plan(args: &str) -> Result<Plan, PlanError> {
         let args = Args::try_parse_from(args.split_whitespace()).expect("well-formed");
-        args.into_plan()
+        args.scenario.into_plan()
     }
 
     #[test]
@@ -213,6 +271,10 @@ mod tests {
             "loadgen fanout --drain=-1",
             "loadgen idle -n 1000",
             "loadgen presence --movers 20",
+            "loadgen presence --movers 5 --rate 2001",
+            "loadgen presence --movers 5 --rate nan",
+            "loadgen presence --rate 0",
+            "loadgen presence --updates --notices merged",
             "loadgen fanout -d 0",
             "loadgen idle -n 50000 --sources 1",
             "loadgen idle -n 4000000000",
@@ -231,6 +293,8 @@ mod tests {
             "loadgen connect --driver nchan --no-join",
             "loadgen connect --rate 0",
             "loadgen fanout --server-pid 4194305",
+            "loadgen fanout --pin 4095",
+            "loadgen fanout --pin 0,1000000",
             "loadgen fanout -n 4294967295",
             "loadgen fanout --publishers 4294967295",
             "loadgen broadcast -n 4294967295 --publishers 4294967295",
@@ -262,10 +326,41 @@ mod tests {
 
     #[test]
     fn urls_that_name_no_server_are_refused() {
-        for url in ["http://127.0.0.1", "ws://127.0.0.1/path", "ws://:", "ws://"] {
+        for url in [
+            "http://127.0.0.1",
+            "wss://127.0.0.1",
+            "ws://:",
+            "ws://",
+            "ws://:80",
+            "ws:///path",
+            "ws://::1:8080",
+            "ws://[::1",
+            "ws://127.0.0.1:99999",
+            "ws://127.0.0.1:",
+            "ws://user@127.0.0.1",
+            "ws://127.0.0.1/#there",
+        ] {
             assert!(resolve(url).is_err(), "{url}");
         }
-        let (address, host) = resolve("ws://127.0.0.1:9/").expect("valid");
-        assert_eq!((address.port(), host.as_str()), (9, "127.0.0.1:9"));
+        for (url, address, host, path) in [
+            ("ws://127.0.0.1:9/", "127.0.0.1:9", "127.0.0.1:9", None),
+            ("WS://127.0.0.1", "127.0.0.1:80", "127.0.0.1", None),
+            ("ws://[::1]:8080", "[::1]:8080", "[::1]:8080", None),
+            ("ws://[::1]/", "[::1]:80", "[::1]", None),
+            ("ws://127.0.0.1:9/a/b?c=d", "127.0.0.1:9", "127.0.0.1:9", Some("/a/b?c=d")),
+        ] {
+            let server = resolve(url).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!((server.address, server.host.as_str()), (address.parse().expect("an address"), host));
+            assert_eq!(server.path.as_deref(), path);
+        }
+        let path =
+            plan("loadgen fanout --driver plain --url ws://127.0.0.1:9/chat").expect("valid").driver.path;
+        assert_eq!(path.as_deref(), Some("/chat"));
+        for line in [
+            "loadgen fanout --url ws://127.0.0.1:9/chat",
+            "loadgen fanout --driver plain --path /x --url ws://127.0.0.1:9/chat",
+        ] {
+            assert!(plan(line).is_err(), "{line}");
+        }
     }
 }

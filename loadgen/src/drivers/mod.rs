@@ -1,6 +1,6 @@
-//! THE BOUNDARY to a server's protocol: how to connect, what a command looks like, what an answer means. No word of
-//! a protocol outside its module, no socket and no clock in here. A driver keeps nothing about a connection;
-//! what must be remembered (bytes of half an item, a name), [`crate::dialogue`] remembers.
+//! THE BOUNDARY to a server's protocol: how to connect, what a command looks like, what an answer means. No
+//! word of a protocol outside its module, no socket and no clock in here. A driver keeps nothing about a
+//! connection; what must be remembered (bytes of half an item, a name), [`crate::dialogue`] remembers.
 
 mod centrifugo;
 mod native;
@@ -21,7 +21,7 @@ use plain::Plain;
 use pusher::Pusher;
 use socketio::SocketIo;
 
-use crate::plan::DriverPlan;
+use crate::plan::{DriverPlan, Plan, Work};
 
 /// The names of all drivers.
 pub(crate) const NAMES: [&str; 7] = ["native", "socketio", "nchan", "nats", "plain", "centrifugo", "pusher"];
@@ -54,7 +54,8 @@ pub(crate) trait Driver: Send + Sync {
         false
     }
 
-    /// What makes a [`Role::Member`] of who was welcomed as one. None if the path did: the answer follows by itself.
+    /// What makes a [`Role::Member`] of who was welcomed as one. None if the path did: the answer follows by
+    /// itself.
     fn join_first(&self, channel: &str, session: &str) -> Option<String> {
         Some(self.join(1, channel, session))
     }
@@ -62,8 +63,8 @@ pub(crate) trait Driver: Send + Sync {
     /// What joins a channel, to be answered under this number; the session is what the welcome called it.
     fn join(&self, number: u32, channel: &str, session: &str) -> String;
 
-    /// What joins a channel and asks for what came after this number of this epoch. None if the protocol has nothing
-    /// of the kind.
+    /// What joins a channel and asks for what came after this number of this epoch. None if the protocol has
+    /// nothing of the kind.
     fn join_since(&self, _number: u32, _channel: &str, _epoch: &str, _offset: u64) -> Option<String> {
         None
     }
@@ -157,6 +158,54 @@ pub(crate) enum Role {
     Publisher,
 }
 
+/// What a scenario and a protocol give a way to check.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Checks {
+    has_messages: bool,
+    has_order: bool,
+    has_order_between_publishers: bool,
+    has_holes: bool,
+}
+
+impl Checks {
+    pub(crate) fn of(plan: &Plan) -> Self {
+        let is_contiguous = new(&plan.driver, plan.work.echo()).is_ok_and(|driver| driver.is_contiguous());
+        let has_messages = match &plan.work {
+            Work::Idle(_) | Work::Connect(_) => false,
+            Work::Storm(storm) => storm.publishers() > 0,
+            _ => true,
+        };
+        let publishing = plan.work.publishing();
+        Self {
+            has_messages,
+            has_order: has_messages && !matches!(plan.work, Work::Presence(_)),
+            has_order_between_publishers: is_contiguous || publishing.is_none_or(|work| work.publishers < 2),
+            has_holes: is_contiguous
+                && match publishing {
+                    Some(work) => work.sees_every_number(),
+                    None => has_messages && !matches!(plan.work, Work::Presence(_)),
+                },
+        }
+    }
+
+    /// The kinds of faults that are not checked.
+    pub(crate) fn not_checked(self) -> Vec<&'static str> {
+        let mut kinds = Vec::new();
+        if !self.has_messages {
+            kinds.extend(["lost", "not arrived", "repeated", "misdelivered"]);
+        }
+        if !self.has_order {
+            kinds.push("reordered");
+        } else if !self.has_order_between_publishers {
+            kinds.push("reordered between publishers");
+        }
+        if !self.has_holes {
+            kinds.push("holes");
+        }
+        kinds
+    }
+}
+
 /// What a connection is when its WebSocket is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Opened<'a> {
@@ -177,8 +226,8 @@ pub(crate) enum Framing {
     Message,
     /// Each line of a message is one.
     Lines,
-    /// Items follow each other, and messages begin and end anywhere. The function says how long the first item is,
-    /// or nothing if it is not complete.
+    /// Items follow each other, and messages begin and end anywhere. The function says how long the first
+    /// item is, or nothing if it is not complete.
     Stream(fn(&[u8]) -> Option<usize>),
 }
 

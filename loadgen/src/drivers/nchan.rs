@@ -1,5 +1,5 @@
-//! nchan, the publish-subscribe module of nginx: a WebSocket for each channel, which its path names. A message is
-//! the payload and nothing else.
+//! nchan, the publish-subscribe module of nginx: a WebSocket for each channel, which its path names. A
+//! message is the payload and nothing else.
 
 use super::{Driver, Echo, Need, Opened, Reply, Role, with_channel};
 use crate::plan::DriverPlan;

@@ -1,5 +1,5 @@
-//! Any server that takes texts and hands them on: paths and commands come from the command line, with `{channel}`
-//! and `{payload}` in them. A delivery is what has a stamp in it.
+//! Any server that takes texts and hands them on: paths and commands come from the command line, with
+//! `{channel}` and `{payload}` in them. A delivery is what has a stamp in it.
 
 use super::{Driver, Need, Opened, Reply, Role, with_channel};
 use crate::plan::DriverPlan;

@@ -1,5 +1,5 @@
-//! The Pusher protocol, version 7 (Sockudo, Soketi): client events on private channels, which a connection joins
-//! with a signature of the app's secret. Only members may send, and do not hear themselves.
+//! The Pusher protocol, version 7 (Sockudo, Soketi): client events on private channels, which a connection
+//! joins with a signature of the app's secret. Only members may send, and do not hear themselves.
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;

@@ -1,6 +1,6 @@
-//! Socket.IO 5 over Engine.IO 4, WebSocket only, with Agnost's events: `join`, `leave` and `message` to the server;
-//! `channel:join`, `channel:leave` and the message's own name from it. Commands are not acknowledged: a member
-//! learns from the notice about itself that it joined.
+//! Socket.IO 5 over Engine.IO 4, WebSocket only, with Agnost's events: `join`, `leave` and `message` to the
+//! server; `channel:join`, `channel:leave` and the message's own name from it. Commands are not acknowledged:
+//! a member learns from the notice about itself that it joined.
 
 use super::{Driver, Echo, Need, Notice, Reply, Role, between};
 use crate::plan::DriverPlan;

@@ -6,8 +6,8 @@
 //!                                               └── peer closes ───┘
 //! ```
 //!
-//! All reads go through one buffer, so a connection at rest is a [`Peer`]: some thirty bytes. What a connection
-//! needs only for a while (its handshake, bytes the kernel would not take) hangs off it in a box.
+//! All reads go through one buffer, so a connection at rest is a [`Peer`]: some thirty bytes. What a
+//! connection needs only for a while (its handshake, bytes the kernel would not take) hangs off it in a box.
 //!
 //! | module | has |
 //! |---|---|
@@ -38,7 +38,7 @@ const READ_BUFFER_BYTES: usize = 256 << 10;
 /// How long a worker waits for events at most.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
-const POST: Token = Token(usize::MAX);
+const SIGNAL: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
 
 /// What a worker's loop calls for each thing that happens.
@@ -47,6 +47,8 @@ pub(crate) trait Handler {
     fn on_open(&mut self, net: &mut Net, slot: Slot);
     /// A text or binary message came in, by a read that returned at `now`.
     fn on_message(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64);
+    /// The server answered a ping.
+    fn on_pong(&mut self, slot: Slot);
     /// A connection is gone.
     fn on_closed(&mut self, net: &mut Net, slot: Slot, closed: Closed);
 }
@@ -77,7 +79,7 @@ pub(crate) struct Net {
     unread: Vec<Slot>,
     /// Connections that broke outside of an event; told to the handler at the end of the turn.
     broken: Vec<(Slot, Closed)>,
-    has_post: bool,
+    has_signal: bool,
     buffer: Box<[u8]>,
     scratch: BytesMut,
     /// Of the messages sent.
@@ -110,7 +112,7 @@ impl Net {
             opening: 0,
             unread: Vec::new(),
             broken: Vec::new(),
-            has_post: false,
+            has_signal: false,
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             scratch: BytesMut::with_capacity(64 << 10),
             opcode: OpCode::Text,
@@ -125,13 +127,13 @@ impl Net {
     }
 
     /// Wakes this worker when there is something to read from this descriptor, too. For one at most.
-    pub(crate) fn watch_post(&self, fd: RawFd) -> io::Result<()> {
-        self.poll.registry().register(&mut SourceFd(&fd), POST, Interest::READABLE)
+    pub(crate) fn watch_signal(&self, fd: RawFd) -> io::Result<()> {
+        self.poll.registry().register(&mut SourceFd(&fd), SIGNAL, Interest::READABLE)
     }
 
     /// Whether there was something since the last time.
-    pub(crate) fn take_post(&mut self) -> bool {
-        mem::take(&mut self.has_post)
+    pub(crate) fn take_signal(&mut self) -> bool {
+        mem::take(&mut self.has_signal)
     }
 
     /// Connects `slot`, which is free, in its turn.
@@ -163,6 +165,18 @@ impl Net {
         if let Err(error) = peer.write(frames) {
             self.broken.push((slot, Closed::Broken(format!("a write failed: {error}"))));
         }
+    }
+
+    /// Asks the server for a sign of life.
+    pub(crate) fn ping(&mut self, slot: Slot) {
+        let mut frame = BytesMut::with_capacity(16);
+        put_masked_frame(&mut frame, OpCode::Ping, b"there?", self.mask());
+        self.send_frames(slot, &frame);
+    }
+
+    /// The addresses of a connection's own end.
+    pub(crate) fn local_address(&self, slot: Slot) -> Option<SocketAddr> {
+        self.peers[slot as usize].as_ref()?.stream.local_addr().ok()
     }
 
     /// Reads nothing more from a connection, as a slow consumer does.

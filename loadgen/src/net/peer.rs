@@ -78,8 +78,8 @@ impl Peer {
         self.write(&request)
     }
 
-    /// Takes bytes of the response's head. When it is complete and good, what follows it; when it is not good, a
-    /// sentence.
+    /// Takes bytes of the response's head. When it is complete and good, what follows it; when it is not
+    /// good, a sentence.
     pub(super) fn read_head(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
         let extra = self.extra.get_or_insert_default();
         extra.head.extend_from_slice(bytes);

@@ -1,8 +1,8 @@
 //! A turn of a worker's loop: makes connections, waits for events, reads, and tells the handler.
 //!
-//! Edge-triggered, registered once for reading and writing. A read that returns less than the buffer holds has
-//! emptied the socket (epoll(7)), which saves the read that would say `WouldBlock`; only when the peer has also
-//! ended its stream is the read repeated, to see that end.
+//! Edge-triggered, registered once for reading and writing. A read that returns less than the buffer holds
+//! has emptied the socket (epoll(7)), which saves the read that would say `WouldBlock`; only when the peer
+//! has also ended its stream is the read repeated, to see that end.
 
 use std::{
     io::{self, ErrorKind, Read},
@@ -16,8 +16,7 @@ use fanfare_core::ws::{DecodeLimits, Message, OpCode, Role, put_masked_frame};
 use mio::{Events, Interest, Token, event::Event, net::TcpStream};
 
 use super::{
-    Closed, Handler, LONGEST_WAIT, Net, POST, Slot, TIMER, Wait,
-    closed::describe,
+    Closed, Handler, LONGEST_WAIT, Net, SIGNAL, Slot, TIMER, Wait,
     peer::{Peer, PeerStage, connect_from},
 };
 use crate::clock::now_ns;
@@ -56,7 +55,7 @@ impl Net {
         }
         for event in &*events {
             match event.token() {
-                POST => self.has_post = true,
+                SIGNAL => self.has_signal = true,
                 TIMER => self.timer.clear(),
                 Token(slot) => self.on_event(slot as Slot, event, handler),
             }
@@ -77,7 +76,7 @@ impl Net {
                     self.peers[slot as usize] = Some(Peer::new(stream, path, key));
                     self.opening += 1;
                 }
-                Err(error) => handler.on_closed(self, slot, Closed::Unreachable(describe(&error))),
+                Err(error) => handler.on_closed(self, slot, Closed::unreachable(&error)),
             }
         }
     }
@@ -111,7 +110,7 @@ impl Net {
         let Some(peer) = self.peers[slot as usize].as_mut() else { return };
         if let Err(error) = peer.on_writable(&self.target.host) {
             self.end(slot, handler, |stage| match stage {
-                PeerStage::Connecting => Closed::Unreachable(describe(&error)),
+                PeerStage::Connecting => Closed::unreachable(&error),
                 _ => Closed::Broken(format!("a write failed: {error}")),
             });
         }
@@ -149,7 +148,7 @@ impl Net {
                 Err(error) => {
                     self.end(slot, handler, |stage| match stage {
                         PeerStage::Closing => Closed::ByUs,
-                        PeerStage::Connecting => Closed::Unreachable(describe(&error)),
+                        PeerStage::Connecting => Closed::unreachable(&error),
                         _ => Closed::Broken(format!("a read failed: {error}")),
                     });
                     break;
@@ -186,7 +185,7 @@ impl Net {
                         Some(Message::Text(text)) => handler.on_message(self, slot, text.as_bytes(), now),
                         Some(Message::Binary(bytes)) => handler.on_message(self, slot, bytes, now),
                         Some(Message::Ping(payload)) => self.pong(slot, payload),
-                        Some(Message::Pong(_)) => {}
+                        Some(Message::Pong(_)) => handler.on_pong(slot),
                         Some(Message::Close(frame)) => {
                             let why = frame.map(|frame| (frame.code, frame.reason.to_owned()));
                             break self.on_close_frame(slot, why);

@@ -15,6 +15,49 @@ pub struct Machine {
     pub kernel: String,
 }
 
+/// What else a machine had to do during a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Load {
+    /// Load average over the last minute, at the end of the run.
+    pub average: Option<f64>,
+    /// Share of the time of all CPUs that the hypervisor gave to others.
+    pub steal_share: Option<f64>,
+    #[serde(skip)]
+    stolen: u64,
+    #[serde(skip)]
+    all: u64,
+}
+
+impl Load {
+    /// As it is now.
+    pub(crate) fn read() -> Self {
+        let average = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let ticks: Vec<u64> = stat
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        Self {
+            average: average.split_whitespace().next().and_then(|field| field.parse().ok()),
+            steal_share: None,
+            stolen: ticks.get(7).copied().unwrap_or_default(),
+            all: ticks.iter().sum(),
+        }
+    }
+
+    /// With the share of time that was stolen since another one.
+    pub(crate) fn since(self, before: &Self) -> Self {
+        let all = self.all.saturating_sub(before.all);
+        let stolen = self.stolen.saturating_sub(before.stolen);
+        Self { steal_share: (all > 0).then(|| stolen as f64 / all as f64), ..self }
+    }
+}
+
 impl Machine {
     /// This one.
     pub(super) fn read() -> Self {

@@ -1,9 +1,13 @@
-//! What came out of a run, in numbers: a row for each window, their median, and what was wrong. Knows nothing of how
-//! it is shown; see [`mod@table`], [`mod@file`] and [`mod@html`].
+//! What came out of a run, in numbers: a row for each window, one for all of them together, and what was
+//! wrong. Knows nothing of how it is shown; see [`mod@table`], [`mod@file`] and [`mod@html`].
 
+mod chart;
 mod file;
-mod html;
+pub(crate) mod html;
+mod judge;
 mod machine;
+mod outlier;
+mod row;
 mod setting;
 mod table;
 
@@ -11,26 +15,27 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+pub(crate) use file::FORMAT;
+pub use file::{part_name, to_faults, to_hlog, to_json};
+pub use html::to_html;
+pub use machine::{Load, Machine};
+pub use row::Row;
+
 use crate::{
-    histogram::{Latency, Percentiles, add_some},
+    drivers::Checks,
+    faults::FaultLog,
+    histogram::Latency,
     ledger::Faults,
-    pacer::Schedule,
     plan::{IdlePlan, Plan, Work},
-    process::Memory,
-    tally::{Returns, Slow, Tally, WindowTally},
+    procfs::{Memory, ProcessInfo},
+    tally::{Returns, Slow, Tally},
+    thresholds::Measured,
+    timeline::Timeline,
+    verdict::{Blame, Reason, Verdict},
 };
 
-pub(crate) use file::FORMAT;
-pub use file::{to_hlog, to_json};
-pub use html::to_html;
-pub use machine::Machine;
-
-/// Share of messages that may be late before the generator is blamed.
-const LATE_SHARE: f64 = 0.01;
-/// Share of what a schedule asks for in a window that must be done in it, but for so many.
-const KEPT_SHARE: f64 = 0.98;
-const KEPT_SLACK: f64 = 2.0;
-/// Share of its time at which a worker, of a core at which a thread, and of its cores at which a server is saturated.
+/// Share of its time at which a worker, of a core at which a thread, and of its cores at which a server is
+/// saturated.
 const SATURATED: f64 = 0.95;
 
 /// What the processes had used at the edge of a window.
@@ -39,6 +44,8 @@ pub(crate) struct Reading {
     pub(crate) at_ns: u64,
     pub(crate) unix_ns: u64,
     pub(crate) server_cpu_ns: Option<u64>,
+    /// The same by the coarse account, in which threads that have ended stay.
+    pub(crate) server_ticks_ns: Option<u64>,
     /// CPU time of each of the server's threads, by its id.
     pub(crate) server_threads: HashMap<u32, u64>,
     /// Cores that the server may run on.
@@ -50,12 +57,14 @@ pub(crate) struct Reading {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) tally: Tally,
-    /// When the schedule began, by [`crate::clock`].
-    pub(crate) start_ns: u64,
+    pub(crate) timeline: Timeline,
+    /// Nothing was due from this time on.
+    pub(crate) end_ns: u64,
     pub(crate) readings: Vec<Reading>,
     pub(crate) idling: Option<Idling>,
-    pub(crate) failure: Option<String>,
-    pub(crate) server_known: bool,
+    pub(crate) failure: Option<Reason>,
+    /// The server's processes, as far as they are known.
+    pub(crate) server: Vec<ProcessInfo>,
 }
 
 /// What connections at rest cost.
@@ -75,41 +84,40 @@ pub struct Idling {
     pub connect_seconds: f64,
 }
 
-/// One window, or the median of several.
+/// CPU time of both sides where several parts of a phase share it, in cores.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Row {
-    /// Length.
-    pub seconds: f64,
-    /// Verified first deliveries per second.
-    pub deliveries_per_second: f64,
-    /// Messages sent per second.
-    pub messages_per_second: f64,
-    /// Cycles, joins and leaves per second.
-    pub operations_per_second: f64,
-    /// Cycles per second that the schedule asked for, if it asks for any.
-    pub asked_per_second: Option<f64>,
-    /// Whether it got as many as were due, but for two in a hundred, and none failed.
-    pub kept_up: Option<bool>,
-    /// Cycles that failed.
-    pub errors: u64,
-    /// CPU time of the server, in cores.
+pub struct AllParts {
+    /// The server's.
     pub server_cores: Option<f64>,
-    /// CPU time of that thread of the server which used most, in cores.
-    pub server_thread_cores: Option<f64>,
-    /// CPU time of the generator, in cores.
+    /// The generator's.
     pub generator_cores: Option<f64>,
-    /// Share of the time in which the generator's busiest worker had something to do.
-    pub busy_share: Option<f64>,
-    /// CPU seconds of the server for a million deliveries, which is microseconds for one.
-    pub server_s_per_million_deliveries: Option<f64>,
-    /// CPU seconds of the server for a million operations.
-    pub server_s_per_million_operations: Option<f64>,
-    /// Share of messages sent, or cycles begun, more than a millisecond after they were due.
-    pub late_share: f64,
-    /// Latencies: of deliveries from when they were due, or of operations.
-    pub latency: Percentiles,
-    /// Latencies of deliveries to those who have no part in a storm.
-    pub bystander_latency: Option<Percentiles>,
+}
+
+/// What was due in one tick of the clock.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct TickRow {
+    /// When it begins, in seconds from the beginning of the first window.
+    pub second: f64,
+    /// Deliveries, or operations, that were due in it and came; per second.
+    pub per_second: f64,
+    /// The longest latency, in milliseconds.
+    pub max_ms: f64,
+}
+
+/// Who was the limit of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// The server, and not the generator.
+    Server,
+    /// The generator, and not the server.
+    Generator,
+    /// Both.
+    Both,
+    /// Neither: the rate, the messages in flight, or how either of them waits.
+    Neither,
+    /// Not the generator; of the server it is not known.
+    Unknown,
 }
 
 /// A finished run.
@@ -117,22 +125,35 @@ pub struct Row {
 pub struct Report {
     /// The scenario.
     pub scenario: &'static str,
+    /// What the run comes to.
+    pub verdict: Verdict,
+    /// Why, if it is not clean.
+    pub reasons: Vec<Reason>,
     /// The machine it ran on.
     pub machine: Machine,
+    /// What else went on there.
+    pub load: Load,
+    /// The server's processes.
+    pub server: Vec<ProcessInfo>,
     /// A row for each window.
     pub windows: Vec<Row>,
-    /// The median of each number over the windows.
-    pub median: Row,
-    /// Latencies of all windows together.
-    pub latency: Percentiles,
-    /// Quantiles of those, and their values in microseconds.
+    /// All windows together.
+    pub summary: Row,
+    /// What was due in each tick of the clock.
+    pub ticks: Vec<TickRow>,
+    /// Whether messages were sent, or operations begun, when earlier ones were done: latencies are those of a
+    /// full queue then, and omit what was not sent meanwhile.
+    pub closed_loop: bool,
+    /// Who was the limit.
+    pub limit: Limit,
+    /// Quantiles of all latencies, and their values in microseconds.
     pub curve: Vec<(f64, f64)>,
-    /// Latencies of deliveries to those who have no part in a storm, of all windows together.
-    pub bystander_latency: Option<Percentiles>,
-    /// Quantiles of those, and their values in microseconds.
+    /// The same of the bystanders of a storm.
     pub bystander_curve: Vec<(f64, f64)>,
     /// What was wrong with deliveries, in the whole run.
     pub faults: Faults,
+    /// Kinds of faults that the scenario or the protocol gives no way to check: their 0 means nothing.
+    pub not_checked: Vec<&'static str>,
     /// Messages the server refused.
     pub refused: u64,
     /// Deliveries the server said it left out.
@@ -149,8 +170,15 @@ pub struct Report {
     pub held_up: u64,
     /// Cycles that never came to an end.
     pub unfinished: u64,
-    /// Of cycles by a schedule: how many a second the last window asked for before the first that fell behind.
+    /// Cycles that were due and never began.
+    pub never_begun: u64,
+    /// Pairs of notices that cancelled each other out.
+    pub merged: u64,
+    /// Of cycles by a schedule: how many a second the last window asked for before the first that fell
+    /// behind.
     pub kept_up_per_second: Option<f64>,
+    /// CPU time that cannot be told apart by parts of a phase.
+    pub all_parts: Option<AllParts>,
     /// What connections at rest cost.
     pub idling: Option<Idling>,
     /// Growth of the server's proportional set size for each connection at rest.
@@ -161,10 +189,12 @@ pub struct Report {
     pub started_unix_ns: u64,
     /// Whether the run ended early.
     pub partial: bool,
-    /// What makes this run a failure, a sentence each.
+    /// What makes this run a failure, a sentence each: those of `reasons`.
     pub problems: Vec<String>,
     /// What to know when reading the numbers, a sentence each.
     pub remarks: Vec<String>,
+    /// Each threshold, and what was measured.
+    pub thresholds: Vec<Measured>,
     #[serde(skip)]
     plan: Plan,
     /// Of each window.
@@ -173,32 +203,51 @@ pub struct Report {
     /// Of the bystanders of each window, if there are any.
     #[serde(skip)]
     bystander_latencies: Vec<Option<Latency>>,
+    #[serde(skip)]
+    fault_log: FaultLog,
+    /// When the warm-up began, by the generator's clock.
+    #[serde(skip)]
+    start_ns: u64,
 }
 
 impl Report {
     pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
-        let Outcome { tally, start_ns, readings, idling, failure, server_known } = outcome;
-        let edges = readings.windows(2);
-        let mut windows: Vec<Row> =
-            edges.zip(&tally.windows).map(|(edges, window)| Row::new(&edges[0], &edges[1], window)).collect();
+        let Outcome { tally, timeline, end_ns, readings, idling, failure, server } = outcome;
+        let start_ns = timeline.first_ns.saturating_sub(plan.timing().warmup_ns);
+        let seconds = |window: u32| {
+            let begun_ns = timeline.first_ns + plan.timing().window_ns * u64::from(window);
+            (timeline.end_of(window).min(end_ns).saturating_sub(begun_ns) as f64 / 1e9).max(1e-9)
+        };
+        let edges = readings.windows(2).zip(0..);
+        let mut rows: Vec<_> = edges
+            .zip(&tally.windows)
+            .map(|((edges, number), window)| {
+                (Row::new(&edges[0], &edges[1], window, seconds(number)), window)
+            })
+            .collect();
         if let Some(schedule) = plan.connect_schedule() {
-            find_kept(&schedule, start_ns, &readings, &mut windows);
+            row::find_kept(&schedule, start_ns, &readings, &mut rows);
         }
-        let mut latency = Latency::new();
-        tally.windows.iter().for_each(|window| latency.add(&window.latency));
-        let mut bystanders = None;
-        tally.windows.iter().for_each(|window| add_some(&mut bystanders, window.bystanders.as_ref()));
-        let (latencies, bystander_latencies) =
-            tally.windows.into_iter().map(|window| (window.latency, window.bystanders)).unzip();
+        let windows: Vec<Row> = rows.into_iter().map(|(row, _)| row).collect();
+        let all = row::merge(&tally.windows);
+        let summary = match &readings[..] {
+            [first, .., last] => Row::new(first, last, &all, windows.iter().map(|row| row.seconds).sum()),
+            _ => Row::default(),
+        };
         let mut report = Self {
             scenario: plan.work.name(),
+            verdict: Verdict::Clean,
+            reasons: Vec::new(),
             machine: Machine::read(),
-            median: Row::median(&windows),
+            load: Load::default(),
+            ticks: tick_rows(plan, &tally, &windows),
+            closed_loop: plan.work.is_closed_loop(),
+            limit: Limit::Unknown,
+            not_checked: Checks::of(plan).not_checked(),
             windows,
-            latency: latency.percentiles(),
-            curve: latency.curve(),
-            bystander_latency: bystanders.as_ref().map(Latency::percentiles),
-            bystander_curve: bystanders.as_ref().map_or_else(Vec::new, Latency::curve),
+            summary,
+            curve: all.latency.curve(),
+            bystander_curve: all.bystanders.as_ref().map_or_else(Vec::new, Latency::curve),
             faults: tally.faults,
             refused: tally.refused,
             gaps: tally.gaps,
@@ -208,7 +257,10 @@ impl Report {
             failed: tally.failed,
             held_up: tally.held_up,
             unfinished: tally.unfinished,
+            never_begun: tally.never_begun,
+            merged: tally.merged,
             kept_up_per_second: None,
+            all_parts: None,
             idling,
             idle_bytes: None,
             idle_cpu_us_per_second: None,
@@ -216,297 +268,148 @@ impl Report {
             partial: failure.is_some(),
             problems: Vec::new(),
             remarks: Vec::new(),
+            thresholds: Vec::new(),
+            server,
             plan: plan.clone(),
-            latencies,
-            bystander_latencies,
+            latencies: tally.windows.iter().map(|window| window.latency.clone()).collect(),
+            bystander_latencies: tally.windows.iter().map(|window| window.bystanders.clone()).collect(),
+            fault_log: tally.fault_log,
+            start_ns,
         };
         report.idle_bytes = report.idle_growth().map(|(pss, _)| pss);
         let kept_up = report.windows.iter().take_while(|row| row.kept_up == Some(true)).last();
-        report.kept_up_per_second = kept_up.and_then(|row| row.asked_per_second);
-        if let Some(sentence) = tally.failure {
-            report.problems.push(format!("{} cycles failed, the first so: {sentence}", report.failed));
-        }
+        report.kept_up_per_second = kept_up.and_then(|row| row.due_per_second);
         report.idle_cpu_us_per_second = report.idle_cpu();
-        report.find_problems(failure, tally.refusal);
-        report.find_remarks(server_known, &readings);
+        report.judge(failure, tally.failure, tally.refusal);
+        if plan.shared {
+            report.leave_out_shared();
+        }
+        report.judge_thresholds();
         report
     }
 
     /// A run that never began.
-    pub(crate) fn failed(plan: &Plan, sentence: String) -> Self {
-        let tally = Tally::new(0);
+    pub(crate) fn failed(plan: &Plan, reason: Reason) -> Self {
         let outcome = Outcome {
-            tally,
-            start_ns: 0,
+            tally: Tally::new(0),
+            timeline: Timeline::new(plan.timing(), 0),
+            end_ns: 0,
             readings: Vec::new(),
             idling: None,
-            failure: Some(sentence),
-            server_known: true,
+            failure: Some(reason),
+            server: Vec::new(),
         };
         Self::new(plan, outcome)
     }
 
     /// Whether everything arrived as it should, and the generator kept up.
     pub fn is_clean(&self) -> bool {
-        self.problems.is_empty()
+        self.verdict == Verdict::Clean
     }
 
-    fn find_problems(&mut self, failure: Option<String>, refusal: Option<String>) {
-        let Faults { lost, repeated, reordered, misdelivered, corrupt, holes } = self.faults;
-        self.problems.extend(failure);
-        let kinds = [
-            (lost, "lost"),
-            (repeated, "repeated"),
-            (reordered, "reordered"),
-            (misdelivered, "misdelivered"),
-            (corrupt, "corrupt"),
-            (holes, "holes in the numbering"),
-        ];
-        let wrong: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).collect();
-        if !wrong.is_empty() {
-            let list: Vec<_> = wrong.iter().map(|(count, kind)| format!("{count} {kind}")).collect();
-            self.problems.push(format!("Deliveries went wrong: {}.", list.join(", ")));
-        }
-        if let Some(code) = refusal {
-            self.problems.push(format!("The server refused {} messages, the first as {code}.", self.refused));
-        }
-        if self.gaps > 0 {
-            self.problems.push(format!("The server said that it left out {} deliveries.", self.gaps));
-        }
-        if self.returns.unrecovered > 0 {
-            self.problems.push(format!(
-                "{} of those that came back did not recover: the server remembers too little of their channels.",
-                self.returns.unrecovered
-            ));
-        }
-        if self.stragglers > 0 {
-            let sentence = format!("{} connections were not back when a window ended.", self.stragglers);
-            self.problems.push(sentence);
-        }
-        if self.unfinished > 0 {
-            self.problems.push(format!("{} cycles never came to an end.", self.unfinished));
-        }
-        let late = self.windows.iter().map(|row| row.late_share).fold(0.0, f64::max);
-        if late > LATE_SHARE {
-            self.problems.push(format!(
-                "The generator was late with {:.1} % of what was due in a window: its latencies say little.",
-                late * 100.0
-            ));
-        }
-        if !self.partial && self.windows.iter().any(|row| row.is_empty()) && self.idling.is_none() {
-            self.problems.push("Nothing was delivered in a window.".into());
-        }
+    /// What the load on the machine was when the run ended.
+    pub(crate) fn with_load(self, load: Load) -> Self {
+        Self { load, ..self }
     }
 
-    /// What to know of a run.
-    fn find_remarks(&mut self, server_known: bool, readings: &[Reading]) {
-        if !server_known {
-            self.remarks.push(
-                "The server's process is not known: no CPU time and memory of it (--server-pid).".into(),
-            );
-        }
-        if self.returns.adrift > 0 {
-            let sentence = "The server has no recovery: what was missed while away is not counted.";
-            self.remarks.push(sentence.into());
-        }
-        if self.held_up > 0 {
-            self.remarks.push(format!(
-                "{} cycles were due while all that may be at a time were under way (--cycles): they waited for the \
-                 server, and their latencies say so.",
-                self.held_up
-            ));
-        }
-        let is_server_saturated = self.find_saturated_server(readings);
-        self.judge_generator(is_server_saturated);
+    fn put_reason(&mut self, blame: Blame, sentence: String) {
+        self.problems.push(sentence.clone());
+        self.reasons.push(Reason { blame, sentence });
+        self.verdict = Verdict::of(&self.reasons);
     }
 
-    /// Whether the server had all the CPU time that it could use: all of its cores, or one for a thread.
-    fn find_saturated_server(&mut self, readings: &[Reading]) -> bool {
-        let (Some(cores), Some(reading)) = (self.median.server_cores, readings.first()) else { return false };
-        let is_whole = cores > SATURATED * reading.server_cores.max(1) as f64;
-        let is_thread = self.median.server_thread_cores > Some(SATURATED);
-        if is_whole {
-            self.remarks.push(format!("The server was saturated ({cores:.2} cores)."));
-        } else if is_thread {
-            self.remarks.push(format!("A thread of the server was saturated (of {cores:.2} cores in all)."));
+    /// Compares what was measured with the plan's thresholds.
+    fn judge_thresholds(&mut self) {
+        let measured: Vec<_> = self.plan.fail_if.iter().map(|threshold| threshold.measure(self)).collect();
+        for measured in &measured {
+            if let Some(sentence) = measured.failure() {
+                self.put_reason(Blame::Threshold, sentence);
+            }
         }
-        is_whole || is_thread
+        self.thresholds = measured;
     }
 
-    /// Whether the generator was the limit. Where one side is meant to be, that is no failure if the server was one as
-    /// well, or if the plan says so.
-    fn judge_generator(&mut self, is_server_saturated: bool) {
-        let Some(share) = self.median.busy_share.filter(|share| *share > SATURATED) else { return };
-        let what = format!("A worker of the generator was busy for {:.0} % of the time", share * 100.0);
-        if self.plan.work.is_open_loop() {
-            self.problems.push(format!("{what}: its latencies say little."));
-        } else if is_server_saturated {
-            self.remarks.push(format!("{what}, too."));
-        } else if self.plan.lower_bound {
-            self.remarks.push(format!(
-                "{what}: the server can do at least this. Its CPU time for each delivery or operation holds."
-            ));
-        } else {
-            self.problems.push(format!(
-                "{what}, and the server was not: it can do at least this (--lower-bound if that will do)."
-            ));
-        }
+    fn leave_out_shared(&mut self) {
+        let Row { server_cores, generator_cores, .. } = self.summary;
+        self.all_parts = Some(AllParts { server_cores, generator_cores });
+        self.windows.iter_mut().chain([&mut self.summary]).for_each(Row::leave_out_shared);
+        self.idle_bytes = None;
+        self.idle_cpu_us_per_second = None;
     }
 
     /// The server's CPU time in the windows, in microseconds a second for each connection.
     fn idle_cpu(&self) -> Option<f64> {
         let Work::Idle(IdlePlan { connections, .. }) = &self.plan.work else { return None };
-        Some(self.median.server_cores? * 1e6 / f64::from(*connections))
+        Some(self.summary.server_cores? * 1e6 / f64::from(*connections))
     }
 
     /// Growth of the server's memory for each connection, in bytes: proportional set size, resident set size.
     pub fn idle_growth(&self) -> Option<(f64, f64)> {
         let Work::Idle(IdlePlan { base, connections, .. }) = &self.plan.work else { return None };
-        let idling = self.idling.as_ref()?;
+        let idling = self.idling.as_ref().filter(|_| self.all_parts.is_none())?;
         let (before, after) = (idling.base?, idling.full?);
         let each = |before: u64, after: u64| (after as f64 - before as f64) / f64::from(connections - base);
         Some((each(before.pss_bytes, after.pss_bytes), each(before.rss_bytes, after.rss_bytes)))
     }
 }
 
-impl Row {
-    fn new(from: &Reading, to: &Reading, window: &WindowTally) -> Self {
-        let seconds = (to.at_ns - from.at_ns) as f64 / 1e9;
-        let used = |from: Option<u64>, to: Option<u64>| Some(to?.saturating_sub(from?) as f64 / 1e9);
-        let server = used(from.server_cpu_ns, to.server_cpu_ns);
-        let each = |count: u64| Some(server? * 1e6 / count as f64).filter(|_| count > 0);
-        Self {
-            seconds,
-            deliveries_per_second: window.deliveries as f64 / seconds,
-            messages_per_second: window.messages as f64 / seconds,
-            operations_per_second: window.operations as f64 / seconds,
-            asked_per_second: None,
-            kept_up: None,
-            errors: window.errors,
-            server_cores: server.map(|server| server / seconds),
-            server_thread_cores: busiest_ns(from, to).map(|busiest| busiest as f64 / 1e9 / seconds),
-            generator_cores: used(from.generator_cpu_ns, to.generator_cpu_ns).map(|cpu| cpu / seconds),
-            busy_share: Some(window.busy_ns as f64 / 1e9 / seconds).filter(|share| *share > 0.0),
-            server_s_per_million_deliveries: each(window.deliveries),
-            server_s_per_million_operations: each(window.operations),
-            late_share: window.late as f64 / window.scheduled.max(1) as f64,
-            latency: window.latency.percentiles(),
-            bystander_latency: window.bystanders.as_ref().map(Latency::percentiles),
-        }
-    }
-
-    /// Whether nothing happened.
-    fn is_empty(&self) -> bool {
-        self.deliveries_per_second == 0.0 && self.operations_per_second == 0.0
-    }
-
-    fn median(rows: &[Self]) -> Self {
-        let of = |field: fn(&Self) -> f64| median(rows.iter().map(field).collect()).unwrap_or_default();
-        let of_some = |field: fn(&Self) -> Option<f64>| median(rows.iter().filter_map(field).collect());
-        Self {
-            seconds: of(|row| row.seconds),
-            deliveries_per_second: of(|row| row.deliveries_per_second),
-            messages_per_second: of(|row| row.messages_per_second),
-            operations_per_second: of(|row| row.operations_per_second),
-            asked_per_second: of_some(|row| row.asked_per_second),
-            kept_up: None,
-            errors: of(|row| row.errors as f64) as u64,
-            server_cores: of_some(|row| row.server_cores),
-            server_thread_cores: of_some(|row| row.server_thread_cores),
-            generator_cores: of_some(|row| row.generator_cores),
-            busy_share: of_some(|row| row.busy_share),
-            server_s_per_million_deliveries: of_some(|row| row.server_s_per_million_deliveries),
-            server_s_per_million_operations: of_some(|row| row.server_s_per_million_operations),
-            late_share: of(|row| row.late_share),
-            latency: Percentiles::median(rows.iter().map(|row| row.latency)),
-            bystander_latency: rows
-                .iter()
-                .any(|row| row.bystander_latency.is_some())
-                .then(|| Percentiles::median(rows.iter().filter_map(|row| row.bystander_latency))),
-        }
-    }
-}
-
-impl Percentiles {
-    /// The median of each.
-    fn median(all: impl Iterator<Item = Self> + Clone) -> Self {
-        let of = |field: fn(&Self) -> f64| {
-            median(all.clone().map(|each| field(&each)).collect()).unwrap_or_default()
-        };
-        Self {
-            count: of(|each| each.count as f64) as u64,
-            p50_us: of(|each| each.p50_us),
-            p90_us: of(|each| each.p90_us),
-            p99_us: of(|each| each.p99_us),
-            p999_us: of(|each| each.p999_us),
-            max_us: of(|each| each.max_us),
-        }
-    }
-}
-
-/// CPU time between two readings of that thread of the server which used most.
-fn busiest_ns(from: &Reading, to: &Reading) -> Option<u64> {
-    let before = |thread| from.server_threads.get(thread).copied().unwrap_or_default();
-    to.server_threads.iter().map(|(thread, used)| used.saturating_sub(before(thread))).max()
-}
-
-/// What a schedule asked for in each window, and whether the server kept up. Connections that take so long in the first
-/// window, when they have the server for themselves, are done so long after they were due in all others: with a growing
-/// rate, that is no falling behind.
-fn find_kept(schedule: &Schedule, start_ns: u64, readings: &[Reading], windows: &mut [Row]) {
-    let usual_ns = windows.first().map_or(0, |row| (row.latency.p50_us * 1e3) as u64);
-    for (row, edges) in windows.iter_mut().zip(readings.windows(2)) {
-        let between = |shift_ns| {
-            let until = |reading: &Reading| schedule.count(reading.at_ns.saturating_sub(start_ns + shift_ns));
-            until(&edges[1]) - until(&edges[0])
-        };
-        row.asked_per_second = Some(between(0) / row.seconds);
-        let least = between(usual_ns) * KEPT_SHARE - KEPT_SLACK;
-        row.kept_up = Some(row.latency.count as f64 >= least && row.errors == 0);
-    }
-}
-
-/// The middle value, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let (low, high) = (values.len().checked_sub(1)? / 2, values.len() / 2);
-    Some(f64::midpoint(values[low], values[high]))
+/// The ticks of the windows that there were.
+fn tick_rows(plan: &Plan, tally: &Tally, windows: &[Row]) -> Vec<TickRow> {
+    let tick = plan.timing().tick_ns() as f64 / 1e9;
+    let end = windows.iter().map(|row| row.seconds).sum::<f64>();
+    let rows = tally.ticks.iter().enumerate().map(|(number, counted)| {
+        let second = number as f64 * tick;
+        let length = (end - second).min(tick);
+        TickRow { second, per_second: counted.count as f64 / length, max_ms: counted.max_ns as f64 / 1e6 }
+    });
+    rows.take_while(|row| row.second + 1e-6 < end).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
+pub(crate) mod tests {
     use super::*;
-    use crate::{Args, Job};
+    use crate::{pacer::Schedule, plan::tests::plan, tally::WindowTally};
 
-    fn reading(second: u64) -> Reading {
+    pub(crate) fn reading(second: u64) -> Reading {
         Reading {
             at_ns: second * 1_000_000_000,
             unix_ns: second * 1_000_000_000,
             server_cpu_ns: None,
+            server_ticks_ns: None,
             server_threads: HashMap::new(),
             server_cores: 0,
             generator_cpu_ns: None,
         }
     }
 
-    /// Of a run of one window, a second long.
-    fn report(line: &str, window: impl FnOnce(&mut WindowTally), last: Reading) -> Report {
-        let args = Args::try_parse_from(line.split_whitespace()).expect("well-formed");
-        let (Job::Run(mut phases), _) = args.into_job().expect("valid") else { panic!("a run") };
-        let plan = phases.remove(0).plans.remove(0);
-        let mut tally = Tally::new(1);
-        tally.windows[0].deliveries = 1;
-        window(&mut tally.windows[0]);
+    /// Of a run of these windows, a second long each.
+    pub(crate) fn report_of(line: &str, windows: Vec<WindowTally>, last: Reading) -> Report {
+        let mut plan = plan(line);
+        let count = windows.len() as u32;
+        (plan.windows, plan.window_seconds, plan.warmup_seconds) = (count, 1.0, 0.0);
+        let mut tally = Tally::new(0);
+        tally.windows = windows;
         let server_cpu_ns = last.server_cpu_ns.map(|_| 0);
         let first = Reading { server_cpu_ns, server_cores: last.server_cores, ..reading(0) };
-        let (readings, server_known) = (vec![first, last], true);
-        let outcome = Outcome { tally, start_ns: 0, readings, idling: None, failure: None, server_known };
+        let between =
+            (1..count).map(|second| Reading { at_ns: u64::from(second) * 1_000_000_000, ..first.clone() });
+        let readings: Vec<_> = [first.clone()].into_iter().chain(between).chain([last]).collect();
+        let timeline = Timeline::new(plan.timing(), 0);
+        let server = vec![ProcessInfo { pid: 1, name: "x".into(), command: "x".into() }];
+        let outcome =
+            Outcome { tally, timeline, end_ns: u64::MAX, readings, idling: None, failure: None, server };
         Report::new(&plan, outcome)
     }
 
-    /// Of a run whose busiest worker had so much to do, against a server of two cores whose threads used so much.
+    /// Of a run of one window, a second long.
+    fn report(line: &str, window: impl FnOnce(&mut WindowTally), last: Reading) -> Report {
+        let mut tally = WindowTally { deliveries: 1, arrived: 1, ..WindowTally::default() };
+        window(&mut tally);
+        report_of(line, vec![tally], last)
+    }
+
+    /// Of a run whose busiest worker had so much to do, against a server of two cores whose threads used so
+    /// much.
     fn busy_report(line: &str, busy_ms: u64, server_ms: &[u64]) -> Report {
         // One worker has nothing to do; the other may have.
         let both = |window: &mut WindowTally| {
@@ -523,29 +426,42 @@ mod tests {
     }
 
     #[test]
-    fn generator_that_was_busy_all_the_time_fails_a_run_unless_it_may_be_the_limit() {
-        for (line, busy_ms, server_ms, is_clean) in [
-            ("loadgen fanout --rate 10", 960, [500, 0], false),
-            ("loadgen fanout --rate 10 --lower-bound", 960, [990, 990], false),
-            ("loadgen fanout --rate 10", 900, [500, 0], true),
-            ("loadgen fanout --threads 2", 960, [500, 0], false),
-            ("loadgen fanout --spin", 960, [500, 0], false),
-            ("loadgen fanout", 900, [500, 0], true),
-            ("loadgen fanout", 960, [980, 10], true),
-            ("loadgen fanout", 960, [940, 940], false),
-            ("loadgen fanout --lower-bound", 960, [500, 0], true),
-            ("loadgen connect", 960, [500, 0], false),
+    fn ceiling_must_be_the_servers_unless_a_lower_bound_will_do() {
+        for (line, busy_ms, server_ms, limit, is_clean) in [
+            ("loadgen fanout --rate 10", 960, [500, 0], Limit::Generator, false),
+            ("loadgen fanout --rate 10 --lower-bound", 960, [990, 990], Limit::Both, false),
+            ("loadgen fanout --rate 10", 900, [500, 0], Limit::Neither, true),
+            ("loadgen fanout --threads 2", 960, [500, 0], Limit::Generator, false),
+            ("loadgen fanout --spin", 960, [500, 0], Limit::Generator, false),
+            ("loadgen fanout", 480, [370, 0], Limit::Neither, false),
+            ("loadgen fanout --lower-bound", 480, [370, 0], Limit::Neither, true),
+            ("loadgen presence", 480, [370, 0], Limit::Neither, false),
+            ("loadgen connect", 480, [370, 0], Limit::Neither, false),
+            ("loadgen fanout", 900, [970, 0], Limit::Server, true),
+            ("loadgen fanout", 960, [980, 10], Limit::Both, true),
+            ("loadgen fanout", 960, [940, 940], Limit::Generator, false),
+            ("loadgen fanout --lower-bound", 960, [500, 0], Limit::Generator, true),
+            ("loadgen connect", 960, [500, 0], Limit::Generator, false),
         ] {
             let report = busy_report(line, busy_ms, &server_ms);
-            assert_eq!(report.is_clean(), is_clean, "{line} {server_ms:?}: {:?}", report.problems);
+            assert_eq!(report.limit, limit, "{line} {server_ms:?}");
+            let verdict = if is_clean { Verdict::Clean } else { Verdict::Generator };
+            assert_eq!(report.verdict, verdict, "{line} {server_ms:?}: {:?}", report.problems);
         }
         let report = busy_report("loadgen send --lower-bound", 960, &[500, 0]);
         assert!(report.remarks[0].contains("can do at least this"), "{:?}", report.remarks);
+        let report = busy_report("loadgen send -w 7", 480, &[370, 0]);
+        let problem = &report.problems[0];
+        assert!(
+            problem.contains("37 %") && problem.contains("48 %") && problem.contains("the 7 messages"),
+            "{problem}"
+        );
         // Threads in turns, on all the cores they have.
         let report = busy_report("loadgen send", 960, &[660, 660, 660]);
         assert!(
-            report.is_clean() && report.remarks[0].contains("The server was saturated (1.98"),
-            "{report:?}"
+            report.is_clean() && report.remarks[1].contains("The server was saturated (1.98"),
+            "{:?}",
+            report.remarks
         );
     }
 
@@ -555,15 +471,20 @@ mod tests {
         let kept = |latency_ms: u64, most_per_second: f64| {
             let readings: Vec<_> = (1..=16).map(reading).collect();
             let done = |reading: &Reading| schedule.count(reading.at_ns - latency_ms * 1_000_000);
-            let rows = readings.windows(2).map(|edges| {
-                let mut window = Tally::new(1).windows.remove(0);
-                let count = (done(&edges[1]) - done(&edges[0])).min(most_per_second);
-                (0..count as u64).for_each(|_| window.latency.record(latency_ms * 1_000_000));
-                Row::new(&edges[0], &edges[1], &window)
-            });
-            let mut rows: Vec<_> = rows.collect();
-            find_kept(&schedule, 0, &readings, &mut rows);
-            rows.iter().take_while(|row| row.kept_up == Some(true)).count()
+            let windows: Vec<_> = readings
+                .windows(2)
+                .map(|edges| {
+                    let arrived = (done(&edges[1]) - done(&edges[0])).min(most_per_second) as u64;
+                    let mut window = WindowTally { arrived, ..WindowTally::default() };
+                    (0..window.arrived).for_each(|_| window.latency.record(latency_ms * 1_000_000));
+                    window
+                })
+                .collect();
+            let rows = readings.windows(2).zip(&windows);
+            let mut rows: Vec<_> =
+                rows.map(|(edges, window)| (Row::new(&edges[0], &edges[1], window, 1.0), window)).collect();
+            row::find_kept(&schedule, 0, &readings, &mut rows);
+            rows.iter().take_while(|(row, _)| row.kept_up == Some(true)).count()
         };
         assert_eq!(kept(1, f64::MAX), 15);
         assert_eq!(kept(400, f64::MAX), 15);
@@ -583,11 +504,90 @@ mod tests {
         assert!(report.problems[0].contains("5.0 %"), "{:?}", report.problems);
     }
 
+    /// A window of messages with this latency each.
+    fn window(messages: u64, each: u64, latency_ns: impl Fn(u64) -> u64) -> WindowTally {
+        let deliveries = messages * each;
+        let mut window = WindowTally {
+            deliveries,
+            arrived: deliveries,
+            due: deliveries,
+            messages,
+            scheduled: messages,
+            ..WindowTally::default()
+        };
+        (0..messages).for_each(|message| (0..each).for_each(|_| window.latency.record(latency_ns(message))));
+        window
+    }
+
     #[test]
-    fn median_is_the_middle() {
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![3.0]), Some(3.0));
-        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), Some(3.0));
+    fn summary_is_of_all_windows_and_one_that_stands_out_is_named() {
+        let quiet = || window(300, 20, |message| 1_000_000 + message * 1_000);
+        // The server stopped for two of three seconds: every message waits for its end.
+        let stopped =
+            window(300, 20, |message| 2_000_000_000_u64.saturating_sub(message * 10_000_000).max(1_000_000));
+        let report = report_of("loadgen fanout -n 20 -r 300", vec![quiet(), quiet(), stopped], reading(3));
+        assert!(report.summary.latency.p99_us > 1_800_000.0, "{:?}", report.summary.latency);
+        assert!(report.summary.latency.max_us > 1_999_000.0);
+        assert_eq!(report.summary.latency.count, 18_000);
+        let named: Vec<_> = report.remarks.iter().filter(|remark| remark.starts_with("Window ")).collect();
+        assert!(named.len() == 1 && named[0].starts_with("Window 3: p99 15"), "{named:?}");
+        // Windows that differ by chance are not.
+        let noisy = |seed: u64| window(300, 20, |message| 1_000_000 + message * (seed + 7) % 101 * 5_000);
+        let report = report_of("loadgen fanout -n 20 -r 300", (0..3).map(noisy).collect(), reading(3));
+        assert!(report.remarks.iter().all(|remark| !remark.starts_with("Window")), "{:?}", report.remarks);
+    }
+
+    #[test]
+    fn rate_that_falls_short_of_what_was_due_is_named_and_fails() {
+        for (came, is_clean) in [(100, true), (99, true), (97, false)] {
+            let short = || {
+                let mut window = window(came, 1, |_| 1_000_000);
+                window.due = 100;
+                window
+            };
+            let report = report_of("loadgen fanout -n 1 -r 100", vec![short()], reading(1));
+            assert_eq!(report.is_clean(), is_clean, "{came}: {:?}", report.problems);
+            assert_eq!(report.summary.due_per_second, Some(100.0));
+        }
+    }
+
+    #[test]
+    fn what_did_not_come_is_the_servers_fault_unless_the_generator_had_no_time_to_read() {
+        for (busy_ms, late, blame) in
+            [(500, 0, Blame::Server), (500, 50, Blame::Server), (990, 0, Blame::Generator)]
+        {
+            let mut half = window(50, 1, |_| 1_000_000);
+            (half.due, half.scheduled, half.late, half.busy_ns) = (100, 100, late, busy_ms * 1_000_000);
+            let report = report_of("loadgen fanout -n 1 -r 100", vec![half], reading(1));
+            let reason =
+                report.reasons.iter().find(|reason| reason.sentence.contains("50.0 % of what was due"));
+            assert_eq!(reason.map(|reason| reason.blame), Some(blame), "{:?}", report.reasons);
+        }
+    }
+
+    #[test]
+    fn server_that_died_has_no_account_and_halves_nothing() {
+        let dead = Reading { server_cpu_ns: None, ..reading(1) };
+        let mut alive = reading(0);
+        alive.server_cpu_ns = Some(5);
+        let row = Row::new(&alive, &dead, &window(10, 1, |_| 1), 1.0);
+        assert_eq!((row.server_cores, row.server_s_per_million_deliveries), (None, None));
+        // One of its threads has ended and took its time along.
+        let less = Reading { server_cpu_ns: Some(2), ..reading(1) };
+        assert_eq!(Row::new(&alive, &less, &window(10, 1, |_| 1), 1.0).server_cores, None);
+    }
+
+    #[test]
+    fn thresholds_are_shown_with_what_was_measured_and_fail_when_it_was_not() {
+        let line =
+            "loadgen fanout -n 20 -r 300 --fail-if p99>5ms,lost>0 --fail-if deliveries<100/s,kept-up<5";
+        let report = report_of(line, vec![window(300, 20, |_| 9_000_000)], reading(1));
+        let found: Vec<_> = report.thresholds.iter().map(|measured| measured.is_true).collect();
+        assert_eq!(found, [Some(true), Some(false), Some(false), None]);
+        assert_eq!((report.verdict, report.problems.len()), (Verdict::Threshold, 2));
+        assert!(report.problems[0].contains("p99>5ms (9.0"), "{:?}", report.problems);
+        let table = report.table();
+        assert!(table.contains("fail if p99>5ms") && table.contains("6000/s"), "{table}");
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     }
 }

@@ -1,19 +1,27 @@
 //! The effective plan in words: printed before a run, and in every report.
 
-use std::fmt::Write;
+use std::{fmt::Write, thread};
 
-use crate::plan::{ConnectPlan, Pace, Plan, Rate, Work};
+use super::table::put_wrapped;
+use crate::plan::{ConnectPlan, Notices, Pace, Plan, Rate, Work};
 
 impl Plan {
+    /// The same, for a terminal.
+    pub fn describe_wrapped(&self) -> String {
+        let mut out = String::new();
+        put_wrapped(&mut out, &self.describe());
+        out
+    }
+
     /// What will be done, how and for how long: two lines.
     pub fn describe(&self) -> String {
         let waits = if self.spin { "spinning" } else { "sleeping" };
-        let crew = match self.processes {
+        let workers = match self.processes {
             1 => format!("{} thread(s)", self.threads),
             processes => format!("{processes} processes of {} thread(s)", self.threads),
         };
         let mut out = format!(
-            "{} · {} · {} · {crew}, {waits} · seed {}\n",
+            "{} · {} · {} · {workers}, {waits} · seed {}\n",
             self.work.name(),
             self.address,
             self.work.describe(),
@@ -40,7 +48,25 @@ impl Plan {
         if !self.server_pids.is_empty() {
             put(format_args!(" · server {:?}", self.server_pids));
         }
+        if let Some(warning) = self.spin_warning() {
+            put(format_args!("\nwarning: {warning}"));
+        }
         out
+    }
+
+    /// Whether workers that never sleep have to take turns.
+    pub(crate) fn spin_warning(&self) -> Option<String> {
+        let mut cpus = self.pin.clone();
+        cpus.sort_unstable();
+        cpus.dedup();
+        let available = thread::available_parallelism().map_or(1, usize::from);
+        let places = if cpus.is_empty() { available } else { cpus.len() };
+        let workers = self.workers() as usize;
+        (self.spin && workers > places).then(|| {
+            format!(
+                "{workers} workers spin on {places} CPU(s): each waits for the others' turns (--sleep, --pin)"
+            )
+        })
     }
 }
 
@@ -105,8 +131,35 @@ impl Work {
                 if work.queries {
                     what += ", with queries";
                 }
-                what + ", closed loop, one operation of each at a time"
+                if work.notices == Notices::Merged {
+                    what += ", notices may cancel each other out";
+                }
+                what + &match work.rate {
+                    Some(rate) => format!(", open loop, {rate} operations/s"),
+                    None => ", closed loop, one operation of each at a time".into(),
+                }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::tests::plan;
+
+    #[test]
+    fn workers_that_spin_on_one_cpu_are_warned_of() {
+        for (line, is_warned) in [
+            ("loadgen fanout -r 5 --threads 2 --pin 0", true),
+            ("loadgen fanout -r 5 --threads 2 --pin 0,0", true),
+            ("loadgen fanout -r 5 --threads 2 --pin 0,1", false),
+            ("loadgen fanout -r 5 --threads 2 --pin 0 --sleep", false),
+            ("loadgen fanout --threads 2 --pin 0", false),
+            ("loadgen fanout -r 5 --threads 512", true),
+        ] {
+            let plan = plan(line);
+            assert_eq!(plan.spin_warning().is_some(), is_warned, "{line}");
+            assert_eq!(plan.describe().contains("\nwarning: "), is_warned, "{line}");
         }
     }
 }

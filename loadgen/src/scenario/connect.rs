@@ -7,11 +7,11 @@
 //!
 //! Nothing is sent to join where the path has asked for it.
 //!
-//! In a closed loop so many cycles are under way at one time, and one begins when another has ended. In an open loop
-//! they begin by a schedule, and latency counts from when a cycle was due. What is under way is bounded there too: a
-//! cycle that is due while all are taken begins as soon as one is free, which is the server's delay and not the
-//! generator's. A cycle that fails is counted, and the others go on; before the first has succeeded, and where there is
-//! nobody to connect to, it ends the run.
+//! In a closed loop so many cycles are under way at one time, and one begins when another has ended. In an
+//! open loop they begin by a schedule, and latency counts from when a cycle was due. What is under way is
+//! bounded there too: a cycle that is due while all are taken begins as soon as one is free, which is the
+//! server's delay and not the generator's. A cycle that fails is counted, and the others go on; before the
+//! first has succeeded, and where there is nobody to connect to, it ends the run.
 
 use super::{Scenario, Seat};
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     pacer::{Pacer, Schedule},
     plan::ConnectPlan,
     tally::{LATE_NS, Tally},
+    verdict::Reason,
 };
 
 /// One worker's cycles.
@@ -29,10 +30,12 @@ pub(crate) struct Connect {
     seat: Seat,
     plan: ConnectPlan,
     stage: Stage,
-    /// From when the latency of each cycle under way counts, by slot.
+    /// From when the latency of each cycle counts that has not joined yet, by slot; 0 if none is under way.
     since_ns: Vec<u64>,
     under_way: u32,
     started: bool,
+    /// Open loop: everything that was due has begun.
+    all_begun: bool,
     has_succeeded: bool,
     open_loop: Option<OpenLoop>,
     tally: Tally,
@@ -63,6 +66,7 @@ impl Connect {
             since_ns: vec![0; slots as usize],
             under_way: 0,
             started: false,
+            all_begun: false,
             has_succeeded: false,
             open_loop,
         }
@@ -80,11 +84,11 @@ impl Connect {
         net.open(slot, self.seat.driver.path(&self.channel_of(slot), role));
     }
 
-    /// Open loop: begins what is due.
+    /// Open loop: begins what is due, to the end of the last window.
     fn begin_due(&mut self, net: &mut Net) -> Wait {
-        let start_ns = self.seat.control.start_ns();
+        let (start_ns, end_ns) = (self.seat.control.start_ns(), self.seat.control.end_ns());
         while let Some(open_loop) = &mut self.open_loop
-            && let Some((due_ns, _)) = open_loop.pacer.next(start_ns)
+            && let Some((due_ns, _)) = open_loop.pacer.next(start_ns).filter(|(due_ns, _)| *due_ns < end_ns)
         {
             let now = now_ns();
             if due_ns > now {
@@ -92,24 +96,54 @@ impl Connect {
             }
             let Some(slot) = open_loop.free.pop() else {
                 open_loop.full_ns = now;
-                break;
+                return Wait::Rest;
             };
             open_loop.pacer.advance();
             let is_held_up = due_ns <= open_loop.full_ns;
             self.tally.held_up += u64::from(is_held_up);
-            if let Some(window) = self.tally.window() {
-                window.scheduled += 1;
-                window.late += u64::from(now - due_ns > LATE_NS && !is_held_up);
+            if let Some(at) = self.tally.at(due_ns) {
+                at.window.due += 1;
+                at.window.scheduled += 1;
+                at.window.late += u64::from(now - due_ns > LATE_NS && !is_held_up);
             }
             self.begin(net, slot, due_ns);
         }
+        self.all_begun = true;
         Wait::Rest
+    }
+
+    /// Writes down the cycles that never came to an end, or were due and never began.
+    fn censor(&mut self) {
+        let (start_ns, end_ns, now) = (self.seat.control.start_ns(), self.seat.control.end_ns(), now_ns());
+        for slot in 0..self.since_ns.len() {
+            let since_ns = std::mem::take(&mut self.since_ns[slot]);
+            if since_ns > 0
+                && let Some(mut at) = self.tally.at(since_ns)
+            {
+                at.censor(now.saturating_sub(since_ns));
+            }
+        }
+        while let Some(open_loop) = &mut self.open_loop
+            && let Some((due_ns, _)) = open_loop.pacer.next(start_ns).filter(|(due_ns, _)| *due_ns < end_ns)
+        {
+            open_loop.pacer.advance();
+            self.tally.never_begun += 1;
+            if let Some(mut at) = self.tally.at(due_ns) {
+                at.window.due += 1;
+                at.censor(now.saturating_sub(due_ns));
+            }
+        }
     }
 
     fn on_ready(&mut self, net: &mut Net, slot: Slot, now: u64) {
         if let Some(window) = self.tally.window() {
-            window.latency.record(now.saturating_sub(self.since_ns[slot as usize]));
+            window.arrived += 1;
         }
+        let since_ns = self.since_ns[slot as usize];
+        if let Some(mut at) = self.tally.at(since_ns) {
+            at.record(now.saturating_sub(since_ns));
+        }
+        self.since_ns[slot as usize] = 0;
         net.close(slot);
     }
 
@@ -121,6 +155,11 @@ impl Connect {
             None if self.stage < Stage::Cool => self.begin(net, slot, now_ns()),
             None => {}
         }
+    }
+
+    fn fail(&mut self, slot: Slot, sentence: String) {
+        let since_ns = std::mem::take(&mut self.since_ns[slot as usize]);
+        self.tally.fail(if since_ns > 0 { since_ns } else { now_ns() }, sentence);
     }
 
     /// Whether a cycle that fails is one of many. Else it ends the run.
@@ -145,7 +184,7 @@ impl Scenario for Connect {
                 if !self.can_fail() {
                     return self.seat.control.fail(sentence);
                 }
-                self.tally.fail(sentence);
+                self.fail(slot, sentence);
                 net.abandon(slot);
                 self.on_end(net, slot);
             }
@@ -155,7 +194,8 @@ impl Scenario for Connect {
     }
 
     fn on_closed(&mut self, net: &mut Net, slot: Slot, closed: Closed) {
-        let is_one_of_many = self.can_fail() && !matches!(closed, Closed::Unreachable(_));
+        let is_one_of_many = self.can_fail() && !matches!(closed, Closed::Unreachable(_) | Closed::NoPort(_));
+        let blame = closed.blame();
         match closed.into_sentence() {
             None => {
                 self.has_succeeded = true;
@@ -163,17 +203,17 @@ impl Scenario for Connect {
                     window.operations += 1;
                 }
             }
-            Some(sentence) if is_one_of_many => self.tally.fail(sentence),
+            Some(sentence) if is_one_of_many => self.fail(slot, sentence),
             Some(sentence) => {
                 self.under_way -= 1;
-                return self.seat.control.fail(sentence);
+                return self.seat.control.fail_as(Reason { blame, sentence });
             }
         }
         self.on_end(net, slot);
     }
 
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
-        self.tally.enter(stage);
+        self.tally.enter(stage, &self.seat.control);
         self.stage = stage;
         match stage {
             Stage::Connect => self.seat.report_ready(0, true),
@@ -183,7 +223,12 @@ impl Scenario for Connect {
                 let now = now_ns();
                 (0..self.since_ns.len() as Slot).for_each(|slot| self.begin(net, slot, now));
             }
-            Stage::Cool => self.seat.control.report_cooling(self.seat.worker, self.under_way == 0),
+            Stage::Cool => {
+                let wait = if self.open_loop.is_some() { self.begin_due(net) } else { Wait::Rest };
+                let is_quiet = self.under_way == 0 && (self.all_begun || self.open_loop.is_none());
+                self.seat.control.report_cooling(self.seat.worker, is_quiet);
+                return wait;
+            }
             _ => {}
         }
         Wait::Rest
@@ -197,6 +242,7 @@ impl Scenario for Connect {
         // If the run broke off, what was under way is nobody's fault.
         if self.seat.control.is_settled() {
             self.tally.unfinished = u64::from(self.under_way);
+            self.censor();
         }
         self.tally
     }

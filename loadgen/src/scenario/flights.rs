@@ -1,17 +1,18 @@
 //! The closed loop: which messages are in flight, and how many more may be.
 //!
-//! A message is in flight until **all** of its receivers have it. Receivers may be spread over workers: each worker
-//! counts its own, and tells the publisher's worker (the *home* of the channel) when its part is complete.
+//! A message is in flight until **all** of its receivers have it. Receivers may be spread over workers: each
+//! worker counts its own, and tells the publisher's worker (the *home* of the channel) when its part is
+//! complete.
 //!
 //! ```text
 //!  credit ──▶ issue ──▶ in flight: parts_left = workers with receivers ──▶ 0 ──▶ credit
-//!                             ▲ part complete (own, or another worker's, by post)
+//!                             ▲ part complete (own, or another worker's, by signal)
 //! ```
 //!
-//! A message that has not landed after the plan's expiry gives its credit back, so that a server that loses messages is
-//! measured on; that is counted nowhere, since the ledger counts what was lost.
+//! A message that has not landed after the plan's expiry gives its credit back, so that a server that loses
+//! messages is measured on; that is counted nowhere, since the ledger counts what was lost.
 
-use crate::post::Message;
+use crate::peer_signal::Message;
 
 /// One worker's account of what is in flight.
 pub(crate) struct Flights {
@@ -55,7 +56,8 @@ impl Flights {
         }
     }
 
-    /// A receiver of this worker got the message for the first time. Says whether it was the worker's last one.
+    /// A receiver of this worker got the message for the first time. Says whether it was the worker's last
+    /// one.
     #[inline]
     pub(crate) fn land(&mut self, (publisher, sequence): Message) -> bool {
         let at = self.at((publisher, sequence));

@@ -1,9 +1,9 @@
-//! Who is where: which members, publishers and receivers a worker has. Computed alike by every worker, from the plan
-//! alone.
+//! Who is where: which members, publishers and receivers a worker has. Computed alike by every worker, from
+//! the plan alone.
 //!
-//! Publisher `g` of all belongs to channel `g / publishers`. A channel's publishers are on its *home* worker. So are
-//! its members if there are channels for all workers; else its members are spread over the workers. In every
-//! channel, publishers that are members come first, and slow members last.
+//! Publisher `g` of all belongs to channel `g / publishers`. A channel's publishers are on its *home* worker.
+//! So are its members if there are channels for all workers; else its members are spread over the workers. In
+//! every channel, publishers that are members come first, and slow members last.
 
 use crate::{net::Slot, plan::PublishPlan};
 

@@ -1,6 +1,7 @@
-//! What the connections do. Each scenario is a state machine driven by its worker's loop: told what came in, it
-//! sends, counts and verifies. One instance for each worker; they share only what their module says.
+//! What the connections do. Each scenario is a state machine driven by its worker's loop: told what came in,
+//! it sends, counts and verifies. One instance for each worker; they share only what their module says.
 
+mod audit;
 mod connect;
 mod flights;
 mod idle;
@@ -20,9 +21,11 @@ use std::sync::Arc;
 use crate::{
     control::{Control, Stage},
     drivers::{Driver, Reply},
+    faults::{FaultKind, FaultRecord},
     ledger::Faults,
     net::{Closed, Net, Slot, Wait},
     tally::Tally,
+    verdict::Reason,
 };
 
 /// One worker's part of a scenario.
@@ -30,17 +33,21 @@ pub(crate) trait Scenario: Sized {
     /// Where this worker stands.
     fn seat(&self) -> &Seat;
 
-    /// Called before each wait for events: begins what is due, says how long to wait, and reports how far it is.
+    /// Called before each wait for events: begins what is due, says how long to wait, and reports how far it
+    /// is.
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait;
 
-    /// A publication came in, by a read that returned at `now`; its stamp, or what is left of one, comes first. A
-    /// scenario that has none expects none.
+    /// A publication came in, by a read that returned at `now`; its stamp, or what is left of one, comes
+    /// first. A scenario that has none expects none.
     fn on_publication(&mut self, net: &mut Net, slot: Slot, _stamped: &[u8], now: u64) {
         self.on_reply(net, slot, Reply::Unknown, now);
     }
 
     /// The server said something else.
     fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64);
+
+    /// The server answered a ping.
+    fn on_pong(&mut self, _slot: Slot) {}
 
     /// A connection is gone.
     fn on_closed(&mut self, net: &mut Net, slot: Slot, closed: Closed);
@@ -85,10 +92,16 @@ impl Seat {
         }
     }
 
+    /// A fault that a connection of this worker found.
+    pub(crate) fn fault(&self, kind: FaultKind, slot: Slot, at_ns: u64) -> FaultRecord {
+        FaultRecord::new(kind, at_ns, (self.worker, slot))
+    }
+
     /// Ends the run because a connection ended that should not have.
     pub(crate) fn fail_closed(&self, closed: Closed) {
+        let blame = closed.blame();
         if let Some(sentence) = closed.into_sentence() {
-            self.control.fail(sentence);
+            self.control.fail_as(Reason { blame, sentence });
         }
     }
 

@@ -1,27 +1,44 @@
 //! `presence`: in each channel some members stay, and watch others join and leave.
 //!
-//! An operation (a join or a leave) is complete when the one who did it has the answer and **every** watcher has
-//! the notice. Each of those who come and go has one operation under way, so a watcher must see its joins and
-//! leaves in turn: operation 0 is a join, 1 a leave, and so on. That makes a notice a message with a sequence, and
-//! the ledger tells lost and repeated notices apart. Updates come in between, and are told as well; queries are
-//! answered, and nobody is told.
+//! Each of those who come and go does the same operations over and over, so a watcher must be told of its
+//! joins and leaves in turn: notice 0 is a join, 1 a leave, and so on. That makes a notice a message with a
+//! sequence, and the ledger tells lost and repeated notices apart. Updates come in between, and are told as
+//! well; queries are answered, and nobody is told. It makes no difference whether notices come in messages of
+//! their own or several in one.
+//!
+//! In a closed loop each mover has one operation under way: it is complete when the mover has the answer and
+//! **every** watcher has the notice. In an open loop operations are due by a schedule, whatever became of the
+//! last one; the latency of a notice counts from when its operation was due. Where the server may let a join
+//! and the leave after it cancel each other out (`--notices merged`), a pair that nobody is told of is
+//! *merged* and not lost. A notice does not say which of two joins it is about; it is taken for the earlier
+//! one, unless that is long ago.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
-use super::{Scenario, Seat};
+use super::{
+    Scenario, Seat,
+    audit::{Missing, RoundTrips},
+};
 use crate::{
     clock::now_ns,
     control::Stage,
     drivers::{Notice, Reply, Role},
+    faults::FaultKind,
     ledger::{Arrival, Faults, Ledger},
     net::{Closed, Net, Slot, Wait},
-    plan::PresencePlan,
-    tally::Tally,
+    pacer::{Pacer, Schedule},
+    plan::{MOVER_GAP_NS, Notices, PresencePlan},
+    tally::{LATE_NS, Tally},
 };
 
-/// Time after which an operation whose notices do not come is given up.
+/// Closed loop: time after which a mover goes on although its notices do not come.
 const EXPIRY_NS: u64 = 2_000_000_000;
 const EXPIRY_CHECK_NS: u64 = 250_000_000;
+/// Age of an operation at which an earlier one of the same kind that nobody was told of is taken to be
+/// merged.
+const MERGED_NS: u64 = 2_000_000_000;
+/// Operations of a mover in a closed loop whose beginnings are known.
+const KNOWN: usize = 4;
 
 /// One worker's channels, each wholly its own.
 pub(crate) struct Presence {
@@ -31,13 +48,17 @@ pub(crate) struct Presence {
     channels: Vec<u32>,
     /// What movers do, over and over.
     operations: Vec<Operation>,
-    /// What of that the others are told.
-    notices: Vec<Notice>,
+    /// What of that the others are told, and the place among the operations.
+    notices: Vec<(Notice, u32)>,
     movers: Vec<Mover>,
+    /// Open loop.
+    pacer: Option<Pacer>,
     /// Everyone by the name the server gave them.
     sessions: HashMap<Box<str>, Slot, foldhash::fast::RandomState>,
     /// One stream for each mover and watcher of its channel.
     ledger: Ledger,
+    round_trips: RoundTrips,
+    arrived: u64,
     tally: Tally,
     opened: bool,
     ready: u32,
@@ -69,11 +90,15 @@ impl Operation {
 
 #[derive(Clone, Copy, Default)]
 struct Mover {
-    /// Operations begun, and those among them of which others are told.
+    /// Operations begun, and answered; and those begun of which others are told.
     begun: u32,
+    answered: u32,
     told: u32,
-    begun_ns: u64,
-    /// Answer and notices that the operation under way still waits for; 0 if none is under way.
+    /// When the last one was sent.
+    sent_ns: u64,
+    /// Closed loop: when the last ones began of which others are told, by number.
+    since_ns: [u64; KNOWN],
+    /// Closed loop: answer and notices that the operation under way still waits for; 0 if none is under way.
     awaited: u32,
 }
 
@@ -84,16 +109,26 @@ impl Presence {
         let between = between.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, operation)| operation);
         let operations =
             [Operation::Join].into_iter().chain(between).chain([Operation::Leave]).collect::<Vec<_>>();
+        let notices = operations.iter().zip(0..).filter_map(|(of, at)| Some((of.notice()?, at))).collect();
         let movers = vec![Mover::default(); channels.len() * plan.movers as usize];
+        let pacer = plan.rate.map(|rate| {
+            // One after the other in all channels, then the next of each.
+            let own = (0..plan.movers).flat_map(|mover| channels.iter().map(move |at| (mover, *at)));
+            let own = own.map(|(mover, channel)| mover * plan.channels + channel).collect();
+            Pacer::new(Schedule::steady(rate), plan.channels * plan.movers, own)
+        });
         Self {
             ledger: Ledger::new(movers.len() * plan.watchers as usize),
+            round_trips: RoundTrips::default(),
+            arrived: 0,
             tally: Tally::new(seat.windows),
             seat,
             plan,
-            notices: operations.iter().filter_map(|operation| operation.notice()).collect(),
+            notices,
             operations,
             channels,
             movers,
+            pacer,
             sessions: HashMap::default(),
             opened: false,
             ready: 0,
@@ -125,18 +160,49 @@ impl Presence {
         self.seat.channel(self.channels[self.place(slot).0 as usize])
     }
 
-    fn begin(&mut self, net: &mut Net, mover: u32, now: u64) {
+    fn stream(&self, mover: u32, watcher: u32) -> usize {
+        (mover * self.plan.watchers + watcher) as usize
+    }
+
+    /// Of the schedule's number of a mover of this worker, this worker's.
+    fn mover_of(&self, scheduled: u32) -> u32 {
+        let (mover, channel) = (scheduled / self.plan.channels, scheduled % self.plan.channels);
+        channel / self.seat.workers as u32 * self.plan.movers + mover
+    }
+
+    /// Of a mover of this worker, the schedule's number.
+    fn scheduled(&self, mover: u32) -> u32 {
+        let channel = self.channels[(mover / self.plan.movers) as usize];
+        mover % self.plan.movers * self.plan.channels + channel
+    }
+
+    /// From when the latency counts of the notice of this number.
+    fn since_ns(&self, mover: u32, notice: u32) -> u64 {
+        match &self.pacer {
+            Some(pacer) => {
+                let (told, all) = (self.notices.len() as u32, self.operations.len() as u32);
+                let number = notice / told * all + self.notices[(notice % told) as usize].1;
+                pacer.due_ns(self.seat.control.start_ns(), self.scheduled(mover), number)
+            }
+            None => self.movers[mover as usize].since_ns[notice as usize % KNOWN],
+        }
+    }
+
+    /// Begins a mover's next operation, whose latency counts from `since_ns`.
+    fn begin(&mut self, net: &mut Net, mover: u32, (since_ns, now): (u64, u64)) {
         let slot = self.mover_slot(mover);
         let channel = self.channel_of(slot);
-        let Mover { begun, told, .. } = self.movers[mover as usize];
+        let entry = &mut self.movers[mover as usize];
+        let begun = entry.begun;
         let operation = self.operations[begun as usize % self.operations.len()];
-        let is_told = operation.notice().is_some();
-        self.movers[mover as usize] = Mover {
-            begun: begun + 1,
-            told: told + u32::from(is_told),
-            begun_ns: now,
-            awaited: if is_told { self.plan.watchers + 1 } else { 1 },
-        };
+        entry.begun += 1;
+        entry.sent_ns = now;
+        entry.awaited = 1;
+        if operation.notice().is_some() {
+            entry.since_ns[entry.told as usize % KNOWN] = since_ns;
+            entry.told += 1;
+            entry.awaited += self.plan.watchers;
+        }
         self.under_way += 1;
         let driver = &self.seat.driver;
         let command = match operation {
@@ -148,22 +214,49 @@ impl Presence {
         net.send(slot, &command);
     }
 
-    /// Something that the operation of a mover waited for is there.
+    /// Open loop: begins what is due, to the end of the last window.
+    fn begin_due(&mut self, net: &mut Net) -> Wait {
+        let (start_ns, end_ns) = (self.seat.control.start_ns(), self.seat.control.end_ns());
+        while let Some((due_ns, number)) = self.pacer.as_ref().and_then(|pacer| pacer.next(start_ns))
+            && due_ns < end_ns
+        {
+            let (mover, now) = (self.mover_of(number), now_ns());
+            let begins_ns = due_ns.max(self.movers[mover as usize].sent_ns + MOVER_GAP_NS);
+            if begins_ns > now {
+                return Wait::Until(begins_ns);
+            }
+            if let Some(pacer) = &mut self.pacer {
+                pacer.advance();
+            }
+            let told = self.movers[mover as usize].told;
+            self.begin(net, mover, (due_ns, now));
+            let is_told = self.movers[mover as usize].told > told;
+            if let Some(at) = self.tally.at(due_ns) {
+                at.window.due += if is_told { u64::from(self.plan.watchers) } else { 0 };
+                at.window.scheduled += 1;
+                at.window.late += u64::from(now - due_ns > LATE_NS);
+            }
+        }
+        Wait::Rest
+    }
+
+    /// Closed loop: something that the operation of a mover waited for is there.
     fn advance(&mut self, net: &mut Net, mover: u32, now: u64) {
         let entry = &mut self.movers[mover as usize];
-        if entry.awaited == 0 {
+        if self.pacer.is_some() || entry.awaited == 0 {
             return;
         }
         entry.awaited -= 1;
         if entry.awaited > 0 {
             return;
         }
+        let since_ns = entry.sent_ns;
         self.under_way -= 1;
-        if let Some(window) = self.tally.window() {
-            window.operations += 1;
+        if let Some(at) = self.tally.at(since_ns) {
+            at.window.operations += 1;
         }
         if self.stage < Stage::Cool {
-            self.begin(net, mover, now);
+            self.begin(net, mover, (now, now));
         }
     }
 
@@ -175,49 +268,183 @@ impl Presence {
         let whose = self.sessions.get(session).copied();
         let Some(whose) = whose.filter(|whose| self.place(*whose).0 == channel) else {
             self.tally.faults.misdelivered += 1;
-            return;
+            return self.tally.fault_log.put(self.seat.fault(FaultKind::Misdelivered, slot, now));
         };
         // That a fellow watcher joined may be told after its own join was answered, even after the start.
         let Some(mover) = self.mover(whose) else { return };
-        let stream = (mover * self.plan.watchers + watcher) as usize;
-        let Mover { told, begun_ns, .. } = self.movers[mover as usize];
-        let expected = self.ledger.expected(stream);
-        if expected >= told || kind != self.notices[expected as usize % self.notices.len()] {
+        let stream = self.stream(mover, watcher);
+        let Some(number) = self.number_of(kind, mover, stream, now) else {
             self.tally.faults.repeated += 1;
+            return self.put_fault(FaultKind::Repeated, slot, now, (mover, self.ledger.expected(stream)));
+        };
+        let reordered = self.ledger.faults.reordered;
+        if self.ledger.observe(stream, number) == Arrival::Again {
             return;
         }
-        if self.ledger.observe(stream, expected) == Arrival::First {
-            if let Some(window) = self.tally.window() {
-                window.deliveries += 1;
-                window.latency.record(now.saturating_sub(begun_ns));
-            }
+        if self.ledger.faults.reordered != reordered {
+            self.put_fault(FaultKind::Reordered, slot, now, (mover, number));
+        }
+        self.arrived += 1;
+        let since_ns = self.since_ns(mover, number);
+        if let Some(window) = self.tally.window() {
+            window.arrived += 1;
+        }
+        if let Some(mut at) = self.tally.at(since_ns) {
+            at.window.deliveries += 1;
+            at.record(now.saturating_sub(since_ns));
+        }
+        if number + 1 == self.movers[mover as usize].told {
             self.advance(net, mover, now);
         }
     }
 
-    fn on_done(&mut self, net: &mut Net, slot: Slot, now: u64) {
-        match self.mover(slot) {
-            Some(mover) => self.advance(net, mover, now),
-            None => self.ready += 1,
+    /// Which of a mover's notices this one is: the next of its kind that was begun, or one that was passed
+    /// over. None if it was told already.
+    fn number_of(&mut self, kind: Notice, mover: u32, stream: usize, now: u64) -> Option<u32> {
+        let told = self.movers[mover as usize].told;
+        let is_kind = |number: &u32| self.notices[*number as usize % self.notices.len()].0 == kind;
+        let Some(mut number) = (self.ledger.expected(stream)..told).find(is_kind) else {
+            return self.ledger.gaps(stream).iter().flat_map(|gap| gap.clone()).find(is_kind);
+        };
+        if self.plan.notices == Notices::Merged {
+            // The pair that begins with what is expected was never told of.
+            let is_past = |number| self.since_ns(mover, number) + MERGED_NS < now;
+            while number + 2 < told && is_past(number + 2) {
+                number += 2;
+            }
+            let expected = self.ledger.expected(stream);
+            if (number - expected).is_multiple_of(2) {
+                self.merge(mover, expected..number);
+                self.ledger.skip(stream, number);
+            }
         }
+        Some(number)
     }
 
-    /// Gives up operations that take too long: what their watchers miss is lost.
+    fn on_done(&mut self, net: &mut Net, slot: Slot, now: u64) {
+        let Some(mover) = self.mover(slot) else {
+            self.ready += 1;
+            return;
+        };
+        let entry = &mut self.movers[mover as usize];
+        entry.answered += 1;
+        let answered = entry.answered;
+        if let Some(pacer) = &self.pacer {
+            self.under_way = self.under_way.saturating_sub(1);
+            let due_ns = pacer.due_ns(self.seat.control.start_ns(), self.scheduled(mover), answered - 1);
+            if let Some(at) = self.tally.at(due_ns) {
+                at.window.operations += 1;
+            }
+        }
+        self.advance(net, mover, now);
+    }
+
+    /// Closed loop: goes on with movers whose operations take too long. What their watchers miss may still
+    /// come.
     fn expire(&mut self, net: &mut Net, now: u64) {
-        if now < self.next_expiry_ns {
+        if now < self.next_expiry_ns || self.pacer.is_some() {
             return;
         }
         self.next_expiry_ns = now + EXPIRY_CHECK_NS;
         for mover in 0..self.movers.len() as u32 {
-            let Mover { told, begun_ns, awaited, .. } = self.movers[mover as usize];
-            if awaited == 0 || now.saturating_sub(begun_ns) < EXPIRY_NS {
-                continue;
+            let Mover { sent_ns, awaited, .. } = self.movers[mover as usize];
+            if awaited > 0 && now.saturating_sub(sent_ns) >= EXPIRY_NS {
+                self.movers[mover as usize].awaited = 0;
+                self.under_way -= 1;
+                if self.stage < Stage::Cool {
+                    self.begin(net, mover, (now, now));
+                }
             }
+        }
+    }
+
+    /// A watcher is not to be told of these any more: they have cancelled each other out.
+    fn merge(&mut self, mover: u32, notices: Range<u32>) {
+        self.tally.merged += notices.len() as u64 / 2;
+        for notice in notices {
+            let since_ns = self.since_ns(mover, notice);
+            if let Some(at) = self.tally.at(since_ns) {
+                at.window.due = at.window.due.saturating_sub(1);
+            }
+        }
+    }
+
+    /// The notices that a watcher has still to be told of a mover.
+    fn tail(&self, mover: u32, stream: usize) -> Range<u32> {
+        let tail = self.ledger.tail(stream, self.movers[mover as usize].told);
+        // An even number of them leaves everything as it was.
+        let is_merged = self.plan.notices == Notices::Merged && tail.len().is_multiple_of(2);
+        if is_merged { tail.end..tail.end } else { tail }
+    }
+
+    /// What is left of pairs that nobody was told of.
+    fn merge_tails(&mut self) {
+        for mover in 0..self.movers.len() as u32 {
             for watcher in 0..self.plan.watchers {
-                self.ledger.close((mover * self.plan.watchers + watcher) as usize, told);
+                let stream = self.stream(mover, watcher);
+                let whole = self.ledger.tail(stream, self.movers[mover as usize].told);
+                if self.tail(mover, stream).is_empty() {
+                    self.merge(mover, whole);
+                }
             }
-            self.movers[mover as usize].awaited = 1;
-            self.advance(net, mover, now);
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        let count = self.movers.len() as u32;
+        let mut streams = (0..count).flat_map(|mover| (0..self.plan.watchers).map(move |at| (mover, at)));
+        self.under_way == 0
+            && streams.all(|(mover, watcher)| self.tail(mover, self.stream(mover, watcher)).is_empty())
+    }
+
+    /// The movers of a watcher's channel.
+    fn movers_of(&self, channel: u32) -> Range<u32> {
+        channel * self.plan.movers..(channel + 1) * self.plan.movers
+    }
+
+    fn watchers(&self) -> Vec<Slot> {
+        let members = self.plan.watchers + self.plan.movers;
+        (0..self.channels.len() as u32 * members).filter(|slot| self.mover(*slot).is_none()).collect()
+    }
+
+    /// What a watcher misses in the end.
+    fn missing(&self, slot: Slot) -> Missing {
+        let (channel, watcher) = self.place(slot);
+        let mut missing = Missing { is_answered: self.round_trips.is_answered(slot), ..Missing::default() };
+        for mover in self.movers_of(channel) {
+            let stream = self.stream(mover, watcher);
+            missing.gaps += self.ledger.gaps(stream).iter().map(|gap| gap.len() as u64).sum::<u64>();
+            missing.tail += self.tail(mover, stream).len() as u64;
+        }
+        missing
+    }
+
+    /// Writes down what a watcher was never told: its time is at least that to the end.
+    fn censor(&mut self, slot: Slot, now: u64) {
+        let (channel, watcher) = self.place(slot);
+        let tail_kind =
+            if self.round_trips.is_answered(slot) { FaultKind::Lost } else { FaultKind::NotArrived };
+        for mover in self.movers_of(channel) {
+            let stream = self.stream(mover, watcher);
+            let gaps = self.ledger.gaps(stream).to_vec();
+            let kinds: Vec<_> = gaps.iter().map(|_| FaultKind::Lost).chain([tail_kind]).collect();
+            for (range, kind) in gaps.into_iter().chain([self.tail(mover, stream)]).zip(kinds) {
+                for number in range {
+                    let since_ns = self.since_ns(mover, number);
+                    self.put_fault(kind, slot, since_ns, (mover, number));
+                    if let Some(mut at) = self.tally.at(since_ns).filter(|_| self.pacer.is_some()) {
+                        at.censor(now.saturating_sub(since_ns));
+                    }
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn put_fault(&mut self, kind: FaultKind, slot: Slot, at_ns: u64, (mover, number): (u32, u32)) {
+        if self.tally.fault_log.has_room() {
+            let fault = self.seat.fault(kind, slot, at_ns).of_message(mover, number);
+            self.tally.fault_log.put(fault.in_channel(self.channel_of(slot)));
         }
     }
 }
@@ -243,8 +470,15 @@ impl Scenario for Presence {
             }
             Reply::Gap { missed } => self.tally.gaps += missed,
             Reply::Prompt { .. } | Reply::Other => {}
-            Reply::Unknown => self.tally.faults.corrupt += 1,
+            Reply::Unknown => {
+                self.tally.faults.corrupt += 1;
+                self.tally.fault_log.put(self.seat.fault(FaultKind::Corrupt, slot, now));
+            }
         }
+    }
+
+    fn on_pong(&mut self, slot: Slot) {
+        self.round_trips.on_pong(slot);
     }
 
     fn on_closed(&mut self, _: &mut Net, _: Slot, closed: Closed) {
@@ -252,7 +486,7 @@ impl Scenario for Presence {
     }
 
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
-        self.tally.enter(stage);
+        self.tally.enter(stage, &self.seat.control);
         self.stage = stage;
         match stage {
             Stage::Connect => {
@@ -265,21 +499,30 @@ impl Scenario for Presence {
                     });
                 }
                 self.seat.report_ready(self.ready, self.ready == connections);
+                Wait::Rest
             }
             Stage::Warm | Stage::Window(_) => {
                 let now = now_ns();
-                if !self.started {
-                    self.started = true;
-                    (0..self.movers.len() as u32).for_each(|mover| self.begin(net, mover, now));
+                if !self.started && self.pacer.is_none() {
+                    (0..self.movers.len() as u32).for_each(|mover| self.begin(net, mover, (now, now)));
                 }
+                self.started = true;
                 self.expire(net, now);
+                self.begin_due(net)
             }
             Stage::Cool | Stage::Stop => {
+                let wait = self.begin_due(net);
                 self.expire(net, now_ns());
-                self.seat.control.report_cooling(self.seat.worker, self.under_way == 0);
+                let is_quiet = self.is_quiet();
+                if !is_quiet && self.round_trips.is_time(self.arrived, now_ns()) {
+                    let watchers = self.watchers().into_iter();
+                    let missing: Vec<_> = watchers.filter(|slot| self.missing(*slot).tail > 0).collect();
+                    missing.into_iter().for_each(|slot| self.round_trips.ask(net, slot));
+                }
+                self.seat.control.report_cooling(self.seat.worker, is_quiet);
+                wait
             }
         }
-        Wait::Rest
     }
 
     fn tally(&self) -> &Tally {
@@ -293,15 +536,19 @@ impl Scenario for Presence {
     }
 
     fn finish(mut self) -> Tally {
+        let now = now_ns();
+        let mut faults = self.faults();
+        self.merge_tails();
         // If the run broke off, what was on the way is nobody's loss.
-        let movers = if self.seat.control.is_settled() { self.movers.len() } else { 0 };
-        for mover in 0..movers {
-            for watcher in 0..self.plan.watchers as usize {
-                let stream = mover * self.plan.watchers as usize + watcher;
-                self.ledger.close(stream, self.movers[mover].told);
+        for slot in if self.seat.control.is_settled() { self.watchers() } else { Vec::new() } {
+            let missing = self.missing(slot);
+            faults.lost = faults.lost.saturating_sub(missing.gaps);
+            faults.add(&missing.judge());
+            if missing.gaps + missing.tail > 0 {
+                self.censor(slot, now);
             }
         }
-        self.tally.faults = self.faults();
+        self.tally.faults = faults;
         self.tally
     }
 }

@@ -1,13 +1,20 @@
 //! `fanout`, `send`, `broadcast` and `slow`: publishers, channels, members; every delivery verified.
 //!
-//! Publisher `g` of all sends to channel `g / publishers`. In `fanout` publishers only send; in `send` a channel's
-//! publishers are its first members. In `broadcast` there is one channel, and it is everyone. In `slow` the last
-//! members stop reading when the warm-up begins, and read on when the run cools down, to see what became of them.
+//! Publisher `g` of all sends to channel `g / publishers`. In `fanout` publishers only send; in `send` a
+//! channel's publishers are its first members. In `broadcast` there is one channel, and it is everyone. In
+//! `slow` the last members stop reading when the warm-up begins, and read on when the run cools down, to see
+//! what became of them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+};
 
 use bytes::BytesMut;
 
 use super::{
     Scenario, Seat,
+    audit::{Missing, RoundTrips},
     flights::Flights,
     layout::{Layout, Member, home_of},
 };
@@ -15,12 +22,14 @@ use crate::{
     clock::{now_ns, seconds},
     control::Stage,
     drivers::{Need, Reply, Role},
+    faults::FaultKind,
     ledger::{Arrival, Faults, Ledger},
     net::{Closed, Net, Slot, Wait},
     order::Order,
     pacer::{Pacer, Schedule},
+    peer_signal::{Message, PeerSignal},
     plan::{Pace, PublishPlan, Scope},
-    post::{Message, Post},
+    procfs,
     stamp::{Stamp, put_payload, read_payload},
     tally::{LATE_NS, Tally},
 };
@@ -37,7 +46,7 @@ pub(crate) struct Publish {
     plan: PublishPlan,
     run: u32,
     /// By which workers tell what completed; none if every one keeps to its own channels.
-    post: Option<Post>,
+    signal: Option<PeerSignal>,
     layout: Layout,
     /// By publisher; those of other workers have no slot.
     publishers: Vec<Publisher>,
@@ -51,6 +60,9 @@ pub(crate) struct Publish {
     ready: u32,
     ledger: Ledger,
     order: Order,
+    /// Corrupt frames of each connection that had any.
+    corrupt: HashMap<Slot, u64, foldhash::fast::RandomState>,
+    round_trips: RoundTrips,
     tally: Tally,
     /// First deliveries, of the whole run.
     arrived: u64,
@@ -85,7 +97,7 @@ struct ClosedLoop {
 }
 
 impl Publish {
-    pub(crate) fn new(seat: Seat, plan: PublishPlan, run: u32, post: Option<Post>) -> Self {
+    pub(crate) fn new(seat: Seat, plan: PublishPlan, run: u32, signal: Option<PeerSignal>) -> Self {
         let total = plan.channels * plan.publishers;
         let layout = Layout::new(&plan, seat.worker, seat.workers);
         let publishers = (0..total).map(|publisher| {
@@ -118,12 +130,14 @@ impl Publish {
                 layout.members.len(),
                 if plan.publishers > 1 { plan.channels as usize } else { 0 },
             ),
+            corrupt: HashMap::default(),
+            round_trips: RoundTrips::default(),
             tally: Tally::new(seat.windows),
             is_echo_off: plan.publishers_join && !plan.echo,
             seat,
             plan,
             run,
-            post,
+            signal,
             layout,
             publishers,
             opened: false,
@@ -141,43 +155,46 @@ impl Publish {
     /// A message of ours came in, or what is left of one.
     #[inline]
     fn verify(&mut self, slot: Slot, stamped: &[u8], now: u64) {
-        let Ok(stamp) = read_payload(stamped) else {
-            self.tally.faults.corrupt += 1;
-            return;
-        };
+        let Ok(stamp) = read_payload(stamped) else { return self.on_corrupt(slot, now) };
         let Stamp { publisher, sequence, .. } = stamp;
         let member = self.layout.members.get(slot as usize);
         let of_channel = |member: &&Member| {
             stamp.run == self.run && publisher.wrapping_sub(member.first_publisher) < self.plan.publishers
         };
-        let Some(member) = member.filter(of_channel) else {
+        let is_own = |publisher: u32| self.publishers[publisher as usize].slot == Some(slot);
+        let Some(member) = member.filter(of_channel).filter(|_| !(self.is_echo_off && is_own(publisher)))
+        else {
             self.tally.faults.misdelivered += 1;
-            return;
+            return self.put_fault(FaultKind::Misdelivered, slot, now, (publisher, sequence));
         };
-        if self.is_echo_off && self.publishers[publisher as usize].slot == Some(slot) {
-            self.tally.faults.misdelivered += 1;
-            return;
-        }
         if member.is_slow {
             self.slow_read_ns = now;
             return;
         }
         let stream = member.first_stream + (publisher - member.first_publisher) as usize;
+        let channel = (member.first_publisher / self.plan.publishers) as usize;
         let reordered = self.ledger.faults.reordered;
         if self.ledger.observe(stream, sequence) == Arrival::Again {
-            return;
+            return self.put_fault(FaultKind::Repeated, slot, now, (publisher, sequence));
         }
+        let is_late = self.ledger.faults.reordered != reordered;
+        let mut is_reordered = is_late;
         if let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..]) {
-            let channel = (member.first_publisher / self.plan.publishers) as usize;
             let in_order = self.order.observe(slot as usize, channel, number, (publisher, sequence));
             // What comes late is counted once, also if the ledger sees it as well.
-            let is_news = self.ledger.faults.reordered == reordered;
-            self.tally.faults.reordered += u64::from(!in_order && is_news);
+            self.tally.faults.reordered += u64::from(!in_order && !is_late);
+            is_reordered |= !in_order;
+        }
+        if is_reordered {
+            self.put_fault(FaultKind::Reordered, slot, now, (publisher, sequence));
         }
         self.arrived += 1;
         if let Some(window) = self.tally.window() {
-            window.deliveries += 1;
-            window.latency.record(now.saturating_sub(stamp.due_ns));
+            window.arrived += 1;
+        }
+        if let Some(mut at) = self.tally.at(stamp.due_ns) {
+            at.window.deliveries += 1;
+            at.record(now.saturating_sub(stamp.due_ns));
         }
         if let Pacing::Closed(closed) = &mut self.pacing
             && closed.flights.land((publisher, sequence))
@@ -185,13 +202,32 @@ impl Publish {
             let home = home_of(publisher / self.plan.publishers, self.seat.workers);
             if home == self.seat.worker {
                 closed.complete_part((publisher, sequence), self.plan.publishers);
-            } else if let Some(post) = &mut self.post {
-                post.put(home, (publisher, sequence));
+            } else if let Some(signal) = &mut self.signal {
+                signal.put(home, (publisher, sequence));
             }
         }
     }
 
-    /// What a connection is for. Nobody joins to hear what is for everyone; publishers do if nobody else may publish.
+    #[cold]
+    fn on_corrupt(&mut self, slot: Slot, now: u64) {
+        self.tally.faults.corrupt += 1;
+        *self.corrupt.entry(slot).or_default() += 1;
+        self.tally.fault_log.put(self.seat.fault(FaultKind::Corrupt, slot, now));
+    }
+
+    #[cold]
+    fn put_fault(&mut self, kind: FaultKind, slot: Slot, at_ns: u64, (publisher, sequence): Message) {
+        if !self.tally.fault_log.has_room() {
+            return;
+        }
+        let last = self.layout.members.get(slot as usize).map(|_| self.order.last(slot as usize));
+        let fault = self.seat.fault(kind, slot, at_ns).of_message(publisher, sequence);
+        let fault = fault.in_channel(self.seat.channel(publisher / self.plan.publishers));
+        self.tally.fault_log.put(fault.with_offsets(None, last.filter(|last| *last > 0)));
+    }
+
+    /// What a connection is for. Nobody joins to hear what is for everyone; publishers do if nobody else may
+    /// publish.
     fn role(&self, slot: Slot) -> Role {
         let is_member = (slot as usize) < self.layout.members.len();
         match self.plan.scope {
@@ -215,7 +251,7 @@ impl Publish {
         let mut pacing = std::mem::replace(&mut self.pacing, Pacing::Open(nothing));
         let wait = match &mut pacing {
             Pacing::Closed(closed) => self.publish_credits(net, closed, stage),
-            Pacing::Open(pacer) => self.publish_due(net, pacer, stage),
+            Pacing::Open(pacer) => self.publish_due(net, pacer),
         };
         self.pacing = pacing;
         wait
@@ -256,23 +292,22 @@ impl Publish {
         wait
     }
 
-    /// Open loop: sends what is due.
-    fn publish_due(&mut self, net: &mut Net, pacer: &mut Pacer, stage: Stage) -> Wait {
-        if stage == Stage::Cool {
-            return Wait::Rest;
-        }
-        let start_ns = self.seat.control.start_ns();
+    /// Open loop: sends what is due, to the end of the last window.
+    fn publish_due(&mut self, net: &mut Net, pacer: &mut Pacer) -> Wait {
+        let (start_ns, end_ns) = (self.seat.control.start_ns(), self.seat.control.end_ns());
+        let receivers = u64::from(self.plan.receivers());
         let mut now = now_ns();
-        while let Some((due_ns, publisher)) = pacer.next(start_ns) {
+        while let Some((due_ns, publisher)) = pacer.next(start_ns).filter(|(due_ns, _)| *due_ns < end_ns) {
             if due_ns > now {
                 now = now_ns();
                 if due_ns > now {
                     return Wait::Until(due_ns);
                 }
             }
-            if let Some(window) = self.tally.window() {
-                window.scheduled += 1;
-                window.late += u64::from(now - due_ns > LATE_NS);
+            if let Some(at) = self.tally.at(due_ns) {
+                at.window.due += receivers;
+                at.window.scheduled += 1;
+                at.window.late += u64::from(now - due_ns > LATE_NS);
             }
             self.send(net, publisher, 1, due_ns, |_| {});
             pacer.advance();
@@ -304,18 +339,18 @@ impl Publish {
             each((publisher, sequence));
         }
         self.seat.control.report_published(publisher, entry.sequence);
-        if let Some(window) = self.tally.window() {
-            window.messages += u64::from(count);
+        if let Some(at) = self.tally.at(due_ns) {
+            at.window.messages += u64::from(count);
         }
         net.send_frames(slot, &self.frames);
     }
 
     /// Tells other workers what completed here, and takes what completed there.
     fn exchange_completions(&mut self, net: &mut Net, closed: &mut ClosedLoop) -> Wait {
-        let Some(post) = &mut self.post else { return Wait::Rest };
+        let Some(signal) = &mut self.signal else { return Wait::Rest };
         let total = self.publishers.len() as u32;
-        let received = if net.take_post() {
-            post.receive(|message| {
+        let received = if net.take_signal() {
+            signal.receive(|message| {
                 if message.0 < total {
                     closed.complete_part(message, self.plan.publishers);
                 }
@@ -323,11 +358,11 @@ impl Publish {
         } else {
             Ok(())
         };
-        match received.and_then(|()| post.send()) {
+        match received.and_then(|()| signal.send()) {
             Ok(true) => Wait::Rest,
             Ok(false) => Wait::Until(now_ns() + RETRY_NS),
             Err(error) => {
-                self.seat.control.fail(format!("Workers cannot speak with each other: {error}."));
+                self.seat.control.give_up(format!("Workers cannot speak with each other: {error}."));
                 Wait::Rest
             }
         }
@@ -347,6 +382,91 @@ impl Publish {
                 self.tally.slow.readers += 1;
             }
         }
+    }
+
+    /// Sees whether the server has to hold back what the slow members do not read.
+    fn look_for_backlogs(&mut self, net: &Net) {
+        let slow = self.layout.members.iter().zip(0..).filter(|(member, _)| member.is_slow);
+        let ours: HashSet<SocketAddr> = slow.filter_map(|(_, slot)| net.local_address(slot)).collect();
+        if !ours.is_empty() {
+            self.tally.slow.backlogged = procfs::backlogged(&ours);
+        }
+    }
+
+    /// The streams that a member listens to: publisher and stream of each.
+    fn streams(&self, slot: Slot) -> impl Iterator<Item = (u32, usize)> + use<'_> {
+        let member = &self.layout.members[slot as usize];
+        let streams = (member.first_publisher..).zip(member.first_stream..);
+        streams.take(self.plan.publishers as usize).filter(move |(publisher, _)| {
+            !(self.is_echo_off && self.publishers[*publisher as usize].slot == Some(slot))
+        })
+    }
+
+    /// Members that read.
+    fn readers(&self) -> impl Iterator<Item = Slot> + use<'_> {
+        let members = self.layout.members.iter().zip(0..);
+        members.filter(|(member, _)| !member.is_slow).map(|(_, slot)| slot)
+    }
+
+    fn ask_where_something_is_missing(&mut self, net: &mut Net) {
+        let control = &self.seat.control;
+        let lacks = |slot: &Slot| {
+            let mut tails = self.streams(*slot);
+            tails
+                .any(|(publisher, stream)| !self.ledger.tail(stream, control.published(publisher)).is_empty())
+        };
+        let lacking: Vec<Slot> = self.readers().filter(lacks).collect();
+        lacking.into_iter().for_each(|slot| self.round_trips.ask(net, slot));
+    }
+
+    /// What a member misses in the end.
+    fn missing(&self, slot: Slot) -> Missing {
+        let control = &self.seat.control;
+        let mut missing = Missing {
+            corrupt: self.corrupt.get(&slot).copied().unwrap_or_default(),
+            holes: if self.has_contiguous_numbers() { self.order.holes(slot as usize) } else { 0 },
+            is_answered: self.round_trips.is_answered(slot),
+            ..Missing::default()
+        };
+        for (publisher, stream) in self.streams(slot) {
+            missing.gaps += self.ledger.gaps(stream).iter().map(|gap| gap.len() as u64).sum::<u64>();
+            // If the run broke off, what was on the way is nobody's loss.
+            if control.is_settled() {
+                missing.tail += self.ledger.tail(stream, control.published(publisher)).len() as u64;
+            }
+        }
+        missing
+    }
+
+    /// Writes down what never came to a member: its time is at least that to the end.
+    fn censor(&mut self, slot: Slot, now: u64) {
+        let start_ns = self.seat.control.start_ns();
+        let proven = self.round_trips.is_answered(slot);
+        let streams: Vec<_> = self.streams(slot).collect();
+        for (publisher, stream) in streams {
+            let published = self.seat.control.published(publisher);
+            let tail = self.ledger.tail(stream, published);
+            let gaps = self.ledger.gaps(stream).to_vec();
+            let tail_kind = if proven { FaultKind::Lost } else { FaultKind::NotArrived };
+            let kinds = gaps.iter().map(|_| FaultKind::Lost).chain([tail_kind]);
+            for (range, kind) in gaps.iter().cloned().chain([tail]).zip(kinds) {
+                for sequence in range {
+                    let due_ns = match &self.pacing {
+                        Pacing::Open(pacer) => Some(pacer.due_ns(start_ns, publisher, sequence)),
+                        Pacing::Closed(_) => None,
+                    };
+                    self.put_fault(kind, slot, due_ns.unwrap_or(now), (publisher, sequence));
+                    if let Some((due_ns, mut at)) = due_ns.and_then(|due| Some((due, self.tally.at(due)?))) {
+                        at.censor(now.saturating_sub(due_ns));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a number that a member does not see is one too many that the server has given.
+    fn has_contiguous_numbers(&self) -> bool {
+        self.seat.driver.is_contiguous() && self.plan.sees_every_number()
     }
 
     /// Whether everything that was sent to this worker's members has come.
@@ -413,7 +533,7 @@ impl Scenario for Publish {
         self.verify(slot, stamped, now);
     }
 
-    fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, _: u64) {
+    fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64) {
         match reply {
             Reply::Welcome { session } if self.role(slot) == Role::Member => {
                 self.seat.join_first(net, slot, &self.channel_of(slot), session);
@@ -427,8 +547,12 @@ impl Scenario for Publish {
             Reply::Gap { missed } if self.is_slow(slot) => self.tally.slow.missed += missed,
             Reply::Gap { missed } => self.tally.gaps += missed,
             Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
-            Reply::Unknown => self.tally.faults.corrupt += 1,
+            Reply::Unknown => self.on_corrupt(slot, now),
         }
+    }
+
+    fn on_pong(&mut self, slot: Slot) {
+        self.round_trips.on_pong(slot);
     }
 
     fn on_closed(&mut self, _: &mut Net, slot: Slot, closed: Closed) {
@@ -440,7 +564,7 @@ impl Scenario for Publish {
     }
 
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
-        self.tally.enter(stage);
+        self.tally.enter(stage, &self.seat.control);
         match stage {
             Stage::Connect => {
                 if !self.opened {
@@ -463,10 +587,15 @@ impl Scenario for Publish {
                 if !self.cooling {
                     self.cooling = true;
                     self.slow_read_ns = now_ns();
+                    self.look_for_backlogs(net);
                     self.set_reading(net, true);
                 }
                 let wait = self.publish(net, stage);
-                let is_quiet = self.seat.control.is_settled() && self.is_quiet();
+                let is_settled = self.seat.control.is_settled();
+                let is_quiet = is_settled && self.is_quiet();
+                if is_settled && !is_quiet && self.round_trips.is_time(self.arrived, now_ns()) {
+                    self.ask_where_something_is_missing(net);
+                }
                 self.seat.control.report_cooling(self.seat.worker, is_quiet);
                 wait
             }
@@ -480,33 +609,23 @@ impl Scenario for Publish {
     fn faults(&self) -> Faults {
         let mut faults = self.ledger.faults;
         faults.add(&self.tally.faults);
-        // Members that publish themselves do not see every number.
-        if self.seat.driver.is_contiguous()
-            && self.plan.scope == Scope::Channel
-            && !(self.is_echo_off && self.plan.publishers_join && self.plan.publishers > 1)
-        {
-            faults.holes += self.order.holes();
-        }
         faults
     }
 
     fn finish(mut self) -> Tally {
-        let control = &self.seat.control;
-        for (slot, member) in self.layout.members.iter().enumerate() {
-            // If the run broke off, what was on the way is nobody's loss.
-            if member.is_slow || !control.is_settled() {
-                continue;
-            }
-            for (publisher, stream) in
-                (member.first_publisher..).zip(member.first_stream..).take(self.plan.publishers as usize)
-            {
-                let is_own = self.publishers[publisher as usize].slot == Some(slot as Slot);
-                if !(is_own && self.is_echo_off) {
-                    self.ledger.close(stream, control.published(publisher));
-                }
+        let now = now_ns();
+        let mut faults = self.faults();
+        // Gaps are among what is judged now, but for those that the ledger has no room for.
+        let readers: Vec<Slot> = self.readers().collect();
+        for slot in readers {
+            let missing = self.missing(slot);
+            faults.lost = faults.lost.saturating_sub(missing.gaps);
+            faults.add(&missing.judge());
+            if self.seat.control.is_settled() && missing.gaps + missing.tail > 0 {
+                self.censor(slot, now);
             }
         }
-        self.tally.faults = self.faults();
+        self.tally.faults = faults;
         self.tally
     }
 }

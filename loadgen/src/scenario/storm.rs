@@ -1,27 +1,31 @@
-//! `storm`: at the beginning of each window all connections drop at once, without a word, and come back as fast as
-//! they can. An operation is a connection that is back in its channel; its latency counts from the drop.
+//! `storm`: at the beginning of each window all connections drop at once, without a word, and come back as
+//! fast as they can. An operation is a connection that is back in its channel; its latency counts from the
+//! drop.
 //!
-//! With messages (`rate`), each channel has a publisher that stays and goes on. Who comes back joins with the last
-//! position it knows, and is back when it also has what the server says it missed:
+//! With messages (`rate`), each channel has a publisher that stays and goes on. Who comes back joins with the
+//! last position it knows, and is back when it also has what the server says it missed:
 //!
 //! ```text
 //!  drop ─▶ open ─▶ welcome ─▶ join since (epoch, offset) ─▶ recovered, missed n ─▶ n publications ─▶ live ones
 //!    └──────────────────────────────── latency ───────────────────────────────────────────┘
 //! ```
 //!
-//! The ledger goes on across the drop: in the end every member must have had every message once, in order. Where the
-//! server has no recovery, what was missed while away is not asked for. *Bystanders* are subscribers of a channel of
-//! their own that stay connected: what a storm costs those who have no part in it. With several workers they have
-//! the last one to themselves.
+//! The ledger goes on across the drop: in the end every member must have had every message once, in order.
+//! Where the server has no recovery, what was missed while away is not asked for. *Bystanders* are
+//! subscribers of a channel of their own that stay connected: what a storm costs those who have no part in
+//! it. With several workers they have the last one to themselves.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use super::{Scenario, Seat};
+use super::{
+    Scenario, Seat,
+    audit::{Missing, RoundTrips},
+};
 use crate::{
     clock::now_ns,
     control::Stage,
     drivers::{Reply, Role, Standing},
-    histogram::Latency,
+    faults::FaultKind,
     ledger::{Arrival, Faults, Ledger},
     net::{Closed, Net, Slot, Wait},
     order::Order,
@@ -48,10 +52,12 @@ pub(crate) struct Storm {
     away: u32,
     opened: bool,
     stage: Stage,
-    dropped_ns: u64,
     /// One stream for each subscriber.
     ledger: Ledger,
     order: Order,
+    /// Corrupt frames of each connection that had any.
+    corrupt: HashMap<Slot, u64, foldhash::fast::RandomState>,
+    round_trips: RoundTrips,
     /// First deliveries, of the whole run.
     arrived: u64,
     text: Vec<u8>,
@@ -61,6 +67,8 @@ pub(crate) struct Storm {
 #[derive(Clone, Default)]
 struct Member {
     is_back: bool,
+    /// When it was dropped; 0 before the first storm.
+    dropped_ns: u64,
     /// It was in its channel before; with this epoch, if the server gives one. `order` has the offset.
     has_been_back: bool,
     epoch: Option<Arc<str>>,
@@ -113,7 +121,8 @@ impl Storm {
             publishers,
             opened: false,
             stage: Stage::Connect,
-            dropped_ns: 0,
+            corrupt: HashMap::default(),
+            round_trips: RoundTrips::default(),
             arrived: 0,
             text: Vec::new(),
         }
@@ -140,10 +149,11 @@ impl Storm {
     /// Drops everyone. Those that are not back from the last storm go on coming back from that one.
     fn strike(&mut self, net: &mut Net) {
         self.tally.stragglers += u64::from(self.away);
-        self.dropped_ns = now_ns();
+        let now = now_ns();
         for slot in 0..self.members.len() {
             if std::mem::take(&mut self.members[slot].is_back) {
                 self.away += 1;
+                self.members[slot].dropped_ns = now;
                 net.abandon(slot as Slot);
                 self.open(net, slot as Slot);
             }
@@ -196,22 +206,20 @@ impl Storm {
         let member = &mut self.members[slot as usize];
         (member.is_back, member.has_been_back) = (true, true);
         self.away -= 1;
-        if let Some(window) = self.tally.window() {
-            window.operations += 1;
-            window.latency.record(now.saturating_sub(self.dropped_ns));
+        let dropped_ns = member.dropped_ns;
+        if let Some(mut at) = self.tally.at(dropped_ns) {
+            at.window.operations += 1;
+            at.record(now.saturating_sub(dropped_ns));
         }
     }
 
     /// A message of ours came in, or what is left of one.
     fn verify(&mut self, slot: Slot, stamped: &[u8], now: u64) {
-        let Ok(stamp) = read_payload(stamped) else {
-            self.tally.faults.corrupt += 1;
-            return;
-        };
+        let Ok(stamp) = read_payload(stamped) else { return self.on_corrupt(slot, now) };
         let is_mine = slot < self.subscribers && stamp.run == self.run;
         if !is_mine || stamp.publisher != self.channel(slot) {
             self.tally.faults.misdelivered += 1;
-            return;
+            return self.put_fault(FaultKind::Misdelivered, slot, now, stamp.sequence);
         }
         let stream = slot as usize;
         if let Some(member) = self.members.get_mut(stream)
@@ -219,23 +227,7 @@ impl Storm {
         {
             self.ledger.skip(stream, stamp.sequence);
         }
-        let reordered = self.ledger.faults.reordered;
-        let arrival = self.ledger.observe(stream, stamp.sequence);
-        if arrival == Arrival::First {
-            self.arrived += 1;
-            if let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..]) {
-                let in_order = self.order.observe(stream, 0, number, (stamp.publisher, stamp.sequence));
-                let is_news = self.ledger.faults.reordered == reordered;
-                self.tally.faults.reordered += u64::from(!in_order && is_news);
-            }
-            if let Some(window) = self.tally.window() {
-                window.deliveries += 1;
-                if stream >= self.members.len() {
-                    let latency = window.bystanders.get_or_insert_with(Latency::new);
-                    latency.record(now.saturating_sub(stamp.due_ns));
-                }
-            }
-        }
+        self.observe(slot, stamped, &stamp, now);
         if let Some(member) = self.members.get_mut(stream)
             && member.missed > 0
         {
@@ -246,12 +238,62 @@ impl Storm {
         }
     }
 
-    /// Sends what is due, in both schedules.
+    /// Puts a delivery into the ledger.
+    fn observe(&mut self, slot: Slot, stamped: &[u8], stamp: &Stamp, now: u64) {
+        let stream = slot as usize;
+        let reordered = self.ledger.faults.reordered;
+        if self.ledger.observe(stream, stamp.sequence) == Arrival::Again {
+            return self.put_fault(FaultKind::Repeated, slot, now, stamp.sequence);
+        }
+        let is_late = self.ledger.faults.reordered != reordered;
+        let mut is_reordered = is_late;
+        self.arrived += 1;
+        if let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..]) {
+            let in_order = self.order.observe(stream, 0, number, (stamp.publisher, stamp.sequence));
+            self.tally.faults.reordered += u64::from(!in_order && !is_late);
+            is_reordered |= !in_order;
+        }
+        if is_reordered {
+            self.put_fault(FaultKind::Reordered, slot, now, stamp.sequence);
+        }
+        if let Some(window) = self.tally.window() {
+            window.arrived += 1;
+        }
+        if let Some(at) = self.tally.at(stamp.due_ns) {
+            at.window.deliveries += 1;
+            if stream >= self.members.len() {
+                let latency = at.window.bystanders.get_or_insert_default();
+                latency.record(now.saturating_sub(stamp.due_ns));
+            }
+        }
+    }
+
+    #[cold]
+    fn on_corrupt(&mut self, slot: Slot, now: u64) {
+        self.tally.faults.corrupt += 1;
+        *self.corrupt.entry(slot).or_default() += 1;
+        self.tally.fault_log.put(self.seat.fault(FaultKind::Corrupt, slot, now));
+    }
+
+    #[cold]
+    fn put_fault(&mut self, kind: FaultKind, slot: Slot, at_ns: u64, sequence: u32) {
+        if !self.tally.fault_log.has_room() || slot >= self.subscribers {
+            return;
+        }
+        let channel = self.channel(slot);
+        let last = Some(self.order.last(slot as usize)).filter(|last| *last > 0);
+        let fault = self.seat.fault(kind, slot, at_ns).of_message(channel, sequence);
+        self.tally.fault_log.put(fault.in_channel(self.seat.channel(channel)).with_offsets(None, last));
+    }
+
+    /// Sends what is due, in both schedules, to the end of the last window.
     fn publish(&mut self, net: &mut Net) -> Wait {
-        let start_ns = self.seat.control.start_ns();
+        let (start_ns, end_ns) = (self.seat.control.start_ns(), self.seat.control.end_ns());
         let mut wait = Wait::Rest;
         for schedule in 0..self.pacers.len() {
-            while let Some((due_ns, index)) = self.pacers[schedule].next(start_ns) {
+            while let Some((due_ns, index)) =
+                self.pacers[schedule].next(start_ns).filter(|(due_ns, _)| *due_ns < end_ns)
+            {
                 let now = now_ns();
                 if due_ns > now {
                     wait = match wait {
@@ -265,15 +307,58 @@ impl Storm {
                 // The bystanders' publisher is the last one.
                 let index = if is_bystanders { self.publishers.len() - 1 } else { index as usize };
                 self.send(net, index, due_ns);
-                if let Some(window) = self.tally.window() {
-                    window.messages += 1;
+                if let Some(at) = self.tally.at(due_ns) {
+                    at.window.messages += 1;
                     // Only of these deliveries is the latency reported.
-                    window.scheduled += u64::from(is_bystanders);
-                    window.late += u64::from(is_bystanders && now - due_ns > LATE_NS);
+                    at.window.scheduled += u64::from(is_bystanders);
+                    at.window.late += u64::from(is_bystanders && now - due_ns > LATE_NS);
                 }
             }
         }
         wait
+    }
+
+    /// What a subscriber misses in the end.
+    fn missing(&self, slot: Slot) -> Missing {
+        let stream = slot as usize;
+        let is_adrift = self.members.get(stream).is_some_and(|member| member.is_adrift);
+        let is_settled = self.plan.publishers() > 0 && self.seat.control.is_settled();
+        let published = if is_settled { self.seat.control.published(self.channel(slot)) } else { 0 };
+        let tail = self.ledger.tail(stream, published);
+        Missing {
+            gaps: self.ledger.gaps(stream).iter().map(|gap| gap.len() as u64).sum(),
+            tail: if is_settled && !is_adrift { tail.len() as u64 } else { 0 },
+            corrupt: self.corrupt.get(&slot).copied().unwrap_or_default(),
+            holes: if self.seat.driver.is_contiguous() { self.order.holes(stream) } else { 0 },
+            is_answered: self.round_trips.is_answered(slot),
+        }
+    }
+
+    /// Writes down what never came to a subscriber, and those who never came back: their time is at least
+    /// that to the end.
+    fn censor(&mut self, slot: Slot, now: u64) {
+        let stream = slot as usize;
+        let is_adrift = self.members.get(stream).is_some_and(|member| member.is_adrift);
+        let published = if is_adrift { 0 } else { self.seat.control.published(self.channel(slot)) };
+        let (gaps, tail) = (self.ledger.gaps(stream).to_vec(), self.ledger.tail(stream, published));
+        let proven = self.round_trips.is_answered(slot);
+        let tail_kind = if proven { FaultKind::Lost } else { FaultKind::NotArrived };
+        let kinds = gaps.iter().map(|_| FaultKind::Lost).chain([tail_kind]);
+        for (range, kind) in gaps.iter().cloned().chain([tail]).zip(kinds) {
+            for sequence in range {
+                if stream < self.members.len() {
+                    self.put_fault(kind, slot, now, sequence);
+                    continue;
+                }
+                let due_ns = self.pacers[1].due_ns(self.seat.control.start_ns(), 0, sequence);
+                self.put_fault(kind, slot, due_ns, sequence);
+                if let Some(at) = self.tally.at(due_ns) {
+                    at.window.censored += 1;
+                    let latency = at.window.bystanders.get_or_insert_default();
+                    latency.record(now.saturating_sub(due_ns));
+                }
+            }
+        }
     }
 
     fn send(&mut self, net: &mut Net, index: usize, due_ns: u64) {
@@ -324,10 +409,14 @@ impl Scenario for Storm {
                 self.seat.control.fail(format!("The server refused a join: {code}."));
             }
             Reply::Failed { code } => self.tally.refuse(code),
-            Reply::Unknown => self.tally.faults.corrupt += 1,
+            Reply::Unknown => self.on_corrupt(slot, now),
             Reply::Gap { missed } => self.tally.gaps += missed,
             Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
         }
+    }
+
+    fn on_pong(&mut self, slot: Slot) {
+        self.round_trips.on_pong(slot);
     }
 
     fn on_closed(&mut self, _: &mut Net, _: Slot, closed: Closed) {
@@ -336,7 +425,7 @@ impl Scenario for Storm {
 
     fn on_turn(&mut self, net: &mut Net, stage: Stage) -> Wait {
         let is_new = stage != self.stage;
-        self.tally.enter(stage);
+        self.tally.enter(stage, &self.seat.control);
         self.stage = stage;
         match stage {
             Stage::Connect => {
@@ -358,8 +447,19 @@ impl Scenario for Storm {
                 if is_new {
                     self.tally.stragglers += u64::from(self.away);
                 }
-                self.seat.control.report_cooling(self.seat.worker, self.is_quiet());
-                Wait::Rest
+                let wait = self.publish(net);
+                let is_quiet = self.is_quiet();
+                if self.seat.control.is_settled()
+                    && !is_quiet
+                    && self.plan.publishers() > 0
+                    && self.round_trips.is_time(self.arrived, now_ns())
+                {
+                    let missing: Vec<_> =
+                        (0..self.subscribers).filter(|slot| self.missing(*slot).tail > 0).collect();
+                    missing.into_iter().for_each(|slot| self.round_trips.ask(net, slot));
+                }
+                self.seat.control.report_cooling(self.seat.worker, is_quiet);
+                wait
             }
         }
     }
@@ -371,21 +471,28 @@ impl Scenario for Storm {
     fn faults(&self) -> Faults {
         let mut faults = self.ledger.faults;
         faults.add(&self.tally.faults);
-        if self.seat.driver.is_contiguous() {
-            faults.holes += self.order.holes();
-        }
         faults
     }
 
     fn finish(mut self) -> Tally {
-        let has_messages = self.plan.publishers() > 0 && self.seat.control.is_settled();
+        let now = now_ns();
+        let mut faults = self.faults();
+        let has_messages = self.plan.publishers() > 0;
         for slot in 0..if has_messages { self.subscribers } else { 0 } {
-            let is_adrift = self.members.get(slot as usize).is_some_and(|member| member.is_adrift);
-            if !is_adrift {
-                self.ledger.close(slot as usize, self.seat.control.published(self.channel(slot)));
+            let missing = self.missing(slot);
+            faults.lost = faults.lost.saturating_sub(missing.gaps);
+            faults.add(&missing.judge());
+            if self.seat.control.is_settled() && missing.gaps + missing.tail > 0 {
+                self.censor(slot, now);
             }
         }
-        self.tally.faults = self.faults();
+        for slot in 0..if self.seat.control.is_settled() { self.members.len() } else { 0 } {
+            let Member { is_back, dropped_ns, .. } = self.members[slot];
+            if let (false, Some(mut at)) = (is_back, self.tally.at(dropped_ns)) {
+                at.censor(now.saturating_sub(dropped_ns));
+            }
+        }
+        self.tally.faults = faults;
         self.tally
     }
 }

@@ -158,7 +158,7 @@ def measure(args, comes_first):
     own = sorted(latency for due, latency in samples if begin <= due < end)
     if not own:
         sys.exit("this client received nothing")
-    theirs = [report["latency"][f"p{share}_us"] for share in SHARES]
+    theirs = [report["summary"]["latency"][f"p{share}_us"] for share in SHARES]
     return theirs, [percentile(own, share) for share in SHARES], report["problems"]
 
 

@@ -1,10 +1,11 @@
-//! A server that is just enough of one, and misbehaves on request: loses, repeats, reorders, delivers to the wrong
-//! one, changes bytes, hangs up. One thread, all of a turn's input before any output, so it is also a fast one.
+//! A server that is just enough of one, and misbehaves on request: loses, repeats, reorders, delivers to the
+//! wrong one, changes bytes, hangs up. One thread, all of a turn's input before any output, so it is also a
+//! fast one.
 
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{ErrorKind, Read, Write},
     net::SocketAddr,
     sync::{
@@ -65,8 +66,8 @@ pub(crate) enum Mischief {
     Forget,
     /// The first member of a channel hears that the second joined only with what it hears next. No fault.
     TellLate,
-    /// The last member of a channel gets a message only when nothing else is going on. Whoever sends the next one
-    /// before that is hung up on.
+    /// The last member of a channel gets a message only when nothing else is going on. Whoever sends the next
+    /// one before that is hung up on.
     LastOneLater,
     /// Who sends receives it too, asked for or not.
     Echo,
@@ -81,6 +82,25 @@ pub(crate) enum Mischief {
     /// Each handshake takes so long, one after the other.
     Dawdle {
         milliseconds: u64,
+    },
+    /// The whole server stops, when it has got so many messages.
+    Stop {
+        at_send: u64,
+        milliseconds: u64,
+    },
+    /// The same, at a join.
+    StopAtJoin {
+        at_join: u64,
+        milliseconds: u64,
+    },
+    /// Nobody is told of each `every`-th join up to one, nor of the leave after it.
+    MergeNotices {
+        every: u64,
+        until: u64,
+    },
+    /// The message of this number is delivered to nobody.
+    LoseMessage {
+        number: u64,
     },
     /// No handshake succeeds.
     Refuse,
@@ -148,6 +168,8 @@ struct Server {
     sends: u64,
     joins: u64,
     deliveries: u64,
+    /// Those of whose join nobody was told.
+    silent: HashSet<usize>,
     /// The same, for other threads.
     counter: Arc<AtomicU64>,
     dirty: Vec<usize>,
@@ -199,6 +221,7 @@ impl Server {
             sends: 0,
             joins: 0,
             deliveries: 0,
+            silent: HashSet::new(),
             counter,
             dirty: Vec::new(),
             buffer: vec![0; 256 << 10],
@@ -319,6 +342,7 @@ impl Server {
                 None => break,
                 Some(Message::Text(text)) => self.execute(number, text),
                 Some(Message::Close(_)) => self.hang_up(number),
+                Some(Message::Ping(payload)) => self.pong(number, payload),
                 Some(_) => {}
             }
         }
@@ -368,6 +392,11 @@ impl Server {
 
     fn is_join_to_be_hung_up(&mut self) -> bool {
         self.joins += 1;
+        if let Mischief::StopAtJoin { at_join, milliseconds } = self.mischief
+            && self.joins == at_join
+        {
+            thread::sleep(Duration::from_millis(milliseconds));
+        }
         matches!(self.mischief, Mischief::HangUpOnJoin { every } if self.joins.is_multiple_of(every))
     }
 
@@ -405,6 +434,19 @@ impl Server {
     }
 
     fn notify(&mut self, number: usize, channel: &str, what: &str) {
+        if let Mischief::MergeNotices { every, until } = self.mischief {
+            let is_merged = match what {
+                // Watchers join by their path, before anything is counted.
+                "join" if (9..until).contains(&self.joins) && self.joins.is_multiple_of(every) => {
+                    self.silent.insert(number)
+                }
+                "leave" => self.silent.remove(&number),
+                _ => false,
+            };
+            if is_merged {
+                return;
+            }
+        }
         let notice = format!(
             "{{\"channel\":\"{channel}\",\"event\":\"channel:{what}\",\"message\":{{\"id\":\"session-{number}\"}}}}"
         );
@@ -426,6 +468,13 @@ impl Server {
 
     fn send(&mut self, number: usize, command: &Command<'_>) {
         self.sends += 1;
+        match self.mischief {
+            Mischief::Stop { at_send, milliseconds } if self.sends == at_send => {
+                thread::sleep(Duration::from_millis(milliseconds));
+            }
+            Mischief::LoseMessage { number } if self.sends == number => return,
+            _ => {}
+        }
         let channel = command.channel.unwrap_or("everyone");
         let (event, message) = (command.event.expect("an event"), command.message.expect("a message"));
         let is_skipped =
@@ -510,6 +559,12 @@ impl Server {
     fn put_ok(&mut self, number: usize, id: Option<&RawValue>) {
         if let Some(id) = id {
             self.put(number, &format!("{{\"id\":{id},\"ok\":{{}}}}"));
+        }
+    }
+
+    fn pong(&mut self, number: usize, payload: &[u8]) {
+        if let Some(connection) = self.connections[number].as_mut() {
+            put_frame(&mut connection.out, OpCode::Pong, payload);
         }
     }
 

@@ -229,6 +229,7 @@ impl Worker {
     /// Stops accepting, and ends what rests. Sessions leave one after another, within the configured time,
     /// and all have until the deadline.
     pub(super) fn drain(&mut self) {
+        self.engine.begin_drain();
         self.listeners.clear();
         self.accepting = super::Accepting::Idle;
         let mut sessions = Vec::new();

@@ -160,7 +160,7 @@ fn members_are_told_of_a_users_first_session_and_of_the_last() {
     gain(&channel, &mut env, 1);
     let mut told = Vec::new();
     for joins in [true, true, false, false] {
-        let presence = Some(Box::new(Presence { user: "leia".into(), joins, except: None }));
+        let presence = Some(Box::new(Presence { user: "leia".into(), joins, except: None, quiet: false }));
         apply(&channel, &mut env, Request { presence, ..request(1) }, &mut []).expect("it is not refused");
         told.extend(env.take_publications().into_iter().map(|(_, _, kind)| kind));
     }

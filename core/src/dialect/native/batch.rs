@@ -1,5 +1,7 @@
 //! The commands of one WebSocket message.
 
+use std::ops::Range;
+
 use super::{
     envelope::Envelope,
     template::{CommandReader, Template},
@@ -17,6 +19,8 @@ pub struct Batch<'s, 'a>(Commands<'s, 'a>);
 enum Commands<'s, 'a> {
     One(Object<'s, 'a>, &'s mut Template),
     Several(json::Array<'s, 'a>),
+    /// An element of an array that is no object.
+    NotAnObject,
     /// An envelope, and the payload that follows it.
     Binary(Object<'s, 'a>, &'a [u8]),
 }
@@ -33,6 +37,19 @@ impl<'s, 'a> Batch<'s, 'a> {
             Document::Other(_) => Err(ReplyError::InvalidCommand(
                 "A frame is a command, which is an object, or an array of commands.",
             )),
+        }
+    }
+
+    /// Takes one element apart of an array that was read before.
+    pub fn read_element(reader: &'s mut CommandReader, text: &'a str) -> Result<Self, ReplyError> {
+        if text.starts_with('{') { Self::read(reader, text) } else { Ok(Self(Commands::NotAnObject)) }
+    }
+
+    /// Where each command stands in its text, if that is an array.
+    pub fn spans(&self) -> Option<Box<[Range<u32>]>> {
+        match &self.0 {
+            Commands::Several(array) => Some(array.spans().collect()),
+            _ => None,
         }
     }
 
@@ -64,14 +81,14 @@ impl<'s, 'a> Batch<'s, 'a> {
     pub fn object(&self) -> Option<Object<'s, 'a>> {
         match &self.0 {
             Commands::One(object, _) | Commands::Binary(object, _) => Some(*object),
-            Commands::Several(_) => None,
+            Commands::Several(_) | Commands::NotAnObject => None,
         }
     }
 
     /// Number of commands.
     pub fn len(&self) -> usize {
         match &self.0 {
-            Commands::One(..) | Commands::Binary(..) => 1,
+            Commands::One(..) | Commands::Binary(..) | Commands::NotAnObject => 1,
             Commands::Several(array) => array.len(),
         }
     }
@@ -95,6 +112,7 @@ impl<'s, 'a> Batch<'s, 'a> {
         match &self.0 {
             Commands::One(object, _) => Envelope::read(*object),
             Commands::Binary(object, payload) => Envelope::read_binary(*object, payload),
+            Commands::NotAnObject => Envelope::not_an_object(),
             Commands::Several(array) => match array.element(place) {
                 Element::Object(object) => Envelope::read(object),
                 Element::Other(_) => Envelope::not_an_object(),

@@ -1,8 +1,9 @@
 //! Fan-out: what a worker's sessions are going to receive at the end of this turn.
 //!
-//! Publications of one channel in one turn are encoded one after another, the channel's *run*: once for each wire format
-//! that has members, into a buffer of its own, a *lane*. Members do not copy: at the end of the turn each is linked to the part of the run that it is to see,
-//! nearly always all of it, and the shell writes runs and replies to each touched connection in one go.
+//! Publications of one channel in one turn are encoded one after another, the channel's *run*: once for each
+//! wire format that has members, into a buffer of its own, a *lane*. Members do not copy: at the end of the
+//! turn each is linked to the part of the run that it is to see, nearly always all of it, and the shell
+//! writes runs and replies to each touched connection in one go.
 //!
 //! ```text
 //!   publication ──encode once per format──▶ run of its channel   [p0][p1][p2]
@@ -10,16 +11,25 @@
 //!   flush:  session ──▶ segment(replies, r0) ──▶ segment(run, p0..p2) ──▶ …      one write per session
 //! ```
 //!
-//! A member's view of a run is a suffix or a prefix of it, less exceptions: who joined during the turn sees it from
-//! there on (`late`), who left was linked up to there when leaving, and whom an audience leaves out skips that publication.
+//! A member's view of a run is a suffix or a prefix of it, less exceptions: who joined during the turn sees
+//! it from there on (`late`), who left was linked up to there when leaving. An audience names sessions once,
+//! when it is published: those it leaves out skip that publication; a publication for those it names alone is
+//! *hidden* from all others, which share a lane without it. So what a member costs depends on how often it is
+//! named, and not on how many audiences there are.
 //!
-//! A session that sees several runs of one turn receives their publications as they came, so that what somebody sends to one
-//! channel and then to another does not arrive the other way round: its segments are cut and sorted when they are written.
-//! Others pay nothing for that.
+//! A session that sees several runs of one turn receives their publications as they came (`interleaving`), so
+//! that what somebody sends to one channel and then to another does not arrive the other way round. Others
+//! pay nothing for that.
+//!
+//! Buffers are used again in the next turn. What they grew beyond a bound is given back at the end of the
+//! turn.
 
+mod interleaving;
 mod run;
 mod segments;
 mod session;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::sync::Arc;
 
@@ -27,8 +37,9 @@ use bytes::{Bytes, BytesMut};
 
 pub use self::segments::{Segments, Sink};
 use self::{
-    run::{Exception, Exclusion, Run, View},
-    segments::{LaneId, REPLIES, Segment, sort_segments},
+    interleaving::{Interleaver, Lanes},
+    run::{Named, Run, Sees, View},
+    segments::{LaneId, REPLIES, Segment},
 };
 pub(super) use self::{segments::ReplyRange, session::SessionOutput};
 use super::session::{Session, Sessions};
@@ -36,8 +47,8 @@ use crate::{
     channel::{Channel, TOMBSTONE},
     dialect::FormatSet,
     id::{LocalId, SessionSlot},
-    limits::POOLED_BUFFERS,
-    publication::{Audience, Publication},
+    limits::{POOLED_BUFFER_BYTES, POOLED_BUFFERS, POOLED_BYTES},
+    publication::Publication,
 };
 
 /// No segment, no run, no local part.
@@ -74,12 +85,15 @@ pub(super) struct Turn {
     /// Sessions with segments, in the order they got their first. A session that ended has none any more.
     dirty: Vec<SessionSlot>,
     replies: BytesMut,
+    /// Length of the replies when they were frozen.
+    reply_bytes: usize,
     /// The buffers as they are written, in order of their numbers. Filled by `freeze`.
     frozen: Vec<Bytes>,
     /// Publications in this turn.
     publications: u32,
-    /// One session's segments while they are sorted, each with its place.
-    sorted: Vec<(u32, Segment)>,
+    interleaver: Interleaver,
+    /// Bytes that all of `runs` keep between turns.
+    pooled: usize,
     /// Bytes encoded in this turn.
     pub(super) bytes: usize,
 }
@@ -113,26 +127,14 @@ impl Turn {
 
     /// The last `count` publications of `run` are not for the session in `slot`.
     pub(super) fn except(&mut self, run: u32, count: usize, slot: SessionSlot, hot: &mut SessionOutput) {
-        let run = &mut self.runs[run as usize];
-        let ordinals = run.last(count);
-        match run.exceptions.last_mut() {
-            // Of a sender of several in a row.
-            Some(Exception { last, unless: Exclusion::Slot(same), .. })
-                if *same == slot && *last + 1 == *ordinals.start() =>
-            {
-                *last = *ordinals.end();
-            }
-            _ => run.exceptions.push(Exception::new(ordinals, Exclusion::Slot(slot))),
-        }
+        self.runs[run as usize].exclude(count, slot);
         hot.excepted = true;
     }
 
-    /// The last `count` publications of `run` are for those whom `audience` admits.
-    pub(super) fn filter(&mut self, run: u32, count: usize, audience: &Audience) {
-        let run = &mut self.runs[run as usize];
-        let unless = Exclusion::Filter(Box::new(audience.clone()));
-        run.exceptions.push(Exception::new(run.last(count), unless));
-        run.filtered = true;
+    /// The last `count` publications of `run` are for these sessions alone.
+    pub(super) fn hide(&mut self, run: u32, count: usize, but_for: &[SessionSlot], sessions: &mut Sessions) {
+        but_for.iter().for_each(|slot| sessions.hot(*slot).excepted = true);
+        self.runs[run as usize].hide(count, but_for.iter().copied());
     }
 
     /// A member took the next place of the member array while `run` is open.
@@ -203,13 +205,12 @@ impl Turn {
 
     /// Links a session to the publications of `run` from `from` on, less those that are not for it.
     fn segment_view(&mut self, run: u32, from: u32, slot: SessionSlot, sessions: &mut Sessions) -> u64 {
-        let of = &self.runs[run as usize];
         let hot = sessions.hot(slot);
-        if hot.excepted || of.filtered || hot.is_congested() {
+        if hot.excepted || hot.is_congested() {
             let (hot, session) = sessions.both(slot);
-            return self.segment_with_exceptions(run, from, slot, hot, session);
+            return self.segment_named(run, from, slot, hot, session);
         }
-        let view = of.view(hot.format, from);
+        let view = self.runs[run as usize].shared_view(run, hot.format, from, &mut self.opened);
         self.segment_seen(slot, hot, view)
     }
 
@@ -220,8 +221,10 @@ impl Turn {
         u64::from(view.publications)
     }
 
+    /// Links a session that an audience names, or that is congested: what all sessions share, but for
+    /// publications for which it is named.
     #[cold]
-    fn segment_with_exceptions(
+    fn segment_named(
         &mut self,
         run: u32,
         from: u32,
@@ -229,42 +232,50 @@ impl Turn {
         hot: &mut SessionOutput,
         session: &mut Session,
     ) -> u64 {
-        let mut deliveries = 0;
-        let mut start = from;
-        let mut next_exception = 0;
-        loop {
+        let of = &mut self.runs[run as usize];
+        let len = of.len();
+        // Brings the shared lane up to date.
+        of.shared_view(run, hot.format, from, &mut self.opened);
+        let (mut at, mut deliveries) = (from, 0);
+        for entry in of.named_of(slot) {
+            step();
             let of = &self.runs[run as usize];
-            let skipped = of.exceptions[next_exception..].iter().position(|exception| {
-                exception.last >= start
-                    && match &exception.unless {
-                        Exclusion::Slot(excepted) => *excepted == slot,
-                        Exclusion::Filter(audience) => !audience.admits(session.id(slot), session.user()),
-                    }
-            });
-            let (stop, next) = match skipped {
-                Some(ahead) => {
-                    let Exception { first, last, .. } = of.exceptions[next_exception + ahead];
-                    next_exception += ahead + 1;
-                    (first.max(start), last + 1)
-                }
-                None => (of.len(), of.len()),
-            };
-            let view = of.part(hot.format, start, stop);
-            if hot.is_congested() {
-                let channel = of.channel.as_ref().expect("an open run has one");
-                session.miss(channel, u64::from(view.publications));
-            } else {
-                deliveries += self.segment_seen(slot, hot, view);
+            let Named { publications, sees, .. } = of.named()[entry];
+            if publications.last < at {
+                continue;
             }
-            if skipped.is_none() {
-                return deliveries;
+            let first = publications.first.max(at);
+            let shared = of.shared_part(hot.format, at, first);
+            at = publications.last + 1;
+            let own = (sees == Sees::Them).then(|| of.part(hot.format, first, at));
+            deliveries += self.segment_or_miss(run, slot, hot, session, shared);
+            if let Some(own) = own {
+                deliveries += self.segment_or_miss(run, slot, hot, session, own);
             }
-            start = next;
         }
+        let rest = self.runs[run as usize].shared_part(hot.format, at, len);
+        deliveries + self.segment_or_miss(run, slot, hot, session, rest)
     }
 
-    /// Links every member of the open runs to its view; returns how many deliveries that makes. `slots_of` tells the
-    /// member array of a local part.
+    /// Links a session to what it sees of a run, or counts that as missed.
+    fn segment_or_miss(
+        &mut self,
+        run: u32,
+        slot: SessionSlot,
+        hot: &mut SessionOutput,
+        session: &mut Session,
+        view: View,
+    ) -> u64 {
+        if !hot.is_congested() {
+            return self.segment_seen(slot, hot, view);
+        }
+        let channel = self.runs[run as usize].channel.as_ref().expect("an open run has one");
+        session.miss(channel, u64::from(view.publications));
+        0
+    }
+
+    /// Links every member of the open runs to its view; returns how many deliveries that makes. `slots_of`
+    /// tells the member array of a local part.
     pub(super) fn segment_members<'a>(
         &mut self,
         sessions: &mut Sessions,
@@ -280,11 +291,12 @@ impl Turn {
         deliveries
     }
 
-    /// Links the members of a run, whose slots are in `slots`. Most of them see the same as the member before.
+    /// Links the members of a run, whose slots are in `slots`. Most of them see the same as the member
+    /// before.
     #[inline]
     fn segment_run(&mut self, run: u32, slots: &[SessionSlot], sessions: &mut Sessions) -> u64 {
         let (mut deliveries, mut seen) = (0, FormatSet::default());
-        let (base, filtered) = (self.runs[run as usize].base, self.runs[run as usize].filtered);
+        let base = self.runs[run as usize].base;
         let mut view = View::EMPTY;
         for (place, &slot) in slots.iter().enumerate() {
             if slot == TOMBSTONE {
@@ -293,12 +305,12 @@ impl Turn {
             let from = if place < base { 0 } else { self.runs[run as usize].late[place - base] };
             let hot = sessions.hot(slot);
             if hot.format != view.format || from != view.from || view.buffer == REPLIES {
-                view = self.runs[run as usize].view(hot.format, from);
+                view = self.runs[run as usize].shared_view(run, hot.format, from, &mut self.opened);
                 seen.insert(hot.format);
             }
-            if hot.excepted || filtered || hot.is_congested() {
+            if hot.excepted || hot.is_congested() {
                 let (hot, session) = sessions.both(slot);
-                deliveries += self.segment_with_exceptions(run, from, slot, hot, session);
+                deliveries += self.segment_named(run, from, slot, hot, session);
             } else {
                 deliveries += self.segment_seen(slot, hot, view);
             }
@@ -309,14 +321,15 @@ impl Turn {
 
     /// Closes the buffers: nothing is appended any more.
     pub(super) fn freeze(&mut self) {
+        self.reply_bytes = self.replies.len();
         self.frozen.push(freeze(&mut self.replies));
-        for &LaneId { run, lane } in &self.opened {
-            self.frozen.push(freeze(self.runs[run as usize].bytes(lane)));
+        for &lane in &self.opened {
+            self.frozen.push(freeze(self.runs[lane.run as usize].bytes(lane)));
         }
     }
 
-    /// Hands each session's segments to `sink`, in the order the sessions were touched; tells `on_backlog` which
-    /// sessions have how many bytes left to send. Returns the number of sessions.
+    /// Hands each session's segments to `sink`, in the order the sessions were touched; tells `on_backlog`
+    /// which sessions have how many bytes left to send. Returns the number of sessions.
     pub(super) fn write(
         &mut self,
         sessions: &mut Sessions,
@@ -326,25 +339,30 @@ impl Turn {
         let mut writes = 0;
         for slot in self.dirty.drain(..) {
             let hot = sessions.hot(slot);
-            let SessionOutput { mut head, runs, .. } = *hot;
+            let SessionOutput { head, runs, connection, .. } = *hot;
+            let is_recorded = hot.is_recorded();
             if head == NONE {
                 continue;
             }
             Self::forget(hot);
             writes += 1;
-            if runs > 1 {
-                head = sort_segments((&self.runs, &self.opened), &mut self.segments, &mut self.sorted, head);
-            }
-            let parts = Segments { buffers: &self.frozen, segments: &self.segments, head };
-            if hot.is_recorded() {
-                let (hot, session) = sessions.both(slot);
-                let is_whole = session.record(parts);
-                if hot.is_parked() {
+            let lanes = Lanes { runs: &self.runs, opened: &self.opened };
+            let sorted = match runs > 1 {
+                true => self.interleaver.interleave(lanes, &self.segments, head, &mut self.frozen),
+                false => None,
+            };
+            let parts = match sorted {
+                Some(segments) => Segments { buffers: &self.frozen, segments, head: 0 },
+                None => Segments { buffers: &self.frozen, segments: &self.segments, head },
+            };
+            if is_recorded {
+                let is_whole = sessions.get_mut(slot).record(parts);
+                if connection == NONE {
                     on_backlog(slot, Backlog::Parked { is_whole });
                     continue;
                 }
             }
-            let backlog = sink.write(sessions.hot(slot).connection, parts);
+            let backlog = sink.write(connection, parts);
             if backlog > 0 {
                 on_backlog(slot, Backlog::Bytes(backlog));
             }
@@ -355,24 +373,45 @@ impl Turn {
     /// Ends the turn: buffers that nobody holds any more are used again in the next. `on_end` is told of
     /// each run whose channel still has a part here.
     pub(super) fn end(&mut self, sessions: &mut Sessions, mut on_end: impl FnMut(EndedRun)) {
-        self.frozen.clear();
-        self.segments.clear();
-        self.opened.clear();
+        recycle(&mut self.frozen);
+        recycle(&mut self.segments);
+        recycle(&mut self.opened);
+        recycle(&mut self.dirty);
+        self.interleaver.end();
+        self.end_replies();
         self.publications = 0;
         self.bytes = 0;
+        let pooled = &mut self.pooled;
         for run in &mut self.runs[..self.used] {
-            for exception in &run.exceptions {
-                if let Exclusion::Slot(slot) = exception.unless {
-                    sessions.hot(slot).excepted = false;
-                }
+            for named in run.named() {
+                sessions.hot(named.slot).excepted = false;
             }
-            run.end();
+            let before = std::mem::take(&mut run.kept);
+            let room = POOLED_BUFFER_BYTES.min(POOLED_BYTES - (*pooled - before));
+            run.kept = run.end(room);
+            *pooled = *pooled - before + run.kept;
             if run.local != NO_LOCAL {
                 on_end(EndedRun { local: run.local, formats: run.seen });
             }
         }
         self.used = 0;
-        self.runs.truncate(POOLED_BUFFERS);
+        for run in self.runs.drain(self.runs.len().min(POOLED_BUFFERS)..) {
+            *pooled -= run.kept;
+        }
+        if self.runs.capacity() > 2 * POOLED_BUFFERS {
+            self.runs.shrink_to(POOLED_BUFFERS);
+        }
+    }
+
+    /// As the buffer of a lane: replies begin at its start again, unless what was written still waits
+    /// somewhere.
+    fn end_replies(&mut self) {
+        let len = std::mem::take(&mut self.reply_bytes);
+        if len + self.replies.capacity() > POOLED_BUFFER_BYTES {
+            self.replies = BytesMut::new();
+        } else if len > 0 {
+            let _is_from_start = self.replies.try_reclaim(self.replies.capacity() + len);
+        }
     }
 
     /// Forgets what a session was to receive, because it ended.
@@ -386,4 +425,23 @@ impl Turn {
 fn freeze(buffer: &mut BytesMut) -> Bytes {
     // Splitting an empty buffer would allocate.
     if buffer.is_empty() { Bytes::new() } else { buffer.split().freeze() }
+}
+
+/// Empties a buffer at the end of a turn. One that grew beyond the bound is given back.
+fn recycle<T>(buffer: &mut Vec<T>) {
+    buffer.clear();
+    if heap_bytes(buffer) > POOLED_BUFFER_BYTES {
+        *buffer = Vec::new();
+    }
+}
+
+fn heap_bytes<T>(buffer: &Vec<T>) -> usize {
+    buffer.capacity() * size_of::<T>()
+}
+
+/// A step of what audiences and several runs cost. The tests of this module count them.
+#[inline(always)]
+fn step() {
+    #[cfg(all(test, not(loom)))]
+    tests::count_step();
 }

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{NONE, run::Run};
+use super::run::LaneKind;
 
 /// A range of one of the turn's buffers that a session receives, and the segment after it.
+#[derive(Copy, Clone)]
 pub(super) struct Segment {
     pub(super) buffer: u32,
     pub(super) start: u32,
@@ -31,8 +32,8 @@ pub(super) const REPLIES: u32 = 0;
 
 /// Where a turn's output goes: sockets, or memory.
 pub trait Sink {
-    /// Sends `parts` on a connection, in order. What cannot be sent at once is kept (sharing the buffers) and sent
-    /// later. Returns how many bytes wait on this connection now.
+    /// Sends `parts` on a connection, in order. What cannot be sent at once is kept (sharing the buffers) and
+    /// sent later. Returns how many bytes wait on this connection now.
     fn write(&mut self, connection: u32, parts: Segments<'_>) -> usize;
 }
 
@@ -60,49 +61,5 @@ impl<'a> Iterator for Segments<'a> {
 pub(super) struct LaneId {
     pub(super) run: u32,
     pub(super) lane: u32,
-}
-
-/// Puts the segments from `head` on, to replies and several runs, into the order in which the publications came. A reply
-/// stays behind the segment it followed. Returns the new head.
-#[cold]
-pub(super) fn sort_segments(
-    (runs, opened): (&[Run], &[LaneId]),
-    segments: &mut Vec<Segment>,
-    sorted: &mut Vec<(u32, Segment)>,
-    head: u32,
-) -> u32 {
-    let (mut at, mut last, mut in_order) = (head, 0, true);
-    while let Some(&Segment { buffer, start, end, next }) = segments.get(at as usize) {
-        at = next;
-        if buffer == REPLIES {
-            sorted.push((last, Segment { buffer, start, end, next: NONE }));
-            continue;
-        }
-        let LaneId { run, lane } = opened[(buffer - 1) as usize];
-        for (place, start, end) in runs[run as usize].frames(lane, start, end) {
-            in_order &= place >= last;
-            last = last.max(place);
-            sorted.push((place, Segment { buffer, start, end, next: NONE }));
-        }
-    }
-    if in_order {
-        sorted.clear();
-        return head;
-    }
-    // Stable: a reply comes after the publication whose place it was given.
-    sorted.sort_by_key(|(place, _)| *place);
-    let first = segments.len();
-    for (_, segment) in sorted.drain(..) {
-        match segments[first..].last_mut() {
-            Some(tail) if tail.buffer == segment.buffer && tail.end == segment.start => {
-                tail.end = segment.end
-            }
-            _ => segments.push(segment),
-        }
-    }
-    let tail = segments.len() - 1;
-    for (segment, next) in segments[first..tail].iter_mut().zip(first as u32 + 1..) {
-        segment.next = next;
-    }
-    first as u32
+    pub(super) kind: LaneKind,
 }

@@ -18,12 +18,15 @@ pub(in crate::engine) struct SessionOutput {
     flags: u8,
 }
 
-/// [`SessionOutput::flags`]: the outbound queue is over its limit and the app's policy is to drop, so publications are
-/// counted, not linked.
+/// [`SessionOutput::flags`]: the outbound queue is over its limit and the app's policy is to drop, so
+/// publications are counted, not linked.
 const CONGESTED: u8 = 1;
 
 /// [`SessionOutput::flags`]: output is recorded in the session's outbox.
 const RECORDED: u8 = 2;
+
+/// [`SessionOutput::flags`]: the session has left everything and goes after the next flush.
+const ENDED: u8 = 4;
 
 impl SessionOutput {
     pub(in crate::engine) fn new(connection: u32, format: Format) -> Self {
@@ -45,6 +48,16 @@ impl SessionOutput {
         let was = self.is_congested();
         self.flags &= !CONGESTED;
         was
+    }
+
+    /// The session goes after the next flush.
+    pub(in crate::engine) fn set_ended(&mut self) {
+        self.flags |= ENDED;
+    }
+
+    /// Whether the session goes after the next flush.
+    pub(in crate::engine) fn is_ended(&self) -> bool {
+        self.flags & ENDED != 0
     }
 
     /// From now on the session's output is recorded in its outbox.

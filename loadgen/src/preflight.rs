@@ -4,7 +4,8 @@ use crate::plan::{MAX_WORKERS, Plan, PlanError, Work};
 
 /// Files open besides connections: polls, timers, standard streams, `/proc`.
 const OTHER_FILES: u64 = 64;
-/// Local ports counted on for one source address: what is left of the usual range of 28,232 when some are taken.
+/// Local ports counted on for one source address: what is left of the usual range of 28,232 when some are
+/// taken.
 const PORTS_PER_SOURCE: u32 = 20_000;
 
 impl Plan {

@@ -1,8 +1,9 @@
-//! Who does the work: threads of this process, or other processes with threads of their own ([`crate::part`]).
+//! Who does the work: threads of this process, or other processes with threads of their own
+//! ([`crate::child`]).
 //!
-//! Either way the coordinator looks at one board, [`Control`]: with threads each row is a worker's, with processes
-//! each is a process's, kept by a thread that reads what the process tells. Processes are in a process group of
-//! their own, so that an interrupt from the terminal reaches the coordinator alone.
+//! Either way the coordinator looks at one board, [`Control`]: with threads each row is a worker's, with
+//! processes each is a process's, kept by a thread that reads what the process tells. Processes are in a
+//! process group of their own, so that an interrupt from the terminal reaches the coordinator alone.
 
 use std::{
     env, io,
@@ -20,12 +21,12 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
+    child::{Command, Event},
     clock::now_ns,
     control::Control,
     coordinator::{LOOK, Workers, start_workers},
-    part::{Command, Event},
     plan::{Plan, Work},
-    process::Processes,
+    procfs::ProcessSet,
     tally::Tally,
 };
 
@@ -33,57 +34,59 @@ use crate::{
 const PART_END_NS: u64 = 10_000_000_000;
 
 /// The workers of a run.
-pub(crate) enum Crew {
+pub(crate) enum WorkerSet {
     Threads(Workers),
-    Processes(Vec<Part>),
+    Processes(Vec<ChildProcess>),
 }
 
 /// Another process, as the coordinator sees it.
-pub(crate) struct Part {
+pub(crate) struct ChildProcess {
     pid: u32,
     commands: ChildStdin,
     /// Reads what it tells, and gives its tally if it comes to that.
     listener: JoinHandle<Option<Tally>>,
 }
 
-impl Crew {
+impl WorkerSet {
     /// Starts the workers of a plan, and the board that shows how far they are.
     pub(crate) fn start(plan: &Plan) -> io::Result<(Arc<Control>, Self)> {
-        let post = new_post_name();
+        let signal = new_signal_name();
         if plan.processes == 1 {
             let control = new_control(plan, 0..plan.threads as usize);
-            let workers = start_workers(plan, &control, 0, &post)?;
+            let workers = start_workers(plan, &control, 0, &signal)?;
             return Ok((control, Self::Threads(workers)));
         }
         let control = new_control(plan, 0..plan.processes as usize);
-        let parts = (0..plan.processes).map(|process| Part::start(plan, process, &control, &post));
-        Ok((Arc::clone(&control), Self::Processes(parts.collect::<Result<_, _>>()?)))
+        let children =
+            (0..plan.processes).map(|process| ChildProcess::start(plan, process, &control, &signal));
+        Ok((Arc::clone(&control), Self::Processes(children.collect::<Result<_, _>>()?)))
     }
 
-    /// Tells the other processes, if there are any. One that does not listen any more is noticed by its listener.
+    /// Tells the other processes, if there are any. One that does not listen any more is noticed by its
+    /// listener.
     pub(crate) fn tell(&mut self, command: &Command) {
-        if let Self::Processes(parts) = self {
-            parts.iter_mut().for_each(|part| part.tell(command));
+        if let Self::Processes(children) = self {
+            children.iter_mut().for_each(|child| child.tell(command));
         }
     }
 
     /// All processes of the generator.
-    pub(crate) fn processes(&self) -> Processes {
+    pub(crate) fn processes(&self) -> ProcessSet {
         match self {
-            Self::Threads(_) => Processes::this_and([]),
-            Self::Processes(parts) => Processes::this_and(parts.iter().map(|part| part.pid)),
+            Self::Threads(_) => ProcessSet::this_and([]),
+            Self::Processes(children) => ProcessSet::this_and(children.iter().map(|child| child.pid)),
         }
     }
 
     /// Everyone was told to stop: waits for that, and puts together what they counted.
     pub(crate) fn finish(self, windows: usize, control: &Control) -> Tally {
-        let parts = match self {
+        let children = match self {
             Self::Threads(workers) => return join(workers, windows, control),
-            Self::Processes(parts) => parts,
+            Self::Processes(children) => children,
         };
         let mut tally = Tally::new(windows);
         let end_ns = now_ns() + PART_END_NS;
-        for Part { pid, commands, listener } in parts {
+        for ChildProcess { pid, commands, listener } in children {
             while !listener.is_finished() && now_ns() < end_ns {
                 thread::sleep(LOOK);
             }
@@ -92,7 +95,7 @@ impl Crew {
                 && let Some(pid) = Pid::from_raw(pid as i32)
                 && let Err(error) = kill_process(pid, Signal::KILL)
             {
-                control.fail(format!("A process of the generator cannot be ended: {error}."));
+                control.give_up(format!("A process of the generator cannot be ended: {error}."));
                 continue;
             }
             if let Ok(Some(theirs)) = listener.join() {
@@ -104,7 +107,7 @@ impl Crew {
 }
 
 /// A name that no other run of this machine has now.
-fn new_post_name() -> String {
+fn new_signal_name() -> String {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     format!("fanfare-loadgen-{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed))
 }
@@ -115,7 +118,7 @@ pub(crate) fn new_control(plan: &Plan, rows: Range<usize>) -> Arc<Control> {
         Work::Idle(idle) => idle.base,
         work => work.connections() as u32,
     };
-    Arc::new(Control::new(rows, plan.work.publishers() as usize, quota))
+    Arc::new(Control::new(rows, plan.work.publishers() as usize, quota, plan.timing()))
 }
 
 /// Waits for threads that were told to stop, and puts together what they counted.
@@ -124,17 +127,17 @@ pub(crate) fn join(workers: Workers, windows: usize, control: &Control) -> Tally
     for worker in workers {
         match worker.join() {
             Ok(Ok(theirs)) => tally.add(&theirs),
-            Ok(Err(error)) => control.fail(format!("A worker could not go on: {error}.")),
-            Err(_) => control.fail("A worker panicked.".into()),
+            Ok(Err(error)) => control.give_up(format!("A worker could not go on: {error}.")),
+            Err(_) => control.give_up("A worker panicked.".into()),
         }
     }
     tally
 }
 
-impl Part {
-    fn start(plan: &Plan, process: u32, control: &Arc<Control>, post: &str) -> io::Result<Self> {
+impl ChildProcess {
+    fn start(plan: &Plan, process: u32, control: &Arc<Control>, signal: &str) -> io::Result<Self> {
         let mut child = std::process::Command::new(env::current_exe()?)
-            .arg("part")
+            .arg("child")
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -144,11 +147,11 @@ impl Part {
         let events = child.stdout.take().expect("it is piped");
         let listener = Listener { process, processes: plan.processes, control: Arc::clone(control) };
         let listener = thread::spawn(move || listener.run(events, child));
-        let mut part = Self { pid, commands, listener };
+        let mut child = Self { pid, commands, listener };
         let (key, secret) = (plan.driver.key.clone(), plan.driver.secret.clone());
-        let (plan, post) = (Box::new(plan.clone()), post.to_owned());
-        part.tell(&Command::Begin { plan, key, secret, process, post });
-        Ok(part)
+        let (plan, signal) = (Box::new(plan.clone()), signal.to_owned());
+        child.tell(&Command::Begin { plan, key, secret, process, signal });
+        Ok(child)
     }
 
     fn tell(&mut self, command: &Command) {
@@ -175,18 +178,18 @@ impl Listener {
         for line in BufReader::new(events).lines().map_while(Result::ok) {
             match serde_json::from_str(&line) {
                 Ok(Event::Status(status)) => self.control.report_status(row, status),
-                Ok(Event::Glimpse(glimpse)) => self.control.show(row, 0, glimpse),
+                Ok(Event::Snapshot(snapshot)) => self.control.show(row, 0, snapshot),
                 Ok(Event::Published(counts)) => self.control.add_published(&counts),
-                Ok(Event::Failed(sentence)) => self.control.fail(sentence),
+                Ok(Event::Failed(reason)) => self.control.fail_as(reason),
                 Ok(Event::End(theirs)) => tally = Some(*theirs),
                 Err(error) => {
-                    self.control.fail(format!("A process of the generator is not understood: {error}."))
+                    self.control.give_up(format!("A process of the generator is not understood: {error}."))
                 }
             }
         }
         let status = child.wait();
         if tally.is_none() {
-            self.control.fail(format!(
+            self.control.give_up(format!(
                 "Process {} of {} of the generator ended before the run did ({}): its part is missing.",
                 self.process + 1,
                 self.processes,

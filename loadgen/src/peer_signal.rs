@@ -1,9 +1,9 @@
 //! What workers tell each other while they measure: messages that all receivers of one of them have.
 //!
-//! Each worker has a datagram socket of an abstract address (unix(7)), and its poll wakes it when something came. It
-//! makes no difference whether two workers are threads of one process or of two: what one says reaches the other by
-//! one system call and one wake, with nobody in between. Datagrams between such sockets are neither lost nor reordered;
-//! what does not fit the receiver's queue is kept and sent later.
+//! Each worker has a datagram socket of an abstract address (unix(7)), and its poll wakes it when something
+//! came. It makes no difference whether two workers are threads of one process or of two: what one says
+//! reaches the other by one system call and one wake, with nobody in between. Datagrams between such sockets
+//! are neither lost nor reordered; what does not fit the receiver's queue is kept and sent later.
 
 use std::{
     io::{self, ErrorKind},
@@ -23,27 +23,27 @@ const MESSAGE_BYTES: usize = 8;
 /// Messages of one datagram.
 const MOST: usize = 512;
 
-/// One worker's post box, and what it has for others.
-pub(crate) struct Post {
+/// One worker's signal box, and what it has for others.
+pub(crate) struct PeerSignal {
     socket: UnixDatagram,
     /// By worker: its address, and what is to be told to it.
     others: Vec<(SocketAddr, Vec<Message>)>,
     buffer: Box<[u8]>,
 }
 
-impl Post {
+impl PeerSignal {
     /// The box of one of so many workers, looked after by its poll. `name` tells runs apart.
     pub(crate) fn open(net: &Net, name: &str, worker: usize, workers: usize) -> io::Result<Self> {
         let address = |worker| SocketAddr::from_abstract_name(format!("{name}-{worker}"));
         let socket = UnixDatagram::bind_addr(&address(worker)?)?;
         socket.set_nonblocking(true)?;
-        net.watch_post(socket.as_raw_fd())?;
+        net.watch_signal(socket.as_raw_fd())?;
         let others =
             (0..workers).map(|other| Ok((address(other)?, Vec::new()))).collect::<io::Result<_>>()?;
         Ok(Self { socket, others, buffer: vec![0; MOST * MESSAGE_BYTES].into_boxed_slice() })
     }
 
-    /// Something to tell another worker, with the next [`Post::send`].
+    /// Something to tell another worker, with the next [`PeerSignal::send`].
     pub(crate) fn put(&mut self, worker: usize, message: Message) {
         self.others[worker].1.push(message);
     }
@@ -99,20 +99,20 @@ mod tests {
     use super::*;
     use crate::net::Target;
 
-    fn boxes(name: &str, count: usize) -> Vec<Post> {
-        let name = format!("fanfare-post-{name}-{}", std::process::id());
+    fn boxes(name: &str, count: usize) -> Vec<PeerSignal> {
+        let name = format!("fanfare-signal-{name}-{}", std::process::id());
         let open = |worker| {
             let address = "127.0.0.1:1".parse().expect("an address");
             let target = Target { address, host: String::new(), sources: 0..0, parallel: 1 };
             let net = Net::new(target, 1).expect("a poll");
-            Post::open(&net, &name, worker, count).expect("a free name")
+            PeerSignal::open(&net, &name, worker, count).expect("a free name")
         };
         (0..count).map(open).collect()
     }
 
-    fn received(post: &mut Post) -> Vec<Message> {
+    fn received(signal: &mut PeerSignal) -> Vec<Message> {
         let mut all = Vec::new();
-        post.receive(|message| all.push(message)).expect("readable");
+        signal.receive(|message| all.push(message)).expect("readable");
         all
     }
 

@@ -1,0 +1,119 @@
+//! What becomes of what a subscriber misses in the end.
+//!
+//! A message is *lost* when something shows that it will not come: a later one of the same publisher came, or
+//! the server answered on the same connection after the message was sent. Else it has *not arrived*: the
+//! server may be stopped, or the generator behind with reading. A frame that came and was corrupt stands for
+//! one message that is missing, and a number that was passed over for a message that is missing is no hole:
+//! each thing counts once.
+
+use std::collections::HashSet;
+
+use crate::{
+    ledger::Faults,
+    net::{Net, Slot},
+};
+
+/// Silence after which the server is asked for a sign of life on connections that miss something.
+const SILENCE_NS: u64 = 300_000_000;
+
+/// What one subscriber misses, has got wrong, and was answered.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Missing {
+    /// Messages with a later one of the same publisher.
+    pub(super) gaps: u64,
+    /// Messages with none.
+    pub(super) tail: u64,
+    /// Frames that came and were corrupt.
+    pub(super) corrupt: u64,
+    /// Numbers that were passed over.
+    pub(super) holes: u64,
+    /// Whether the server answered on its connection after all had been sent.
+    pub(super) is_answered: bool,
+}
+
+impl Missing {
+    /// What is lost, has not arrived, and is a hole; the corrupt frames are counted elsewhere.
+    pub(super) fn judge(&self) -> Faults {
+        let excused_gaps = self.corrupt.min(self.gaps);
+        let excused_tail = (self.corrupt - excused_gaps).min(self.tail);
+        let (gaps, tail) = (self.gaps - excused_gaps, self.tail - excused_tail);
+        let (proven, unproven) = if self.is_answered { (tail, 0) } else { (0, tail) };
+        Faults {
+            lost: gaps + proven,
+            not_arrived: unproven,
+            holes: self.holes.saturating_sub(self.gaps + self.tail),
+            ..Faults::default()
+        }
+    }
+}
+
+/// Asks the server for a sign of life where something is missing, when nothing comes any more.
+#[derive(Debug, Default)]
+pub(super) struct RoundTrips {
+    last_ns: u64,
+    last_arrived: u64,
+    asked: HashSet<Slot, foldhash::fast::RandomState>,
+    answered: HashSet<Slot, foldhash::fast::RandomState>,
+}
+
+impl RoundTrips {
+    /// Whether now is the time to ask: nothing has come for a while.
+    pub(super) fn is_time(&mut self, arrived: u64, now: u64) -> bool {
+        if self.last_ns == 0 || arrived != self.last_arrived {
+            (self.last_ns, self.last_arrived) = (now, arrived);
+        }
+        self.asked.is_empty() && now - self.last_ns >= SILENCE_NS
+    }
+
+    pub(super) fn ask(&mut self, net: &mut Net, slot: Slot) {
+        if self.asked.insert(slot) {
+            net.ping(slot);
+        }
+    }
+
+    pub(super) fn on_pong(&mut self, slot: Slot) {
+        if self.asked.contains(&slot) {
+            self.answered.insert(slot);
+        }
+    }
+
+    pub(super) fn is_answered(&self, slot: Slot) -> bool {
+        self.answered.contains(&slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(missing: Missing) -> (u64, u64, u64) {
+        let Faults { lost, not_arrived, holes, .. } = missing.judge();
+        (lost, not_arrived, holes)
+    }
+
+    #[test]
+    fn loss_needs_proof_and_everything_counts_once() {
+        let missing = Missing::default();
+        assert_eq!(judged(Missing { gaps: 2, tail: 3, holes: 2, ..missing }), (2, 3, 0));
+        assert_eq!(judged(Missing { gaps: 2, tail: 3, is_answered: true, ..missing }), (5, 0, 0));
+        assert_eq!(judged(Missing { gaps: 1, corrupt: 1, holes: 1, ..missing }), (0, 0, 0));
+        assert_eq!(judged(Missing { tail: 1, corrupt: 1, ..missing }), (0, 0, 0));
+        assert_eq!(judged(Missing { gaps: 1, tail: 2, corrupt: 2, ..missing }), (0, 1, 0));
+        assert_eq!(judged(Missing { holes: 3, ..missing }), (0, 0, 3));
+        assert_eq!(judged(Missing { gaps: 1, corrupt: 9, holes: 2, ..missing }), (0, 0, 1));
+    }
+
+    #[test]
+    fn server_is_asked_once_and_only_after_a_silence() {
+        let mut trips = RoundTrips::default();
+        assert!(!trips.is_time(5, 1));
+        assert!(!trips.is_time(6, SILENCE_NS), "something came");
+        assert!(!trips.is_time(6, 2 * SILENCE_NS - 1));
+        assert!(trips.is_time(6, 2 * SILENCE_NS));
+        trips.on_pong(3);
+        assert!(!trips.is_answered(3), "nobody asked");
+        trips.asked.insert(3);
+        trips.on_pong(3);
+        assert!(trips.is_answered(3) && !trips.is_time(6, 9 * SILENCE_NS));
+    }
+}
