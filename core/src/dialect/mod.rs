@@ -172,7 +172,7 @@ impl Decoder {
     ) -> Result<Commands<'s, 'a>, ReplyError> {
         match format.dialect() {
             Dialect::Native => Batch::read_element(&mut self.native, text).map(Commands::Native),
-            Dialect::Agnost => self.agnost.read_again(Message::Text(text)).map(Commands::Agnost),
+            Dialect::Agnost => self.agnost.read_event(text).map(Commands::Agnost),
             #[cfg(test)]
             Dialect::Probe => Ok(Commands::Probe(probe::Line(text))),
         }

@@ -89,9 +89,14 @@ impl Sessions {
         slot: SessionSlot,
         message: Message<'a>,
     ) -> Result<Packet<'a>, ReplyError> {
-        let Message::Text(text) = message else {
-            return Ok(self.recent.get(&slot).cloned().map_or(Packet::Nothing, Packet::Event));
-        };
+        match message {
+            Message::Text(text) => self.read_event(text),
+            _ => Ok(self.recent.get(&slot).cloned().map_or(Packet::Nothing, Packet::Event)),
+        }
+    }
+
+    /// Reads a text that is known to be an event's.
+    pub(in crate::dialect) fn read_event<'a>(&mut self, text: &'a str) -> Result<Packet<'a>, ReplyError> {
         let Some(text) = text.strip_prefix('4') else { return Ok(Packet::Nothing) };
         match crate::socketio::Packet::decode(text, self.config.limits) {
             Ok(packet) => Event::read(&mut self.scanner, packet.payload).map(Packet::Event),
