@@ -78,8 +78,8 @@ impl<'a> Event<'a> {
         Ok(Self { verb, echo })
     }
 
-    /// The event of a payload with attachments: a message that is one attachment as a whole. Others have no form in
-    /// which sessions of every dialect could have them.
+    /// The event of a payload with attachments: a message that is one attachment as a whole. Others have no
+    /// form in which sessions of every dialect could have them.
     pub(super) fn read_binary(
         scanner: &mut Scanner,
         payload: &socketio::Payload<'_>,

@@ -271,7 +271,10 @@ fn a_lobby_waits_for_one_connect() {
     let refusal = admit(&Apps::default(), None, None, |_, _| Err(TokenError::Malformed)).expect_err("no app");
     let mut out = BytesMut::new();
     lobby.refuse(&refusal, &mut out);
-    let expected = r#"44{"message":"Realtime Connection Error - No Environment Found","data":{"origin":"client_error","code":"no_environment_found","message":"There is no environment of this identifier."}}"#;
+    let expected = concat!(
+        r#"44{"message":"Realtime Connection Error - No Environment Found","data":{"origin":"client_error","#,
+        r#""code":"no_environment_found","message":"There is no environment of this identifier."}}"#,
+    );
     assert_eq!(frames(&out), [expected]);
     assert_eq!(knock(&mut lobby, "40").0, Knock::Over);
     for text in ["42[\"join\",{\"channel\":\"c\"}]", "2", "1", "41", "", "9", "40[]", "b"] {
