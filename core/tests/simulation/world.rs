@@ -318,7 +318,7 @@ impl World {
         let of = self.node.app(AppId(app as u16)).clone();
         let ticket = self.ticket();
         let echo = if observer { Some(true) } else { *self.random.pick(&[None, Some(true), Some(false)]) };
-        let format = *self.random.pick(Format::ALL);
+        let format = *self.random.pick(&[Format::Native, Format::NativeText]);
         let opening = Opening { app: &of, format, echo, claims, connection, ticket: Some(ticket) };
         let engine = &mut self.engines[worker];
         engine.begin_turn(self.now_ms);
