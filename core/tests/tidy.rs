@@ -220,6 +220,7 @@ const AGNOST_ROOMS: [&str; 9] = [
     "core/src/engineio/",
     "core/src/socketio/",
     "core/src/lib.rs",
+    "core/fuzz/",
     "server/src/http/agnost.rs",
     "server/examples/socketio/",
     "core/fuzz/",

@@ -143,7 +143,7 @@ impl Decoder {
     pub fn read_again<'s, 'a>(
         &'s mut self,
         format: Format,
-        _slot: SessionSlot,
+        slot: SessionSlot,
         message: Message<'a>,
     ) -> Result<Commands<'s, 'a>, ReplyError> {
         match (format.dialect(), message) {
@@ -154,7 +154,7 @@ impl Decoder {
             (Dialect::Native, Message::Binary(bytes)) => {
                 Batch::read_binary(&mut self.native, bytes).map(Commands::Native)
             }
-            (Dialect::Agnost, message) => self.agnost.read_again(message).map(Commands::Agnost),
+            (Dialect::Agnost, message) => self.agnost.read_again(slot, message).map(Commands::Agnost),
             #[cfg(test)]
             (Dialect::Probe, Message::Text(text)) => Ok(Commands::Probe(probe::Line(text))),
             #[cfg(test)]
@@ -173,7 +173,7 @@ impl Decoder {
     ) -> Result<Commands<'s, 'a>, ReplyError> {
         match format.dialect() {
             Dialect::Native => Batch::read_element(&mut self.native, text).map(Commands::Native),
-            Dialect::Agnost => self.agnost.read_again(Message::Text(text)).map(Commands::Agnost),
+            Dialect::Agnost => self.agnost.read_event(text).map(Commands::Agnost),
             #[cfg(test)]
             Dialect::Probe => Ok(Commands::Probe(probe::Line(text))),
         }

@@ -183,6 +183,26 @@ describe('a native client in the same channel', () => {
   });
 });
 
+test('a Buffer arrives as one, and as bytes at a native client', async (t) => {
+  const room = channel();
+  const [one, two] = [await connected(t, server), await connected(t, server)];
+  one.emit('join', { channel: room, echo: false });
+  await one.settled();
+  const other = await native(t, server);
+  other.send({ id: 1, type: 'join', channel: room, echo: false });
+  await other.next();
+  await one.next();
+  const bytes = Buffer.alloc(60_000, 'fanfare');
+  two.emit('message', { channel: room, eventName: 'bytes', message: bytes });
+  const [event, { channel: name, message }] = await one.next();
+  assert.deepEqual([event, name], ['bytes', room]);
+  assert.ok(bytes.equals(message));
+  const frame = await other.next();
+  assert.ok(bytes.equals(frame.subarray(frame.length - bytes.length)));
+  two.emit('message', { channel: room, eventName: 'bytes', message: [bytes] });
+  assert.deepEqual(await two.settled(), [], 'bytes amid JSON are dropped');
+});
+
 describe('who may come in', () => {
   const codes = [
     ['an unknown environment', { envId: 'nowhere' }, 'no_environment_found', 'No Environment Found'],

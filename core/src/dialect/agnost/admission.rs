@@ -123,7 +123,7 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// Whether a session may begin for a client that says `auth` in its CONNECT, from a page of `origin` if that is
+/// Whether a session may begin for a client that says `auth` in its CONNECT, from a page of `origin` if it is
 /// known. `verify` checks a session token of the app.
 ///
 /// # Errors

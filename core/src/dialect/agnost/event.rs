@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use crate::{
     command::{Command, Publish},
     error::ReplyError,
     json::{Document, Element, Object, Raw, Scanner},
     publication::Payload,
-    socketio::RESERVED_EVENTS,
+    socketio::{self, Placeholders, RESERVED_EVENTS},
 };
 
 /// An event that makes sense.
@@ -33,8 +35,18 @@ enum Verb<'a> {
     Message {
         channel: Option<Cow<'a, str>>,
         event: Cow<'a, str>,
-        message: Option<Raw<'a>>,
+        message: Message<'a>,
     },
+}
+
+/// The message of an event.
+#[derive(Clone, Debug)]
+enum Message<'a> {
+    /// It is left out.
+    Absent,
+    Json(Raw<'a>),
+    /// It is one attachment and nothing else.
+    Binary(Bytes),
 }
 
 impl<'a> Event<'a> {
@@ -58,12 +70,36 @@ impl<'a> Event<'a> {
             "message" => Verb::Message {
                 channel: optional_channel(object)?,
                 event: event_name(object)?,
-                message: object.member("message"),
+                message: object.member("message").map_or(Message::Absent, Message::Json),
             },
             _ => return Err(ReplyError::UnknownCommand),
         };
         let echo = object.member("echo").filter(|echo| !echo.is_null()).map(is_truthy);
         Ok(Self { verb, echo })
+    }
+
+    /// The event of a payload with attachments: a message that is one attachment as a whole. Others have no
+    /// form in which sessions of every dialect could have them.
+    pub(super) fn read_binary(
+        scanner: &mut Scanner,
+        payload: &socketio::Payload<'_>,
+    ) -> Result<Event<'static>, ReplyError> {
+        let Event { verb, echo } = Event::read(scanner, &payload.json)?;
+        let Verb::Message { channel, event, message: Message::Json(json) } = verb else {
+            return Err(ReplyError::InvalidBinary);
+        };
+        let placeholders = Placeholders::find(json.as_str());
+        let is_whole = placeholders.iter().any(|placeholder| placeholder.range == (0..json.as_str().len()));
+        let [attachment] = &payload.attachments[..] else { return Err(ReplyError::InvalidBinary) };
+        if !is_whole {
+            return Err(ReplyError::InvalidBinary);
+        }
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        let (channel, event) = (channel.map(owned), owned(event));
+        Ok(Event {
+            verb: Verb::Message { channel, event, message: Message::Binary(attachment.clone()) },
+            echo,
+        })
     }
 
     /// The command.
@@ -74,7 +110,11 @@ impl<'a> Event<'a> {
             Verb::Leave { channel } => Command::Leave { channel, echo },
             Verb::Update { profile } => Command::Update { profile: profile.as_str(), echo },
             Verb::Message { channel, event, message } => {
-                let payload = message.map_or(Payload::NULL, |message| Payload::Json(message.as_str()));
+                let payload = match message {
+                    Message::Absent => Payload::NULL,
+                    Message::Json(json) => Payload::Json(json.as_str()),
+                    Message::Binary(bytes) => Payload::Binary(bytes),
+                };
                 Command::Publish(Publish { echo, ..Publish::new(channel.as_deref(), event, payload) })
             }
         }

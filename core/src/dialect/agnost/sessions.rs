@@ -1,6 +1,6 @@
 //! What a worker keeps for each session of this dialect, and what a session's messages say.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use hashbrown::HashMap;
 
@@ -16,10 +16,14 @@ use crate::{
     ws::Message,
 };
 
+const BROKEN: Packet<'static> = Packet::End(Disconnect::BrokenDialect);
+
 /// The sessions of a worker.
 #[derive(Default)]
 pub(in crate::dialect) struct Sessions {
     open: HashMap<SessionSlot, Connection, foldhash::fast::RandomState>,
+    /// The event with attachments that each of these sessions sent last, which may be held and read again.
+    recent: HashMap<SessionSlot, Event<'static>, foldhash::fast::RandomState>,
     config: Arc<Config>,
     scanner: Scanner,
 }
@@ -49,6 +53,7 @@ impl Sessions {
     /// A session has ended.
     pub(in crate::dialect) fn end(&mut self, slot: SessionSlot) {
         self.open.remove(&slot);
+        self.recent.remove(&slot);
     }
 
     /// Reads a session's next message.
@@ -58,7 +63,20 @@ impl Sessions {
         message: Message<'a>,
     ) -> Result<Packet<'a>, ReplyError> {
         let Some(connection) = self.open.get_mut(&slot) else { return Ok(Packet::Nothing) };
-        let packet = Self::advance(connection, &mut self.scanner, message);
+        if !self.recent.is_empty() {
+            self.recent.remove(&slot);
+        }
+        let packet = match message {
+            Message::Binary(bytes) => {
+                let packet = Self::advance_binary(connection, &mut self.scanner, bytes);
+                if let Ok(Packet::Event(event)) = &packet {
+                    self.recent.insert(slot, event.clone());
+                }
+                packet
+            }
+            Message::Text(text) => Self::advance(connection, &mut self.scanner, text),
+            _ => Ok(Packet::Nothing),
+        };
         if let Ok(Packet::End(_)) = packet {
             self.open.remove(&slot);
         }
@@ -68,9 +86,17 @@ impl Sessions {
     /// Reads a message again, of which the command was held. Only events are held.
     pub(in crate::dialect) fn read_again<'a>(
         &mut self,
+        slot: SessionSlot,
         message: Message<'a>,
     ) -> Result<Packet<'a>, ReplyError> {
-        let Message::Text(text) = message else { return Ok(Packet::Nothing) };
+        match message {
+            Message::Text(text) => self.read_event(text),
+            _ => Ok(self.recent.get(&slot).cloned().map_or(Packet::Nothing, Packet::Event)),
+        }
+    }
+
+    /// Reads a text that is known to be an event's.
+    pub(in crate::dialect) fn read_event<'a>(&mut self, text: &'a str) -> Result<Packet<'a>, ReplyError> {
         let Some(text) = text.strip_prefix('4') else { return Ok(Packet::Nothing) };
         match crate::socketio::Packet::decode(text, self.config.limits) {
             Ok(packet) => Event::read(&mut self.scanner, packet.payload).map(Packet::Event),
@@ -81,34 +107,23 @@ impl Sessions {
     fn advance<'a>(
         connection: &mut Connection,
         scanner: &mut Scanner,
-        message: Message<'a>,
+        text: &'a str,
     ) -> Result<Packet<'a>, ReplyError> {
-        const BROKEN: Packet<'static> = Packet::End(Disconnect::BrokenDialect);
-        let text = match message {
-            Message::Text(text) => match engineio::Packet::from_text(text) {
-                Ok(engineio::Packet::Text(text)) => text,
-                Ok(engineio::Packet::Close) => return Ok(Packet::End(Disconnect::PeerGone)),
-                Ok(
-                    engineio::Packet::Pong(_)
-                    | engineio::Packet::Open(_)
-                    | engineio::Packet::Noop
-                    | engineio::Packet::Upgrade,
-                ) => return Ok(Packet::Nothing),
-                Ok(engineio::Packet::Ping(_) | engineio::Packet::Binary(_)) | Err(_) => return Ok(BROKEN),
-            },
-            Message::Binary(bytes) => {
-                return match connection.handle_binary(bytes.into(), 0) {
-                    Ok(None) => Ok(Packet::Nothing),
-                    Ok(Some(_)) => Err(ReplyError::InvalidBinary),
-                    Err(_) => Ok(BROKEN),
-                };
-            }
-            _ => return Ok(Packet::Nothing),
+        let text = match engineio::Packet::from_text(text) {
+            Ok(engineio::Packet::Text(text)) => text,
+            Ok(engineio::Packet::Close) => return Ok(Packet::End(Disconnect::PeerGone)),
+            Ok(
+                engineio::Packet::Pong(_)
+                | engineio::Packet::Open(_)
+                | engineio::Packet::Noop
+                | engineio::Packet::Upgrade,
+            ) => return Ok(Packet::Nothing),
+            Ok(engineio::Packet::Ping(_) | engineio::Packet::Binary(_)) | Err(_) => return Ok(BROKEN),
         };
         match connection.handle_text(text, 0) {
             Ok(Some(Incoming::Event { payload, .. })) => match payload.json {
-                std::borrow::Cow::Borrowed(json) => Event::read(scanner, json).map(Packet::Event),
-                std::borrow::Cow::Owned(_) => Err(ReplyError::InvalidBinary),
+                Cow::Borrowed(json) => Event::read(scanner, json).map(Packet::Event),
+                Cow::Owned(_) => Err(ReplyError::InvalidBinary),
             },
             Ok(Some(Incoming::Disconnect { namespace: MAIN_NAMESPACE })) => {
                 Ok(Packet::End(Disconnect::PeerGone))
@@ -120,6 +135,20 @@ impl Sessions {
             Ok(
                 None | Some(Incoming::Disconnect { .. } | Incoming::Ack { .. } | Incoming::StrayAck { .. }),
             ) => Ok(Packet::Nothing),
+            Err(_) => Ok(BROKEN),
+        }
+    }
+
+    fn advance_binary(
+        connection: &mut Connection,
+        scanner: &mut Scanner,
+        bytes: &[u8],
+    ) -> Result<Packet<'static>, ReplyError> {
+        match connection.handle_binary(bytes.into(), 0) {
+            Ok(Some(Incoming::Event { payload, .. })) => {
+                Event::read_binary(scanner, &payload).map(Packet::Event)
+            }
+            Ok(_) => Ok(Packet::Nothing),
             Err(_) => Ok(BROKEN),
         }
     }

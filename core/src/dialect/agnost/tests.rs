@@ -206,13 +206,27 @@ fn a_session_ends_when_its_client_leaves_and_when_it_breaks_the_protocol() {
 }
 
 #[test]
-fn attachments_are_taken_and_their_event_is_refused_for_now() {
+fn a_message_that_is_bytes_reaches_every_dialect() {
     let mut room = room();
-    room.send(AGNOST, r#"451-["update",{"data":{"_placeholder":true,"num":0}}]"#);
-    assert_eq!(room.engine.receive(room.slots[AGNOST], Message::Binary(&[1])), Flow::Continue);
-    room.send(AGNOST, r#"42["message",{"eventName":"e","message":1}]"#);
-    assert_eq!(room.received(OTHER), [r#"42["e",{"channel":null,"message":1}]"#]);
-    assert_eq!(room.engine.counters().command_errors, 1);
+    room.send(AGNOST, r#"42["join",{"channel":"c","echo":false}]"#);
+    room.send(NATIVE, r#"{"type":"join","channel":"c","echo":false}"#);
+    (0..3).for_each(|session| drop(room.received(session)));
+    let attach = |room: &mut Room, text: &str| {
+        room.send(OTHER, text);
+        assert_eq!(room.engine.receive(room.slots[OTHER], Message::Binary(&[1, 255])), Flow::Continue);
+    };
+    let message =
+        |message: &str| format!(r#"451-["message",{{"channel":"c","eventName":"e","message":{message}}}]"#);
+    attach(&mut room, &message(r#"{"num":0,"_placeholder":true}"#));
+    let expected = [r#"451-["e",{"channel":"c","message":{"_placeholder":true,"num":0}}]"#, "[1, 255]"];
+    assert_eq!(room.received(AGNOST), expected);
+    assert!(room.received(NATIVE)[0].ends_with("1, 255]"));
+    // Bytes amid JSON have no form that every dialect could have.
+    attach(&mut room, &message(r#"[{"_placeholder":true,"num":0}]"#));
+    attach(&mut room, r#"451-["update",{"data":{"_placeholder":true,"num":0}}]"#);
+    assert_eq!(room.received(AGNOST), Vec::<String>::new());
+    assert_eq!(room.engine.counters().command_errors, 2);
+    assert!(room.engine.take_disconnects().is_empty());
 }
 
 #[test]
@@ -257,7 +271,10 @@ fn a_lobby_waits_for_one_connect() {
     let refusal = admit(&Apps::default(), None, None, |_, _| Err(TokenError::Malformed)).expect_err("no app");
     let mut out = BytesMut::new();
     lobby.refuse(&refusal, &mut out);
-    let expected = r#"44{"message":"Realtime Connection Error - No Environment Found","data":{"origin":"client_error","code":"no_environment_found","message":"There is no environment of this identifier."}}"#;
+    let expected = concat!(
+        r#"44{"message":"Realtime Connection Error - No Environment Found","data":{"origin":"client_error","#,
+        r#""code":"no_environment_found","message":"There is no environment of this identifier."}}"#,
+    );
     assert_eq!(frames(&out), [expected]);
     assert_eq!(knock(&mut lobby, "40").0, Knock::Over);
     for text in ["42[\"join\",{\"channel\":\"c\"}]", "2", "1", "41", "", "9", "40[]", "b"] {
