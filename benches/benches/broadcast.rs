@@ -1,6 +1,7 @@
 //! What does a session's `broadcast` cost, from the text of its command to the bytes that leave?
 //!
-//! 4 commands a turn, to the 20, 1,000 and 10,000 sessions of an app; the sink counts bytes. Unit: deliveries.
+//! 4 commands a turn, to the 20, 1,000 and 10,000 sessions of an app; the sink counts bytes. Unit:
+//! deliveries.
 //!
 //! - `engine`: one engine, one flush a turn.
 //! - `naive`: [`Naive`], which parses to a tree and serialises for each session.

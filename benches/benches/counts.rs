@@ -1,11 +1,11 @@
 //! How many instructions, and how much heap, do the core's paths take?
 //!
-//! Counted by Valgrind through gungraun, the same in every run on one machine and toolchain: callgrind counts the
-//! instructions of user space, DHAT what the heap was asked for. The baseline is another commit, see
+//! Counted by Valgrind through gungraun, the same in every run on one machine and toolchain: callgrind counts
+//! the instructions of user space, DHAT what the heap was asked for. The baseline is another commit, see
 //! `scripts/bench-gate`. Units: instructions, bytes and blocks, for the whole of what a bench says it does.
 //!
-//! What each bench needs is made, and used once, before the counting starts: buffers have their size, and what is
-//! counted is the steady state. What it leaves is dropped after the counting.
+//! What each bench needs is made, and used once, before the counting starts: buffers have their size, and
+//! what is counted is the steady state. What it leaves is dropped after the counting.
 
 #![allow(missing_docs, reason = "the macros make public modules")]
 
@@ -78,7 +78,8 @@ impl Room {
     }
 }
 
-/// 1,000 sessions that are about to join, all of them the same channel or each its own, and have done so before.
+/// 1,000 sessions that are about to join, all of them the same channel or each its own, and have done so
+/// before.
 fn newcomers(channels: usize) -> Room {
     let mut room = members(channels);
     room.turn();

@@ -4,8 +4,8 @@
 //! `RawValue`s. Unit: one envelope; throughput counts its bytes.
 //!
 //! Payloads come in two kinds, the extremes of real ones: `text`, one long string, and `tree`, small numbers,
-//! short strings and literals in nested arrays and objects. The size named is the payload's, about; the envelope
-//! adds some 90 bytes. `batch` is an array of 16 envelopes.
+//! short strings and literals in nested arrays and objects. The size named is the payload's, about; the
+//! envelope adds some 90 bytes. `batch` is an array of 16 envelopes.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -64,8 +64,8 @@ fn shipped<'a>(scanner: &mut Scanner, text: &'a str, mut visit: impl FnMut(Comma
     }
 }
 
-/// The simd-json candidate: the tape is filled from a padded scratch copy, since unescaping works in place, and
-/// the addresses of its keys say where in the original each member lies.
+/// The simd-json candidate: the tape is filled from a padded scratch copy, since unescaping works in place,
+/// and the addresses of its keys say where in the original each member lies.
 struct TapeScanner {
     scratch: Vec<u8>,
     buffers: Buffers,
@@ -117,7 +117,8 @@ impl TapeScanner {
     }
 }
 
-/// Notes the keys of each object among `nodes`: the elements of a batch, or the one object of a lone envelope.
+/// Notes the keys of each object among `nodes`: the elements of a batch, or the one object of a lone
+/// envelope.
 fn mark_objects(nodes: &[Node<'_>], base: usize, marks: &mut Vec<Mark>) {
     let mut at = 0;
     while let Some(Node::Object { len, count }) = nodes.get(at) {

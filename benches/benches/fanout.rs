@@ -1,10 +1,11 @@
 //! What does one delivery cost: linking a member to its part of a turn and handing that to the sink?
 //!
-//! 100, 1,000 and 9,000 members of one channel on one engine; 1, 32 and 256 publications in a turn; the sink counts
-//! bytes. Unit: deliveries (publications × members), including the share of publishing and encoding.
+//! 100, 1,000 and 9,000 members of one channel on one engine; 1, 32 and 256 publications in a turn; the sink
+//! counts bytes. Unit: deliveries (publications × members), including the share of publishing and encoding.
 //!
 //! - `engine`: publications by a back end, one flush.
-//! - `naive`: each publication is encoded for each member and pushed to its `Vec`, then the `Vec`s are written.
+//! - `naive`: each publication is encoded for each member and pushed to its `Vec`, then the `Vec`s are
+//!   written.
 //! - `shared`: each publication is encoded once, and a reference-counted frame pushed to each member's `Vec`.
 
 use std::{hint::black_box, time::Duration};

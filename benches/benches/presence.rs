@@ -1,7 +1,7 @@
 //! What do a join, a leave and an update cost in a channel that announces them?
 //!
-//! One session joins, sets its profile and leaves, each in a turn of its own, beside 20 and 1,000 watchers. Unit: turns,
-//! each of which tells every watcher once.
+//! One session joins, sets its profile and leaves, each in a turn of its own, beside 20 and 1,000 watchers.
+//! Unit: turns, each of which tells every watcher once.
 //!
 //! - `engine`: one engine, one flush a turn.
 //! - `naive`: [`Naive`], which parses to a tree and serialises each notice for each watcher.

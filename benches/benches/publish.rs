@@ -1,14 +1,14 @@
 //! What does it cost to give a publication its place in a channel, and to publish?
 //!
 //! - `order/alone`: entering an order, counting, leaving; the baseline is a `Mutex`. Unit: operations.
-//! - `order/two_threads`: two threads with 10,000 operations each on one order. Ours combines: whoever finds it taken
-//!   leaves its operation and goes on; the baseline waits. Unit: the whole of it, 20,000 operations.
-//! - `publish/N`: the command `send` of one session on one engine, with 1, 2 and 100 members there, 32 to a turn,
-//!   flushed into memory; handed over together, as what one read brings, and one by one. Unit: commands (all that 32 cost,
-//!   divided). The baseline does the least that delivers: it encodes the publication once and pushes a reference-counted
-//!   frame to each member's queue, then writes the queues.
-//! - `history/N`: the same, handed over together, where the channel remembers the last 100 messages; the baseline is the engine
-//!   without history.
+//! - `order/two_threads`: two threads with 10,000 operations each on one order. Ours combines: whoever finds
+//!   it taken leaves its operation and goes on; the baseline waits. Unit: the whole of it, 20,000 operations.
+//! - `publish/N`: the command `send` of one session on one engine, with 1, 2 and 100 members there, 32 to a
+//!   turn, flushed into memory; handed over together, as what one read brings, and one by one. Unit: commands
+//!   (all that 32 cost, divided). The baseline does the least that delivers: it encodes the publication once
+//!   and pushes a reference-counted frame to each member's queue, then writes the queues.
+//! - `history/N`: the same, handed over together, where the channel remembers the last 100 messages; the
+//!   baseline is the engine without history.
 
 use std::{hint::black_box, sync::Mutex, time::Duration};
 

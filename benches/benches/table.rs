@@ -5,9 +5,9 @@
 //! - `find/two_threads`: both, while a second thread does the same. Unit: look-ups of the measured thread.
 //! - `churn`: a channel comes into being and goes, in a table of 10,000. Unit: pairs.
 //!
-//! The baselines hold the same number of channels under the same names, in 256 shards of `hashbrown::HashTable` with
-//! foldhash, each behind a `Mutex` or an `RwLock`, and hash once for shard and map as ours does. `FANFARE_BENCH_LARGE=0`
-//! leaves out the table of a million.
+//! The baselines hold the same number of channels under the same names, in 256 shards of
+//! `hashbrown::HashTable` with foldhash, each behind a `Mutex` or an `RwLock`, and hash once for shard and
+//! map as ours does. `FANFARE_BENCH_LARGE=0` leaves out the table of a million.
 
 use std::{
     collections::hash_map::DefaultHasher,

@@ -3,9 +3,9 @@
 //! - `decode`: masked text frames of 64 B, 512 B and 16 KiB, batched in one 64 KiB read. Both sides copy the
 //!   batch once (the read) and then yield every message; the baseline is tungstenite's `WebSocket` over a
 //!   stream in memory. Unit: wire bytes a second.
-//! - `large`: one masked message of 16 MiB in reads of 64 KiB, against the same baseline. Here the baseline wins
-//!   by about two: it reserves what the header claims. Ours grows with what arrives, and perf shows three
-//!   quarters of its time in memmove: appending each read, and moving what is there at each doubling.
+//! - `large`: one masked message of 16 MiB in reads of 64 KiB, against the same baseline. Here the baseline
+//!   wins by about two: it reserves what the header claims. Ours grows with what arrives, and perf shows
+//!   three quarters of its time in memmove: appending each read, and moving what is there at each doubling.
 //! - `header`: reading 1,000 frames without payload, against tungstenite's `FrameHeader::parse` alone;
 //!   writing 1,000 headers, against `FrameHeader::format`. Unit: frames a second.
 //! - `mask`: the wide loop against the byte loop. Unit: payload bytes a second.

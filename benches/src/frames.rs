@@ -1,4 +1,5 @@
-//! WebSocket input: masked frames, the headers of a handshake, and reading a stream of frames as a worker does.
+//! WebSocket input: masked frames, the headers of a handshake, and reading a stream of frames as a worker
+//! does.
 
 use std::hint::black_box;
 
@@ -34,8 +35,8 @@ pub fn text_frames(payload_len: usize, count: usize) -> BytesMut {
     out
 }
 
-/// Reads `stream` through `buffer`, which every connection of a worker would share, and decodes it; returns the payload
-/// bytes seen.
+/// Reads `stream` through `buffer`, which every connection of a worker would share, and decodes it; returns
+/// the payload bytes seen.
 pub fn decode_all(decoder: &mut Decoder, stream: &[u8], buffer: &mut [u8]) -> usize {
     let mut seen = 0;
     for chunk in stream.chunks(buffer.len()) {

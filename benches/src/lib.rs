@@ -1,5 +1,5 @@
-//! Benches of Fanfare; see `benches/`. Here is what several of them need: an engine with members, a sink that keeps
-//! nothing, and input.
+//! Benches of Fanfare; see `benches/`. Here is what several of them need: an engine with members, a sink that
+//! keeps nothing, and input.
 
 pub mod frames;
 pub mod naive;

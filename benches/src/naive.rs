@@ -1,5 +1,5 @@
-//! The baseline of `send`, `broadcast` and `presence`: what a server does that parses each command into a tree, keeps
-//! members in a hash map, and serialises the frame anew for each receiver.
+//! The baseline of `send`, `broadcast` and `presence`: what a server does that parses each command into a
+//! tree, keeps members in a hash map, and serialises the frame anew for each receiver.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,5 @@
-//! Newtypes for everything that is numbered, and the two identifiers that leave the process: session and message ids.
+//! Newtypes for everything that is numbered, and the two identifiers that leave the process: session and
+//! message ids.
 //!
 //! No clock and no entropy here: time comes in as an argument and randomness as a seed.
 
@@ -43,8 +44,8 @@ impl Key for LocalId {
 
 /// Identifies a session to everybody: 15 bytes, shown as 20 characters of base64url.
 ///
-/// It says where the session lives (worker, slot) and carries 72 random bits, which make it unguessable enough for a
-/// name and tell a reused slot from its former tenant, so that finding a session needs no index.
+/// It says where the session lives (worker, slot) and carries 72 random bits, which make it unguessable
+/// enough for a name and tell a reused slot from its former tenant, so that finding a session needs no index.
 #[derive(Copy, Clone, Eq, PartialEq, Hash)]
 pub struct SessionId {
     worker: WorkerId,
@@ -159,7 +160,8 @@ impl MessageId {
     }
 }
 
-/// The digits of a number, all eight at once: each gets a byte of a word, and those above nine are moved on to the letters.
+/// The digits of a number, all eight at once: each gets a byte of a word, and those above nine are moved on
+/// to the letters.
 fn hexadecimal(number: u32) -> [u8; 8] {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let mut digits = u64::from(number);
@@ -176,7 +178,8 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// Makes session nonces and message ids. One per worker, seeded from the operating system's entropy by the shell.
+/// Makes session nonces and message ids. One per worker, seeded from the operating system's entropy by the
+/// shell.
 ///
 /// The generator is SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): ids are names, not secrets.
 #[derive(Debug)]
@@ -208,8 +211,9 @@ impl IdGenerator {
         nonce
     }
 
-    /// The next message id at `now_ms` (Unix milliseconds). Ids never go back: 12 bits count within a millisecond, and
-    /// the time is carried forward when they overflow or the clock steps back (RFC 9562, section 6.2, method 1).
+    /// The next message id at `now_ms` (Unix milliseconds). Ids never go back: 12 bits count within a
+    /// millisecond, and the time is carried forward when they overflow or the clock steps back (RFC 9562,
+    /// section 6.2, method 1).
     pub fn message_id(&mut self, now_ms: u64) -> MessageId {
         if now_ms > self.last_ms {
             self.last_ms = now_ms;

@@ -1,5 +1,5 @@
-//! Fanfare's core: everything between bytes in and bytes out, and nothing that touches the operating system. No
-//! sockets, no event loop, no clock, no entropy: time comes in as an argument, randomness as a seed.
+//! Fanfare's core: everything between bytes in and bytes out, and nothing that touches the operating system.
+//! No sockets, no event loop, no clock, no entropy: time comes in as an argument, randomness as a seed.
 //!
 //! ```text
 //!            http ──┐                                   ┌── dialect (encode)

@@ -1,8 +1,8 @@
 //! Values in numbered slots, in chunks that never move.
 //!
-//! A vector that doubles copies everything and leaves its old memory behind as garbage that the allocator may keep:
-//! with 15,000 connections that garbage came to 200 bytes for each. Chunks of 256 slots grow without a copy, and a value's
-//! slot is two loads away.
+//! A vector that doubles copies everything and leaves its old memory behind as garbage that the allocator may
+//! keep: with 15,000 connections that garbage came to 200 bytes for each. Chunks of 256 slots grow without a
+//! copy, and a value's slot is two loads away.
 
 use std::{
     marker::PhantomData,
@@ -31,14 +31,15 @@ impl Key for u32 {
     }
 }
 
-/// Values of type `T`, each in a slot that a `K` names. The lowest chunk with a vacant slot is filled first, and a chunk that has become
-/// empty gives its memory back, but for one that is kept.
+/// Values of type `T`, each in a slot that a `K` names. The lowest chunk with a vacant slot is filled first,
+/// and a chunk that has become empty gives its memory back, but for one that is kept.
 pub struct Slots<T, K = u32> {
     chunks: Vec<Chunk<T>>,
     keys: PhantomData<fn(K)>,
     /// All chunks before this one are full.
     first_open: usize,
-    /// An empty chunk that keeps its memory, so that a value that comes and goes does not cost a chunk each time.
+    /// An empty chunk that keeps its memory, so that a value that comes and goes does not cost a chunk each
+    /// time.
     spare: Option<usize>,
     len: usize,
 }

@@ -1,5 +1,5 @@
-//! Atomics and friends, from `std` or from loom: the only door to them in this crate, so that the model checker runs
-//! the very code that ships.
+//! Atomics and friends, from `std` or from loom: the only door to them in this crate, so that the model
+//! checker runs the very code that ships.
 
 #[cfg(not(loom))]
 pub(crate) use std::{
@@ -29,7 +29,8 @@ pub(crate) fn with_mut<T, R>(cell: &UnsafeCell<T>, f: impl FnOnce(*mut T) -> R) 
 #[cfg(not(loom))]
 pub(crate) use crossbeam::queue::SegQueue as Queue;
 
-/// Loom cannot see inside crossbeam, so the model replaces the queue with a lock, which orders as the real one does.
+/// Loom cannot see inside crossbeam, so the model replaces the queue with a lock, which orders as the real
+/// one does.
 #[cfg(loom)]
 pub(crate) struct Queue<T>(loom::sync::Mutex<std::collections::VecDeque<T>>);
 

@@ -1,5 +1,5 @@
-//! Messages that are handed over together have the effect of the same messages handed over one by one, though those to one
-//! channel are published in one operation.
+//! Messages that are handed over together have the effect of the same messages handed over one by one, though
+//! those to one channel are published in one operation.
 
 mod support;
 mod workers;
@@ -40,8 +40,9 @@ impl Setting {
     }
 }
 
-/// Hands `frames` over, together or one by one, by a sender that is in `room` alone. Returns what it received, and what
-/// did somebody on its worker and somebody on another, who are in `room` and in `side`: publications, and the rest.
+/// Hands `frames` over, together or one by one, by a sender that is in `room` alone. Returns what it
+/// received, and what did somebody on its worker and somebody on another, who are in `room` and in `side`:
+/// publications, and the rest.
 fn run(setting: Setting, frames: &[String], together: bool) -> Vec<[Vec<Value>; 2]> {
     let mut workers = Workers::new(2, 64, |app| setting.apply(app));
     let sessions = [workers.open(0), workers.open(0), workers.open(1)];

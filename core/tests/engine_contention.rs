@@ -1,5 +1,5 @@
-//! What happens while another worker is inside a channel's order, step by step: the test enters the order itself and
-//! stays, as a thread does that the scheduler has stopped there.
+//! What happens while another worker is inside a channel's order, step by step: the test enters the order
+//! itself and stays, as a thread does that the scheduler has stopped there.
 
 mod support;
 mod workers;
@@ -52,7 +52,8 @@ fn a_command_that_finds_the_order_taken_is_answered_when_it_is_left() {
     assert_eq!(offsets(&ada_sees[1..]), [1]);
 }
 
-/// The second member on a worker whose first is still gaining interest is in the channel no sooner than the first.
+/// The second member on a worker whose first is still gaining interest is in the channel no sooner than the
+/// first.
 #[test]
 fn a_join_is_not_answered_before_its_worker_has_interest() {
     let mut workers = Workers::new(2, 64, |app| app.announce = false);
@@ -74,8 +75,8 @@ fn a_join_is_not_answered_before_its_worker_has_interest() {
     }
 }
 
-/// Messages that were published between a worker's look at its mail and its entering the order belong to the stream
-/// of whoever joins there, so the position in the answer must be before them.
+/// Messages that were published between a worker's look at its mail and its entering the order belong to the
+/// stream of whoever joins there, so the position in the answer must be before them.
 #[test]
 fn a_joins_position_is_where_its_messages_begin() {
     let mut workers = Workers::new(2, 64, |_| ());
@@ -99,8 +100,8 @@ fn a_joins_position_is_where_its_messages_begin() {
     assert_eq!(offsets, (position + 1..=3).collect::<Vec<_>>(), "{sees:?}");
 }
 
-/// A session joins and is gone; another joins before the first one's interest was even gained. Word of the first
-/// one's interest must not be taken for the second one's.
+/// A session joins and is gone; another joins before the first one's interest was even gained. Word of the
+/// first one's interest must not be taken for the second one's.
 #[test]
 fn interest_of_a_member_that_is_gone_does_not_serve_the_next() {
     let mut workers = Workers::new(3, 64, |app| app.announce = false);
@@ -184,8 +185,8 @@ fn sessions_that_go_on_at_once_do_not_do_so_inside_each_other() {
     assert_eq!(last.iter().filter(|frame| frame["id"] == "end").count(), 1);
 }
 
-/// Thousands of operations that wait for one worker are applied over several turns; the workers that get mail are woken
-/// after each, and whoever needs the lock meanwhile waits in line.
+/// Thousands of operations that wait for one worker are applied over several turns; the workers that get mail
+/// are woken after each, and whoever needs the lock meanwhile waits in line.
 #[test]
 fn a_worker_applies_a_bounded_number_of_operations_of_others_in_a_turn() {
     const SENDERS: usize = 2 * COMBINED + COMBINED / 2;
@@ -302,7 +303,8 @@ fn a_slow_consumer_found_by_the_flush_keeps_the_engine_busy_until_it_is_taken() 
     assert!(!workers.engines[0].is_busy());
 }
 
-/// What changes memberships and profiles makes notices, which are never lost, so it is refused before there is no room for them.
+/// What changes memberships and profiles makes notices, which are never lost, so it is refused before there
+/// is no room for them.
 #[test]
 fn joins_and_updates_are_refused_while_a_mailbox_has_no_room_for_their_notices() {
     let mut workers = Workers::new(2, 64, |_| {});

@@ -237,7 +237,8 @@ fn nothing_overtakes_what_was_missed() {
     }
 }
 
-/// A session that waits for what it missed keeps its worker's part of the channel, and gives it up if it is gone.
+/// A session that waits for what it missed keeps its worker's part of the channel, and gives it up if it is
+/// gone.
 #[test]
 fn who_is_gone_before_the_answer_leaves_nothing_behind() {
     for others in [false, true] {
@@ -279,7 +280,8 @@ fn who_is_gone_before_the_answer_leaves_nothing_behind() {
     }
 }
 
-/// Who was in a channel that never had a message may come back to it, for as long as a message would be remembered.
+/// Who was in a channel that never had a message may come back to it, for as long as a message would be
+/// remembered.
 #[test]
 fn an_empty_channel_waits_for_those_who_left_it() {
     let mut workers = Workers::new(1, 64, remember(3));

@@ -118,7 +118,8 @@ fn bytes_reach_each_format_in_its_way() {
     assert_eq!(sink.take_json(1), [text]);
 }
 
-/// Closing a session in the turn in which its channel had a publication must leave nothing to be written to it.
+/// Closing a session in the turn in which its channel had a publication must leave nothing to be written to
+/// it.
 #[test]
 fn a_closed_session_receives_nothing_more() {
     let (mut engine, mut sink) = engine();

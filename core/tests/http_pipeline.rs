@@ -1,4 +1,5 @@
-//! A connection's worth of HTTP, end to end: pipelined requests in any number of pieces against a plain reference.
+//! A connection's worth of HTTP, end to end: pipelined requests in any number of pieces against a plain
+//! reference.
 //!
 //! [`replay`] reads a connection the way a server does, with a stash for what is incomplete. The fuzz target
 //! `http_request` includes this file for it, so both judge splitting by the same reader.
@@ -16,7 +17,8 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
-/// Everything a connection yielded: its requests, what stopped it, and what was left of an unfinished request.
+/// Everything a connection yielded: its requests, what stopped it, and what was left of an unfinished
+/// request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Transcript {
     /// The complete requests, in order.

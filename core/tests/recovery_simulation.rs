@@ -1,5 +1,6 @@
-//! History, edits, audiences and clients that come back, over several engines in one thread, with a virtual clock: many
-//! seeds, each a random interleaving of everything that can happen, judged against a model made from the protocol.
+//! History, edits, audiences and clients that come back, over several engines in one thread, with a virtual
+//! clock: many seeds, each a random interleaving of everything that can happen, judged against a model made
+//! from the protocol.
 //!
 //! How to run one seed alone, or more of them: `simulation/seeds.rs`. `FANFARE_TRACE=1` prints what happens.
 

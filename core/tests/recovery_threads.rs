@@ -1,5 +1,5 @@
-//! Sessions that come and go on several threads while others publish at full speed: each sees every message once and in
-//! order, whether it comes live or is recovered.
+//! Sessions that come and go on several threads while others publish at full speed: each sees every message
+//! once and in order, whether it comes live or is recovered.
 
 mod support;
 

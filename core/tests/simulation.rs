@@ -1,5 +1,5 @@
-//! Many sessions over several engines in one thread, with a virtual clock: thousands of seeds, each a random interleaving
-//! of everything that can happen, judged against a model or by the invariants of delivery.
+//! Many sessions over several engines in one thread, with a virtual clock: thousands of seeds, each a random
+//! interleaving of everything that can happen, judged against a model or by the invariants of delivery.
 //!
 //! How to run one seed alone, or more of them: `simulation/seeds.rs`.
 

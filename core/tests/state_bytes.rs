@@ -1,6 +1,6 @@
-//! What state costs: heap bytes per session, per membership, per channel and per remembered message, counted by the
-//! allocator itself. The figures are exact for the allocator's requests; they are bounded, and printed for whoever
-//! compares commits (`scripts/bench-gate`), a line `bytes: NAME NUMBER` each.
+//! What state costs: heap bytes per session, per membership, per channel and per remembered message, counted
+//! by the allocator itself. The figures are exact for the allocator's requests; they are bounded, and printed
+//! for whoever compares commits (`scripts/bench-gate`), a line `bytes: NAME NUMBER` each.
 //!
 //! There is one test, since all threads of a process share the count.
 

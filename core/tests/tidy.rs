@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What each layer may use besides the layers above it in this list, and itself. `sync` and `id` are everybody's.
+/// What each layer may use besides the layers above it in this list, and itself. `sync` and `id` are
+/// everybody's.
 const LAYERS: [(&str, &[&str]); 6] = [
     (
         "vocabulary",
@@ -50,49 +51,41 @@ const NATIVE_WORDS: [&str; 9] = [
     "{\\\"user\\\":",
 ];
 
-/// Lines above 110 columns, by directory.
+/// Lines above 110 columns, by directory: nearly all are texts that rustfmt leaves as they are.
 const LONG_LINES: &[(&str, usize)] = &[
-    ("benches/benches", 18),
-    ("benches/src", 3),
-    ("core/fuzz/fuzz_targets", 14),
-    ("core/src", 21),
-    ("core/src/app", 12),
+    ("benches/benches", 3),
+    ("core/src", 3),
+    ("core/src/app", 3),
     ("core/src/channel", 1),
     ("core/src/channel/history", 1),
-    ("core/src/channel/history/tests", 1),
-    ("core/src/dialect", 7),
-    ("core/src/dialect/native", 6),
-    ("core/src/dialect/probe", 3),
-    ("core/src/engine", 44),
-    ("core/src/engine/output", 13),
-    ("core/src/json", 19),
-    ("core/src/publication", 8),
+    ("core/src/dialect/native", 1),
+    ("core/src/engine", 3),
+    ("core/src/publication", 1),
     ("core/src/token", 1),
-    ("core/src/ws", 19),
-    ("core/tests", 29),
-    ("core/tests/recovery_simulation", 15),
-    ("core/tests/simulation", 10),
-    ("core/tests/workers", 1),
-    ("loadgen/examples", 1),
-    ("loadgen/src", 53),
-    ("loadgen/src/args", 7),
-    ("loadgen/src/drivers", 10),
-    ("loadgen/src/net", 4),
-    ("loadgen/src/report", 14),
-    ("loadgen/src/scenario", 25),
-    ("loadgen/tests", 4),
-    ("loadgen/tests/stub", 4),
+    ("core/tests", 7),
+    ("core/tests/recovery_simulation", 1),
+    ("loadgen/src", 6),
+    ("loadgen/src/drivers", 1),
+    ("loadgen/src/report", 5),
+    ("loadgen/src/scenario", 1),
+    ("loadgen/tests/stub", 1),
     ("server/src", 4),
     ("server/src/config", 9),
     ("server/src/control", 7),
     ("server/src/http", 1),
-    ("server/src/worker", 2),
+    ("server/src/worker", 1),
     ("server/tests", 19),
 ];
 
 /// Files above 600 lines.
-const LONG_FILES: [&str; 3] =
-    ["core/tests/simulation/world.rs", "server/examples/socketio/server.rs", "server/tests/config_load.rs"];
+const LONG_FILES: [&str; 6] = [
+    "core/tests/simulation/world.rs",
+    "loadgen/src/plan.rs",
+    "loadgen/src/scenario/publish.rs",
+    "loadgen/tests/stub/mod.rs",
+    "server/examples/socketio/server.rs",
+    "server/tests/config_load.rs",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("core is in the workspace").to_owned()
@@ -223,7 +216,6 @@ const AGNOST_ROOMS: [&str; 9] = [
     "core/fuzz/",
     "server/src/http/agnost.rs",
     "server/examples/socketio/",
-    "core/fuzz/",
     "loadgen/",
 ];
 

@@ -118,7 +118,8 @@ fn encode(sent: &Sent, receiver: Role, out: &mut BytesMut, expected: &mut Vec<Ow
     expected.push(sent.message.clone());
 }
 
-/// The decoder under test, fed in chunks whose lengths cycle through `lengths`; what can be taken together is, or not.
+/// The decoder under test, fed in chunks whose lengths cycle through `lengths`; what can be taken together
+/// is, or not.
 fn decode(stream: &[u8], lengths: &[usize], role: Role, together: bool) -> Outcome {
     let mut decoder = Decoder::new();
     let mut messages = Vec::new();

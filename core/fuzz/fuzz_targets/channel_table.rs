@@ -1,10 +1,10 @@
 //! Any sequence of operations on the channel table, against a plain `HashMap`.
 //!
-//! Holds: a name of an app leads to the channel the map has, and to no other; removing a channel spares its successor
-//! of the same name; every life of a name has an epoch of its own; a visit shows each channel once.
+//! Holds: a name of an app leads to the channel the map has, and to no other; removing a channel spares its
+//! successor of the same name; every life of a name has an epoch of its own; a visit shows each channel once.
 //!
-//! Each operation is three bytes: what to do, the app, the name. What to do with an old channel takes name and app as
-//! its number.
+//! Each operation is three bytes: what to do, the app, the name. What to do with an old channel takes name
+//! and app as its number.
 
 #![no_main]
 

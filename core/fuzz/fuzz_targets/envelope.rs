@@ -1,9 +1,11 @@
-//! Command frames, text and binary, one after another with one reader: nothing panics, every answer a frame's commands
-//! give is within the frame, and a reader that has read other frames before reads each as a new one does.
+//! Command frames, text and binary, one after another with one reader: nothing panics, every answer a frame's
+//! commands give is within the frame, and a reader that has read other frames before reads each as a new one
+//! does.
 //!
-//! Input: frames with a byte 0xff between them, which no text has. The first byte of each says what it is: `b` a binary
-//! frame, `e` a binary frame's envelope (its length is put in front), `s` a frame that begins as one of [`HEADS`], which
-//! the next byte picks, and any other the first byte of a text frame. Every frame comes twice.
+//! Input: frames with a byte 0xff between them, which no text has. The first byte of each says what it is:
+//! `b` a binary frame, `e` a binary frame's envelope (its length is put in front), `s` a frame that begins as
+//! one of [`HEADS`], which the next byte picks, and any other the first byte of a text frame. Every frame
+//! comes twice.
 
 #![no_main]
 
@@ -21,8 +23,8 @@ use fanfare_core::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// Frames that differ in channel and message alone are what a reader knows again, if they are publications that want no
-/// answer and are for everybody.
+/// Frames that differ in channel and message alone are what a reader knows again, if they are publications
+/// that want no answer and are for everybody.
 const HEADS: [&str; 8] = [
     r#"{"type":"send","channel":"c","event":"e","message":"#,
     r#"{"type":"send","channel":"dd","event":"e","message":"#,

@@ -1,7 +1,9 @@
-//! Requests from arbitrary bytes: nothing panics, consumed counts and memory stay within bounds, and splitting the
-//! input anywhere changes nothing. The reader, with those assertions, is the one of `core/tests/http_pipeline.rs`.
+//! Requests from arbitrary bytes: nothing panics, consumed counts and memory stay within bounds, and
+//! splitting the input anywhere changes nothing. The reader, with those assertions, is the one of
+//! `core/tests/http_pipeline.rs`.
 //!
-//! Input: up to eight bytes of piece lengths with their count in front, one byte for the limits, the connection.
+//! Input: up to eight bytes of piece lengths with their count in front, one byte for the limits, the
+//! connection.
 
 #![no_main]
 

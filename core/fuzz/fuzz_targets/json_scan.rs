@@ -1,5 +1,5 @@
-//! Any text: the JSON parser and `serde_json` agree on whether it is JSON, where its parts lie and what its strings
-//! say.
+//! Any text: the JSON parser and `serde_json` agree on whether it is JSON, where its parts lie and what its
+//! strings say.
 
 #![no_main]
 

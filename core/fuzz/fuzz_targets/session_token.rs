@@ -1,9 +1,9 @@
-//! Session tokens from any text: nothing panics, nothing is believed that is not signed, and what is believed is what
-//! was signed, within its bounds and for exactly its time.
+//! Session tokens from any text: nothing panics, nothing is believed that is not signed, and what is believed
+//! is what was signed, within its bounds and for exactly its time.
 //!
-//! Input: after a `t`, a token. Otherwise lines: header, or an empty line for the usual one; `sub`, `exp`, `nbf`,
-//! `profile` and `channels`, each as JSON, or empty to leave the claim out; further members. Those are signed with the
-//! app's key.
+//! Input: after a `t`, a token. Otherwise lines: header, or an empty line for the usual one; `sub`, `exp`,
+//! `nbf`, `profile` and `channels`, each as JSON, or empty to leave the claim out; further members. Those are
+//! signed with the app's key.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
 //! Arbitrary bytes through the WebSocket decoder, whole and in pieces.
 //!
-//! Holds: nothing panics; what is kept is bounded by what was received; cutting the stream elsewhere, or taking one message
-//! at a time, changes neither the messages nor the error.
+//! Holds: nothing panics; what is kept is bounded by what was received; cutting the stream elsewhere, or
+//! taking one message at a time, changes neither the messages nor the error.
 //!
 //! The first four bytes of the input choose the role, the limits and the sizes of the pieces.
 

@@ -1,8 +1,8 @@
 //! Apps: the tenants of a server, and what the peers of each are allowed.
 //!
-//! An [`App`] is built once, by the configuration, and shared unchanged by every worker. This module knows who may
-//! come in (keys, origins, session tokens) and how much they may do (limits); it knows nothing of connections, and
-//! reads no clock. Nothing here crosses from one app to another.
+//! An [`App`] is built once, by the configuration, and shared unchanged by every worker. This module knows
+//! who may come in (keys, origins, session tokens) and how much they may do (limits); it knows nothing of
+//! connections, and reads no clock. Nothing here crosses from one app to another.
 
 mod agnost;
 mod keys;
@@ -106,7 +106,8 @@ pub struct App {
     pub show_sender: bool,
     /// Whether a session may edit and delete what it, or its user, sent.
     pub sender_edits: bool,
-    /// Whether only members may send to a channel. This and the following are for channels that no rule is about.
+    /// Whether only members may send to a channel. This and the following are for channels that no rule is
+    /// about.
     pub membership_to_send: bool,
     /// Whether joins, leaves and updates are announced to the other members.
     pub announce: bool,
@@ -170,21 +171,21 @@ impl App {
         }
     }
 
-    /// What `key` may do here, or `None` if it is not one of this app's keys. Takes the same time for every wrong key
-    /// of the same length.
+    /// What `key` may do here, or `None` if it is not one of this app's keys. Takes the same time for every
+    /// wrong key of the same length.
     pub fn key_role(&self, key: &str) -> Option<KeyRole> {
         self.keys.role(key)
     }
 
-    /// Whether a request with this `Origin` header may use the app. Without the header it may: only browsers send it,
-    /// and they always do.
+    /// Whether a request with this `Origin` header may use the app. Without the header it may: only browsers
+    /// send it, and they always do.
     pub fn origin_allowed(&self, origin: Option<&str>) -> bool {
         origin.is_none_or(|origin| self.origins.allow(origin))
     }
 
-    /// The claims of a session token, held to this app's limits as well: a profile or a channel's name that is too
-    /// long, or more channels than a connection may be in, make the claim invalid.
-    /// Adds to `checks` what it cost.
+    /// The claims of a session token, held to this app's limits as well: a profile or a channel's name that
+    /// is too long, or more channels than a connection may be in, make the claim invalid. Adds to `checks`
+    /// what it cost.
     pub fn verify_session(
         &self,
         token: &str,

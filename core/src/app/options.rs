@@ -1,7 +1,9 @@
-//! What channels are like: an app's defaults, its rules by name, and what its back end has set for single channels.
+//! What channels are like: an app's defaults, its rules by name, and what its back end has set for single
+//! channels.
 //!
-//! A channel looks its options up once, when it comes into being. The most specific source wins as a whole: what was set
-//! for this very channel, a rule with this very name, the rule with the longest prefix, the app's own.
+//! A channel looks its options up once, when it comes into being. The most specific source wins as a whole:
+//! what was set for this very channel, a rule with this very name, the rule with the longest prefix, the
+//! app's own.
 
 use std::ops::RangeInclusive;
 

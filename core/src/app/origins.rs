@@ -3,10 +3,10 @@
 //! An entry of the list is one of
 //!
 //! - `*`: every origin, the opaque `null` included;
-//! - `https://example.com`, `http://localhost:5173`: that scheme, host and port, without regard to case. The scheme's
-//!   own port (80, 443) may be given or left out, on either side;
-//! - `https://*.example.com`: any host that puts one or more labels before `.example.com`, such as `a.example.com` and
-//!   `a.b.example.com`, but not `example.com` itself.
+//! - `https://example.com`, `http://localhost:5173`: that scheme, host and port, without regard to case. The
+//!   scheme's own port (80, 443) may be given or left out, on either side;
+//! - `https://*.example.com`: any host that puts one or more labels before `.example.com`, such as
+//!   `a.example.com` and `a.b.example.com`, but not `example.com` itself.
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
 //! What a session's client may not have received yet: the frames that a resumed session is sent again.
 //!
-//! An outbox holds whole frames, oldest first, up to a bound in bytes. While the session is attached, each turn's
-//! output is recorded here and handed to the outlet at once; while it is parked, output is only recorded.
+//! An outbox holds whole frames, oldest first, up to a bound in bytes. While the session is attached, each
+//! turn's output is recorded here and handed to the outlet at once; while it is parked, output is only
+//! recorded.
 //!
 //! ```text
 //!   acknowledged or evicted │ recorded, handed to an outlet │ recorded while parked
@@ -20,7 +21,8 @@ use crate::{
     secret::Secret,
 };
 
-/// A slice that is shorter than this part of its buffer is copied, so that a small frame keeps no large buffer alive.
+/// A slice that is shorter than this part of its buffer is copied, so that a small frame keeps no large
+/// buffer alive.
 const SHARED_PART: usize = 4;
 
 /// Frames in their order, and how much of them is known to have arrived.
@@ -153,9 +155,9 @@ impl Outbox {
         self.pinged = None;
     }
 
-    /// Takes out the frames that the client is to be sent: those after the first `received` of the session, or, if the
-    /// client does not say how many it has, those that were not handed over whole. `None`: some of them are gone, or
-    /// there never were that many.
+    /// Takes out the frames that the client is to be sent: those after the first `received` of the session,
+    /// or, if the client does not say how many it has, those that were not handed over whole. `None`: some of
+    /// them are gone, or there never were that many.
     pub(super) fn take_missed(&mut self, received: Option<u64>) -> Option<Vec<Bytes>> {
         let mut missed = Vec::new();
         let (mut frames, mut kept_from) = (self.base, self.start);

@@ -89,8 +89,9 @@ impl Engine {
         }
     }
 
-    /// Publishes for a session: `payloads`, of which there are at most [`BURST`], each the way `publish` says. If the sender's
-    /// allowance is not enough for all, they are cut to what it is enough for. The result is for all that are left.
+    /// Publishes for a session: `payloads`, of which there are at most [`BURST`], each the way `publish`
+    /// says. If the sender's allowance is not enough for all, they are cut to what it is enough for. The
+    /// result is for all that are left.
     pub(super) fn publish_for(
         &mut self,
         slot: SessionSlot,
@@ -133,7 +134,8 @@ impl Engine {
         self.sessions.get(slot).may_write(app.session_required, self.now_ms)
     }
 
-    /// The channel of this name, if the session is in few and it is among them: so it need not be looked for among all.
+    /// The channel of this name, if the session is in few and it is among them: so it need not be looked for
+    /// among all.
     fn own_channel(&self, slot: SessionSlot, name: &str) -> Option<Arc<Channel>> {
         const FEW: usize = 2;
         let memberships = self.sessions.get(slot).memberships.as_slice();
@@ -168,8 +170,8 @@ impl Engine {
         if refused { Err(ReplyError::MembershipRequired) } else { Ok(()) }
     }
 
-    /// Publishes `payloads` to `target`, which is the channel or broadcast stream that `publish` names, if there is one.
-    /// The outcome is that of the last.
+    /// Publishes `payloads` to `target`, which is the channel or broadcast stream that `publish` names, if
+    /// there is one. The outcome is that of the last.
     pub(super) fn publish(
         &mut self,
         app: AppId,

@@ -1,4 +1,5 @@
-//! Sessions without an outlet: parked when a connection is lost, resumed by a ticket, ended when nobody returns.
+//! Sessions without an outlet: parked when a connection is lost, resumed by a ticket, ended when nobody
+//! returns.
 //!
 //! ```text
 //!              open                 detach                    resume
@@ -8,8 +9,9 @@
 //!                       └── close, end            └── disconnected by the back end: ends
 //! ```
 //!
-//! A parked session keeps its id, profile and memberships, and nobody is told that its connection is gone. Its output
-//! is recorded in its outbox. A ticket works once: whoever takes it out of the node's table resumes the session.
+//! A parked session keeps its id, profile and memberships, and nobody is told that its connection is gone.
+//! Its output is recorded in its outbox. A ticket works once: whoever takes it out of the node's table
+//! resumes the session.
 
 use std::collections::BTreeSet;
 
@@ -62,7 +64,8 @@ pub struct Resumption<'a> {
     pub ticket: &'a Secret,
     /// The ticket for the next time.
     pub next_ticket: Secret,
-    /// Data frames that the client has received in this session, welcomes not counted; `None`: it does not say.
+    /// Data frames that the client has received in this session, welcomes not counted; `None`: it does not
+    /// say.
     pub received: Option<u64>,
     /// How the connection wants frames.
     pub format: Format,
@@ -92,8 +95,8 @@ impl Engine {
         self.detach_within(slot, unsent, Bounds::Kept)
     }
 
-    /// The session's client goes on with it on another connection, while this one still seems alive: detaches the session
-    /// for the [`Engine::resume`] that follows at once, however many are parked.
+    /// The session's client goes on with it on another connection, while this one still seems alive: detaches
+    /// the session for the [`Engine::resume`] that follows at once, however many are parked.
     pub fn detach_for_resume(&mut self, slot: SessionSlot, unsent: usize) -> Detached {
         self.detach_within(slot, unsent, Bounds::Ignored)
     }
@@ -210,9 +213,10 @@ impl Engine {
         self.sessions.output(slot).is_recorded()
     }
 
-    /// Gives a parked session a connection again. `preface` and `welcome` are written as by [`Engine::open`], and what
-    /// the client has missed after them. `None`: the ticket is none any more, or frames are lost that the client needs;
-    /// in the second case the session has ended. `sink` takes the output of this turn so far, if there is any to write.
+    /// Gives a parked session a connection again. `preface` and `welcome` are written as by [`Engine::open`],
+    /// and what the client has missed after them. `None`: the ticket is none any more, or frames are lost
+    /// that the client needs; in the second case the session has ended. `sink` takes the output of this turn
+    /// so far, if there is any to write.
     pub fn resume(
         &mut self,
         resumption: &Resumption<'_>,
@@ -251,7 +255,8 @@ impl Engine {
         Some(slot)
     }
 
-    /// Whether the session is one of this worker's that the resumption suits: of its app, in its format, of its user.
+    /// Whether the session is one of this worker's that the resumption suits: of its app, in its format, of
+    /// its user.
     pub fn may_resume(&self, resumption: &Resumption<'_>) -> bool {
         let Some(slot) = self.sessions.find(resumption.session) else { return false };
         let session = self.sessions.get(slot);
@@ -261,8 +266,8 @@ impl Engine {
             && resumption.claims.is_none_or(is_user)
     }
 
-    /// Takes a session out of the parked ones, and out of its outbox what its client has missed; inner `None`: that is
-    /// not there any more.
+    /// Takes a session out of the parked ones, and out of its outbox what its client has missed; inner
+    /// `None`: that is not there any more.
     fn take_parked(&mut self, slot: SessionSlot, resumption: &Resumption<'_>) -> Option<Option<Vec<Bytes>>> {
         let &Resumption { app, ticket, next_ticket, received, .. } = resumption;
         let is_parked = self.sessions.output(slot).is_parked();

@@ -1,6 +1,7 @@
 //! Sessions of one worker: the identity behind a connection, which may outlive it.
 //!
-//! A session knows its app, its user, its profile and its memberships. It does not know sockets or bytes on the wire.
+//! A session knows its app, its user, its profile and its memberships. It does not know sockets or bytes on
+//! the wire.
 
 use std::sync::Arc;
 
@@ -100,7 +101,8 @@ impl Session {
         if taken == 0 { Err(ReplyError::RateLimited) } else { Ok(taken) }
     }
 
-    /// Counts publications of `channel` that were dropped for it; perhaps none, for those before an exception.
+    /// Counts publications of `channel` that were dropped for it; perhaps none, for those before an
+    /// exception.
     pub(super) fn miss(&mut self, channel: &Arc<Channel>, count: u64) {
         if count == 0 {
             return;
@@ -170,8 +172,9 @@ impl Session {
     }
 }
 
-/// Allowance of messages: a bucket that holds one second's worth and fills at the app's rate, kept as the time at
-/// which it would be full (the generic cell rate algorithm, ITU-T I.371). In microseconds, modulo nothing.
+/// Allowance of messages: a bucket that holds one second's worth and fills at the app's rate, kept as the
+/// time at which it would be full (the generic cell rate algorithm, ITU-T I.371). In microseconds, modulo
+/// nothing.
 #[derive(Default)]
 struct Rate {
     full_at_us: u64,
@@ -190,8 +193,8 @@ impl Rate {
     }
 }
 
-/// What a session may make the server spend on its tokens: checking a signature costs up to 0.35 ms for each key. Two
-/// bytes, for which a session has room.
+/// What a session may make the server spend on its tokens: checking a signature costs up to 0.35 ms for each
+/// key. Two bytes, for which a session has room.
 #[derive(Default)]
 pub(super) struct TokenAllowance {
     /// The second, modulo 256, of the last token.

@@ -64,8 +64,8 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// A [`JsonError`] in one word, so that every result inside the parser travels in registers: the kind in the top
-/// byte, the offset below it.
+/// A [`JsonError`] in one word, so that every result inside the parser travels in registers: the kind in the
+/// top byte, the offset below it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault(u64);
 

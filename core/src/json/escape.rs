@@ -1,8 +1,8 @@
 //! JSON strings outwards and inwards: quoting text into a frame, and reading quoted text.
 //!
 //! [`escaped_len`] and [`write_string`] agree to the byte, so a frame's header can be written before its
-//! body. What is written is what `serde_json` writes: the short escapes where they exist, `\u00XX` for the other
-//! control characters, everything else as it is.
+//! body. What is written is what `serde_json` writes: the short escapes where they exist, `\u00XX` for the
+//! other control characters, everything else as it is.
 
 use std::borrow::Cow;
 

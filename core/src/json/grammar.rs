@@ -194,8 +194,8 @@ fn is_special(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\'
 }
 
-/// Whether there is no special byte. No early exit and no scalar rest, which is what makes this faster than to look
-/// for the first one.
+/// Whether there is no special byte. No early exit and no scalar rest, which is what makes this faster than
+/// to look for the first one.
 #[inline]
 pub(super) fn is_plain(bytes: &[u8]) -> bool {
     let any_special = |block: &[u8]| block.iter().fold(false, |any, &byte| any | is_special(byte));
@@ -349,7 +349,8 @@ mod tests {
 
     #[test]
     fn word_and_block_scans_agree_with_the_byte_test() {
-        // Every byte value, at every offset, in a run long enough to reach the block loop and in every rest of one.
+        // Every byte value, at every offset, in a run long enough to reach the block loop and in every rest
+        // of one.
         for special in 0..=u8::MAX {
             for place in 0..100 {
                 let mut bytes = [b'x'; 100];

@@ -19,14 +19,16 @@
 //! | check what is new in a text of a known shape | [`plain_string`], [`last_value`] |
 //! | put text into a frame | [`escaped_len`], [`write_string`] |
 //!
-//! Nothing here knows what a command is. A scan accepts or refuses its text as a whole, so half a batch is never
-//! acted on. Time is linear in the text and memory bounded by [`MAX_MEMBERS`] and [`MAX_ELEMENTS`]; nesting is
-//! bounded by [`MAX_DEPTH`] and costs no stack. Each worker owns a [`Scanner`]; the functions keep no state.
+//! Nothing here knows what a command is. A scan accepts or refuses its text as a whole, so half a batch is
+//! never acted on. Time is linear in the text and memory bounded by [`MAX_MEMBERS`] and [`MAX_ELEMENTS`];
+//! nesting is bounded by [`MAX_DEPTH`] and costs no stack. Each worker owns a [`Scanner`]; the functions keep
+//! no state.
 //!
-//! Tried and not kept (benches/envelope.rs, two-core cloud VM): simd-json's tape on a scratch copy, with spans from
-//! the addresses of its keys, takes 1.3 to 2.2 times as long at every size (a 99-byte envelope 228 ns to 111, 64 KiB
-//! of text 34 µs to 20, of small records 157 µs to 76) and refuses payloads that are JSON: `1e400`, integers beyond
-//! 64 bits, unpaired surrogates. serde_json into borrowed `RawValue`s takes 1.2 to 2.6 times as long.
+//! Tried and not kept (benches/envelope.rs, two-core cloud VM): simd-json's tape on a scratch copy, with
+//! spans from the addresses of its keys, takes 1.3 to 2.2 times as long at every size (a 99-byte envelope 228
+//! ns to 111, 64 KiB of text 34 µs to 20, of small records 157 µs to 76) and refuses payloads that are JSON:
+//! `1e400`, integers beyond 64 bits, unpaired surrogates. serde_json into borrowed `RawValue`s takes 1.2 to
+//! 2.6 times as long.
 
 mod error;
 mod escape;
@@ -44,7 +46,8 @@ use error::Fault;
 /// How many objects and arrays may be open at once. A payload counts from its envelope's own brackets.
 pub const MAX_DEPTH: usize = 128;
 
-/// How many members a top-level object, or an object of a top-level array, may have. Payloads are not limited.
+/// How many members a top-level object, or an object of a top-level array, may have. Payloads are not
+/// limited.
 pub const MAX_MEMBERS: usize = 64;
 
 /// How many elements a top-level array may have when it is taken apart by [`Scanner::scan`].
@@ -69,7 +72,8 @@ fn whole_value(text: &str) -> Result<Raw<'_>, Fault> {
     Ok(Raw::new(&text[start..end]))
 }
 
-/// What stands in a string without escapes, and its closing quote with what follows. `rest` begins behind the opening one.
+/// What stands in a string without escapes, and its closing quote with what follows. `rest` begins behind the
+/// opening one.
 #[inline]
 #[must_use]
 pub fn plain_string(rest: &str) -> Option<(&str, &str)> {
@@ -77,8 +81,8 @@ pub fn plain_string(rest: &str) -> Option<(&str, &str)> {
     (grammar::byte(rest.as_bytes(), end) == b'"').then(|| rest.split_at(end))
 }
 
-/// The value that `rest` begins with, if nothing but the end of the object follows whose last member it belongs to.
-/// For texts that are known up to there.
+/// The value that `rest` begins with, if nothing but the end of the object follows whose last member it
+/// belongs to. For texts that are known up to there.
 #[inline]
 #[must_use]
 pub fn last_value(rest: &str) -> Option<&str> {
@@ -90,8 +94,8 @@ pub fn last_value(rest: &str) -> Option<&str> {
     is_value.then_some(value)
 }
 
-/// The elements of the array that is the whole of `text`, each checked when its turn comes: any number of them,
-/// and no tables. An error ends the iteration.
+/// The elements of the array that is the whole of `text`, each checked when its turn comes: any number of
+/// them, and no tables. An error ends the iteration.
 #[must_use]
 pub fn elements(text: &str) -> Elements<'_> {
     Elements { text, at: 0, state: Turn::First }
@@ -152,7 +156,8 @@ pub struct Scanner {
     members: Vec<MemberSpan>,
     /// The elements of a top-level array.
     elements: Vec<ElementSpan>,
-    /// The last text up to the value of its last member, if it was an object; `members` are still its own then.
+    /// The last text up to the value of its last member, if it was an object; `members` are still its own
+    /// then.
     head: Vec<u8>,
 }
 
@@ -187,7 +192,8 @@ impl Scanner {
     /// Checks the whole of `text` and takes it apart: the members of an object, the elements of an array and
     /// the members of those that are objects.
     ///
-    /// What is returned borrows the scanner until it is dropped; a [`Raw`] taken out of it borrows only `text`.
+    /// What is returned borrows the scanner until it is dropped; a [`Raw`] taken out of it borrows only
+    /// `text`.
     pub fn scan<'s, 'a>(&'s mut self, text: &'a str) -> Result<Document<'s, 'a>, JsonError> {
         if u32::try_from(text.len()).is_err() {
             return Err(JsonError::TooLong);
@@ -223,9 +229,9 @@ impl Scanner {
         })
     }
 
-    /// Whether `bytes` are the last text but for the value of its last member, as commands written by the same code often
-    /// are: then that value alone is new, and `members` are those of `bytes`. If it is not, or not well-formed, the text is
-    /// to be looked at from its beginning.
+    /// Whether `bytes` are the last text but for the value of its last member, as commands written by the
+    /// same code often are: then that value alone is new, and `members` are those of `bytes`. If it is not,
+    /// or not well-formed, the text is to be looked at from its beginning.
     #[inline]
     fn differs_in_last_value(&mut self, bytes: &[u8]) -> bool {
         let start = self.head.len();
@@ -258,7 +264,8 @@ impl Scanner {
         }
     }
 
-    /// Notes the members of the object that opens at `at`, inside `outer` open containers, and returns its end.
+    /// Notes the members of the object that opens at `at`, inside `outer` open containers, and returns its
+    /// end.
     fn object(&mut self, text: &str, at: usize, outer: usize) -> Result<usize, Fault> {
         let bytes = text.as_bytes();
         let own = self.members.len();
@@ -431,8 +438,8 @@ impl<'s, 'a> Object<'s, 'a> {
         self.members.is_empty()
     }
 
-    /// The value of the member named `name`. Linear in the number of members: to read several, match on the names
-    /// of [`members`](Object::members) instead.
+    /// The value of the member named `name`. Linear in the number of members: to read several, match on the
+    /// names of [`members`](Object::members) instead.
     #[must_use]
     pub fn member(&self, name: &str) -> Option<Raw<'a>> {
         self.members

@@ -1,5 +1,5 @@
-//! Publications: what is delivered to sessions, and to which of them. The one vocabulary every dialect encodes from.
-//! A publication is data. It holds no text of any dialect.
+//! Publications: what is delivered to sessions, and to which of them. The one vocabulary every dialect
+//! encodes from. A publication is data. It holds no text of any dialect.
 
 mod audience;
 mod body;

@@ -25,9 +25,11 @@ impl From<Payload<'_>> for OwnedPayload {
     }
 }
 
-/// A publication that owns its text, to wait in a queue, to be shared between workers, or to be kept in history.
+/// A publication that owns its text, to wait in a queue, to be shared between workers, or to be kept in
+/// history.
 ///
-/// An edit or deletion also stands for the message it changed, as that is now: see [`OwnedPublication::message`].
+/// An edit or deletion also stands for the message it changed, as that is now: see
+/// [`OwnedPublication::message`].
 #[derive(Debug)]
 pub struct OwnedPublication {
     id: MessageId,
@@ -90,9 +92,9 @@ pub struct Lost {
 }
 
 impl Publication<'_> {
-    /// The change of this message, as it is now, that takes `offset`. Without payload it is its deletion. Without
-    /// audience it is for that of the message, the sender included even if it wants no echo. `lost` are the readers
-    /// who lost the message by earlier changes.
+    /// The change of this message, as it is now, that takes `offset`. Without payload it is its deletion.
+    /// Without audience it is for that of the message, the sender included even if it wants no echo. `lost`
+    /// are the readers who lost the message by earlier changes.
     pub fn changed(
         &self,
         offset: u64,
@@ -146,8 +148,8 @@ impl OwnedPublication {
         self.extras.as_ref().map_or(&[], |extras| &extras.lost)
     }
 
-    /// What the readers see who lost the message by the change that took `offset`: its deletion. `None`: there are no
-    /// such readers.
+    /// What the readers see who lost the message by the change that took `offset`: its deletion. `None`:
+    /// there are no such readers.
     pub fn loss(&self, offset: u64) -> Option<Publication<'_>> {
         let Lost { audience, .. } = self.lost().iter().find(|lost| lost.offset == offset)?;
         Some(Publication { offset: some(offset), body: Body::Delete, audience, ..self.view() })
@@ -289,8 +291,8 @@ impl Extras {
 }
 
 impl Lost {
-    /// The readers who lost a message that was for `before` and is for `now` since the change that took `offset`. No
-    /// reader is in two of them.
+    /// The readers who lost a message that was for `before` and is for `now` since the change that took
+    /// `offset`. No reader is in two of them.
     fn by_change(offset: u64, before: &Audience, now: &Audience, earlier: &[Lost]) -> Vec<Self> {
         let earlier = earlier.iter().map(|lost| (lost.offset, lost.audience.without(now)));
         let all = earlier.chain([(offset, before.without(now))]);

@@ -13,8 +13,8 @@ pub struct CloseFrame<'a> {
 
 /// Whether `code` may appear in a close frame.
 ///
-/// tungstenite's [`CloseCode::is_allowed`](tungstenite::protocol::frame::coding::CloseCode::is_allowed) says the
-/// same, but for 1014 (bad gateway), which IANA has registered since.
+/// tungstenite's [`CloseCode::is_allowed`](tungstenite::protocol::frame::coding::CloseCode::is_allowed) says
+/// the same, but for 1014 (bad gateway), which IANA has registered since.
 pub const fn is_sendable_close_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -1,7 +1,7 @@
 //! Bytes of a stream in, messages out.
 //!
-//! The frames that matter (unfragmented, and wholly inside the bytes just read) are unmasked where they lie and
-//! handed out as a slice of the input: no copy, no allocation. Everything else is the business of
+//! The frames that matter (unfragmented, and wholly inside the bytes just read) are unmasked where they lie
+//! and handed out as a slice of the input: no copy, no allocation. Everything else is the business of
 //! [`Partial`], which exists only while something is incomplete, so that a decoder at rest is one null
 //! pointer.
 //!
@@ -141,14 +141,14 @@ impl Decoder {
     /// Takes bytes that were just read, in order, and yields at most one message.
     ///
     /// Input is consumed as far as the message needs; call again with `input[consumed..]`. Without a message
-    /// all of the input has been taken over. Payload is unmasked in place, so consumed input is not to be used
-    /// again. `role` is the same at every call; `limits` may change between messages.
+    /// all of the input has been taken over. Payload is unmasked in place, so consumed input is not to be
+    /// used again. `role` is the same at every call; `limits` may change between messages.
     ///
     /// # Errors
     ///
     /// What the peer did wrong. The connection is to be closed with its
-    /// [`close_code`](ProtocolError::close_code): the decoder has dropped what it held and does not know where
-    /// the next frame begins.
+    /// [`close_code`](ProtocolError::close_code): the decoder has dropped what it held and does not know
+    /// where the next frame begins.
     #[inline]
     pub fn decode<'a>(
         &'a mut self,
@@ -171,8 +171,8 @@ impl Decoder {
         self.decode_partial(input, role, limits)
     }
 
-    /// The messages at the beginning of `input`, if nothing is incomplete. What stops them, bytes of a message that is
-    /// not there as a whole or a control frame, is for [`Decoder::decode`].
+    /// The messages at the beginning of `input`, if nothing is incomplete. What stops them, bytes of a
+    /// message that is not there as a whole or a control frame, is for [`Decoder::decode`].
     #[inline]
     pub fn messages<'a>(&self, input: &'a mut [u8], role: Role, limits: DecodeLimits) -> Messages<'a> {
         let rest = if self.is_idle() { input } else { &mut [] };
@@ -269,7 +269,8 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// The header and the end of the frame at the beginning of `input`, if that is a message by itself and all there.
+/// The header and the end of the frame at the beginning of `input`, if that is a message by itself and all
+/// there.
 #[inline]
 fn whole(input: &[u8], role: Role, limits: DecodeLimits) -> Result<Option<(Header, usize)>, ProtocolError> {
     let header = Header::parse(input, role)?.filter(|header| header.is_message_within(input.len()));

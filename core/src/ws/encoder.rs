@@ -54,8 +54,8 @@ pub fn put_header(out: &mut BytesMut, opcode: OpCode, fin: bool, payload_len: us
 /// The longest header without a masking key.
 pub const MAX_UNMASKED_HEADER_LEN: usize = MAX_HEADER_LEN - 4;
 
-/// Writes the header of an unfragmented frame without a mask so that it ends where `room` does; returns where it begins.
-/// For what stands in front of payloads that begin alike.
+/// Writes the header of an unfragmented frame without a mask so that it ends where `room` does; returns where
+/// it begins. For what stands in front of payloads that begin alike.
 #[inline]
 pub fn put_header_at_end(
     room: &mut [u8; MAX_UNMASKED_HEADER_LEN],

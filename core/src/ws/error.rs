@@ -1,7 +1,7 @@
 //! What a peer can do wrong on the wire, and the close code each fault is answered with.
 //!
-//! Every variant blames the peer: the decoder itself cannot fail, and "need more bytes" is not an error. After
-//! one of these the stream has no trustworthy frame boundary left, so the connection must be closed.
+//! Every variant blames the peer: the decoder itself cannot fail, and "need more bytes" is not an error.
+//! After one of these the stream has no trustworthy frame boundary left, so the connection must be closed.
 
 use std::fmt;
 

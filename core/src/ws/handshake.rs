@@ -1,9 +1,10 @@
 //! The opening handshake (RFC 6455, section 4) of both roles, on heads that were parsed elsewhere.
 //!
-//! The server's check is tungstenite's [`create_response`]. It wants an [`http::Request`], so one is built with
-//! the few headers the check reads, and not with the twenty a browser sends. Even so it costs about 1.5 µs where
-//! comparing the headers by hand and [`derive_accept_key`] take 0.3 µs (`benches/ws_codec`, two shared cores): dear
-//! for a check, but paid once a connection, beside which the system calls of accepting it are dearer.
+//! The server's check is tungstenite's [`create_response`]. It wants an [`http::Request`], so one is built
+//! with the few headers the check reads, and not with the twenty a browser sends. Even so it costs about 1.5
+//! µs where comparing the headers by hand and [`derive_accept_key`] take 0.3 µs (`benches/ws_codec`, two
+//! shared cores): dear for a check, but paid once a connection, beside which the system calls of accepting it
+//! are dearer.
 //!
 //! This module does not read or write HTTP beyond the lines of an upgrade; `Host` and `Origin` are the
 //! business of whoever routes the request.
@@ -76,7 +77,8 @@ pub enum ResponseError {
 }
 
 impl<'a> Upgrade<'a> {
-    /// Gathers what matters from a request: its method, the minor version of HTTP/1, and its headers in order.
+    /// Gathers what matters from a request: its method, the minor version of HTTP/1, and its headers in
+    /// order.
     pub fn new(
         method: &'a str,
         version_minor: u8,
@@ -245,8 +247,8 @@ impl fmt::Display for ResponseError {
 
 impl std::error::Error for ResponseError {}
 
-/// Appends the 101 response. `selected_protocol` is one of [`Upgrade::protocols`]; a name that is no token, and
-/// so cannot come from there, is left out.
+/// Appends the 101 response. `selected_protocol` is one of [`Upgrade::protocols`]; a name that is no token,
+/// and so cannot come from there, is left out.
 pub fn put_response(out: &mut BytesMut, accept: &Accept, selected_protocol: Option<&str>) {
     const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
         Connection: Upgrade\r\n\
@@ -261,8 +263,8 @@ pub fn put_response(out: &mut BytesMut, accept: &Accept, selected_protocol: Opti
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a client's request. `key` is 16 fresh random bytes. Host, path and headers are written as they are:
-/// they come from configuration, not from a peer.
+/// Appends a client's request. `key` is 16 fresh random bytes. Host, path and headers are written as they
+/// are: they come from configuration, not from a peer.
 pub fn put_request<'h>(
     out: &mut BytesMut,
     host: &str,

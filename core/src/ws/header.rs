@@ -1,9 +1,9 @@
 //! The 2 to 14 bytes in front of a payload (RFC 6455, 5.2), read for both roles.
 //!
-//! tungstenite's [`FrameHeader::parse`] is the reference. It traces every field and reads through a cursor, so
-//! [`Header::parse_common`] reads the frames that matter (whole header present, lengths below 64 KiB, nothing
-//! reserved) straight from the slice, and is tested to say the same. Everything unusual or wrong goes to
-//! tungstenite.
+//! tungstenite's [`FrameHeader::parse`] is the reference. It traces every field and reads through a cursor,
+//! so [`Header::parse_common`] reads the frames that matter (whole header present, lengths below 64 KiB,
+//! nothing reserved) straight from the slice, and is tested to say the same. Everything unusual or wrong goes
+//! to tungstenite.
 
 use std::{io::Cursor, ops::Range};
 
@@ -152,7 +152,8 @@ impl Header {
     }
 }
 
-/// The data frames, text and binary, among the whole frames of a server in `bytes`: where each begins and ends.
+/// The data frames, text and binary, among the whole frames of a server in `bytes`: where each begins and
+/// ends.
 pub fn data_frames(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
     let mut at = 0;
     std::iter::from_fn(move || {

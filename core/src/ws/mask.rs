@@ -9,12 +9,12 @@ const BLOCK: usize = 16;
 /// The high bit of each byte, which no ASCII has.
 const HIGH: u64 = (u64::MAX / 255) << 7;
 
-/// XORs `payload` with `key`, whose byte `phase % 4` belongs to the first byte of `payload`. Returns whether what came
-/// of it is all ASCII, and so UTF-8 without a second look: unsafe code relies on it.
+/// XORs `payload` with `key`, whose byte `phase % 4` belongs to the first byte of `payload`. Returns whether
+/// what came of it is all ASCII, and so UTF-8 without a second look: unsafe code relies on it.
 ///
-/// The blocks are plain arrays, so the compiler turns the loop into vector instructions for whatever
-/// target it builds for; alignment of `payload` does not matter. The last block overlaps the one before it: no byte is
-/// looked at alone but in a payload that is shorter than a block.
+/// The blocks are plain arrays, so the compiler turns the loop into vector instructions for whatever target
+/// it builds for; alignment of `payload` does not matter. The last block overlaps the one before it: no byte
+/// is looked at alone but in a payload that is shorter than a block.
 #[inline]
 pub fn apply_mask(payload: &mut [u8], key: [u8; 4], phase: usize) -> bool {
     // Rotated as a number: as an array it would go through memory, which costs a short payload more than the

@@ -181,8 +181,8 @@ impl Partial {
         delivered + control + self.assembly.as_ref().map_or(0, |assembly| assembly.body.capacity())
     }
 
-    /// Reads the next frame's header, part of which may be kept from before. Says how much of `input` belonged
-    /// to it; if it is still incomplete, all of `input` has been kept.
+    /// Reads the next frame's header, part of which may be kept from before. Says how much of `input`
+    /// belonged to it; if it is still incomplete, all of `input` has been kept.
     fn take_header(&mut self, input: &[u8], role: Role) -> Result<Option<(Header, usize)>, ProtocolError> {
         let kept = usize::from(self.header_len);
         if kept == 0

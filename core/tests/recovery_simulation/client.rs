@@ -103,7 +103,8 @@ pub(crate) struct Session {
     pub(crate) number: usize,
     pub(crate) paused: bool,
     pub(crate) asked: VecDeque<Asked>,
-    /// What has to come next, if something is being recovered: the channel, how many, and the position after that.
+    /// What has to come next, if something is being recovered: the channel, how many, and the position after
+    /// that.
     recovering: Option<(usize, u64, u64)>,
 }
 

@@ -1,5 +1,5 @@
-//! What holds whenever everything has come to rest: the model is fed with what took place, and everything that was received,
-//! answered and remembered is held against it.
+//! What holds whenever everything has come to rest: the model is fed with what took place, and everything
+//! that was received, answered and remembered is held against it.
 
 use std::collections::BTreeMap;
 
@@ -115,8 +115,8 @@ impl World {
         &self.streams[channel]
     }
 
-    /// Feeds the model with what took an offset in this burst: by the answers, and, if who asked was gone, by what the
-    /// witness saw.
+    /// Feeds the model with what took an offset in this burst: by the answers, and, if who asked was gone, by
+    /// what the witness saw.
     fn replay(&mut self, channel: usize) {
         let mut took: BTreeMap<u64, (Number, String)> = BTreeMap::new();
         for number in self.start.op..self.ops.len() {
@@ -219,8 +219,8 @@ impl World {
         }
     }
 
-    /// Who came back recovered if, and only if, everything since then is remembered. While other things happened, the bounds
-    /// are what was forgotten before and what is forgotten now.
+    /// Who came back recovered if, and only if, everything since then is remembered. While other things
+    /// happened, the bounds are what was forgotten before and what is forgotten now.
     fn check_return(&self, back: &Return) {
         let Return { channel, since, recovered, .. } = back;
         let stream = self.stream(*channel);
@@ -330,8 +330,8 @@ impl World {
             let op = &self.ops[message.sent];
             let unechoed = op.by.as_ref().is_some_and(|by| by.client == client && op.is_unechoed(by.session));
             let gone = message.deleted || !message.audience.admits(user);
-            // The answer to it was lost; or its sender, who never had its offset, was away when it was deleted, or it was
-            // never for its sender.
+            // The answer to it was lost; or its sender, who never had its offset, was away when it was
+            // deleted, or it was never for its sender.
             let excused = unechoed && (op.fate == Fate::Lost || gone);
             if excused || message.was_for_one() {
                 continue;

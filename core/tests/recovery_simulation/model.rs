@@ -1,4 +1,5 @@
-//! What a channel remembers, as the protocol describes it: fed with what took place, in the order of the offsets.
+//! What a channel remembers, as the protocol describes it: fed with what took place, in the order of the
+//! offsets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -125,7 +126,8 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// Whether the change that took `offset` took it from `user`, and left it to none of the user's sessions but `session`.
+    /// Whether the change that took `offset` took it from `user`, and left it to none of the user's sessions
+    /// but `session`.
     pub(crate) fn is_lost_by(&self, offset: u64, session: Option<usize>, user: Option<&str>) -> bool {
         let Some(at) = self.audiences.iter().rposition(|(since, _)| *since == offset) else { return false };
         let (before, after) =
@@ -178,8 +180,8 @@ pub(crate) struct Stream {
     pub(crate) log: BTreeMap<u64, Event>,
     /// By their offsets.
     pub(crate) messages: BTreeMap<u64, Message>,
-    /// The last offset of what certainly was forgotten, and of what may have been. They differ only where deleted messages were
-    /// forgotten at a time that cannot be seen.
+    /// The last offset of what certainly was forgotten, and of what may have been. They differ only where
+    /// deleted messages were forgotten at a time that cannot be seen.
     pub(crate) forgotten: u64,
     pub(crate) maybe_forgotten: u64,
     /// When it was last of use.

@@ -1,9 +1,9 @@
-//! A process in one thread: engines moved by hand, clients that come and go, a back end, and a driver that does random
-//! things in random order. Everything comes from the seed.
+//! A process in one thread: engines moved by hand, clients that come and go, a back end, and a driver that
+//! does random things in random order. Everything comes from the seed.
 //!
-//! A run is a row of bursts. In a burst anything may happen at any time: orders are held as by a thread that is not
-//! scheduled, mail waits, connections break. Between two bursts everything comes to rest and is judged (`judge.rs`). The
-//! clock, and what a channel may remember, change only then.
+//! A run is a row of bursts. In a burst anything may happen at any time: orders are held as by a thread that
+//! is not scheduled, mail waits, connections break. Between two bursts everything comes to rest and is judged
+//! (`judge.rs`). The clock, and what a channel may remember, change only then.
 
 use std::collections::HashMap;
 
@@ -42,8 +42,8 @@ pub(super) struct Style {
     pub(super) sender_edits: bool,
     pub(super) echo: bool,
     pub(super) channels: usize,
-    /// The first of these have a witness that never leaves. Another may be over and come into being again, but not for want of
-    /// memory, which could be at any time.
+    /// The first of these have a witness that never leaves. Another may be over and come into being again,
+    /// but not for want of memory, which could be at any time.
     pub(super) watched: usize,
     /// What is forgotten depends on bytes as well, which the model does not count.
     pub(super) bounded_by_bytes: bool,
@@ -75,8 +75,8 @@ impl Style {
     }
 }
 
-/// Few messages or many, for a short time or a long one. No age is a whole number of seconds, as all times are, so no message
-/// is just as old as it may be.
+/// Few messages or many, for a short time or a long one. No age is a whole number of seconds, as all times
+/// are, so no message is just as old as it may be.
 pub(super) fn random_limits(random: &mut Random) -> HistoryLimits {
     let messages = if random.chance(60) { 1 + random.below(7) as u32 } else { 1000 };
     let age_ms = if random.chance(40) { 1_500 + 1000 * random.below(8) as u32 } else { 3_600_500 };
@@ -314,8 +314,8 @@ impl World {
             return ChannelOp::Send { audience, history: self.random.chance(85), echo };
         }
         let target = self.random_target(channel);
-        // Which of several deletions took place is told by nobody if it was lost: those of clients are all alike. Where there
-        // is a witness, it must see every change.
+        // Which of several deletions took place is told by nobody if it was lost: those of clients are all
+        // alike. Where there is a witness, it must see every change.
         let edit = self.random.chance(65);
         let audience = (self.random.chance(20) && (edit || by.is_none()))
             .then(|| self.random_audience(channel >= self.style.watched));

@@ -1,7 +1,7 @@
 //! The invariants of delivery, judged by nothing but what receivers saw: order, gap, duplicate, audience.
 //!
-//! It knows neither the engine nor a clock, so whoever drives sessions by whatever means may use it: give it one
-//! [`Stay`] for each time a receiver was in a stream, and what senders know of their own messages.
+//! It knows neither the engine nor a clock, so whoever drives sessions by whatever means may use it: give it
+//! one [`Stay`] for each time a receiver was in a stream, and what senders know of their own messages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -242,7 +242,8 @@ fn agreed_offsets(stream: &str, stays: &[&Stay]) -> Result<BTreeMap<u64, Key>, V
     Ok(messages)
 }
 
-/// There is an order that every receiver's view is a part of: the union of their orders has no cycle (Kahn's sort).
+/// There is an order that every receiver's view is a part of: the union of their orders has no cycle (Kahn's
+/// sort).
 fn check_one_order(stream: &str, stays: &[&Stay]) -> Result<(), Violation> {
     let mut keys: Vec<Key> = stays.iter().flat_map(|stay| &stay.seen).map(|seen| seen.key).collect();
     keys.sort_unstable();

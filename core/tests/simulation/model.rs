@@ -1,5 +1,5 @@
-//! What should happen when nobody ever waits: each command takes effect at once, so everything that everyone receives
-//! is known beforehand.
+//! What should happen when nobody ever waits: each command takes effect at once, so everything that everyone
+//! receives is known beforehand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

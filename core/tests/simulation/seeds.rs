@@ -1,5 +1,5 @@
-//! Runs a simulation once for each seed. A failure prints its seed and step. `FANFARE_SEED=n` runs that one alone,
-//! `FANFARE_SEEDS=n` that many.
+//! Runs a simulation once for each seed. A failure prints its seed and step. `FANFARE_SEED=n` runs that one
+//! alone, `FANFARE_SEEDS=n` that many.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -9,8 +9,8 @@ pub(crate) fn number_from(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }
 
-/// Gives `take` what `run` returns for each of the first `count` seeds, or of those that the environment wants. `run`
-/// counts its steps. Returns how many seeds there were.
+/// Gives `take` what `run` returns for each of the first `count` seeds, or of those that the environment
+/// wants. `run` counts its steps. Returns how many seeds there were.
 pub(crate) fn each<T>(
     name: &str,
     count: u64,

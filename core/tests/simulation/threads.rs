@@ -1,5 +1,5 @@
-//! The same sessions with real threads: one engine on each, few channels, so that the orders are contended for in
-//! earnest. It comes to rest by itself, and is judged by the same invariants.
+//! The same sessions with real threads: one engine on each, few channels, so that the orders are contended
+//! for in earnest. It comes to rest by itself, and is judged by the same invariants.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{

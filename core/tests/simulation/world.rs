@@ -1,5 +1,5 @@
-//! A process in one thread: engines, their sessions, the wire between, and a driver that does random things in random
-//! order. Everything comes from the seed.
+//! A process in one thread: engines, their sessions, the wire between, and a driver that does random things
+//! in random order. Everything comes from the seed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -33,8 +33,8 @@ use super::{
 /// What kind of run it is.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Mode {
-    /// Nobody ever finds an order taken or a mailbox full: what everybody receives is compared with the model.
-    /// Receivers may be slow.
+    /// Nobody ever finds an order taken or a mailbox full: what everybody receives is compared with the
+    /// model. Receivers may be slow.
     Exact,
     /// Orders are held from outside for some steps and mailboxes are small: judged by the invariants.
     Contended,
@@ -123,8 +123,8 @@ struct Client {
     /// Where it is, as far as it was told.
     stays: BTreeMap<usize, Stay>,
     broadcasts: Stay,
-    /// It was slow, and publications may have been dropped: what it received is held against what it was told to have
-    /// missed.
+    /// It was slow, and publications may have been dropped: what it received is held against what it was told
+    /// to have missed.
     lossy: bool,
 }
 
@@ -211,7 +211,8 @@ impl World {
         world
     }
 
-    /// A part of a process: some of its workers, with at most ten sessions and two channels besides the watched one.
+    /// A part of a process: some of its workers, with at most ten sessions and two channels besides the
+    /// watched one.
     pub(crate) fn part(
         seed: u64,
         mode: Mode,

@@ -1,5 +1,5 @@
-//! Some workers in one thread, which a test moves by hand: it can stay inside a channel's order as a thread does that is
-//! not scheduled.
+//! Some workers in one thread, which a test moves by hand: it can stay inside a channel's order as a thread
+//! does that is not scheduled.
 
 #![allow(dead_code, reason = "not every test needs all of it")]
 

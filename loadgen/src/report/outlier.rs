@@ -89,7 +89,8 @@ mod tests {
         tally::WindowTally,
     };
 
-    /// A window of 300 messages to 20 each, which share their message's fate; some share of them takes ten times as long.
+    /// A window of 300 messages to 20 each, which share their message's fate; some share of them takes ten
+    /// times as long.
     fn window(seed: &mut u64, slow_share: f64) -> WindowTally {
         let mut uniform = || {
             *seed ^= *seed << 13;

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks
-//! HTTP on a connection, `lobby` keeps WebSockets without a session, `lifecycle` ends connections, `deadlines` looks after silence.
+//! HTTP on a connection, `lobby` keeps WebSockets without a session, `lifecycle` ends connections,
+//! `deadlines` looks after silence.
 
 mod accept;
 mod deadlines;

@@ -121,8 +121,8 @@ impl Worker {
         Some(resumed)
     }
 
-    /// Takes a session from its connection, for its client's return, and ends the connection with the last word
-    /// of its dialect. What the session was to receive until now is sent first.
+    /// Takes a session from its connection, for its client's return, and ends the connection with the last
+    /// word of its dialect. What the session was to receive until now is sent first.
     pub(super) fn park(&mut self, slot: ConnectionSlot, why: Disconnect) {
         self.engine.flush(&mut self.connections);
         let Some(connection) = self.connections.live(slot) else { return };

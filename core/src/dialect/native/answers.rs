@@ -15,7 +15,8 @@ use crate::{
     ws::{OpCode, put_header},
 };
 
-/// Writes a text frame around what `write` appends. For frames that are not the hot path: the text is moved once.
+/// Writes a text frame around what `write` appends. For frames that are not the hot path: the text is moved
+/// once.
 pub(super) fn put_text(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     let mut text = BytesMut::with_capacity(256);
     write(&mut text);

@@ -207,7 +207,8 @@ const NO_EPOCH: u64 = 0;
 fn position(raw: Raw<'_>) -> Result<Position, ReplyError> {
     let wrong = ReplyError::InvalidCommand("since must have epoch and offset, as a join was answered.");
     let value: serde_json::Value = serde_json::from_str(raw.as_str()).map_err(|_| wrong)?;
-    // An epoch of another form, or none, is of no stream: it recovers nothing, and nothing is wrong with asking.
+    // An epoch of another form, or none, is of no stream: it recovers nothing, and nothing is wrong with
+    // asking.
     let epoch = match value.get("epoch").ok_or(wrong)? {
         serde_json::Value::String(text) if text.len() == 16 => {
             u64::from_str_radix(text, 16).unwrap_or(NO_EPOCH)

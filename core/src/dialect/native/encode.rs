@@ -40,7 +40,8 @@ pub(in crate::dialect) enum Binary {
     Base64,
 }
 
-/// `{"channel":…,"event":…,"message":`, as the last publication began: in one turn, most of a channel's begin alike.
+/// `{"channel":…,"event":…,"message":`, as the last publication began: in one turn, most of a channel's begin
+/// alike.
 #[derive(Default)]
 pub(in crate::dialect) struct Heading {
     event: String,
@@ -96,8 +97,8 @@ impl Heading {
     }
 }
 
-/// `{"channel":…,"event":…,"message":…,"offset":…}` in a text frame, with what else there is to tell; see [`Binary`] for
-/// payloads that are bytes.
+/// `{"channel":…,"event":…,"message":…,"offset":…}` in a text frame, with what else there is to tell; see
+/// [`Binary`] for payloads that are bytes.
 #[inline]
 pub(in crate::dialect) fn encode_publication(
     out: &mut BytesMut,

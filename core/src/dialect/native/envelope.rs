@@ -143,7 +143,8 @@ impl<'s, 'a> Envelope<'s, 'a> {
         }
     }
 
-    /// The string, to be borrowed from `decoded`, which is for this member alone, if it cannot be from the frame.
+    /// The string, to be borrowed from `decoded`, which is for this member alone, if it cannot be from the
+    /// frame.
     #[inline]
     pub(super) fn text<'e>(
         &'e self,

@@ -1,5 +1,5 @@
-//! Channels on socketioxide, with Agnost's events. Usage: peers-socketioxide PORT. With ANNOUNCE=1 members are told who
-//! joins and leaves.
+//! Channels on socketioxide, with Agnost's events. Usage: peers-socketioxide PORT. With ANNOUNCE=1 members
+//! are told who joins and leaves.
 
 use std::env;
 

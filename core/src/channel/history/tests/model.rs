@@ -269,7 +269,8 @@ fn text(offset: u64, size: usize) -> String {
 }
 
 proptest! {
-    /// Whatever is done to it, a memory is what it would be without any economy, and costs what it says and what it may.
+    /// Whatever is done to it, a memory is what it would be without any economy, and costs what it says and
+    /// what it may.
     #[test]
     fn a_memory_is_as_its_model(
         limits in some_limits(),
