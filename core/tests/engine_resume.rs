@@ -427,6 +427,33 @@ fn a_parked_session_takes_none_of_the_apps_connections() {
 }
 
 #[test]
+fn no_more_parked_sessions_end_than_have_to_for_the_others_to_have_room() {
+    let mut world = World::with(|app| {
+        app.limits.parked_bytes = 3_000;
+        app.announce = false;
+    });
+    let mut clients: Vec<Client> = (0..10).map(|_| world.open(None)).collect();
+    for client in &mut clients {
+        world.command(client, &join());
+        world.take(client);
+    }
+    let bob = watcher(&mut world);
+    for client in &mut clients {
+        world.take(client);
+        assert_eq!(world.lose(client, 0), Detached::Parked);
+    }
+    for number in 0..8 {
+        world.workers.command(bob, &message(number));
+        world.pass(1);
+    }
+    world.pass(1);
+    let left = world.workers.node.parked_sessions(AppId(0));
+    let bytes = world.workers.node.parked_bytes(AppId(0));
+    assert!((2..10).contains(&left), "{left} sessions are left");
+    assert!(bytes <= 3_000 && bytes + bytes / left > 2_000, "{bytes} bytes are left of {left} sessions");
+}
+
+#[test]
 fn a_pong_lets_go_of_what_was_sent_before_its_ping() {
     let mut world = World::new();
     let mut ada = world.open(None);

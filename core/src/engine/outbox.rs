@@ -194,6 +194,14 @@ impl Outbox {
         Some(missed)
     }
 
+    /// Discards everything. Returns how many bytes the app's account of parked sessions shrinks by.
+    pub(super) fn discard(&mut self) -> usize {
+        self.chunks = VecDeque::new();
+        self.start = self.end;
+        self.handed = self.end;
+        std::mem::take(&mut self.accounted)
+    }
+
     /// The session has an outlet again.
     pub(super) fn on_attach(&mut self, ticket: Secret) {
         self.ticket = ticket;

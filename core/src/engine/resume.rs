@@ -153,12 +153,15 @@ impl Engine {
             }
         };
         if !is_whole || !fits {
+            // Its bytes make room at once, so that no more sessions end than have to.
+            self.node.shrink_parked(app, outbox.discard());
             self.condemn(slot);
         }
     }
 
     /// A parked session is to end.
     pub(super) fn condemn(&mut self, slot: SessionSlot) {
+        self.revoke_ticket(slot);
         let id = self.session_id(slot);
         self.parked.condemned.push(id);
     }
