@@ -67,3 +67,19 @@ fn a_user_whose_sessions_have_gone_is_forgotten() {
     workers.open_as(0, Some("leia"));
     assert!(matches!(disconnect(&mut workers), Some(Ok(Outcome::Disconnected { sessions: 1 }))));
 }
+
+/// A user is 1 to 256 bytes: an audience of other names is refused instead of being kept.
+#[test]
+fn an_audience_names_no_user_that_there_cannot_be() {
+    let mut workers = Workers::new(1, 64, |_| ());
+    let ada = workers.open(0);
+    for (user, is_fine) in [("u".repeat(256), true), ("u".repeat(257), false), (String::new(), false)] {
+        for member in ["to_users", "except_users"] {
+            let command = serde_json::json!({"id": 1, "type": "broadcast", "event": "e", member: [user]});
+            workers.command(ada, &command);
+            workers.run_until_idle();
+            let answer = workers.received(ada).into_iter().find(|frame| frame["id"] == 1).expect("an answer");
+            assert_eq!(answer["ok"].is_object(), is_fine, "{answer}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use crate::{
     error::ReplyError,
     id::{MessageId, SessionId},
     json::{self, Raw},
-    limits::{AUDIENCE_USERS, PAGE, PAGE_DEFAULT},
+    limits::{AUDIENCE_USERS, NAME_BYTES, PAGE, PAGE_DEFAULT},
     publication::{Audience, Payload},
 };
 
@@ -186,11 +186,13 @@ fn boolean(raw: Option<Raw<'_>>, wrong: &'static str) -> Result<Option<bool>, Re
 
 /// A list of users.
 fn users(raw: Raw<'_>) -> Result<Arc<[Box<str>]>, ReplyError> {
-    let wrong = ReplyError::InvalidCommand("to_users and except_users must be lists of at most 256 strings.");
+    let wrong = ReplyError::InvalidCommand(
+        "to_users and except_users must be lists of at most 256 users of 1 to 256 bytes.",
+    );
     let mut users = Vec::new();
     for element in json::elements(raw.as_str()) {
         let user = element.ok().and_then(Raw::as_string).ok_or(wrong)?;
-        if users.len() == AUDIENCE_USERS {
+        if users.len() == AUDIENCE_USERS || !(1..=NAME_BYTES).contains(&user.len()) {
             return Err(wrong);
         }
         users.push(Box::from(&*user));

@@ -62,7 +62,9 @@ pub(super) fn message(error: ReplyError) -> &'static str {
         ReplyError::TooManyTokens => {
             "Session tokens come faster than they are checked; try again in a second."
         }
-        ReplyError::InvalidCursor => "This is not a cursor that this server gave out.",
+        ReplyError::InvalidCursor => {
+            "This has not the form of a cursor, or names a worker that this server does not have."
+        }
         ReplyError::UnknownMessage => "The channel remembers no message of this id.",
         ReplyError::EditNotAllowed => {
             "The message is another sender's, or this app does not let senders edit and delete."
