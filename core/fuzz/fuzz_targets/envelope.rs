@@ -69,7 +69,8 @@ fn compare(used: &mut Readers, frame: &[u8], read: impl Fn(&mut Readers, &[u8]) 
     }
 }
 
-/// What is read in a text frame, command by command, the way a session does; then the same bytes as requests.
+/// The commands that a session reads in a text frame, one by one; then the requests that a back end reads in
+/// it.
 fn text(readers: &mut Readers, frame: &[u8]) -> Vec<String> {
     let Ok(frame) = std::str::from_utf8(frame) else { return Vec::new() };
     let (message, decoder) = (Message::Text(frame), &mut readers.decoder);

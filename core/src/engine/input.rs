@@ -68,7 +68,7 @@ fn held(message: Message<'_>) -> Option<HeldCommands> {
     Some(HeldCommands { message: Held::copy(message, None)?, next: 0 })
 }
 
-/// Keeps a message that was read, of which the commands from the `next`-th on are to be executed later.
+/// Copies a message whose commands from the `next`-th on are executed later.
 fn held_from(message: Message<'_>, commands: &Commands<'_, '_>, next: usize) -> Option<HeldCommands> {
     Some(HeldCommands { message: Held::copy(message, commands.spans())?, next })
 }

@@ -32,7 +32,8 @@ pub(super) struct Missing {
 }
 
 impl Missing {
-    /// What is lost, has not arrived, and is a hole; the corrupt frames are counted elsewhere.
+    /// Messages that are lost, that have not arrived, and holes in offsets. Corrupt frames are counted
+    /// elsewhere.
     pub(super) fn judge(&self) -> Faults {
         let excused_gaps = self.corrupt.min(self.gaps);
         let excused_tail = (self.corrupt - excused_gaps).min(self.tail);

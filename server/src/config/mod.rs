@@ -54,7 +54,7 @@ pub struct Config {
     pub ping_interval_ms: u32,
     /// How long a peer may take to finish a request or a handshake.
     pub request_timeout_ms: u32,
-    /// How long a WebSocket message may take from its first byte to its last.
+    /// Milliseconds that a WebSocket message may take from its first byte to its last.
     pub message_timeout_ms: u32,
     /// How long an HTTP connection may rest between two requests.
     pub keep_alive_ms: u32,

@@ -223,7 +223,7 @@ impl Worker {
             Protocol::Http(_) if !connection.is_flushed() => {}
             Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Closed => self.close(slot),
             Protocol::WebSocket { .. } => self.on_half_close(slot),
-            // Its last word may be in this turn's output: decide after the flush.
+            // This turn's output may hold the connection's last word: decide after the flush.
             Protocol::Closing => self.closing.push(slot),
         }
     }

@@ -60,7 +60,7 @@ impl Heading {
         self.text.clear();
     }
 
-    /// Makes it that of an event of `channel`, which is the same since it was cleared.
+    /// Rewrites the heading if its event is another. `channel` is the same since [`Heading::clear`].
     #[inline]
     fn set(&mut self, channel: Option<&str>, event: &str) {
         if self.text.is_empty() || self.event != event {
