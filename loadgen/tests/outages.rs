@@ -280,10 +280,11 @@ fn search_finds_the_rate_that_a_server_holds() {
     let search = &file["search"];
     let probes = search["probes"].as_array().expect("a list");
     let is_blind = probes.iter().any(|probe| probe["finding"] == "blind");
-    assert_eq!(output.status.code(), Some(if is_blind { 3 } else { 0 }), "{search}");
+    // On a busy machine the generator may have been the limit at a rate; lower rates may have settled it.
+    match output.status.code() {
+        Some(0) => assert!(search["found"].as_f64() > Some(30.0), "{search}"),
+        code => assert!(code == Some(3) && is_blind, "{code:?} {search}"),
+    }
     let held = probes.iter().filter(|probe| probe["finding"] == "holds");
     assert!(held.filter_map(|probe| probe["rate"].as_f64()).all(|rate| rate < 140.0), "{search}");
-    if !is_blind {
-        assert!(search["found"].as_f64() > Some(30.0), "{search}");
-    }
 }
