@@ -10,10 +10,10 @@ use fanfare_core::app::{
 };
 use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, SessionVerifier};
 
-use super::DevelopmentKeys;
 use super::error::ConfigError;
 use super::layers::{Environment, within};
 use super::raw;
+use super::{Demo, DevelopmentKeys};
 
 /// Fixes the development keys, which otherwise differ at each start.
 pub(super) const DEVELOPMENT_VARIABLE: &str = "FANFARE_DEV_KEY";
@@ -26,6 +26,9 @@ const DEVELOPMENT_APP: &str = "default";
 
 /// What follows the client key in a development server key, if the former was given.
 const DEVELOPMENT_SERVER_SUFFIX: &str = "-server";
+
+/// Messages that each channel of the demo remembers.
+const DEMO_MESSAGES: u32 = 1000;
 
 /// Keys of one role, and session keys: each is compared or tried in turn, so a few must do.
 const KEYS_MAX: usize = 32;
@@ -71,9 +74,10 @@ pub(super) fn build(
     sections: &BTreeMap<String, raw::App>,
     environment: &mut Environment,
     base: Option<&Path>,
+    demo: Demo,
 ) -> Result<BuiltApps, ConfigError> {
     if sections.is_empty() {
-        return development(environment);
+        return development(environment, demo);
     }
     let (mut apps, mut secrets) = (Vec::new(), Vec::new());
     for (name, raw) in sections {
@@ -85,7 +89,7 @@ pub(super) fn build(
     Ok(BuiltApps { apps, secrets, development: None })
 }
 
-fn development(environment: &mut Environment) -> Result<BuiltApps, ConfigError> {
+fn development(environment: &mut Environment, demo: Demo) -> Result<BuiltApps, ConfigError> {
     let keys = match environment.setting(DEVELOPMENT_VARIABLE)? {
         Some(key) => {
             DevelopmentKeys { server_key: format!("{key}{DEVELOPMENT_SERVER_SUFFIX}"), client_key: key }
@@ -97,7 +101,13 @@ fn development(environment: &mut Environment) -> Result<BuiltApps, ConfigError> 
         let problem = format!("must have {KEY_BYTES_MIN} to {max} visible ASCII characters without spaces");
         ConfigError::setting(DEVELOPMENT_VARIABLE, problem)
     })?;
-    let apps = Apps::new(vec![App::new(DEVELOPMENT_APP, checked)]).map_err(ConfigError::Apps)?;
+    let mut app = App::new(DEVELOPMENT_APP, checked);
+    if demo == Demo::On {
+        app.show_sender = true;
+        app.sender_edits = true;
+        app.history.messages = DEMO_MESSAGES;
+    }
+    let apps = Apps::new(vec![app]).map_err(ConfigError::Apps)?;
     Ok(BuiltApps { apps, secrets: vec![AppSource::default()], development: Some(keys) })
 }
 
