@@ -22,7 +22,7 @@ const SECTIONS: [(&str, &str); 10] = [
     ("[apps.<name>.xano]", "[apps.x]\nclient_key = 'client-key-0123456789'\n[apps.x.xano]\n@"),
     (
         "[[apps.<name>.xano.channels]]",
-        "[apps.x]\nclient_key = 'client-key-0123456789'\n[apps.x.xano]\n[[apps.x.xano.channels]]\npattern = 'a'\n@",
+        "[apps.x]\nclient_key = 'client-key-0123456789'\n[[apps.x.xano.channels]]\npattern = 'a'\n@",
     ),
     (
         "[[apps.<name>.channels]]",

@@ -39,8 +39,8 @@ pub fn canonical_at(path: &str) -> Option<&str> {
     path.strip_prefix(PATH)
 }
 
-/// Whether a session may begin for a client that names `canonical` and offers `token`, from a page of `origin`
-/// if it is known. A token that `verify` refuses counts as none.
+/// Whether a session may begin for a client that names `canonical` and offers `token`, from a page of
+/// `origin` if it is known. A token that `verify` refuses counts as none.
 ///
 /// # Errors
 /// If the app does not want this client.

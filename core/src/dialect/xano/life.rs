@@ -10,8 +10,8 @@ use crate::{
     ws::{self, OpCode, put_frame},
 };
 
-/// A stock client comes back by itself after a close frame with this code, 1006 and 1011 to 1014, and after no
-/// other.
+/// A stock client comes back by itself after a close frame with this code, 1006 and 1011 to 1014, and after
+/// no other.
 const RECONNECT: u16 = 4000;
 const RESTART: u16 = 1012;
 const TRY_AGAIN_LATER: u16 = 1013;

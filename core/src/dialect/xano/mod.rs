@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   GET /rt/<canonical> ─▶ admit ─▶ a session                  the token is the subprotocol
-//!                            └────▶ put_stranger               an error and a close frame that ends it for good
+//!                            └────▶ put_stranger               an error and a close frame for good
 //!   message ──▶ Sessions ──▶ Frame ──▶ Command                 {action, options, payload}
 //!   publication, outcome, error ──▶ one envelope each          {action, client, options, payload}
 //! ```
