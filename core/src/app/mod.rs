@@ -326,7 +326,7 @@ impl fmt::Display for AppsError {
             ),
             Self::DuplicateCanonical(name) => write!(
                 f,
-                "The app `{name}` has a `canonical` or a `hash` that is taken, so clients could mean either app."
+                "The app `{name}` has a `canonical` or a `hash` that is taken: clients could mean either."
             ),
             Self::InvalidName(name) => write!(
                 f,
