@@ -6,6 +6,8 @@ mod body;
 mod given;
 mod owned;
 
+use std::sync::Arc;
+
 pub use self::{
     audience::Audience,
     body::{Body, IdentityCard, Kind},
@@ -66,6 +68,8 @@ pub struct Sender<'a> {
     pub session: SessionId,
     /// Its user.
     pub user: Option<&'a str>,
+    /// Its profile, in apps that show it with messages.
+    pub profile: Option<&'a Arc<str>>,
     /// Whether receivers are told.
     pub shown: bool,
 }
