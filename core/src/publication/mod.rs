@@ -15,7 +15,6 @@ pub use self::{
     owned::{Lost, OwnedPayload, OwnedPublication},
 };
 pub(crate) use self::{audience::EVERYONE, owned::text};
-use std::sync::Arc;
 
 use crate::id::{MessageId, SessionId};
 
