@@ -146,7 +146,7 @@ impl Engine {
                 Some(_) => return self.hold(slot, held(message)),
                 None => {
                     let read = decoder.read(format, slot, message);
-                    if self.run_commands(slot, message, read, answers) == Flow::Pause {
+                    if self.run_commands(slot, message, read, 0) == Flow::Pause {
                         return Flow::Pause;
                     }
                     if budget == Budget::Kept && self.is_answered(slot, answers) {
@@ -187,14 +187,15 @@ impl Engine {
         flow
     }
 
-    /// Executes the commands that were read in a message.
+    /// Executes the commands that were read in a message, from the `from`-th on.
     fn run_commands(
         &mut self,
         slot: SessionSlot,
         message: Message<'_>,
         read: Result<Commands<'_, '_>, ReplyError>,
-        answers: AnswersSoFar,
+        from: usize,
     ) -> Flow {
+        let answers = self.answers_so_far();
         let mut commands = match read {
             Ok(commands) => commands,
             Err(error) => {
@@ -202,8 +203,8 @@ impl Engine {
                 return Flow::Continue;
             }
         };
-        for at in 0..commands.len() {
-            if at > 0 && (self.is_turn_full() || self.is_answered(slot, answers)) {
+        for at in from..commands.len() {
+            if at > from && (self.is_turn_full() || self.is_answered(slot, answers)) {
                 return self.yield_commands(slot, held_from(message, &commands, at));
             }
             let rest = Rest { is_last: at + 1 == commands.len() };
@@ -252,8 +253,8 @@ impl Engine {
         self.sessions.get_mut(slot).take_empty_window();
         let mut decoder = self.decoder.take().unwrap_or_default();
         let flow = match &message {
-            Held::Text(text) => self.go_on_message(&mut decoder, slot, Message::Text(text)),
-            Held::Binary(bytes) => self.go_on_message(&mut decoder, slot, Message::Binary(bytes)),
+            Held::Text(text) => self.go_on_message(&mut decoder, slot, Message::Text(text), next),
+            Held::Binary(bytes) => self.go_on_message(&mut decoder, slot, Message::Binary(bytes), next),
             Held::Batch(batch) => self.go_on_batch(&mut decoder, slot, batch, next),
         };
         self.decoder = Some(decoder);
@@ -262,10 +263,16 @@ impl Engine {
         }
     }
 
-    fn go_on_message(&mut self, decoder: &mut Decoder, slot: SessionSlot, message: Message<'_>) -> Flow {
+    fn go_on_message(
+        &mut self,
+        decoder: &mut Decoder,
+        slot: SessionSlot,
+        message: Message<'_>,
+        from: usize,
+    ) -> Flow {
         let format = self.sessions.hot(slot).format;
         let read = decoder.read_again(format, slot, message);
-        self.run_commands(slot, message, read, self.answers_so_far())
+        self.run_commands(slot, message, read, from)
     }
 
     /// Executes the commands of a batch from the `from`-th on. Each is taken apart alone, and the text is not

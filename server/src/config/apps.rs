@@ -13,7 +13,7 @@ use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, S
 use super::DevelopmentKeys;
 use super::error::ConfigError;
 use super::layers::{Environment, within};
-use super::raw;
+use super::{raw, xano};
 
 /// Fixes the development keys, which otherwise differ at each start.
 pub(super) const DEVELOPMENT_VARIABLE: &str = "FANFARE_DEV_KEY";
@@ -109,7 +109,7 @@ fn random_key() -> Result<String, ConfigError> {
 }
 
 /// One `[apps.<name>]` section on its way to an [`App`].
-struct Section<'a> {
+pub(super) struct Section<'a> {
     name: &'a str,
     environment: &'a mut Environment,
     base: Option<&'a Path>,
@@ -152,14 +152,15 @@ impl Section<'_> {
             return Err(self.refuse("session_required", problem));
         }
         app.agnost = raw.agnost.as_ref().map(|raw| self.agnost(raw, &app)).transpose()?;
+        app.xano = raw.xano.as_ref().map(|raw| xano::build(&self, raw, &mut app)).transpose()?;
         Ok((app, secrets))
     }
 
-    fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         format!("apps.{}.{name}", self.name)
     }
 
-    fn refuse(&self, name: &str, problem: impl fmt::Display) -> ConfigError {
+    pub(super) fn refuse(&self, name: &str, problem: impl fmt::Display) -> ConfigError {
         ConfigError::setting(self.key(name), problem)
     }
 
