@@ -12,8 +12,7 @@ use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, S
 
 use super::error::ConfigError;
 use super::layers::{Environment, within};
-use super::raw;
-use super::{Demo, DevelopmentKeys};
+use super::{Demo, DevelopmentKeys, raw, xano};
 
 /// Fixes the development keys, which otherwise differ at each start.
 pub(super) const DEVELOPMENT_VARIABLE: &str = "FANFARE_DEV_KEY";
@@ -119,7 +118,7 @@ fn random_key() -> Result<String, ConfigError> {
 }
 
 /// One `[apps.<name>]` section on its way to an [`App`].
-struct Section<'a> {
+pub(super) struct Section<'a> {
     name: &'a str,
     environment: &'a mut Environment,
     base: Option<&'a Path>,
@@ -162,14 +161,15 @@ impl Section<'_> {
             return Err(self.refuse("session_required", problem));
         }
         app.agnost = raw.agnost.as_ref().map(|raw| self.agnost(raw, &app)).transpose()?;
+        app.xano = raw.xano.as_ref().map(|raw| xano::build(&self, raw, &mut app)).transpose()?;
         Ok((app, secrets))
     }
 
-    fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         format!("apps.{}.{name}", self.name)
     }
 
-    fn refuse(&self, name: &str, problem: impl fmt::Display) -> ConfigError {
+    pub(super) fn refuse(&self, name: &str, problem: impl fmt::Display) -> ConfigError {
         ConfigError::setting(self.key(name), problem)
     }
 
@@ -373,6 +373,8 @@ impl Section<'_> {
         };
         let names = 1..=AppLimits::NAME_BYTES_MAX as i64;
         let channels = raw.channels_per_connection.unwrap_or(default.channels_per_connection.into());
+        let outbound = 65_536..=1_073_741_824;
+        let outbound_bytes = bytes("outbound_bytes", raw.outbound_bytes, default.outbound_bytes, outbound)?;
         Ok(AppLimits {
             message_bytes: bytes("message_bytes", raw.message_bytes, default.message_bytes, 16..=16_777_216)?,
             profile_bytes: bytes("profile_bytes", raw.profile_bytes, default.profile_bytes, 16..=1_048_576)?,
@@ -395,12 +397,8 @@ impl Section<'_> {
             )?,
             connections: count("connections", raw.connections, 16_777_216)?,
             messages_per_second: count("messages_per_second", raw.messages_per_second, 1_000_000)?,
-            outbound_bytes: bytes(
-                "outbound_bytes",
-                raw.outbound_bytes,
-                default.outbound_bytes,
-                65_536..=1_073_741_824,
-            )?,
+            outbound_bytes,
+            answer_bytes: outbound_bytes / 8,
             history_bytes: bytes(
                 "history_bytes",
                 raw.history_bytes,

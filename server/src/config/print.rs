@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use fanfare_core::app::{AgnostOptions, App, ChannelOptions, SlowConsumer};
 
 use super::apps::{AppSource, PLACEHOLDER};
-use super::{Config, LogFormat, WorkerCount, raw};
+use super::{Config, LogFormat, WorkerCount, raw, xano};
 use crate::args::Secrets;
 
 const HIDDEN_NOTE: &str = "\
@@ -119,6 +119,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
             parked_bytes: Some(integer(limits.parked_bytes)),
         },
         agnost: app.agnost.as_ref().map(print_agnost),
+        xano: app.xano.as_ref().map(xano::print),
         channels: own.channels.clone(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
     }

@@ -16,3 +16,4 @@ pub(crate) mod cors;
 pub(crate) mod reply;
 pub(crate) mod router;
 pub(crate) mod upgrade;
+pub(crate) mod xano;

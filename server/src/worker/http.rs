@@ -24,6 +24,7 @@ use crate::{
         reply::{Problem, Reply},
         router::{WEBSOCKET_PATH, wants_body},
         upgrade::{APP_FULL, Handshake},
+        xano::{self, Arrival},
     },
     timers::{TICK_MS, Tick},
 };
@@ -153,6 +154,9 @@ impl Worker {
             }
             return self.enter_lobby(slot, head, reply);
         }
+        if xano::is_for(self.engine.node().apps(), head) {
+            return self.admit_xano(slot, head, reply);
+        }
         self.out.clear();
         let persistence = reply.persistence;
         let token = self.connections.id(slot).token();
@@ -176,6 +180,37 @@ impl Worker {
             Ok(handshake) => handshake,
             Err(problem) => return self.refuse_handshake(slot, head, &problem, reply),
         };
+        self.enter_session(slot, head, handshake, reply)
+    }
+
+    /// The same, for a client of Xano.
+    fn admit_xano(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
+        if self.is_draining() {
+            return self.refuse_handshake(slot, head, &restarting(), reply);
+        }
+        match Arrival::read(&mut self.engine, head) {
+            Ok(Arrival::Client(handshake)) => self.enter_session(slot, head, handshake, reply),
+            Ok(Arrival::Stranger(farewell)) => {
+                self.counters.session_refusals_total += 1;
+                tracing::debug!(why = farewell.sentence(), "a session was refused");
+                self.out.clear();
+                farewell.put(&mut self.out);
+                self.connections.send(slot, &self.out);
+                self.linger_detached(slot);
+                Next::Frames
+            }
+            Err(problem) => self.refuse_handshake(slot, head, &problem, reply),
+        }
+    }
+
+    /// Opens the session that a handshake asks for, or goes on with the one that it names.
+    fn enter_session(
+        &mut self,
+        slot: ConnectionSlot,
+        head: &Head<'_>,
+        handshake: Handshake<'_>,
+        reply: Reply,
+    ) -> Next {
         if let Some(owner) = self.owner_elsewhere(slot, &handshake) {
             return Next::HandOver(owner);
         }
