@@ -235,8 +235,8 @@ fn an_edit_that_narrows_a_message_to_signed_in_members_deletes_it_for_the_others
     let sent = answer(&mut workers, members[0], json!({"type": "send", "event": "e", "message": 1}));
     counts(&mut workers, members);
     let edit = json!({
-        "type": "edit", "channel": "room", "message_id": sent["ok"]["message_id"], "message": 2, "signed_in": true,
-        "except_users": ["bob"],
+        "type": "edit", "channel": "room", "message_id": sent["ok"]["message_id"], "message": 2,
+        "signed_in": true, "except_users": ["bob"],
     });
     workers.command(members[0], &edit);
     workers.run_until_idle();
