@@ -251,7 +251,8 @@ fn an_edit_that_narrows_a_message_to_signed_in_members_deletes_it_for_the_others
 fn options_are_set_by_the_names_that_the_configuration_has() {
     let mut workers = Workers::new(1, 64, |_| ());
     let set = json!({
-        "channel": "room", "join": "users", "publish": "nobody", "direct": "users", "signed_in_messages": "always",
+        "channel": "room", "join": "users", "publish": "nobody", "direct": "users",
+        "signed_in_messages": "always",
     });
     let answer = request(&mut workers, 0, "PUT", "/v1/options", &set);
     for name in ["join", "publish", "direct", "signed_in_messages"] {
