@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fanfare_core::app::{
     AgnostOptions, App, AppKeys, AppLimits, Apps, ChannelOptions, ChannelRule, HistoryLimits, KEY_BYTES_MAX,
-    KEY_BYTES_MIN, Origins, SlowConsumer,
+    KEY_BYTES_MIN, Origins, SignedInMessages, SlowConsumer, Who,
 };
 use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, SessionVerifier};
 
@@ -143,6 +143,7 @@ impl Section<'_> {
             history_messages: raw.history_messages,
             history_bytes: raw.history_bytes,
             history_age_s: raw.history_age_s,
+            ..raw::ChannelRule::default()
         };
         let options = self.channel_options("", &defaults, app.default_options())?;
         app.membership_to_send = options.membership_to_send;
@@ -359,7 +360,33 @@ impl Section<'_> {
                     return Err(self.refuse(&format!("{prefix}slow_consumer"), problem));
                 }
             },
+            join: self.who(&format!("{prefix}join"), raw.join.as_deref(), default.join)?,
+            publish: self.who(&format!("{prefix}publish"), raw.publish.as_deref(), default.publish)?,
+            direct: self.who(&format!("{prefix}direct"), raw.direct.as_deref(), default.direct)?,
+            signed_in_messages: match raw.signed_in_messages.as_deref() {
+                None => default.signed_in_messages,
+                Some("optional") => SignedInMessages::Optional,
+                Some("never") => SignedInMessages::Never,
+                Some("always") => SignedInMessages::Always,
+                Some(other) => {
+                    let problem = format_args!("is `{other}`: it must be optional, never or always");
+                    return Err(self.refuse(&format!("{prefix}signed_in_messages"), problem));
+                }
+            },
         })
+    }
+
+    fn who(&self, key: &str, raw: Option<&str>, default: Who) -> Result<Who, ConfigError> {
+        match raw {
+            None => Ok(default),
+            Some("anybody") => Ok(Who::Anybody),
+            Some("users") => Ok(Who::Users),
+            Some("nobody") => Ok(Who::Nobody),
+            Some(other) => {
+                let problem = format_args!("is `{other}`: it must be anybody, users or nobody");
+                Err(self.refuse(key, problem))
+            }
+        }
     }
 
     fn limits(&self, raw: &raw::AppLimits) -> Result<AppLimits, ConfigError> {
