@@ -185,14 +185,22 @@ pub enum BackEndCommand<'a> {
         /// What is to differ from the configuration.
         change: OptionsChange,
     },
-    /// A page of a user's sessions.
+    /// A page of a user's sessions, or of all sessions of the app.
     Sessions {
-        /// The user.
-        user: &'a str,
+        /// The user; `None`: whoever.
+        user: Option<&'a str>,
         /// How many at most.
         limit: usize,
         /// Where to go on.
         after: Option<Cursor>,
+    },
+    /// Samples of what is published to a channel, on the worker that is asked. Sampling begins with the first
+    /// question, and ends when none has come for a while.
+    Watch {
+        /// The channel.
+        channel: &'a str,
+        /// The number of the last sample of the answer before.
+        after: u64,
     },
     /// End sessions.
     Disconnect {
@@ -367,8 +375,10 @@ pub enum Outcome {
         /// The server's clock.
         time_ms: u64,
     },
-    /// Sessions of a user.
+    /// Sessions of a user, or of the app.
     Sessions(SessionsPage),
+    /// Of [`BackEndCommand::Watch`].
+    Watched(Watched),
     /// Of `Users`.
     Users(UsersPage),
     /// A channel's options.
@@ -442,11 +452,11 @@ impl UsersPage {
     }
 }
 
-/// A page of a user's sessions.
+/// A page of a user's sessions, or of all sessions of the app.
 #[derive(Debug)]
 pub struct SessionsPage {
-    /// The user.
-    pub user: Box<str>,
+    /// The user; `None`: whoever.
+    pub user: Option<Box<str>>,
     /// This page.
     pub sessions: Vec<UserSession>,
     /// Where the next one begins; `None` at the end.
@@ -458,10 +468,33 @@ pub struct SessionsPage {
 pub struct UserSession {
     /// The session.
     pub id: SessionId,
+    /// Its user, in a page of all sessions.
+    pub user: Option<Arc<str>>,
     /// Its profile, JSON as it was sent; `None` until it was set.
     pub profile: Option<Arc<str>>,
     /// The channels it is in.
     pub channels: Vec<Box<str>>,
+}
+
+/// Samples of what was published to a channel.
+#[derive(Debug)]
+pub struct Watched {
+    /// The samples, in order.
+    pub samples: Vec<Sample>,
+    /// The number of the last sample there was.
+    pub next: u64,
+    /// The last offset that the channel gave out.
+    pub offset: u64,
+}
+
+/// A publication that was sampled.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Its number among the samples.
+    pub number: u64,
+    /// Its frame, as a session of the native dialect receives it that takes text alone; `None`: it is too
+    /// long.
+    pub frame: Option<Box<[u8]>>,
 }
 
 /// A page of channels.

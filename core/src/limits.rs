@@ -58,6 +58,23 @@ pub const PAGE_DEFAULT: usize = 100;
 /// Bytes of what is listed in one page of members, sessions or history.
 pub const PAGE_BYTES: usize = 1 << 20;
 
+/// Slots of sessions looked at on one worker for one page of all sessions.
+pub const SESSIONS_LOOKED_AT: usize = 16 << 10;
+
+/// Channels that a worker samples at one time.
+pub const WATCHES: usize = 8;
+
+/// Samples of one channel that wait to be asked for, and how many are taken in a second.
+pub const WATCH_SAMPLES: usize = 100;
+/// See [`WATCH_SAMPLES`].
+pub const WATCH_SAMPLES_PER_SECOND: u64 = 50;
+
+/// Bytes of a frame that is kept as a sample.
+pub const WATCH_FRAME_BYTES: usize = 4096;
+
+/// After how many milliseconds without a question sampling ends.
+pub const WATCH_IDLE_MS: u64 = 5_000;
+
 /// Messages that one session can recover at once.
 pub const RECOVERED: usize = 4096;
 

@@ -33,18 +33,18 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use crossbeam::queue::SegQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use fanfare_core::{engine::Node, id::WorkerId};
 
 pub use self::worker::{Greeting, MessageHandler};
 use self::{
     config::Config,
     control::{
-        admin::{ADMIN_CONNECTIONS, Admin, Observed},
+        admin::{ADMIN_CONNECTIONS, Admin, Observed, Pages},
         demo,
         metrics::WorkerMetrics,
     },
-    worker::{Control, Parts, Worker, poll_and_waker},
+    worker::{Control, INQUIRIES, Parts, Worker, poll_and_waker},
 };
 
 /// Descriptors set aside for everything but connections: listeners, logs, the control plane and its
@@ -99,18 +99,18 @@ impl Server {
             connections: AtomicUsize::new(0),
             capacity,
             handed_over: (0..workers).map(|_| SegQueue::new()).collect(),
+            inquiries: (0..workers).map(|_| ArrayQueue::new(INQUIRIES)).collect(),
         });
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
-        let observed = Arc::new(Observed {
-            node: node.clone(),
-            workers: metrics.clone(),
-            ready: AtomicBool::new(false),
-        });
-        let demo = demo::Settings::of(&config, &addresses);
+        let observed = Arc::new(Observed::new(node.clone(), metrics.clone(), control.clone()));
+        let pages = Pages {
+            password: config.dashboard_password.clone(),
+            demo: demo::Settings::of(&config, &addresses),
+        };
         let admin = config
             .admin_listen
             .map(|address| {
-                Admin::start(address, observed.clone(), demo)
+                Admin::start(address, observed.clone(), pages)
                     .map_err(|error| cannot_listen(address, "server.admin_listen", error))
             })
             .transpose()?;

@@ -45,6 +45,11 @@ impl AppKeys {
         self.client.is_empty() && self.server.is_empty()
     }
 
+    /// One that clients connect with, if there is any.
+    pub fn client_key(&self) -> Option<&str> {
+        self.client.first().map(AsRef::as_ref)
+    }
+
     /// The role of `key`, if it is one of these. Every key of the app is compared to its end, whether or not
     /// an earlier one matched; what the time may tell is how long the keys are.
     pub fn role(&self, key: &str) -> Option<KeyRole> {

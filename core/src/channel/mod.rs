@@ -167,6 +167,13 @@ impl Channel {
         self.workers[usize::from(worker.0) + 1..].iter().any(|w| w.members.load(Ordering::Relaxed) > 0)
     }
 
+    /// The worker that holds the most members, if one does.
+    pub fn largest_part(&self) -> Option<WorkerId> {
+        let parts = self.workers.iter().map(|worker| worker.members.load(Ordering::Relaxed));
+        let (members, worker) = parts.zip(0..).max_by_key(|(members, _)| *members)?;
+        (members > 0).then_some(WorkerId(worker))
+    }
+
     /// The last offset given out.
     pub fn offset(&self) -> u64 {
         self.offset.load(Ordering::Relaxed)

@@ -36,6 +36,7 @@ mod session;
 mod submit;
 mod users;
 mod waiting;
+mod watch;
 mod window;
 
 use std::{collections::VecDeque, sync::Arc};
@@ -52,6 +53,7 @@ use self::{
     session::{Session, Sessions},
     users::UserIndex,
     waiting::{Interrupted, Waiting},
+    watch::Watch,
 };
 pub use self::{
     input::Flow,
@@ -117,6 +119,7 @@ pub struct Engine {
     /// Sessions that have left everything and go after the next flush.
     ended: Vec<SessionSlot>,
     parked: Parked,
+    watches: Vec<Watch>,
     /// Whether all sessions are about to leave; see [`Engine::begin_drain`].
     is_draining: bool,
     /// Absent while it reads.
@@ -224,6 +227,7 @@ impl Engine {
             disconnects: Vec::new(),
             ended: Vec::new(),
             parked: Parked::default(),
+            watches: Vec::new(),
             is_draining: false,
             decoder: None,
             counters: Counters::default(),
@@ -242,6 +246,9 @@ impl Engine {
         self.steady_ms = steady_ms;
         self.sweep();
         self.end_expired();
+        if !self.watches.is_empty() {
+            self.arm_watches();
+        }
     }
 
     /// All sessions are about to leave, within a time that the shell chooses. From now on no member is told
@@ -370,6 +377,9 @@ impl Engine {
         let channels = &self.channels;
         self.counters.deliveries +=
             self.turn.segment_members(&mut self.sessions, |local| channels[local].subscribers.slots());
+        if !self.watches.is_empty() {
+            self.take_samples();
+        }
         self.turn.freeze();
         let mut over = Vec::new();
         let written = self.turn.write(&mut self.sessions, sink, |slot, backlog| over.push((slot, backlog)));

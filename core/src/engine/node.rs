@@ -89,6 +89,11 @@ impl Node {
         self.table.len()
     }
 
+    /// Shows every channel of one of the table's [`TABLE_SHARDS`] shards, of all apps.
+    pub fn visit_channels(&self, shard: usize, visit: impl FnMut(&Arc<Channel>)) {
+        self.table.visit_shard(shard, visit);
+    }
+
     /// Number of sessions of an app.
     pub fn sessions(&self, app: AppId) -> usize {
         self.tenant(app).sessions.load(Ordering::Relaxed)

@@ -9,7 +9,7 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, LocalId, SessionSlot, WorkerId},
-    limits::{CHANNELS_LOOKED_AT, PAGE_BYTES, TABLE_SHARDS},
+    limits::{CHANNELS_LOOKED_AT, PAGE_BYTES, SESSIONS_LOOKED_AT, TABLE_SHARDS},
     publication::IdentityCard,
 };
 
@@ -119,11 +119,11 @@ impl Engine {
         self.ask(app, at, end, Question::Disconnect { whom, reconnect, sessions: 0 })
     }
 
-    /// A page of a user's sessions.
+    /// A page of a user's sessions, or of all sessions of the app.
     pub(super) fn sessions_of(
         &mut self,
         app: AppId,
-        user: &str,
+        user: Option<&str>,
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Progress, ReplyError> {
@@ -132,7 +132,7 @@ impl Engine {
         if worker >= end {
             return Err(ReplyError::InvalidCursor);
         }
-        let page = SessionsPage { user: user.into(), sessions: Vec::new(), next: None };
+        let page = SessionsPage { user: user.map(Into::into), sessions: Vec::new(), next: None };
         let question = Question::Sessions { reading: Reading::new(after, limit), page };
         Ok(self.ask(app, worker, end, question))
     }
@@ -226,11 +226,31 @@ impl Engine {
         false
     }
 
-    /// Fills the page with this worker's sessions of the user whose slots are `reading.after` or above.
-    /// Returns whether it is full.
+    /// Fills the page with this worker's sessions whose slots are `reading.after` or above: those of a user,
+    /// or all. Returns whether the page is full, or as much was looked at as one page may cost.
     fn list_sessions(&self, app: AppId, reading: &mut Reading, page: &mut SessionsPage) -> bool {
         let Ok(from) = u32::try_from(reading.after) else { return false };
-        let slots = self.users.sessions(app, &page.user, SessionSlot(from));
+        if let Some(user) = page.user.clone() {
+            return self.fill_sessions(self.users.sessions(app, &user, SessionSlot(from)), reading, page);
+        }
+        let end = self.sessions.slots();
+        let until = end.min(from.saturating_add(SESSIONS_LOOKED_AT as u32));
+        let slots = (from..until).map(SessionSlot).filter(|slot| self.sessions.is_of(*slot, app));
+        if self.fill_sessions(slots, reading, page) {
+            return true;
+        }
+        if until < end {
+            page.next = Some(Cursor { worker: self.worker.0, after: until.into() });
+        }
+        until < end
+    }
+
+    fn fill_sessions(
+        &self,
+        slots: impl Iterator<Item = SessionSlot>,
+        reading: &mut Reading,
+        page: &mut SessionsPage,
+    ) -> bool {
         let mut is_full = reading.is_full();
         for slot in slots {
             if is_full {
@@ -243,9 +263,10 @@ impl Engine {
                 |part: LocalId| -> Box<str> { self.channels[part].channel.name().unwrap_or_default().into() };
             let channels: Vec<_> = memberships.map(|membership| name(membership.local)).collect();
             let bytes = channels.iter().map(|name| name.len()).sum::<usize>();
-            is_full = reading.take(bytes + bytes_of(None, session.profile.as_deref()));
+            is_full = reading.take(bytes + bytes_of(session.user(), session.profile.as_deref()));
+            let user = session.user.clone().filter(|_| page.user.is_none());
             let profile = session.profile.clone();
-            page.sessions.push(UserSession { id: session.id(slot), profile, channels });
+            page.sessions.push(UserSession { id: session.id(slot), user, profile, channels });
         }
         false
     }

@@ -70,6 +70,10 @@ impl Engine {
                 self.set_options(app, channel, options)
             }
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),
+            BackEndCommand::Watch { channel, after } => {
+                check_channel(self.node.app(app), channel)?;
+                Ok(Progress::Finished(Outcome::Watched(self.watch(app, channel, after))))
+            }
             BackEndCommand::Disconnect { whom, reconnect } => Ok(self.disconnect(app, whom, reconnect)),
         }
     }

@@ -338,6 +338,16 @@ impl Sessions {
         self.cold.len()
     }
 
+    /// The number of slots that were ever used.
+    pub(super) fn slots(&self) -> u32 {
+        u32::try_from(self.hot.len()).expect("slots are 32 bits")
+    }
+
+    /// Whether the slot has a session of this app, one that has not ended.
+    pub(super) fn is_of(&self, slot: SessionSlot, app: AppId) -> bool {
+        self.cold.get(slot).is_some_and(|session| session.app == app) && !self.output(slot).is_ended()
+    }
+
     pub(super) fn get(&self, slot: SessionSlot) -> &Session {
         &self.cold[slot]
     }

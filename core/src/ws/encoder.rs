@@ -51,6 +51,16 @@ pub fn put_header(out: &mut BytesMut, opcode: OpCode, fin: bool, payload_len: us
     }
 }
 
+/// The payload of a frame without a mask that [`put_header`] or [`put_header_at_end`] began.
+pub fn sent_payload(frame: &[u8]) -> Option<&[u8]> {
+    let length = match frame.get(1)? {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    frame.get(length..)
+}
+
 /// The longest header without a masking key.
 pub const MAX_UNMASKED_HEADER_LEN: usize = MAX_HEADER_LEN - 4;
 

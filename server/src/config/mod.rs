@@ -45,6 +45,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The address of the admin plane, or `None` if it is off.
     pub admin_listen: Option<SocketAddr>,
+    /// What the dashboard asks for; `None`: nothing, and it is served on loopback alone.
+    pub dashboard_password: Option<Password>,
     /// Worker threads, 1 to [`WORKERS_MAX`].
     pub workers: usize,
     /// Whether each worker is pinned to a core.
@@ -134,6 +136,31 @@ pub enum LogFormat {
     Json,
 }
 
+/// The dashboard's password.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Password(Box<str>);
+
+impl Password {
+    /// Bytes of a password.
+    pub const BYTES: std::ops::RangeInclusive<usize> = 12..=256;
+
+    /// A password of [`Password::BYTES`] bytes.
+    pub fn new(text: &str) -> Option<Self> {
+        Self::BYTES.contains(&text.len()).then(|| Self(text.into()))
+    }
+
+    /// What has to be typed.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Password").finish_non_exhaustive()
+    }
+}
+
 /// The keys of a server that runs without configuration.
 #[derive(Clone, Eq, PartialEq)]
 pub struct DevelopmentKeys {
@@ -220,6 +247,7 @@ impl Config {
         let mut config = Config {
             listen: settings::listen(args, environment, server)?,
             admin_listen: settings::admin_listen(args, environment, server)?,
+            dashboard_password: settings::dashboard_password(environment, server)?,
             workers,
             worker_count,
             pin: settings::pin(args, environment, server)?,

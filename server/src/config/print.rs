@@ -19,7 +19,7 @@ const DEVELOPMENT_NOTE: &str = "\
 
 pub(super) fn to_toml(config: &Config, secrets: Secrets) -> String {
     let file = raw::File {
-        server: server(config),
+        server: server(config, secrets),
         log: raw::Log {
             level: Some(config.log.level.clone()),
             format: Some(String::from(match config.log.format {
@@ -44,10 +44,11 @@ pub(super) fn to_toml(config: &Config, secrets: Secrets) -> String {
     format!("{note}{text}")
 }
 
-fn server(config: &Config) -> raw::Server {
+fn server(config: &Config, secrets: Secrets) -> raw::Server {
     raw::Server {
         listen: Some(raw::Texts(config.listen.iter().map(SocketAddr::to_string).collect())),
         admin_listen: Some(config.admin_listen.map_or(String::from("off"), |address| address.to_string())),
+        dashboard_password: config.dashboard_password.as_ref().map(|own| shown(own.text(), secrets)),
         workers: Some(match config.worker_count {
             WorkerCount::OnePerCore => toml::Value::String(String::from("auto")),
             WorkerCount::Fixed => toml::Value::Integer(integer(config.workers)),

@@ -36,6 +36,7 @@ pub(super) struct File {
 pub(super) struct Server {
     pub(super) listen: Option<Texts>,
     pub(super) admin_listen: Option<String>,
+    pub(super) dashboard_password: Option<String>,
     /// An integer, or the word `auto`.
     pub(super) workers: Option<toml::Value>,
     pub(super) pin: Option<bool>,

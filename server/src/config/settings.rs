@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
+use super::apps::PLACEHOLDER;
 use super::error::ConfigError;
 use super::layers::{Environment, Given};
-use super::{LogConfig, LogFormat, WORKERS_MAX, WorkerCount, raw};
+use super::{LogConfig, LogFormat, Password, WORKERS_MAX, WorkerCount, raw};
 use crate::args::Args;
 
 /// The most addresses to listen on.
@@ -53,6 +54,29 @@ pub(super) fn admin_listen(
         Some(given) => address(&given.name, &given.value).map(Some),
         None => address(key, ADMIN_LISTEN_DEFAULT).map(Some),
     }
+}
+
+pub(super) fn dashboard_password(
+    environment: &mut Environment,
+    server: &raw::Server,
+) -> Result<Option<Password>, ConfigError> {
+    let given = environment.text("server.dashboard_password", None, server.dashboard_password.as_ref())?;
+    let Some(Given { name, value }) = given else { return Ok(None) };
+    if value == PLACEHOLDER {
+        let problem = format!(
+            "is the placeholder `{PLACEHOLDER}` of a printed configuration: print it with `--show-secrets`, or set \
+             `FANFARE_DASHBOARD_PASSWORD`"
+        );
+        return Err(ConfigError::setting(name, problem));
+    }
+    let problem = || {
+        let (min, max) = (Password::BYTES.start(), Password::BYTES.end());
+        ConfigError::setting(
+            name,
+            format_args!("is too short or too long: it must have {min} to {max} bytes"),
+        )
+    };
+    Password::new(&value).map(Some).ok_or_else(problem)
 }
 
 fn address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {

@@ -10,10 +10,10 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{Builder, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -31,9 +31,11 @@ use hyper_util::{
 use tokio::{net::TcpStream, sync::oneshot, task::AbortHandle, time::timeout};
 
 use super::{
+    dashboard::{self, Console, Dashboard},
     demo,
     metrics::{WorkerMetrics, exposition},
 };
+use crate::{config::Password, worker::Control};
 
 /// The most connections at one time.
 pub(crate) const ADMIN_CONNECTIONS: usize = 32;
@@ -51,8 +53,32 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Observed {
     pub(crate) node: Arc<Node>,
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
+    /// How workers are woken, asked, and handed connections.
+    pub(crate) control: Arc<Control>,
+    pub(crate) started: Instant,
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
+    next_worker: AtomicUsize,
+}
+
+impl Observed {
+    /// Of a server that starts.
+    pub(crate) fn new(node: Arc<Node>, workers: Vec<Arc<WorkerMetrics>>, control: Arc<Control>) -> Self {
+        let (ready, next_worker) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Self { node, workers, control, started: Instant::now(), ready, next_worker }
+    }
+
+    /// The worker whose turn it is.
+    pub(super) fn next_worker(&self) -> usize {
+        // Relaxed: any worker will do.
+        self.next_worker.fetch_add(1, Ordering::Relaxed) % self.node.workers()
+    }
+}
+
+/// What the admin plane serves besides metrics and health.
+pub(crate) struct Pages {
+    pub(crate) password: Option<Password>,
+    pub(crate) demo: Option<demo::Settings>,
 }
 
 /// The running admin plane.
@@ -64,11 +90,7 @@ pub(crate) struct Admin {
 
 impl Admin {
     /// Listens on `address` and serves from a thread of its own.
-    pub(crate) fn start(
-        address: SocketAddr,
-        observed: Arc<Observed>,
-        demo: Option<demo::Settings>,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(address: SocketAddr, observed: Arc<Observed>, pages: Pages) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -78,15 +100,18 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
-            .with_state(observed);
-        if let Some(settings) = demo {
+            .with_state(observed.clone());
+        if let Some(settings) = pages.demo {
             router = router.merge(demo::routes(settings));
         }
+        let dashboard = Dashboard::new(address, pages.password, observed);
+        router = router.merge(dashboard.as_ref().map_or_else(dashboard::absent, dashboard::routes));
+        let console = dashboard.map(Console);
         let thread = Builder::new().name("admin".into()).spawn(move || {
             let served = runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 tokio::select! {
-                    never = serve(listener, router) => match never {},
+                    never = serve(listener, router, console) => match never {},
                     // Sent or dropped: either way it is over.
                     _ = stopped => io::Result::Ok(()),
                 }
@@ -108,7 +133,11 @@ impl Admin {
 }
 
 /// Accepts connections and serves each in a task of its own.
-async fn serve(listener: tokio::net::TcpListener, router: Router) -> std::convert::Infallible {
+async fn serve(
+    listener: tokio::net::TcpListener,
+    router: Router,
+    console: Option<Console>,
+) -> std::convert::Infallible {
     let mut tasks: VecDeque<AbortHandle> = VecDeque::with_capacity(ADMIN_CONNECTIONS);
     loop {
         let stream = match listener.accept().await {
@@ -125,11 +154,19 @@ async fn serve(listener: tokio::net::TcpListener, router: Router) -> std::conver
         {
             oldest.abort();
         }
-        tasks.push_back(tokio::spawn(serve_one(stream, router.clone())).abort_handle());
+        tasks.push_back(tokio::spawn(serve_one(stream, router.clone(), console.clone())).abort_handle());
     }
 }
 
-async fn serve_one(stream: TcpStream, router: Router) {
+async fn serve_one(stream: TcpStream, router: Router, console: Option<Console>) {
+    if let Some(console) = console
+        && Console::is_wanted(&stream).await
+    {
+        if let Err(error) = console.serve(stream).await {
+            tracing::debug!(%error, "a connection of the console failed");
+        }
+        return;
+    }
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

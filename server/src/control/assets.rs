@@ -35,17 +35,30 @@ macro_rules! asset {
     };
 }
 
-/// What several pages load.
-pub(super) const SHARED: &[Asset] = &[
-    asset!("/assets/preact.js", SCRIPT, "vendor/preact.js"),
-    asset!("/assets/fanfare.js", SCRIPT, "vendor/fanfare.js"),
-];
-
-/// The demo's page.
+/// The demo's page, which loads `preact.js` from beside the dashboard.
 pub(super) const DEMO: &[Asset] = &[
     asset!("/demo/", HTML, "demo/index.html"),
     asset!("/demo/demo.js", SCRIPT, "demo/demo.js"),
     asset!("/demo/demo.css", STYLE, "demo/demo.css"),
+    asset!("/assets/fanfare.js", SCRIPT, "vendor/fanfare.js"),
+];
+
+/// The dashboard's page, and what the demo's loads too.
+pub(super) const DASHBOARD: &[Asset] = &[
+    asset!("/dashboard/", HTML, "dashboard/index.html"),
+    asset!("/dashboard/main.js", SCRIPT, "dashboard/main.js"),
+    asset!("/dashboard/api.js", SCRIPT, "dashboard/api.js"),
+    asset!("/dashboard/parts.js", SCRIPT, "dashboard/parts.js"),
+    asset!("/dashboard/chart.js", SCRIPT, "dashboard/chart.js"),
+    asset!("/dashboard/overview.js", SCRIPT, "dashboard/overview.js"),
+    asset!("/dashboard/channels.js", SCRIPT, "dashboard/channels.js"),
+    asset!("/dashboard/sessions.js", SCRIPT, "dashboard/sessions.js"),
+    asset!("/dashboard/problems.js", SCRIPT, "dashboard/problems.js"),
+    asset!("/dashboard/console.js", SCRIPT, "dashboard/console.js"),
+    asset!("/dashboard/style.css", STYLE, "dashboard/style.css"),
+    asset!("/assets/preact.js", SCRIPT, "vendor/preact.js"),
+    asset!("/assets/uplot.js", SCRIPT, "vendor/uplot.js"),
+    asset!("/assets/uplot.css", STYLE, "vendor/uplot.css"),
 ];
 
 /// A route for each file.

@@ -11,7 +11,7 @@ use axum::{
 };
 
 use super::{
-    assets::{self, DEMO, SHARED},
+    assets::{self, DEMO},
     guard,
 };
 use crate::config::{Config, Demo};
@@ -47,7 +47,6 @@ pub(super) fn routes(settings: Settings) -> Router {
             "/demo/settings.json",
             get(|| async { ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], json) }),
         )
-        .merge(assets::routes(SHARED))
         .merge(assets::routes(DEMO))
         .layer(middleware::map_response(move |response| {
             let connect = connect.clone();

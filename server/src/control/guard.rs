@@ -26,7 +26,7 @@ pub(super) async fn loopback_only(request: Request, next: Next) -> Response {
 }
 
 /// Whether the request's `Host` is a name of this machine.
-fn is_loopback(headers: &HeaderMap) -> bool {
+pub(super) fn is_loopback(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

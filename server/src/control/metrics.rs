@@ -125,7 +125,7 @@ impl WorkerMetrics {
         }
     }
 
-    fn read(&self, metric: usize) -> u64 {
+    pub(super) fn read(&self, metric: usize) -> u64 {
         self.0[metric].load(Ordering::Relaxed)
     }
 }
@@ -139,7 +139,7 @@ const APP_METRICS: [(&str, &str, &str); 5] = [
     ("app_history_forgotten_total", "counter", "The app's part of history_forgotten_total."),
 ];
 
-fn app_values(node: &Node, app: AppId) -> [u64; APP_METRICS.len()] {
+pub(super) fn app_values(node: &Node, app: AppId) -> [u64; APP_METRICS.len()] {
     [
         node.sessions(app) as u64,
         node.parked_sessions(app) as u64,

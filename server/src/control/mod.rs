@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 mod assets;
+mod dashboard;
 pub(crate) mod demo;
 mod guard;
 pub(crate) mod metrics;

@@ -65,7 +65,7 @@ impl<'a> Parameters<'a> {
     }
 
     /// The parameters that say what a back end asks for.
-    pub(super) fn request_query(&self) -> RequestQuery<'_> {
+    pub(crate) fn request_query(&self) -> RequestQuery<'_> {
         RequestQuery {
             channel: self.channel.as_deref(),
             prefix: self.prefix.as_deref(),

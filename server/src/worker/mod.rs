@@ -14,6 +14,7 @@ mod accept;
 mod deadlines;
 mod http;
 mod input;
+mod inquiry;
 mod lifecycle;
 mod lobby;
 mod session;
@@ -29,7 +30,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use crossbeam::queue::SegQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use fanfare_core::{
     engine::{Engine, Flow, Node},
     id::{SessionSlot, WorkerId},
@@ -38,8 +39,11 @@ use fanfare_core::{
 };
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
 
-pub(crate) use self::session::HandedOver;
-use self::{accept::Accepting, session::Leaving};
+use self::{accept::Accepting, inquiry::Inquiries, session::Leaving};
+pub(crate) use self::{
+    inquiry::{Answered, Ask, INQUIRIES, Inquiry},
+    session::HandedOver,
+};
 use crate::{
     config::Config,
     connection::{ConnectionId, ConnectionSlot, Connections, Flag},
@@ -103,6 +107,8 @@ pub(crate) struct Control {
     pub(crate) capacity: usize,
     /// For each worker, connections that others hand over to it.
     pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
+    /// For each worker, questions of the control plane.
+    pub(crate) inquiries: Box<[ArrayQueue<Inquiry>]>,
 }
 
 /// One worker.
@@ -121,6 +127,7 @@ pub(crate) struct Worker {
     handler: MessageHandler,
     connections: Connections,
     requests: Requests,
+    inquiries: Inquiries,
     timers: Timers,
     clock: Clock,
     date: HttpDate,
@@ -178,6 +185,7 @@ impl Worker {
             handler,
             connections: Connections::default(),
             requests: Requests::default(),
+            inquiries: Inquiries::default(),
             timers: Timers::new(),
             clock: Clock::new(),
             date: HttpDate::default(),
@@ -308,6 +316,7 @@ impl Worker {
             }
         }
         self.take_handed_over();
+        self.take_inquiries();
         for round in 1.. {
             let mut listening = matches!(self.accepting, Accepting::More);
             for event in events.iter() {
@@ -366,7 +375,9 @@ impl Worker {
             self.guard(slot, |worker| worker.resume(slot));
         }
         for (token, answer) in self.engine.take_answers() {
-            self.on_answer(token, answer);
+            if !self.is_for_inquiry(token, &answer) {
+                self.on_answer(token, answer);
+            }
         }
     }
 
@@ -423,6 +434,7 @@ mod tests {
             drain: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             capacity: 1,
+            inquiries: Box::new([ArrayQueue::new(INQUIRIES)]),
             handed_over: Box::new([SegQueue::new()]),
         };
         let mut worker = Worker::new(Parts {

@@ -33,6 +33,12 @@ pub(crate) struct HandedOver {
     input: Vec<u8>,
 }
 
+impl HandedOver {
+    pub(crate) fn new(stream: TcpStream, input: Vec<u8>) -> Self {
+        Self { stream, input }
+    }
+}
+
 /// A connection that leaves this worker at the end of the turn.
 pub(super) struct Leaving {
     slot: ConnectionSlot,

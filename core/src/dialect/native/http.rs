@@ -54,6 +54,8 @@ pub enum Resource<'a> {
     Messages,
     /// The options of a channel.
     Options,
+    /// The sessions of the app.
+    Sessions,
     /// A user, named as in the path: percent-encoded.
     User(&'a str),
 }
@@ -71,6 +73,7 @@ impl<'a> Resource<'a> {
             "/v1/disconnect" => Self::Disconnect,
             "/v1/messages" => Self::Messages,
             "/v1/options" => Self::Options,
+            "/v1/sessions" => Self::Sessions,
             path => Self::User(path.strip_prefix(USERS).filter(|user| !user.is_empty())?),
         })
     }
@@ -166,10 +169,14 @@ impl RequestReader {
             Resource::Members => each(Ok(query.members()?)),
             Resource::History => each(Ok(query.history()?)),
             Resource::Channels => each(Ok(query.channels()?)),
+            Resource::Sessions => {
+                let (limit, after) = (query.limit()?, query.cursor()?);
+                each(Ok(BackEndCommand::Sessions { user: None, limit, after }));
+            }
             Resource::User(user) => {
                 let user = percent_decode(user).map_err(|error| Refusal::invalid(format!("{error}.")))?;
                 let (limit, after) = (query.limit()?, query.cursor()?);
-                each(Ok(BackEndCommand::Sessions { user: &user, limit, after }));
+                each(Ok(BackEndCommand::Sessions { user: Some(&user), limit, after }));
             }
         }
         Ok(AnswerShape::One)

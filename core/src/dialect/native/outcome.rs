@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{
     channel::{HistoryItem, Position},
-    command::{Outcome, Recovery, UserSession},
+    command::{Outcome, Recovery, UserSession, Watched},
     error::ReplyError,
     json,
     publication::{IdentityCard, Payload},
+    ws,
 };
 
 /// A message of a page of history: `{"event","message","offset","id","time_ms"}` and the optional members.
@@ -122,9 +123,13 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             put_options(out, options);
         }
         Outcome::Sessions(page) => {
-            out.extend_from_slice(b"{\"user\":");
-            json::write_string(out, &page.user);
-            out.extend_from_slice(b",\"sessions\":[");
+            out.put_u8(b'{');
+            if let Some(user) = &page.user {
+                out.extend_from_slice(b"\"user\":");
+                json::write_string(out, user);
+                out.put_u8(b',');
+            }
+            out.extend_from_slice(b"\"sessions\":[");
             for (at, session) in page.sessions.iter().enumerate() {
                 if at > 0 {
                     out.put_u8(b',');
@@ -134,6 +139,7 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(b"],\"next\":");
             put_optional_string(out, page.next.map(|next| next.text()).as_deref());
         }
+        Outcome::Watched(watched) => put_watched(out, watched),
         Outcome::Channels(page) => {
             out.extend_from_slice(b"{\"channels\":[");
             for (at, (name, members)) in page.channels.iter().enumerate() {
@@ -180,9 +186,27 @@ fn put_identity(out: &mut BytesMut, IdentityCard { id, user, profile }: &Identit
     }
 }
 
-/// `{"id","data"?,"channels"}`.
+/// Samples: `{"messages":[{"number","frame"}],"next","offset"`, where a frame that is too long is `null`.
+fn put_watched(out: &mut BytesMut, watched: &Watched) {
+    out.extend_from_slice(b"{\"messages\":[");
+    for (at, sample) in watched.samples.iter().enumerate() {
+        out.extend_from_slice(if at > 0 { b"," } else { b"" });
+        put_number(out, "{\"number\":", sample.number);
+        out.extend_from_slice(b",\"frame\":");
+        let text = sample.frame.as_deref().and_then(ws::sent_payload);
+        out.extend_from_slice(text.unwrap_or(b"null"));
+        out.put_u8(b'}');
+    }
+    put_number(out, "],\"next\":", watched.next);
+    put_number(out, ",\"offset\":", watched.offset);
+}
+
+/// `{"id","user"?,"data"?,"channels"}`.
 fn put_session(out: &mut BytesMut, session: &UserSession) {
-    put_identity(out, &IdentityCard { id: session.id, user: None, profile: session.profile.clone() });
+    put_identity(
+        out,
+        &IdentityCard { id: session.id, user: session.user.clone(), profile: session.profile.clone() },
+    );
     out.extend_from_slice(b",\"channels\":[");
     for (at, name) in session.channels.iter().enumerate() {
         if at > 0 {

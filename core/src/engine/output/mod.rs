@@ -45,7 +45,7 @@ pub(super) use self::{segments::ReplyRange, session::SessionOutput};
 use super::session::{Session, Sessions};
 use crate::{
     channel::{Channel, TOMBSTONE},
-    dialect::FormatSet,
+    dialect::{Format, FormatSet},
     id::{LocalId, SessionSlot},
     limits::{POOLED_BUFFER_BYTES, POOLED_BUFFERS, POOLED_BYTES},
     publication::Publication,
@@ -149,6 +149,11 @@ impl Turn {
         let of = &self.runs[run as usize];
         let from = if place < of.base { 0 } else { of.late[place - of.base] };
         self.segment_view(run, from, slot, sessions)
+    }
+
+    /// The frames of `run` in a format, as far as they were encoded in it.
+    pub(super) fn frames_in(&self, run: u32, format: Format) -> impl Iterator<Item = &[u8]> {
+        self.runs[run as usize].frames_in(format)
     }
 
     /// The local part of `run` is gone: whoever was in it has left.

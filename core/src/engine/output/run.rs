@@ -274,6 +274,17 @@ impl Run {
         self.part(format, from, self.len())
     }
 
+    /// The frames in a format, as far as they were encoded in it. Not once the turn is frozen.
+    pub(super) fn frames_in(&self, format: Format) -> impl Iterator<Item = &[u8]> {
+        let lane = self.lane(format).map(|at| &self.lanes[at]);
+        lane.into_iter().flat_map(|lane| {
+            let starts = std::iter::once(0).chain(lane.ends.iter().copied());
+            let frames =
+                starts.zip(&lane.ends).map(|(start, end)| &lane.bytes[start as usize..*end as usize]);
+            frames.filter(|frame| !frame.is_empty())
+        })
+    }
+
     /// What a member sees, in its format, of publications `from..to`.
     pub(super) fn part(&self, format: Format, from: u32, to: u32) -> View {
         // A format without lane has no members who were there.

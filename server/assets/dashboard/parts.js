@@ -1,0 +1,110 @@
+// Small parts that several views show. What comes from the server is put into text nodes, never into markup.
+
+import { html, useEffect, useState } from "/assets/preact.js";
+
+const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const SMALL = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+
+export const number = (value) => (value < 10 ? SMALL : NUMBER).format(value);
+
+export function bytes(value) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let at = 0;
+  for (; value >= 1024 && at < units.length - 1; at += 1) value /= 1024;
+  return `${number(value)} ${units[at]}`;
+}
+
+export function duration(ms) {
+  const s = Math.floor(ms / 1000);
+  const [d, h, m] = [Math.floor(s / 86400), Math.floor(s / 3600) % 24, Math.floor(s / 60) % 60];
+  if (d > 0) return `${d} d ${h} h`;
+  if (h > 0) return `${h} h ${m} min`;
+  return m > 0 ? `${m} min ${s % 60} s` : `${s} s`;
+}
+
+export const time = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false });
+
+/** Any JSON, short enough to be shown. */
+export function short(value, length = 2000) {
+  const text = typeof value === "string" ? value : JSON.stringify(value) ?? "";
+  return text.length > length ? `${text.slice(0, length)}…` : text;
+}
+
+export const link = (...parts) => `#/${parts.map(encodeURIComponent).join("/")}`;
+
+export function Trouble({ error }) {
+  return html`<p class="trouble" role="alert">${error ? error.message : ""}</p>`;
+}
+
+/** A table. A column is `{ head, cell, kind }`; `cell` makes what is shown of a row. */
+export function Table({ label, columns, rows, keyOf, empty = "Nothing." }) {
+  if (rows.length === 0) return html`<p class="empty">${empty}</p>`;
+  return html`
+    <div class="scroll" tabindex="0" role="region" aria-label=${label}>
+      <table>
+        <caption class="unseen">${label}</caption>
+        <thead>
+          <tr>${columns.map(({ head, kind }) => html`<th scope="col" class=${kind}>${head}</th>`)}</tr>
+        </thead>
+        <tbody>
+          ${rows.map((row) => html`
+            <tr key=${keyOf(row)}>
+              ${columns.map(({ cell, kind, head }) => html`<td class=${kind} data-head=${head}>${cell(row)}</td>`)}
+            </tr>`)}
+        </tbody>
+      </table>
+    </div>`;
+}
+
+/**
+ * Pages of a listing that may change while it is paged: each page is read when it is asked for, and an entry that two
+ * pages show is shown on both. `read(after)` resolves with `{ rows, next }`.
+ */
+export function usePages(read, key) {
+  const [state, setState] = useState({ key, trail: [null], rows: null, next: null, error: null });
+  const turn = async (trail) => {
+    try {
+      const { rows, next } = await read(trail.at(-1));
+      setState({ key, trail, rows, next, error: null });
+    } catch (error) {
+      setState((before) => ({ ...before, key, error }));
+    }
+  };
+  useEffect(() => {
+    turn([null]);
+  }, [key]);
+  const now = state.key === key ? state : { key, trail: [null], rows: null, next: null, error: null };
+  return {
+    ...now,
+    again: () => turn(now.trail),
+    forward: () => turn([...now.trail, now.next]),
+    back: () => turn(now.trail.slice(0, -1)),
+  };
+}
+
+export function Pager({ pages }) {
+  const { trail, next, again, forward, back } = pages;
+  return html`
+    <nav class="pager" aria-label="Pages">
+      <button disabled=${trail.length < 2} onClick=${back}>Previous</button>
+      <span>Page ${trail.length}</span>
+      <button disabled=${next === null} onClick=${forward}>Next</button>
+      <button onClick=${again}>Read again</button>
+    </nav>`;
+}
+
+/** A button that asks once more before it does what cannot be undone. */
+export function Confirmed({ label, question, onConfirm }) {
+  const [asked, setAsked] = useState(false);
+  if (!asked) return html`<button class="danger" onClick=${() => setAsked(true)}>${label}</button>`;
+  const done = () => {
+    setAsked(false);
+    onConfirm();
+  };
+  return html`
+    <span class="confirm" role="group" aria-label=${question}>
+      <span>${question}</span>
+      <button class="danger" onClick=${done}>Yes</button>
+      <button onClick=${() => setAsked(false)}>No</button>
+    </span>`;
+}

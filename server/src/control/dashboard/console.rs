@@ -1,0 +1,132 @@
+//! The console's WebSocket: once its request is admitted, the socket goes to a worker, which sees a handshake
+//! of the native dialect with one of the app's client keys. Nothing is relayed.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use fanfare_core::http::{Head, HttpLimits, Query, parse_head};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::Dashboard;
+use crate::{control::guard::is_loopback, worker::HandedOver};
+
+/// How a request for the console begins.
+const BEGINNING: &[u8] = b"GET /dashboard/console?";
+
+const LIMITS: HttpLimits = HttpLimits { head_bytes: 8192, headers: 64, body_bytes: 0 };
+
+/// How long a request's head may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The console of a dashboard.
+#[derive(Clone)]
+pub(in crate::control) struct Console(pub(in crate::control) Arc<Dashboard>);
+
+/// A request that the console refuses: the status line's rest, and a sentence.
+struct Refusal(&'static str, &'static str);
+
+impl Console {
+    /// Whether a connection's first request is for the console. Takes nothing from the connection.
+    pub(in crate::control) async fn is_wanted(stream: &TcpStream) -> bool {
+        let mut first = [0; BEGINNING.len()];
+        // A browser sends a head at once, and whole.
+        matches!(timeout(HEAD_TIMEOUT, stream.peek(&mut first)).await, Ok(Ok(_)) if first == *BEGINNING)
+    }
+
+    /// Reads the request, and hands its connection to a worker or refuses it.
+    pub(in crate::control) async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        let mut input = Vec::new();
+        let read = async {
+            loop {
+                match parse_head(&input, LIMITS) {
+                    Ok(Some((head, _))) => return Ok(self.admit(&head)),
+                    Ok(None) if input.len() <= LIMITS.head_bytes => {}
+                    _ => return Ok(Err(Refusal("400 Bad Request", "The request is malformed."))),
+                }
+                let mut part = [0; 2048];
+                match stream.read(&mut part).await? {
+                    0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                    count => input.extend_from_slice(&part[..count]),
+                }
+            }
+        };
+        match timeout(HEAD_TIMEOUT, read).await?? {
+            Ok(request) => self.hand_over(stream.into_std()?, request),
+            Err(Refusal(status, sentence)) => {
+                let length = sentence.len();
+                let head =
+                    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+                stream.write_all(format!("{head}{sentence}").as_bytes()).await
+            }
+        }
+    }
+
+    /// The handshake that the worker is to see.
+    fn admit(&self, head: &Head<'_>) -> Result<String, Refusal> {
+        let Dashboard { observed, accounts, .. } = &*self.0;
+        let header = |name: &str| head.header_str(name).unwrap_or_default();
+        let mut headers = HeaderMap::new();
+        for name in ["host", "cookie"] {
+            let value = HeaderValue::from_str(header(name)).map_err(|_| FOREIGN)?;
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        if !accounts.wants_password() && !is_loopback(&headers) {
+            return Err(FOREIGN);
+        }
+        let origin = header("origin");
+        let own =
+            ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(header("host")));
+        if !own {
+            return Err(FOREIGN);
+        }
+        if !accounts.is_signed_in(&headers) {
+            return Err(Refusal("401 Unauthorized", "Sign in first."));
+        }
+        let mut session = String::new();
+        let mut app = None;
+        for pair in Query::new(head.query.unwrap_or_default()) {
+            let (name, value) = pair.map_err(|_| Refusal("400 Bad Request", "The query is malformed."))?;
+            match &*name {
+                "app" => app = observed.node.apps().by_name(&value),
+                // A token has no character that would have to be escaped; what has one is none.
+                "session"
+                    if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) =>
+                {
+                    session = format!("&session={value}");
+                }
+                _ => {}
+            }
+        }
+        let app = app.ok_or(Refusal("404 Not Found", "There is no app of this name."))?;
+        let key = app.keys.client_key().ok_or(Refusal("409 Conflict", "The app has no client key."))?;
+        let (name, nonce) = (&app.name, header("sec-websocket-key"));
+        Ok(format!(
+            "GET /v1/ws?app={name}&binary=base64{session} HTTP/1.1\r\nhost: dashboard\r\nupgrade: websocket\r\n\
+             connection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: {nonce}\r\n\
+             x-fanfare-key: {key}\r\n\r\n"
+        ))
+    }
+
+    fn hand_over(&self, stream: std::net::TcpStream, request: String) -> io::Result<()> {
+        let control = &self.0.observed.control;
+        // Relaxed: a count, which orders nothing.
+        if control.connections.fetch_add(1, Ordering::Relaxed) >= control.capacity {
+            control.connections.fetch_sub(1, Ordering::Relaxed);
+            return Err(io::Error::other("the server has as many connections as it may"));
+        }
+        let worker = self.0.observed.next_worker();
+        let stream = mio::net::TcpStream::from_std(stream);
+        control.handed_over[worker].push(HandedOver::new(stream, request.into_bytes()));
+        control.wakers[worker].wake()
+    }
+}
+
+const FOREIGN: Refusal = Refusal("403 Forbidden", "The console is for the dashboard's own page.");

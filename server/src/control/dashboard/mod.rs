@@ -1,0 +1,196 @@
+//! The dashboard: a page that shows what the server does, and its API.
+//!
+//! ```text
+//!   browser ─▶ guard ─▶ files                                   anybody's: they hold nothing
+//!                  └─▶ api ─▶ account ─▶ overview, census       read here, from what workers publish
+//!                                    └─▶ ask ─▶ a worker        by its queue; what a back end may ask, and samples
+//!   WebSocket ─▶ console ─▶ a worker                            the socket itself: a session like any other
+//! ```
+//!
+//! On loopback the page asks for no password unless one is configured, and answers to names of this machine
+//! alone. Elsewhere there is no page without a password. Nothing here runs while nobody looks.
+
+mod account;
+mod ask;
+mod census;
+mod console;
+mod overview;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{
+    Router,
+    body::{Bytes, to_bytes},
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderValue, StatusCode, Uri,
+        header::{CACHE_CONTROL, CONTENT_TYPE, SET_COOKIE},
+    },
+    middleware,
+    response::{IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+
+pub(super) use self::console::Console;
+use self::{account::Accounts, census::Censuses};
+use super::{
+    admin::Observed,
+    assets::{self, DASHBOARD},
+    guard,
+};
+use crate::{config::Password, worker::Answered};
+
+/// Bytes of a request's body.
+const BODY_BYTES: usize = 64 << 10;
+
+/// What the dashboard's routes share.
+pub(super) struct Dashboard {
+    observed: Arc<Observed>,
+    accounts: Accounts,
+    censuses: Censuses,
+}
+
+impl Dashboard {
+    /// The dashboard of an admin plane at `address`; `None`: there is none without a password.
+    pub(super) fn new(
+        address: SocketAddr,
+        password: Option<Password>,
+        observed: Arc<Observed>,
+    ) -> Option<Arc<Self>> {
+        if password.is_none() && !is_loopback(address.ip()) {
+            return None;
+        }
+        Some(Arc::new(Self { observed, accounts: Accounts::new(password), censuses: Censuses::default() }))
+    }
+}
+
+/// Whether only this machine reaches an address.
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// The page, what it loads, and its API.
+pub(super) fn routes(dashboard: &Arc<Dashboard>) -> Router {
+    let wants_password = dashboard.accounts.wants_password();
+    let api = Router::new()
+        .route("/dashboard/api/overview", get(overview))
+        .route("/dashboard/api/census", get(census))
+        .route("/dashboard/api/apps/{app}/{*what}", get(ask_app).post(ask_app))
+        .layer(middleware::from_fn_with_state(dashboard.clone(), signed_in_only))
+        .route("/dashboard/api/account", get(account))
+        .route("/dashboard/api/login", post(login))
+        .route("/dashboard/api/logout", post(logout))
+        .layer(middleware::from_fn(own_requests_only))
+        .with_state(dashboard.clone());
+    let pages = Router::new()
+        .route("/dashboard", get(|| async { Redirect::to("/dashboard/") }))
+        .merge(assets::routes(DASHBOARD))
+        .merge(api)
+        .layer(middleware::map_response(async |response| guard::harden(response, "")));
+    match wants_password {
+        true => pages,
+        false => pages.layer(middleware::from_fn(guard::loopback_only)),
+    }
+}
+
+/// What is said where there is no dashboard.
+pub(super) fn absent() -> Router {
+    let sentence = "There is no dashboard here: an admin listener that other machines reach needs \
+                    `server.dashboard_password`.\n";
+    Router::new()
+        .route("/dashboard", get((StatusCode::NOT_FOUND, sentence)))
+        .route("/dashboard/", get((StatusCode::NOT_FOUND, sentence)))
+}
+
+/// A page of another site cannot set this header without being allowed to first, which it never is.
+async fn own_requests_only(request: Request, next: axum::middleware::Next) -> Response {
+    match request.headers().get("x-fanfare").map(HeaderValue::as_bytes) {
+        Some(b"dashboard") => next.run(request).await,
+        _ => refuse(403, "not_a_page", "The header X-Fanfare is missing."),
+    }
+}
+
+async fn signed_in_only(
+    State(dashboard): State<Arc<Dashboard>>,
+    request: Request,
+    next: axum::middleware::Next,
+) -> Response {
+    match dashboard.accounts.is_signed_in(request.headers()) {
+        true => next.run(request).await,
+        false => refuse(401, "signed_out", "Sign in first."),
+    }
+}
+
+fn refuse(status: u16, code: &str, detail: &str) -> Response {
+    json(Answered::refusal(status, code, detail))
+}
+
+fn json(Answered { status, body }: Answered) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+fn found(body: impl Into<Bytes>) -> Response {
+    json(Answered { status: 200, body: body.into() })
+}
+
+async fn account(State(dashboard): State<Arc<Dashboard>>, headers: HeaderMap) -> Response {
+    let accounts = &dashboard.accounts;
+    let (password, signed_in) = (accounts.wants_password(), accounts.is_signed_in(&headers));
+    found(format!("{{\"password\":{password},\"signed_in\":{signed_in}}}"))
+}
+
+async fn login(State(dashboard): State<Arc<Dashboard>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let Ok(password) = to_bytes(body, BODY_BYTES).await else {
+        return refuse(413, "body_too_large", "The password is too long.");
+    };
+    match dashboard.accounts.sign_in(&password, &head.headers) {
+        Ok(cookie) => (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response(),
+        Err(account::Refused::Wrong) => refuse(403, "wrong_password", "The password is wrong."),
+        Err(account::Refused::TooOften) => {
+            refuse(429, "too_many_attempts", "There were too many attempts: wait a minute.")
+        }
+    }
+}
+
+async fn logout(State(dashboard): State<Arc<Dashboard>>, headers: HeaderMap) -> Response {
+    let cookie = dashboard.accounts.sign_out(&headers);
+    (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response()
+}
+
+async fn overview(State(dashboard): State<Arc<Dashboard>>) -> Response {
+    found(overview::json(&dashboard.observed))
+}
+
+async fn census(State(dashboard): State<Arc<Dashboard>>, uri: Uri) -> Response {
+    let node = &dashboard.observed.node;
+    let name = ask::parameter(&uri, "app").unwrap_or_default();
+    match node.apps().by_name(&name) {
+        Some(app) => found(dashboard.censuses.json(node, app.id)),
+        None => unknown_app(),
+    }
+}
+
+fn unknown_app() -> Response {
+    refuse(404, "unknown_app", "There is no app of this name.")
+}
+
+async fn ask_app(State(dashboard): State<Arc<Dashboard>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, BODY_BYTES).await else {
+        return refuse(413, "body_too_large", "The request is too long.");
+    };
+    let path = head.uri.path().strip_prefix("/dashboard/api/apps/").unwrap_or_default();
+    let (app, what) = path.split_once('/').unwrap_or_default();
+    let node = &dashboard.observed.node;
+    let name = fanfare_core::http::percent_decode(app).unwrap_or_default();
+    let Some(app) = node.apps().by_name(&name).map(|app| app.id) else { return unknown_app() };
+    if what == "watch" {
+        return json(ask::watch(&dashboard.observed, app, &head.uri).await);
+    }
+    json(ask::request(&dashboard.observed, app, (&head.method, what), &head.uri, body).await)
+}

@@ -1,0 +1,53 @@
+//! What workers and apps publish of themselves, as JSON.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::BytesMut;
+use fanfare_core::json::write_string;
+
+use super::Observed;
+use crate::control::metrics::{METRICS, app_values};
+
+/// `{"time_ms","uptime_ms","ready","capacity","channels","apps":[…],"metrics":[…]}`.
+pub(super) fn json(observed: &Observed) -> BytesMut {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let uptime = observed.started.elapsed().as_millis();
+    let (ready, capacity) = (observed.ready.load(Ordering::Relaxed), observed.control.capacity);
+    let channels = observed.node.channels();
+    let mut out = BytesMut::with_capacity(16 << 10);
+    put(&mut out, format_args!("{{\"time_ms\":{now},\"uptime_ms\":{uptime},\"ready\":{ready},"));
+    put(&mut out, format_args!("\"capacity\":{capacity},\"channels\":{channels},\"apps\":["));
+    for (at, app) in observed.node.apps().iter().enumerate() {
+        let [sessions, parked, parked_bytes, history_bytes, forgotten] = app_values(&observed.node, app.id);
+        put(&mut out, format_args!("{}{{\"name\":", if at > 0 { "," } else { "" }));
+        write_string(&mut out, &app.name);
+        put(&mut out, format_args!(",\"sessions\":{sessions},\"parked_sessions\":{parked}"));
+        put(&mut out, format_args!(",\"parked_bytes\":{parked_bytes},\"history_bytes\":{history_bytes}"));
+        put(&mut out, format_args!(",\"history_forgotten\":{forgotten}}}"));
+    }
+    put(&mut out, format_args!("],\"metrics\":["));
+    for (at, (name, kind, help)) in METRICS.iter().enumerate() {
+        put(
+            &mut out,
+            format_args!(
+                "{}{{\"name\":\"{name}\",\"kind\":\"{kind}\",\"help\":",
+                if at > 0 { "," } else { "" }
+            ),
+        );
+        write_string(&mut out, help);
+        put(&mut out, format_args!(",\"values\":["));
+        for (worker, metrics) in observed.workers.iter().enumerate() {
+            put(&mut out, format_args!("{}{}", if worker > 0 { "," } else { "" }, metrics.read(at)));
+        }
+        put(&mut out, format_args!("]}}"));
+    }
+    put(&mut out, format_args!("]}}"));
+    out
+}
+
+pub(super) fn put(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
+    std::fmt::Write::write_fmt(out, text).expect("a buffer in memory grows");
+}

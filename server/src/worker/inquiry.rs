@@ -1,0 +1,152 @@
+//! Questions of the control plane, answered between a worker's own work.
+//!
+//! ```text
+//!   admin thread: Inquiry ─▶ the worker's queue, wake ──▶ Engine::request ──▶ Answered ─▶ admin thread
+//! ```
+//!
+//! A queue is bounded by [`INQUIRIES`]; whoever asks when it is full is refused. Without questions a worker
+//! looks at the length of its queue once per turn.
+
+use bytes::{Bytes, BytesMut};
+use fanfare_core::{
+    command::{BackEndCommand, Outcome},
+    dialect::native_http::{self, AnswerShape, Refusal, RequestReader, Resource},
+    error::ReplyError,
+    id::AppId,
+    json::write_string,
+};
+use hashbrown::HashMap;
+use tokio::sync::oneshot;
+
+use super::Worker;
+use crate::http::access::Parameters;
+
+/// Questions that wait for one worker.
+pub(crate) const INQUIRIES: usize = 64;
+
+/// Tokens of inquiries have this bit; those of connections' requests count up from 1.
+const TOKEN: u64 = 1 << 63;
+
+/// A question to a worker's engine.
+pub(crate) struct Inquiry {
+    pub(crate) app: AppId,
+    pub(crate) ask: Ask,
+    pub(crate) answer: oneshot::Sender<Answered>,
+}
+
+/// What is asked.
+pub(crate) enum Ask {
+    /// What a request of the HTTP API asks, if it is one command.
+    Request { method: &'static str, path: String, query: String, body: Bytes },
+    /// Samples of what is published to a channel.
+    Watch { channel: String, after: u64 },
+}
+
+/// An answer: a status of HTTP, and JSON.
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+}
+
+/// Inquiries that wait for other workers.
+#[derive(Default)]
+pub(super) struct Inquiries {
+    reader: RequestReader,
+    waiting: HashMap<u64, oneshot::Sender<Answered>>,
+    last: u64,
+}
+
+impl Answered {
+    /// A refusal.
+    pub(crate) fn refusal(status: u16, code: &str, detail: &str) -> Self {
+        let mut body = BytesMut::from(&b"{\"code\":"[..]);
+        write_string(&mut body, code);
+        body.extend_from_slice(b",\"detail\":");
+        write_string(&mut body, detail);
+        body.extend_from_slice(b"}");
+        Self { status, body: body.freeze() }
+    }
+
+    fn of(result: &Result<Outcome, ReplyError>) -> Self {
+        let mut body = BytesMut::new();
+        match native_http::put_answer(&mut body, AnswerShape::One, [result]) {
+            Ok(()) => Self { status: 200, body: body.freeze() },
+            Err(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Answered {
+    fn from(Refusal { status, code, detail }: Refusal) -> Self {
+        Self::refusal(status, code, &detail)
+    }
+}
+
+impl Worker {
+    /// Answers the control plane's questions, as far as this worker can.
+    pub(super) fn take_inquiries(&mut self) {
+        while let Some(inquiry) = self.control.inquiries[usize::from(self.id.0)].pop() {
+            let Inquiry { app, ask, answer } = inquiry;
+            let answered = match ask {
+                Ask::Watch { channel, after } => {
+                    let command = BackEndCommand::Watch { channel: &channel, after };
+                    self.inquire(app, command)
+                }
+                Ask::Request { method, path, query, body } => {
+                    match self.inquire_request(app, (method, &path, &query), &body) {
+                        Ok(answered) => answered,
+                        Err(refusal) => Some(refusal.into()),
+                    }
+                }
+            };
+            match answered {
+                // Whoever asked may have gone.
+                Some(answered) => drop(answer.send(answered)),
+                None => drop(self.inquiries.waiting.insert(self.inquiries.last, answer)),
+            }
+        }
+    }
+
+    /// Whether an outcome is for the control plane; it is handed over if so.
+    pub(super) fn is_for_inquiry(&mut self, token: u64, result: &Result<Outcome, ReplyError>) -> bool {
+        if token & TOKEN == 0 {
+            return false;
+        }
+        if let Some(answer) = self.inquiries.waiting.remove(&token) {
+            // Whoever asked may have gone.
+            drop(answer.send(Answered::of(result)));
+        }
+        true
+    }
+
+    /// `None`: the answer comes later.
+    fn inquire(&mut self, app: AppId, command: BackEndCommand<'_>) -> Option<Answered> {
+        self.inquiries.last = (self.inquiries.last + 1) | TOKEN;
+        let result = self.engine.request(app, command, self.inquiries.last)?;
+        Some(Answered::of(&result))
+    }
+
+    fn inquire_request(
+        &mut self,
+        app: AppId,
+        (method, path, query): (&str, &str, &str),
+        body: &[u8],
+    ) -> Result<Option<Answered>, Refusal> {
+        let refusal = |detail: String| Refusal::invalid(detail);
+        let resource = Resource::at(path).ok_or_else(|| refusal("There is nothing here.".into()))?;
+        let parameters =
+            Parameters::read(Some(query)).map_err(|problem| refusal(problem.detail.into_owned()))?;
+        let request = native_http::Request { resource, method, query: parameters.request_query(), body };
+        let mut reader = std::mem::take(&mut self.inquiries.reader);
+        let mut answered = None;
+        let read = reader.read(&request, &mut |command| {
+            answered = match command {
+                Ok(command) => self.inquire(app, command),
+                Err(error) => Some(Answered::of(&Err(error))),
+            };
+        });
+        self.inquiries.reader = reader;
+        read?;
+        Ok(answered)
+    }
+}
