@@ -2,14 +2,14 @@
 
 import { html, useEffect, useState } from "/assets/preact.js";
 import { ask, askApp, usePoll } from "./api.js";
-import { Confirmed, Pager, Table, Trouble, link, number, short, time, usePages } from "./parts.js";
+import { Confirmed, Pager, Table, Trouble, link, number, seen, short, time, usePages } from "./parts.js";
 
 const PAGE = 50;
 /** Live messages that are shown. */
 const SHOWN = 200;
 const LOOK_MS = 500;
 
-const name = (app) => ({ channel }) => html`<a class="data" href=${link("channels", app, channel)}>${channel}</a>`;
+const name = (app) => ({ channel }) => html`<a class="data" href=${link("channels", app, channel)}>${seen(channel)}</a>`;
 
 export function Channels({ app }) {
   const { answer, error } = usePoll(() => ask(`census?app=${encodeURIComponent(app)}`), app, 2000);
@@ -62,7 +62,7 @@ export function Channel({ app, channel }) {
   const [, View] = views[view];
   return html`
     <p class="crumbs"><a href=${link("channels", app)}>Channels of <span class="data">${app}</span></a></p>
-    <h1 class="data">${channel}</h1>
+    <h1 class="data">${seen(channel)}</h1>
     <div class="tabs" role="group" aria-label="What to show">
       ${Object.entries(views).map(([key, [label]]) => html`
         <button aria-pressed=${key === view ? "true" : "false"} onClick=${() => setView(key)}>${label}</button>`)}
@@ -79,8 +79,8 @@ function Members({ app, channel }) {
     return { rows: answer.members, next: answer.next };
   }, channel);
   const columns = [
-    { head: "Session", cell: ({ id }) => html`<code>${id}</code>` },
-    { head: "User", cell: ({ user }) => html`<span class="data">${user ?? ""}</span>` },
+    { head: "Session", cell: ({ id }) => html`<code class="id">${id}</code>` },
+    { head: "User", cell: ({ user }) => html`<span class="data">${seen(user ?? "")}</span>` },
     { head: "Profile", cell: ({ data }) => html`<code class="data">${data === undefined ? "" : short(data, 200)}</code>` },
     { head: "", cell: ({ id }) => html`<${Disconnect} app=${app} whom=${{ session: id }} onDone=${pages.again} onError=${setProblem} />` },
   ];
@@ -177,8 +177,8 @@ function Messages({ rows, empty }) {
   const columns = [
     { head: "Offset", cell: ({ offset }) => offset ?? "", kind: "number" },
     { head: "Time", cell: ({ time_ms, at }) => time(time_ms ?? at), kind: "time" },
-    { head: "Event", cell: ({ event }) => html`<span class="data">${event}</span>` },
-    { head: "From", cell: ({ user, sender }) => html`<span class="data">${user ?? sender ?? ""}</span>` },
+    { head: "Event", cell: ({ event }) => html`<span class="data">${seen(event ?? "")}</span>` },
+    { head: "From", cell: ({ user, sender }) => html`<span class="data">${seen(user ?? sender ?? "")}</span>` },
     { head: "Message", cell: ({ message, cut }) => html`<code class="data">${cut ? "(too long to be shown)" : short(message)}</code>`, kind: "wide" },
   ];
   return html`<${Table} label="Messages" columns=${columns} rows=${rows} keyOf=${(row) => row.key ?? row.id ?? row.offset} empty=${empty} />`;

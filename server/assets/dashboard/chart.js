@@ -5,11 +5,17 @@ import uPlot from "/assets/uplot.js";
 
 const HEIGHT = 150;
 
-const inks = (element) => {
-  const style = getComputedStyle(element);
-  const ink = (name) => style.getPropertyValue(name).trim();
-  return { line: ink("--line"), faint: ink("--faint"), series: [ink("--accent"), ink("--second")] };
-};
+/** What a canvas needs: colours as they are now, by a property of the page's. */
+function inks(element) {
+  const probe = element.appendChild(document.createElement("span"));
+  const ink = (name) => {
+    probe.style.color = `var(${name})`;
+    return getComputedStyle(probe).color;
+  };
+  const found = { line: ink("--line"), faint: ink("--faint"), series: [ink("--accent"), ink("--second")] };
+  probe.remove();
+  return found;
+}
 
 /** `series` are names; `points` is `[times in s, values of the first, …]`. */
 export function Chart({ label, series, points, format }) {

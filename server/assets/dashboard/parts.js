@@ -24,10 +24,17 @@ export function duration(ms) {
 
 export const time = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false });
 
+/** Controls, and what turns the direction of the text around it: they are shown as escapes. */
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const escape = (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`;
+
+/** A text of somebody's, with nothing in it that cannot be seen. */
+export const seen = (text) => String(text).replace(UNSEEN, escape);
+
 /** Any JSON, short enough to be shown. */
 export function short(value, length = 2000) {
   const text = typeof value === "string" ? value : JSON.stringify(value) ?? "";
-  return text.length > length ? `${text.slice(0, length)}…` : text;
+  return seen(text.length > length ? `${text.slice(0, length)}…` : text);
 }
 
 export const link = (...parts) => `#/${parts.map(encodeURIComponent).join("/")}`;

@@ -31,11 +31,11 @@ const PROBLEMS = {
 
 export function Problems({ overview, before }) {
   const known = overview.metrics.filter(({ name }) => name in PROBLEMS);
-  const seen = (row) => sum(of(overview, row.name));
-  const rows = known.sort((a, b) => Number(seen(b) > 0) - Number(seen(a) > 0));
+  const since = (row) => sum(of(overview, row.name));
+  const rows = known.sort((a, b) => Number(since(b) > 0) - Number(since(a) > 0));
   const columns = [
     { head: "What", cell: ({ help, name }) => html`<span>${help}</span> <code class="small">${name}</code>`, kind: "wide" },
-    { head: "Since the start", cell: (row) => html`<b class=${seen(row) > 0 ? "seen" : ""}>${number(seen(row))}</b>`, kind: "number" },
+    { head: "Since the start", cell: (row) => html`<b class=${since(row) > 0 ? "seen" : ""}>${number(since(row))}</b>`, kind: "number" },
     { head: "Per second", cell: ({ name }) => number(sum(rates(before, overview, name))), kind: "number" },
     { head: "What it means for you", cell: ({ name }) => PROBLEMS[name], kind: "wide" },
   ];

@@ -3,7 +3,7 @@
 import { html, useState } from "/assets/preact.js";
 import { askApp } from "./api.js";
 import { Disconnect } from "./channels.js";
-import { Pager, Table, Trouble, link, number, short, usePages } from "./parts.js";
+import { Pager, Table, Trouble, link, number, seen, short, usePages } from "./parts.js";
 
 const PAGE = 50;
 
@@ -20,10 +20,10 @@ export function Sessions({ app }) {
     setUser(event.target.elements.user.value);
   };
   const channels = ({ channels: names }) =>
-    names.slice(0, 5).map((name) => html`<a class="data tag" href=${link("channels", app, name)}>${name}</a> `);
+    names.slice(0, 5).map((name) => html`<a class="data tag" href=${link("channels", app, name)}>${seen(name)}</a> `);
   const columns = [
-    { head: "Session", cell: ({ id }) => html`<code>${id}</code>` },
-    { head: "User", cell: (row) => html`<span class="data">${row.user ?? user}</span>` },
+    { head: "Session", cell: ({ id }) => html`<code class="id">${id}</code>` },
+    { head: "User", cell: (row) => html`<span class="data">${seen(row.user ?? user)}</span>` },
     { head: "Channels", cell: (row) => html`${channels(row)}${row.channels.length > 5 ? `and ${number(row.channels.length - 5)} more` : ""}` },
     { head: "Profile", cell: ({ data }) => html`<code class="data">${data === undefined ? "" : short(data, 200)}</code>` },
     { head: "", cell: ({ id }) => html`<${Disconnect} app=${app} whom=${{ session: id }} onDone=${pages.again} onError=${setProblem} />` },
@@ -33,7 +33,7 @@ export function Sessions({ app }) {
     <form class="row" onSubmit=${find}>
       <label>User <input name="user" autocomplete="off" /></label>
       <button>Find</button>
-      ${user !== "" && html`<span class="row">Sessions of <b class="data">${user}</b>
+      ${user !== "" && html`<span class="row">Sessions of <b class="data">${seen(user)}</b>
         <${Disconnect} app=${app} whom=${{ user }} onDone=${pages.again} onError=${setProblem} /></span>`}
     </form>
     <${Trouble} error=${problem ?? pages.error} />
