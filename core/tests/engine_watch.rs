@@ -74,7 +74,8 @@ fn members_receive_everything_while_few_samples_are_taken() {
     watch(&mut workers, "room", 0);
     let many: Vec<Value> = (0..4 * PER_SECOND).map(|number| json!(number)).collect();
     turn(&mut workers, 1, member, &many);
-    let received: Vec<Value> = workers.received(member).iter().map(|frame| frame["message"].clone()).collect();
+    let received: Vec<Value> =
+        workers.received(member).iter().map(|frame| frame["message"].clone()).collect();
     assert_eq!(received, many);
     let first = watch(&mut workers, "room", 0);
     assert_eq!(messages(&first), many[..PER_SECOND]);
@@ -117,8 +118,7 @@ fn watching_ends_when_nobody_asks_and_when_too_much_is_watched() {
 #[test]
 fn a_session_is_listed_with_its_user_until_it_ends() {
     let mut workers = Workers::new(2, 64, |_| {});
-    let sessions: Vec<usize> =
-        (0..5).map(|at| workers.open_as(at % 2, (at == 3).then_some("ada"))).collect();
+    let sessions: Vec<usize> = (0..5).map(|at| workers.open_as(at % 2, (at == 3).then_some("ada"))).collect();
     workers.run_until_idle();
     workers.close(sessions[4]);
     let page = workers::request(&mut workers, 1, "GET", "/v1/sessions", &Value::Null);
