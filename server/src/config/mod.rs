@@ -43,7 +43,8 @@ const ENVELOPE_BYTES: usize = 1024;
 /// app has room for two of them.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The addresses to serve on without TLS. With those of `[[server.listeners]]` at least one, all different.
+    /// The addresses to serve on without TLS. With those of `[[server.listeners]]` at least one, all
+    /// different.
     pub listen: Vec<SocketAddr>,
     /// The address of the admin plane, or `None` if it is off.
     pub admin_listen: Option<SocketAddr>,

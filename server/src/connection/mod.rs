@@ -1,8 +1,8 @@
 //! A connection: its socket, what it still has to send, and what of its input waits.
 //!
 //! At rest a connection holds no buffers. What stands between it and its socket, bytes that wait or TLS, is a
-//! [`Link`], which a plain connection has only while bytes wait. [`ConnectionSlot`] names it within a turn; what outlives a turn
-//! carries the generation too, see [`ConnectionId`].
+//! [`Link`], which a plain connection has only while bytes wait. [`ConnectionSlot`] names it within a turn;
+//! what outlives a turn carries the generation too, see [`ConnectionId`].
 
 mod flags;
 mod link;

@@ -42,7 +42,7 @@ metrics! {
     handshakes_total counter "WebSocket handshakes that succeeded."
     tls_handshakes_total counter "TLS handshakes that succeeded."
     tls_resumptions_total counter "TLS handshakes that went on from an earlier session, by a ticket."
-    tls_failures_total counter "Connections closed because TLS failed, or its handshake was not finished in time."
+    tls_failures_total counter "Connections closed because TLS or its handshake failed."
     requests_total counter "HTTP requests answered."
     request_errors_total counter "HTTP requests answered with status 400 or above."
     request_timeouts_total counter "Requests and handshakes that did not arrive in time."

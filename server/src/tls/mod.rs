@@ -5,8 +5,8 @@
 //!   socket ◀─ records ◀─ Tls, sealed 16 KiB at a time ◀─ runs and answers, as without TLS
 //! ```
 //!
-//! `identity` reads certificates and keys and answers the name that a client asks for, `settings` says what is
-//! spoken, `session` is one connection's state. At rest a session holds no buffers: rustls's unbuffered
+//! `identity` reads certificates and keys and answers the name that a client asks for, `settings` says what
+//! is spoken, `session` is one connection's state. At rest a session holds no buffers: rustls's unbuffered
 //! interface works in the worker's. No file is read and no thread is started here once the server runs.
 
 mod identity;

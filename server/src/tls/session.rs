@@ -1,8 +1,8 @@
 //! TLS on one connection: records from the socket to plain bytes, plain bytes to records.
 //!
 //! Reading and writing are independent. What a peer can make a session hold is bounded: less than a record
-//! that came in part ([`PART_BYTES`]), and one record that the socket does not take. A session that fails says
-//! why in an alert, as far as the socket takes it, and is not used again.
+//! that came in part ([`PART_BYTES`]), and one record that the socket does not take. A session that fails
+//! says why in an alert, as far as the socket takes it, and is not used again.
 
 use std::io::{self, IoSlice, Read, Write};
 

@@ -1,9 +1,9 @@
 //! What a listener speaks: versions, suites, certificates, tickets.
 //!
 //! TLS 1.2 and 1.3, with forward secrecy and authenticated encryption alone, which is all that rustls has.
-//! `http/1.1` is the one protocol of ALPN. Tickets resume sessions without state on the server; their keys are
-//! the listener's own and replaced every six hours. A listener that asks for client certificates gives no
-//! tickets, for a ticket would outlive the check of the certificate.
+//! `http/1.1` is the one protocol of ALPN. Tickets resume sessions without state on the server; their keys
+//! are the listener's own and replaced every six hours. A listener that asks for client certificates gives
+//! no tickets, for a ticket would outlive the check of the certificate.
 
 use std::{fmt, sync::Arc};
 
