@@ -5,6 +5,7 @@
 //! connections, and reads no clock. Nothing here crosses from one app to another.
 
 mod agnost;
+mod channelstream;
 mod keys;
 mod options;
 mod origins;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use self::agnost::{AgnostOptions, Environment};
+pub use self::channelstream::ChannelstreamOptions;
 pub use self::keys::{AppKeys, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRole};
 pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits};
 pub use self::origins::{OriginError, Origins};
@@ -127,6 +129,8 @@ pub struct App {
     pub origins: Origins,
     /// What Agnost's clients find of it; `None`: nothing.
     pub agnost: Option<AgnostOptions>,
+    /// What back ends and clients of Channelstream find of it; `None`: nothing.
+    pub channelstream: Option<ChannelstreamOptions>,
     /// Verifies its session tokens.
     pub sessions: SessionVerifier,
 }
@@ -151,6 +155,7 @@ impl App {
             keys,
             origins: Origins::any(),
             agnost: None,
+            channelstream: None,
             sessions: SessionVerifier::default(),
         }
     }
@@ -234,6 +239,9 @@ impl Apps {
         if let Some(app) = agnost::find_ambiguous(&apps) {
             return Err(AppsError::DuplicateEnvironment(app.name.clone()));
         }
+        if let Some(app) = channelstream::find_ambiguous(&apps) {
+            return Err(AppsError::DuplicatePrefix(app.name.clone()));
+        }
         Ok(Apps { apps, by_name })
     }
 
@@ -290,6 +298,8 @@ pub enum AppsError {
     DuplicateName(Box<str>),
     /// This app has the environment's id or the subdomain of another.
     DuplicateEnvironment(Box<str>),
+    /// This app has the paths of another for Channelstream.
+    DuplicatePrefix(Box<str>),
     /// This is no name for an app.
     InvalidName(Box<str>),
     /// More than 65535.
@@ -304,6 +314,9 @@ impl fmt::Display for AppsError {
                 f,
                 "The app `{name}` has the `env_id` or the `subdomain` of another app, so clients could mean either."
             ),
+            Self::DuplicatePrefix(name) => {
+                write!(f, "The app `{name}` has the `channelstream.prefix` of another app.")
+            }
             Self::InvalidName(name) => write!(
                 f,
                 "`{name}` is not a name for an app: use 1 to {APP_NAME_BYTES_MAX} letters, digits, `.`, `_` and `-`."

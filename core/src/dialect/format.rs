@@ -10,12 +10,14 @@ pub enum Format {
     NativeText = 1,
     /// Agnost's, over a WebSocket.
     AgnostFrames = 2,
+    /// Channelstream's, over a WebSocket.
+    ChannelstreamFrames = 3,
     /// The tests' dialect, pushed.
     #[cfg(test)]
-    ProbePush = 3,
+    ProbePush = 4,
     /// The tests' dialect, polled.
     #[cfg(test)]
-    ProbePoll = 4,
+    ProbePoll = 5,
 }
 
 impl Format {
@@ -24,6 +26,7 @@ impl Format {
         Format::Native,
         Format::NativeText,
         Format::AgnostFrames,
+        Format::ChannelstreamFrames,
         #[cfg(test)]
         Format::ProbePush,
         #[cfg(test)]

@@ -11,6 +11,7 @@
 //! described in docs/CONFIGURATION.md, and a test holds that page to the raw structures.
 
 mod apps;
+mod channelstream;
 mod error;
 mod layers;
 mod print;
@@ -274,6 +275,7 @@ impl Config {
         };
         config.check_relations()?;
         config.check_development(environment)?;
+        channelstream::check_secrets(&config)?;
         config.warnings.extend(environment.check_unknown()?);
         Ok(config)
     }

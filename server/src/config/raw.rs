@@ -99,6 +99,8 @@ pub(super) struct App {
     pub(super) limits: AppLimits,
     #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
     pub(super) agnost: Option<Agnost>,
+    #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
+    pub(super) channelstream: Option<Channelstream>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) channels: Vec<ChannelRule>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
@@ -131,6 +133,20 @@ pub(super) struct Agnost {
     pub(super) enabled: Option<bool>,
     pub(super) key_required: Option<bool>,
     pub(super) session_required: Option<bool>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Channelstream {
+    pub(super) secret: Option<String>,
+    pub(super) secret_env: Option<String>,
+    pub(super) allow_posting_from: Option<Texts>,
+    pub(super) validate_requests: Option<bool>,
+    pub(super) admin_user: Option<String>,
+    pub(super) admin_secret: Option<String>,
+    pub(super) admin_secret_env: Option<String>,
+    pub(super) allow_cors: Option<Texts>,
+    pub(super) prefix: Option<String>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]

@@ -68,20 +68,21 @@ impl Worker {
         let Some(connection) = self.connections.live(slot) else { return };
         let (heard, paused) = (connection.heard, connection.is(Flag::Paused));
         let silent = now.saturating_sub(heard);
-        if silent >= heartbeat.timeout && connection.is(Flag::Pinged) && !paused {
+        let must_answer = heartbeat.rhythm != Rhythm::OneWay;
+        if silent >= heartbeat.timeout && connection.is(Flag::Pinged) && must_answer && !paused {
             return self.disconnect(slot, Disconnect::PingTimeout);
         }
         let message_due = connection.message_began.saturating_add(ticks(self.config.message_timeout_ms));
         if now >= message_due && !paused {
             return self.disconnect(slot, Disconnect::MessageTimeout);
         }
-        let is_due = silent >= heartbeat.interval || heartbeat.rhythm == Rhythm::Regular;
-        if is_due && connection.flags.raise(Flag::Pinged) {
+        let is_due = silent >= heartbeat.interval || heartbeat.rhythm != Rhythm::OnSilence;
+        if is_due && (connection.flags.raise(Flag::Pinged) || !must_answer) {
             self.engine.on_ping(session);
             self.engine.reply(session, |out| heartbeat.beat.put(out));
         }
         let ping_due = match heartbeat.rhythm {
-            Rhythm::Regular => now.saturating_add(heartbeat.interval),
+            Rhythm::Regular | Rhythm::OneWay => now.saturating_add(heartbeat.interval),
             Rhythm::OnSilence if silent >= heartbeat.interval => heard.saturating_add(heartbeat.timeout),
             Rhythm::OnSilence => heard.saturating_add(heartbeat.interval),
         };
