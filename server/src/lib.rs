@@ -43,6 +43,7 @@ use self::{
         admin::{ADMIN_CONNECTIONS, Admin, Observed},
         metrics::WorkerMetrics,
     },
+    http::channelstream::Places,
     worker::{Control, Parts, Worker, poll_and_waker},
 };
 
@@ -98,6 +99,7 @@ impl Server {
             connections: AtomicUsize::new(0),
             capacity,
             handed_over: (0..workers).map(|_| SegQueue::new()).collect(),
+            places: Places::new(&config.apps),
         });
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let observed = Arc::new(Observed {

@@ -49,8 +49,8 @@ impl ChannelstreamOptions {
 
     /// Whether pages of an origin may call.
     pub fn allows_origin(&self, origin: Option<&str>) -> bool {
-        let allows = |allowed: &Box<str>| origin.unwrap_or("<>").contains(&**allowed);
-        self.allow_cors.is_empty() || self.allow_cors.iter().any(allows)
+        let allows = |allowed: &str| origin.unwrap_or("<>").contains(allowed);
+        self.allow_cors.is_empty() || self.allow_cors.iter().any(|allowed| allows(allowed))
     }
 }
 
@@ -63,9 +63,9 @@ impl fmt::Debug for ChannelstreamOptions {
 /// The first app with the prefix of an earlier one.
 pub(super) fn find_ambiguous(apps: &[Arc<App>]) -> Option<&App> {
     let mut prefixes = std::collections::HashSet::new();
-    let found = apps.iter().find(|app| {
-        app.channelstream.as_ref().is_some_and(|options| !prefixes.insert(&options.prefix))
-    });
+    let found = apps
+        .iter()
+        .find(|app| app.channelstream.as_ref().is_some_and(|options| !prefixes.insert(&options.prefix)));
     found.map(|app| &**app)
 }
 
@@ -99,7 +99,8 @@ mod tests {
     #[test]
     fn no_prefix_is_that_of_two_apps() {
         let app = |name: &str, prefix: &str| {
-            let options = ChannelstreamOptions { prefix: prefix.into(), ..ChannelstreamOptions::new("s3cret") };
+            let options =
+                ChannelstreamOptions { prefix: prefix.into(), ..ChannelstreamOptions::new("s3cret") };
             App { channelstream: Some(options), ..App::new(name, AppKeys::default()) }
         };
         assert!(Apps::new(vec![app("a", ""), app("b", "/b")]).is_ok());

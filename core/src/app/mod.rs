@@ -9,6 +9,7 @@ mod channelstream;
 mod keys;
 mod options;
 mod origins;
+mod xano;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use self::channelstream::ChannelstreamOptions;
 pub use self::keys::{AppKeys, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRole};
 pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits};
 pub use self::origins::{OriginError, Origins};
+pub use self::xano::{XanoChannel, XanoOptions};
 use crate::token::{Claims, SessionVerifier, TokenError};
 
 /// The most bytes of an app's name.
@@ -131,6 +133,8 @@ pub struct App {
     pub agnost: Option<AgnostOptions>,
     /// What back ends and clients of Channelstream find of it; `None`: nothing.
     pub channelstream: Option<ChannelstreamOptions>,
+    /// What Xano's clients find of it; `None`: nothing.
+    pub xano: Option<XanoOptions>,
     /// Verifies its session tokens.
     pub sessions: SessionVerifier,
 }
@@ -156,6 +160,7 @@ impl App {
             origins: Origins::any(),
             agnost: None,
             channelstream: None,
+            xano: None,
             sessions: SessionVerifier::default(),
         }
     }
@@ -242,6 +247,9 @@ impl Apps {
         if let Some(app) = channelstream::find_ambiguous(&apps) {
             return Err(AppsError::DuplicatePrefix(app.name.clone()));
         }
+        if let Some(app) = xano::find_ambiguous(&apps) {
+            return Err(AppsError::DuplicateCanonical(app.name.clone()));
+        }
         Ok(Apps { apps, by_name })
     }
 
@@ -259,6 +267,16 @@ impl Apps {
     /// Whether an app serves clients of Agnost.
     pub fn serve_agnost(&self) -> bool {
         self.apps.iter().any(|app| app.agnost.is_some())
+    }
+
+    /// The app that a client of Xano means.
+    pub fn by_canonical(&self, name: &str) -> Option<&Arc<App>> {
+        self.apps.iter().find(|app| app.has_canonical(name))
+    }
+
+    /// Whether an app serves clients of Xano.
+    pub fn serve_xano(&self) -> bool {
+        self.apps.iter().any(|app| app.xano.is_some())
     }
 
     /// The app with this id.
@@ -300,6 +318,8 @@ pub enum AppsError {
     DuplicateEnvironment(Box<str>),
     /// This app has the paths of another for Channelstream.
     DuplicatePrefix(Box<str>),
+    /// This app has the canonical or the hash of another, or one of them twice.
+    DuplicateCanonical(Box<str>),
     /// This is no name for an app.
     InvalidName(Box<str>),
     /// More than 65535.
@@ -317,6 +337,10 @@ impl fmt::Display for AppsError {
             Self::DuplicatePrefix(name) => {
                 write!(f, "The app `{name}` has the `channelstream.prefix` of another app.")
             }
+            Self::DuplicateCanonical(name) => write!(
+                f,
+                "The app `{name}` has a `canonical` or a `hash` that is taken: clients could mean either."
+            ),
             Self::InvalidName(name) => write!(
                 f,
                 "`{name}` is not a name for an app: use 1 to {APP_NAME_BYTES_MAX} letters, digits, `.`, `_` and `-`."

@@ -10,14 +10,16 @@ pub enum Format {
     NativeText = 1,
     /// Agnost's, over a WebSocket.
     AgnostFrames = 2,
+    /// Xano's, over a WebSocket.
+    XanoFrames = 3,
     /// Channelstream's, over a WebSocket.
-    ChannelstreamFrames = 3,
+    ChannelstreamFrames = 4,
     /// The tests' dialect, pushed.
     #[cfg(test)]
-    ProbePush = 4,
+    ProbePush = 5,
     /// The tests' dialect, polled.
     #[cfg(test)]
-    ProbePoll = 5,
+    ProbePoll = 6,
 }
 
 impl Format {
@@ -26,6 +28,7 @@ impl Format {
         Format::Native,
         Format::NativeText,
         Format::AgnostFrames,
+        Format::XanoFrames,
         Format::ChannelstreamFrames,
         #[cfg(test)]
         Format::ProbePush,

@@ -19,8 +19,9 @@ mod life;
 mod native;
 #[cfg(test)]
 mod probe;
+pub mod xano;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::BytesMut;
 
@@ -32,6 +33,7 @@ pub use self::{
     native::http as native_http,
 };
 use crate::{
+    app::App,
     command::{Command, Outcome, Publish},
     disconnect::Disconnect,
     error::ReplyError,
@@ -50,6 +52,8 @@ pub enum Dialect {
     Agnost,
     /// That of Channelstream, `docs/CHANNELSTREAM.md`.
     Channelstream,
+    /// That of Xano's clients, `docs/XANO.md`.
+    Xano,
     /// That of the boundary's own tests.
     #[cfg(test)]
     Probe,
@@ -63,6 +67,7 @@ impl Format {
             Self::Native | Self::NativeText => Dialect::Native,
             Self::AgnostFrames => Dialect::Agnost,
             Self::ChannelstreamFrames => Dialect::Channelstream,
+            Self::XanoFrames => Dialect::Xano,
             #[cfg(test)]
             Self::ProbePush | Self::ProbePoll => Dialect::Probe,
         }
@@ -74,6 +79,7 @@ impl Format {
 pub struct Decoder {
     native: CommandReader,
     agnost: agnost::Sessions,
+    xano: xano::Sessions,
     #[cfg(test)]
     probe: probe::Sessions,
 }
@@ -88,12 +94,13 @@ pub struct TemplateMatch<'a> {
 }
 
 impl Decoder {
-    /// A session begins.
-    pub fn begin_session(&mut self, format: Format, slot: SessionSlot) {
+    /// A session of an app begins.
+    pub fn begin_session(&mut self, format: Format, slot: SessionSlot, app: &Arc<App>) {
         match format.dialect() {
             // Keeps nothing for a session.
             Dialect::Native | Dialect::Channelstream => {}
             Dialect::Agnost => self.agnost.begin(slot),
+            Dialect::Xano => self.xano.begin(slot, app),
             #[cfg(test)]
             Dialect::Probe => self.probe.begin(slot),
         }
@@ -104,6 +111,7 @@ impl Decoder {
         match format.dialect() {
             Dialect::Native | Dialect::Channelstream => {}
             Dialect::Agnost => self.agnost.end(slot),
+            Dialect::Xano => self.xano.end(slot),
             #[cfg(test)]
             Dialect::Probe => self.probe.end(slot),
         }
@@ -136,7 +144,7 @@ impl Decoder {
             #[cfg(test)]
             Dialect::Probe => self.probe.advance(slot, message)?,
             Dialect::Agnost => return self.agnost.read(slot, message).map(Commands::Agnost),
-            Dialect::Native | Dialect::Channelstream => {}
+            Dialect::Native | Dialect::Channelstream | Dialect::Xano => {}
         }
         self.read_again(format, slot, message)
     }
@@ -161,6 +169,7 @@ impl Decoder {
                 Batch::read_binary(&mut self.native, bytes).map(Commands::Native)
             }
             (Dialect::Agnost, message) => self.agnost.read_again(slot, message).map(Commands::Agnost),
+            (Dialect::Xano, message) => self.xano.read(slot, message).map(Commands::Xano),
             #[cfg(test)]
             (Dialect::Probe, Message::Text(text)) => Ok(Commands::Probe(probe::Line(text))),
             #[cfg(test)]
@@ -181,6 +190,7 @@ impl Decoder {
             Dialect::Native => Batch::read_element(&mut self.native, text).map(Commands::Native),
             Dialect::Agnost => self.agnost.read_event(text).map(Commands::Agnost),
             Dialect::Channelstream => Ok(Commands::None),
+            Dialect::Xano => unreachable!("its messages have one command each"),
             #[cfg(test)]
             Dialect::Probe => Ok(Commands::Probe(probe::Line(text))),
         }
@@ -195,6 +205,8 @@ pub enum Commands<'s, 'a> {
     Native(Batch<'s, 'a>),
     /// Agnost's.
     Agnost(agnost::Packet<'a>),
+    /// Xano's.
+    Xano(xano::Frame<'a>),
     /// The tests' dialect.
     #[cfg(test)]
     Probe(probe::Line<'a>),
@@ -208,6 +220,7 @@ impl<'s, 'a> Commands<'s, 'a> {
             Self::None => 0,
             Self::Native(batch) => batch.len(),
             Self::Agnost(packet) => packet.len(),
+            Self::Xano(_) => 1,
             #[cfg(test)]
             Self::Probe(_) => 1,
         }
@@ -222,7 +235,7 @@ impl<'s, 'a> Commands<'s, 'a> {
     pub fn spans(&self) -> Option<Box<[Range<u32>]>> {
         match self {
             Self::Native(batch) => batch.spans(),
-            Self::Agnost(_) | Self::None => None,
+            Self::Agnost(_) | Self::Xano(_) | Self::None => None,
             #[cfg(test)]
             Self::Probe(_) => None,
         }
@@ -238,6 +251,7 @@ impl<'s, 'a> Commands<'s, 'a> {
             Self::None => unreachable!("it has no commands"),
             Self::Native(batch) => CommandSource::Native(batch.envelope(place)),
             Self::Agnost(packet) => CommandSource::Agnost(packet.clone()),
+            Self::Xano(frame) => CommandSource::Xano(frame.clone()),
             #[cfg(test)]
             Self::Probe(line) => CommandSource::Probe(*line),
         }
@@ -258,6 +272,8 @@ pub enum CommandSource<'s, 'a> {
     Native(Envelope<'s, 'a>),
     /// Agnost's.
     Agnost(agnost::Packet<'a>),
+    /// Xano's.
+    Xano(xano::Frame<'a>),
     /// The tests' dialect.
     #[cfg(test)]
     Probe(probe::Line<'a>),
@@ -271,6 +287,7 @@ impl<'a> CommandSource<'_, 'a> {
         match self {
             Self::Native(envelope) => envelope.id(),
             Self::Agnost(packet) => packet.id(),
+            Self::Xano(frame) => frame.id(),
             #[cfg(test)]
             Self::Probe(line) => line.id(),
         }
@@ -282,6 +299,7 @@ impl<'a> CommandSource<'_, 'a> {
         match self {
             Self::Native(envelope) => envelope.command(),
             Self::Agnost(packet) => packet.command(),
+            Self::Xano(frame) => frame.command(),
             #[cfg(test)]
             Self::Probe(line) => line.command(),
         }
@@ -295,6 +313,7 @@ enum Kept {
     Native(native::Heading),
     Agnost(agnost::Heading),
     Channelstream(channelstream::Heading),
+    Xano(xano::Heading),
     #[cfg(test)]
     Probe(Format),
 }
@@ -307,6 +326,7 @@ impl Memo {
             Dialect::Native => Kept::Native(native::Heading::default()),
             Dialect::Agnost => Kept::Agnost(agnost::Heading::default()),
             Dialect::Channelstream => Kept::Channelstream(channelstream::Heading::default()),
+            Dialect::Xano => Kept::Xano(xano::Heading::default()),
             #[cfg(test)]
             Dialect::Probe => Kept::Probe(format),
         })
@@ -320,6 +340,7 @@ impl Memo {
             (Kept::Agnost(heading), Dialect::Agnost) => heading.clear(),
             // It keeps nothing of a channel.
             (Kept::Channelstream(_), Dialect::Channelstream) => {}
+            (Kept::Xano(heading), Dialect::Xano) => heading.clear(),
             _ => *self = Self::new(format),
         }
     }
@@ -358,9 +379,15 @@ pub fn encode_publication(
         Kept::Channelstream(heading) => {
             channelstream::encode_publication(out, heading, channel, publication);
         }
+        Kept::Xano(heading) => xano::encode_publication(out, heading, channel, publication),
         #[cfg(test)]
         Kept::Probe(format) => probe::encode_publication(*format, out, channel, publication),
     }
+}
+
+/// Whether a session of this format can go on with another connection: its clients know how to ask for that.
+pub fn is_resumable(format: Format) -> bool {
+    format.dialect() == Dialect::Native
 }
 
 /// Whether an event's name belongs to the server in some dialect, so that no session may publish it.
@@ -373,8 +400,8 @@ pub fn is_reserved_event(event: &str) -> bool {
 pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
     match format.dialect() {
         Dialect::Native => ws::data_frames(bytes),
-        // No session of this dialect is resumed.
-        Dialect::Agnost | Dialect::Channelstream => ws::data_frames(&[]),
+        // No session of these dialects is resumed.
+        Dialect::Agnost | Dialect::Channelstream | Dialect::Xano => ws::data_frames(&[]),
         #[cfg(test)]
         Dialect::Probe => ws::data_frames(&[]),
     }
@@ -385,6 +412,7 @@ pub fn encode_ok(format: Format, out: &mut BytesMut, id: &str, outcome: &Outcome
     match format.dialect() {
         Dialect::Native => native::encode_ok(out, id, outcome),
         Dialect::Agnost | Dialect::Channelstream => {}
+        Dialect::Xano => xano::encode_ok(out, id, outcome),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["ok", id]),
     }
@@ -396,6 +424,7 @@ pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error:
         Dialect::Native => native::encode_error(out, id, error),
         Dialect::Agnost => agnost::encode_answer(out, id),
         Dialect::Channelstream => {}
+        Dialect::Xano => xano::encode_error(out, id, error),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["error", id.unwrap_or("-"), probe::word(error)]),
     }
@@ -407,6 +436,7 @@ pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, mis
         Dialect::Native => native::encode_gap(out, channel, missed),
         // Their clients have no word for it.
         Dialect::Agnost | Dialect::Channelstream => {}
+        Dialect::Xano => xano::encode_gap(out, channel, missed),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["gap", channel.unwrap_or("*"), &missed.to_string()]),
     }
@@ -417,7 +447,7 @@ pub fn encode_reconnect(format: Format, out: &mut BytesMut, after_ms: u32) {
     match format.dialect() {
         Dialect::Native => native::encode_reconnect(out, after_ms),
         // Their clients choose when to come back.
-        Dialect::Agnost | Dialect::Channelstream => {}
+        Dialect::Agnost | Dialect::Channelstream | Dialect::Xano => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["back", &after_ms.to_string()]),
     }
@@ -460,6 +490,8 @@ pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>)
         Dialect::Agnost => agnost::encode_welcome(out, welcome),
         // Its clients know who they are from their back end.
         Dialect::Channelstream => {}
+        // Nothing is sent that its client does not ask for.
+        Dialect::Xano => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["hello", welcome.user.unwrap_or("-")]),
     }
@@ -471,6 +503,7 @@ pub fn heartbeat(format: Format, ping_interval_ms: u64) -> Heartbeat {
         Dialect::Native => native::heartbeat(ping_interval_ms),
         Dialect::Agnost => agnost::heartbeat(ping_interval_ms),
         Dialect::Channelstream => channelstream::heartbeat(ping_interval_ms),
+        Dialect::Xano => xano::heartbeat(ping_interval_ms),
         #[cfg(test)]
         Dialect::Probe => probe::heartbeat(format),
     }
@@ -482,6 +515,7 @@ pub fn closing(format: Format, why: Disconnect) -> Closing {
         Dialect::Native => native::closing(why),
         Dialect::Agnost => agnost::closing(why),
         Dialect::Channelstream => channelstream::closing(why),
+        Dialect::Xano => xano::closing(why),
         #[cfg(test)]
         Dialect::Probe => probe::closing(why),
     }
@@ -493,6 +527,7 @@ pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
         Dialect::Native => native::put_disconnect(out, why),
         Dialect::Agnost => agnost::put_disconnect(out, why),
         Dialect::Channelstream => channelstream::put_disconnect(out, why),
+        Dialect::Xano => xano::put_disconnect(out, why),
         #[cfg(test)]
         Dialect::Probe => probe::put_disconnect(format, out, why),
     }
@@ -505,6 +540,7 @@ pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
         // What no CONNECT can be answered with is temporary: the client comes back.
         Dialect::Agnost => agnost::put_disconnect(out, Disconnect::Restart),
         Dialect::Channelstream => channelstream::put_disconnect(out, Disconnect::Restart),
+        Dialect::Xano => xano::put_refusal(out, error),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["refused", probe::word(error)]),
     }

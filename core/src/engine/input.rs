@@ -243,8 +243,8 @@ impl Engine {
         self.sessions.get_mut(slot).take_empty_window();
         let mut decoder = self.decoder.take().unwrap_or_default();
         let flow = match &message {
-            Held::Text(text) => self.go_on_message(&mut decoder, slot, Message::Text(text)),
-            Held::Binary(bytes) => self.go_on_message(&mut decoder, slot, Message::Binary(bytes)),
+            Held::Text(text) => self.go_on_message(&mut decoder, slot, Message::Text(text), next),
+            Held::Binary(bytes) => self.go_on_message(&mut decoder, slot, Message::Binary(bytes), next),
             Held::Batch(batch) => self.go_on_batch(&mut decoder, slot, batch, next),
         };
         self.decoder = Some(decoder);
@@ -253,10 +253,16 @@ impl Engine {
         }
     }
 
-    fn go_on_message(&mut self, decoder: &mut Decoder, slot: SessionSlot, message: Message<'_>) -> Flow {
+    fn go_on_message(
+        &mut self,
+        decoder: &mut Decoder,
+        slot: SessionSlot,
+        message: Message<'_>,
+        from: usize,
+    ) -> Flow {
         let format = self.sessions.hot(slot).format;
         let read = decoder.read_again(format, slot, message);
-        self.run_commands(slot, message, read, 0)
+        self.run_commands(slot, message, read, from)
     }
 
     /// Executes the commands of a batch from the `from`-th on. Each is taken apart alone, and the text is not

@@ -268,7 +268,8 @@ impl Engine {
         }
         let user = session.user.clone();
         let slot = self.sessions.insert(session, SessionOutput::new(opening.connection, opening.format));
-        self.decoder.get_or_insert_default().begin_session(opening.format, slot);
+        let of = self.node.app(app);
+        self.decoder.get_or_insert_default().begin_session(opening.format, slot, of);
         if let Some(user) = &user {
             self.users.insert(app, user.clone(), slot);
         }

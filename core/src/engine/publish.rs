@@ -119,9 +119,12 @@ impl Engine {
         *payloads = &payloads[..session.take_messages(payloads.len(), &app.limits, steady_ms)?];
         let id = session.id(slot);
         let shown = app.show_sender;
-        let remembered = shown || app.sender_edits;
+        let with_profile = app.shows_profiles();
+        let remembered = shown || app.sender_edits || with_profile;
         let user = if remembered { session.user.clone() } else { None };
-        let sender = remembered.then_some(Sender { session: id, user: user.as_deref(), shown });
+        let profile = if with_profile { session.profile.clone() } else { None };
+        let (of_user, with) = (user.as_deref(), profile.as_ref());
+        let sender = remembered.then_some(Sender { session: id, user: of_user, profile: with, shown });
         let except_session = if publish.echo.unwrap_or(session.echo) { None } else { Some(id) };
         let audience = match &publish.audience {
             None => Audience { except_session, ..Audience::default() },

@@ -289,7 +289,8 @@ impl Engine {
 
     /// Has a session of this worker enter or leave a channel. What the app's limits refuse is not done.
     fn enroll_here(&mut self, app: AppId, session: SessionId, channel: &str, membership: Membership) {
-        let Some(slot) = self.sessions.find(session).filter(|slot| self.sessions.get(*slot).app == app) else {
+        let Some(slot) = self.sessions.find(session).filter(|slot| self.sessions.get(*slot).app == app)
+        else {
             return;
         };
         let is_refused = match membership {

@@ -73,9 +73,7 @@ impl Engine {
                 check_channel(self.node.app(app), channel)?;
                 Ok(self.enroll_session(app, session, channel, membership))
             }
-            BackEndCommand::Tell { channel, audience, words } => {
-                self.tell(app, channel, &audience, &words)
-            }
+            BackEndCommand::Tell { channel, audience, words } => self.tell(app, channel, &audience, &words),
         }
     }
 

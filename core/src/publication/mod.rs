@@ -5,6 +5,8 @@ mod audience;
 mod body;
 mod owned;
 
+use std::sync::Arc;
+
 pub use self::{
     audience::Audience,
     body::{Body, IdentityCard, Kind},
@@ -62,6 +64,8 @@ pub struct Sender<'a> {
     pub session: SessionId,
     /// Its user.
     pub user: Option<&'a str>,
+    /// Its profile, in apps that show it with messages.
+    pub profile: Option<&'a Arc<str>>,
     /// Whether receivers are told.
     pub shown: bool,
 }

@@ -79,8 +79,16 @@ enum MessageState {
 #[derive(Clone, Debug)]
 struct Extras {
     audience: Audience,
-    sender: Option<(SessionId, Option<Box<str>>, bool)>,
+    sender: Option<OwnedSender>,
     lost: Vec<Lost>,
+}
+
+#[derive(Clone, Debug)]
+struct OwnedSender {
+    session: SessionId,
+    user: Option<Box<str>>,
+    profile: Option<Arc<str>>,
+    shown: bool,
 }
 
 /// Readers who could see a message until it was changed. For them it is deleted.
@@ -209,8 +217,9 @@ impl OwnedPublication {
     }
 
     fn sender(&self) -> Option<Sender<'_>> {
-        let (session, user, shown) = self.extras.as_ref()?.sender.as_ref()?;
-        Some(Sender { session: *session, user: user.as_deref(), shown: *shown })
+        let OwnedSender { session, user, profile, shown } = self.extras.as_ref()?.sender.as_ref()?;
+        let (user, profile) = (user.as_deref(), profile.as_ref());
+        Some(Sender { session: *session, user, profile, shown: *shown })
     }
 
     fn state(&self) -> Option<MessageState> {
@@ -281,7 +290,12 @@ impl Extras {
     /// `None`: everyone is meant, and nothing is known of the sender.
     fn of(audience: &Audience, sender: Option<Sender<'_>>) -> Option<Box<Self>> {
         (!audience.is_everyone() || sender.is_some()).then(|| {
-            let sender = sender.map(|sender| (sender.session, sender.user.map(Into::into), sender.shown));
+            let sender = sender.map(|Sender { session, user, profile, shown }| OwnedSender {
+                session,
+                user: user.map(Into::into),
+                profile: profile.cloned(),
+                shown,
+            });
             Box::new(Self { audience: audience.clone(), sender, lost: Vec::new() })
         })
     }
@@ -289,7 +303,8 @@ impl Extras {
     /// About what keeping them costs.
     fn bytes(&self) -> usize {
         let lost: usize = self.lost.iter().map(|lost| size_of::<Lost>() + lost.audience.heap_bytes()).sum();
-        size_of::<Self>() + self.audience.heap_bytes() + lost
+        let profile = self.sender.as_ref().and_then(|sender| sender.profile.as_ref());
+        size_of::<Self>() + self.audience.heap_bytes() + lost + profile.map_or(0, |profile| profile.len())
     }
 }
 

@@ -13,7 +13,7 @@ use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, S
 use super::DevelopmentKeys;
 use super::error::ConfigError;
 use super::layers::{Environment, within};
-use super::raw;
+use super::{raw, xano};
 
 /// Fixes the development keys, which otherwise differ at each start.
 pub(super) const DEVELOPMENT_VARIABLE: &str = "FANFARE_DEV_KEY";
@@ -156,10 +156,11 @@ impl Section<'_> {
         app.agnost = raw.agnost.as_ref().map(|raw| self.agnost(raw, &app)).transpose()?;
         app.channelstream = raw.channelstream.as_ref().map(|raw| self.channelstream(raw)).transpose()?;
         secrets.channelstream = raw.channelstream.clone();
+        app.xano = raw.xano.as_ref().map(|raw| xano::build(&self, raw, &mut app)).transpose()?;
         Ok((app, secrets))
     }
 
-    fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         format!("apps.{}.{name}", self.name)
     }
 

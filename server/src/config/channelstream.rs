@@ -18,7 +18,8 @@ impl Section<'_> {
         raw: &raw::Channelstream,
     ) -> Result<ChannelstreamOptions, ConfigError> {
         let secret = self.secret("secret", &raw.secret, &raw.secret_env)?.ok_or_else(|| {
-            let problem = "is missing: back ends sign with it; or name a variable that holds it in `secret_env`";
+            let problem =
+                "is missing: back ends sign with it; or name a variable that holds it in `secret_env`";
             self.refuse("channelstream.secret", problem)
         })?;
         let default = ChannelstreamOptions::new(&secret);
@@ -91,7 +92,10 @@ impl Section<'_> {
         };
         let is_path = |rest: &str| rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
         let is_prefix = prefix.is_empty()
-            || prefix.starts_with('/') && !prefix.ends_with('/') && is_path(&prefix) && !prefix.contains("//");
+            || prefix.starts_with('/')
+                && !prefix.ends_with('/')
+                && is_path(&prefix)
+                && !prefix.contains("//");
         let of_others = ["/v1", "/realtime", "/rt"];
         let is_owned = |of: &str| prefix == of || prefix.starts_with(&format!("{of}/"));
         if let Some(of) = of_others.into_iter().find(|of| is_owned(of)) {
@@ -99,7 +103,8 @@ impl Section<'_> {
             return Err(self.refuse("channelstream.prefix", problem));
         }
         if !is_prefix || prefix.len() > TEXT_BYTES_MAX {
-            let problem = "must be empty, or begin with a `/` and end without one, of letters, digits, `.`, `_` and `-`";
+            let problem = "must be empty, or begin with a `/` and end without one; it has letters, digits, `.`, \
+                           `_` and `-`";
             return Err(self.refuse("channelstream.prefix", problem));
         }
         Ok(prefix.into())
@@ -113,8 +118,8 @@ pub(super) fn check_secrets(config: &Config) -> Result<(), ConfigError> {
     let known = config.apps.iter().find(|app| app.channelstream.as_ref().is_some_and(has_known));
     match known {
         Some(app) if is_reached => {
-            let problem = "or `admin_secret` is the original's default, which everybody knows: choose another, or \
-                           listen on loopback addresses only";
+            let problem = "or `admin_secret` is the original's default, which everybody knows: choose another, \
+                           or listen on loopback addresses only";
             Err(ConfigError::setting(format!("apps.{}.channelstream.secret", app.name), problem))
         }
         _ => Ok(()),

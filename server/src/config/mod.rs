@@ -17,6 +17,7 @@ mod layers;
 mod print;
 mod raw;
 mod settings;
+mod xano;
 
 use std::ffi::OsString;
 use std::fmt;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use fanfare_core::app::{AgnostOptions, App, ChannelOptions, SlowConsumer};
 
 use super::apps::{AppSource, PLACEHOLDER};
-use super::{Config, LogFormat, WorkerCount, raw};
+use super::{Config, LogFormat, WorkerCount, raw, xano};
 use crate::args::Secrets;
 
 const HIDDEN_NOTE: &str = "\
@@ -123,6 +123,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
             let source = own.channelstream.clone().unwrap_or_default();
             super::channelstream::print(options, source, |secret| shown(secret, secrets))
         }),
+        xano: app.xano.as_ref().map(xano::print),
         channels: own.channels.clone(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
     }

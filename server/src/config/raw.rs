@@ -101,6 +101,8 @@ pub(super) struct App {
     pub(super) agnost: Option<Agnost>,
     #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
     pub(super) channelstream: Option<Channelstream>,
+    #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
+    pub(super) xano: Option<Xano>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) channels: Vec<ChannelRule>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
@@ -133,6 +135,27 @@ pub(super) struct Agnost {
     pub(super) enabled: Option<bool>,
     pub(super) key_required: Option<bool>,
     pub(super) session_required: Option<bool>,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Xano {
+    pub(super) canonical: Option<String>,
+    pub(super) hash: Option<String>,
+    pub(super) enabled: Option<bool>,
+    #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
+    pub(super) channels: Vec<XanoChannel>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct XanoChannel {
+    pub(super) pattern: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) enabled: Option<bool>,
+    pub(super) wildcard: Option<bool>,
+    pub(super) presence: Option<bool>,
+    pub(super) history: Option<i64>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]

@@ -42,6 +42,7 @@ impl Worker {
             self.accepting = Accepting::More;
         }
         self.depart();
+        self.expire_places();
         let mut due = Vec::new();
         self.timers.expire(self.now, |_, slot, tick| due.push((slot, tick)));
         for (slot, tick) in due {

@@ -155,7 +155,9 @@ impl Worker {
             if connection.flags.lower(Flag::Paused) {
                 self.make_ready(slot);
             }
+            let departed = self.departing_client(session);
             self.engine.end(session, last);
+            self.forget_client(departed);
             self.linger(slot, linger_ms);
         }
     }
@@ -226,8 +228,15 @@ impl Worker {
             Protocol::WebSocket { session, .. } if self.keeps(session) => {
                 self.engine.detach(session, unsent);
             }
-            Protocol::WebSocket { session, .. } => self.engine.close(session),
-            Protocol::Http(_) => self.requests.forget(token),
+            Protocol::WebSocket { session, .. } => {
+                let departed = self.departing_client(session);
+                self.engine.close(session);
+                self.forget_client(departed);
+            }
+            Protocol::Http(_) => {
+                self.requests.forget(token);
+                self.held.forget(token);
+            }
             Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
         }
     }

@@ -266,7 +266,7 @@ fn only_what_stands_alone_is_shared_with_the_mail() {
     }
     let long = "x".repeat(TEXT_BYTES);
     let long = Publication { body: body(Payload::Json(&long)), ..message(&mut ids, 1000, 3, &EVERYONE) };
-    let sender = Some(Sender { session, user: None, shown: true });
+    let sender = Some(Sender { session, user: None, profile: None, shown: true });
     let signed = Publication { sender, ..message(&mut ids, 1000, 4, &EVERYONE) };
     for message in [long, signed] {
         let shared =

@@ -104,8 +104,7 @@ pub(super) fn parse_uuid(text: &str) -> Option<u128> {
     const LONGEST: usize = 128;
     (text.len() <= LONGEST).then_some(())?;
     let text = text.replace("urn:", "").replace("uuid:", "");
-    let digits: String =
-        text.trim_matches(['{', '}']).chars().filter(|letter| *letter != '-').collect();
+    let digits: String = text.trim_matches(['{', '}']).chars().filter(|letter| *letter != '-').collect();
     let is_uuid = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_uuid.then(|| u128::from_str_radix(&digits, 16).ok())?
 }
@@ -265,8 +264,13 @@ mod tests {
     fn uuids_are_read_in_any_spelling() {
         let plain = "0190a1b2-c3d4-4e5f-8091-a2b3c4d5e6f7";
         let bare = plain.replace('-', "");
-        for text in [plain.to_uppercase(), bare.clone(), format!("{{{plain}}}"), format!("urn:uuid:{plain}")] {
-            assert_eq!(parse_uuid(&text).map(|bits| MessageId::from_bits(bits).to_string()).as_deref(), Some(plain), "{text}");
+        for text in [plain.to_uppercase(), bare.clone(), format!("{{{plain}}}"), format!("urn:uuid:{plain}")]
+        {
+            assert_eq!(
+                parse_uuid(&text).map(|bits| MessageId::from_bits(bits).to_string()).as_deref(),
+                Some(plain),
+                "{text}"
+            );
         }
         let long = "-".repeat(200) + &bare;
         for text in ["", "x", &bare[1..], &long, "0190a1b2c3d44e5f8091a2b3c4d5e6fg"] {
@@ -276,7 +280,8 @@ mod tests {
 
     #[test]
     fn errors_say_which_part_is_wrong() {
-        let channels = list(name(Length::NAME))(&json("[\"\", 4, null, \"a\"]")).expect_err("three are wrong");
+        let channels =
+            list(name(Length::NAME))(&json("[\"\", 4, null, \"a\"]")).expect_err("three are wrong");
         let expected = json(
             "{\"0\":[\"Length must be between 1 and 256.\"],\"1\":[\"Not a valid string.\"],\
              \"2\":[\"Field may not be null.\"]}",

@@ -21,13 +21,11 @@ mod signature;
 mod timestamp;
 mod tree;
 
+pub(super) use self::frames::{Heading, closing, encode_publication, heartbeat, put_disconnect};
 pub use self::{
-    directory::{
-        Arrival, ConnId, Directory, DirectoryCounters, DirectoryLimits, Effect, Tell, What,
-    },
+    directory::{Arrival, ConnId, Directory, DirectoryCounters, DirectoryLimits, Effect, Tell, What},
     frames::put_missed,
     rest::{Access, AdminPage, Answer, Call, Request, Route},
     signature::{Ageing, Verifier},
     timestamp::Moment,
 };
-pub(super) use self::frames::{Heading, closing, encode_publication, heartbeat, put_disconnect};

@@ -176,7 +176,8 @@ impl Directory {
         let &Request { call, body, now, .. } = request;
         let result = match call {
             Call::Connect => {
-                let body = Connect::read(&parse(body)?, |conn, user| self.is_connection_of_another(conn, user))?;
+                let body =
+                    Connect::read(&parse(body)?, |conn, user| self.is_connection_of_another(conn, user))?;
                 self.connect(body, ConnId::from_random(request.entropy), now, effects)?
             }
             Call::Subscribe | Call::Unsubscribe => {

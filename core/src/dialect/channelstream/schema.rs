@@ -1,14 +1,14 @@
 //! The bodies of requests, and what their fields may be. A field that is missing has the original's default;
 //! one that is unknown is ignored, but for messages, which bring it to their receivers.
 
+use super::directory::ConnId;
 use super::{
     fields::{
-        Fields, Length, NULL, Read, boolean, count, list, map, name, object_of_anything, scalar, text,
-        time, uuid, wrong, wrong_type,
+        Fields, Length, NULL, Read, boolean, count, list, map, name, object_of_anything, scalar, text, time,
+        uuid, wrong, wrong_type,
     },
     tree::{Json, Members},
 };
-use super::directory::ConnId;
 use crate::id::MessageId;
 
 /// A channel's settings.
@@ -276,15 +276,13 @@ impl Item {
         if errors.is_empty() { Ok(items) } else { Err(errors) }
     }
 
-    fn read(
-        fields: &mut Fields<'_>,
-        kind: ItemKind,
-        fresh: &mut impl FnMut() -> MessageId,
-    ) -> Option<Self> {
+    fn read(fields: &mut Fields<'_>, kind: ItemKind, fresh: &mut impl FnMut() -> MessageId) -> Option<Self> {
         let delivery = Delivery::read(fields);
         let uuid = match kind {
             // One that is wrong makes the whole item wrong.
-            ItemKind::Message => Some(fields.optional("uuid", uuid).map_or_else(&mut *fresh, MessageId::from_bits)),
+            ItemKind::Message => {
+                Some(fields.optional("uuid", uuid).map_or_else(&mut *fresh, MessageId::from_bits))
+            }
             ItemKind::Edit | ItemKind::Delete => fields.required("uuid", uuid).map(MessageId::from_bits),
         };
         let mut item = Self {
@@ -345,4 +343,3 @@ pub(super) fn read_conn_id(value: Option<&Json>) -> Result<ConnId, Members> {
 pub(super) fn parse(body: &[u8]) -> Result<Json, Members> {
     Json::parse(body).ok_or_else(wrong_type)
 }
-

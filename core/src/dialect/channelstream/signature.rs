@@ -136,7 +136,10 @@ mod tests {
     #[test]
     fn signatures_of_both_signers_are_valid() {
         assert!(is_valid_at(GOOD, NOW));
-        assert!(is_valid_at("channelstream.ZVPxAA=.UnambZyUHmgFmelQMUgVo1LT02M", NOW), "the JavaScript signer");
+        assert!(
+            is_valid_at("channelstream.ZVPxAA=.UnambZyUHmgFmelQMUgVo1LT02M", NOW),
+            "the JavaScript signer"
+        );
         let leftover = "channelstream.ZVPyWA=._Z8/tOquKJG-sIu+f7L+D7+vMqw";
         assert!(is_valid_at(leftover, NOW + 344), "characters of both alphabets");
         let padded = "channelstream.ZVPxAA.UB9ITnnv9UITu0ka92WJCn1VFsQ=";
@@ -164,7 +167,7 @@ mod tests {
             "channelstream.ZVPxAA.",
             "channelstream.ZVPxAB.UB9ITnnv9UITu0ka92WJCn1VFsQ",
             "Channelstream.ZVPxAA.UB9ITnnv9UITu0ka92WJCn1VFsQ",
-            "channelstream.ZVPxAA.UB9ITnnv9UITu0ka92WJCn1VFsR",
+            "channelstream.ZVPxAA.UB9ITnnv9UITu0ka92WJCn1VFtQ",
             "channelstream.ZVPxAA.UB9ITnnv9UITu0ka92WJCn1VFs",
             "channelstream.ZVPxAA.AAAAUB9ITnnv9UITu0ka92WJCn1VFsQ",
             "channelstream..UB9ITnnv9UITu0ka92WJCn1VFsQ",

@@ -332,7 +332,9 @@ mod tests {
 
     #[test]
     fn values_stay_as_they_were_written() {
-        for text in ["1e400", "123456789012345678901234567890", "-0.0", "[]", "{}", "[1,[2,{\"a\":[null]}],true]"] {
+        for text in
+            ["1e400", "123456789012345678901234567890", "-0.0", "[]", "{}", "[1,[2,{\"a\":[null]}],true]"]
+        {
             assert_eq!(Json::parse(text.as_bytes()).map(|json| json.compact()).as_deref(), Some(text));
         }
         let spaced = " { \"b\" : [ 1 , false ] ,\n \"a\\u0041\\n\" : \"\\ud83d\\ude00\\\"\" } ";
@@ -342,7 +344,8 @@ mod tests {
 
     #[test]
     fn answers_are_indented_ascii() {
-        let json = Json::parse("{\"é\":[1,{}],\"b\":[],\"c\":{\"d\":\"😀\"}}".as_bytes()).expect("it is JSON");
+        let json =
+            Json::parse("{\"é\":[1,{}],\"b\":[],\"c\":{\"d\":\"😀\"}}".as_bytes()).expect("it is JSON");
         let lines = [
             "{",
             "    \"\\u00e9\": [",

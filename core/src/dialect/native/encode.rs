@@ -265,7 +265,7 @@ fn more_len(publication: &Publication<'_>) -> usize {
 
 /// Sender and time of the last edit.
 pub(super) fn put_more(out: &mut impl BufMut, publication: &Publication<'_>) {
-    if let Some(Sender { session, user, shown: true }) = publication.sender {
+    if let Some(Sender { session, user, shown: true, .. }) = publication.sender {
         out.put_slice(b",\"sender\":\"");
         out.put_slice(&session.text());
         out.put_u8(b'"');

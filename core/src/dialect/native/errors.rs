@@ -33,7 +33,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
 }
 
 /// An error in one sentence, for a person.
-pub(super) fn message(error: ReplyError) -> &'static str {
+pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
     match error {
         ReplyError::MalformedJson => "This is not well-formed JSON.",
         ReplyError::TooDeep => "The JSON is nested deeper than 128.",

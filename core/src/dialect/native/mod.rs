@@ -21,6 +21,7 @@ pub(super) use self::{
     close::{closing, heartbeat, put_disconnect, put_refusal},
     encode::{Binary, Heading, encode_publication, is_reserved_event},
     envelope::Envelope,
+    errors::message,
     template::CommandReader,
 };
 use crate::dialect::Format;

@@ -12,7 +12,7 @@ use super::{
     },
     Directory, Effect, What,
     channel::History,
-    tell,
+    notices::tell,
 };
 
 impl Directory {

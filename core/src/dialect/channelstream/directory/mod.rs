@@ -15,7 +15,9 @@
 //! its own; a user with connections and a channel with users do not expire.
 
 mod channel;
+mod clients;
 mod messages;
+mod notices;
 mod report;
 mod user;
 
@@ -25,9 +27,9 @@ use std::{
     sync::Arc,
 };
 
-use self::{channel::Channel, user::User};
+use self::{channel::Channel, notices::Presence, user::User};
 use super::{
-    entry::{Entry, Replay, Ring},
+    entry::{Entry, Ring},
     schema::{Connect, InfoConfig, Item, Settings, SettingsByChannel, Subscription, UserState},
     timestamp::Moment,
     tree::{Json, Members, object},
@@ -428,7 +430,7 @@ impl Directory {
     }
 
     /// Ends a membership. Returns whether there was one.
-    fn leave(&mut self, conn: ConnId, name: &str, now: Moment, effects: &mut Vec<Effect>) -> bool {
+    pub(super) fn leave(&mut self, conn: ConnId, name: &str, now: Moment, effects: &mut Vec<Effect>) -> bool {
         let Some(connection) = self.connections.get_mut(&conn) else { return false };
         if !connection.channels.remove(name) {
             return false;
@@ -533,225 +535,4 @@ impl Directory {
         let info = InfoConfig { history: false, users: false, ..InfoConfig::default() };
         Ok(self.channels_info(settings.iter().map(|(name, _)| &**name), &info))
     }
-
-    /// Ends a connection. False: there is none.
-    pub(super) fn disconnect(&mut self, conn: ConnId, now: Moment, effects: &mut Vec<Effect>) -> bool {
-        let Some(connection) = self.connections.get(&conn) else { return false };
-        if let Some(session) = connection.session {
-            effects.push(Effect::End { session });
-        }
-        self.remove(conn, now, effects);
-        true
-    }
-
-    fn remove(&mut self, conn: ConnId, now: Moment, effects: &mut Vec<Effect>) {
-        let now = self.tick(now);
-        let Some(connection) = self.connections.get_mut(&conn) else { return };
-        // A session that ends leaves its channels by itself.
-        match connection.session.take() {
-            Some(session) => {
-                self.sessions.remove(&session);
-            }
-            None => {
-                self.waiting -= 1;
-                let due = connection.last_active.after(WAITING_US);
-                self.deadlines.remove(&(due, Expiring::Connection(conn)));
-            }
-        }
-        for channel in self.connections[&conn].channels.clone() {
-            self.leave(conn, &channel, now, effects);
-        }
-        let Some(connection) = self.connections.remove(&conn) else { return };
-        if let Some(user) = self.users.get_mut(&connection.user) {
-            user.connections.retain(|own| *own != conn);
-            if user.connections.is_empty() {
-                self.deadlines.insert((user.last_active.after(USER_US), Expiring::User(connection.user)));
-            }
-        }
-    }
-
-    /// The client of a connection wants to come in. `None`: there is no such connection.
-    pub fn arrival(&self, conn: ConnId) -> Option<Arrival> {
-        let connection = self.connections.get(&conn)?;
-        let public_state = Json::Object(self.users[&connection.user].public_state()).compact().into();
-        let channels = connection.channels.iter().cloned().collect();
-        Some(Arrival { user: connection.user.clone(), public_state, channels })
-    }
-
-    /// The client has come in: `session` is a member of the connection's channels from here on. Returns the
-    /// frames that it has missed.
-    pub fn attach(
-        &mut self,
-        conn: ConnId,
-        session: SessionId,
-        now: Moment,
-        effects: &mut Vec<Effect>,
-    ) -> Vec<Arc<str>> {
-        let now = self.tick(now);
-        let Some(connection) = self.connections.get_mut(&conn) else { return Vec::new() };
-        let since = connection.last_active;
-        let before = connection.session.replace(session);
-        connection.last_active = now;
-        self.sessions.insert(session, conn);
-        if let Some(before) = before {
-            self.sessions.remove(&before);
-            effects.push(Effect::End { session: before });
-            return Vec::new();
-        }
-        self.waiting -= 1;
-        self.deadlines.remove(&(since.after(WAITING_US), Expiring::Connection(conn)));
-        self.missed(conn, since)
-    }
-
-    /// What a connection has missed: channel after channel, and then its user's private messages.
-    fn missed(&self, conn: ConnId, since: Moment) -> Vec<Arc<str>> {
-        let connection = &self.connections[&conn];
-        let channels = connection.channels.iter().filter_map(|name| self.channels.get(name));
-        let of_channels = channels.flat_map(|channel| channel.catch_up(&connection.user, since));
-        of_channels.chain(self.users[&connection.user].catch_up(since)).collect()
-    }
-
-    /// The session has ended, and with it its connection, unless another session has taken its place.
-    pub fn detach(&mut self, session: SessionId, now: Moment, effects: &mut Vec<Effect>) {
-        if let Some(&conn) = self.sessions.get(&session) {
-            self.remove(conn, now, effects);
-        }
-    }
-
-    /// Removes what may be kept no longer.
-    pub fn expire(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        while let Some((due, _)) = self.deadlines.first()
-            && *due <= now
-        {
-            let Some((_, what)) = self.deadlines.pop_first() else { return };
-            match what {
-                Expiring::Connection(conn) => {
-                    self.counters.collected += 1;
-                    self.remove(conn, now, effects);
-                }
-                Expiring::User(name) => self.expire_user(name, now),
-                Expiring::Channel(name) => self.expire_channel(name, now),
-            }
-        }
-    }
-
-    fn expire_user(&mut self, name: Box<str>, now: Moment) {
-        let Some(user) = self.users.get(&name).filter(|user| user.connections.is_empty()) else { return };
-        let due = user.last_active.after(USER_US);
-        if due > now {
-            self.deadlines.insert((due, Expiring::User(name)));
-            return;
-        }
-        self.memory.release(user.frames.bytes());
-        self.users.remove(&name);
-    }
-
-    fn expire_channel(&mut self, name: Box<str>, now: Moment) {
-        let Some(channel) = self.channels.get(&name).filter(|channel| channel.users.is_empty()) else { return };
-        let due = channel.last_active.after(CHANNEL_US);
-        if due > now {
-            self.deadlines.insert((due, Expiring::Channel(name)));
-            return;
-        }
-        channel.forget(&mut self.memory);
-        self.channels.remove(&name);
-    }
-
-    fn tell_presence(
-        &mut self,
-        name: &str,
-        user: &str,
-        presence: Presence,
-        now: Moment,
-        effects: &mut Vec<Effect>,
-    ) {
-        let channel = &self.channels[name];
-        if !channel.settings.notify_presence {
-            return;
-        }
-        let public = |user: &str| self.users.get(user).map(User::public_state).unwrap_or_default();
-        let list = |user: &Box<str>| object! { "user": &**user, "state": public(user) };
-        let users: Json = match channel.settings.user_lists {
-            true => channel.users.keys().map(list).collect(),
-            false => Json::Array(Vec::new()),
-        };
-        let (action, state) = match presence {
-            Presence::Joined => ("joined", public(user).into()),
-            Presence::Parted => ("parted", Json::Null),
-        };
-        let uuid = self.fresh_id();
-        let members = object! {
-            "uuid": uuid.to_string(),
-            "type": "presence",
-            "no_history": false,
-            "pm_users": Json::Array(Vec::new()),
-            "exclude_users": [user].into_iter().collect::<Json>(),
-            "user": user,
-            "users": users,
-            "timestamp": now.to_string(),
-            "channel": name,
-            "message": object! { "action": action },
-            "state": state,
-            "catchup": false,
-        };
-        self.notify(name, Entry::notice(uuid, members, &[user.into()]), now, effects);
-    }
-
-    fn tell_state(
-        &mut self,
-        name: &str,
-        changed: &super::schema::State,
-        now: Moment,
-        effects: &mut Vec<Effect>,
-    ) {
-        let user = &self.users[name];
-        let message =
-            object! { "state": user.public_state(), "changed": user.public_part(changed) };
-        let all = user.connections.iter().filter_map(|conn| self.connections.get(conn));
-        let channels: BTreeSet<Box<str>> = all.flat_map(|connection| connection.channels.clone()).collect();
-        for channel in channels {
-            if !self.channels.get(&channel).is_some_and(|channel| channel.settings.notify_state) {
-                continue;
-            }
-            let uuid = self.fresh_id();
-            let members = object! {
-                "uuid": uuid.to_string(),
-                "type": "user_state_change",
-                "no_history": false,
-                "pm_users": Json::Array(Vec::new()),
-                "exclude_users": Json::Array(Vec::new()),
-                "user": name,
-                "timestamp": now.to_string(),
-                "catchup": false,
-                "channel": &*channel,
-                "message": message.clone(),
-            };
-            self.notify(&channel, Entry::notice(uuid, members, &[]), now, effects);
-        }
-    }
-
-    /// Remembers a notice, and tells it to the members.
-    fn notify(&mut self, name: &str, entry: Entry, now: Moment, effects: &mut Vec<Effect>) {
-        let entry = Arc::new(entry);
-        effects.push(tell(Some(name), &entry, What::Own));
-        if let Some(channel) = self.channels.get_mut(name) {
-            channel.remember(&entry, channel::History::Not, now, &mut self.memory);
-        }
-    }
-}
-
-/// Whether a user's first connection is in a channel, or its last one is not.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-enum Presence {
-    Joined,
-    Parted,
-}
-
-/// The effect that members of a channel, or users, are told of an entry.
-fn tell(channel: Option<&str>, entry: &Entry, what: What) -> Effect {
-    let named = |users: &Arc<[Box<str>]>| (!users.is_empty()).then(|| users.clone());
-    let except_users = channel.and_then(|_| named(&entry.exclude_users));
-    let audience = Audience { only_users: named(&entry.pm_users), except_users, ..Audience::default() };
-    let frame = entry.frame(Replay::Live);
-    Effect::Tell(Box::new(Tell { channel: channel.map(Into::into), audience, id: entry.uuid, what, frame }))
 }
