@@ -9,7 +9,7 @@ use crate::{
     channel::{HistoryItem, Page, PageStart, Position},
     disconnect::Disconnect,
     id::{MessageId, SessionId},
-    publication::{Audience, IdentityCard, Payload},
+    publication::{Audience, Given, IdentityCard, Payload},
 };
 
 /// What a session wants done. Text borrows from the frame it came in.
@@ -130,8 +130,12 @@ pub enum BackEndCommand<'a> {
         /// A repetition with the same key publishes nothing and has the outcome of the first.
         idempotency_key: Option<&'a str>,
     },
+    /// Publish with an id, a time and a sender's name that the back end gives.
+    PublishAs(PublishAs<'a>),
     /// Edit or delete a message, whoever sent it.
     Change(ChangeMessage<'a>),
+    /// Edit or delete a message if it is remembered, and tell an audience in any case.
+    Amend(AmendMessage<'a>),
     /// A page of a channel's members.
     Members {
         /// The channel.
@@ -224,6 +228,37 @@ pub enum Membership {
     Begins,
     /// It is one no more.
     Ends,
+}
+
+/// A publication of which the back end decides more than of others.
+#[derive(Clone, Debug)]
+pub struct PublishAs<'a> {
+    /// What, and to whom.
+    pub publish: Publish<'a>,
+    /// The message's id, any UUID; `None`: the server makes one. Nobody checks that no other message has it.
+    pub id: Option<MessageId>,
+    /// What else it says. A time in the future counts as now.
+    pub given: Given,
+    /// Whether nothing is done if there is no such channel: nobody is in it, it remembers nothing, and no
+    /// options were set for it.
+    pub only_existing: bool,
+}
+
+/// A change of a message that need not be remembered.
+#[derive(Clone, Debug)]
+pub struct AmendMessage<'a> {
+    /// The channel; `None`: the audience's users are told, whatever they are in.
+    pub channel: Option<&'a str>,
+    /// The message.
+    pub id: MessageId,
+    /// Whether it goes.
+    pub deletes: bool,
+    /// What it is to say, if it is to say something else.
+    pub payload: Option<Payload<'a>>,
+    /// Whom the change is told. The message stays for whom it was for.
+    pub audience: Audience,
+    /// What else is to be different.
+    pub given: Given,
 }
 
 impl<'a> BackEndCommand<'a> {

@@ -58,6 +58,8 @@ pub struct AppLimits {
     pub messages_per_second: u32,
     /// Bytes queued for one connection: its high-water mark, beyond which it is a slow consumer.
     pub outbound_bytes: usize,
+    /// Bytes of answers after which a session's next command waits, until its client has read more of them.
+    pub answer_bytes: usize,
     /// Bytes that all channels together remember.
     pub history_bytes: usize,
     /// Milliseconds that a session is kept whose connection is lost; 0 ends it at once.
@@ -86,6 +88,7 @@ impl Default for AppLimits {
             connections: 0,
             messages_per_second: 0,
             outbound_bytes: 4 * 1024 * 1024,
+            answer_bytes: 512 * 1024,
             history_bytes: 64 * 1024 * 1024,
             resume_ms: 0,
             resume_bytes: 256 * 1024,

@@ -17,7 +17,7 @@ mod worker_set;
 pub use self::{
     combining::{CombiningLock, Delegated, Entered, Kept, Left, Unfinished},
     history::{Bounds, EMPTY_BYTES, History, HistoryItem, Page, PageStart, Pushed, Viewer},
-    operation::{Change, ChannelReply, ChannelRequest, Interest, Operation, Presence},
+    operation::{Amendment, Change, ChannelReply, ChannelRequest, Interest, Operation, Presence},
     state::{Applied, ChannelMail, ChannelState, Env, Receipt, Request},
     subscribers::{Subscribers, TOMBSTONE},
     table::ChannelTable,

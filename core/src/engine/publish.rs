@@ -178,7 +178,7 @@ impl Engine {
     pub(super) fn publish(
         &mut self,
         app: AppId,
-        mut target: Option<Arc<Channel>>,
+        target: Option<Arc<Channel>>,
         (publish, payloads): (&Publish<'_>, &[Payload<'_>]),
         (audience, sender): (&Audience, Option<Sender<'_>>),
     ) -> Result<Progress, ReplyError> {
@@ -188,14 +188,27 @@ impl Engine {
             let publication = Publication::message(id, publish.event, *payload);
             publications.push(Publication { audience, sender, kept: publish.history, ..publication });
         }
-        self.counters.publications += payloads.len() as u64;
-        let last = publications.last().expect("there is at least one payload").id;
+        self.carry(app, target, publish, &mut publications)
+    }
+
+    /// Carries publications to `target`, all for one audience. The outcome is that of the last.
+    #[inline]
+    pub(super) fn carry(
+        &mut self,
+        app: AppId,
+        mut target: Option<Arc<Channel>>,
+        publish: &Publish<'_>,
+        publications: &mut [Publication<'_>],
+    ) -> Result<Progress, ReplyError> {
+        let count = publications.len() as u64;
+        self.counters.publications += count;
+        let &Publication { id: last, audience, .. } = publications.last().expect("there is at least one");
         let outcome = |offset| match publish.channel {
             Some(_) => Outcome::Sent { message_id: last, offset },
             None => Outcome::Broadcast { message_id: last },
         };
         // What names its receivers comes alone.
-        if let [publication] = publications[..]
+        if let &mut [publication] = publications
             && Self::is_direct(publish.channel, audience)
         {
             self.publish_direct(app, &Publication { kept: false, ..publication })?;
@@ -212,14 +225,14 @@ impl Engine {
             let Some(channel) = target else { return Ok(Progress::Finished(outcome(None))) };
             match self.submit_inline(
                 &channel,
-                ChannelOp { publications: &mut publications, ..ChannelOp::default() },
+                ChannelOp { publications: &mut *publications, ..ChannelOp::default() },
             ) {
                 Submitted::Done { receipt, .. } => return Ok(Progress::Finished(outcome(receipt.offset))),
                 Submitted::Waiting(ticket) => {
                     return Ok(Progress::Waiting { ticket, outcome: outcome(None) });
                 }
                 Submitted::Refused(error) => {
-                    self.counters.overloaded += payloads.len() as u64;
+                    self.counters.overloaded += count;
                     return Err(error);
                 }
                 // Whoever closed it also takes it out of the table; helping keeps us from waiting for that.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Audience, Body, EVERYONE, IdentityCard, Kind, Payload, Publication, Sender};
+use super::{Audience, Body, EVERYONE, Given, IdentityCard, Kind, Payload, Publication, Sender};
 use crate::id::{MessageId, SessionId};
 
 /// A payload that waits, with its text.
@@ -80,6 +80,7 @@ enum MessageState {
 struct Extras {
     audience: Audience,
     sender: Option<OwnedSender>,
+    given: Option<Arc<Given>>,
     lost: Vec<Lost>,
 }
 
@@ -118,13 +119,30 @@ impl Publication<'_> {
         let payload = payload.unwrap_or(Payload::NULL);
         let mut message = OwnedMessage::new(self.event(), payload, self.kept);
         message.state = state;
-        let mut extras = Extras::of(audience, self.sender);
+        let mut extras = Extras::of(audience, self.sender, self.given);
         if let Some(extras) = &mut extras {
             extras.lost = Lost::by_change(offset, &own, audience, lost);
         }
         let of = self.offset.unwrap_or_default();
         let body = OwnedBody::Message(message);
         OwnedPublication { id: self.id, offset, of, edited_ms: at_ms, body, extras }
+    }
+
+    /// This message as it is after a change that is told to the change's own audience: the message stays for
+    /// whom it was for. What the change does not say stays.
+    pub fn amended(
+        &self,
+        offset: u64,
+        payload: Option<Payload<'_>>,
+        given: &Given,
+        lost: &[Lost],
+        at_ms: u64,
+    ) -> OwnedPublication {
+        let payload = payload.or_else(|| given.keeps_payload.then(|| self.payload()));
+        let merged = self.given.map(|given| &**given).unwrap_or(&Given::default()).changed(given);
+        let merged = (merged != Given::default()).then(|| Arc::new(merged));
+        let message = Publication { given: merged.as_ref(), ..*self };
+        message.changed(offset, payload, None, lost, at_ms)
     }
 }
 
@@ -141,8 +159,8 @@ impl OwnedPublication {
             OwnedBody::Worded(words) => (Body::Worded(words), false),
         };
         let edited_ms = some(self.edited_ms);
-        let (audience, sender) = (self.audience(), self.sender());
-        Publication { id: self.id, offset: some(self.offset), body, audience, sender, kept, edited_ms }
+        let (audience, sender, given) = (self.audience(), self.sender(), self.given());
+        Publication { id: self.id, offset: some(self.offset), body, audience, sender, kept, edited_ms, given }
     }
 
     /// The message, as it is now: this itself, or what this change has made of it.
@@ -216,6 +234,17 @@ impl OwnedPublication {
         size_of::<Self>() + 2 * size_of::<usize>() + text_len
     }
 
+    /// What a back end says of it itself.
+    pub(crate) fn given(&self) -> Option<&Arc<Given>> {
+        self.extras.as_ref()?.given.as_ref()
+    }
+
+    /// When its message was sent: as its back end says, or as its id does.
+    pub(crate) fn time_ms(&self) -> u64 {
+        let given = self.given().and_then(|given| given.time.as_ref());
+        given.map_or_else(|| self.id.time_ms(), |time| time.unix_ms)
+    }
+
     fn sender(&self) -> Option<Sender<'_>> {
         let OwnedSender { session, user, profile, shown } = self.extras.as_ref()?.sender.as_ref()?;
         let (user, profile) = (user.as_deref(), profile.as_ref());
@@ -232,7 +261,7 @@ impl OwnedPublication {
 
 impl From<Publication<'_>> for OwnedPublication {
     fn from(publication: Publication<'_>) -> Self {
-        let Publication { id, offset, body, audience, sender, kept, edited_ms } = publication;
+        let Publication { id, offset, body, audience, sender, kept, edited_ms, given } = publication;
         let message = |state| {
             let message = OwnedMessage::new(publication.event(), publication.payload(), kept);
             OwnedBody::Message(OwnedMessage { state, ..message })
@@ -254,7 +283,7 @@ impl From<Publication<'_>> for OwnedPublication {
             of: 0,
             edited_ms: edited_ms.unwrap_or_default(),
             body,
-            extras: Extras::of(audience, sender),
+            extras: Extras::of(audience, sender, given),
         }
     }
 }
@@ -287,16 +316,16 @@ impl OwnedMessage {
 }
 
 impl Extras {
-    /// `None`: everyone is meant, and nothing is known of the sender.
-    fn of(audience: &Audience, sender: Option<Sender<'_>>) -> Option<Box<Self>> {
-        (!audience.is_everyone() || sender.is_some()).then(|| {
+    /// `None`: everyone is meant, and nothing is known of the sender, nor from a back end.
+    fn of(audience: &Audience, sender: Option<Sender<'_>>, given: Option<&Arc<Given>>) -> Option<Box<Self>> {
+        (!audience.is_everyone() || sender.is_some() || given.is_some()).then(|| {
             let sender = sender.map(|Sender { session, user, profile, shown }| OwnedSender {
                 session,
                 user: user.map(Into::into),
                 profile: profile.cloned(),
                 shown,
             });
-            Box::new(Self { audience: audience.clone(), sender, lost: Vec::new() })
+            Box::new(Self { audience: audience.clone(), sender, given: given.cloned(), lost: Vec::new() })
         })
     }
 
@@ -304,7 +333,9 @@ impl Extras {
     fn bytes(&self) -> usize {
         let lost: usize = self.lost.iter().map(|lost| size_of::<Lost>() + lost.audience.heap_bytes()).sum();
         let profile = self.sender.as_ref().and_then(|sender| sender.profile.as_ref());
-        size_of::<Self>() + self.audience.heap_bytes() + lost + profile.map_or(0, |profile| profile.len())
+        let profile = profile.map_or(0, |profile| profile.len());
+        let given = self.given.as_ref().map_or(0, |given| size_of::<Given>() + given.text_bytes());
+        size_of::<Self>() + self.audience.heap_bytes() + profile + given + lost
     }
 }
 

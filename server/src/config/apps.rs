@@ -368,6 +368,8 @@ impl Section<'_> {
         };
         let names = 1..=AppLimits::NAME_BYTES_MAX as i64;
         let channels = raw.channels_per_connection.unwrap_or(default.channels_per_connection.into());
+        let outbound = 65_536..=1_073_741_824;
+        let outbound_bytes = bytes("outbound_bytes", raw.outbound_bytes, default.outbound_bytes, outbound)?;
         Ok(AppLimits {
             message_bytes: bytes("message_bytes", raw.message_bytes, default.message_bytes, 16..=16_777_216)?,
             profile_bytes: bytes("profile_bytes", raw.profile_bytes, default.profile_bytes, 16..=1_048_576)?,
@@ -390,12 +392,8 @@ impl Section<'_> {
             )?,
             connections: count("connections", raw.connections, 16_777_216)?,
             messages_per_second: count("messages_per_second", raw.messages_per_second, 1_000_000)?,
-            outbound_bytes: bytes(
-                "outbound_bytes",
-                raw.outbound_bytes,
-                default.outbound_bytes,
-                65_536..=1_073_741_824,
-            )?,
+            outbound_bytes,
+            answer_bytes: outbound_bytes / 8,
             history_bytes: bytes(
                 "history_bytes",
                 raw.history_bytes,

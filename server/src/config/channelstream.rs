@@ -103,8 +103,8 @@ impl Section<'_> {
             return Err(self.refuse("channelstream.prefix", problem));
         }
         if !is_prefix || prefix.len() > TEXT_BYTES_MAX {
-            let problem = "must be empty, or begin with a `/` and end without one; it has letters, digits, `.`, \
-                           `_` and `-`";
+            let problem = "must be empty, or begin with a `/` and end without one; it has letters, \
+                           digits, `.`, `_` and `-`";
             return Err(self.refuse("channelstream.prefix", problem));
         }
         Ok(prefix.into())
@@ -118,8 +118,8 @@ pub(super) fn check_secrets(config: &Config) -> Result<(), ConfigError> {
     let known = config.apps.iter().find(|app| app.channelstream.as_ref().is_some_and(has_known));
     match known {
         Some(app) if is_reached => {
-            let problem = "or `admin_secret` is the original's default, which everybody knows: choose another, \
-                           or listen on loopback addresses only";
+            let problem = "or `admin_secret` is the original's default, which everybody knows: \
+                           choose another, or listen on loopback addresses only";
             Err(ConfigError::setting(format!("apps.{}.channelstream.secret", app.name), problem))
         }
         _ => Ok(()),

@@ -9,7 +9,7 @@ use fanfare_core::{
 
 use super::{Accepting, Worker};
 use crate::{
-    connection::{ConnectionSlot, Flag, Protocol},
+    connection::{ConnectionSlot, Flag, NEVER, Protocol},
     timers::{TICK_MS, Tick},
 };
 
@@ -63,17 +63,23 @@ impl Worker {
     }
 
     /// Two deadlines of a WebSocket: that of the peer's silence, and that of the message under way. While the
-    /// connection is paused its peer is not read, and neither counts.
+    /// connection is paused its peer is not read, and neither counts. While it is held its peer shows life by
+    /// taking what was sent.
     fn on_websocket_due(&mut self, slot: ConnectionSlot, session: SessionSlot) {
         let (now, heartbeat) = (self.now, self.heartbeat(session));
         let Some(connection) = self.connections.live(slot) else { return };
-        let (heard, paused) = (connection.heard, connection.is(Flag::Paused));
+        let (paused, held) = (connection.is(Flag::Paused), connection.is(Flag::Held));
+        let taken = connection.stalled_since().filter(|_| held);
+        let heard = connection.heard.max(taken.unwrap_or_default());
         let silent = now.saturating_sub(heard);
         let must_answer = heartbeat.rhythm != Rhythm::OneWay;
         if silent >= heartbeat.timeout && connection.is(Flag::Pinged) && must_answer && !paused {
             return self.disconnect(slot, Disconnect::PingTimeout);
         }
-        let message_due = connection.message_began.saturating_add(ticks(self.config.message_timeout_ms));
+        let message_due = match held {
+            true => NEVER,
+            false => connection.message_began.saturating_add(ticks(self.config.message_timeout_ms)),
+        };
         if now >= message_due && !paused {
             return self.disconnect(slot, Disconnect::MessageTimeout);
         }

@@ -114,17 +114,22 @@ impl Envelope<'_, '_> {
 
     /// The deletion of a message.
     pub fn deletion(&self) -> Result<ChangeMessage<'_>, ReplyError> {
-        self.is_object()?;
-        let wrong = "message_id must be a message's id.";
-        let id = self.string(Name::MessageId, wrong)?.and_then(|text| MessageId::parse(&text));
-        let id = id.ok_or(ReplyError::InvalidCommand(wrong))?;
+        let id = self.changed_id()?;
         let audience = self.audience()?;
         Ok(ChangeMessage { channel: self.channel()?, id, payload: None, audience })
     }
 
+    /// The message that a change is about.
+    pub(super) fn changed_id(&self) -> Result<MessageId, ReplyError> {
+        self.is_object()?;
+        let wrong = "message_id must be a message's id.";
+        let id = self.string(Name::MessageId, wrong)?.and_then(|text| MessageId::parse(&text));
+        id.ok_or(ReplyError::InvalidCommand(wrong))
+    }
+
     /// Whom the message is for, if not for everyone.
     #[inline]
-    fn audience(&self) -> Result<Option<Audience>, ReplyError> {
+    pub(super) fn audience(&self) -> Result<Option<Audience>, ReplyError> {
         let names = [Name::ToSession, Name::ToUsers, Name::ExceptUsers];
         if names.into_iter().all(|name| self.place(name).is_none()) {
             return Ok(None);

@@ -7,6 +7,7 @@ mod command;
 mod encode;
 mod envelope;
 mod errors;
+mod given;
 pub mod http;
 mod options;
 mod outcome;

@@ -29,7 +29,7 @@ fn put_remembered(out: &mut BytesMut, remembered: &HistoryItem) {
     put_number(out, ",\"offset\":", remembered.offset());
     out.extend_from_slice(&id_member(publication.id));
     put_more(out, &publication);
-    put_number(out, ",\"time_ms\":", publication.id.time_ms());
+    put_number(out, ",\"time_ms\":", publication.time_ms());
     out.put_u8(b'}');
 }
 

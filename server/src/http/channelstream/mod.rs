@@ -34,8 +34,8 @@ pub(crate) struct Place {
     verifier: Verifier,
     /// Signs the cookies of administrators: a secret of this process.
     cookies: Verifier,
-    /// Held for as long as it takes to apply one request and to hand what follows from it to the engine, which
-    /// never waits.
+    /// Held for as long as it takes to apply one request and to hand what follows from it to the engine,
+    /// which never waits.
     directory: Mutex<Directory>,
     /// When a sign-in last failed, in Unix milliseconds.
     failed_ms: AtomicU64,

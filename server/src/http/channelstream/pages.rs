@@ -1,5 +1,5 @@
-//! Answers as the original gives them: JSON with its headers for other origins, and pages in the form that the
-//! peer accepts.
+//! Answers as the original gives them: JSON with its headers for other origins, and pages in the form that
+//! the peer accepts.
 
 use bytes::BytesMut;
 use fanfare_core::{app::ChannelstreamOptions, dialect::channelstream::Answer, http::Head};
@@ -228,7 +228,7 @@ pub(crate) fn sign_in_page() -> String {
     page_of(
         "Sign in",
         "<form method=\"post\"><p><label>User <input name=\"username\" autocomplete=\"username\"></label></p>\
-         <p><label>Password <input name=\"password\" type=\"password\" autocomplete=\"current-password\"></label></p>\
+         <p><label>Password <input name=\"password\" type=\"password\"></label></p>\
          <p><button>Sign in</button></p></form>",
     )
 }
