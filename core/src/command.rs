@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
-    app::{ChannelOptions, SlowConsumer},
+    app::{ChannelOptions, SignedInMessages, SlowConsumer, Who},
     channel::{HistoryItem, Page, PageStart, Position},
     disconnect::Disconnect,
     id::{MessageId, SessionId},
@@ -280,6 +280,10 @@ pub struct OptionsChange {
     pub presence_by_user: Option<bool>,
     pub membership_to_send: Option<bool>,
     pub slow_consumer: Option<SlowConsumer>,
+    pub join: Option<Who>,
+    pub publish: Option<Who>,
+    pub direct: Option<Who>,
+    pub signed_in_messages: Option<SignedInMessages>,
 }
 
 impl OptionsChange {
@@ -296,6 +300,10 @@ impl OptionsChange {
         set(&mut options.presence_by_user, self.presence_by_user);
         set(&mut options.membership_to_send, self.membership_to_send);
         set(&mut options.slow_consumer, self.slow_consumer);
+        set(&mut options.join, self.join);
+        set(&mut options.publish, self.publish);
+        set(&mut options.direct, self.direct);
+        set(&mut options.signed_in_messages, self.signed_in_messages);
         Some(options)
     }
 }
@@ -303,8 +311,7 @@ impl OptionsChange {
 impl From<ChannelOptions> for OptionsChange {
     /// Sets every value.
     fn from(options: ChannelOptions) -> Self {
-        let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } =
-            options;
+        let ChannelOptions { history, announce, presence_by_user, membership_to_send, .. } = options;
         Self {
             history_messages: Some(history.messages),
             history_bytes: Some(history.bytes),
@@ -312,7 +319,11 @@ impl From<ChannelOptions> for OptionsChange {
             announce: Some(announce),
             presence_by_user: Some(presence_by_user),
             membership_to_send: Some(membership_to_send),
-            slow_consumer: Some(slow_consumer),
+            slow_consumer: Some(options.slow_consumer),
+            join: Some(options.join),
+            publish: Some(options.publish),
+            direct: Some(options.direct),
+            signed_in_messages: Some(options.signed_in_messages),
         }
     }
 }

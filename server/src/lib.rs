@@ -41,6 +41,7 @@ use self::{
     config::Config,
     control::{
         admin::{ADMIN_CONNECTIONS, Admin, Observed},
+        demo,
         metrics::WorkerMetrics,
     },
     http::channelstream::Places,
@@ -107,10 +108,11 @@ impl Server {
             workers: metrics.clone(),
             ready: AtomicBool::new(false),
         });
+        let demo = demo::Settings::of(&config, &addresses);
         let admin = config
             .admin_listen
             .map(|address| {
-                Admin::start(address, observed.clone())
+                Admin::start(address, observed.clone(), demo)
                     .map_err(|error| cannot_listen(address, "server.admin_listen", error))
             })
             .transpose()?;

@@ -9,6 +9,7 @@ mod channelstream;
 mod keys;
 mod options;
 mod origins;
+mod word;
 mod xano;
 
 use std::fmt;
@@ -17,8 +18,9 @@ use std::sync::Arc;
 pub use self::agnost::{AgnostOptions, Environment};
 pub use self::channelstream::ChannelstreamOptions;
 pub use self::keys::{AppKeys, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRole};
-pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits};
+pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who};
 pub use self::origins::{OriginError, Origins};
+pub use self::word::OptionsWord;
 pub use self::xano::{XanoChannel, XanoOptions};
 use crate::token::{Claims, SessionVerifier, TokenError};
 
@@ -181,6 +183,7 @@ impl App {
             presence_by_user: self.presence_by_user,
             membership_to_send: self.membership_to_send,
             slow_consumer: self.slow_consumer,
+            ..ChannelOptions::default()
         }
     }
 

@@ -152,6 +152,7 @@ fn print_options(options: ChannelOptions) -> raw::ChannelRule {
         history_messages: Some(options.history.messages.into()),
         history_bytes: Some(options.history.bytes.into()),
         history_age_s: Some(i64::from(options.history.age_ms) / 1000),
+        ..raw::ChannelRule::default()
     }
 }
 

@@ -183,6 +183,10 @@ pub(super) struct ChannelRule {
     pub(super) history_messages: Option<i64>,
     pub(super) history_bytes: Option<i64>,
     pub(super) history_age_s: Option<i64>,
+    pub(super) join: Option<String>,
+    pub(super) publish: Option<String>,
+    pub(super) direct: Option<String>,
+    pub(super) signed_in_messages: Option<String>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]
