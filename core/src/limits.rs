@@ -41,6 +41,9 @@ pub const TOKENS_PER_SECOND: u8 = 4;
 /// Session tokens in a row that do not verify before the connection is closed.
 pub const BAD_TOKENS: u8 = 3;
 
+/// Bytes of a name that a back end gives the sender of a message.
+pub const LABEL_BYTES: usize = 512;
+
 /// Users that a message names.
 pub const AUDIENCE_USERS: usize = 256;
 

@@ -42,8 +42,10 @@ use self::{
     config::Config,
     control::{
         admin::{ADMIN_CONNECTIONS, Admin, Observed},
+        demo,
         metrics::WorkerMetrics,
     },
+    http::channelstream::Places,
     listener::Listener,
     worker::{Control, Parts, Worker, poll_and_waker},
 };
@@ -132,6 +134,7 @@ impl Server {
             connections: AtomicUsize::new(0),
             capacity,
             handed_over: (0..workers).map(|_| SegQueue::new()).collect(),
+            places: Places::new(&config.apps),
         });
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let observed = Arc::new(Observed {
@@ -140,10 +143,11 @@ impl Server {
             ready: AtomicBool::new(false),
             certificate_expires_s: config.certificate_expires_s(),
         });
+        let demo = demo::Settings::of(&config, &addresses);
         let admin = config
             .admin_listen
             .map(|address| {
-                Admin::start(address, observed.clone())
+                Admin::start(address, observed.clone(), demo)
                     .map_err(|error| cannot_listen(address, "server.admin_listen", error))
             })
             .transpose()?;

@@ -119,6 +119,12 @@ impl Node {
         self.resolve_options(app, name, set)
     }
 
+    /// Whether options were set for channels of this name.
+    pub(super) fn is_configured(&self, app: AppId, name: &str) -> bool {
+        let own = &self.tenant(app).options;
+        !own.is_empty() && own.pin().contains_key(name)
+    }
+
     /// Whether options of a channel may have changed since it was made. Whoever asks fences before.
     pub(super) fn has_set_options(&self, app: AppId) -> bool {
         self.tenant(app).has_set_options.load(Ordering::Relaxed)

@@ -11,12 +11,14 @@
 //! described in docs/CONFIGURATION.md, and a test holds that page to the raw structures.
 
 mod apps;
+mod channelstream;
 mod error;
 mod layers;
 mod listeners;
 mod print;
 mod raw;
 mod settings;
+mod xano;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -29,7 +31,7 @@ use self::apps::{AppSource, BuiltApps};
 pub use self::error::ConfigError;
 use self::layers::Environment;
 use self::listeners::SecuredListener;
-use crate::args::{Args, Secrets};
+use crate::args::{Action, Args, Secrets};
 use crate::tls::TlsSettings;
 
 /// The most worker threads.
@@ -90,6 +92,8 @@ pub struct Config {
     /// and
     /// `admin_listen` have loopback addresses only.
     pub development: Option<DevelopmentKeys>,
+    /// Whether the admin plane serves the demo's page. Then `development` has keys.
+    pub demo: Demo,
     /// What the user should hear, a sentence each, though it keeps nothing from working.
     pub warnings: Vec<String>,
     worker_count: WorkerCount,
@@ -97,6 +101,16 @@ pub struct Config {
     secrets: Vec<AppSource>,
     /// The listeners with TLS.
     secured: Vec<SecuredListener>,
+}
+
+/// Whether the demo's page is served.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub enum Demo {
+    /// It is not.
+    #[default]
+    Off,
+    /// It is, for the development app, which has what the page needs.
+    On,
 }
 
 /// Where the number of workers comes from.
@@ -152,6 +166,15 @@ impl Config {
         environment: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Config, ConfigError> {
         let mut environment = Environment::new(environment);
+        if args.action() == Action::Demo {
+            let file = args.config.as_ref();
+            return match file {
+                Some(_) => {
+                    Err(ConfigError::setting("--config", "is of no use to `fanfare demo`: leave it out"))
+                }
+                None => Config::validate(args, &mut environment, raw::File::default(), None),
+            };
+        }
         let named = environment.setting("FANFARE_CONFIG")?.map(PathBuf::from);
         let path = args.config.clone().or(named);
         let raw = path.as_deref().map(raw::File::read).transpose()?.unwrap_or_default();
@@ -201,7 +224,8 @@ impl Config {
         let server = &raw.server;
         let limits = &server.limits;
         let base = file.as_deref().and_then(Path::parent);
-        let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base)?;
+        let demo = if args.action() == Action::Demo { Demo::On } else { Demo::Off };
+        let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base, demo)?;
         let settings::Workers { workers, worker_count } = settings::workers(args, environment, server)?;
         let mut config = Config {
             listen: settings::listen(args, environment, server)?,
@@ -277,6 +301,7 @@ impl Config {
             log: settings::log(args, environment, &raw.log)?,
             apps,
             development,
+            demo,
             warnings: Vec::new(),
             secured: listeners::build(&server.listeners, base)?,
             file,
@@ -285,6 +310,7 @@ impl Config {
         config.warnings.extend(config.secured.iter().flat_map(|listener| listener.warnings.clone()));
         config.check_relations()?;
         config.check_development(environment)?;
+        channelstream::check_secrets(&config)?;
         config.warnings.extend(environment.check_unknown()?);
         Ok(config)
     }

@@ -12,6 +12,7 @@ use std::{
 use fanfare_core::{
     disconnect::Disconnect,
     engine::Flow,
+    id::SessionSlot,
     ws::{DecodeLimits, Message, OpCode, Role, put_frame},
 };
 use mio::event::Event;
@@ -44,7 +45,7 @@ impl Worker {
     pub(super) fn on_readable(&mut self, slot: ConnectionSlot, buffer: &mut [u8]) {
         let mut budget = READ_BUDGET;
         while let Some(connection) = self.connections.live(slot) {
-            if connection.is(Flag::Paused) || connection.is(Flag::Held) {
+            if [Flag::Paused, Flag::Held, Flag::Ready].iter().any(|flag| connection.is(*flag)) {
                 return;
             }
             if budget == 0 || self.engine.is_turn_full() {
@@ -55,12 +56,16 @@ impl Worker {
             {
                 return self.secure_later(slot);
             }
-            if let Protocol::WebSocket { .. } = connection.protocol
-                && let Some(mut rest) = connection.input.take()
-            {
-                // What a full turn left of an earlier read.
-                self.guard(slot, |worker| worker.feed_frames(slot, &mut rest));
-                continue;
+            if let Protocol::WebSocket { session, .. } = connection.protocol {
+                if self.engine.is_behind(session, connection.backlog()) {
+                    connection.flags.raise(Flag::Held);
+                    return;
+                }
+                if let Some(mut rest) = connection.input.take() {
+                    // What a full turn left of an earlier read.
+                    self.guard(slot, |worker| worker.feed_frames(slot, &mut rest));
+                    continue;
+                }
             }
             let received = match connection.read(buffer, &mut self.ciphertext) {
                 Ok(received) => received,
@@ -217,13 +222,24 @@ impl Worker {
         let Some(connection) = self.connections.live(slot) else { return };
         connection.flags.lower(Flag::Paused);
         connection.flags.lower(Flag::Held);
-        match connection.protocol {
-            Protocol::Http(_) => self.feed_http(slot, &mut []),
-            _ => {
-                if let Some(mut input) = connection.input.take() {
-                    self.feed_frames(slot, &mut input);
-                }
-            }
+        if let Protocol::Http(_) = connection.protocol {
+            self.feed_http(slot, &mut []);
+        }
+        self.make_ready(slot);
+    }
+
+    /// The peer of a WebSocket has taken some of what was sent: it is read again once little is left.
+    pub(super) fn on_taken(&mut self, slot: ConnectionSlot, session: SessionSlot) {
+        let now = self.now;
+        let Some(connection) = self.connections.live(slot) else { return };
+        self.engine.on_taken(session, connection.backlog());
+        if !connection.is(Flag::Held) || self.engine.is_behind(session, connection.backlog()) {
+            return;
+        }
+        connection.flags.lower(Flag::Held);
+        connection.heard = now;
+        if connection.message_began != NEVER {
+            connection.message_began = now;
         }
         self.make_ready(slot);
     }

@@ -47,7 +47,8 @@ impl Worker {
         handshake: &Handshake<'_>,
     ) -> Option<SessionSlot> {
         let Self { engine, config, handler, .. } = self;
-        let ticket = (handshake.app.limits.resume_ms > 0).then(secret);
+        let keeps = handshake.app.limits.resume_ms > 0 && dialect::is_resumable(handshake.format);
+        let ticket = keeps.then(secret);
         let opening = Opening {
             app: &handshake.app,
             format: handshake.format,
