@@ -100,6 +100,8 @@ pub(super) struct App {
     #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
     pub(super) agnost: Option<Agnost>,
     #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
+    pub(super) channelstream: Option<Channelstream>,
+    #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
     pub(super) xano: Option<Xano>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) channels: Vec<ChannelRule>,
@@ -154,6 +156,20 @@ pub(super) struct XanoChannel {
     pub(super) wildcard: Option<bool>,
     pub(super) presence: Option<bool>,
     pub(super) history: Option<i64>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Channelstream {
+    pub(super) secret: Option<String>,
+    pub(super) secret_env: Option<String>,
+    pub(super) allow_posting_from: Option<Texts>,
+    pub(super) validate_requests: Option<bool>,
+    pub(super) admin_user: Option<String>,
+    pub(super) admin_secret: Option<String>,
+    pub(super) admin_secret_env: Option<String>,
+    pub(super) allow_cors: Option<Texts>,
+    pub(super) prefix: Option<String>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]
