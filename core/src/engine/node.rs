@@ -225,8 +225,8 @@ impl Node {
         }
     }
 
-    /// Names of an app's channels that exist because options were set for them alone, of those that begin with
-    /// `prefix` and come after `after`: at most `limit`, sorted.
+    /// Names of an app's channels that exist because options were set for them alone, of those that begin
+    /// with `prefix` and come after `after`: at most `limit`, sorted.
     pub(super) fn configured_names(
         &self,
         app: AppId,
