@@ -184,6 +184,9 @@ pub enum BackEndCommand<'a> {
         channel: &'a str,
         /// What is to differ from the configuration.
         change: OptionsChange,
+        /// Whether nothing is to change if the channel exists already: a dialect that gives options with a
+        /// join means them for channels that the join makes.
+        only_new: bool,
     },
     /// A page of a user's sessions, or of all sessions of the app.
     Sessions {
@@ -209,6 +212,33 @@ pub enum BackEndCommand<'a> {
         /// Whether their clients are asked to come back.
         reconnect: bool,
     },
+    /// Have a session enter or leave a channel.
+    Enroll {
+        /// The session.
+        session: SessionId,
+        /// The channel.
+        channel: &'a str,
+        /// Which of both.
+        membership: Membership,
+    },
+    /// Tell clients what only the dialect has words for that asks for it.
+    Tell {
+        /// The channel, whose members are told; `None`: the users that the audience names.
+        channel: Option<&'a str>,
+        /// Whom it is for.
+        audience: Audience,
+        /// The words.
+        words: Arc<str>,
+    },
+}
+
+/// Whether a session becomes a member or stops being one.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Membership {
+    /// It becomes one.
+    Begins,
+    /// It is one no more.
+    Ends,
 }
 
 /// A publication of which the back end decides more than of others.
@@ -375,6 +405,8 @@ pub enum Outcome {
         /// The server's clock.
         time_ms: u64,
     },
+    /// Of [`BackEndCommand::Enroll`] and [`BackEndCommand::Tell`].
+    Done,
     /// Sessions of a user, or of the app.
     Sessions(SessionsPage),
     /// Of [`BackEndCommand::Watch`].

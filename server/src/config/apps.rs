@@ -58,6 +58,8 @@ pub(super) struct AppSource {
     pub(super) server_keys: Vec<String>,
     pub(super) server_key_env: Vec<String>,
     pub(super) session_keys: Vec<raw::SessionKey>,
+    /// Where the secrets for Channelstream came from.
+    pub(super) channelstream: Option<raw::Channelstream>,
     /// The rules about channels as they were written: the options that they leave out are the app's.
     pub(super) channels: Vec<raw::ChannelRule>,
 }
@@ -119,7 +121,7 @@ fn random_key() -> Result<String, ConfigError> {
 
 /// One `[apps.<name>]` section on its way to an [`App`].
 pub(super) struct Section<'a> {
-    name: &'a str,
+    pub(super) name: &'a str,
     environment: &'a mut Environment,
     base: Option<&'a Path>,
 }
@@ -162,6 +164,8 @@ impl Section<'_> {
             return Err(self.refuse("session_required", problem));
         }
         app.agnost = raw.agnost.as_ref().map(|raw| self.agnost(raw, &app)).transpose()?;
+        app.channelstream = raw.channelstream.as_ref().map(|raw| self.channelstream(raw)).transpose()?;
+        secrets.channelstream = raw.channelstream.clone();
         app.xano = raw.xano.as_ref().map(|raw| xano::build(&self, raw, &mut app)).transpose()?;
         Ok((app, secrets))
     }
@@ -252,14 +256,14 @@ impl Section<'_> {
     }
 
     /// The value of a variable that `key` names.
-    fn variable(&mut self, key: &str, variable: &str) -> Result<String, ConfigError> {
+    pub(super) fn variable(&mut self, key: &str, variable: &str) -> Result<String, ConfigError> {
         let value = self.environment.reference(variable)?;
         value.ok_or_else(|| {
             self.refuse(key, format_args!("names the environment variable `{variable}`, which is not set"))
         })
     }
 
-    fn check_placeholder(&self, key: &str, text: &str, env_key: &str) -> Result<(), ConfigError> {
+    pub(super) fn check_placeholder(&self, key: &str, text: &str, env_key: &str) -> Result<(), ConfigError> {
         if text != PLACEHOLDER {
             return Ok(());
         }

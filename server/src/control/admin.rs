@@ -58,14 +58,22 @@ pub(crate) struct Observed {
     pub(crate) started: Instant,
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
+    /// When the first certificate of a listener expires, in seconds since 1970.
+    pub(crate) certificate_expires_s: Option<u64>,
     next_worker: AtomicUsize,
 }
 
 impl Observed {
     /// Of a server that starts.
-    pub(crate) fn new(node: Arc<Node>, workers: Vec<Arc<WorkerMetrics>>, control: Arc<Control>) -> Self {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        workers: Vec<Arc<WorkerMetrics>>,
+        control: Arc<Control>,
+        certificate_expires_s: Option<u64>,
+    ) -> Self {
         let (ready, next_worker) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Self { node, workers, control, started: Instant::now(), ready, next_worker }
+        let started = Instant::now();
+        Self { node, workers, control, started, ready, certificate_expires_s, next_worker }
     }
 
     /// The worker whose turn it is.
@@ -179,7 +187,7 @@ async fn serve_one(stream: TcpStream, router: Router, console: Option<Console>) 
 }
 
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
-    let text = exposition(&observed.workers, &observed.node);
+    let text = exposition(&observed);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

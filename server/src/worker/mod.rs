@@ -7,16 +7,18 @@
 //! ```
 //!
 //! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks
-//! HTTP on a connection, `lobby` keeps WebSockets without a session, `lifecycle` ends connections,
-//! `deadlines` looks after silence.
+//! HTTP on a connection, `secure` has the handshakes of TLS, `lobby` keeps WebSockets without a session,
+//! `lifecycle` ends connections, `deadlines` looks after silence.
 
 mod accept;
+mod channelstream;
 mod deadlines;
 mod http;
 mod input;
 mod inquiry;
 mod lifecycle;
 mod lobby;
+mod secure;
 mod session;
 
 use std::{
@@ -32,23 +34,30 @@ use std::{
 use bytes::BytesMut;
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use fanfare_core::{
+    app::Apps,
     engine::{Engine, Flow, Node},
     id::{SessionSlot, WorkerId},
     now::Now,
     ws::{Message, Messages},
 };
-use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
+use mio::{Events, Interest, Poll, Token, Waker};
 
-use self::{accept::Accepting, inquiry::Inquiries, session::Leaving};
+use self::{
+    accept::Accepting,
+    channelstream::HeldAnswers,
+    inquiry::{INQUIRIES, Inquiries},
+    session::Leaving,
+};
 pub(crate) use self::{
-    inquiry::{Answered, Ask, INQUIRIES, Inquiry},
+    inquiry::{Answered, Ask, Inquiry},
     session::HandedOver,
 };
 use crate::{
     config::Config,
     connection::{ConnectionId, ConnectionSlot, Connections, Flag},
     control::metrics::{WorkerCounters, WorkerMetrics},
-    http::api::Requests,
+    http::{api::Requests, channelstream::Places},
+    listener::Listener,
     sys::{Clock, HttpDate, random},
     timers::{TICK_MS, Tick, Timers},
 };
@@ -109,6 +118,23 @@ pub(crate) struct Control {
     pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
     /// For each worker, questions of the control plane.
     pub(crate) inquiries: Box<[ArrayQueue<Inquiry>]>,
+    /// Where apps are found by back ends and clients of Channelstream.
+    pub(crate) places: Places,
+}
+
+impl Control {
+    /// For workers with these wakers.
+    pub(crate) fn new(wakers: Vec<Waker>, capacity: usize, apps: &Apps) -> Self {
+        Self {
+            drain: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            capacity,
+            handed_over: wakers.iter().map(|_| SegQueue::new()).collect(),
+            inquiries: wakers.iter().map(|_| ArrayQueue::new(INQUIRIES)).collect(),
+            places: Places::new(apps),
+            wakers,
+        }
+    }
 }
 
 /// One worker.
@@ -119,7 +145,7 @@ pub(crate) struct Worker {
     metrics: Arc<WorkerMetrics>,
     counters: WorkerCounters,
     poll: Poll,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     accepting: Accepting,
     /// Accepting has paused, and not gone on since.
     starved: bool,
@@ -128,6 +154,8 @@ pub(crate) struct Worker {
     connections: Connections,
     requests: Requests,
     inquiries: Inquiries,
+    /// Answers to back ends of Channelstream that wait for other workers.
+    held: HeldAnswers,
     timers: Timers,
     clock: Clock,
     date: HttpDate,
@@ -139,6 +167,9 @@ pub(crate) struct Worker {
     closing: Vec<ConnectionSlot>,
     /// Connections that go to other workers at the end of the turn.
     leaving: Vec<Leaving>,
+    securing: secure::Securing,
+    /// What came through TLS, before it is decrypted. Empty without TLS.
+    ciphertext: Vec<u8>,
     out: BytesMut,
     /// When draining must be over.
     drain_deadline: Option<Tick>,
@@ -154,7 +185,7 @@ pub(crate) struct Parts {
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) poll: Poll,
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) listeners: Vec<Listener>,
     pub(crate) handler: MessageHandler,
 }
 
@@ -169,7 +200,7 @@ impl Worker {
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
         let Parts { id, config, node, control, metrics, poll, mut listeners, handler } = parts;
         for (at, listener) in listeners.iter_mut().enumerate() {
-            poll.registry().register(listener, Token(LISTENERS - at), Interest::READABLE)?;
+            poll.registry().register(&mut listener.socket, Token(LISTENERS - at), Interest::READABLE)?;
         }
         Ok(Self {
             id,
@@ -186,6 +217,7 @@ impl Worker {
             connections: Connections::default(),
             requests: Requests::default(),
             inquiries: Inquiries::default(),
+            held: HeldAnswers::default(),
             timers: Timers::new(),
             clock: Clock::new(),
             date: HttpDate::default(),
@@ -194,6 +226,8 @@ impl Worker {
             ready: VecDeque::new(),
             closing: Vec::new(),
             leaving: Vec::new(),
+            securing: secure::Securing::default(),
+            ciphertext: Vec::new(),
             out: BytesMut::new(),
             drain_deadline: None,
             departures: VecDeque::new(),
@@ -260,6 +294,7 @@ impl Worker {
     fn has_work(&self) -> bool {
         !self.ready.is_empty()
             || !self.closing.is_empty()
+            || self.securing.has_work()
             || matches!(self.accepting, Accepting::More)
             || self.engine.is_busy()
     }
@@ -276,7 +311,7 @@ impl Worker {
         if let Some(departing) = self.departures.front() {
             next = Some(next.map_or(departing.due, |next| next.min(departing.due)));
         }
-        if self.engine.wants_sweep() {
+        if self.engine.wants_sweep() || self.looks_after_places() {
             let sweep = self.now.saturating_add(SWEEP_TICKS);
             next = Some(next.map_or(sweep, |next| next.min(sweep)));
         }
@@ -317,6 +352,7 @@ impl Worker {
         }
         self.take_handed_over();
         self.take_inquiries();
+        self.go_on_securing(buffer);
         for round in 1.. {
             let mut listening = matches!(self.accepting, Accepting::More);
             for event in events.iter() {
@@ -429,14 +465,7 @@ mod tests {
         let text = format!("[server]\n{server}\n[apps.default]\nclient_key = \"client-key-0123456789\"\n");
         let config = Config::from_toml(&text).expect("it is a configuration");
         let (poll, waker) = poll_and_waker().expect("the system has polls");
-        let control = Control {
-            wakers: vec![waker],
-            drain: AtomicBool::new(false),
-            connections: AtomicUsize::new(0),
-            capacity: 1,
-            inquiries: Box::new([ArrayQueue::new(INQUIRIES)]),
-            handed_over: Box::new([SegQueue::new()]),
-        };
+        let control = Control::new(vec![waker], 1, &config.apps);
         let mut worker = Worker::new(Parts {
             id: WorkerId(0),
             node: Arc::new(Node::new(config.apps.clone(), 1, config.mailbox_depth, 1)),
