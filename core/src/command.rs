@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
-    app::{ChannelOptions, SlowConsumer},
+    app::{ChannelOptions, SignedInMessages, SlowConsumer, Who},
     channel::{HistoryItem, Page, PageStart, Position},
     disconnect::Disconnect,
     id::{MessageId, SessionId},
@@ -23,6 +23,9 @@ pub enum Command<'a> {
         echo: Option<bool>,
         /// What the session knows already, if it was a member before.
         since: Option<Position>,
+        /// Whether the member is told who joins, leaves and updates, where that is announced; `None`: yes.
+        /// Joining again changes it.
+        notices: Option<bool>,
     },
     /// Stop being a member.
     Leave {
@@ -59,6 +62,12 @@ pub enum Command<'a> {
         limit: usize,
         /// Where to go on.
         after: Option<Cursor>,
+    },
+    /// The members of a channel that keeps a roster, in one list that agrees with the notices: to its asker,
+    /// if that is a member, it has what the notices before it tell, and nothing that those after it tell.
+    Roster {
+        /// The channel.
+        channel: &'a str,
     },
     /// A page of a channel's users.
     Users {
@@ -184,6 +193,9 @@ pub enum BackEndCommand<'a> {
         channel: &'a str,
         /// What is to differ from the configuration.
         change: OptionsChange,
+        /// Whether nothing is to change if the channel exists already: a dialect that gives options with a
+        /// join means them for channels that the join makes.
+        only_new: bool,
     },
     /// A page of a user's sessions.
     Sessions {
@@ -201,6 +213,33 @@ pub enum BackEndCommand<'a> {
         /// Whether their clients are asked to come back.
         reconnect: bool,
     },
+    /// Have a session enter or leave a channel.
+    Enroll {
+        /// The session.
+        session: SessionId,
+        /// The channel.
+        channel: &'a str,
+        /// Which of both.
+        membership: Membership,
+    },
+    /// Tell clients what only the dialect has words for that asks for it.
+    Tell {
+        /// The channel, whose members are told; `None`: the users that the audience names.
+        channel: Option<&'a str>,
+        /// Whom it is for.
+        audience: Audience,
+        /// The words.
+        words: Arc<str>,
+    },
+}
+
+/// Whether a session becomes a member or stops being one.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Membership {
+    /// It becomes one.
+    Begins,
+    /// It is one no more.
+    Ends,
 }
 
 /// A publication of which the back end decides more than of others.
@@ -253,6 +292,11 @@ pub struct OptionsChange {
     pub presence_by_user: Option<bool>,
     pub membership_to_send: Option<bool>,
     pub slow_consumer: Option<SlowConsumer>,
+    pub join: Option<Who>,
+    pub publish: Option<Who>,
+    pub direct: Option<Who>,
+    pub signed_in_messages: Option<SignedInMessages>,
+    pub roster: Option<bool>,
 }
 
 impl OptionsChange {
@@ -269,6 +313,11 @@ impl OptionsChange {
         set(&mut options.presence_by_user, self.presence_by_user);
         set(&mut options.membership_to_send, self.membership_to_send);
         set(&mut options.slow_consumer, self.slow_consumer);
+        set(&mut options.join, self.join);
+        set(&mut options.publish, self.publish);
+        set(&mut options.direct, self.direct);
+        set(&mut options.signed_in_messages, self.signed_in_messages);
+        set(&mut options.roster, self.roster);
         Some(options)
     }
 }
@@ -276,8 +325,7 @@ impl OptionsChange {
 impl From<ChannelOptions> for OptionsChange {
     /// Sets every value.
     fn from(options: ChannelOptions) -> Self {
-        let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } =
-            options;
+        let ChannelOptions { history, announce, presence_by_user, membership_to_send, .. } = options;
         Self {
             history_messages: Some(history.messages),
             history_bytes: Some(history.bytes),
@@ -285,7 +333,12 @@ impl From<ChannelOptions> for OptionsChange {
             announce: Some(announce),
             presence_by_user: Some(presence_by_user),
             membership_to_send: Some(membership_to_send),
-            slow_consumer: Some(slow_consumer),
+            slow_consumer: Some(options.slow_consumer),
+            join: Some(options.join),
+            publish: Some(options.publish),
+            direct: Some(options.direct),
+            signed_in_messages: Some(options.signed_in_messages),
+            roster: Some(options.roster),
         }
     }
 }
@@ -356,6 +409,10 @@ pub enum Outcome {
         /// The server's clock.
         time_ms: u64,
     },
+    /// Of [`BackEndCommand::Enroll`] and [`BackEndCommand::Tell`].
+    Done,
+    /// Of `Roster`.
+    Roster(Roster),
     /// Sessions of a user.
     Sessions(SessionsPage),
     /// Of `Users`.
@@ -407,6 +464,17 @@ pub struct MembersPage {
     pub members: Vec<IdentityCard>,
     /// Where the next one begins; `None` at the end.
     pub next: Option<Cursor>,
+}
+
+/// The members of a channel that keeps a roster.
+#[derive(Debug)]
+pub struct Roster {
+    /// The channel.
+    pub channel: Box<str>,
+    /// Members in all; more than there are in the list if these are too many for one.
+    pub total: usize,
+    /// The members.
+    pub members: Vec<Arc<IdentityCard>>,
 }
 
 /// A page of a channel's users.

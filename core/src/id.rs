@@ -46,7 +46,7 @@ impl Key for LocalId {
 ///
 /// It says where the session lives (worker, slot) and carries 72 random bits, which make it unguessable
 /// enough for a name and tell a reused slot from its former tenant, so that finding a session needs no index.
-#[derive(Copy, Clone, Eq, PartialEq, Hash)]
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
 pub struct SessionId {
     worker: WorkerId,
     slot: SessionSlot,
@@ -125,6 +125,18 @@ pub struct MessageId {
 impl MessageId {
     /// Length of the textual form.
     pub const TEXT_LEN: usize = 36;
+
+    /// The id with these bits, which a peer chose.
+    pub fn from_bits(bits: u128) -> Self {
+        Self { high: (bits >> 64) as u64, low: bits as u64 }
+    }
+
+    /// A UUID of version 4 (RFC 9562, section 5.4), from random bits.
+    pub fn from_random(bits: u128) -> Self {
+        const VERSION: u128 = 0xf << 76;
+        const VARIANT: u128 = 0b11 << 62;
+        Self::from_bits(bits & !VERSION & !VARIANT | 4 << 76 | 0b10 << 62)
+    }
 
     /// When it was made, in Unix milliseconds.
     pub fn time_ms(&self) -> u64 {

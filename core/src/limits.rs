@@ -27,6 +27,12 @@ pub const COMMAND_ID_BYTES: usize = 64;
 /// Channels of an app that have options of their own, set over HTTP.
 pub const CHANNEL_OPTIONS: usize = 64 << 10;
 
+/// Milliseconds after which such options are forgotten if nobody uses the channel, and how often that is
+/// looked at.
+pub const CONFIGURED_MS: u64 = 7 * 24 * 3_600_000;
+/// See [`CONFIGURED_MS`].
+pub const CONFIGURED_SWEEP_MS: u64 = 3_600_000;
+
 /// Bytes of an idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES: usize = 128;
 
@@ -57,6 +63,9 @@ pub const PAGE_DEFAULT: usize = 100;
 
 /// Bytes of what is listed in one page of members, sessions or history.
 pub const PAGE_BYTES: usize = 1 << 20;
+
+/// Members in a roster that is asked for.
+pub const ROSTER: usize = 4096;
 
 /// Messages that one session can recover at once.
 pub const RECOVERED: usize = 4096;

@@ -286,7 +286,7 @@ impl Engine {
                 self.set_live(channel, sequence, offset, Some(ticket));
             }
             ChannelMail::Done { receipt, reply, ticket } => {
-                self.on_done(ticket, receipt, reply.map(|reply| *reply));
+                self.on_done(channel, ticket, receipt, reply.map(|reply| *reply));
             }
             ChannelMail::Refused { error, ticket } => self.on_refused(ticket, error),
         }
@@ -301,7 +301,7 @@ impl Engine {
     }
 
     /// An operation that was delegated is done.
-    fn on_done(&mut self, ticket: u64, receipt: Receipt, reply: Option<ChannelReply>) {
+    fn on_done(&mut self, channel: &Channel, ticket: u64, receipt: Receipt, reply: Option<ChannelReply>) {
         if let Some(joining) = self.joining.remove(&ticket) {
             return self.finish_join(ticket, joining, reply);
         }
@@ -319,6 +319,11 @@ impl Engine {
             (Outcome::History { position, page, .. }, Some(ChannelReply::Page(read))) => {
                 *position = Some(receipt.position);
                 *page = read;
+            }
+            (Outcome::Roster(roster), Some(ChannelReply::Roster(members, total))) => {
+                let Some(members) = members else { return self.answer(who, Err(ReplyError::NoRoster)) };
+                (roster.members, roster.total) = (members, total);
+                self.catch_up_in_turn(&who, channel);
             }
             _ => {}
         }
@@ -371,6 +376,9 @@ impl Engine {
         {
             self.turn.except(run, publications.len(), slot, self.sessions.hot(slot));
         }
+        if !self.quiet.is_empty() && last.body.is_notice() {
+            self.spare_quiet(part, publications);
+        }
     }
 
     /// The last publications of a channel's run are for an audience.
@@ -379,6 +387,7 @@ impl Engine {
         let run = self.channels[part].run;
         let is_named = channel.name().is_some();
         let addressed = self.resolve(channel.app(), audience);
+        let addressed = self.by_user(part, addressed, audience);
         let sessions = &self.sessions;
         // Every session of the app is a member of its broadcast stream.
         let is_member =
