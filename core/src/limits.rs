@@ -81,6 +81,9 @@ pub const WATCH_FRAME_BYTES: usize = 4096;
 /// After how many milliseconds without a question sampling ends.
 pub const WATCH_IDLE_MS: u64 = 5_000;
 
+/// Members in a roster that is asked for.
+pub const ROSTER: usize = 4096;
+
 /// Messages that one session can recover at once.
 pub const RECOVERED: usize = 4096;
 

@@ -35,7 +35,7 @@ export function Chart({ label, series, points, format }) {
           legend: { show: false },
           scales: { y: { range: (_, low, high) => [0, Math.max(high, 1)] } },
           axes: [
-            { ...axis, space: 70, values: (_, times) => times.map((s) => new Date(s * 1000).toLocaleTimeString([], { hour12: false })) },
+            { ...axis, space: 70, size: 26, values: (_, times) => times.map((s) => new Date(s * 1000).toLocaleTimeString([], { hour12: false })) },
             { ...axis, size: 56, values: (_, values) => values.map(format) },
           ],
           series: [{}, ...series.map((name, at) => ({ label: name, stroke: colours[at], width: 2, points: { show: false } }))],

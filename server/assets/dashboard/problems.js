@@ -33,11 +33,12 @@ export function Problems({ overview, before }) {
   const known = overview.metrics.filter(({ name }) => name in PROBLEMS);
   const since = (row) => sum(of(overview, row.name));
   const rows = known.sort((a, b) => Number(since(b) > 0) - Number(since(a) > 0));
+  const told = ({ help, name }) =>
+    html`<span>${help}</span> <span class="note">${PROBLEMS[name]}</span> <code class="small">${name}</code>`;
   const columns = [
-    { head: "What", cell: ({ help, name }) => html`<span>${help}</span> <code class="small">${name}</code>`, kind: "wide" },
+    { head: "What, and what it means for you", cell: told, kind: "wide" },
     { head: "Since the start", cell: (row) => html`<b class=${since(row) > 0 ? "seen" : ""}>${number(since(row))}</b>`, kind: "number" },
     { head: "Per second", cell: ({ name }) => number(sum(rates(before, overview, name))), kind: "number" },
-    { head: "What it means for you", cell: ({ name }) => PROBLEMS[name], kind: "wide" },
   ];
   const others = overview.metrics.filter(({ name }) => !(name in PROBLEMS));
   const plain = [
