@@ -396,6 +396,12 @@ impl Section<'_> {
                 default.history_bytes,
                 65_536..=1_099_511_627_776,
             )?,
+            members_bytes: bytes(
+                "members_bytes",
+                raw.members_bytes,
+                default.members_bytes,
+                1024..=1_073_741_824,
+            )?,
             resume_ms: within(
                 &self.key("limits.resume_ms"),
                 raw.resume_ms.unwrap_or(default.resume_ms.into()),

@@ -10,6 +10,7 @@
 //! that needs no further check or one sentence that says what to change. It opens no socket. Every key is
 //! described in docs/CONFIGURATION.md, and a test holds that page to the raw structures.
 
+mod access;
 mod apps;
 mod error;
 mod layers;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use fanfare_core::app::Apps;
 
+use self::access::AccessSource;
 use self::apps::{AppSource, BuiltApps};
 pub use self::error::ConfigError;
 use self::layers::Environment;
@@ -92,6 +94,7 @@ pub struct Config {
     worker_count: WorkerCount,
     file: Option<PathBuf>,
     secrets: Vec<AppSource>,
+    access: AccessSource,
 }
 
 /// Where the number of workers comes from.
@@ -194,6 +197,8 @@ impl Config {
         let limits = &server.limits;
         let base = file.as_deref().and_then(Path::parent);
         let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base)?;
+        let (access_tokens, access) = access::tokens(server, environment)?;
+        let apps = apps.with_access_tokens(access_tokens);
         let settings::Workers { workers, worker_count } = settings::workers(args, environment, server)?;
         let mut config = Config {
             listen: settings::listen(args, environment, server)?,
@@ -272,6 +277,7 @@ impl Config {
             warnings: Vec::new(),
             file,
             secrets,
+            access,
         };
         config.check_relations()?;
         config.check_development(environment)?;

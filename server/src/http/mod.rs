@@ -13,6 +13,7 @@ pub(crate) mod access;
 pub(crate) mod agnost;
 pub(crate) mod api;
 pub(crate) mod cors;
+pub(crate) mod members;
 pub(crate) mod reply;
 pub(crate) mod router;
 pub(crate) mod upgrade;

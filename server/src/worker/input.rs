@@ -59,6 +59,12 @@ impl Worker {
                     continue;
                 }
             }
+            if let Protocol::BackEnd(_) = connection.protocol
+                && let Some(mut rest) = connection.input.take()
+            {
+                self.guard(slot, |worker| worker.feed_back_end(slot, &mut rest));
+                continue;
+            }
             let n = match connection.stream.read(buffer) {
                 Ok(0) => return self.on_end(slot),
                 Ok(n) => n,
@@ -105,6 +111,7 @@ impl Worker {
             Protocol::Http(_) => self.feed_http(slot, input),
             Protocol::WebSocket { .. } => self.feed_frames(slot, input),
             Protocol::Lobby(_) => self.feed_lobby(slot, input),
+            Protocol::BackEnd(_) => self.feed_back_end(slot, input),
             Protocol::Closing | Protocol::Closed => {}
         }
     }
@@ -187,7 +194,7 @@ impl Worker {
         true
     }
 
-    fn keep_input(&mut self, slot: ConnectionSlot, rest: &[u8]) {
+    pub(super) fn keep_input(&mut self, slot: ConnectionSlot, rest: &[u8]) {
         if let Some(connection) = self.connections.live(slot)
             && !rest.is_empty()
         {
@@ -237,7 +244,9 @@ impl Worker {
         connection.flags.raise(Flag::PeerDone);
         match connection.protocol {
             Protocol::Http(_) if !connection.is_flushed() => {}
-            Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Closed => self.close(slot),
+            Protocol::Http(_) | Protocol::Lobby(_) | Protocol::BackEnd(_) | Protocol::Closed => {
+                self.close(slot);
+            }
             Protocol::WebSocket { .. } => self.on_half_close(slot),
             // This turn's output may hold the connection's last word: decide after the flush.
             Protocol::Closing => self.closing.push(slot),

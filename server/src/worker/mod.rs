@@ -7,10 +7,12 @@
 //! ```
 //!
 //! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks
-//! HTTP on a connection, `lobby` keeps WebSockets without a session, `lifecycle` ends connections,
+//! HTTP on a connection, `lobby` keeps WebSockets without a session, `back_end` serves
+//! those of back ends, `lifecycle` ends connections,
 //! `deadlines` looks after silence.
 
 mod accept;
+mod back_end;
 mod deadlines;
 mod http;
 mod input;
@@ -36,6 +38,7 @@ use fanfare_core::{
     now::Now,
     ws::{Message, Messages},
 };
+use hashbrown::HashMap;
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
 
 pub(crate) use self::session::HandedOver;
@@ -121,6 +124,8 @@ pub(crate) struct Worker {
     handler: MessageHandler,
     connections: Connections,
     requests: Requests,
+    /// What back ends' connections wait for, by token.
+    awaited: HashMap<u64, back_end::Awaited>,
     timers: Timers,
     clock: Clock,
     date: HttpDate,
@@ -178,6 +183,7 @@ impl Worker {
             handler,
             connections: Connections::default(),
             requests: Requests::default(),
+            awaited: HashMap::new(),
             timers: Timers::new(),
             clock: Clock::new(),
             date: HttpDate::default(),

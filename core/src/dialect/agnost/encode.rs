@@ -2,13 +2,16 @@
 
 use bytes::BytesMut;
 
-use super::FRAMING;
+use super::{FRAMING, back_end::USER_NOTE};
 use crate::{
     dialect::Welcome,
     id::MessageId,
-    json,
+    json::{self, Document, Raw, Scanner},
     publication::{Body, IdentityCard, Payload, Publication},
-    socketio::{INVALID_NAMESPACE, MAIN_NAMESPACE, RESERVED_EVENTS, put_connect, put_connect_error},
+    socketio::{
+        INVALID_NAMESPACE, MAIN_NAMESPACE, Outgoing, RESERVED_EVENTS, put_connect, put_connect_error,
+        put_event,
+    },
 };
 
 /// What stands in the JSON for the bytes that follow.
@@ -76,6 +79,9 @@ pub(in crate::dialect) fn encode_publication(
     publication: &Publication<'_>,
 ) {
     match publication.body {
+        Body::Message { event, payload } if is_for_user(publication) => {
+            put_user_event(out, event, payload);
+        }
         Body::Message { event, payload } => heading.put(out, channel, event, payload),
         Body::MemberJoined(card) => put_notice(out, heading, channel, "channel:join", card),
         Body::MemberLeft(card) => put_notice(out, heading, channel, "channel:leave", card),
@@ -84,6 +90,25 @@ pub(in crate::dialect) fn encode_publication(
         Body::Delete => put_change(out, heading, channel, publication.id, None),
         Body::UserJoined(_) | Body::UserLeft(_) => {}
     }
+}
+
+fn is_for_user(publication: &Publication<'_>) -> bool {
+    publication.given.is_some_and(|given| given.note.as_deref() == Some(USER_NOTE))
+}
+
+/// What a back end tells a user: three arguments instead of one.
+#[cold]
+fn put_user_event(out: &mut BytesMut, event: &str, payload: Payload<'_>) {
+    let Payload::Json(json) = payload else { return };
+    let mut scanner = Scanner::new();
+    let Ok(Document::Object(object)) = scanner.scan(json) else { return };
+    let part = |name| object.member(name).map_or("null", Raw::as_str);
+    let mut name = BytesMut::new();
+    json::write_string(&mut name, event);
+    let name = std::str::from_utf8(&name).expect("JSON is UTF-8");
+    let json = ["[", name, ",", name, ",", part("session"), ",", part("user"), "]"];
+    let event = Outgoing { namespace: MAIN_NAMESPACE, ack: None, json: &json, attachments: &[] };
+    put_event(out, FRAMING, &event);
 }
 
 /// `{"id":…,"data":…}`, without `data` until the member has set a profile.
@@ -102,7 +127,7 @@ fn put_notice(
 }
 
 /// A member as Agnost shows it.
-fn put_member(text: &mut BytesMut, card: &IdentityCard) {
+pub(super) fn put_member(text: &mut BytesMut, card: &IdentityCard) {
     text.extend_from_slice(b"{\"id\":\"");
     text.extend_from_slice(&card.id.text());
     text.extend_from_slice(b"\"");

@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-
+use super::content::Content;
 use crate::{
     command::{Command, Publish},
     error::ReplyError,
     json::{Document, Element, Object, Raw, Scanner},
-    publication::Payload,
-    socketio::{self, Placeholders, RESERVED_EVENTS},
+    socketio::{self, RESERVED_EVENTS},
 };
 
 /// An event that makes sense.
@@ -35,18 +33,8 @@ enum Verb<'a> {
     Message {
         channel: Option<Cow<'a, str>>,
         event: Cow<'a, str>,
-        message: Message<'a>,
+        message: Content<'a>,
     },
-}
-
-/// The message of an event.
-#[derive(Clone, Debug)]
-enum Message<'a> {
-    /// It is left out.
-    Absent,
-    Json(Raw<'a>),
-    /// It is one attachment and nothing else.
-    Binary(Bytes),
 }
 
 impl<'a> Event<'a> {
@@ -70,7 +58,7 @@ impl<'a> Event<'a> {
             "message" => Verb::Message {
                 channel: optional_channel(object)?,
                 event: event_name(object)?,
-                message: object.member("message").map_or(Message::Absent, Message::Json),
+                message: object.member("message").map_or(Content::Absent, |raw| Content::Json(raw.as_str())),
             },
             _ => return Err(ReplyError::UnknownCommand),
         };
@@ -85,21 +73,15 @@ impl<'a> Event<'a> {
         payload: &socketio::Payload<'_>,
     ) -> Result<Event<'static>, ReplyError> {
         let Event { verb, echo } = Event::read(scanner, &payload.json)?;
-        let Verb::Message { channel, event, message: Message::Json(json) } = verb else {
+        let Verb::Message { channel, event, message: Content::Json(json) } = verb else {
             return Err(ReplyError::InvalidBinary);
         };
-        let placeholders = Placeholders::find(json.as_str());
-        let is_whole = placeholders.iter().any(|placeholder| placeholder.range == (0..json.as_str().len()));
-        let [attachment] = &payload.attachments[..] else { return Err(ReplyError::InvalidBinary) };
-        if !is_whole {
+        let Content::Binary(bytes) = Content::read(Some(json), &payload.attachments)? else {
             return Err(ReplyError::InvalidBinary);
-        }
+        };
         let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         let (channel, event) = (channel.map(owned), owned(event));
-        Ok(Event {
-            verb: Verb::Message { channel, event, message: Message::Binary(attachment.clone()) },
-            echo,
-        })
+        Ok(Event { verb: Verb::Message { channel, event, message: Content::Binary(bytes) }, echo })
     }
 
     /// The command.
@@ -110,12 +92,8 @@ impl<'a> Event<'a> {
             Verb::Leave { channel } => Command::Leave { channel, echo },
             Verb::Update { profile } => Command::Update { profile: profile.as_str(), echo },
             Verb::Message { channel, event, message } => {
-                let payload = match message {
-                    Message::Absent => Payload::NULL,
-                    Message::Json(json) => Payload::Json(json.as_str()),
-                    Message::Binary(bytes) => Payload::Binary(bytes),
-                };
-                Command::Publish(Publish { echo, ..Publish::new(channel.as_deref(), event, payload) })
+                let publish = Publish::new(channel.as_deref(), event, message.payload());
+                Command::Publish(Publish { echo, ..publish })
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Transcripts: what a client sends, byte for byte, and what it and others receive.
 
+mod back_end;
+
 use std::sync::Arc;
 
 use bytes::BytesMut;
