@@ -26,6 +26,7 @@ mod membership;
 mod node;
 mod outbox;
 mod output;
+mod permission;
 mod presence;
 mod publish;
 mod query;

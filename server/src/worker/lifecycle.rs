@@ -155,8 +155,10 @@ impl Worker {
         if let Protocol::WebSocket { session, .. } = connection.protocol {
             connection.protocol = Protocol::Closing;
             connection.input = None;
+            let departed = self.departing_client(session);
             self.read_to_discard(slot);
             self.engine.end(session, last);
+            self.forget_client(departed);
             self.linger(slot, linger_ms);
         }
     }
@@ -204,9 +206,13 @@ impl Worker {
         if !connection.is_flushed() {
             return;
         }
-        match connection.is(Flag::PeerDone) {
+        let is_peer_done = connection.is(Flag::PeerDone);
+        let is_said = !connection.is_secured() || self.connections.say_goodbye(slot);
+        match is_peer_done {
             true => self.close(slot),
-            false => self.close_write(slot),
+            false if is_said => self.close_write(slot),
+            // It goes on when the kernel has taken the goodbye.
+            false => {}
         }
     }
 
@@ -232,9 +238,20 @@ impl Worker {
             Protocol::WebSocket { session, .. } if self.keeps(session) => {
                 self.engine.detach(session, unsent);
             }
-            Protocol::WebSocket { session, .. } => self.engine.close(session),
-            Protocol::Http(_) => self.requests.forget(token),
-            Protocol::Lobby(_) | Protocol::BackEnd(_) | Protocol::Closing | Protocol::Closed => {}
+            Protocol::WebSocket { session, .. } => {
+                let departed = self.departing_client(session);
+                self.engine.close(session);
+                self.forget_client(departed);
+            }
+            Protocol::Http(_) => {
+                self.requests.forget(token);
+                self.held.forget(token);
+            }
+            Protocol::Securing
+            | Protocol::Lobby(_)
+            | Protocol::BackEnd(_)
+            | Protocol::Closing
+            | Protocol::Closed => {}
         }
     }
 
@@ -257,7 +274,7 @@ impl Worker {
                 // These end with the answer that is under way.
                 Protocol::Http(_) if connection.is(Flag::Paused) || !connection.is_flushed() => {}
                 Protocol::Http(_) if connection.is_amid_request() => self.refuse_restarting(slot),
-                Protocol::Http(_) | Protocol::Lobby(_) => self.close(slot),
+                Protocol::Securing | Protocol::Http(_) | Protocol::Lobby(_) => self.close(slot),
                 Protocol::BackEnd(_) => self.leave_back_end(slot),
                 Protocol::Closing | Protocol::Closed => {}
             }

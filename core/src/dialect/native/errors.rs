@@ -29,6 +29,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::TooManyOptions => "too_many_options",
         ReplyError::OptionInUse => "option_in_use",
         ReplyError::TooManyMembers => "too_many_members",
+        ReplyError::NotAllowed => "not_allowed",
         ReplyError::Overloaded => "overloaded",
     }
 }
@@ -73,6 +74,7 @@ pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
         ReplyError::TooManyOptions => "As many channels of this app have options of their own as may.",
         ReplyError::OptionInUse => "presence_by_user cannot change while the channel has members.",
         ReplyError::TooManyMembers => "The members are more than this app lists at once.",
+        ReplyError::NotAllowed => "The rules of this channel do not allow it.",
         ReplyError::Overloaded => "The server is overloaded and did not accept this; try again.",
     }
 }
