@@ -61,8 +61,7 @@ fn say(back_end: &mut BackEnd, apps: &Apps, message: Message<'_>) -> (Heard, Vec
 #[test]
 fn an_access_token_opens_what_it_says_and_nothing_else() {
     let apps = apps();
-    let token = TOKEN;
-    for wrong in ["", "x", KEY, "server-key-of-plain", &token[1..]] {
+    for wrong in ["", "x", KEY, "server-key-of-plain", &TOKEN[1..]] {
         assert!(connect(&apps, wrong).is_none(), "{wrong}");
     }
     let ask = |back_end: &mut BackEnd, env: &str| {
@@ -71,7 +70,7 @@ fn an_access_token_opens_what_it_says_and_nothing_else() {
     };
     let mut own = connect(&apps, SERVER_KEY).expect("a server key of an app");
     assert_eq!(["env", "other", "plain", "none", ""].map(|env| ask(&mut own, env)), [1, 0, 0, 0, 0]);
-    let mut all = connect(&apps, &token).expect("the server's token");
+    let mut all = connect(&apps, TOKEN).expect("the server's token");
     assert_eq!(["env", "other", "plain", "none", ""].map(|env| ask(&mut all, env)), [1, 1, 0, 0, 0]);
 }
 
