@@ -28,8 +28,8 @@ use bytes::BytesMut;
 use self::native::{Batch, CommandReader, Envelope};
 pub use self::{
     agnost::{
-        Admission, BackEnd, Entrance, Heard, HttpProblem, Knock, Lobby, MembersHead, Packet, Refusal, Scope,
-        admit, put_members,
+        Admission, BackEnd, Entrance, Heard, HttpProblem, Knock, Lobby, MembersHead, Packet, Receipt,
+        Refusal, Scope, admit, put_members,
     },
     format::{Format, FormatSet},
     life::{Beat, Closing, Heartbeat, Life, Rhythm},

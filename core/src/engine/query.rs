@@ -1,7 +1,8 @@
 //! Questions that concern several workers: members of a channel, sessions of a user, channels of an app.
 //!
 //! A query travels from worker to worker as mail, each adding its part, and returns to where it was asked.
-//! Nobody stops for it. Lists of all members are long: a worker reads, and answers, one a turn. A listing of channels needs no travelling: the table is everybody's.
+//! Nobody stops for it. Lists of all members are long: a worker reads, and answers, one a turn. A listing of
+//! channels needs no travelling: the table is everybody's.
 
 use std::sync::Arc;
 

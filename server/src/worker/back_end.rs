@@ -6,9 +6,8 @@
 use bytes::BytesMut;
 use fanfare_core::{
     command::Outcome,
-    dialect::{self, BackEnd, Format, Heard, Scope},
+    dialect::{self, BackEnd, Format, Heard, Receipt, Scope},
     error::ReplyError,
-    socketio::AckId,
     ws::{DecodeLimits, Message, OpCode, Role, put_frame},
 };
 
@@ -25,7 +24,7 @@ const BACKLOG_BYTES: usize = 64 << 10;
 /// What an answer that comes later belongs to.
 pub(super) struct Awaited {
     connection: ConnectionId,
-    ack: Option<AckId>,
+    ack: Option<Receipt>,
 }
 
 /// Why no more of a read is handled now.
@@ -223,7 +222,7 @@ enum Wait {
 
 /// Appends the acknowledgement of an answer. One that failed is not acknowledged: the back end's own time-out
 /// tells it.
-fn put_answer(out: &mut BytesMut, ack: Option<AckId>, result: Answer) {
+fn put_answer(out: &mut BytesMut, ack: Option<Receipt>, result: Answer) {
     match (ack, result) {
         (Some(ack), Ok(Outcome::AllMembers(members))) => BackEnd::put_members(out, ack, &members),
         (_, Ok(_)) => {}

@@ -79,8 +79,12 @@ pub enum Heard {
     Over,
 }
 
+/// Under which number an event is to be acknowledged.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Receipt(AckId);
+
 /// Takes a command of a back end: the app it is about, how it is to be acknowledged, and what is to be done.
-type Run<'r> = dyn FnMut(&App, Option<AckId>, BackEndCommand<'_>) + 'r;
+type Run<'r> = dyn FnMut(&App, Option<Receipt>, BackEndCommand<'_>) + 'r;
 
 impl BackEnd {
     /// That of a connection whose CONNECT was granted.
@@ -127,7 +131,7 @@ impl BackEnd {
     }
 
     /// Appends the acknowledgement of a question for a channel's members.
-    pub fn put_members(out: &mut BytesMut, ack: AckId, members: &[IdentityCard]) {
+    pub fn put_members(out: &mut BytesMut, Receipt(ack): Receipt, members: &[IdentityCard]) {
         let mut json = BytesMut::from(&b"["[..]);
         let attachments = put_member_list(&mut json, members);
         json.extend_from_slice(b"]");
@@ -176,7 +180,7 @@ impl BackEnd {
             }
             "get_members" => {
                 let channel = text(object, "channel").ok_or(ReplyError::InvalidChannel)?;
-                run(app, ack, BackEndCommand::AllMembers { channel: &channel });
+                run(app, ack.map(Receipt), BackEndCommand::AllMembers { channel: &channel });
                 Ok(())
             }
             _ => Err(ReplyError::UnknownCommand),

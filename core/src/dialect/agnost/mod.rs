@@ -26,7 +26,7 @@ mod tests;
 
 pub use self::{
     admission::{Admission, Entrance, Refusal, admit},
-    back_end::{BackEnd, Heard, Scope},
+    back_end::{BackEnd, Heard, Receipt, Scope},
     http::{HttpProblem, MembersHead, put_members},
     lobby::{Knock, Lobby},
     sessions::Packet,

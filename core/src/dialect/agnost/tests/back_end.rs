@@ -10,6 +10,11 @@ use crate::{
 
 const TOKEN: &str = "a-token-of-the-whole-server";
 
+const WITH_BYTES: &str = concat!(
+    r#"451-["broadcast_message",{"envId":"env","eventName":"e","#,
+    r#""message":{"_placeholder":true,"num":0}}]"#,
+);
+
 fn apps() -> Apps {
     let other = AppKeys::new(&[], &["server-key-of-another"]).expect("a key");
     let other = App { agnost: Some(AgnostOptions::new("other")), ..App::new("other", other) };
@@ -42,7 +47,7 @@ fn connect(apps: &Apps, access_token: &str) -> Option<BackEnd> {
 fn say(back_end: &mut BackEnd, apps: &Apps, message: Message<'_>) -> (Heard, Vec<String>) {
     let mut commands = Vec::new();
     let heard = back_end.handle(message, apps, 0, &mut BytesMut::new(), &mut |app, ack, command| {
-        let ack = ack.map(AckId::get);
+        let ack = ack.map(|Receipt(ack)| ack.get());
         let command = match command {
             BackEndCommand::Publish { publish, .. } => {
                 format!("{:?} {} {:?}", publish.channel, publish.event, publish.payload)
@@ -97,12 +102,7 @@ fn events_become_commands_of_the_app_they_name() {
     );
     assert_eq!(one(r#"420["get_members",{"envId":"env","channel":"c"}]"#), "default Some(0) members of c");
     assert_eq!(one("3"), "");
-    assert_eq!(
-        one(
-            r#"451-["broadcast_message",{"envId":"env","eventName":"e","message":{"_placeholder":true,"num":0}}]"#
-        ),
-        ""
-    );
+    assert_eq!(one(WITH_BYTES), "");
     let (_, commands) = say(&mut back_end, &apps, Message::Binary(&[1, 255]));
     assert_eq!(commands, ["default None None e Binary([1, 255])"]);
 }
@@ -142,7 +142,7 @@ fn members_are_acknowledged_in_one_array() {
     let id = SessionId::new(WorkerId(0), SessionSlot(0), [0; 9]);
     let members =
         [Some("{}"), None].map(|profile| IdentityCard { id, user: None, profile: profile.map(Into::into) });
-    let ack = AckId::new(7).expect("a number");
+    let ack = Receipt(AckId::new(7).expect("a number"));
     let mut out = BytesMut::new();
     BackEnd::put_members(&mut out, ack, &members);
     BackEnd::put_members(&mut out, ack, &[]);
