@@ -81,7 +81,7 @@ pub enum Heard {
 
 /// Under which number an event is to be acknowledged.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub struct Receipt(AckId);
+pub struct Receipt(pub(super) AckId);
 
 /// Takes a command of a back end: the app it is about, how it is to be acknowledged, and what is to be done.
 type Run<'r> = dyn FnMut(&App, Option<Receipt>, BackEndCommand<'_>) + 'r;
