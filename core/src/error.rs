@@ -31,5 +31,6 @@ pub enum ReplyError {
     OptionInUse,
     TooManyMembers,
     NotAllowed,
+    NoRoster,
     Overloaded,
 }

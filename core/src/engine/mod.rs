@@ -32,6 +32,7 @@ mod publish;
 mod query;
 mod request;
 mod resume;
+mod roster;
 mod session;
 mod submit;
 mod users;
@@ -46,10 +47,11 @@ use hashbrown::HashMap;
 use self::{
     eviction::{Evictor, Sweep},
     idempotency::Keys,
-    membership::Joining,
+    membership::{JoinAs, Joining},
     output::{Backlog, EndedRun, NONE, SessionOutput, Turn},
     query::WorkerQuery,
     resume::Parked,
+    roster::QuietMembers,
     session::{Session, Sessions},
     users::UserIndex,
     waiting::{Interrupted, Waiting},
@@ -106,6 +108,7 @@ pub struct Engine {
     /// Lists of all members that this turn may still read or answer, and queries that wait for the next.
     whole_lists: usize,
     deferred: VecDeque<Box<WorkerQuery>>,
+    quiet: QuietMembers,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
     sweep: Sweep,
@@ -223,6 +226,7 @@ impl Engine {
             users: UserIndex::default(),
             whole_lists: WHOLE_LISTS,
             deferred: VecDeque::new(),
+            quiet: QuietMembers::default(),
             answers: Vec::new(),
             interrupted: VecDeque::new(),
             yielded: Vec::new(),
@@ -297,7 +301,7 @@ impl Engine {
         for channel in channels {
             // A claimed channel that the app's limits refuse is one the session is not in, as `members` will
             // show.
-            if self.join(slot, &channel, None, None).is_err() {
+            if self.join(slot, &channel, JoinAs::default()).is_err() {
                 self.counters.command_errors += 1;
             }
         }

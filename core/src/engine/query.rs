@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, mail::Mail, waiting::Progress};
+use super::{Engine, mail::Mail, membership::JoinAs, waiting::Progress};
 use crate::{
     command::{
         ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession,
@@ -430,7 +430,7 @@ impl Engine {
             return;
         };
         let is_refused = match membership {
-            Membership::Begins => self.join(slot, channel, None, None).is_err(),
+            Membership::Begins => self.join(slot, channel, JoinAs::default()).is_err(),
             Membership::Ends => {
                 self.leave(slot, channel, None);
                 false
