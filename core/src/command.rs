@@ -165,11 +165,8 @@ pub enum BackEndCommand<'a> {
         /// Where to go on.
         after: Option<Cursor>,
     },
-    /// All members of a channel. The list is whole, or the command fails.
-    AllMembers {
-        /// The channel.
-        channel: &'a str,
-    },
+    /// All members of the channel of this name. The list is whole, or the command fails.
+    AllMembers(&'a str),
     /// A page of a channel's users.
     Users {
         /// The channel.

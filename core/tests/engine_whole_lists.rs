@@ -12,7 +12,7 @@ use fanfare_core::{
 use serde_json::json;
 use workers::Workers;
 
-const ALL: BackEndCommand<'static> = BackEndCommand::AllMembers { channel: "room" };
+const ALL: BackEndCommand<'static> = BackEndCommand::AllMembers("room");
 
 fn ask(workers: &mut Workers, worker: usize) -> Result<usize, ReplyError> {
     let mut answer = workers.engines[worker].request(AppId(0), ALL, 1);

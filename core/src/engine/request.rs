@@ -56,7 +56,7 @@ impl Engine {
                 check_channel(self.node.app(app), channel)?;
                 self.members(app, channel, limit, after)
             }
-            BackEndCommand::AllMembers { channel } => {
+            BackEndCommand::AllMembers(channel) => {
                 check_channel(self.node.app(app), channel)?;
                 self.all_members(app, channel)
             }

@@ -96,6 +96,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         session_required: Some(app.session_required),
         session_exp_required: Some(app.sessions.require_exp()),
         session_leeway_seconds: Some(app.sessions.leeway_seconds().try_into().unwrap_or(i64::MAX)),
+        session_user_claim: Some(String::from(app.sessions.user_claim())),
         echo: Some(app.echo),
         membership_to_send: own_options.membership_to_send,
         announce: own_options.announce,

@@ -98,6 +98,7 @@ pub(super) struct App {
     pub(super) session_required: Option<bool>,
     pub(super) session_exp_required: Option<bool>,
     pub(super) session_leeway_seconds: Option<i64>,
+    pub(super) session_user_claim: Option<String>,
     pub(super) echo: Option<bool>,
     pub(super) membership_to_send: Option<bool>,
     pub(super) announce: Option<bool>,

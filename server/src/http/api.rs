@@ -170,7 +170,7 @@ impl Requests {
             }
         };
         let token = self.next_token();
-        let answer = engine.request(app, BackEndCommand::AllMembers { channel: &channel }, token);
+        let answer = engine.request(app, BackEndCommand::AllMembers(&channel), token);
         if answer.is_none() {
             self.tokens.insert(token, Place { connection, at: 0 });
         }

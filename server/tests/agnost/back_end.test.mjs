@@ -88,6 +88,21 @@ describe('the master connection', () => {
     assert.deepEqual(await master.members('strict', room), []);
   });
 
+  test('lists profiles with Buffers as Buffers, and by HTTP as JSON', async (t) => {
+    const room = channel();
+    const master = await engine(t, ACCESS_TOKEN);
+    const member = await connected(t, server);
+    const data = { image: Buffer.from([1, 255]), name: 'x' };
+    member.emit('update', { data, echo: false });
+    member.emit('join', { channel: room, echo: false });
+    await member.settled();
+    assert.deepEqual(await master.members('env-open', room), [{ id: member.id, data }]);
+    const byHttp = await (await ask(PATH, { channel: room })).json();
+    assert.deepEqual(byHttp, JSON.parse(JSON.stringify([{ id: member.id, data }])));
+    master.emit('send_message', { envId: 'env-open', channelName: room, eventName: 'mixed', message: { data } });
+    assert.deepEqual(await member.next(), ['mixed', { channel: room, message: { data } }]);
+  });
+
   test('tells a user in three arguments, whatever channels are called', async (t) => {
     const session = { userId: 'luke', token: 't', creationDtm: '2026-01-01T00:00:00.000Z', userAgent: { os: 'x' } };
     const user = token('luke');

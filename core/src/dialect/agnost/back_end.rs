@@ -10,7 +10,13 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
-use super::{FRAMING, content::Content, encode::put_member, event::is_truthy};
+use super::{
+    FRAMING,
+    content::Content,
+    encode::put_member,
+    event::is_truthy,
+    mixed::{self, is_forged, is_mixed, split},
+};
 use crate::{
     app::{App, Apps, Environment, KeyRole},
     command::{BackEndCommand, Publish},
@@ -132,13 +138,28 @@ impl BackEnd {
 
     /// Appends the acknowledgement of a question for a channel's members.
     pub fn put_members(out: &mut BytesMut, Receipt(ack): Receipt, members: &[IdentityCard]) {
-        let mut json = BytesMut::from(&b"["[..]);
-        let attachments = put_member_list(&mut json, members);
-        json.extend_from_slice(b"]");
-        let json = std::str::from_utf8(&json).expect("JSON is UTF-8");
-        let ack =
-            Outgoing { namespace: MAIN_NAMESPACE, ack: Some(ack), json: &[json], attachments: &attachments };
-        put_ack(out, FRAMING, &ack);
+        let profiles = || members.iter().filter_map(|member| member.profile.as_deref());
+        let mut list = BytesMut::new();
+        let attachments = match profiles().any(is_mixed) {
+            false => {
+                put_member_list(&mut list, members);
+                Vec::new()
+            }
+            true => {
+                // What looks like an attachment is none.
+                let plain = |member: &IdentityCard| {
+                    let profile = member.profile.clone().filter(|profile| !is_forged(profile));
+                    IdentityCard { profile, ..member.clone() }
+                };
+                let members: Vec<_> = members.iter().map(plain).collect();
+                let mut json = BytesMut::new();
+                put_member_list(&mut json, &members);
+                split(&mut list, std::str::from_utf8(&json).expect("JSON is UTF-8"))
+            }
+        };
+        let list = std::str::from_utf8(&list).expect("JSON is UTF-8");
+        let (namespace, json) = (MAIN_NAMESPACE, &["[", list, "]"]);
+        put_ack(out, FRAMING, &Outgoing { namespace, ack: Some(ack), json, attachments: &attachments });
     }
 
     fn read(
@@ -172,15 +193,14 @@ impl BackEnd {
                 let event = event_name(object)?;
                 let json = |name| object.member(name).map_or("null", Raw::as_str);
                 let message = [r#"{"session":"#, json("session"), r#","user":"#, json("user"), "}"].concat();
-                let content = Content::read(Some(&message), &packet.attachments)?;
-                let note = Some(USER_NOTE.into());
-                let payload = content.payload();
+                let message = mixed::join(&message, &packet.attachments)?;
+                let (payload, note) = (Payload::Json(&message), Some(USER_NOTE.into()));
                 run(app, None, BackEndCommand::PublishToUser { user: &user, event: &event, payload, note });
                 Ok(())
             }
             "get_members" => {
                 let channel = text(object, "channel").ok_or(ReplyError::InvalidChannel)?;
-                run(app, ack.map(Receipt), BackEndCommand::AllMembers { channel: &channel });
+                run(app, ack.map(Receipt), BackEndCommand::AllMembers(&channel));
                 Ok(())
             }
             _ => Err(ReplyError::UnknownCommand),
@@ -218,8 +238,8 @@ fn event_name<'a>(object: Object<'_, 'a>) -> Result<Cow<'a, str>, ReplyError> {
     }
 }
 
-/// Appends members as a JSON array. Returns the attachments that it names.
-pub(super) fn put_member_list(json: &mut BytesMut, members: &[IdentityCard]) -> Vec<bytes::Bytes> {
+/// Appends members as a JSON array.
+pub(super) fn put_member_list(json: &mut BytesMut, members: &[IdentityCard]) {
     json.extend_from_slice(b"[");
     for (at, member) in members.iter().enumerate() {
         if at > 0 {
@@ -228,5 +248,4 @@ pub(super) fn put_member_list(json: &mut BytesMut, members: &[IdentityCard]) -> 
         put_member(json, member);
     }
     json.extend_from_slice(b"]");
-    Vec::new()
 }

@@ -2,7 +2,11 @@
 
 use bytes::BytesMut;
 
-use super::{FRAMING, back_end::USER_NOTE};
+use super::{
+    FRAMING,
+    back_end::USER_NOTE,
+    mixed::{MARK_TEXT, is_mixed, split},
+};
 use crate::{
     dialect::Welcome,
     id::MessageId,
@@ -55,6 +59,11 @@ impl Heading {
             return;
         }
         self.set(channel, event);
+        if let Payload::Json(json) = payload
+            && is_mixed(json)
+        {
+            return self.put_mixed(out, json);
+        }
         let (kind, json) = match payload {
             Payload::Json(json) => ("2", json),
             Payload::Binary(_) => ("51-", PLACEHOLDER),
@@ -67,6 +76,19 @@ impl Heading {
         if let Payload::Binary(bytes) = payload {
             FRAMING.put_binary(out, bytes);
         }
+    }
+}
+
+impl Heading {
+    /// Appends an event whose message has bytes in it.
+    #[cold]
+    fn put_mixed(&self, out: &mut BytesMut, json: &str) {
+        let mut message = BytesMut::new();
+        let attachments = split(&mut message, json);
+        let text = |bytes| std::str::from_utf8(bytes).expect("JSON is UTF-8");
+        let json = [text(&self.text), text(&message), "}]"];
+        let event = Outgoing { namespace: MAIN_NAMESPACE, ack: None, json: &json, attachments: &attachments };
+        put_event(out, FRAMING, &event);
     }
 }
 
@@ -99,15 +121,24 @@ fn is_for_user(publication: &Publication<'_>) -> bool {
 /// What a back end tells a user: three arguments instead of one.
 #[cold]
 fn put_user_event(out: &mut BytesMut, event: &str, payload: Payload<'_>) {
+    let mut name = BytesMut::new();
+    json::write_string(&mut name, event);
     let Payload::Json(json) = payload else { return };
     let mut scanner = Scanner::new();
     let Ok(Document::Object(object)) = scanner.scan(json) else { return };
     let part = |name| object.member(name).map_or("null", Raw::as_str);
-    let mut name = BytesMut::new();
-    json::write_string(&mut name, event);
     let name = std::str::from_utf8(&name).expect("JSON is UTF-8");
-    let json = ["[", name, ",", name, ",", part("session"), ",", part("user"), "]"];
-    let event = Outgoing { namespace: MAIN_NAMESPACE, ack: None, json: &json, attachments: &[] };
+    let arguments = ["[", name, ",", name, ",", part("session"), ",", part("user"), "]"].concat();
+    let mut text = BytesMut::new();
+    let attachments = match is_mixed(json) {
+        true => split(&mut text, &arguments),
+        false => {
+            text.extend_from_slice(arguments.as_bytes());
+            Vec::new()
+        }
+    };
+    let json = &[std::str::from_utf8(&text).expect("JSON is UTF-8")];
+    let event = Outgoing { namespace: MAIN_NAMESPACE, ack: None, json, attachments: &attachments };
     put_event(out, FRAMING, &event);
 }
 
@@ -122,6 +153,9 @@ fn put_notice(
     let mut text = std::mem::take(&mut heading.notice);
     text.clear();
     put_member(&mut text, card);
+    if card.profile.as_deref().is_some_and(is_mixed) {
+        text.extend_from_slice(MARK_TEXT);
+    }
     put_json(out, heading, channel, event, &text);
     heading.notice = text;
 }

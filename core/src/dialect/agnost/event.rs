@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::content::Content;
+use super::{content::Content, mixed};
 use crate::{
     command::{Command, Publish},
     error::ReplyError,
@@ -27,7 +27,7 @@ enum Verb<'a> {
         channel: Cow<'a, str>,
     },
     Update {
-        profile: Raw<'a>,
+        profile: Content<'a>,
     },
     /// Without a channel it goes to everybody.
     Message {
@@ -53,7 +53,10 @@ impl<'a> Event<'a> {
             "join" => Verb::Join { channel: channel(object)? },
             "leave" => Verb::Leave { channel: channel(object)? },
             "update" => Verb::Update {
-                profile: object.member("data").ok_or(ReplyError::InvalidCommand("An update has data."))?,
+                profile: object
+                    .member("data")
+                    .map(|raw| Content::Json(raw.as_str()))
+                    .ok_or(ReplyError::InvalidCommand("An update has data."))?,
             },
             "message" => Verb::Message {
                 channel: optional_channel(object)?,
@@ -66,22 +69,33 @@ impl<'a> Event<'a> {
         Ok(Self { verb, echo })
     }
 
-    /// The event of a payload with attachments: a message that is one attachment as a whole. Others have no
-    /// form in which sessions of every dialect could have them.
+    /// The event of a payload with attachments.
     pub(super) fn read_binary(
         scanner: &mut Scanner,
         payload: &socketio::Payload<'_>,
     ) -> Result<Event<'static>, ReplyError> {
         let Event { verb, echo } = Event::read(scanner, &payload.json)?;
-        let Verb::Message { channel, event, message: Content::Json(json) } = verb else {
-            return Err(ReplyError::InvalidBinary);
-        };
-        let Content::Binary(bytes) = Content::read(Some(json), &payload.attachments)? else {
-            return Err(ReplyError::InvalidBinary);
-        };
         let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
-        let (channel, event) = (channel.map(owned), owned(event));
-        Ok(Event { verb: Verb::Message { channel, event, message: Content::Binary(bytes) }, echo })
+        let with_bytes = |content| match content {
+            Content::Json(json) => match Content::read(Some(json), &payload.attachments)?.into_owned() {
+                Some(content) => Ok(content),
+                None => Ok(Content::Mixed(json.into())),
+            },
+            _ => Ok(Content::Absent),
+        };
+        let verb = match verb {
+            Verb::Join { channel } => Verb::Join { channel: owned(channel) },
+            Verb::Leave { channel } => Verb::Leave { channel: owned(channel) },
+            Verb::Update { profile } => {
+                let profile = mixed::join(profile.text(), &payload.attachments)?;
+                Verb::Update { profile: Content::Mixed(profile) }
+            }
+            Verb::Message { channel, event, message } => {
+                let message = with_bytes(message)?;
+                Verb::Message { channel: channel.map(owned), event: owned(event), message }
+            }
+        };
+        Ok(Event { verb, echo })
     }
 
     /// The command.
@@ -90,7 +104,7 @@ impl<'a> Event<'a> {
         match &self.verb {
             Verb::Join { channel } => Command::Join { channel, echo, since: None, notices: None },
             Verb::Leave { channel } => Command::Leave { channel, echo },
-            Verb::Update { profile } => Command::Update { profile: profile.as_str(), echo },
+            Verb::Update { profile } => Command::Update { profile: profile.text(), echo },
             Verb::Message { channel, event, message } => {
                 let publish = Publish::new(channel.as_deref(), event, message.payload());
                 Command::Publish(Publish { echo, ..publish })

@@ -20,6 +20,7 @@ mod event;
 mod http;
 mod life;
 mod lobby;
+mod mixed;
 mod sessions;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -55,7 +55,7 @@ fn say(back_end: &mut BackEnd, apps: &Apps, message: Message<'_>) -> (Heard, Vec
             BackEndCommand::PublishToUser { user, event, payload, .. } => {
                 format!("to {user} {event} {payload:?}")
             }
-            BackEndCommand::AllMembers { channel } => format!("members of {channel}"),
+            BackEndCommand::AllMembers(channel) => format!("members of {channel}"),
             other => panic!("{other:?}"),
         };
         commands.push(format!("{} {ack:?} {command}", app.name));
