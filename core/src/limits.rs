@@ -81,6 +81,9 @@ pub const WATCH_FRAME_BYTES: usize = 4096;
 /// After how many milliseconds without a question sampling ends.
 pub const WATCH_IDLE_MS: u64 = 5_000;
 
+/// Lists of all members of a channel that a worker reads or answers in one turn.
+pub const WHOLE_LISTS: usize = 1;
+
 /// Members in a roster that is asked for.
 pub const ROSTER: usize = 4096;
 

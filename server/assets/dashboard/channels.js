@@ -120,7 +120,7 @@ function History({ app, channel }) {
 }
 
 function Live({ app, channel }) {
-  const [state, setState] = useState({ rows: [], missed: 0, present: true, error: null });
+  const [state, setState] = useState({ rows: [], missed: 0, present: null, error: null });
   const [paused, setPaused] = useState(false);
   useEffect(() => {
     if (paused) return;
@@ -162,7 +162,12 @@ function Live({ app, channel }) {
     };
   }, [paused]);
   const { rows, missed, present, error } = state;
-  const empty = present ? "No message since you look." : "The channel has no members: what is published now reaches nobody.";
+  const empties = new Map([
+    [null, "Reading…"],
+    [true, "No message since you look."],
+    [false, "The channel has no members: what is published now reaches nobody."],
+  ]);
+  const empty = empties.get(present);
   return html`
     <div class="row">
       <button onClick=${() => setPaused(!paused)}>${paused ? "Go on" : "Pause"}</button>
