@@ -24,8 +24,8 @@ use crate::http::access::Parameters;
 /// Questions that wait for one worker.
 pub(crate) const INQUIRIES: usize = 64;
 
-/// Tokens of inquiries have this bit; those of connections' requests count up from 1.
-const TOKEN: u64 = 1 << 63;
+/// Tokens of inquiries have both these bits; those of others count up from 1 or from 2^63.
+const TOKEN: u64 = 0b11 << 62;
 
 /// A question to a worker's engine.
 pub(crate) struct Inquiry {
@@ -109,7 +109,7 @@ impl Worker {
 
     /// Whether an outcome is for the control plane; it is handed over if so.
     pub(super) fn is_for_inquiry(&mut self, token: u64, result: &Result<Outcome, ReplyError>) -> bool {
-        if token & TOKEN == 0 {
+        if token & TOKEN != TOKEN {
             return false;
         }
         if let Some(answer) = self.inquiries.waiting.remove(&token) {
