@@ -32,7 +32,12 @@ impl Directory {
         let public = |user: &str| self.users.get(user).map(User::public_state).unwrap_or_default();
         let list = |user: &str| object! { "user": user, "state": public(user) };
         let users: Json = match channel.settings.user_lists {
-            true => channel.users.keys().map(|user| list(user)).collect(),
+            // Who joins is on the list, though not yet in the channel.
+            true => {
+                let mut names: BTreeSet<&str> = channel.users.keys().map(|user| &**user).collect();
+                names.extend(Some(user).filter(|_| presence == Presence::Joined));
+                names.into_iter().map(list).collect()
+            }
             false => Json::Array(Vec::new()),
         };
         let (action, state) = match presence {
