@@ -168,7 +168,7 @@ impl Worker {
         let mut effects = Vec::new();
         let mut directory = place.directory();
         let answer = directory.handle(&request, &mut effects);
-        let missing = self.carry_out(place, effects, Some(connection));
+        let missing = self.follow_up(place, effects, Some(connection));
         drop(directory);
         let origin = head.header_str("origin");
         if missing > 0 {
@@ -185,7 +185,7 @@ impl Worker {
 
     /// Hands to the engine what follows from a call, while the directory is held. Returns how many answers of
     /// the engine `connection` waits for.
-    fn carry_out(&mut self, place: &Place, effects: Vec<Effect>, connection: Option<u64>) -> usize {
+    fn follow_up(&mut self, place: &Place, effects: Vec<Effect>, connection: Option<u64>) -> usize {
         let app = place.app.id;
         let mut missing = 0;
         for effect in effects {
@@ -315,7 +315,7 @@ impl Worker {
         let missed = directory.attach(conn, id, Moment(self.clock.unix_us()), &mut effects);
         engine.reply(session, |out| missed.iter().for_each(|words| put_missed(out, words)));
         tracing::debug!(app = %place.app.name, session = %id, "a session begins");
-        self.carry_out(place, effects, None);
+        self.follow_up(place, effects, None);
         Some(session)
     }
 
@@ -337,7 +337,7 @@ impl Worker {
         let mut effects = Vec::new();
         let mut directory = place.directory();
         directory.detach(session, Moment(self.clock.unix_us()), &mut effects);
-        self.carry_out(place, effects, None);
+        self.follow_up(place, effects, None);
         drop(directory);
         self.wake_others();
     }
@@ -361,7 +361,7 @@ impl Worker {
             }
             let mut effects = Vec::new();
             directory.expire(now, &mut effects);
-            self.carry_out(place, effects, None);
+            self.follow_up(place, effects, None);
         }
         self.wake_others();
     }

@@ -142,8 +142,8 @@ fn put_edit(text: &mut BytesMut, channel: Option<&str>, publication: &Publicatio
     text.put_slice(b",\"type\":\"message:edit\"}]");
 }
 
-/// Members that a back end of this dialect gave besides those that are known. Other dialects' notes are not in
-/// this form.
+/// Members that a back end of this dialect gave besides those that are known. Other dialects' notes are not
+/// in this form.
 fn put_note(text: &mut BytesMut, given: Option<&Given>) {
     let note = given.and_then(|given| given.note.as_deref()).filter(|note| note.starts_with(",\""));
     text.put_slice(note.unwrap_or_default().as_bytes());
