@@ -29,6 +29,8 @@ pub enum ReplyError {
     EditNotAllowed,
     TooManyOptions,
     OptionInUse,
+    TooManyMembers,
     NotAllowed,
+    NoRoster,
     Overloaded,
 }

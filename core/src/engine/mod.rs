@@ -32,6 +32,7 @@ mod publish;
 mod query;
 mod request;
 mod resume;
+mod roster;
 mod session;
 mod submit;
 mod users;
@@ -46,9 +47,11 @@ use hashbrown::HashMap;
 use self::{
     eviction::{Evictor, Sweep},
     idempotency::Keys,
-    membership::Joining,
+    membership::{JoinAs, Joining},
     output::{Backlog, EndedRun, NONE, SessionOutput, Turn},
+    query::WorkerQuery,
     resume::Parked,
+    roster::QuietMembers,
     session::{Session, Sessions},
     users::UserIndex,
     waiting::{Interrupted, Waiting},
@@ -68,7 +71,7 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
-    limits::{COMBINED, SIGNATURE_WORK, TURN_BYTES, TURN_WORK},
+    limits::{COMBINED, SIGNATURE_WORK, TURN_BYTES, TURN_WORK, WHOLE_LISTS},
     now::Now,
     secret::Secret,
     slots::Slots,
@@ -102,6 +105,10 @@ pub struct Engine {
     joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
     users: UserIndex,
+    /// Lists of all members that this turn may still read or answer, and queries that wait for the next.
+    whole_lists: usize,
+    deferred: VecDeque<Box<WorkerQuery>>,
+    quiet: QuietMembers,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
     sweep: Sweep,
@@ -182,6 +189,7 @@ pub struct Counters {
     pub parked: u64,
     pub resumed: u64,
     pub unresumed: u64,
+    pub member_lists_refused: u64,
     pub history_forgotten: u64,
     pub overloaded: u64,
     pub rate_limited: u64,
@@ -216,6 +224,9 @@ impl Engine {
             evictor: Evictor::default(),
             next_ticket: 0,
             users: UserIndex::default(),
+            whole_lists: WHOLE_LISTS,
+            deferred: VecDeque::new(),
+            quiet: QuietMembers::default(),
             answers: Vec::new(),
             interrupted: VecDeque::new(),
             yielded: Vec::new(),
@@ -241,6 +252,7 @@ impl Engine {
         self.now_ms = unix_ms;
         self.steady_ms = steady_ms;
         self.sweep();
+        self.resume_deferred();
         self.end_expired();
     }
 
@@ -289,7 +301,7 @@ impl Engine {
         for channel in channels {
             // A claimed channel that the app's limits refuse is one the session is not in, as `members` will
             // show.
-            if self.join(slot, &channel, None, None).is_err() {
+            if self.join(slot, &channel, JoinAs::default()).is_err() {
                 self.counters.command_errors += 1;
             }
         }
@@ -403,6 +415,11 @@ impl Engine {
         });
     }
 
+    /// Gives back the memory that is kept for turns to come.
+    pub fn give_back(&mut self) {
+        self.turn.give_back();
+    }
+
     /// Whether there is anything to flush, to take or to handle at once, so that the shell must not sleep. A
     /// flush, too, may find connections to end.
     pub fn is_busy(&self) -> bool {
@@ -413,6 +430,7 @@ impl Engine {
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()
             || !self.kept.is_empty()
+            || !self.deferred.is_empty()
             || !self.node.mailbox(self.worker).is_empty()
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Server {
     pub(super) request_timeout_ms: Option<i64>,
     pub(super) message_timeout_ms: Option<i64>,
     pub(super) keep_alive_ms: Option<i64>,
+    pub(super) access_tokens: Option<Texts>,
+    pub(super) access_token_env: Option<Texts>,
     pub(super) drain_spread_ms: Option<i64>,
     pub(super) drain_ms: Option<i64>,
     pub(super) backlog: Option<i64>,
@@ -96,6 +98,7 @@ pub(super) struct App {
     pub(super) session_required: Option<bool>,
     pub(super) session_exp_required: Option<bool>,
     pub(super) session_leeway_seconds: Option<i64>,
+    pub(super) session_user_claim: Option<String>,
     pub(super) echo: Option<bool>,
     pub(super) membership_to_send: Option<bool>,
     pub(super) announce: Option<bool>,
@@ -132,6 +135,7 @@ pub(super) struct AppLimits {
     pub(super) messages_per_second: Option<i64>,
     pub(super) outbound_bytes: Option<i64>,
     pub(super) history_bytes: Option<i64>,
+    pub(super) members_bytes: Option<i64>,
     pub(super) resume_ms: Option<i64>,
     pub(super) resume_bytes: Option<i64>,
     pub(super) parked_sessions: Option<i64>,
@@ -198,6 +202,7 @@ pub(super) struct ChannelRule {
     pub(super) publish: Option<String>,
     pub(super) direct: Option<String>,
     pub(super) signed_in_messages: Option<String>,
+    pub(super) roster: Option<bool>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]

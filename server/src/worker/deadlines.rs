@@ -10,6 +10,7 @@ use fanfare_core::{
 use super::{Accepting, Worker};
 use crate::{
     connection::{ConnectionSlot, Flag, NEVER, Protocol},
+    sys::give_back_memory,
     timers::{TICK_MS, Tick},
 };
 
@@ -41,6 +42,11 @@ impl Worker {
         {
             self.accepting = Accepting::More;
         }
+        if self.tidy_due.is_some_and(|due| self.now >= due) {
+            self.tidy_due = None;
+            self.engine.give_back();
+            give_back_memory();
+        }
         self.depart();
         self.expire_places();
         let mut due = Vec::new();
@@ -58,6 +64,7 @@ impl Worker {
             Some(Protocol::Http(_)) => self.on_request_due(slot),
             Some(&Protocol::WebSocket { session, .. }) => self.on_websocket_due(slot, session),
             Some(Protocol::Lobby(_)) => self.on_lobby_due(slot),
+            Some(Protocol::BackEnd(_)) => self.on_back_end_due(slot),
             Some(Protocol::Closing | Protocol::Closed) => self.close(slot),
             None => {}
         }
