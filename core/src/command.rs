@@ -2,8 +2,15 @@
 //!
 //! A session says [`Command`]s, an app's back end [`BackEndCommand`]s. Both come to an [`Outcome`].
 
+mod cursor;
+mod watched;
+
 use std::sync::Arc;
 
+pub use self::{
+    cursor::Cursor,
+    watched::{Sample, Watched},
+};
 use crate::{
     app::{ChannelOptions, SignedInMessages, SlowConsumer, Who},
     channel::{HistoryItem, Page, PageStart, Position},
@@ -548,27 +555,6 @@ pub struct UserSession {
     pub channels: Vec<Box<str>>,
 }
 
-/// Samples of what was published to a channel.
-#[derive(Debug)]
-pub struct Watched {
-    /// The samples, in order.
-    pub samples: Vec<Sample>,
-    /// The number of the last sample there was.
-    pub next: u64,
-    /// The last offset that the channel gave out.
-    pub offset: u64,
-}
-
-/// A publication that was sampled.
-#[derive(Clone, Debug)]
-pub struct Sample {
-    /// Its number among the samples.
-    pub number: u64,
-    /// Its frame, as a session of the native dialect receives it that takes text alone; `None`: it is too
-    /// long.
-    pub frame: Option<Box<[u8]>>,
-}
-
 /// A page of channels.
 #[derive(Debug)]
 pub struct ChannelsPage {
@@ -576,30 +562,6 @@ pub struct ChannelsPage {
     pub channels: Vec<(Box<str>, usize)>,
     /// Where the next page begins; `None` at the end.
     pub next: Option<String>,
-}
-
-/// Where a page of members ended: on a worker, after a join number.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub struct Cursor {
-    /// The worker to go on at.
-    pub worker: u16,
-    /// The join number to go on after.
-    pub after: u64,
-}
-
-impl Cursor {
-    /// The textual form, `worker.number`.
-    pub fn text(&self) -> String {
-        format!("{}.{}", self.worker, self.after)
-    }
-
-    /// Parses the textual form.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (worker, after) = text.split_once('.')?;
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        (digits(worker) && digits(after)).then_some(())?;
-        Some(Self { worker: worker.parse().ok()?, after: after.parse().ok()? })
-    }
 }
 
 #[cfg(test)]
@@ -618,14 +580,5 @@ mod tests {
         let history = HistoryLimits { age_ms: configured.history.age_ms, ..changed.history };
         assert_eq!(ChannelOptions { history, announce: configured.announce, ..changed }, configured);
         assert_eq!(OptionsChange::from(changed).apply(configured), Some(changed));
-    }
-
-    #[test]
-    fn cursor_survives_its_textual_form_and_refuses_others() {
-        let cursor = Cursor { worker: 3, after: 77 };
-        assert_eq!(Cursor::parse(&cursor.text()), Some(cursor));
-        for text in ["", ".", "3", "3.", ".7", "3.x", "-1.2", "+1.2", "99999.1", "1.99999999999999999999"] {
-            assert_eq!(Cursor::parse(text), None, "{text:?}");
-        }
     }
 }

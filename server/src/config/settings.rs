@@ -64,8 +64,8 @@ pub(super) fn dashboard_password(
     let Some(Given { name, value }) = given else { return Ok(None) };
     if value == PLACEHOLDER {
         let problem = format!(
-            "is the placeholder `{PLACEHOLDER}` of a printed configuration: print it with `--show-secrets`, or set \
-             `FANFARE_DASHBOARD_PASSWORD`"
+            "is the placeholder `{PLACEHOLDER}` of a printed configuration: print it with `--show-secrets`, \
+             or set `FANFARE_DASHBOARD_PASSWORD`"
         );
         return Err(ConfigError::setting(name, problem));
     }

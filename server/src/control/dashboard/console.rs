@@ -109,8 +109,9 @@ impl Console {
         let key = app.keys.client_key().ok_or(Refusal("409 Conflict", "The app has no client key."))?;
         let (name, nonce) = (&app.name, header("sec-websocket-key"));
         Ok(format!(
-            "GET /v1/ws?app={name}&binary=base64{session} HTTP/1.1\r\nhost: dashboard\r\nupgrade: websocket\r\n\
-             connection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: {nonce}\r\n\
+            "GET /v1/ws?app={name}&binary=base64{session} HTTP/1.1\r\nhost: dashboard\r\n\
+             upgrade: websocket\r\nconnection: upgrade\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: {nonce}\r\n\
              x-fanfare-key: {key}\r\n\r\n"
         ))
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!   browser ─▶ guard ─▶ files                                   anybody's: they hold nothing
 //!                  └─▶ api ─▶ account ─▶ overview, census       read here, from what workers publish
-//!                                    └─▶ ask ─▶ a worker        by its queue; what a back end may ask, and samples
+//!                                    └─▶ ask ─▶ a worker        by its queue: reading, disconnecting
 //!   WebSocket ─▶ console ─▶ a worker                            the socket itself: a session like any other
 //! ```
 //!
