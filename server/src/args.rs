@@ -3,7 +3,7 @@
 //! Values stay the text they are. The configuration reads them with the same rules, and complains in the same
 //! words, as it does for the environment and the file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
@@ -60,10 +60,14 @@ pub struct Args {
 }
 
 /// The subcommands of `fanfare`.
-#[derive(Subcommand, Copy, Clone, Eq, PartialEq, Debug)]
+#[derive(Subcommand, Clone, Eq, PartialEq, Debug)]
 pub enum Command {
     /// Read the configuration and say whether it is valid; exits with 2 if it is not
-    Check,
+    Check {
+        /// Also say what differs from this file, and what of it needs a restart
+        #[arg(long, value_name = "FILE")]
+        diff: Option<PathBuf>,
+    },
     /// Serve a chat room to be opened in two browser windows: on loopback, without configuration
     Demo,
 }
@@ -91,10 +95,23 @@ pub enum Secrets {
 }
 
 impl Args {
+    /// The file that a checked configuration is compared with.
+    pub fn diff(&self) -> Option<&Path> {
+        match &self.command {
+            Some(Command::Check { diff }) => diff.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The same, with another configuration file.
+    pub fn with_config(&self, file: &Path) -> Args {
+        Args { config: Some(file.to_path_buf()), ..self.clone() }
+    }
+
     /// What to do with the configuration once it is loaded.
     pub fn action(&self) -> Action {
-        match (self.command, self.print_config, self.show_secrets) {
-            (Some(Command::Check), _, _) => Action::Check,
+        match (&self.command, self.print_config, self.show_secrets) {
+            (Some(Command::Check { .. }), _, _) => Action::Check,
             (Some(Command::Demo), _, _) => Action::Demo,
             (None, true, true) => Action::PrintConfig(Secrets::Shown),
             (None, true, false) => Action::PrintConfig(Secrets::Hidden),

@@ -11,6 +11,7 @@
 //! described in docs/CONFIGURATION.md, and a test holds that page to the raw structures.
 
 mod apps;
+mod changes;
 mod channelstream;
 mod error;
 mod layers;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use fanfare_core::app::Apps;
 
 use self::apps::{AppSource, BuiltApps};
+pub use self::changes::{Change, When};
 pub use self::error::ConfigError;
 use self::layers::Environment;
 use self::listeners::SecuredListener;
@@ -101,6 +103,8 @@ pub struct Config {
     secrets: Vec<AppSource>,
     /// The listeners with TLS.
     secured: Vec<SecuredListener>,
+    /// The flags it was loaded with.
+    args: Args,
 }
 
 /// Whether the demo's page is served.
@@ -304,6 +308,7 @@ impl Config {
             demo,
             warnings: Vec::new(),
             secured: listeners::build(&server.listeners, base)?,
+            args: args.clone(),
             file,
             secrets,
         };

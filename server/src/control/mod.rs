@@ -5,3 +5,4 @@ mod assets;
 pub(crate) mod demo;
 mod guard;
 pub(crate) mod metrics;
+pub(crate) mod reload;

@@ -110,8 +110,8 @@ impl Requests {
         reply: &mut Reply,
         out: &mut BytesMut,
     ) -> Result<Handled, Problem> {
-        let node = engine.node().clone();
-        let Request { target, app, parameters } = match admit(node.apps(), head, &mut reply.cors)? {
+        let apps = engine.apps().clone();
+        let Request { target, app, parameters } = match admit(&apps, head, &mut reply.cors)? {
             Admission::Request(request) => *request,
             Admission::Preflight(methods) => {
                 reply.put_preflight(out, &methods);
