@@ -4,12 +4,22 @@
 //! words, as it does for the environment and the file.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
+/// The version, with the commit if whoever built the binary said it in `FANFARE_COMMIT`.
+static VERSION: LazyLock<String> = LazyLock::new(|| match COMMIT {
+    Some(commit) => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
+    None => String::from(env!("CARGO_PKG_VERSION")),
+});
+
+/// The commit that the binary was built from, if whoever built it said so.
+pub const COMMIT: Option<&str> = option_env!("FANFARE_COMMIT");
+
 /// Realtime channels for very many connections.
 #[derive(Parser, Clone, Default, Debug)]
-#[command(name = "fanfare", version, max_term_width = 100)]
+#[command(name = "fanfare", version = VERSION.as_str(), max_term_width = 100)]
 pub struct Args {
     /// What to do instead of serving.
     #[command(subcommand)]

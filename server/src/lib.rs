@@ -18,6 +18,7 @@ mod control;
 mod drain;
 mod http;
 mod listener;
+pub mod notify;
 mod outbound;
 mod sys;
 mod timers;

@@ -10,6 +10,7 @@ use fanfare_server::{
     Server,
     args::{self, Action},
     config::{Config, Demo, DevelopmentKeys, LogConfig, LogFormat},
+    notify::notify,
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
@@ -88,8 +89,10 @@ fn serve(config: Config) -> io::Result<()> {
         tracing::warn!("{error}");
     }
     tracing::info!(workers, "ready");
+    notify("READY=1");
     wait(signals, &server);
     tracing::info!("draining");
+    notify("STOPPING=1");
     server.shut_down()?;
     tracing::info!("drained");
     Ok(())

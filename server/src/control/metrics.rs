@@ -10,7 +10,11 @@ use fanfare_core::{
     id::AppId,
 };
 
-use super::admin::Observed;
+use super::{
+    admin::Observed,
+    process::{ProcessMetric, process_metrics},
+};
+use crate::args::COMMIT;
 
 /// Declares the counters: name in the exposition, description, kind.
 macro_rules! metrics {
@@ -167,6 +171,12 @@ pub(crate) fn exposition(observed: &Observed) -> String {
     let name = "certificate_expiry_timestamp_seconds";
     line(format_args!("# HELP fanfare_{name} {CERTIFICATE_HELP}\n# TYPE fanfare_{name} gauge"));
     line(format_args!("fanfare_{name} {}", observed.certificate_expires_s.load(Ordering::Relaxed)));
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), COMMIT.unwrap_or("unknown"));
+    line(format_args!("# HELP fanfare_build_info Always 1.\n# TYPE fanfare_build_info gauge"));
+    line(format_args!("fanfare_build_info{{version=\"{version}\",commit=\"{commit}\"}} 1"));
+    for ProcessMetric { name, kind, help, value } in process_metrics() {
+        line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"));
+    }
     let reloads = [
         ("reloads_total", "Times a configuration was read again and took effect.", &observed.reloads),
         ("reload_failures_total", "Times it was refused.", &observed.failed_reloads),
@@ -216,7 +226,7 @@ mod tests {
         });
         assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));
-        assert_eq!(text.matches("# TYPE").count(), METRICS.len() + APP_METRICS.len() + 4);
+        assert_eq!(text.matches("# TYPE").count(), METRICS.len() + APP_METRICS.len() + 9);
         assert_eq!(text.matches("{app=").count(), 2 * APP_METRICS.len());
         assert_eq!(text.matches("{worker=").count(), 2 * METRICS.len());
     }
