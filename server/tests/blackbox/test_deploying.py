@@ -98,7 +98,7 @@ def test_nginx(start_server, run, tmp_path, channel):
     check_clients(server, port, context(tmp_path), channel)
 
 
-def test_haproxy_which_leaves_a_server_that_drains(start_server, run, tmp_path, channel):
+def test_haproxy(start_server, run, tmp_path, channel):
     haproxy = program("haproxy")
     certificate(tmp_path, "root")
     certificate(tmp_path, "one", "one.example", ca="root")
