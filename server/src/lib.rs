@@ -18,6 +18,7 @@ mod control;
 mod drain;
 mod http;
 mod listener;
+pub mod notify;
 mod outbound;
 mod sys;
 mod timers;
@@ -27,7 +28,7 @@ mod worker;
 use std::{
     fmt, io,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     thread::{Builder, JoinHandle},
 };
 
@@ -40,6 +41,7 @@ use self::{
         admin::{ADMIN_CONNECTIONS, Admin, Observed, Pages},
         demo,
         metrics::WorkerMetrics,
+        reload::Reloader,
     },
     listener::Listener,
     worker::{Control, Parts, Worker, poll_and_waker},
@@ -88,6 +90,7 @@ pub struct Server {
     addresses: Vec<Listening>,
     control: Arc<Control>,
     observed: Arc<Observed>,
+    reloader: Arc<Reloader>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     admin: Option<Admin>,
 }
@@ -106,6 +109,7 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub fn start_with(config: Config, handler: MessageHandler) -> io::Result<Self> {
+        let config = Arc::new(config);
         let workers = config.workers;
         let capacity = capacity(&config, sys::raise_open_files())?;
         let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
@@ -123,10 +127,16 @@ impl Server {
         let (polls, wakers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| poll_and_waker()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
         let node = Arc::new(Node::new(config.apps.clone(), workers, config.mailbox_depth, sys::random()));
-        let control = Arc::new(Control::new(wakers, capacity, &config.apps));
+        let control = Arc::new(Control::new(wakers, capacity, config.clone()));
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let expires_s = config.certificate_expires_s();
         let observed = Arc::new(Observed::new(node.clone(), metrics.clone(), control.clone(), expires_s));
+        let reloader = Arc::new(Reloader {
+            control: control.clone(),
+            node: node.clone(),
+            observed: observed.clone(),
+            turn: Mutex::new(()),
+        });
         let pages = Pages {
             password: config.dashboard_password.clone(),
             demo: demo::Settings::of(&config, &addresses),
@@ -134,12 +144,11 @@ impl Server {
         let admin = config
             .admin_listen
             .map(|address| {
-                Admin::start(address, observed.clone(), pages)
+                Admin::start(address, observed.clone(), pages, reloader.clone())
                     .map_err(|error| cannot_listen(address, "server.admin_listen", error))
             })
             .transpose()?;
         let cores = if config.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
-        let config = Arc::new(config);
         let mut threads = Vec::new();
         for (at, ((poll, listeners), metrics)) in polls.into_iter().zip(listeners).zip(metrics).enumerate() {
             let worker = Worker::new(Parts {
@@ -163,7 +172,7 @@ impl Server {
             })?);
         }
         observed.ready.store(true, Ordering::Relaxed);
-        Ok(Self { addresses, control, observed, workers: threads, admin })
+        Ok(Self { addresses, control, observed, reloader, workers: threads, admin })
     }
 
     /// Where it listens; port 0 of the configuration is a real port here.
@@ -174,6 +183,11 @@ impl Server {
     /// Where the admin plane listens.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// Reads the configuration again. What it says, or why nothing changed, is logged.
+    pub fn reload(&self) {
+        drop(self.reloader.reload());
     }
 
     /// Whether a worker has ended, which none does unasked.

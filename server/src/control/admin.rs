@@ -10,7 +10,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
@@ -19,9 +19,12 @@ use std::{
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_TYPE, ORIGIN},
+    },
     response::IntoResponse,
-    routing::get,
+    routing::{get, post},
 };
 use fanfare_core::engine::Node;
 use hyper_util::{
@@ -34,6 +37,7 @@ use super::{
     dashboard::{self, Console, Dashboard},
     demo,
     metrics::{WorkerMetrics, exposition},
+    reload::Reloader,
 };
 use crate::{config::Password, worker::Control};
 
@@ -59,7 +63,10 @@ pub(crate) struct Observed {
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
     /// When the first certificate of a listener expires, in seconds since 1970.
-    pub(crate) certificate_expires_s: Option<u64>,
+    pub(crate) certificate_expires_s: AtomicU64,
+    /// Reloads that took effect, and those that were refused.
+    pub(crate) reloads: AtomicU64,
+    pub(crate) failed_reloads: AtomicU64,
     next_worker: AtomicUsize,
 }
 
@@ -71,9 +78,17 @@ impl Observed {
         control: Arc<Control>,
         certificate_expires_s: Option<u64>,
     ) -> Self {
-        let (ready, next_worker) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let started = Instant::now();
-        Self { node, workers, control, started, ready, certificate_expires_s, next_worker }
+        Self {
+            node,
+            workers,
+            control,
+            started: Instant::now(),
+            ready: AtomicBool::new(false),
+            certificate_expires_s: AtomicU64::new(certificate_expires_s.unwrap_or(0)),
+            reloads: AtomicU64::new(0),
+            failed_reloads: AtomicU64::new(0),
+            next_worker: AtomicUsize::new(0),
+        }
     }
 
     /// The worker whose turn it is.
@@ -98,7 +113,12 @@ pub(crate) struct Admin {
 
 impl Admin {
     /// Listens on `address` and serves from a thread of its own.
-    pub(crate) fn start(address: SocketAddr, observed: Arc<Observed>, pages: Pages) -> io::Result<Self> {
+    pub(crate) fn start(
+        address: SocketAddr,
+        observed: Arc<Observed>,
+        pages: Pages,
+        reloader: Arc<Reloader>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -108,7 +128,8 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
-            .with_state(observed.clone());
+            .with_state(observed.clone())
+            .merge(Router::new().route("/reload", post(reload)).with_state(reloader));
         if let Some(settings) = pages.demo {
             router = router.merge(demo::routes(settings));
         }
@@ -189,6 +210,18 @@ async fn serve_one(stream: TcpStream, router: Router, console: Option<Console>) 
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
     let text = exposition(&observed);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// Reads the configuration again. A page in a browser may not ask for it.
+async fn reload(State(reloader): State<Arc<Reloader>>, headers: HeaderMap) -> (StatusCode, String) {
+    if headers.contains_key(ORIGIN) {
+        return (StatusCode::FORBIDDEN, String::from("A page in a browser may not do this.\n"));
+    }
+    match tokio::task::spawn_blocking(move || reloader.reload()).await {
+        Ok(Ok(sentence)) => (StatusCode::OK, format!("{sentence}\n")),
+        Ok(Err(sentence)) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{sentence}\n")),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
 }
 
 async fn ready(State(observed): State<Arc<Observed>>) -> impl IntoResponse {

@@ -6,3 +6,5 @@ mod dashboard;
 pub(crate) mod demo;
 mod guard;
 pub(crate) mod metrics;
+mod process;
+pub(crate) mod reload;

@@ -95,7 +95,7 @@ impl Console {
         for pair in Query::new(head.query.unwrap_or_default()) {
             let (name, value) = pair.map_err(|_| Refusal("400 Bad Request", "The query is malformed."))?;
             match &*name {
-                "app" => app = observed.node.apps().by_name(&value),
+                "app" => app = observed.node.apps().by_name(&value).cloned(),
                 // A token has no character that would have to be escaped; what has one is none.
                 "session"
                     if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) =>
