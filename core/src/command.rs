@@ -23,6 +23,8 @@ pub enum Command<'a> {
         echo: Option<bool>,
         /// What the session knows already, if it was a member before.
         since: Option<Position>,
+        /// What else it is to be told. With `since` it is told nothing else.
+        view: View,
     },
     /// Stop being a member.
     Leave {
@@ -81,6 +83,34 @@ pub enum Command<'a> {
         /// Why.
         why: Disconnect,
     },
+}
+
+/// What a session that joins a channel is told of it besides.
+#[derive(Copy, Clone, Default, Debug)]
+pub struct View {
+    /// What it is told of the other members.
+    pub members: MembersView,
+    /// How many of the last messages it is shown; `None`: it does not ask.
+    pub latest: Option<usize>,
+}
+
+/// What a member is told of the others.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub enum MembersView {
+    /// Who comes, goes and changes, as far as the channel announces that.
+    #[default]
+    Notices,
+    /// The same, and before that who is there, if the channel lists its members.
+    ListAndNotices,
+    /// Nothing.
+    Nothing,
+}
+
+impl View {
+    /// Whether something is to be read.
+    pub fn reads(&self) -> bool {
+        self.members == MembersView::ListAndNotices || self.latest.is_some()
+    }
 }
 
 /// What is to be published: to a channel's members, or, without a channel, to the sessions of the app.
@@ -276,7 +306,7 @@ impl OptionsChange {
 impl From<ChannelOptions> for OptionsChange {
     /// Sets every value.
     fn from(options: ChannelOptions) -> Self {
-        let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } =
+        let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer, .. } =
             options;
         Self {
             history_messages: Some(history.messages),
@@ -311,6 +341,8 @@ pub enum Outcome {
         position: Position,
         /// What the session receives of the time before.
         recovery: Recovery,
+        /// What else it asked for.
+        viewed: Option<Box<Viewed>>,
     },
     /// Of `Leave`.
     Left {
@@ -374,6 +406,15 @@ pub enum Outcome {
         /// Sessions that were told to go.
         sessions: usize,
     },
+}
+
+/// What a session that joined was shown, as it was when its part of the channel's stream began.
+#[derive(Debug, Default)]
+pub struct Viewed {
+    /// All members, the session included; `None`: it did not ask, or the channel does not list them.
+    pub members: Option<Vec<Arc<IdentityCard>>>,
+    /// The last messages, the oldest first; `None`: it did not ask.
+    pub latest: Option<Vec<HistoryItem>>,
 }
 
 /// What a session that joins receives of the time in which it was away.

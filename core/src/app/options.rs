@@ -46,6 +46,8 @@ pub struct ChannelOptions {
     pub announce: bool,
     /// Whether members are told of a user's first session and last.
     pub presence_by_user: bool,
+    /// Whether the channel keeps a list of its members, to be shown to those that join; it announces them then.
+    pub lists_members: bool,
     /// Whether only members may send.
     pub membership_to_send: bool,
     /// What happens to members that read too slowly.
@@ -58,6 +60,7 @@ impl Default for ChannelOptions {
             history: HistoryLimits::NONE,
             announce: true,
             presence_by_user: false,
+            lists_members: false,
             membership_to_send: false,
             slow_consumer: SlowConsumer::default(),
         }

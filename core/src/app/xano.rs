@@ -79,6 +79,7 @@ impl XanoChannel {
         let options = ChannelOptions {
             history: HistoryLimits { messages: self.history, ..default.history },
             announce: self.presence,
+            lists_members: self.presence,
             membership_to_send: true,
             ..default
         };

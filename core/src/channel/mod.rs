@@ -6,6 +6,7 @@
 mod combining;
 mod epoch;
 mod history;
+mod members;
 #[cfg(all(test, loom))]
 mod models;
 mod operation;
@@ -211,7 +212,8 @@ impl Channel {
 }
 
 fn flags(options: ChannelOptions) -> u8 {
-    let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } = options;
+    let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer, .. } = options;
+    let announce = announce || options.lists_members;
     [
         (history.is_on(), flag::HISTORY),
         (announce, flag::ANNOUNCE),

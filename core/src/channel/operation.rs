@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::{Bounds, HistoryItem, Page, PageStart, Viewer};
 use crate::{
     app::ChannelOptions,
+    command::Viewed,
     id::{MessageId, SessionId, WorkerId},
-    publication::{Audience, Body, Given, OwnedPayload, OwnedPublication, Payload, Publication, Sender},
+    publication::{Audience, Body, Given, IdentityCard, OwnedPayload, OwnedPublication, Payload, Publication, Sender},
 };
 
 /// An operation on a channel. One shape serves publishing, joining (interest, notice), leaving, and requests.
@@ -57,6 +58,15 @@ pub enum ChannelRequest {
         since: u64,
         /// How much it may be.
         bounds: Bounds,
+        /// Who reads.
+        reader: Viewer,
+    },
+    /// Who its members are, and its last messages.
+    View {
+        /// Whether members are asked for.
+        members: bool,
+        /// How many messages; `None`: none are asked for.
+        latest: Option<Bounds>,
         /// Who reads.
         reader: Viewer,
     },
@@ -148,6 +158,8 @@ pub enum ChannelReply {
     Page(Page),
     /// What happened, unless that is not known any more.
     CaughtUp(Option<Vec<HistoryItem>>),
+    /// Members and messages.
+    Viewed(Viewed),
     /// Users with the number of their sessions, how many users there are, and whether more follow.
     Users(Vec<(Box<str>, u32)>, usize, bool),
     /// The change took this offset.
@@ -173,6 +185,10 @@ impl ChannelReply {
         match self {
             ChannelReply::Page(page) => page.bytes(),
             ChannelReply::CaughtUp(missed) => missed.iter().flatten().map(HistoryItem::bytes).sum(),
+            ChannelReply::Viewed(Viewed { members, latest }) => {
+                let members = members.iter().flatten().count() * size_of::<Arc<IdentityCard>>();
+                members + latest.iter().flatten().map(HistoryItem::bytes).sum::<usize>()
+            }
             ChannelReply::Users(users, ..) => {
                 users.iter().map(|(user, _)| size_of::<(Box<str>, u32)>() + user.len()).sum()
             }

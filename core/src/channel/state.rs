@@ -14,11 +14,12 @@ use std::{
 use arrayvec::ArrayVec;
 
 use super::{
-    Channel, ChannelReply, ChannelRequest, History, Interest, Operation, Position, Presence, Pushed,
-    WorkerSet,
+    Channel, ChannelReply, ChannelRequest, History, Interest, Operation, PageStart, Position, Presence,
+    Pushed, WorkerSet, members::MemberList,
 };
 use crate::{
     app::{ChannelOptions, HistoryLimits},
+    command::Viewed,
     error::ReplyError,
     id::WorkerId,
     limits::BURST,
@@ -45,6 +46,8 @@ pub struct ChannelState {
     history: Option<Box<History>>,
     /// Sessions of each user, if members are told of users.
     users: Option<Box<Users>>,
+    /// The members, if they are listed.
+    members: Option<Box<MemberList>>,
 }
 
 /// Users in a channel, and how many of their sessions are.
@@ -183,6 +186,7 @@ impl ChannelState {
             deserted: false,
             history: options.history.is_on().then(|| Box::new(History::new(options.history, 0))),
             users: options.presence_by_user.then(Box::default),
+            members: options.lists_members.then(Box::default),
         }
     }
 
@@ -270,7 +274,8 @@ impl ChannelState {
     fn reconfigure(&mut self, channel: &Channel, options: ChannelOptions, now_ms: u64) {
         let history = self.history.as_ref().map_or(HistoryLimits::NONE, |history| history.limits());
         let limits = if options.history.is_on() { options.history } else { HistoryLimits::NONE };
-        if !channel.has_flags(options) || history != limits {
+        let lists = self.members.is_some();
+        if !channel.has_flags(options) || history != limits || lists != options.lists_members {
             self.set_options(channel, options, now_ms);
         }
     }
@@ -312,6 +317,9 @@ impl ChannelState {
     ) -> Option<Arc<OwnedPublication>> {
         if !publication.body.is_message() || channel.name().is_none() {
             publication.kept = false;
+            if let Some(members) = &mut self.members {
+                members.note(publication.body);
+            }
             return None;
         }
         let audience = publication.audience;
@@ -441,6 +449,15 @@ impl ChannelState {
                 self.account(channel, env);
                 ChannelReply::Done
             }
+            ChannelRequest::View { members, latest, reader } => {
+                let list = self.members.as_ref().filter(|_| members).map(|members| members.list());
+                let newest = PageStart::Before(u64::MAX);
+                let latest = latest.map(|bounds| {
+                    let page = history.map(|history| history.page(newest, bounds, &reader));
+                    page.unwrap_or_default().messages.into_iter().rev().collect()
+                });
+                ChannelReply::Viewed(Viewed { members: list, latest })
+            }
             ChannelRequest::Users { after, limit } => self.users_page(after, limit),
             ChannelRequest::Change(change) => ChannelReply::Changed(self.change(channel, &change, env)?),
             ChannelRequest::Amend(amendment) => ChannelReply::Amended(self.amend(channel, &amendment, env)?),
@@ -461,6 +478,11 @@ impl ChannelState {
                 let missed = usize::try_from(self.offset.saturating_sub(*since)).unwrap_or(usize::MAX);
                 missed.min(entries) / COPIED + entries / SEEN
             }
+            ChannelRequest::View { members, latest, .. } => {
+                let listed = self.members.as_ref().filter(|_| *members).map_or(0, |members| members.len());
+                let messages = latest.map_or(0, |bounds| bounds.messages.min(entries));
+                (listed + messages) / COPIED + entries / SEEN
+            }
             ChannelRequest::Users { limit, .. } => limit / COPIED,
             ChannelRequest::Trim(_) | ChannelRequest::SetOptions(_) => entries / SEEN,
             ChannelRequest::Change(_) | ChannelRequest::Amend(_) => {
@@ -478,9 +500,11 @@ impl ChannelState {
         ChannelReply::Users(page, users.map_or(0, BTreeMap::len), more)
     }
 
-    /// Refuses to begin or to stop showing users while there are members, for nobody has counted them.
+    /// Refuses to begin or to stop showing users, or listing members, while there are members: nobody has
+    /// counted them.
     fn check_options(&self, options: ChannelOptions) -> Result<(), ReplyError> {
-        let changes = options.presence_by_user != self.users.is_some();
+        let changes = options.presence_by_user != self.users.is_some()
+            || options.lists_members != self.members.is_some();
         if changes && !self.interest.is_empty() { Err(ReplyError::OptionInUse) } else { Ok(()) }
     }
 
@@ -489,6 +513,9 @@ impl ChannelState {
     fn set_options(&mut self, channel: &Channel, options: ChannelOptions, now_ms: u64) {
         if options.presence_by_user != self.users.is_some() {
             self.users = options.presence_by_user.then(Box::default);
+        }
+        if options.lists_members != self.members.is_some() {
+            self.members = options.lists_members.then(Box::default);
         }
         channel.set_flags(options);
         match &mut self.history {

@@ -22,7 +22,7 @@ use crate::{
     channel::{
         Bounds, Channel, ChannelReply, ChannelRequest, Interest, Position, Presence, Subscribers, Viewer,
     },
-    command::{Outcome, Recovery},
+    command::{MembersView, Outcome, Recovery, View},
     dialect::{self, FormatSet, Memo},
     error::ReplyError,
     id::{LocalId, SessionId, SessionSlot},
@@ -30,11 +30,23 @@ use crate::{
     publication::{Audience, Body},
 };
 
-/// A session that becomes a member when what it missed has been read.
+/// How a session wants to join.
+#[derive(Copy, Clone, Default)]
+pub(super) struct Wishes {
+    /// Whether it sees its own notice; `None`: as the connection has it.
+    pub(super) echo: Option<bool>,
+    /// Where its part of the stream is to go on.
+    pub(super) since: Option<Position>,
+    /// What else it is to be told.
+    pub(super) view: View,
+}
+
+/// A session that becomes a member when what it missed, or asked for, has been read.
 pub(super) struct Joining {
     part: LocalId,
     session: SessionId,
     echo: bool,
+    members: MembersView,
 }
 
 impl Engine {
@@ -43,8 +55,7 @@ impl Engine {
         &mut self,
         slot: SessionSlot,
         name: &str,
-        echo: Option<bool>,
-        since: Option<Position>,
+        Wishes { echo, since, view }: Wishes,
     ) -> Result<Progress, ReplyError> {
         self.drain_mailbox();
         let session = self.sessions.get(slot);
@@ -53,6 +64,9 @@ impl Engine {
         if let Some(part) = local
             && session.memberships.find(part).is_some()
         {
+            if view.reads() {
+                return Ok(self.view(part, slot, view));
+            }
             let waiting = self.change_membership(part, slot, None, None, false);
             return Ok(self.joined(part, false, waiting, Recovery::NotAsked));
         }
@@ -76,7 +90,10 @@ impl Engine {
         {
             return Ok(progress);
         }
-        self.enroll(part, slot);
+        if since.is_none() && view.reads() {
+            return Ok(self.join_viewing(part, slot, echo, view));
+        }
+        self.enroll(part, slot, view.members);
         let local = &self.channels[part];
         let gained = local.needs_interest().then_some(Interest::Gained);
         let waiting = self.change_membership(part, slot, gained, Some(MembershipEvent::Joins), echo);
@@ -91,7 +108,7 @@ impl Engine {
         let reader = Viewer::User(session.user.clone());
         // What is recovered has to fit into the connection's queue, with room for what comes then.
         let bytes = self.node.app(session.app).limits.outbound_bytes / 2;
-        let joining = Joining { part, session: session.id(slot), echo };
+        let joining = Joining { part, session: session.id(slot), echo, members: MembersView::Notices };
         loop {
             let local = &self.channels[part];
             let channel = local.channel.clone();
@@ -153,11 +170,18 @@ impl Engine {
         joining: &Joining,
         reply: Option<ChannelReply>,
     ) -> Outcome {
-        let &Joining { part, echo, .. } = joining;
-        self.enroll(part, slot);
+        let &Joining { part, echo, members, .. } = joining;
+        self.enroll(part, slot, members);
         let local = &self.channels[part];
         let offset = local.offset;
+        let mut viewed = None;
         let recovery = match reply {
+            Some(ChannelReply::Viewed(mut view)) => {
+                // The list is from before the session's own notice.
+                view.members.iter_mut().for_each(|list| list.push(self.card(slot)));
+                viewed = Some(Box::new(view));
+                Recovery::NotAsked
+            }
             Some(ChannelReply::CaughtUp(Some(mut missed))) => {
                 // The rest is on its way to us.
                 missed.retain(|missed| missed.offset() <= offset);
@@ -167,13 +191,19 @@ impl Engine {
         };
         let channel = local.channel.clone();
         let position = Position { epoch: channel.epoch(), offset };
-        let outcome = joined(&channel, true, position, recovery);
+        let mut outcome = joined(&channel, true, position, recovery);
+        if let Outcome::Joined { viewed: of, .. } = &mut outcome {
+            *of = viewed;
+        }
         // Nobody waits for it: its place in the order is taken, and the answer must not come after messages.
         self.change_membership(part, slot, None, Some(MembershipEvent::Joins), echo);
         outcome
     }
 
-    fn enroll(&mut self, part: LocalId, slot: SessionSlot) {
+    fn enroll(&mut self, part: LocalId, slot: SessionSlot, members: MembersView) {
+        if members == MembersView::Nothing {
+            self.channels[part].unaware.get_or_insert_default().push(slot);
+        }
         let number = self.add_member(part, slot);
         self.sessions.get_mut(slot).memberships.insert(Membership { local: part, number });
     }
@@ -261,6 +291,7 @@ impl Engine {
     fn end_membership(&mut self, slot: SessionSlot, membership: Membership, echo: bool) -> Option<u64> {
         let part = membership.local;
         self.sessions.get_mut(slot).memberships.remove(part);
+        self.make_aware(part, slot);
         self.remove_member(part, slot, membership.number);
         let last = self.channels[part].is_unused();
         let lost = last.then_some(Interest::Lost);
@@ -394,6 +425,7 @@ impl Engine {
             interest_state: InterestState::Gaining { ticket: None },
             offset: 0,
             joining: 0,
+            unaware: None,
         })
     }
 
@@ -445,5 +477,5 @@ impl LocalChannel {
 
 fn joined(channel: &Channel, joined: bool, position: Position, recovery: Recovery) -> Outcome {
     let name = channel.name().unwrap_or_default().into();
-    Outcome::Joined { channel: name, joined, members: channel.members(), position, recovery }
+    Outcome::Joined { channel: name, joined, members: channel.members(), position, recovery, viewed: None }
 }

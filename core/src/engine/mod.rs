@@ -45,7 +45,7 @@ use hashbrown::HashMap;
 use self::{
     eviction::{Evictor, Sweep},
     idempotency::Keys,
-    membership::Joining,
+    membership::{Joining, Wishes},
     output::{Backlog, EndedRun, NONE, SessionOutput, Turn},
     resume::Parked,
     session::{Session, Sessions},
@@ -137,7 +137,13 @@ struct LocalChannel {
     offset: u64,
     /// Sessions that become members when what they missed has been read.
     joining: u32,
+    /// Members that are told nothing of the others; often none, which takes no memory.
+    unaware: Unaware,
 }
+
+/// Members of one channel, on one worker, that are told nothing of the others.
+#[allow(clippy::box_collection, reason = "nearly always None: 8 bytes instead of 24 in every channel")]
+type Unaware = Option<Box<Vec<SessionSlot>>>;
 
 /// A worker's interest in a channel of which it holds members.
 #[derive(Copy, Clone)]
@@ -288,7 +294,7 @@ impl Engine {
         for channel in channels {
             // A claimed channel that the app's limits refuse is one the session is not in, as `members` will
             // show.
-            if self.join(slot, &channel, None, None).is_err() {
+            if self.join(slot, &channel, Wishes::default()).is_err() {
                 self.counters.command_errors += 1;
             }
         }

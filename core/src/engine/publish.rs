@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 use super::{
     Engine,
     check::{check_change, check_channel, check_message},
+    membership::Wishes,
     presence::MembershipEvent,
     session::Verdict,
     submit::{ChannelOp, Submitted},
@@ -40,9 +41,9 @@ impl Engine {
                 self.counters.overloaded += 1;
                 Err(ReplyError::Overloaded)
             }
-            Command::Join { channel, echo, since } => {
+            Command::Join { channel, echo, since, view } => {
                 check_channel(&app, channel)?;
-                self.join(slot, channel, echo, since)
+                self.join(slot, channel, Wishes { echo, since, view })
             }
             Command::Change(change) => {
                 self.may_write(slot, &app)?;

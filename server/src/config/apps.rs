@@ -340,6 +340,7 @@ impl Section<'_> {
             },
             announce: raw.announce.unwrap_or(default.announce),
             presence_by_user: raw.presence_by_user.unwrap_or(default.presence_by_user),
+            lists_members: default.lists_members,
             membership_to_send: raw.membership_to_send.unwrap_or(default.membership_to_send),
             slow_consumer: match raw.slow_consumer.as_deref() {
                 None => default.slow_consumer,
