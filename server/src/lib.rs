@@ -41,8 +41,10 @@ use self::{
     config::Config,
     control::{
         admin::{ADMIN_CONNECTIONS, Admin, Observed},
+        demo,
         metrics::WorkerMetrics,
     },
+    http::channelstream::Places,
     worker::{Control, Parts, Worker, poll_and_waker},
 };
 
@@ -98,6 +100,7 @@ impl Server {
             connections: AtomicUsize::new(0),
             capacity,
             handed_over: (0..workers).map(|_| SegQueue::new()).collect(),
+            places: Places::new(&config.apps),
         });
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let observed = Arc::new(Observed {
@@ -105,10 +108,11 @@ impl Server {
             workers: metrics.clone(),
             ready: AtomicBool::new(false),
         });
+        let demo = demo::Settings::of(&config, &addresses);
         let admin = config
             .admin_listen
             .map(|address| {
-                Admin::start(address, observed.clone())
+                Admin::start(address, observed.clone(), demo)
                     .map_err(|error| cannot_listen(address, "server.admin_listen", error))
             })
             .transpose()?;

@@ -26,7 +26,8 @@ impl MemberList {
             | Body::Edit { .. }
             | Body::Delete
             | Body::UserJoined(_)
-            | Body::UserLeft(_) => {}
+            | Body::UserLeft(_)
+            | Body::Worded(_) => {}
         }
     }
 

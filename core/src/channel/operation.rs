@@ -7,7 +7,9 @@ use crate::{
     app::ChannelOptions,
     command::Viewed,
     id::{MessageId, SessionId, WorkerId},
-    publication::{Audience, Body, Given, IdentityCard, OwnedPayload, OwnedPublication, Payload, Publication, Sender},
+    publication::{
+        Audience, Body, Given, IdentityCard, OwnedPayload, OwnedPublication, Payload, Publication, Sender,
+    },
 };
 
 /// An operation on a channel. One shape serves publishing, joining (interest, notice), leaving, and requests.
@@ -41,7 +43,7 @@ pub struct Presence {
 }
 
 /// Something to be read from a channel's state, or to be changed in it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ChannelRequest {
     /// A page of history.
     Page {

@@ -275,7 +275,7 @@ impl ChannelState {
         let history = self.history.as_ref().map_or(HistoryLimits::NONE, |history| history.limits());
         let limits = if options.history.is_on() { options.history } else { HistoryLimits::NONE };
         let lists = self.members.is_some();
-        if !channel.has_flags(options) || history != limits || lists != options.lists_members {
+        if !channel.has_word(options) || history != limits || lists != options.lists_members {
             self.set_options(channel, options, now_ms);
         }
     }
@@ -517,7 +517,7 @@ impl ChannelState {
         if options.lists_members != self.members.is_some() {
             self.members = options.lists_members.then(Box::default);
         }
-        channel.set_flags(options);
+        channel.set_word(options);
         match &mut self.history {
             Some(history) if options.history.is_on() => history.set_limits(options.history, now_ms),
             history if options.history.is_on() => {

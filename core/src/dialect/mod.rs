@@ -13,6 +13,7 @@
 //! ```
 
 mod agnost;
+pub mod channelstream;
 mod format;
 mod life;
 mod native;
@@ -49,6 +50,8 @@ pub enum Dialect {
     Native,
     /// That of Agnost and Altogic, `docs/AGNOST.md`.
     Agnost,
+    /// That of Channelstream, `docs/CHANNELSTREAM.md`.
+    Channelstream,
     /// That of Xano's clients, `docs/XANO.md`.
     Xano,
     /// That of the boundary's own tests.
@@ -63,6 +66,7 @@ impl Format {
         match self {
             Self::Native | Self::NativeText => Dialect::Native,
             Self::AgnostFrames => Dialect::Agnost,
+            Self::ChannelstreamFrames => Dialect::Channelstream,
             Self::XanoFrames => Dialect::Xano,
             #[cfg(test)]
             Self::ProbePush | Self::ProbePoll => Dialect::Probe,
@@ -94,7 +98,7 @@ impl Decoder {
     pub fn begin_session(&mut self, format: Format, slot: SessionSlot, app: &Arc<App>) {
         match format.dialect() {
             // Keeps nothing for a session.
-            Dialect::Native => {}
+            Dialect::Native | Dialect::Channelstream => {}
             Dialect::Agnost => self.agnost.begin(slot),
             Dialect::Xano => self.xano.begin(slot, app),
             #[cfg(test)]
@@ -105,7 +109,7 @@ impl Decoder {
     /// A session has ended.
     pub fn end_session(&mut self, format: Format, slot: SessionSlot) {
         match format.dialect() {
-            Dialect::Native => {}
+            Dialect::Native | Dialect::Channelstream => {}
             Dialect::Agnost => self.agnost.end(slot),
             Dialect::Xano => self.xano.end(slot),
             #[cfg(test)]
@@ -140,7 +144,7 @@ impl Decoder {
             #[cfg(test)]
             Dialect::Probe => self.probe.advance(slot, message)?,
             Dialect::Agnost => return self.agnost.read(slot, message).map(Commands::Agnost),
-            Dialect::Native | Dialect::Xano => {}
+            Dialect::Native | Dialect::Channelstream | Dialect::Xano => {}
         }
         self.read_again(format, slot, message)
     }
@@ -156,6 +160,8 @@ impl Decoder {
     ) -> Result<Commands<'s, 'a>, ReplyError> {
         match (format.dialect(), message) {
             (_, Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => Ok(Commands::None),
+            // Its clients only show that they live.
+            (Dialect::Channelstream, _) => Ok(Commands::None),
             (Dialect::Native, Message::Text(text)) => {
                 Batch::read(&mut self.native, text).map(Commands::Native)
             }
@@ -183,6 +189,7 @@ impl Decoder {
         match format.dialect() {
             Dialect::Native => Batch::read_element(&mut self.native, text).map(Commands::Native),
             Dialect::Agnost => self.agnost.read_event(text).map(Commands::Agnost),
+            Dialect::Channelstream => Ok(Commands::None),
             Dialect::Xano => unreachable!("its messages have one command each"),
             #[cfg(test)]
             Dialect::Probe => Ok(Commands::Probe(probe::Line(text))),
@@ -192,7 +199,7 @@ impl Decoder {
 
 /// The commands of one message.
 pub enum Commands<'s, 'a> {
-    /// It is a control frame.
+    /// It is a control frame, or says nothing.
     None,
     /// Native.
     Native(Batch<'s, 'a>),
@@ -305,6 +312,7 @@ pub struct Memo(Kept);
 enum Kept {
     Native(native::Heading),
     Agnost(agnost::Heading),
+    Channelstream(channelstream::Heading),
     Xano(xano::Heading),
     #[cfg(test)]
     Probe(Format),
@@ -317,6 +325,7 @@ impl Memo {
         Self(match format.dialect() {
             Dialect::Native => Kept::Native(native::Heading::default()),
             Dialect::Agnost => Kept::Agnost(agnost::Heading::default()),
+            Dialect::Channelstream => Kept::Channelstream(channelstream::Heading::default()),
             Dialect::Xano => Kept::Xano(xano::Heading::default()),
             #[cfg(test)]
             Dialect::Probe => Kept::Probe(format),
@@ -329,6 +338,8 @@ impl Memo {
         match (&mut self.0, format.dialect()) {
             (Kept::Native(heading), Dialect::Native) => heading.clear(),
             (Kept::Agnost(heading), Dialect::Agnost) => heading.clear(),
+            // It keeps nothing of a channel.
+            (Kept::Channelstream(_), Dialect::Channelstream) => {}
             (Kept::Xano(heading), Dialect::Xano) => heading.clear(),
             _ => *self = Self::new(format),
         }
@@ -365,6 +376,9 @@ pub fn encode_publication(
             native::encode_publication(out, heading, channel, publication, native::binary(format));
         }
         Kept::Agnost(heading) => agnost::encode_publication(out, heading, channel, publication),
+        Kept::Channelstream(heading) => {
+            channelstream::encode_publication(out, heading, channel, publication);
+        }
         Kept::Xano(heading) => xano::encode_publication(out, heading, channel, publication),
         #[cfg(test)]
         Kept::Probe(format) => probe::encode_publication(*format, out, channel, publication),
@@ -387,7 +401,7 @@ pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<u
     match format.dialect() {
         Dialect::Native => ws::data_frames(bytes),
         // No session of these dialects is resumed.
-        Dialect::Agnost | Dialect::Xano => ws::data_frames(&[]),
+        Dialect::Agnost | Dialect::Channelstream | Dialect::Xano => ws::data_frames(&[]),
         #[cfg(test)]
         Dialect::Probe => ws::data_frames(&[]),
     }
@@ -397,7 +411,7 @@ pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<u
 pub fn encode_ok(format: Format, out: &mut BytesMut, id: &str, outcome: &Outcome) {
     match format.dialect() {
         Dialect::Native => native::encode_ok(out, id, outcome),
-        Dialect::Agnost => {}
+        Dialect::Agnost | Dialect::Channelstream => {}
         Dialect::Xano => xano::encode_ok(out, id, outcome),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["ok", id]),
@@ -409,6 +423,7 @@ pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error:
     match format.dialect() {
         Dialect::Native => native::encode_error(out, id, error),
         Dialect::Agnost => agnost::encode_answer(out, id),
+        Dialect::Channelstream => {}
         Dialect::Xano => xano::encode_error(out, id, error),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["error", id.unwrap_or("-"), probe::word(error)]),
@@ -419,8 +434,8 @@ pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error:
 pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, missed: u64) {
     match format.dialect() {
         Dialect::Native => native::encode_gap(out, channel, missed),
-        // Its clients have no word for it.
-        Dialect::Agnost => {}
+        // Their clients have no word for it.
+        Dialect::Agnost | Dialect::Channelstream => {}
         Dialect::Xano => xano::encode_gap(out, channel, missed),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["gap", channel.unwrap_or("*"), &missed.to_string()]),
@@ -432,7 +447,7 @@ pub fn encode_reconnect(format: Format, out: &mut BytesMut, after_ms: u32) {
     match format.dialect() {
         Dialect::Native => native::encode_reconnect(out, after_ms),
         // Their clients choose when to come back.
-        Dialect::Agnost | Dialect::Xano => {}
+        Dialect::Agnost | Dialect::Channelstream | Dialect::Xano => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["back", &after_ms.to_string()]),
     }
@@ -473,6 +488,8 @@ pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>)
     match format.dialect() {
         Dialect::Native => native::encode_welcome(out, welcome),
         Dialect::Agnost => agnost::encode_welcome(out, welcome),
+        // Its clients know who they are from their back end.
+        Dialect::Channelstream => {}
         // Nothing is sent that its client does not ask for.
         Dialect::Xano => {}
         #[cfg(test)]
@@ -485,6 +502,7 @@ pub fn heartbeat(format: Format, ping_interval_ms: u64) -> Heartbeat {
     match format.dialect() {
         Dialect::Native => native::heartbeat(ping_interval_ms),
         Dialect::Agnost => agnost::heartbeat(ping_interval_ms),
+        Dialect::Channelstream => channelstream::heartbeat(ping_interval_ms),
         Dialect::Xano => xano::heartbeat(ping_interval_ms),
         #[cfg(test)]
         Dialect::Probe => probe::heartbeat(format),
@@ -496,6 +514,7 @@ pub fn closing(format: Format, why: Disconnect) -> Closing {
     match format.dialect() {
         Dialect::Native => native::closing(why),
         Dialect::Agnost => agnost::closing(why),
+        Dialect::Channelstream => channelstream::closing(why),
         Dialect::Xano => xano::closing(why),
         #[cfg(test)]
         Dialect::Probe => probe::closing(why),
@@ -507,6 +526,7 @@ pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
     match format.dialect() {
         Dialect::Native => native::put_disconnect(out, why),
         Dialect::Agnost => agnost::put_disconnect(out, why),
+        Dialect::Channelstream => channelstream::put_disconnect(out, why),
         Dialect::Xano => xano::put_disconnect(out, why),
         #[cfg(test)]
         Dialect::Probe => probe::put_disconnect(format, out, why),
@@ -519,6 +539,7 @@ pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
         Dialect::Native => native::put_refusal(out, error),
         // What no CONNECT can be answered with is temporary: the client comes back.
         Dialect::Agnost => agnost::put_disconnect(out, Disconnect::Restart),
+        Dialect::Channelstream => channelstream::put_disconnect(out, Disconnect::Restart),
         Dialect::Xano => xano::put_refusal(out, error),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["refused", probe::word(error)]),

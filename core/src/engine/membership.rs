@@ -43,10 +43,10 @@ pub(super) struct Wishes {
 
 /// A session that becomes a member when what it missed, or asked for, has been read.
 pub(super) struct Joining {
-    part: LocalId,
-    session: SessionId,
-    echo: bool,
-    members: MembersView,
+    pub(super) part: LocalId,
+    pub(super) session: SessionId,
+    pub(super) echo: bool,
+    pub(super) members: MembersView,
 }
 
 impl Engine {
@@ -70,6 +70,8 @@ impl Engine {
             let waiting = self.change_membership(part, slot, None, None, false);
             return Ok(self.joined(part, false, waiting, Recovery::NotAsked));
         }
+        self.check_join(slot, app.id, name)?;
+        let session = self.sessions.get(slot);
         // A slow consumer must not pile up channels whose losses it is still to be told of by passing through
         // them.
         if session.memberships.len() >= app.limits.channels_per_connection as usize
@@ -372,7 +374,7 @@ impl Engine {
     /// The channel of a new local part was closed by the last worker that held it, after we had found it:
     /// takes the name's new one. Once our gaining interest has been accepted, a channel does not close under
     /// us.
-    fn rebind(&mut self, part: LocalId) {
+    pub(super) fn rebind(&mut self, part: LocalId) {
         let old = &self.channels[part].channel;
         self.node.table.remove(old);
         old.set_local(self.worker, None);
@@ -465,7 +467,7 @@ impl Engine {
 
 impl LocalChannel {
     /// Whether nothing has been done yet to gain interest.
-    fn needs_interest(&self) -> bool {
+    pub(super) fn needs_interest(&self) -> bool {
         matches!(self.interest_state, InterestState::Gaining { ticket: None })
     }
 
@@ -475,7 +477,7 @@ impl LocalChannel {
     }
 }
 
-fn joined(channel: &Channel, joined: bool, position: Position, recovery: Recovery) -> Outcome {
+pub(super) fn joined(channel: &Channel, joined: bool, position: Position, recovery: Recovery) -> Outcome {
     let name = channel.name().unwrap_or_default().into();
     Outcome::Joined { channel: name, joined, members: channel.members(), position, recovery, viewed: None }
 }

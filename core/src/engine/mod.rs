@@ -26,6 +26,7 @@ mod membership;
 mod node;
 mod outbox;
 mod output;
+mod permission;
 mod presence;
 mod publish;
 mod query;
@@ -34,6 +35,7 @@ mod resume;
 mod session;
 mod submit;
 mod users;
+mod view;
 mod waiting;
 mod window;
 

@@ -3,12 +3,15 @@
 //! A query travels from worker to worker as mail, each adding its part, and returns to where it was asked.
 //! Nobody stops for it. A listing of channels needs no travelling: the table is everybody's.
 
+use super::membership::Wishes;
 use super::{Engine, mail::Mail, waiting::Progress};
 use crate::{
-    command::{ChannelsPage, Cursor, Disconnection, MembersPage, Outcome, SessionsPage, UserSession},
+    command::{
+        ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession,
+    },
     disconnect::Disconnect,
     error::ReplyError,
-    id::{AppId, LocalId, SessionSlot, WorkerId},
+    id::{AppId, LocalId, SessionId, SessionSlot, WorkerId},
     limits::{CHANNELS_LOOKED_AT, PAGE_BYTES, TABLE_SHARDS},
     publication::IdentityCard,
 };
@@ -32,6 +35,7 @@ impl WorkerQuery {
                 Question::Members { page, .. } => page.members.iter().map(member_bytes).sum(),
                 Question::Sessions { page, .. } => page.sessions.iter().map(session_bytes).sum(),
                 Question::Disconnect { .. } => 0,
+                Question::Enroll { channel, .. } => channel.len(),
             }
     }
 }
@@ -51,6 +55,7 @@ enum Question {
     Members { reading: Reading, page: MembersPage },
     Sessions { reading: Reading, page: SessionsPage },
     Disconnect { whom: Disconnection, reconnect: bool, sessions: usize },
+    Enroll { session: SessionId, channel: Box<str>, membership: Membership },
 }
 
 /// From where on a page is read, and how much fits into it.
@@ -117,6 +122,20 @@ impl Engine {
             Disconnection::User(_) => (0, workers),
         };
         self.ask(app, at, end, Question::Disconnect { whom, reconnect, sessions: 0 })
+    }
+
+    /// Has a session of any worker enter or leave a channel.
+    pub(super) fn enroll_session(
+        &mut self,
+        app: AppId,
+        session: SessionId,
+        channel: &str,
+        membership: Membership,
+    ) -> Progress {
+        let workers = u16::try_from(self.node.workers()).expect("workers are few");
+        let worker = session.worker().0;
+        let (at, end) = if worker < workers { (worker, worker + 1) } else { (0, 0) };
+        self.ask(app, at, end, Question::Enroll { session, channel: channel.into(), membership })
     }
 
     /// A page of a user's sessions.
@@ -203,6 +222,9 @@ impl Engine {
             Question::Disconnect { whom, reconnect, sessions } => {
                 *sessions += self.disconnect_here(*app, whom, *reconnect);
             }
+            Question::Enroll { session, channel, membership } => {
+                self.enroll_here(*app, *session, channel, *membership);
+            }
         }
     }
 
@@ -264,6 +286,22 @@ impl Engine {
             }
         }
         told
+    }
+
+    /// Has a session of this worker enter or leave a channel. What the app's limits refuse is not done.
+    fn enroll_here(&mut self, app: AppId, session: SessionId, channel: &str, membership: Membership) {
+        let Some(slot) = self.sessions.find(session).filter(|slot| self.sessions.get(*slot).app == app)
+        else {
+            return;
+        };
+        let is_refused = match membership {
+            Membership::Begins => self.join(slot, channel, Wishes::default()).is_err(),
+            Membership::Ends => {
+                self.leave(slot, channel, None);
+                false
+            }
+        };
+        self.counters.command_errors += u64::from(is_refused);
     }
 
     /// A page of an app's channels whose names begin with `prefix`, from `after` on. Not sorted; it may be
@@ -329,6 +367,7 @@ impl Question {
             Question::Members { page, .. } => Outcome::Members(page),
             Question::Sessions { page, .. } => Outcome::Sessions(page),
             Question::Disconnect { sessions, .. } => Outcome::Disconnected { sessions },
+            Question::Enroll { .. } => Outcome::Done,
         }
     }
 
@@ -336,6 +375,7 @@ impl Question {
     fn unanswered(&self) -> Outcome {
         match self {
             Question::Members { .. } | Question::Sessions { .. } => Outcome::Updated,
+            Question::Enroll { .. } => Outcome::Done,
             Question::Disconnect { .. } => Outcome::Disconnected { sessions: 0 },
         }
     }

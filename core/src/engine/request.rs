@@ -71,6 +71,11 @@ impl Engine {
             }
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),
             BackEndCommand::Disconnect { whom, reconnect } => Ok(self.disconnect(app, whom, reconnect)),
+            BackEndCommand::Enroll { session, channel, membership } => {
+                check_channel(self.node.app(app), channel)?;
+                Ok(self.enroll_session(app, session, channel, membership))
+            }
+            BackEndCommand::Tell { channel, audience, words } => self.tell(app, channel, &audience, &words),
         }
     }
 

@@ -11,6 +11,7 @@
 //! described in docs/CONFIGURATION.md, and a test holds that page to the raw structures.
 
 mod apps;
+mod channelstream;
 mod error;
 mod layers;
 mod print;
@@ -28,7 +29,7 @@ use fanfare_core::app::Apps;
 use self::apps::{AppSource, BuiltApps};
 pub use self::error::ConfigError;
 use self::layers::Environment;
-use crate::args::{Args, Secrets};
+use crate::args::{Action, Args, Secrets};
 
 /// The most worker threads.
 pub const WORKERS_MAX: usize = 128;
@@ -87,11 +88,23 @@ pub struct Config {
     /// and
     /// `admin_listen` have loopback addresses only.
     pub development: Option<DevelopmentKeys>,
+    /// Whether the admin plane serves the demo's page. Then `development` has keys.
+    pub demo: Demo,
     /// What the user should hear, a sentence each, though it keeps nothing from working.
     pub warnings: Vec<String>,
     worker_count: WorkerCount,
     file: Option<PathBuf>,
     secrets: Vec<AppSource>,
+}
+
+/// Whether the demo's page is served.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub enum Demo {
+    /// It is not.
+    #[default]
+    Off,
+    /// It is, for the development app, which has what the page needs.
+    On,
 }
 
 /// Where the number of workers comes from.
@@ -147,6 +160,15 @@ impl Config {
         environment: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Config, ConfigError> {
         let mut environment = Environment::new(environment);
+        if args.action() == Action::Demo {
+            let file = args.config.as_ref();
+            return match file {
+                Some(_) => {
+                    Err(ConfigError::setting("--config", "is of no use to `fanfare demo`: leave it out"))
+                }
+                None => Config::validate(args, &mut environment, raw::File::default(), None),
+            };
+        }
         let named = environment.setting("FANFARE_CONFIG")?.map(PathBuf::from);
         let path = args.config.clone().or(named);
         let raw = path.as_deref().map(raw::File::read).transpose()?.unwrap_or_default();
@@ -193,7 +215,8 @@ impl Config {
         let server = &raw.server;
         let limits = &server.limits;
         let base = file.as_deref().and_then(Path::parent);
-        let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base)?;
+        let demo = if args.action() == Action::Demo { Demo::On } else { Demo::Off };
+        let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base, demo)?;
         let settings::Workers { workers, worker_count } = settings::workers(args, environment, server)?;
         let mut config = Config {
             listen: settings::listen(args, environment, server)?,
@@ -269,12 +292,14 @@ impl Config {
             log: settings::log(args, environment, &raw.log)?,
             apps,
             development,
+            demo,
             warnings: Vec::new(),
             file,
             secrets,
         };
         config.check_relations()?;
         config.check_development(environment)?;
+        channelstream::check_secrets(&config)?;
         config.warnings.extend(environment.check_unknown()?);
         Ok(config)
     }

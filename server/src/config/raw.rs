@@ -100,6 +100,8 @@ pub(super) struct App {
     #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
     pub(super) agnost: Option<Agnost>,
     #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
+    pub(super) channelstream: Option<Channelstream>,
+    #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
     pub(super) xano: Option<Xano>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) channels: Vec<ChannelRule>,
@@ -152,8 +154,28 @@ pub(super) struct XanoChannel {
     pub(super) description: Option<String>,
     pub(super) enabled: Option<bool>,
     pub(super) wildcard: Option<bool>,
+    pub(super) anonymous_clients: Option<bool>,
     pub(super) presence: Option<bool>,
     pub(super) history: Option<i64>,
+    pub(super) client_public_messaging: Option<bool>,
+    pub(super) client_public_messaging_authenticated_only: Option<bool>,
+    pub(super) client_authenticated_messaging: Option<bool>,
+    pub(super) client_private_messaging: Option<bool>,
+    pub(super) client_private_messaging_authenticated_only: Option<bool>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Channelstream {
+    pub(super) secret: Option<String>,
+    pub(super) secret_env: Option<String>,
+    pub(super) allow_posting_from: Option<Texts>,
+    pub(super) validate_requests: Option<bool>,
+    pub(super) admin_user: Option<String>,
+    pub(super) admin_secret: Option<String>,
+    pub(super) admin_secret_env: Option<String>,
+    pub(super) allow_cors: Option<Texts>,
+    pub(super) prefix: Option<String>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]
@@ -167,6 +189,10 @@ pub(super) struct ChannelRule {
     pub(super) history_messages: Option<i64>,
     pub(super) history_bytes: Option<i64>,
     pub(super) history_age_s: Option<i64>,
+    pub(super) join: Option<String>,
+    pub(super) publish: Option<String>,
+    pub(super) direct: Option<String>,
+    pub(super) signed_in_messages: Option<String>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]

@@ -30,7 +30,10 @@ use hyper_util::{
 };
 use tokio::{net::TcpStream, sync::oneshot, task::AbortHandle, time::timeout};
 
-use super::metrics::{WorkerMetrics, exposition};
+use super::{
+    demo,
+    metrics::{WorkerMetrics, exposition},
+};
 
 /// The most connections at one time.
 pub(crate) const ADMIN_CONNECTIONS: usize = 32;
@@ -61,17 +64,24 @@ pub(crate) struct Admin {
 
 impl Admin {
     /// Listens on `address` and serves from a thread of its own.
-    pub(crate) fn start(address: SocketAddr, observed: Arc<Observed>) -> io::Result<Self> {
+    pub(crate) fn start(
+        address: SocketAddr,
+        observed: Arc<Observed>,
+        demo: Option<demo::Settings>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
-        let router = Router::new()
+        let mut router = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .with_state(observed);
+        if let Some(settings) = demo {
+            router = router.merge(demo::routes(settings));
+        }
         let thread = Builder::new().name("admin".into()).spawn(move || {
             let served = runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener)?;

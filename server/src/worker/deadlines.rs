@@ -42,6 +42,7 @@ impl Worker {
             self.accepting = Accepting::More;
         }
         self.depart();
+        self.expire_places();
         let mut due = Vec::new();
         self.timers.expire(self.now, |_, slot, tick| due.push((slot, tick)));
         for (slot, tick) in due {
@@ -71,7 +72,8 @@ impl Worker {
         let taken = connection.stalled_since().filter(|_| held);
         let heard = connection.heard.max(taken.unwrap_or_default());
         let silent = now.saturating_sub(heard);
-        if silent >= heartbeat.timeout && connection.is(Flag::Pinged) && !paused {
+        let must_answer = heartbeat.rhythm != Rhythm::OneWay;
+        if silent >= heartbeat.timeout && connection.is(Flag::Pinged) && must_answer && !paused {
             return self.disconnect(slot, Disconnect::PingTimeout);
         }
         let message_due = match held {
@@ -81,13 +83,13 @@ impl Worker {
         if now >= message_due && !paused {
             return self.disconnect(slot, Disconnect::MessageTimeout);
         }
-        let is_due = silent >= heartbeat.interval || heartbeat.rhythm == Rhythm::Regular;
-        if is_due && connection.flags.raise(Flag::Pinged) {
+        let is_due = silent >= heartbeat.interval || heartbeat.rhythm != Rhythm::OnSilence;
+        if is_due && (connection.flags.raise(Flag::Pinged) || !must_answer) {
             self.engine.on_ping(session);
             self.engine.reply(session, |out| heartbeat.beat.put(out));
         }
         let ping_due = match heartbeat.rhythm {
-            Rhythm::Regular => now.saturating_add(heartbeat.interval),
+            Rhythm::Regular | Rhythm::OneWay => now.saturating_add(heartbeat.interval),
             Rhythm::OnSilence if silent >= heartbeat.interval => heard.saturating_add(heartbeat.timeout),
             Rhythm::OnSilence => heard.saturating_add(heartbeat.interval),
         };

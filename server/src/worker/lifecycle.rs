@@ -154,8 +154,10 @@ impl Worker {
         if let Protocol::WebSocket { session, .. } = connection.protocol {
             connection.protocol = Protocol::Closing;
             connection.input = None;
+            let departed = self.departing_client(session);
             self.read_to_discard(slot);
             self.engine.end(session, last);
+            self.forget_client(departed);
             self.linger(slot, linger_ms);
         }
     }
@@ -231,8 +233,15 @@ impl Worker {
             Protocol::WebSocket { session, .. } if self.keeps(session) => {
                 self.engine.detach(session, unsent);
             }
-            Protocol::WebSocket { session, .. } => self.engine.close(session),
-            Protocol::Http(_) => self.requests.forget(token),
+            Protocol::WebSocket { session, .. } => {
+                let departed = self.departing_client(session);
+                self.engine.close(session);
+                self.forget_client(departed);
+            }
+            Protocol::Http(_) => {
+                self.requests.forget(token);
+                self.held.forget(token);
+            }
             Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
         }
     }

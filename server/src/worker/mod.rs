@@ -11,6 +11,7 @@
 //! `deadlines` looks after silence.
 
 mod accept;
+mod channelstream;
 mod deadlines;
 mod http;
 mod input;
@@ -39,12 +40,12 @@ use fanfare_core::{
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
 
 pub(crate) use self::session::HandedOver;
-use self::{accept::Accepting, session::Leaving};
+use self::{accept::Accepting, channelstream::HeldAnswers, session::Leaving};
 use crate::{
     config::Config,
     connection::{ConnectionId, ConnectionSlot, Connections, Flag},
     control::metrics::{WorkerCounters, WorkerMetrics},
-    http::api::Requests,
+    http::{api::Requests, channelstream::Places},
     sys::{Clock, HttpDate, random},
     timers::{TICK_MS, Tick, Timers},
 };
@@ -103,6 +104,8 @@ pub(crate) struct Control {
     pub(crate) capacity: usize,
     /// For each worker, connections that others hand over to it.
     pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
+    /// Where apps are found by back ends and clients of Channelstream.
+    pub(crate) places: Places,
 }
 
 /// One worker.
@@ -121,6 +124,8 @@ pub(crate) struct Worker {
     handler: MessageHandler,
     connections: Connections,
     requests: Requests,
+    /// Answers to back ends of Channelstream that wait for other workers.
+    held: HeldAnswers,
     timers: Timers,
     clock: Clock,
     date: HttpDate,
@@ -178,6 +183,7 @@ impl Worker {
             handler,
             connections: Connections::default(),
             requests: Requests::default(),
+            held: HeldAnswers::default(),
             timers: Timers::new(),
             clock: Clock::new(),
             date: HttpDate::default(),
@@ -268,7 +274,7 @@ impl Worker {
         if let Some(departing) = self.departures.front() {
             next = Some(next.map_or(departing.due, |next| next.min(departing.due)));
         }
-        if self.engine.wants_sweep() {
+        if self.engine.wants_sweep() || self.looks_after_places() {
             let sweep = self.now.saturating_add(SWEEP_TICKS);
             next = Some(next.map_or(sweep, |next| next.min(sweep)));
         }
@@ -424,6 +430,7 @@ mod tests {
             connections: AtomicUsize::new(0),
             capacity: 1,
             handed_over: Box::new([SegQueue::new()]),
+            places: Places::new(&config.apps),
         };
         let mut worker = Worker::new(Parts {
             id: WorkerId(0),

@@ -72,6 +72,15 @@ APPS = [
     App("briefly", limits={"resume_ms": 300}),
     App("candid", {"history_messages": 100, "show_sender": True, "sender_edits": True}),
     App("remembering", {"history_messages": 1000}, channels=[{"match": "short-*", "history_messages": 3}]),
+    App(
+        "ruled",
+        {"announce": False},
+        channels=[
+            {"match": "users-*", "join": "users", "publish": "users", "direct": "nobody"},
+            {"match": "closed-*", "join": "nobody", "publish": "nobody"},
+            {"match": "apart-*", "signed_in_messages": "always", "publish": "nobody"},
+        ],
+    ),
 ]
 
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::{
-    command::{Command, Publish},
+    command::{Command, Publish, View},
     error::ReplyError,
     json::{Document, Element, Object, Raw, Scanner},
     publication::Payload,
@@ -106,7 +106,7 @@ impl<'a> Event<'a> {
     pub(super) fn command(&self) -> Command<'_> {
         let echo = self.echo;
         match &self.verb {
-            Verb::Join { channel } => Command::Join { channel, echo, since: None },
+            Verb::Join { channel } => Command::Join { channel, echo, since: None, view: View::default() },
             Verb::Leave { channel } => Command::Leave { channel, echo },
             Verb::Update { profile } => Command::Update { profile: profile.as_str(), echo },
             Verb::Message { channel, event, message } => {

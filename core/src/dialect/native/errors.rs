@@ -16,7 +16,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::ReservedEvent => "reserved_event",
         ReplyError::MessageTooLarge => "message_too_large",
         ReplyError::ProfileTooLarge => "profile_too_large",
-        ReplyError::SessionRequired => "session_required",
+        ReplyError::SessionRequired | ReplyError::UsersOnly => "session_required",
         ReplyError::SessionExpired => "session_expired",
         ReplyError::InvalidSession => "invalid_session",
         ReplyError::MembershipRequired => "membership_required",
@@ -28,6 +28,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::EditNotAllowed => "edit_not_allowed",
         ReplyError::TooManyOptions => "too_many_options",
         ReplyError::OptionInUse => "option_in_use",
+        ReplyError::NotAllowed => "not_allowed",
         ReplyError::Overloaded => "overloaded",
     }
 }
@@ -71,6 +72,8 @@ pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
         }
         ReplyError::TooManyOptions => "As many channels of this app have options of their own as may.",
         ReplyError::OptionInUse => "presence_by_user cannot change while the channel has members.",
+        ReplyError::UsersOnly => "The rules of this channel let only sessions of users join and read it.",
+        ReplyError::NotAllowed => "The rules of this channel do not allow it.",
         ReplyError::Overloaded => "The server is overloaded and did not accept this; try again.",
     }
 }

@@ -36,7 +36,7 @@ fn put_remembered(out: &mut BytesMut, remembered: &HistoryItem) {
 /// An outcome as JSON: the `ok` of an answer, or the body of an HTTP response.
 pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
     match outcome {
-        Outcome::Joined { channel, joined, members, position, recovery } => {
+        Outcome::Joined { channel, joined, members, position, recovery, viewed: _ } => {
             out.extend_from_slice(b"{\"channel\":");
             json::write_string(out, channel);
             put_bool(out, ",\"joined\":", *joined);
@@ -80,7 +80,7 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(&message_id.text());
             out.put_u8(b'"');
         }
-        Outcome::Updated => out.put_u8(b'{'),
+        Outcome::Updated | Outcome::Done => out.put_u8(b'{'),
         Outcome::Members(page) => {
             out.extend_from_slice(b"{\"channel\":");
             json::write_string(out, &page.channel);

@@ -11,7 +11,7 @@ use std::{cell::Cell, collections::HashMap};
 use bytes::BytesMut;
 
 use crate::{
-    command::{Command, Publish},
+    command::{Command, Publish, View},
     dialect::{Beat, Closing, Format, Heartbeat, Life, Rhythm},
     disconnect::Disconnect,
     error::ReplyError,
@@ -71,7 +71,9 @@ impl<'a> Line<'a> {
         let (verb, channel, text) = (words.next(), words.next(), words.next());
         let channel = channel.ok_or(ReplyError::InvalidChannel);
         match (verb, text) {
-            (Some("enter"), None) => Ok(Command::Join { channel: channel?, echo: None, since: None }),
+            (Some("enter"), None) => {
+                Ok(Command::Join { channel: channel?, echo: None, since: None, view: View::default() })
+            }
             (Some("exit"), None) => Ok(Command::Leave { channel: channel?, echo: None }),
             (Some("say"), Some(text)) => {
                 Ok(Command::Publish(Publish::new(Some(channel?), "say", Payload::Json(text))))
@@ -123,7 +125,8 @@ pub(super) fn encode_publication(
         | Body::Delete
         | Body::MemberUpdated(_)
         | Body::UserJoined(_)
-        | Body::UserLeft(_) => {}
+        | Body::UserLeft(_)
+        | Body::Worded(_) => {}
     }
 }
 

@@ -7,12 +7,12 @@ use hashbrown::HashMap;
 use crate::{
     app::{App, XanoChannel},
     channel::PageStart,
-    command::{Command, Publish},
+    command::{Command, MembersView, Publish, View},
     error::ReplyError,
     id::{SessionId, SessionSlot},
     json::{Document, Object, Raw, Scanner},
     limits::PAGE,
-    publication::{Audience, Payload},
+    publication::{Audience, Payload, WithoutUser},
     ws::Message,
 };
 
@@ -38,13 +38,14 @@ pub struct Frame<'a> {
 
 #[derive(Copy, Clone, Debug)]
 enum Verb<'a> {
-    Join,
+    Join(View),
     Leave,
     History,
     /// A message for a channel's members, or for one of them.
     Message {
         payload: Payload<'a>,
         to: Option<SessionId>,
+        signed_in: WithoutUser,
     },
 }
 
@@ -91,12 +92,12 @@ impl Sessions {
 
 fn verb<'a>(
     action: &str,
-    _row: &XanoChannel,
+    row: &XanoChannel,
     options: Object<'_, 'a>,
     payload: Option<Raw<'a>>,
 ) -> Result<Verb<'a>, ReplyError> {
     match action {
-        "join" => Ok(Verb::Join),
+        "join" => Ok(Verb::Join(view(row, payload))),
         "leave" => Ok(Verb::Leave),
         "history" => Ok(Verb::History),
         "message" => {
@@ -104,10 +105,30 @@ fn verb<'a>(
             Ok(Verb::Message {
                 payload: payload.map_or(Payload::NULL, |json| Payload::Json(json.as_str())),
                 to,
+                signed_in: match options.member("authenticated").and_then(Raw::as_bool) {
+                    Some(true) => WithoutUser::Excluded,
+                    _ => WithoutUser::AsOthers,
+                },
             })
         }
         _ => Err(ReplyError::UnknownCommand),
     }
+}
+
+/// What a client that joins asks for in the payload. Without the setting it is shown no other clients, and
+/// without history it is shown an empty one.
+fn view(row: &XanoChannel, payload: Option<Raw<'_>>) -> View {
+    let mut scanner = Scanner::new();
+    let payload = payload.map(|payload| scanner.scan(payload.as_str()));
+    let Some(Ok(Document::Object(payload))) = payload else {
+        return View { members: MembersView::Nothing, latest: None };
+    };
+    let asks = |name| payload.member(name).and_then(Raw::as_bool) == Some(true);
+    let members = match row.presence && asks("presence") {
+        true => MembersView::ListAndNotices,
+        false => MembersView::Nothing,
+    };
+    View { members, latest: asks("history").then_some(PAGE) }
 }
 
 fn session(id: Raw<'_>) -> Result<SessionId, ReplyError> {
@@ -125,12 +146,12 @@ impl<'a> Frame<'a> {
     pub(in crate::dialect) fn command(&self) -> Result<Command<'_>, ReplyError> {
         let channel = &*self.channel;
         Ok(match self.verb? {
-            Verb::Join => Command::Join { channel, echo: Some(false), since: None },
+            Verb::Join(view) => Command::Join { channel, echo: Some(false), since: None, view },
             Verb::Leave => Command::Leave { channel, echo: Some(false) },
             Verb::History => Command::History { channel, from: PageStart::Before(u64::MAX), limit: PAGE },
-            Verb::Message { payload, to } => {
-                let audience = to
-                    .map(|session| Box::new(Audience { only_session: Some(session), ..Audience::default() }));
+            Verb::Message { payload, to, signed_in } => {
+                let audience = Audience { only_session: to, without_user: signed_in, ..Audience::default() };
+                let audience = Some(audience).filter(|audience| !audience.is_everyone()).map(Box::new);
                 let publish = Publish::new(Some(channel), MESSAGE, payload);
                 Command::Publish(Publish { echo: Some(true), audience, ..publish })
             }

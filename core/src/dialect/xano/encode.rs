@@ -5,11 +5,11 @@ use bytes::BytesMut;
 use super::{action::MESSAGE, errors::sentence};
 use crate::{
     channel::HistoryItem,
-    command::Outcome,
+    command::{Outcome, Viewed},
     error::ReplyError,
     id::SessionId,
     json,
-    publication::{Audience, Body, Payload, Publication, Sender},
+    publication::{Audience, Body, IdentityCard, Payload, Publication, Sender, WithoutUser},
     ws::{OpCode, put_frame},
 };
 
@@ -59,7 +59,7 @@ fn put(text: &mut BytesMut, parts: &[&str]) {
     }
 }
 
-/// Appends a publication. Changes of a profile and counts of a user's sessions have no action here.
+/// Appends a publication. Changes of profiles and counts of a user's sessions have no action here.
 pub(in crate::dialect) fn encode_publication(
     out: &mut BytesMut,
     heading: &mut Heading,
@@ -89,11 +89,11 @@ fn write_publication(heading: &mut Heading, channel: Option<&str>, publication: 
             put_change(heading, channel, publication, "message:edit", Some(payload));
         }
         Body::Delete => put_change(heading, channel, publication, "message:delete", None),
-        Body::MemberJoined(_)
-        | Body::MemberLeft(_)
-        | Body::MemberUpdated(_)
-        | Body::UserJoined(_)
-        | Body::UserLeft(_) => return Word::None,
+        Body::MemberJoined(card) => put_notice(heading, channel, "join", card),
+        Body::MemberLeft(card) => put_notice(heading, channel, "leave", card),
+        Body::MemberUpdated(_) | Body::UserJoined(_) | Body::UserLeft(_) | Body::Worded(_) => {
+            return Word::None;
+        }
     }
     heading.put(&["}"]);
     Word::Known
@@ -111,7 +111,9 @@ fn put_message(
     put_client(&mut heading.text, session, user, profile.map(|profile| &**profile));
     heading.put_options();
     let comma = if heading.channel.is_empty() { "" } else { "," };
-    heading.put(&[comma, "\"authenticated\":false,\"socketId\":"]);
+    let authenticated = publication.audience.without_user == WithoutUser::Excluded;
+    let authenticated = if authenticated { "true" } else { "false" };
+    heading.put(&[comma, "\"authenticated\":", authenticated, ",\"socketId\":"]);
     match publication.audience.only_session {
         Some(target) => put_quoted(&mut heading.text, &target.text()),
         None => heading.put(&["null"]),
@@ -140,6 +142,20 @@ fn put_event(
     };
     put_row(&mut heading.text, ",", user);
     heading.put(&["}"]);
+}
+
+/// `{action, presence}` of a client that comes or goes.
+fn put_notice(heading: &mut Heading, channel: Option<&str>, action: &str, card: &IdentityCard) {
+    heading.begin(channel, "presence_update");
+    heading.put(&["null"]);
+    heading.put_options();
+    heading.put(&["},\"payload\":{\"action\":\"", action, "\",\"presence\":"]);
+    put_card(&mut heading.text, card);
+    heading.put(&["}"]);
+}
+
+fn put_card(text: &mut BytesMut, card: &IdentityCard) {
+    put_client(text, card.id, card.user.as_deref(), card.profile.as_deref());
 }
 
 /// The change of an earlier message, for which the protocol has no action: an event that says so.
@@ -244,7 +260,12 @@ impl Row {
 /// their sender receives them.
 pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, channel: &str, outcome: &Outcome) {
     match outcome {
-        Outcome::Joined { .. } => put_answer(out, "join", channel, |text| put(text, &["null"])),
+        Outcome::Joined { channel: name, viewed, .. } => {
+            put_answer(out, "join", channel, |text| put(text, &["null"]));
+            if let Some(viewed) = viewed {
+                put_viewed(out, channel, name, viewed);
+            }
+        }
         Outcome::Left { .. } => put_answer(out, "leave", channel, |text| put(text, &["null"])),
         Outcome::History { channel: name, page, .. } => {
             // A page that ends with the newest message begins with it.
@@ -252,6 +273,23 @@ pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, channel: &str, outcome: 
             put_answer(out, "history", channel, |text| put_history(text, name, messages));
         }
         _ => {}
+    }
+}
+
+/// What a client that joined has asked for: who is there, and then the last messages.
+fn put_viewed(out: &mut BytesMut, channel: &str, name: &str, viewed: &Viewed) {
+    if let Some(members) = &viewed.members {
+        put_answer(out, "presence_full", channel, |text| {
+            put(text, &["{\"presence\":["]);
+            for (at, card) in members.iter().enumerate() {
+                put(text, &[if at > 0 { "," } else { "" }]);
+                put_card(text, card);
+            }
+            put(text, &["]}"]);
+        });
+    }
+    if let Some(latest) = &viewed.latest {
+        put_answer(out, "history", channel, |text| put_history(text, name, latest.iter()));
     }
 }
 
