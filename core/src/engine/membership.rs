@@ -439,7 +439,7 @@ impl Engine {
         }
     }
 
-    fn add_member(&mut self, part: LocalId, slot: SessionSlot) -> u64 {
+    pub(super) fn add_member(&mut self, part: LocalId, slot: SessionSlot) -> u64 {
         let format = self.sessions.hot(slot).format;
         let local = &mut self.channels[part];
         if local.run != NONE {
@@ -451,7 +451,7 @@ impl Engine {
         number
     }
 
-    fn remove_member(&mut self, part: LocalId, slot: SessionSlot, number: u64) {
+    pub(super) fn remove_member(&mut self, part: LocalId, slot: SessionSlot, number: u64) {
         let local = &mut self.channels[part];
         let place = local.subscribers.position(number).expect("a membership has its place");
         if local.run == NONE {

@@ -7,6 +7,8 @@
 use super::{
     Engine, InterestState,
     membership::{Joining, joined},
+    output::NONE,
+    session::Membership,
     waiting::{Progress, Waiter},
 };
 use crate::{
@@ -67,15 +69,33 @@ impl Engine {
     /// What a member asked for has been read. From here on a member that asked for the others is told of them.
     pub(super) fn on_viewed(&mut self, who: &Waiter, outcome: &mut Outcome, view: Viewed) {
         let Outcome::Joined { channel, viewed, .. } = outcome else { return };
-        if view.members.is_some()
-            && let Waiter::Session { session, .. } = who
+        if let Waiter::Session { session, .. } = who
             && let Some(slot) = self.sessions.find(*session)
         {
             let app = self.sessions.get(slot).app;
             let part = self.node.table.find(app, channel, |channel| channel.local(self.worker)).flatten();
-            part.into_iter().for_each(|part| self.make_aware(part, slot));
+            let membership = part.and_then(|part| self.sessions.get(slot).memberships.find(part));
+            if let Some(membership) = membership {
+                self.divide_run(slot, membership);
+                if view.members.is_some() {
+                    self.make_aware(membership.local, slot);
+                }
+            }
         }
         *viewed = Some(Box::new(view));
+    }
+
+    /// What a member has received of a channel in this turn goes before what it is answered next, and the
+    /// rest behind it, as if it had left and joined in between.
+    fn divide_run(&mut self, slot: SessionSlot, Membership { local: part, number }: Membership) {
+        if self.channels[part].run == NONE {
+            return;
+        }
+        self.remove_member(part, slot, number);
+        let number = self.add_member(part, slot);
+        let memberships = &mut self.sessions.get_mut(slot).memberships;
+        memberships.remove(part);
+        memberships.insert(Membership { local: part, number });
     }
 
     /// A session that is told nothing of a channel's other members is so from now on, or is a member no more.

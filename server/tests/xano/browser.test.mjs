@@ -51,7 +51,7 @@ async function openPage(t, server) {
 }
 
 test('a page joins, is heard, hears, and comes back after 4000 and after a restart', { skip }, async (t) => {
-  const server = await behindTls(config(['pattern = "room"']));
+  const server = await behindTls(config(['pattern = "room"\nclient_public_messaging = true\nanonymous_clients = true']));
   t.after(() => server.stop());
   const page = await openPage(t, server);
   const take = (...names) => page.evaluate((all) => globalThis.take(...all), names);
