@@ -214,6 +214,9 @@ pub enum BackEndCommand<'a> {
         channel: &'a str,
         /// What is to differ from the configuration.
         change: OptionsChange,
+        /// Whether nothing is to change if the channel exists already: a dialect that gives options with a
+        /// join means them for channels that the join makes.
+        only_new: bool,
     },
     /// A page of a user's sessions.
     Sessions {

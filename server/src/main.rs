@@ -89,13 +89,14 @@ fn serve(config: Config) -> io::Result<()> {
 /// Where the server listens, and how to try it if it has development keys.
 fn announcement(server: &Server, development: Option<&DevelopmentKeys>) -> String {
     let mut text = String::new();
-    for address in server.addresses() {
-        text += &format!("listening on {address}\n");
+    for listening in server.addresses() {
+        text += &format!("listening on {listening}\n");
     }
     if let Some(address) = server.admin_address() {
         text += &format!("admin on {address}\n");
     }
     if let (Some(keys), Some(address)) = (development, server.addresses().first()) {
+        let address = address.address;
         let (client, secret) = (&keys.client_key, &keys.server_key);
         text += &format!(
             "development keys of app default: client {client}  server {secret}

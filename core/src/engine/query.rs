@@ -319,6 +319,7 @@ impl Engine {
             Some(cursor) => parse_channels_cursor(cursor).ok_or(ReplyError::InvalidCursor)?,
         };
         let mut page = ChannelsPage { channels: Vec::new(), next: None };
+        let configured = usize::from(self.node.configured(app) > 0);
         let mut seen = 0;
         while shard < TABLE_SHARDS {
             let mut found = Vec::new();
@@ -342,12 +343,35 @@ impl Engine {
             }
             shard += 1;
             after = None;
-            if shard < TABLE_SHARDS && (seen >= CHANNELS_LOOKED_AT || page.channels.len() == limit) {
+            if shard < TABLE_SHARDS + configured
+                && (seen >= CHANNELS_LOOKED_AT || page.channels.len() == limit)
+            {
                 page.next = Some(format!("{shard}."));
                 return Ok(page);
             }
         }
+        if configured > 0 {
+            self.list_configured(app, prefix, limit, after, &mut page);
+        }
         Ok(page)
+    }
+
+    /// Fills the last page with the channels that are nothing but configured: they follow those of the table,
+    /// as one shard more.
+    fn list_configured(
+        &self,
+        app: AppId,
+        prefix: &str,
+        limit: usize,
+        after: Option<&str>,
+        page: &mut ChannelsPage,
+    ) {
+        let room = limit - page.channels.len();
+        let mut names = self.node.configured_names(app, prefix, after, room + 1);
+        let more = names.len() > room;
+        names.truncate(room);
+        page.next = names.last().filter(|_| more).map(|last| format!("{TABLE_SHARDS}.{last}"));
+        page.channels.extend(names.into_iter().map(|name| (name, 0)));
     }
 }
 
@@ -357,7 +381,7 @@ fn parse_channels_cursor(text: &str) -> Option<(usize, Option<&str>)> {
     if shard.is_empty() || shard.len() > 4 || !shard.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let shard = shard.parse().ok().filter(|&shard| shard < TABLE_SHARDS)?;
+    let shard = shard.parse().ok().filter(|&shard| shard <= TABLE_SHARDS)?;
     Some((shard, (!name.is_empty()).then_some(name)))
 }
 

@@ -70,6 +70,7 @@ fn server(config: &Config) -> raw::Server {
             body_bytes: Some(integer(config.body_bytes)),
             mailbox_depth: Some(integer(config.mailbox_depth)),
         },
+        listeners: config.secured.iter().map(|listener| listener.source.clone()).collect(),
     }
 }
 

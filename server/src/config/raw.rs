@@ -49,6 +49,17 @@ pub(super) struct Server {
     pub(super) backlog: Option<i64>,
     #[serde(deserialize_with = "table")]
     pub(super) limits: ServerLimits,
+    #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
+    pub(super) listeners: Vec<Listener>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Listener {
+    pub(super) listen: Option<Texts>,
+    pub(super) certificate_file: Option<Texts>,
+    pub(super) key_file: Option<Texts>,
+    pub(super) client_ca_file: Option<String>,
 }
 
 #[derive(Default, Deserialize, Serialize)]

@@ -53,6 +53,8 @@ pub(crate) struct Observed {
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
+    /// When the first certificate of a listener expires, in seconds since 1970.
+    pub(crate) certificate_expires_s: Option<u64>,
 }
 
 /// The running admin plane.
@@ -142,7 +144,7 @@ async fn serve_one(stream: TcpStream, router: Router) {
 }
 
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
-    let text = exposition(&observed.workers, &observed.node);
+    let text = exposition(&observed);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

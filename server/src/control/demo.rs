@@ -14,7 +14,10 @@ use super::{
     assets::{self, DEMO, SHARED},
     guard,
 };
-use crate::config::{Config, Demo};
+use crate::{
+    Listening,
+    config::{Config, Demo},
+};
 
 /// What the page has to know.
 #[derive(Clone, Debug)]
@@ -27,9 +30,9 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Those of a server that listens on `addresses`, if it serves the demo.
-    pub(crate) fn of(config: &Config, addresses: &[SocketAddr]) -> Option<Self> {
+    pub(crate) fn of(config: &Config, addresses: &[Listening]) -> Option<Self> {
         let keys = config.development.as_ref().filter(|_| config.demo == Demo::On)?;
-        Some(Self { address: *addresses.first()?, key: keys.client_key.clone() })
+        Some(Self { address: addresses.first()?.address, key: keys.client_key.clone() })
     }
 }
 

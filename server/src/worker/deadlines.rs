@@ -54,6 +54,7 @@ impl Worker {
 
     fn on_due(&mut self, slot: ConnectionSlot) {
         match self.connections.live(slot).map(|connection| &connection.protocol) {
+            Some(Protocol::Securing) => self.on_unsecured(slot),
             Some(Protocol::Http(_)) => self.on_request_due(slot),
             Some(&Protocol::WebSocket { session, .. }) => self.on_websocket_due(slot, session),
             Some(Protocol::Lobby(_)) => self.on_lobby_due(slot),

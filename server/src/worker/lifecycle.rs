@@ -205,9 +205,13 @@ impl Worker {
         if !connection.is_flushed() {
             return;
         }
-        match connection.is(Flag::PeerDone) {
+        let is_peer_done = connection.is(Flag::PeerDone);
+        let is_said = !connection.is_secured() || self.connections.say_goodbye(slot);
+        match is_peer_done {
             true => self.close(slot),
-            false => self.close_write(slot),
+            false if is_said => self.close_write(slot),
+            // It goes on when the kernel has taken the goodbye.
+            false => {}
         }
     }
 
@@ -242,7 +246,7 @@ impl Worker {
                 self.requests.forget(token);
                 self.held.forget(token);
             }
-            Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
+            Protocol::Securing | Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
         }
     }
 
@@ -265,7 +269,7 @@ impl Worker {
                 // These end with the answer that is under way.
                 Protocol::Http(_) if connection.is(Flag::Paused) || !connection.is_flushed() => {}
                 Protocol::Http(_) if connection.is_amid_request() => self.refuse_restarting(slot),
-                Protocol::Http(_) | Protocol::Lobby(_) => self.close(slot),
+                Protocol::Securing | Protocol::Http(_) | Protocol::Lobby(_) => self.close(slot),
                 Protocol::Closing | Protocol::Closed => {}
             }
         }

@@ -88,12 +88,15 @@ const UNKNOWN: &str = "The body has a member that is no channel option: there ar
                        history_bytes, history_age_s, announce, presence_by_user, membership_to_send, \
                        slow_consumer, join, publish, direct and signed_in_messages.";
 
+/// A member that says whether the options are for a channel that does not exist.
+pub(super) const ONLY_NEW: &str = "only_new";
+
 /// What an object says about a channel's options. Its member `channel` names the channel.
 pub(super) fn read_options(object: &Object<'_, '_>) -> Result<OptionsChange, ReplyError> {
     let mut change = OptionsChange::default();
     for (name, value) in object.members() {
         let name = name.name();
-        if *name == *"channel" {
+        if *name == *"channel" || *name == *ONLY_NEW {
             continue;
         }
         let option = OPTIONS.iter().find(|option| option.name == &*name);
