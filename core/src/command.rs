@@ -23,8 +23,9 @@ pub enum Command<'a> {
         echo: Option<bool>,
         /// What the session knows already, if it was a member before.
         since: Option<Position>,
-        /// What else it is to be told. With `since` it is told nothing else.
-        view: View,
+        /// Whether the member is told who joins, leaves and updates, where that is announced; `None`: yes.
+        /// Joining again changes it.
+        notices: Option<bool>,
     },
     /// Stop being a member.
     Leave {
@@ -62,6 +63,12 @@ pub enum Command<'a> {
         /// Where to go on.
         after: Option<Cursor>,
     },
+    /// The members of a channel that keeps a roster, in one list that agrees with the notices: to its asker,
+    /// if that is a member, it has what the notices before it tell, and nothing that those after it tell.
+    Roster {
+        /// The channel.
+        channel: &'a str,
+    },
     /// A page of a channel's users.
     Users {
         /// The channel.
@@ -83,34 +90,6 @@ pub enum Command<'a> {
         /// Why.
         why: Disconnect,
     },
-}
-
-/// What a session that joins a channel is told of it besides.
-#[derive(Copy, Clone, Default, Debug)]
-pub struct View {
-    /// What it is told of the other members.
-    pub members: MembersView,
-    /// How many of the last messages it is shown; `None`: it does not ask.
-    pub latest: Option<usize>,
-}
-
-/// What a member is told of the others.
-#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
-pub enum MembersView {
-    /// Who comes, goes and changes, as far as the channel announces that.
-    #[default]
-    Notices,
-    /// The same, and before that who is there, if the channel lists its members.
-    ListAndNotices,
-    /// Nothing.
-    Nothing,
-}
-
-impl View {
-    /// Whether something is to be read.
-    pub fn reads(&self) -> bool {
-        self.members == MembersView::ListAndNotices || self.latest.is_some()
-    }
 }
 
 /// What is to be published: to a channel's members, or, without a channel, to the sessions of the app.
@@ -317,6 +296,7 @@ pub struct OptionsChange {
     pub publish: Option<Who>,
     pub direct: Option<Who>,
     pub signed_in_messages: Option<SignedInMessages>,
+    pub roster: Option<bool>,
 }
 
 impl OptionsChange {
@@ -337,6 +317,7 @@ impl OptionsChange {
         set(&mut options.publish, self.publish);
         set(&mut options.direct, self.direct);
         set(&mut options.signed_in_messages, self.signed_in_messages);
+        set(&mut options.roster, self.roster);
         Some(options)
     }
 }
@@ -357,6 +338,7 @@ impl From<ChannelOptions> for OptionsChange {
             publish: Some(options.publish),
             direct: Some(options.direct),
             signed_in_messages: Some(options.signed_in_messages),
+            roster: Some(options.roster),
         }
     }
 }
@@ -382,8 +364,6 @@ pub enum Outcome {
         position: Position,
         /// What the session receives of the time before.
         recovery: Recovery,
-        /// What else it asked for.
-        viewed: Option<Box<Viewed>>,
     },
     /// Of `Leave`.
     Left {
@@ -431,6 +411,8 @@ pub enum Outcome {
     },
     /// Of [`BackEndCommand::Enroll`] and [`BackEndCommand::Tell`].
     Done,
+    /// Of `Roster`.
+    Roster(Roster),
     /// Sessions of a user.
     Sessions(SessionsPage),
     /// Of `Users`.
@@ -449,15 +431,6 @@ pub enum Outcome {
         /// Sessions that were told to go.
         sessions: usize,
     },
-}
-
-/// What a session that joined was shown, as it was when its part of the channel's stream began.
-#[derive(Debug, Default)]
-pub struct Viewed {
-    /// All members, the session included; `None`: it did not ask, or the channel does not list them.
-    pub members: Option<Vec<Arc<IdentityCard>>>,
-    /// The last messages, the oldest first; `None`: it did not ask.
-    pub latest: Option<Vec<HistoryItem>>,
 }
 
 /// What a session that joins receives of the time in which it was away.
@@ -491,6 +464,17 @@ pub struct MembersPage {
     pub members: Vec<IdentityCard>,
     /// Where the next one begins; `None` at the end.
     pub next: Option<Cursor>,
+}
+
+/// The members of a channel that keeps a roster.
+#[derive(Debug)]
+pub struct Roster {
+    /// The channel.
+    pub channel: Box<str>,
+    /// Members in all; more than there are in the list if these are too many for one.
+    pub total: usize,
+    /// The members.
+    pub members: Vec<Arc<IdentityCard>>,
 }
 
 /// A page of a channel's users.

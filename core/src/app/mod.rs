@@ -181,7 +181,6 @@ impl App {
             history: self.history,
             announce: self.announce,
             presence_by_user: self.presence_by_user,
-            lists_members: false,
             membership_to_send: self.membership_to_send,
             slow_consumer: self.slow_consumer,
             ..ChannelOptions::default()

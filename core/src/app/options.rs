@@ -71,8 +71,6 @@ pub struct ChannelOptions {
     pub announce: bool,
     /// Whether members are told of a user's first session and last.
     pub presence_by_user: bool,
-    /// Whether the channel keeps a list of its members, to be shown to those that join; it announces them then.
-    pub lists_members: bool,
     /// Whether only members may send.
     pub membership_to_send: bool,
     /// What happens to members that read too slowly.
@@ -85,6 +83,8 @@ pub struct ChannelOptions {
     pub direct: Who,
     /// What becomes of messages for signed-in members alone.
     pub signed_in_messages: SignedInMessages,
+    /// Whether the channel keeps a list of its members that agrees with the announcements.
+    pub roster: bool,
 }
 
 impl Default for ChannelOptions {
@@ -93,13 +93,13 @@ impl Default for ChannelOptions {
             history: HistoryLimits::NONE,
             announce: true,
             presence_by_user: false,
-            lists_members: false,
             membership_to_send: false,
             slow_consumer: SlowConsumer::default(),
             join: Who::default(),
             publish: Who::default(),
             direct: Who::default(),
             signed_in_messages: SignedInMessages::default(),
+            roster: false,
         }
     }
 }

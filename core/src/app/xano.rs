@@ -91,7 +91,7 @@ impl XanoChannel {
         let options = ChannelOptions {
             history: HistoryLimits { messages: self.history, ..default.history },
             announce: self.presence,
-            lists_members: self.presence,
+            roster: self.presence,
             membership_to_send: true,
             join: if self.anonymous_clients { Who::Anybody } else { Who::Users },
             publish: self.public_messaging,

@@ -6,7 +6,6 @@
 mod combining;
 mod epoch;
 mod history;
-mod members;
 #[cfg(all(test, loom))]
 mod models;
 mod operation;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{Bounds, HistoryItem, Page, PageStart, Viewer};
 use crate::{
     app::ChannelOptions,
-    command::Viewed,
     id::{MessageId, SessionId, WorkerId},
     publication::{
         Audience, Body, Given, IdentityCard, OwnedPayload, OwnedPublication, Payload, Publication, Sender,
@@ -43,7 +42,7 @@ pub struct Presence {
 }
 
 /// Something to be read from a channel's state, or to be changed in it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum ChannelRequest {
     /// A page of history.
     Page {
@@ -63,21 +62,21 @@ pub enum ChannelRequest {
         /// Who reads.
         reader: Viewer,
     },
-    /// Who its members are, and its last messages.
-    View {
-        /// Whether members are asked for.
-        members: bool,
-        /// How many messages; `None`: none are asked for.
-        latest: Option<Bounds>,
-        /// Who reads.
-        reader: Viewer,
-    },
     /// A page of its users, of those after a name.
     Users {
         /// The name.
         after: Option<Box<str>>,
         /// How many at most.
         limit: usize,
+    },
+    /// Its members, if it keeps a roster, answered to a worker by mail of its own.
+    Roster {
+        /// How many at most.
+        limit: usize,
+        /// The worker.
+        asker: WorkerId,
+        /// What the mail is for.
+        ticket: u64,
     },
     /// An edit or a deletion.
     Change(Box<Change>),
@@ -160,10 +159,10 @@ pub enum ChannelReply {
     Page(Page),
     /// What happened, unless that is not known any more.
     CaughtUp(Option<Vec<HistoryItem>>),
-    /// Members and messages.
-    Viewed(Viewed),
     /// Users with the number of their sessions, how many users there are, and whether more follow.
     Users(Vec<(Box<str>, u32)>, usize, bool),
+    /// Members, if there is a roster, and how many there are.
+    Roster(Option<Vec<Arc<IdentityCard>>>, usize),
     /// The change took this offset.
     Changed(u64),
     /// The change took this offset, if any.
@@ -187,13 +186,10 @@ impl ChannelReply {
         match self {
             ChannelReply::Page(page) => page.bytes(),
             ChannelReply::CaughtUp(missed) => missed.iter().flatten().map(HistoryItem::bytes).sum(),
-            ChannelReply::Viewed(Viewed { members, latest }) => {
-                let members = members.iter().flatten().count() * size_of::<Arc<IdentityCard>>();
-                members + latest.iter().flatten().map(HistoryItem::bytes).sum::<usize>()
-            }
             ChannelReply::Users(users, ..) => {
                 users.iter().map(|(user, _)| size_of::<(Box<str>, u32)>() + user.len()).sum()
             }
+            ChannelReply::Roster(members, _) => members.iter().flatten().map(|card| card.bytes()).sum(),
             ChannelReply::Changed(_) | ChannelReply::Amended(_) | ChannelReply::Done => 0,
         }
     }

@@ -5,21 +5,17 @@
 //! after another, by whichever worker holds the lock. The state reaches that worker through [`Env`] alone: so
 //! a test can apply operations without engines, and the model checker runs this very code.
 
-use std::{
-    collections::BTreeMap,
-    ops::Bound::{Excluded, Unbounded},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use self::people::People;
 use super::{
-    Channel, ChannelReply, ChannelRequest, History, Interest, Operation, PageStart, Position, Presence,
-    Pushed, WorkerSet, members::MemberList,
+    Channel, ChannelReply, ChannelRequest, History, Interest, Operation, Position, Presence, Pushed,
+    WorkerSet,
 };
 use crate::{
     app::{ChannelOptions, HistoryLimits},
-    command::Viewed,
     error::ReplyError,
     id::WorkerId,
     limits::BURST,
@@ -44,14 +40,9 @@ pub struct ChannelState {
     deserted: bool,
     /// The history, if the channel has one.
     history: Option<Box<History>>,
-    /// Sessions of each user, if members are told of users.
-    users: Option<Box<Users>>,
-    /// The members, if they are listed.
-    members: Option<Box<MemberList>>,
+    /// What the channel knows of its members, if its options ask for that.
+    people: Option<Box<People>>,
 }
-
-/// Users in a channel, and how many of their sessions are.
-type Users = BTreeMap<Box<str>, u32>;
 
 /// The worker that applies an operation, as the channel sees it.
 pub trait Env {
@@ -185,8 +176,7 @@ impl ChannelState {
             is_configured: false,
             deserted: false,
             history: options.history.is_on().then(|| Box::new(History::new(options.history, 0))),
-            users: options.presence_by_user.then(Box::default),
-            members: options.lists_members.then(Box::default),
+            people: People::of(options).map(Box::new),
         }
     }
 
@@ -274,8 +264,7 @@ impl ChannelState {
     fn reconfigure(&mut self, channel: &Channel, options: ChannelOptions, now_ms: u64) {
         let history = self.history.as_ref().map_or(HistoryLimits::NONE, |history| history.limits());
         let limits = if options.history.is_on() { options.history } else { HistoryLimits::NONE };
-        let lists = self.members.is_some();
-        if !channel.has_word(options) || history != limits || lists != options.lists_members {
+        if !channel.has_word(options) || history != limits {
             self.set_options(channel, options, now_ms);
         }
     }
@@ -317,9 +306,7 @@ impl ChannelState {
     ) -> Option<Arc<OwnedPublication>> {
         if !publication.body.is_message() || channel.name().is_none() {
             publication.kept = false;
-            if let Some(members) = &mut self.members {
-                members.note(publication.body);
-            }
+            self.note_member(publication);
             return None;
         }
         let audience = publication.audience;
@@ -388,30 +375,6 @@ impl ChannelState {
         false
     }
 
-    /// Counts a user's sessions, and tells the members of the first and the last.
-    fn count_user(&mut self, presence: &Presence, env: &mut impl Env) {
-        let Some(users) = &mut self.users else { return };
-        let user = &*presence.user;
-        let count = users.get(user).copied().unwrap_or_default();
-        let now = if presence.joins { count + 1 } else { count.saturating_sub(1) };
-        match now {
-            0 => users.remove(user),
-            now => users.insert(user.into(), now),
-        };
-        let body = match (count, now) {
-            _ if presence.quiet => return,
-            (0, 1) => Body::UserJoined(&presence.user),
-            (1, 0) => Body::UserLeft(&presence.user),
-            _ => return,
-        };
-        let notice = env.user_notice(body, presence);
-        self.sequence += 1;
-        for worker in self.interest {
-            let (sequence, publication) = (self.sequence, notice.clone());
-            env.post(worker, ChannelMail::Publication { sequence, publication });
-        }
-    }
-
     /// Does what a request asks for.
     fn serve(
         &mut self,
@@ -449,16 +412,11 @@ impl ChannelState {
                 self.account(channel, env);
                 ChannelReply::Done
             }
-            ChannelRequest::View { members, latest, reader } => {
-                let list = self.members.as_ref().filter(|_| members).map(|members| members.list());
-                let newest = PageStart::Before(u64::MAX);
-                let latest = latest.map(|bounds| {
-                    let page = history.map(|history| history.page(newest, bounds, &reader));
-                    page.unwrap_or_default().messages.into_iter().rev().collect()
-                });
-                ChannelReply::Viewed(Viewed { members: list, latest })
-            }
             ChannelRequest::Users { after, limit } => self.users_page(after, limit),
+            ChannelRequest::Roster { limit, ticket, asker } => {
+                self.mail_roster(channel, limit, (asker, ticket), env);
+                ChannelReply::Done
+            }
             ChannelRequest::Change(change) => ChannelReply::Changed(self.change(channel, &change, env)?),
             ChannelRequest::Amend(amendment) => ChannelReply::Amended(self.amend(channel, &amendment, env)?),
         };
@@ -478,12 +436,7 @@ impl ChannelState {
                 let missed = usize::try_from(self.offset.saturating_sub(*since)).unwrap_or(usize::MAX);
                 missed.min(entries) / COPIED + entries / SEEN
             }
-            ChannelRequest::View { members, latest, .. } => {
-                let listed = self.members.as_ref().filter(|_| *members).map_or(0, |members| members.len());
-                let messages = latest.map_or(0, |bounds| bounds.messages.min(entries));
-                (listed + messages) / COPIED + entries / SEEN
-            }
-            ChannelRequest::Users { limit, .. } => limit / COPIED,
+            ChannelRequest::Users { limit, .. } | ChannelRequest::Roster { limit, .. } => limit / COPIED,
             ChannelRequest::Trim(_) | ChannelRequest::SetOptions(_) => entries / SEEN,
             ChannelRequest::Change(_) | ChannelRequest::Amend(_) => {
                 1 + self.history.as_ref().map_or(0, |history| history.searched()) / SEEN
@@ -491,31 +444,19 @@ impl ChannelState {
         }
     }
 
-    fn users_page(&self, after: Option<Box<str>>, limit: usize) -> ChannelReply {
-        let users = self.users.as_deref();
-        let range = (after.map_or(Unbounded, Excluded), Unbounded);
-        let mut rest = users.into_iter().flat_map(|users| users.range::<Box<str>, _>(range.clone()));
-        let page = rest.by_ref().take(limit).map(|(user, count)| (user.clone(), *count)).collect();
-        let more = rest.next().is_some();
-        ChannelReply::Users(page, users.map_or(0, BTreeMap::len), more)
-    }
-
-    /// Refuses to begin or to stop showing users, or listing members, while there are members: nobody has
-    /// counted them.
+    /// Refuses to begin or to stop knowing members while there are any, for nobody has counted them.
     fn check_options(&self, options: ChannelOptions) -> Result<(), ReplyError> {
-        let changes = options.presence_by_user != self.users.is_some()
-            || options.lists_members != self.members.is_some();
+        let now = self.people.as_deref();
+        let changes = options.presence_by_user != now.is_some_and(People::counts_users)
+            || options.roster != now.is_some_and(People::keeps_roster);
         if changes && !self.interest.is_empty() { Err(ReplyError::OptionInUse) } else { Ok(()) }
     }
 
     /// Changes the channel's options, which [`ChannelState::check_options`] has not refused. Its history
     /// stays, within the new bounds.
     fn set_options(&mut self, channel: &Channel, options: ChannelOptions, now_ms: u64) {
-        if options.presence_by_user != self.users.is_some() {
-            self.users = options.presence_by_user.then(Box::default);
-        }
-        if options.lists_members != self.members.is_some() {
-            self.members = options.lists_members.then(Box::default);
+        if self.interest.is_empty() {
+            self.people = People::of(options).map(Box::new);
         }
         channel.set_word(options);
         match &mut self.history {
@@ -542,5 +483,6 @@ impl ChannelState {
 }
 
 mod changes;
+mod people;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -22,7 +22,7 @@ use crate::{
     channel::{
         Bounds, Channel, ChannelReply, ChannelRequest, Interest, Position, Presence, Subscribers, Viewer,
     },
-    command::{MembersView, Outcome, Recovery, View},
+    command::{Outcome, Recovery},
     dialect::{self, FormatSet, Memo},
     error::ReplyError,
     id::{LocalId, SessionId, SessionSlot},
@@ -30,23 +30,26 @@ use crate::{
     publication::{Audience, Body},
 };
 
-/// How a session wants to join.
-#[derive(Copy, Clone, Default)]
-pub(super) struct Wishes {
-    /// Whether it sees its own notice; `None`: as the connection has it.
-    pub(super) echo: Option<bool>,
-    /// Where its part of the stream is to go on.
-    pub(super) since: Option<Position>,
-    /// What else it is to be told.
-    pub(super) view: View,
+/// A session that becomes a member when what it missed has been read.
+pub(super) struct Joining {
+    part: LocalId,
+    session: SessionId,
+    member: MemberAs,
 }
 
-/// A session that becomes a member when what it missed, or asked for, has been read.
-pub(super) struct Joining {
-    pub(super) part: LocalId,
-    pub(super) session: SessionId,
-    pub(super) echo: bool,
-    pub(super) members: MembersView,
+/// What a session that becomes a member is told of members.
+#[derive(Copy, Clone)]
+struct MemberAs {
+    echo: bool,
+    notices: bool,
+}
+
+/// How a session joins; see [`Command::Join`](crate::command::Command::Join).
+#[derive(Copy, Clone, Default)]
+pub(super) struct JoinAs {
+    pub(super) echo: Option<bool>,
+    pub(super) since: Option<Position>,
+    pub(super) notices: Option<bool>,
 }
 
 impl Engine {
@@ -55,7 +58,7 @@ impl Engine {
         &mut self,
         slot: SessionSlot,
         name: &str,
-        Wishes { echo, since, view }: Wishes,
+        JoinAs { echo, since, notices }: JoinAs,
     ) -> Result<Progress, ReplyError> {
         self.drain_mailbox();
         let session = self.sessions.get(slot);
@@ -64,8 +67,8 @@ impl Engine {
         if let Some(part) = local
             && session.memberships.find(part).is_some()
         {
-            if view.reads() {
-                return Ok(self.view(part, slot, view));
+            if let Some(notices) = notices {
+                self.quiet.set(part, slot, notices);
             }
             let waiting = self.change_membership(part, slot, None, None, false);
             return Ok(self.joined(part, false, waiting, Recovery::NotAsked));
@@ -87,15 +90,13 @@ impl Engine {
             }
         };
         let echo = echo.unwrap_or(self.sessions.get(slot).echo);
+        let notices = notices.unwrap_or(true);
         if let Some(since) = since
-            && let Some(progress) = self.rejoin(part, slot, echo, since)
+            && let Some(progress) = self.rejoin(part, slot, since, MemberAs { echo, notices })
         {
             return Ok(progress);
         }
-        if since.is_none() && view.reads() {
-            return Ok(self.join_viewing(part, slot, echo, view));
-        }
-        self.enroll(part, slot, view.members);
+        self.enroll(part, slot, notices);
         let local = &self.channels[part];
         let gained = local.needs_interest().then_some(Interest::Gained);
         let waiting = self.change_membership(part, slot, gained, Some(MembershipEvent::Joins), echo);
@@ -105,12 +106,18 @@ impl Engine {
 
     /// Makes a session a member that was one before. `None` if what it missed cannot be known; nothing was
     /// done then.
-    fn rejoin(&mut self, part: LocalId, slot: SessionSlot, echo: bool, since: Position) -> Option<Progress> {
+    fn rejoin(
+        &mut self,
+        part: LocalId,
+        slot: SessionSlot,
+        since: Position,
+        member: MemberAs,
+    ) -> Option<Progress> {
         let session = self.sessions.get(slot);
         let reader = Viewer::User(session.user.clone());
         // What is recovered has to fit into the connection's queue, with room for what comes then.
         let bytes = self.node.app(session.app).limits.outbound_bytes / 2;
-        let joining = Joining { part, session: session.id(slot), echo, members: MembersView::Notices };
+        let joining = Joining { part, session: session.id(slot), member };
         loop {
             let local = &self.channels[part];
             let channel = local.channel.clone();
@@ -172,18 +179,11 @@ impl Engine {
         joining: &Joining,
         reply: Option<ChannelReply>,
     ) -> Outcome {
-        let &Joining { part, echo, members, .. } = joining;
-        self.enroll(part, slot, members);
+        let &Joining { part, member: MemberAs { echo, notices }, .. } = joining;
+        self.enroll(part, slot, notices);
         let local = &self.channels[part];
         let offset = local.offset;
-        let mut viewed = None;
         let recovery = match reply {
-            Some(ChannelReply::Viewed(mut view)) => {
-                // The list is from before the session's own notice.
-                view.members.iter_mut().for_each(|list| list.push(self.card(slot)));
-                viewed = Some(Box::new(view));
-                Recovery::NotAsked
-            }
             Some(ChannelReply::CaughtUp(Some(mut missed))) => {
                 // The rest is on its way to us.
                 missed.retain(|missed| missed.offset() <= offset);
@@ -193,18 +193,15 @@ impl Engine {
         };
         let channel = local.channel.clone();
         let position = Position { epoch: channel.epoch(), offset };
-        let mut outcome = joined(&channel, true, position, recovery);
-        if let Outcome::Joined { viewed: of, .. } = &mut outcome {
-            *of = viewed;
-        }
+        let outcome = joined(&channel, true, position, recovery);
         // Nobody waits for it: its place in the order is taken, and the answer must not come after messages.
         self.change_membership(part, slot, None, Some(MembershipEvent::Joins), echo);
         outcome
     }
 
-    fn enroll(&mut self, part: LocalId, slot: SessionSlot, members: MembersView) {
-        if members == MembersView::Nothing {
-            self.channels[part].unaware.get_or_insert_default().push(slot);
+    fn enroll(&mut self, part: LocalId, slot: SessionSlot, notices: bool) {
+        if !notices {
+            self.quiet.set(part, slot, notices);
         }
         let number = self.add_member(part, slot);
         self.sessions.get_mut(slot).memberships.insert(Membership { local: part, number });
@@ -293,8 +290,10 @@ impl Engine {
     fn end_membership(&mut self, slot: SessionSlot, membership: Membership, echo: bool) -> Option<u64> {
         let part = membership.local;
         self.sessions.get_mut(slot).memberships.remove(part);
-        self.make_aware(part, slot);
         self.remove_member(part, slot, membership.number);
+        if !self.quiet.is_empty() {
+            self.quiet.set(part, slot, true);
+        }
         let last = self.channels[part].is_unused();
         let lost = last.then_some(Interest::Lost);
         if echo && self.channels[part].channel.announces() {
@@ -347,7 +346,14 @@ impl Engine {
             });
             let audience = Audience { except_session: except, ..Audience::default() };
             let card = what.filter(|_| channel.announces() && !quiet).map(|_| self.card(slot));
-            let body = what.zip(card.as_ref()).and_then(|(what, card)| what.notice(card));
+            // A roster shows the user, so its readers are told.
+            let told = match what {
+                Some(MembershipEvent::SignsIn) if channel.options().keeps_roster() => {
+                    Some(MembershipEvent::Updates)
+                }
+                what => what,
+            };
+            let body = told.zip(card.as_ref()).and_then(|(what, card)| what.notice(card));
             let mut publication = body.map(|body| self.notice(body, &audience));
             // A member on a worker that is still gaining interest waits for that.
             let tells = publication.is_some() || presence.is_some();
@@ -374,7 +380,7 @@ impl Engine {
     /// The channel of a new local part was closed by the last worker that held it, after we had found it:
     /// takes the name's new one. Once our gaining interest has been accepted, a channel does not close under
     /// us.
-    pub(super) fn rebind(&mut self, part: LocalId) {
+    fn rebind(&mut self, part: LocalId) {
         let old = &self.channels[part].channel;
         self.node.table.remove(old);
         old.set_local(self.worker, None);
@@ -427,7 +433,6 @@ impl Engine {
             interest_state: InterestState::Gaining { ticket: None },
             offset: 0,
             joining: 0,
-            unaware: None,
         })
     }
 
@@ -467,7 +472,7 @@ impl Engine {
 
 impl LocalChannel {
     /// Whether nothing has been done yet to gain interest.
-    pub(super) fn needs_interest(&self) -> bool {
+    fn needs_interest(&self) -> bool {
         matches!(self.interest_state, InterestState::Gaining { ticket: None })
     }
 
@@ -477,7 +482,7 @@ impl LocalChannel {
     }
 }
 
-pub(super) fn joined(channel: &Channel, joined: bool, position: Position, recovery: Recovery) -> Outcome {
+fn joined(channel: &Channel, joined: bool, position: Position, recovery: Recovery) -> Outcome {
     let name = channel.name().unwrap_or_default().into();
-    Outcome::Joined { channel: name, joined, members: channel.members(), position, recovery, viewed: None }
+    Outcome::Joined { channel: name, joined, members: channel.members(), position, recovery }
 }

@@ -32,10 +32,10 @@ mod publish;
 mod query;
 mod request;
 mod resume;
+mod roster;
 mod session;
 mod submit;
 mod users;
-mod view;
 mod waiting;
 mod window;
 
@@ -47,9 +47,10 @@ use hashbrown::HashMap;
 use self::{
     eviction::{Evictor, Sweep},
     idempotency::Keys,
-    membership::{Joining, Wishes},
+    membership::{JoinAs, Joining},
     output::{Backlog, EndedRun, NONE, SessionOutput, Turn},
     resume::Parked,
+    roster::QuietMembers,
     session::{Session, Sessions},
     users::UserIndex,
     waiting::{Interrupted, Waiting},
@@ -103,6 +104,7 @@ pub struct Engine {
     joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
     users: UserIndex,
+    quiet: QuietMembers,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
     sweep: Sweep,
@@ -139,13 +141,7 @@ struct LocalChannel {
     offset: u64,
     /// Sessions that become members when what they missed has been read.
     joining: u32,
-    /// Members that are told nothing of the others; often none, which takes no memory.
-    unaware: Unaware,
 }
-
-/// Members of one channel, on one worker, that are told nothing of the others.
-#[allow(clippy::box_collection, reason = "nearly always None: 8 bytes instead of 24 in every channel")]
-type Unaware = Option<Box<Vec<SessionSlot>>>;
 
 /// A worker's interest in a channel of which it holds members.
 #[derive(Copy, Clone)]
@@ -223,6 +219,7 @@ impl Engine {
             evictor: Evictor::default(),
             next_ticket: 0,
             users: UserIndex::default(),
+            quiet: QuietMembers::default(),
             answers: Vec::new(),
             interrupted: VecDeque::new(),
             yielded: Vec::new(),
@@ -296,7 +293,7 @@ impl Engine {
         for channel in channels {
             // A claimed channel that the app's limits refuse is one the session is not in, as `members` will
             // show.
-            if self.join(slot, &channel, Wishes::default()).is_err() {
+            if self.join(slot, &channel, JoinAs::default()).is_err() {
                 self.counters.command_errors += 1;
             }
         }

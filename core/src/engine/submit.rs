@@ -186,35 +186,6 @@ impl Engine {
         Submitted::Done { receipt, reply }
     }
 
-    /// Does what only reads, or changes interest, as if it were delegated: what comes of it is mail of ours,
-    /// in its place in the channel's order. Returns its ticket; `None`: the channel was closed.
-    pub(super) fn submit_by_mail(
-        &mut self,
-        channel: &Arc<Channel>,
-        interest: Option<Interest>,
-        request: ChannelRequest,
-    ) -> Option<u64> {
-        let ticket = self.next_ticket;
-        let (publications, request) = (Vec::new(), Some(Box::new(request)));
-        let worker = self.worker;
-        let operation = Operation { worker, interest, publications, request, presence: None, ticket };
-        let delegated = match channel.lock.try_enter() {
-            Some(entered) => Delegated::Entered(entered, operation),
-            None => channel.lock.delegate(operation),
-        };
-        match delegated {
-            Delegated::Entered(mut entered, operation) => {
-                let mut inside = Inside { engine: self, channel };
-                entered.with(|state| state.apply_delegated(channel, operation, &mut inside));
-                self.leave_lock(channel, entered);
-            }
-            Delegated::Left => self.counters.delegated += 1,
-            Delegated::Closed => return None,
-        }
-        self.next_ticket += 1;
-        Some(ticket)
-    }
-
     /// Leaves a channel's order, doing first what others delegated meanwhile; a channel that nobody wants any
     /// more goes. Public for tests, which enter and stay inside as a thread does that is not scheduled.
     #[doc(hidden)]
@@ -315,7 +286,7 @@ impl Engine {
                 self.set_live(channel, sequence, offset, Some(ticket));
             }
             ChannelMail::Done { receipt, reply, ticket } => {
-                self.on_done(ticket, receipt, reply.map(|reply| *reply));
+                self.on_done(channel, ticket, receipt, reply.map(|reply| *reply));
             }
             ChannelMail::Refused { error, ticket } => self.on_refused(ticket, error),
         }
@@ -330,15 +301,12 @@ impl Engine {
     }
 
     /// An operation that was delegated is done.
-    fn on_done(&mut self, ticket: u64, receipt: Receipt, reply: Option<ChannelReply>) {
+    fn on_done(&mut self, channel: &Channel, ticket: u64, receipt: Receipt, reply: Option<ChannelReply>) {
         if let Some(joining) = self.joining.remove(&ticket) {
             return self.finish_join(ticket, joining, reply);
         }
         let Some(Waiting { mut outcome, who }) = self.waiting.remove(&ticket) else { return };
         match (&mut outcome, reply) {
-            (Outcome::Joined { .. }, Some(ChannelReply::Viewed(view))) => {
-                self.on_viewed(&who, &mut outcome, view);
-            }
             // Who joined while interest was still being gained begins where that began; its worker knew of no
             // offset then, so the higher one is it. Everybody else knew when joining.
             (Outcome::Joined { channel, position, .. }, _) => {
@@ -351,6 +319,11 @@ impl Engine {
             (Outcome::History { position, page, .. }, Some(ChannelReply::Page(read))) => {
                 *position = Some(receipt.position);
                 *page = read;
+            }
+            (Outcome::Roster(roster), Some(ChannelReply::Roster(members, total))) => {
+                let Some(members) = members else { return self.answer(who, Err(ReplyError::NoRoster)) };
+                (roster.members, roster.total) = (members, total);
+                self.catch_up_in_turn(&who, channel);
             }
             _ => {}
         }
@@ -395,11 +368,6 @@ impl Engine {
         }
         self.turn.append(local.run, local.formats, publications);
         let (run, audience) = (local.run, last.audience);
-        if local.unaware.is_some() && last.body.is_notice() {
-            let except = audience.except_session.filter(|except| except.worker() == self.worker);
-            let except = except.and_then(|except| self.sessions.find(except));
-            self.spare_unaware(part, publications.len(), except);
-        }
         if audience.is_filtered() {
             self.limit_to_audience(channel, part, publications.len(), audience);
         } else if let Some(except) = audience.except_session
@@ -407,6 +375,9 @@ impl Engine {
             && let Some(slot) = self.sessions.find(except)
         {
             self.turn.except(run, publications.len(), slot, self.sessions.hot(slot));
+        }
+        if !self.quiet.is_empty() && last.body.is_notice() {
+            self.spare_quiet(part, publications);
         }
     }
 

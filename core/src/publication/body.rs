@@ -51,7 +51,7 @@ pub struct IdentityCard {
 
 impl IdentityCard {
     /// About what keeping it costs.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         // Two counters precede what an `Arc` holds.
         let len = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
         size_of::<Self>() + 2 * size_of::<usize>() + len(&self.user) + len(&self.profile)
@@ -90,7 +90,7 @@ impl Body<'_> {
         }
     }
 
-    /// Whether it is a notice, of a member or a user.
+    /// Whether it is about members or users.
     #[inline]
     pub fn is_notice(&self) -> bool {
         !matches!(self, Self::Message { .. } | Self::Edit { .. } | Self::Delete)

@@ -354,7 +354,6 @@ impl Section<'_> {
             },
             announce: raw.announce.unwrap_or(default.announce),
             presence_by_user: raw.presence_by_user.unwrap_or(default.presence_by_user),
-            lists_members: default.lists_members,
             membership_to_send: raw.membership_to_send.unwrap_or(default.membership_to_send),
             slow_consumer: match raw.slow_consumer.as_deref() {
                 None => default.slow_consumer,
@@ -368,6 +367,7 @@ impl Section<'_> {
             join: self.who(&format!("{prefix}join"), raw.join.as_deref(), default.join)?,
             publish: self.who(&format!("{prefix}publish"), raw.publish.as_deref(), default.publish)?,
             direct: self.who(&format!("{prefix}direct"), raw.direct.as_deref(), default.direct)?,
+            roster: raw.roster.unwrap_or(default.roster),
             signed_in_messages: match raw.signed_in_messages.as_deref() {
                 None => default.signed_in_messages,
                 Some("optional") => SignedInMessages::Optional,

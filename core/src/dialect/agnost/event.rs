@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::{
-    command::{Command, Publish, View},
+    command::{Command, Publish},
     error::ReplyError,
     json::{Document, Element, Object, Raw, Scanner},
     publication::Payload,
@@ -106,7 +106,7 @@ impl<'a> Event<'a> {
     pub(super) fn command(&self) -> Command<'_> {
         let echo = self.echo;
         match &self.verb {
-            Verb::Join { channel } => Command::Join { channel, echo, since: None, view: View::default() },
+            Verb::Join { channel } => Command::Join { channel, echo, since: None, notices: None },
             Verb::Leave { channel } => Command::Leave { channel, echo },
             Verb::Update { profile } => Command::Update { profile: profile.as_str(), echo },
             Verb::Message { channel, event, message } => {
@@ -186,14 +186,15 @@ mod tests {
 
     #[test]
     fn events_become_commands() {
-        let echo = |payload: &str| {
-            read(payload).expect("an event").split("echo: ").nth(1)?.split(", view").next().map(String::from)
-        };
+        let echo = |payload: &str| read(payload).expect("an event").split("echo: ").nth(1).map(String::from);
         assert_eq!(
             echo(r#"["join",{"channel":"c","echo":"false"}]"#).as_deref(),
-            Some("Some(true), since: None")
+            Some("Some(true), since: None, notices: None }")
         );
-        assert_eq!(echo(r#"["join",{"channel":"c","echo":null}]"#).as_deref(), Some("None, since: None"));
+        assert_eq!(
+            echo(r#"["join",{"channel":"c","echo":null}]"#).as_deref(),
+            Some("None, since: None, notices: None }")
+        );
         assert_eq!(echo(r#"["leave",{"channel":"c","echo":0}]"#).as_deref(), Some("Some(false) }"));
         let message =
             read(r#"["message",{"channel":"","eventName":"e","message":{"a":1}}]"#).expect("an event");

@@ -11,7 +11,7 @@ use std::{cell::Cell, collections::HashMap};
 use bytes::BytesMut;
 
 use crate::{
-    command::{Command, Publish, View},
+    command::{Command, Publish},
     dialect::{Beat, Closing, Format, Heartbeat, Life, Rhythm},
     disconnect::Disconnect,
     error::ReplyError,
@@ -72,7 +72,7 @@ impl<'a> Line<'a> {
         let channel = channel.ok_or(ReplyError::InvalidChannel);
         match (verb, text) {
             (Some("enter"), None) => {
-                Ok(Command::Join { channel: channel?, echo: None, since: None, view: View::default() })
+                Ok(Command::Join { channel: channel?, echo: None, since: None, notices: None })
             }
             (Some("exit"), None) => Ok(Command::Leave { channel: channel?, echo: None }),
             (Some("say"), Some(text)) => {

@@ -1,11 +1,13 @@
 //! Envelopes out: `{action, client, options, payload}`, one text frame each.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 use super::{action::MESSAGE, errors::sentence};
 use crate::{
     channel::HistoryItem,
-    command::{Outcome, Viewed},
+    command::Outcome,
     error::ReplyError,
     id::SessionId,
     json,
@@ -260,11 +262,9 @@ impl Row {
 /// their sender receives them.
 pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, channel: &str, outcome: &Outcome) {
     match outcome {
-        Outcome::Joined { channel: name, viewed, .. } => {
-            put_answer(out, "join", channel, |text| put(text, &["null"]));
-            if let Some(viewed) = viewed {
-                put_viewed(out, channel, name, viewed);
-            }
+        Outcome::Joined { .. } => put_answer(out, "join", channel, |text| put(text, &["null"])),
+        Outcome::Roster(roster) => {
+            put_answer(out, "presence_full", channel, |text| put_roster(text, &roster.members));
         }
         Outcome::Left { .. } => put_answer(out, "leave", channel, |text| put(text, &["null"])),
         Outcome::History { channel: name, page, .. } => {
@@ -276,21 +276,14 @@ pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, channel: &str, outcome: 
     }
 }
 
-/// What a client that joined has asked for: who is there, and then the last messages.
-fn put_viewed(out: &mut BytesMut, channel: &str, name: &str, viewed: &Viewed) {
-    if let Some(members) = &viewed.members {
-        put_answer(out, "presence_full", channel, |text| {
-            put(text, &["{\"presence\":["]);
-            for (at, card) in members.iter().enumerate() {
-                put(text, &[if at > 0 { "," } else { "" }]);
-                put_card(text, card);
-            }
-            put(text, &["]}"]);
-        });
+/// `{"presence":[…]}`.
+fn put_roster(text: &mut BytesMut, members: &[Arc<IdentityCard>]) {
+    put(text, &["{\"presence\":["]);
+    for (at, card) in members.iter().enumerate() {
+        put(text, &[if at > 0 { "," } else { "" }]);
+        put_card(text, card);
     }
-    if let Some(latest) = &viewed.latest {
-        put_answer(out, "history", channel, |text| put_history(text, name, latest.iter()));
-    }
+    put(text, &["]}"]);
 }
 
 /// `{"history":[…]}`, the oldest message first, each as its members received it.
@@ -305,9 +298,10 @@ fn put_history<'i>(text: &mut BytesMut, channel: &str, messages: impl Iterator<I
     put(text, &["]}"]);
 }
 
-/// Appends why a command was refused, if it named a channel: a frame without one goes to every listener.
+/// Appends why a command was refused, if it named a channel: a frame without one goes to every listener. What
+/// follows a join is refused only if the join was, which has been told.
 pub(in crate::dialect) fn encode_error(out: &mut BytesMut, channel: Option<&str>, error: ReplyError) {
-    if let Some(channel) = channel {
+    if let Some(channel) = channel.filter(|channel| !follows_join(channel)) {
         put_answer(out, "error", channel, |text| put_sentence(text, sentence(error)));
     }
 }
@@ -336,20 +330,21 @@ pub(super) fn put_sentence(text: &mut BytesMut, sentence: &str) {
     put(text, &["}"]);
 }
 
-/// An envelope that no client sent.
+/// An envelope that no client sent, for a channel: see [`Frame::id`](super::Frame::id).
 fn put_answer(out: &mut BytesMut, action: &str, channel: &str, payload: impl FnOnce(&mut BytesMut)) {
     let mut text = BytesMut::with_capacity(128);
-    put(
-        &mut text,
-        &[
-            "{\"action\":\"",
-            action,
-            "\",\"client\":null,\"options\":{\"channel\":",
-            channel,
-            "},\"payload\":",
-        ],
-    );
+    put(&mut text, &["{\"action\":\"", action, "\",\"client\":null,\"options\":"]);
+    match follows_join(channel) {
+        true => put(&mut text, &[channel]),
+        false => put(&mut text, &["{\"channel\":", channel, "}"]),
+    }
+    put(&mut text, &[",\"payload\":"]);
     payload(&mut text);
     put(&mut text, &["}"]);
     put_frame(out, OpCode::Text, &text);
+}
+
+/// Whether an id is that of a command that follows a join, which is an object.
+fn follows_join(id: &str) -> bool {
+    id.starts_with('{')
 }

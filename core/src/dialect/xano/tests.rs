@@ -205,7 +205,7 @@ fn a_client_that_asks_is_shown_who_is_there_and_then_who_comes_and_goes() {
     room.send(ANONYMOUS, &viewing(true, true));
     assert_eq!(room.received(XANO), [update("join", &luke), update("join", &nobody)]);
     let shown =
-        [answer("join", "null"), full(&[&leia, &luke, &nobody]), answer("history", r#"{"history":[]}"#)];
+        [answer("join", "null"), full(&[&leia, &nobody, &luke]), answer("history", r#"{"history":[]}"#)];
     assert_eq!(room.received(ANONYMOUS), shown);
     // A second join is no second member.
     room.send(ANONYMOUS, &viewing(false, true));
@@ -412,7 +412,13 @@ fn history_holds_messages_as_they_were_received_the_oldest_first() {
     room.send(ANONYMOUS, r#"{"action":"history","options":{"channel":"c"},"payload":null}"#);
     let last = room.received(ANONYMOUS).pop().expect("an answer");
     assert_eq!(last, answer("history", &format!(r#"{{"history":[{},{}]}}"#, live[0], live[1])));
-    room.send(ANONYMOUS, r#"{"action":"history","options":{"channel":"d"},"payload":null}"#);
+    let history = r#"{"action":"history","options":{"channel":"d"},"payload":null}"#;
+    room.send(ANONYMOUS, history);
+    let refused = r#"{"message":"Only clients that have joined the channel can do this."}"#;
+    assert_eq!(room.received(ANONYMOUS), [answer("error", refused).replace("\"c\"", "\"d\"")]);
+    room.send(ANONYMOUS, &JOIN.replace("\"c\"", "\"d\""));
+    room.forget();
+    room.send(ANONYMOUS, history);
     let empty = answer("history", r#"{"history":[]}"#).replace("\"c\"", "\"d\"");
     assert_eq!(room.received(ANONYMOUS), [empty]);
 }
