@@ -12,12 +12,14 @@ pub enum Format {
     AgnostFrames = 2,
     /// Xano's, over a WebSocket.
     XanoFrames = 3,
+    /// Agnost's, in the answers to polls.
+    AgnostPackets = 4,
     /// The tests' dialect, pushed.
     #[cfg(test)]
-    ProbePush = 4,
+    ProbePush = 5,
     /// The tests' dialect, polled.
     #[cfg(test)]
-    ProbePoll = 5,
+    ProbePoll = 6,
 }
 
 impl Format {
@@ -27,6 +29,7 @@ impl Format {
         Format::NativeText,
         Format::AgnostFrames,
         Format::XanoFrames,
+        Format::AgnostPackets,
         #[cfg(test)]
         Format::ProbePush,
         #[cfg(test)]
