@@ -5,10 +5,11 @@ import { once } from 'node:events';
 import { after, before, describe, test } from 'node:test';
 import WebSocket from 'ws';
 import { connected, native, within } from './server.mjs';
-import { KEY, behindTls, config, raw, row, sdk } from './sdk.mjs';
+import { KEY, SERVER_KEY, behindTls, config, raw, row, sdk } from './sdk.mjs';
 
 const CHANNELS = [
   'pattern = "room/*"',
+  'pattern = "past/*"\nhistory = 25',
   'pattern = "nested"\nwildcard = true',
   'pattern = "off"\nenabled = false',
 ];
@@ -82,6 +83,58 @@ describe('messages', () => {
     const channel = own.channel(room(), { queueOfflineActions: true });
     for (let n = 0; n < 200; n += 1) channel.message(n);
     for (let n = 0; n < 200; n += 1) assert.equal((await channel.next('message')).payload, n);
+  });
+});
+
+describe('events of a back end', () => {
+  const post = (body, key = SERVER_KEY) => fetch(`http://${server.address}/v1/xano/event?app=xano`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+
+  test('an event reaches every member, or those of one row', async (t) => {
+    const name = room();
+    const leia = await sdk(t, server, { token: row(7, 42) }).joined(name);
+    const luke = await sdk(t, server, { token: row(7, 43) }).joined(name);
+    assert.equal((await post({ channel: name, data: { n: 1 }, dbo_id: 7, row_id: 42 })).status, 200);
+    assert.equal((await post({ channel: name, data: '{"n":2}' })).status, 200);
+    const own = await leia.next('event');
+    assert.equal(own.client, undefined);
+    assert.deepEqual(own.options, { channel: name });
+    assert.deepEqual(own.payload, { data: { n: 1 }, dbo_id: 7, row_id: 42 });
+    for (const channel of [leia, luke]) {
+      assert.deepEqual((await channel.next('event')).payload, { data: '{"n":2}', dbo_id: 0, row_id: 0 });
+    }
+  });
+
+  test('an event is of no client, and asks for the server key', async () => {
+    assert.equal((await post({ channel: 'room/x', data: 1 }, KEY)).status, 403);
+    for (const body of [{ data: 1 }, { channel: 'room/x', dbo_id: 1 }, { channel: 'room/x', dbo_id: 'x', row_id: 1 }]) {
+      assert.equal((await post(body)).status, 400);
+    }
+    assert.equal((await fetch(`http://${server.address}/v1/xano/event?app=xano`)).status, 405);
+  });
+});
+
+describe('history', () => {
+  test('messages are remembered with who sent them, up to a number, and private ones are not', async (t) => {
+    const name = `past/${room()}`;
+    const own = sdk(t, server, { token: row(1, 2, { name: 'Leia' }) });
+    const channel = await own.joined(name);
+    for (let n = 0; n < 30; n += 1) channel.message(n);
+    for (let n = 0; n < 30; n += 1) await channel.next('message');
+    channel.message('private', { socketId: 'AAAAAAAAAAAAAAAAAAAA' });
+    channel.history();
+    const { client, payload } = await channel.next('history');
+    assert.equal(client, undefined);
+    assert.deepEqual(payload.history.map((frame) => frame.payload), Array.from({ length: 25 }, (_, n) => n + 5));
+    assert.deepEqual(payload.history[0].client.extras, { name: 'Leia' });
+    assert.equal(payload.history[0].action, 'message');
+    const none = await own.joined(room());
+    none.message(1);
+    none.history();
+    assert.deepEqual((await none.next('history')).payload, { history: [] });
   });
 });
 

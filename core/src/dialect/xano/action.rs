@@ -6,10 +6,12 @@ use hashbrown::HashMap;
 
 use crate::{
     app::{App, XanoChannel},
+    channel::PageStart,
     command::{Command, Publish},
     error::ReplyError,
     id::{SessionId, SessionSlot},
     json::{Document, Object, Raw, Scanner},
+    limits::PAGE,
     publication::{Audience, Payload},
     ws::Message,
 };
@@ -38,6 +40,7 @@ pub struct Frame<'a> {
 enum Verb<'a> {
     Join,
     Leave,
+    History,
     /// A message for a channel's members, or for one of them.
     Message {
         payload: Payload<'a>,
@@ -95,6 +98,7 @@ fn verb<'a>(
     match action {
         "join" => Ok(Verb::Join),
         "leave" => Ok(Verb::Leave),
+        "history" => Ok(Verb::History),
         "message" => {
             let to = options.member("socketId").filter(|id| !id.is_null()).map(session).transpose()?;
             Ok(Verb::Message {
@@ -123,6 +127,7 @@ impl<'a> Frame<'a> {
         Ok(match self.verb? {
             Verb::Join => Command::Join { channel, echo: Some(false), since: None },
             Verb::Leave => Command::Leave { channel, echo: Some(false) },
+            Verb::History => Command::History { channel, from: PageStart::Before(u64::MAX), limit: PAGE },
             Verb::Message { payload, to } => {
                 let audience = to
                     .map(|session| Box::new(Audience { only_session: Some(session), ..Audience::default() }));

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 
 use super::{action::MESSAGE, errors::sentence};
 use crate::{
+    channel::HistoryItem,
     command::Outcome,
     error::ReplyError,
     id::SessionId,
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// The event of a publication of the app's back end, which clients know by the action of that name.
-const EVENT: &str = "event";
+pub(super) const EVENT: &str = "event";
 
 /// `"channel":<name>` of the channel whose publications are encoded, and room for an envelope.
 #[derive(Default)]
@@ -50,12 +51,6 @@ impl Heading {
         put(&mut self.text, &[",\"options\":{"]);
         self.text.extend_from_slice(&self.channel);
     }
-
-    /// Ends the envelope.
-    fn end(&mut self, out: &mut BytesMut) {
-        put(&mut self.text, &["}"]);
-        put_frame(out, OpCode::Text, &self.text);
-    }
 }
 
 fn put(text: &mut BytesMut, parts: &[&str]) {
@@ -71,28 +66,37 @@ pub(in crate::dialect) fn encode_publication(
     channel: Option<&str>,
     publication: &Publication<'_>,
 ) {
+    if write_publication(heading, channel, publication) == Word::Known {
+        put_frame(out, OpCode::Text, &heading.text);
+    }
+}
+
+/// Whether the protocol has a word for a publication.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum Word {
+    Known,
+    None,
+}
+
+/// Writes the envelope of a publication into the heading's text.
+fn write_publication(heading: &mut Heading, channel: Option<&str>, publication: &Publication<'_>) -> Word {
     match publication.body {
-        Body::Message { event, payload } => {
-            match publication.sender {
-                Some(sender) => put_message(heading, channel, publication, sender),
-                None => put_event(heading, channel, publication.audience, event, payload),
-            }
-            heading.end(out);
-        }
+        Body::Message { event, payload } => match publication.sender {
+            Some(sender) => put_message(heading, channel, publication, sender),
+            None => put_event(heading, channel, publication.audience, event, payload),
+        },
         Body::Edit { payload, .. } => {
             put_change(heading, channel, publication, "message:edit", Some(payload));
-            heading.end(out);
         }
-        Body::Delete => {
-            put_change(heading, channel, publication, "message:delete", None);
-            heading.end(out);
-        }
+        Body::Delete => put_change(heading, channel, publication, "message:delete", None),
         Body::MemberJoined(_)
         | Body::MemberLeft(_)
         | Body::MemberUpdated(_)
         | Body::UserJoined(_)
-        | Body::UserLeft(_) => {}
+        | Body::UserLeft(_) => return Word::None,
     }
+    heading.put(&["}"]);
+    Word::Known
 }
 
 /// What a session sent. An event of another name than the protocol's only one stands beside the message.
@@ -212,23 +216,28 @@ fn put_quoted(text: &mut BytesMut, name: &[u8]) {
 
 /// The row of a table that a user is: its name is `<table>:<row>`.
 #[derive(Copy, Clone, Default)]
-struct Row {
-    table: u64,
-    row: u64,
+pub(super) struct Row {
+    pub(super) table: u64,
+    pub(super) row: u64,
 }
 
 impl Row {
     fn of(user: &str) -> Option<Self> {
         let (table, row) = user.split_once(':')?;
-        Some(Self { table: number(table)?, row: number(row)? })
+        Some(Self { table: Self::number(table)?, row: Self::number(row)? })
     }
-}
 
-/// An integer that JavaScript holds exactly, as it is written there.
-fn number(text: &str) -> Option<u64> {
-    const MAX: u64 = 1 << 53;
-    let is_plain = text == "0" || !text.starts_with(['0', '+']);
-    text.parse().ok().filter(|number| is_plain && *number < MAX)
+    /// The user's name.
+    pub(super) fn user(self) -> Box<str> {
+        format!("{}:{}", self.table, self.row).into()
+    }
+
+    /// An integer that JavaScript holds exactly, as it is written there.
+    pub(super) fn number(text: &str) -> Option<u64> {
+        const MAX: u64 = 1 << 53;
+        let is_plain = text == "0" || !text.starts_with(['0', '+']);
+        text.parse().ok().filter(|number| is_plain && *number < MAX)
+    }
 }
 
 /// Appends what answers a command that succeeded. `channel` is its name as JSON. Messages are not answered:
@@ -237,8 +246,25 @@ pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, channel: &str, outcome: 
     match outcome {
         Outcome::Joined { .. } => put_answer(out, "join", channel, |text| put(text, &["null"])),
         Outcome::Left { .. } => put_answer(out, "leave", channel, |text| put(text, &["null"])),
+        Outcome::History { channel: name, page, .. } => {
+            // A page that ends with the newest message begins with it.
+            let messages = page.messages.iter().rev();
+            put_answer(out, "history", channel, |text| put_history(text, name, messages));
+        }
         _ => {}
     }
+}
+
+/// `{"history":[…]}`, the oldest message first, each as its members received it.
+fn put_history<'i>(text: &mut BytesMut, channel: &str, messages: impl Iterator<Item = &'i HistoryItem>) {
+    let mut heading = Heading::default();
+    put(text, &["{\"history\":["]);
+    for (at, message) in messages.enumerate() {
+        write_publication(&mut heading, Some(channel), &message.view());
+        put(text, &[if at > 0 { "," } else { "" }]);
+        text.extend_from_slice(&heading.text);
+    }
+    put(text, &["]}"]);
 }
 
 /// Appends why a command was refused, if it named a channel: a frame without one goes to every listener.

@@ -14,10 +14,12 @@ mod action;
 mod admission;
 mod encode;
 mod errors;
+mod http;
 mod life;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use self::http::{EVENT_PATH, read_event};
 pub use self::{
     action::Frame,
     admission::{Admission, Stranger, admit, canonical_at, put_stranger},

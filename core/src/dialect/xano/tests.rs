@@ -20,6 +20,7 @@ fn app() -> App {
     let mut app = App::new("default", AppKeys::default());
     let mut options = XanoOptions::new("canonical");
     options.channels.push(XanoChannel { presence: true, history: 10, ..XanoChannel::new("c") });
+    options.channels.push(XanoChannel::new("d"));
     for channel in &options.channels {
         app.rules.extend(channel.rules(app.default_options()));
     }
@@ -218,6 +219,27 @@ fn what_a_back_end_publishes_is_an_event() {
     );
     let bytes = Payload::Binary(&[0, 255]);
     assert_eq!(publication("event", bytes, &everyone), event(r#"{"type":"Buffer","data":[0,255]}"#, nobodys));
+}
+
+#[test]
+fn history_holds_messages_as_they_were_received_the_oldest_first() {
+    let mut room = room();
+    (0..2).for_each(|session| room.send(session, JOIN));
+    room.send(NATIVE, r#"{"type":"join","channel":"c"}"#);
+    room.forget();
+    room.send(XANO, r#"{"action":"message","options":{"channel":"c"},"payload":1}"#);
+    room.send(NATIVE, r#"{"type":"send","channel":"c","event":"e","message":2}"#);
+    let target = room.ids[ANONYMOUS].clone();
+    let private = r#"{"action":"message","options":{"channel":"c","socketId":"ID"},"payload":3}"#;
+    room.send(XANO, &private.replace("ID", &target));
+    let live = room.received(XANO);
+    assert_eq!(live.len(), 2);
+    room.send(ANONYMOUS, r#"{"action":"history","options":{"channel":"c"},"payload":null}"#);
+    let last = room.received(ANONYMOUS).pop().expect("an answer");
+    assert_eq!(last, answer("history", &format!(r#"{{"history":[{},{}]}}"#, live[0], live[1])));
+    room.send(ANONYMOUS, r#"{"action":"history","options":{"channel":"d"},"payload":null}"#);
+    let empty = answer("history", r#"{"history":[]}"#).replace("\"c\"", "\"d\"");
+    assert_eq!(room.received(ANONYMOUS), [empty]);
 }
 
 #[test]
