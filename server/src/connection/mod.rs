@@ -4,6 +4,7 @@
 //! carries the generation too, see [`ConnectionId`].
 
 mod flags;
+mod outlet;
 mod table;
 
 use std::io;
@@ -19,6 +20,7 @@ use mio::net::TcpStream;
 use self::table::CountedStream;
 pub(crate) use self::{
     flags::{Flag, Flags},
+    outlet::{Held, OutletId, OutletKind, OutletSlot, Polling, Posting, Stage, Stranger},
     table::Connections,
 };
 use crate::{outbound::Outbound, timers::Tick};
@@ -78,6 +80,10 @@ pub(crate) enum Protocol {
     WebSocket { decoder: Decoder, session: SessionSlot },
     /// RFC 6455, before a session begins.
     Lobby(Box<Lobby>),
+    /// HTTP, with a poll that waits for the output of this outlet: nothing more is read.
+    Poll(OutletId),
+    /// RFC 6455, for a client that polls and may change to it.
+    Probe(Box<Probe>),
     /// The server has said its last word: further input is discarded, and the connection ends when the peer
     /// ends it or when its deadline comes.
     Closing,
@@ -94,6 +100,12 @@ pub(crate) struct Lobby {
     pub(crate) began: Tick,
 }
 
+/// A WebSocket that a client that polls may change to.
+pub(crate) struct Probe {
+    pub(crate) decoder: Decoder,
+    pub(crate) outlet: OutletId,
+}
+
 /// An HTTP request that is not yet complete.
 #[derive(Default)]
 pub(crate) struct PartialRequest {
@@ -108,6 +120,8 @@ pub(crate) struct PartialBody {
     pub(crate) head: Vec<u8>,
     pub(crate) decoder: BodyDecoder,
     pub(crate) body: Vec<u8>,
+    /// The outlet whose client it is of, if it is a POST of one that polls.
+    pub(crate) outlet: Option<OutletId>,
 }
 
 impl Connection {

@@ -16,16 +16,12 @@ use crate::{
     ws::Message,
 };
 
-/// What is not the answer of a packet's.
-const PLAIN: &[(&str, &str)] = &[("access-control-allow-origin", "*")];
-const JSON: &[(&str, &str)] = &[("access-control-allow-origin", "*"), ("content-type", "application/json")];
-const PACKETS: &[(&str, &str)] = &[
-    ("access-control-allow-origin", "*"),
-    ("cache-control", "no-store"),
-    ("content-type", "text/plain; charset=UTF-8"),
-];
-const TAKEN: &[(&str, &str)] =
-    &[("access-control-allow-origin", "*"), ("cache-control", "no-store"), ("content-type", "text/html")];
+/// Header fields of answers; who may read them is said elsewhere, for all answers alike.
+const PLAIN: &[(&str, &str)] = &[];
+const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+const PACKETS: &[(&str, &str)] =
+    &[("cache-control", "no-store"), ("content-type", "text/plain; charset=UTF-8")];
+const TAKEN: &[(&str, &str)] = &[("cache-control", "no-store"), ("content-type", "text/html")];
 
 /// Times and sizes, which all sessions share.
 #[derive(Clone)]
