@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
-    app::{ChannelOptions, SlowConsumer},
+    app::{ChannelOptions, SignedInMessages, SlowConsumer, Who},
     channel::{HistoryItem, Page, PageStart, Position},
     disconnect::Disconnect,
     id::{MessageId, SessionId},
@@ -184,6 +184,9 @@ pub enum BackEndCommand<'a> {
         channel: &'a str,
         /// What is to differ from the configuration.
         change: OptionsChange,
+        /// Whether nothing is to change if the channel exists already: a dialect that gives options with a
+        /// join means them for channels that the join makes.
+        only_new: bool,
     },
     /// A page of a user's sessions.
     Sessions {
@@ -201,6 +204,33 @@ pub enum BackEndCommand<'a> {
         /// Whether their clients are asked to come back.
         reconnect: bool,
     },
+    /// Have a session enter or leave a channel.
+    Enroll {
+        /// The session.
+        session: SessionId,
+        /// The channel.
+        channel: &'a str,
+        /// Which of both.
+        membership: Membership,
+    },
+    /// Tell clients what only the dialect has words for that asks for it.
+    Tell {
+        /// The channel, whose members are told; `None`: the users that the audience names.
+        channel: Option<&'a str>,
+        /// Whom it is for.
+        audience: Audience,
+        /// The words.
+        words: Arc<str>,
+    },
+}
+
+/// Whether a session becomes a member or stops being one.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Membership {
+    /// It becomes one.
+    Begins,
+    /// It is one no more.
+    Ends,
 }
 
 /// A publication of which the back end decides more than of others.
@@ -253,6 +283,10 @@ pub struct OptionsChange {
     pub presence_by_user: Option<bool>,
     pub membership_to_send: Option<bool>,
     pub slow_consumer: Option<SlowConsumer>,
+    pub join: Option<Who>,
+    pub publish: Option<Who>,
+    pub direct: Option<Who>,
+    pub signed_in_messages: Option<SignedInMessages>,
 }
 
 impl OptionsChange {
@@ -269,6 +303,10 @@ impl OptionsChange {
         set(&mut options.presence_by_user, self.presence_by_user);
         set(&mut options.membership_to_send, self.membership_to_send);
         set(&mut options.slow_consumer, self.slow_consumer);
+        set(&mut options.join, self.join);
+        set(&mut options.publish, self.publish);
+        set(&mut options.direct, self.direct);
+        set(&mut options.signed_in_messages, self.signed_in_messages);
         Some(options)
     }
 }
@@ -276,8 +314,7 @@ impl OptionsChange {
 impl From<ChannelOptions> for OptionsChange {
     /// Sets every value.
     fn from(options: ChannelOptions) -> Self {
-        let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } =
-            options;
+        let ChannelOptions { history, announce, presence_by_user, membership_to_send, .. } = options;
         Self {
             history_messages: Some(history.messages),
             history_bytes: Some(history.bytes),
@@ -285,7 +322,11 @@ impl From<ChannelOptions> for OptionsChange {
             announce: Some(announce),
             presence_by_user: Some(presence_by_user),
             membership_to_send: Some(membership_to_send),
-            slow_consumer: Some(slow_consumer),
+            slow_consumer: Some(options.slow_consumer),
+            join: Some(options.join),
+            publish: Some(options.publish),
+            direct: Some(options.direct),
+            signed_in_messages: Some(options.signed_in_messages),
         }
     }
 }
@@ -356,6 +397,8 @@ pub enum Outcome {
         /// The server's clock.
         time_ms: u64,
     },
+    /// Of [`BackEndCommand::Enroll`] and [`BackEndCommand::Tell`].
+    Done,
     /// Sessions of a user.
     Sessions(SessionsPage),
     /// Of `Users`.

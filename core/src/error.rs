@@ -29,5 +29,6 @@ pub enum ReplyError {
     EditNotAllowed,
     TooManyOptions,
     OptionInUse,
+    NotAllowed,
     Overloaded,
 }

@@ -27,6 +27,12 @@ pub const COMMAND_ID_BYTES: usize = 64;
 /// Channels of an app that have options of their own, set over HTTP.
 pub const CHANNEL_OPTIONS: usize = 64 << 10;
 
+/// Milliseconds after which such options are forgotten if nobody uses the channel, and how often that is
+/// looked at.
+pub const CONFIGURED_MS: u64 = 7 * 24 * 3_600_000;
+/// See [`CONFIGURED_MS`].
+pub const CONFIGURED_SWEEP_MS: u64 = 3_600_000;
+
 /// Bytes of an idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES: usize = 128;
 

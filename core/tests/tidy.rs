@@ -182,7 +182,7 @@ fn imports_go_down_the_layers() {
 #[test]
 fn words_of_a_dialect_stand_in_its_module() {
     for (path, text) in files() {
-        let is_dialect = ["native", "agnost", "xano"]
+        let is_dialect = ["native", "agnost", "channelstream", "xano"]
             .iter()
             .any(|name| path.starts_with(&format!("core/src/dialect/{name}/")));
         if !path.starts_with("core/src/") || is_dialect || is_test(&path) {
@@ -202,7 +202,8 @@ fn dialects_are_told_apart_at_the_boundary_alone() {
         let code = code(&text);
         assert!(!is_outside || !code.contains("Dialect::"), "{path} tells dialects apart");
         let is_own = |name: &str| path.starts_with(&format!("core/src/dialect/{name}/"));
-        let shares = ["native", "agnost", "xano"].into_iter().any(is_own) && code.contains("Dialect::");
+        let is_any = ["native", "agnost", "channelstream", "xano"].into_iter().any(is_own);
+        let shares = is_any && code.contains("Dialect::");
         assert!(!shares, "{path} knows of other dialects");
     }
 }

@@ -5,18 +5,22 @@
 //! connections, and reads no clock. Nothing here crosses from one app to another.
 
 mod agnost;
+mod channelstream;
 mod keys;
 mod options;
 mod origins;
+mod word;
 mod xano;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use self::agnost::{AgnostOptions, Environment};
+pub use self::channelstream::ChannelstreamOptions;
 pub use self::keys::{AppKeys, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRole};
-pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits};
+pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who};
 pub use self::origins::{OriginError, Origins};
+pub use self::word::OptionsWord;
 pub use self::xano::{XanoChannel, XanoOptions};
 use crate::token::{Claims, SessionVerifier, TokenError};
 
@@ -132,6 +136,8 @@ pub struct App {
     pub origins: Origins,
     /// What Agnost's clients find of it; `None`: nothing.
     pub agnost: Option<AgnostOptions>,
+    /// What back ends and clients of Channelstream find of it; `None`: nothing.
+    pub channelstream: Option<ChannelstreamOptions>,
     /// What Xano's clients find of it; `None`: nothing.
     pub xano: Option<XanoOptions>,
     /// Verifies its session tokens.
@@ -158,6 +164,7 @@ impl App {
             keys,
             origins: Origins::any(),
             agnost: None,
+            channelstream: None,
             xano: None,
             sessions: SessionVerifier::default(),
         }
@@ -176,6 +183,7 @@ impl App {
             presence_by_user: self.presence_by_user,
             membership_to_send: self.membership_to_send,
             slow_consumer: self.slow_consumer,
+            ..ChannelOptions::default()
         }
     }
 
@@ -241,6 +249,9 @@ impl Apps {
         }
         if let Some(app) = agnost::find_ambiguous(&apps) {
             return Err(AppsError::DuplicateEnvironment(app.name.clone()));
+        }
+        if let Some(app) = channelstream::find_ambiguous(&apps) {
+            return Err(AppsError::DuplicatePrefix(app.name.clone()));
         }
         if let Some(app) = xano::find_ambiguous(&apps) {
             return Err(AppsError::DuplicateCanonical(app.name.clone()));
@@ -311,6 +322,8 @@ pub enum AppsError {
     DuplicateName(Box<str>),
     /// This app has the environment's id or the subdomain of another.
     DuplicateEnvironment(Box<str>),
+    /// This app has the paths of another for Channelstream.
+    DuplicatePrefix(Box<str>),
     /// This app has the canonical or the hash of another, or one of them twice.
     DuplicateCanonical(Box<str>),
     /// This is no name for an app.
@@ -327,6 +340,9 @@ impl fmt::Display for AppsError {
                 f,
                 "The app `{name}` has the `env_id` or the `subdomain` of another app, so clients could mean either."
             ),
+            Self::DuplicatePrefix(name) => {
+                write!(f, "The app `{name}` has the `channelstream.prefix` of another app.")
+            }
             Self::DuplicateCanonical(name) => write!(
                 f,
                 "The app `{name}` has a `canonical` or a `hash` that is taken: clients could mean either."

@@ -270,7 +270,7 @@ impl ChannelState {
     fn reconfigure(&mut self, channel: &Channel, options: ChannelOptions, now_ms: u64) {
         let history = self.history.as_ref().map_or(HistoryLimits::NONE, |history| history.limits());
         let limits = if options.history.is_on() { options.history } else { HistoryLimits::NONE };
-        if !channel.has_flags(options) || history != limits {
+        if !channel.has_word(options) || history != limits {
             self.set_options(channel, options, now_ms);
         }
     }
@@ -490,7 +490,7 @@ impl ChannelState {
         if options.presence_by_user != self.users.is_some() {
             self.users = options.presence_by_user.then(Box::default);
         }
-        channel.set_flags(options);
+        channel.set_word(options);
         match &mut self.history {
             Some(history) if options.history.is_on() => history.set_limits(options.history, now_ms),
             history if options.history.is_on() => {

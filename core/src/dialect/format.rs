@@ -12,14 +12,16 @@ pub enum Format {
     AgnostFrames = 2,
     /// Xano's, over a WebSocket.
     XanoFrames = 3,
+    /// Channelstream's, over a WebSocket.
+    ChannelstreamFrames = 4,
     /// Agnost's, in the answers to polls.
-    AgnostPackets = 4,
+    AgnostPackets = 5,
     /// The tests' dialect, pushed.
     #[cfg(test)]
-    ProbePush = 5,
+    ProbePush = 6,
     /// The tests' dialect, polled.
     #[cfg(test)]
-    ProbePoll = 6,
+    ProbePoll = 7,
 }
 
 impl Format {
@@ -29,6 +31,7 @@ impl Format {
         Format::NativeText,
         Format::AgnostFrames,
         Format::XanoFrames,
+        Format::ChannelstreamFrames,
         Format::AgnostPackets,
         #[cfg(test)]
         Format::ProbePush,

@@ -13,6 +13,7 @@
 //! ```
 
 mod agnost;
+pub mod channelstream;
 mod format;
 mod life;
 mod native;
@@ -51,6 +52,8 @@ pub enum Dialect {
     Native,
     /// That of Agnost and Altogic, `docs/AGNOST.md`.
     Agnost,
+    /// That of Channelstream, `docs/CHANNELSTREAM.md`.
+    Channelstream,
     /// That of Xano's clients, `docs/XANO.md`.
     Xano,
     /// That of the boundary's own tests.
@@ -65,6 +68,7 @@ impl Format {
         match self {
             Self::Native | Self::NativeText => Dialect::Native,
             Self::AgnostFrames | Self::AgnostPackets => Dialect::Agnost,
+            Self::ChannelstreamFrames => Dialect::Channelstream,
             Self::XanoFrames => Dialect::Xano,
             #[cfg(test)]
             Self::ProbePush | Self::ProbePoll => Dialect::Probe,
@@ -96,7 +100,7 @@ impl Decoder {
     pub fn begin_session(&mut self, format: Format, slot: SessionSlot, app: &Arc<App>) {
         match format.dialect() {
             // Keeps nothing for a session.
-            Dialect::Native => {}
+            Dialect::Native | Dialect::Channelstream => {}
             Dialect::Agnost => self.agnost.begin(slot),
             Dialect::Xano => self.xano.begin(slot, app),
             #[cfg(test)]
@@ -107,7 +111,7 @@ impl Decoder {
     /// A session has ended.
     pub fn end_session(&mut self, format: Format, slot: SessionSlot) {
         match format.dialect() {
-            Dialect::Native => {}
+            Dialect::Native | Dialect::Channelstream => {}
             Dialect::Agnost => self.agnost.end(slot),
             Dialect::Xano => self.xano.end(slot),
             #[cfg(test)]
@@ -142,7 +146,7 @@ impl Decoder {
             #[cfg(test)]
             Dialect::Probe => self.probe.advance(slot, message)?,
             Dialect::Agnost => return self.agnost.read(slot, message).map(Commands::Agnost),
-            Dialect::Native | Dialect::Xano => {}
+            Dialect::Native | Dialect::Channelstream | Dialect::Xano => {}
         }
         self.read_again(format, slot, message)
     }
@@ -158,6 +162,8 @@ impl Decoder {
     ) -> Result<Commands<'s, 'a>, ReplyError> {
         match (format.dialect(), message) {
             (_, Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => Ok(Commands::None),
+            // Its clients only show that they live.
+            (Dialect::Channelstream, _) => Ok(Commands::None),
             (Dialect::Native, Message::Text(text)) => {
                 Batch::read(&mut self.native, text).map(Commands::Native)
             }
@@ -185,6 +191,7 @@ impl Decoder {
         match format.dialect() {
             Dialect::Native => Batch::read_element(&mut self.native, text).map(Commands::Native),
             Dialect::Agnost => self.agnost.read_event(text).map(Commands::Agnost),
+            Dialect::Channelstream => Ok(Commands::None),
             Dialect::Xano => unreachable!("its messages have one command each"),
             #[cfg(test)]
             Dialect::Probe => Ok(Commands::Probe(probe::Line(text))),
@@ -194,7 +201,7 @@ impl Decoder {
 
 /// The commands of one message.
 pub enum Commands<'s, 'a> {
-    /// It is a control frame.
+    /// It is a control frame, or says nothing.
     None,
     /// Native.
     Native(Batch<'s, 'a>),
@@ -307,6 +314,7 @@ pub struct Memo(Kept);
 enum Kept {
     Native(native::Heading),
     Agnost(agnost::Heading),
+    Channelstream(channelstream::Heading),
     Xano(xano::Heading),
     #[cfg(test)]
     Probe(Format),
@@ -319,6 +327,7 @@ impl Memo {
         Self(match format.dialect() {
             Dialect::Native => Kept::Native(native::Heading::default()),
             Dialect::Agnost => Kept::Agnost(agnost::Heading::new(format)),
+            Dialect::Channelstream => Kept::Channelstream(channelstream::Heading::default()),
             Dialect::Xano => Kept::Xano(xano::Heading::default()),
             #[cfg(test)]
             Dialect::Probe => Kept::Probe(format),
@@ -331,6 +340,8 @@ impl Memo {
         match (&mut self.0, format.dialect()) {
             (Kept::Native(heading), Dialect::Native) => heading.clear(),
             (Kept::Agnost(heading), Dialect::Agnost) => heading.restart(format),
+            // It keeps nothing of a channel.
+            (Kept::Channelstream(_), Dialect::Channelstream) => {}
             (Kept::Xano(heading), Dialect::Xano) => heading.clear(),
             _ => *self = Self::new(format),
         }
@@ -367,6 +378,9 @@ pub fn encode_publication(
             native::encode_publication(out, heading, channel, publication, native::binary(format));
         }
         Kept::Agnost(heading) => agnost::encode_publication(out, heading, channel, publication),
+        Kept::Channelstream(heading) => {
+            channelstream::encode_publication(out, heading, channel, publication);
+        }
         Kept::Xano(heading) => xano::encode_publication(out, heading, channel, publication),
         #[cfg(test)]
         Kept::Probe(format) => probe::encode_publication(*format, out, channel, publication),
@@ -389,7 +403,7 @@ pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<u
     match format.dialect() {
         Dialect::Native => ws::data_frames(bytes),
         // No session of these dialects is resumed.
-        Dialect::Agnost | Dialect::Xano => ws::data_frames(&[]),
+        Dialect::Agnost | Dialect::Channelstream | Dialect::Xano => ws::data_frames(&[]),
         #[cfg(test)]
         Dialect::Probe => ws::data_frames(&[]),
     }
@@ -399,7 +413,7 @@ pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<u
 pub fn encode_ok(format: Format, out: &mut BytesMut, id: &str, outcome: &Outcome) {
     match format.dialect() {
         Dialect::Native => native::encode_ok(out, id, outcome),
-        Dialect::Agnost => {}
+        Dialect::Agnost | Dialect::Channelstream => {}
         Dialect::Xano => xano::encode_ok(out, id, outcome),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["ok", id]),
@@ -411,6 +425,7 @@ pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error:
     match format.dialect() {
         Dialect::Native => native::encode_error(out, id, error),
         Dialect::Agnost => agnost::encode_answer(format, out, id),
+        Dialect::Channelstream => {}
         Dialect::Xano => xano::encode_error(out, id, error),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["error", id.unwrap_or("-"), probe::word(error)]),
@@ -421,8 +436,8 @@ pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error:
 pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, missed: u64) {
     match format.dialect() {
         Dialect::Native => native::encode_gap(out, channel, missed),
-        // Its clients have no word for it.
-        Dialect::Agnost => {}
+        // Their clients have no word for it.
+        Dialect::Agnost | Dialect::Channelstream => {}
         Dialect::Xano => xano::encode_gap(out, channel, missed),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["gap", channel.unwrap_or("*"), &missed.to_string()]),
@@ -434,7 +449,7 @@ pub fn encode_reconnect(format: Format, out: &mut BytesMut, after_ms: u32) {
     match format.dialect() {
         Dialect::Native => native::encode_reconnect(out, after_ms),
         // Their clients choose when to come back.
-        Dialect::Agnost | Dialect::Xano => {}
+        Dialect::Agnost | Dialect::Channelstream | Dialect::Xano => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["back", &after_ms.to_string()]),
     }
@@ -475,6 +490,8 @@ pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>)
     match format.dialect() {
         Dialect::Native => native::encode_welcome(out, welcome),
         Dialect::Agnost => agnost::encode_welcome(format, out, welcome),
+        // Its clients know who they are from their back end.
+        Dialect::Channelstream => {}
         // Nothing is sent that its client does not ask for.
         Dialect::Xano => {}
         #[cfg(test)]
@@ -487,6 +504,7 @@ pub fn heartbeat(format: Format, ping_interval_ms: u64) -> Heartbeat {
     match format.dialect() {
         Dialect::Native => native::heartbeat(ping_interval_ms),
         Dialect::Agnost => agnost::heartbeat(ping_interval_ms),
+        Dialect::Channelstream => channelstream::heartbeat(ping_interval_ms),
         Dialect::Xano => xano::heartbeat(ping_interval_ms),
         #[cfg(test)]
         Dialect::Probe => probe::heartbeat(format),
@@ -498,6 +516,7 @@ pub fn closing(format: Format, why: Disconnect) -> Closing {
     match format.dialect() {
         Dialect::Native => native::closing(why),
         Dialect::Agnost => agnost::closing(why),
+        Dialect::Channelstream => channelstream::closing(why),
         Dialect::Xano => xano::closing(why),
         #[cfg(test)]
         Dialect::Probe => probe::closing(why),
@@ -509,6 +528,7 @@ pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
     match format.dialect() {
         Dialect::Native => native::put_disconnect(out, why),
         Dialect::Agnost => agnost::put_disconnect(format, out, why),
+        Dialect::Channelstream => channelstream::put_disconnect(out, why),
         Dialect::Xano => xano::put_disconnect(out, why),
         #[cfg(test)]
         Dialect::Probe => probe::put_disconnect(format, out, why),
@@ -521,6 +541,7 @@ pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
         Dialect::Native => native::put_refusal(out, error),
         // What no CONNECT can be answered with is temporary: the client comes back.
         Dialect::Agnost => agnost::put_disconnect(format, out, Disconnect::Restart),
+        Dialect::Channelstream => channelstream::put_disconnect(out, Disconnect::Restart),
         Dialect::Xano => xano::put_refusal(out, error),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["refused", probe::word(error)]),

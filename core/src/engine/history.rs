@@ -125,6 +125,20 @@ impl Engine {
         }
     }
 
+    /// Sets the options of a channel that does not exist. Returns whether it did not.
+    pub(super) fn is_first_to_set(
+        &mut self,
+        app: AppId,
+        name: &str,
+        options: Option<ChannelOptions>,
+    ) -> Result<bool, ReplyError> {
+        let Some(options) = options else { return Ok(false) };
+        if self.node.channel(app, Some(name)).is_some() {
+            return Ok(false);
+        }
+        self.node.set_first_options(app, name, options)
+    }
+
     /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration.
     pub(super) fn set_options(
         &mut self,

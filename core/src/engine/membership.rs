@@ -56,6 +56,8 @@ impl Engine {
             let waiting = self.change_membership(part, slot, None, None, false);
             return Ok(self.joined(part, false, waiting, Recovery::NotAsked));
         }
+        self.check_join(slot, app.id, name)?;
+        let session = self.sessions.get(slot);
         // A slow consumer must not pile up channels whose losses it is still to be told of by passing through
         // them.
         if session.memberships.len() >= app.limits.channels_per_connection as usize

@@ -27,6 +27,7 @@ mod node;
 mod outbox;
 mod outlet;
 mod output;
+mod permission;
 mod presence;
 mod publish;
 mod query;

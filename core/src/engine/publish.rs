@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 use super::{
     Engine,
     check::{check_change, check_channel, check_message},
+    permission::Reach,
     presence::MembershipEvent,
     session::Verdict,
     submit::{ChannelOp, Submitted},
@@ -20,7 +21,7 @@ use crate::{
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot},
     limits::BURST,
-    publication::{Audience, Payload, Publication, Sender},
+    publication::{Audience, Payload, Publication, Sender, WithoutUser},
 };
 
 impl Engine {
@@ -50,6 +51,7 @@ impl Engine {
                 if !app.sender_edits {
                     return Err(ReplyError::EditNotAllowed);
                 }
+                self.check_edit(slot, app.id, change.channel)?;
                 let steady_ms = self.steady_ms;
                 let session = self.sessions.get_mut(slot);
                 session.take_messages(1, &app.limits, steady_ms)?;
@@ -58,6 +60,7 @@ impl Engine {
             }
             Command::History { channel, from, limit } => {
                 check_channel(&app, channel)?;
+                self.check_join(slot, app.id, channel)?;
                 let reader = Viewer::User(self.sessions.get(slot).user.clone());
                 Ok(self.history(app.id, channel, from, limit, reader))
             }
@@ -74,10 +77,12 @@ impl Engine {
             }
             Command::Users { channel, limit, after } => {
                 check_channel(&app, channel)?;
+                self.check_join(slot, app.id, channel)?;
                 Ok(self.users_of(app.id, channel, limit, after))
             }
             Command::Members { channel, limit, after } => {
                 check_channel(&app, channel)?;
+                self.check_join(slot, app.id, channel)?;
                 self.members(app.id, channel, limit, after)
             }
             Command::Session { token } => self.renew(slot, &app, token).map(Progress::Finished),
@@ -111,9 +116,7 @@ impl Engine {
             Some(own) => Some(own),
             None => self.target(app_id, publish.channel),
         };
-        if let Some(name) = publish.channel {
-            self.check_membership(slot, app_id, name, target.as_deref())?;
-        }
+        let reach = self.check_publish(slot, app_id, target.as_deref(), publish)?;
         let app = self.node.app(app_id);
         let session = self.sessions.get_mut(slot);
         *payloads = &payloads[..session.take_messages(payloads.len(), &app.limits, steady_ms)?];
@@ -126,10 +129,13 @@ impl Engine {
         let (of_user, with) = (user.as_deref(), profile.as_ref());
         let sender = remembered.then_some(Sender { session: id, user: of_user, profile: with, shown });
         let except_session = if publish.echo.unwrap_or(session.echo) { None } else { Some(id) };
-        let audience = match &publish.audience {
+        let mut audience = match &publish.audience {
             None => Audience { except_session, ..Audience::default() },
             Some(audience) => Audience { except_session, ..(**audience).clone() },
         };
+        if reach == Reach::SignedIn {
+            audience.without_user = WithoutUser::Excluded;
+        }
         self.publish(app_id, target, (publish, payloads), (&audience, sender))
     }
 
@@ -152,25 +158,6 @@ impl Engine {
             Some(name) => self.node.table.find(app, name, Clone::clone),
             None => Some(self.node.broadcast(app).clone()),
         }
-    }
-
-    /// Refuses a sender that must be a member of a channel and is not.
-    fn check_membership(
-        &self,
-        slot: SessionSlot,
-        app: AppId,
-        name: &str,
-        channel: Option<&Channel>,
-    ) -> Result<(), ReplyError> {
-        let refused = match channel {
-            Some(channel) => {
-                let part = channel.local(self.worker).filter(|_| channel.wants_membership());
-                channel.wants_membership()
-                    && part.is_none_or(|part| self.sessions.get(slot).memberships.find(part).is_none())
-            }
-            None => self.node.options(app, name).membership_to_send,
-        };
-        if refused { Err(ReplyError::MembershipRequired) } else { Ok(()) }
     }
 
     /// Publishes `payloads` to `target`, which is the channel or broadcast stream that `publish` names, if

@@ -63,14 +63,23 @@ impl Engine {
                 let options = self.node.options(app, channel);
                 Ok(Progress::Finished(Outcome::Options { channel: channel.into(), options }))
             }
-            BackEndCommand::SetOptions { channel, change } => {
+            BackEndCommand::SetOptions { channel, change, only_new } => {
                 let configured = self.node.app(app);
                 check_channel(configured, channel)?;
                 let options = change.apply(configured.channel_options(channel));
+                if only_new && !self.is_first_to_set(app, channel, options)? {
+                    let options = self.node.options(app, channel);
+                    return Ok(Progress::Finished(Outcome::Options { channel: channel.into(), options }));
+                }
                 self.set_options(app, channel, options)
             }
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),
             BackEndCommand::Disconnect { whom, reconnect } => Ok(self.disconnect(app, whom, reconnect)),
+            BackEndCommand::Enroll { session, channel, membership } => {
+                check_channel(self.node.app(app), channel)?;
+                Ok(self.enroll_session(app, session, channel, membership))
+            }
+            BackEndCommand::Tell { channel, audience, words } => self.tell(app, channel, &audience, &words),
         }
     }
 

@@ -8,13 +8,13 @@ mod owned;
 
 use std::sync::Arc;
 
+pub(crate) use self::{audience::EVERYONE, owned::text};
 pub use self::{
-    audience::Audience,
+    audience::{Audience, WithoutUser},
     body::{Body, IdentityCard, Kind},
     given::{Given, GivenTime},
     owned::{Lost, OwnedPayload, OwnedPublication},
 };
-pub(crate) use self::{audience::EVERYONE, owned::text};
 
 use crate::id::{MessageId, SessionId};
 

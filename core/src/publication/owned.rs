@@ -54,6 +54,7 @@ enum OwnedBody {
     MemberUpdated(Arc<IdentityCard>),
     UserJoined(Arc<str>),
     UserLeft(Arc<str>),
+    Worded(Arc<str>),
 }
 
 #[derive(Debug)]
@@ -155,6 +156,7 @@ impl OwnedPublication {
             OwnedBody::MemberUpdated(card) => (Body::MemberUpdated(card), false),
             OwnedBody::UserJoined(user) => (Body::UserJoined(user), false),
             OwnedBody::UserLeft(user) => (Body::UserLeft(user), false),
+            OwnedBody::Worded(words) => (Body::Worded(words), false),
         };
         let edited_ms = some(self.edited_ms);
         let (audience, sender, given) = (self.audience(), self.sender(), self.given());
@@ -221,7 +223,7 @@ impl OwnedPublication {
             OwnedBody::MemberJoined(card) | OwnedBody::MemberLeft(card) | OwnedBody::MemberUpdated(card) => {
                 card.bytes()
             }
-            OwnedBody::UserJoined(user) | OwnedBody::UserLeft(user) => user.len(),
+            OwnedBody::UserJoined(text) | OwnedBody::UserLeft(text) | OwnedBody::Worded(text) => text.len(),
         };
         Self::bytes_with(body) + self.extras.as_ref().map_or(0, |extras| extras.bytes())
     }
@@ -273,6 +275,7 @@ impl From<Publication<'_>> for OwnedPublication {
             Body::MemberUpdated(card) => OwnedBody::MemberUpdated(card.clone()),
             Body::UserJoined(user) => OwnedBody::UserJoined(user.clone()),
             Body::UserLeft(user) => OwnedBody::UserLeft(user.clone()),
+            Body::Worded(words) => OwnedBody::Worded(words.clone()),
         };
         Self {
             id,

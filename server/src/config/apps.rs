@@ -6,14 +6,13 @@ use std::path::Path;
 
 use fanfare_core::app::{
     AgnostOptions, App, AppKeys, AppLimits, Apps, ChannelOptions, ChannelRule, HistoryLimits, KEY_BYTES_MAX,
-    KEY_BYTES_MIN, Origins, SlowConsumer,
+    KEY_BYTES_MIN, Origins, SignedInMessages, SlowConsumer, Who,
 };
 use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, SessionVerifier};
 
-use super::DevelopmentKeys;
 use super::error::ConfigError;
 use super::layers::{Environment, within};
-use super::{raw, xano};
+use super::{Demo, DevelopmentKeys, raw, xano};
 
 /// Fixes the development keys, which otherwise differ at each start.
 pub(super) const DEVELOPMENT_VARIABLE: &str = "FANFARE_DEV_KEY";
@@ -26,6 +25,9 @@ const DEVELOPMENT_APP: &str = "default";
 
 /// What follows the client key in a development server key, if the former was given.
 const DEVELOPMENT_SERVER_SUFFIX: &str = "-server";
+
+/// Messages that each channel of the demo remembers.
+const DEMO_MESSAGES: u32 = 1000;
 
 /// Keys of one role, and session keys: each is compared or tried in turn, so a few must do.
 const KEYS_MAX: usize = 32;
@@ -56,6 +58,8 @@ pub(super) struct AppSource {
     pub(super) server_keys: Vec<String>,
     pub(super) server_key_env: Vec<String>,
     pub(super) session_keys: Vec<raw::SessionKey>,
+    /// Where the secrets for Channelstream came from.
+    pub(super) channelstream: Option<raw::Channelstream>,
     /// The rules about channels as they were written: the options that they leave out are the app's.
     pub(super) channels: Vec<raw::ChannelRule>,
 }
@@ -71,9 +75,10 @@ pub(super) fn build(
     sections: &BTreeMap<String, raw::App>,
     environment: &mut Environment,
     base: Option<&Path>,
+    demo: Demo,
 ) -> Result<BuiltApps, ConfigError> {
     if sections.is_empty() {
-        return development(environment);
+        return development(environment, demo);
     }
     let (mut apps, mut secrets) = (Vec::new(), Vec::new());
     for (name, raw) in sections {
@@ -85,7 +90,7 @@ pub(super) fn build(
     Ok(BuiltApps { apps, secrets, development: None })
 }
 
-fn development(environment: &mut Environment) -> Result<BuiltApps, ConfigError> {
+fn development(environment: &mut Environment, demo: Demo) -> Result<BuiltApps, ConfigError> {
     let keys = match environment.setting(DEVELOPMENT_VARIABLE)? {
         Some(key) => {
             DevelopmentKeys { server_key: format!("{key}{DEVELOPMENT_SERVER_SUFFIX}"), client_key: key }
@@ -97,7 +102,13 @@ fn development(environment: &mut Environment) -> Result<BuiltApps, ConfigError> 
         let problem = format!("must have {KEY_BYTES_MIN} to {max} visible ASCII characters without spaces");
         ConfigError::setting(DEVELOPMENT_VARIABLE, problem)
     })?;
-    let apps = Apps::new(vec![App::new(DEVELOPMENT_APP, checked)]).map_err(ConfigError::Apps)?;
+    let mut app = App::new(DEVELOPMENT_APP, checked);
+    if demo == Demo::On {
+        app.show_sender = true;
+        app.sender_edits = true;
+        app.history.messages = DEMO_MESSAGES;
+    }
+    let apps = Apps::new(vec![app]).map_err(ConfigError::Apps)?;
     Ok(BuiltApps { apps, secrets: vec![AppSource::default()], development: Some(keys) })
 }
 
@@ -110,7 +121,7 @@ fn random_key() -> Result<String, ConfigError> {
 
 /// One `[apps.<name>]` section on its way to an [`App`].
 pub(super) struct Section<'a> {
-    name: &'a str,
+    pub(super) name: &'a str,
     environment: &'a mut Environment,
     base: Option<&'a Path>,
 }
@@ -134,6 +145,7 @@ impl Section<'_> {
             history_messages: raw.history_messages,
             history_bytes: raw.history_bytes,
             history_age_s: raw.history_age_s,
+            ..raw::ChannelRule::default()
         };
         let options = self.channel_options("", &defaults, app.default_options())?;
         app.membership_to_send = options.membership_to_send;
@@ -152,6 +164,8 @@ impl Section<'_> {
             return Err(self.refuse("session_required", problem));
         }
         app.agnost = raw.agnost.as_ref().map(|raw| self.agnost(raw, &app)).transpose()?;
+        app.channelstream = raw.channelstream.as_ref().map(|raw| self.channelstream(raw)).transpose()?;
+        secrets.channelstream = raw.channelstream.clone();
         app.xano = raw.xano.as_ref().map(|raw| xano::build(&self, raw, &mut app)).transpose()?;
         Ok((app, secrets))
     }
@@ -242,14 +256,14 @@ impl Section<'_> {
     }
 
     /// The value of a variable that `key` names.
-    fn variable(&mut self, key: &str, variable: &str) -> Result<String, ConfigError> {
+    pub(super) fn variable(&mut self, key: &str, variable: &str) -> Result<String, ConfigError> {
         let value = self.environment.reference(variable)?;
         value.ok_or_else(|| {
             self.refuse(key, format_args!("names the environment variable `{variable}`, which is not set"))
         })
     }
 
-    fn check_placeholder(&self, key: &str, text: &str, env_key: &str) -> Result<(), ConfigError> {
+    pub(super) fn check_placeholder(&self, key: &str, text: &str, env_key: &str) -> Result<(), ConfigError> {
         if text != PLACEHOLDER {
             return Ok(());
         }
@@ -350,7 +364,33 @@ impl Section<'_> {
                     return Err(self.refuse(&format!("{prefix}slow_consumer"), problem));
                 }
             },
+            join: self.who(&format!("{prefix}join"), raw.join.as_deref(), default.join)?,
+            publish: self.who(&format!("{prefix}publish"), raw.publish.as_deref(), default.publish)?,
+            direct: self.who(&format!("{prefix}direct"), raw.direct.as_deref(), default.direct)?,
+            signed_in_messages: match raw.signed_in_messages.as_deref() {
+                None => default.signed_in_messages,
+                Some("optional") => SignedInMessages::Optional,
+                Some("never") => SignedInMessages::Never,
+                Some("always") => SignedInMessages::Always,
+                Some(other) => {
+                    let problem = format_args!("is `{other}`: it must be optional, never or always");
+                    return Err(self.refuse(&format!("{prefix}signed_in_messages"), problem));
+                }
+            },
         })
+    }
+
+    fn who(&self, key: &str, raw: Option<&str>, default: Who) -> Result<Who, ConfigError> {
+        match raw {
+            None => Ok(default),
+            Some("anybody") => Ok(Who::Anybody),
+            Some("users") => Ok(Who::Users),
+            Some("nobody") => Ok(Who::Nobody),
+            Some(other) => {
+                let problem = format_args!("is `{other}`: it must be anybody, users or nobody");
+                Err(self.refuse(key, problem))
+            }
+        }
     }
 
     fn limits(&self, raw: &raw::AppLimits) -> Result<AppLimits, ConfigError> {

@@ -70,6 +70,7 @@ fn server(config: &Config) -> raw::Server {
             body_bytes: Some(integer(config.body_bytes)),
             mailbox_depth: Some(integer(config.mailbox_depth)),
         },
+        listeners: config.secured.iter().map(|listener| listener.source.clone()).collect(),
     }
 }
 
@@ -119,6 +120,10 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
             parked_bytes: Some(integer(limits.parked_bytes)),
         },
         agnost: app.agnost.as_ref().map(print_agnost),
+        channelstream: app.channelstream.as_ref().map(|options| {
+            let source = own.channelstream.clone().unwrap_or_default();
+            super::channelstream::print(options, source, |secret| shown(secret, secrets))
+        }),
         xano: app.xano.as_ref().map(xano::print),
         channels: own.channels.clone(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
@@ -148,6 +153,7 @@ fn print_options(options: ChannelOptions) -> raw::ChannelRule {
         history_messages: Some(options.history.messages.into()),
         history_bytes: Some(options.history.bytes.into()),
         history_age_s: Some(i64::from(options.history.age_ms) / 1000),
+        ..raw::ChannelRule::default()
     }
 }
 

@@ -12,6 +12,7 @@
 pub(crate) mod access;
 pub(crate) mod agnost;
 pub(crate) mod api;
+pub(crate) mod channelstream;
 pub(crate) mod cors;
 pub(crate) mod reply;
 pub(crate) mod router;

@@ -165,7 +165,7 @@ impl Worker {
                     return Ok(Step { taken, next: Some(next) });
                 }
             }
-        } else if head.body.is_empty() || !wants_body(self.engine.node().apps(), &head) {
+        } else if head.body.is_empty() || !self.wants_body(slot, &head) {
             let mut reply = Reply::to(&head, self.date());
             let (body, done) = skip_body(&head, &rest[taken..], limits)?;
             if !done {
@@ -185,6 +185,14 @@ impl Worker {
         Ok(Step { taken, next: None })
     }
 
+    /// Whether the body of a request is wanted. If not, the request is answered by its head alone.
+    fn wants_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
+        match self.control.places.owns(head.path) {
+            true => self.place_wants_body(slot, head),
+            false => wants_body(self.engine.node().apps(), head),
+        }
+    }
+
     /// Answers a complete request, or one that its head decides.
     fn answer(&mut self, slot: ConnectionSlot, head: &Head<'_>, body: &[u8], reply: Reply) -> Next {
         if head.path == WEBSOCKET_PATH {
@@ -198,6 +206,9 @@ impl Worker {
         }
         if xano::is_for(self.engine.node().apps(), head) {
             return self.admit_xano(slot, head, reply);
+        }
+        if self.control.places.owns(head.path) {
+            return self.answer_at_place(slot, head, body, reply);
         }
         self.out.clear();
         let persistence = reply.persistence;
@@ -392,7 +403,13 @@ impl Worker {
     /// An outcome has come that a request may have waited for.
     pub(super) fn on_answer(&mut self, token: u64, result: Result<Outcome, ReplyError>) {
         self.out.clear();
-        let Some(completed) = self.requests.on_answer(token, result, &mut self.out) else { return };
+        let completed = match self.requests.on_answer(token, result, &mut self.out) {
+            Some(completed) => completed,
+            None => match self.held.on_answer(token, &mut self.out) {
+                Some(completed) => completed,
+                None => return,
+            },
+        };
         let id = ConnectionId::from_token(completed.connection);
         if self.connections.find(id).is_none() {
             return;

@@ -5,7 +5,7 @@
 //! 9), unless the peer has closed.
 
 use std::{
-    io::{self, Read},
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -18,7 +18,10 @@ use fanfare_core::{
 use mio::event::Event;
 
 use super::{BUFFER_BYTES, Worker, deadlines::ticks};
-use crate::connection::{ConnectionId, ConnectionSlot, Flag, NEVER, Protocol};
+use crate::{
+    connection::{ConnectionId, ConnectionSlot, Flag, NEVER, Protocol},
+    tls::SocketState,
+};
 
 /// Bytes read from one connection before others get their turn.
 const READ_BUDGET: usize = 4 * BUFFER_BYTES;
@@ -55,6 +58,11 @@ impl Worker {
             if budget == 0 || self.engine.is_turn_full() {
                 return self.make_ready(slot);
             }
+            if let Protocol::Securing = connection.protocol
+                && !self.securing.take_step()
+            {
+                return self.secure_later(slot);
+            }
             if let Protocol::WebSocket { session, .. } = connection.protocol {
                 if self.engine.is_behind(session, connection.backlog()) {
                     connection.flags.raise(Flag::Held);
@@ -66,17 +74,24 @@ impl Worker {
                     continue;
                 }
             }
-            let n = match connection.stream.read(buffer) {
-                Ok(0) => return self.on_end(slot),
-                Ok(n) => n,
+            let received = match connection.read(buffer, &mut self.ciphertext) {
+                Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return self.close(slot),
+                Err(error) => return self.on_read_error(slot, &error),
             };
-            self.counters.received_bytes_total += n as u64;
-            budget = budget.saturating_sub(n);
-            let emptied = n < buffer.len() && !connection.is(Flag::HalfClosed);
-            self.guard(slot, |worker| worker.feed(slot, &mut buffer[..n]));
+            let emptied = received.socket == SocketState::Emptied && !connection.is(Flag::HalfClosed);
+            if received.socket == SocketState::Ended {
+                return self.on_end(slot);
+            }
+            self.counters.received_bytes_total += received.wire_bytes as u64;
+            budget = budget.saturating_sub(received.wire_bytes);
+            if connection.is_secured() {
+                self.on_records(slot);
+            }
+            if received.bytes > 0 {
+                self.guard(slot, |worker| worker.feed(slot, &mut buffer[..received.bytes]));
+            }
             if emptied {
                 return;
             }
@@ -113,7 +128,7 @@ impl Worker {
             Protocol::WebSocket { .. } => self.feed_frames(slot, input),
             Protocol::Lobby(_) => self.feed_lobby(slot, input),
             Protocol::Probe(_) => self.feed_probe(slot, input),
-            Protocol::Poll(_) | Protocol::Closing | Protocol::Closed => {}
+            Protocol::Securing | Protocol::Poll(_) | Protocol::Closing | Protocol::Closed => {}
         }
     }
 
@@ -245,6 +260,7 @@ impl Worker {
         connection.flags.raise(Flag::PeerDone);
         match connection.protocol {
             Protocol::Http(_) if !connection.is_flushed() => {}
+            Protocol::Securing => self.on_unsecured(slot),
             Protocol::Http(_)
             | Protocol::Lobby(_)
             | Protocol::Poll(_)

@@ -162,8 +162,10 @@ impl Worker {
         if let Protocol::WebSocket { session, .. } = connection.protocol {
             connection.protocol = Protocol::Closing;
             connection.input = None;
+            let departed = self.departing_client(session);
             self.read_to_discard(slot);
             self.engine.end(session, last);
+            self.forget_client(departed);
             self.linger(slot, linger_ms);
         }
     }
@@ -212,9 +214,13 @@ impl Worker {
         if !connection.is_flushed() {
             return;
         }
-        match connection.is(Flag::PeerDone) {
+        let is_peer_done = connection.is(Flag::PeerDone);
+        let is_said = !connection.is_secured() || self.connections.say_goodbye(slot);
+        match is_peer_done {
             true => self.close(slot),
-            false => self.close_write(slot),
+            false if is_said => self.close_write(slot),
+            // It goes on when the kernel has taken the goodbye.
+            false => {}
         }
     }
 
@@ -240,10 +246,15 @@ impl Worker {
             Protocol::WebSocket { session, .. } if self.keeps(session) => {
                 self.engine.detach(session, unsent);
             }
-            Protocol::WebSocket { session, .. } => self.engine.close(session),
-            Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
+            Protocol::WebSocket { session, .. } => {
+                let departed = self.departing_client(session);
+                self.engine.close(session);
+                self.forget_client(departed);
+            }
+            Protocol::Securing | Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
             request => {
                 self.requests.forget(token);
+                self.held.forget(token);
                 self.on_request_cut(request);
             }
         }
@@ -286,7 +297,9 @@ impl Worker {
                 // These end with the answer that is under way.
                 Protocol::Http(_) if connection.is(Flag::Paused) || !connection.is_flushed() => {}
                 Protocol::Http(_) if connection.is_amid_request() => self.refuse_restarting(slot),
-                Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Probe(_) => self.close(slot),
+                Protocol::Securing | Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Probe(_) => {
+                    self.close(slot);
+                }
                 // It ends with its outlet.
                 Protocol::Poll(_) | Protocol::Closing | Protocol::Closed => {}
             }

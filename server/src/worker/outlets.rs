@@ -77,7 +77,7 @@ impl Worker {
     }
 
     /// Does what an outlet asks for, and arms its deadline.
-    pub(super) fn carry_out(&mut self, slot: OutletSlot) {
+    pub(super) fn serve_outlet(&mut self, slot: OutletSlot) {
         while let Some(polling) = self.connections.outlets.polling(slot)
             && let Some(effect) = polling.polled.poll_effect()
         {
@@ -245,7 +245,7 @@ impl Worker {
             && matches!(polling.stage, Stage::Over)
         {
             polling.polled.close(now_ms);
-            self.carry_out(slot);
+            self.serve_outlet(slot);
         }
     }
 
@@ -294,7 +294,7 @@ impl Worker {
             self.strangers.leave(address);
             self.counters.request_timeouts_total += 1;
         }
-        self.carry_out(slot);
+        self.serve_outlet(slot);
     }
 }
 

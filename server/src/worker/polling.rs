@@ -4,7 +4,7 @@
 //!   request ─▶ locate ─┬─ here ──────▶ on_client ─▶ on_poll (held), on_post, on_upgrade
 //!                      ├─ elsewhere ─▶ Next::HandOver: the worker that holds the outlet reads the request again
 //!                      └─ nowhere ───▶ the dialect's refusal
-//!   turn's output ─▶ Outlets::write ─▶ (flush is over) ─▶ carry_out ─▶ the held poll is answered
+//!   turn's output ─▶ Outlets::write ─▶ (flush is over) ─▶ serve_outlet ─▶ the held poll is answered
 //! ```
 //!
 //! A held poll is [`Protocol::Poll`]: its connection is not read, and neither time-out nor keep-alive counts.
@@ -95,7 +95,7 @@ impl Worker {
         let id = self.connections.outlets.insert(secret, polled, Stage::Stranger(Box::new(stranger)));
         let outlet = engine::Outlet { worker: self.id, id: id.token() };
         self.engine.node().open_outlet(secret, outlet);
-        self.carry_out(id.slot);
+        self.serve_outlet(id.slot);
         self.respond(slot, &opening, reply)
     }
 
@@ -127,7 +127,7 @@ impl Worker {
             return self.respond(slot, &upgraded_answer(Format::AgnostPackets), &reply);
         };
         if let Err(answer) = polling.polled.handle_poll(now_ms) {
-            self.carry_out(id.slot);
+            self.serve_outlet(id.slot);
             return self.respond(slot, &answer, &reply);
         }
         polling.poll = Some(Held { connection, reply });
@@ -135,7 +135,7 @@ impl Worker {
             connection.flags.raise(Flag::Paused);
             connection.protocol = Protocol::Poll(id);
         }
-        self.carry_out(id.slot);
+        self.serve_outlet(id.slot);
         Next::Poll
     }
 
@@ -161,7 +161,7 @@ impl Worker {
                 Err(answer) => Body::Refused(answer),
             }
         };
-        self.carry_out(id.slot);
+        self.serve_outlet(id.slot);
         body
     }
 
@@ -238,7 +238,7 @@ impl Worker {
             }
             return None;
         }
-        self.carry_out(slot);
+        self.serve_outlet(slot);
         Some((answer, posting))
     }
 
@@ -289,7 +289,7 @@ impl Worker {
                 }
                 Ok(ProbeAnswer::Close) => ProbeAnswer::Close,
                 Err(answer) => {
-                    self.carry_out(id.slot);
+                    self.serve_outlet(id.slot);
                     return self.respond(slot, &answer, reply);
                 }
             },
@@ -307,7 +307,7 @@ impl Worker {
             }
             ProbeAnswer::Close => self.close_bare(slot),
         }
-        self.carry_out(id.slot);
+        self.serve_outlet(id.slot);
         Next::Frames
     }
 
@@ -347,11 +347,11 @@ impl Worker {
         if polling.polled.would_upgrade(message) {
             // What the client was to receive until now is in its outlet then, and goes first.
             self.engine.flush(&mut self.connections);
-            self.carry_out(id.slot);
+            self.serve_outlet(id.slot);
         }
         if let Some(polling) = self.connections.outlets.find_polling(id) {
             polling.polled.handle_probe(message);
-            self.carry_out(id.slot);
+            self.serve_outlet(id.slot);
         }
     }
 
@@ -373,7 +373,7 @@ impl Worker {
             Ask::Upgrade => polling.probe = None,
         }
         polling.polled.handle_cut(what);
-        self.carry_out(id.slot);
+        self.serve_outlet(id.slot);
     }
 
     /// Ends a WebSocket that has no session, with a close frame without a code.

@@ -5,15 +5,20 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     id::{IdGenerator, SessionId, WorkerId},
-    publication::{Body, Kind, Sender},
+    publication::{Body, Kind, Sender, WithoutUser},
 };
 
 mod model;
 
 const ALL: Bounds = Bounds { messages: usize::MAX, bytes: usize::MAX };
 const NOBODY: Viewer = Viewer::User(None);
-const EVERYONE: Audience =
-    Audience { except_session: None, only_session: None, only_users: None, except_users: None };
+const EVERYONE: Audience = Audience {
+    except_session: None,
+    only_session: None,
+    only_users: None,
+    except_users: None,
+    without_user: WithoutUser::AsOthers,
+};
 
 fn limits(messages: u32) -> HistoryLimits {
     HistoryLimits { messages, bytes: u32::MAX, age_ms: 1000 }

@@ -127,6 +127,10 @@ fn encode_event(
     let mut text = std::mem::take(&mut heading.notice);
     text.clear();
     let event = match publication.body {
+        Body::Worded(_) => {
+            heading.notice = text;
+            return;
+        }
         Body::Message { event, .. } => event,
         Body::Edit { .. } => event::EDIT,
         Body::Delete => event::DELETE,

@@ -28,6 +28,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::EditNotAllowed => "edit_not_allowed",
         ReplyError::TooManyOptions => "too_many_options",
         ReplyError::OptionInUse => "option_in_use",
+        ReplyError::NotAllowed => "not_allowed",
         ReplyError::Overloaded => "overloaded",
     }
 }
@@ -71,6 +72,7 @@ pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
         }
         ReplyError::TooManyOptions => "As many channels of this app have options of their own as may.",
         ReplyError::OptionInUse => "presence_by_user cannot change while the channel has members.",
+        ReplyError::NotAllowed => "The rules of this channel do not allow it.",
         ReplyError::Overloaded => "The server is overloaded and did not accept this; try again.",
     }
 }

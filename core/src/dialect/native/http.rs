@@ -16,7 +16,7 @@ use super::{
     batch::Batch,
     envelope::Envelope,
     errors::{code, message},
-    options::read_options,
+    options::{ONLY_NEW, read_options},
     outcome::{put_error, put_outcome},
     template::CommandReader,
 };
@@ -224,7 +224,9 @@ impl RequestReader {
         let channel = object.member("channel").and_then(Raw::as_string);
         let channel = channel.ok_or(wrong(NO_CHANNEL))?;
         let change = read_options(&object)?;
-        each(Ok(BackEndCommand::SetOptions { channel: &channel, change }));
+        let only_new = object.member(ONLY_NEW).map_or(Some(false), Raw::as_bool);
+        let only_new = only_new.ok_or(wrong("only_new must be true or false."))?;
+        each(Ok(BackEndCommand::SetOptions { channel: &channel, change, only_new }));
         Ok(())
     }
 

@@ -93,7 +93,8 @@ fn write_publication(heading: &mut Heading, channel: Option<&str>, publication: 
         | Body::MemberLeft(_)
         | Body::MemberUpdated(_)
         | Body::UserJoined(_)
-        | Body::UserLeft(_) => return Word::None,
+        | Body::UserLeft(_)
+        | Body::Worded(_) => return Word::None,
     }
     heading.put(&["}"]);
     Word::Known
