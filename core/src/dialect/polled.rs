@@ -8,7 +8,7 @@
 //!   output of the turn ─▶ queue          time ─▶ handle_timeout
 //! ```
 //!
-//! After every call of a `handle_*` method the shell carries out what [`Polled::poll_effect`] yields. The shell
+//! After every call of a `handle_*` method the shell carries out what [`Polled::poll_effect`] yields. It
 //! holds the sockets; effects name them by what they do. Another dialect whose clients poll is a variant of
 //! `Client` and an arm in each method.
 
@@ -39,7 +39,7 @@ pub enum PollEffect {
     AnswerProbe,
     /// Close the probing WebSocket.
     CloseProbe,
-    /// The probing WebSocket is the client's own now: send [`Polled::take_frames`] on it, and everything else.
+    /// The probing WebSocket is the client's own now: [`Polled::take_frames`] goes there, and all that follows.
     Upgraded,
     /// The client is gone, and its name with it.
     Ended(Disconnect),
@@ -234,8 +234,8 @@ impl Polled {
         }
     }
 
-    /// Appends what waited for the next poll, in the format that the client receives over a WebSocket. Returns
-    /// that format.
+    /// Appends what waited for the next poll, in the format that the client receives over a WebSocket.
+    /// Returns that format.
     pub fn take_frames(&mut self, out: &mut BytesMut) -> Format {
         match &mut self.0 {
             Client::Agnost(polled) => polled.take_frames(out),

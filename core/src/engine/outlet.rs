@@ -4,8 +4,8 @@ use super::{Engine, output::Sink};
 use crate::{dialect::Format, id::SessionSlot};
 
 impl Engine {
-    /// From now on the session's output goes to `connection`, in `format`, which is one of its dialect's. What
-    /// the session was to receive until now is written to the outlet that it had.
+    /// From now on the session's output goes to `connection`, in `format`, which is one of its dialect's.
+    /// What the session was to receive until now is written to the outlet that it had.
     pub fn attach(&mut self, slot: SessionSlot, connection: u32, format: Format, sink: &mut impl Sink) {
         self.flush(sink);
         let (hot, session) = self.sessions.both(slot);

@@ -1,5 +1,4 @@
-//! What becomes of the outlets of clients that poll: effects carried out, deadlines, the change to a WebSocket,
-//! the end.
+//! What becomes of the outlets of clients that poll: effects, deadlines, the change to a WebSocket, the end.
 
 use std::{collections::HashMap, net::IpAddr, sync::atomic::Ordering};
 
@@ -226,8 +225,8 @@ impl Worker {
         }
     }
 
-    /// Ends the session of a client that polls with its dialect's last word for `why`, behind what the session
-    /// was to receive until now.
+    /// Ends the session of a client that polls with its dialect's last word for `why`, behind what the
+    /// session was to receive until now.
     pub(super) fn disconnect_outlet(&mut self, slot: OutletSlot, why: Disconnect) {
         let Some(polling) = self.connections.outlets.polling(slot) else { return };
         let Stage::Session(session) = std::mem::replace(&mut polling.stage, Stage::Over) else { return };
@@ -249,8 +248,8 @@ impl Worker {
         }
     }
 
-    /// The server ends. Returns the outlets whose clients can be told, because they hold a poll; the others end
-    /// at once: no request reaches them any more.
+    /// The server ends. Returns the outlets whose clients can be told, because they hold a poll; the others
+    /// end at once: no request reaches them any more.
     pub(super) fn drain_outlets(&mut self) -> Vec<Leaver> {
         let mut told = Vec::new();
         for slot in self.connections.outlets.slots() {

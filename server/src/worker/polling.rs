@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   request ─▶ locate ─┬─ here ──────▶ on_client ─▶ on_poll (held), on_post, on_upgrade
-//!                      ├─ elsewhere ─▶ Next::HandOver: the worker that holds the outlet reads the request again
+//!                      ├─ elsewhere ─▶ Next::HandOver: the outlet's worker reads the request again
 //!                      └─ nowhere ───▶ the dialect's refusal
 //!   turn's output ─▶ Outlets::write ─▶ (flush is over) ─▶ serve_outlet ─▶ the held poll is answered
 //! ```
