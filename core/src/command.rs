@@ -334,6 +334,11 @@ pub enum Outcome {
     },
     /// Channels of an app.
     Channels(ChannelsPage),
+    /// A trigger refused the command.
+    Refused {
+        /// Why, for its sender.
+        why: Box<str>,
+    },
     /// Of [`BackEndCommand::Disconnect`].
     Disconnected {
         /// Sessions that were told to go.

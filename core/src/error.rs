@@ -29,5 +29,7 @@ pub enum ReplyError {
     EditNotAllowed,
     TooManyOptions,
     OptionInUse,
+    Refused,
+    TriggerFailed,
     Overloaded,
 }

@@ -21,6 +21,7 @@ mod listener;
 mod outbound;
 mod sys;
 mod timers;
+mod trigger;
 mod worker;
 
 use std::{
@@ -43,6 +44,7 @@ use self::{
         admin::{ADMIN_CONNECTIONS, Admin, Observed},
         metrics::WorkerMetrics,
     },
+    trigger::{TriggerThreads, Triggers},
     worker::{Control, Parts, Worker, poll_and_waker},
 };
 
@@ -63,6 +65,8 @@ pub struct Server {
     observed: Arc<Observed>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     admin: Option<Admin>,
+    triggers: Arc<Triggers>,
+    trigger_threads: TriggerThreads,
 }
 
 impl Server {
@@ -99,6 +103,7 @@ impl Server {
             capacity,
             handed_over: (0..workers).map(|_| SegQueue::new()).collect(),
         });
+        let (triggers, trigger_threads) = Triggers::start(&node, &control, &config.triggers())?;
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let observed = Arc::new(Observed {
             node: node.clone(),
@@ -137,7 +142,7 @@ impl Server {
             })?);
         }
         observed.ready.store(true, Ordering::Relaxed);
-        Ok(Self { addresses, control, observed, workers: threads, admin })
+        Ok(Self { addresses, control, observed, workers: threads, admin, triggers, trigger_threads })
     }
 
     /// Where it listens; port 0 of the configuration is a real port here.
@@ -176,6 +181,10 @@ impl Server {
         if let Some(admin) = self.admin {
             admin.stop();
         }
+        // Engines have gone, and with them what they had seen of triggers.
+        self.triggers.stop();
+        drop(self.triggers);
+        self.trigger_threads.join();
         result
     }
 }

@@ -386,6 +386,17 @@ pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error:
     }
 }
 
+/// Appends that a trigger refused a command, and why.
+pub fn encode_refused(format: Format, out: &mut BytesMut, id: Option<&str>, why: &str) {
+    match format.dialect() {
+        Dialect::Native => native::encode_refused(out, id, why),
+        // Its answers have no room for a reason.
+        Dialect::Agnost => agnost::encode_answer(out, id),
+        #[cfg(test)]
+        Dialect::Probe => probe::put(format, out, &["refused", id.unwrap_or("-"), why]),
+    }
+}
+
 /// Appends word of publications lost to a connection's own slowness.
 pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, missed: u64) {
     match format.dialect() {

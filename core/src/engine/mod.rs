@@ -33,6 +33,7 @@ mod request;
 mod resume;
 mod session;
 mod submit;
+mod trigger;
 mod users;
 mod waiting;
 mod window;
@@ -49,8 +50,9 @@ use self::{
     output::{Backlog, EndedRun, NONE, SessionOutput, Turn},
     resume::Parked,
     session::{Session, Sessions},
+    trigger::Calls,
     users::UserIndex,
-    waiting::{Interrupted, Waiting},
+    waiting::{Interrupted, Progress, Waiting},
 };
 pub use self::{
     input::Flow,
@@ -103,6 +105,7 @@ pub struct Engine {
     users: UserIndex,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
+    calls: Calls,
     sweep: Sweep,
     evictor: Evictor,
     /// Messages whose commands go on, in the order they may.
@@ -180,6 +183,8 @@ pub struct Counters {
     pub history_forgotten: u64,
     pub overloaded: u64,
     pub rate_limited: u64,
+    pub triggered: u64,
+    pub trigger_refusals: u64,
     pub delegated: u64,
     pub mail: u64,
     pub slow_consumers: u64,
@@ -207,6 +212,7 @@ impl Engine {
             waiting: HashMap::default(),
             joining: HashMap::default(),
             once: Keys::default(),
+            calls: Calls::default(),
             sweep: Sweep::default(),
             evictor: Evictor::default(),
             next_ticket: 0,
@@ -281,8 +287,10 @@ impl Engine {
         for channel in channels {
             // A claimed channel that the app's limits refuse is one the session is not in, as `members` will
             // show.
-            if self.join(slot, &channel, None, None).is_err() {
-                self.counters.command_errors += 1;
+            match self.ask_to_join(slot, &channel, None, None) {
+                Ok(called @ Progress::Called(_)) => self.await_claimed(slot, called),
+                Ok(_) => {}
+                Err(_) => self.counters.command_errors += 1,
             }
         }
         Ok(slot)
@@ -395,6 +403,7 @@ impl Engine {
             || self.has_condemned()
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()
+            || self.calls.has_verdict()
             || !self.kept.is_empty()
             || !self.node.mailbox(self.worker).is_empty()
     }
@@ -481,6 +490,7 @@ impl Engine {
     /// Its ticket resumes nothing from now on.
     pub(super) fn disconnect_session(&mut self, slot: SessionSlot, why: Disconnect) {
         self.revoke_ticket(slot);
+        self.drop_calls(self.session_id(slot));
         let output = self.sessions.hot(slot);
         match output.is_parked() {
             true => self.condemn(slot),

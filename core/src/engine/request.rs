@@ -37,7 +37,11 @@ impl Engine {
                 self.publish_once(app, key, &publish)
             }
             BackEndCommand::Change(change) => {
-                check_change(self.node.app(app), &change)?;
+                let configured = self.node.app(app).clone();
+                check_change(&configured, &change)?;
+                if let Some(called) = self.call_for_change(&configured, None, &change) {
+                    return called;
+                }
                 self.ask_for_change(app, change.channel, owned_change(&change, None))
             }
             BackEndCommand::Members { channel, limit, after } => {
@@ -76,6 +80,9 @@ impl Engine {
         let payloads = slice::from_ref(&publish.payload);
         check_message(self.node.app(app), publish, payloads)?;
         let target = self.target(app, publish.channel);
+        if let Some(called) = self.call_for_request(app, publish, target.as_deref()) {
+            return called;
+        }
         let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
         self.publish(app, target, (publish, payloads), (audience, None))
     }

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use fanfare_core::app::{
     AgnostOptions, App, AppKeys, AppLimits, Apps, ChannelOptions, ChannelRule, HistoryLimits, KEY_BYTES_MAX,
     KEY_BYTES_MIN, Origins, SlowConsumer,
 };
 use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, SessionVerifier};
+use fanfare_core::trigger::TRIGGERS;
 
 use super::DevelopmentKeys;
 use super::error::ConfigError;
 use super::layers::{Environment, within};
 use super::raw;
+use crate::trigger::spec::{RawTrigger, Spec, Wrong};
 
 /// Fixes the development keys, which otherwise differ at each start.
 pub(super) const DEVELOPMENT_VARIABLE: &str = "FANFARE_DEV_KEY";
@@ -58,6 +61,8 @@ pub(super) struct AppSource {
     pub(super) session_keys: Vec<raw::SessionKey>,
     /// The rules about channels as they were written: the options that they leave out are the app's.
     pub(super) channels: Vec<raw::ChannelRule>,
+    /// The triggers, with the scripts that were read from files.
+    pub(super) triggers: Vec<Arc<Spec>>,
 }
 
 impl fmt::Debug for AppSource {
@@ -144,6 +149,7 @@ impl Section<'_> {
         app.limits = self.limits(&raw.limits)?;
         app.rules = self.rules(&raw.channels, &app)?;
         secrets.channels = raw.channels.clone();
+        secrets.triggers = self.triggers(&raw.triggers)?;
         app.origins = self.origins(raw)?;
         app.sessions = sessions;
         if app.session_required && app.sessions.keys().is_empty() {
@@ -153,6 +159,27 @@ impl Section<'_> {
         }
         app.agnost = raw.agnost.as_ref().map(|raw| self.agnost(raw, &app)).transpose()?;
         Ok((app, secrets))
+    }
+
+    fn triggers(&self, raw: &[RawTrigger]) -> Result<Vec<Arc<Spec>>, ConfigError> {
+        if raw.len() > TRIGGERS {
+            return Err(self.refuse("triggers", format_args!("must not have more than {TRIGGERS} entries")));
+        }
+        let mut triggers: Vec<Arc<Spec>> = Vec::new();
+        for (place, raw) in raw.iter().enumerate() {
+            let entry = format!("triggers[{place}]");
+            let checked = raw.with_file(self.base).and_then(|raw| raw.check(None));
+            let spec = checked.map_err(|Wrong { key, problem }| match key {
+                "" => self.refuse(&entry, problem),
+                key => self.refuse(&format!("{entry}.{key}"), problem),
+            })?;
+            if triggers.iter().any(|other| other.rule.name == spec.rule.name) {
+                let problem = format_args!("is `{}`, which another trigger has too", spec.rule.name);
+                return Err(self.refuse(&format!("{entry}.name"), problem));
+            }
+            triggers.push(Arc::new(spec));
+        }
+        Ok(triggers)
     }
 
     fn key(&self, name: &str) -> String {
@@ -419,6 +446,13 @@ impl Section<'_> {
                 raw.parked_bytes,
                 default.parked_bytes,
                 0..=1_099_511_627_776,
+            )?,
+            trigger_calls: bytes("trigger_calls", raw.trigger_calls, default.trigger_calls, 1..=1_048_576)?,
+            trigger_bytes: bytes(
+                "trigger_bytes",
+                raw.trigger_bytes,
+                default.trigger_bytes,
+                65_536..=1_099_511_627_776,
             )?,
         })
     }

@@ -21,6 +21,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fanfare_core::app::Apps;
 
@@ -28,6 +29,7 @@ use self::apps::{AppSource, BuiltApps};
 pub use self::error::ConfigError;
 use self::layers::Environment;
 use crate::args::{Args, Secrets};
+use crate::trigger::spec::Spec;
 
 /// The most worker threads.
 pub const WORKERS_MAX: usize = 128;
@@ -276,6 +278,11 @@ impl Config {
         config.check_development(environment)?;
         config.warnings.extend(environment.check_unknown()?);
         Ok(config)
+    }
+
+    /// The triggers of each app.
+    pub(crate) fn triggers(&self) -> Vec<Vec<Arc<Spec>>> {
+        self.secrets.iter().map(|app| app.triggers.clone()).collect()
     }
 
     /// Checks the settings that depend on each other.
