@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use crate::{
-    app::{ChannelOptions, SlowConsumer},
+    app::{ChannelOptions, SignedInMessages, SlowConsumer, Who},
     channel::{HistoryItem, Page, PageStart, Position},
     disconnect::Disconnect,
     id::{MessageId, SessionId},
-    publication::{Audience, IdentityCard, Payload},
+    publication::{Audience, Given, IdentityCard, Payload},
 };
 
 /// What a session wants done. Text borrows from the frame it came in.
@@ -130,8 +130,12 @@ pub enum BackEndCommand<'a> {
         /// A repetition with the same key publishes nothing and has the outcome of the first.
         idempotency_key: Option<&'a str>,
     },
+    /// Publish with an id, a time and a sender's name that the back end gives.
+    PublishAs(PublishAs<'a>),
     /// Edit or delete a message, whoever sent it.
     Change(ChangeMessage<'a>),
+    /// Edit or delete a message if it is remembered, and tell an audience in any case.
+    Amend(AmendMessage<'a>),
     /// A page of a channel's members.
     Members {
         /// The channel.
@@ -180,6 +184,9 @@ pub enum BackEndCommand<'a> {
         channel: &'a str,
         /// What is to differ from the configuration.
         change: OptionsChange,
+        /// Whether nothing is to change if the channel exists already: a dialect that gives options with a
+        /// join means them for channels that the join makes.
+        only_new: bool,
     },
     /// A page of a user's sessions.
     Sessions {
@@ -197,6 +204,64 @@ pub enum BackEndCommand<'a> {
         /// Whether their clients are asked to come back.
         reconnect: bool,
     },
+    /// Have a session enter or leave a channel.
+    Enroll {
+        /// The session.
+        session: SessionId,
+        /// The channel.
+        channel: &'a str,
+        /// Which of both.
+        membership: Membership,
+    },
+    /// Tell clients what only the dialect has words for that asks for it.
+    Tell {
+        /// The channel, whose members are told; `None`: the users that the audience names.
+        channel: Option<&'a str>,
+        /// Whom it is for.
+        audience: Audience,
+        /// The words.
+        words: Arc<str>,
+    },
+}
+
+/// Whether a session becomes a member or stops being one.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Membership {
+    /// It becomes one.
+    Begins,
+    /// It is one no more.
+    Ends,
+}
+
+/// A publication of which the back end decides more than of others.
+#[derive(Clone, Debug)]
+pub struct PublishAs<'a> {
+    /// What, and to whom.
+    pub publish: Publish<'a>,
+    /// The message's id, any UUID; `None`: the server makes one. Nobody checks that no other message has it.
+    pub id: Option<MessageId>,
+    /// What else it says. A time in the future counts as now.
+    pub given: Given,
+    /// Whether nothing is done if there is no such channel: nobody is in it, it remembers nothing, and no
+    /// options were set for it.
+    pub only_existing: bool,
+}
+
+/// A change of a message that need not be remembered.
+#[derive(Clone, Debug)]
+pub struct AmendMessage<'a> {
+    /// The channel; `None`: the audience's users are told, whatever they are in.
+    pub channel: Option<&'a str>,
+    /// The message.
+    pub id: MessageId,
+    /// Whether it goes.
+    pub deletes: bool,
+    /// What it is to say, if it is to say something else.
+    pub payload: Option<Payload<'a>>,
+    /// Whom the change is told. The message stays for whom it was for.
+    pub audience: Audience,
+    /// What else is to be different.
+    pub given: Given,
 }
 
 impl<'a> BackEndCommand<'a> {
@@ -218,6 +283,10 @@ pub struct OptionsChange {
     pub presence_by_user: Option<bool>,
     pub membership_to_send: Option<bool>,
     pub slow_consumer: Option<SlowConsumer>,
+    pub join: Option<Who>,
+    pub publish: Option<Who>,
+    pub direct: Option<Who>,
+    pub signed_in_messages: Option<SignedInMessages>,
 }
 
 impl OptionsChange {
@@ -234,6 +303,10 @@ impl OptionsChange {
         set(&mut options.presence_by_user, self.presence_by_user);
         set(&mut options.membership_to_send, self.membership_to_send);
         set(&mut options.slow_consumer, self.slow_consumer);
+        set(&mut options.join, self.join);
+        set(&mut options.publish, self.publish);
+        set(&mut options.direct, self.direct);
+        set(&mut options.signed_in_messages, self.signed_in_messages);
         Some(options)
     }
 }
@@ -241,8 +314,7 @@ impl OptionsChange {
 impl From<ChannelOptions> for OptionsChange {
     /// Sets every value.
     fn from(options: ChannelOptions) -> Self {
-        let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } =
-            options;
+        let ChannelOptions { history, announce, presence_by_user, membership_to_send, .. } = options;
         Self {
             history_messages: Some(history.messages),
             history_bytes: Some(history.bytes),
@@ -250,7 +322,11 @@ impl From<ChannelOptions> for OptionsChange {
             announce: Some(announce),
             presence_by_user: Some(presence_by_user),
             membership_to_send: Some(membership_to_send),
-            slow_consumer: Some(slow_consumer),
+            slow_consumer: Some(options.slow_consumer),
+            join: Some(options.join),
+            publish: Some(options.publish),
+            direct: Some(options.direct),
+            signed_in_messages: Some(options.signed_in_messages),
         }
     }
 }
@@ -321,6 +397,8 @@ pub enum Outcome {
         /// The server's clock.
         time_ms: u64,
     },
+    /// Of [`BackEndCommand::Enroll`] and [`BackEndCommand::Tell`].
+    Done,
     /// Sessions of a user.
     Sessions(SessionsPage),
     /// Of `Users`.

@@ -31,5 +31,6 @@ pub enum ReplyError {
     OptionInUse,
     Refused,
     TriggerFailed,
+    NotAllowed,
     Overloaded,
 }

@@ -126,6 +126,18 @@ impl MessageId {
     /// Length of the textual form.
     pub const TEXT_LEN: usize = 36;
 
+    /// The id with these bits, which a peer chose.
+    pub fn from_bits(bits: u128) -> Self {
+        Self { high: (bits >> 64) as u64, low: bits as u64 }
+    }
+
+    /// A UUID of version 4 (RFC 9562, section 5.4), from random bits.
+    pub fn from_random(bits: u128) -> Self {
+        const VERSION: u128 = 0xf << 76;
+        const VARIANT: u128 = 0b11 << 62;
+        Self::from_bits(bits & !VERSION & !VARIANT | 4 << 76 | 0b10 << 62)
+    }
+
     /// When it was made, in Unix milliseconds.
     pub fn time_ms(&self) -> u64 {
         self.high >> 16

@@ -27,6 +27,12 @@ pub const COMMAND_ID_BYTES: usize = 64;
 /// Channels of an app that have options of their own, set over HTTP.
 pub const CHANNEL_OPTIONS: usize = 64 << 10;
 
+/// Milliseconds after which such options are forgotten if nobody uses the channel, and how often that is
+/// looked at.
+pub const CONFIGURED_MS: u64 = 7 * 24 * 3_600_000;
+/// See [`CONFIGURED_MS`].
+pub const CONFIGURED_SWEEP_MS: u64 = 3_600_000;
+
 /// Bytes of an idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES: usize = 128;
 
@@ -40,6 +46,9 @@ pub const TOKENS_PER_SECOND: u8 = 4;
 
 /// Session tokens in a row that do not verify before the connection is closed.
 pub const BAD_TOKENS: u8 = 3;
+
+/// Bytes of a name that a back end gives the sender of a message.
+pub const LABEL_BYTES: usize = 512;
 
 /// Users that a message names.
 pub const AUDIENCE_USERS: usize = 256;

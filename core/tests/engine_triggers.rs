@@ -165,7 +165,8 @@ fn no_route_slips_past_a_trigger_that_refuses() {
         (
             "no history",
             |room| {
-                let command = json!({"type": "send", "channel": "t", "event": "e", "message": "bad", "no_history": true});
+                let mut command = send("t", "bad");
+                command["no_history"] = json!(true);
                 {
                     room.say(room.ada, command);
                 };
@@ -175,7 +176,8 @@ fn no_route_slips_past_a_trigger_that_refuses() {
         (
             "to users",
             |room| {
-                let command = json!({"type": "send", "channel": "t", "event": "e", "message": "bad", "to_users": ["bob"]});
+                let mut command = send("t", "bad");
+                command["to_users"] = json!(["bob"]);
                 {
                     room.say(room.ada, command);
                 };

@@ -52,7 +52,8 @@ fn run(mode: Mode, count: u64) {
     if count > 100 {
         let contended = mode == Mode::Contended;
         assert!(commands > 0 && deliveries > 0, "a run that tests nothing");
-        assert_eq!((delegated > 0, overloaded > 0, missed > 0), (contended, contended, !contended));
+        assert_eq!((delegated > 0, overloaded > 0), (contended, contended));
+        assert!(missed > 0, "nobody was slow");
     }
 }
 

@@ -183,8 +183,9 @@ fn imports_go_down_the_layers() {
 #[test]
 fn words_of_a_dialect_stand_in_its_module() {
     for (path, text) in files() {
-        let is_dialect =
-            ["native", "agnost"].iter().any(|name| path.starts_with(&format!("core/src/dialect/{name}/")));
+        let is_dialect = ["native", "agnost", "channelstream", "xano"]
+            .iter()
+            .any(|name| path.starts_with(&format!("core/src/dialect/{name}/")));
         if !path.starts_with("core/src/") || is_dialect || is_test(&path) {
             continue;
         }
@@ -202,8 +203,23 @@ fn dialects_are_told_apart_at_the_boundary_alone() {
         let code = code(&text);
         assert!(!is_outside || !code.contains("Dialect::"), "{path} tells dialects apart");
         let is_own = |name: &str| path.starts_with(&format!("core/src/dialect/{name}/"));
-        let shares = (is_own("native") || is_own("agnost")) && code.contains("Dialect::");
+        let is_any = ["native", "agnost", "channelstream", "xano"].into_iter().any(is_own);
+        let shares = is_any && code.contains("Dialect::");
         assert!(!shares, "{path} knows of other dialects");
+    }
+}
+
+/// Words of Xano's protocol stand in its module alone.
+#[test]
+fn words_of_xano_stand_in_its_module() {
+    for (path, text) in files() {
+        let code = code(&text);
+        let is_known =
+            ["dbo_id", "row_id", "socketId", "presence_full"].iter().any(|word| code.contains(word));
+        assert!(
+            path.starts_with("core/src/dialect/xano/") || is_test(&path) || !is_known,
+            "{path} knows Xano"
+        );
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Args {
 pub enum Command {
     /// Read the configuration and say whether it is valid; exits with 2 if it is not
     Check,
+    /// Serve a chat room to be opened in two browser windows: on loopback, without configuration
+    Demo,
 }
 
 /// What the command line asks for.
@@ -71,6 +73,8 @@ pub enum Command {
 pub enum Action {
     /// Serve until told to stop.
     Serve,
+    /// The same, with an app of the demo's own and its page.
+    Demo,
     /// Print one line: the configuration's summary, or its problem.
     Check,
     /// Print the effective configuration.
@@ -91,6 +95,7 @@ impl Args {
     pub fn action(&self) -> Action {
         match (self.command, self.print_config, self.show_secrets) {
             (Some(Command::Check), _, _) => Action::Check,
+            (Some(Command::Demo), _, _) => Action::Demo,
             (None, true, true) => Action::PrintConfig(Secrets::Shown),
             (None, true, false) => Action::PrintConfig(Secrets::Hidden),
             (None, false, _) => Action::Serve,

@@ -21,11 +21,12 @@ mod listener;
 mod outbound;
 mod sys;
 mod timers;
+mod tls;
 mod trigger;
 mod worker;
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -42,8 +43,11 @@ use self::{
     config::Config,
     control::{
         admin::{ADMIN_CONNECTIONS, Admin, Observed},
+        demo,
         metrics::WorkerMetrics,
     },
+    http::channelstream::Places,
+    listener::Listener,
     trigger::{TriggerThreads, Triggers},
     worker::{Control, Parts, Worker, poll_and_waker},
 };
@@ -58,9 +62,37 @@ const WORKER_DESCRIPTORS: u64 = 4;
 /// Room for fewer connections than this is a mistake of whoever set the limit of open files.
 const CONNECTIONS_MIN: u64 = 16;
 
+/// Where a server listens.
+#[derive(Copy, Clone, Debug)]
+pub struct Listening {
+    /// The address.
+    pub address: SocketAddr,
+    /// Whether connections to it are encrypted.
+    pub security: Security,
+}
+
+impl fmt::Display for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let suffix = match self.security {
+            Security::None => "",
+            Security::Tls => " with TLS",
+        };
+        write!(f, "{}{suffix}", self.address)
+    }
+}
+
+/// Whether a connection is encrypted.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Security {
+    /// It is not.
+    None,
+    /// By TLS.
+    Tls,
+}
+
 /// A running server.
 pub struct Server {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Listening>,
     control: Arc<Control>,
     observed: Arc<Observed>,
     workers: Vec<JoinHandle<io::Result<()>>>,
@@ -87,11 +119,15 @@ impl Server {
         let capacity = capacity(&config, sys::raise_open_files())?;
         let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
-        for &address in &config.listen {
+        for (tls, address) in config.listeners() {
+            let setting = if tls.is_some() { "server.listeners" } else { "server.listen" };
             let bound = listener::bind(address, workers, config.backlog)
-                .map_err(|error| cannot_listen(address, "server.listen", error))?;
-            addresses.push(bound[0].local_addr()?);
-            listeners.iter_mut().zip(bound).for_each(|(of_worker, listener)| of_worker.push(listener));
+                .map_err(|error| cannot_listen(address, setting, error))?;
+            let security = if tls.is_some() { Security::Tls } else { Security::None };
+            addresses.push(Listening { address: bound[0].local_addr()?, security });
+            for (of_worker, socket) in listeners.iter_mut().zip(bound) {
+                of_worker.push(Listener { socket, tls: tls.cloned() });
+            }
         }
         let (polls, wakers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| poll_and_waker()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
@@ -102,6 +138,7 @@ impl Server {
             connections: AtomicUsize::new(0),
             capacity,
             handed_over: (0..workers).map(|_| SegQueue::new()).collect(),
+            places: Places::new(&config.apps),
         });
         let (triggers, trigger_threads) = Triggers::start(&node, &control, &config.triggers())?;
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
@@ -109,11 +146,13 @@ impl Server {
             node: node.clone(),
             workers: metrics.clone(),
             ready: AtomicBool::new(false),
+            certificate_expires_s: config.certificate_expires_s(),
         });
+        let demo = demo::Settings::of(&config, &addresses);
         let admin = config
             .admin_listen
             .map(|address| {
-                Admin::start(address, observed.clone())
+                Admin::start(address, observed.clone(), demo)
                     .map_err(|error| cannot_listen(address, "server.admin_listen", error))
             })
             .transpose()?;
@@ -146,7 +185,7 @@ impl Server {
     }
 
     /// Where it listens; port 0 of the configuration is a real port here.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Listening] {
         &self.addresses
     }
 
@@ -192,8 +231,8 @@ impl Server {
 /// How many connections there may be: as many as the configuration says, and no more than there are
 /// descriptors for.
 fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
-    let reserved =
-        RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + config.listen.len() as u64) * config.workers as u64;
+    let reserved = RESERVED_DESCRIPTORS
+        + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64;
     let room = open_files.saturating_sub(reserved);
     let configured = u64::from(config.connections);
     if room < CONNECTIONS_MIN {

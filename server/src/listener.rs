@@ -15,8 +15,23 @@ use std::{io, net::SocketAddr};
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::tls::TlsSettings;
+
 /// How long accepting rests when descriptors have run out.
 pub(crate) const PAUSE_MS: u64 = 100;
+
+/// A listening socket of a worker, and what is spoken on the connections it accepts.
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) tls: Option<TlsSettings>,
+}
+
+impl Listener {
+    /// Accepts one connection.
+    pub(crate) fn accept(&self) -> Accepted {
+        accept(&self.socket)
+    }
+}
 
 /// Whether other sockets listen at the address already.
 #[derive(Copy, Clone, Eq, PartialEq)]
@@ -72,7 +87,7 @@ pub(crate) enum Accepted {
 }
 
 /// Accepts one connection.
-pub(crate) fn accept(listener: &TcpListener) -> Accepted {
+fn accept(listener: &TcpListener) -> Accepted {
     match listener.accept() {
         Ok((stream, _)) => Accepted::Stream(stream),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,

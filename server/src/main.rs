@@ -9,7 +9,7 @@ use std::{
 use fanfare_server::{
     Server,
     args::{self, Action},
-    config::{Config, DevelopmentKeys, LogConfig, LogFormat},
+    config::{Config, Demo, DevelopmentKeys, LogConfig, LogFormat},
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             print(&format!("{}\n", config.summary()))
         }
         Action::PrintConfig(secrets) => print(&config.to_toml(secrets)),
-        Action::Serve => serve(config),
+        Action::Serve | Action::Demo => serve(config),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -67,11 +67,15 @@ fn serve(config: Config) -> io::Result<()> {
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     // From here on a signal waits for `wait`; before, it simply ended the process.
     let signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2])?;
-    let development = config.development.clone();
+    let (development, demo) = (config.development.clone(), config.demo);
     let workers = config.workers;
     let server = Server::start(config)?;
     // A server whose output nobody reads serves all the same.
-    if let Err(error) = print(&announcement(&server, development.as_ref())) {
+    let text = match demo {
+        Demo::On => invitation(&server),
+        Demo::Off => announcement(&server, development.as_ref()),
+    };
+    if let Err(error) = print(&text) {
         tracing::warn!("{error}");
     }
     tracing::info!(workers, "ready");
@@ -85,13 +89,14 @@ fn serve(config: Config) -> io::Result<()> {
 /// Where the server listens, and how to try it if it has development keys.
 fn announcement(server: &Server, development: Option<&DevelopmentKeys>) -> String {
     let mut text = String::new();
-    for address in server.addresses() {
-        text += &format!("listening on {address}\n");
+    for listening in server.addresses() {
+        text += &format!("listening on {listening}\n");
     }
     if let Some(address) = server.admin_address() {
         text += &format!("admin on {address}\n");
     }
     if let (Some(keys), Some(address)) = (development, server.addresses().first()) {
+        let address = address.address;
         let (client, secret) = (&keys.client_key, &keys.server_key);
         text += &format!(
             "development keys of app default: client {client}  server {secret}
@@ -102,6 +107,16 @@ fn announcement(server: &Server, development: Option<&DevelopmentKeys>) -> Strin
         );
     }
     text
+}
+
+/// Where the demo's page is.
+fn invitation(server: &Server) -> String {
+    match server.admin_address() {
+        Some(address) => {
+            format!("open http://{address}/demo/ in two browser windows; Ctrl-C ends the demo\n")
+        }
+        None => String::from("the demo's page is served by the admin listener, which is off\n"),
+    }
 }
 
 /// Waits for the signal to end, or for the end of a worker.

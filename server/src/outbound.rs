@@ -46,6 +46,11 @@ impl Outbound {
         self.moved
     }
 
+    /// The kernel took something of what was queued.
+    pub(crate) fn touch(&mut self, now: Tick) {
+        self.moved = now;
+    }
+
     /// Bytes in the queue.
     pub(crate) fn len(&self) -> usize {
         self.len

@@ -30,9 +30,14 @@ pub(crate) fn thread_cpu_time() -> Duration {
     Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec))
 }
 
+/// 128 bits of the system's entropy.
+pub(crate) fn random_bits() -> u128 {
+    u128::from(random()) << 64 | u128::from(random())
+}
+
 /// A secret of the system's entropy.
 pub(crate) fn secret() -> Secret {
-    Secret::new(u128::from(random()) << 64 | u128::from(random()))
+    Secret::new(random_bits())
 }
 
 /// Wall and monotonic time, read together once per turn.
@@ -49,6 +54,12 @@ impl Clock {
     pub(crate) fn unix_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Unix microseconds.
+    pub(crate) fn unix_us(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Milliseconds since this clock was made.

@@ -89,3 +89,17 @@ fn check_tells_the_same_warnings_as_the_server() {
     assert!(text(&output.stdout).starts_with("ok: "));
     assert!(text(&output.stderr).contains("`FANFARE_PORT_8080_TCP` is not a setting"));
 }
+
+#[test]
+fn the_demo_takes_no_file_and_listens_on_loopback_alone() {
+    let file = file("");
+    for (arguments, named) in [
+        (&["demo", "--config", path(&file)][..], "`--config`"),
+        (&["demo", "--listen", "0.0.0.0:0"], "0.0.0.0:0"),
+        (&["demo", "--admin-listen", "0.0.0.0:0"], "0.0.0.0:0"),
+    ] {
+        let output = fanfare(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).contains(named), "{}", text(&output.stderr));
+    }
+}

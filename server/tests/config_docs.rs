@@ -12,13 +12,23 @@ const EXAMPLE: &str = include_str!("../../fanfare.example.toml");
 const CLIENT: &str = "client-key-0123456789";
 
 /// The sections of the page, and a file in which `@` is a line of that section.
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("[server]", "[server]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
     ("[server.limits]", "[server.limits]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
+    ("[[server.listeners]]", "[[server.listeners]]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
     ("[log]", "[log]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
     ("[apps.<name>]", "[apps.x]\nclient_key = 'client-key-0123456789'\n@"),
     ("[apps.<name>.limits]", "[apps.x]\nclient_key = 'client-key-0123456789'\n[apps.x.limits]\n@"),
     ("[apps.<name>.agnost]", "[apps.x]\nclient_key = 'client-key-0123456789'\n[apps.x.agnost]\n@"),
+    (
+        "[apps.<name>.channelstream]",
+        "[apps.x]\nclient_key = 'client-key-0123456789'\n[apps.x.channelstream]\nsecret = 's'\n@",
+    ),
+    ("[apps.<name>.xano]", "[apps.x]\nclient_key = 'client-key-0123456789'\n[apps.x.xano]\n@"),
+    (
+        "[[apps.<name>.xano.channels]]",
+        "[apps.x]\nclient_key = 'client-key-0123456789'\n[[apps.x.xano.channels]]\npattern = 'a'\n@",
+    ),
     (
         "[[apps.<name>.channels]]",
         "[apps.x]\nclient_key = 'client-key-0123456789'\n[[apps.x.channels]]\nmatch = 'a*'\n@",
@@ -75,7 +85,17 @@ fn every_key_is_described_and_nothing_else() {
     for (section, template) in SECTIONS {
         let mut known = known_keys(template);
         known.retain(|key| {
-            !["limits", "agnost", "channels", "triggers", "session_keys"].contains(&key.as_str())
+            ![
+                "limits",
+                "listeners",
+                "agnost",
+                "channelstream",
+                "xano",
+                "channels",
+                "triggers",
+                "session_keys",
+            ]
+            .contains(&key.as_str())
         });
         let mut described: Vec<String> = rows(section).into_iter().flat_map(|row| row.keys).collect();
         known.sort();

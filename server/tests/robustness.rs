@@ -278,7 +278,7 @@ fn a_panic_over_one_connections_input_ends_that_connection_alone() {
     ))
     .expect("it is a configuration");
     let server = Server::start_with(config, FRAGILE).expect("it starts");
-    let (address, admin) = (server.addresses()[0], server.admin_address().expect("it is on"));
+    let (address, admin) = (server.addresses()[0].address, server.admin_address().expect("it is on"));
     let mut bystander = websocket(address, "\r\n\r\n");
     for _ in 0..3 {
         let mut attacker = websocket(address, "\r\n\r\n");

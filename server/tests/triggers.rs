@@ -17,8 +17,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A server with these triggers: each its settings and its script.
 fn server(triggers: &[(&str, &str)]) -> Server {
     let mut text = format!(
-        "[server]\nlisten = ['127.0.0.1:0']\nadmin_listen = 'off'\nworkers = 2\n[apps.default]\nannounce = false\n\
-         client_key = '{CLIENT}'\nserver_key = 'server-key-0123456789'\nsender_edits = true\nhistory_messages = 10\n"
+        "[server]\nlisten = ['127.0.0.1:0']\nadmin_listen = 'off'\nworkers = 2\n\
+         [apps.default]\nannounce = false\n\
+         client_key = '{CLIENT}'\nserver_key = 'server-key-0123456789'\n\
+         sender_edits = true\nhistory_messages = 10\n"
     );
     for (settings, script) in triggers {
         text += &format!("[[apps.default.triggers]]\n{settings}\nsource = '''{script}'''\n");
@@ -130,7 +132,7 @@ export function message(input) {
 #[test]
 fn bad_words_are_removed_on_their_way() {
     let server = server(&[("name = 'words'\nchannel = 'room:*'", WORDS)]);
-    let address = server.addresses()[0];
+    let address = server.addresses()[0].address;
     let mut readers: Vec<_> = (0..4).map(|_| Client::connect(address, "")).collect();
     readers.iter_mut().for_each(|reader| reader.join("room:1"));
     let mut ada = Client::connect(address, "");
@@ -163,7 +165,7 @@ fn a_join_waits_for_its_trigger_and_two_hundred_messages_behind_it_keep_their_or
         const end = 3e5; let n = 0; while (n < end) n += 1;
     }";
     let server = server(&[("name = 'slow'\nchannel = 'room:*'\nactions = ['join']\ncpu_ms = 1000", slow)]);
-    let address = server.addresses()[0];
+    let address = server.addresses()[0].address;
     let mut ada = Client::connect(address, "&join=room:1");
     for n in 0..200 {
         ada.send(&chat("room:1", json!(n)));
@@ -192,7 +194,7 @@ fn triggers_run_in_their_order_and_the_first_refusal_is_the_last_word() {
         ("name = 'b'\nchannel = '*'", &b),
         ("name = 'log'\nchannel = 'c'", never),
     ]);
-    let mut ada = Client::connect(server.addresses()[0], "");
+    let mut ada = Client::connect(server.addresses()[0].address, "");
     ada.join("c");
     ada.join("log");
     assert_eq!(ada.ask(chat("c", json!("stop")))["error"]["message"], "no");
@@ -208,7 +210,7 @@ fn a_trigger_that_spins_harms_its_own_messages_alone() {
         ("name = 'refuses'\nchannel = 'refuses'\ncpu_ms = 5", spin),
         ("name = 'passes'\nchannel = 'passes'\ncpu_ms = 5\non_error = 'pass'", spin),
     ]);
-    let mut ada = Client::connect(server.addresses()[0], "");
+    let mut ada = Client::connect(server.addresses()[0].address, "");
     for channel in ["refuses", "passes", "free"] {
         ada.join(channel);
     }
@@ -223,7 +225,8 @@ fn a_trigger_that_spins_harms_its_own_messages_alone() {
 #[test]
 fn a_configuration_with_a_script_that_does_not_compile_is_refused_with_its_place() {
     let text = format!(
-        "[apps.a]\nclient_key = '{CLIENT}'\n[[apps.a.triggers]]\nname = 't'\nchannel = 'c'\nsource = '''\nfunction ('''"
+        "[apps.a]\nclient_key = '{CLIENT}'\n[[apps.a.triggers]]\nname = 't'\n\
+         channel = 'c'\nsource = '''\nfunction ('''"
     );
     let sentence = Config::from_toml(&text).expect_err("it does not compile").to_string();
     assert!(

@@ -5,17 +5,23 @@
 //! connections, and reads no clock. Nothing here crosses from one app to another.
 
 mod agnost;
+mod channelstream;
 mod keys;
 mod options;
 mod origins;
+mod word;
+mod xano;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use self::agnost::{AgnostOptions, Environment};
+pub use self::channelstream::ChannelstreamOptions;
 pub use self::keys::{AppKeys, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRole};
-pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits};
+pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who};
 pub use self::origins::{OriginError, Origins};
+pub use self::word::OptionsWord;
+pub use self::xano::{XanoChannel, XanoOptions};
 use crate::token::{Claims, SessionVerifier, TokenError};
 
 /// The most bytes of an app's name.
@@ -54,6 +60,8 @@ pub struct AppLimits {
     pub messages_per_second: u32,
     /// Bytes queued for one connection: its high-water mark, beyond which it is a slow consumer.
     pub outbound_bytes: usize,
+    /// Bytes of answers after which a session's next command waits, until its client has read more of them.
+    pub answer_bytes: usize,
     /// Bytes that all channels together remember.
     pub history_bytes: usize,
     /// Milliseconds that a session is kept whose connection is lost; 0 ends it at once.
@@ -86,6 +94,7 @@ impl Default for AppLimits {
             connections: 0,
             messages_per_second: 0,
             outbound_bytes: 4 * 1024 * 1024,
+            answer_bytes: 512 * 1024,
             history_bytes: 64 * 1024 * 1024,
             resume_ms: 0,
             resume_bytes: 256 * 1024,
@@ -133,6 +142,10 @@ pub struct App {
     pub origins: Origins,
     /// What Agnost's clients find of it; `None`: nothing.
     pub agnost: Option<AgnostOptions>,
+    /// What back ends and clients of Channelstream find of it; `None`: nothing.
+    pub channelstream: Option<ChannelstreamOptions>,
+    /// What Xano's clients find of it; `None`: nothing.
+    pub xano: Option<XanoOptions>,
     /// Verifies its session tokens.
     pub sessions: SessionVerifier,
 }
@@ -157,6 +170,8 @@ impl App {
             keys,
             origins: Origins::any(),
             agnost: None,
+            channelstream: None,
+            xano: None,
             sessions: SessionVerifier::default(),
         }
     }
@@ -174,6 +189,7 @@ impl App {
             presence_by_user: self.presence_by_user,
             membership_to_send: self.membership_to_send,
             slow_consumer: self.slow_consumer,
+            ..ChannelOptions::default()
         }
     }
 
@@ -240,6 +256,12 @@ impl Apps {
         if let Some(app) = agnost::find_ambiguous(&apps) {
             return Err(AppsError::DuplicateEnvironment(app.name.clone()));
         }
+        if let Some(app) = channelstream::find_ambiguous(&apps) {
+            return Err(AppsError::DuplicatePrefix(app.name.clone()));
+        }
+        if let Some(app) = xano::find_ambiguous(&apps) {
+            return Err(AppsError::DuplicateCanonical(app.name.clone()));
+        }
         Ok(Apps { apps, by_name })
     }
 
@@ -257,6 +279,16 @@ impl Apps {
     /// Whether an app serves clients of Agnost.
     pub fn serve_agnost(&self) -> bool {
         self.apps.iter().any(|app| app.agnost.is_some())
+    }
+
+    /// The app that a client of Xano means.
+    pub fn by_canonical(&self, name: &str) -> Option<&Arc<App>> {
+        self.apps.iter().find(|app| app.has_canonical(name))
+    }
+
+    /// Whether an app serves clients of Xano.
+    pub fn serve_xano(&self) -> bool {
+        self.apps.iter().any(|app| app.xano.is_some())
     }
 
     /// The app with this id.
@@ -296,6 +328,10 @@ pub enum AppsError {
     DuplicateName(Box<str>),
     /// This app has the environment's id or the subdomain of another.
     DuplicateEnvironment(Box<str>),
+    /// This app has the paths of another for Channelstream.
+    DuplicatePrefix(Box<str>),
+    /// This app has the canonical or the hash of another, or one of them twice.
+    DuplicateCanonical(Box<str>),
     /// This is no name for an app.
     InvalidName(Box<str>),
     /// More than 65535.
@@ -309,6 +345,13 @@ impl fmt::Display for AppsError {
             Self::DuplicateEnvironment(name) => write!(
                 f,
                 "The app `{name}` has the `env_id` or the `subdomain` of another app, so clients could mean either."
+            ),
+            Self::DuplicatePrefix(name) => {
+                write!(f, "The app `{name}` has the `channelstream.prefix` of another app.")
+            }
+            Self::DuplicateCanonical(name) => write!(
+                f,
+                "The app `{name}` has a `canonical` or a `hash` that is taken: clients could mean either."
             ),
             Self::InvalidName(name) => write!(
                 f,

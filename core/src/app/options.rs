@@ -37,7 +37,32 @@ impl HistoryLimits {
     }
 }
 
-/// How a channel behaves. 16 bytes.
+/// Whom a rule of a channel lets do something. Whoever is no user has no session token that is valid.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub enum Who {
+    /// Every session.
+    #[default]
+    Anybody,
+    /// Sessions of users.
+    Users,
+    /// No session: the back end alone.
+    Nobody,
+}
+
+/// What becomes of messages for signed-in members alone.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub enum SignedInMessages {
+    /// A user's session chooses, message by message.
+    #[default]
+    Optional,
+    /// They are refused.
+    Never,
+    /// All messages of users' sessions are such messages, and these may always publish. Others publish as the
+    /// channel's rules say.
+    Always,
+}
+
+/// How a channel behaves. 20 bytes.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct ChannelOptions {
     /// What it remembers.
@@ -50,6 +75,14 @@ pub struct ChannelOptions {
     pub membership_to_send: bool,
     /// What happens to members that read too slowly.
     pub slow_consumer: SlowConsumer,
+    /// Who may join, and read what the channel remembers and who is in it.
+    pub join: Who,
+    /// Who may publish to the members, and edit.
+    pub publish: Who,
+    /// Who may send to a single member.
+    pub direct: Who,
+    /// What becomes of messages for signed-in members alone.
+    pub signed_in_messages: SignedInMessages,
 }
 
 impl Default for ChannelOptions {
@@ -60,6 +93,10 @@ impl Default for ChannelOptions {
             presence_by_user: false,
             membership_to_send: false,
             slow_consumer: SlowConsumer::default(),
+            join: Who::default(),
+            publish: Who::default(),
+            direct: Who::default(),
+            signed_in_messages: SignedInMessages::default(),
         }
     }
 }

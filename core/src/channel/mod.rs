@@ -17,7 +17,7 @@ mod worker_set;
 pub use self::{
     combining::{CombiningLock, Delegated, Entered, Kept, Left, Unfinished},
     history::{Bounds, EMPTY_BYTES, History, HistoryItem, Page, PageStart, Pushed, Viewer},
-    operation::{Change, ChannelReply, ChannelRequest, Interest, Operation, Presence},
+    operation::{Amendment, Change, ChannelReply, ChannelRequest, Interest, Operation, Presence},
     state::{Applied, ChannelMail, ChannelState, Env, Receipt, Request},
     subscribers::{Subscribers, TOMBSTONE},
     table::ChannelTable,
@@ -25,9 +25,9 @@ pub use self::{
 };
 
 use crate::{
-    app::{ChannelOptions, SlowConsumer},
+    app::{ChannelOptions, OptionsWord, SlowConsumer},
     id::{AppId, LocalId, WorkerId},
-    sync::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    sync::{AtomicU32, AtomicU64, Ordering},
 };
 
 /// A channel, or an app's broadcast stream (the one without a name, which every session of the app is in).
@@ -44,20 +44,11 @@ pub struct Channel {
     offset: AtomicU64,
     /// What its history costs, likewise.
     remembered: AtomicU64,
-    /// Those of its options that are asked for outside the order; see `flag`.
-    flags: AtomicU8,
+    /// Those of its options that are asked for outside the order; see [`OptionsWord`].
+    word: AtomicU32,
     /// For which triggers of the app it was last looked whether they are about it, and what was found.
     triggers: AtomicU32,
     workers: Box<[PerWorker]>,
-}
-
-/// Bits of [`Channel::flags`].
-mod flag {
-    pub(super) const HISTORY: u8 = 1;
-    pub(super) const ANNOUNCE: u8 = 2;
-    pub(super) const MEMBERSHIP_TO_SEND: u8 = 4;
-    pub(super) const DROP: u8 = 8;
-    pub(super) const PRESENCE_BY_USER: u8 = 16;
 }
 
 /// What each worker notes on the channel, so that one look-up in the table leads to everything. 8 bytes.
@@ -97,7 +88,7 @@ impl Channel {
             lock: CombiningLock::new(ChannelState::new(options)),
             offset: AtomicU64::new(0),
             remembered: AtomicU64::new(0),
-            flags: AtomicU8::new(flags(options)),
+            word: AtomicU32::new(OptionsWord::from(options).bits()),
             triggers: AtomicU32::new(0),
             workers: (0..workers).map(|_| per_worker()).collect(),
         }
@@ -108,43 +99,40 @@ impl Channel {
         Self::new(app, (0, 0), None, ChannelOptions::default(), workers)
     }
 
+    /// Its options as one word.
+    #[inline]
+    pub fn options(&self) -> OptionsWord {
+        // Relaxed: whoever asks outside the order learns of a change some time.
+        OptionsWord::from_bits(self.word.load(Ordering::Relaxed))
+    }
+
     /// Whether it remembers messages.
     pub fn has_history(&self) -> bool {
-        self.has(flag::HISTORY)
+        self.options().has_history()
     }
 
     /// Whether its members are told who joins, leaves and updates.
     pub fn announces(&self) -> bool {
-        self.has(flag::ANNOUNCE)
+        self.options().announces()
     }
 
     /// Whether its members are told of a user's first session and last.
     pub fn shows_users(&self) -> bool {
-        self.has(flag::PRESENCE_BY_USER)
-    }
-
-    /// Whether only members may send.
-    pub fn wants_membership(&self) -> bool {
-        self.has(flag::MEMBERSHIP_TO_SEND)
+        self.options().shows_users()
     }
 
     /// What happens to members that read too slowly.
     pub fn slow_consumer(&self) -> SlowConsumer {
-        if self.has(flag::DROP) { SlowConsumer::Drop } else { SlowConsumer::Disconnect }
-    }
-
-    fn has(&self, flag: u8) -> bool {
-        // Relaxed: whoever asks outside the order learns of a change some time.
-        self.flags.load(Ordering::Relaxed) & flag != 0
+        self.options().slow_consumer()
     }
 
     /// Notes those of its options that are asked for outside the lock. Only inside the lock.
-    fn set_flags(&self, options: ChannelOptions) {
-        self.flags.store(flags(options), Ordering::Relaxed);
+    fn set_word(&self, options: ChannelOptions) {
+        self.word.store(OptionsWord::from(options).bits(), Ordering::Relaxed);
     }
 
-    fn has_flags(&self, options: ChannelOptions) -> bool {
-        self.flags.load(Ordering::Relaxed) == flags(options)
+    fn has_word(&self, options: ChannelOptions) -> bool {
+        self.options() == OptionsWord::from(options)
     }
 
     /// What [`Channel::note_triggers`] noted last.
@@ -222,19 +210,6 @@ impl Channel {
         let members = u32::try_from(members).expect("slots are 32 bits");
         self.workers[usize::from(worker.0)].members.store(members, Ordering::Relaxed);
     }
-}
-
-fn flags(options: ChannelOptions) -> u8 {
-    let ChannelOptions { history, announce, presence_by_user, membership_to_send, slow_consumer } = options;
-    [
-        (history.is_on(), flag::HISTORY),
-        (announce, flag::ANNOUNCE),
-        (membership_to_send, flag::MEMBERSHIP_TO_SEND),
-        (slow_consumer == SlowConsumer::Drop, flag::DROP),
-        (presence_by_user, flag::PRESENCE_BY_USER),
-    ]
-    .into_iter()
-    .fold(0, |flags, (is_set, flag)| if is_set { flags | flag } else { flags })
 }
 
 #[cfg(all(test, not(loom)))]

@@ -6,7 +6,7 @@ use super::{Bounds, HistoryItem, Page, PageStart, Viewer};
 use crate::{
     app::ChannelOptions,
     id::{MessageId, SessionId, WorkerId},
-    publication::{Audience, OwnedPayload, OwnedPublication, Sender},
+    publication::{Audience, Body, Given, OwnedPayload, OwnedPublication, Payload, Publication, Sender},
 };
 
 /// An operation on a channel. One shape serves publishing, joining (interest, notice), leaving, and requests.
@@ -69,6 +69,8 @@ pub enum ChannelRequest {
     },
     /// An edit or a deletion.
     Change(Box<Change>),
+    /// An edit or a deletion that is told even if nothing is known of the message.
+    Amend(Box<Amendment>),
     /// Other options for the channel and for later ones of its name; `None`: those of the configuration.
     SetOptions(Option<ChannelOptions>),
     /// Forget what is too old, and the oldest until this many bytes are left.
@@ -98,6 +100,47 @@ impl Change {
     }
 }
 
+/// A change that a back end tells an audience, whether or not the channel remembers the message. If it does,
+/// the message is changed, and stays for whom it was for.
+#[derive(Clone, Debug)]
+pub struct Amendment {
+    /// Which message.
+    pub id: MessageId,
+    /// Whether it goes.
+    pub deletes: bool,
+    /// The new payload, if it says one.
+    pub payload: Option<OwnedPayload>,
+    /// Whom it is told.
+    pub audience: Audience,
+    /// What else it says.
+    pub given: Arc<Given>,
+}
+
+impl Amendment {
+    /// When the change was made: as its back end says, or now.
+    pub fn at_ms(&self, now_ms: u64) -> u64 {
+        self.given.edited.as_ref().map_or(now_ms, |edited| edited.unix_ms)
+    }
+
+    /// The change as its audience sees it. `old` is the message, if it is known.
+    pub fn publication<'a>(&'a self, old: Option<&Publication<'a>>, now_ms: u64) -> Publication<'a> {
+        let known = || old.map_or(Payload::NULL, Publication::payload);
+        let payload = self.payload.as_ref().map_or_else(known, OwnedPayload::view);
+        let event = old.map_or(AMENDED, Publication::event);
+        let body = if self.deletes { Body::Delete } else { Body::Edit { event, payload } };
+        Publication {
+            audience: &self.audience,
+            sender: old.and_then(|old| old.sender),
+            edited_ms: Some(self.at_ms(now_ms)),
+            given: Some(&self.given),
+            ..Publication::new(self.id, body)
+        }
+    }
+}
+
+/// The event of a message that nothing is known of.
+const AMENDED: &str = "message";
+
 /// What came of a [`ChannelRequest`].
 #[derive(Debug)]
 pub enum ChannelReply {
@@ -109,6 +152,8 @@ pub enum ChannelReply {
     Users(Vec<(Box<str>, u32)>, usize, bool),
     /// The change took this offset.
     Changed(u64),
+    /// The change took this offset, if any.
+    Amended(Option<u64>),
     /// It is done.
     Done,
 }
@@ -131,7 +176,7 @@ impl ChannelReply {
             ChannelReply::Users(users, ..) => {
                 users.iter().map(|(user, _)| size_of::<(Box<str>, u32)>() + user.len()).sum()
             }
-            ChannelReply::Changed(_) | ChannelReply::Done => 0,
+            ChannelReply::Changed(_) | ChannelReply::Amended(_) | ChannelReply::Done => 0,
         }
     }
 }

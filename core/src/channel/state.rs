@@ -14,7 +14,7 @@ use std::{
 use arrayvec::ArrayVec;
 
 use super::{
-    Change, Channel, ChannelReply, ChannelRequest, History, Interest, Operation, Position, Presence, Pushed,
+    Channel, ChannelReply, ChannelRequest, History, Interest, Operation, Position, Presence, Pushed,
     WorkerSet,
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     error::ReplyError,
     id::WorkerId,
     limits::BURST,
-    publication::{Audience, Body, OwnedPayload, OwnedPublication, Publication},
+    publication::{Body, OwnedPublication, Publication},
 };
 
 /// What the lock of a channel guards.
@@ -225,6 +225,7 @@ impl ChannelState {
         let reply = request.map(|request| self.serve(channel, *request, env)).transpose()?;
         let mut offset = match reply {
             Some(ChannelReply::Changed(offset)) => Some(offset),
+            Some(ChannelReply::Amended(offset)) => offset,
             _ => None,
         };
         let sequence = self.sequence + 1;
@@ -269,7 +270,7 @@ impl ChannelState {
     fn reconfigure(&mut self, channel: &Channel, options: ChannelOptions, now_ms: u64) {
         let history = self.history.as_ref().map_or(HistoryLimits::NONE, |history| history.limits());
         let limits = if options.history.is_on() { options.history } else { HistoryLimits::NONE };
-        if !channel.has_flags(options) || history != limits {
+        if !channel.has_word(options) || history != limits {
             self.set_options(channel, options, now_ms);
         }
     }
@@ -442,6 +443,7 @@ impl ChannelState {
             }
             ChannelRequest::Users { after, limit } => self.users_page(after, limit),
             ChannelRequest::Change(change) => ChannelReply::Changed(self.change(channel, &change, env)?),
+            ChannelRequest::Amend(amendment) => ChannelReply::Amended(self.amend(channel, &amendment, env)?),
         };
         Ok(reply)
     }
@@ -461,7 +463,9 @@ impl ChannelState {
             }
             ChannelRequest::Users { limit, .. } => limit / COPIED,
             ChannelRequest::Trim(_) | ChannelRequest::SetOptions(_) => entries / SEEN,
-            ChannelRequest::Change(_) => 1,
+            ChannelRequest::Change(_) | ChannelRequest::Amend(_) => {
+                1 + self.history.as_ref().map_or(0, |history| history.searched()) / SEEN
+            }
         }
     }
 
@@ -472,34 +476,6 @@ impl ChannelState {
         let page = rest.by_ref().take(limit).map(|(user, count)| (user.clone(), *count)).collect();
         let more = rest.next().is_some();
         ChannelReply::Users(page, users.map_or(0, BTreeMap::len), more)
-    }
-
-    /// Edits or deletes a message. Returns the offset of that.
-    fn change(&mut self, channel: &Channel, change: &Change, env: &mut impl Env) -> Result<u64, ReplyError> {
-        self.check_mailboxes(env)?;
-        let history = self.history.as_mut().ok_or(ReplyError::UnknownMessage)?;
-        let old = history.find(change.id).ok_or(ReplyError::UnknownMessage)?;
-        if !change.is_allowed(old.sender) {
-            return Err(ReplyError::EditNotAllowed);
-        }
-        self.sequence += 1;
-        self.offset += 1;
-        channel.set_offset(self.offset);
-        let payload = change.payload.as_ref().map(OwnedPayload::view);
-        let (audience, lost) = (change.audience.as_ref(), history.lost(change.id));
-        let changed = Arc::new(old.changed(self.offset, payload, audience, lost, env.now_ms()));
-        history.change(changed.clone());
-        self.account(channel, env);
-        env.count_change();
-        if let Some(loss) = changed.loss(self.offset) {
-            // A message that is for one session from now on is lost to others of its user.
-            let audience =
-                Audience { except_session: changed.audience().only_session, ..loss.audience.clone() };
-            self.distribute(false, &Publication { audience: &audience, ..loss }, None, env);
-            self.sequence += 1;
-        }
-        self.distribute(false, &changed.view(), Some(changed.clone()), env);
-        Ok(self.offset)
     }
 
     /// Refuses to begin or to stop showing users while there are members, for nobody has counted them.
@@ -514,7 +490,7 @@ impl ChannelState {
         if options.presence_by_user != self.users.is_some() {
             self.users = options.presence_by_user.then(Box::default);
         }
-        channel.set_flags(options);
+        channel.set_word(options);
         match &mut self.history {
             Some(history) if options.history.is_on() => history.set_limits(options.history, now_ms),
             history if options.history.is_on() => {
@@ -538,5 +514,6 @@ impl ChannelState {
     }
 }
 
+mod changes;
 #[cfg(all(test, not(loom)))]
 mod tests;

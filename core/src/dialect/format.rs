@@ -10,12 +10,16 @@ pub enum Format {
     NativeText = 1,
     /// Agnost's, over a WebSocket.
     AgnostFrames = 2,
+    /// Xano's, over a WebSocket.
+    XanoFrames = 3,
+    /// Channelstream's, over a WebSocket.
+    ChannelstreamFrames = 4,
     /// The tests' dialect, pushed.
     #[cfg(test)]
-    ProbePush = 3,
+    ProbePush = 5,
     /// The tests' dialect, polled.
     #[cfg(test)]
-    ProbePoll = 4,
+    ProbePoll = 6,
 }
 
 impl Format {
@@ -24,6 +28,8 @@ impl Format {
         Format::Native,
         Format::NativeText,
         Format::AgnostFrames,
+        Format::XanoFrames,
+        Format::ChannelstreamFrames,
         #[cfg(test)]
         Format::ProbePush,
         #[cfg(test)]

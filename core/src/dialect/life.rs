@@ -26,6 +26,8 @@ pub enum Rhythm {
     OnSilence,
     /// At every interval, unless the last beat is still unanswered: the peer counts on it.
     Regular,
+    /// At every interval, whether or not the peer answers, who need not. Only its transport tells of its end.
+    OneWay,
 }
 
 /// What asks a peer for a sign of life.

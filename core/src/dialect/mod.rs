@@ -13,13 +13,15 @@
 //! ```
 
 mod agnost;
+pub mod channelstream;
 mod format;
 mod life;
 mod native;
 #[cfg(test)]
 mod probe;
+pub mod xano;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::BytesMut;
 
@@ -31,6 +33,7 @@ pub use self::{
     native::http as native_http,
 };
 use crate::{
+    app::App,
     command::{Command, Outcome, Publish},
     disconnect::Disconnect,
     error::ReplyError,
@@ -47,6 +50,10 @@ pub enum Dialect {
     Native,
     /// That of Agnost and Altogic, `docs/AGNOST.md`.
     Agnost,
+    /// That of Channelstream, `docs/CHANNELSTREAM.md`.
+    Channelstream,
+    /// That of Xano's clients, `docs/XANO.md`.
+    Xano,
     /// That of the boundary's own tests.
     #[cfg(test)]
     Probe,
@@ -59,6 +66,8 @@ impl Format {
         match self {
             Self::Native | Self::NativeText => Dialect::Native,
             Self::AgnostFrames => Dialect::Agnost,
+            Self::ChannelstreamFrames => Dialect::Channelstream,
+            Self::XanoFrames => Dialect::Xano,
             #[cfg(test)]
             Self::ProbePush | Self::ProbePoll => Dialect::Probe,
         }
@@ -70,6 +79,7 @@ impl Format {
 pub struct Decoder {
     native: CommandReader,
     agnost: agnost::Sessions,
+    xano: xano::Sessions,
     #[cfg(test)]
     probe: probe::Sessions,
 }
@@ -84,12 +94,13 @@ pub struct TemplateMatch<'a> {
 }
 
 impl Decoder {
-    /// A session begins.
-    pub fn begin_session(&mut self, format: Format, slot: SessionSlot) {
+    /// A session of an app begins.
+    pub fn begin_session(&mut self, format: Format, slot: SessionSlot, app: &Arc<App>) {
         match format.dialect() {
             // Keeps nothing for a session.
-            Dialect::Native => {}
+            Dialect::Native | Dialect::Channelstream => {}
             Dialect::Agnost => self.agnost.begin(slot),
+            Dialect::Xano => self.xano.begin(slot, app),
             #[cfg(test)]
             Dialect::Probe => self.probe.begin(slot),
         }
@@ -98,8 +109,9 @@ impl Decoder {
     /// A session has ended.
     pub fn end_session(&mut self, format: Format, slot: SessionSlot) {
         match format.dialect() {
-            Dialect::Native => {}
+            Dialect::Native | Dialect::Channelstream => {}
             Dialect::Agnost => self.agnost.end(slot),
+            Dialect::Xano => self.xano.end(slot),
             #[cfg(test)]
             Dialect::Probe => self.probe.end(slot),
         }
@@ -132,7 +144,7 @@ impl Decoder {
             #[cfg(test)]
             Dialect::Probe => self.probe.advance(slot, message)?,
             Dialect::Agnost => return self.agnost.read(slot, message).map(Commands::Agnost),
-            Dialect::Native => {}
+            Dialect::Native | Dialect::Channelstream | Dialect::Xano => {}
         }
         self.read_again(format, slot, message)
     }
@@ -148,6 +160,8 @@ impl Decoder {
     ) -> Result<Commands<'s, 'a>, ReplyError> {
         match (format.dialect(), message) {
             (_, Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => Ok(Commands::None),
+            // Its clients only show that they live.
+            (Dialect::Channelstream, _) => Ok(Commands::None),
             (Dialect::Native, Message::Text(text)) => {
                 Batch::read(&mut self.native, text).map(Commands::Native)
             }
@@ -155,6 +169,7 @@ impl Decoder {
                 Batch::read_binary(&mut self.native, bytes).map(Commands::Native)
             }
             (Dialect::Agnost, message) => self.agnost.read_again(slot, message).map(Commands::Agnost),
+            (Dialect::Xano, message) => self.xano.read(slot, message).map(Commands::Xano),
             #[cfg(test)]
             (Dialect::Probe, Message::Text(text)) => Ok(Commands::Probe(probe::Line(text))),
             #[cfg(test)]
@@ -174,6 +189,8 @@ impl Decoder {
         match format.dialect() {
             Dialect::Native => Batch::read_element(&mut self.native, text).map(Commands::Native),
             Dialect::Agnost => self.agnost.read_event(text).map(Commands::Agnost),
+            Dialect::Channelstream => Ok(Commands::None),
+            Dialect::Xano => unreachable!("its messages have one command each"),
             #[cfg(test)]
             Dialect::Probe => Ok(Commands::Probe(probe::Line(text))),
         }
@@ -182,12 +199,14 @@ impl Decoder {
 
 /// The commands of one message.
 pub enum Commands<'s, 'a> {
-    /// It is a control frame.
+    /// It is a control frame, or says nothing.
     None,
     /// Native.
     Native(Batch<'s, 'a>),
     /// Agnost's.
     Agnost(agnost::Packet<'a>),
+    /// Xano's.
+    Xano(xano::Frame<'a>),
     /// The tests' dialect.
     #[cfg(test)]
     Probe(probe::Line<'a>),
@@ -201,6 +220,7 @@ impl<'s, 'a> Commands<'s, 'a> {
             Self::None => 0,
             Self::Native(batch) => batch.len(),
             Self::Agnost(packet) => packet.len(),
+            Self::Xano(_) => 1,
             #[cfg(test)]
             Self::Probe(_) => 1,
         }
@@ -215,7 +235,7 @@ impl<'s, 'a> Commands<'s, 'a> {
     pub fn spans(&self) -> Option<Box<[Range<u32>]>> {
         match self {
             Self::Native(batch) => batch.spans(),
-            Self::Agnost(_) | Self::None => None,
+            Self::Agnost(_) | Self::Xano(_) | Self::None => None,
             #[cfg(test)]
             Self::Probe(_) => None,
         }
@@ -231,6 +251,7 @@ impl<'s, 'a> Commands<'s, 'a> {
             Self::None => unreachable!("it has no commands"),
             Self::Native(batch) => CommandSource::Native(batch.envelope(place)),
             Self::Agnost(packet) => CommandSource::Agnost(packet.clone()),
+            Self::Xano(frame) => CommandSource::Xano(frame.clone()),
             #[cfg(test)]
             Self::Probe(line) => CommandSource::Probe(*line),
         }
@@ -251,6 +272,8 @@ pub enum CommandSource<'s, 'a> {
     Native(Envelope<'s, 'a>),
     /// Agnost's.
     Agnost(agnost::Packet<'a>),
+    /// Xano's.
+    Xano(xano::Frame<'a>),
     /// The tests' dialect.
     #[cfg(test)]
     Probe(probe::Line<'a>),
@@ -264,6 +287,7 @@ impl<'a> CommandSource<'_, 'a> {
         match self {
             Self::Native(envelope) => envelope.id(),
             Self::Agnost(packet) => packet.id(),
+            Self::Xano(frame) => frame.id(),
             #[cfg(test)]
             Self::Probe(line) => line.id(),
         }
@@ -275,6 +299,7 @@ impl<'a> CommandSource<'_, 'a> {
         match self {
             Self::Native(envelope) => envelope.command(),
             Self::Agnost(packet) => packet.command(),
+            Self::Xano(frame) => frame.command(),
             #[cfg(test)]
             Self::Probe(line) => line.command(),
         }
@@ -287,6 +312,8 @@ pub struct Memo(Kept);
 enum Kept {
     Native(native::Heading),
     Agnost(agnost::Heading),
+    Channelstream(channelstream::Heading),
+    Xano(xano::Heading),
     #[cfg(test)]
     Probe(Format),
 }
@@ -298,6 +325,8 @@ impl Memo {
         Self(match format.dialect() {
             Dialect::Native => Kept::Native(native::Heading::default()),
             Dialect::Agnost => Kept::Agnost(agnost::Heading::default()),
+            Dialect::Channelstream => Kept::Channelstream(channelstream::Heading::default()),
+            Dialect::Xano => Kept::Xano(xano::Heading::default()),
             #[cfg(test)]
             Dialect::Probe => Kept::Probe(format),
         })
@@ -309,6 +338,9 @@ impl Memo {
         match (&mut self.0, format.dialect()) {
             (Kept::Native(heading), Dialect::Native) => heading.clear(),
             (Kept::Agnost(heading), Dialect::Agnost) => heading.clear(),
+            // It keeps nothing of a channel.
+            (Kept::Channelstream(_), Dialect::Channelstream) => {}
+            (Kept::Xano(heading), Dialect::Xano) => heading.clear(),
             _ => *self = Self::new(format),
         }
     }
@@ -344,9 +376,18 @@ pub fn encode_publication(
             native::encode_publication(out, heading, channel, publication, native::binary(format));
         }
         Kept::Agnost(heading) => agnost::encode_publication(out, heading, channel, publication),
+        Kept::Channelstream(heading) => {
+            channelstream::encode_publication(out, heading, channel, publication);
+        }
+        Kept::Xano(heading) => xano::encode_publication(out, heading, channel, publication),
         #[cfg(test)]
         Kept::Probe(format) => probe::encode_publication(*format, out, channel, publication),
     }
+}
+
+/// Whether a session of this format can go on with another connection: its clients know how to ask for that.
+pub fn is_resumable(format: Format) -> bool {
+    format.dialect() == Dialect::Native
 }
 
 /// Whether an event's name belongs to the server in some dialect, so that no session may publish it.
@@ -359,8 +400,8 @@ pub fn is_reserved_event(event: &str) -> bool {
 pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
     match format.dialect() {
         Dialect::Native => ws::data_frames(bytes),
-        // No session of this dialect is resumed.
-        Dialect::Agnost => ws::data_frames(&[]),
+        // No session of these dialects is resumed.
+        Dialect::Agnost | Dialect::Channelstream | Dialect::Xano => ws::data_frames(&[]),
         #[cfg(test)]
         Dialect::Probe => ws::data_frames(&[]),
     }
@@ -370,7 +411,8 @@ pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<u
 pub fn encode_ok(format: Format, out: &mut BytesMut, id: &str, outcome: &Outcome) {
     match format.dialect() {
         Dialect::Native => native::encode_ok(out, id, outcome),
-        Dialect::Agnost => {}
+        Dialect::Agnost | Dialect::Channelstream => {}
+        Dialect::Xano => xano::encode_ok(out, id, outcome),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["ok", id]),
     }
@@ -381,6 +423,8 @@ pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error:
     match format.dialect() {
         Dialect::Native => native::encode_error(out, id, error),
         Dialect::Agnost => agnost::encode_answer(out, id),
+        Dialect::Channelstream => {}
+        Dialect::Xano => xano::encode_error(out, id, error),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["error", id.unwrap_or("-"), probe::word(error)]),
     }
@@ -392,6 +436,8 @@ pub fn encode_refused(format: Format, out: &mut BytesMut, id: Option<&str>, why:
         Dialect::Native => native::encode_refused(out, id, why),
         // Its answers have no room for a reason.
         Dialect::Agnost => agnost::encode_answer(out, id),
+        Dialect::Channelstream => {}
+        Dialect::Xano => xano::encode_refused(out, id, why),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["refused", id.unwrap_or("-"), why]),
     }
@@ -401,8 +447,9 @@ pub fn encode_refused(format: Format, out: &mut BytesMut, id: Option<&str>, why:
 pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, missed: u64) {
     match format.dialect() {
         Dialect::Native => native::encode_gap(out, channel, missed),
-        // Its clients have no word for it.
-        Dialect::Agnost => {}
+        // Their clients have no word for it.
+        Dialect::Agnost | Dialect::Channelstream => {}
+        Dialect::Xano => xano::encode_gap(out, channel, missed),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["gap", channel.unwrap_or("*"), &missed.to_string()]),
     }
@@ -412,8 +459,8 @@ pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, mis
 pub fn encode_reconnect(format: Format, out: &mut BytesMut, after_ms: u32) {
     match format.dialect() {
         Dialect::Native => native::encode_reconnect(out, after_ms),
-        // Its clients choose when to come back.
-        Dialect::Agnost => {}
+        // Their clients choose when to come back.
+        Dialect::Agnost | Dialect::Channelstream | Dialect::Xano => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["back", &after_ms.to_string()]),
     }
@@ -454,6 +501,10 @@ pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>)
     match format.dialect() {
         Dialect::Native => native::encode_welcome(out, welcome),
         Dialect::Agnost => agnost::encode_welcome(out, welcome),
+        // Its clients know who they are from their back end.
+        Dialect::Channelstream => {}
+        // Nothing is sent that its client does not ask for.
+        Dialect::Xano => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["hello", welcome.user.unwrap_or("-")]),
     }
@@ -464,6 +515,8 @@ pub fn heartbeat(format: Format, ping_interval_ms: u64) -> Heartbeat {
     match format.dialect() {
         Dialect::Native => native::heartbeat(ping_interval_ms),
         Dialect::Agnost => agnost::heartbeat(ping_interval_ms),
+        Dialect::Channelstream => channelstream::heartbeat(ping_interval_ms),
+        Dialect::Xano => xano::heartbeat(ping_interval_ms),
         #[cfg(test)]
         Dialect::Probe => probe::heartbeat(format),
     }
@@ -474,6 +527,8 @@ pub fn closing(format: Format, why: Disconnect) -> Closing {
     match format.dialect() {
         Dialect::Native => native::closing(why),
         Dialect::Agnost => agnost::closing(why),
+        Dialect::Channelstream => channelstream::closing(why),
+        Dialect::Xano => xano::closing(why),
         #[cfg(test)]
         Dialect::Probe => probe::closing(why),
     }
@@ -484,6 +539,8 @@ pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
     match format.dialect() {
         Dialect::Native => native::put_disconnect(out, why),
         Dialect::Agnost => agnost::put_disconnect(out, why),
+        Dialect::Channelstream => channelstream::put_disconnect(out, why),
+        Dialect::Xano => xano::put_disconnect(out, why),
         #[cfg(test)]
         Dialect::Probe => probe::put_disconnect(format, out, why),
     }
@@ -495,6 +552,8 @@ pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
         Dialect::Native => native::put_refusal(out, error),
         // What no CONNECT can be answered with is temporary: the client comes back.
         Dialect::Agnost => agnost::put_disconnect(out, Disconnect::Restart),
+        Dialect::Channelstream => channelstream::put_disconnect(out, Disconnect::Restart),
+        Dialect::Xano => xano::put_refusal(out, error),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["refused", probe::word(error)]),
     }

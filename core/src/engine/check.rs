@@ -5,7 +5,8 @@ use crate::{
     command::{ChangeMessage, Publish},
     dialect,
     error::ReplyError,
-    publication::Payload,
+    limits::LABEL_BYTES,
+    publication::{Given, Payload},
 };
 
 pub(super) fn check_channel(app: &App, channel: &str) -> Result<(), ReplyError> {
@@ -34,6 +35,19 @@ pub(super) fn check_message(
 pub(super) fn check_payload(app: &App, payload: Payload<'_>) -> Result<(), ReplyError> {
     if payload.len() > app.limits.message_bytes { Err(ReplyError::MessageTooLarge) } else { Ok(()) }
 }
+
+/// What a back end gives with a payload: together they are no more than a message may be.
+pub(super) fn check_given(app: &App, payload: Payload<'_>, given: &Given) -> Result<(), ReplyError> {
+    let label = given.label.as_ref().map_or(1, |label| label.len());
+    if !(1..=LABEL_BYTES).contains(&label) {
+        return Err(ReplyError::InvalidCommand("A sender's name has 1 to 512 bytes."));
+    }
+    let fits = payload.len() + given.text_bytes() <= app.limits.message_bytes + LABEL_BYTES + TIMES_BYTES;
+    if fits { Ok(()) } else { Err(ReplyError::MessageTooLarge) }
+}
+
+/// Room for the texts of two times.
+const TIMES_BYTES: usize = 128;
 
 pub(super) fn check_change(app: &App, change: &ChangeMessage<'_>) -> Result<(), ReplyError> {
     check_channel(app, change.channel)?;

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     channel::{Channel, ChannelRequest},
-    id::AppId,
-    limits::{SWEEP_MS, TABLE_SHARDS},
+    id::{AppId, WorkerId},
+    limits::{CONFIGURED_SWEEP_MS, SWEEP_MS, TABLE_SHARDS},
 };
 
 /// Shards looked at in one turn while making room.
@@ -30,6 +30,8 @@ const SHARDS_A_TURN: usize = 8;
 pub(super) struct Sweep {
     next_ms: u64,
     shard: usize,
+    /// When to look for options that nobody uses.
+    options_ms: u64,
 }
 
 /// Making room in apps that remember too much.
@@ -63,9 +65,10 @@ impl Evictor {
 }
 
 impl Engine {
-    /// Whether there are histories to look after, so that the shell should begin a turn every second.
+    /// Whether there are histories or options to look after, so that the shell should begin a turn every
+    /// second.
     pub fn wants_sweep(&self) -> bool {
-        self.node.remembers()
+        self.node.remembers() || self.node.has_configured()
     }
 
     /// Forgets some of what has to be forgotten. Once in a turn.
@@ -74,6 +77,10 @@ impl Engine {
             self.sweep.next_ms = self.steady_ms + 1000;
             if self.node.remembers() {
                 self.sweep_shards();
+            }
+            if self.worker == WorkerId(0) && self.steady_ms >= self.sweep.options_ms {
+                self.sweep.options_ms = self.steady_ms + CONFIGURED_SWEEP_MS;
+                self.node.expire_options(self.steady_ms);
             }
         }
         if self.evictor.is_wanted() {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     app::ChannelOptions,
-    channel::{Bounds, Change, ChannelReply, ChannelRequest, Page, PageStart, Viewer},
+    channel::{Amendment, Bounds, Change, ChannelReply, ChannelRequest, Page, PageStart, Viewer},
     command::{Outcome, UsersPage},
     error::ReplyError,
     id::AppId,
@@ -35,6 +35,28 @@ impl Engine {
             }
             Submitted::Refused(error) => Err(error),
             Submitted::Closed => unreachable!("a closed channel is looked up again"),
+        }
+    }
+
+    /// Carries an amendment to the channel of its message, or to nobody if there is no such channel.
+    pub(super) fn ask_to_amend(
+        &mut self,
+        app: AppId,
+        name: &str,
+        amendment: &Amendment,
+    ) -> Result<Progress, ReplyError> {
+        let message_id = amendment.id;
+        let request = || ChannelRequest::Amend(Box::new(amendment.clone()));
+        match self.submit_request(app, name, request) {
+            Some(Submitted::Done { receipt, .. }) => {
+                Ok(Progress::Finished(Outcome::Sent { message_id, offset: receipt.offset }))
+            }
+            Some(Submitted::Waiting(ticket)) => {
+                Ok(Progress::Waiting { ticket, outcome: Outcome::Sent { message_id, offset: None } })
+            }
+            Some(Submitted::Refused(error)) => Err(error),
+            Some(Submitted::Closed) => unreachable!("a closed channel is looked up again"),
+            None => Ok(Progress::Finished(Outcome::Sent { message_id, offset: None })),
         }
     }
 
@@ -101,6 +123,20 @@ impl Engine {
             None => Progress::Finished(Outcome::Users(users)),
             Some(_) => unreachable!("reading is not refused, and users are its reply"),
         }
+    }
+
+    /// Sets the options of a channel that does not exist. Returns whether it did not.
+    pub(super) fn is_first_to_set(
+        &mut self,
+        app: AppId,
+        name: &str,
+        options: Option<ChannelOptions>,
+    ) -> Result<bool, ReplyError> {
+        let Some(options) = options else { return Ok(false) };
+        if self.node.channel(app, Some(name)).is_some() {
+            return Ok(false);
+        }
+        self.node.set_first_options(app, name, options)
     }
 
     /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration.

@@ -28,7 +28,7 @@ pub enum Flow {
     /// A command waits for another thread. Hand over nothing more until [`Engine::take_unpaused`] names the
     /// connection.
     Pause,
-    /// The turn is full. Keep what was not taken for the next turn.
+    /// The turn is full, or the session has enough to read. Keep what was not taken for the next turn.
     Yield,
 }
 
@@ -38,6 +38,10 @@ enum Budget {
     Kept,
     Ignored,
 }
+
+/// Bytes of answers that a turn had when a session's messages were handed over.
+#[derive(Copy, Clone)]
+struct AnswersSoFar(usize);
 
 /// What follows a command in its message.
 #[derive(Copy, Clone)]
@@ -121,6 +125,7 @@ impl Engine {
     ) -> Flow {
         let longest = self.session_app(slot).limits.message_bytes;
         let format = self.sessions.hot(slot).format;
+        let answers = self.answers_so_far();
         let mut burst = Burst::default();
         let mut messages = messages.into_iter();
         let mut flow = Flow::Continue;
@@ -143,6 +148,10 @@ impl Engine {
                     let read = decoder.read(format, slot, message);
                     if self.run_commands(slot, message, read, 0) == Flow::Pause {
                         return Flow::Pause;
+                    }
+                    if budget == Budget::Kept && self.is_answered(slot, answers) {
+                        flow = Flow::Yield;
+                        break;
                     }
                 }
             }
@@ -194,6 +203,7 @@ impl Engine {
         read: Result<Commands<'_, '_>, ReplyError>,
         from: usize,
     ) -> Flow {
+        let answers = self.answers_so_far();
         let mut commands = match read {
             Ok(commands) => commands,
             Err(error) => {
@@ -202,7 +212,7 @@ impl Engine {
             }
         };
         for at in from..commands.len() {
-            if at > from && self.is_turn_full() {
+            if at > from && (self.is_turn_full() || self.is_answered(slot, answers)) {
                 return self.yield_commands(slot, held_from(message, &commands, at));
             }
             let rest = Rest { is_last: at + 1 == commands.len() };
@@ -251,8 +261,8 @@ impl Engine {
         self.sessions.get_mut(slot).take_empty_window();
         let mut decoder = self.decoder.take().unwrap_or_default();
         let flow = match &message {
-            Held::Text(text) => self.go_on_message(&mut decoder, slot, Message::Text(text)),
-            Held::Binary(bytes) => self.go_on_message(&mut decoder, slot, Message::Binary(bytes)),
+            Held::Text(text) => self.go_on_message(&mut decoder, slot, Message::Text(text), next),
+            Held::Binary(bytes) => self.go_on_message(&mut decoder, slot, Message::Binary(bytes), next),
             Held::Batch(batch) => self.go_on_batch(&mut decoder, slot, batch, next),
         };
         self.decoder = Some(decoder);
@@ -261,10 +271,16 @@ impl Engine {
         }
     }
 
-    fn go_on_message(&mut self, decoder: &mut Decoder, slot: SessionSlot, message: Message<'_>) -> Flow {
+    fn go_on_message(
+        &mut self,
+        decoder: &mut Decoder,
+        slot: SessionSlot,
+        message: Message<'_>,
+        from: usize,
+    ) -> Flow {
         let format = self.sessions.hot(slot).format;
         let read = decoder.read_again(format, slot, message);
-        self.run_commands(slot, message, read, 0)
+        self.run_commands(slot, message, read, from)
     }
 
     /// Executes the commands of a batch from the `from`-th on. Each is taken apart alone, and the text is not
@@ -278,8 +294,9 @@ impl Engine {
     ) -> Flow {
         let format = self.sessions.hot(slot).format;
         let held = |next| Some(HeldCommands { message: Held::Batch(batch.clone()), next });
+        let answers = self.answers_so_far();
         for at in from..batch.len() {
-            if at > from && self.is_turn_full() {
+            if at > from && (self.is_turn_full() || self.is_answered(slot, answers)) {
                 return self.yield_commands(slot, held(at));
             }
             let mut commands = match decoder.read_one(format, batch.command(at)) {
@@ -295,6 +312,15 @@ impl Engine {
             }
         }
         Flow::Continue
+    }
+
+    fn answers_so_far(&self) -> AnswersSoFar {
+        AnswersSoFar(self.turn.reply_bytes())
+    }
+
+    /// Whether a session has been answered so much since then that its next command waits for a later turn.
+    fn is_answered(&self, slot: SessionSlot, since: AnswersSoFar) -> bool {
+        self.turn.reply_bytes() - since.0 > self.session_app(slot).limits.answer_bytes
     }
 
     pub(super) fn reply_outcome(&mut self, slot: SessionSlot, id: Option<&str>, outcome: &Outcome) {

@@ -56,6 +56,7 @@ impl Engine {
             let waiting = self.change_membership(part, slot, None, None, false);
             return Ok(self.joined(part, false, waiting, Recovery::NotAsked));
         }
+        self.check_join(slot, app.id, name)?;
         self.may_join_another(slot)?;
         let part = match local {
             Some(part) => part,

@@ -26,6 +26,7 @@ mod membership;
 mod node;
 mod outbox;
 mod output;
+mod permission;
 mod presence;
 mod publish;
 mod query;
@@ -110,6 +111,10 @@ pub struct Engine {
     evictor: Evictor,
     /// Messages whose commands go on, in the order they may.
     interrupted: VecDeque<Interrupted>,
+    /// Commands that this turn leaves to later ones.
+    yielded: Vec<Interrupted>,
+    /// Commands that wait until their client has read more of what it was sent.
+    behind: Vec<Interrupted>,
     unpaused: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
     /// Sessions that have left everything and go after the next flush.
@@ -219,6 +224,8 @@ impl Engine {
             users: UserIndex::default(),
             answers: Vec::new(),
             interrupted: VecDeque::new(),
+            yielded: Vec::new(),
+            behind: Vec::new(),
             unpaused: Vec::new(),
             disconnects: Vec::new(),
             ended: Vec::new(),
@@ -274,7 +281,8 @@ impl Engine {
         }
         let user = session.user.clone();
         let slot = self.sessions.insert(session, SessionOutput::new(opening.connection, opening.format));
-        self.decoder.get_or_insert_default().begin_session(opening.format, slot);
+        let of = self.node.app(app);
+        self.decoder.get_or_insert_default().begin_session(opening.format, slot, of);
         if let Some(user) = &user {
             self.users.insert(app, user.clone(), slot);
         }
@@ -330,6 +338,8 @@ impl Engine {
         // The shell may give the connection's number to another.
         let connection = self.sessions.hot(slot).connection;
         self.unpaused.retain(|&other| other != connection);
+        let id = self.session_id(slot);
+        self.behind.retain(|interrupted| interrupted.session != id);
         self.disconnects.retain(|&(other, _)| other != connection);
         // Nobody finds it any more: neither the answer it waits for nor what it was to go on with.
         let nonce = self.ids.nonce();
@@ -362,7 +372,7 @@ impl Engine {
     pub fn flush(&mut self, sink: &mut impl Sink) {
         self.work = 0;
         if self.turn.is_empty() {
-            return;
+            return self.settle_yielded(&[]);
         }
         self.counters.turns += 1;
         let channels = &self.channels;
@@ -375,16 +385,23 @@ impl Engine {
         for slot in std::mem::take(&mut self.ended) {
             self.sessions.remove(slot);
         }
+        let mut behind = Vec::new();
         for (slot, backlog) in over {
             // The slot is still that of the session that was written to, for nothing opens in a flush.
             if self.sessions.output(slot).is_ended() {
                 continue;
             }
             match backlog {
-                Backlog::Bytes(bytes) => self.on_backlog(slot, bytes),
+                Backlog::Bytes(bytes) => {
+                    if self.is_behind(slot, bytes) {
+                        behind.push(slot);
+                    }
+                    self.on_backlog(slot, bytes);
+                }
                 Backlog::Parked { is_whole } => self.on_parked_output(slot, is_whole),
             }
         }
+        self.settle_yielded(&behind);
         let channels = &mut self.channels;
         self.turn.end(&mut self.sessions, |EndedRun { local, formats }| {
             let part = &mut channels[local];
@@ -412,6 +429,13 @@ impl Engine {
     /// more.
     pub fn is_turn_full(&self) -> bool {
         self.turn.bytes >= TURN_BYTES || self.work >= TURN_WORK
+    }
+
+    /// Whether a session has so much to read, `backlog` bytes, that its next command waits until its client
+    /// has read more of it.
+    #[inline]
+    pub fn is_behind(&self, slot: SessionSlot, backlog: usize) -> bool {
+        backlog > 0 && backlog > self.session_app(slot).limits.answer_bytes
     }
 
     /// The claims of a session token that is valid now. What the check costs is charged to the turn.

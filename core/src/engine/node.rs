@@ -11,7 +11,7 @@ use crate::{
     channel::{Channel, ChannelTable},
     error::ReplyError,
     id::{AppId, SessionId, WorkerId},
-    limits::CHANNEL_OPTIONS,
+    limits::{CHANNEL_OPTIONS, CONFIGURED_MS},
     mailbox::Mailbox,
     secret::Secret,
     trigger::{TriggerSet, Verdict},
@@ -43,9 +43,31 @@ struct Tenant {
     /// Whether options were ever set for a single channel: so most channels come into being without a second
     /// look.
     has_set_options: AtomicBool,
-    /// Options that were set for single channels.
-    options: papaya::HashMap<Box<str>, ChannelOptions>,
+    /// Channels for which options were set: they exist, whether or not anybody is in them.
+    options: papaya::HashMap<Box<str>, Configured>,
     triggers: TriggerSlot,
+}
+
+/// Options of a channel that were set.
+struct Configured {
+    options: ChannelOptions,
+    /// Whether they were asked for since somebody looked.
+    is_used: AtomicBool,
+    /// When somebody looked and they were in use, on the clock that never steps back.
+    used_ms: AtomicU64,
+}
+
+impl Configured {
+    fn new(options: ChannelOptions) -> Self {
+        Self { options, is_used: AtomicBool::new(true), used_ms: AtomicU64::new(0) }
+    }
+
+    /// Notes that somebody needs them.
+    fn touch(&self) -> ChannelOptions {
+        // Relaxed: it orders nothing.
+        self.is_used.store(true, Ordering::Relaxed);
+        self.options
+    }
 }
 
 /// The triggers of an app, which change while it runs.
@@ -132,8 +154,14 @@ impl Node {
     /// The options of a channel of this name that comes into being.
     pub(super) fn options(&self, app: AppId, name: &str) -> ChannelOptions {
         let own = &self.tenant(app).options;
-        let set = if own.is_empty() { None } else { own.pin().get(name).copied() };
+        let set = if own.is_empty() { None } else { own.pin().get(name).map(Configured::touch) };
         self.resolve_options(app, name, set)
+    }
+
+    /// Whether options were set for channels of this name.
+    pub(super) fn is_configured(&self, app: AppId, name: &str) -> bool {
+        let own = &self.tenant(app).options;
+        !own.is_empty() && own.pin().get(name).map(Configured::touch).is_some()
     }
 
     /// Whether options of a channel may have changed since it was made. Whoever asks fences before.
@@ -171,10 +199,71 @@ impl Node {
                 return Err(ReplyError::TooManyOptions);
             }
             Some(options) => {
-                own.insert(name.into(), options);
+                own.insert(name.into(), Configured::new(options));
             }
         }
         Ok(())
+    }
+
+    /// Sets the options of channels of this name if none are set. Returns whether none were.
+    pub(super) fn set_first_options(
+        &self,
+        app: AppId,
+        name: &str,
+        options: ChannelOptions,
+    ) -> Result<bool, ReplyError> {
+        let own = self.tenant(app).options.pin();
+        if own.contains_key(name) {
+            return Ok(false);
+        }
+        if own.len() >= CHANNEL_OPTIONS {
+            return Err(ReplyError::TooManyOptions);
+        }
+        Ok(own.try_insert(name.into(), Configured::new(options)).is_ok())
+    }
+
+    /// Whether options were set for any channel.
+    pub(super) fn has_configured(&self) -> bool {
+        self.tenants.iter().any(|tenant| !tenant.options.is_empty())
+    }
+
+    /// Lets go of the options of channels that nobody has used for [`CONFIGURED_MS`].
+    pub(super) fn expire_options(&self, now_ms: u64) {
+        for (app, tenant) in self.apps.iter().zip(&self.tenants) {
+            let own = tenant.options.pin();
+            let is_over = |name: &str, configured: &Configured| {
+                let is_used = configured.is_used.swap(false, Ordering::Relaxed);
+                if is_used || self.table.find(app.id, name, |_| ()).is_some() {
+                    configured.used_ms.store(now_ms, Ordering::Relaxed);
+                }
+                configured.used_ms.load(Ordering::Relaxed).saturating_add(CONFIGURED_MS) < now_ms
+            };
+            own.retain(|name, configured| !is_over(name, configured));
+        }
+    }
+
+    /// Names of an app's channels that exist because options were set for them alone, of those that begin
+    /// with `prefix` and come after `after`: at most `limit`, sorted.
+    pub(super) fn configured_names(
+        &self,
+        app: AppId,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<Box<str>> {
+        let own = self.tenant(app).options.pin();
+        let meant = |name: &str| name.starts_with(prefix) && after.is_none_or(|after| name > after);
+        let idle = |name: &str| self.table.find(app, name, |_| ()).is_none();
+        let names = own.keys().filter(|name| meant(name) && idle(name));
+        let mut names: Vec<Box<str>> = names.cloned().collect();
+        names.sort_unstable();
+        names.truncate(limit);
+        names
+    }
+
+    /// How many channels of an app have options of their own.
+    pub(super) fn configured(&self, app: AppId) -> usize {
+        self.tenant(app).options.len()
     }
 
     /// What the histories of an app's channels cost, in bytes.

@@ -2,10 +2,16 @@
 
 use std::sync::Arc;
 
-use super::Engine;
+use super::{
+    Engine,
+    submit::{ChannelOp, Submitted},
+    waiting::Progress,
+};
 use crate::{
     channel::Presence,
-    id::SessionSlot,
+    command::Outcome,
+    error::ReplyError,
+    id::{AppId, SessionSlot},
     publication::{Audience, Body, IdentityCard, OwnedPublication, Publication},
 };
 
@@ -21,6 +27,32 @@ impl Engine {
         let session = self.sessions.get(slot);
         let (user, profile) = (session.user.clone(), session.profile.clone());
         Arc::new(IdentityCard { id: session.id(slot), user, profile })
+    }
+
+    /// Tells the members of a channel, or the users that the audience names, what one dialect has words for.
+    pub(super) fn tell(
+        &mut self,
+        app: AppId,
+        channel: Option<&str>,
+        audience: &Audience,
+        words: &Arc<str>,
+    ) -> Result<Progress, ReplyError> {
+        let mut notice = [self.notice(Body::Worded(words), audience)];
+        if Self::is_direct(channel, audience) {
+            self.publish_direct(app, &notice[0])?;
+            return Ok(Progress::Finished(Outcome::Done));
+        }
+        while let Some(channel) = self.target(app, channel) {
+            match self.submit(&channel, ChannelOp { publications: &mut notice, ..ChannelOp::default() }) {
+                Submitted::Done { .. } => break,
+                Submitted::Waiting(ticket) => {
+                    return Ok(Progress::Waiting { ticket, outcome: Outcome::Done });
+                }
+                Submitted::Refused(error) => return Err(error),
+                Submitted::Closed => self.node.table.remove(&channel),
+            }
+        }
+        Ok(Progress::Finished(Outcome::Done))
     }
 
     /// A notice of presence.

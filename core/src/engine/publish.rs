@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 use super::{
     Engine,
     check::{check_change, check_channel, check_message},
+    permission::Reach,
     presence::MembershipEvent,
     session::Verdict,
     submit::{ChannelOp, Submitted},
@@ -20,7 +21,7 @@ use crate::{
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot},
     limits::BURST,
-    publication::{Audience, Payload, Publication, Sender},
+    publication::{Audience, Payload, Publication, Sender, WithoutUser},
     trigger::Origin,
 };
 
@@ -59,6 +60,7 @@ impl Engine {
             }
             Command::History { channel, from, limit } => {
                 check_channel(&app, channel)?;
+                self.check_join(slot, app.id, channel)?;
                 let reader = Viewer::User(self.sessions.get(slot).user.clone());
                 Ok(self.history(app.id, channel, from, limit, reader))
             }
@@ -75,10 +77,12 @@ impl Engine {
             }
             Command::Users { channel, limit, after } => {
                 check_channel(&app, channel)?;
+                self.check_join(slot, app.id, channel)?;
                 Ok(self.users_of(app.id, channel, limit, after))
             }
             Command::Members { channel, limit, after } => {
                 check_channel(&app, channel)?;
+                self.check_join(slot, app.id, channel)?;
                 self.members(app.id, channel, limit, after)
             }
             Command::Session { token } => self.renew(slot, &app, token).map(Progress::Finished),
@@ -112,28 +116,32 @@ impl Engine {
             Some(own) => Some(own),
             None => self.target(app_id, publish.channel),
         };
-        if let Some(name) = publish.channel {
-            self.check_membership(slot, app_id, name, target.as_deref())?;
-        }
+        let reach = self.check_publish(slot, app_id, target.as_deref(), publish)?;
         if self.node.has_triggers(app_id)
             && let Some(run) = self.run_for(app_id, publish, target.as_deref(), Origin::Session)
         {
             *payloads = &payloads[..1];
-            return self.call_for_publish(slot, app_id, run, publish, payloads[0]);
+            return self.call_for_publish(slot, run, publish, payloads[0], reach);
         }
         let app = self.node.app(app_id);
         let session = self.sessions.get_mut(slot);
         *payloads = &payloads[..session.take_messages(payloads.len(), &app.limits, steady_ms)?];
         let id = session.id(slot);
         let shown = app.show_sender;
-        let remembered = shown || app.sender_edits;
+        let with_profile = app.shows_profiles();
+        let remembered = shown || app.sender_edits || with_profile;
         let user = if remembered { session.user.clone() } else { None };
-        let sender = remembered.then_some(Sender { session: id, user: user.as_deref(), shown });
+        let profile = if with_profile { session.profile.clone() } else { None };
+        let (of_user, with) = (user.as_deref(), profile.as_ref());
+        let sender = remembered.then_some(Sender { session: id, user: of_user, profile: with, shown });
         let except_session = if publish.echo.unwrap_or(session.echo) { None } else { Some(id) };
-        let audience = match &publish.audience {
+        let mut audience = match &publish.audience {
             None => Audience { except_session, ..Audience::default() },
             Some(audience) => Audience { except_session, ..(**audience).clone() },
         };
+        if reach == Reach::SignedIn {
+            audience.without_user = WithoutUser::Excluded;
+        }
         self.publish(app_id, target, (publish, payloads), (&audience, sender))
     }
 
@@ -150,7 +158,10 @@ impl Engine {
     ) -> Result<(), ReplyError> {
         self.may_write(slot, app)?;
         check_change(app, change)?;
-        if app.sender_edits { Ok(()) } else { Err(ReplyError::EditNotAllowed) }
+        if !app.sender_edits {
+            return Err(ReplyError::EditNotAllowed);
+        }
+        self.check_edit(slot, app.id, change.channel)
     }
 
     /// The channel of this name, if the session is in few and it is among them: so it need not be looked for
@@ -170,31 +181,12 @@ impl Engine {
         }
     }
 
-    /// Refuses a sender that must be a member of a channel and is not.
-    pub(super) fn check_membership(
-        &self,
-        slot: SessionSlot,
-        app: AppId,
-        name: &str,
-        channel: Option<&Channel>,
-    ) -> Result<(), ReplyError> {
-        let refused = match channel {
-            Some(channel) => {
-                let part = channel.local(self.worker).filter(|_| channel.wants_membership());
-                channel.wants_membership()
-                    && part.is_none_or(|part| self.sessions.get(slot).memberships.find(part).is_none())
-            }
-            None => self.node.options(app, name).membership_to_send,
-        };
-        if refused { Err(ReplyError::MembershipRequired) } else { Ok(()) }
-    }
-
     /// Publishes `payloads` to `target`, which is the channel or broadcast stream that `publish` names, if
     /// there is one. The outcome is that of the last.
     pub(super) fn publish(
         &mut self,
         app: AppId,
-        mut target: Option<Arc<Channel>>,
+        target: Option<Arc<Channel>>,
         (publish, payloads): (&Publish<'_>, &[Payload<'_>]),
         (audience, sender): (&Audience, Option<Sender<'_>>),
     ) -> Result<Progress, ReplyError> {
@@ -204,14 +196,27 @@ impl Engine {
             let publication = Publication::message(id, publish.event, *payload);
             publications.push(Publication { audience, sender, kept: publish.history, ..publication });
         }
-        self.counters.publications += payloads.len() as u64;
-        let last = publications.last().expect("there is at least one payload").id;
+        self.carry(app, target, publish, &mut publications)
+    }
+
+    /// Carries publications to `target`, all for one audience. The outcome is that of the last.
+    #[inline]
+    pub(super) fn carry(
+        &mut self,
+        app: AppId,
+        mut target: Option<Arc<Channel>>,
+        publish: &Publish<'_>,
+        publications: &mut [Publication<'_>],
+    ) -> Result<Progress, ReplyError> {
+        let count = publications.len() as u64;
+        self.counters.publications += count;
+        let &Publication { id: last, audience, .. } = publications.last().expect("there is at least one");
         let outcome = |offset| match publish.channel {
             Some(_) => Outcome::Sent { message_id: last, offset },
             None => Outcome::Broadcast { message_id: last },
         };
         // What names its receivers comes alone.
-        if let [publication] = publications[..]
+        if let &mut [publication] = publications
             && Self::is_direct(publish.channel, audience)
         {
             self.publish_direct(app, &Publication { kept: false, ..publication })?;
@@ -228,14 +233,14 @@ impl Engine {
             let Some(channel) = target else { return Ok(Progress::Finished(outcome(None))) };
             match self.submit_inline(
                 &channel,
-                ChannelOp { publications: &mut publications, ..ChannelOp::default() },
+                ChannelOp { publications: &mut *publications, ..ChannelOp::default() },
             ) {
                 Submitted::Done { receipt, .. } => return Ok(Progress::Finished(outcome(receipt.offset))),
                 Submitted::Waiting(ticket) => {
                     return Ok(Progress::Waiting { ticket, outcome: outcome(None) });
                 }
                 Submitted::Refused(error) => {
-                    self.counters.overloaded += payloads.len() as u64;
+                    self.counters.overloaded += count;
                     return Err(error);
                 }
                 // Whoever closed it also takes it out of the table; helping keeps us from waiting for that.

@@ -5,10 +5,12 @@
 
 use super::{Engine, mail::Mail, waiting::Progress};
 use crate::{
-    command::{ChannelsPage, Cursor, Disconnection, MembersPage, Outcome, SessionsPage, UserSession},
+    command::{
+        ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession,
+    },
     disconnect::Disconnect,
     error::ReplyError,
-    id::{AppId, LocalId, SessionSlot, WorkerId},
+    id::{AppId, LocalId, SessionId, SessionSlot, WorkerId},
     limits::{CHANNELS_LOOKED_AT, PAGE_BYTES, TABLE_SHARDS},
     publication::IdentityCard,
 };
@@ -32,6 +34,7 @@ impl WorkerQuery {
                 Question::Members { page, .. } => page.members.iter().map(member_bytes).sum(),
                 Question::Sessions { page, .. } => page.sessions.iter().map(session_bytes).sum(),
                 Question::Disconnect { .. } => 0,
+                Question::Enroll { channel, .. } => channel.len(),
             }
     }
 }
@@ -51,6 +54,7 @@ enum Question {
     Members { reading: Reading, page: MembersPage },
     Sessions { reading: Reading, page: SessionsPage },
     Disconnect { whom: Disconnection, reconnect: bool, sessions: usize },
+    Enroll { session: SessionId, channel: Box<str>, membership: Membership },
 }
 
 /// From where on a page is read, and how much fits into it.
@@ -117,6 +121,20 @@ impl Engine {
             Disconnection::User(_) => (0, workers),
         };
         self.ask(app, at, end, Question::Disconnect { whom, reconnect, sessions: 0 })
+    }
+
+    /// Has a session of any worker enter or leave a channel.
+    pub(super) fn enroll_session(
+        &mut self,
+        app: AppId,
+        session: SessionId,
+        channel: &str,
+        membership: Membership,
+    ) -> Progress {
+        let workers = u16::try_from(self.node.workers()).expect("workers are few");
+        let worker = session.worker().0;
+        let (at, end) = if worker < workers { (worker, worker + 1) } else { (0, 0) };
+        self.ask(app, at, end, Question::Enroll { session, channel: channel.into(), membership })
     }
 
     /// A page of a user's sessions.
@@ -203,6 +221,9 @@ impl Engine {
             Question::Disconnect { whom, reconnect, sessions } => {
                 *sessions += self.disconnect_here(*app, whom, *reconnect);
             }
+            Question::Enroll { session, channel, membership } => {
+                self.enroll_here(*app, *session, channel, *membership);
+            }
         }
     }
 
@@ -266,6 +287,22 @@ impl Engine {
         told
     }
 
+    /// Has a session of this worker enter or leave a channel. What the app's limits refuse is not done.
+    fn enroll_here(&mut self, app: AppId, session: SessionId, channel: &str, membership: Membership) {
+        let Some(slot) = self.sessions.find(session).filter(|slot| self.sessions.get(*slot).app == app)
+        else {
+            return;
+        };
+        let is_refused = match membership {
+            Membership::Begins => self.join(slot, channel, None, None).is_err(),
+            Membership::Ends => {
+                self.leave(slot, channel, None);
+                false
+            }
+        };
+        self.counters.command_errors += u64::from(is_refused);
+    }
+
     /// A page of an app's channels whose names begin with `prefix`, from `after` on. Not sorted; it may be
     /// short, and looks at a bounded number of channels: those of whole shards until [`CHANNELS_LOOKED_AT`]
     /// have been seen.
@@ -281,6 +318,7 @@ impl Engine {
             Some(cursor) => parse_channels_cursor(cursor).ok_or(ReplyError::InvalidCursor)?,
         };
         let mut page = ChannelsPage { channels: Vec::new(), next: None };
+        let configured = usize::from(self.node.configured(app) > 0);
         let mut seen = 0;
         while shard < TABLE_SHARDS {
             let mut found = Vec::new();
@@ -304,12 +342,35 @@ impl Engine {
             }
             shard += 1;
             after = None;
-            if shard < TABLE_SHARDS && (seen >= CHANNELS_LOOKED_AT || page.channels.len() == limit) {
+            if shard < TABLE_SHARDS + configured
+                && (seen >= CHANNELS_LOOKED_AT || page.channels.len() == limit)
+            {
                 page.next = Some(format!("{shard}."));
                 return Ok(page);
             }
         }
+        if configured > 0 {
+            self.list_configured(app, prefix, limit, after, &mut page);
+        }
         Ok(page)
+    }
+
+    /// Fills the last page with the channels that are nothing but configured: they follow those of the table,
+    /// as one shard more.
+    fn list_configured(
+        &self,
+        app: AppId,
+        prefix: &str,
+        limit: usize,
+        after: Option<&str>,
+        page: &mut ChannelsPage,
+    ) {
+        let room = limit - page.channels.len();
+        let mut names = self.node.configured_names(app, prefix, after, room + 1);
+        let more = names.len() > room;
+        names.truncate(room);
+        page.next = names.last().filter(|_| more).map(|last| format!("{TABLE_SHARDS}.{last}"));
+        page.channels.extend(names.into_iter().map(|name| (name, 0)));
     }
 }
 
@@ -319,7 +380,7 @@ fn parse_channels_cursor(text: &str) -> Option<(usize, Option<&str>)> {
     if shard.is_empty() || shard.len() > 4 || !shard.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let shard = shard.parse().ok().filter(|&shard| shard < TABLE_SHARDS)?;
+    let shard = shard.parse().ok().filter(|&shard| shard <= TABLE_SHARDS)?;
     Some((shard, (!name.is_empty()).then_some(name)))
 }
 
@@ -329,6 +390,7 @@ impl Question {
             Question::Members { page, .. } => Outcome::Members(page),
             Question::Sessions { page, .. } => Outcome::Sessions(page),
             Question::Disconnect { sessions, .. } => Outcome::Disconnected { sessions },
+            Question::Enroll { .. } => Outcome::Done,
         }
     }
 
@@ -336,6 +398,7 @@ impl Question {
     fn unanswered(&self) -> Outcome {
         match self {
             Question::Members { .. } | Question::Sessions { .. } => Outcome::Updated,
+            Question::Enroll { .. } => Outcome::Done,
             Question::Disconnect { .. } => Outcome::Disconnected { sessions: 0 },
         }
     }

@@ -1,19 +1,19 @@
 //! Requests of an app's back end: checks first, then the same work as for a session's commands.
 
-use std::slice;
+use std::{slice, sync::Arc};
 
 use super::{
     Engine,
-    check::{check_change, check_channel, check_message},
+    check::{check_change, check_channel, check_given, check_message, check_payload},
     publish::owned_change,
     waiting::Progress,
 };
 use crate::{
-    channel::Viewer,
-    command::{BackEndCommand, Outcome, Publish},
+    channel::{Amendment, Viewer},
+    command::{AmendMessage, BackEndCommand, Outcome, Publish, PublishAs},
     error::ReplyError,
     id::AppId,
-    publication::EVERYONE,
+    publication::{EVERYONE, Given, GivenTime, OwnedPayload, Payload, Publication},
 };
 
 impl Engine {
@@ -36,6 +36,8 @@ impl Engine {
             BackEndCommand::Publish { publish, idempotency_key: Some(key) } => {
                 self.publish_once(app, key, &publish)
             }
+            BackEndCommand::PublishAs(publish) => self.publish_as(app, publish),
+            BackEndCommand::Amend(amend) => self.amend(app, amend),
             BackEndCommand::Change(change) => {
                 let configured = self.node.app(app).clone();
                 check_change(&configured, &change)?;
@@ -65,14 +67,76 @@ impl Engine {
                 let options = self.node.options(app, channel);
                 Ok(Progress::Finished(Outcome::Options { channel: channel.into(), options }))
             }
-            BackEndCommand::SetOptions { channel, change } => {
+            BackEndCommand::SetOptions { channel, change, only_new } => {
                 let configured = self.node.app(app);
                 check_channel(configured, channel)?;
                 let options = change.apply(configured.channel_options(channel));
+                if only_new && !self.is_first_to_set(app, channel, options)? {
+                    let options = self.node.options(app, channel);
+                    return Ok(Progress::Finished(Outcome::Options { channel: channel.into(), options }));
+                }
                 self.set_options(app, channel, options)
             }
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),
             BackEndCommand::Disconnect { whom, reconnect } => Ok(self.disconnect(app, whom, reconnect)),
+            BackEndCommand::Enroll { session, channel, membership } => {
+                check_channel(self.node.app(app), channel)?;
+                Ok(self.enroll_session(app, session, channel, membership))
+            }
+            BackEndCommand::Tell { channel, audience, words } => self.tell(app, channel, &audience, &words),
+        }
+    }
+
+    /// Publishes with what the back end gives.
+    fn publish_as(&mut self, app: AppId, publish_as: PublishAs<'_>) -> Result<Progress, ReplyError> {
+        let PublishAs { publish, id, mut given, only_existing } = publish_as;
+        let payloads = slice::from_ref(&publish.payload);
+        check_message(self.node.app(app), &publish, payloads)?;
+        check_given(self.node.app(app), publish.payload, &given)?;
+        let made = self.ids.message_id(self.now_ms);
+        let id = id.unwrap_or(made);
+        match &mut given.time {
+            Some(time) => time.unix_ms = time.unix_ms.min(self.now_ms),
+            None if id != made => {
+                let text = self.now_ms.to_string().into();
+                given.time = Some(GivenTime { unix_ms: self.now_ms, text });
+            }
+            None => {}
+        }
+        let given = (given != Given::default()).then(|| Arc::new(given));
+        let mut target = self.target(app, publish.channel);
+        if let (None, Some(name), true) = (&target, publish.channel, only_existing) {
+            if !self.node.is_configured(app, name) {
+                return Ok(Progress::Finished(Outcome::Sent { message_id: id, offset: None }));
+            }
+            target = Some(self.node.find_or_create(app, name));
+        }
+        let message = Publication::message(id, publish.event, publish.payload);
+        let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
+        let message = Publication { audience, given: given.as_ref(), kept: publish.history, ..message };
+        self.carry(app, target, &publish, &mut [message])
+    }
+
+    /// Changes a message if it is remembered, and tells an audience in any case.
+    fn amend(&mut self, app: AppId, amend: AmendMessage<'_>) -> Result<Progress, ReplyError> {
+        let AmendMessage { channel, id, deletes, payload, audience, given } = amend;
+        let configured = self.node.app(app);
+        if let Some(payload) = payload {
+            check_payload(configured, payload)?;
+        }
+        check_given(configured, payload.unwrap_or(Payload::Json("")), &given)?;
+        let payload = payload.map(OwnedPayload::from);
+        let amendment = Amendment { id, deletes, payload, audience, given: Arc::new(given) };
+        match channel {
+            Some(channel) => {
+                check_channel(configured, channel)?;
+                self.ask_to_amend(app, channel, &amendment)
+            }
+            None if Self::is_direct(None, &amendment.audience) => {
+                self.publish_direct(app, &amendment.publication(None, self.now_ms))?;
+                Ok(Progress::Finished(Outcome::Broadcast { message_id: id }))
+            }
+            None => Err(ReplyError::InvalidCommand("A change without channel names its users.")),
         }
     }
 

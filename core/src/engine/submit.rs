@@ -381,6 +381,7 @@ impl Engine {
         let run = self.channels[part].run;
         let is_named = channel.name().is_some();
         let addressed = self.resolve(channel.app(), audience);
+        let addressed = self.by_user(part, addressed, audience);
         let sessions = &self.sessions;
         // Every session of the app is a member of its broadcast stream.
         let is_member =

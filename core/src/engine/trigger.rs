@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A session's calls stand in one line, in the order in which they were sent, and take effect in that order
-//! however the verdicts come. A command in a line is in its session's window as well, which holds what may not
-//! pass it. A message of a session that has ended takes effect all the same: it was sent before. One of a
+//! however the verdicts come. A command in a line is in its session's window as well, which holds what may
+//! not pass it. A message of a session that has ended takes effect all the same: it was sent before. One of a
 //! session that its back end disconnects does not.
 //!
 //! A verdict takes effect between mails, never amid one: what it sets off handles mail itself.
@@ -23,6 +23,7 @@ use super::{
     Engine, RandomState,
     check::{check_change, check_message},
     input::Flow,
+    permission::Reach,
     publish::owned_change,
     session::Session,
     waiting::{Progress, Waiter, Waiting},
@@ -35,7 +36,7 @@ use crate::{
     dialect::{self, Memo},
     error::ReplyError,
     id::{AppId, SessionId, SessionSlot},
-    publication::{Audience, EVERYONE, Payload, Publication, Sender},
+    publication::{Audience, EVERYONE, Payload, Publication, Sender, WithoutUser},
     trigger::{
         Action, Decision, Origin, Place, RuleMask, Said, TRIGGER_PUBLICATIONS, TriggerCall, TriggerClient,
         TriggerInput, TriggerKind, TriggerSet, Verdict,
@@ -85,9 +86,17 @@ struct Called {
 
 /// What happens unless the triggers refuse; the input has the rest.
 enum Deed {
-    Publish,
-    Change { audience: Option<Audience> },
-    Join { echo: Option<bool>, since: Option<Position> },
+    /// As far as it reached when it was sent.
+    Publish {
+        reach: Reach,
+    },
+    Change {
+        audience: Option<Audience>,
+    },
+    Join {
+        echo: Option<bool>,
+        since: Option<Position>,
+    },
 }
 
 /// Which triggers run.
@@ -170,18 +179,19 @@ impl Engine {
     pub(super) fn call_for_publish(
         &mut self,
         slot: SessionSlot,
-        app: AppId,
         run: Run,
         publish: &Publish<'_>,
         payload: Payload<'_>,
+        reach: Reach,
     ) -> Result<Progress, ReplyError> {
         let steady_ms = self.steady_ms;
         let session = self.sessions.get_mut(slot);
+        let app = session.app;
         session.take_messages(1, &self.node.app(app).limits, steady_ms)?;
         let client = client_of(session, slot);
         let echo = publish.echo.unwrap_or(session.echo);
         let input = self.input_of(publish, payload, Some(client), echo);
-        self.call(app, run, input, Deed::Publish)
+        self.call(app, run, input, Deed::Publish { reach })
     }
 
     /// Has triggers decide on a back end's message, if there are some for it.
@@ -196,7 +206,7 @@ impl Engine {
         }
         let run = self.run_for(app, publish, channel, Origin::BackEnd)?;
         let input = self.input_of(publish, publish.payload, None, true);
-        Some(self.call(app, run, input, Deed::Publish))
+        Some(self.call(app, run, input, Deed::Publish { reach: Reach::AsSaid }))
     }
 
     /// Has triggers decide on an edit, if there are some for it. `slot` is its sender; `None`: the back end.
@@ -235,9 +245,10 @@ impl Engine {
         let Some(run) = self.run_at(app, Action::Join, channel, Origin::Session) else {
             return self.join(slot, channel, echo, since);
         };
-        if self.is_member(slot, channel) {
+        if self.is_in(slot, channel) {
             return self.join(slot, channel, echo, since);
         }
+        self.check_join(slot, app, channel)?;
         self.may_join_another(slot)?;
         let session = self.sessions.get(slot);
         let client = client_of(session, slot);
@@ -250,7 +261,7 @@ impl Engine {
         self.call(app, run, input, Deed::Join { echo, since })
     }
 
-    fn is_member(&self, slot: SessionSlot, channel: &str) -> bool {
+    fn is_in(&self, slot: SessionSlot, channel: &str) -> bool {
         let session = self.sessions.get(slot);
         let part = self.node.table.find(session.app, channel, |channel| channel.local(self.worker)).flatten();
         part.is_some_and(|part| session.memberships.find(part).is_some())
@@ -407,7 +418,7 @@ impl Engine {
         let app = self.node.app(app).clone();
         let channel = input.channel.as_deref();
         match (deed, channel, slot) {
-            (Deed::Publish, ..) => self.publish_judged(&app, slot, input, payload),
+            (Deed::Publish { reach }, ..) => self.publish_judged(&app, slot, input, payload, reach),
             (Deed::Change { audience }, Some(channel), _) => {
                 let id = input.message_id.ok_or(ReplyError::UnknownMessage)?;
                 let change = ChangeMessage { channel, id, payload: Some(payload), audience };
@@ -431,6 +442,7 @@ impl Engine {
         slot: Option<SessionSlot>,
         input: &TriggerInput,
         payload: Payload<'_>,
+        mut reach: Reach,
     ) -> Result<Progress, ReplyError> {
         let channel = input.channel.as_deref();
         let publish = Publish {
@@ -442,22 +454,25 @@ impl Engine {
         let target = self.target(app.id, channel);
         if let Some(slot) = slot {
             self.may_write(slot, app)?;
-            if let Some(name) = channel {
-                self.check_membership(slot, app.id, name, target.as_deref())?;
-            }
+            reach = self.check_publish(slot, app.id, target.as_deref(), &publish)?;
         }
-        let remembered = app.show_sender || app.sender_edits;
         let client = input.client.as_ref();
+        let with_profile = app.shows_profiles();
+        let remembered = app.show_sender || app.sender_edits || with_profile;
         let sender = client.filter(|_| remembered).map(|client| Sender {
             session: client.session,
             user: client.user.as_deref(),
+            profile: client.profile.as_ref().filter(|_| with_profile),
             shown: app.show_sender,
         });
         let except_session = client.filter(|_| !input.echo).map(|client| client.session);
-        let audience = match &input.audience {
+        let mut audience = match &input.audience {
             None => Audience { except_session, ..Audience::default() },
             Some(audience) => Audience { except_session, ..(**audience).clone() },
         };
+        if reach == Reach::SignedIn {
+            audience.without_user = WithoutUser::Excluded;
+        }
         self.publish(app.id, target, (&publish, &[payload]), (&audience, sender))
     }
 

@@ -8,8 +8,9 @@ use hashbrown::{Equivalent, HashMap};
 
 use super::{Engine, RandomState};
 use crate::{
-    id::{AppId, SessionId, SessionSlot},
-    publication::Audience,
+    channel::TOMBSTONE,
+    id::{AppId, LocalId, SessionId, SessionSlot},
+    publication::{Audience, WithoutUser},
 };
 
 /// See the module.
@@ -98,7 +99,7 @@ const RESOLVED: usize = 8;
 impl Engine {
     /// The sessions that an audience names. What that costs is charged to the turn.
     pub(super) fn resolve(&mut self, app: AppId, audience: &Audience) -> Addressed {
-        let Audience { except_session, only_session, only_users, except_users } = audience;
+        let Audience { except_session, only_session, only_users, except_users, without_user: _ } = audience;
         let of_users = |users: &Option<Arc<[Box<str>]>>| {
             let users = users.iter().flat_map(|users| users.iter());
             let mut slots: Vec<SessionSlot> =
@@ -132,6 +133,36 @@ impl Engine {
         }
         only.retain(|slot| left_out.binary_search(slot).is_err());
         Addressed::Only(only)
+    }
+
+    /// The same, as far as an audience tells members with a user from those without.
+    pub(super) fn by_user(&mut self, part: LocalId, addressed: Addressed, audience: &Audience) -> Addressed {
+        let without = audience.without_user;
+        if without == WithoutUser::AsOthers {
+            return addressed;
+        }
+        let members = self.channels[part].subscribers.slots();
+        self.work += members.len() / RESOLVED;
+        let has_user = |slot: SessionSlot| self.sessions.get(slot).user.is_some();
+        let there = members.iter().copied().filter(|slot| *slot != TOMBSTONE);
+        let mut slots: Vec<SessionSlot> = match (addressed, without) {
+            (Addressed::Only(mut only), WithoutUser::Excluded) => {
+                only.retain(|slot| has_user(*slot));
+                only
+            }
+            (Addressed::Only(mut only), _) => {
+                let is_excepted = |slot| audience.except_session == Some(self.sessions.get(slot).id(slot));
+                only.extend(there.filter(|slot| !has_user(*slot) && !is_excepted(*slot)));
+                only
+            }
+            (Addressed::AllBut(left_out), WithoutUser::Excluded) => {
+                there.filter(|slot| has_user(*slot) && left_out.binary_search(slot).is_err()).collect()
+            }
+            (left_out @ Addressed::AllBut(_), _) => return left_out,
+        };
+        slots.sort_unstable();
+        slots.dedup();
+        Addressed::Only(slots)
     }
 }
 

@@ -148,20 +148,41 @@ impl Engine {
         Flow::Pause
     }
 
-    /// Leaves commands to [`Engine::on_mail`], because the turn is full or because they were held until now.
-    /// Their session is paused until then.
-    fn interrupt(&mut self, slot: SessionSlot, held: HeldCommands) {
+    /// Commands that are executed later, by [`Engine::on_mail`]. Their session is paused until then.
+    fn interrupted(&mut self, slot: SessionSlot, held: HeldCommands) -> Interrupted {
         let session = self.session_id(slot);
         self.sessions.get_mut(slot).window_mut().is_paused = true;
         let HeldCommands { message, next } = held;
-        self.interrupted.push_back(Interrupted { session, message, next });
+        Interrupted { session, message, next }
     }
 
-    /// The turn is full amid the commands of a message: the rest of them follows in a later turn.
+    /// The turn is written: the commands that it left go on, but for those of sessions that are `behind`.
+    pub(super) fn settle_yielded(&mut self, behind: &[SessionSlot]) {
+        for interrupted in self.yielded.drain(..) {
+            match self.sessions.find(interrupted.session) {
+                Some(slot) if behind.contains(&slot) => self.behind.push(interrupted),
+                _ => self.interrupted.push_back(interrupted),
+            }
+        }
+    }
+
+    /// The session's connection has taken some of what was sent to it, and `backlog` bytes wait: commands
+    /// that waited for that go on.
+    pub fn on_taken(&mut self, slot: SessionSlot, backlog: usize) {
+        if self.behind.is_empty() || self.is_behind(slot, backlog) {
+            return;
+        }
+        let session = self.session_id(slot);
+        self.interrupted.extend(self.behind.extract_if(.., |interrupted| interrupted.session == session));
+    }
+
+    /// The turn is full amid the commands of a message, or the session has enough to read: the rest of them
+    /// follows in a later turn.
     pub(super) fn yield_commands(&mut self, slot: SessionSlot, held: Option<HeldCommands>) -> Flow {
         match held {
             Some(held) if self.sessions.get(slot).window().is_none() => {
-                self.interrupt(slot, held);
+                let interrupted = self.interrupted(slot, held);
+                self.yielded.push(interrupted);
                 Flow::Pause
             }
             // They wait for what is in flight.
@@ -236,7 +257,10 @@ impl Engine {
         }
         let Some(window) = self.sessions.get_mut(slot).take_empty_window() else { return };
         match window.held {
-            Some(held) => self.interrupt(slot, held),
+            Some(held) => {
+                let interrupted = self.interrupted(slot, held);
+                self.interrupted.push_back(interrupted);
+            }
             None if window.is_paused => self.unpause(slot),
             None => {}
         }

@@ -15,12 +15,31 @@ pub struct Audience {
     pub only_users: Option<Arc<[Box<str>]>>,
     /// No session of these users.
     pub except_users: Option<Arc<[Box<str>]>>,
+    /// What of sessions without user.
+    pub without_user: WithoutUser,
+}
+
+/// Whether sessions without user are meant.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub enum WithoutUser {
+    /// Like all others: not if certain users are named.
+    #[default]
+    AsOthers,
+    /// Beside the users that are named.
+    Included,
+    /// Only sessions of users are meant: signed-in ones.
+    Excluded,
 }
 
 impl Audience {
     /// Everyone but `session`.
     pub fn except(session: SessionId) -> Self {
         Self { except_session: Some(session), ..Self::default() }
+    }
+
+    /// Everyone who has a user.
+    pub fn signed_in() -> Self {
+        Self { without_user: WithoutUser::Excluded, ..Self::default() }
     }
 
     /// Whether nobody is left out.
@@ -30,24 +49,34 @@ impl Audience {
 
     /// Whether `user` may read it later: sessions come and go, but users stay.
     pub fn admits_user(&self, user: Option<&str>) -> bool {
-        let names = |list: &[Box<str>]| user.is_some_and(|user| list.iter().any(|name| **name == *user));
-        self.only_session.is_none()
-            && self.only_users.as_deref().is_none_or(names)
-            && !self.except_users.as_deref().is_some_and(names)
+        self.only_session.is_none() && self.admits_one_of(user)
+    }
+
+    fn admits_one_of(&self, user: Option<&str>) -> bool {
+        let Some(user) = user else { return self.admits_without_user() };
+        let names = |list: &[Box<str>]| list.iter().any(|name| **name == *user);
+        self.only_users.as_deref().is_none_or(names) && !self.except_users.as_deref().is_some_and(names)
+    }
+
+    fn admits_without_user(&self) -> bool {
+        match self.without_user {
+            WithoutUser::AsOthers => self.only_users.is_none(),
+            WithoutUser::Included => true,
+            WithoutUser::Excluded => false,
+        }
     }
 
     /// Whether every member must be asked, one by one.
     pub fn is_filtered(&self) -> bool {
-        self.only_session.is_some() || self.only_users.is_some() || self.except_users.is_some()
+        let named = self.only_session.is_some() || self.only_users.is_some() || self.except_users.is_some();
+        named || self.without_user != WithoutUser::AsOthers
     }
 
     /// Whether `session`, of `user`, is meant.
     pub fn admits(&self, session: SessionId, user: Option<&str>) -> bool {
-        let names = |list: &[Box<str>]| user.is_some_and(|user| list.iter().any(|name| **name == *user));
         self.except_session != Some(session)
             && self.only_session.is_none_or(|only| only == session)
-            && self.only_users.as_deref().is_none_or(names)
-            && !self.except_users.as_deref().is_some_and(names)
+            && self.admits_one_of(user)
     }
 
     /// What its lists cost, about.
@@ -63,24 +92,27 @@ impl Audience {
 
     /// Who is in this audience and not in `other`, by user, as messages are remembered; `None`: nobody.
     pub(super) fn without(&self, other: &Audience) -> Option<Self> {
-        let rest = match (self.users(), other.users()) {
-            (Users::Only(these), Users::Only(those)) => Users::Only(&these - &those),
-            (Users::Only(these), Users::AllBut(those)) => Users::Only(&these & &those),
-            (Users::AllBut(these), Users::Only(those)) => Users::AllBut(&these | &those),
-            (Users::AllBut(these), Users::AllBut(those)) => Users::Only(&those - &these),
+        let (these, those) = (self.users(), other.users());
+        let named = match (these.named, those.named) {
+            (Named::Only(these), Named::Only(those)) => Named::Only(&these - &those),
+            (Named::Only(these), Named::AllBut(those)) => Named::Only(&these & &those),
+            (Named::AllBut(these), Named::Only(those)) => Named::AllBut(&these | &those),
+            (Named::AllBut(these), Named::AllBut(those)) => Named::Only(&those - &these),
         };
-        let nobody = matches!(&rest, Users::Only(users) if users.is_empty());
+        let rest = Users { named, unnamed: these.unnamed && !those.unnamed };
+        let nobody = !rest.unnamed && matches!(&rest.named, Named::Only(users) if users.is_empty());
         (!nobody).then(|| rest.into())
     }
 
     /// Whom [`Audience::admits_user`] admits.
     fn users(&self) -> Users<'_> {
         let except = names(&self.except_users);
-        match &self.only_users {
-            _ if self.only_session.is_some() => Users::Only(BTreeSet::new()),
-            Some(_) => Users::Only(&names(&self.only_users) - &except),
-            None => Users::AllBut(except),
-        }
+        let named = match &self.only_users {
+            _ if self.only_session.is_some() => Named::Only(BTreeSet::new()),
+            Some(_) => Named::Only(&names(&self.only_users) - &except),
+            None => Named::AllBut(except),
+        };
+        Users { named, unnamed: self.admits_user(None) }
     }
 }
 
@@ -88,26 +120,43 @@ fn names(list: &Option<Arc<[Box<str>]>>) -> BTreeSet<&str> {
     list.iter().flat_map(|list| list.iter()).map(|name| &**name).collect()
 }
 
-/// Users by name. All but some are also those without a name.
-enum Users<'a> {
+/// Users by name, and sessions without.
+struct Users<'a> {
+    named: Named<'a>,
+    /// Whether sessions without user are among them.
+    unnamed: bool,
+}
+
+enum Named<'a> {
     Only(BTreeSet<&'a str>),
     AllBut(BTreeSet<&'a str>),
 }
 
 impl From<Users<'_>> for Audience {
-    fn from(users: Users<'_>) -> Self {
+    fn from(Users { named, unnamed }: Users<'_>) -> Self {
         let list = |names: BTreeSet<&str>| names.into_iter().map(Box::from).collect::<Arc<[Box<str>]>>();
-        match users {
-            Users::Only(names) => Self { only_users: Some(list(names)), ..Self::default() },
-            Users::AllBut(names) if names.is_empty() => Self::default(),
-            Users::AllBut(names) => Self { except_users: Some(list(names)), ..Self::default() },
+        let without_user = match (&named, unnamed) {
+            (Named::Only(_), true) => WithoutUser::Included,
+            (Named::AllBut(_), false) => WithoutUser::Excluded,
+            _ => WithoutUser::AsOthers,
+        };
+        let everyone = Self { without_user, ..Self::default() };
+        match named {
+            Named::Only(names) => Self { only_users: Some(list(names)), ..everyone },
+            Named::AllBut(names) if names.is_empty() => everyone,
+            Named::AllBut(names) => Self { except_users: Some(list(names)), ..everyone },
         }
     }
 }
 
 /// The audience of most publications.
-pub(crate) static EVERYONE: Audience =
-    Audience { except_session: None, only_session: None, only_users: None, except_users: None };
+pub(crate) static EVERYONE: Audience = Audience {
+    except_session: None,
+    only_session: None,
+    only_users: None,
+    except_users: None,
+    without_user: WithoutUser::AsOthers,
+};
 
 #[cfg(test)]
 mod tests {
@@ -135,16 +184,24 @@ mod tests {
         assert!(!both.admits(session(1), Some("luke")));
         let one = Audience { only_session: Some(session(3)), ..Audience::default() };
         assert!(one.admits(session(3), None) && !one.admits(session(4), None));
+        let signed_in = Audience::signed_in();
+        assert!(signed_in.admits(session(1), Some("leia")) && !signed_in.admits(session(1), None));
+        assert!(signed_in.is_filtered() && !signed_in.is_everyone());
     }
 
     fn any_audience() -> impl Strategy<Value = Audience> {
         let users = || prop::option::of(prop::sample::subsequence(vec!["a", "b", "c"], 0..=3));
         let list = |names: Vec<&str>| names.into_iter().map(Box::from).collect::<Arc<[Box<str>]>>();
-        (users(), users(), any::<bool>()).prop_map(move |(only, except, one)| Audience {
-            except_session: Some(session(1)),
-            only_session: one.then(|| session(2)).filter(|_| only.is_none()),
-            only_users: only.map(list),
-            except_users: except.map(list),
+        let without_user =
+            prop::sample::select(vec![WithoutUser::AsOthers, WithoutUser::Included, WithoutUser::Excluded]);
+        (users(), users(), any::<bool>(), without_user).prop_map(move |(only, except, one, without_user)| {
+            Audience {
+                except_session: Some(session(1)),
+                only_session: one.then(|| session(2)).filter(|_| only.is_none()),
+                only_users: only.map(list),
+                except_users: except.map(list),
+                without_user,
+            }
         })
     }
 

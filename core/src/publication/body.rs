@@ -34,6 +34,8 @@ pub enum Body<'a> {
     UserJoined(&'a Arc<str>),
     /// A user's last session left.
     UserLeft(&'a Arc<str>),
+    /// A notice for which only the dialect that it came by has words, in these words.
+    Worded(&'a Arc<str>),
 }
 
 /// The identity of a session as others see it, shared by all notices of one occasion.
@@ -68,6 +70,7 @@ pub enum Kind {
     MemberUpdated,
     UserJoined,
     UserLeft,
+    Worded,
 }
 
 impl Body<'_> {
@@ -83,6 +86,7 @@ impl Body<'_> {
             Self::MemberUpdated(_) => Kind::MemberUpdated,
             Self::UserJoined(_) => Kind::UserJoined,
             Self::UserLeft(_) => Kind::UserLeft,
+            Self::Worded(_) => Kind::Worded,
         }
     }
 

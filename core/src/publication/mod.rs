@@ -3,14 +3,19 @@
 
 mod audience;
 mod body;
+mod given;
 mod owned;
 
+use std::sync::Arc;
+
+pub(crate) use self::{audience::EVERYONE, owned::text};
 pub use self::{
-    audience::Audience,
+    audience::{Audience, WithoutUser},
     body::{Body, IdentityCard, Kind},
+    given::{Given, GivenTime},
     owned::{Lost, OwnedPayload, OwnedPublication},
 };
-pub(crate) use self::{audience::EVERYONE, owned::text};
+
 use crate::id::{MessageId, SessionId};
 
 /// A payload as its sender wrote it.
@@ -62,6 +67,8 @@ pub struct Sender<'a> {
     pub session: SessionId,
     /// Its user.
     pub user: Option<&'a str>,
+    /// Its profile, in apps that show it with messages.
+    pub profile: Option<&'a Arc<str>>,
     /// Whether receivers are told.
     pub shown: bool,
 }
@@ -83,17 +90,31 @@ pub struct Publication<'a> {
     pub kept: bool,
     /// When the message was last edited, in Unix milliseconds.
     pub edited_ms: Option<u64>,
+    /// What a back end says of it itself.
+    pub given: Option<&'a Arc<Given>>,
 }
 
 impl<'a> Publication<'a> {
     /// A publication for everyone, without sender, that history does not keep.
     pub fn new(id: MessageId, body: Body<'a>) -> Self {
-        Self { id, offset: None, body, audience: &EVERYONE, sender: None, kept: false, edited_ms: None }
+        let (audience, sender) = (&EVERYONE, None);
+        Self { id, offset: None, body, audience, sender, kept: false, edited_ms: None, given: None }
     }
 
     /// The same, with a message as its body.
     pub fn message(id: MessageId, event: &'a str, payload: Payload<'a>) -> Self {
         Self::new(id, Body::Message { event, payload })
+    }
+
+    /// When it was sent, in Unix milliseconds: as its back end says, or as its id does.
+    pub fn time_ms(&self) -> u64 {
+        let given = self.given.and_then(|given| given.time.as_ref());
+        given.map_or_else(|| self.id.time_ms(), |time| time.unix_ms)
+    }
+
+    /// The name of its sender, if a back end gave it one.
+    pub fn label(&self) -> Option<&'a str> {
+        self.given.and_then(|given| given.label.as_deref())
     }
 
     /// What it tells, without its data.

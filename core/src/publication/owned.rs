@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Audience, Body, EVERYONE, IdentityCard, Kind, Payload, Publication, Sender};
+use super::{Audience, Body, EVERYONE, Given, IdentityCard, Kind, Payload, Publication, Sender};
 use crate::id::{MessageId, SessionId};
 
 /// A payload that waits, with its text.
@@ -54,6 +54,7 @@ enum OwnedBody {
     MemberUpdated(Arc<IdentityCard>),
     UserJoined(Arc<str>),
     UserLeft(Arc<str>),
+    Worded(Arc<str>),
 }
 
 #[derive(Debug)]
@@ -78,8 +79,17 @@ enum MessageState {
 #[derive(Clone, Debug)]
 struct Extras {
     audience: Audience,
-    sender: Option<(SessionId, Option<Box<str>>, bool)>,
+    sender: Option<OwnedSender>,
+    given: Option<Arc<Given>>,
     lost: Vec<Lost>,
+}
+
+#[derive(Clone, Debug)]
+struct OwnedSender {
+    session: SessionId,
+    user: Option<Box<str>>,
+    profile: Option<Arc<str>>,
+    shown: bool,
 }
 
 /// Readers who could see a message until it was changed. For them it is deleted.
@@ -109,13 +119,30 @@ impl Publication<'_> {
         let payload = payload.unwrap_or(Payload::NULL);
         let mut message = OwnedMessage::new(self.event(), payload, self.kept);
         message.state = state;
-        let mut extras = Extras::of(audience, self.sender);
+        let mut extras = Extras::of(audience, self.sender, self.given);
         if let Some(extras) = &mut extras {
             extras.lost = Lost::by_change(offset, &own, audience, lost);
         }
         let of = self.offset.unwrap_or_default();
         let body = OwnedBody::Message(message);
         OwnedPublication { id: self.id, offset, of, edited_ms: at_ms, body, extras }
+    }
+
+    /// This message as it is after a change that is told to the change's own audience: the message stays for
+    /// whom it was for. What the change does not say stays.
+    pub fn amended(
+        &self,
+        offset: u64,
+        payload: Option<Payload<'_>>,
+        given: &Given,
+        lost: &[Lost],
+        at_ms: u64,
+    ) -> OwnedPublication {
+        let payload = payload.or_else(|| given.keeps_payload.then(|| self.payload()));
+        let merged = self.given.map(|given| &**given).unwrap_or(&Given::default()).changed(given);
+        let merged = (merged != Given::default()).then(|| Arc::new(merged));
+        let message = Publication { given: merged.as_ref(), ..*self };
+        message.changed(offset, payload, None, lost, at_ms)
     }
 }
 
@@ -129,10 +156,11 @@ impl OwnedPublication {
             OwnedBody::MemberUpdated(card) => (Body::MemberUpdated(card), false),
             OwnedBody::UserJoined(user) => (Body::UserJoined(user), false),
             OwnedBody::UserLeft(user) => (Body::UserLeft(user), false),
+            OwnedBody::Worded(words) => (Body::Worded(words), false),
         };
         let edited_ms = some(self.edited_ms);
-        let (audience, sender) = (self.audience(), self.sender());
-        Publication { id: self.id, offset: some(self.offset), body, audience, sender, kept, edited_ms }
+        let (audience, sender, given) = (self.audience(), self.sender(), self.given());
+        Publication { id: self.id, offset: some(self.offset), body, audience, sender, kept, edited_ms, given }
     }
 
     /// The message, as it is now: this itself, or what this change has made of it.
@@ -195,7 +223,7 @@ impl OwnedPublication {
             OwnedBody::MemberJoined(card) | OwnedBody::MemberLeft(card) | OwnedBody::MemberUpdated(card) => {
                 card.bytes()
             }
-            OwnedBody::UserJoined(user) | OwnedBody::UserLeft(user) => user.len(),
+            OwnedBody::UserJoined(text) | OwnedBody::UserLeft(text) | OwnedBody::Worded(text) => text.len(),
         };
         Self::bytes_with(body) + self.extras.as_ref().map_or(0, |extras| extras.bytes())
     }
@@ -206,9 +234,21 @@ impl OwnedPublication {
         size_of::<Self>() + 2 * size_of::<usize>() + text_len
     }
 
+    /// What a back end says of it itself.
+    pub(crate) fn given(&self) -> Option<&Arc<Given>> {
+        self.extras.as_ref()?.given.as_ref()
+    }
+
+    /// When its message was sent: as its back end says, or as its id does.
+    pub(crate) fn time_ms(&self) -> u64 {
+        let given = self.given().and_then(|given| given.time.as_ref());
+        given.map_or_else(|| self.id.time_ms(), |time| time.unix_ms)
+    }
+
     fn sender(&self) -> Option<Sender<'_>> {
-        let (session, user, shown) = self.extras.as_ref()?.sender.as_ref()?;
-        Some(Sender { session: *session, user: user.as_deref(), shown: *shown })
+        let OwnedSender { session, user, profile, shown } = self.extras.as_ref()?.sender.as_ref()?;
+        let (user, profile) = (user.as_deref(), profile.as_ref());
+        Some(Sender { session: *session, user, profile, shown: *shown })
     }
 
     fn state(&self) -> Option<MessageState> {
@@ -221,7 +261,7 @@ impl OwnedPublication {
 
 impl From<Publication<'_>> for OwnedPublication {
     fn from(publication: Publication<'_>) -> Self {
-        let Publication { id, offset, body, audience, sender, kept, edited_ms } = publication;
+        let Publication { id, offset, body, audience, sender, kept, edited_ms, given } = publication;
         let message = |state| {
             let message = OwnedMessage::new(publication.event(), publication.payload(), kept);
             OwnedBody::Message(OwnedMessage { state, ..message })
@@ -235,6 +275,7 @@ impl From<Publication<'_>> for OwnedPublication {
             Body::MemberUpdated(card) => OwnedBody::MemberUpdated(card.clone()),
             Body::UserJoined(user) => OwnedBody::UserJoined(user.clone()),
             Body::UserLeft(user) => OwnedBody::UserLeft(user.clone()),
+            Body::Worded(words) => OwnedBody::Worded(words.clone()),
         };
         Self {
             id,
@@ -242,7 +283,7 @@ impl From<Publication<'_>> for OwnedPublication {
             of: 0,
             edited_ms: edited_ms.unwrap_or_default(),
             body,
-            extras: Extras::of(audience, sender),
+            extras: Extras::of(audience, sender, given),
         }
     }
 }
@@ -275,18 +316,26 @@ impl OwnedMessage {
 }
 
 impl Extras {
-    /// `None`: everyone is meant, and nothing is known of the sender.
-    fn of(audience: &Audience, sender: Option<Sender<'_>>) -> Option<Box<Self>> {
-        (!audience.is_everyone() || sender.is_some()).then(|| {
-            let sender = sender.map(|sender| (sender.session, sender.user.map(Into::into), sender.shown));
-            Box::new(Self { audience: audience.clone(), sender, lost: Vec::new() })
+    /// `None`: everyone is meant, and nothing is known of the sender, nor from a back end.
+    fn of(audience: &Audience, sender: Option<Sender<'_>>, given: Option<&Arc<Given>>) -> Option<Box<Self>> {
+        (!audience.is_everyone() || sender.is_some() || given.is_some()).then(|| {
+            let sender = sender.map(|Sender { session, user, profile, shown }| OwnedSender {
+                session,
+                user: user.map(Into::into),
+                profile: profile.cloned(),
+                shown,
+            });
+            Box::new(Self { audience: audience.clone(), sender, given: given.cloned(), lost: Vec::new() })
         })
     }
 
     /// About what keeping them costs.
     fn bytes(&self) -> usize {
         let lost: usize = self.lost.iter().map(|lost| size_of::<Lost>() + lost.audience.heap_bytes()).sum();
-        size_of::<Self>() + self.audience.heap_bytes() + lost
+        let profile = self.sender.as_ref().and_then(|sender| sender.profile.as_ref());
+        let profile = profile.map_or(0, |profile| profile.len());
+        let given = self.given.as_ref().map_or(0, |given| size_of::<Given>() + given.text_bytes());
+        size_of::<Self>() + self.audience.heap_bytes() + profile + given + lost
     }
 }
 

@@ -28,7 +28,8 @@ fn owned_publication_shows_what_it_was_made_from() {
 fn a_change_stands_for_the_message_it_changed() {
     let mut ids = crate::id::IdGenerator::new(1);
     let audience = Audience { only_users: Some([Box::from("luke")].into()), ..Audience::except(session(1)) };
-    let sender = Sender { session: session(1), user: Some("leia"), shown: true };
+    let profile: Arc<str> = "{}".into();
+    let sender = Sender { session: session(1), user: Some("leia"), profile: Some(&profile), shown: true };
     let message = OwnedPublication::from(Publication {
         offset: Some(4),
         audience: &audience,

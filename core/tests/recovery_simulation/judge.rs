@@ -99,7 +99,7 @@ impl World {
         let default = self.workers.node.app(APP).default_options();
         let options = limits.map(|history| ChannelOptions { history, ..default });
         let change = options.map(OptionsChange::from).unwrap_or_default();
-        let command = BackEndCommand::SetOptions { channel: &name(channel), change };
+        let command = BackEndCommand::SetOptions { channel: &name(channel), change, only_new: false };
         let answer = self.workers.engines[0].request(APP, command, 0);
         assert!(matches!(answer, Some(Ok(Outcome::Options { .. }))), "{answer:?}");
         let stream = &mut self.streams[channel];

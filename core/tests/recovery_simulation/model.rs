@@ -4,7 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fanfare_core::{app::HistoryLimits, id::SessionId, publication};
+use fanfare_core::{
+    app::HistoryLimits,
+    id::SessionId,
+    publication::{self, WithoutUser},
+};
 use serde_json::{Value, json};
 
 /// The place of an operation among all of a run. Payloads carry it, so that each is unique.
@@ -17,6 +21,8 @@ pub(crate) struct Audience {
     pub(crate) except: Option<Vec<&'static str>>,
     /// A session of the harness, and its id.
     pub(crate) session: Option<(usize, SessionId)>,
+    /// Nobody without user.
+    pub(crate) signed_in: bool,
 }
 
 impl Audience {
@@ -24,6 +30,7 @@ impl Audience {
     pub(crate) fn admits(&self, user: Option<&str>) -> bool {
         let names = |list: &Vec<&str>| user.is_some_and(|user| list.contains(&user));
         self.session.is_none()
+            && (!self.signed_in || user.is_some())
             && self.only.as_ref().is_none_or(names)
             && !self.except.as_ref().is_some_and(names)
     }
@@ -42,6 +49,9 @@ impl Audience {
         if let Some(except) = &self.except {
             command["except_users"] = json!(except);
         }
+        if self.signed_in {
+            command["signed_in"] = json!(true);
+        }
         if let Some((_, session)) = &self.session {
             command["to_session"] = json!(session.to_string());
         }
@@ -55,6 +65,7 @@ impl Audience {
             only_session: self.session.as_ref().map(|(_, id)| *id),
             only_users: self.only.as_ref().map(list),
             except_users: self.except.as_ref().map(list),
+            without_user: if self.signed_in { WithoutUser::Excluded } else { WithoutUser::AsOthers },
         }
     }
 }

@@ -180,6 +180,10 @@ fn app(index: u32, mode: Mode, random: &mut Random) -> App {
     app.membership_to_send = mode == Mode::Exact && random.chance(20);
     app.slow_consumer = if random.chance(60) { SlowConsumer::Drop } else { SlowConsumer::Disconnect };
     app.limits.outbound_bytes = 100 + random.below(1500);
+    if mode == Mode::Contended {
+        // The model of the other mode takes the commands of a frame to happen at once.
+        app.limits.answer_bytes = 20 + random.below(1500);
+    }
     app.limits.resume_ms = 3_600_000;
     app.limits.resume_bytes = 16 << 20;
     app.limits.parked_bytes = 1 << 30;
@@ -281,12 +285,18 @@ impl World {
             55..60 => self.send_burst(),
             60..64 => self.request_random(),
             64..70 if self.mode == Mode::Exact => self.toggle_line(),
+            64..67 if self.is_whole() => self.toggle_line(),
             64..72 if self.mode == Mode::Contended => self.toggle_hold(),
             _ => {
                 let worker = self.random.below(self.engines.len());
                 self.turn(worker);
             }
         }
+    }
+
+    /// Whether these are all workers of the process.
+    fn is_whole(&self) -> bool {
+        self.engines.len() == self.node.workers()
     }
 
     fn peer(&self, client: usize) -> Peer {
@@ -543,9 +553,34 @@ impl World {
         }
     }
 
+    /// Whether a client's engine has read all that the client has written, and takes more.
+    fn may_send(&self, client: usize) -> bool {
+        let of = &self.clients[client];
+        let backlog = self.wire.0[of.connection as usize].bytes.len();
+        let is_behind = self.engines[of.worker].is_behind(of.slot, backlog);
+        !of.paused && of.unread.is_empty() && !is_behind
+    }
+
+    /// Frames that a turn left go on in the next, if their client has read enough.
+    fn go_on(&mut self, worker: usize) {
+        let left = |client: &usize| {
+            let of = &self.clients[*client];
+            of.worker == worker && !of.paused && !of.parked && !of.unread.is_empty()
+        };
+        let clients: Vec<usize> = self.open().filter(left).collect();
+        for client in clients {
+            let of = &self.clients[client];
+            let backlog = self.wire.0[of.connection as usize].bytes.len();
+            if !self.engines[worker].is_behind(of.slot, backlog) {
+                let unread = std::mem::take(&mut self.clients[client].unread);
+                self.hand_over(client, unread);
+            }
+        }
+    }
+
     fn send_random(&mut self) {
         let Some(client) = self.random_open(false) else { return };
-        if self.clients[client].paused {
+        if !self.may_send(client) {
             return;
         }
         let count = if self.random.chance(70) { 1 } else { 1 + self.random.below(5) };
@@ -559,7 +594,7 @@ impl World {
     /// Many frames at once, most of them messages to one channel that want no answer.
     fn send_burst(&mut self) {
         let Some(client) = self.random_open(false) else { return };
-        if self.clients[client].paused {
+        if !self.may_send(client) {
             return;
         }
         let mut channel = self.random.below(self.channels);
@@ -672,9 +707,11 @@ impl World {
         let engine = &mut self.engines[of.worker];
         engine.begin_turn(self.now_ms);
         let mut rest = frames.iter();
-        of.paused = engine.receive_all(of.slot, rest.by_ref().map(Frame::view)) == Flow::Pause;
+        let flow = engine.receive_all(of.slot, rest.by_ref().map(Frame::view));
+        of.paused = flow == Flow::Pause;
         let left = rest.len();
-        assert!(of.paused || left == 0, "only a pause leaves anything");
+        assert!(flow != Flow::Continue || left == 0, "only a pause leaves anything");
+        assert!(flow != Flow::Yield || self.mode == Mode::Contended, "answers are few");
         of.unread = frames;
         of.unread.drain(..of.unread.len() - left);
     }
@@ -830,6 +867,7 @@ impl World {
         for (connection, why) in self.engines[worker].take_disconnects() {
             self.disconnect(connection, why);
         }
+        self.go_on(worker);
         if self.random.chance(50) {
             let clients: Vec<usize> = self.open().filter(|&c| self.clients[c].worker == worker).collect();
             clients.into_iter().for_each(|client| self.deliver(client));
@@ -868,6 +906,9 @@ impl World {
             return;
         }
         let mut bytes = std::mem::take(&mut line.bytes);
+        if self.clients[client].open {
+            self.engines[self.clients[client].worker].on_taken(self.clients[client].slot, 0);
+        }
         let app = self.clients[client].app;
         let received = read(&mut bytes, app, &self.directory.read().expect(POISON))
             .unwrap_or_else(|e| panic!("client {client}: {e}"));
@@ -1020,9 +1061,13 @@ impl World {
                 .filter(|&client| self.wire.0[self.clients[client].connection as usize].stalled)
                 .collect();
             stalled.into_iter().for_each(|client| self.drain(client));
-            if !self.is_busy() {
-                let clients: Vec<usize> = self.open().collect();
+            let clients: Vec<usize> = self.open().collect();
+            let has_unread = clients.iter().any(|client| !self.clients[*client].unread.is_empty());
+            let was_busy = self.is_busy();
+            if !was_busy {
                 clients.into_iter().for_each(|client| self.deliver(client));
+            }
+            if !was_busy && !has_unread && !self.is_busy() {
                 return;
             }
             self.turn_all();

@@ -5,11 +5,14 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use fanfare_core::{
     app::{App, AppKeys, Apps},
     channel::Channel,
-    dialect::Format,
+    command::BackEndCommand,
+    dialect::{Format, native_http},
     engine::{Engine, Flow, Node},
+    error::ReplyError,
     id::{AppId, SessionSlot, WorkerId},
     ws::Message,
 };
@@ -99,5 +102,32 @@ impl Workers {
         let entered = channel.lock.try_enter().expect("nobody is inside");
         during(self);
         self.engines[worker].leave_lock(&channel, entered);
+    }
+}
+
+/// A back end's request by HTTP, and the JSON of its answer or of its refusal's code.
+pub(crate) fn request(workers: &mut Workers, worker: usize, method: &str, path: &str, body: &Value) -> Value {
+    let resource = native_http::Resource::at(path).expect("a resource of the API");
+    let (query, body) = (native_http::RequestQuery::default(), body.to_string());
+    let request = native_http::Request { resource, method, query, body: body.as_bytes() };
+    let (mut results, mut token) = (Vec::new(), 0);
+    let mut each = |command: Result<BackEndCommand<'_>, ReplyError>| {
+        token += 1;
+        let result = command.map(|command| workers.engines[worker].request(AppId(0), command, token));
+        results.push(result.unwrap_or_else(|error| Some(Err(error))));
+    };
+    let shape = match native_http::RequestReader::default().read(&request, &mut each) {
+        Ok(shape) => shape,
+        Err(refusal) => return refusal.code.into(),
+    };
+    workers.run_until_idle();
+    for (token, result) in workers.engines[worker].take_answers() {
+        results[usize::try_from(token).expect("it is small") - 1] = Some(result);
+    }
+    let results: Vec<_> = results.into_iter().map(|result| result.expect("an answer")).collect();
+    let mut out = BytesMut::new();
+    match native_http::put_answer(&mut out, shape, &results) {
+        Ok(()) => serde_json::from_slice(&out).expect("JSON"),
+        Err(refusal) => refusal.code.into(),
     }
 }

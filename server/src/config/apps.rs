@@ -7,16 +7,14 @@ use std::sync::Arc;
 
 use fanfare_core::app::{
     AgnostOptions, App, AppKeys, AppLimits, Apps, ChannelOptions, ChannelRule, HistoryLimits, KEY_BYTES_MAX,
-    KEY_BYTES_MIN, Origins, SlowConsumer,
+    KEY_BYTES_MIN, Origins, SignedInMessages, SlowConsumer, Who,
 };
 use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, SessionVerifier};
-use fanfare_core::trigger::TRIGGERS;
 
-use super::DevelopmentKeys;
 use super::error::ConfigError;
 use super::layers::{Environment, within};
-use super::raw;
-use crate::trigger::spec::{RawTrigger, Spec, Wrong};
+use super::{Demo, DevelopmentKeys, raw, triggers, xano};
+use crate::trigger::spec::Spec;
 
 /// Fixes the development keys, which otherwise differ at each start.
 pub(super) const DEVELOPMENT_VARIABLE: &str = "FANFARE_DEV_KEY";
@@ -29,6 +27,9 @@ const DEVELOPMENT_APP: &str = "default";
 
 /// What follows the client key in a development server key, if the former was given.
 const DEVELOPMENT_SERVER_SUFFIX: &str = "-server";
+
+/// Messages that each channel of the demo remembers.
+const DEMO_MESSAGES: u32 = 1000;
 
 /// Keys of one role, and session keys: each is compared or tried in turn, so a few must do.
 const KEYS_MAX: usize = 32;
@@ -59,6 +60,8 @@ pub(super) struct AppSource {
     pub(super) server_keys: Vec<String>,
     pub(super) server_key_env: Vec<String>,
     pub(super) session_keys: Vec<raw::SessionKey>,
+    /// Where the secrets for Channelstream came from.
+    pub(super) channelstream: Option<raw::Channelstream>,
     /// The rules about channels as they were written: the options that they leave out are the app's.
     pub(super) channels: Vec<raw::ChannelRule>,
     /// The triggers, with the scripts that were read from files.
@@ -76,9 +79,10 @@ pub(super) fn build(
     sections: &BTreeMap<String, raw::App>,
     environment: &mut Environment,
     base: Option<&Path>,
+    demo: Demo,
 ) -> Result<BuiltApps, ConfigError> {
     if sections.is_empty() {
-        return development(environment);
+        return development(environment, demo);
     }
     let (mut apps, mut secrets) = (Vec::new(), Vec::new());
     for (name, raw) in sections {
@@ -90,7 +94,7 @@ pub(super) fn build(
     Ok(BuiltApps { apps, secrets, development: None })
 }
 
-fn development(environment: &mut Environment) -> Result<BuiltApps, ConfigError> {
+fn development(environment: &mut Environment, demo: Demo) -> Result<BuiltApps, ConfigError> {
     let keys = match environment.setting(DEVELOPMENT_VARIABLE)? {
         Some(key) => {
             DevelopmentKeys { server_key: format!("{key}{DEVELOPMENT_SERVER_SUFFIX}"), client_key: key }
@@ -102,7 +106,13 @@ fn development(environment: &mut Environment) -> Result<BuiltApps, ConfigError> 
         let problem = format!("must have {KEY_BYTES_MIN} to {max} visible ASCII characters without spaces");
         ConfigError::setting(DEVELOPMENT_VARIABLE, problem)
     })?;
-    let apps = Apps::new(vec![App::new(DEVELOPMENT_APP, checked)]).map_err(ConfigError::Apps)?;
+    let mut app = App::new(DEVELOPMENT_APP, checked);
+    if demo == Demo::On {
+        app.show_sender = true;
+        app.sender_edits = true;
+        app.history.messages = DEMO_MESSAGES;
+    }
+    let apps = Apps::new(vec![app]).map_err(ConfigError::Apps)?;
     Ok(BuiltApps { apps, secrets: vec![AppSource::default()], development: Some(keys) })
 }
 
@@ -114,10 +124,10 @@ fn random_key() -> Result<String, ConfigError> {
 }
 
 /// One `[apps.<name>]` section on its way to an [`App`].
-struct Section<'a> {
-    name: &'a str,
+pub(super) struct Section<'a> {
+    pub(super) name: &'a str,
     environment: &'a mut Environment,
-    base: Option<&'a Path>,
+    pub(super) base: Option<&'a Path>,
 }
 
 impl Section<'_> {
@@ -139,6 +149,7 @@ impl Section<'_> {
             history_messages: raw.history_messages,
             history_bytes: raw.history_bytes,
             history_age_s: raw.history_age_s,
+            ..raw::ChannelRule::default()
         };
         let options = self.channel_options("", &defaults, app.default_options())?;
         app.membership_to_send = options.membership_to_send;
@@ -149,7 +160,7 @@ impl Section<'_> {
         app.limits = self.limits(&raw.limits)?;
         app.rules = self.rules(&raw.channels, &app)?;
         secrets.channels = raw.channels.clone();
-        secrets.triggers = self.triggers(&raw.triggers)?;
+        secrets.triggers = triggers::build(&self, &raw.triggers)?;
         app.origins = self.origins(raw)?;
         app.sessions = sessions;
         if app.session_required && app.sessions.keys().is_empty() {
@@ -158,35 +169,17 @@ impl Section<'_> {
             return Err(self.refuse("session_required", problem));
         }
         app.agnost = raw.agnost.as_ref().map(|raw| self.agnost(raw, &app)).transpose()?;
+        app.channelstream = raw.channelstream.as_ref().map(|raw| self.channelstream(raw)).transpose()?;
+        secrets.channelstream = raw.channelstream.clone();
+        app.xano = raw.xano.as_ref().map(|raw| xano::build(&self, raw, &mut app)).transpose()?;
         Ok((app, secrets))
     }
 
-    fn triggers(&self, raw: &[RawTrigger]) -> Result<Vec<Arc<Spec>>, ConfigError> {
-        if raw.len() > TRIGGERS {
-            return Err(self.refuse("triggers", format_args!("must not have more than {TRIGGERS} entries")));
-        }
-        let mut triggers: Vec<Arc<Spec>> = Vec::new();
-        for (place, raw) in raw.iter().enumerate() {
-            let entry = format!("triggers[{place}]");
-            let checked = raw.with_file(self.base).and_then(|raw| raw.check(None));
-            let spec = checked.map_err(|Wrong { key, problem }| match key {
-                "" => self.refuse(&entry, problem),
-                key => self.refuse(&format!("{entry}.{key}"), problem),
-            })?;
-            if triggers.iter().any(|other| other.rule.name == spec.rule.name) {
-                let problem = format_args!("is `{}`, which another trigger has too", spec.rule.name);
-                return Err(self.refuse(&format!("{entry}.name"), problem));
-            }
-            triggers.push(Arc::new(spec));
-        }
-        Ok(triggers)
-    }
-
-    fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         format!("apps.{}.{name}", self.name)
     }
 
-    fn refuse(&self, name: &str, problem: impl fmt::Display) -> ConfigError {
+    pub(super) fn refuse(&self, name: &str, problem: impl fmt::Display) -> ConfigError {
         ConfigError::setting(self.key(name), problem)
     }
 
@@ -268,14 +261,14 @@ impl Section<'_> {
     }
 
     /// The value of a variable that `key` names.
-    fn variable(&mut self, key: &str, variable: &str) -> Result<String, ConfigError> {
+    pub(super) fn variable(&mut self, key: &str, variable: &str) -> Result<String, ConfigError> {
         let value = self.environment.reference(variable)?;
         value.ok_or_else(|| {
             self.refuse(key, format_args!("names the environment variable `{variable}`, which is not set"))
         })
     }
 
-    fn check_placeholder(&self, key: &str, text: &str, env_key: &str) -> Result<(), ConfigError> {
+    pub(super) fn check_placeholder(&self, key: &str, text: &str, env_key: &str) -> Result<(), ConfigError> {
         if text != PLACEHOLDER {
             return Ok(());
         }
@@ -376,7 +369,33 @@ impl Section<'_> {
                     return Err(self.refuse(&format!("{prefix}slow_consumer"), problem));
                 }
             },
+            join: self.who(&format!("{prefix}join"), raw.join.as_deref(), default.join)?,
+            publish: self.who(&format!("{prefix}publish"), raw.publish.as_deref(), default.publish)?,
+            direct: self.who(&format!("{prefix}direct"), raw.direct.as_deref(), default.direct)?,
+            signed_in_messages: match raw.signed_in_messages.as_deref() {
+                None => default.signed_in_messages,
+                Some("optional") => SignedInMessages::Optional,
+                Some("never") => SignedInMessages::Never,
+                Some("always") => SignedInMessages::Always,
+                Some(other) => {
+                    let problem = format_args!("is `{other}`: it must be optional, never or always");
+                    return Err(self.refuse(&format!("{prefix}signed_in_messages"), problem));
+                }
+            },
         })
+    }
+
+    fn who(&self, key: &str, raw: Option<&str>, default: Who) -> Result<Who, ConfigError> {
+        match raw {
+            None => Ok(default),
+            Some("anybody") => Ok(Who::Anybody),
+            Some("users") => Ok(Who::Users),
+            Some("nobody") => Ok(Who::Nobody),
+            Some(other) => {
+                let problem = format_args!("is `{other}`: it must be anybody, users or nobody");
+                Err(self.refuse(key, problem))
+            }
+        }
     }
 
     fn limits(&self, raw: &raw::AppLimits) -> Result<AppLimits, ConfigError> {
@@ -390,6 +409,8 @@ impl Section<'_> {
         };
         let names = 1..=AppLimits::NAME_BYTES_MAX as i64;
         let channels = raw.channels_per_connection.unwrap_or(default.channels_per_connection.into());
+        let outbound = 65_536..=1_073_741_824;
+        let outbound_bytes = bytes("outbound_bytes", raw.outbound_bytes, default.outbound_bytes, outbound)?;
         Ok(AppLimits {
             message_bytes: bytes("message_bytes", raw.message_bytes, default.message_bytes, 16..=16_777_216)?,
             profile_bytes: bytes("profile_bytes", raw.profile_bytes, default.profile_bytes, 16..=1_048_576)?,
@@ -412,12 +433,8 @@ impl Section<'_> {
             )?,
             connections: count("connections", raw.connections, 16_777_216)?,
             messages_per_second: count("messages_per_second", raw.messages_per_second, 1_000_000)?,
-            outbound_bytes: bytes(
-                "outbound_bytes",
-                raw.outbound_bytes,
-                default.outbound_bytes,
-                65_536..=1_073_741_824,
-            )?,
+            outbound_bytes,
+            answer_bytes: outbound_bytes / 8,
             history_bytes: bytes(
                 "history_bytes",
                 raw.history_bytes,

@@ -11,11 +11,15 @@
 //! described in docs/CONFIGURATION.md, and a test holds that page to the raw structures.
 
 mod apps;
+mod channelstream;
 mod error;
 mod layers;
+mod listeners;
 mod print;
 mod raw;
 mod settings;
+mod triggers;
+mod xano;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -28,7 +32,9 @@ use fanfare_core::app::Apps;
 use self::apps::{AppSource, BuiltApps};
 pub use self::error::ConfigError;
 use self::layers::Environment;
-use crate::args::{Args, Secrets};
+use self::listeners::SecuredListener;
+use crate::args::{Action, Args, Secrets};
+use crate::tls::TlsSettings;
 use crate::trigger::spec::Spec;
 
 /// The most worker threads.
@@ -42,7 +48,8 @@ const ENVELOPE_BYTES: usize = 1024;
 /// app has room for two of them.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The addresses to serve on: at least one, all different.
+    /// The addresses to serve on without TLS. With those of `[[server.listeners]]` at least one, all
+    /// different.
     pub listen: Vec<SocketAddr>,
     /// The address of the admin plane, or `None` if it is off.
     pub admin_listen: Option<SocketAddr>,
@@ -88,11 +95,25 @@ pub struct Config {
     /// and
     /// `admin_listen` have loopback addresses only.
     pub development: Option<DevelopmentKeys>,
+    /// Whether the admin plane serves the demo's page. Then `development` has keys.
+    pub demo: Demo,
     /// What the user should hear, a sentence each, though it keeps nothing from working.
     pub warnings: Vec<String>,
     worker_count: WorkerCount,
     file: Option<PathBuf>,
     secrets: Vec<AppSource>,
+    /// The listeners with TLS.
+    secured: Vec<SecuredListener>,
+}
+
+/// Whether the demo's page is served.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub enum Demo {
+    /// It is not.
+    #[default]
+    Off,
+    /// It is, for the development app, which has what the page needs.
+    On,
 }
 
 /// Where the number of workers comes from.
@@ -148,6 +169,15 @@ impl Config {
         environment: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Config, ConfigError> {
         let mut environment = Environment::new(environment);
+        if args.action() == Action::Demo {
+            let file = args.config.as_ref();
+            return match file {
+                Some(_) => {
+                    Err(ConfigError::setting("--config", "is of no use to `fanfare demo`: leave it out"))
+                }
+                None => Config::validate(args, &mut environment, raw::File::default(), None),
+            };
+        }
         let named = environment.setting("FANFARE_CONFIG")?.map(PathBuf::from);
         let path = args.config.clone().or(named);
         let raw = path.as_deref().map(raw::File::read).transpose()?.unwrap_or_default();
@@ -175,7 +205,10 @@ impl Config {
     pub fn summary(&self) -> String {
         let list = |items: Vec<String>| items.join(", ");
         let source = self.file.as_ref().map_or(String::from("no file"), |path| path.display().to_string());
-        let listen = list(self.listen.iter().map(SocketAddr::to_string).collect());
+        let shown = |(tls, address): (Option<&TlsSettings>, SocketAddr)| {
+            format!("{address}{}", if tls.is_some() { " (TLS)" } else { "" })
+        };
+        let listen = list(self.listeners().map(shown).collect());
         let admin = self.admin_listen.map_or(String::from("off"), |address| address.to_string());
         let apps = list(self.apps.iter().map(|app| app.name.to_string()).collect());
         let development = if self.development.is_some() { " (development)" } else { "" };
@@ -194,7 +227,8 @@ impl Config {
         let server = &raw.server;
         let limits = &server.limits;
         let base = file.as_deref().and_then(Path::parent);
-        let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base)?;
+        let demo = if args.action() == Action::Demo { Demo::On } else { Demo::Off };
+        let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base, demo)?;
         let settings::Workers { workers, worker_count } = settings::workers(args, environment, server)?;
         let mut config = Config {
             listen: settings::listen(args, environment, server)?,
@@ -270,12 +304,16 @@ impl Config {
             log: settings::log(args, environment, &raw.log)?,
             apps,
             development,
+            demo,
             warnings: Vec::new(),
+            secured: listeners::build(&server.listeners, base)?,
             file,
             secrets,
         };
+        config.warnings.extend(config.secured.iter().flat_map(|listener| listener.warnings.clone()));
         config.check_relations()?;
         config.check_development(environment)?;
+        channelstream::check_secrets(&config)?;
         config.warnings.extend(environment.check_unknown()?);
         Ok(config)
     }
@@ -285,10 +323,31 @@ impl Config {
         self.secrets.iter().map(|app| app.triggers.clone()).collect()
     }
 
+    /// Every address to serve on, with what is spoken there.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (Option<&TlsSettings>, SocketAddr)> {
+        let plain = self.listen.iter().map(|address| (None, *address));
+        let addresses = |listener: &'_ SecuredListener| listener.addresses.clone();
+        let secured = self.secured.iter().flat_map(move |listener| {
+            addresses(listener).into_iter().map(|address| (Some(&listener.tls), address))
+        });
+        plain.chain(secured)
+    }
+
+    /// When the first of all certificates expires, in seconds since 1970.
+    pub(crate) fn certificate_expires_s(&self) -> Option<u64> {
+        self.secured.iter().map(|listener| listener.tls.expires_s).min()
+    }
+
     /// Checks the settings that depend on each other.
     fn check_relations(&self) -> Result<(), ConfigError> {
-        if let Some((admin, address)) =
-            self.admin_listen.zip(self.listen.iter().find(|own| self.is_admin(own)))
+        let addresses: Vec<SocketAddr> = self.listeners().map(|(_, address)| address).collect();
+        for (at, address) in addresses.iter().enumerate() {
+            if address.port() != 0 && addresses[..at].contains(address) {
+                let problem = format!("names {address}, where another listener serves already");
+                return Err(ConfigError::setting("server.listeners", problem));
+            }
+        }
+        if let Some((admin, address)) = self.admin_listen.zip(addresses.iter().find(|own| self.is_admin(own)))
         {
             let problem = format!("is {admin}, where {address} is served already: give it a port of its own");
             return Err(ConfigError::setting("server.admin_listen", problem));
@@ -338,9 +397,9 @@ impl Config {
             }
             return Ok(());
         }
-        let mut addresses = self.listen.iter().chain(&self.admin_listen);
+        let mut addresses = self.listeners().map(|(_, address)| address).chain(self.admin_listen);
         match addresses.find(|address| !address.ip().to_canonical().is_loopback()) {
-            Some(&address) => Err(ConfigError::DevelopmentExposed(address)),
+            Some(address) => Err(ConfigError::DevelopmentExposed(address)),
             None => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use fanfare_core::app::{AgnostOptions, App, ChannelOptions, SlowConsumer};
 
 use super::apps::{AppSource, PLACEHOLDER};
-use super::{Config, LogFormat, WorkerCount, raw};
+use super::{Config, LogFormat, WorkerCount, raw, xano};
 use crate::args::Secrets;
 
 const HIDDEN_NOTE: &str = "\
@@ -70,6 +70,7 @@ fn server(config: &Config) -> raw::Server {
             body_bytes: Some(integer(config.body_bytes)),
             mailbox_depth: Some(integer(config.mailbox_depth)),
         },
+        listeners: config.secured.iter().map(|listener| listener.source.clone()).collect(),
     }
 }
 
@@ -121,6 +122,11 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
             trigger_bytes: Some(integer(limits.trigger_bytes)),
         },
         agnost: app.agnost.as_ref().map(print_agnost),
+        channelstream: app.channelstream.as_ref().map(|options| {
+            let source = own.channelstream.clone().unwrap_or_default();
+            super::channelstream::print(options, source, |secret| shown(secret, secrets))
+        }),
+        xano: app.xano.as_ref().map(xano::print),
         channels: own.channels.clone(),
         triggers: own.triggers.iter().map(|spec| spec.raw.clone()).collect(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
@@ -150,6 +156,7 @@ fn print_options(options: ChannelOptions) -> raw::ChannelRule {
         history_messages: Some(options.history.messages.into()),
         history_bytes: Some(options.history.bytes.into()),
         history_age_s: Some(i64::from(options.history.age_ms) / 1000),
+        ..raw::ChannelRule::default()
     }
 }
 

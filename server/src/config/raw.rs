@@ -50,6 +50,17 @@ pub(super) struct Server {
     pub(super) backlog: Option<i64>,
     #[serde(deserialize_with = "table")]
     pub(super) limits: ServerLimits,
+    #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
+    pub(super) listeners: Vec<Listener>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Listener {
+    pub(super) listen: Option<Texts>,
+    pub(super) certificate_file: Option<Texts>,
+    pub(super) key_file: Option<Texts>,
+    pub(super) client_ca_file: Option<String>,
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -100,6 +111,10 @@ pub(super) struct App {
     pub(super) limits: AppLimits,
     #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
     pub(super) agnost: Option<Agnost>,
+    #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
+    pub(super) channelstream: Option<Channelstream>,
+    #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
+    pub(super) xano: Option<Xano>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) channels: Vec<ChannelRule>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
@@ -138,6 +153,41 @@ pub(super) struct Agnost {
     pub(super) session_required: Option<bool>,
 }
 
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Xano {
+    pub(super) canonical: Option<String>,
+    pub(super) hash: Option<String>,
+    pub(super) enabled: Option<bool>,
+    #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
+    pub(super) channels: Vec<XanoChannel>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct XanoChannel {
+    pub(super) pattern: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) enabled: Option<bool>,
+    pub(super) wildcard: Option<bool>,
+    pub(super) presence: Option<bool>,
+    pub(super) history: Option<i64>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Channelstream {
+    pub(super) secret: Option<String>,
+    pub(super) secret_env: Option<String>,
+    pub(super) allow_posting_from: Option<Texts>,
+    pub(super) validate_requests: Option<bool>,
+    pub(super) admin_user: Option<String>,
+    pub(super) admin_secret: Option<String>,
+    pub(super) admin_secret_env: Option<String>,
+    pub(super) allow_cors: Option<Texts>,
+    pub(super) prefix: Option<String>,
+}
+
 #[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ChannelRule {
@@ -149,6 +199,10 @@ pub(super) struct ChannelRule {
     pub(super) history_messages: Option<i64>,
     pub(super) history_bytes: Option<i64>,
     pub(super) history_age_s: Option<i64>,
+    pub(super) join: Option<String>,
+    pub(super) publish: Option<String>,
+    pub(super) direct: Option<String>,
+    pub(super) signed_in_messages: Option<String>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]

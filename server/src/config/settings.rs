@@ -9,7 +9,7 @@ use super::{LogConfig, LogFormat, WORKERS_MAX, WorkerCount, raw};
 use crate::args::Args;
 
 /// The most addresses to listen on.
-const LISTEN_MAX: usize = 16;
+pub(super) const LISTEN_MAX: usize = 16;
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 const ADMIN_LISTEN_DEFAULT: &str = "127.0.0.1:8081";
@@ -22,11 +22,11 @@ pub(super) fn listen(
 ) -> Result<Vec<SocketAddr>, ConfigError> {
     let file = server.listen.as_ref().map(|texts| texts.0.as_slice());
     let given = environment.texts("server.listen", &args.listen, file)?;
-    let given = given.unwrap_or_else(|| Given {
-        name: String::from("server.listen"),
-        value: vec![String::from(LISTEN_DEFAULT)],
-    });
-    if given.value.is_empty() || given.value.len() > LISTEN_MAX {
+    let others = server.listeners.len();
+    let default = if others == 0 { vec![String::from(LISTEN_DEFAULT)] } else { Vec::new() };
+    let given = given.unwrap_or_else(|| Given { name: String::from("server.listen"), value: default });
+    let is_empty = given.value.is_empty() && others == 0;
+    if is_empty || given.value.len() > LISTEN_MAX {
         return Err(ConfigError::setting(given.name, format_args!("must name 1 to {LISTEN_MAX} addresses")));
     }
     let mut addresses = Vec::new();
@@ -55,7 +55,7 @@ pub(super) fn admin_listen(
     }
 }
 
-fn address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+pub(super) fn address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {
     text.parse().map_err(|_| {
         let problem =
             format!("is `{text}`: write an IP address and a port, such as 127.0.0.1:8080 or [::]:8080");

@@ -6,8 +6,7 @@
 pub(crate) enum Flag {
     /// A command or request waits for another thread: no more is read or handled.
     Paused = 1 << 0,
-    /// The answers wait for the peer to take them: no more is read or handled. HTTP only, and never while
-    /// paused.
+    /// What was sent waits for the peer to take it: no more is read or handled until it has.
     Held = 1 << 1,
     /// The poll tells when the socket takes bytes again. It does not from the start, for most sockets never
     /// fill.

@@ -1,12 +1,14 @@
 //! A connection: its socket, what it still has to send, and what of its input waits.
 //!
-//! At rest a connection holds no buffers. [`ConnectionSlot`] names it within a turn; what outlives a turn
-//! carries the generation too, see [`ConnectionId`].
+//! At rest a connection holds no buffers. What stands between it and its socket, bytes that wait or TLS, is a
+//! [`Link`], which a plain connection has only while bytes wait. [`ConnectionSlot`] names it within a turn;
+//! what outlives a turn carries the generation too, see [`ConnectionId`].
 
 mod flags;
+mod link;
 mod table;
 
-use std::io;
+use std::io::{self, Read};
 
 use fanfare_core::{
     dialect,
@@ -16,12 +18,16 @@ use fanfare_core::{
 };
 use mio::net::TcpStream;
 
-use self::table::CountedStream;
 pub(crate) use self::{
     flags::{Flag, Flags},
-    table::Connections,
+    table::{Connections, Socket},
 };
-use crate::{outbound::Outbound, timers::Tick};
+use self::{link::Link, table::CountedStream};
+use crate::{
+    outbound::Outbound,
+    timers::Tick,
+    tls::{Received, SocketState, Tls, WriteScratch},
+};
 
 /// A connection's place in its worker's table. A slot that is given back is taken again only after the turn.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
@@ -65,13 +71,15 @@ pub(crate) struct Connection {
         reason = "nearly always None: 8 bytes instead of 24 in every connection"
     )]
     pub(crate) input: Option<Box<Vec<u8>>>,
-    outbound: Option<Box<Outbound>>,
+    link: Option<Box<Link>>,
     pub(crate) protocol: Protocol,
     pub(crate) flags: Flags,
 }
 
 /// What is spoken on a connection.
 pub(crate) enum Protocol {
+    /// The handshake of TLS, before anything else.
+    Securing,
     /// HTTP/1.1, possibly with a body under way.
     Http(Option<Box<PartialRequest>>),
     /// RFC 6455, for this session.
@@ -111,16 +119,20 @@ pub(crate) struct PartialBody {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, generation: u32, now: Tick) -> Self {
+    fn new(socket: Socket, generation: u32, now: Tick) -> Self {
+        let protocol = match socket.tls.as_deref().is_none_or(Tls::is_established) {
+            true => Protocol::Http(None),
+            false => Protocol::Securing,
+        };
         Self {
-            stream,
+            stream: socket.stream,
             generation,
             due: now,
             heard: now,
             message_began: NEVER,
             input: None,
-            outbound: None,
-            protocol: Protocol::Http(None),
+            link: socket.tls.map(|tls| Box::new(Link::secured(tls, now))),
+            protocol,
             flags: Flags::default(),
         }
     }
@@ -131,17 +143,17 @@ impl Connection {
 
     /// Bytes that wait to be sent.
     pub(crate) fn backlog(&self) -> usize {
-        self.outbound.as_ref().map_or(0, |outbound| outbound.len())
+        self.link.as_ref().map_or(0, |link| link.backlog())
     }
 
     /// Whether everything has been handed to the kernel.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.outbound.is_none()
+        self.link.as_ref().is_none_or(|link| link.is_flushed())
     }
 
     /// Since when the kernel has taken nothing of what is queued; `None` if nothing is.
     pub(crate) fn stalled_since(&self) -> Option<Tick> {
-        self.outbound.as_ref().map(|outbound| outbound.moved())
+        self.link.as_ref().filter(|link| !link.is_flushed()).map(|link| link.queue.moved())
     }
 
     /// Whether part of an HTTP request is here, or what may be one.
@@ -151,15 +163,45 @@ impl Connection {
 
     /// What waits to be sent, which comes into being if need be.
     fn outbound(&mut self, now: Tick) -> &mut Outbound {
-        self.outbound.get_or_insert_with(|| Box::new(Outbound::new(now)))
+        &mut self.link.get_or_insert_with(|| Box::new(Link::queue(now))).queue
+    }
+
+    pub(crate) fn is_secured(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.tls.is_some())
+    }
+
+    /// The connection's TLS, if it has any.
+    pub(crate) fn tls(&mut self) -> Option<&mut Tls> {
+        self.link.as_mut()?.tls.as_deref_mut()
+    }
+
+    /// Reads once. `ciphertext` is room that a read through TLS needs.
+    #[inline]
+    pub(crate) fn read(&mut self, buffer: &mut [u8], ciphertext: &mut Vec<u8>) -> io::Result<Received> {
+        if let Some(tls) = self.link.as_mut().and_then(|link| link.tls.as_mut()) {
+            ciphertext.resize(buffer.len(), 0);
+            return tls.read(&mut self.stream, ciphertext, buffer);
+        }
+        let bytes = self.stream.read(buffer)?;
+        let socket = match bytes {
+            0 => SocketState::Ended,
+            n if n < buffer.len() => SocketState::Emptied,
+            _ => SocketState::MayHaveMore,
+        };
+        Ok(Received { bytes, wire_bytes: bytes, socket })
     }
 
     /// Sends what is queued. Returns whether nothing is left.
-    fn send_queued(&mut self, sent_bytes: &mut u64, now: Tick) -> io::Result<bool> {
-        let Some(outbound) = &mut self.outbound else { return Ok(true) };
-        let done = outbound.send(&mut CountedStream::new(&mut self.stream, sent_bytes), now)?;
-        if done {
-            self.outbound = None;
+    fn send_queued(
+        &mut self,
+        scratch: &mut WriteScratch,
+        sent_bytes: &mut u64,
+        now: Tick,
+    ) -> io::Result<bool> {
+        let Some(link) = &mut self.link else { return Ok(true) };
+        let done = link.send(CountedStream::new(&mut self.stream, sent_bytes), scratch, now)?;
+        if done && link.tls.is_none() {
+            self.link = None;
         }
         Ok(done)
     }

@@ -13,7 +13,11 @@ use fanfare_core::{
 use mio::net::TcpStream;
 
 use super::{Connection, ConnectionId, ConnectionSlot, Protocol};
-use crate::{outbound::SLICES, timers::Tick};
+use crate::{
+    outbound::SLICES,
+    timers::Tick,
+    tls::{Tls, TlsWriter, WriteScratch},
+};
 
 /// All connections of a worker.
 #[derive(Default)]
@@ -30,14 +34,21 @@ pub(crate) struct Connections {
     blocked: Vec<ConnectionSlot>,
     /// Bytes handed to the kernel.
     sent_bytes: u64,
+    scratch: WriteScratch,
+}
+
+/// A socket, and the TLS on it.
+pub(crate) struct Socket {
+    pub(crate) stream: TcpStream,
+    pub(crate) tls: Option<Box<Tls>>,
 }
 
 impl Connections {
     /// Takes in a socket.
-    pub(crate) fn insert(&mut self, stream: TcpStream) -> ConnectionId {
+    pub(crate) fn insert(&mut self, socket: Socket) -> ConnectionId {
         self.next_generation = self.next_generation.wrapping_add(1) & 0x7fff_ffff;
         let generation = self.next_generation;
-        let slot = self.slots.insert(Connection::new(stream, generation, self.now));
+        let slot = self.slots.insert(Connection::new(socket, generation, self.now));
         ConnectionId { slot: ConnectionSlot(slot), generation }
     }
 
@@ -68,12 +79,12 @@ impl Connections {
     pub(crate) fn close(&mut self, slot: ConnectionSlot) -> Protocol {
         let connection = &mut self.slots[slot.0];
         self.closed.push(slot);
-        connection.outbound = None;
+        connection.link = None;
         connection.input = None;
         std::mem::replace(&mut connection.protocol, Protocol::Closed)
     }
 
-    /// Nothing more is done with a connection, whose socket [`Connections::take_stream`] will take.
+    /// Nothing more is done with a connection, whose socket [`Connections::take_socket`] will take.
     pub(crate) fn retire(&mut self, slot: ConnectionSlot) {
         let connection = &mut self.slots[slot.0];
         connection.input = None;
@@ -81,8 +92,9 @@ impl Connections {
     }
 
     /// Takes the socket of a retired connection. Only at the end of a turn, for the slot is free then.
-    pub(crate) fn take_stream(&mut self, slot: ConnectionSlot) -> TcpStream {
-        self.slots.remove(slot.0).stream
+    pub(crate) fn take_socket(&mut self, slot: ConnectionSlot) -> Socket {
+        let connection = self.slots.remove(slot.0);
+        Socket { stream: connection.stream, tls: connection.link.and_then(|link| link.tls) }
     }
 
     /// Reclaims the slots of closed connections, which closes their sockets. Returns how many there were.
@@ -122,7 +134,7 @@ impl Connections {
     /// Sends what is queued for a connection. Returns whether nothing is left.
     pub(crate) fn send_queued(&mut self, slot: ConnectionSlot) -> io::Result<bool> {
         match self.slots.get_mut(slot.0) {
-            Some(connection) => connection.send_queued(&mut self.sent_bytes, self.now),
+            Some(connection) => connection.send_queued(&mut self.scratch, &mut self.sent_bytes, self.now),
             None => Ok(true),
         }
     }
@@ -139,8 +151,15 @@ impl Connections {
         let was_flushed = connection.is_flushed();
         let mut sent = 0;
         if was_flushed {
-            let mut stream = CountedStream::new(&mut connection.stream, &mut self.sent_bytes);
-            match output.write_once(&mut stream) {
+            let Connection { stream, link, .. } = connection;
+            let mut stream = CountedStream::new(stream, &mut self.sent_bytes);
+            let written = match link.as_mut().and_then(|link| link.tls.as_mut()) {
+                None => output.write_once(&mut stream),
+                Some(tls) => {
+                    output.write_once(&mut TlsWriter { tls, socket: stream, scratch: &mut self.scratch })
+                }
+            };
+            match written {
                 Ok(n) => sent = n,
                 Err(error) if would_block(&error) => {}
                 Err(_) => {
@@ -153,7 +172,7 @@ impl Connections {
         // More parts than one write takes: no edge will tell that the kernel has room, so ask.
         if was_flushed
             && !connection.is_flushed()
-            && connection.send_queued(&mut self.sent_bytes, now).is_err()
+            && connection.send_queued(&mut self.scratch, &mut self.sent_bytes, now).is_err()
         {
             self.broken.push(slot);
         }
@@ -162,6 +181,25 @@ impl Connections {
             self.blocked.push(slot);
         }
         backlog
+    }
+
+    /// Sends what TLS has to say of its own: an answer of the handshake, an alert.
+    pub(crate) fn send_records(&mut self, slot: ConnectionSlot) {
+        match self.send_queued(slot) {
+            Ok(true) => {}
+            Ok(false) => self.blocked.push(slot),
+            Err(_) => self.broken.push(slot),
+        }
+    }
+
+    /// Says on a secured connection that nothing more is sent. Returns whether the kernel has it.
+    pub(crate) fn say_goodbye(&mut self, slot: ConnectionSlot) -> bool {
+        let Some(connection) = self.slots.get_mut(slot.0) else { return true };
+        let Some(tls) = connection.tls() else { return true };
+        if tls.say_goodbye().is_ok() {
+            self.send_records(slot);
+        }
+        self.slots[slot.0].is_flushed()
     }
 }
 
@@ -213,7 +251,8 @@ enum Output<'a> {
 
 impl Output<'_> {
     /// One write: of the single piece there usually is, or of the first [`SLICES`].
-    fn write_once(self, stream: &mut CountedStream<'_>) -> io::Result<usize> {
+    #[inline]
+    fn write_once(self, stream: &mut impl Write) -> io::Result<usize> {
         let mut parts = match self {
             Self::Bytes(bytes) => return stream.write(bytes),
             Self::Segments(parts) => parts,

@@ -30,7 +30,10 @@ use hyper_util::{
 };
 use tokio::{net::TcpStream, sync::oneshot, task::AbortHandle, time::timeout};
 
-use super::metrics::{WorkerMetrics, exposition};
+use super::{
+    demo,
+    metrics::{WorkerMetrics, exposition},
+};
 
 /// The most connections at one time.
 pub(crate) const ADMIN_CONNECTIONS: usize = 32;
@@ -50,6 +53,8 @@ pub(crate) struct Observed {
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
+    /// When the first certificate of a listener expires, in seconds since 1970.
+    pub(crate) certificate_expires_s: Option<u64>,
 }
 
 /// The running admin plane.
@@ -61,17 +66,24 @@ pub(crate) struct Admin {
 
 impl Admin {
     /// Listens on `address` and serves from a thread of its own.
-    pub(crate) fn start(address: SocketAddr, observed: Arc<Observed>) -> io::Result<Self> {
+    pub(crate) fn start(
+        address: SocketAddr,
+        observed: Arc<Observed>,
+        demo: Option<demo::Settings>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
-        let router = Router::new()
+        let mut router = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .with_state(observed);
+        if let Some(settings) = demo {
+            router = router.merge(demo::routes(settings));
+        }
         let thread = Builder::new().name("admin".into()).spawn(move || {
             let served = runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -132,7 +144,7 @@ async fn serve_one(stream: TcpStream, router: Router) {
 }
 
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
-    let text = exposition(&observed.workers, &observed.node);
+    let text = exposition(&observed);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

@@ -3,15 +3,14 @@
 //! A worker counts in plain numbers and publishes them once per turn; nothing is looked up or locked for a
 //! message.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fanfare_core::{
     engine::{self, Node},
     id::AppId,
 };
+
+use super::admin::Observed;
 
 /// Declares the counters: name in the exposition, description, kind.
 macro_rules! metrics {
@@ -41,6 +40,9 @@ metrics! {
     app_full_total counter "Handshakes refused because the app is full."
     session_refusals_total counter "Sessions refused on a WebSocket that was open already."
     handshakes_total counter "WebSocket handshakes that succeeded."
+    tls_handshakes_total counter "TLS handshakes that succeeded."
+    tls_resumptions_total counter "TLS handshakes that went on from an earlier session, by a ticket."
+    tls_failures_total counter "Connections closed because TLS or its handshake failed."
     requests_total counter "HTTP requests answered."
     request_errors_total counter "HTTP requests answered with status 400 or above."
     request_timeouts_total counter "Requests and handshakes that did not arrive in time."
@@ -149,8 +151,12 @@ fn app_values(node: &Node, app: AppId) -> [u64; APP_METRICS.len()] {
     ]
 }
 
+const CERTIFICATE_HELP: &str =
+    "When the first certificate of a listener expires, in seconds since 1970; 0 without one.";
+
 /// Every worker's and app's numbers in the Prometheus text format, version 0.0.4.
-pub(crate) fn exposition(workers: &[Arc<WorkerMetrics>], node: &Node) -> String {
+pub(crate) fn exposition(observed: &Observed) -> String {
+    let Observed { workers, node, .. } = observed;
     let mut text = String::with_capacity(8192);
     let mut line = |args: std::fmt::Arguments<'_>| {
         text.push_str(&args.to_string());
@@ -158,6 +164,9 @@ pub(crate) fn exposition(workers: &[Arc<WorkerMetrics>], node: &Node) -> String 
     };
     line(format_args!("# HELP fanfare_channels Channels.\n# TYPE fanfare_channels gauge"));
     line(format_args!("fanfare_channels {}", node.channels()));
+    let name = "certificate_expiry_timestamp_seconds";
+    line(format_args!("# HELP fanfare_{name} {CERTIFICATE_HELP}\n# TYPE fanfare_{name} gauge"));
+    line(format_args!("fanfare_{name} {}", observed.certificate_expires_s.unwrap_or(0)));
     for (at, (name, kind, help)) in APP_METRICS.iter().enumerate() {
         line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} {kind}"));
         for app in node.apps() {
@@ -176,6 +185,8 @@ pub(crate) fn exposition(workers: &[Arc<WorkerMetrics>], node: &Node) -> String 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, atomic::AtomicBool};
+
     use fanfare_core::app::{App, AppKeys, Apps};
 
     use super::*;
@@ -185,12 +196,17 @@ mod tests {
         let keys =
             AppKeys::new(&["client-key-0123456789"], &["server-key-0123456789"]).expect("they are keys");
         let apps = Apps::new(vec![App::new("a", keys.clone()), App::new("b", keys)]).expect("they are apps");
-        let workers = [Arc::new(WorkerMetrics::default()), Default::default()];
+        let workers = vec![Arc::new(WorkerMetrics::default()), Default::default()];
         workers[1].publish(&WorkerCounters { accepted_total: 7, ..WorkerCounters::default() });
-        let text = exposition(&workers, &Node::new(apps, 2, 64, 1));
+        let text = exposition(&Observed {
+            node: Arc::new(Node::new(apps, 2, 64, 1)),
+            workers,
+            ready: AtomicBool::new(true),
+            certificate_expires_s: None,
+        });
         assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));
-        assert_eq!(text.matches("# TYPE").count(), METRICS.len() + APP_METRICS.len() + 1);
+        assert_eq!(text.matches("# TYPE").count(), METRICS.len() + APP_METRICS.len() + 2);
         assert_eq!(text.matches("{app=").count(), 2 * APP_METRICS.len());
         assert_eq!(text.matches("{worker=").count(), 2 * METRICS.len());
     }

@@ -1,4 +1,7 @@
 //! The control plane: what operators look at, apart from the workers' loops.
 
 pub(crate) mod admin;
+mod assets;
+pub(crate) mod demo;
+mod guard;
 pub(crate) mod metrics;

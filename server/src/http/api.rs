@@ -6,8 +6,11 @@
 
 use bytes::BytesMut;
 use fanfare_core::{
-    command::Outcome,
-    dialect::native_http::{self, AnswerShape, Refusal, RequestReader},
+    command::{BackEndCommand, Outcome},
+    dialect::{
+        native_http::{self, AnswerShape, Refusal, RequestReader},
+        xano,
+    },
     engine::Engine,
     error::ReplyError,
     http::{Head, Persistence},
@@ -19,7 +22,7 @@ use super::{
     access::app_name,
     cors::{CorsPolicy, is_preflight},
     reply::{JSON, Problem, Reply},
-    router::{Admission, Request, admit},
+    router::{Admission, Request, Target, admit},
 };
 
 /// What became of a request.
@@ -66,6 +69,9 @@ struct Pending {
 
 type Answer = Result<Outcome, ReplyError>;
 
+/// Takes the commands of a request, one by one.
+type Each<'e> = dyn FnMut(Result<BackEndCommand<'_>, ReplyError>) + 'e;
+
 impl Requests {
     /// Handles one request; an answer that is ready is appended to `out`. `connection` is where it came from.
     /// The body is looked at only if the head is admitted.
@@ -105,16 +111,23 @@ impl Requests {
         out: &mut BytesMut,
     ) -> Result<Handled, Problem> {
         let node = engine.node().clone();
-        let Request { resource, app, parameters } = match admit(node.apps(), head, &mut reply.cors)? {
+        let Request { target, app, parameters } = match admit(node.apps(), head, &mut reply.cors)? {
             Admission::Request(request) => *request,
             Admission::Preflight(methods) => {
                 reply.put_preflight(out, &methods);
                 return Ok(Handled::Answered { status: 204 });
             }
         };
-        let request =
-            native_http::Request { resource, method: head.method, query: parameters.request_query(), body };
-        let (shape, results) = self.ask(engine, app.id, &request, connection)?;
+        let (shape, results) = self.ask(engine, app.id, connection, |reader, each| match target {
+            Target::Native(resource) => {
+                let query = parameters.request_query();
+                reader.read(&native_http::Request { resource, method: head.method, query, body }, each)
+            }
+            Target::XanoEvent => {
+                xano::read_event(body, &mut |command| each(Ok(command)))?;
+                Ok(AnswerShape::One)
+            }
+        })?;
         Ok(self.respond(reply.clone(), shape, results, connection, out))
     }
 
@@ -123,12 +136,12 @@ impl Requests {
         &mut self,
         engine: &mut Engine,
         app: AppId,
-        request: &native_http::Request<'_>,
         connection: u64,
+        read: impl FnOnce(&mut RequestReader, &mut Each<'_>) -> Result<AnswerShape, Refusal>,
     ) -> Result<(AnswerShape, Vec<Option<Answer>>), Refusal> {
         let Self { reader, tokens, next_token, .. } = self;
         let mut results = Vec::new();
-        let shape = reader.read(request, &mut |command| {
+        let shape = read(reader, &mut |command| {
             let result = match command {
                 Ok(command) => {
                     *next_token += 1;

@@ -12,7 +12,9 @@
 pub(crate) mod access;
 pub(crate) mod agnost;
 pub(crate) mod api;
+pub(crate) mod channelstream;
 pub(crate) mod cors;
 pub(crate) mod reply;
 pub(crate) mod router;
 pub(crate) mod upgrade;
+pub(crate) mod xano;

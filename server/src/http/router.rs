@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fanfare_core::{
     app::{App, Apps},
-    dialect::native_http::Resource,
+    dialect::{native_http::Resource, xano},
     http::Head,
 };
 
@@ -19,8 +19,27 @@ use super::{
 /// Where WebSocket connections come in.
 pub(crate) const WEBSOCKET_PATH: &str = "/v1/ws";
 
+/// What a request is about.
+#[derive(Copy, Clone)]
+pub(super) enum Target<'a> {
+    /// A resource of the native dialect.
+    Native(Resource<'a>),
+    /// An event, as Xano's back ends post it.
+    XanoEvent,
+}
+
+impl<'a> Target<'a> {
+    fn at(apps: &Apps, path: &'a str) -> Option<Self> {
+        match path {
+            xano::EVENT_PATH => apps.serve_xano().then_some(Self::XanoEvent),
+            path => Resource::at(path).map(Self::Native),
+        }
+    }
+}
+
 /// The methods of a resource; each but `OPTIONS`, which every resource has.
-fn methods(resource: Resource<'_>) -> &'static [&'static str] {
+fn methods(target: Target<'_>) -> &'static [&'static str] {
+    let Target::Native(resource) = target else { return &["POST"] };
     match resource {
         Resource::Members | Resource::History | Resource::Channels | Resource::User(_) => &["GET", "HEAD"],
         Resource::Messages => &["PATCH", "DELETE"],
@@ -30,7 +49,8 @@ fn methods(resource: Resource<'_>) -> &'static [&'static str] {
 }
 
 /// The header field with these methods and `OPTIONS`.
-fn allow(resource: Resource<'_>) -> &'static [(&'static str, &'static str)] {
+fn allow(target: Target<'_>) -> &'static [(&'static str, &'static str)] {
+    let Target::Native(resource) = target else { return &[("allow", "POST, OPTIONS")] };
     match resource {
         Resource::Members | Resource::History | Resource::Channels | Resource::User(_) => {
             &[("allow", "GET, HEAD, OPTIONS")]
@@ -53,7 +73,7 @@ pub(super) enum Admission<'a> {
 
 /// A request that may go on.
 pub(super) struct Request<'a> {
-    pub(super) resource: Resource<'a>,
+    pub(super) target: Target<'a>,
     pub(super) app: Arc<App>,
     pub(super) parameters: Parameters<'a>,
 }
@@ -65,25 +85,26 @@ pub(super) fn admit<'a>(
     head: &Head<'a>,
     cors: &mut CorsPolicy,
 ) -> Result<Admission<'a>, Problem> {
-    let resource =
-        Resource::at(head.path).ok_or_else(|| Problem::new(404, "not_found", "There is nothing here."))?;
+    let target = Target::at(apps, head.path)
+        .ok_or_else(|| Problem::new(404, "not_found", "There is nothing here."))?;
     let parameters = Parameters::read(head.query)?;
     let app = find_app(apps, &parameters)?;
     *cors = CorsPolicy::NoOrigin;
     check_origin(app, head)?;
     *cors = CorsPolicy::Origin(head.origin().map(Into::into));
     if head.method == "OPTIONS" {
-        return Ok(Admission::Preflight(methods(resource).join(", ")));
+        return Ok(Admission::Preflight(methods(target).join(", ")));
     }
-    if !methods(resource).contains(&head.method) {
-        return Err(Problem::new(405, "method_not_allowed", "This resource has another method.")
-            .with(allow(resource)));
+    if !methods(target).contains(&head.method) {
+        return Err(
+            Problem::new(405, "method_not_allowed", "This resource has another method.").with(allow(target))
+        );
     }
     check_server_key(app, head)?;
     if !matches!(head.method, "GET" | "HEAD") {
         check_media(head)?;
     }
-    Ok(Admission::Request(Box::new(Request { resource, app: app.clone(), parameters })))
+    Ok(Admission::Request(Box::new(Request { target, app: app.clone(), parameters })))
 }
 
 /// Whether the body of a request with this head is wanted. If not, the request is answered by its head alone.

@@ -37,8 +37,8 @@ pub(crate) struct Handshake<'a> {
     pub(crate) resume: Option<Resume>,
     /// The session's first command, if the handshake brings one.
     pub(crate) command: Option<String>,
-    accept: Accept,
-    subprotocol: Option<&'a str>,
+    pub(super) accept: Accept,
+    pub(super) subprotocol: Option<&'a str>,
 }
 
 /// What a client says of the session that it wants to go on with.
@@ -157,7 +157,7 @@ fn echo(parameters: &Parameters<'_>) -> Result<Option<bool>, Problem> {
     }
 }
 
-fn refusal(error: HandshakeError) -> Problem {
+pub(super) fn refusal(error: HandshakeError) -> Problem {
     let detail: Cow<'static, str> = format!("{error}.").into();
     let code = match error.status() {
         426 => "upgrade_required",

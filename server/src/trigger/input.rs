@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use bytes::BytesMut;
 use fanfare_core::{
+    dialect::xano::CLIENT_ID,
     json::write_string,
     publication::Audience,
     trigger::{TriggerClient, TriggerInput, TriggerKind},
@@ -44,7 +45,7 @@ pub(crate) fn put_head(out: &mut BytesMut, app: &str, input: &TriggerInput) {
 }
 
 fn put_client(out: &mut BytesMut, client: &TriggerClient) {
-    put(out, format_args!("{{\"id\":\"{0}\",\"socketId\":\"{0}\"", client.session));
+    put(out, format_args!("{{\"id\":\"{0}\",\"{CLIENT_ID}\":\"{0}\"", client.session));
     put_text(out, ",\"user\":", client.user.as_deref());
     for name in [",\"profile\":", ",\"extras\":"] {
         out.extend_from_slice(name.as_bytes());

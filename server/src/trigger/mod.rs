@@ -6,8 +6,8 @@
 //!      └─ mail: Verdict ◀── post ◀──┴── on_run ◀──┘
 //! ```
 //!
-//! The engine knows when triggers run and what their verdicts do ([`fanfare_core::trigger`]); this room knows how
-//! they run. No worker waits for anything here.
+//! The engine knows when triggers run and what their verdicts do ([`fanfare_core::trigger`]); this room knows
+//! how they run. No worker waits for anything here.
 
 pub(crate) mod desk;
 pub(crate) mod input;

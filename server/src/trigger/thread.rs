@@ -1,5 +1,5 @@
-//! Threads that run scripts. All scripts of an app run on one of them, so their states need no order; apps take
-//! turns, so one that uses its whole budget delays others by one run.
+//! Threads that run scripts. All scripts of an app run on one of them, so their states need no order; apps
+//! take turns, so one that uses its whole budget delays others by one run.
 
 use std::{
     collections::VecDeque,

@@ -6,9 +6,9 @@ use mio::{Interest, Token, net::TcpStream};
 
 use super::Worker;
 use crate::{
-    connection::{ConnectionSlot, Flag},
+    connection::{ConnectionSlot, Flag, Socket},
     http::reply::{Problem, Reply},
-    listener::{Accepted, PAUSE_MS, accept},
+    listener::{Accepted, PAUSE_MS},
     timers::{TICK_MS, Tick},
 };
 
@@ -35,8 +35,8 @@ impl Worker {
                     self.accepting = Accepting::More;
                     break;
                 }
-                match accept(&self.listeners[at]) {
-                    Accepted::Stream(stream) => self.take_in(stream),
+                match self.listeners[at].accept() {
+                    Accepted::Stream(stream) => self.take_in(at, stream),
                     Accepted::Nobody => break,
                     Accepted::Skip => {}
                     Accepted::Exhausted(error) => {
@@ -56,19 +56,31 @@ impl Worker {
         }
     }
 
-    fn take_in(&mut self, stream: TcpStream) {
+    fn take_in(&mut self, listener: usize, stream: TcpStream) {
         self.counters.accepted_total += 1;
         // Relaxed: a count, which orders nothing.
         if self.control.connections.fetch_add(1, Ordering::Relaxed) >= self.control.capacity {
             self.control.connections.fetch_sub(1, Ordering::Relaxed);
-            return self.refuse_full(stream);
+            return self.refuse_full(listener, stream);
         }
-        self.register(stream);
+        let tls = match &self.listeners[listener].tls {
+            None => None,
+            Some(settings) => match settings.begin() {
+                Ok(tls) => Some(Box::new(tls)),
+                Err(error) => {
+                    self.control.connections.fetch_sub(1, Ordering::Relaxed);
+                    self.counters.closed_total += 1;
+                    tracing::error!(%error, "TLS could not begin on a connection");
+                    return;
+                }
+            },
+        };
+        self.register(Socket { stream, tls });
     }
 
     /// Gives a socket a connection of this worker.
-    pub(super) fn register(&mut self, stream: TcpStream) -> Option<ConnectionSlot> {
-        let id = self.connections.insert(stream);
+    pub(super) fn register(&mut self, socket: Socket) -> Option<ConnectionSlot> {
+        let id = self.connections.insert(socket);
         let connection = self.connections.live(id.slot).expect("it was just taken in");
         let token = Token(usize::try_from(id.token()).expect("pointers are 64 bits"));
         // Not for writing: that would be an event for every connection, and most never fill their socket.
@@ -86,10 +98,14 @@ impl Worker {
 
     /// Refuses a connection because the server is full. Its descriptor is free again at once, for none may be
     /// left.
-    fn refuse_full(&mut self, mut stream: TcpStream) {
+    fn refuse_full(&mut self, listener: usize, mut stream: TcpStream) {
         self.counters.refused_total += 1;
         self.counters.closed_total += 1;
         tracing::debug!(code = "too_many_connections", "a connection was refused");
+        if self.listeners[listener].tls.is_some() {
+            // The word would need a handshake, for which there is no room.
+            return;
+        }
         self.out.clear();
         let detail = "The server has as many connections as it may.";
         let problem = Problem::new(503, "too_many_connections", detail);

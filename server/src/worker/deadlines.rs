@@ -9,7 +9,7 @@ use fanfare_core::{
 
 use super::{Accepting, Worker};
 use crate::{
-    connection::{ConnectionSlot, Flag, Protocol},
+    connection::{ConnectionSlot, Flag, NEVER, Protocol},
     timers::{TICK_MS, Tick},
 };
 
@@ -42,6 +42,7 @@ impl Worker {
             self.accepting = Accepting::More;
         }
         self.depart();
+        self.expire_places();
         let mut due = Vec::new();
         self.timers.expire(self.now, |_, slot, tick| due.push((slot, tick)));
         for (slot, tick) in due {
@@ -53,6 +54,7 @@ impl Worker {
 
     fn on_due(&mut self, slot: ConnectionSlot) {
         match self.connections.live(slot).map(|connection| &connection.protocol) {
+            Some(Protocol::Securing) => self.on_unsecured(slot),
             Some(Protocol::Http(_)) => self.on_request_due(slot),
             Some(&Protocol::WebSocket { session, .. }) => self.on_websocket_due(slot, session),
             Some(Protocol::Lobby(_)) => self.on_lobby_due(slot),
@@ -62,26 +64,33 @@ impl Worker {
     }
 
     /// Two deadlines of a WebSocket: that of the peer's silence, and that of the message under way. While the
-    /// connection is paused its peer is not read, and neither counts.
+    /// connection is paused its peer is not read, and neither counts. While it is held its peer shows life by
+    /// taking what was sent.
     fn on_websocket_due(&mut self, slot: ConnectionSlot, session: SessionSlot) {
         let (now, heartbeat) = (self.now, self.heartbeat(session));
         let Some(connection) = self.connections.live(slot) else { return };
-        let (heard, paused) = (connection.heard, connection.is(Flag::Paused));
+        let (paused, held) = (connection.is(Flag::Paused), connection.is(Flag::Held));
+        let taken = connection.stalled_since().filter(|_| held);
+        let heard = connection.heard.max(taken.unwrap_or_default());
         let silent = now.saturating_sub(heard);
-        if silent >= heartbeat.timeout && connection.is(Flag::Pinged) && !paused {
+        let must_answer = heartbeat.rhythm != Rhythm::OneWay;
+        if silent >= heartbeat.timeout && connection.is(Flag::Pinged) && must_answer && !paused {
             return self.disconnect(slot, Disconnect::PingTimeout);
         }
-        let message_due = connection.message_began.saturating_add(ticks(self.config.message_timeout_ms));
+        let message_due = match held {
+            true => NEVER,
+            false => connection.message_began.saturating_add(ticks(self.config.message_timeout_ms)),
+        };
         if now >= message_due && !paused {
             return self.disconnect(slot, Disconnect::MessageTimeout);
         }
-        let is_due = silent >= heartbeat.interval || heartbeat.rhythm == Rhythm::Regular;
-        if is_due && connection.flags.raise(Flag::Pinged) {
+        let is_due = silent >= heartbeat.interval || heartbeat.rhythm != Rhythm::OnSilence;
+        if is_due && (connection.flags.raise(Flag::Pinged) || !must_answer) {
             self.engine.on_ping(session);
             self.engine.reply(session, |out| heartbeat.beat.put(out));
         }
         let ping_due = match heartbeat.rhythm {
-            Rhythm::Regular => now.saturating_add(heartbeat.interval),
+            Rhythm::Regular | Rhythm::OneWay => now.saturating_add(heartbeat.interval),
             Rhythm::OnSilence if silent >= heartbeat.interval => heard.saturating_add(heartbeat.timeout),
             Rhythm::OnSilence => heard.saturating_add(heartbeat.interval),
         };

@@ -24,6 +24,7 @@ use crate::{
         reply::{Problem, Reply},
         router::{WEBSOCKET_PATH, wants_body},
         upgrade::{APP_FULL, Handshake},
+        xano::{self, Arrival},
     },
     timers::{TICK_MS, Tick},
 };
@@ -124,7 +125,7 @@ impl Worker {
         let Some((head, taken)) = resume_head(rest, limits, &mut partial.scan)? else {
             return Ok(Step { taken: 0, next: None });
         };
-        if head.body.is_empty() || !wants_body(self.engine.node().apps(), &head) {
+        if head.body.is_empty() || !self.wants_body(slot, &head) {
             let mut reply = Reply::to(&head, self.date());
             let (body, done) = skip_body(&head, &rest[taken..], limits)?;
             if !done {
@@ -142,6 +143,14 @@ impl Worker {
         Ok(Step { taken, next: None })
     }
 
+    /// Whether the body of a request is wanted. If not, the request is answered by its head alone.
+    fn wants_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
+        match self.control.places.owns(head.path) {
+            true => self.place_wants_body(slot, head),
+            false => wants_body(self.engine.node().apps(), head),
+        }
+    }
+
     /// Answers a complete request, or one that its head decides.
     fn answer(&mut self, slot: ConnectionSlot, head: &Head<'_>, body: &[u8], reply: Reply) -> Next {
         if head.path == WEBSOCKET_PATH {
@@ -152,6 +161,12 @@ impl Worker {
                 return self.refuse_handshake(slot, head, &restarting(), reply);
             }
             return self.enter_lobby(slot, head, reply);
+        }
+        if xano::is_for(self.engine.node().apps(), head) {
+            return self.admit_xano(slot, head, reply);
+        }
+        if self.control.places.owns(head.path) {
+            return self.answer_at_place(slot, head, body, reply);
         }
         self.out.clear();
         let persistence = reply.persistence;
@@ -176,6 +191,37 @@ impl Worker {
             Ok(handshake) => handshake,
             Err(problem) => return self.refuse_handshake(slot, head, &problem, reply),
         };
+        self.enter_session(slot, head, handshake, reply)
+    }
+
+    /// The same, for a client of Xano.
+    fn admit_xano(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
+        if self.is_draining() {
+            return self.refuse_handshake(slot, head, &restarting(), reply);
+        }
+        match Arrival::read(&mut self.engine, head) {
+            Ok(Arrival::Client(handshake)) => self.enter_session(slot, head, handshake, reply),
+            Ok(Arrival::Stranger(farewell)) => {
+                self.counters.session_refusals_total += 1;
+                tracing::debug!(why = farewell.sentence(), "a session was refused");
+                self.out.clear();
+                farewell.put(&mut self.out);
+                self.connections.send(slot, &self.out);
+                self.linger_detached(slot);
+                Next::Frames
+            }
+            Err(problem) => self.refuse_handshake(slot, head, &problem, reply),
+        }
+    }
+
+    /// Opens the session that a handshake asks for, or goes on with the one that it names.
+    fn enter_session(
+        &mut self,
+        slot: ConnectionSlot,
+        head: &Head<'_>,
+        handshake: Handshake<'_>,
+        reply: Reply,
+    ) -> Next {
         if let Some(owner) = self.owner_elsewhere(slot, &handshake) {
             return Next::HandOver(owner);
         }
@@ -261,7 +307,13 @@ impl Worker {
     /// An outcome has come that a request may have waited for.
     pub(super) fn on_answer(&mut self, token: u64, result: Result<Outcome, ReplyError>) {
         self.out.clear();
-        let Some(completed) = self.requests.on_answer(token, result, &mut self.out) else { return };
+        let completed = match self.requests.on_answer(token, result, &mut self.out) {
+            Some(completed) => completed,
+            None => match self.held.on_answer(token, &mut self.out) {
+                Some(completed) => completed,
+                None => return,
+            },
+        };
         let id = ConnectionId::from_token(completed.connection);
         if self.connections.find(id).is_none() {
             return;

@@ -5,19 +5,23 @@
 //! 9), unless the peer has closed.
 
 use std::{
-    io::{self, Read},
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
 use fanfare_core::{
     disconnect::Disconnect,
     engine::Flow,
+    id::SessionSlot,
     ws::{DecodeLimits, Message, OpCode, Role, put_frame},
 };
 use mio::event::Event;
 
 use super::{BUFFER_BYTES, Worker, deadlines::ticks};
-use crate::connection::{ConnectionId, ConnectionSlot, Flag, NEVER, Protocol};
+use crate::{
+    connection::{ConnectionId, ConnectionSlot, Flag, NEVER, Protocol},
+    tls::SocketState,
+};
 
 /// Bytes read from one connection before others get their turn.
 const READ_BUDGET: usize = 4 * BUFFER_BYTES;
@@ -41,30 +45,46 @@ impl Worker {
     pub(super) fn on_readable(&mut self, slot: ConnectionSlot, buffer: &mut [u8]) {
         let mut budget = READ_BUDGET;
         while let Some(connection) = self.connections.live(slot) {
-            if connection.is(Flag::Paused) || connection.is(Flag::Held) {
+            if [Flag::Paused, Flag::Held, Flag::Ready].iter().any(|flag| connection.is(*flag)) {
                 return;
             }
             if budget == 0 || self.engine.is_turn_full() {
                 return self.make_ready(slot);
             }
-            if let Protocol::WebSocket { .. } = connection.protocol
-                && let Some(mut rest) = connection.input.take()
+            if let Protocol::Securing = connection.protocol
+                && !self.securing.take_step()
             {
-                // What a full turn left of an earlier read.
-                self.guard(slot, |worker| worker.feed_frames(slot, &mut rest));
-                continue;
+                return self.secure_later(slot);
             }
-            let n = match connection.stream.read(buffer) {
-                Ok(0) => return self.on_end(slot),
-                Ok(n) => n,
+            if let Protocol::WebSocket { session, .. } = connection.protocol {
+                if self.engine.is_behind(session, connection.backlog()) {
+                    connection.flags.raise(Flag::Held);
+                    return;
+                }
+                if let Some(mut rest) = connection.input.take() {
+                    // What a full turn left of an earlier read.
+                    self.guard(slot, |worker| worker.feed_frames(slot, &mut rest));
+                    continue;
+                }
+            }
+            let received = match connection.read(buffer, &mut self.ciphertext) {
+                Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return self.close(slot),
+                Err(error) => return self.on_read_error(slot, &error),
             };
-            self.counters.received_bytes_total += n as u64;
-            budget = budget.saturating_sub(n);
-            let emptied = n < buffer.len() && !connection.is(Flag::HalfClosed);
-            self.guard(slot, |worker| worker.feed(slot, &mut buffer[..n]));
+            let emptied = received.socket == SocketState::Emptied && !connection.is(Flag::HalfClosed);
+            if received.socket == SocketState::Ended {
+                return self.on_end(slot);
+            }
+            self.counters.received_bytes_total += received.wire_bytes as u64;
+            budget = budget.saturating_sub(received.wire_bytes);
+            if connection.is_secured() {
+                self.on_records(slot);
+            }
+            if received.bytes > 0 {
+                self.guard(slot, |worker| worker.feed(slot, &mut buffer[..received.bytes]));
+            }
             if emptied {
                 return;
             }
@@ -100,7 +120,7 @@ impl Worker {
             Protocol::Http(_) => self.feed_http(slot, input),
             Protocol::WebSocket { .. } => self.feed_frames(slot, input),
             Protocol::Lobby(_) => self.feed_lobby(slot, input),
-            Protocol::Closing | Protocol::Closed => {}
+            Protocol::Securing | Protocol::Closing | Protocol::Closed => {}
         }
     }
 
@@ -202,13 +222,24 @@ impl Worker {
         let Some(connection) = self.connections.live(slot) else { return };
         connection.flags.lower(Flag::Paused);
         connection.flags.lower(Flag::Held);
-        match connection.protocol {
-            Protocol::Http(_) => self.feed_http(slot, &mut []),
-            _ => {
-                if let Some(mut input) = connection.input.take() {
-                    self.feed_frames(slot, &mut input);
-                }
-            }
+        if let Protocol::Http(_) = connection.protocol {
+            self.feed_http(slot, &mut []);
+        }
+        self.make_ready(slot);
+    }
+
+    /// The peer of a WebSocket has taken some of what was sent: it is read again once little is left.
+    pub(super) fn on_taken(&mut self, slot: ConnectionSlot, session: SessionSlot) {
+        let now = self.now;
+        let Some(connection) = self.connections.live(slot) else { return };
+        self.engine.on_taken(session, connection.backlog());
+        if !connection.is(Flag::Held) || self.engine.is_behind(session, connection.backlog()) {
+            return;
+        }
+        connection.flags.lower(Flag::Held);
+        connection.heard = now;
+        if connection.message_began != NEVER {
+            connection.message_began = now;
         }
         self.make_ready(slot);
     }
@@ -221,6 +252,7 @@ impl Worker {
         connection.flags.raise(Flag::PeerDone);
         match connection.protocol {
             Protocol::Http(_) if !connection.is_flushed() => {}
+            Protocol::Securing => self.on_unsecured(slot),
             Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Closed => self.close(slot),
             Protocol::WebSocket { .. } => self.on_half_close(slot),
             // This turn's output may hold the connection's last word: decide after the flush.

@@ -43,13 +43,16 @@ impl Worker {
             Protocol::WebSocket { session, .. } => Some(session),
             _ => None,
         };
-        match self.connections.send_queued(slot) {
-            Ok(false) => {}
-            Ok(true) => match session {
-                Some(session) => self.engine.on_drained(session),
-                None => self.on_flushed(slot),
-            },
-            Err(_) => self.close(slot),
+        let Ok(is_flushed) = self.connections.send_queued(slot) else { return self.close(slot) };
+        match session {
+            Some(session) => {
+                if is_flushed {
+                    self.engine.on_drained(session);
+                }
+                self.on_taken(slot, session);
+            }
+            None if is_flushed => self.on_flushed(slot),
+            None => {}
         }
     }
 
@@ -151,11 +154,10 @@ impl Worker {
         if let Protocol::WebSocket { session, .. } = connection.protocol {
             connection.protocol = Protocol::Closing;
             connection.input = None;
-            // Input that came meanwhile is read and discarded: no further edge would tell of it.
-            if connection.flags.lower(Flag::Paused) {
-                self.make_ready(slot);
-            }
+            let departed = self.departing_client(session);
+            self.read_to_discard(slot);
             self.engine.end(session, last);
+            self.forget_client(departed);
             self.linger(slot, linger_ms);
         }
     }
@@ -164,10 +166,18 @@ impl Worker {
     pub(super) fn linger_detached(&mut self, slot: ConnectionSlot) {
         if let Some(connection) = self.connections.live(slot) {
             connection.protocol = Protocol::Closing;
-            if connection.flags.lower(Flag::Paused) {
-                self.make_ready(slot);
-            }
+            self.read_to_discard(slot);
             self.linger(slot, LINGER_MS);
+        }
+    }
+
+    /// Input that came while a connection was not read is read and discarded: no further edge would tell of
+    /// it.
+    fn read_to_discard(&mut self, slot: ConnectionSlot) {
+        let Some(connection) = self.connections.live(slot) else { return };
+        let was_paused = connection.flags.lower(Flag::Paused);
+        if connection.flags.lower(Flag::Held) || was_paused {
+            self.make_ready(slot);
         }
     }
 
@@ -175,13 +185,10 @@ impl Worker {
     pub(super) fn begin_close_http(&mut self, slot: ConnectionSlot) {
         let Some(connection) = self.connections.live(slot) else { return };
         connection.protocol = Protocol::Closing;
-        connection.flags.lower(Flag::Paused);
         let linger_ms = if connection.is_flushed() { LINGER_MS } else { SLOW_LINGER_MS };
         connection.input = None;
-        // Unread input is discarded: a socket that is closed with input in it loses what was sent.
-        if connection.flags.lower(Flag::Held) {
-            self.make_ready(slot);
-        }
+        // A socket that is closed with input in it loses what was sent.
+        self.read_to_discard(slot);
         self.linger(slot, linger_ms);
     }
 
@@ -198,9 +205,13 @@ impl Worker {
         if !connection.is_flushed() {
             return;
         }
-        match connection.is(Flag::PeerDone) {
+        let is_peer_done = connection.is(Flag::PeerDone);
+        let is_said = !connection.is_secured() || self.connections.say_goodbye(slot);
+        match is_peer_done {
             true => self.close(slot),
-            false => self.close_write(slot),
+            false if is_said => self.close_write(slot),
+            // It goes on when the kernel has taken the goodbye.
+            false => {}
         }
     }
 
@@ -226,9 +237,16 @@ impl Worker {
             Protocol::WebSocket { session, .. } if self.keeps(session) => {
                 self.engine.detach(session, unsent);
             }
-            Protocol::WebSocket { session, .. } => self.engine.close(session),
-            Protocol::Http(_) => self.requests.forget(token),
-            Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
+            Protocol::WebSocket { session, .. } => {
+                let departed = self.departing_client(session);
+                self.engine.close(session);
+                self.forget_client(departed);
+            }
+            Protocol::Http(_) => {
+                self.requests.forget(token);
+                self.held.forget(token);
+            }
+            Protocol::Securing | Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
         }
     }
 
@@ -251,7 +269,7 @@ impl Worker {
                 // These end with the answer that is under way.
                 Protocol::Http(_) if connection.is(Flag::Paused) || !connection.is_flushed() => {}
                 Protocol::Http(_) if connection.is_amid_request() => self.refuse_restarting(slot),
-                Protocol::Http(_) | Protocol::Lobby(_) => self.close(slot),
+                Protocol::Securing | Protocol::Http(_) | Protocol::Lobby(_) => self.close(slot),
                 Protocol::Closing | Protocol::Closed => {}
             }
         }

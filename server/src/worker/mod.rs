@@ -7,15 +7,17 @@
 //! ```
 //!
 //! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks
-//! HTTP on a connection, `lobby` keeps WebSockets without a session, `lifecycle` ends connections,
-//! `deadlines` looks after silence.
+//! HTTP on a connection, `secure` has the handshakes of TLS, `lobby` keeps WebSockets without a session,
+//! `lifecycle` ends connections, `deadlines` looks after silence.
 
 mod accept;
+mod channelstream;
 mod deadlines;
 mod http;
 mod input;
 mod lifecycle;
 mod lobby;
+mod secure;
 mod session;
 
 use std::{
@@ -36,15 +38,16 @@ use fanfare_core::{
     now::Now,
     ws::{Message, Messages},
 };
-use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
+use mio::{Events, Interest, Poll, Token, Waker};
 
 pub(crate) use self::session::HandedOver;
-use self::{accept::Accepting, session::Leaving};
+use self::{accept::Accepting, channelstream::HeldAnswers, session::Leaving};
 use crate::{
     config::Config,
     connection::{ConnectionId, ConnectionSlot, Connections, Flag},
     control::metrics::{WorkerCounters, WorkerMetrics},
-    http::api::Requests,
+    http::{api::Requests, channelstream::Places},
+    listener::Listener,
     sys::{Clock, HttpDate, random},
     timers::{TICK_MS, Tick, Timers},
 };
@@ -103,6 +106,8 @@ pub(crate) struct Control {
     pub(crate) capacity: usize,
     /// For each worker, connections that others hand over to it.
     pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
+    /// Where apps are found by back ends and clients of Channelstream.
+    pub(crate) places: Places,
 }
 
 /// One worker.
@@ -113,7 +118,7 @@ pub(crate) struct Worker {
     metrics: Arc<WorkerMetrics>,
     counters: WorkerCounters,
     poll: Poll,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     accepting: Accepting,
     /// Accepting has paused, and not gone on since.
     starved: bool,
@@ -121,6 +126,8 @@ pub(crate) struct Worker {
     handler: MessageHandler,
     connections: Connections,
     requests: Requests,
+    /// Answers to back ends of Channelstream that wait for other workers.
+    held: HeldAnswers,
     timers: Timers,
     clock: Clock,
     date: HttpDate,
@@ -132,6 +139,9 @@ pub(crate) struct Worker {
     closing: Vec<ConnectionSlot>,
     /// Connections that go to other workers at the end of the turn.
     leaving: Vec<Leaving>,
+    securing: secure::Securing,
+    /// What came through TLS, before it is decrypted. Empty without TLS.
+    ciphertext: Vec<u8>,
     out: BytesMut,
     /// When draining must be over.
     drain_deadline: Option<Tick>,
@@ -147,7 +157,7 @@ pub(crate) struct Parts {
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) poll: Poll,
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) listeners: Vec<Listener>,
     pub(crate) handler: MessageHandler,
 }
 
@@ -162,7 +172,7 @@ impl Worker {
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
         let Parts { id, config, node, control, metrics, poll, mut listeners, handler } = parts;
         for (at, listener) in listeners.iter_mut().enumerate() {
-            poll.registry().register(listener, Token(LISTENERS - at), Interest::READABLE)?;
+            poll.registry().register(&mut listener.socket, Token(LISTENERS - at), Interest::READABLE)?;
         }
         Ok(Self {
             id,
@@ -178,6 +188,7 @@ impl Worker {
             handler,
             connections: Connections::default(),
             requests: Requests::default(),
+            held: HeldAnswers::default(),
             timers: Timers::new(),
             clock: Clock::new(),
             date: HttpDate::default(),
@@ -186,6 +197,8 @@ impl Worker {
             ready: VecDeque::new(),
             closing: Vec::new(),
             leaving: Vec::new(),
+            securing: secure::Securing::default(),
+            ciphertext: Vec::new(),
             out: BytesMut::new(),
             drain_deadline: None,
             departures: VecDeque::new(),
@@ -252,6 +265,7 @@ impl Worker {
     fn has_work(&self) -> bool {
         !self.ready.is_empty()
             || !self.closing.is_empty()
+            || self.securing.has_work()
             || matches!(self.accepting, Accepting::More)
             || self.engine.is_busy()
     }
@@ -268,7 +282,7 @@ impl Worker {
         if let Some(departing) = self.departures.front() {
             next = Some(next.map_or(departing.due, |next| next.min(departing.due)));
         }
-        if self.engine.wants_sweep() {
+        if self.engine.wants_sweep() || self.looks_after_places() {
             let sweep = self.now.saturating_add(SWEEP_TICKS);
             next = Some(next.map_or(sweep, |next| next.min(sweep)));
         }
@@ -308,6 +322,7 @@ impl Worker {
             }
         }
         self.take_handed_over();
+        self.go_on_securing(buffer);
         for round in 1.. {
             let mut listening = matches!(self.accepting, Accepting::More);
             for event in events.iter() {
@@ -424,6 +439,7 @@ mod tests {
             connections: AtomicUsize::new(0),
             capacity: 1,
             handed_over: Box::new([SegQueue::new()]),
+            places: Places::new(&config.apps),
         };
         let mut worker = Worker::new(Parts {
             id: WorkerId(0),

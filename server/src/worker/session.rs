@@ -18,18 +18,17 @@ use fanfare_core::{
     engine::{Opening, Resumption},
     id::{SessionId, SessionSlot, WorkerId},
 };
-use mio::net::TcpStream;
 
 use super::{Greeting, Worker};
 use crate::{
-    connection::{ConnectionSlot, Protocol},
+    connection::{ConnectionSlot, Protocol, Socket},
     http::upgrade::{Greeted, Handshake, Outcome},
     sys::secret,
 };
 
 /// A connection on its way to another worker, with the bytes that were read from it.
 pub(crate) struct HandedOver {
-    stream: TcpStream,
+    socket: Socket,
     input: Vec<u8>,
 }
 
@@ -48,7 +47,8 @@ impl Worker {
         handshake: &Handshake<'_>,
     ) -> Option<SessionSlot> {
         let Self { engine, config, handler, .. } = self;
-        let ticket = (handshake.app.limits.resume_ms > 0).then(secret);
+        let keeps = handshake.app.limits.resume_ms > 0 && dialect::is_resumable(handshake.format);
+        let ticket = keeps.then(secret);
         let opening = Opening {
             app: &handshake.app,
             format: handshake.format,
@@ -155,16 +155,16 @@ impl Worker {
     /// Sends the connections away that leave this worker.
     pub(super) fn finish_hand_over(&mut self) {
         for Leaving { slot, owner, input } in std::mem::take(&mut self.leaving) {
-            let mut stream = self.connections.take_stream(slot);
+            let mut socket = self.connections.take_socket(slot);
             let to = usize::from(owner.0);
             let waker = &self.control.wakers[to];
-            if let Err(error) = self.poll.registry().deregister(&mut stream) {
+            if let Err(error) = self.poll.registry().deregister(&mut socket.stream) {
                 tracing::warn!(%error, "a connection could not be handed over");
                 self.control.connections.fetch_sub(1, Ordering::Relaxed);
                 self.counters.closed_total += 1;
                 continue;
             }
-            self.control.handed_over[to].push(HandedOver { stream, input });
+            self.control.handed_over[to].push(HandedOver { socket, input });
             if let Err(error) = waker.wake() {
                 tracing::error!(%error, worker = owner.0, "a worker could not be woken");
             }
@@ -173,10 +173,10 @@ impl Worker {
 
     /// Takes in the connections that other workers have handed over.
     pub(super) fn take_handed_over(&mut self) {
-        while let Some(HandedOver { stream, mut input }) =
+        while let Some(HandedOver { socket, mut input }) =
             self.control.handed_over[usize::from(self.id.0)].pop()
         {
-            if let Some(slot) = self.register(stream) {
+            if let Some(slot) = self.register(socket) {
                 self.guard(slot, |worker| worker.feed_http(slot, &mut input));
                 // Its readiness may have been told to the other worker's poll.
                 self.make_ready(slot);

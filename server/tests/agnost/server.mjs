@@ -52,9 +52,9 @@ export function within(promise, what) {
 }
 
 /** Starts a server; `address` and `admin` are where it listens. */
-export async function start() {
+export async function start(config = CONFIG) {
   const folder = mkdtempSync(join(tmpdir(), 'fanfare-agnost-'));
-  writeFileSync(join(folder, 'fanfare.toml'), CONFIG);
+  writeFileSync(join(folder, 'fanfare.toml'), config);
   // The server reads variables of this prefix, and the tests' own are none of its affair.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('FANFARE_')));
   const child = spawn(process.env.FANFARE_BIN, ['--config', join(folder, 'fanfare.toml')], { env });
@@ -88,9 +88,9 @@ export async function counted(server, metric) {
 }
 
 /** A session token. */
-export function token(user) {
+export function token(user, claims = {}) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const signed = `${part({ alg: 'HS256' })}.${part({ sub: user, exp: Math.floor(Date.now() / 1000) + 600 })}`;
+  const signed = `${part({ alg: 'HS256' })}.${part({ sub: user, exp: Math.floor(Date.now() / 1000) + 600, ...claims })}`;
   return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
 }
 

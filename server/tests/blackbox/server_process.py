@@ -72,10 +72,19 @@ APPS = [
     App("briefly", limits={"resume_ms": 300}),
     App("candid", {"history_messages": 100, "show_sender": True, "sender_edits": True}),
     App("remembering", {"history_messages": 1000}, channels=[{"match": "short-*", "history_messages": 3}]),
+    App(
+        "ruled",
+        {"announce": False},
+        channels=[
+            {"match": "users-*", "join": "users", "publish": "users", "direct": "nobody"},
+            {"match": "closed-*", "join": "nobody", "publish": "nobody"},
+            {"match": "apart-*", "signed_in_messages": "always", "publish": "nobody"},
+        ],
+    ),
 ]
 
 
-def config_text(workers, apps=APPS, server=None, server_limits=None, log=None):
+def config_text(workers, apps=APPS, server=None, server_limits=None, log=None, listeners=()):
     """The configuration file. JSON's strings, numbers, booleans and lists of them are TOML's too."""
     lines = []
 
@@ -94,6 +103,8 @@ def config_text(workers, apps=APPS, server=None, server_limits=None, log=None):
     }
     table("[server]", defaults | (server or {}))
     table("[server.limits]", server_limits or {})
+    for listener in listeners:
+        table("[[server.listeners]]", listener)
     table("[log]", log or {})
     for app in apps:
         quoted = json.dumps(app.name)
@@ -160,6 +171,7 @@ class Server:
         self._log_path = folder / "server.log"
         self._log = self._log_path.open("ab")
         self._announced = {}
+        self._tls_ports = []
         self._announcement = threading.Event()
         self.process = subprocess.Popen(
             [binary, "--config", str(folder / "fanfare.toml")],
@@ -177,6 +189,7 @@ class Server:
             assert len(self._announced) == 2, f"the listeners were not announced\n{self.log()}"
             self.port = self._announced["listening"]
             self.admin_port = self._announced["admin"]
+            self.tls_ports = self._tls_ports
             wait_until(lambda: self.admin("/readyz").status == 200)
         except BaseException:
             self.stop()
@@ -187,6 +200,8 @@ class Server:
             self._log.write(b"stdout: " + line)
             self._log.flush()
             words = line.decode().split()
+            if words[3:] == ["with", "TLS"]:
+                self._tls_ports.append(int(words[2].rsplit(":", 1)[1]))
             if len(words) == 3 and words[0] in ("listening", "admin") and words[1] == "on":
                 self._announced[words[0]] = int(words[2].rsplit(":", 1)[1])
                 if len(self._announced) == 2:

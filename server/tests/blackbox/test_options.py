@@ -15,6 +15,10 @@ DEFAULTS = {
     "presence_by_user": False,
     "membership_to_send": False,
     "slow_consumer": "disconnect",
+    "join": "anybody",
+    "publish": "anybody",
+    "direct": "anybody",
+    "signed_in_messages": "optional",
 }
 
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from peer import Peer, connect_many
-from server_process import DEADLINE_S, wait_until
+from server_process import DEADLINE_S, App, wait_until
 from wire import PING, PONG, TEXT, RawWebSocket, Wire
 
 PADDING = "x" * 60000
@@ -164,6 +164,43 @@ def test_commands_of_a_peer_that_never_reads_do_not_pile_up(server):
             pass
         assert server.rss_bytes() - before < MEMORY_BOUND
     wait_until(server.alive)
+
+
+@pytest.mark.parametrize("shape", ["frames", "batch"])
+def test_who_asks_for_much_at_once_gets_all_of_it(start_server, channel, shape):
+    """Each command waits until the client has read more of what it asked for before."""
+    limits = {"outbound_bytes": 4 << 20, "messages_per_second": 0}
+    server = start_server(apps=[App("default", {"history_messages": 20}, limits)])
+    pages = 200
+    with RawWebSocket(server) as publisher, RawWebSocket(server, receive_buffer=RECEIVE_BUFFER) as asking:
+        for number in range(20):
+            assert "ok" in publisher.command("send", channel=channel, event="e", message=[number, PADDING])
+        assert "ok" in asking.command("join", channel=channel, echo=False)
+        before = server.rss_bytes()
+        commands = [{"type": "history", "channel": channel, "id": str(at), "limit": 20} for at in range(pages)]
+        for at, command in enumerate(commands):
+            if shape == "frames":
+                asking.send_json(command)
+            elif at == 0:
+                asking.send_json(commands)
+        assert "ok" in publisher.command("ping")
+        for at in range(pages):
+            answer = asking.object()
+            assert answer["id"] == str(at) and len(answer["ok"]["messages"]) > 10, "answers keep their order"
+            assert server.rss_bytes() - before < 32 << 20
+        assert "ok" in asking.command("ping")
+    assert server.counted("slow_consumers_total") == 0
+
+
+def test_who_neither_reads_nor_pongs_is_closed(start_server):
+    server = start_server(server={"ping_interval_ms": 1000}, apps=[App("default", {}, {"outbound_bytes": 1 << 20})])
+    with RawWebSocket(server, receive_buffer=RECEIVE_BUFFER) as peer:
+        peer.socket.settimeout(1.0)
+        text = json.dumps([{"type": "ping", "id": "i" * 64}] * 256)
+        with pytest.raises(OSError):
+            for _ in range(10000):
+                peer.send_frame(TEXT, text.encode())
+        wait_until(lambda: server.counted("ping_timeouts_total") == 1)
 
 
 # HTTP: answers wait in the server only up to a bound, and beyond it no more requests are read.

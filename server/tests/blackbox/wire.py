@@ -16,13 +16,15 @@ MASK_KEY = b"\x37\xfa\x21\x3d"
 class Wire:
     """A TCP connection to the server. Reading past the end gives `EOFError`; a reset counts as the end."""
 
-    def __init__(self, server, receive_buffer=None, port=None):
+    def __init__(self, server, receive_buffer=None, port=None, tls=None):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(DEADLINE_S)
         self.socket.connect(("127.0.0.1", port or server.port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="one.example")
         self.buffer = bytearray()
 
     def __enter__(self):
@@ -119,8 +121,8 @@ def close_payload(code, reason=b""):
 class RawWebSocket(Wire):
     """A WebSocket connection made by hand, after its welcome."""
 
-    def __init__(self, server, app="default", receive_buffer=None, also_send=b"", **query):
-        super().__init__(server, receive_buffer)
+    def __init__(self, server, app="default", receive_buffer=None, also_send=b"", port=None, tls=None, **query):
+        super().__init__(server, receive_buffer, port, tls)
         query = {"app": app, "key": client_key(app)} | query
         self.send(upgrade_request(urllib.parse.urlencode(query)) + also_send)
         answer = self.response()

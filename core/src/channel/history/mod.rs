@@ -57,6 +57,10 @@ pub struct History {
     latest_ms: u64,
     /// By how much the time of an id was at most before that of an earlier entry.
     disorder_ms: u64,
+    /// How many entries have an id or a time that a back end gave.
+    given: usize,
+    /// What is older was too old when the history was last asked for.
+    oldest_ms: u64,
     /// The offset of the latest change.
     last_change: u64,
     /// When a message was last remembered, or the last member left.
@@ -114,6 +118,8 @@ impl History {
             horizon: offset,
             latest_ms: 0,
             disorder_ms: 0,
+            given: 0,
+            oldest_ms: 0,
             last_change: 0,
             used_ms: 0,
         }
@@ -133,6 +139,16 @@ impl History {
     /// Notes that somebody may come back to it.
     pub fn touch(&mut self, now_ms: u64) {
         self.used_ms = self.used_ms.max(now_ms);
+    }
+
+    /// Whether an entry behind younger ones is too old: a back end may give an old time to a new message.
+    fn is_too_old(&self, entry: &Entry) -> bool {
+        self.given > 0 && entry.time_ms() < self.oldest_ms
+    }
+
+    /// Entries looked at to find a message: all, if an id does not tell where it is.
+    pub fn searched(&self) -> usize {
+        if self.given > 0 { self.entries.len() } else { 0 }
     }
 
     /// How many messages it holds, deleted ones included.
@@ -196,7 +212,7 @@ impl History {
     /// The message with this id, as it is now, unless it was deleted.
     pub fn find(&self, id: MessageId) -> Option<Publication<'_>> {
         let entry = &self.entries[self.position(id)?];
-        (!entry.is_deletion()).then(|| self.view(entry))
+        (!entry.is_deletion() && !self.is_too_old(entry)).then(|| self.view(entry))
     }
 
     /// Who has lost the message with this id by changes.
@@ -206,7 +222,7 @@ impl History {
 
     /// Where the entry with this id stands.
     fn position(&self, id: MessageId) -> Option<usize> {
-        let range = self.candidates(id.time_ms());
+        let range = if self.given == 0 { self.candidates(id.time_ms()) } else { 0..self.entries.len() };
         let start = range.start;
         self.entries.range(range).position(|entry| entry.id == id).map(|at| start + at)
     }
@@ -225,6 +241,8 @@ impl History {
     pub fn change(&mut self, change: Arc<OwnedPublication>) {
         let Some(at) = self.position(change.id()) else { return };
         self.last_change = change.offset();
+        let is_given = change.given().is_some();
+        self.given += usize::from(is_given && !self.entries[at].is_given());
         let now = self.share(change);
         let before = std::mem::replace(&mut self.entries[at].content, now);
         self.release(&before);
@@ -234,14 +252,14 @@ impl History {
     /// Forgets what is too old.
     #[inline]
     pub fn expire(&mut self, now_ms: u64) {
-        let oldest_ms = now_ms.saturating_sub(u64::from(self.limits.age_ms));
-        if self.entries.front().is_some_and(|entry| entry.id.time_ms() < oldest_ms) {
-            self.forget_before(oldest_ms);
+        self.oldest_ms = now_ms.saturating_sub(u64::from(self.limits.age_ms));
+        if self.entries.front().is_some_and(|entry| entry.time_ms() < self.oldest_ms) {
+            self.forget_too_old();
         }
     }
 
-    fn forget_before(&mut self, oldest_ms: u64) {
-        while self.entries.front().is_some_and(|entry| entry.id.time_ms() < oldest_ms) {
+    fn forget_too_old(&mut self) {
+        while self.entries.front().is_some_and(|entry| entry.time_ms() < self.oldest_ms) {
             self.forget_oldest();
         }
         if self.entries.is_empty() {
@@ -308,6 +326,7 @@ impl History {
     fn forget_oldest(&mut self) -> bool {
         let Some(entry) = self.entries.pop_front() else { return false };
         self.horizon = self.horizon.max(entry.last());
+        self.given -= usize::from(entry.is_given());
         self.release(&entry.content);
         shrink_if_sparse(&mut self.entries);
         true
@@ -316,10 +335,19 @@ impl History {
     /// Adds the newest entry.
     #[inline(always)]
     fn add(&mut self, entry: Entry) {
-        let time_ms = entry.id.time_ms();
+        if entry.is_given() {
+            self.given += 1;
+        } else {
+            self.note_time(entry.id.time_ms());
+        }
+        push_back(&mut self.entries, self.limits.messages as usize, entry);
+    }
+
+    /// Notes the time of an id that this server has made.
+    #[inline(always)]
+    fn note_time(&mut self, time_ms: u64) {
         self.disorder_ms = self.disorder_ms.max(self.latest_ms.saturating_sub(time_ms));
         self.latest_ms = self.latest_ms.max(time_ms);
-        push_back(&mut self.entries, self.limits.messages as usize, entry);
     }
 
     /// Writes the text of a plain message.
@@ -363,6 +391,19 @@ impl Entry {
         }
     }
 
+    /// When the message was sent.
+    fn time_ms(&self) -> u64 {
+        match &self.content {
+            Content::Text { .. } => self.id.time_ms(),
+            Content::Shared(publication) => publication.time_ms(),
+        }
+    }
+
+    /// Whether a back end gave an id or a time, perhaps with a change.
+    fn is_given(&self) -> bool {
+        matches!(&self.content, Content::Shared(publication) if publication.given().is_some())
+    }
+
     fn lost(&self) -> &[Lost] {
         match &self.content {
             Content::Text { .. } => &[],
@@ -387,7 +428,8 @@ impl Layout {
 
 /// Whether a message is for everyone, nothing is known of its sender, and it is short.
 fn is_plain(message: &Publication<'_>) -> bool {
-    message.sender.is_none() && !message.audience.is_filtered() && text_len(message) <= TEXT_BYTES
+    let is_bare = message.sender.is_none() && message.given.is_none();
+    is_bare && !message.audience.is_filtered() && text_len(message) <= TEXT_BYTES
 }
 
 fn text_len(message: &Publication<'_>) -> usize {

@@ -167,7 +167,8 @@ impl History {
 
     fn fill<'a>(&'a self, entries: impl Iterator<Item = &'a Entry>, bounds: Bounds, reader: &Viewer) -> Page {
         let (mut found, mut bytes, mut next) = (Vec::new(), 0, None);
-        for entry in entries.filter(|entry| !entry.is_deletion() && reader.may_see(entry)) {
+        let is_there = |entry: &&Entry| !entry.is_deletion() && !self.is_too_old(entry);
+        for entry in entries.filter(|entry| is_there(entry) && reader.may_see(entry)) {
             bytes += entry.shown_bytes();
             let full = found.len() == bounds.messages || bytes > bounds.bytes;
             next = found.last().filter(|_| full).map(Found::offset);
@@ -189,6 +190,9 @@ impl History {
         let changes = self.last_change > since;
         let (mut found, mut bytes) = (Vec::new(), 0);
         for (at, entry) in self.entries.range(if changes { 0 } else { start }..).enumerate() {
+            if self.is_too_old(entry) && entry.last() > since {
+                return None;
+            }
             let known = changes && at < start;
             let what = match (known, reader.may_see(entry)) {
                 (true, true) if entry.last() > since => What::Change,

@@ -5,15 +5,20 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     id::{IdGenerator, SessionId, WorkerId},
-    publication::{Body, Kind, Sender},
+    publication::{Body, Kind, Sender, WithoutUser},
 };
 
 mod model;
 
 const ALL: Bounds = Bounds { messages: usize::MAX, bytes: usize::MAX };
 const NOBODY: Viewer = Viewer::User(None);
-const EVERYONE: Audience =
-    Audience { except_session: None, only_session: None, only_users: None, except_users: None };
+const EVERYONE: Audience = Audience {
+    except_session: None,
+    only_session: None,
+    only_users: None,
+    except_users: None,
+    without_user: WithoutUser::AsOthers,
+};
 
 fn limits(messages: u32) -> HistoryLimits {
     HistoryLimits { messages, bytes: u32::MAX, age_ms: 1000 }
@@ -266,7 +271,7 @@ fn only_what_stands_alone_is_shared_with_the_mail() {
     }
     let long = "x".repeat(TEXT_BYTES);
     let long = Publication { body: body(Payload::Json(&long)), ..message(&mut ids, 1000, 3, &EVERYONE) };
-    let sender = Some(Sender { session, user: None, shown: true });
+    let sender = Some(Sender { session, user: None, profile: None, shown: true });
     let signed = Publication { sender, ..message(&mut ids, 1000, 4, &EVERYONE) };
     for message in [long, signed] {
         let shared =

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     id::{AppId, IdGenerator, SessionId, SessionSlot},
-    publication::{Kind, Payload},
+    publication::{Audience, Kind, Payload},
 };
 
 /// A worker that records what the channel tells it.

@@ -10,7 +10,7 @@ use crate::{
     id::{MessageId, SessionId},
     json::{self, Raw},
     limits::{AUDIENCE_USERS, NAME_BYTES, PAGE, PAGE_DEFAULT},
-    publication::{Audience, Payload},
+    publication::{Audience, Payload, WithoutUser},
 };
 
 impl Envelope<'_, '_> {
@@ -114,18 +114,23 @@ impl Envelope<'_, '_> {
 
     /// The deletion of a message.
     pub fn deletion(&self) -> Result<ChangeMessage<'_>, ReplyError> {
-        self.is_object()?;
-        let wrong = "message_id must be a message's id.";
-        let id = self.string(Name::MessageId, wrong)?.and_then(|text| MessageId::parse(&text));
-        let id = id.ok_or(ReplyError::InvalidCommand(wrong))?;
+        let id = self.changed_id()?;
         let audience = self.audience()?;
         Ok(ChangeMessage { channel: self.channel()?, id, payload: None, audience })
     }
 
+    /// The message that a change is about.
+    pub(super) fn changed_id(&self) -> Result<MessageId, ReplyError> {
+        self.is_object()?;
+        let wrong = "message_id must be a message's id.";
+        let id = self.string(Name::MessageId, wrong)?.and_then(|text| MessageId::parse(&text));
+        id.ok_or(ReplyError::InvalidCommand(wrong))
+    }
+
     /// Whom the message is for, if not for everyone.
     #[inline]
-    fn audience(&self) -> Result<Option<Audience>, ReplyError> {
-        let names = [Name::ToSession, Name::ToUsers, Name::ExceptUsers];
+    pub(super) fn audience(&self) -> Result<Option<Audience>, ReplyError> {
+        let names = [Name::ToSession, Name::ToUsers, Name::ExceptUsers, Name::SignedIn];
         if names.into_iter().all(|name| self.place(name).is_none()) {
             return Ok(None);
         }
@@ -142,7 +147,12 @@ impl Envelope<'_, '_> {
         let users = |raw: Option<Raw<'_>>| raw.map(users).transpose();
         let (only_users, except_users) =
             (users(self.given(Name::ToUsers))?, users(self.given(Name::ExceptUsers))?);
-        Ok(Audience { except_session: None, only_session, only_users, except_users })
+        let without_user =
+            match boolean(self.given(Name::SignedIn), "signed_in must be true, false or null.")? {
+                Some(true) => WithoutUser::Excluded,
+                _ => WithoutUser::AsOthers,
+            };
+        Ok(Audience { except_session: None, only_session, only_users, except_users, without_user })
     }
 
     /// `after` or `before`; without both, from the newest backwards.

@@ -127,6 +127,10 @@ fn encode_event(
     let mut text = std::mem::take(&mut heading.notice);
     text.clear();
     let event = match publication.body {
+        Body::Worded(_) => {
+            heading.notice = text;
+            return;
+        }
         Body::Message { event, .. } => event,
         Body::Edit { .. } => event::EDIT,
         Body::Delete => event::DELETE,
@@ -252,6 +256,8 @@ fn more_len(publication: &Publication<'_>) -> usize {
     let mut len = 0;
     if let Some(Sender { user, shown: true, .. }) = publication.sender {
         len += 12 + SessionId::TEXT_LEN + user.map_or(0, |user| 8 + json::escaped_len(user));
+    } else if let Some(label) = publication.label() {
+        len += 8 + json::escaped_len(label);
     }
     if let Some(edited_ms) = publication.edited_ms {
         len += 13 + itoa::Buffer::new().format(edited_ms).len();
@@ -259,9 +265,9 @@ fn more_len(publication: &Publication<'_>) -> usize {
     len
 }
 
-/// Sender and time of the last edit.
+/// Sender, or the name that a back end gave it, and time of the last edit.
 pub(super) fn put_more(out: &mut impl BufMut, publication: &Publication<'_>) {
-    if let Some(Sender { session, user, shown: true }) = publication.sender {
+    if let Some(Sender { session, user, shown: true, .. }) = publication.sender {
         out.put_slice(b",\"sender\":\"");
         out.put_slice(&session.text());
         out.put_u8(b'"');
@@ -269,6 +275,9 @@ pub(super) fn put_more(out: &mut impl BufMut, publication: &Publication<'_>) {
             out.put_slice(b",\"user\":");
             json::write_string(out, user);
         }
+    } else if let Some(label) = publication.label() {
+        out.put_slice(b",\"user\":");
+        json::write_string(out, label);
     }
     if let Some(edited_ms) = publication.edited_ms {
         put_number(out, ",\"edited_ms\":", edited_ms);

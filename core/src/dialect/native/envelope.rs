@@ -31,10 +31,11 @@ pub(super) enum Name {
     ToUsers,
     ExceptUsers,
     ToSession,
+    SignedIn,
 }
 
 /// Number of names.
-const NAMES: usize = Name::ToSession as usize + 1;
+const NAMES: usize = Name::SignedIn as usize + 1;
 
 impl Name {
     #[inline]
@@ -59,6 +60,7 @@ impl Name {
             "to_users" => Self::ToUsers,
             "except_users" => Self::ExceptUsers,
             "to_session" => Self::ToSession,
+            "signed_in" => Self::SignedIn,
             _ => return None,
         })
     }

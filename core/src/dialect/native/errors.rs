@@ -33,12 +33,13 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::OptionInUse => "option_in_use",
         ReplyError::Refused => REFUSED,
         ReplyError::TriggerFailed => "trigger_failed",
+        ReplyError::NotAllowed => "not_allowed",
         ReplyError::Overloaded => "overloaded",
     }
 }
 
 /// An error in one sentence, for a person.
-pub(super) fn message(error: ReplyError) -> &'static str {
+pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
     match error {
         ReplyError::MalformedJson => "This is not well-formed JSON.",
         ReplyError::TooDeep => "The JSON is nested deeper than 128.",
@@ -78,6 +79,7 @@ pub(super) fn message(error: ReplyError) -> &'static str {
         ReplyError::OptionInUse => "presence_by_user cannot change while the channel has members.",
         ReplyError::Refused => "A trigger of the app refused this.",
         ReplyError::TriggerFailed => "A trigger of the app failed, so this was not done.",
+        ReplyError::NotAllowed => "The rules of this channel do not allow it.",
         ReplyError::Overloaded => "The server is overloaded and did not accept this; try again.",
     }
 }

@@ -16,13 +16,13 @@ use super::{
     batch::Batch,
     envelope::Envelope,
     errors::{REFUSED, code, message},
-    options::read_options,
+    options::{ONLY_NEW, read_options},
     outcome::{put_error, put_outcome},
     template::CommandReader,
 };
 use crate::{
     channel::PageStart,
-    command::{BackEndCommand, Cursor, Disconnection, Outcome},
+    command::{BackEndCommand, Cursor, Disconnection, Outcome, Publish, PublishAs},
     error::ReplyError,
     http::percent_decode,
     id::SessionId,
@@ -203,11 +203,15 @@ impl RequestReader {
     ) -> Result<AnswerShape, ReplyError> {
         let batch = Batch::read(&mut self.0, text(body)?)?;
         for envelope in batch.envelopes() {
-            let change = match change {
-                Change::Edit => envelope.edit(),
-                Change::Delete => envelope.deletion(),
+            let change = match (envelope.is_lenient(), change) {
+                (Err(error), _) => Err(error),
+                (Ok(true), change) => {
+                    envelope.amendment(matches!(change, Change::Delete)).map(BackEndCommand::Amend)
+                }
+                (Ok(false), Change::Edit) => envelope.edit().map(BackEndCommand::Change),
+                (Ok(false), Change::Delete) => envelope.deletion().map(BackEndCommand::Change),
             };
-            each(change.map(BackEndCommand::Change));
+            each(change);
         }
         Ok(if batch.is_list() { AnswerShape::List } else { AnswerShape::One })
     }
@@ -222,7 +226,9 @@ impl RequestReader {
         let channel = object.member("channel").and_then(Raw::as_string);
         let channel = channel.ok_or(wrong(NO_CHANNEL))?;
         let change = read_options(&object)?;
-        each(Ok(BackEndCommand::SetOptions { channel: &channel, change }));
+        let only_new = object.member(ONLY_NEW).map_or(Some(false), Raw::as_bool);
+        let only_new = only_new.ok_or(wrong("only_new must be true or false."))?;
+        each(Ok(BackEndCommand::SetOptions { channel: &channel, change, only_new }));
         Ok(())
     }
 
@@ -273,12 +279,19 @@ fn publication<'e>(
     resource: Resource<'_>,
     envelope: &'e Envelope<'_, '_>,
 ) -> Result<BackEndCommand<'e>, ReplyError> {
-    let mut publish = envelope.publication()?;
-    match resource {
-        Resource::Send if publish.channel.is_none() => return Err(wrong(NO_CHANNEL)),
-        Resource::Broadcast => publish.channel = None,
-        _ => {}
+    let for_resource = |mut publish: Publish<'e>| match resource {
+        Resource::Send if publish.channel.is_none() => Err(wrong(NO_CHANNEL)),
+        Resource::Broadcast => {
+            publish.channel = None;
+            Ok(publish)
+        }
+        _ => Ok(publish),
+    };
+    if let Some(given) = envelope.publication_as()? {
+        let publish = for_resource(given.publish)?;
+        return Ok(BackEndCommand::PublishAs(PublishAs { publish, ..given }));
     }
+    let publish = for_resource(envelope.publication()?)?;
     Ok(BackEndCommand::Publish { publish, idempotency_key: envelope.idempotency_key()? })
 }
 

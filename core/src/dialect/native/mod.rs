@@ -7,6 +7,7 @@ mod command;
 mod encode;
 mod envelope;
 mod errors;
+mod given;
 pub mod http;
 mod options;
 mod outcome;
@@ -21,6 +22,7 @@ pub(super) use self::{
     close::{closing, heartbeat, put_disconnect, put_refusal},
     encode::{Binary, Heading, encode_publication, is_reserved_event},
     envelope::Envelope,
+    errors::message,
     template::CommandReader,
 };
 use crate::dialect::Format;

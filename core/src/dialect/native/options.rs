@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::put::{put_bool, put_number};
 use crate::{
-    app::{ChannelOptions, HistoryLimits, SlowConsumer},
+    app::{ChannelOptions, HistoryLimits, SignedInMessages, SlowConsumer, Who},
     command::OptionsChange,
     error::ReplyError,
     json::{self, Object, Raw},
@@ -35,7 +35,7 @@ macro_rules! option {
 }
 
 /// In the order in which they are written.
-const OPTIONS: [ChannelOption; 7] = [
+const OPTIONS: [ChannelOption; 11] = [
     option!("history_messages" must be "a whole number from 0 to 65536",
         |change, value| whole(value, HistoryLimits::MESSAGES).map(|n| change.history_messages = Some(n)),
         |options, out| put_number(out, "", options.history.messages.into())),
@@ -60,21 +60,43 @@ const OPTIONS: [ChannelOption; 7] = [
         SlowConsumer::Disconnect => DISCONNECT,
         SlowConsumer::Drop => DROP,
     })),
+    option!("join" must be "\"anybody\", \"users\" or \"nobody\"",
+    |change, value| who(value).map(|who| change.join = Some(who)),
+    |options, out| json::write_string(out, who_name(options.join))),
+    option!("publish" must be "\"anybody\", \"users\" or \"nobody\"",
+    |change, value| who(value).map(|who| change.publish = Some(who)),
+    |options, out| json::write_string(out, who_name(options.publish))),
+    option!("direct" must be "\"anybody\", \"users\" or \"nobody\"",
+    |change, value| who(value).map(|who| change.direct = Some(who)),
+    |options, out| json::write_string(out, who_name(options.direct))),
+    option!("signed_in_messages" must be "\"optional\", \"never\" or \"always\"",
+    |change, value| signed_in(value).map(|when| change.signed_in_messages = Some(when)),
+    |options, out| json::write_string(out, match options.signed_in_messages {
+        SignedInMessages::Optional => OPTIONAL,
+        SignedInMessages::Never => NEVER,
+        SignedInMessages::Always => ALWAYS,
+    })),
 ];
 
 const DISCONNECT: &str = "disconnect";
 const DROP: &str = "drop";
+const OPTIONAL: &str = "optional";
+const NEVER: &str = "never";
+const ALWAYS: &str = "always";
 
 const UNKNOWN: &str = "The body has a member that is no channel option: there are history_messages, \
-                       history_bytes, history_age_s, announce, presence_by_user, membership_to_send and \
-                       slow_consumer.";
+                       history_bytes, history_age_s, announce, presence_by_user, membership_to_send, \
+                       slow_consumer, join, publish, direct and signed_in_messages.";
+
+/// A member that says whether the options are for a channel that does not exist.
+pub(super) const ONLY_NEW: &str = "only_new";
 
 /// What an object says about a channel's options. Its member `channel` names the channel.
 pub(super) fn read_options(object: &Object<'_, '_>) -> Result<OptionsChange, ReplyError> {
     let mut change = OptionsChange::default();
     for (name, value) in object.members() {
         let name = name.name();
-        if *name == *"channel" {
+        if *name == *"channel" || *name == *ONLY_NEW {
             continue;
         }
         let option = OPTIONS.iter().find(|option| option.name == &*name);
@@ -97,6 +119,28 @@ pub(super) fn put_options(out: &mut BytesMut, options: &ChannelOptions) {
 fn whole(value: Raw<'_>, range: RangeInclusive<i64>) -> Option<u32> {
     let number = value.as_i64().filter(|number| range.contains(number))?;
     u32::try_from(number).ok()
+}
+
+fn who(value: Raw<'_>) -> Option<Who> {
+    let name = value.as_string()?;
+    [Who::Anybody, Who::Users, Who::Nobody].into_iter().find(|who| *who_name(*who) == *name)
+}
+
+fn who_name(who: Who) -> &'static str {
+    match who {
+        Who::Anybody => "anybody",
+        Who::Users => "users",
+        Who::Nobody => "nobody",
+    }
+}
+
+fn signed_in(value: Raw<'_>) -> Option<SignedInMessages> {
+    match value.as_string().as_deref() {
+        Some(OPTIONAL) => Some(SignedInMessages::Optional),
+        Some(NEVER) => Some(SignedInMessages::Never),
+        Some(ALWAYS) => Some(SignedInMessages::Always),
+        _ => None,
+    }
 }
 
 fn slow_consumer(value: Raw<'_>) -> Option<SlowConsumer> {
@@ -152,6 +196,10 @@ mod tests {
             presence_by_user: true,
             membership_to_send: true,
             slow_consumer: SlowConsumer::Drop,
+            join: Who::Users,
+            publish: Who::Nobody,
+            direct: Who::Anybody,
+            signed_in_messages: SignedInMessages::Always,
         };
         let mut out = BytesMut::from(&b"{\"channel\":\"c\""[..]);
         put_options(&mut out, &options);

@@ -29,7 +29,7 @@ fn put_remembered(out: &mut BytesMut, remembered: &HistoryItem) {
     put_number(out, ",\"offset\":", remembered.offset());
     out.extend_from_slice(&id_member(publication.id));
     put_more(out, &publication);
-    put_number(out, ",\"time_ms\":", publication.id.time_ms());
+    put_number(out, ",\"time_ms\":", publication.time_ms());
     out.put_u8(b'}');
 }
 
@@ -80,7 +80,7 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(&message_id.text());
             out.put_u8(b'"');
         }
-        Outcome::Updated => out.put_u8(b'{'),
+        Outcome::Updated | Outcome::Done => out.put_u8(b'{'),
         Outcome::Members(page) => {
             out.extend_from_slice(b"{\"channel\":");
             json::write_string(out, &page.channel);

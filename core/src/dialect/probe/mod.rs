@@ -123,7 +123,8 @@ pub(super) fn encode_publication(
         | Body::Delete
         | Body::MemberUpdated(_)
         | Body::UserJoined(_)
-        | Body::UserLeft(_) => {}
+        | Body::UserLeft(_)
+        | Body::Worded(_) => {}
     }
 }
 

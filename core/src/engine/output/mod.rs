@@ -177,6 +177,11 @@ impl Turn {
         ReplyRange { start: at(start), end: at(end) }
     }
 
+    /// Bytes of replies in this turn.
+    pub(super) fn reply_bytes(&self) -> usize {
+        self.replies.len()
+    }
+
     /// Appends an encoded reply to what the session receives.
     pub(super) fn link_reply(&mut self, slot: SessionSlot, hot: &mut SessionOutput, range: ReplyRange) {
         self.segment(slot, hot, REPLIES, range.start, range.end);

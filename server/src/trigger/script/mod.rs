@@ -1,4 +1,5 @@
-//! One script in its sandbox: a QuickJS runtime of its own, with budgets of CPU time, memory, stack and output.
+//! One script in its sandbox: a QuickJS runtime of its own, with budgets of CPU time, memory, stack and
+//! output.
 //!
 //! A sandbox has no I/O, no modules to import, no clock but the input's, and seeded randomness. It belongs to
 //! the thread that made it. What a handler left in the global object survives to the next call, within the

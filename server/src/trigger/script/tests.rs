@@ -226,7 +226,9 @@ fn prototype_tricks_and_getters_reach_nothing_else() {
         "input.payload; delete globalThis.refuse; globalThis.refuse = 1; return {a: 1}",
     ] {
         let mut sandbox = sandbox(&format!(
-            "export function message(input) {{ try {{ {body} }} catch (e) {{ if (e instanceof TypeError) return {{a: 1}}; throw e }} }}"
+            "export function message(input) {{
+                try {{ {body} }} catch (e) {{ if (e instanceof TypeError) return {{a: 1}}; throw e }}
+            }}"
         ));
         let text = decision(&sandbox.run(&call("2")).unwrap_or_else(|error| panic!("{body}: {error}")));
         assert!(matches!(&*text, r#"{"a":1}"# | "1"), "{body}: {text}");

@@ -1,0 +1,166 @@
+//! What Xano's clients find of an app: under which names, and which channels they may use.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{App, ChannelOptions, ChannelRule, HistoryLimits};
+
+/// The rules of an app for clients of Xano.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct XanoOptions {
+    /// The name by which clients' paths mean the app.
+    pub canonical: Box<str>,
+    /// Another one, of older configurations of clients.
+    pub hash: Option<Box<str>>,
+    /// Whether such clients may connect at all.
+    pub enabled: bool,
+    /// The channels that they may use, by pattern.
+    pub channels: Vec<XanoChannel>,
+}
+
+/// Channels of certain names, as Xano's settings describe them.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct XanoChannel {
+    /// A name, or the beginning of names with a `*` behind it.
+    pub pattern: Box<str>,
+    /// For people.
+    pub description: Box<str>,
+    /// Whether the rest is in force.
+    pub enabled: bool,
+    /// Whether the pattern is also about names that continue it behind a `/`.
+    pub wildcard: bool,
+    /// Whether clients are shown who is there and who comes and goes.
+    pub presence: bool,
+    /// Messages that are remembered.
+    pub history: u32,
+}
+
+impl XanoOptions {
+    /// The default: no channels.
+    pub fn new(canonical: &str) -> Self {
+        Self { canonical: canonical.into(), hash: None, enabled: true, channels: Vec::new() }
+    }
+
+    /// The settings of a channel; `None` if clients may not use it. The longest pattern decides, and of
+    /// several the first.
+    pub fn channel(&self, name: &str) -> Option<&XanoChannel> {
+        let rows = self.channels.iter().rev().filter(|row| row.enabled);
+        rows.filter_map(|row| Some((row.fit(name)?, row))).max_by_key(|(fit, _)| *fit).map(|(_, row)| row)
+    }
+}
+
+impl XanoChannel {
+    /// That of a pattern, with everything switched off.
+    pub fn new(pattern: &str) -> Self {
+        Self {
+            pattern: pattern.into(),
+            description: Box::default(),
+            enabled: true,
+            wildcard: false,
+            presence: false,
+            history: 0,
+        }
+    }
+
+    /// How well `name` fits, as the rules below say it too.
+    fn fit(&self, name: &str) -> Option<usize> {
+        if let Some(prefix) = self.pattern.strip_suffix('*') {
+            return name.starts_with(prefix).then_some(prefix.len());
+        }
+        let rest = name.strip_prefix(&*self.pattern)?;
+        match rest.is_empty() {
+            true => Some(usize::MAX),
+            false => (self.wildcard && rest.starts_with('/')).then_some(self.pattern.len() + 1),
+        }
+    }
+
+    /// What the app's channels are like that this is about. They differ from the app's `default` in what the
+    /// settings say.
+    pub fn rules(&self, default: ChannelOptions) -> Vec<ChannelRule> {
+        let options = ChannelOptions {
+            history: HistoryLimits { messages: self.history, ..default.history },
+            announce: self.presence,
+            membership_to_send: true,
+            ..default
+        };
+        let below = (self.wildcard && !self.pattern.ends_with('*')).then(|| [&self.pattern, "/*"].concat());
+        let patterns = [Some(self.pattern.clone()), below.map(Box::from)];
+        patterns.into_iter().flatten().map(|pattern| ChannelRule { pattern, options }).collect()
+    }
+}
+
+/// The first app that has a name by which clients could mean an earlier one.
+pub(super) fn find_ambiguous(apps: &[Arc<App>]) -> Option<&App> {
+    let mut names = HashSet::new();
+    let found = apps.iter().find(|app| {
+        let Some(options) = &app.xano else { return false };
+        let own = [Some(&options.canonical), options.hash.as_ref()];
+        own.into_iter().flatten().any(|name| !names.insert(name))
+    });
+    found.map(|app| &**app)
+}
+
+impl App {
+    /// Whether receivers of a message are shown the profile of its sender.
+    pub(crate) fn shows_profiles(&self) -> bool {
+        self.xano.is_some()
+    }
+
+    /// Whether clients of Xano mean this app by `name`.
+    pub(super) fn has_canonical(&self, name: &str) -> bool {
+        let Some(options) = &self.xano else { return false };
+        *options.canonical == *name || options.hash.as_deref() == Some(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::{AppKeys, Apps, AppsError};
+
+    fn app(name: &str, canonical: &str, hash: Option<&str>) -> App {
+        let options = XanoOptions { hash: hash.map(Box::from), ..XanoOptions::new(canonical) };
+        App { xano: Some(options), ..App::new(name, AppKeys::default()) }
+    }
+
+    #[test]
+    fn an_app_is_found_by_either_name_and_no_name_means_two() {
+        let apps =
+            vec![App::new("plain", AppKeys::default()), app("one", "c1", Some("h1")), app("two", "c2", None)];
+        let apps = Apps::new(apps).expect("the names differ");
+        let found = |name| apps.by_canonical(name).map(|app| &*app.name);
+        assert_eq!((found("c1"), found("h1"), found("c2")), (Some("one"), Some("one"), Some("two")));
+        assert_eq!((found("plain"), found("")), (None, None));
+        for twin in
+            [app("b", "c1", None), app("b", "h1", None), app("b", "c2", Some("c1")), app("b", "x", Some("x"))]
+        {
+            let refused = Apps::new(vec![app("a", "c1", Some("h1")), twin]).expect_err("they share a name");
+            assert_eq!(refused, AppsError::DuplicateCanonical("b".into()));
+        }
+    }
+
+    #[test]
+    fn the_longest_pattern_decides_and_of_equals_the_first() {
+        let row = |pattern: &str, history| XanoChannel { history, ..XanoChannel::new(pattern) };
+        let nested = |pattern: &str, history| XanoChannel { wildcard: true, ..row(pattern, history) };
+        let off = |pattern: &str| XanoChannel { enabled: false, ..row(pattern, 99) };
+        let mut options = XanoOptions::new("c");
+        options.channels = vec![
+            row("room:*", 1),
+            nested("chat", 2),
+            row("chat/vip", 3),
+            row("chat/vip/*", 4),
+            row("room:*", 5),
+            off("off"),
+            off("chat/off"),
+            nested("nest/*", 6),
+        ];
+        let found = |name: &str| options.channel(name).map(|row| row.history);
+        assert_eq!((found("room:1"), found("room:")), (Some(1), Some(1)));
+        assert_eq!(
+            (found("chat"), found("chat/1"), found("chat/1/2"), found("chatter")),
+            (Some(2), Some(2), Some(2), None)
+        );
+        assert_eq!((found("chat/vip"), found("chat/vip/1"), found("nest/1")), (Some(3), Some(4), Some(6)));
+        assert_eq!((found("off"), found("chat/off"), found("nest")), (None, Some(2), None));
+    }
+}

@@ -1,0 +1,85 @@
+//! Edits and deletions, as a channel applies them.
+
+use std::sync::Arc;
+
+use super::{ChannelState, Env};
+use crate::{
+    channel::{Amendment, Change, Channel},
+    error::ReplyError,
+    publication::{Audience, OwnedPayload, OwnedPublication, Publication},
+};
+
+impl ChannelState {
+    /// Edits or deletes a message. Returns the offset of that.
+    pub(super) fn change(
+        &mut self,
+        channel: &Channel,
+        change: &Change,
+        env: &mut impl Env,
+    ) -> Result<u64, ReplyError> {
+        self.check_mailboxes(env)?;
+        let history = self.history.as_mut().ok_or(ReplyError::UnknownMessage)?;
+        let old = history.find(change.id).ok_or(ReplyError::UnknownMessage)?;
+        if !change.is_allowed(old.sender) {
+            return Err(ReplyError::EditNotAllowed);
+        }
+        self.sequence += 1;
+        self.offset += 1;
+        channel.set_offset(self.offset);
+        let payload = change.payload.as_ref().map(OwnedPayload::view);
+        let (audience, lost) = (change.audience.as_ref(), history.lost(change.id));
+        let changed = Arc::new(old.changed(self.offset, payload, audience, lost, env.now_ms()));
+        history.change(changed.clone());
+        self.account(channel, env);
+        env.count_change();
+        if let Some(loss) = changed.loss(self.offset) {
+            // A message that is for one session from now on is lost to others of its user.
+            let audience =
+                Audience { except_session: changed.audience().only_session, ..loss.audience.clone() };
+            self.distribute(false, &Publication { audience: &audience, ..loss }, None, env);
+            self.sequence += 1;
+        }
+        self.distribute(false, &changed.view(), Some(changed.clone()), env);
+        Ok(self.offset)
+    }
+
+    /// Edits or deletes a message if it is remembered, and tells the change's audience in any case. Returns
+    /// the offset of that; a change of a message that nothing is known of takes none.
+    pub(super) fn amend(
+        &mut self,
+        channel: &Channel,
+        amendment: &Amendment,
+        env: &mut impl Env,
+    ) -> Result<Option<u64>, ReplyError> {
+        self.check_mailboxes(env)?;
+        let now_ms = env.now_ms();
+        let old = self.history.as_ref().and_then(|history| history.find(amendment.id));
+        let told = amendment.publication(old.as_ref(), now_ms);
+        let Some(old) = old else {
+            self.sequence += 1;
+            self.distribute(false, &told, None, env);
+            return Ok(None);
+        };
+        let offset = self.offset + 1;
+        let told = Arc::new(Publication { offset: Some(offset), kept: old.kept, ..told }.into());
+        let payload = amendment.payload.as_ref().map(OwnedPayload::view).filter(|_| !amendment.deletes);
+        let lost = self.history.as_ref().map_or(&[][..], |history| history.lost(amendment.id));
+        let now = Arc::new(old.amended(offset, payload, &amendment.given, lost, amendment.at_ms(now_ms)));
+        self.offset = offset;
+        channel.set_offset(offset);
+        if let Some(history) = &mut self.history {
+            history.change(now);
+        }
+        self.account(channel, env);
+        env.count_change();
+        self.sequence += 1;
+        self.tell(told, env);
+        Ok(Some(offset))
+    }
+
+    /// Posts a publication that is no caller's own to every interested worker.
+    fn tell(&mut self, publication: Arc<OwnedPublication>, env: &mut impl Env) {
+        let view = publication.clone();
+        self.distribute(false, &view.view(), Some(publication), env);
+    }
+}

@@ -1,0 +1,84 @@
+//! What a directory tells back ends and administrators.
+
+use std::collections::BTreeSet;
+
+use super::{
+    super::{
+        schema::InfoConfig,
+        timestamp::Moment,
+        tree::{Json, Members, object},
+    },
+    Directory,
+    user::User,
+};
+
+impl Directory {
+    /// Channels, and the users in them. Channels that do not exist are left out.
+    pub(in super::super) fn channels_info<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+        config: &InfoConfig,
+    ) -> Members {
+        let (mut channels, mut listed) = (Members::default(), BTreeSet::new());
+        let mut seen = BTreeSet::new();
+        for name in names.filter(|name| !config.except.iter().any(|except| **except == **name)) {
+            let Some(channel) = self.channels.get(name).filter(|_| seen.insert(name)) else { continue };
+            let (info, users) = channel.info(name, config);
+            channels.push(name, info);
+            listed.extend(users);
+        }
+        let state = |user: &User| match config.public_state {
+            true => user.public_state(),
+            false => user.state.clone(),
+        };
+        let user = |name: &str| Some(object! { "user": name, "state": state(self.users.get(name)?) });
+        let users: Json = listed.into_iter().filter_map(user).collect();
+        object! { "channels": channels, "users": users }
+    }
+
+    /// The answer to `/info`.
+    pub(in super::super) fn info(&self, config: &InfoConfig) -> Members {
+        match &config.channels {
+            Some(names) => self.channels_info(names.iter().map(|name| &**name), config),
+            None => self.channels_info(self.channels.keys().map(|name| &**name), config),
+        }
+    }
+
+    /// What administrators see.
+    pub(in super::super) fn overview(&self, version: &str, now: Moment) -> Members {
+        let mut active: Vec<(&str, &User)> = self.users.iter().map(|(name, user)| (&**name, user)).collect();
+        active.retain(|(_, user)| !user.connections.is_empty());
+        active.sort_unstable_by_key(|(name, _)| *name);
+        let connections = |user: &User| user.connections.iter().map(ToString::to_string).collect::<Json>();
+        let all = InfoConfig::default();
+        let channels = self.info(&all).get("channels").cloned().unwrap_or(Json::Null);
+        object! {
+            "remembered_user_count": self.users.len(),
+            "unique_user_count": active.len(),
+            "total_connections": active.iter().map(|(_, user)| user.connections.len()).sum::<usize>(),
+            "total_channels": self.channels.len(),
+            "total_messages": self.counters.deliveries,
+            "total_unique_messages": self.counters.messages,
+            "channels": channels,
+            "users": active.iter().map(|(name, user)| object! {
+                "state": user.public_state(),
+                "user": *name,
+                "uuid": user.uuid.to_string(),
+                "connections": connections(user),
+            }).collect::<Json>(),
+            "uptime": uptime(now.0.saturating_sub(self.started.0) / 1_000_000),
+            "version": version,
+        }
+    }
+}
+
+/// Seconds as `1 day, 2:03:04`.
+fn uptime(seconds: u64) -> String {
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let clock = format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60);
+    match days {
+        0 => clock,
+        1 => format!("1 day, {clock}"),
+        days => format!("{days} days, {clock}"),
+    }
+}

@@ -1,0 +1,203 @@
+//! What a channel or a user remembers: messages, their changes, and notices, as the original stores them.
+
+use std::sync::Arc;
+
+use super::{
+    schema::{Delivery, Item, ItemKind},
+    timestamp::{Moment, in_frames},
+    tree::{Json, Members, object},
+};
+use crate::id::MessageId;
+
+/// What an entry is.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum EntryKind {
+    Message,
+    Edit,
+    Delete,
+    /// Of presence or of a user's state.
+    Notice,
+}
+
+/// One of them. An edit of a message replaces its entry.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) uuid: MessageId,
+    pub(super) kind: EntryKind,
+    pub(super) pm_users: Arc<[Box<str>]>,
+    pub(super) exclude_users: Arc<[Box<str>]>,
+    /// As a back end sees it, in the order of the original's keys.
+    members: Members,
+    bytes: usize,
+}
+
+/// Whether a frame is sent when it comes into being, or to a client that was not there.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Replay {
+    Live,
+    Catchup,
+}
+
+/// What only the server is told of an entry.
+const DELIVERY: [&str; 3] = ["pm_users", "exclude_users", "no_history"];
+
+impl Entry {
+    /// The entry of a message, or of a change of one.
+    pub(super) fn of_item(item: &Item, kind: ItemKind) -> Self {
+        let mut members = item_members(item, kind);
+        let (kind, word) = match kind {
+            ItemKind::Message => (EntryKind::Message, "message"),
+            ItemKind::Edit => (EntryKind::Edit, "message:edit"),
+            ItemKind::Delete => (EntryKind::Delete, "message:delete"),
+        };
+        if kind == EntryKind::Message {
+            members.push("catchup", false);
+        }
+        members.push("type", word);
+        let Delivery { pm_users, exclude_users, .. } = &item.delivery;
+        Self::new(item.uuid, kind, members, pm_users, exclude_users)
+    }
+
+    /// The entry of a notice with these members.
+    pub(super) fn notice(uuid: MessageId, members: Members, exclude_users: &[Box<str>]) -> Self {
+        Self::new(uuid, EntryKind::Notice, members, &[], exclude_users)
+    }
+
+    fn new(
+        uuid: MessageId,
+        kind: EntryKind,
+        members: Members,
+        pm_users: &[Box<str>],
+        exclude_users: &[Box<str>],
+    ) -> Self {
+        let (pm_users, exclude_users) = (pm_users.into(), exclude_users.into());
+        let mut entry = Self { uuid, kind, pm_users, exclude_users, members, bytes: 0 };
+        entry.measure();
+        entry
+    }
+
+    /// About what keeping it costs: a tree takes some times its text.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn measure(&mut self) {
+        const TREE: usize = 3;
+        self.bytes = size_of::<Self>() + TREE * self.to_json().compact().len();
+    }
+
+    /// Whether it is for this user.
+    pub(super) fn is_for(&self, user: &str) -> bool {
+        let names = |users: &[Box<str>]| users.iter().any(|name| **name == *user);
+        !names(&self.exclude_users) && (self.pm_users.is_empty() || names(&self.pm_users))
+    }
+
+    /// A message with what `edit` says in its place.
+    pub(super) fn edited(&self, edit: &Item) -> Self {
+        let mut entry = self.clone();
+        let texts = [("timestamp", &edit.timestamp), ("user", &edit.user)];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                entry.members.set(name, &**text);
+            }
+        }
+        if let Some(message) = &edit.message {
+            entry.members.set("message", message.clone());
+        }
+        entry.members.set("edited", edit.edited.as_deref());
+        entry.measure();
+        entry
+    }
+
+    /// As a back end sees it.
+    pub(super) fn to_json(&self) -> Json {
+        Json::Object(self.members.clone())
+    }
+
+    /// What a message says, for other dialects.
+    pub(super) fn payload(&self) -> String {
+        self.members.get("message").map_or_else(|| "{}".into(), Json::compact)
+    }
+
+    /// A client's frame without the brackets around it.
+    pub(super) fn frame(&self, replay: Replay) -> Arc<str> {
+        let mut frame = Members::default();
+        for (name, value) in self.members.iter().filter(|(name, _)| !DELIVERY.contains(name)) {
+            match (name, value) {
+                ("timestamp" | "edited", Json::String(time)) => frame.push(name, in_frames(time)),
+                _ => frame.push(name, value.clone()),
+            }
+        }
+        if replay == Replay::Catchup {
+            frame.set("catchup", true);
+        }
+        Json::Object(frame).compact().into()
+    }
+}
+
+/// An element of the answer to a request for messages.
+pub(super) fn item_members(item: &Item, kind: ItemKind) -> Members {
+    let Item { delivery, uuid, timestamp, user, message, edited, extras } = item;
+    let mut members = object! {
+        "pm_users": delivery.pm_users.iter().map(|user| &**user).collect::<Json>(),
+        "exclude_users": delivery.exclude_users.iter().map(|user| &**user).collect::<Json>(),
+        "channel": delivery.channel.as_deref(),
+        "no_history": delivery.no_history,
+        "uuid": uuid.to_string(),
+    };
+    for (name, text) in [("timestamp", timestamp), ("user", user)] {
+        if let Some(text) = text {
+            members.push(name, &**text);
+        }
+    }
+    if let Some(message) = message {
+        members.push("message", message.clone());
+    }
+    if kind != ItemKind::Delete {
+        members.push("edited", edited.as_deref());
+    }
+    for (name, value) in extras.iter() {
+        members.push(name, value.clone());
+    }
+    members
+}
+
+/// A ring of entries with the time of each.
+#[derive(Default, Debug)]
+pub(super) struct Ring(std::collections::VecDeque<(Moment, Arc<Entry>)>);
+
+impl Ring {
+    pub(super) fn push(&mut self, at: Moment, entry: Arc<Entry>) {
+        self.0.push_back((at, entry));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Removes the oldest entry. Returns what it cost.
+    pub(super) fn pop(&mut self) -> Option<usize> {
+        self.0.pop_front().map(|(_, entry)| entry.bytes())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Moment, Arc<Entry>)> {
+        self.0.iter()
+    }
+
+    /// The entry of a message.
+    pub(super) fn message_mut(&mut self, uuid: MessageId) -> Option<&mut Arc<Entry>> {
+        let is_it = |entry: &Entry| entry.uuid == uuid && entry.kind == EntryKind::Message;
+        self.0.iter_mut().map(|(_, entry)| entry).find(|entry| is_it(entry))
+    }
+
+    /// Removes the entry of a message. Returns what it cost.
+    pub(super) fn remove(&mut self, uuid: MessageId) -> usize {
+        let is_it = |entry: &Entry| entry.uuid == uuid && entry.kind == EntryKind::Message;
+        let found = self.0.iter().position(|(_, entry)| is_it(entry));
+        found.and_then(|at| self.0.remove(at)).map_or(0, |(_, entry)| entry.bytes())
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|(_, entry)| entry.bytes()).sum()
+    }
+}

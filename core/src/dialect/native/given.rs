@@ -1,0 +1,80 @@
+//! What a back end may give with its messages and changes beyond what sessions may: ids, times, names.
+
+use crate::{
+    command::{AmendMessage, PublishAs},
+    error::ReplyError,
+    id::MessageId,
+    json::Raw,
+    publication::{Given, GivenTime, Payload},
+};
+
+use super::envelope::{Envelope, Name};
+
+const TIME: &str = "time_ms and edited_ms must be Unix milliseconds.";
+const LABEL: &str = "label must be a string of 1 to 512 bytes.";
+const ID: &str = "message_id must be a UUID.";
+const IF_EXISTS: &str = "if_exists must be true or false.";
+const LENIENT: &str = "lenient must be true or false.";
+const ONCE: &str = "idempotency_key does not go with message_id, time_ms, label and if_exists.";
+
+impl Envelope<'_, '_> {
+    /// The publication with what its back end gives; `None`: it gives nothing, so it is one like others.
+    pub(super) fn publication_as(&self) -> Result<Option<PublishAs<'_>>, ReplyError> {
+        let id = self.string(Name::MessageId, ID)?;
+        let id = id.map(|text| MessageId::parse(&text).ok_or(wrong(ID))).transpose()?;
+        let given = Given { time: self.time("time_ms")?, label: self.label()?, ..Given::default() };
+        let only_existing = self.flag("if_exists", IF_EXISTS)?;
+        if id.is_none() && given == Given::default() && !only_existing {
+            return Ok(None);
+        }
+        if self.idempotency_key()?.is_some() {
+            return Err(wrong(ONCE));
+        }
+        Ok(Some(PublishAs { publish: self.publication()?, id, given, only_existing }))
+    }
+
+    /// Whether a change is to be told even if nothing is known of its message.
+    pub(super) fn is_lenient(&self) -> Result<bool, ReplyError> {
+        self.flag("lenient", LENIENT)
+    }
+
+    /// The edit or deletion of a message that need not be known.
+    pub(super) fn amendment(&self, deletes: bool) -> Result<AmendMessage<'_>, ReplyError> {
+        let id = self.changed_id()?;
+        let message = self.member(Name::Message).filter(|_| !deletes);
+        let given = Given {
+            time: self.time("time_ms")?,
+            edited: self.time("edited_ms")?,
+            label: self.label()?,
+            note: None,
+            keeps_payload: !deletes && message.is_none(),
+        };
+        let payload = message.map(|message| Payload::Json(message.as_str()));
+        let audience = self.audience()?.unwrap_or_default();
+        Ok(AmendMessage { channel: self.optional_channel()?, id, deletes, payload, audience, given })
+    }
+
+    fn rare(&self, name: &str) -> Option<Raw<'_>> {
+        self.object()?.member(name).filter(|value| !value.is_null())
+    }
+
+    fn flag(&self, name: &str, sentence: &'static str) -> Result<bool, ReplyError> {
+        let Some(value) = self.rare(name) else { return Ok(false) };
+        value.as_bool().ok_or(wrong(sentence))
+    }
+
+    fn time(&self, name: &str) -> Result<Option<GivenTime>, ReplyError> {
+        let Some(value) = self.rare(name) else { return Ok(None) };
+        let unix_ms = value.as_u64().ok_or(wrong(TIME))?;
+        Ok(Some(GivenTime { unix_ms, text: value.as_str().into() }))
+    }
+
+    fn label(&self) -> Result<Option<Box<str>>, ReplyError> {
+        let Some(value) = self.rare("label") else { return Ok(None) };
+        value.as_string().map(|label| Some(label.into())).ok_or(wrong(LABEL))
+    }
+}
+
+fn wrong(sentence: &'static str) -> ReplyError {
+    ReplyError::InvalidCommand(sentence)
+}

@@ -1,0 +1,14 @@
+//! Errors as this dialect words them: one sentence, for a person.
+
+use crate::{dialect::native, error::ReplyError};
+
+/// What the payload of an `error` says.
+pub(super) fn sentence(error: ReplyError) -> &'static str {
+    match error {
+        ReplyError::UnknownCommand => "There is no such action.",
+        ReplyError::MembershipRequired => "Only clients that have joined the channel can do this.",
+        ReplyError::SessionRequired => "Anonymous clients cannot do this.",
+        ReplyError::SessionExpired => "The token has expired.",
+        other => native::message(other),
+    }
+}

@@ -1,0 +1,66 @@
+//! How a connection of this dialect stays alive, and how it ends.
+
+use bytes::BytesMut;
+
+use super::{encode::put_sentence, errors::sentence};
+use crate::{
+    dialect::{Closing, Heartbeat, native},
+    disconnect::Disconnect,
+    error::ReplyError,
+    ws::{self, OpCode, put_frame},
+};
+
+/// A stock client comes back by itself after a close frame with this code, 1006 and 1011 to 1014, and after
+/// no other.
+const RECONNECT: u16 = 4000;
+const RESTART: u16 = 1012;
+const TRY_AGAIN_LATER: u16 = 1013;
+
+/// Nobody wants the client back.
+const REFUSED: u16 = 4401;
+
+/// Ping frames: the protocol has no heartbeat of its own.
+pub(in crate::dialect) fn heartbeat(ping_interval_ms: u64) -> Heartbeat {
+    native::heartbeat(ping_interval_ms)
+}
+
+/// The code decides whether a stock client comes back; the reason is for a person.
+pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
+    let code = match why {
+        Disconnect::Restart => RESTART,
+        Disconnect::SlowConsumer => TRY_AGAIN_LATER,
+        Disconnect::PingTimeout
+        | Disconnect::MessageTimeout
+        | Disconnect::Resumed
+        | Disconnect::ByServer { reconnect: true } => RECONNECT,
+        Disconnect::ByServer { reconnect: false } | Disconnect::BadTokens => REFUSED,
+        Disconnect::Protocol(_) | Disconnect::BrokenDialect | Disconnect::PeerGone => {
+            native::closing(why).code
+        }
+    };
+    Closing { code, ..native::closing(why) }
+}
+
+/// Appends the last that a connection receives.
+pub(in crate::dialect) fn put_disconnect(out: &mut BytesMut, why: Disconnect) {
+    let Closing { code, reason } = closing(why);
+    ws::put_close(out, code, reason, None);
+}
+
+/// Appends why no session begins on a connection that is open already, and that it is to try again.
+pub(in crate::dialect) fn put_refusal(out: &mut BytesMut, error: ReplyError) {
+    put_farewell(out, sentence(error), TRY_AGAIN_LATER);
+}
+
+/// Appends an error for every listener, and a close frame after which a stock client stays away.
+pub(super) fn put_final_refusal(out: &mut BytesMut, sentence: &str) {
+    put_farewell(out, sentence, REFUSED);
+}
+
+fn put_farewell(out: &mut BytesMut, sentence: &str, code: u16) {
+    let mut text = BytesMut::from(&b"{\"action\":\"error\",\"client\":null,\"options\":{},\"payload\":"[..]);
+    put_sentence(&mut text, sentence);
+    text.extend_from_slice(b"}");
+    put_frame(out, OpCode::Text, &text);
+    ws::put_close(out, code, "", None);
+}

@@ -1,0 +1,35 @@
+//! The dialect of Xano's first realtime protocol: JSON actions in text frames, as `docs/XANO.md` describes.
+//!
+//! ```text
+//!   GET /rt/<canonical> ─▶ admit ─▶ a session                  the token is the subprotocol
+//!                            └────▶ put_stranger               an error and a close frame for good
+//!   message ──▶ Sessions ──▶ Frame ──▶ Command                 {action, options, payload}
+//!   publication, outcome, error ──▶ one envelope each          {action, client, options, payload}
+//! ```
+//!
+//! This module alone knows Xano's words. Which channels its clients may use stands in the app's
+//! [`XanoOptions`](crate::app::XanoOptions); what these channels are like, every dialect shares.
+
+mod action;
+mod admission;
+mod encode;
+mod errors;
+mod http;
+mod life;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use self::http::{EVENT_PATH, read_event};
+
+/// How triggers of Xano name the session of a client.
+pub const CLIENT_ID: &str = "socketId";
+
+pub use self::{
+    action::Frame,
+    admission::{Admission, Stranger, admit, canonical_at, put_stranger},
+};
+pub(super) use self::{
+    action::Sessions,
+    encode::{Heading, encode_error, encode_gap, encode_ok, encode_publication, encode_refused},
+    life::{closing, heartbeat, put_disconnect, put_refusal},
+};

@@ -1,0 +1,326 @@
+//! Transcripts: what a client sends, byte for byte, and what it and others receive.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::*;
+use crate::{
+    app::{App, AppKeys, Apps, XanoChannel, XanoOptions},
+    dialect::{self, Format},
+    disconnect::Disconnect,
+    engine::{Engine, Flow, Node, Opening, Segments, Sink},
+    id::{AppId, SessionSlot, WorkerId},
+    publication::Payload,
+    token::{Claims, TokenError},
+    ws::{DecodeLimits, Decoder as WsDecoder, Message, Role},
+};
+
+fn app() -> App {
+    let mut app = App::new("default", AppKeys::default());
+    let mut options = XanoOptions::new("canonical");
+    options.channels.push(XanoChannel { presence: true, history: 10, ..XanoChannel::new("c") });
+    options.channels.push(XanoChannel::new("d"));
+    for channel in &options.channels {
+        app.rules.extend(channel.rules(app.default_options()));
+    }
+    App { xano: Some(options), ..app }
+}
+
+/// What each connection received, in order.
+#[derive(Default)]
+struct Inbox(Vec<Vec<u8>>);
+
+impl Sink for Inbox {
+    fn write(&mut self, connection: u32, parts: Segments<'_>) -> usize {
+        for (buffer, range) in parts {
+            self.0[connection as usize].extend_from_slice(&buffer[range]);
+        }
+        0
+    }
+}
+
+struct Room {
+    engine: Engine,
+    inbox: Inbox,
+    slots: Vec<SessionSlot>,
+    ids: Vec<String>,
+}
+
+/// A format, a user and a profile.
+type Visitor<'a> = (Format, Option<&'a str>, Option<&'a str>);
+
+impl Room {
+    fn of(visitors: &[Visitor<'_>]) -> Self {
+        let node = Node::new(Apps::new(vec![app()]).expect("one app"), 1, 1 << 16, 7);
+        let engine = Engine::new(WorkerId(0), Arc::new(node), 7);
+        let mut room = Self { engine, inbox: Inbox::default(), slots: Vec::new(), ids: Vec::new() };
+        for (connection, (format, user, profile)) in visitors.iter().enumerate() {
+            let app = room.engine.node().app(AppId(0)).clone();
+            let connection = u32::try_from(connection).expect("they are few");
+            let claims = user.map(|user| Claims {
+                user: user.into(),
+                expires_at: None,
+                profile: profile.map(Into::into),
+                channels: Vec::new(),
+            });
+            let opening =
+                Opening { app: &app, format: *format, echo: Some(true), claims, connection, ticket: None };
+            let slot = room.engine.open(opening, |_| {}, |_, _, _| {}).expect("there is room");
+            room.slots.push(slot);
+            room.ids.push(room.engine.session_id(slot).to_string());
+            room.inbox.0.push(Vec::new());
+        }
+        room
+    }
+
+    fn send(&mut self, session: usize, text: &str) {
+        let flow = self.engine.receive(self.slots[session], Message::Text(text));
+        assert_eq!(flow, Flow::Continue, "an engine alone never waits");
+    }
+
+    /// What a session has received since the last time.
+    fn received(&mut self, session: usize) -> Vec<String> {
+        self.engine.on_mail();
+        self.engine.flush(&mut self.inbox);
+        frames(&std::mem::take(&mut self.inbox.0[session]))
+    }
+
+    fn forget(&mut self) {
+        (0..self.slots.len()).for_each(|session| drop(self.received(session)));
+    }
+}
+
+fn frames(bytes: &[u8]) -> Vec<String> {
+    const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 1 << 20, fragments: 1 };
+    let (mut decoder, mut input) = (WsDecoder::new(), bytes.to_vec());
+    let (mut at, mut texts) = (0, Vec::new());
+    loop {
+        let decoded = decoder.decode(&mut input[at..], Role::Client, LIMITS).expect("frames are well-formed");
+        at += decoded.consumed;
+        match decoded.message {
+            Some(Message::Text(text)) => texts.push(text.into()),
+            Some(Message::Close(frame)) => texts.push(format!("close {:?}", frame.map(|frame| frame.code))),
+            Some(other) => panic!("{other:?} was not sent"),
+            None => return texts,
+        }
+    }
+}
+
+const XANO: usize = 0;
+const ANONYMOUS: usize = 1;
+const NATIVE: usize = 2;
+
+fn room() -> Room {
+    Room::of(&[
+        (Format::XanoFrames, Some("7:42"), Some(r#"{"name":"Leia"}"#)),
+        (Format::XanoFrames, None, None),
+        (Format::Native, Some("luke"), Some("[1]")),
+    ])
+}
+
+const JOIN: &str =
+    r#"{"action":"join","options":{"channel":"c"},"payload":{"history":false,"presence":false}}"#;
+
+fn answer(action: &str, payload: &str) -> String {
+    format!(r#"{{"action":"{action}","client":null,"options":{{"channel":"c"}},"payload":{payload}}}"#)
+}
+
+fn message(client: &str, payload: &str) -> String {
+    let options = r#"{"channel":"c","authenticated":false,"socketId":null}"#;
+    format!(r#"{{"action":"message","client":{client},"options":{options},"payload":{payload}}}"#)
+}
+
+#[test]
+fn membership_and_messages_are_byte_for_byte_those_of_the_protocol() {
+    let mut room = room();
+    for session in [XANO, ANONYMOUS] {
+        room.send(session, JOIN);
+        assert_eq!(room.received(session), [answer("join", "null")]);
+    }
+    room.send(NATIVE, r#"{"type":"join","channel":"c"}"#);
+    room.forget();
+    let ids = room.ids.clone();
+    room.send(XANO, r#"{"action":"message","options":{"channel":"c"},"payload":{"a": "ä"}}"#);
+    room.send(ANONYMOUS, r#"{"action":"message","options":{"socketId":null,"channel":"\u0063"}}"#);
+    room.send(NATIVE, r#"{"type":"send","channel":"c","event":"message","message":[1]}"#);
+    room.send(NATIVE, r#"{"type":"send","channel":"c","event":"e","message":1}"#);
+    let client = |session: usize, extras: &str, permissions: &str| {
+        format!(r#"{{"socketId":"{}","extras":{extras},"permissions":{permissions}}}"#, ids[session])
+    };
+    let leia = client(XANO, r#"{"name":"Leia"}"#, r#"{"dbo_id":7,"row_id":42}"#);
+    let nobody = client(ANONYMOUS, "{}", r#"{"dbo_id":0,"row_id":0}"#);
+    let luke = client(NATIVE, r#"{"profile":[1]}"#, r#"{"dbo_id":0,"row_id":0}"#);
+    let expected = [
+        message(&leia, r#"{"a": "ä"}"#),
+        message(&nobody, "null"),
+        message(&luke, "[1]"),
+        message(&luke, r#"{"event":"e","message":1}"#),
+    ];
+    assert_eq!(room.received(XANO), expected);
+    assert_eq!(room.received(ANONYMOUS), expected);
+    let native = room.received(NATIVE);
+    assert!(native[0].starts_with(r#"{"channel":"c","event":"message","message":{"a": "ä"}"#), "{native:?}");
+    room.send(XANO, r#"{"action":"leave","options":{"channel":"c"},"payload":null}"#);
+    room.send(XANO, r#"{"action":"leave","options":{"channel":"c"},"payload":null}"#);
+    assert_eq!(room.received(XANO), [answer("leave", "null"), answer("leave", "null")]);
+    room.send(XANO, r#"{"action":"message","options":{"channel":"c"},"payload":1}"#);
+    let refused = r#"{"message":"Only clients that have joined the channel can do this."}"#;
+    assert_eq!(room.received(XANO), [answer("error", refused)]);
+    assert_eq!(room.received(ANONYMOUS), Vec::<String>::new());
+}
+
+#[test]
+fn a_message_to_one_client_reaches_it_alone() {
+    let mut room = room();
+    (0..2).for_each(|session| room.send(session, JOIN));
+    room.forget();
+    let target = room.ids[ANONYMOUS].clone();
+    room.send(
+        XANO,
+        &format!(r#"{{"action":"message","options":{{"channel":"c","socketId":"{target}"}},"payload":1}}"#),
+    );
+    assert_eq!(room.received(XANO), Vec::<String>::new());
+    let private = &room.received(ANONYMOUS)[0];
+    assert!(
+        private.contains(&format!(r#""authenticated":false,"socketId":"{target}"}},"payload":1}}"#)),
+        "{private}"
+    );
+    room.send(XANO, r#"{"action":"message","options":{"channel":"c","socketId":"x"},"payload":1}"#);
+    let refused = r#"{"message":"socketId is not that of a client."}"#;
+    assert_eq!(room.received(XANO), [answer("error", refused)]);
+}
+
+#[test]
+fn what_a_back_end_publishes_is_an_event() {
+    let mut room = room();
+    room.send(XANO, JOIN);
+    room.forget();
+    let publication = |event: &'static str, payload: Payload<'static>, audience| {
+        let id = crate::id::IdGenerator::new(1).message_id(1);
+        let publication = crate::publication::Publication {
+            audience,
+            ..crate::publication::Publication::message(id, event, payload)
+        };
+        let (mut out, mut memo) = (BytesMut::new(), dialect::Memo::new(Format::XanoFrames));
+        dialect::encode_publication(Format::XanoFrames, &mut out, &mut memo, Some("c"), &publication);
+        frames(&out).remove(0)
+    };
+    let everyone = crate::publication::Audience::default();
+    let one =
+        crate::publication::Audience { only_users: Some([Box::from("7:42")].into()), ..everyone.clone() };
+    let event = |data: &str, ids: &str| answer("event", &format!(r#"{{"data":{data},{ids}}}"#));
+    let nobodys = r#""dbo_id":0,"row_id":0"#;
+    assert_eq!(publication("event", Payload::Json("1"), &everyone), event("1", nobodys));
+    assert_eq!(publication("message", Payload::Json("1"), &one), event("1", r#""dbo_id":7,"row_id":42"#));
+    assert_eq!(
+        publication("e\"", Payload::Json("1"), &everyone),
+        event(r#"{"event":"e\"","message":1}"#, nobodys)
+    );
+    let bytes = Payload::Binary(&[0, 255]);
+    assert_eq!(publication("event", bytes, &everyone), event(r#"{"type":"Buffer","data":[0,255]}"#, nobodys));
+}
+
+#[test]
+fn history_holds_messages_as_they_were_received_the_oldest_first() {
+    let mut room = room();
+    (0..2).for_each(|session| room.send(session, JOIN));
+    room.send(NATIVE, r#"{"type":"join","channel":"c"}"#);
+    room.forget();
+    room.send(XANO, r#"{"action":"message","options":{"channel":"c"},"payload":1}"#);
+    room.send(NATIVE, r#"{"type":"send","channel":"c","event":"e","message":2}"#);
+    let target = room.ids[ANONYMOUS].clone();
+    let private = r#"{"action":"message","options":{"channel":"c","socketId":"ID"},"payload":3}"#;
+    room.send(XANO, &private.replace("ID", &target));
+    let live = room.received(XANO);
+    assert_eq!(live.len(), 2);
+    room.send(ANONYMOUS, r#"{"action":"history","options":{"channel":"c"},"payload":null}"#);
+    let last = room.received(ANONYMOUS).pop().expect("an answer");
+    assert_eq!(last, answer("history", &format!(r#"{{"history":[{},{}]}}"#, live[0], live[1])));
+    room.send(ANONYMOUS, r#"{"action":"history","options":{"channel":"d"},"payload":null}"#);
+    let empty = answer("history", r#"{"history":[]}"#).replace("\"c\"", "\"d\"");
+    assert_eq!(room.received(ANONYMOUS), [empty]);
+}
+
+#[test]
+fn what_makes_no_sense_is_told_where_a_channel_is_named_and_counted_everywhere() {
+    let mut room = room();
+    for text in [
+        "",
+        "x",
+        "[]",
+        "{}",
+        r#"{"action":""}"#,
+        r#"{"action":1,"options":{"channel":"c"}}"#,
+        r#"{"action":"join"}"#,
+        r#"{"action":"join","options":null}"#,
+        r#"{"action":"join","options":{"channel":7}}"#,
+        r#"{"action":"join","options":{"channel":"\ud800"}}"#,
+    ] {
+        room.send(XANO, text);
+    }
+    assert_eq!(room.engine.receive(room.slots[XANO], Message::Binary(&[1])), Flow::Continue);
+    assert_eq!(room.received(XANO), Vec::<String>::new());
+    assert_eq!(room.engine.counters().command_errors, 11);
+    room.send(XANO, r#"{"action":"connection_status","options":{"channel":"c"}}"#);
+    room.send(XANO, r#"{"action":"join","options":{"channel":"other"}}"#);
+    let expected = [
+        answer("error", r#"{"message":"There is no such action."}"#),
+        answer("error", r#"{"message":"There is no channel of this name."}"#).replace("\"c\"", "\"other\""),
+    ];
+    assert_eq!(room.received(XANO), expected);
+    assert!(room.engine.take_disconnects().is_empty());
+}
+
+#[test]
+fn closes_bring_a_stock_client_back_only_where_it_is_wanted() {
+    let code = |why| dialect::closing(Format::XanoFrames, why).code;
+    assert_eq!((code(Disconnect::Restart), code(Disconnect::SlowConsumer)), (1012, 1013));
+    assert_eq!((code(Disconnect::PingTimeout), code(Disconnect::MessageTimeout)), (4000, 4000));
+    assert_eq!(code(Disconnect::ByServer { reconnect: true }), 4000);
+    assert_eq!(code(Disconnect::ByServer { reconnect: false }), 4401);
+    let mut out = BytesMut::new();
+    dialect::put_disconnect(Format::XanoFrames, &mut out, Disconnect::Restart);
+    assert_eq!(frames(&out), ["close Some(1012)"]);
+}
+
+#[test]
+fn admission_takes_a_token_that_verifies_and_ignores_one_that_does_not() {
+    let apps = Apps::new(vec![app()]).expect("one app");
+    let claims = || Claims {
+        user: "7:42".into(),
+        expires_at: None,
+        profile: None,
+        channels: vec!["elsewhere".into()],
+    };
+    let verify =
+        |_: &App, token: &str| if token == "good" { Ok(claims()) } else { Err(TokenError::Malformed) };
+    let user = |token| {
+        let admission = admit(&apps, "canonical", (token, None), verify).expect("the app is there");
+        admission.claims.map(|claims| (claims.user.to_string(), claims.channels.len()))
+    };
+    assert_eq!(user(Some("good")), Some((String::from("7:42"), 0)));
+    assert_eq!((user(Some("bad")), user(None)), (None, None));
+    assert!(admit(&apps, "%63anonical", (None, None), verify).is_ok());
+    let refusal = |app: &App, canonical| {
+        let apps = Apps::new(vec![app.clone()]).expect("one app");
+        let stranger =
+            admit(&apps, canonical, (None, Some("https://a.example")), verify).expect_err("refused");
+        let mut out = BytesMut::new();
+        put_stranger(&mut out, stranger);
+        frames(&out)
+    };
+    let expected = |sentence: &str| {
+        let error = format!(
+            r#"{{"action":"error","client":null,"options":{{}},"payload":{{"message":"{sentence}"}}}}"#
+        );
+        vec![error, String::from("close Some(4401)")]
+    };
+    assert_eq!(refusal(&app(), "other"), expected("Unknown connection hash"));
+    assert_eq!(refusal(&app(), "%"), expected("Unknown connection hash"));
+    let off = App { xano: Some(XanoOptions { enabled: false, ..XanoOptions::new("canonical") }), ..app() };
+    assert_eq!(refusal(&off, "canonical"), expected("Realtime is disabled"));
+    let fenced =
+        App { origins: crate::app::Origins::new(&["https://b.example"]).expect("an origin"), ..app() };
+    assert_eq!(refusal(&fenced, "canonical"), expected("This origin may not connect"));
+}

@@ -1,0 +1,102 @@
+//! What the rules of a channel let sessions do, whatever dialect they speak. The back end may do everything.
+//!
+//! A channel that lets everybody do everything, as most do, is asked one question: whether it is one.
+
+use super::Engine;
+use crate::{
+    app::{OptionsWord, SignedInMessages, Who},
+    channel::Channel,
+    command::Publish,
+    error::ReplyError,
+    id::{AppId, SessionSlot},
+    publication::{Audience, WithoutUser},
+};
+
+/// Whom a publication that is allowed is for.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Reach {
+    /// Whom the sender says.
+    AsSaid,
+    /// Of these, signed-in members alone.
+    SignedIn,
+}
+
+impl Engine {
+    /// Refuses a session that may not publish this to a channel, which may not exist.
+    #[inline]
+    pub(super) fn check_publish(
+        &self,
+        slot: SessionSlot,
+        app: AppId,
+        channel: Option<&Channel>,
+        publish: &Publish<'_>,
+    ) -> Result<Reach, ReplyError> {
+        let Some(name) = publish.channel else { return Ok(Reach::AsSaid) };
+        let word = self.rules(app, name, channel);
+        let audience = publish.audience.as_deref();
+        if word.is_open_to_senders() && audience.is_none() {
+            return Ok(Reach::AsSaid);
+        }
+        self.check_rules(slot, word, channel, audience)
+    }
+
+    #[cold]
+    fn check_rules(
+        &self,
+        slot: SessionSlot,
+        word: OptionsWord,
+        channel: Option<&Channel>,
+        audience: Option<&Audience>,
+    ) -> Result<Reach, ReplyError> {
+        if word.wants_membership() && !self.is_member(slot, channel) {
+            return Err(ReplyError::MembershipRequired);
+        }
+        if audience.is_some_and(|audience| audience.only_session.is_some()) {
+            return self.check_who(slot, word.direct()).map(|()| Reach::AsSaid);
+        }
+        let is_user = self.check_who(slot, Who::Users).is_ok();
+        let for_signed_in = audience.is_some_and(|audience| audience.without_user == WithoutUser::Excluded);
+        match word.signed_in_messages() {
+            SignedInMessages::Always if is_user => return Ok(Reach::SignedIn),
+            SignedInMessages::Never if for_signed_in => return Err(ReplyError::NotAllowed),
+            _ if for_signed_in => self.check_who(slot, Who::Users)?,
+            _ => {}
+        }
+        self.check_who(slot, word.publish()).map(|()| Reach::AsSaid)
+    }
+
+    /// Refuses a session that may not join a channel, or read it.
+    pub(super) fn check_join(&self, slot: SessionSlot, app: AppId, name: &str) -> Result<(), ReplyError> {
+        let word = self.node.table.find(app, name, |channel| channel.options());
+        let word = word.unwrap_or_else(|| self.node.options(app, name).into());
+        self.check_who(slot, word.join())
+    }
+
+    /// Refuses a session that may not edit messages of a channel.
+    pub(super) fn check_edit(&self, slot: SessionSlot, app: AppId, name: &str) -> Result<(), ReplyError> {
+        let word = self.node.table.find(app, name, |channel| channel.options());
+        let Some(word) = word else { return Ok(()) };
+        let is_user = self.check_who(slot, Who::Users).is_ok();
+        let always = word.signed_in_messages() == SignedInMessages::Always && is_user;
+        if always { Ok(()) } else { self.check_who(slot, word.publish()) }
+    }
+
+    /// The rules of a channel, which may not exist.
+    #[inline]
+    fn rules(&self, app: AppId, name: &str, channel: Option<&Channel>) -> OptionsWord {
+        channel.map_or_else(|| self.node.options(app, name).into(), Channel::options)
+    }
+
+    fn is_member(&self, slot: SessionSlot, channel: Option<&Channel>) -> bool {
+        let part = channel.and_then(|channel| channel.local(self.worker));
+        part.is_some_and(|part| self.sessions.get(slot).memberships.find(part).is_some())
+    }
+
+    fn check_who(&self, slot: SessionSlot, who: Who) -> Result<(), ReplyError> {
+        match who {
+            Who::Anybody => Ok(()),
+            Who::Users => self.sessions.get(slot).may_write(true, self.now_ms),
+            Who::Nobody => Err(ReplyError::NotAllowed),
+        }
+    }
+}

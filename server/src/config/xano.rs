@@ -1,0 +1,106 @@
+//! `[apps.<name>.xano]`: what Xano's clients find, by default under the app's own name.
+
+use std::collections::HashSet;
+
+use fanfare_core::app::{App, AppLimits, XanoChannel, XanoOptions};
+
+use super::{apps::Section, error::ConfigError, layers::within, raw};
+
+/// Channels: each is tried when a client names one.
+const CHANNELS_MAX: usize = 256;
+/// Bytes of a canonical and of a hash.
+const NAME_BYTES_MAX: usize = 256;
+/// Bytes of a channel's description.
+const DESCRIPTION_BYTES_MAX: usize = 1024;
+/// Messages that a channel may remember.
+const HISTORY_MAX: i64 = 1000;
+
+/// The section's options. The rules about channels that they amount to are added to the app.
+pub(super) fn build(
+    section: &Section<'_>,
+    raw: &raw::Xano,
+    app: &mut App,
+) -> Result<XanoOptions, ConfigError> {
+    let refuse = |key: &str, problem: &str| section.refuse(&format!("xano.{key}"), problem);
+    let name = |key: &str, text: &str| {
+        let fits = (1..=NAME_BYTES_MAX).contains(&text.len());
+        let is_segment = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#%".contains(&byte));
+        match fits && is_segment {
+            true => Ok(Box::from(text)),
+            false => {
+                let problem = "must have 1 to 256 visible ASCII characters other than `/`, `?`, `#` and `%`";
+                Err(refuse(key, problem))
+            }
+        }
+    };
+    if raw.channels.len() > CHANNELS_MAX {
+        return Err(refuse("channels", "must not have more than 256 entries"));
+    }
+    let default = XanoOptions::new(&app.name);
+    let mut options = XanoOptions {
+        canonical: raw.canonical.as_deref().map_or(Ok(default.canonical), |text| name("canonical", text))?,
+        hash: raw.hash.as_deref().map(|text| name("hash", text)).transpose()?,
+        enabled: raw.enabled.unwrap_or(default.enabled),
+        channels: Vec::new(),
+    };
+    let mut patterns: HashSet<Box<str>> = app.rules.iter().map(|rule| rule.pattern.clone()).collect();
+    for (place, raw) in raw.channels.iter().enumerate() {
+        let channel = channel(section, &format!("xano.channels[{place}]"), raw)?;
+        // One that is switched off says nothing of what channels are like.
+        let rules = channel.rules(app.default_options()).into_iter().filter(|_| channel.enabled);
+        for rule in rules {
+            if !patterns.insert(rule.pattern.clone()) {
+                let problem = format!("is about `{}`, as another entry is: keep one of them", rule.pattern);
+                return Err(refuse(&format!("channels[{place}].pattern"), &problem));
+            }
+            app.rules.push(rule);
+        }
+        options.channels.push(channel);
+    }
+    Ok(options)
+}
+
+fn channel(section: &Section<'_>, entry: &str, raw: &raw::XanoChannel) -> Result<XanoChannel, ConfigError> {
+    let refuse = |key: &str, problem: &str| section.refuse(&format!("{entry}.{key}"), problem);
+    let pattern = raw.pattern.as_deref().unwrap_or_default();
+    let stem = pattern.strip_suffix('*').unwrap_or(pattern);
+    if pattern.is_empty() || stem.len() > AppLimits::NAME_BYTES_MAX || stem.contains('*') {
+        let problem = "must be a channel's name, or the beginning of one with a `*` behind it";
+        return Err(refuse("pattern", problem));
+    }
+    let description = raw.description.as_deref().unwrap_or_default();
+    if description.len() > DESCRIPTION_BYTES_MAX {
+        return Err(refuse("description", "must have at most 1024 bytes"));
+    }
+    let key = section.key(&format!("{entry}.history"));
+    let default = XanoChannel::new(pattern);
+    Ok(XanoChannel {
+        description: description.into(),
+        enabled: raw.enabled.unwrap_or(default.enabled),
+        wildcard: raw.wildcard.unwrap_or(default.wildcard),
+        presence: raw.presence.unwrap_or(default.presence),
+        history: within(&key, raw.history.unwrap_or_default(), 0..=HISTORY_MAX)?,
+        ..default
+    })
+}
+
+/// What is printed of the section.
+pub(super) fn print(options: &XanoOptions) -> raw::Xano {
+    raw::Xano {
+        canonical: Some(options.canonical.to_string()),
+        hash: options.hash.as_deref().map(String::from),
+        enabled: Some(options.enabled),
+        channels: options.channels.iter().map(print_channel).collect(),
+    }
+}
+
+fn print_channel(channel: &XanoChannel) -> raw::XanoChannel {
+    raw::XanoChannel {
+        pattern: Some(channel.pattern.to_string()),
+        description: Some(channel.description.to_string()).filter(|text| !text.is_empty()),
+        enabled: Some(channel.enabled),
+        wildcard: Some(channel.wildcard),
+        presence: Some(channel.presence),
+        history: Some(channel.history.into()),
+    }
+}

@@ -1,0 +1,117 @@
+//! Who may make a request: its address, then its signature or an administrator's cookie.
+
+use std::borrow::Cow;
+
+use fanfare_core::{
+    dialect::channelstream::{Access, AdminPage, Ageing, Route},
+    http::{Head, Query},
+};
+
+use super::{Page, Place};
+
+/// How long an administrator stays signed in.
+const COOKIE_S: u64 = 30 * 86_400;
+const COOKIE: &str = "auth_tkt";
+/// What a cookie signs.
+const COOKIE_VALUE: &str = "admin";
+
+/// A request at a place, as far as its head says.
+pub(crate) struct Knock<'a> {
+    pub(crate) route: Route,
+    pub(crate) path: &'a str,
+    pub(crate) conn_id: Option<Cow<'a, str>>,
+    pub(crate) callback: Option<Cow<'a, str>>,
+    secret: Option<Cow<'a, str>>,
+    cookie: Option<&'a str>,
+}
+
+/// What a head leads to.
+pub(crate) enum Admission {
+    /// The request may go on.
+    Admitted,
+    /// The request has this answer.
+    Refused(Page),
+}
+
+impl<'a> Knock<'a> {
+    pub(crate) fn read(path: &'a str, head: &Head<'a>) -> Self {
+        let method = if head.method == "HEAD" { "GET" } else { head.method };
+        let mut knock = Self {
+            route: Route::of(method, path),
+            path,
+            conn_id: None,
+            callback: None,
+            secret: head.header_str("x-channelstream-secret").map(Cow::Borrowed),
+            cookie: head.header_str("cookie").and_then(cookie),
+        };
+        // A pair that does not decode is none.
+        for (name, value) in Query::new(head.query.unwrap_or_default()).flatten() {
+            match &*name {
+                "conn_id" => knock.conn_id = Some(value),
+                "callback" => knock.callback = Some(value),
+                "secret" if knock.secret.is_none() => knock.secret = Some(value),
+                _ => {}
+            }
+        }
+        knock
+    }
+
+    /// Decides in the original's order: address, signature, and only then what is asked for.
+    pub(crate) fn admit(&self, place: &Place, address: &str, now_s: u64) -> Admission {
+        let Self { route, .. } = self;
+        if matches!(route, Route::Preflight | Route::WebSocket) {
+            return Admission::Admitted;
+        }
+        let is_administrator = self.cookie.is_some_and(|cookie| place.is_cookie(cookie, now_s));
+        let is_signed = match &self.secret {
+            Some(secret) if place.options.allows(address) => match place.is_signed(secret, now_s) {
+                true => true,
+                false if is_administrator => false,
+                false => return Admission::Refused(Page::BadSignature),
+            },
+            _ => false,
+        };
+        match (route, route.access()) {
+            (Route::Nothing, _) => Admission::Refused(Page::NotFound),
+            (_, Access::Anyone) => Admission::Admitted,
+            (_, Access::Signed) if is_signed => Admission::Admitted,
+            (_, Access::Admin) if is_signed || is_administrator => Admission::Admitted,
+            (_, Access::Signed) => Admission::Refused(Page::Forbidden),
+            (_, Access::Admin) => Admission::Refused(Page::SignIn),
+        }
+    }
+
+    /// Whether the request brings a body that counts.
+    pub(crate) fn wants_body(&self) -> bool {
+        matches!(self.route, Route::Call(_) | Route::Admin(AdminPage::SignIn))
+    }
+}
+
+impl Place {
+    fn is_signed(&self, token: &str, now_s: u64) -> bool {
+        let ageing = if self.options.validate_requests { Ageing::MINUTE } else { Ageing::Ignored };
+        self.verifier.verify(token, now_s, ageing)
+    }
+
+    fn is_cookie(&self, token: &str, now_s: u64) -> bool {
+        self.cookies.verify(token, now_s, Ageing::Seconds(COOKIE_S))
+    }
+
+    /// The header that signs an administrator in.
+    pub(crate) fn cookie(&self, now_s: u64) -> String {
+        let path = if self.options.prefix.is_empty() { "/" } else { &*self.options.prefix };
+        let value = self.cookies.sign(COOKIE_VALUE, now_s);
+        format!("{COOKIE}={value}; Max-Age={COOKIE_S}; Path={path}; HttpOnly; SameSite=Lax")
+    }
+
+    /// The header that signs an administrator out.
+    pub(crate) fn no_cookie(&self) -> String {
+        let path = if self.options.prefix.is_empty() { "/" } else { &*self.options.prefix };
+        format!("{COOKIE}=; Max-Age=0; Path={path}; HttpOnly; SameSite=Lax")
+    }
+}
+
+fn cookie(header: &str) -> Option<&str> {
+    let mut pairs = header.split(';').filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+}

@@ -1,0 +1,84 @@
+//! Where clients of Xano come in: the path names the app, and the subprotocol is a session token. Whatever
+//! becomes of the token, it is the subprotocol that is answered, for clients drop the connection otherwise.
+
+use bytes::BytesMut;
+use fanfare_core::{
+    app::Apps,
+    dialect::{
+        Format,
+        xano::{Admission, Stranger, admit, canonical_at, put_stranger},
+    },
+    engine::Engine,
+    http::Head,
+    ws::{self, Accept, Upgrade},
+};
+
+use super::{
+    reply::Problem,
+    upgrade::{Handshake, refusal},
+};
+
+/// Whether a request is for clients of Xano, in a server that has such an app.
+pub(crate) fn is_for(apps: &Apps, head: &Head<'_>) -> bool {
+    canonical_at(head.path).is_some() && apps.serve_xano()
+}
+
+/// A handshake that opens a WebSocket.
+pub(crate) enum Arrival<'a> {
+    /// A session may begin.
+    Client(Handshake<'a>),
+    /// No app wants this client, which is told so on the WebSocket: an HTTP error would bring it back.
+    Stranger(Farewell<'a>),
+}
+
+/// What is said to a client that no app wants.
+pub(crate) struct Farewell<'a> {
+    accept: Accept,
+    token: Option<&'a str>,
+    stranger: Stranger,
+}
+
+impl<'a> Arrival<'a> {
+    /// Reads a request and checks what it may. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// If it is no handshake.
+    pub(crate) fn read(engine: &mut Engine, head: &Head<'a>) -> Result<Self, Problem> {
+        if !head.body.is_empty() {
+            return Err(Problem::invalid("A WebSocket handshake has no body."));
+        }
+        let upgrade = Upgrade::new(head.method, head.minor_version, head.headers());
+        let accept = upgrade.accept().map_err(refusal)?;
+        let token = upgrade.protocols().next();
+        let origin = head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or(""));
+        let canonical = canonical_at(head.path).unwrap_or_default();
+        let node = engine.node().clone();
+        let verify = |app: &_, token: &_| engine.verify_session(app, token);
+        Ok(match admit(node.apps(), canonical, (token, origin), verify) {
+            Ok(Admission { app, claims }) => Self::Client(Handshake {
+                app,
+                format: Format::XanoFrames,
+                echo: Some(true),
+                claims,
+                resume: None,
+                command: None,
+                accept,
+                subprotocol: token,
+            }),
+            Err(stranger) => Self::Stranger(Farewell { accept, token, stranger }),
+        })
+    }
+}
+
+impl Farewell<'_> {
+    /// Why, in one sentence.
+    pub(crate) fn sentence(&self) -> &'static str {
+        self.stranger.sentence()
+    }
+
+    /// Appends the response and the last that the client receives.
+    pub(crate) fn put(&self, out: &mut BytesMut) {
+        ws::put_response(out, &self.accept, self.token);
+        put_stranger(out, self.stranger);
+    }
+}

@@ -1,0 +1,152 @@
+//! A certificate with its key, and which of several a client gets: by the name it asks for (SNI, RFC 6066,
+//! section 3).
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustls::{
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use webpki::{EndEntityCert, KeyUsage};
+
+/// The end of the year 9999, from where on no certificate is valid.
+const END_OF_TIME: Duration = Duration::from_secs(253_402_300_799);
+
+/// The text of two PEM files.
+pub(crate) struct Pem<'a> {
+    /// The certificate, and those that lead to its root.
+    pub(crate) certificate: &'a [u8],
+    /// Its private key: PKCS #8, PKCS #1 or SEC 1.
+    pub(crate) key: &'a [u8],
+}
+
+/// A certificate with its key.
+pub(crate) struct Identity {
+    key: Arc<CertifiedKey>,
+    /// DNS names of the certificate, in lower case; `*.` stands for one label.
+    names: Vec<Box<str>>,
+    /// When it expires, in seconds since 1970.
+    pub(crate) expires_s: u64,
+    /// Not yet, or no more.
+    pub(crate) validity: Validity,
+}
+
+/// Whether a certificate is valid now.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Validity {
+    Valid,
+    Expired,
+    NotYet,
+}
+
+/// Why a certificate or its key cannot be used; a clause that follows the name of a setting.
+#[derive(Debug)]
+pub(crate) enum IdentityError {
+    /// The certificate file.
+    Certificate(String),
+    /// The key file.
+    Key(String),
+}
+
+impl Identity {
+    /// Reads a certificate and its key, and checks that they belong together.
+    pub(crate) fn from_pem(pem: &Pem<'_>, provider: &CryptoProvider) -> Result<Self, IdentityError> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem.certificate)
+            .collect::<Result<_, _>>()
+            .map_err(|error| IdentityError::Certificate(format!("is not PEM: {error}")))?;
+        let Some(first) = chain.first().cloned() else {
+            let problem = "holds no certificate: it must have a `BEGIN CERTIFICATE` block";
+            return Err(IdentityError::Certificate(String::from(problem)));
+        };
+        let unreadable = |error| {
+            let problem = format!("has a first certificate that cannot be read: {error}");
+            IdentityError::Certificate(problem)
+        };
+        let parsed = EndEntityCert::try_from(&first).map_err(unreadable)?;
+        let key = PrivateKeyDer::from_pem_slice(pem.key).map_err(|error| {
+            IdentityError::Key(format!("holds no private key in PEM without a passphrase: {error}"))
+        })?;
+        let names = parsed.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect();
+        let expires_s = expiry(&parsed, provider);
+        let validity = validity(&parsed, provider);
+        let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                IdentityError::Key(String::from("is not the key of the first certificate"))
+            }
+            error => IdentityError::Key(format!("cannot be used: {error}")),
+        })?;
+        Ok(Self { key: Arc::new(key), names, expires_s, validity })
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with a certificate by itself at a time. No root is trusted, so the answer is never that all
+/// is well: a certificate that is valid then has an unknown issuer.
+fn flaw(certificate: &EndEntityCert<'_>, provider: &CryptoProvider, at: Duration) -> Option<webpki::Error> {
+    let algorithms = provider.signature_verification_algorithms.all;
+    let usage = KeyUsage::server_auth();
+    let time = UnixTime::since_unix_epoch(at);
+    certificate.verify_for_usage(algorithms, &[], &[], time, usage, None, None).err()
+}
+
+fn expiry(certificate: &EndEntityCert<'_>, provider: &CryptoProvider) -> u64 {
+    match flaw(certificate, provider, END_OF_TIME) {
+        Some(webpki::Error::CertExpired { not_after, .. }) => not_after.as_secs(),
+        _ => END_OF_TIME.as_secs(),
+    }
+}
+
+fn validity(certificate: &EndEntityCert<'_>, provider: &CryptoProvider) -> Validity {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    match flaw(certificate, provider, now) {
+        Some(webpki::Error::CertExpired { .. }) => Validity::Expired,
+        Some(webpki::Error::CertNotValidYet { .. }) => Validity::NotYet,
+        _ => Validity::Valid,
+    }
+}
+
+/// Several identities. A client that asks for a name of none, or for no name, gets the first.
+#[derive(Debug)]
+pub(super) struct Identities {
+    first: Arc<CertifiedKey>,
+    /// Without the star of names that have one, which leaves `.example.com`.
+    by_name: HashMap<Box<str>, Arc<CertifiedKey>>,
+}
+
+impl Identities {
+    /// Of two identities of one name the first has it. `identities` has at least one.
+    pub(super) fn new(identities: &[Identity]) -> Self {
+        let mut by_name = HashMap::new();
+        for identity in identities {
+            for name in &identity.names {
+                let name = name.strip_prefix('*').unwrap_or(name);
+                by_name.entry(Box::from(name)).or_insert_with(|| identity.key.clone());
+            }
+        }
+        Self { first: identities[0].key.clone(), by_name }
+    }
+
+    fn find(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
+        let Some(name) = name.map(str::to_ascii_lowercase) else { return &self.first };
+        let parent = || name.find('.').and_then(|dot| self.by_name.get(&name[dot..]));
+        self.by_name.get(&*name).or_else(parent).unwrap_or(&self.first)
+    }
+}
+
+impl ResolvesServerCert for Identities {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.find(hello.server_name()).clone())
+    }
+}

@@ -1,0 +1,361 @@
+//! TLS on one connection: records from the socket to plain bytes, plain bytes to records.
+//!
+//! Reading and writing are independent. What a peer can make a session hold is bounded: less than a record
+//! that came in part ([`PART_BYTES`]), and one record that the socket does not take. A session that fails
+//! says why in an alert, as far as the socket takes it, and is not used again.
+
+use std::io::{self, IoSlice, Read, Write};
+
+use mio::net::TcpStream;
+use rustls::{
+    HandshakeKind,
+    server::{ServerConnectionData, UnbufferedServerConnection},
+    unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic},
+};
+
+/// Plain bytes sealed at a time: one full record.
+const RECORD_BYTES: usize = 16 << 10;
+
+/// A record as it is sent has a header, a nonce and a tag beside its bytes.
+const RECORD_OVERHEAD: usize = 64;
+
+/// The most that is kept of records, or of a handshake message, that came in part (RFC 8446, section 5.2).
+const PART_BYTES: usize = 18 << 10;
+
+/// What a read gave.
+pub(crate) struct Received {
+    /// Plain bytes in the buffer; there may be none.
+    pub(crate) bytes: usize,
+    /// Bytes that came from the socket for it.
+    pub(crate) wire_bytes: usize,
+    pub(crate) socket: SocketState,
+}
+
+/// What is known of the socket after a read.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum SocketState {
+    /// It has no more bytes, unless the peer has closed.
+    Emptied,
+    MayHaveMore,
+    /// The peer sends no more.
+    Ended,
+}
+
+/// How far a session is.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Phase {
+    Handshake,
+    Traffic,
+    /// The peer has said that it sends no more.
+    PeerDone,
+}
+
+/// What writing needs for a moment, once for all connections of a worker.
+#[derive(Default)]
+pub(crate) struct WriteScratch {
+    plain: Vec<u8>,
+    records: Vec<u8>,
+}
+
+/// TLS on one connection.
+pub(crate) struct Tls {
+    session: UnbufferedServerConnection,
+    /// Records, or parts of them, that wait for the rest.
+    part: Vec<u8>,
+    /// Ciphertext that the socket has not taken.
+    unsent: Vec<u8>,
+    phase: Phase,
+    said_goodbye: bool,
+}
+
+impl Tls {
+    pub(super) fn new(session: UnbufferedServerConnection) -> Self {
+        Self { session, part: Vec::new(), unsent: Vec::new(), phase: Phase::Handshake, said_goodbye: false }
+    }
+
+    /// Whether the handshake is over.
+    pub(crate) fn is_established(&self) -> bool {
+        self.phase != Phase::Handshake
+    }
+
+    /// Whether the handshake went on from an earlier session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.session.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Ciphertext that the socket has not taken.
+    pub(crate) fn unsent(&self) -> usize {
+        self.unsent.len()
+    }
+
+    /// Reads once from the socket, and decrypts what is complete into `buffer`. `ciphertext` is room for the
+    /// read alone, and not longer than `buffer`, so that everything decrypted fits.
+    ///
+    /// # Errors
+    /// Of the socket; `InvalidData` if the peer broke TLS. Its alert is then in the unsent ciphertext.
+    pub(crate) fn read(
+        &mut self,
+        socket: &mut TcpStream,
+        ciphertext: &mut [u8],
+        buffer: &mut [u8],
+    ) -> io::Result<Received> {
+        if self.phase == Phase::PeerDone {
+            return Ok(Received { bytes: 0, wire_bytes: 0, socket: SocketState::Ended });
+        }
+        let kept = self.part.len();
+        ciphertext[..kept].copy_from_slice(&self.part);
+        let room = &mut ciphertext[kept..];
+        let wire_bytes = socket.read(room)?;
+        if wire_bytes == 0 {
+            return Ok(Received { bytes: 0, wire_bytes: 0, socket: SocketState::Ended });
+        }
+        let socket = match wire_bytes < room.len() {
+            true => SocketState::Emptied,
+            false => SocketState::MayHaveMore,
+        };
+        let taken = self.decrypt(&mut ciphertext[..kept + wire_bytes], buffer)?;
+        let rest = &ciphertext[taken.input..kept + wire_bytes];
+        if rest.len() > PART_BYTES {
+            return Err(invalid("a handshake message is too long"));
+        }
+        self.part = rest.to_vec();
+        // That the peer is done is told by the next read, after what came before.
+        let socket = if self.phase == Phase::PeerDone { SocketState::MayHaveMore } else { socket };
+        Ok(Received { bytes: taken.output, wire_bytes, socket })
+    }
+
+    /// Decrypts all complete records of `input`, and queues what the handshake answers.
+    fn decrypt(&mut self, input: &mut [u8], output: &mut [u8]) -> io::Result<Taken> {
+        let mut taken = Taken { input: 0, output: 0 };
+        loop {
+            let UnbufferedStatus { mut discard, state } =
+                self.session.process_tls_records(&mut input[taken.input..]);
+            let mut is_done = false;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(invalid)?;
+                        discard += record.discard;
+                        let end = taken.output + record.payload.len();
+                        let place = output.get_mut(taken.output..end);
+                        place
+                            .ok_or_else(|| invalid("more was decrypted than came"))?
+                            .copy_from_slice(record.payload);
+                        taken.output = end;
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    append_encoded(&mut self.unsent, |out| data.encode(out))?
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::BlockedHandshake) => is_done = true,
+                Ok(ConnectionState::WriteTraffic(_)) => {
+                    if self.phase == Phase::Handshake {
+                        self.phase = Phase::Traffic;
+                    }
+                    is_done = true;
+                }
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    self.phase = Phase::PeerDone;
+                    is_done = true;
+                }
+                // Early data is not asked for.
+                Ok(_) => return Err(invalid("an unknown state of TLS")),
+                Err(error) => {
+                    self.queue_alert();
+                    return Err(invalid(error));
+                }
+            }
+            taken.input += discard;
+            if is_done {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// Queues the alert of a session that failed.
+    fn queue_alert(&mut self) {
+        while let Ok(ConnectionState::EncodeTlsData(mut data)) =
+            self.session.process_tls_records(&mut []).state
+        {
+            if append_encoded(&mut self.unsent, |out| data.encode(out)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Does something with a session that may send, after what TLS itself has to say.
+    fn when_writable(
+        &mut self,
+        records: &mut Vec<u8>,
+        work: impl FnOnce(WriteTraffic<'_, ServerConnectionData>, &mut Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        loop {
+            // The part is shown again: rustls may have noted places in it.
+            match self.session.process_tls_records(&mut self.part).state {
+                Ok(ConnectionState::WriteTraffic(traffic)) => return work(traffic, records),
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    append_encoded(records, |out| data.encode(out))?
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(_) => return Err(io::ErrorKind::NotConnected.into()),
+                Err(error) => return Err(invalid(error)),
+            }
+        }
+    }
+
+    /// Queues the word that nothing more is sent. Only once.
+    pub(crate) fn say_goodbye(&mut self) -> io::Result<()> {
+        if !self.is_established() || std::mem::replace(&mut self.said_goodbye, true) {
+            return Ok(());
+        }
+        let mut records = std::mem::take(&mut self.unsent);
+        let queued = self.when_writable(&mut records, |mut traffic, records| {
+            append_encrypted(records, RECORD_OVERHEAD, |out| traffic.queue_close_notify(out))
+        });
+        self.unsent = records;
+        queued
+    }
+
+    /// Hands ciphertext that waits to the socket. Returns whether none is left.
+    ///
+    /// # Errors
+    /// Of the socket, other than that it is full.
+    pub(crate) fn send_unsent(&mut self, socket: &mut impl Write) -> io::Result<bool> {
+        let mut sent = 0;
+        while sent < self.unsent.len() {
+            match socket.write(&self.unsent[sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => sent += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if sent == self.unsent.len() {
+            self.unsent = Vec::new();
+        } else {
+            self.unsent.drain(..sent);
+        }
+        Ok(self.unsent.is_empty())
+    }
+}
+
+/// How much was decrypted: of the input, and to the output.
+struct Taken {
+    input: usize,
+    output: usize,
+}
+
+/// The way of plain bytes to a socket: sealed by a session.
+pub(crate) struct TlsWriter<'a, S> {
+    pub(crate) tls: &'a mut Tls,
+    pub(crate) socket: S,
+    pub(crate) scratch: &'a mut WriteScratch,
+}
+
+impl<S: Write> TlsWriter<'_, S> {
+    /// Sends what is sealed. Returns whether all of it is sent.
+    pub(crate) fn send_unsent(&mut self) -> io::Result<bool> {
+        self.tls.send_unsent(&mut self.socket)
+    }
+
+    /// Seals the plain bytes in the scratch, and sends what the socket takes.
+    fn seal(&mut self) -> io::Result<usize> {
+        let WriteScratch { plain, records } = &mut *self.scratch;
+        let room = plain.len() + RECORD_OVERHEAD;
+        self.tls.when_writable(records, |mut traffic, records| {
+            append_encrypted(records, room, |out| traffic.encrypt(plain, out))
+        })?;
+        let mut sent = 0;
+        while sent < records.len() {
+            match self.socket.write(&records[sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => sent += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.tls.unsent = records[sent..].to_vec();
+        records.clear();
+        Ok(plain.len())
+    }
+}
+
+impl<S: Write> Write for TlsWriter<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    /// Takes up to a record of plain bytes, if everything before them has been sent.
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.send_unsent()? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let plain = &mut self.scratch.plain;
+        plain.clear();
+        for slice in slices {
+            let room = RECORD_BYTES - plain.len();
+            plain.extend_from_slice(&slice[..slice.len().min(room)]);
+        }
+        self.seal()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send_unsent().map(drop)
+    }
+}
+
+/// Appends what rustls encodes, which says how much room it needs.
+fn append_encoded(
+    out: &mut Vec<u8>,
+    mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+) -> io::Result<()> {
+    let (start, mut room) = (out.len(), 0);
+    loop {
+        out.resize(start + room, 0);
+        match encode(&mut out[start..]) {
+            Ok(used) => {
+                out.truncate(start + used);
+                return Ok(());
+            }
+            Err(EncodeError::InsufficientSize(needed)) if needed.required_size > room => {
+                room = needed.required_size;
+            }
+            Err(error) => {
+                out.truncate(start);
+                return Err(invalid(error));
+            }
+        }
+    }
+}
+
+/// Appends what rustls encrypts, for which `room` bytes usually do.
+fn append_encrypted(
+    out: &mut Vec<u8>,
+    mut room: usize,
+    mut encrypt: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
+) -> io::Result<()> {
+    let start = out.len();
+    loop {
+        out.resize(start + room, 0);
+        match encrypt(&mut out[start..]) {
+            Ok(used) => {
+                out.truncate(start + used);
+                return Ok(());
+            }
+            Err(EncryptError::InsufficientSize(needed)) if needed.required_size > room => {
+                room = needed.required_size;
+            }
+            Err(error) => {
+                out.truncate(start);
+                return Err(invalid(error));
+            }
+        }
+    }
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

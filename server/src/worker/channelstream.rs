@@ -1,0 +1,392 @@
+//! Back ends and clients of Channelstream on this worker: calls, the WebSockets of clients, and what follows
+//! from both.
+//!
+//! ```text
+//!   call ─▶ Knock::admit ─▶ the place's directory ──Answer──▶ at once, or when other workers are done
+//!                                 └──Effects──▶ engine
+//!   /ws  ─▶ Directory::arrival ─▶ Engine::open ─▶ Directory::attach ─▶ what was missed
+//! ```
+//!
+//! The directory is held from the look at it until the engine has everything: so the frames that a client
+//! missed and those that it receives are all there are, each once.
+
+use std::collections::HashMap;
+
+use bytes::BytesMut;
+use fanfare_core::{
+    app::ChannelstreamOptions,
+    command::{BackEndCommand, Disconnection},
+    dialect::{
+        Format,
+        channelstream::{
+            AdminPage, Answer, Arrival, Call, ConnId, Directory, Effect, Moment, Request, Route, put_missed,
+        },
+    },
+    engine::Opening,
+    http::{Head, Query},
+    id::{AppId, SessionId, SessionSlot},
+    token::Claims,
+    ws::{self, Decoder, Upgrade, put_close},
+};
+
+use super::{Worker, http::Next};
+use crate::{
+    connection::{ConnectionSlot, Protocol},
+    http::{
+        api::Completed,
+        channelstream::{
+            Admission, Knock, Page, Place, overview_page, put_answer, put_empty, put_html, put_page,
+            redirect, sign_in_page,
+        },
+        reply::Reply,
+    },
+    sys::random_bits,
+};
+
+/// Answers that wait for other workers.
+#[derive(Default)]
+pub(super) struct HeldAnswers {
+    /// For each question to the engine, the connection that waits for it.
+    tokens: HashMap<u64, u64>,
+    waiting: HashMap<u64, HeldAnswer>,
+    next: u64,
+}
+
+/// Numbers of questions to the engine begin here: those of native requests are below.
+const TOKENS: u64 = 1 << 63;
+/// The number of what nobody waits for.
+const UNAWAITED: u64 = u64::MAX;
+
+struct HeldAnswer {
+    missing: usize,
+    answer: Answer,
+    reply: Reply,
+    options: ChannelstreamOptions,
+    origin: Option<String>,
+}
+
+impl HeldAnswers {
+    fn next_token(&mut self) -> u64 {
+        self.next += 1;
+        TOKENS | self.next
+    }
+
+    /// A question is answered. If it was the last that an answer waited for, the answer is appended.
+    pub(super) fn on_answer(&mut self, token: u64, out: &mut BytesMut) -> Option<Completed> {
+        let connection = self.tokens.remove(&token)?;
+        let held = self.waiting.get_mut(&connection)?;
+        held.missing -= 1;
+        if held.missing > 0 {
+            return None;
+        }
+        let HeldAnswer { answer, reply, options, origin, .. } = self.waiting.remove(&connection)?;
+        let status = put_answer(out, &reply, &options, origin.as_deref(), &answer);
+        Some(Completed { connection, status, persistence: reply.persistence })
+    }
+
+    /// The connection of a waiting call is gone.
+    pub(super) fn forget(&mut self, connection: u64) {
+        self.waiting.remove(&connection);
+    }
+}
+
+/// A client whose session is about to end.
+pub(super) struct Departed {
+    app: AppId,
+    session: SessionId,
+}
+
+impl Worker {
+    /// Whether the body of a request at a place is wanted.
+    pub(super) fn place_wants_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
+        let control = self.control.clone();
+        let Some((place, path)) = control.places.find(head.path) else { return false };
+        let knock = Knock::read(path, head);
+        let address = self.address(slot);
+        knock.wants_body() && matches!(knock.admit(place, &address, self.now_ms / 1000), Admission::Admitted)
+    }
+
+    /// Answers a request at a place.
+    pub(super) fn answer_at_place(
+        &mut self,
+        slot: ConnectionSlot,
+        head: &Head<'_>,
+        body: &[u8],
+        reply: Reply,
+    ) -> Next {
+        let control = self.control.clone();
+        self.out.clear();
+        let Some((place, path)) = control.places.find(head.path) else { return Next::End };
+        let knock = Knock::read(path, head);
+        let address = self.address(slot);
+        let persistence = reply.persistence;
+        let origin = head.header_str("origin");
+        let status = match (knock.admit(place, &address, self.now_ms / 1000), knock.route) {
+            (Admission::Refused(page), _) => {
+                let sign_in = format!("{}/admin/sign_in", place.options.prefix);
+                let detail = if page == Page::SignIn { &*sign_in } else { knock.path };
+                put_page(&mut self.out, &reply, head, &page, detail)
+            }
+            (_, Route::Preflight) => put_empty(&mut self.out, &reply, &place.options, origin),
+            (_, Route::WebSocket) => return self.admit_client(place, &knock, slot, head, reply),
+            (_, Route::Admin(page)) => self.put_admin(place, page, head, body, &reply),
+            (_, Route::Call(call)) => return self.call(place, call, &knock, (slot, head, body), reply),
+            (_, Route::Listen | Route::Nothing) => {
+                put_page(&mut self.out, &reply, head, &Page::NotFound, knock.path)
+            }
+        };
+        self.sent(slot, status, persistence)
+    }
+
+    /// The address that a connection comes from, as text.
+    fn address(&mut self, slot: ConnectionSlot) -> String {
+        let peer = self.connections.live(slot).and_then(|connection| connection.stream.peer_addr().ok());
+        peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default()
+    }
+
+    /// Applies a call, and answers it when what follows from it has happened.
+    fn call(
+        &mut self,
+        place: &Place,
+        call: Call,
+        knock: &Knock<'_>,
+        (slot, head, body): (ConnectionSlot, &Head<'_>, &[u8]),
+        reply: Reply,
+    ) -> Next {
+        let request = Request {
+            call,
+            method: head.method,
+            body,
+            conn_id: knock.conn_id.as_deref(),
+            entropy: random_bits(),
+            now: Moment(self.clock.unix_us()),
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let connection = self.connections.id(slot).token();
+        let mut effects = Vec::new();
+        let mut directory = place.directory();
+        let answer = directory.handle(&request, &mut effects);
+        let missing = self.carry_out(place, effects, Some(connection));
+        drop(directory);
+        let origin = head.header_str("origin");
+        if missing > 0 {
+            let (options, origin) = (place.options.clone(), origin.map(String::from));
+            self.held.waiting.insert(connection, HeldAnswer { missing, answer, reply, options, origin });
+            if let Some(connection) = self.connections.live(slot) {
+                connection.flags.raise(crate::connection::Flag::Paused);
+            }
+            return Next::Wait;
+        }
+        let status = put_answer(&mut self.out, &reply, &place.options, origin, &answer);
+        self.sent(slot, status, reply.persistence)
+    }
+
+    /// Hands to the engine what follows from a call, while the directory is held. Returns how many answers of
+    /// the engine `connection` waits for.
+    fn carry_out(&mut self, place: &Place, effects: Vec<Effect>, connection: Option<u64>) -> usize {
+        let app = place.app.id;
+        let mut missing = 0;
+        for effect in effects {
+            match effect {
+                Effect::Tell(tell) => {
+                    let channel = tell.channel.as_deref();
+                    let command =
+                        BackEndCommand::Tell { channel, audience: tell.audience, words: tell.frame };
+                    self.engine.request(app, command, UNAWAITED);
+                }
+                Effect::Enroll { session, channel, membership } => {
+                    let command = BackEndCommand::Enroll { session, channel: &channel, membership };
+                    let token = self.held.next_token();
+                    if self.engine.request(app, command, token).is_none()
+                        && let Some(connection) = connection
+                    {
+                        self.held.tokens.insert(token, connection);
+                        missing += 1;
+                    }
+                }
+                Effect::End { session } => {
+                    let whom = Disconnection::Session(session);
+                    let command = BackEndCommand::Disconnect { whom, reconnect: true };
+                    self.engine.request(app, command, UNAWAITED);
+                }
+            }
+        }
+        missing
+    }
+
+    /// Makes a WebSocket of the connection of a client that a back end has announced.
+    fn admit_client(
+        &mut self,
+        place: &Place,
+        knock: &Knock<'_>,
+        slot: ConnectionSlot,
+        head: &Head<'_>,
+        reply: Reply,
+    ) -> Next {
+        let upgrade = Upgrade::new(head.method, head.minor_version, head.headers());
+        let accept = match upgrade.accept() {
+            Ok(accept) if head.body.is_empty() && !self.is_draining() => accept,
+            refused => {
+                let status = refused.err().map_or(503, |error| error.status());
+                reply.put(&mut self.out, status, &[], b"");
+                return self.sent(slot, status, reply.persistence);
+            }
+        };
+        ws::put_response(&mut self.out, &accept, None);
+        let Some(conn) = knock.conn_id.as_deref().and_then(ConnId::parse) else {
+            // The original ends such a connection without a word.
+            self.connections.send(slot, &self.out);
+            return Next::End;
+        };
+        let mut directory = place.directory();
+        let arrival = directory.arrival(conn);
+        let session =
+            arrival.and_then(|arrival| self.open_client(place, slot, conn, arrival, &mut directory));
+        drop(directory);
+        let Some(session) = session else {
+            put_close(&mut self.out, 1000, "", None);
+            self.connections.send(slot, &self.out);
+            self.linger_detached(slot);
+            return Next::Frames;
+        };
+        self.counters.handshakes_total += 1;
+        if let Some(connection) = self.connections.live(slot) {
+            connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
+            connection.heard = self.now;
+        }
+        self.watch(slot, session);
+        if self.engine.is_paused(session) { Next::WaitWithFrames } else { Next::Frames }
+    }
+
+    /// Opens the session of a client, in the channels of its connection, and gives it what it has missed.
+    fn open_client(
+        &mut self,
+        place: &Place,
+        slot: ConnectionSlot,
+        conn: ConnId,
+        arrival: Arrival,
+        directory: &mut Directory,
+    ) -> Option<SessionSlot> {
+        let Arrival { user, public_state, channels } = arrival;
+        let claims = Claims { user: user.into(), expires_at: None, profile: Some(public_state), channels };
+        let opening = Opening {
+            app: &place.app,
+            format: Format::ChannelstreamFrames,
+            echo: Some(false),
+            claims: Some(claims),
+            connection: slot.0,
+            ticket: None,
+        };
+        let Self { engine, out, .. } = self;
+        let session = match engine.open(opening, |first| first.extend_from_slice(out), |_, _, _| {}) {
+            Ok(session) => session,
+            Err(_) => {
+                self.counters.app_full_total += 1;
+                return None;
+            }
+        };
+        let id = engine.session_id(session);
+        let mut effects = Vec::new();
+        let missed = directory.attach(conn, id, Moment(self.clock.unix_us()), &mut effects);
+        engine.reply(session, |out| missed.iter().for_each(|words| put_missed(out, words)));
+        tracing::debug!(app = %place.app.name, session = %id, "a session begins");
+        self.carry_out(place, effects, None);
+        Some(session)
+    }
+
+    /// The client of a session that is about to end, if it is one of Channelstream's.
+    pub(super) fn departing_client(&mut self, session: SessionSlot) -> Option<Departed> {
+        let is_client = self.engine.session_format(session) == Format::ChannelstreamFrames;
+        is_client.then(|| Departed {
+            app: self.engine.session_app(session).id,
+            session: self.engine.session_id(session),
+        })
+    }
+
+    /// The session of a client has ended, and with it the client's connection.
+    pub(super) fn forget_client(&mut self, departed: Option<Departed>) {
+        let Some(Departed { app, session }) = departed else { return };
+        let control = self.control.clone();
+        let app = self.engine.node().app(app).clone();
+        let Some(place) = control.places.of(&app) else { return };
+        let mut effects = Vec::new();
+        let mut directory = place.directory();
+        directory.detach(session, Moment(self.clock.unix_us()), &mut effects);
+        self.carry_out(place, effects, None);
+        drop(directory);
+        self.wake_others();
+    }
+
+    /// Whether this worker looks after connections whose clients do not come.
+    pub(super) fn looks_after_places(&self) -> bool {
+        self.id.0 == 0 && !self.control.places.is_empty()
+    }
+
+    /// Removes what places may keep no longer.
+    pub(super) fn expire_places(&mut self) {
+        if !self.looks_after_places() {
+            return;
+        }
+        let control = self.control.clone();
+        let now = Moment(self.clock.unix_us());
+        for place in control.places.iter() {
+            let mut directory = place.directory();
+            if directory.next_due().is_none_or(|due| due > now) {
+                continue;
+            }
+            let mut effects = Vec::new();
+            directory.expire(now, &mut effects);
+            self.carry_out(place, effects, None);
+        }
+        self.wake_others();
+    }
+
+    /// Appends a page for administrators.
+    fn put_admin(
+        &mut self,
+        place: &Place,
+        page: AdminPage,
+        head: &Head<'_>,
+        body: &[u8],
+        reply: &Reply,
+    ) -> u16 {
+        let (options, origin) = (&place.options, head.header_str("origin"));
+        let (home, sign_in) =
+            (format!("{}/admin", options.prefix), format!("{}/admin/sign_in", options.prefix));
+        match page {
+            AdminPage::Overview => {
+                let request = Request {
+                    call: Call::AdminJson,
+                    method: "GET",
+                    body: b"",
+                    conn_id: None,
+                    entropy: 0,
+                    now: Moment(self.clock.unix_us()),
+                    version: env!("CARGO_PKG_VERSION"),
+                };
+                let answer = place.directory().handle(&request, &mut Vec::new());
+                let html = overview_page(&answer.body, &options.prefix);
+                put_html(&mut self.out, reply, options, origin, &html)
+            }
+            AdminPage::SignIn if head.method == "POST" && is_administrator(place, body, self.now_ms) => {
+                let cookie = place.cookie(self.now_ms / 1000);
+                redirect(&mut self.out, reply, head, &home, Some(&cookie))
+            }
+            AdminPage::SignIn => put_html(&mut self.out, reply, options, origin, &sign_in_page()),
+            AdminPage::SignOut => redirect(&mut self.out, reply, head, &sign_in, Some(&place.no_cookie())),
+        }
+    }
+}
+
+/// Whether a form has an administrator's name and password.
+fn is_administrator(place: &Place, form: &[u8], now_ms: u64) -> bool {
+    let (mut user, mut password) = (String::new(), String::new());
+    for (name, value) in Query::new(std::str::from_utf8(form).unwrap_or_default()).flatten() {
+        match &*name {
+            "username" => user = value.trim().into(),
+            "password" => password = value.trim().into(),
+            _ => {}
+        }
+    }
+    place.sign_in(&user, &password, now_ms)
+}

@@ -1,0 +1,93 @@
+// The server under test, and Chromium: Debian's, driven by playwright-core.
+
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const root = fileURLToPath(new URL("../../../", import.meta.url));
+const BINARY = process.env.FANFARE_BIN ?? `${root}target/debug/fanfare`;
+const PLACES = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const executablePath = PLACES.find((path) => path && existsSync(path));
+const PICTURES = process.env.FANFARE_PICTURES ?? `${root}target/dashboard-pictures`;
+const DEADLINE_MS = 30_000;
+
+export const skip = executablePath
+  ? false
+  : "Chromium is missing; install it (Debian: apt-get install chromium) or set CHROMIUM";
+
+/** Starts the binary; resolves with what it printed up to a line that matches, and ends it after the tests. */
+export async function startServer(after, args, ready) {
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("FANFARE_")));
+  const child = spawn(BINARY, [...args, "--log", "warn"], { stdio: ["ignore", "pipe", "inherit"], env });
+  const ended = new Promise((resolve) => child.on("exit", resolve));
+  after(async () => {
+    child.kill("SIGKILL");
+    await ended;
+  });
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    ended.then((code) => reject(new Error(`the server ended with ${code}`)));
+    let text = "";
+    child.stdout.on("data", (chunk) => {
+      text += chunk;
+      const found = ready.exec(text);
+      if (found) resolve(found);
+    });
+  });
+}
+
+/** A server with a configuration of the test's own. Resolves with the addresses of both listeners. */
+export async function startConfigured(after, config) {
+  const folder = mkdtempSync(join(tmpdir(), "fanfare-dashboard-"));
+  after(() => rmSync(folder, { recursive: true, force: true }));
+  const file = join(folder, "fanfare.toml");
+  writeFileSync(file, config);
+  const ready = /listening on (\S+)\nadmin on (\S+)\n/;
+  const [, data, admin] = await startServer(after, ["--config", file], ready);
+  return { data, admin };
+}
+
+export async function startBrowser(after) {
+  const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+  after(() => browser.close());
+  return browser;
+}
+
+/** A page whose errors, refused requests and requests to other hosts are collected in `faults`. */
+export async function openPage(browser, url, options = {}) {
+  const context = await browser.newContext({ reducedMotion: "reduce", ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(DEADLINE_MS);
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(String(error)));
+  page.on("console", (message) => message.type() === "error" && faults.push(message.text()));
+  const { hostname } = new URL(url);
+  page.on("request", (request) => {
+    const asked = new URL(request.url());
+    if (asked.protocol !== "data:" && asked.hostname !== hostname) faults.push(`asked ${request.url()}`);
+  });
+  await page.goto(url);
+  return { page, context, faults };
+}
+
+const AXE = readFileSync(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
+
+/** What axe-core finds that is serious or critical. */
+export async function grave(page) {
+  // The page's policy allows no script of others: the debugger's does not ask.
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Runtime.evaluate", { expression: AXE });
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  return violations
+    .filter(({ impact }) => impact === "serious" || impact === "critical")
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).slice(0, 3).join(" ")}`);
+}
+
+/** Keeps a picture of the page as an artefact. */
+export async function picture(page, name) {
+  mkdirSync(PICTURES, { recursive: true });
+  await page.screenshot({ path: `${PICTURES}/${name}.png` });
+}
