@@ -32,5 +32,6 @@ pub enum ReplyError {
     Refused,
     TriggerFailed,
     NotAllowed,
+    NoRoster,
     Overloaded,
 }

@@ -23,6 +23,7 @@ use super::{
     Engine, RandomState,
     check::{check_change, check_message},
     input::Flow,
+    membership::JoinAs,
     permission::Reach,
     publish::owned_change,
     session::Session,
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::{
     app::App,
-    channel::{Channel, Position},
+    channel::Channel,
     command::{ChangeMessage, Outcome, Publish},
     dialect::{self, Memo},
     error::ReplyError,
@@ -93,10 +94,7 @@ enum Deed {
     Change {
         audience: Option<Audience>,
     },
-    Join {
-        echo: Option<bool>,
-        since: Option<Position>,
-    },
+    Join(JoinAs),
 }
 
 /// Which triggers run.
@@ -238,27 +236,26 @@ impl Engine {
         &mut self,
         slot: SessionSlot,
         channel: &str,
-        echo: Option<bool>,
-        since: Option<Position>,
+        how: JoinAs,
     ) -> Result<Progress, ReplyError> {
         let app = self.sessions.get(slot).app;
         let Some(run) = self.run_at(app, Action::Join, channel, Origin::Session) else {
-            return self.join(slot, channel, echo, since);
+            return self.join(slot, channel, how);
         };
         if self.is_in(slot, channel) {
-            return self.join(slot, channel, echo, since);
+            return self.join(slot, channel, how);
         }
         self.check_join(slot, app, channel)?;
         self.may_join_another(slot)?;
         let session = self.sessions.get(slot);
         let client = client_of(session, slot);
-        let echoes = echo.unwrap_or(session.echo);
+        let echo = how.echo.unwrap_or(session.echo);
         let publish = Publish::new(Some(channel), "", Payload::NULL);
         let input = TriggerInput {
             kind: TriggerKind::Join,
-            ..self.input_of(&publish, Payload::NULL, Some(client), echoes)
+            ..self.input_of(&publish, Payload::NULL, Some(client), echo)
         };
-        self.call(app, run, input, Deed::Join { echo, since })
+        self.call(app, run, input, Deed::Join(how))
     }
 
     fn is_in(&self, slot: SessionSlot, channel: &str) -> bool {
@@ -429,10 +426,10 @@ impl Engine {
                 let by = input.client.as_ref().map(|client| (client.session, client.user.clone()));
                 self.ask_for_change(app.id, channel, owned_change(&change, by))
             }
-            (Deed::Join { .. }, ..) if self.node.is_saturated() => Err(ReplyError::Overloaded),
-            (Deed::Join { echo, since }, Some(channel), Some(slot)) => self.join(slot, channel, echo, since),
+            (Deed::Join(_), ..) if self.node.is_saturated() => Err(ReplyError::Overloaded),
+            (Deed::Join(how), Some(channel), Some(slot)) => self.join(slot, channel, how),
             // Who is gone joins nothing. Changes and joins name their channel.
-            (Deed::Join { .. } | Deed::Change { .. }, ..) => Err(ReplyError::InvalidChannel),
+            (Deed::Join(_) | Deed::Change { .. }, ..) => Err(ReplyError::InvalidChannel),
         }
     }
 

@@ -34,6 +34,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::Refused => REFUSED,
         ReplyError::TriggerFailed => "trigger_failed",
         ReplyError::NotAllowed => "not_allowed",
+        ReplyError::NoRoster => "no_roster",
         ReplyError::Overloaded => "overloaded",
     }
 }
@@ -76,7 +77,8 @@ pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
             "The message is another sender's, or this app does not let senders edit and delete."
         }
         ReplyError::TooManyOptions => "As many channels of this app have options of their own as may.",
-        ReplyError::OptionInUse => "presence_by_user cannot change while the channel has members.",
+        ReplyError::OptionInUse => "presence_by_user and roster cannot change while the channel has members.",
+        ReplyError::NoRoster => "This channel keeps no roster.",
         ReplyError::Refused => "A trigger of the app refused this.",
         ReplyError::TriggerFailed => "A trigger of the app failed, so this was not done.",
         ReplyError::NotAllowed => "The rules of this channel do not allow it.",
