@@ -31,6 +31,7 @@ pub enum ReplyError {
     OptionInUse,
     Refused,
     TriggerFailed,
+    TooManyMembers,
     NotAllowed,
     NoRoster,
     Overloaded,

@@ -33,6 +33,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::OptionInUse => "option_in_use",
         ReplyError::Refused => REFUSED,
         ReplyError::TriggerFailed => "trigger_failed",
+        ReplyError::TooManyMembers => "too_many_members",
         ReplyError::NotAllowed => "not_allowed",
         ReplyError::NoRoster => "no_roster",
         ReplyError::Overloaded => "overloaded",
@@ -81,6 +82,7 @@ pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
         ReplyError::NoRoster => "This channel keeps no roster.",
         ReplyError::Refused => "A trigger of the app refused this.",
         ReplyError::TriggerFailed => "A trigger of the app failed, so this was not done.",
+        ReplyError::TooManyMembers => "The members are more than this app lists at once.",
         ReplyError::NotAllowed => "The rules of this channel do not allow it.",
         ReplyError::Overloaded => "The server is overloaded and did not accept this; try again.",
     }
