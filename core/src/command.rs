@@ -441,11 +441,8 @@ pub enum Outcome {
     },
     /// Channels of an app.
     Channels(ChannelsPage),
-    /// A trigger refused the command.
-    Refused {
-        /// Why, for its sender.
-        why: Box<str>,
-    },
+    /// A trigger refused the command, and says why.
+    Refused(Box<str>),
     /// Of [`BackEndCommand::Disconnect`].
     Disconnected {
         /// Sessions that were told to go.

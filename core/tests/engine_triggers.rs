@@ -414,7 +414,7 @@ fn the_back_end_passes_by_unless_a_trigger_wants_it() {
             assert_eq!(room.bob_sees(), [] as [Value; 0]);
             let answers = room.engine.take_answers();
             let is_refusal =
-                matches!(&answers[..], [(1, Ok(Outcome::Refused { .. }) | Err(ReplyError::Refused))]);
+                matches!(&answers[..], [(1, Ok(Outcome::Refused(_)) | Err(ReplyError::Refused))]);
             assert!(is_refusal, "{answers:?}");
         }
         let id = IdGenerator::new(1).message_id(1);

@@ -175,7 +175,7 @@ impl Engine {
         let result = result.and_then(|outcome| match outcome {
             Outcome::Sent { message_id, offset } => Ok(Published::Sent(*message_id, *offset)),
             Outcome::Broadcast { message_id } => Ok(Published::Broadcast(*message_id)),
-            Outcome::Refused { .. } => Err(ReplyError::Refused),
+            Outcome::Refused(_) => Err(ReplyError::Refused),
             _ => unreachable!("publishing has no other outcome"),
         });
         let before = match result {

@@ -324,7 +324,7 @@ impl Engine {
     }
 
     pub(super) fn reply_outcome(&mut self, slot: SessionSlot, id: Option<&str>, outcome: &Outcome) {
-        if let Outcome::Refused { why } = outcome {
+        if let Outcome::Refused(why) = outcome {
             self.counters.command_errors += 1;
             let format = self.sessions.hot(slot).format;
             return self.reply(slot, |out| dialect::encode_refused(format, out, id, why));

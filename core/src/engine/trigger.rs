@@ -374,7 +374,7 @@ impl Engine {
         let result = match decision {
             Decision::Refuse(why) => {
                 self.counters.trigger_refusals += 1;
-                Ok(Progress::Finished(Outcome::Refused { why }))
+                Ok(Progress::Finished(Outcome::Refused(why)))
             }
             Decision::Fail => {
                 self.counters.trigger_refusals += 1;

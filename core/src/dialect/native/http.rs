@@ -357,7 +357,7 @@ pub fn put_answer<'r>(
     if shape == AnswerShape::One {
         let outcome = results.next().expect("it has one result").as_ref();
         match outcome.map_err(|error| Refusal::from(*error))? {
-            Outcome::Refused { why } => {
+            Outcome::Refused(why) => {
                 return Err(Refusal { status: 403, code: REFUSED, detail: String::from(&**why).into() });
             }
             outcome => put_outcome(out, outcome),
@@ -369,7 +369,7 @@ pub fn put_answer<'r>(
         out.extend_from_slice(if at > 0 { b"," } else { b"" });
         match result {
             Ok(outcome) => {
-                let is_refused = matches!(outcome, Outcome::Refused { .. });
+                let is_refused = matches!(outcome, Outcome::Refused(_));
                 let name: &[u8] = if is_refused { b"{\"error\":" } else { b"{\"ok\":" };
                 out.extend_from_slice(name);
                 put_outcome(out, outcome);

@@ -168,7 +168,7 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(b"],\"next\":");
             put_optional_string(out, page.next.as_deref());
         }
-        Outcome::Refused { why } => return put_refused(out, why),
+        Outcome::Refused(why) => return put_refused(out, why),
         Outcome::Disconnected { sessions } => put_number(out, "{\"disconnected\":", *sessions as u64),
     }
     out.put_u8(b'}');
