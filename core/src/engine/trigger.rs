@@ -185,7 +185,7 @@ impl Engine {
         let steady_ms = self.steady_ms;
         let session = self.sessions.get_mut(slot);
         let app = session.app;
-        session.take_messages(1, &self.node.app(app).limits, steady_ms)?;
+        session.take_messages(1, &self.apps.of(app).limits, steady_ms)?;
         let client = client_of(session, slot);
         let echo = publish.echo.unwrap_or(session.echo);
         let input = self.input_of(publish, payload, Some(client), echo);
@@ -412,7 +412,7 @@ impl Engine {
         deed: Deed,
         payload: Payload<'_>,
     ) -> Result<Progress, ReplyError> {
-        let app = self.node.app(app).clone();
+        let app = self.apps.of(app).clone();
         let channel = input.channel.as_deref();
         match (deed, channel, slot) {
             (Deed::Publish { reach }, ..) => self.publish_judged(&app, slot, input, payload, reach),
@@ -488,7 +488,7 @@ impl Engine {
     fn publish_said(&mut self, app: AppId, said: &Said) {
         let payload = said.payload.view();
         let publish = Publish::new(said.channel.as_deref(), &said.event, payload);
-        let checked = check_message(self.node.app(app), &publish, &[payload]);
+        let checked = check_message(self.apps.of(app), &publish, &[payload]);
         let target = self.target(app, publish.channel);
         let published =
             checked.and_then(|()| self.publish(app, target, (&publish, &[payload]), (&EVERYONE, None)));

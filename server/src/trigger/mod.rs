@@ -59,7 +59,7 @@ impl Triggers {
         let desk = Arc::new(Desk { node: weak, control: control.clone(), scripts });
         let apps = Mutex::new(configured.to_vec());
         let triggers = Arc::new(Self { node: node.clone(), desk, apps });
-        for app in node.apps() {
+        for app in node.apps().iter() {
             triggers.publish(app, triggers.of(app.id));
         }
         Ok((triggers, TriggerThreads(threads)))
