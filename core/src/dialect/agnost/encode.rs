@@ -3,12 +3,13 @@
 use bytes::BytesMut;
 
 use super::{
-    FRAMING,
     back_end::USER_NOTE,
+    framing,
     mixed::{MARK_TEXT, is_mixed, split},
 };
 use crate::{
-    dialect::Welcome,
+    dialect::{Format, Welcome},
+    engineio::Framing,
     id::MessageId,
     json::{self, Document, Raw, Scanner},
     publication::{Body, IdentityCard, Payload, Publication},
@@ -22,8 +23,8 @@ use crate::{
 const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
 
 /// `["<event>",{"channel":<channel>,"message":`, as the last publication of the channel began.
-#[derive(Default)]
 pub(in crate::dialect) struct Heading {
+    framing: Framing,
     event: String,
     /// Empty: not written yet.
     text: BytesMut,
@@ -32,8 +33,15 @@ pub(in crate::dialect) struct Heading {
 }
 
 impl Heading {
+    /// That of a channel's publications in `format`.
+    pub(in crate::dialect) fn new(format: Format) -> Self {
+        let (event, text, notice) = Default::default();
+        Self { framing: framing(format), event, text, notice }
+    }
+
     /// Drops the channel's name.
-    pub(in crate::dialect) fn clear(&mut self) {
+    pub(in crate::dialect) fn restart(&mut self, format: Format) {
+        self.framing = framing(format);
         self.text.clear();
     }
 
@@ -68,13 +76,13 @@ impl Heading {
             Payload::Json(json) => ("2", json),
             Payload::Binary(_) => ("51-", PLACEHOLDER),
         };
-        FRAMING.put_text_head(out, kind.len() + self.text.len() + json.len() + 2);
+        self.framing.put_text_head(out, kind.len() + self.text.len() + json.len() + 2);
         out.extend_from_slice(kind.as_bytes());
         out.extend_from_slice(&self.text);
         out.extend_from_slice(json.as_bytes());
         out.extend_from_slice(b"}]");
         if let Payload::Binary(bytes) = payload {
-            FRAMING.put_binary(out, bytes);
+            self.framing.put_binary(out, bytes);
         }
     }
 }
@@ -88,7 +96,7 @@ impl Heading {
         let text = |bytes| std::str::from_utf8(bytes).expect("JSON is UTF-8");
         let json = [text(&self.text), text(&message), "}]"];
         let event = Outgoing { namespace: MAIN_NAMESPACE, ack: None, json: &json, attachments: &attachments };
-        put_event(out, FRAMING, &event);
+        put_event(out, self.framing, &event);
     }
 }
 
@@ -102,7 +110,7 @@ pub(in crate::dialect) fn encode_publication(
 ) {
     match publication.body {
         Body::Message { event, payload } if is_for_user(publication) => {
-            put_user_event(out, event, payload);
+            put_user_event(out, heading.framing, event, payload);
         }
         Body::Message { event, payload } => heading.put(out, channel, event, payload),
         Body::MemberJoined(card) => put_notice(out, heading, channel, "channel:join", card),
@@ -120,7 +128,7 @@ fn is_for_user(publication: &Publication<'_>) -> bool {
 
 /// What a back end tells a user: three arguments instead of one.
 #[cold]
-fn put_user_event(out: &mut BytesMut, event: &str, payload: Payload<'_>) {
+fn put_user_event(out: &mut BytesMut, framing: Framing, event: &str, payload: Payload<'_>) {
     let mut name = BytesMut::new();
     json::write_string(&mut name, event);
     let Payload::Json(json) = payload else { return };
@@ -139,7 +147,7 @@ fn put_user_event(out: &mut BytesMut, event: &str, payload: Payload<'_>) {
     };
     let json = &[std::str::from_utf8(&text).expect("JSON is UTF-8")];
     let event = Outgoing { namespace: MAIN_NAMESPACE, ack: None, json, attachments: &attachments };
-    put_event(out, FRAMING, &event);
+    put_event(out, framing, &event);
 }
 
 /// `{"id":…,"data":…}`, without `data` until the member has set a profile.
@@ -200,16 +208,16 @@ fn put_json(out: &mut BytesMut, heading: &mut Heading, channel: Option<&str>, ev
 }
 
 /// Appends the CONNECT that tells a client its id.
-pub(in crate::dialect) fn encode_welcome(out: &mut BytesMut, welcome: &Welcome<'_>) {
+pub(in crate::dialect) fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>) {
     let id = welcome.session.text();
     let id = std::str::from_utf8(&id).expect("base64 is ASCII");
-    put_connect(out, FRAMING, MAIN_NAMESPACE, id);
+    put_connect(out, framing(format), MAIN_NAMESPACE, id);
 }
 
 /// Appends what a command that failed is answered: a namespace that does not exist is refused, and everything
 /// else stays unanswered.
-pub(in crate::dialect) fn encode_answer(out: &mut BytesMut, id: Option<&str>) {
+pub(in crate::dialect) fn encode_answer(format: Format, out: &mut BytesMut, id: Option<&str>) {
     if let Some(namespace) = id {
-        put_connect_error(out, FRAMING, namespace, INVALID_NAMESPACE);
+        put_connect_error(out, framing(format), namespace, INVALID_NAMESPACE);
     }
 }

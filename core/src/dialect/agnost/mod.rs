@@ -21,6 +21,7 @@ mod http;
 mod life;
 mod lobby;
 mod mixed;
+mod polled;
 mod sessions;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -35,9 +36,18 @@ pub use self::{
 pub(super) use self::{
     encode::{Heading, encode_answer, encode_publication, encode_welcome},
     life::{closing, heartbeat, put_disconnect},
+    polled::{PollConfig, Polled, upgraded_answer},
     sessions::Sessions,
 };
-use crate::engineio::Framing;
+use crate::{dialect::Format, engineio::Framing};
 
-/// How packets travel: this dialect is spoken over WebSocket.
+/// How packets travel to a back end: over WebSocket alone.
 const FRAMING: Framing = Framing::Frames;
+
+/// How packets travel in a format of this dialect.
+fn framing(format: Format) -> Framing {
+    match format {
+        Format::AgnostPackets => Framing::Payload,
+        _ => Framing::Frames,
+    }
+}
