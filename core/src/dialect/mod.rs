@@ -440,7 +440,7 @@ pub fn encode_refused(format: Format, out: &mut BytesMut, id: Option<&str>, why:
     match format.dialect() {
         Dialect::Native => native::encode_refused(out, id, why),
         // Its answers have no room for a reason.
-        Dialect::Agnost => agnost::encode_answer(out, id),
+        Dialect::Agnost => agnost::encode_answer(format, out, id),
         Dialect::Channelstream => {}
         Dialect::Xano => xano::encode_refused(out, id, why),
         #[cfg(test)]
