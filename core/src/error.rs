@@ -33,6 +33,7 @@ pub enum ReplyError {
     TriggerFailed,
     TooManyMembers,
     NotAllowed,
+    UsersOnly,
     NoRoster,
     Overloaded,
 }
