@@ -14,12 +14,14 @@ pub enum Format {
     XanoFrames = 3,
     /// Channelstream's, over a WebSocket.
     ChannelstreamFrames = 4,
+    /// Agnost's, in the answers to polls.
+    AgnostPackets = 5,
     /// The tests' dialect, pushed.
     #[cfg(test)]
-    ProbePush = 5,
+    ProbePush = 6,
     /// The tests' dialect, polled.
     #[cfg(test)]
-    ProbePoll = 6,
+    ProbePoll = 7,
 }
 
 impl Format {
@@ -30,6 +32,7 @@ impl Format {
         Format::AgnostFrames,
         Format::XanoFrames,
         Format::ChannelstreamFrames,
+        Format::AgnostPackets,
         #[cfg(test)]
         Format::ProbePush,
         #[cfg(test)]

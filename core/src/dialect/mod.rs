@@ -17,6 +17,7 @@ pub mod channelstream;
 mod format;
 mod life;
 mod native;
+mod polled;
 #[cfg(test)]
 mod probe;
 pub mod xano;
@@ -31,6 +32,7 @@ pub use self::{
     format::{Format, FormatSet},
     life::{Beat, Closing, Heartbeat, Life, Rhythm},
     native::http as native_http,
+    polled::{Ask, PollAnswer, PollConfig, PollEffect, Polled, Posted, ProbeAnswer, upgraded_answer},
 };
 use crate::{
     app::App,
@@ -65,7 +67,7 @@ impl Format {
     pub fn dialect(self) -> Dialect {
         match self {
             Self::Native | Self::NativeText => Dialect::Native,
-            Self::AgnostFrames => Dialect::Agnost,
+            Self::AgnostFrames | Self::AgnostPackets => Dialect::Agnost,
             Self::ChannelstreamFrames => Dialect::Channelstream,
             Self::XanoFrames => Dialect::Xano,
             #[cfg(test)]
@@ -324,7 +326,7 @@ impl Memo {
     pub fn new(format: Format) -> Self {
         Self(match format.dialect() {
             Dialect::Native => Kept::Native(native::Heading::default()),
-            Dialect::Agnost => Kept::Agnost(agnost::Heading::default()),
+            Dialect::Agnost => Kept::Agnost(agnost::Heading::new(format)),
             Dialect::Channelstream => Kept::Channelstream(channelstream::Heading::default()),
             Dialect::Xano => Kept::Xano(xano::Heading::default()),
             #[cfg(test)]
@@ -337,7 +339,7 @@ impl Memo {
     pub fn restart(&mut self, format: Format) {
         match (&mut self.0, format.dialect()) {
             (Kept::Native(heading), Dialect::Native) => heading.clear(),
-            (Kept::Agnost(heading), Dialect::Agnost) => heading.clear(),
+            (Kept::Agnost(heading), Dialect::Agnost) => heading.restart(format),
             // It keeps nothing of a channel.
             (Kept::Channelstream(_), Dialect::Channelstream) => {}
             (Kept::Xano(heading), Dialect::Xano) => heading.clear(),
@@ -422,7 +424,7 @@ pub fn encode_ok(format: Format, out: &mut BytesMut, id: &str, outcome: &Outcome
 pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error: ReplyError) {
     match format.dialect() {
         Dialect::Native => native::encode_error(out, id, error),
-        Dialect::Agnost => agnost::encode_answer(out, id),
+        Dialect::Agnost => agnost::encode_answer(format, out, id),
         Dialect::Channelstream => {}
         Dialect::Xano => xano::encode_error(out, id, error),
         #[cfg(test)]
@@ -487,7 +489,7 @@ pub struct Welcome<'a> {
 pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>) {
     match format.dialect() {
         Dialect::Native => native::encode_welcome(out, welcome),
-        Dialect::Agnost => agnost::encode_welcome(out, welcome),
+        Dialect::Agnost => agnost::encode_welcome(format, out, welcome),
         // Its clients know who they are from their back end.
         Dialect::Channelstream => {}
         // Nothing is sent that its client does not ask for.
@@ -525,7 +527,7 @@ pub fn closing(format: Format, why: Disconnect) -> Closing {
 pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
     match format.dialect() {
         Dialect::Native => native::put_disconnect(out, why),
-        Dialect::Agnost => agnost::put_disconnect(out, why),
+        Dialect::Agnost => agnost::put_disconnect(format, out, why),
         Dialect::Channelstream => channelstream::put_disconnect(out, why),
         Dialect::Xano => xano::put_disconnect(out, why),
         #[cfg(test)]
@@ -538,7 +540,7 @@ pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
     match format.dialect() {
         Dialect::Native => native::put_refusal(out, error),
         // What no CONNECT can be answered with is temporary: the client comes back.
-        Dialect::Agnost => agnost::put_disconnect(out, Disconnect::Restart),
+        Dialect::Agnost => agnost::put_disconnect(format, out, Disconnect::Restart),
         Dialect::Channelstream => channelstream::put_disconnect(out, Disconnect::Restart),
         Dialect::Xano => xano::put_refusal(out, error),
         #[cfg(test)]

@@ -25,6 +25,7 @@ mod mail;
 mod membership;
 mod node;
 mod outbox;
+mod outlet;
 mod output;
 mod permission;
 mod presence;
@@ -56,7 +57,7 @@ use self::{
 pub use self::{
     input::Flow,
     mail::Mail,
-    node::Node,
+    node::{Node, Outlet},
     output::{Segments, Sink},
     resume::{Detached, Resumption},
 };

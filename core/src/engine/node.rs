@@ -22,8 +22,19 @@ pub struct Node {
     tenants: Box<[Tenant]>,
     pub(super) table: ChannelTable,
     mailboxes: Box<[Mailbox<Mail>]>,
+    /// Where clients that poll are found, by their secrets.
+    outlets: papaya::HashMap<Secret, Outlet>,
     /// What resumes which session, of all apps.
     tickets: papaya::HashMap<Secret, SessionId>,
+}
+
+/// Where a client that polls is found.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Outlet {
+    /// The worker that holds its polls.
+    pub worker: WorkerId,
+    /// That worker's name for it.
+    pub id: u64,
 }
 
 /// What the node keeps for an app.
@@ -87,6 +98,7 @@ impl Node {
             apps,
             table: ChannelTable::new(workers, seed),
             mailboxes: (0..workers).map(|_| Mailbox::new(mailbox_depth)).collect(),
+            outlets: papaya::HashMap::new(),
             tickets: papaya::HashMap::new(),
         }
     }
@@ -328,6 +340,21 @@ impl Node {
 
     pub(super) fn release_session(&self, app: AppId) {
         self.tenant(app).sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Where the client with this secret is found.
+    pub fn outlet(&self, secret: &Secret) -> Option<Outlet> {
+        self.outlets.pin().get(secret).copied()
+    }
+
+    /// From now on a client is found by this secret.
+    pub fn open_outlet(&self, secret: Secret, outlet: Outlet) {
+        self.outlets.pin().insert(secret, outlet);
+    }
+
+    /// From now on nobody is found by this secret.
+    pub fn close_outlet(&self, secret: &Secret) {
+        self.outlets.pin().remove(secret);
     }
 
     /// The session that a ticket resumes.

@@ -6,6 +6,7 @@
 
 mod flags;
 mod link;
+mod outlet;
 mod table;
 
 use std::io::{self, Read};
@@ -20,6 +21,7 @@ use mio::net::TcpStream;
 
 pub(crate) use self::{
     flags::{Flag, Flags},
+    outlet::{Held, OutletId, OutletKind, OutletSlot, Polling, Posting, Stage, Stranger},
     table::{Connections, Socket},
 };
 use self::{link::Link, table::CountedStream};
@@ -86,6 +88,10 @@ pub(crate) enum Protocol {
     WebSocket { decoder: Decoder, session: SessionSlot },
     /// RFC 6455, before a session begins.
     Lobby(Box<Lobby>),
+    /// HTTP, with a poll that waits for the output of this outlet: nothing more is read.
+    Poll(OutletId),
+    /// RFC 6455, for a client that polls and may change to it.
+    Probe(Box<Probe>),
     /// The server has said its last word: further input is discarded, and the connection ends when the peer
     /// ends it or when its deadline comes.
     Closing,
@@ -102,6 +108,12 @@ pub(crate) struct Lobby {
     pub(crate) began: Tick,
 }
 
+/// A WebSocket that a client that polls may change to.
+pub(crate) struct Probe {
+    pub(crate) decoder: Decoder,
+    pub(crate) outlet: OutletId,
+}
+
 /// An HTTP request that is not yet complete.
 #[derive(Default)]
 pub(crate) struct PartialRequest {
@@ -116,6 +128,8 @@ pub(crate) struct PartialBody {
     pub(crate) head: Vec<u8>,
     pub(crate) decoder: BodyDecoder,
     pub(crate) body: Vec<u8>,
+    /// The outlet whose client it is of, if it is a POST of one that polls.
+    pub(crate) outlet: Option<OutletId>,
 }
 
 impl Connection {

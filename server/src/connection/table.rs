@@ -12,7 +12,7 @@ use fanfare_core::{
 };
 use mio::net::TcpStream;
 
-use super::{Connection, ConnectionId, ConnectionSlot, Protocol};
+use super::{Connection, ConnectionId, ConnectionSlot, Protocol, outlet::Outlets};
 use crate::{
     outbound::SLICES,
     timers::Tick,
@@ -34,6 +34,8 @@ pub(crate) struct Connections {
     blocked: Vec<ConnectionSlot>,
     /// Bytes handed to the kernel.
     sent_bytes: u64,
+    /// Clients that poll.
+    pub(crate) outlets: Outlets,
     scratch: WriteScratch,
 }
 
@@ -144,7 +146,12 @@ impl Connections {
     #[inline]
     fn transmit(&mut self, slot: ConnectionSlot, output: Output<'_>) -> usize {
         let now = self.now;
-        let Some(connection) = self.slots.get_mut(slot.0) else { return 0 };
+        let Some(connection) = self.slots.get_mut(slot.0) else {
+            return match output {
+                Output::Segments(parts) => self.outlets.write(slot, parts),
+                Output::Bytes(_) => 0,
+            };
+        };
         if matches!(connection.protocol, Protocol::Closed) {
             return 0;
         }

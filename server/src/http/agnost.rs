@@ -1,11 +1,12 @@
-//! Where clients of Agnost come in: the handshake of Engine.IO, answered in its own words.
+//! Where clients of Agnost come in: requests of Engine.IO, read and refused in its own words.
 
 use bytes::BytesMut;
 use fanfare_core::{
     app::Apps,
-    dialect::{self, Format, Lobby},
-    engineio::{Carrier, Method, Query, RequestError, Route, Transport},
+    dialect::{self, Ask, Format, Lobby, PollAnswer},
+    engineio::{Action, Carrier, Method, Query, RequestError, Route, Transport},
     http::Head,
+    secret::Secret,
     ws::{self, Accept, Upgrade},
 };
 
@@ -15,9 +16,78 @@ use crate::{config::Config, sys::secret};
 /// What the paths of Agnost's clients and of Altogic's begin with.
 const PATHS: [&str; 2] = ["/realtime/", "/socket.io/"];
 
+/// What a preflight is told of methods.
+const METHODS: &str = "GET,HEAD,PUT,PATCH,POST,DELETE";
+
 /// Whether a request is for clients of Agnost, in a server that has such an app.
 pub(crate) fn is_for(apps: &Apps, head: &Head<'_>) -> bool {
     PATHS.iter().any(|path| head.path.starts_with(path)) && apps.serve_agnost()
+}
+
+/// What a request asks for.
+pub(crate) enum Asked {
+    /// What pages may do.
+    Preflight,
+    /// A WebSocket.
+    WebSocket(Opening),
+    /// To come in as a client that polls.
+    Polling,
+    /// Something of the client that this secret names.
+    Client {
+        /// `None`: the name is no secret at all.
+        secret: Option<Secret>,
+        /// The answer, if the request does not fit a client that there is.
+        ask: Result<Ask, PollAnswer>,
+    },
+}
+
+impl Asked {
+    /// Reads a request, in the order of checks that clients know.
+    ///
+    /// # Errors
+    /// The answer, by the first check that fails.
+    pub(crate) fn read(head: &Head<'_>) -> Result<Self, PollAnswer> {
+        if head.method == "OPTIONS" {
+            return Ok(Self::Preflight);
+        }
+        let upgrade = Upgrade::new(head.method, head.minor_version, head.headers());
+        let carrier = if upgrade.is_requested() { Carrier::Upgrade } else { Carrier::Http };
+        let query = Query::parse(head.query.unwrap_or_default())?;
+        Ok(match query.route(Method::new(head.method), carrier)? {
+            Route::Open(Transport::WebSocket) if head.body.is_empty() => {
+                let accept = upgrade.accept().map_err(|_| RequestError::BadRequest)?;
+                Self::WebSocket(Opening { accept })
+            }
+            Route::Open(Transport::Polling) if head.body.is_empty() => Self::Polling,
+            Route::Open(_) => return Err(RequestError::BadRequest.into()),
+            Route::Session { sid, action } => {
+                Self::Client { secret: Secret::parse(sid), ask: action.map(ask).map_err(PollAnswer::from) }
+            }
+        })
+    }
+}
+
+fn ask(action: Action) -> Ask {
+    match action {
+        Action::Poll => Ask::Poll,
+        Action::Post => Ask::Post,
+        Action::Upgrade => Ask::Upgrade,
+    }
+}
+
+/// The answer to a request for a client that there is not.
+pub(crate) fn unknown() -> PollAnswer {
+    RequestError::UnknownSession.into()
+}
+
+/// The answer to a client that may not come in now.
+pub(crate) fn forbidden() -> PollAnswer {
+    RequestError::Forbidden.into()
+}
+
+/// The answer to a handshake of WebSocket that is none.
+pub(crate) fn bad_request() -> PollAnswer {
+    RequestError::BadRequest.into()
 }
 
 /// A handshake that opens a WebSocket.
@@ -26,25 +96,6 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// Reads a request, in the order of checks that clients know.
-    ///
-    /// # Errors
-    /// The first check that fails.
-    pub(crate) fn read(head: &Head<'_>) -> Result<Self, RequestError> {
-        let upgrade = Upgrade::new(head.method, head.minor_version, head.headers());
-        let carrier = if upgrade.is_requested() { Carrier::Upgrade } else { Carrier::Http };
-        let query = Query::parse(head.query.unwrap_or_default())?;
-        match query.route(Method::new(head.method), carrier)? {
-            Route::Open(Transport::WebSocket) if head.body.is_empty() => {
-                let accept = upgrade.accept().map_err(|_| RequestError::BadRequest)?;
-                Ok(Self { accept })
-            }
-            Route::Open(_) => Err(RequestError::BadRequest),
-            // Sessions that others could name are of polling alone.
-            Route::Session { .. } => Err(RequestError::UnknownSession),
-        }
-    }
-
     /// Appends the response and the first packet.
     pub(crate) fn put(&self, out: &mut BytesMut, lobby: &Lobby, config: &Config) {
         ws::put_response(out, &self.accept, None);
@@ -53,8 +104,12 @@ impl Opening {
     }
 }
 
-/// Appends a refusal as clients of Engine.IO know it; every page may read it.
-pub(crate) fn put_refusal(out: &mut BytesMut, reply: &Reply, error: RequestError) {
-    let headers = [("content-type", error.content_type().unwrap_or("text/plain"))];
-    reply.put(out, error.status(), &headers, error.body().as_bytes());
+/// Appends the answer to a preflight: every page may ask what it likes.
+pub(crate) fn put_preflight(out: &mut BytesMut, head: &Head<'_>, reply: &Reply) {
+    let mut headers = vec![("access-control-allow-methods", METHODS)];
+    if let Some(asked) = head.header_str("access-control-request-headers") {
+        headers.push(("access-control-allow-headers", asked));
+        headers.push(("vary", "access-control-request-headers"));
+    }
+    reply.put(out, 204, &headers, b"");
 }

@@ -74,6 +74,11 @@ impl Reply {
         Self { persistence: head.persistence(), cors: CorsPolicy::AnyOrigin, content, date }
     }
 
+    /// The same, given at another time.
+    pub(crate) fn dated(self, date: HttpDate) -> Self {
+        Self { date, ..self }
+    }
+
     /// The last answer on a connection.
     pub(crate) fn last(date: HttpDate) -> Self {
         Self { persistence: Persistence::Close, cors: CorsPolicy::AnyOrigin, content: Content::Whole, date }

@@ -9,7 +9,7 @@ use fanfare_core::{
 
 use super::{Accepting, Worker};
 use crate::{
-    connection::{ConnectionSlot, Flag, NEVER, Protocol},
+    connection::{ConnectionSlot, Flag, NEVER, OutletSlot, Protocol},
     timers::{TICK_MS, Tick},
 };
 
@@ -46,6 +46,10 @@ impl Worker {
         let mut due = Vec::new();
         self.timers.expire(self.now, |_, slot, tick| due.push((slot, tick)));
         for (slot, tick) in due {
+            if let Some(outlet) = OutletSlot::of(slot) {
+                self.on_outlet_due(outlet, tick);
+                continue;
+            }
             if self.connections.live(slot).is_some_and(|connection| connection.due == tick) {
                 self.on_due(slot);
             }
@@ -58,6 +62,10 @@ impl Worker {
             Some(Protocol::Http(_)) => self.on_request_due(slot),
             Some(&Protocol::WebSocket { session, .. }) => self.on_websocket_due(slot, session),
             Some(Protocol::Lobby(_)) => self.on_lobby_due(slot),
+            // Their outlet has deadlines of its own.
+            Some(Protocol::Poll(_) | Protocol::Probe(_)) => {
+                self.arm(slot, self.now.saturating_add(ticks(self.config.request_timeout_ms)));
+            }
             Some(Protocol::Closing | Protocol::Closed) => self.close(slot),
             None => {}
         }

@@ -7,14 +7,19 @@
 
 use fanfare_core::{
     command::Outcome,
+    dialect::Ask,
     engine::Flow,
     error::ReplyError,
-    http::{BodyDecoder, Head, HttpError, HttpLimits, Persistence, parse_head, resume_head},
+    http::{BodyDecoder, BodyFraming, Head, HttpError, HttpLimits, Persistence, parse_head, resume_head},
     id::WorkerId,
     ws::{Decoder, Message},
 };
 
-use super::{Worker, deadlines::ticks};
+use super::{
+    Worker,
+    deadlines::ticks,
+    polling::{Body, Whereabouts},
+};
 use crate::{
     connection::{ConnectionId, ConnectionSlot, Flag, PartialBody, PartialRequest, Protocol},
     http::{
@@ -42,6 +47,10 @@ pub(super) enum Next {
     Frames,
     /// It is a WebSocket now, and its first command waits for another thread.
     WaitWithFrames,
+    /// It is a poll that is held, or was answered at once: nothing more is handled in this turn.
+    Poll,
+    /// The request is handled when the answers before it have left.
+    Hold,
     /// Its session lives on another worker, which takes the connection with the request.
     HandOver(WorkerId),
     /// It ends.
@@ -85,7 +94,7 @@ impl Worker {
             }
             let step = match self.step(slot, &mut partial, &data[at..], limits) {
                 Ok(step) => step,
-                Err(error) => return self.refuse_unreadable(slot, error),
+                Err(error) => return self.refuse_request(slot, partial, error),
             };
             at += step.taken;
             match step.next {
@@ -94,6 +103,13 @@ impl Worker {
                 Some(Next::Request) => {}
                 Some(Next::Frames) => return self.feed(slot, &mut data[at..]),
                 Some(Next::WaitWithFrames) => return self.pause(slot, &data[at..]),
+                Some(Next::Poll) => return self.keep_behind(slot, &data[at..]),
+                Some(Next::Hold) => {
+                    if let Some(connection) = self.connections.live(slot) {
+                        connection.flags.raise(Flag::Held);
+                    }
+                    return self.keep(slot, PartialRequest::default(), &data[at..]);
+                }
                 Some(Next::HandOver(owner)) => return self.hand_over(slot, owner, &data[at..]),
                 Some(Next::End) => return self.begin_close_http(slot),
             }
@@ -109,37 +125,63 @@ impl Worker {
         limits: HttpLimits,
     ) -> Result<Step, HttpError> {
         if let Some(mut pending) = partial.body.take() {
-            let (taken, done) = pending.decoder.decode(rest, &mut pending.body)?;
-            if !done {
+            let decoded = pending.decoder.decode(rest, &mut pending.body);
+            let Ok((taken, true)) = decoded else {
                 partial.body = Some(pending);
-                return Ok(Step { taken, next: None });
-            }
-            let (head, _) = parse_head(&pending.head, limits)?.expect("it was parsed before");
+                return decoded.map(|(taken, _)| Step { taken, next: None });
+            };
+            let any_body = HttpLimits { body_bytes: usize::MAX, ..limits };
+            let (head, _) = parse_head(&pending.head, any_body)?.expect("it was parsed before");
             let reply = Reply::to(&head, self.date());
-            let next = self.answer(slot, &head, &pending.body, reply);
+            let next = match pending.outlet {
+                Some(outlet) => self.on_body(slot, outlet, pending.body, reply),
+                None => self.answer(slot, &head, &pending.body, reply),
+            };
             return Ok(Step { taken, next: Some(next) });
         }
         if rest.is_empty() {
             return Ok(Step { taken: 0, next: None });
         }
-        let Some((head, taken)) = resume_head(rest, limits, &mut partial.scan)? else {
+        // How long a body may be depends on the path.
+        let any_body = HttpLimits { body_bytes: usize::MAX, ..limits };
+        let Some((head, taken)) = resume_head(rest, any_body, &mut partial.scan)? else {
             return Ok(Step { taken: 0, next: None });
         };
-        if head.body.is_empty() || !self.wants_body(slot, &head) {
+        let mut outlet = None;
+        let is_polling = !head.body.is_empty() && agnost::is_for(self.engine.node().apps(), &head);
+        if !is_polling
+            && matches!(head.body, BodyFraming::Length(length) if length > limits.body_bytes as u64)
+        {
+            return Err(HttpError::BodyTooLarge);
+        }
+        if is_polling {
+            match self.begin_body(slot, &head) {
+                Body::Read(id) => outlet = Some(id),
+                Body::Elsewhere(next) => return Ok(Step { taken: 0, next: Some(next) }),
+                Body::Refused(answer) => {
+                    let mut reply = Reply::to(&head, self.date());
+                    reply.persistence = Persistence::Close;
+                    let next = self.respond(slot, &answer, &reply);
+                    return Ok(Step { taken, next: Some(next) });
+                }
+            }
+        } else if head.body.is_empty() || !self.wants_body(slot, &head) {
             let mut reply = Reply::to(&head, self.date());
             let (body, done) = skip_body(&head, &rest[taken..], limits)?;
             if !done {
                 reply.persistence = Persistence::Close;
             }
             let next = self.answer(slot, &head, &[], reply);
-            let taken = if matches!(next, Next::HandOver(_)) { 0 } else { taken + body };
+            let taken = if matches!(next, Next::HandOver(_) | Next::Hold) { 0 } else { taken + body };
             return Ok(Step { taken, next: Some(next) });
         }
         if head.expect_continue {
             self.connections.send(slot, b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        let decoder = BodyDecoder::new(head.body, limits);
-        partial.body = Some(PartialBody { head: rest[..taken].to_vec(), decoder, body: Vec::new() });
+        let body_bytes = if outlet.is_some() { self.config.frame_bytes } else { limits.body_bytes };
+        let decoder = BodyDecoder::new(head.body, HttpLimits { body_bytes, ..limits });
+        let head = rest[..taken].to_vec();
+        partial.body = Some(PartialBody { head, decoder, body: Vec::new(), outlet });
         Ok(Step { taken, next: None })
     }
 
@@ -160,7 +202,7 @@ impl Worker {
             if self.is_draining() {
                 return self.refuse_handshake(slot, head, &restarting(), reply);
             }
-            return self.enter_lobby(slot, head, reply);
+            return self.answer_agnost(slot, head, reply);
         }
         if xano::is_for(self.engine.node().apps(), head) {
             return self.admit_xano(slot, head, reply);
@@ -180,6 +222,60 @@ impl Worker {
                 Next::Wait
             }
         }
+    }
+
+    /// The same, of a client of Agnost, for a request without a body.
+    fn answer_agnost(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
+        match agnost::Asked::read(head) {
+            Err(answer) => self.respond(slot, &answer, &reply),
+            Ok(agnost::Asked::Preflight) => {
+                self.out.clear();
+                agnost::put_preflight(&mut self.out, head, &reply);
+                self.sent(slot, 204, reply.persistence)
+            }
+            Ok(agnost::Asked::WebSocket(opening)) => self.enter_lobby(slot, head, &opening),
+            Ok(agnost::Asked::Polling) => self.open_outlet(slot, head, &reply),
+            Ok(agnost::Asked::Client { secret, ask }) => match (self.locate(slot, secret), ask) {
+                (Whereabouts::Nowhere, _) => self.respond(slot, &agnost::unknown(), &reply),
+                (Whereabouts::Elsewhere(next), _) => next,
+                (Whereabouts::Here(_), Err(answer)) => self.respond(slot, &answer, &reply),
+                (Whereabouts::Here(id), Ok(ask)) => self.on_client(slot, id, ask, head, reply),
+            },
+        }
+    }
+
+    /// The head of a request with a body has arrived, for clients of Agnost: decides whether it is read.
+    fn begin_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> Body {
+        match agnost::Asked::read(head) {
+            Err(answer) => Body::Refused(answer),
+            Ok(agnost::Asked::Client { secret, ask }) => match (self.locate(slot, secret), ask) {
+                (Whereabouts::Nowhere, _) => Body::Refused(agnost::unknown()),
+                (Whereabouts::Elsewhere(next), _) => Body::Elsewhere(next),
+                (Whereabouts::Here(id), Ok(Ask::Post)) => self.begin_post(slot, id, head),
+                (Whereabouts::Here(_), Err(answer)) => Body::Refused(answer),
+                (Whereabouts::Here(_), Ok(_)) => Body::Refused(agnost::bad_request()),
+            },
+            Ok(_) => Body::Refused(agnost::bad_request()),
+        }
+    }
+
+    /// A request could not be read.
+    fn refuse_request(&mut self, slot: ConnectionSlot, partial: PartialRequest, error: HttpError) {
+        let Some(PartialBody { head, outlet: Some(outlet), .. }) = partial.body else {
+            return self.refuse_unreadable(slot, error);
+        };
+        if error != HttpError::BodyTooLarge {
+            self.refuse_unreadable(slot, error);
+            return self.on_cut(outlet, Ask::Post);
+        }
+        let date = self.date();
+        let limits = HttpLimits { body_bytes: usize::MAX, ..self.http_limits() };
+        if let Ok(Some((head, _))) = parse_head(&head, limits) {
+            let mut reply = Reply::to(&head, date);
+            reply.persistence = Persistence::Close;
+            self.on_long_body(slot, outlet, &reply);
+        }
+        self.begin_close_http(slot);
     }
 
     /// Makes a WebSocket of the connection, or says why not.
@@ -321,6 +417,16 @@ impl Worker {
         match self.sent(id.slot, completed.status, completed.persistence) {
             Next::End => self.begin_close_http(id.slot),
             _ => self.resume(id.slot),
+        }
+    }
+
+    /// Keeps what follows a poll.
+    fn keep_behind(&mut self, slot: ConnectionSlot, rest: &[u8]) {
+        if let Some(connection) = self.connections.live(slot)
+            && !rest.is_empty()
+            && matches!(connection.protocol, Protocol::Poll(_) | Protocol::Http(_))
+        {
+            connection.input = Some(Box::new(rest.to_vec()));
         }
     }
 

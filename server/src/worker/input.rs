@@ -39,6 +39,13 @@ impl Worker {
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.on_readable(id.slot, buffer);
         }
+        // A client that ends its side while its poll is held is gone.
+        let Some(connection) = self.connections.find(id) else { return };
+        if let Protocol::Poll(_) = connection.protocol
+            && connection.is(Flag::HalfClosed)
+        {
+            self.close(id.slot);
+        }
     }
 
     /// Reads until the socket is empty or the budget is spent.
@@ -120,7 +127,8 @@ impl Worker {
             Protocol::Http(_) => self.feed_http(slot, input),
             Protocol::WebSocket { .. } => self.feed_frames(slot, input),
             Protocol::Lobby(_) => self.feed_lobby(slot, input),
-            Protocol::Securing | Protocol::Closing | Protocol::Closed => {}
+            Protocol::Probe(_) => self.feed_probe(slot, input),
+            Protocol::Securing | Protocol::Poll(_) | Protocol::Closing | Protocol::Closed => {}
         }
     }
 
@@ -253,7 +261,11 @@ impl Worker {
         match connection.protocol {
             Protocol::Http(_) if !connection.is_flushed() => {}
             Protocol::Securing => self.on_unsecured(slot),
-            Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Closed => self.close(slot),
+            Protocol::Http(_)
+            | Protocol::Lobby(_)
+            | Protocol::Poll(_)
+            | Protocol::Probe(_)
+            | Protocol::Closed => self.close(slot),
             Protocol::WebSocket { .. } => self.on_half_close(slot),
             // This turn's output may hold the connection's last word: decide after the flush.
             Protocol::Closing => self.closing.push(slot),

@@ -13,7 +13,7 @@ use std::net::Shutdown;
 
 use bytes::BytesMut;
 use fanfare_core::{
-    dialect::{self, Closing},
+    dialect::{self, Ask, Closing},
     disconnect::Disconnect,
     id::SessionSlot,
     ws::{OpCode, put_close, put_frame},
@@ -21,7 +21,7 @@ use fanfare_core::{
 
 use super::{Worker, deadlines::ticks};
 use crate::{
-    connection::{ConnectionId, ConnectionSlot, Flag, Protocol},
+    connection::{ConnectionId, ConnectionSlot, Flag, OutletId, OutletSlot, Polling, Protocol, Stage},
     drain::{close_window_ms, departure},
     timers::{TICK_MS, Tick},
 };
@@ -92,17 +92,11 @@ impl Worker {
         self.say_why(slot, LINGER_MS, Disconnect::PeerGone);
     }
 
-    /// Tells a WebSocket peer why, and ends its session.
+    /// Tells a client why, and ends its session.
     pub(super) fn disconnect(&mut self, slot: ConnectionSlot, why: Disconnect) {
-        match why {
-            Disconnect::Protocol(_) | Disconnect::BrokenDialect => self.counters.protocol_errors_total += 1,
-            Disconnect::PingTimeout => self.counters.ping_timeouts_total += 1,
-            Disconnect::MessageTimeout => self.counters.message_timeouts_total += 1,
-            Disconnect::BadTokens => self.counters.bad_tokens_total += 1,
-            Disconnect::ByServer { .. } => self.counters.disconnected_total += 1,
-            Disconnect::Restart => self.counters.drained_total += 1,
-            // The engine counts these.
-            Disconnect::SlowConsumer | Disconnect::Resumed | Disconnect::PeerGone => {}
+        self.count_end(why);
+        if let Some(outlet) = OutletSlot::of(slot) {
+            return self.disconnect_outlet(outlet, why);
         }
         if why == Disconnect::PingTimeout
             && let Some(session) = self.session_on(slot)
@@ -113,6 +107,20 @@ impl Worker {
         let linger_ms = if why == Disconnect::SlowConsumer { SLOW_LINGER_MS } else { LINGER_MS };
         self.log_disconnect(slot, why);
         self.say_why(slot, linger_ms, why);
+    }
+
+    /// Counts the end of a session.
+    pub(super) fn count_end(&mut self, why: Disconnect) {
+        match why {
+            Disconnect::Protocol(_) | Disconnect::BrokenDialect => self.counters.protocol_errors_total += 1,
+            Disconnect::PingTimeout => self.counters.ping_timeouts_total += 1,
+            Disconnect::MessageTimeout => self.counters.message_timeouts_total += 1,
+            Disconnect::BadTokens => self.counters.bad_tokens_total += 1,
+            Disconnect::ByServer { .. } => self.counters.disconnected_total += 1,
+            Disconnect::Restart => self.counters.drained_total += 1,
+            // The engine counts these.
+            Disconnect::SlowConsumer | Disconnect::Resumed | Disconnect::PeerGone => {}
+        }
     }
 
     /// Ends a WebSocket's session with the last word that its dialect has for `why`.
@@ -184,12 +192,13 @@ impl Worker {
     /// Ends an HTTP connection after the response that was just sent.
     pub(super) fn begin_close_http(&mut self, slot: ConnectionSlot) {
         let Some(connection) = self.connections.live(slot) else { return };
-        connection.protocol = Protocol::Closing;
+        let before = std::mem::replace(&mut connection.protocol, Protocol::Closing);
         let linger_ms = if connection.is_flushed() { LINGER_MS } else { SLOW_LINGER_MS };
         connection.input = None;
         // A socket that is closed with input in it loses what was sent.
         self.read_to_discard(slot);
         self.linger(slot, linger_ms);
+        self.on_request_cut(before);
     }
 
     /// Gives a connection whose last word is said some time to end.
@@ -242,11 +251,30 @@ impl Worker {
                 self.engine.close(session);
                 self.forget_client(departed);
             }
-            Protocol::Http(_) => {
+            Protocol::Securing | Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
+            request => {
                 self.requests.forget(token);
                 self.held.forget(token);
+                self.on_request_cut(request);
             }
-            Protocol::Securing | Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
+        }
+        if !self.upgraded.is_empty() {
+            self.forget_upgraded(slot);
+        }
+    }
+
+    /// The connection ends on which `protocol` was spoken: a client that polls is told of it, if it is one of
+    /// its requests.
+    fn on_request_cut(&mut self, protocol: Protocol) {
+        match protocol {
+            Protocol::Poll(outlet) => self.on_cut(outlet, Ask::Poll),
+            Protocol::Probe(probe) => self.on_cut(probe.outlet, Ask::Upgrade),
+            Protocol::Http(Some(partial)) => {
+                if let Some(outlet) = partial.body.and_then(|body| body.outlet) {
+                    self.on_cut(outlet, Ask::Post);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -261,23 +289,26 @@ impl Worker {
         self.engine.begin_drain();
         self.listeners.clear();
         self.accepting = super::Accepting::Idle;
-        let mut sessions = Vec::new();
+        let mut sessions = self.drain_outlets();
         for slot in self.connections.slots() {
             let Some(connection) = self.connections.live(slot) else { continue };
             match connection.protocol {
-                Protocol::WebSocket { .. } => sessions.push(slot),
+                Protocol::WebSocket { .. } => sessions.push(Leaver::WebSocket(self.connections.id(slot))),
                 // These end with the answer that is under way.
                 Protocol::Http(_) if connection.is(Flag::Paused) || !connection.is_flushed() => {}
                 Protocol::Http(_) if connection.is_amid_request() => self.refuse_restarting(slot),
-                Protocol::Securing | Protocol::Http(_) | Protocol::Lobby(_) => self.close(slot),
-                Protocol::Closing | Protocol::Closed => {}
+                Protocol::Securing | Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Probe(_) => {
+                    self.close(slot);
+                }
+                // It ends with its outlet.
+                Protocol::Poll(_) | Protocol::Closing | Protocol::Closed => {}
             }
         }
         let (clients, spread_ms) = (sessions.len(), self.config.drain_spread_ms);
-        for (rank, slot) in sessions.into_iter().enumerate() {
+        for (rank, leaver) in sessions.into_iter().enumerate() {
             let departure = departure(rank, clients, spread_ms);
             self.departures.push_back(Departing {
-                connection: self.connections.id(slot),
+                leaver,
                 due: self.now.saturating_add(ticks(departure.close_after_ms)),
                 reconnect_after_ms: departure.reconnect_after_ms,
             });
@@ -290,23 +321,37 @@ impl Worker {
 
     /// Tells the sessions whose time has come when to come back, and closes them.
     pub(super) fn depart(&mut self) {
-        while let Some(&Departing { connection, due, reconnect_after_ms }) = self.departures.front()
+        while let Some(&Departing { leaver, due, reconnect_after_ms }) = self.departures.front()
             && due <= self.now
         {
             self.departures.pop_front();
-            let Some(live) = self.connections.find(connection) else { continue };
-            if let Protocol::WebSocket { session, .. } = live.protocol {
-                self.engine.tell_reconnect(session, reconnect_after_ms);
-                self.disconnect(connection.slot, Disconnect::Restart);
-            }
+            let (slot, session) = match leaver {
+                Leaver::WebSocket(id) => match self.connections.find(id).map(|live| &live.protocol) {
+                    Some(&Protocol::WebSocket { session, .. }) => (id.slot, session),
+                    _ => continue,
+                },
+                Leaver::Outlet(id) => match self.connections.outlets.find_polling(id) {
+                    Some(Polling { stage: Stage::Session(session), .. }) => (id.slot.number(), *session),
+                    _ => continue,
+                },
+            };
+            self.engine.tell_reconnect(session, reconnect_after_ms);
+            self.disconnect(slot, Disconnect::Restart);
         }
     }
+}
+
+/// Where a session is that the drain closes.
+#[derive(Copy, Clone)]
+pub(super) enum Leaver {
+    WebSocket(ConnectionId),
+    Outlet(OutletId),
 }
 
 /// A session that the drain closes.
 #[derive(Copy, Clone)]
 pub(super) struct Departing {
-    connection: ConnectionId,
+    leaver: Leaver,
     pub(super) due: Tick,
     reconnect_after_ms: u32,
 }

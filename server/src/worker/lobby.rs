@@ -5,7 +5,7 @@
 
 use bytes::BytesMut;
 use fanfare_core::{
-    dialect::{self, Admission, Knock, Welcome, WelcomeLimits},
+    dialect::{self, Admission, Format, Knock, Welcome, WelcomeLimits},
     engine,
     http::Head,
     id::SessionSlot,
@@ -15,12 +15,12 @@ use fanfare_core::{
 use super::{Worker, deadlines::ticks, http::Next};
 use crate::{
     connection::{ConnectionSlot, Lobby, Protocol},
-    http::{agnost, reply::Reply},
+    http::agnost,
     timers::{TICK_MS, Tick},
 };
 
 /// Whether a lobby goes on.
-enum Stay {
+pub(super) enum Stay {
     Yes,
     /// It is over.
     No,
@@ -29,17 +29,15 @@ enum Stay {
 }
 
 impl Worker {
-    /// Makes a WebSocket without a session of the connection, or says why not.
-    pub(super) fn enter_lobby(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
+    /// Makes a WebSocket without a session of the connection.
+    pub(super) fn enter_lobby(
+        &mut self,
+        slot: ConnectionSlot,
+        head: &Head<'_>,
+        opening: &agnost::Opening,
+    ) -> Next {
         self.out.clear();
-        let opening = match agnost::Opening::read(head) {
-            Ok(opening) => opening,
-            Err(error) => {
-                agnost::put_refusal(&mut self.out, &reply, error);
-                return self.sent(slot, error.status(), reply.persistence);
-            }
-        };
-        let state = dialect::Lobby::new(self.now_steady_ms());
+        let state = dialect::Lobby::new(Format::AgnostFrames, self.now_steady_ms());
         opening.put(&mut self.out, &state, &self.config);
         self.connections.send(slot, &self.out);
         self.counters.handshakes_total += 1;
@@ -80,26 +78,9 @@ impl Worker {
                 Some(Message::Ping(data)) => put_frame(&mut out, OpCode::Pong, data),
                 Some(Message::Pong(_)) => {}
                 Some(Message::Close(_)) => break Stay::No,
-                Some(message) => match state.handle(message, self.clock.elapsed_ms(), &mut out) {
-                    Knock::Waits => {}
-                    Knock::Over => break Stay::No,
-                    Knock::Asks { auth } => {
-                        let node = self.engine.node().clone();
-                        let engine = &mut self.engine;
-                        let verify = |app: &_, token: &_| engine.verify_session(app, token);
-                        match dialect::admit(node.apps(), auth, origin.as_deref(), verify) {
-                            Ok(admission) => match self.begin_session(slot, admission, state.format()) {
-                                Some(session) => break Stay::Session(session),
-                                // The app is full: the client comes back by itself.
-                                None => break Stay::No,
-                            },
-                            Err(refusal) => {
-                                self.counters.session_refusals_total += 1;
-                                tracing::debug!(code = refusal.code(), "a session was refused");
-                                state.refuse(&refusal, &mut out);
-                            }
-                        }
-                    }
+                Some(message) => match self.knock(slot, state, origin.as_deref(), message, &mut out) {
+                    Stay::Yes => {}
+                    end => break end,
                 },
             }
         };
@@ -114,6 +95,38 @@ impl Worker {
                 let Lobby { decoder, .. } = *lobby;
                 connection.protocol = Protocol::WebSocket { decoder, session };
                 self.feed_frames(slot, &mut input[at..]);
+            }
+        }
+    }
+
+    /// A message of a client without a session. `slot` is the number of its connection or outlet; what is
+    /// answered at once is appended to `out`.
+    pub(super) fn knock(
+        &mut self,
+        slot: ConnectionSlot,
+        state: &mut dialect::Lobby,
+        origin: Option<&str>,
+        message: Message<'_>,
+        out: &mut BytesMut,
+    ) -> Stay {
+        let auth = match state.handle(message, self.clock.elapsed_ms(), out) {
+            Knock::Waits => return Stay::Yes,
+            Knock::Over => return Stay::No,
+            Knock::Asks { auth } => auth,
+        };
+        let node = self.engine.node().clone();
+        let engine = &mut self.engine;
+        let verify = |app: &_, token: &_| engine.verify_session(app, token);
+        match dialect::admit(node.apps(), auth, origin, verify) {
+            // If the app is full, the client comes back by itself.
+            Ok(admission) => {
+                self.begin_session(slot, admission, state.format()).map_or(Stay::No, Stay::Session)
+            }
+            Err(refusal) => {
+                self.counters.session_refusals_total += 1;
+                tracing::debug!(code = refusal.code(), "a session was refused");
+                state.refuse(&refusal, out);
+                Stay::Yes
             }
         }
     }
@@ -149,10 +162,7 @@ impl Worker {
 
     /// Ends a WebSocket that has no session.
     fn leave_lobby(&mut self, slot: ConnectionSlot) {
-        self.out.clear();
-        put_frame(&mut self.out, OpCode::Close, &[]);
-        self.connections.send(slot, &self.out);
-        self.linger_detached(slot);
+        self.close_bare(slot);
     }
 
     /// The deadline of a WebSocket without a session: it is kept alive for some time.
@@ -174,7 +184,7 @@ impl Worker {
         self.arm(slot, next.min(last).max(now + 1));
     }
 
-    fn lobby_interval(&self, state: &dialect::Lobby) -> Tick {
+    pub(super) fn lobby_interval(&self, state: &dialect::Lobby) -> Tick {
         beats(dialect::heartbeat(state.format(), u64::from(self.config.ping_interval_ms)).interval_ms)
     }
 

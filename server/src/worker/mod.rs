@@ -17,11 +17,13 @@ mod http;
 mod input;
 mod lifecycle;
 mod lobby;
+mod outlets;
+mod polling;
 mod secure;
 mod session;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io,
     sync::{
         Arc,
@@ -33,6 +35,7 @@ use std::{
 use bytes::BytesMut;
 use crossbeam::queue::SegQueue;
 use fanfare_core::{
+    dialect::PollConfig,
     engine::{Engine, Flow, Node},
     id::{SessionSlot, WorkerId},
     now::Now,
@@ -41,10 +44,10 @@ use fanfare_core::{
 use mio::{Events, Interest, Poll, Token, Waker};
 
 pub(crate) use self::session::HandedOver;
-use self::{accept::Accepting, channelstream::HeldAnswers, session::Leaving};
+use self::{accept::Accepting, channelstream::HeldAnswers, outlets::Strangers, session::Leaving};
 use crate::{
     config::Config,
-    connection::{ConnectionId, ConnectionSlot, Connections, Flag},
+    connection::{ConnectionId, ConnectionSlot, Connections, Flag, OutletSlot},
     control::metrics::{WorkerCounters, WorkerMetrics},
     http::{api::Requests, channelstream::Places},
     listener::Listener,
@@ -137,6 +140,12 @@ pub(crate) struct Worker {
     ready: VecDeque<ConnectionSlot>,
     /// Connections whose last word is part of this turn's output.
     closing: Vec<ConnectionSlot>,
+    /// Connections whose held request was answered: they go on at the end of the turn.
+    answered: Vec<ConnectionId>,
+    /// WebSockets that clients changed to, and what is left of the outlets by which those clients are known.
+    upgraded: HashMap<u32, OutletSlot>,
+    strangers: Strangers,
+    poll_config: PollConfig,
     /// Connections that go to other workers at the end of the turn.
     leaving: Vec<Leaving>,
     securing: secure::Securing,
@@ -174,6 +183,7 @@ impl Worker {
         for (at, listener) in listeners.iter_mut().enumerate() {
             poll.registry().register(&mut listener.socket, Token(LISTENERS - at), Interest::READABLE)?;
         }
+        let poll_config = PollConfig::new(u64::from(config.ping_interval_ms), config.frame_bytes);
         Ok(Self {
             id,
             config,
@@ -196,6 +206,10 @@ impl Worker {
             now_ms: 0,
             ready: VecDeque::new(),
             closing: Vec::new(),
+            answered: Vec::new(),
+            upgraded: HashMap::new(),
+            strangers: Strangers::default(),
+            poll_config,
             leaving: Vec::new(),
             securing: secure::Securing::default(),
             ciphertext: Vec::new(),
@@ -265,6 +279,7 @@ impl Worker {
     fn has_work(&self) -> bool {
         !self.ready.is_empty()
             || !self.closing.is_empty()
+            || !self.answered.is_empty()
             || self.securing.has_work()
             || matches!(self.accepting, Accepting::More)
             || self.engine.is_busy()
@@ -316,6 +331,10 @@ impl Worker {
                 break;
             }
             let Some(slot) = self.ready.pop_front() else { break };
+            if let Some(outlet) = OutletSlot::of(slot) {
+                self.resume_outlet(outlet);
+                continue;
+            }
             if let Some(connection) = self.connections.live(slot) {
                 connection.flags.lower(Flag::Ready);
                 self.on_readable(slot, buffer);
@@ -363,9 +382,15 @@ impl Worker {
 
     /// Does what the engine and the writes of this turn ask for.
     fn settle(&mut self) {
+        for outlet in self.connections.outlets.take_touched() {
+            self.serve_outlet(outlet);
+        }
         // The last word of each of these was part of the flush that is done.
         for slot in std::mem::take(&mut self.closing) {
-            self.finish_close(slot);
+            match OutletSlot::of(slot) {
+                Some(outlet) => self.close_outlet(outlet),
+                None => self.finish_close(slot),
+            }
         }
         for slot in self.connections.take_broken() {
             self.close(slot);
@@ -378,10 +403,18 @@ impl Worker {
         }
         for slot in self.engine.take_unpaused() {
             let slot = ConnectionSlot(slot);
-            self.guard(slot, |worker| worker.resume(slot));
+            match OutletSlot::of(slot) {
+                Some(outlet) => self.resume_outlet(outlet),
+                None => self.guard(slot, |worker| worker.resume(slot)),
+            }
         }
         for (token, answer) in self.engine.take_answers() {
             self.on_answer(token, answer);
+        }
+        for id in std::mem::take(&mut self.answered) {
+            if self.connections.find(id).is_some() {
+                self.guard(id.slot, |worker| worker.resume(id.slot));
+            }
         }
     }
 
@@ -392,6 +425,7 @@ impl Worker {
             self.control.connections.fetch_sub(reclaimed, Ordering::Relaxed);
         }
         self.counters.connections = self.connections.len() as u64;
+        self.counters.polling = (self.connections.outlets.len() - self.upgraded.len()) as u64;
         self.counters.sessions = self.engine.sessions() as u64;
         self.counters.presence_ghost_seconds_max = self.engine.longest_parked_ms() / 1000;
         self.counters.mailbox_depth = self.engine.node().mailbox(self.id).depth() as u64;

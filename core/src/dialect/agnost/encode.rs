@@ -2,9 +2,10 @@
 
 use bytes::BytesMut;
 
-use super::FRAMING;
+use super::framing;
 use crate::{
-    dialect::Welcome,
+    dialect::{Format, Welcome},
+    engineio::Framing,
     id::MessageId,
     json,
     publication::{Body, IdentityCard, Payload, Publication},
@@ -15,8 +16,8 @@ use crate::{
 const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
 
 /// `["<event>",{"channel":<channel>,"message":`, as the last publication of the channel began.
-#[derive(Default)]
 pub(in crate::dialect) struct Heading {
+    framing: Framing,
     event: String,
     /// Empty: not written yet.
     text: BytesMut,
@@ -25,8 +26,15 @@ pub(in crate::dialect) struct Heading {
 }
 
 impl Heading {
+    /// That of a channel's publications in `format`.
+    pub(in crate::dialect) fn new(format: Format) -> Self {
+        let (event, text, notice) = Default::default();
+        Self { framing: framing(format), event, text, notice }
+    }
+
     /// Drops the channel's name.
-    pub(in crate::dialect) fn clear(&mut self) {
+    pub(in crate::dialect) fn restart(&mut self, format: Format) {
+        self.framing = framing(format);
         self.text.clear();
     }
 
@@ -56,13 +64,13 @@ impl Heading {
             Payload::Json(json) => ("2", json),
             Payload::Binary(_) => ("51-", PLACEHOLDER),
         };
-        FRAMING.put_text_head(out, kind.len() + self.text.len() + json.len() + 2);
+        self.framing.put_text_head(out, kind.len() + self.text.len() + json.len() + 2);
         out.extend_from_slice(kind.as_bytes());
         out.extend_from_slice(&self.text);
         out.extend_from_slice(json.as_bytes());
         out.extend_from_slice(b"}]");
         if let Payload::Binary(bytes) = payload {
-            FRAMING.put_binary(out, bytes);
+            self.framing.put_binary(out, bytes);
         }
     }
 }
@@ -141,16 +149,16 @@ fn put_json(out: &mut BytesMut, heading: &mut Heading, channel: Option<&str>, ev
 }
 
 /// Appends the CONNECT that tells a client its id.
-pub(in crate::dialect) fn encode_welcome(out: &mut BytesMut, welcome: &Welcome<'_>) {
+pub(in crate::dialect) fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>) {
     let id = welcome.session.text();
     let id = std::str::from_utf8(&id).expect("base64 is ASCII");
-    put_connect(out, FRAMING, MAIN_NAMESPACE, id);
+    put_connect(out, framing(format), MAIN_NAMESPACE, id);
 }
 
 /// Appends what a command that failed is answered: a namespace that does not exist is refused, and everything
 /// else stays unanswered.
-pub(in crate::dialect) fn encode_answer(out: &mut BytesMut, id: Option<&str>) {
+pub(in crate::dialect) fn encode_answer(format: Format, out: &mut BytesMut, id: Option<&str>) {
     if let Some(namespace) = id {
-        put_connect_error(out, FRAMING, namespace, INVALID_NAMESPACE);
+        put_connect_error(out, framing(format), namespace, INVALID_NAMESPACE);
     }
 }

@@ -2,11 +2,11 @@
 
 use bytes::BytesMut;
 
-use super::FRAMING;
+use super::framing;
 use crate::{
-    dialect::{Beat, Closing, Heartbeat, Life, Rhythm, native},
+    dialect::{Beat, Closing, Format, Heartbeat, Life, Rhythm, native},
     disconnect::Disconnect,
-    engineio,
+    engineio::{self, Framing},
     socketio::{self, MAIN_NAMESPACE},
     ws::{OpCode, put_frame},
 };
@@ -44,11 +44,15 @@ pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
     native::closing(why)
 }
 
-/// Appends the last that a connection receives: a close frame without a code. A stock client comes back after
-/// that, and only after DISCONNECT it does not.
-pub(in crate::dialect) fn put_disconnect(out: &mut BytesMut, why: Disconnect) {
+/// Appends the last that a client receives: over a WebSocket a close frame without a code. A stock client
+/// comes back after that, and only after DISCONNECT it does not. A client that polls is told of the end by
+/// [`Polled::close`](super::Polled::close).
+pub(in crate::dialect) fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
+    let framing = framing(format);
     if why == (Disconnect::ByServer { reconnect: false }) {
-        socketio::put_disconnect(out, FRAMING, MAIN_NAMESPACE);
+        socketio::put_disconnect(out, framing, MAIN_NAMESPACE);
     }
-    put_frame(out, OpCode::Close, &[]);
+    if framing == Framing::Frames {
+        put_frame(out, OpCode::Close, &[]);
+    }
 }

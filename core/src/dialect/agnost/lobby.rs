@@ -1,4 +1,4 @@
-//! A WebSocket before its session: from the open packet to a CONNECT that is granted.
+//! A client before its session: from the open packet to a CONNECT that is granted.
 //!
 //! ```text
 //!   put_open ─▶ handle ─▶ CONNECT ─▶ Knock::Asks ─ admitted ─▶ the session takes the WebSocket over
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{FRAMING, Refusal, life::engine_config};
+use super::{Refusal, framing, life::engine_config};
 use crate::{
     dialect::{Format, Heartbeat},
     engineio::{self, Upgrades, put_open},
@@ -19,9 +19,10 @@ use crate::{
     ws::Message,
 };
 
-/// The state of a WebSocket that has no session yet.
+/// The state of a client that has no session yet.
 #[derive(Debug)]
 pub struct Lobby {
+    format: Format,
     connection: Connection,
     refusal: Answered,
 }
@@ -54,22 +55,27 @@ impl Lobby {
     /// Bytes of a message in a lobby.
     pub const MESSAGE_BYTES: usize = 16 << 10;
 
-    /// That of a WebSocket that was opened at `now_ms` of a clock that never steps back.
-    pub fn new(now_ms: u64) -> Self {
+    /// That of a client that receives `format` and came at `now_ms` of a clock that never steps back.
+    pub fn new(format: Format, now_ms: u64) -> Self {
         let config = Config { connect_timeout_ms: Self::PATIENCE_MS, ..Config::default() };
-        Self { connection: Connection::new(Arc::new(config), now_ms), refusal: Answered::No }
+        Self { format, connection: Connection::new(Arc::new(config), now_ms), refusal: Answered::No }
     }
 
     /// The format of the session that may begin.
     pub fn format(&self) -> Format {
-        Format::AgnostFrames
+        self.format
+    }
+
+    /// The client has changed from polling to a WebSocket.
+    pub fn upgrade(&mut self) {
+        self.format = Format::AgnostFrames;
     }
 
     /// Appends what a client receives first. `sid` names the WebSocket, and nobody else knows it.
     pub fn put_open(&self, out: &mut BytesMut, sid: Secret, heartbeat: Heartbeat, frame_bytes: usize) {
         let sid = sid.text();
         let sid = std::str::from_utf8(&sid).expect("a secret's text is ASCII");
-        put_open(out, FRAMING, sid, Upgrades::None, &engine_config(heartbeat, frame_bytes));
+        put_open(out, framing(self.format), sid, Upgrades::None, &engine_config(heartbeat, frame_bytes));
     }
 
     /// A message; what is answered at once is appended to `out`.
@@ -94,7 +100,7 @@ impl Lobby {
             },
             Ok(Some(Incoming::Connect { namespace, .. })) => {
                 if self.connection.refuse(namespace).is_ok() {
-                    put_connect_error(out, FRAMING, namespace, INVALID_NAMESPACE);
+                    put_connect_error(out, framing(self.format), namespace, INVALID_NAMESPACE);
                 }
                 Knock::Waits
             }
@@ -106,7 +112,7 @@ impl Lobby {
     pub fn refuse(&mut self, refusal: &Refusal, out: &mut BytesMut) {
         self.refusal = Answered::Refused;
         if self.connection.refuse(MAIN_NAMESPACE).is_ok() {
-            put_connect_error(out, FRAMING, MAIN_NAMESPACE, &refusal.payload());
+            put_connect_error(out, framing(self.format), MAIN_NAMESPACE, &refusal.payload());
         }
     }
 }

@@ -16,6 +16,7 @@ mod encode;
 mod event;
 mod life;
 mod lobby;
+mod polled;
 mod sessions;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -28,9 +29,15 @@ pub use self::{
 pub(super) use self::{
     encode::{Heading, encode_answer, encode_publication, encode_welcome},
     life::{closing, heartbeat, put_disconnect},
+    polled::{PollConfig, Polled, upgraded_answer},
     sessions::Sessions,
 };
-use crate::engineio::Framing;
+use crate::{dialect::Format, engineio::Framing};
 
-/// How packets travel: this dialect is spoken over WebSocket.
-const FRAMING: Framing = Framing::Frames;
+/// How packets travel in a format of this dialect.
+fn framing(format: Format) -> Framing {
+    match format {
+        Format::AgnostPackets => Framing::Payload,
+        _ => Framing::Frames,
+    }
+}

@@ -252,7 +252,7 @@ fn knock<'a>(lobby: &mut Lobby, text: &'a str) -> (Knock<'a>, Vec<String>) {
 
 #[test]
 fn a_lobby_waits_for_one_connect() {
-    let mut lobby = Lobby::new(0);
+    let mut lobby = Lobby::new(Format::AgnostFrames, 0);
     let mut out = BytesMut::new();
     let heartbeat = dialect::heartbeat(Format::AgnostFrames, 25_000);
     lobby.put_open(&mut out, Secret::new(7), heartbeat, 1000);
@@ -278,9 +278,12 @@ fn a_lobby_waits_for_one_connect() {
     assert_eq!(frames(&out), [expected]);
     assert_eq!(knock(&mut lobby, "40").0, Knock::Over);
     for text in ["42[\"join\",{\"channel\":\"c\"}]", "2", "1", "41", "", "9", "40[]", "b"] {
-        assert_eq!(knock(&mut Lobby::new(0), text).0, Knock::Over, "{text}");
+        assert_eq!(knock(&mut Lobby::new(Format::AgnostFrames, 0), text).0, Knock::Over, "{text}");
     }
-    assert_eq!(Lobby::new(0).handle(Message::Binary(&[1]), 0, &mut BytesMut::new()), Knock::Over);
+    assert_eq!(
+        Lobby::new(Format::AgnostFrames, 0).handle(Message::Binary(&[1]), 0, &mut BytesMut::new()),
+        Knock::Over
+    );
 }
 
 #[test]
