@@ -23,6 +23,9 @@ pub enum Command<'a> {
         echo: Option<bool>,
         /// What the session knows already, if it was a member before.
         since: Option<Position>,
+        /// Whether the member is told who joins, leaves and updates, where that is announced; `None`: yes.
+        /// Joining again changes it.
+        notices: Option<bool>,
     },
     /// Stop being a member.
     Leave {
@@ -59,6 +62,12 @@ pub enum Command<'a> {
         limit: usize,
         /// Where to go on.
         after: Option<Cursor>,
+    },
+    /// The members of a channel that keeps a roster, in one list that agrees with the notices: to its asker,
+    /// if that is a member, it has what the notices before it tell, and nothing that those after it tell.
+    Roster {
+        /// The channel.
+        channel: &'a str,
     },
     /// A page of a channel's users.
     Users {
@@ -287,6 +296,7 @@ pub struct OptionsChange {
     pub publish: Option<Who>,
     pub direct: Option<Who>,
     pub signed_in_messages: Option<SignedInMessages>,
+    pub roster: Option<bool>,
 }
 
 impl OptionsChange {
@@ -307,6 +317,7 @@ impl OptionsChange {
         set(&mut options.publish, self.publish);
         set(&mut options.direct, self.direct);
         set(&mut options.signed_in_messages, self.signed_in_messages);
+        set(&mut options.roster, self.roster);
         Some(options)
     }
 }
@@ -327,6 +338,7 @@ impl From<ChannelOptions> for OptionsChange {
             publish: Some(options.publish),
             direct: Some(options.direct),
             signed_in_messages: Some(options.signed_in_messages),
+            roster: Some(options.roster),
         }
     }
 }
@@ -399,6 +411,8 @@ pub enum Outcome {
     },
     /// Of [`BackEndCommand::Enroll`] and [`BackEndCommand::Tell`].
     Done,
+    /// Of `Roster`.
+    Roster(Roster),
     /// Sessions of a user.
     Sessions(SessionsPage),
     /// Of `Users`.
@@ -450,6 +464,17 @@ pub struct MembersPage {
     pub members: Vec<IdentityCard>,
     /// Where the next one begins; `None` at the end.
     pub next: Option<Cursor>,
+}
+
+/// The members of a channel that keeps a roster.
+#[derive(Debug)]
+pub struct Roster {
+    /// The channel.
+    pub channel: Box<str>,
+    /// Members in all; more than there are in the list if these are too many for one.
+    pub total: usize,
+    /// The members.
+    pub members: Vec<Arc<IdentityCard>>,
 }
 
 /// A page of a channel's users.

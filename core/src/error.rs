@@ -30,5 +30,6 @@ pub enum ReplyError {
     TooManyOptions,
     OptionInUse,
     NotAllowed,
+    NoRoster,
     Overloaded,
 }

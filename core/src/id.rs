@@ -46,7 +46,7 @@ impl Key for LocalId {
 ///
 /// It says where the session lives (worker, slot) and carries 72 random bits, which make it unguessable
 /// enough for a name and tell a reused slot from its former tenant, so that finding a session needs no index.
-#[derive(Copy, Clone, Eq, PartialEq, Hash)]
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
 pub struct SessionId {
     worker: WorkerId,
     slot: SessionSlot,

@@ -64,6 +64,9 @@ pub const PAGE_DEFAULT: usize = 100;
 /// Bytes of what is listed in one page of members, sessions or history.
 pub const PAGE_BYTES: usize = 1 << 20;
 
+/// Members in a roster that is asked for.
+pub const ROSTER: usize = 4096;
+
 /// Messages that one session can recover at once.
 pub const RECOVERED: usize = 4096;
 

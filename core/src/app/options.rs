@@ -83,6 +83,8 @@ pub struct ChannelOptions {
     pub direct: Who,
     /// What becomes of messages for signed-in members alone.
     pub signed_in_messages: SignedInMessages,
+    /// Whether the channel keeps a list of its members that agrees with the announcements.
+    pub roster: bool,
 }
 
 impl Default for ChannelOptions {
@@ -97,6 +99,7 @@ impl Default for ChannelOptions {
             publish: Who::default(),
             direct: Who::default(),
             signed_in_messages: SignedInMessages::default(),
+            roster: false,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! A channel's options as one word, for whoever asks outside its order: one load answers most questions.
 //!
 //! ```text
-//!   bit   0        1         2            3      4               5..7   7..9      9..11    11..13
-//!         history  announce  membership   drop   presence by     join   publish   direct   signed-in
+//!   bit   0        1         2            3      4               5..7   7..9      9..11    11..13     13
+//!         history  announce  membership   drop   presence by     join   publish   direct   signed-in  roster
 //!                            to send             user                                      messages
 //! ```
 //!
@@ -23,6 +23,7 @@ const JOIN: u32 = 5;
 const PUBLISH: u32 = 7;
 const DIRECT: u32 = 9;
 const SIGNED_IN: u32 = 11;
+const ROSTER: u32 = 1 << 13;
 /// One of two bits that belong together.
 const PAIR: u32 = 0b11;
 
@@ -53,6 +54,11 @@ impl OptionsWord {
     /// Whether members are told of a user's first session and last.
     pub fn shows_users(self) -> bool {
         self.has(PRESENCE_BY_USER)
+    }
+
+    /// Whether the channel keeps a list of its members.
+    pub fn keeps_roster(self) -> bool {
+        self.has(ROSTER)
     }
 
     /// Whether only members may send.
@@ -116,6 +122,7 @@ impl From<ChannelOptions> for OptionsWord {
             (options.membership_to_send, MEMBERSHIP_TO_SEND),
             (options.slow_consumer == SlowConsumer::Drop, DROP),
             (options.presence_by_user, PRESENCE_BY_USER),
+            (options.roster, ROSTER),
         ];
         let who = |who| match who {
             Who::Anybody => 0,
@@ -144,9 +151,9 @@ mod tests {
 
     #[test]
     fn a_word_says_what_the_options_say() {
-        for n in 0..3 * 3 * 3 * 3 * 32usize {
+        for n in 0..3 * 3 * 3 * 3 * 64usize {
             let flag = |bit: usize| n >> bit & 1 == 1;
-            let (rest, pick) = (n / 32, |place: u32| n / 32 / 3usize.pow(place) % 3);
+            let (rest, pick) = (n / 64, |place: u32| n / 64 / 3usize.pow(place) % 3);
             let options = ChannelOptions {
                 history: HistoryLimits { messages: u32::from(flag(0)), ..HistoryLimits::NONE },
                 announce: flag(1),
@@ -161,6 +168,7 @@ mod tests {
                     SignedInMessages::Never,
                     SignedInMessages::Always,
                 ][pick(3)],
+                roster: flag(5),
             };
             let word = OptionsWord::from_bits(OptionsWord::from(options).bits());
             let said = ChannelOptions {
@@ -173,6 +181,7 @@ mod tests {
                 publish: word.publish(),
                 direct: word.direct(),
                 signed_in_messages: word.signed_in_messages(),
+                roster: word.keeps_roster(),
             };
             assert_eq!(said, options);
             assert_eq!(word.is_open_to_senders(), !flag(2) && rest / 3 == 0, "{options:?}");

@@ -6,7 +6,9 @@ use super::{Bounds, HistoryItem, Page, PageStart, Viewer};
 use crate::{
     app::ChannelOptions,
     id::{MessageId, SessionId, WorkerId},
-    publication::{Audience, Body, Given, OwnedPayload, OwnedPublication, Payload, Publication, Sender},
+    publication::{
+        Audience, Body, Given, IdentityCard, OwnedPayload, OwnedPublication, Payload, Publication, Sender,
+    },
 };
 
 /// An operation on a channel. One shape serves publishing, joining (interest, notice), leaving, and requests.
@@ -66,6 +68,15 @@ pub enum ChannelRequest {
         after: Option<Box<str>>,
         /// How many at most.
         limit: usize,
+    },
+    /// Its members, if it keeps a roster, answered to a worker by mail of its own.
+    Roster {
+        /// How many at most.
+        limit: usize,
+        /// The worker.
+        asker: WorkerId,
+        /// What the mail is for.
+        ticket: u64,
     },
     /// An edit or a deletion.
     Change(Box<Change>),
@@ -150,6 +161,8 @@ pub enum ChannelReply {
     CaughtUp(Option<Vec<HistoryItem>>),
     /// Users with the number of their sessions, how many users there are, and whether more follow.
     Users(Vec<(Box<str>, u32)>, usize, bool),
+    /// Members, if there is a roster, and how many there are.
+    Roster(Option<Vec<Arc<IdentityCard>>>, usize),
     /// The change took this offset.
     Changed(u64),
     /// The change took this offset, if any.
@@ -176,6 +189,7 @@ impl ChannelReply {
             ChannelReply::Users(users, ..) => {
                 users.iter().map(|(user, _)| size_of::<(Box<str>, u32)>() + user.len()).sum()
             }
+            ChannelReply::Roster(members, _) => members.iter().flatten().map(|card| card.bytes()).sum(),
             ChannelReply::Changed(_) | ChannelReply::Amended(_) | ChannelReply::Done => 0,
         }
     }

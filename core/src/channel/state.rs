@@ -5,14 +5,11 @@
 //! after another, by whichever worker holds the lock. The state reaches that worker through [`Env`] alone: so
 //! a test can apply operations without engines, and the model checker runs this very code.
 
-use std::{
-    collections::BTreeMap,
-    ops::Bound::{Excluded, Unbounded},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use self::people::People;
 use super::{
     Channel, ChannelReply, ChannelRequest, History, Interest, Operation, Position, Presence, Pushed,
     WorkerSet,
@@ -43,12 +40,9 @@ pub struct ChannelState {
     deserted: bool,
     /// The history, if the channel has one.
     history: Option<Box<History>>,
-    /// Sessions of each user, if members are told of users.
-    users: Option<Box<Users>>,
+    /// What the channel knows of its members, if its options ask for that.
+    people: Option<Box<People>>,
 }
-
-/// Users in a channel, and how many of their sessions are.
-type Users = BTreeMap<Box<str>, u32>;
 
 /// The worker that applies an operation, as the channel sees it.
 pub trait Env {
@@ -182,7 +176,7 @@ impl ChannelState {
             is_configured: false,
             deserted: false,
             history: options.history.is_on().then(|| Box::new(History::new(options.history, 0))),
-            users: options.presence_by_user.then(Box::default),
+            people: People::of(options).map(Box::new),
         }
     }
 
@@ -312,6 +306,7 @@ impl ChannelState {
     ) -> Option<Arc<OwnedPublication>> {
         if !publication.body.is_message() || channel.name().is_none() {
             publication.kept = false;
+            self.note_member(publication);
             return None;
         }
         let audience = publication.audience;
@@ -380,30 +375,6 @@ impl ChannelState {
         false
     }
 
-    /// Counts a user's sessions, and tells the members of the first and the last.
-    fn count_user(&mut self, presence: &Presence, env: &mut impl Env) {
-        let Some(users) = &mut self.users else { return };
-        let user = &*presence.user;
-        let count = users.get(user).copied().unwrap_or_default();
-        let now = if presence.joins { count + 1 } else { count.saturating_sub(1) };
-        match now {
-            0 => users.remove(user),
-            now => users.insert(user.into(), now),
-        };
-        let body = match (count, now) {
-            _ if presence.quiet => return,
-            (0, 1) => Body::UserJoined(&presence.user),
-            (1, 0) => Body::UserLeft(&presence.user),
-            _ => return,
-        };
-        let notice = env.user_notice(body, presence);
-        self.sequence += 1;
-        for worker in self.interest {
-            let (sequence, publication) = (self.sequence, notice.clone());
-            env.post(worker, ChannelMail::Publication { sequence, publication });
-        }
-    }
-
     /// Does what a request asks for.
     fn serve(
         &mut self,
@@ -442,6 +413,10 @@ impl ChannelState {
                 ChannelReply::Done
             }
             ChannelRequest::Users { after, limit } => self.users_page(after, limit),
+            ChannelRequest::Roster { limit, ticket, asker } => {
+                self.mail_roster(channel, limit, (asker, ticket), env);
+                ChannelReply::Done
+            }
             ChannelRequest::Change(change) => ChannelReply::Changed(self.change(channel, &change, env)?),
             ChannelRequest::Amend(amendment) => ChannelReply::Amended(self.amend(channel, &amendment, env)?),
         };
@@ -461,7 +436,7 @@ impl ChannelState {
                 let missed = usize::try_from(self.offset.saturating_sub(*since)).unwrap_or(usize::MAX);
                 missed.min(entries) / COPIED + entries / SEEN
             }
-            ChannelRequest::Users { limit, .. } => limit / COPIED,
+            ChannelRequest::Users { limit, .. } | ChannelRequest::Roster { limit, .. } => limit / COPIED,
             ChannelRequest::Trim(_) | ChannelRequest::SetOptions(_) => entries / SEEN,
             ChannelRequest::Change(_) | ChannelRequest::Amend(_) => {
                 1 + self.history.as_ref().map_or(0, |history| history.searched()) / SEEN
@@ -469,26 +444,19 @@ impl ChannelState {
         }
     }
 
-    fn users_page(&self, after: Option<Box<str>>, limit: usize) -> ChannelReply {
-        let users = self.users.as_deref();
-        let range = (after.map_or(Unbounded, Excluded), Unbounded);
-        let mut rest = users.into_iter().flat_map(|users| users.range::<Box<str>, _>(range.clone()));
-        let page = rest.by_ref().take(limit).map(|(user, count)| (user.clone(), *count)).collect();
-        let more = rest.next().is_some();
-        ChannelReply::Users(page, users.map_or(0, BTreeMap::len), more)
-    }
-
-    /// Refuses to begin or to stop showing users while there are members, for nobody has counted them.
+    /// Refuses to begin or to stop knowing members while there are any, for nobody has counted them.
     fn check_options(&self, options: ChannelOptions) -> Result<(), ReplyError> {
-        let changes = options.presence_by_user != self.users.is_some();
+        let now = self.people.as_deref();
+        let changes = options.presence_by_user != now.is_some_and(People::counts_users)
+            || options.roster != now.is_some_and(People::keeps_roster);
         if changes && !self.interest.is_empty() { Err(ReplyError::OptionInUse) } else { Ok(()) }
     }
 
     /// Changes the channel's options, which [`ChannelState::check_options`] has not refused. Its history
     /// stays, within the new bounds.
     fn set_options(&mut self, channel: &Channel, options: ChannelOptions, now_ms: u64) {
-        if options.presence_by_user != self.users.is_some() {
-            self.users = options.presence_by_user.then(Box::default);
+        if self.interest.is_empty() {
+            self.people = People::of(options).map(Box::new);
         }
         channel.set_word(options);
         match &mut self.history {
@@ -515,5 +483,6 @@ impl ChannelState {
 }
 
 mod changes;
+mod people;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -39,7 +39,8 @@ pub enum PollEffect {
     AnswerProbe,
     /// Close the probing WebSocket.
     CloseProbe,
-    /// The probing WebSocket is the client's own now: [`Polled::take_frames`] goes there, and all that follows.
+    /// The probing WebSocket is the client's own now: [`Polled::take_frames`] goes there, and all that
+    /// follows.
     Upgraded,
     /// The client is gone, and its name with it.
     Ended(Disconnect),
@@ -119,7 +120,7 @@ impl Polled {
         Self(Client::Channelstream(channelstream::Polled::new(now_ms)))
     }
 
-    /// A poll of a client of Channelstream, which is held. Returns the answer to the one that was held before.
+    /// A poll of a client of Channelstream, which is held. Returns the answer to the one held before.
     pub fn handle_listen(&mut self, listening: channelstream::Listening, now_ms: u64) -> Option<PollAnswer> {
         match &mut self.0 {
             Client::Agnost(_) => Some(listening.nothing()),

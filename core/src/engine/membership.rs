@@ -34,7 +34,22 @@ use crate::{
 pub(super) struct Joining {
     part: LocalId,
     session: SessionId,
+    member: MemberAs,
+}
+
+/// What a session that becomes a member is told of members.
+#[derive(Copy, Clone)]
+struct MemberAs {
     echo: bool,
+    notices: bool,
+}
+
+/// How a session joins; see [`Command::Join`](crate::command::Command::Join).
+#[derive(Copy, Clone, Default)]
+pub(super) struct JoinAs {
+    pub(super) echo: Option<bool>,
+    pub(super) since: Option<Position>,
+    pub(super) notices: Option<bool>,
 }
 
 impl Engine {
@@ -43,8 +58,7 @@ impl Engine {
         &mut self,
         slot: SessionSlot,
         name: &str,
-        echo: Option<bool>,
-        since: Option<Position>,
+        JoinAs { echo, since, notices }: JoinAs,
     ) -> Result<Progress, ReplyError> {
         self.drain_mailbox();
         let session = self.sessions.get(slot);
@@ -53,6 +67,9 @@ impl Engine {
         if let Some(part) = local
             && session.memberships.find(part).is_some()
         {
+            if let Some(notices) = notices {
+                self.quiet.set(part, slot, notices);
+            }
             let waiting = self.change_membership(part, slot, None, None, false);
             return Ok(self.joined(part, false, waiting, Recovery::NotAsked));
         }
@@ -73,12 +90,13 @@ impl Engine {
             }
         };
         let echo = echo.unwrap_or(self.sessions.get(slot).echo);
+        let notices = notices.unwrap_or(true);
         if let Some(since) = since
-            && let Some(progress) = self.rejoin(part, slot, echo, since)
+            && let Some(progress) = self.rejoin(part, slot, since, MemberAs { echo, notices })
         {
             return Ok(progress);
         }
-        self.enroll(part, slot);
+        self.enroll(part, slot, notices);
         let local = &self.channels[part];
         let gained = local.needs_interest().then_some(Interest::Gained);
         let waiting = self.change_membership(part, slot, gained, Some(MembershipEvent::Joins), echo);
@@ -88,12 +106,18 @@ impl Engine {
 
     /// Makes a session a member that was one before. `None` if what it missed cannot be known; nothing was
     /// done then.
-    fn rejoin(&mut self, part: LocalId, slot: SessionSlot, echo: bool, since: Position) -> Option<Progress> {
+    fn rejoin(
+        &mut self,
+        part: LocalId,
+        slot: SessionSlot,
+        since: Position,
+        member: MemberAs,
+    ) -> Option<Progress> {
         let session = self.sessions.get(slot);
         let reader = Viewer::User(session.user.clone());
         // What is recovered has to fit into the connection's queue, with room for what comes then.
         let bytes = self.node.app(session.app).limits.outbound_bytes / 2;
-        let joining = Joining { part, session: session.id(slot), echo };
+        let joining = Joining { part, session: session.id(slot), member };
         loop {
             let local = &self.channels[part];
             let channel = local.channel.clone();
@@ -155,8 +179,8 @@ impl Engine {
         joining: &Joining,
         reply: Option<ChannelReply>,
     ) -> Outcome {
-        let &Joining { part, echo, .. } = joining;
-        self.enroll(part, slot);
+        let &Joining { part, member: MemberAs { echo, notices }, .. } = joining;
+        self.enroll(part, slot, notices);
         let local = &self.channels[part];
         let offset = local.offset;
         let recovery = match reply {
@@ -175,7 +199,10 @@ impl Engine {
         outcome
     }
 
-    fn enroll(&mut self, part: LocalId, slot: SessionSlot) {
+    fn enroll(&mut self, part: LocalId, slot: SessionSlot, notices: bool) {
+        if !notices {
+            self.quiet.set(part, slot, notices);
+        }
         let number = self.add_member(part, slot);
         self.sessions.get_mut(slot).memberships.insert(Membership { local: part, number });
     }
@@ -264,6 +291,9 @@ impl Engine {
         let part = membership.local;
         self.sessions.get_mut(slot).memberships.remove(part);
         self.remove_member(part, slot, membership.number);
+        if !self.quiet.is_empty() {
+            self.quiet.set(part, slot, true);
+        }
         let last = self.channels[part].is_unused();
         let lost = last.then_some(Interest::Lost);
         if echo && self.channels[part].channel.announces() {
@@ -316,7 +346,14 @@ impl Engine {
             });
             let audience = Audience { except_session: except, ..Audience::default() };
             let card = what.filter(|_| channel.announces() && !quiet).map(|_| self.card(slot));
-            let body = what.zip(card.as_ref()).and_then(|(what, card)| what.notice(card));
+            // A roster shows the user, so its readers are told.
+            let told = match what {
+                Some(MembershipEvent::SignsIn) if channel.options().keeps_roster() => {
+                    Some(MembershipEvent::Updates)
+                }
+                what => what,
+            };
+            let body = told.zip(card.as_ref()).and_then(|(what, card)| what.notice(card));
             let mut publication = body.map(|body| self.notice(body, &audience));
             // A member on a worker that is still gaining interest waits for that.
             let tells = publication.is_some() || presence.is_some();
@@ -407,7 +444,7 @@ impl Engine {
         }
     }
 
-    fn add_member(&mut self, part: LocalId, slot: SessionSlot) -> u64 {
+    pub(super) fn add_member(&mut self, part: LocalId, slot: SessionSlot) -> u64 {
         let format = self.sessions.hot(slot).format;
         let local = &mut self.channels[part];
         if local.run != NONE {
@@ -419,7 +456,7 @@ impl Engine {
         number
     }
 
-    fn remove_member(&mut self, part: LocalId, slot: SessionSlot, number: u64) {
+    pub(super) fn remove_member(&mut self, part: LocalId, slot: SessionSlot, number: u64) {
         let local = &mut self.channels[part];
         let place = local.subscribers.position(number).expect("a membership has its place");
         if local.run == NONE {

@@ -33,6 +33,7 @@ mod publish;
 mod query;
 mod request;
 mod resume;
+mod roster;
 mod session;
 mod submit;
 mod users;
@@ -47,9 +48,10 @@ use hashbrown::HashMap;
 use self::{
     eviction::{Evictor, Sweep},
     idempotency::Keys,
-    membership::Joining,
+    membership::{JoinAs, Joining},
     output::{Backlog, EndedRun, NONE, SessionOutput, Turn},
     resume::Parked,
+    roster::QuietMembers,
     session::{Session, Sessions},
     users::UserIndex,
     waiting::{Interrupted, Waiting},
@@ -103,6 +105,7 @@ pub struct Engine {
     joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
     users: UserIndex,
+    quiet: QuietMembers,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
     sweep: Sweep,
@@ -217,6 +220,7 @@ impl Engine {
             evictor: Evictor::default(),
             next_ticket: 0,
             users: UserIndex::default(),
+            quiet: QuietMembers::default(),
             answers: Vec::new(),
             interrupted: VecDeque::new(),
             yielded: Vec::new(),
@@ -290,7 +294,7 @@ impl Engine {
         for channel in channels {
             // A claimed channel that the app's limits refuse is one the session is not in, as `members` will
             // show.
-            if self.join(slot, &channel, None, None).is_err() {
+            if self.join(slot, &channel, JoinAs::default()).is_err() {
                 self.counters.command_errors += 1;
             }
         }
@@ -402,6 +406,11 @@ impl Engine {
             part.formats = formats;
             part.subscribers.compact();
         });
+    }
+
+    /// Gives back the memory that is kept for turns to come.
+    pub fn give_back(&mut self) {
+        self.turn.give_back();
     }
 
     /// Whether there is anything to flush, to take or to handle at once, so that the shell must not sleep. A

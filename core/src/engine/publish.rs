@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 use super::{
     Engine,
     check::{check_change, check_channel, check_message},
+    membership::JoinAs,
     permission::Reach,
     presence::MembershipEvent,
     session::Verdict,
@@ -41,9 +42,9 @@ impl Engine {
                 self.counters.overloaded += 1;
                 Err(ReplyError::Overloaded)
             }
-            Command::Join { channel, echo, since } => {
+            Command::Join { channel, echo, since, notices } => {
                 check_channel(&app, channel)?;
-                self.join(slot, channel, echo, since)
+                self.join(slot, channel, JoinAs { echo, since, notices })
             }
             Command::Change(change) => {
                 self.may_write(slot, &app)?;
@@ -79,6 +80,11 @@ impl Engine {
                 check_channel(&app, channel)?;
                 self.check_join(slot, app.id, channel)?;
                 Ok(self.users_of(app.id, channel, limit, after))
+            }
+            Command::Roster { channel } => {
+                check_channel(&app, channel)?;
+                self.check_join(slot, app.id, channel)?;
+                Ok(self.roster(app.id, channel))
             }
             Command::Members { channel, limit, after } => {
                 check_channel(&app, channel)?;

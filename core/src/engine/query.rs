@@ -3,7 +3,7 @@
 //! A query travels from worker to worker as mail, each adding its part, and returns to where it was asked.
 //! Nobody stops for it. A listing of channels needs no travelling: the table is everybody's.
 
-use super::{Engine, mail::Mail, waiting::Progress};
+use super::{Engine, mail::Mail, membership::JoinAs, waiting::Progress};
 use crate::{
     command::{
         ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession,
@@ -294,7 +294,7 @@ impl Engine {
             return;
         };
         let is_refused = match membership {
-            Membership::Begins => self.join(slot, channel, None, None).is_err(),
+            Membership::Begins => self.join(slot, channel, JoinAs::default()).is_err(),
             Membership::Ends => {
                 self.leave(slot, channel, None);
                 false

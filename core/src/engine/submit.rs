@@ -286,7 +286,7 @@ impl Engine {
                 self.set_live(channel, sequence, offset, Some(ticket));
             }
             ChannelMail::Done { receipt, reply, ticket } => {
-                self.on_done(ticket, receipt, reply.map(|reply| *reply));
+                self.on_done(channel, ticket, receipt, reply.map(|reply| *reply));
             }
             ChannelMail::Refused { error, ticket } => self.on_refused(ticket, error),
         }
@@ -301,7 +301,7 @@ impl Engine {
     }
 
     /// An operation that was delegated is done.
-    fn on_done(&mut self, ticket: u64, receipt: Receipt, reply: Option<ChannelReply>) {
+    fn on_done(&mut self, channel: &Channel, ticket: u64, receipt: Receipt, reply: Option<ChannelReply>) {
         if let Some(joining) = self.joining.remove(&ticket) {
             return self.finish_join(ticket, joining, reply);
         }
@@ -319,6 +319,11 @@ impl Engine {
             (Outcome::History { position, page, .. }, Some(ChannelReply::Page(read))) => {
                 *position = Some(receipt.position);
                 *page = read;
+            }
+            (Outcome::Roster(roster), Some(ChannelReply::Roster(members, total))) => {
+                let Some(members) = members else { return self.answer(who, Err(ReplyError::NoRoster)) };
+                (roster.members, roster.total) = (members, total);
+                self.catch_up_in_turn(&who, channel);
             }
             _ => {}
         }
@@ -370,6 +375,9 @@ impl Engine {
             && let Some(slot) = self.sessions.find(except)
         {
             self.turn.except(run, publications.len(), slot, self.sessions.hot(slot));
+        }
+        if !self.quiet.is_empty() && last.body.is_notice() {
+            self.spare_quiet(part, publications);
         }
     }
 

@@ -51,7 +51,7 @@ pub struct IdentityCard {
 
 impl IdentityCard {
     /// About what keeping it costs.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         // Two counters precede what an `Arc` holds.
         let len = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
         size_of::<Self>() + 2 * size_of::<usize>() + len(&self.user) + len(&self.profile)
@@ -88,6 +88,12 @@ impl Body<'_> {
             Self::UserLeft(_) => Kind::UserLeft,
             Self::Worded(_) => Kind::Worded,
         }
+    }
+
+    /// Whether it is about members or users.
+    #[inline]
+    pub fn is_notice(&self) -> bool {
+        !matches!(self, Self::Message { .. } | Self::Edit { .. } | Self::Delete)
     }
 
     /// Whether it is a message. Notices are about the present and are never replayed.

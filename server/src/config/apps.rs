@@ -367,6 +367,7 @@ impl Section<'_> {
             join: self.who(&format!("{prefix}join"), raw.join.as_deref(), default.join)?,
             publish: self.who(&format!("{prefix}publish"), raw.publish.as_deref(), default.publish)?,
             direct: self.who(&format!("{prefix}direct"), raw.direct.as_deref(), default.direct)?,
+            roster: raw.roster.unwrap_or(default.roster),
             signed_in_messages: match raw.signed_in_messages.as_deref() {
                 None => default.signed_in_messages,
                 Some("optional") => SignedInMessages::Optional,

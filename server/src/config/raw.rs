@@ -198,6 +198,7 @@ pub(super) struct ChannelRule {
     pub(super) publish: Option<String>,
     pub(super) direct: Option<String>,
     pub(super) signed_in_messages: Option<String>,
+    pub(super) roster: Option<bool>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]

@@ -19,6 +19,7 @@ DEFAULTS = {
     "publish": "anybody",
     "direct": "anybody",
     "signed_in_messages": "optional",
+    "roster": False,
 }
 
 

@@ -106,7 +106,7 @@ impl<'a> Event<'a> {
     pub(super) fn command(&self) -> Command<'_> {
         let echo = self.echo;
         match &self.verb {
-            Verb::Join { channel } => Command::Join { channel, echo, since: None },
+            Verb::Join { channel } => Command::Join { channel, echo, since: None, notices: None },
             Verb::Leave { channel } => Command::Leave { channel, echo },
             Verb::Update { profile } => Command::Update { profile: profile.as_str(), echo },
             Verb::Message { channel, event, message } => {
@@ -189,9 +189,12 @@ mod tests {
         let echo = |payload: &str| read(payload).expect("an event").split("echo: ").nth(1).map(String::from);
         assert_eq!(
             echo(r#"["join",{"channel":"c","echo":"false"}]"#).as_deref(),
-            Some("Some(true), since: None }")
+            Some("Some(true), since: None, notices: None }")
         );
-        assert_eq!(echo(r#"["join",{"channel":"c","echo":null}]"#).as_deref(), Some("None, since: None }"));
+        assert_eq!(
+            echo(r#"["join",{"channel":"c","echo":null}]"#).as_deref(),
+            Some("None, since: None, notices: None }")
+        );
         assert_eq!(echo(r#"["leave",{"channel":"c","echo":0}]"#).as_deref(), Some("Some(false) }"));
         let message =
             read(r#"["message",{"channel":"","eventName":"e","message":{"a":1}}]"#).expect("an event");

@@ -27,7 +27,9 @@ impl Envelope<'_, '_> {
                 channel: self.channel()?,
                 echo: self.echo()?,
                 since: self.given(Name::Since).map(position).transpose()?,
+                notices: self.notices()?,
             },
+            "roster" => Command::Roster { channel: self.channel()? },
             "history" => {
                 Command::History { channel: self.channel()?, from: self.page_from()?, limit: self.limit()? }
             }
@@ -180,6 +182,11 @@ impl Envelope<'_, '_> {
     #[inline]
     fn echo(&self) -> Result<Option<bool>, ReplyError> {
         boolean(self.given(Name::Echo), "echo must be true, false or null.")
+    }
+
+    fn notices(&self) -> Result<Option<bool>, ReplyError> {
+        let given = self.object().and_then(|object| object.member("notices")).filter(|raw| !raw.is_null());
+        boolean(given, "notices must be true, false or null.")
     }
 
     fn limit(&self) -> Result<usize, ReplyError> {

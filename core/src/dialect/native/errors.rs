@@ -29,6 +29,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::TooManyOptions => "too_many_options",
         ReplyError::OptionInUse => "option_in_use",
         ReplyError::NotAllowed => "not_allowed",
+        ReplyError::NoRoster => "no_roster",
         ReplyError::Overloaded => "overloaded",
     }
 }
@@ -71,7 +72,8 @@ pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
             "The message is another sender's, or this app does not let senders edit and delete."
         }
         ReplyError::TooManyOptions => "As many channels of this app have options of their own as may.",
-        ReplyError::OptionInUse => "presence_by_user cannot change while the channel has members.",
+        ReplyError::OptionInUse => "presence_by_user and roster cannot change while the channel has members.",
+        ReplyError::NoRoster => "This channel keeps no roster.",
         ReplyError::NotAllowed => "The rules of this channel do not allow it.",
         ReplyError::Overloaded => "The server is overloaded and did not accept this; try again.",
     }

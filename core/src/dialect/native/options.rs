@@ -35,7 +35,7 @@ macro_rules! option {
 }
 
 /// In the order in which they are written.
-const OPTIONS: [ChannelOption; 11] = [
+const OPTIONS: [ChannelOption; 12] = [
     option!("history_messages" must be "a whole number from 0 to 65536",
         |change, value| whole(value, HistoryLimits::MESSAGES).map(|n| change.history_messages = Some(n)),
         |options, out| put_number(out, "", options.history.messages.into())),
@@ -76,6 +76,9 @@ const OPTIONS: [ChannelOption; 11] = [
         SignedInMessages::Never => NEVER,
         SignedInMessages::Always => ALWAYS,
     })),
+    option!("roster" must be "true or false",
+    |change, value| value.as_bool().map(|is_on| change.roster = Some(is_on)),
+    |options, out| put_bool(out, "", options.roster)),
 ];
 
 const DISCONNECT: &str = "disconnect";
@@ -86,7 +89,7 @@ const ALWAYS: &str = "always";
 
 const UNKNOWN: &str = "The body has a member that is no channel option: there are history_messages, \
                        history_bytes, history_age_s, announce, presence_by_user, membership_to_send, \
-                       slow_consumer, join, publish, direct and signed_in_messages.";
+                       slow_consumer, join, publish, direct, signed_in_messages and roster.";
 
 /// A member that says whether the options are for a channel that does not exist.
 pub(super) const ONLY_NEW: &str = "only_new";
@@ -200,6 +203,7 @@ mod tests {
             publish: Who::Nobody,
             direct: Who::Anybody,
             signed_in_messages: SignedInMessages::Always,
+            roster: true,
         };
         let mut out = BytesMut::from(&b"{\"channel\":\"c\""[..]);
         put_options(&mut out, &options);

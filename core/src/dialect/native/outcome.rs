@@ -95,6 +95,19 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(b"],\"next\":");
             put_optional_string(out, page.next.map(|next| next.text()).as_deref());
         }
+        Outcome::Roster(roster) => {
+            out.extend_from_slice(b"{\"channel\":");
+            json::write_string(out, &roster.channel);
+            put_number(out, ",\"total\":", roster.total as u64);
+            out.extend_from_slice(b",\"members\":[");
+            for (at, member) in roster.members.iter().enumerate() {
+                if at > 0 {
+                    out.put_u8(b',');
+                }
+                put_member(out, member);
+            }
+            out.put_u8(b']');
+        }
         Outcome::Session { user, expires_at } => {
             out.extend_from_slice(b"{\"user\":");
             json::write_string(out, user);

@@ -125,7 +125,7 @@ impl<'a> Frame<'a> {
     pub(in crate::dialect) fn command(&self) -> Result<Command<'_>, ReplyError> {
         let channel = &*self.channel;
         Ok(match self.verb? {
-            Verb::Join => Command::Join { channel, echo: Some(false), since: None },
+            Verb::Join => Command::Join { channel, echo: Some(false), since: None, notices: None },
             Verb::Leave => Command::Leave { channel, echo: Some(false) },
             Verb::History => Command::History { channel, from: PageStart::Before(u64::MAX), limit: PAGE },
             Verb::Message { payload, to } => {

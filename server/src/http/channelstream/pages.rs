@@ -26,9 +26,11 @@ const HEADERS: &str = "Content-Type, Depth, User-Agent, X-File-Size, X-Requested
                        X-File-Name, Cache-Control, Pragma, Origin, Connection, Referer, Cookie";
 
 const BAD_SIGNATURE: &str = "{\n    \"request\": \"Bad Signature\"\n}";
-const UNVERIFIED: &str = "This server could not verify that you are authorized to access the document you requested.  Either you \
-     supplied the wrong credentials (e.g., bad password), or your browser does not understand how to supply \
-     the credentials required.";
+const UNVERIFIED: &str = concat!(
+    "This server could not verify that you are authorized to access the document you requested.  Either you ",
+    "supplied the wrong credentials (e.g., bad password), or your browser does not understand how to supply ",
+    "the credentials required."
+);
 type Fields = [(&'static str, &'static str)];
 
 const SHARED: &Fields = &[

@@ -1,0 +1,102 @@
+//! Lists of members that agree with notices, and members that want no notices.
+//!
+//! A roster is read inside the channel's order and sent as mail, also to the worker that read it: so it
+//! arrives among the notices where it belongs. Before it is answered, its asker is given what the channel has
+//! published in this turn.
+
+use std::collections::BTreeSet;
+
+use hashbrown::HashMap;
+
+use super::{
+    Engine, RandomState,
+    output::NONE,
+    session::Membership,
+    submit::{ChannelOp, Submitted},
+    waiting::{Progress, Waiter},
+};
+use crate::{
+    channel::{Channel, ChannelRequest},
+    command::{Outcome, Roster},
+    id::{AppId, LocalId, SessionSlot},
+    limits::ROSTER,
+    publication::Publication,
+};
+
+/// Members of this worker's parts of channels that are told nothing of other members.
+#[derive(Default)]
+pub(super) struct QuietMembers(HashMap<LocalId, BTreeSet<SessionSlot>, RandomState>);
+
+impl QuietMembers {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn set(&mut self, part: LocalId, slot: SessionSlot, notices: bool) {
+        if !notices {
+            self.0.entry(part).or_default().insert(slot);
+        } else if let Some(quiet) = self.0.get_mut(&part)
+            && quiet.remove(&slot)
+            && quiet.is_empty()
+        {
+            self.0.remove(&part);
+        }
+    }
+}
+
+impl Engine {
+    /// The last publications of a channel's run are notices: they are not for members that want none.
+    #[cold]
+    pub(super) fn spare_quiet(&mut self, part: LocalId, notices: &[Publication<'_>]) {
+        let Some(quiet) = self.quiet.0.get(&part) else { return };
+        let (Some(last), run) = (notices.last(), self.channels[part].run) else { return };
+        self.work += quiet.len() / 8;
+        for &slot in quiet {
+            // Who wants no echo is left out already.
+            if last.audience.except_session != Some(self.sessions.get(slot).id(slot)) {
+                self.turn.except(run, notices.len(), slot, self.sessions.hot(slot));
+            }
+        }
+    }
+
+    /// The members of a channel that keeps a roster.
+    pub(super) fn roster(&mut self, app: AppId, name: &str) -> Progress {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let roster = Roster { channel: name.into(), total: 0, members: Vec::new() };
+        loop {
+            let Some(channel) = self.node.channel(app, Some(name)) else { break };
+            let request = ChannelRequest::Roster { limit: ROSTER, asker: self.worker, ticket };
+            let deed = ChannelOp { request: Some(Box::new(request)), ..ChannelOp::default() };
+            match self.submit(&channel, deed) {
+                // The answer is mail of its own.
+                Submitted::Done { .. } | Submitted::Waiting(_) => {
+                    return Progress::Waiting { ticket, outcome: Outcome::Roster(roster) };
+                }
+                Submitted::Closed => self.node.table.remove(&channel),
+                Submitted::Refused(_) => unreachable!("reading is not refused"),
+            }
+        }
+        Progress::Finished(Outcome::Roster(roster))
+    }
+
+    /// Gives a waiting session what its channel has published until now, so that what is answered next comes
+    /// after that.
+    pub(super) fn catch_up_in_turn(&mut self, who: &Waiter, channel: &Channel) {
+        let Waiter::Session { session, .. } = who else { return };
+        let (Some(slot), Some(part)) = (self.sessions.find(*session), channel.local(self.worker)) else {
+            return;
+        };
+        let Some(membership) = self.sessions.get(slot).memberships.find(part) else { return };
+        if self.channels[part].run == NONE {
+            return;
+        }
+        // It leaves the run and joins it again, at its end.
+        self.remove_member(part, slot, membership.number);
+        let number = self.add_member(part, slot);
+        let memberships = &mut self.sessions.get_mut(slot).memberships;
+        memberships.remove(part);
+        memberships.insert(Membership { local: part, number });
+    }
+}
