@@ -39,8 +39,7 @@ pub enum PollEffect {
     AnswerProbe,
     /// Close the probing WebSocket.
     CloseProbe,
-    /// The probing WebSocket is the client's own now: [`Polled::take_frames`] goes there, and all that
-    /// follows.
+    /// The probing WebSocket is the client's own: [`Polled::take_frames`] and all that follows go there.
     Upgraded,
     /// The client is gone, and its name with it.
     Ended(Disconnect),
