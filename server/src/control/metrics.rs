@@ -42,7 +42,7 @@ metrics! {
     session_refusals_total counter "Sessions refused on a WebSocket that was open already."
     handshakes_total counter "WebSocket handshakes that succeeded."
     upgrades_total counter "Clients that changed from polling to a WebSocket."
-    polling_refused_total counter "Clients that poll refused: too many without session, or the server is full."
+    polling_refused_total counter "Clients that poll refused: too many have no session, or none has room."
     tls_handshakes_total counter "TLS handshakes that succeeded."
     tls_resumptions_total counter "TLS handshakes that went on from an earlier session, by a ticket."
     tls_failures_total counter "Connections closed because TLS or its handshake failed."
