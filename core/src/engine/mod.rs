@@ -50,6 +50,7 @@ use self::{
     idempotency::Keys,
     membership::{JoinAs, Joining},
     output::{Backlog, EndedRun, NONE, SessionOutput, Turn},
+    query::WorkerQuery,
     resume::Parked,
     roster::QuietMembers,
     session::{Session, Sessions},
@@ -71,7 +72,7 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
-    limits::{COMBINED, SIGNATURE_WORK, TURN_BYTES, TURN_WORK},
+    limits::{COMBINED, SIGNATURE_WORK, TURN_BYTES, TURN_WORK, WHOLE_LISTS},
     now::Now,
     secret::Secret,
     slots::Slots,
@@ -105,6 +106,9 @@ pub struct Engine {
     joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
     users: UserIndex,
+    /// Lists of all members that this turn may still read or answer, and queries that wait for the next.
+    whole_lists: usize,
+    deferred: VecDeque<Box<WorkerQuery>>,
     quiet: QuietMembers,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
@@ -186,6 +190,7 @@ pub struct Counters {
     pub parked: u64,
     pub resumed: u64,
     pub unresumed: u64,
+    pub member_lists_refused: u64,
     pub history_forgotten: u64,
     pub overloaded: u64,
     pub rate_limited: u64,
@@ -220,6 +225,8 @@ impl Engine {
             evictor: Evictor::default(),
             next_ticket: 0,
             users: UserIndex::default(),
+            whole_lists: WHOLE_LISTS,
+            deferred: VecDeque::new(),
             quiet: QuietMembers::default(),
             answers: Vec::new(),
             interrupted: VecDeque::new(),
@@ -246,6 +253,7 @@ impl Engine {
         self.now_ms = unix_ms;
         self.steady_ms = steady_ms;
         self.sweep();
+        self.resume_deferred();
         self.end_expired();
     }
 
@@ -423,6 +431,7 @@ impl Engine {
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()
             || !self.kept.is_empty()
+            || !self.deferred.is_empty()
             || !self.node.mailbox(self.worker).is_empty()
     }
 

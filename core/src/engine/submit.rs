@@ -271,8 +271,7 @@ impl Engine {
             Mail::Direct { app, publication } => self.deliver_direct(app, &publication.view()),
             Mail::IdempotentPublish(once) => self.on_once(&once),
             Mail::Published { result, ticket } => self.on_owner_answer(ticket, result),
-            Mail::Query(query) => self.on_query(query),
-            Mail::Answer(query) => self.on_answer(*query),
+            Mail::Query(query) | Mail::Answer(query) => self.on_query(query),
         }
     }
 

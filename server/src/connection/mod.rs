@@ -92,6 +92,8 @@ pub(crate) enum Protocol {
     Poll(OutletId),
     /// RFC 6455, for a client that polls and may change to it.
     Probe(Box<Probe>),
+    /// RFC 6455, for a back end.
+    BackEnd(Box<BackEnd>),
     /// The server has said its last word: further input is discarded, and the connection ends when the peer
     /// ends it or when its deadline comes.
     Closing,
@@ -112,6 +114,12 @@ pub(crate) struct Lobby {
 pub(crate) struct Probe {
     pub(crate) decoder: Decoder,
     pub(crate) outlet: OutletId,
+}
+
+/// The WebSocket of a back end.
+pub(crate) struct BackEnd {
+    pub(crate) decoder: Decoder,
+    pub(crate) state: dialect::BackEnd,
 }
 
 /// An HTTP request that is not yet complete.

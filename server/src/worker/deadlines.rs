@@ -72,6 +72,7 @@ impl Worker {
             Some(Protocol::Poll(_) | Protocol::Probe(_)) => {
                 self.arm(slot, self.now.saturating_add(ticks(self.config.request_timeout_ms)));
             }
+            Some(Protocol::BackEnd(_)) => self.on_back_end_due(slot),
             Some(Protocol::Closing | Protocol::Closed) => self.close(slot),
             None => {}
         }

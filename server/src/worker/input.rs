@@ -74,6 +74,12 @@ impl Worker {
                     continue;
                 }
             }
+            if let Protocol::BackEnd(_) = connection.protocol
+                && let Some(mut rest) = connection.input.take()
+            {
+                self.guard(slot, |worker| worker.feed_back_end(slot, &mut rest));
+                continue;
+            }
             let received = match connection.read(buffer, &mut self.ciphertext) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -128,6 +134,7 @@ impl Worker {
             Protocol::WebSocket { .. } => self.feed_frames(slot, input),
             Protocol::Lobby(_) => self.feed_lobby(slot, input),
             Protocol::Probe(_) => self.feed_probe(slot, input),
+            Protocol::BackEnd(_) => self.feed_back_end(slot, input),
             Protocol::Securing | Protocol::Poll(_) | Protocol::Closing | Protocol::Closed => {}
         }
     }
@@ -210,7 +217,7 @@ impl Worker {
         true
     }
 
-    fn keep_input(&mut self, slot: ConnectionSlot, rest: &[u8]) {
+    pub(super) fn keep_input(&mut self, slot: ConnectionSlot, rest: &[u8]) {
         if let Some(connection) = self.connections.live(slot)
             && !rest.is_empty()
         {
@@ -265,6 +272,7 @@ impl Worker {
             | Protocol::Lobby(_)
             | Protocol::Poll(_)
             | Protocol::Probe(_)
+            | Protocol::BackEnd(_)
             | Protocol::Closed => self.close(slot),
             Protocol::WebSocket { .. } => self.on_half_close(slot),
             // This turn's output may hold the connection's last word: decide after the flush.

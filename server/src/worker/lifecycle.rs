@@ -60,6 +60,7 @@ impl Worker {
     fn on_flushed(&mut self, slot: ConnectionSlot) {
         match self.connections.live(slot).map(|connection| &connection.protocol) {
             Some(Protocol::Http(_)) => self.on_answers_taken(slot),
+            Some(Protocol::BackEnd(_)) => self.on_back_end_flushed(slot),
             Some(Protocol::Closing) => self.finish_close(slot),
             _ => {}
         }
@@ -251,7 +252,11 @@ impl Worker {
                 self.engine.close(session);
                 self.forget_client(departed);
             }
-            Protocol::Securing | Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
+            Protocol::Securing
+            | Protocol::Lobby(_)
+            | Protocol::BackEnd(_)
+            | Protocol::Closing
+            | Protocol::Closed => {}
             request => {
                 self.requests.forget(token);
                 self.held.forget(token);
@@ -300,6 +305,7 @@ impl Worker {
                 Protocol::Securing | Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Probe(_) => {
                     self.close(slot);
                 }
+                Protocol::BackEnd(_) => self.leave_back_end(slot),
                 // It ends with its outlet.
                 Protocol::Poll(_) | Protocol::Closing | Protocol::Closed => {}
             }

@@ -5,7 +5,7 @@
 
 use bytes::BytesMut;
 use fanfare_core::{
-    dialect::{self, Admission, Format, Knock, Welcome, WelcomeLimits},
+    dialect::{self, Admission, Entrance, Format, Knock, Scope, Welcome, WelcomeLimits},
     engine,
     http::Head,
     id::SessionSlot,
@@ -26,6 +26,8 @@ pub(super) enum Stay {
     No,
     /// A session has begun.
     Session(SessionSlot),
+    /// A back end has come in.
+    BackEnd(Scope),
 }
 
 impl Worker {
@@ -91,6 +93,7 @@ impl Worker {
         match stay {
             Stay::Yes => connection.protocol = Protocol::Lobby(lobby),
             Stay::No => self.leave_lobby(slot),
+            Stay::BackEnd(scope) => self.begin_back_end(slot, *lobby, scope, &mut input[at..]),
             Stay::Session(session) => {
                 let Lobby { decoder, .. } = *lobby;
                 connection.protocol = Protocol::WebSocket { decoder, session };
@@ -119,7 +122,8 @@ impl Worker {
         let verify = |app: &_, token: &_| engine.verify_session(app, token);
         match dialect::admit(node.apps(), auth, origin, verify) {
             // If the app is full, the client comes back by itself.
-            Ok(admission) => {
+            Ok(Entrance::BackEnd(scope)) => Stay::BackEnd(scope),
+            Ok(Entrance::Session(admission)) => {
                 self.begin_session(slot, admission, state.format()).map_or(Stay::No, Stay::Session)
             }
             Err(refusal) => {

@@ -266,7 +266,8 @@ impl Worker {
                 polling.stage = Stage::Session(session);
                 self.strangers.leave(stranger.address);
             }
-            Stay::Yes | Stay::No => {
+            // A back end has a WebSocket.
+            Stay::Yes | Stay::No | Stay::BackEnd(_) => {
                 polling.polled.close(now_ms);
                 self.strangers.leave(stranger.address);
             }

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   WebSocket ─▶ Lobby ──CONNECT──▶ admit ──▶ a session       before: no session, no app
-//!                                     └─────▶ Refusal         CONNECT_ERROR
+//!                                     ├─────▶ Refusal         CONNECT_ERROR
+//!                                     └─────▶ BackEnd         no session: commands for the apps it names
 //!   message ──▶ Sessions ──▶ Packet ──▶ Command               from then on
 //! ```
 //!
@@ -12,17 +13,23 @@
 //! original leaves unanswered: a command that fails is counted by the engine and not told.
 
 mod admission;
+mod back_end;
+mod content;
 mod encode;
 mod event;
+mod http;
 mod life;
 mod lobby;
+mod mixed;
 mod polled;
 mod sessions;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use self::{
-    admission::{Admission, Refusal, admit},
+    admission::{Admission, Entrance, Refusal, admit},
+    back_end::{BackEnd, Heard, Receipt, Scope},
+    http::{HttpProblem, MembersHead, put_members},
     lobby::{Knock, Lobby},
     sessions::Packet,
 };
@@ -33,6 +40,9 @@ pub(super) use self::{
     sessions::Sessions,
 };
 use crate::{dialect::Format, engineio::Framing};
+
+/// How packets travel to and from a back end, which has a WebSocket.
+const FRAMING: Framing = Framing::Frames;
 
 /// How packets travel in a format of this dialect.
 fn framing(format: Format) -> Framing {

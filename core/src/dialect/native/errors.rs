@@ -28,6 +28,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::EditNotAllowed => "edit_not_allowed",
         ReplyError::TooManyOptions => "too_many_options",
         ReplyError::OptionInUse => "option_in_use",
+        ReplyError::TooManyMembers => "too_many_members",
         ReplyError::NotAllowed => "not_allowed",
         ReplyError::NoRoster => "no_roster",
         ReplyError::Overloaded => "overloaded",
@@ -74,6 +75,7 @@ pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
         ReplyError::TooManyOptions => "As many channels of this app have options of their own as may.",
         ReplyError::OptionInUse => "presence_by_user and roster cannot change while the channel has members.",
         ReplyError::NoRoster => "This channel keeps no roster.",
+        ReplyError::TooManyMembers => "The members are more than this app lists at once.",
         ReplyError::NotAllowed => "The rules of this channel do not allow it.",
         ReplyError::Overloaded => "The server is overloaded and did not accept this; try again.",
     }
