@@ -270,9 +270,9 @@ impl Worker {
             Protocol::Securing => self.on_unsecured(slot),
             Protocol::Http(_)
             | Protocol::Lobby(_)
+            | Protocol::BackEnd(_)
             | Protocol::Poll(_)
             | Protocol::Probe(_)
-            | Protocol::BackEnd(_)
             | Protocol::Closed => self.close(slot),
             Protocol::WebSocket { .. } => self.on_half_close(slot),
             // This turn's output may hold the connection's last word: decide after the flush.

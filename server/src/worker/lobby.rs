@@ -121,8 +121,8 @@ impl Worker {
         let engine = &mut self.engine;
         let verify = |app: &_, token: &_| engine.verify_session(app, token);
         match dialect::admit(node.apps(), auth, origin, verify) {
-            // If the app is full, the client comes back by itself.
             Ok(Entrance::BackEnd(scope)) => Stay::BackEnd(scope),
+            // If the app is full, the client comes back by itself.
             Ok(Entrance::Session(admission)) => {
                 self.begin_session(slot, admission, state.format()).map_or(Stay::No, Stay::Session)
             }

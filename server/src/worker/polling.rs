@@ -266,7 +266,7 @@ impl Worker {
                 polling.stage = Stage::Session(session);
                 self.strangers.leave(stranger.address);
             }
-            // A back end has a WebSocket.
+            // Back ends are served over WebSocket alone.
             Stay::Yes | Stay::No | Stay::BackEnd(_) => {
                 polling.polled.close(now_ms);
                 self.strangers.leave(stranger.address);

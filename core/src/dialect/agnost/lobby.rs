@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{BackEnd, Refusal, Scope, framing, life::engine_config};
+use super::{BackEnd, FRAMING, Refusal, Scope, framing, life::engine_config};
 use crate::{
     dialect::{Format, Heartbeat},
     engineio::{self, Upgrades, put_open},
@@ -116,7 +116,7 @@ impl Lobby {
         debug_assert!(accepted.is_ok(), "its CONNECT is being answered");
         let id = id.text();
         let id = std::str::from_utf8(&id).expect("a secret's text is ASCII");
-        put_connect(out, framing(self.format), MAIN_NAMESPACE, id);
+        put_connect(out, FRAMING, MAIN_NAMESPACE, id);
         BackEnd::new(self.connection, scope)
     }
 

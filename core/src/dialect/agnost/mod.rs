@@ -41,7 +41,7 @@ pub(super) use self::{
 };
 use crate::{dialect::Format, engineio::Framing};
 
-/// How packets travel to and from a back end, which has a WebSocket.
+/// How packets travel to a back end: over WebSocket alone.
 const FRAMING: Framing = Framing::Frames;
 
 /// How packets travel in a format of this dialect.
