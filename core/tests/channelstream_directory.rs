@@ -1,4 +1,5 @@
-//! The directory of Channelstream's users, connections and channels: what it keeps, for how long, and how much.
+//! The directory of Channelstream's users, connections and channels: what it keeps, for how long, and how
+//! much.
 
 use fanfare_core::{
     dialect::channelstream::{Call, ConnId, Directory, DirectoryLimits, Effect, Moment, Request, Tell, What},
@@ -45,8 +46,8 @@ impl World {
     }
 
     fn connect(&mut self, user: &str, channels: &[&str]) -> ConnId {
-        let body = json!({"username": user, "channels": channels,
-            "channel_configs": {"told": {"notify_presence": true, "store_history": true, "history_size": 5}}});
+        let told = json!({"notify_presence": true, "store_history": true, "history_size": 5});
+        let body = json!({"username": user, "channels": channels, "channel_configs": {"told": told}});
         let (status, answer) = self.call(Call::Connect, body);
         assert_eq!(status, 200, "{answer}");
         ConnId::parse(answer["conn_id"].as_str().expect("it is text")).expect("it is an id")

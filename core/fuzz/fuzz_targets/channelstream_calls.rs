@@ -1,5 +1,5 @@
-//! Calls of Channelstream's back ends, one after another, with any bodies: nothing panics, each is answered in JSON
-//! with a status that is known, and one that is refused does nothing.
+//! Calls of Channelstream's back ends, one after another, with any bodies: nothing panics, each is answered
+//! in JSON with a status that is known, and one that is refused does nothing.
 //!
 //! Input: a line for each call, whose first byte says which.
 

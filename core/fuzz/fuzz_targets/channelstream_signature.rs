@@ -1,4 +1,5 @@
-//! Signatures of Channelstream's back ends from any text: nothing panics, and nothing is valid that was not signed.
+//! Signatures of Channelstream's back ends from any text: nothing panics, and nothing is valid that was not
+//! signed.
 
 #![no_main]
 
