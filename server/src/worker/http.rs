@@ -148,7 +148,7 @@ impl Worker {
             return Ok(Step { taken: 0, next: None });
         };
         let mut outlet = None;
-        let is_polling = !head.body.is_empty() && agnost::is_for(self.engine.node().apps(), &head);
+        let is_polling = !head.body.is_empty() && agnost::is_for(self.engine.apps(), &head);
         if !is_polling
             && matches!(head.body, BodyFraming::Length(length) if length > limits.body_bytes as u64)
         {
@@ -189,7 +189,7 @@ impl Worker {
     fn wants_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
         match self.control.places.owns(head.path) {
             true => self.place_wants_body(slot, head),
-            false => wants_body(self.engine.node().apps(), head),
+            false => wants_body(self.engine.apps(), head),
         }
     }
 
@@ -198,13 +198,13 @@ impl Worker {
         if head.path == WEBSOCKET_PATH {
             return self.upgrade(slot, head, reply);
         }
-        if agnost::is_for(self.engine.node().apps(), head) {
+        if agnost::is_for(self.engine.apps(), head) {
             if self.is_draining() {
                 return self.refuse_handshake(slot, head, &restarting(), reply);
             }
             return self.answer_agnost(slot, head, reply);
         }
-        if xano::is_for(self.engine.node().apps(), head) {
+        if xano::is_for(self.engine.apps(), head) {
             return self.admit_xano(slot, head, reply);
         }
         if self.control.places.owns(head.path) {

@@ -117,10 +117,10 @@ impl Worker {
             Knock::Over => return Stay::No,
             Knock::Asks { auth } => auth,
         };
-        let node = self.engine.node().clone();
+        let apps = self.engine.apps().clone();
         let engine = &mut self.engine;
         let verify = |app: &_, token: &_| engine.verify_session(app, token);
-        match dialect::admit(node.apps(), auth, origin, verify) {
+        match dialect::admit(&apps, auth, origin, verify) {
             Ok(Entrance::BackEnd(scope)) => Stay::BackEnd(scope),
             // If the app is full, the client comes back by itself.
             Ok(Entrance::Session(admission)) => {
