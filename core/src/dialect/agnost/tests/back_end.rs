@@ -24,7 +24,7 @@ fn apps() -> Apps {
 }
 
 fn connect(apps: &Apps, access_token: &str) -> Option<BackEnd> {
-    let mut lobby = Lobby::new(0);
+    let mut lobby = Lobby::new(Format::AgnostFrames, 0);
     let auth = json!({ "accessToken": access_token }).to_string();
     let packet = format!("40{auth}");
     let (Knock::Asks { auth }, _) = knock(&mut lobby, &packet) else { panic!("it is a CONNECT") };
