@@ -31,6 +31,7 @@ pub enum ReplyError {
     OptionInUse,
     TooManyMembers,
     NotAllowed,
+    UsersOnly,
     NoRoster,
     Overloaded,
 }

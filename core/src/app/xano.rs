@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{App, ChannelOptions, ChannelRule, HistoryLimits};
+use super::{App, ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who};
 
 /// The rules of an app for clients of Xano.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -28,10 +28,18 @@ pub struct XanoChannel {
     pub enabled: bool,
     /// Whether the pattern is also about names that continue it behind a `/`.
     pub wildcard: bool,
+    /// Whether clients without a token may join.
+    pub anonymous_clients: bool,
     /// Whether clients are shown who is there and who comes and goes.
     pub presence: bool,
     /// Messages that are remembered.
     pub history: u32,
+    /// Who may send to all members.
+    pub public_messaging: Who,
+    /// Whether messages of clients with a token reach such clients alone.
+    pub authenticated_messaging: bool,
+    /// Who may send to a single member.
+    pub private_messaging: Who,
 }
 
 impl XanoOptions {
@@ -56,8 +64,12 @@ impl XanoChannel {
             description: Box::default(),
             enabled: true,
             wildcard: false,
+            anonymous_clients: false,
             presence: false,
             history: 0,
+            public_messaging: Who::Nobody,
+            authenticated_messaging: false,
+            private_messaging: Who::Nobody,
         }
     }
 
@@ -79,7 +91,15 @@ impl XanoChannel {
         let options = ChannelOptions {
             history: HistoryLimits { messages: self.history, ..default.history },
             announce: self.presence,
+            roster: self.presence,
             membership_to_send: true,
+            join: if self.anonymous_clients { Who::Anybody } else { Who::Users },
+            publish: self.public_messaging,
+            direct: self.private_messaging,
+            signed_in_messages: match self.authenticated_messaging {
+                true => SignedInMessages::Always,
+                false => SignedInMessages::Never,
+            },
             ..default
         };
         let below = (self.wildcard && !self.pattern.ends_with('*')).then(|| [&self.pattern, "/*"].concat());

@@ -195,7 +195,7 @@ impl Decoder {
             Dialect::Native => Batch::read_element(&mut self.native, text).map(Commands::Native),
             Dialect::Agnost => self.agnost.read_event(text).map(Commands::Agnost),
             Dialect::Channelstream => Ok(Commands::None),
-            Dialect::Xano => unreachable!("its messages have one command each"),
+            Dialect::Xano => unreachable!("its messages are held as a whole"),
             #[cfg(test)]
             Dialect::Probe => Ok(Commands::Probe(probe::Line(text))),
         }
@@ -225,7 +225,7 @@ impl<'s, 'a> Commands<'s, 'a> {
             Self::None => 0,
             Self::Native(batch) => batch.len(),
             Self::Agnost(packet) => packet.len(),
-            Self::Xano(_) => 1,
+            Self::Xano(frame) => frame.len(),
             #[cfg(test)]
             Self::Probe(_) => 1,
         }
@@ -256,7 +256,7 @@ impl<'s, 'a> Commands<'s, 'a> {
             Self::None => unreachable!("it has no commands"),
             Self::Native(batch) => CommandSource::Native(batch.envelope(place)),
             Self::Agnost(packet) => CommandSource::Agnost(packet.clone()),
-            Self::Xano(frame) => CommandSource::Xano(frame.clone()),
+            Self::Xano(frame) => CommandSource::Xano(frame.at(place)),
             #[cfg(test)]
             Self::Probe(line) => CommandSource::Probe(*line),
         }
@@ -392,6 +392,11 @@ pub fn encode_publication(
 /// Whether a session of this format can go on with another connection: its clients know how to ask for that.
 pub fn is_resumable(format: Format) -> bool {
     format.dialect() == Dialect::Native
+}
+
+/// Whether sessions of this format may read a channel only while they are members.
+pub fn reads_as_member(format: Format) -> bool {
+    format.dialect() == Dialect::Xano
 }
 
 /// Whether an event's name belongs to the server in some dialect, so that no session may publish it.

@@ -7,6 +7,7 @@ use crate::{
     app::{OptionsWord, SignedInMessages, Who},
     channel::Channel,
     command::Publish,
+    dialect,
     error::ReplyError,
     id::{AppId, SessionSlot},
     publication::{Audience, WithoutUser},
@@ -69,7 +70,21 @@ impl Engine {
     pub(super) fn check_join(&self, slot: SessionSlot, app: AppId, name: &str) -> Result<(), ReplyError> {
         let word = self.node.table.find(app, name, |channel| channel.options());
         let word = word.unwrap_or_else(|| self.node.options(app, name).into());
-        self.check_who(slot, word.join())
+        self.check_who(slot, word.join()).map_err(|error| match error {
+            ReplyError::SessionRequired => ReplyError::UsersOnly,
+            other => other,
+        })
+    }
+
+    /// Refuses a session that may not read a channel: one that may not join it, or, in dialects that let only
+    /// members read, one that has not.
+    pub(super) fn check_reader(&self, slot: SessionSlot, app: AppId, name: &str) -> Result<(), ReplyError> {
+        self.check_join(slot, app, name)?;
+        if !dialect::reads_as_member(self.sessions.output(slot).format) {
+            return Ok(());
+        }
+        let channel = self.node.channel(app, Some(name));
+        if self.is_member(slot, channel.as_deref()) { Ok(()) } else { Err(ReplyError::MembershipRequired) }
     }
 
     /// Refuses a session that may not edit messages of a channel.

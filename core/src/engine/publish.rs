@@ -61,7 +61,7 @@ impl Engine {
             }
             Command::History { channel, from, limit } => {
                 check_channel(&app, channel)?;
-                self.check_join(slot, app.id, channel)?;
+                self.check_reader(slot, app.id, channel)?;
                 let reader = Viewer::User(self.sessions.get(slot).user.clone());
                 Ok(self.history(app.id, channel, from, limit, reader))
             }
@@ -83,7 +83,7 @@ impl Engine {
             }
             Command::Roster { channel } => {
                 check_channel(&app, channel)?;
-                self.check_join(slot, app.id, channel)?;
+                self.check_reader(slot, app.id, channel)?;
                 Ok(self.roster(app.id, channel))
             }
             Command::Members { channel, limit, after } => {

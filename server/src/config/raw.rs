@@ -168,8 +168,14 @@ pub(super) struct XanoChannel {
     pub(super) description: Option<String>,
     pub(super) enabled: Option<bool>,
     pub(super) wildcard: Option<bool>,
+    pub(super) anonymous_clients: Option<bool>,
     pub(super) presence: Option<bool>,
     pub(super) history: Option<i64>,
+    pub(super) client_public_messaging: Option<bool>,
+    pub(super) client_public_messaging_authenticated_only: Option<bool>,
+    pub(super) client_authenticated_messaging: Option<bool>,
+    pub(super) client_private_messaging: Option<bool>,
+    pub(super) client_private_messaging_authenticated_only: Option<bool>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use fanfare_core::app::{App, AppLimits, XanoChannel, XanoOptions};
+use fanfare_core::app::{App, AppLimits, Who, XanoChannel, XanoOptions};
 
 use super::{apps::Section, error::ConfigError, layers::within, raw};
 
@@ -75,13 +75,28 @@ fn channel(section: &Section<'_>, entry: &str, raw: &raw::XanoChannel) -> Result
     let key = section.key(&format!("{entry}.history"));
     let default = XanoChannel::new(pattern);
     Ok(XanoChannel {
+        pattern: pattern.into(),
         description: description.into(),
         enabled: raw.enabled.unwrap_or(default.enabled),
         wildcard: raw.wildcard.unwrap_or(default.wildcard),
+        anonymous_clients: raw.anonymous_clients.unwrap_or(default.anonymous_clients),
         presence: raw.presence.unwrap_or(default.presence),
         history: within(&key, raw.history.unwrap_or_default(), 0..=HISTORY_MAX)?,
-        ..default
+        public_messaging: who(raw.client_public_messaging, raw.client_public_messaging_authenticated_only),
+        authenticated_messaging: raw
+            .client_authenticated_messaging
+            .unwrap_or(default.authenticated_messaging),
+        private_messaging: who(raw.client_private_messaging, raw.client_private_messaging_authenticated_only),
     })
+}
+
+/// Who may do what two settings are about: one switches it on, the other leaves it to clients with a token.
+fn who(is_on: Option<bool>, authenticated_only: Option<bool>) -> Who {
+    match (is_on, authenticated_only) {
+        (Some(true), Some(true)) => Who::Users,
+        (Some(true), _) => Who::Anybody,
+        _ => Who::Nobody,
+    }
 }
 
 /// What is printed of the section.
@@ -100,7 +115,13 @@ fn print_channel(channel: &XanoChannel) -> raw::XanoChannel {
         description: Some(channel.description.to_string()).filter(|text| !text.is_empty()),
         enabled: Some(channel.enabled),
         wildcard: Some(channel.wildcard),
+        anonymous_clients: Some(channel.anonymous_clients),
         presence: Some(channel.presence),
         history: Some(channel.history.into()),
+        client_public_messaging: Some(channel.public_messaging != Who::Nobody),
+        client_public_messaging_authenticated_only: Some(channel.public_messaging == Who::Users),
+        client_authenticated_messaging: Some(channel.authenticated_messaging),
+        client_private_messaging: Some(channel.private_messaging != Who::Nobody),
+        client_private_messaging_authenticated_only: Some(channel.private_messaging == Who::Users),
     }
 }

@@ -7,10 +7,14 @@ import WebSocket from 'ws';
 import { connected, native, within } from './server.mjs';
 import { KEY, SERVER_KEY, behindTls, config, raw, row, sdk } from './sdk.mjs';
 
+const OPEN = 'anonymous_clients = true\nclient_public_messaging = true\nclient_private_messaging = true';
 const CHANNELS = [
-  'pattern = "room/*"',
-  'pattern = "past/*"\nhistory = 25',
-  'pattern = "nested"\nwildcard = true',
+  `pattern = "room/*"\n${OPEN}`,
+  `pattern = "past/*"\nhistory = 25\n${OPEN}`,
+  `pattern = "here/*"\npresence = true\nhistory = 25\n${OPEN}`,
+  'pattern = "members/*"\nclient_public_messaging = true\npresence = true',
+  'pattern = "split/*"\nanonymous_clients = true\nclient_authenticated_messaging = true',
+  `pattern = "nested"\nwildcard = true\n${OPEN}`,
   'pattern = "off"\nenabled = false',
 ];
 
@@ -135,6 +139,131 @@ describe('history', () => {
     none.message(1);
     none.history();
     assert.deepEqual((await none.next('history')).payload, { history: [] });
+  });
+});
+
+describe('presence', () => {
+  const ids = (clients) => clients.map(({ socketId }) => socketId).sort();
+
+  test('members that ask are shown who is there, and then who comes and goes', async (t) => {
+    const name = `here/${room()}`;
+    const leia = await sdk(t, server, { token: row(7, 42, { name: 'Leia' }) }).joined(name, { presence: true });
+    const { payload: first } = await leia.next('presence_full');
+    assert.deepEqual(first.presence.map(({ extras, permissions }) => [extras, permissions]),
+      [[{ name: 'Leia' }, { dbo_id: 7, row_id: 42 }]]);
+    const own = sdk(t, server);
+    const luke = await own.joined(name, { presence: true });
+    const { payload: second } = await luke.next('presence_full');
+    assert.equal(second.presence.length, 2);
+    const { payload: joined } = await leia.next('presence_update');
+    assert.equal(joined.action, 'join');
+    assert.deepEqual(ids(leia.getPresence()), ids(luke.getPresence()));
+    // One that does not ask is seen and sees nobody.
+    const quiet = sdk(t, server);
+    const deaf = await quiet.joined(name);
+    assert.equal((await leia.next('presence_update')).payload.action, 'join');
+    const plain = await nativeIn(t, name);
+    assert.equal((await luke.next('presence_update')).payload.action, 'join');
+    assert.equal((await luke.next('presence_update')).payload.presence.socketId, plain.welcome.session);
+    luke.destroy();
+    assert.equal((await leia.next('presence_update')).payload.action, 'join');
+    assert.equal((await leia.next('presence_update')).payload.action, 'leave');
+    quiet.state.getSocket().terminate();
+    assert.equal((await leia.next('presence_update')).payload.action, 'leave');
+    assert.equal(leia.getPresence().length, 2);
+    assert.deepEqual(deaf.getPresence(), []);
+  });
+
+  test('an entry of the list can be written to, and nobody else receives it', async (t) => {
+    const name = `here/${room()}`;
+    const one = await sdk(t, server).joined(name, { presence: true });
+    const two = await sdk(t, server).joined(name, { presence: true });
+    const three = await sdk(t, server).joined(name);
+    await one.next('presence_update');
+    const own = (await two.next('presence_full')).payload.presence.map(({ socketId }) => socketId);
+    const other = one.getPresence().find(({ socketId }) => socketId !== own[0] && own.includes(socketId))
+      ?? one.getPresence()[1];
+    other.message({ secret: 1 });
+    const { options, payload } = await two.next('message');
+    assert.deepEqual([options.socketId, payload], [other.socketId, { secret: 1 }]);
+    assert.deepEqual((await three.settled()).filter(({ action }) => action === 'message'), []);
+    assert.deepEqual((await one.settled()).filter(({ action }) => action === 'message'), []);
+  });
+
+  test('a second channel object of the same name joins no second time and has its own list and history', async (t) => {
+    const name = `here/${room()}`;
+    const own = sdk(t, server);
+    const first = await own.joined(name, { presence: true });
+    await first.next('presence_full');
+    const other = await sdk(t, server).joined(name, { presence: true });
+    const second = own.channel(name, { presence: true, history: true });
+    assert.equal((await second.next('presence_full')).payload.presence.length, 2);
+    await second.next('history');
+    await other.next('presence_full');
+    other.message('mark');
+    const seen = [];
+    for (let action; action !== 'message'; seen.push(action)) ({ action } = await other.inbox.next('mark'));
+    assert.ok(!seen.includes('presence_update'), 'nobody joined again');
+  });
+
+  test('a list and history are asked for by joining, and no message is missing behind them', async (t) => {
+    const name = `here/${room()}`;
+    const speaker = await sdk(t, server).joined(name);
+    for (let n = 0; n < 5; n += 1) speaker.message(n);
+    await speaker.settled();
+    for (let n = 5; n < 100; n += 1) speaker.message(n);
+    const own = sdk(t, server);
+    const listener = await own.joined(name, { presence: true, history: true });
+    const actions = [];
+    const seen = new Set();
+    while (!seen.has(99) || !actions.includes('history')) {
+      const { action, payload } = await listener.inbox.next('action');
+      actions.push(action);
+      const messages = action === 'history' ? payload.history.map((frame) => frame.payload) : [payload];
+      if (['history', 'message'].includes(action)) messages.filter(Number.isInteger).forEach((n) => seen.add(n));
+    }
+    assert.ok(actions.indexOf('presence_full') < actions.indexOf('history'));
+    const first = Math.min(...seen);
+    assert.deepEqual([...seen].sort((a, b) => a - b), Array.from({ length: 100 - first }, (_, n) => n + first));
+  });
+});
+
+describe('settings', () => {
+  test('a channel for clients with a token refuses others in the original\'s words', async (t) => {
+    const name = `members/${room()}`;
+    const channel = sdk(t, server, { token: 'of-another-data-source' }).channel(name);
+    const { options, payload } = await channel.next('error');
+    assert.deepEqual([options.channel, payload.message], [name, 'Anonymous clients cannot join this channel.']);
+    const member = await sdk(t, server, { token: row(1, 1) }).joined(name);
+    member.message('hello');
+    assert.equal((await member.next('message')).payload, 'hello');
+    member.message('one', { socketId: 'AAAAAAAAAAAAAAAAAAAA' });
+    assert.equal((await member.next('error')).payload.message, 'This channel\'s settings do not allow this.');
+    const stranger = await native(t, server, 'xano');
+    stranger.send({ type: 'send', id: 1, channel: name, event: 'message', message: 'past the rules' });
+    assert.equal((await stranger.next()).error.code, 'membership_required');
+    stranger.send({ type: 'join', id: 2, channel: name });
+    assert.equal((await stranger.next()).error.code, 'session_required');
+    for (const type of ['history', 'members']) {
+      stranger.send({ type, id: 3, channel: name });
+      assert.equal((await stranger.next()).error.code, 'session_required');
+    }
+  });
+
+  test('messages among clients with a token reach no others, whichever dialect they come from', async (t) => {
+    const name = `split/${room()}`;
+    const [one, two] = [row(1, 1), row(1, 2)].map((token) => sdk(t, server, { token }));
+    const [leia, luke] = [await one.joined(name), await two.joined(name)];
+    const anonymous = await sdk(t, server).joined(name);
+    leia.message('for members');
+    for (const channel of [leia, luke]) {
+      const { options, payload } = await channel.next('message');
+      assert.deepEqual([options.authenticated, payload], [true, 'for members']);
+    }
+    anonymous.message('from nobody');
+    assert.equal((await anonymous.next('message', 'error')).action, 'error');
+    anonymous.message('from nobody', { authenticated: true });
+    assert.equal((await anonymous.next('message', 'error')).payload.message, 'Anonymous clients cannot do this.');
   });
 });
 

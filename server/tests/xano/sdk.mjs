@@ -94,6 +94,7 @@ export async function behindTls(text) {
   hosts.set(host, () => tls.port);
   return {
     host,
+    port: tls.port,
     get address() { return fanfare.address; },
     get admin() { return fanfare.admin; },
     /** Ends the server as an operator does, and starts another one. */

@@ -12,7 +12,7 @@ use crate::{
     id::{SessionId, SessionSlot},
     json::{Document, Object, Raw, Scanner},
     limits::PAGE,
-    publication::{Audience, Payload},
+    publication::{Audience, Payload, WithoutUser},
     ws::Message,
 };
 
@@ -30,21 +30,28 @@ pub(in crate::dialect) struct Sessions {
 /// What one message says of a channel.
 #[derive(Clone, Debug)]
 pub struct Frame<'a> {
-    /// The channel's name as JSON, which answers repeat.
+    /// The channel's name, or, after joining, the options, as JSON, which answers repeat.
     name: &'a str,
+    options: &'a str,
     channel: Cow<'a, str>,
     verb: Result<Verb<'a>, ReplyError>,
 }
 
 #[derive(Copy, Clone, Debug)]
 enum Verb<'a> {
-    Join,
+    Join {
+        presence: bool,
+        history: bool,
+    },
+    /// The members, after joining.
+    Roster,
     Leave,
     History,
     /// A message for a channel's members, or for one of them.
     Message {
         payload: Payload<'a>,
         to: Option<SessionId>,
+        signed_in: WithoutUser,
     },
 }
 
@@ -74,8 +81,8 @@ impl Sessions {
         };
         let action = frame.member("action").and_then(Raw::as_string).filter(|action| !action.is_empty());
         let action = action.ok_or(ReplyError::UnknownCommand)?;
-        let options = frame.member("options").ok_or(ReplyError::InvalidChannel)?;
-        let Ok(Document::Object(options)) = self.options_scanner.scan(options.as_str()) else {
+        let raw_options = frame.member("options").ok_or(ReplyError::InvalidChannel)?.as_str();
+        let Ok(Document::Object(options)) = self.options_scanner.scan(raw_options) else {
             return Err(ReplyError::InvalidChannel);
         };
         let name = options.member("channel").ok_or(ReplyError::InvalidChannel)?;
@@ -85,18 +92,18 @@ impl Sessions {
             Some(row) => verb(&action, row, options, frame.member("payload")),
             None => Err(ReplyError::InvalidCommand("There is no channel of this name.")),
         };
-        Ok(Frame { name: name.as_str(), channel, verb })
+        Ok(Frame { name: name.as_str(), options: raw_options, channel, verb })
     }
 }
 
 fn verb<'a>(
     action: &str,
-    _row: &XanoChannel,
+    row: &XanoChannel,
     options: Object<'_, 'a>,
     payload: Option<Raw<'a>>,
 ) -> Result<Verb<'a>, ReplyError> {
     match action {
-        "join" => Ok(Verb::Join),
+        "join" => Ok(join(row, payload)),
         "leave" => Ok(Verb::Leave),
         "history" => Ok(Verb::History),
         "message" => {
@@ -104,10 +111,26 @@ fn verb<'a>(
             Ok(Verb::Message {
                 payload: payload.map_or(Payload::NULL, |json| Payload::Json(json.as_str())),
                 to,
+                signed_in: match options.member("authenticated").and_then(Raw::as_bool) {
+                    Some(true) => WithoutUser::Excluded,
+                    _ => WithoutUser::AsOthers,
+                },
             })
         }
         _ => Err(ReplyError::UnknownCommand),
     }
+}
+
+/// What a client that joins asks for in the payload. Without the setting it is shown no other clients, and
+/// without history it is shown an empty one.
+fn join<'a>(row: &XanoChannel, payload: Option<Raw<'_>>) -> Verb<'a> {
+    let mut scanner = Scanner::new();
+    let payload = payload.map(|payload| scanner.scan(payload.as_str()));
+    let Some(Ok(Document::Object(payload))) = payload else {
+        return Verb::Join { presence: false, history: false };
+    };
+    let asks = |name| payload.member(name).and_then(Raw::as_bool) == Some(true);
+    Verb::Join { presence: row.presence && asks("presence"), history: asks("history") }
 }
 
 fn session(id: Raw<'_>) -> Result<SessionId, ReplyError> {
@@ -116,7 +139,26 @@ fn session(id: Raw<'_>) -> Result<SessionId, ReplyError> {
 }
 
 impl<'a> Frame<'a> {
-    /// What answers name: the channel, as JSON.
+    /// Number of commands: who joins may ask for the members and for history.
+    pub(in crate::dialect) fn len(&self) -> usize {
+        match self.verb {
+            Ok(Verb::Join { presence, history }) => 1 + usize::from(presence) + usize::from(history),
+            _ => 1,
+        }
+    }
+
+    /// The command at this place.
+    pub(in crate::dialect) fn at(&self, place: usize) -> Self {
+        let verb = match (self.verb, place) {
+            (Ok(Verb::Join { presence: true, .. }), 1) => Ok(Verb::Roster),
+            (Ok(Verb::Join { .. }), 1..) => Ok(Verb::History),
+            (verb, _) => verb,
+        };
+        let name = if place > 0 { self.options } else { self.name };
+        Self { name, options: self.options, channel: self.channel.clone(), verb }
+    }
+
+    /// What answers name: the channel, as JSON, or, of what follows a join, the options that have it.
     pub(in crate::dialect) fn id(&self) -> Option<&'a str> {
         Some(self.name)
     }
@@ -125,12 +167,15 @@ impl<'a> Frame<'a> {
     pub(in crate::dialect) fn command(&self) -> Result<Command<'_>, ReplyError> {
         let channel = &*self.channel;
         Ok(match self.verb? {
-            Verb::Join => Command::Join { channel, echo: Some(false), since: None, notices: None },
+            Verb::Join { presence, .. } => {
+                Command::Join { channel, echo: Some(false), since: None, notices: Some(presence) }
+            }
+            Verb::Roster => Command::Roster { channel },
             Verb::Leave => Command::Leave { channel, echo: Some(false) },
             Verb::History => Command::History { channel, from: PageStart::Before(u64::MAX), limit: PAGE },
-            Verb::Message { payload, to } => {
-                let audience = to
-                    .map(|session| Box::new(Audience { only_session: Some(session), ..Audience::default() }));
+            Verb::Message { payload, to, signed_in } => {
+                let audience = Audience { only_session: to, without_user: signed_in, ..Audience::default() };
+                let audience = Some(audience).filter(|audience| !audience.is_everyone()).map(Box::new);
                 let publish = Publish::new(Some(channel), MESSAGE, payload);
                 Command::Publish(Publish { echo: Some(true), audience, ..publish })
             }

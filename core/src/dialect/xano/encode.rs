@@ -1,5 +1,7 @@
 //! Envelopes out: `{action, client, options, payload}`, one text frame each.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 use super::{action::MESSAGE, errors::sentence};
@@ -9,7 +11,7 @@ use crate::{
     error::ReplyError,
     id::SessionId,
     json,
-    publication::{Audience, Body, Payload, Publication, Sender},
+    publication::{Audience, Body, IdentityCard, Payload, Publication, Sender, WithoutUser},
     ws::{OpCode, put_frame},
 };
 
@@ -59,7 +61,7 @@ fn put(text: &mut BytesMut, parts: &[&str]) {
     }
 }
 
-/// Appends a publication. Changes of a profile and counts of a user's sessions have no action here.
+/// Appends a publication. Changes of profiles and counts of a user's sessions have no action here.
 pub(in crate::dialect) fn encode_publication(
     out: &mut BytesMut,
     heading: &mut Heading,
@@ -89,12 +91,11 @@ fn write_publication(heading: &mut Heading, channel: Option<&str>, publication: 
             put_change(heading, channel, publication, "message:edit", Some(payload));
         }
         Body::Delete => put_change(heading, channel, publication, "message:delete", None),
-        Body::MemberJoined(_)
-        | Body::MemberLeft(_)
-        | Body::MemberUpdated(_)
-        | Body::UserJoined(_)
-        | Body::UserLeft(_)
-        | Body::Worded(_) => return Word::None,
+        Body::MemberJoined(card) => put_notice(heading, channel, "join", card),
+        Body::MemberLeft(card) => put_notice(heading, channel, "leave", card),
+        Body::MemberUpdated(_) | Body::UserJoined(_) | Body::UserLeft(_) | Body::Worded(_) => {
+            return Word::None;
+        }
     }
     heading.put(&["}"]);
     Word::Known
@@ -112,7 +113,9 @@ fn put_message(
     put_client(&mut heading.text, session, user, profile.map(|profile| &**profile));
     heading.put_options();
     let comma = if heading.channel.is_empty() { "" } else { "," };
-    heading.put(&[comma, "\"authenticated\":false,\"socketId\":"]);
+    let authenticated = publication.audience.without_user == WithoutUser::Excluded;
+    let authenticated = if authenticated { "true" } else { "false" };
+    heading.put(&[comma, "\"authenticated\":", authenticated, ",\"socketId\":"]);
     match publication.audience.only_session {
         Some(target) => put_quoted(&mut heading.text, &target.text()),
         None => heading.put(&["null"]),
@@ -141,6 +144,20 @@ fn put_event(
     };
     put_row(&mut heading.text, ",", user);
     heading.put(&["}"]);
+}
+
+/// `{action, presence}` of a client that comes or goes.
+fn put_notice(heading: &mut Heading, channel: Option<&str>, action: &str, card: &IdentityCard) {
+    heading.begin(channel, "presence_update");
+    heading.put(&["null"]);
+    heading.put_options();
+    heading.put(&["},\"payload\":{\"action\":\"", action, "\",\"presence\":"]);
+    put_card(&mut heading.text, card);
+    heading.put(&["}"]);
+}
+
+fn put_card(text: &mut BytesMut, card: &IdentityCard) {
+    put_client(text, card.id, card.user.as_deref(), card.profile.as_deref());
 }
 
 /// The change of an earlier message, for which the protocol has no action: an event that says so.
@@ -246,6 +263,9 @@ impl Row {
 pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, channel: &str, outcome: &Outcome) {
     match outcome {
         Outcome::Joined { .. } => put_answer(out, "join", channel, |text| put(text, &["null"])),
+        Outcome::Roster(roster) => {
+            put_answer(out, "presence_full", channel, |text| put_roster(text, &roster.members));
+        }
         Outcome::Left { .. } => put_answer(out, "leave", channel, |text| put(text, &["null"])),
         Outcome::History { channel: name, page, .. } => {
             // A page that ends with the newest message begins with it.
@@ -254,6 +274,16 @@ pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, channel: &str, outcome: 
         }
         _ => {}
     }
+}
+
+/// `{"presence":[…]}`.
+fn put_roster(text: &mut BytesMut, members: &[Arc<IdentityCard>]) {
+    put(text, &["{\"presence\":["]);
+    for (at, card) in members.iter().enumerate() {
+        put(text, &[if at > 0 { "," } else { "" }]);
+        put_card(text, card);
+    }
+    put(text, &["]}"]);
 }
 
 /// `{"history":[…]}`, the oldest message first, each as its members received it.
@@ -268,9 +298,10 @@ fn put_history<'i>(text: &mut BytesMut, channel: &str, messages: impl Iterator<I
     put(text, &["]}"]);
 }
 
-/// Appends why a command was refused, if it named a channel: a frame without one goes to every listener.
+/// Appends why a command was refused, if it named a channel: a frame without one goes to every listener. What
+/// follows a join is refused only if the join was, which has been told.
 pub(in crate::dialect) fn encode_error(out: &mut BytesMut, channel: Option<&str>, error: ReplyError) {
-    if let Some(channel) = channel {
+    if let Some(channel) = channel.filter(|channel| !follows_join(channel)) {
         put_answer(out, "error", channel, |text| put_sentence(text, sentence(error)));
     }
 }
@@ -299,20 +330,21 @@ pub(super) fn put_sentence(text: &mut BytesMut, sentence: &str) {
     put(text, &["}"]);
 }
 
-/// An envelope that no client sent.
+/// An envelope that no client sent, for a channel: see [`Frame::id`](super::Frame::id).
 fn put_answer(out: &mut BytesMut, action: &str, channel: &str, payload: impl FnOnce(&mut BytesMut)) {
     let mut text = BytesMut::with_capacity(128);
-    put(
-        &mut text,
-        &[
-            "{\"action\":\"",
-            action,
-            "\",\"client\":null,\"options\":{\"channel\":",
-            channel,
-            "},\"payload\":",
-        ],
-    );
+    put(&mut text, &["{\"action\":\"", action, "\",\"client\":null,\"options\":"]);
+    match follows_join(channel) {
+        true => put(&mut text, &[channel]),
+        false => put(&mut text, &["{\"channel\":", channel, "}"]),
+    }
+    put(&mut text, &[",\"payload\":"]);
     payload(&mut text);
     put(&mut text, &["}"]);
     put_frame(out, OpCode::Text, &text);
+}
+
+/// Whether an id is that of a command that follows a join, which is an object.
+fn follows_join(id: &str) -> bool {
+    id.starts_with('{')
 }

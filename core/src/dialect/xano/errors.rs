@@ -7,6 +7,9 @@ pub(super) fn sentence(error: ReplyError) -> &'static str {
     match error {
         ReplyError::UnknownCommand => "There is no such action.",
         ReplyError::MembershipRequired => "Only clients that have joined the channel can do this.",
+        // The original's sentence, which clients are known to compare.
+        ReplyError::UsersOnly => "Anonymous clients cannot join this channel.",
+        ReplyError::NotAllowed => "This channel's settings do not allow this.",
         ReplyError::SessionRequired => "Anonymous clients cannot do this.",
         ReplyError::SessionExpired => "The token has expired.",
         other => native::message(other),

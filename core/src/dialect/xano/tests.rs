@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::{
-    app::{App, AppKeys, Apps, XanoChannel, XanoOptions},
+    app::{App, AppKeys, Apps, Who, XanoChannel, XanoOptions},
     dialect::{self, Format},
     disconnect::Disconnect,
     engine::{Engine, Flow, Node, Opening, Segments, Sink},
@@ -19,8 +19,13 @@ use crate::{
 fn app() -> App {
     let mut app = App::new("default", AppKeys::default());
     let mut options = XanoOptions::new("canonical");
-    options.channels.push(XanoChannel { presence: true, history: 10, ..XanoChannel::new("c") });
-    options.channels.push(XanoChannel::new("d"));
+    let open = |pattern| XanoChannel {
+        anonymous_clients: true,
+        public_messaging: Who::Anybody,
+        private_messaging: Who::Anybody,
+        ..XanoChannel::new(pattern)
+    };
+    options.channels = vec![XanoChannel { presence: true, history: 10, ..open("c") }, open("d")];
     for channel in &options.channels {
         app.rules.extend(channel.rules(app.default_options()));
     }
@@ -51,8 +56,8 @@ struct Room {
 type Visitor<'a> = (Format, Option<&'a str>, Option<&'a str>);
 
 impl Room {
-    fn of(visitors: &[Visitor<'_>]) -> Self {
-        let node = Node::new(Apps::new(vec![app()]).expect("one app"), 1, 1 << 16, 7);
+    fn in_app(app: App, visitors: &[Visitor<'_>]) -> Self {
+        let node = Node::new(Apps::new(vec![app]).expect("one app"), 1, 1 << 16, 7);
         let engine = Engine::new(WorkerId(0), Arc::new(node), 7);
         let mut room = Self { engine, inbox: Inbox::default(), slots: Vec::new(), ids: Vec::new() };
         for (connection, (format, user, profile)) in visitors.iter().enumerate() {
@@ -75,8 +80,11 @@ impl Room {
     }
 
     fn send(&mut self, session: usize, text: &str) {
-        let flow = self.engine.receive(self.slots[session], Message::Text(text));
-        assert_eq!(flow, Flow::Continue, "an engine alone never waits");
+        if self.engine.receive(self.slots[session], Message::Text(text)) == Flow::Pause {
+            // What is read in the channel's order comes by mail.
+            self.engine.on_mail();
+            assert_eq!(self.engine.take_unpaused().len(), 1, "an engine alone waits for nobody else");
+        }
     }
 
     /// What a session has received since the last time.
@@ -111,12 +119,14 @@ const XANO: usize = 0;
 const ANONYMOUS: usize = 1;
 const NATIVE: usize = 2;
 
+const VISITORS: [Visitor<'_>; 3] = [
+    (Format::XanoFrames, Some("7:42"), Some(r#"{"name":"Leia"}"#)),
+    (Format::XanoFrames, None, None),
+    (Format::Native, Some("luke"), Some("[1]")),
+];
+
 fn room() -> Room {
-    Room::of(&[
-        (Format::XanoFrames, Some("7:42"), Some(r#"{"name":"Leia"}"#)),
-        (Format::XanoFrames, None, None),
-        (Format::Native, Some("luke"), Some("[1]")),
-    ])
+    Room::in_app(app(), &VISITORS)
 }
 
 const JOIN: &str =
@@ -168,6 +178,171 @@ fn membership_and_messages_are_byte_for_byte_those_of_the_protocol() {
     let refused = r#"{"message":"Only clients that have joined the channel can do this."}"#;
     assert_eq!(room.received(XANO), [answer("error", refused)]);
     assert_eq!(room.received(ANONYMOUS), Vec::<String>::new());
+}
+
+fn viewing(history: bool, presence: bool) -> String {
+    let payload = format!(r#"{{"history":{history},"presence":{presence}}}"#);
+    format!(r#"{{"action":"join","options":{{"channel":"c"}},"payload":{payload}}}"#)
+}
+
+#[test]
+fn a_client_that_asks_is_shown_who_is_there_and_then_who_comes_and_goes() {
+    let mut room = room();
+    let client = |session: usize, extras: &str, permissions: &str| {
+        format!(r#"{{"socketId":"{}","extras":{extras},"permissions":{permissions}}}"#, room.ids[session])
+    };
+    let leia = client(XANO, r#"{"name":"Leia"}"#, r#"{"dbo_id":7,"row_id":42}"#);
+    let nobody = client(ANONYMOUS, "{}", r#"{"dbo_id":0,"row_id":0}"#);
+    let luke = client(NATIVE, r#"{"profile":[1]}"#, r#"{"dbo_id":0,"row_id":0}"#);
+    let full =
+        |members: &[&str]| answer("presence_full", &format!(r#"{{"presence":[{}]}}"#, members.join(",")));
+    let update = |action: &str, of: &str| {
+        answer("presence_update", &format!(r#"{{"action":"{action}","presence":{of}}}"#))
+    };
+    room.send(XANO, &viewing(false, true));
+    assert_eq!(room.received(XANO), [answer("join", "null"), full(&[&leia])]);
+    room.send(NATIVE, r#"{"type":"join","channel":"c","echo":false}"#);
+    room.send(ANONYMOUS, &viewing(true, true));
+    assert_eq!(room.received(XANO), [update("join", &luke), update("join", &nobody)]);
+    let shown =
+        [answer("join", "null"), full(&[&leia, &nobody, &luke]), answer("history", r#"{"history":[]}"#)];
+    assert_eq!(room.received(ANONYMOUS), shown);
+    // A second join is no second member.
+    room.send(ANONYMOUS, &viewing(false, true));
+    assert_eq!(room.received(ANONYMOUS), [answer("join", "null"), full(&[&leia, &nobody, &luke])]);
+    assert_eq!(room.received(XANO), Vec::<String>::new());
+    room.send(NATIVE, r#"{"type":"leave","channel":"c","echo":false}"#);
+    room.send(XANO, r#"{"action":"leave","options":{"channel":"c"}}"#);
+    assert_eq!(room.received(ANONYMOUS), [update("leave", &luke), update("leave", &leia)]);
+    assert_eq!(room.received(XANO), [update("leave", &luke), answer("leave", "null")]);
+}
+
+#[test]
+fn a_client_that_does_not_ask_is_told_of_nobody_until_it_asks() {
+    let mut room = room();
+    room.send(XANO, &viewing(false, false));
+    room.send(ANONYMOUS, &viewing(false, true));
+    room.forget();
+    room.send(NATIVE, r#"{"type":"join","channel":"c"}"#);
+    room.send(NATIVE, r#"{"type":"send","channel":"c","event":"message","message":1}"#);
+    let actions = |frames: &[String]| -> Vec<String> {
+        frames.iter().map(|frame| frame.split('"').nth(3).unwrap_or_default().into()).collect()
+    };
+    assert_eq!(actions(&room.received(XANO)), ["message"]);
+    assert_eq!(actions(&room.received(ANONYMOUS)), ["presence_update", "message"]);
+    room.send(XANO, &viewing(false, true));
+    room.send(NATIVE, r#"{"type":"leave","channel":"c"}"#);
+    assert_eq!(actions(&room.received(XANO)), ["join", "presence_full", "presence_update"]);
+    // The channel d has no presence, whoever asks.
+    room.send(XANO, &viewing(false, true).replace("\"c\"", "\"d\""));
+    assert_eq!(actions(&room.received(XANO)), ["join"]);
+}
+
+#[test]
+fn a_client_that_joins_is_shown_what_was_said_before() {
+    let mut room = room();
+    room.send(XANO, JOIN);
+    (0..12).for_each(|n| {
+        room.send(XANO, &format!(r#"{{"action":"message","options":{{"channel":"c"}},"payload":{n}}}"#));
+    });
+    let live = room.received(XANO);
+    room.send(ANONYMOUS, &viewing(true, false));
+    let history = format!(r#"{{"history":[{}]}}"#, live[3..].join(","));
+    assert_eq!(room.received(ANONYMOUS), [answer("join", "null"), answer("history", &history)]);
+}
+
+/// A room with a channel of these settings, in which a client with a token and one without are.
+fn ruled(change: impl Fn(&mut XanoChannel)) -> Room {
+    let mut app = app();
+    let mut row = XanoChannel::new("ruled");
+    change(&mut row);
+    app.rules.extend(row.rules(app.default_options()));
+    app.xano.as_mut().expect("it has them").channels.push(row);
+    let mut room = Room::in_app(app, &VISITORS);
+    for session in [XANO, ANONYMOUS, NATIVE] {
+        let join = match session {
+            NATIVE => r#"{"type":"join","channel":"ruled"}"#,
+            _ => r#"{"action":"join","options":{"channel":"ruled"},"payload":{}}"#,
+        };
+        room.send(session, join);
+    }
+    room
+}
+
+/// What became of a message of this session's: who received it, or why it was refused.
+fn sent(room: &mut Room, session: usize, options: &str) -> String {
+    let options = options.replace("XANO", &room.ids[XANO]).replace("ANON", &room.ids[ANONYMOUS]);
+    room.forget();
+    room.send(
+        session,
+        &format!(r#"{{"action":"message","options":{{"channel":"ruled"{options}}},"payload":1}}"#),
+    );
+    let frames = [room.received(XANO), room.received(ANONYMOUS)];
+    let error = frames[session].iter().find(|frame| frame.contains("\"error\""));
+    if let Some(error) = error {
+        return error.split("\"message\":\"").nth(1).unwrap_or_default().trim_end_matches("\"}}").into();
+    }
+    let shown = frames
+        .iter()
+        .flatten()
+        .next()
+        .map_or("", |frame| if frame.contains("\"authenticated\":true") { " authenticated" } else { "" });
+    let received = frames.map(|frames| if frames.is_empty() { "-" } else { "+" });
+    received.concat() + shown
+}
+
+#[test]
+fn settings_say_who_may_join_and_send_and_whom_it_reaches() {
+    const NOT_JOINED: &str = "Only clients that have joined the channel can do this.";
+    const NOT_ALLOWED: &str = "This channel's settings do not allow this.";
+    const ANONYMOUS_CANNOT: &str = "Anonymous clients cannot do this.";
+    let (public, to_one, signed_in) = ("", r#","socketId":"ANON""#, r#","authenticated":true"#);
+    let mut closed = ruled(|_| {});
+    let last = closed.received(ANONYMOUS).pop().expect("an answer");
+    assert!(last.contains(r#""message":"Anonymous clients cannot join this channel.""#), "{last}");
+    assert_eq!(sent(&mut closed, ANONYMOUS, public), NOT_JOINED);
+    for options in [public, to_one, signed_in] {
+        assert_eq!(sent(&mut closed, XANO, options), NOT_ALLOWED, "{options}");
+    }
+    let history = r#"{"action":"history","options":{"channel":"ruled"}}"#;
+    closed.send(ANONYMOUS, history);
+    assert!(closed.received(ANONYMOUS)[0].contains("Anonymous clients cannot join this channel."));
+
+    let mut listeners = ruled(|row| (row.anonymous_clients, row.public_messaging) = (true, Who::Users));
+    assert_eq!(sent(&mut listeners, XANO, public), "++");
+    assert_eq!(sent(&mut listeners, ANONYMOUS, public), ANONYMOUS_CANNOT);
+    assert_eq!(sent(&mut listeners, XANO, signed_in), NOT_ALLOWED);
+    assert_eq!(sent(&mut listeners, XANO, to_one), NOT_ALLOWED);
+
+    let mut private = ruled(|row| (row.anonymous_clients, row.private_messaging) = (true, Who::Anybody));
+    assert_eq!(sent(&mut private, XANO, to_one), "-+");
+    assert_eq!(sent(&mut private, ANONYMOUS, r#","socketId":"XANO""#), "+-");
+    assert_eq!(sent(&mut private, XANO, public), NOT_ALLOWED);
+    let mut private = ruled(|row| (row.anonymous_clients, row.private_messaging) = (true, Who::Users));
+    assert_eq!(sent(&mut private, ANONYMOUS, r#","socketId":"XANO""#), ANONYMOUS_CANNOT);
+
+    let mut split = ruled(|row| {
+        (row.anonymous_clients, row.authenticated_messaging) = (true, true);
+        row.public_messaging = Who::Anybody;
+    });
+    assert_eq!(sent(&mut split, XANO, public), "+- authenticated");
+    assert_eq!(sent(&mut split, XANO, signed_in), "+- authenticated");
+    assert_eq!(sent(&mut split, ANONYMOUS, public), "++");
+    assert_eq!(sent(&mut split, ANONYMOUS, signed_in), ANONYMOUS_CANNOT);
+}
+
+#[test]
+fn settings_hold_for_clients_of_every_dialect() {
+    let mut closed = ruled(|_| {});
+    closed.forget();
+    closed.send(NATIVE, r#"{"type":"send","id":1,"channel":"ruled","event":"e","message":1}"#);
+    assert!(closed.received(NATIVE)[0].contains("not_allowed"));
+    assert_eq!(closed.received(XANO), Vec::<String>::new());
+    let mut split = ruled(|row| (row.anonymous_clients, row.authenticated_messaging) = (true, true));
+    split.forget();
+    split.send(NATIVE, r#"{"type":"send","channel":"ruled","event":"message","message":1}"#);
+    assert_eq!(split.received(ANONYMOUS), Vec::<String>::new());
+    assert!(split.received(XANO)[0].contains(r#""authenticated":true"#));
 }
 
 #[test]
@@ -237,7 +412,13 @@ fn history_holds_messages_as_they_were_received_the_oldest_first() {
     room.send(ANONYMOUS, r#"{"action":"history","options":{"channel":"c"},"payload":null}"#);
     let last = room.received(ANONYMOUS).pop().expect("an answer");
     assert_eq!(last, answer("history", &format!(r#"{{"history":[{},{}]}}"#, live[0], live[1])));
-    room.send(ANONYMOUS, r#"{"action":"history","options":{"channel":"d"},"payload":null}"#);
+    let history = r#"{"action":"history","options":{"channel":"d"},"payload":null}"#;
+    room.send(ANONYMOUS, history);
+    let refused = r#"{"message":"Only clients that have joined the channel can do this."}"#;
+    assert_eq!(room.received(ANONYMOUS), [answer("error", refused).replace("\"c\"", "\"d\"")]);
+    room.send(ANONYMOUS, &JOIN.replace("\"c\"", "\"d\""));
+    room.forget();
+    room.send(ANONYMOUS, history);
     let empty = answer("history", r#"{"history":[]}"#).replace("\"c\"", "\"d\"");
     assert_eq!(room.received(ANONYMOUS), [empty]);
 }

@@ -1,0 +1,76 @@
+// The stock SDK as it comes for web pages, in a real Chromium: Debian's, driven by playwright-core. The browser is told
+// that port 443 of the SDK's host is the server's front, and to trust it.
+
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { chromium } from 'playwright-core';
+import { behindTls, config, row, sdk } from './sdk.mjs';
+
+const PLACES = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+const executablePath = PLACES.find((path) => path && existsSync(path));
+const skip = executablePath ? false : 'Chromium is missing; install it (Debian: apt-get install chromium) or set CHROMIUM';
+const SDK = join(dirname(createRequire(import.meta.url).resolve('@xano/js-sdk/package.json')), 'dist/xano.min.js');
+const HOST = 'realtime.test';
+
+/** A page with the SDK in it. `take(...names)` is the next action of one of these names. */
+async function openPage(t, server) {
+  const args = ['--no-sandbox', '--disable-gpu', '--ignore-certificate-errors',
+    '--disable-features=LocalNetworkAccessChecks',
+    `--host-resolver-rules=MAP ${HOST}:443 127.0.0.1:${server.port}`];
+  const browser = await chromium.launch({ executablePath, args });
+  t.after(() => browser.close());
+  const page = await browser.newPage();
+  page.setDefaultTimeout(20_000);
+  await page.route('https://page.test/', (route) => route.fulfill({ contentType: 'text/html', body: '<!doctype html>' }));
+  await page.goto('https://page.test/');
+  await page.addScriptTag({ path: SDK });
+  await page.evaluate(([host, token]) => {
+    globalThis.client = new globalThis.XanoClient({
+      instanceBaseUrl: `https://${host}/`,
+      realtimeConnectionCanonical: 'canonical',
+      realtimeAuthToken: token,
+    });
+    const seen = [];
+    globalThis.join = (name, options) => {
+      globalThis.channel = globalThis.client.channel(name, options);
+      globalThis.channel.on(({ action, client, options: own, payload }) => seen.push({ action, client, own, payload }));
+    };
+    globalThis.take = async (...names) => {
+      for (const deadline = Date.now() + 20_000; ;) {
+        const action = seen.shift();
+        if (action && names.includes(action.action)) return action;
+        if (Date.now() > deadline) throw new Error(`no ${names}`);
+        if (!action) await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    };
+  }, [HOST, row(7, 42, { name: 'Leia' })]);
+  return page;
+}
+
+test('a page joins, is heard, hears, and comes back after 4000 and after a restart', { skip }, async (t) => {
+  const server = await behindTls(config(['pattern = "room"\nclient_public_messaging = true\nanonymous_clients = true']));
+  t.after(() => server.stop());
+  const page = await openPage(t, server);
+  const take = (...names) => page.evaluate((all) => globalThis.take(...all), names);
+  await page.evaluate(() => globalThis.join('room'));
+  await take('join');
+  const node = await sdk(t, server).joined('room');
+  await page.evaluate(() => globalThis.channel.message({ text: 'from a page' }));
+  const heard = await node.next('message');
+  assert.deepEqual([heard.payload, heard.client.extras], [{ text: 'from a page' }, { name: 'Leia' }]);
+  assert.deepEqual(heard.client.permissions, { dbo_id: 7, row_id: 42 });
+  assert.deepEqual((await take('message')).payload, { text: 'from a page' });
+  node.message('from Node');
+  assert.equal((await take('message')).payload, 'from Node');
+  await page.evaluate(() => globalThis.client.realtimeReconnect());
+  assert.deepEqual((await take('connection_status')).payload, { status: 'disconnected' });
+  await take('join');
+  await server.restart();
+  assert.deepEqual((await take('connection_status')).payload, { status: 'disconnected' });
+  await take('join');
+  await page.evaluate(() => globalThis.channel.message('again'));
+  assert.equal((await take('message')).payload, 'again');
+});
