@@ -259,11 +259,11 @@ mod tests {
         polled.queue(b"{\"message\":{\"catchup\":false},\"catchup\":false}\n{\"type\":\"message:delete\"}\n");
         polled.handle_listen(PLAIN, 100);
         polled.queue(b"{\"catchup\":false}\n");
+        polled.handle_output(100);
         polled.handle_timeout(400);
         assert_eq!(polled.poll_effect(), Some(PollEffect::AnswerPoll));
         let expected = "[{\"message\":{\"catchup\":false},\"catchup\":true},\
                         {\"type\":\"message:delete\",\"catchup\":true},{\"catchup\":false}]";
-        polled.handle_timeout(700);
         assert_eq!(body(&polled.take_answer()), expected);
     }
 
