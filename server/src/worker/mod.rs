@@ -17,6 +17,7 @@ mod deadlines;
 mod http;
 mod input;
 mod lifecycle;
+mod listen;
 mod lobby;
 mod outlets;
 mod polling;
