@@ -458,6 +458,8 @@ pub enum Outcome {
     },
     /// Channels of an app.
     Channels(ChannelsPage),
+    /// A trigger refused the command, and says why.
+    Refused(Box<str>),
     /// Of [`BackEndCommand::Disconnect`].
     Disconnected {
         /// Sessions that were told to go.

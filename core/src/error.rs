@@ -29,6 +29,8 @@ pub enum ReplyError {
     EditNotAllowed,
     TooManyOptions,
     OptionInUse,
+    Refused,
+    TriggerFailed,
     TooManyMembers,
     NotAllowed,
     UsersOnly,

@@ -10,7 +10,7 @@
 //!
 //! | layer | modules | may use |
 //! |---|---|---|
-//! | vocabulary and state | [`id`], [`limits`], [`command`], [`publication`], [`error`], [`disconnect`], [`now`], [`secret`], [`app`], [`token`], [`channel`], [`mailbox`], [`slots`] | each other |
+//! | vocabulary and state | [`id`], [`limits`], [`command`], [`publication`], [`error`], [`disconnect`], [`now`], [`secret`], [`app`], [`token`], [`trigger`], [`channel`], [`mailbox`], [`slots`] | each other |
 //! | codecs | [`ws`], [`http`], [`json`] | the layer above |
 //! | protocol layers | [`engineio`], and on it [`socketio`] | the layers above |
 //! | translation | [`dialect`] | the layers above |
@@ -40,4 +40,5 @@ pub mod slots;
 pub mod socketio;
 mod sync;
 pub mod token;
+pub mod trigger;
 pub mod ws;

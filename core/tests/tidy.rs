@@ -26,6 +26,7 @@ const LAYERS: [(&str, &[&str]); 6] = [
             "sync",
             "app",
             "token",
+            "trigger",
             "channel",
             "mailbox",
             "slots",

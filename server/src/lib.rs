@@ -23,6 +23,7 @@ mod outbound;
 mod sys;
 mod timers;
 mod tls;
+mod trigger;
 mod worker;
 
 use std::{
@@ -44,6 +45,7 @@ use self::{
         reload::Reloader,
     },
     listener::Listener,
+    trigger::{TriggerThreads, Triggers},
     worker::{Control, Parts, Worker, poll_and_waker},
 };
 
@@ -93,6 +95,8 @@ pub struct Server {
     reloader: Arc<Reloader>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     admin: Option<Admin>,
+    triggers: Arc<Triggers>,
+    trigger_threads: TriggerThreads,
 }
 
 impl Server {
@@ -128,6 +132,7 @@ impl Server {
             (0..workers).map(|_| poll_and_waker()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
         let node = Arc::new(Node::new(config.apps.clone(), workers, config.mailbox_depth, sys::random()));
         let control = Arc::new(Control::new(wakers, capacity, config.clone()));
+        let (triggers, trigger_threads) = Triggers::start(&node, &control, &config.triggers())?;
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let expires_s = config.certificate_expires_s();
         let observed = Arc::new(Observed::new(node.clone(), metrics.clone(), control.clone(), expires_s));
@@ -172,7 +177,16 @@ impl Server {
             })?);
         }
         observed.ready.store(true, Ordering::Relaxed);
-        Ok(Self { addresses, control, observed, reloader, workers: threads, admin })
+        Ok(Self {
+            addresses,
+            control,
+            observed,
+            reloader,
+            workers: threads,
+            admin,
+            triggers,
+            trigger_threads,
+        })
     }
 
     /// Where it listens; port 0 of the configuration is a real port here.
@@ -216,6 +230,10 @@ impl Server {
         if let Some(admin) = self.admin {
             admin.stop();
         }
+        // Engines have gone, and with them what they had seen of triggers.
+        self.triggers.stop();
+        drop(self.triggers);
+        self.trigger_threads.join();
         result
     }
 }

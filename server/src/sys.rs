@@ -32,6 +32,13 @@ pub(crate) fn random() -> u64 {
     getrandom::u64().expect("the operating system has entropy")
 }
 
+/// CPU time that this thread has used.
+pub(crate) fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let part = |value: i64| u64::try_from(value).unwrap_or_default();
+    Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec))
+}
+
 /// 128 bits of the system's entropy.
 pub(crate) fn random_bits() -> u128 {
     u128::from(random()) << 64 | u128::from(random())

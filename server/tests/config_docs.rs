@@ -12,7 +12,7 @@ const EXAMPLE: &str = include_str!("../../fanfare.example.toml");
 const CLIENT: &str = "client-key-0123456789";
 
 /// The sections of the page, and a file in which `@` is a line of that section.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("[server]", "[server]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
     ("[server.limits]", "[server.limits]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
     ("[[server.listeners]]", "[[server.listeners]]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
@@ -32,6 +32,11 @@ const SECTIONS: [(&str, &str); 12] = [
     (
         "[[apps.<name>.channels]]",
         "[apps.x]\nclient_key = 'client-key-0123456789'\n[[apps.x.channels]]\nmatch = 'a*'\n@",
+    ),
+    (
+        "[[apps.<name>.triggers]]",
+        "[apps.x]\nclient_key = 'client-key-0123456789'\n[[apps.x.triggers]]\nname = 't'\nchannel = 'c'\n\
+         source = 'export function message() {}'\n@",
     ),
     (
         "[[apps.<name>.session_keys]]",
@@ -80,8 +85,17 @@ fn every_key_is_described_and_nothing_else() {
     for (section, template) in SECTIONS {
         let mut known = known_keys(template);
         known.retain(|key| {
-            !["limits", "listeners", "agnost", "channelstream", "xano", "channels", "session_keys"]
-                .contains(&key.as_str())
+            ![
+                "limits",
+                "listeners",
+                "agnost",
+                "channelstream",
+                "xano",
+                "channels",
+                "triggers",
+                "session_keys",
+            ]
+            .contains(&key.as_str())
         });
         let mut described: Vec<String> = rows(section).into_iter().flat_map(|row| row.keys).collect();
         known.sort();

@@ -74,6 +74,10 @@ pub struct AppLimits {
     pub parked_sessions: usize,
     /// See [`AppLimits::parked_sessions`].
     pub parked_bytes: usize,
+    /// Messages and joins whose triggers run or are about to, and bytes that they keep together.
+    pub trigger_calls: usize,
+    /// See [`AppLimits::trigger_calls`].
+    pub trigger_bytes: usize,
 }
 
 impl AppLimits {
@@ -99,6 +103,8 @@ impl Default for AppLimits {
             resume_bytes: 256 * 1024,
             parked_sessions: 10_000,
             parked_bytes: 64 * 1024 * 1024,
+            trigger_calls: 4096,
+            trigger_bytes: 16 * 1024 * 1024,
         }
     }
 }

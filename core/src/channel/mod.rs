@@ -46,6 +46,8 @@ pub struct Channel {
     remembered: AtomicU64,
     /// Those of its options that are asked for outside the order; see [`OptionsWord`].
     word: AtomicU32,
+    /// For which triggers of the app it was last looked whether they are about it, and what was found.
+    triggers: AtomicU32,
     workers: Box<[PerWorker]>,
 }
 
@@ -87,6 +89,7 @@ impl Channel {
             offset: AtomicU64::new(0),
             remembered: AtomicU64::new(0),
             word: AtomicU32::new(OptionsWord::from(options).bits()),
+            triggers: AtomicU32::new(0),
             workers: (0..workers).map(|_| per_worker()).collect(),
         }
     }
@@ -130,6 +133,17 @@ impl Channel {
 
     fn has_word(&self, options: ChannelOptions) -> bool {
         self.options() == OptionsWord::from(options)
+    }
+
+    /// What [`Channel::note_triggers`] noted last.
+    pub fn triggers(&self) -> u32 {
+        // Relaxed: the note says itself of which triggers it is.
+        self.triggers.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether triggers are about this channel, for whoever publishes next.
+    pub fn note_triggers(&self, note: u32) {
+        self.triggers.store(note, Ordering::Relaxed);
     }
 
     /// What its history costs.

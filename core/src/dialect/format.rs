@@ -16,12 +16,14 @@ pub enum Format {
     ChannelstreamFrames = 4,
     /// Agnost's, in the answers to polls.
     AgnostPackets = 5,
+    /// Channelstream's, in the answers to polls.
+    ChannelstreamPolls = 6,
     /// The tests' dialect, pushed.
     #[cfg(test)]
-    ProbePush = 6,
+    ProbePush = 7,
     /// The tests' dialect, polled.
     #[cfg(test)]
-    ProbePoll = 7,
+    ProbePoll = 8,
 }
 
 impl Format {
@@ -33,6 +35,7 @@ impl Format {
         Format::XanoFrames,
         Format::ChannelstreamFrames,
         Format::AgnostPackets,
+        Format::ChannelstreamPolls,
         #[cfg(test)]
         Format::ProbePush,
         #[cfg(test)]

@@ -71,7 +71,7 @@ impl Format {
         match self {
             Self::Native | Self::NativeText => Dialect::Native,
             Self::AgnostFrames | Self::AgnostPackets => Dialect::Agnost,
-            Self::ChannelstreamFrames => Dialect::Channelstream,
+            Self::ChannelstreamFrames | Self::ChannelstreamPolls => Dialect::Channelstream,
             Self::XanoFrames => Dialect::Xano,
             #[cfg(test)]
             Self::ProbePush | Self::ProbePoll => Dialect::Probe,
@@ -330,7 +330,7 @@ impl Memo {
         Self(match format.dialect() {
             Dialect::Native => Kept::Native(native::Heading::default()),
             Dialect::Agnost => Kept::Agnost(agnost::Heading::new(format)),
-            Dialect::Channelstream => Kept::Channelstream(channelstream::Heading::default()),
+            Dialect::Channelstream => Kept::Channelstream(channelstream::Heading::new(format)),
             Dialect::Xano => Kept::Xano(xano::Heading::default()),
             #[cfg(test)]
             Dialect::Probe => Kept::Probe(format),
@@ -343,8 +343,7 @@ impl Memo {
         match (&mut self.0, format.dialect()) {
             (Kept::Native(heading), Dialect::Native) => heading.clear(),
             (Kept::Agnost(heading), Dialect::Agnost) => heading.restart(format),
-            // It keeps nothing of a channel.
-            (Kept::Channelstream(_), Dialect::Channelstream) => {}
+            (Kept::Channelstream(heading), Dialect::Channelstream) => heading.restart(format),
             (Kept::Xano(heading), Dialect::Xano) => heading.clear(),
             _ => *self = Self::new(format),
         }
@@ -437,6 +436,19 @@ pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error:
         Dialect::Xano => xano::encode_error(out, id, error),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["error", id.unwrap_or("-"), probe::word(error)]),
+    }
+}
+
+/// Appends that a trigger refused a command, and why.
+pub fn encode_refused(format: Format, out: &mut BytesMut, id: Option<&str>, why: &str) {
+    match format.dialect() {
+        Dialect::Native => native::encode_refused(out, id, why),
+        // Its answers have no room for a reason.
+        Dialect::Agnost => agnost::encode_answer(format, out, id),
+        Dialect::Channelstream => {}
+        Dialect::Xano => xano::encode_refused(out, id, why),
+        #[cfg(test)]
+        Dialect::Probe => probe::put(format, out, &["refused", id.unwrap_or("-"), why]),
     }
 }
 
@@ -536,7 +548,7 @@ pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
     match format.dialect() {
         Dialect::Native => native::put_disconnect(out, why),
         Dialect::Agnost => agnost::put_disconnect(format, out, why),
-        Dialect::Channelstream => channelstream::put_disconnect(out, why),
+        Dialect::Channelstream => channelstream::put_disconnect(format, out, why),
         Dialect::Xano => xano::put_disconnect(out, why),
         #[cfg(test)]
         Dialect::Probe => probe::put_disconnect(format, out, why),
@@ -549,7 +561,7 @@ pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
         Dialect::Native => native::put_refusal(out, error),
         // What no CONNECT can be answered with is temporary: the client comes back.
         Dialect::Agnost => agnost::put_disconnect(format, out, Disconnect::Restart),
-        Dialect::Channelstream => channelstream::put_disconnect(out, Disconnect::Restart),
+        Dialect::Channelstream => channelstream::put_disconnect(format, out, Disconnect::Restart),
         Dialect::Xano => xano::put_refusal(out, error),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["refused", probe::word(error)]),

@@ -14,7 +14,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Format, agnost};
+use super::{Format, agnost, channelstream};
 use crate::{disconnect::Disconnect, secret::Secret, ws::Message};
 
 /// What a request asks of a session that its client polls.
@@ -103,6 +103,8 @@ pub struct Polled(Client);
 enum Client {
     /// Of Agnost or Altogic.
     Agnost(agnost::Polled),
+    /// Of Channelstream. It sends nothing but polls.
+    Channelstream(channelstream::Polled),
 }
 
 impl Polled {
@@ -112,10 +114,31 @@ impl Polled {
         Self(Client::Agnost(agnost::Polled::new(&config.agnost, now_ms)))
     }
 
+    /// A client of Channelstream that has come at `now_ms`.
+    pub fn listening(now_ms: u64) -> Self {
+        Self(Client::Channelstream(channelstream::Polled::new(now_ms)))
+    }
+
+    /// A poll of a client of Channelstream, which is held. Returns the answer to the one held before.
+    pub fn handle_listen(&mut self, listening: channelstream::Listening, now_ms: u64) -> Option<PollAnswer> {
+        match &mut self.0 {
+            Client::Agnost(_) => Some(listening.nothing()),
+            Client::Channelstream(polled) => polled.handle_listen(listening, now_ms),
+        }
+    }
+
+    /// What was queued came at `now_ms`.
+    pub fn handle_output(&mut self, now_ms: u64) {
+        if let Client::Channelstream(polled) = &mut self.0 {
+            polled.handle_output(now_ms);
+        }
+    }
+
     /// The answer to the request that made `secret` the client's name.
     pub fn opening(&self, secret: Secret) -> PollAnswer {
         match &self.0 {
             Client::Agnost(polled) => polled.opening(secret),
+            Client::Channelstream(_) => no_such_request(),
         }
     }
 
@@ -124,6 +147,7 @@ impl Polled {
     pub fn queue(&mut self, bytes: &[u8]) -> usize {
         match &mut self.0 {
             Client::Agnost(polled) => polled.queue(bytes),
+            Client::Channelstream(polled) => polled.queue(bytes),
         }
     }
 
@@ -131,6 +155,7 @@ impl Polled {
     pub fn queued_bytes(&self) -> usize {
         match &self.0 {
             Client::Agnost(polled) => polled.queued_bytes(),
+            Client::Channelstream(polled) => polled.queued_bytes(),
         }
     }
 
@@ -141,6 +166,7 @@ impl Polled {
     pub fn handle_poll(&mut self, now_ms: u64) -> Result<(), PollAnswer> {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_poll(now_ms),
+            Client::Channelstream(_) => Err(no_such_request()),
         }
     }
 
@@ -148,6 +174,7 @@ impl Polled {
     pub fn take_answer(&mut self) -> PollAnswer {
         match &mut self.0 {
             Client::Agnost(polled) => polled.take_answer(),
+            Client::Channelstream(polled) => polled.take_answer(),
         }
     }
 
@@ -163,6 +190,7 @@ impl Polled {
     ) -> Result<(), PollAnswer> {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_post(content_type, content_length, now_ms),
+            Client::Channelstream(_) => Err(no_such_request()),
         }
     }
 
@@ -170,6 +198,7 @@ impl Polled {
     pub fn handle_overlap(&mut self) -> PollAnswer {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_overlap(),
+            Client::Channelstream(_) => no_such_request(),
         }
     }
 
@@ -177,6 +206,7 @@ impl Polled {
     pub fn handle_body(&mut self, body: &[u8], now_ms: u64) {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_body(body, now_ms),
+            Client::Channelstream(_) => {}
         }
     }
 
@@ -184,6 +214,7 @@ impl Polled {
     pub fn handle_long_body(&mut self) -> PollAnswer {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_long_body(),
+            Client::Channelstream(_) => no_such_request(),
         }
     }
 
@@ -192,6 +223,7 @@ impl Polled {
     pub fn next_message<'b>(&mut self, body: &'b [u8], at: &mut usize, now_ms: u64) -> Option<Posted<'b>> {
         match &mut self.0 {
             Client::Agnost(polled) => polled.next_message(body, at, now_ms),
+            Client::Channelstream(_) => None,
         }
     }
 
@@ -199,6 +231,7 @@ impl Polled {
     pub fn post_answer(&self) -> PollAnswer {
         match &self.0 {
             Client::Agnost(polled) => polled.post_answer(),
+            Client::Channelstream(_) => no_such_request(),
         }
     }
 
@@ -209,6 +242,7 @@ impl Polled {
     pub fn handle_upgrade(&mut self, now_ms: u64) -> Result<ProbeAnswer, PollAnswer> {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_upgrade(now_ms),
+            Client::Channelstream(_) => Err(no_such_request()),
         }
     }
 
@@ -217,6 +251,7 @@ impl Polled {
     pub fn would_upgrade(&self, message: Message<'_>) -> bool {
         match &self.0 {
             Client::Agnost(polled) => polled.would_upgrade(message),
+            Client::Channelstream(_) => false,
         }
     }
 
@@ -224,6 +259,7 @@ impl Polled {
     pub fn handle_probe(&mut self, message: Message<'_>) {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_probe(message),
+            Client::Channelstream(_) => {}
         }
     }
 
@@ -231,6 +267,7 @@ impl Polled {
     pub fn put_probe_answer(&self, out: &mut BytesMut) {
         match &self.0 {
             Client::Agnost(polled) => polled.put_probe_answer(out),
+            Client::Channelstream(_) => {}
         }
     }
 
@@ -239,6 +276,7 @@ impl Polled {
     pub fn take_frames(&mut self, out: &mut BytesMut) -> Format {
         match &mut self.0 {
             Client::Agnost(polled) => polled.take_frames(out),
+            Client::Channelstream(_) => Format::ChannelstreamFrames,
         }
     }
 
@@ -246,6 +284,7 @@ impl Polled {
     pub fn handle_cut(&mut self, what: Ask) {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_cut(what),
+            Client::Channelstream(polled) => polled.handle_cut(),
         }
     }
 
@@ -253,6 +292,7 @@ impl Polled {
     pub fn handle_timeout(&mut self, now_ms: u64) {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_timeout(now_ms),
+            Client::Channelstream(polled) => polled.handle_timeout(now_ms),
         }
     }
 
@@ -260,6 +300,7 @@ impl Polled {
     pub fn deadline_ms(&self) -> Option<u64> {
         match &self.0 {
             Client::Agnost(polled) => polled.deadline_ms(),
+            Client::Channelstream(polled) => polled.deadline_ms(),
         }
     }
 
@@ -267,6 +308,7 @@ impl Polled {
     pub fn close(&mut self, now_ms: u64) {
         match &mut self.0 {
             Client::Agnost(polled) => polled.close(now_ms),
+            Client::Channelstream(polled) => polled.close(),
         }
     }
 
@@ -274,8 +316,14 @@ impl Polled {
     pub fn poll_effect(&mut self) -> Option<PollEffect> {
         match &mut self.0 {
             Client::Agnost(polled) => polled.poll_effect(),
+            Client::Channelstream(polled) => polled.poll_effect(),
         }
     }
+}
+
+/// The answer to a request that no client of the dialect makes.
+fn no_such_request() -> PollAnswer {
+    PollAnswer { status: 400, headers: &[], body: Bytes::new() }
 }
 
 /// The answer to a request that names a client whose upgrade is complete.

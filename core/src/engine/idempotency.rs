@@ -152,7 +152,14 @@ impl Engine {
         };
         let target = self.target(app, publish.channel);
         let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
-        match self.publish(app, target, (&publish, &[publish.payload]), (audience, None)) {
+        let progress = match self.call_for_request(app, &publish, target.as_deref()) {
+            Some(called) => called,
+            None => self.publish(app, target, (&publish, &[publish.payload]), (audience, None)),
+        };
+        match progress {
+            Ok(Progress::Called(ticket)) => {
+                self.await_verdict(ticket, Waiter::IdempotentPublish(once.key.clone()));
+            }
             Ok(Progress::Finished(outcome)) => self.on_published(&once.key, Ok(&outcome)),
             Ok(Progress::Waiting { ticket, outcome }) => {
                 self.waiting
@@ -165,9 +172,10 @@ impl Engine {
     /// What came of the first request with a key: everybody who asked is told. What was refused may be tried
     /// again.
     pub(super) fn on_published(&mut self, key: &Key, result: Result<&Outcome, ReplyError>) {
-        let result = result.map(|outcome| match outcome {
-            Outcome::Sent { message_id, offset } => Published::Sent(*message_id, *offset),
-            Outcome::Broadcast { message_id } => Published::Broadcast(*message_id),
+        let result = result.and_then(|outcome| match outcome {
+            Outcome::Sent { message_id, offset } => Ok(Published::Sent(*message_id, *offset)),
+            Outcome::Broadcast { message_id } => Ok(Published::Broadcast(*message_id)),
+            Outcome::Refused(_) => Err(ReplyError::Refused),
             _ => unreachable!("publishing has no other outcome"),
         });
         let before = match result {

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 
 use super::{
     Engine,
-    waiting::{Held, HeldBatch, Interrupted},
+    waiting::{Held, HeldBatch, Interrupted, Progress},
     window::{Executed, HeldCommands, Publishing},
 };
 use crate::{
@@ -171,20 +171,28 @@ impl Engine {
         next: Option<Message<'_>>,
     ) -> Flow {
         let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| new.payload).collect();
-        let mut published = &payloads[..];
+        let mut rest = &payloads[..];
         self.work += payloads.len();
-        let result = self.publish_for(slot, &decoder.publish_from(burst[0]), &mut published);
-        let channel = burst[0].channel;
+        let first = burst[0];
         burst.clear();
-        let bytes = published.iter().map(Payload::len).sum();
-        let executed = Executed {
-            id: None,
-            commands: published.len(),
-            publication: Some(Publishing { channel, bytes }),
-        };
-        let flow = self.conclude(slot, executed, result, || held(next?));
-        self.refuse_in_order(slot, payloads.len() - published.len(), ReplyError::RateLimited);
-        flow
+        loop {
+            let mut published = rest;
+            let result = self.publish_for(slot, &decoder.publish_from(first), &mut published);
+            rest = &rest[published.len()..];
+            // Triggers take the publications one by one.
+            let goes_on = !rest.is_empty() && matches!(result, Ok(Progress::Called(_)));
+            let bytes = published.iter().map(Payload::len).sum();
+            let executed = Executed {
+                id: None,
+                commands: published.len(),
+                publication: Some(Publishing { channel: first.channel, bytes }),
+            };
+            let flow = self.conclude(slot, executed, result, || if goes_on { None } else { held(next?) });
+            if !goes_on {
+                self.refuse_in_order(slot, rest.len(), ReplyError::RateLimited);
+                return flow;
+            }
+        }
     }
 
     /// Executes the commands that were read in a message, from the `from`-th on.
@@ -316,6 +324,11 @@ impl Engine {
     }
 
     pub(super) fn reply_outcome(&mut self, slot: SessionSlot, id: Option<&str>, outcome: &Outcome) {
+        if let Outcome::Refused(why) = outcome {
+            self.counters.command_errors += 1;
+            let format = self.sessions.hot(slot).format;
+            return self.reply(slot, |out| dialect::encode_refused(format, out, id, why));
+        }
         if let Some(id) = id {
             let format = self.sessions.hot(slot).format;
             self.reply(slot, |out| dialect::encode_ok(format, out, id, outcome));

@@ -12,6 +12,7 @@ use crate::{
     id::AppId,
     mailbox::Weigh,
     publication::OwnedPublication,
+    trigger::Verdict,
 };
 
 /// What workers send each other.
@@ -43,6 +44,13 @@ pub enum Mail {
     Query(Box<WorkerQuery>),
     /// Your question, answered.
     Answer(Box<WorkerQuery>),
+    /// What the triggers that you called say.
+    Verdict {
+        /// Which call.
+        ticket: u64,
+        /// What they decided.
+        verdict: Box<Verdict>,
+    },
 }
 
 impl Weigh for Mail {
@@ -52,6 +60,7 @@ impl Weigh for Mail {
             Mail::Direct { publication, .. } => publication.bytes(),
             Mail::IdempotentPublish(once) => once.bytes(),
             Mail::Query(query) | Mail::Answer(query) => query.bytes(),
+            Mail::Verdict { verdict, .. } => verdict.bytes(),
             Mail::Published { .. } => 0,
         }
     }

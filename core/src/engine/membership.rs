@@ -74,14 +74,7 @@ impl Engine {
             return Ok(self.joined(part, false, waiting, Recovery::NotAsked));
         }
         self.check_join(slot, app.id, name)?;
-        let session = self.sessions.get(slot);
-        // A slow consumer must not pile up channels whose losses it is still to be told of by passing through
-        // them.
-        if session.memberships.len() >= app.limits.channels_per_connection as usize
-            || session.missed_channels() >= MISSED_CHANNELS
-        {
-            return Err(ReplyError::TooManyChannels);
-        }
+        self.may_join_another(slot)?;
         let part = match local {
             Some(part) => part,
             None => {
@@ -102,6 +95,17 @@ impl Engine {
         let waiting = self.change_membership(part, slot, gained, Some(MembershipEvent::Joins), echo);
         let recovery = since.map_or(Recovery::NotAsked, |_| Recovery::Lost);
         Ok(self.joined(part, true, waiting, recovery))
+    }
+
+    /// Whether a session may be in one channel more. A slow consumer must not pile up channels whose losses
+    /// it is still to be told of by passing through them.
+    pub(super) fn may_join_another(&self, slot: SessionSlot) -> Result<(), ReplyError> {
+        let session = self.sessions.get(slot);
+        let limit = usize::from(self.node.app(session.app).limits.channels_per_connection);
+        if session.memberships.len() >= limit || session.missed_channels() >= MISSED_CHANNELS {
+            return Err(ReplyError::TooManyChannels);
+        }
+        Ok(())
     }
 
     /// Makes a session a member that was one before. `None` if what it missed cannot be known; nothing was

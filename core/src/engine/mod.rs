@@ -36,6 +36,7 @@ mod resume;
 mod roster;
 mod session;
 mod submit;
+mod trigger;
 mod users;
 mod waiting;
 mod watch;
@@ -55,8 +56,9 @@ use self::{
     resume::Parked,
     roster::QuietMembers,
     session::{Session, Sessions},
+    trigger::Calls,
     users::UserIndex,
-    waiting::{Interrupted, Waiting},
+    waiting::{Interrupted, Progress, Waiting},
     watch::Watch,
 };
 pub use self::{
@@ -115,6 +117,7 @@ pub struct Engine {
     quiet: QuietMembers,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
+    calls: Calls,
     sweep: Sweep,
     evictor: Evictor,
     /// Messages whose commands go on, in the order they may.
@@ -198,6 +201,8 @@ pub struct Counters {
     pub history_forgotten: u64,
     pub overloaded: u64,
     pub rate_limited: u64,
+    pub triggered: u64,
+    pub trigger_refusals: u64,
     pub delegated: u64,
     pub mail: u64,
     pub slow_consumers: u64,
@@ -226,6 +231,7 @@ impl Engine {
             waiting: HashMap::default(),
             joining: HashMap::default(),
             once: Keys::default(),
+            calls: Calls::default(),
             sweep: Sweep::default(),
             evictor: Evictor::default(),
             next_ticket: 0,
@@ -323,8 +329,10 @@ impl Engine {
         for channel in channels {
             // A claimed channel that the app's limits refuse is one the session is not in, as `members` will
             // show.
-            if self.join(slot, &channel, JoinAs::default()).is_err() {
-                self.counters.command_errors += 1;
+            match self.ask_to_join(slot, &channel, JoinAs::default()) {
+                Ok(called @ Progress::Called(_)) => self.await_claimed(slot, called),
+                Ok(_) => {}
+                Err(_) => self.counters.command_errors += 1,
             }
         }
         Ok(slot)
@@ -454,6 +462,7 @@ impl Engine {
             || self.has_condemned()
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()
+            || self.calls.has_verdict()
             || !self.kept.is_empty()
             || !self.deferred.is_empty()
             || !self.node.mailbox(self.worker).is_empty()
@@ -548,6 +557,7 @@ impl Engine {
     /// Its ticket resumes nothing from now on.
     pub(super) fn disconnect_session(&mut self, slot: SessionSlot, why: Disconnect) {
         self.revoke_ticket(slot);
+        self.drop_calls(self.session_id(slot));
         let output = self.sessions.hot(slot);
         match output.is_parked() {
             true => self.condemn(slot),

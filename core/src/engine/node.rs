@@ -1,8 +1,8 @@
 //! What all workers of a process share: apps, the channel table, broadcast streams, mailboxes.
 
 use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    Arc, Mutex, PoisonError, RwLock,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use super::mail::Mail;
@@ -14,6 +14,7 @@ use crate::{
     limits::{CHANNEL_OPTIONS, CONFIGURED_MS},
     mailbox::Mailbox,
     secret::Secret,
+    trigger::{TriggerSet, Verdict},
 };
 
 /// Shared by all engines of a process.
@@ -56,6 +57,7 @@ struct Tenant {
     has_set_options: AtomicBool,
     /// Channels for which options were set: they exist, whether or not anybody is in them.
     options: papaya::HashMap<Box<str>, Configured>,
+    triggers: TriggerSlot,
 }
 
 /// Options of a channel that were set.
@@ -80,6 +82,20 @@ impl Configured {
     }
 }
 
+/// The triggers of an app, which change while it runs.
+#[derive(Default)]
+struct TriggerSlot {
+    /// Which change it was; 0: there are none. Engines keep the set that they saw with it.
+    generation: AtomicU32,
+    changes: Mutex<(u32, Option<Arc<TriggerSet>>)>,
+    /// Messages and joins that wait for a verdict, and bytes that they keep.
+    calls: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// Generations have 30 bits, as they are noted on channels.
+const GENERATIONS: u32 = (1 << 30) - 1;
+
 impl Node {
     /// A node for `workers` workers, whose mailboxes are full at `mailbox_depth`. `seed` is random.
     pub fn new(apps: Apps, workers: usize, mailbox_depth: usize, seed: u64) -> Self {
@@ -93,6 +109,7 @@ impl Node {
             parked_bytes: AtomicUsize::new(0),
             has_set_options: AtomicBool::new(false),
             options: papaya::HashMap::new(),
+            triggers: TriggerSlot::default(),
         };
         Self {
             tenants: apps.iter().map(tenant).collect(),
@@ -435,6 +452,65 @@ impl Node {
     pub(super) fn release_parked(&self, app: AppId, bytes: usize) {
         self.tenant(app).parked_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.tenant(app).parked.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Gives an app other triggers, or none: every worker's next command sees them.
+    pub fn set_triggers(&self, app: AppId, set: Option<Arc<TriggerSet>>) {
+        let slot = &self.tenant(app).triggers;
+        let mut changes = slot.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = changes.0 % GENERATIONS + 1;
+        let is_empty = set.is_none();
+        *changes = (generation, set);
+        // Release: pairs with the load in `trigger_generation`.
+        slot.generation.store(if is_empty { 0 } else { generation }, Ordering::Release);
+    }
+
+    /// Whether an app has triggers.
+    #[inline]
+    pub(super) fn has_triggers(&self, app: AppId) -> bool {
+        self.trigger_generation(app) != 0
+    }
+
+    #[inline]
+    pub(super) fn trigger_generation(&self, app: AppId) -> u32 {
+        // Acquire: whoever sees a change sees what was done before it.
+        self.tenant(app).triggers.generation.load(Ordering::Acquire)
+    }
+
+    /// The triggers of an app, and which change of them this is. Engines ask once after each change.
+    pub fn trigger_set(&self, app: AppId) -> Option<(u32, Arc<TriggerSet>)> {
+        let changes = self.tenant(app).triggers.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.1.clone().map(|set| (changes.0, set))
+    }
+
+    /// Counts a call of triggers in, unless the app has as many as it may.
+    pub(super) fn reserve_call(&self, app: AppId, bytes: usize) -> bool {
+        let limits = &self.app(app).limits;
+        let TriggerSlot { calls, bytes: kept, .. } = &self.tenant(app).triggers;
+        // Relaxed: counts, which order nothing.
+        let has_room = calls.fetch_add(1, Ordering::Relaxed) < limits.trigger_calls;
+        let fits = kept.fetch_add(bytes, Ordering::Relaxed) + bytes <= limits.trigger_bytes;
+        if !(has_room && fits) {
+            self.release_call(app, bytes);
+        }
+        has_room && fits
+    }
+
+    pub(super) fn release_call(&self, app: AppId, bytes: usize) {
+        let slot = &self.tenant(app).triggers;
+        slot.calls.fetch_sub(1, Ordering::Relaxed);
+        slot.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Messages and joins of an app that wait for a verdict.
+    pub fn trigger_calls(&self, app: AppId) -> usize {
+        self.tenant(app).triggers.calls.load(Ordering::Relaxed)
+    }
+
+    /// Posts a verdict to the worker that called. After a batch of them, whoever posts asks the worker's
+    /// mailbox whether it must be woken.
+    pub fn post_verdict(&self, worker: WorkerId, ticket: u64, verdict: Verdict) {
+        self.mailbox(worker).push(Mail::Verdict { ticket, verdict: Box::new(verdict) });
     }
 
     fn tenant(&self, app: AppId) -> &Tenant {

@@ -23,6 +23,7 @@ use crate::{
     id::{AppId, LocalId, SessionId, SessionSlot},
     limits::BURST,
     publication::{Audience, Payload, Publication, Sender, WithoutUser},
+    trigger::Origin,
 };
 
 impl Engine {
@@ -44,18 +45,17 @@ impl Engine {
             }
             Command::Join { channel, echo, since, notices } => {
                 check_channel(&app, channel)?;
-                self.join(slot, channel, JoinAs { echo, since, notices })
+                self.ask_to_join(slot, channel, JoinAs { echo, since, notices })
             }
             Command::Change(change) => {
-                self.may_write(slot, &app)?;
-                check_change(&app, &change)?;
-                if !app.sender_edits {
-                    return Err(ReplyError::EditNotAllowed);
-                }
-                self.check_edit(slot, app.id, change.channel)?;
+                self.may_change(slot, &app, &change)?;
                 let steady_ms = self.steady_ms;
                 let session = self.sessions.get_mut(slot);
                 session.take_messages(1, &app.limits, steady_ms)?;
+                if let Some(called) = self.call_for_change(&app, Some(slot), &change) {
+                    return called;
+                }
+                let session = self.sessions.get(slot);
                 let by = Some((session.id(slot), session.user.clone()));
                 self.ask_for_change(app.id, change.channel, owned_change(&change, by))
             }
@@ -123,6 +123,12 @@ impl Engine {
             None => self.target(app_id, publish.channel),
         };
         let reach = self.check_publish(slot, app_id, target.as_deref(), publish)?;
+        if self.node.has_triggers(app_id)
+            && let Some(run) = self.run_for(app_id, publish, target.as_deref(), Origin::Session)
+        {
+            *payloads = &payloads[..1];
+            return self.call_for_publish(slot, run, publish, payloads[0], reach);
+        }
         let app = self.apps.of(app_id);
         let session = self.sessions.get_mut(slot);
         *payloads = &payloads[..session.take_messages(payloads.len(), &app.limits, steady_ms)?];
@@ -145,8 +151,23 @@ impl Engine {
         self.publish(app_id, target, (publish, payloads), (&audience, sender))
     }
 
-    fn may_write(&self, slot: SessionSlot, app: &App) -> Result<(), ReplyError> {
+    pub(super) fn may_write(&self, slot: SessionSlot, app: &App) -> Result<(), ReplyError> {
         self.sessions.get(slot).may_write(app.session_required, self.now_ms)
+    }
+
+    /// Whether a session may change this message, as far as that shows outside its channel.
+    pub(super) fn may_change(
+        &self,
+        slot: SessionSlot,
+        app: &App,
+        change: &ChangeMessage<'_>,
+    ) -> Result<(), ReplyError> {
+        self.may_write(slot, app)?;
+        check_change(app, change)?;
+        if !app.sender_edits {
+            return Err(ReplyError::EditNotAllowed);
+        }
+        self.check_edit(slot, app.id, change.channel)
     }
 
     /// The channel of this name, if the session is in few and it is among them: so it need not be looked for

@@ -49,7 +49,11 @@ impl Engine {
             }
             BackEndCommand::Amend(amend) => self.amend(app, amend),
             BackEndCommand::Change(change) => {
-                check_change(self.apps.of(app), &change)?;
+                let configured = self.apps.of(app).clone();
+                check_change(&configured, &change)?;
+                if let Some(called) = self.call_for_change(&configured, None, &change) {
+                    return called;
+                }
                 self.ask_for_change(app, change.channel, owned_change(&change, None))
             }
             BackEndCommand::Members { channel, limit, after } => {
@@ -158,6 +162,9 @@ impl Engine {
         let payloads = slice::from_ref(&publish.payload);
         check_message(self.apps.of(app), publish, payloads)?;
         let target = self.target(app, publish.channel);
+        if let Some(called) = self.call_for_request(app, publish, target.as_deref()) {
+            return called;
+        }
         let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
         self.publish(app, target, (publish, payloads), (audience, None))
     }

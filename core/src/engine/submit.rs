@@ -256,6 +256,7 @@ impl Engine {
             {
                 there -= 1;
                 self.handle_mail(mail);
+            } else if self.apply_next_verdict() {
             } else if let Some(interrupted) = self.interrupted.pop_front() {
                 self.go_on(interrupted);
             } else {
@@ -272,6 +273,7 @@ impl Engine {
             Mail::IdempotentPublish(once) => self.on_once(&once),
             Mail::Published { result, ticket } => self.on_owner_answer(ticket, result),
             Mail::Query(query) | Mail::Answer(query) => self.on_query(query),
+            Mail::Verdict { ticket, verdict } => self.on_verdict(ticket, *verdict),
         }
     }
 

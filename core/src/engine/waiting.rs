@@ -8,7 +8,12 @@ use crate::{command::Outcome, error::ReplyError, id::SessionId, ws::Message};
 /// An outcome, or the ticket under which it will come.
 pub(super) enum Progress {
     Finished(Outcome),
-    Waiting { ticket: u64, outcome: Outcome },
+    Waiting {
+        ticket: u64,
+        outcome: Outcome,
+    },
+    /// Triggers decide first. Under this ticket comes what becomes of it.
+    Called(u64),
 }
 
 /// Who waits for a ticket, with the outcome as far as it is known.
@@ -94,6 +99,10 @@ impl Engine {
             Ok(Progress::Finished(outcome)) => Some(Ok(outcome)),
             Ok(Progress::Waiting { ticket, outcome }) => {
                 self.waiting.insert(ticket, Waiting { outcome, who: Waiter::Request(token) });
+                None
+            }
+            Ok(Progress::Called(ticket)) => {
+                self.await_verdict(ticket, Waiter::Request(token));
                 None
             }
             Err(error) => {

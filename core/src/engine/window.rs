@@ -206,6 +206,11 @@ impl Engine {
                 self.waiting.insert(ticket, Waiting { outcome, who });
                 State::InFlight(ticket)
             }
+            Ok(Progress::Called(ticket)) => {
+                let session = self.session_id(slot);
+                self.await_verdict(ticket, Waiter::Session { session, ticket, commands: 1 });
+                State::InFlight(ticket)
+            }
             Ok(Progress::Finished(outcome)) if self.sessions.get(slot).window().is_none() => {
                 self.reply_outcome(slot, executed.id, &outcome);
                 return Flow::Continue;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use fanfare_core::app::{
     AgnostOptions, App, AppKeys, AppLimits, Apps, ChannelOptions, ChannelRule, HistoryLimits, KEY_BYTES_MAX,
@@ -12,7 +13,8 @@ use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, S
 
 use super::error::ConfigError;
 use super::layers::{Environment, within};
-use super::{Demo, DevelopmentKeys, raw, xano};
+use super::{Demo, DevelopmentKeys, raw, triggers, xano};
+use crate::trigger::spec::Spec;
 
 /// Fixes the development keys, which otherwise differ at each start.
 pub(super) const DEVELOPMENT_VARIABLE: &str = "FANFARE_DEV_KEY";
@@ -71,6 +73,8 @@ pub(super) struct AppSource {
     pub(super) channelstream: Option<raw::Channelstream>,
     /// The rules about channels as they were written: the options that they leave out are the app's.
     pub(super) channels: Vec<raw::ChannelRule>,
+    /// The triggers, with the scripts that were read from files.
+    pub(super) triggers: Vec<Arc<Spec>>,
 }
 
 impl fmt::Debug for AppSource {
@@ -135,7 +139,7 @@ fn random_key() -> Result<String, ConfigError> {
 pub(super) struct Section<'a> {
     pub(super) name: &'a str,
     environment: &'a mut Environment,
-    base: Option<&'a Path>,
+    pub(super) base: Option<&'a Path>,
 }
 
 impl Section<'_> {
@@ -173,6 +177,7 @@ impl Section<'_> {
         app.limits = self.limits(&raw.limits, limits)?;
         app.rules = self.rules(&raw.channels, &app)?;
         secrets.channels = raw.channels.clone();
+        secrets.triggers = triggers::build(&self, &raw.triggers)?;
         app.origins = self.origins(raw)?;
         app.sessions = sessions;
         if app.session_required && app.sessions.keys().is_empty() {
@@ -481,6 +486,13 @@ impl Section<'_> {
                 raw.parked_bytes,
                 default.parked_bytes,
                 0..=1_099_511_627_776,
+            )?,
+            trigger_calls: bytes("trigger_calls", raw.trigger_calls, default.trigger_calls, 1..=1_048_576)?,
+            trigger_bytes: bytes(
+                "trigger_bytes",
+                raw.trigger_bytes,
+                default.trigger_bytes,
+                65_536..=1_099_511_627_776,
             )?,
         })
     }

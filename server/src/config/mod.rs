@@ -20,12 +20,14 @@ mod listeners;
 mod print;
 mod raw;
 mod settings;
+mod triggers;
 mod xano;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fanfare_core::app::Apps;
 
@@ -37,6 +39,7 @@ use self::layers::Environment;
 use self::listeners::SecuredListener;
 use crate::args::{Action, Args, Secrets};
 use crate::tls::TlsSettings;
+use crate::trigger::spec::Spec;
 
 /// The most worker threads.
 pub const WORKERS_MAX: usize = 128;
@@ -352,6 +355,11 @@ impl Config {
         channelstream::check_secrets(&config)?;
         config.warnings.extend(environment.check_unknown()?);
         Ok(config)
+    }
+
+    /// The triggers of each app.
+    pub(crate) fn triggers(&self) -> Vec<Vec<Arc<Spec>>> {
+        self.secrets.iter().map(|app| app.triggers.clone()).collect()
     }
 
     /// Every address to serve on, with what is spoken there.

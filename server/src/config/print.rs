@@ -122,6 +122,8 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
             resume_bytes: Some(integer(limits.resume_bytes)),
             parked_sessions: Some(integer(limits.parked_sessions)),
             parked_bytes: Some(integer(limits.parked_bytes)),
+            trigger_calls: Some(integer(limits.trigger_calls)),
+            trigger_bytes: Some(integer(limits.trigger_bytes)),
         },
         agnost: app.agnost.as_ref().map(print_agnost),
         channelstream: app.channelstream.as_ref().map(|options| {
@@ -130,6 +132,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         }),
         xano: app.xano.as_ref().map(xano::print),
         channels: own.channels.clone(),
+        triggers: own.triggers.iter().map(|spec| spec.raw.clone()).collect(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
     }
 }

@@ -13,6 +13,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::ConfigError;
+use crate::trigger::spec::RawTrigger;
 
 /// How many edits away a key may be to be suggested for an unknown one.
 const TYPING_ERRORS_MAX: usize = 3;
@@ -120,6 +121,8 @@ pub(super) struct App {
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) channels: Vec<ChannelRule>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
+    pub(super) triggers: Vec<RawTrigger>,
+    #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) session_keys: Vec<SessionKey>,
 }
 
@@ -140,6 +143,8 @@ pub(super) struct AppLimits {
     pub(super) resume_bytes: Option<i64>,
     pub(super) parked_sessions: Option<i64>,
     pub(super) parked_bytes: Option<i64>,
+    pub(super) trigger_calls: Option<i64>,
+    pub(super) trigger_bytes: Option<i64>,
 }
 
 #[derive(Default, Deserialize, Serialize)]

@@ -133,9 +133,8 @@ impl Worker {
             (_, Route::WebSocket) => return self.admit_client(place, &knock, slot, head, reply),
             (_, Route::Admin(page)) => self.put_admin(place, page, head, body, &reply),
             (_, Route::Call(call)) => return self.call(place, call, &knock, (slot, head, body), reply),
-            (_, Route::Listen | Route::Nothing) => {
-                put_page(&mut self.out, &reply, head, &Page::NotFound, knock.path)
-            }
+            (_, Route::Listen) => return self.listen(place, &knock, slot, head, reply),
+            (_, Route::Nothing) => put_page(&mut self.out, &reply, head, &Page::NotFound, knock.path),
         };
         self.sent(slot, status, persistence)
     }
@@ -185,7 +184,12 @@ impl Worker {
 
     /// Hands to the engine what follows from a call, while the directory is held. Returns how many answers of
     /// the engine `connection` waits for.
-    fn follow_up(&mut self, place: &Place, effects: Vec<Effect>, connection: Option<u64>) -> usize {
+    pub(super) fn follow_up(
+        &mut self,
+        place: &Place,
+        effects: Vec<Effect>,
+        connection: Option<u64>,
+    ) -> usize {
         let app = place.app.id;
         let mut missing = 0;
         for effect in effects {
@@ -292,11 +296,12 @@ impl Worker {
         arrival: Arrival,
         directory: &mut Directory,
     ) -> Option<SessionSlot> {
-        let Arrival { user, public_state, channels } = arrival;
+        let Arrival { user, public_state, channels, .. } = arrival;
         let claims = Claims { user: user.into(), expires_at: None, profile: Some(public_state), channels };
+        let format = Format::ChannelstreamFrames;
         let opening = Opening {
             app: &place.app,
-            format: Format::ChannelstreamFrames,
+            format,
             echo: Some(false),
             claims: Some(claims),
             connection: slot.0,
@@ -313,7 +318,7 @@ impl Worker {
         let id = engine.session_id(session);
         let mut effects = Vec::new();
         let missed = directory.attach(conn, id, Moment(self.clock.unix_us()), &mut effects);
-        engine.reply(session, |out| missed.iter().for_each(|words| put_missed(out, words)));
+        engine.reply(session, |out| missed.iter().for_each(|words| put_missed(format, out, words)));
         tracing::debug!(app = %place.app.name, session = %id, "a session begins");
         self.follow_up(place, effects, None);
         Some(session)
@@ -321,7 +326,8 @@ impl Worker {
 
     /// The client of a session that is about to end, if it is one of Channelstream's.
     pub(super) fn departing_client(&mut self, session: SessionSlot) -> Option<Departed> {
-        let is_client = self.engine.session_format(session) == Format::ChannelstreamFrames;
+        let format = self.engine.session_format(session);
+        let is_client = matches!(format, Format::ChannelstreamFrames | Format::ChannelstreamPolls);
         is_client.then(|| Departed {
             app: self.engine.session_app(session).id,
             session: self.engine.session_id(session),

@@ -18,6 +18,7 @@ mod http;
 mod input;
 mod inquiry;
 mod lifecycle;
+mod listen;
 mod lobby;
 mod outlets;
 mod polling;

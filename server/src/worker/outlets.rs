@@ -77,6 +77,10 @@ impl Worker {
 
     /// Does what an outlet asks for, and arms its deadline.
     pub(super) fn serve_outlet(&mut self, slot: OutletSlot) {
+        let now_ms = self.clock.elapsed_ms();
+        if let Some(polling) = self.connections.outlets.polling(slot) {
+            polling.polled.handle_output(now_ms);
+        }
         while let Some(polling) = self.connections.outlets.polling(slot)
             && let Some(effect) = polling.polled.poll_effect()
         {
@@ -202,7 +206,9 @@ impl Worker {
                 self.count_end(why);
                 let app = &self.engine.session_app(session).name;
                 tracing::debug!(%app, session = %self.engine.session_id(session), ?why, "a session ends");
+                let departed = self.departing_client(session);
                 self.engine.close(session);
+                self.forget_client(departed);
             }
             Stage::Stranger(stranger) => self.strangers.leave(stranger.address),
             Stage::Over => {}
@@ -231,7 +237,9 @@ impl Worker {
         let Some(polling) = self.connections.outlets.polling(slot) else { return };
         let Stage::Session(session) = std::mem::replace(&mut polling.stage, Stage::Over) else { return };
         let format = self.engine.session_format(session);
+        let departed = self.departing_client(session);
         self.engine.end(session, |out| dialect::put_disconnect(format, out, why));
+        self.forget_client(departed);
         self.closing.push(slot.number());
         // What it still says is discarded.
         self.resume_outlet(slot);

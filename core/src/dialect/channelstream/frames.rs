@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::timestamp::Moment;
 use crate::{
-    dialect::{Beat, Closing, Heartbeat, Life, Rhythm, native},
+    dialect::{Beat, Closing, Format, Heartbeat, Life, Rhythm, native},
     disconnect::Disconnect,
     json,
     publication::{Body, Given, GivenTime, Payload, Publication, Sender},
@@ -18,9 +18,48 @@ const BEAT_MS: u64 = 5_000;
 pub const EVENT: &str = "message";
 
 /// What an encoder keeps: the frame while it is written.
-#[derive(Default)]
 pub(in crate::dialect) struct Heading {
     text: BytesMut,
+    framing: Framing,
+}
+
+/// How objects travel.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum Framing {
+    /// In an array of its own, in a text frame.
+    Frame,
+    /// As a line, of which answers to polls make an array.
+    Line,
+}
+
+impl Framing {
+    fn of(format: Format) -> Self {
+        if format == Format::ChannelstreamPolls { Self::Line } else { Self::Frame }
+    }
+
+    /// Appends a text of an array with one object.
+    fn put(self, out: &mut BytesMut, text: &[u8]) {
+        match self {
+            Self::Frame => put_frame(out, OpCode::Text, text),
+            Self::Line => {
+                let object = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+                out.put_slice(object);
+                out.put_u8(b'\n');
+            }
+        }
+    }
+}
+
+impl Heading {
+    /// For a format.
+    pub(in crate::dialect) fn new(format: Format) -> Self {
+        Self { text: BytesMut::new(), framing: Framing::of(format) }
+    }
+
+    /// For another channel, in a format. Nothing is kept of a channel.
+    pub(in crate::dialect) fn restart(&mut self, format: Format) {
+        self.framing = Framing::of(format);
+    }
 }
 
 /// An empty array at every interval. A client may be silent for ever: the transport tells whether it lives.
@@ -40,8 +79,11 @@ pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
 }
 
 /// Appends the last that a connection receives. A stock client comes back after every close.
-pub(in crate::dialect) fn put_disconnect(out: &mut BytesMut, _: Disconnect) {
-    put_close(out, 1000, "", None);
+pub(in crate::dialect) fn put_disconnect(format: Format, out: &mut BytesMut, _: Disconnect) {
+    // The answer to a poll has no last word.
+    if Framing::of(format) == Framing::Frame {
+        put_close(out, 1000, "", None);
+    }
 }
 
 /// Appends a publication as a frame. What another dialect published is put into this one's words; members and
@@ -53,10 +95,10 @@ pub(in crate::dialect) fn encode_publication(
     channel: Option<&str>,
     publication: &Publication<'_>,
 ) {
-    let text = &mut heading.text;
+    let Heading { text, framing } = heading;
     text.clear();
     match publication.body {
-        Body::Worded(words) => return put_words(out, text, words),
+        Body::Worded(words) => return put_words(out, text, words, *framing),
         Body::Message { event, payload } => put_message(text, channel, publication, event, payload),
         Body::Edit { payload, .. } => put_edit(text, channel, publication, payload),
         Body::Delete => {
@@ -69,21 +111,21 @@ pub(in crate::dialect) fn encode_publication(
         | Body::UserJoined(_)
         | Body::UserLeft(_) => return,
     }
-    put_frame(out, OpCode::Text, text);
+    framing.put(out, text);
 }
 
 /// Appends a frame of these words.
-fn put_words(out: &mut BytesMut, text: &mut BytesMut, words: &str) {
+fn put_words(out: &mut BytesMut, text: &mut BytesMut, words: &str, framing: Framing) {
     text.reserve(words.len() + 2);
     text.put_u8(b'[');
     text.put_slice(words.as_bytes());
     text.put_u8(b']');
-    put_frame(out, OpCode::Text, text);
+    framing.put(out, text);
 }
 
 /// Appends a frame for a client that was not there when its words were said.
-pub fn put_missed(out: &mut BytesMut, words: &str) {
-    put_words(out, &mut BytesMut::new(), words);
+pub fn put_missed(format: Format, out: &mut BytesMut, words: &str) {
+    put_words(out, &mut BytesMut::new(), words, Framing::of(format));
 }
 
 fn put_message(

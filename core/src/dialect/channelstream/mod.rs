@@ -15,19 +15,24 @@ mod directory;
 mod entry;
 mod fields;
 mod frames;
+mod polled;
 mod rest;
 mod schema;
 mod signature;
 mod timestamp;
 mod tree;
 
-pub(super) use self::frames::{Heading, closing, encode_publication, heartbeat, put_disconnect};
 pub use self::{
     directory::{
         Arrival, ConnId, Content, Directory, DirectoryCounters, DirectoryLimits, Effect, Tell, What,
     },
     frames::{EVENT, put_missed},
+    polled::{Listening, is_callback},
     rest::{Access, AdminPage, Answer, Call, Request, Route},
     signature::{Ageing, Verifier},
     timestamp::Moment,
+};
+pub(super) use self::{
+    frames::{Heading, closing, encode_publication, heartbeat, put_disconnect},
+    polled::Polled,
 };

@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{
-    outcome::{put_error, put_outcome},
+    outcome::{put_error, put_outcome, put_refused},
     put::{put_bool, put_number, put_optional_string},
 };
 use crate::{
@@ -35,6 +35,14 @@ pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, id: &str, outcome: &Outc
 }
 
 pub(in crate::dialect) fn encode_error(out: &mut BytesMut, id: Option<&str>, error: ReplyError) {
+    encode_failure(out, id, |text| put_error(text, error));
+}
+
+pub(in crate::dialect) fn encode_refused(out: &mut BytesMut, id: Option<&str>, why: &str) {
+    encode_failure(out, id, |text| put_refused(text, why));
+}
+
+fn encode_failure(out: &mut BytesMut, id: Option<&str>, error: impl FnOnce(&mut BytesMut)) {
     put_text(out, |text| {
         text.put_u8(b'{');
         if let Some(id) = id {
@@ -43,7 +51,7 @@ pub(in crate::dialect) fn encode_error(out: &mut BytesMut, id: Option<&str>, err
             text.put_u8(b',');
         }
         text.extend_from_slice(b"\"error\":");
-        put_error(text, error);
+        error(text);
         text.put_u8(b'}');
     });
 }

@@ -2,6 +2,9 @@
 
 use crate::error::ReplyError;
 
+/// The code of what a trigger refuses.
+pub(super) const REFUSED: &str = "refused";
+
 /// The stable code of an error, as `docs/PROTOCOL.md`, section 6, lists it.
 pub(super) fn code(error: ReplyError) -> &'static str {
     match error {
@@ -28,6 +31,8 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::EditNotAllowed => "edit_not_allowed",
         ReplyError::TooManyOptions => "too_many_options",
         ReplyError::OptionInUse => "option_in_use",
+        ReplyError::Refused => REFUSED,
+        ReplyError::TriggerFailed => "trigger_failed",
         ReplyError::TooManyMembers => "too_many_members",
         ReplyError::NotAllowed => "not_allowed",
         ReplyError::NoRoster => "no_roster",
@@ -75,6 +80,8 @@ pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
         ReplyError::TooManyOptions => "As many channels of this app have options of their own as may.",
         ReplyError::OptionInUse => "presence_by_user and roster cannot change while the channel has members.",
         ReplyError::NoRoster => "This channel keeps no roster.",
+        ReplyError::Refused => "A trigger of the app refused this.",
+        ReplyError::TriggerFailed => "A trigger of the app failed, so this was not done.",
         ReplyError::UsersOnly => "The rules of this channel let only sessions of users join and read it.",
         ReplyError::TooManyMembers => "The members are more than this app lists at once.",
         ReplyError::NotAllowed => "The rules of this channel do not allow it.",

@@ -15,7 +15,7 @@ use bytes::{BufMut, BytesMut};
 use super::{
     batch::Batch,
     envelope::Envelope,
-    errors::{code, message},
+    errors::{REFUSED, code, message},
     options::{ONLY_NEW, read_options},
     outcome::{put_error, put_outcome},
     template::CommandReader,
@@ -128,6 +128,8 @@ impl From<ReplyError> for Refusal {
             ReplyError::Overloaded => 503,
             ReplyError::UnknownMessage => 404,
             ReplyError::OptionInUse => 409,
+            ReplyError::Refused => 403,
+            ReplyError::TriggerFailed => 502,
             _ => 400,
         };
         Self { status, code: code(error), detail: message(error).into() }
@@ -361,7 +363,12 @@ pub fn put_answer<'r>(
     let mut results = results.into_iter();
     if shape == AnswerShape::One {
         let outcome = results.next().expect("it has one result").as_ref();
-        put_outcome(out, outcome.map_err(|error| Refusal::from(*error))?);
+        match outcome.map_err(|error| Refusal::from(*error))? {
+            Outcome::Refused(why) => {
+                return Err(Refusal { status: 403, code: REFUSED, detail: String::from(&**why).into() });
+            }
+            outcome => put_outcome(out, outcome),
+        }
         return Ok(());
     }
     out.put_u8(b'[');
@@ -369,7 +376,9 @@ pub fn put_answer<'r>(
         out.extend_from_slice(if at > 0 { b"," } else { b"" });
         match result {
             Ok(outcome) => {
-                out.extend_from_slice(b"{\"ok\":");
+                let is_refused = matches!(outcome, Outcome::Refused(_));
+                let name: &[u8] = if is_refused { b"{\"error\":" } else { b"{\"ok\":" };
+                out.extend_from_slice(name);
                 put_outcome(out, outcome);
             }
             Err(error) => {

@@ -17,7 +17,7 @@ mod template;
 mod tests;
 
 pub(super) use self::{
-    answers::{encode_error, encode_gap, encode_ok, encode_reconnect, encode_welcome},
+    answers::{encode_error, encode_gap, encode_ok, encode_reconnect, encode_refused, encode_welcome},
     batch::Batch,
     close::{closing, heartbeat, put_disconnect, put_refusal},
     encode::{Binary, Heading, encode_publication, is_reserved_event},

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     encode::{id_member, put_base64, put_more},
-    errors::{code, message},
+    errors::{REFUSED, code, message},
     options::put_options,
     put::{put_bool, put_number, put_optional_number, put_optional_string},
 };
@@ -174,6 +174,7 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(b"],\"next\":");
             put_optional_string(out, page.next.as_deref());
         }
+        Outcome::Refused(why) => return put_refused(out, why),
         Outcome::Disconnected { sessions } => put_number(out, "{\"disconnected\":", *sessions as u64),
     }
     out.put_u8(b'}');
@@ -185,6 +186,15 @@ pub(super) fn put_error(out: &mut BytesMut, error: ReplyError) {
     out.extend_from_slice(code(error).as_bytes());
     out.extend_from_slice(b"\",\"message\":");
     json::write_string(out, message(error));
+    out.put_u8(b'}');
+}
+
+/// What a trigger says against a command, as an error.
+pub(super) fn put_refused(out: &mut BytesMut, why: &str) {
+    out.extend_from_slice(b"{\"code\":\"");
+    out.extend_from_slice(REFUSED.as_bytes());
+    out.extend_from_slice(b"\",\"message\":");
+    json::write_string(out, why);
     out.put_u8(b'}');
 }
 

@@ -306,6 +306,16 @@ pub(in crate::dialect) fn encode_error(out: &mut BytesMut, channel: Option<&str>
     }
 }
 
+/// Appends that a trigger refused a command, and why.
+pub(in crate::dialect) fn encode_refused(out: &mut BytesMut, channel: Option<&str>, why: &str) {
+    let Some(channel) = channel else { return };
+    put_answer(out, "error", channel, |text| {
+        put(text, &["{\"message\":"]);
+        json::write_string(text, why);
+        put(text, &["}"]);
+    });
+}
+
 /// Appends word of publications lost to a connection's own slowness.
 pub(in crate::dialect) fn encode_gap(out: &mut BytesMut, channel: Option<&str>, missed: u64) {
     let mut name = BytesMut::new();

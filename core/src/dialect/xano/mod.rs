@@ -20,12 +20,16 @@ mod life;
 mod tests;
 
 pub use self::http::{EVENT_PATH, read_event};
+
+/// How triggers of Xano name the session of a client.
+pub const CLIENT_ID: &str = "socketId";
+
 pub use self::{
     action::Frame,
     admission::{Admission, Stranger, admit, canonical_at, put_stranger},
 };
 pub(super) use self::{
     action::Sessions,
-    encode::{Heading, encode_error, encode_gap, encode_ok, encode_publication},
+    encode::{Heading, encode_error, encode_gap, encode_ok, encode_publication, encode_refused},
     life::{closing, heartbeat, put_disconnect, put_refusal},
 };

@@ -17,7 +17,10 @@ use std::sync::Arc;
 
 pub(crate) use self::{
     access::{Admission, Knock},
-    pages::{Page, overview_page, put_answer, put_empty, put_html, put_page, redirect, sign_in_page},
+    pages::{
+        Page, listen_headers, overview_page, plain, put_answer, put_empty, put_html, put_page, redirect,
+        sign_in_page,
+    },
 };
 use crate::sys::{Clock, random, random_bits};
 

@@ -15,6 +15,8 @@ pub(crate) enum Page {
     Forbidden,
     /// The signature is not valid.
     BadSignature,
+    /// There is no such connection.
+    Unauthorized,
     /// An administrator has to sign in first.
     SignIn,
 }
@@ -24,6 +26,40 @@ const HEADERS: &str = "Content-Type, Depth, User-Agent, X-File-Size, X-Requested
                        X-File-Name, Cache-Control, Pragma, Origin, Connection, Referer, Cookie";
 
 const BAD_SIGNATURE: &str = "{\n    \"request\": \"Bad Signature\"\n}";
+const UNVERIFIED: &str = concat!(
+    "This server could not verify that you are authorized to access the document you requested.  Either you ",
+    "supplied the wrong credentials (e.g., bad password), or your browser does not understand how to supply ",
+    "the credentials required."
+);
+type Fields = [(&'static str, &'static str)];
+
+const SHARED: &Fields = &[
+    ("Access-Control-Allow-Origin", "*"),
+    ("XDomainRequestAllowed", "1"),
+    ("Access-Control-Allow-Methods", METHODS),
+    ("Access-Control-Allow-Headers", HEADERS),
+    ("Access-Control-Max-Age", "86400"),
+    ("Content-Type", "application/json"),
+];
+const SHARED_SCRIPT: &Fields = &[
+    ("Access-Control-Allow-Origin", "*"),
+    ("XDomainRequestAllowed", "1"),
+    ("Access-Control-Allow-Methods", METHODS),
+    ("Access-Control-Allow-Headers", HEADERS),
+    ("Access-Control-Max-Age", "86400"),
+    ("Content-Type", "application/javascript"),
+];
+
+/// The headers of the answer to a long poll.
+pub(crate) fn listen_headers(
+    options: &ChannelstreamOptions,
+    origin: Option<&str>,
+    is_script: bool,
+) -> &'static Fields {
+    let all = if is_script { SHARED_SCRIPT } else { SHARED };
+    if options.allows_origin(origin) { all } else { &all[1..] }
+}
+
 /// Appends an answer whose pages of other origins may read it as the options say.
 fn put_shared(
     out: &mut BytesMut,
@@ -48,7 +84,7 @@ fn put_shared(
 }
 
 /// The reply without headers of the server's own.
-fn plain(reply: &Reply) -> Reply {
+pub(crate) fn plain(reply: &Reply) -> Reply {
     let mut reply = reply.clone();
     reply.cors = CorsPolicy::NoOrigin;
     reply
@@ -98,6 +134,7 @@ pub(crate) fn put_page(out: &mut BytesMut, reply: &Reply, head: &Head<'_>, page:
             return 401;
         }
         Page::NotFound => (404, "The resource could not be found.", detail),
+        Page::Unauthorized => (401, UNVERIFIED, ""),
         Page::Forbidden => (403, "Access was denied to this resource.", ""),
         Page::SignIn => return redirect(out, reply, head, detail, None),
     };

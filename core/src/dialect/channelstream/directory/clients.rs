@@ -55,7 +55,8 @@ impl Directory {
         let connection = self.connections.get(&conn)?;
         let public_state = Json::Object(self.users[&connection.user].public_state()).compact().into();
         let channels = connection.channels.iter().cloned().collect();
-        Some(Arrival { user: connection.user.clone(), public_state, channels })
+        let is_attached = connection.session.is_some();
+        Some(Arrival { user: connection.user.clone(), public_state, channels, is_attached })
     }
 
     /// The client has come in: `session` is a member of the connection's channels from here on. Returns the

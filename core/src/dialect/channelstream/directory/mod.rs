@@ -38,6 +38,7 @@ use crate::{
     command::Membership,
     id::{IdGenerator, MessageId, SessionId},
     publication::{Audience, Given},
+    secret::Secret,
 };
 
 /// Opens a connection: a UUID that its client keeps to itself.
@@ -53,6 +54,13 @@ impl ConnId {
     /// The id that a text spells, in any spelling of a UUID.
     pub fn parse(text: &str) -> Option<Self> {
         super::fields::parse_uuid(text).map(Self)
+    }
+}
+
+impl ConnId {
+    /// By what a client that polls is found.
+    pub fn secret(self) -> Secret {
+        Secret::new(self.0)
     }
 }
 
@@ -273,6 +281,8 @@ pub struct Arrival {
     pub public_state: Box<str>,
     /// The channels that it is in.
     pub channels: Vec<Box<str>>,
+    /// Whether it has come already.
+    pub is_attached: bool,
 }
 
 impl Directory {

@@ -1,0 +1,47 @@
+//! Calls of Channelstream's back ends, one after another, with any bodies: nothing panics, each is answered
+//! in JSON with a status that is known, and one that is refused does nothing.
+//!
+//! Input: a line for each call, whose first byte says which.
+
+#![no_main]
+
+use fanfare_core::dialect::channelstream::{Call, Directory, DirectoryLimits, Moment, Request};
+use libfuzzer_sys::fuzz_target;
+use serde_json::value::RawValue;
+
+const CALLS: [Call; 11] = [
+    Call::Connect,
+    Call::Subscribe,
+    Call::Unsubscribe,
+    Call::UserState,
+    Call::SendMessages,
+    Call::EditMessages,
+    Call::DeleteMessages,
+    Call::ChannelConfig,
+    Call::Info,
+    Call::Disconnect,
+    Call::AdminJson,
+];
+
+fuzz_target!(|input: &[u8]| {
+    let limits = DirectoryLimits { bytes: 10_000, message_bytes: 1_000, waiting: 5, users: 5, channels: 5 };
+    let mut directory = Directory::new(limits, 1, Moment(0));
+    for (at, line) in input.split(|byte| *byte == b'\n').enumerate() {
+        let Some((first, body)) = line.split_first() else { continue };
+        let request = Request {
+            call: CALLS[usize::from(*first) % CALLS.len()],
+            method: if first & 0x80 == 0 { "POST" } else { "GET" },
+            body,
+            conn_id: std::str::from_utf8(body).ok(),
+            entropy: at as u128,
+            now: Moment(at as u64 * 1_000_000),
+            version: "1",
+        };
+        let mut effects = Vec::new();
+        let answer = directory.handle(&request, &mut effects);
+        assert!(matches!(answer.status, 200 | 422 | 503), "{}", answer.status);
+        assert!(answer.status == 200 || effects.is_empty(), "what is refused does nothing");
+        serde_json::from_str::<&RawValue>(&answer.body).expect("an answer is JSON");
+        directory.expire(request.now, &mut effects);
+    }
+});

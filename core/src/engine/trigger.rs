@@ -1,0 +1,507 @@
+//! Calls of triggers: commands that wait for a verdict, and what becomes of them.
+//!
+//! ```text
+//!   checks ─▶ call (owned input) ─▶ runtime, on its own threads
+//!                  │                     │
+//!              the sender's line         ▼
+//!   [call] [call, judged] [call]   Mail::Verdict ─▶ judged ─▶ checks again ─▶ the deed ─▶ its answer
+//!     └── takes effect first
+//! ```
+//!
+//! A session's calls stand in one line, in the order in which they were sent, and take effect in that order
+//! however the verdicts come. A command in a line is in its session's window as well, which holds what may
+//! not pass it. A message of a session that has ended takes effect all the same: it was sent before. One of a
+//! session that its back end disconnects does not.
+//!
+//! A verdict takes effect between mails, never amid one: what it sets off handles mail itself.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use hashbrown::HashMap;
+
+use super::{
+    Engine, RandomState,
+    check::{check_change, check_message},
+    input::Flow,
+    membership::JoinAs,
+    permission::Reach,
+    publish::owned_change,
+    session::Session,
+    waiting::{Progress, Waiter, Waiting},
+    window::Executed,
+};
+use crate::{
+    app::App,
+    channel::Channel,
+    command::{ChangeMessage, Outcome, Publish},
+    dialect::{self, Memo},
+    error::ReplyError,
+    id::{AppId, SessionId, SessionSlot},
+    publication::{Audience, EVERYONE, Payload, Publication, Sender, WithoutUser},
+    trigger::{
+        Action, Decision, Origin, Place, RuleMask, Said, TRIGGER_PUBLICATIONS, TriggerCall, TriggerClient,
+        TriggerInput, TriggerKind, TriggerSet, Verdict,
+    },
+};
+
+/// What is noted on a channel: of which set of triggers, and whom it has triggers for.
+const NOTE_SESSIONS: u32 = 1;
+/// See [`NOTE_SESSIONS`].
+const NOTE_BACK_END: u32 = 2;
+const NOTE_BITS: u32 = 2;
+
+/// The calls of an engine.
+#[derive(Default)]
+pub(super) struct Calls {
+    /// What each reserves, until its verdict comes.
+    flights: HashMap<u64, Flight, RandomState>,
+    lines: HashMap<Line, VecDeque<Called>, RandomState>,
+    /// Lines of which a verdict has come.
+    judged: VecDeque<Line>,
+    /// The triggers of each app as last seen, and which change of them that was.
+    sets: HashMap<AppId, (u32, Arc<TriggerSet>), RandomState>,
+}
+
+struct Flight {
+    app: AppId,
+    bytes: usize,
+    line: Line,
+}
+
+/// Whose calls take effect in order.
+#[derive(Copy, Clone, Eq, PartialEq, Hash)]
+enum Line {
+    Session(SessionId),
+    BackEnd(AppId),
+}
+
+/// A command that waits for its verdict, or for those before it.
+struct Called {
+    ticket: u64,
+    app: AppId,
+    who: Option<Waiter>,
+    input: Arc<TriggerInput>,
+    deed: Deed,
+    verdict: Option<Verdict>,
+}
+
+/// What happens unless the triggers refuse; the input has the rest.
+enum Deed {
+    /// As far as it reached when it was sent.
+    Publish {
+        reach: Reach,
+    },
+    Change {
+        audience: Option<Audience>,
+    },
+    Join(JoinAs),
+}
+
+/// Which triggers run.
+pub(super) struct Run {
+    set: Arc<TriggerSet>,
+    rules: RuleMask,
+}
+
+impl Calls {
+    /// Whether a verdict has come that has had no effect yet.
+    pub(super) fn has_verdict(&self) -> bool {
+        !self.judged.is_empty()
+    }
+}
+
+impl Engine {
+    /// The triggers of an app that has some.
+    fn trigger_set(&mut self, app: AppId) -> Option<(u32, Arc<TriggerSet>)> {
+        let generation = self.node.trigger_generation(app);
+        match self.calls.sets.get(&app) {
+            Some((of, set)) if *of == generation => return Some((*of, set.clone())),
+            _ => {}
+        }
+        let Some((generation, set)) = self.node.trigger_set(app) else {
+            self.calls.sets.remove(&app);
+            return None;
+        };
+        self.calls.sets.insert(app, (generation, set.clone()));
+        Some((generation, set))
+    }
+
+    /// Which triggers run on a publication. Looks at patterns once for each channel and change of triggers.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn run_for(
+        &mut self,
+        app: AppId,
+        publish: &Publish<'_>,
+        channel: Option<&Channel>,
+        origin: Origin,
+    ) -> Option<Run> {
+        let channel = channel.filter(|channel| channel.name().is_some());
+        let wanted = match origin {
+            Origin::Session => NOTE_SESSIONS,
+            Origin::BackEnd => NOTE_BACK_END,
+        };
+        if let Some(channel) = channel {
+            let note = channel.triggers();
+            if note >> NOTE_BITS == self.node.trigger_generation(app) && note & wanted == 0 {
+                return None;
+            }
+        }
+        let (generation, set) = self.trigger_set(app)?;
+        let place = match publish.channel {
+            Some(name) => Place::Channel(name),
+            None if publish.audience.as_deref().is_some_and(|to| Self::is_direct(None, to)) => Place::Direct,
+            None => Place::Broadcast,
+        };
+        let matching = |origin| set.matching(Action::Message, place, origin);
+        if let Some(channel) = channel {
+            let bit = |origin, bit| if matching(origin).is_empty() { 0 } else { bit };
+            let bits = bit(Origin::Session, NOTE_SESSIONS) | bit(Origin::BackEnd, NOTE_BACK_END);
+            channel.note_triggers(generation << NOTE_BITS | bits);
+        }
+        let rules = matching(origin);
+        (!rules.is_empty()).then_some(Run { set, rules })
+    }
+
+    /// Which triggers run on what has no publication.
+    fn run_at(&mut self, app: AppId, action: Action, channel: &str, origin: Origin) -> Option<Run> {
+        if !self.node.has_triggers(app) {
+            return None;
+        }
+        let (_, set) = self.trigger_set(app)?;
+        let rules = set.matching(action, Place::Channel(channel), origin);
+        (!rules.is_empty()).then_some(Run { set, rules })
+    }
+
+    /// Has triggers decide on a session's message, which all checks have admitted.
+    pub(super) fn call_for_publish(
+        &mut self,
+        slot: SessionSlot,
+        run: Run,
+        publish: &Publish<'_>,
+        payload: Payload<'_>,
+        reach: Reach,
+    ) -> Result<Progress, ReplyError> {
+        let steady_ms = self.steady_ms;
+        let session = self.sessions.get_mut(slot);
+        let app = session.app;
+        session.take_messages(1, &self.apps.of(app).limits, steady_ms)?;
+        let client = client_of(session, slot);
+        let echo = publish.echo.unwrap_or(session.echo);
+        let input = self.input_of(publish, payload, Some(client), echo);
+        self.call(app, run, input, Deed::Publish { reach })
+    }
+
+    /// Has triggers decide on a back end's message, if there are some for it.
+    pub(super) fn call_for_request(
+        &mut self,
+        app: AppId,
+        publish: &Publish<'_>,
+        channel: Option<&Channel>,
+    ) -> Option<Result<Progress, ReplyError>> {
+        if !self.node.has_triggers(app) {
+            return None;
+        }
+        let run = self.run_for(app, publish, channel, Origin::BackEnd)?;
+        let input = self.input_of(publish, publish.payload, None, true);
+        Some(self.call(app, run, input, Deed::Publish { reach: Reach::AsSaid }))
+    }
+
+    /// Has triggers decide on an edit, if there are some for it. `slot` is its sender; `None`: the back end.
+    pub(super) fn call_for_change(
+        &mut self,
+        app: &App,
+        slot: Option<SessionSlot>,
+        change: &ChangeMessage<'_>,
+    ) -> Option<Result<Progress, ReplyError>> {
+        let payload = change.payload?;
+        let origin = if slot.is_some() { Origin::Session } else { Origin::BackEnd };
+        let run = self.run_at(app.id, Action::Message, change.channel, origin)?;
+        let publish = Publish {
+            audience: change.audience.clone().map(Box::new),
+            ..Publish::new(Some(change.channel), "", payload)
+        };
+        let client = slot.map(|slot| client_of(self.sessions.get(slot), slot));
+        let input = TriggerInput {
+            kind: TriggerKind::Edit,
+            message_id: Some(change.id),
+            ..self.input_of(&publish, payload, client, true)
+        };
+        let deed = Deed::Change { audience: change.audience.clone() };
+        Some(self.call(app.id, run, input, deed))
+    }
+
+    /// Makes a session a member, if no trigger is against it. Triggers do not run on who is a member already.
+    pub(super) fn ask_to_join(
+        &mut self,
+        slot: SessionSlot,
+        channel: &str,
+        how: JoinAs,
+    ) -> Result<Progress, ReplyError> {
+        let app = self.sessions.get(slot).app;
+        let Some(run) = self.run_at(app, Action::Join, channel, Origin::Session) else {
+            return self.join(slot, channel, how);
+        };
+        if self.is_in(slot, channel) {
+            return self.join(slot, channel, how);
+        }
+        self.check_join(slot, app, channel)?;
+        self.may_join_another(slot)?;
+        let session = self.sessions.get(slot);
+        let client = client_of(session, slot);
+        let echo = how.echo.unwrap_or(session.echo);
+        let publish = Publish::new(Some(channel), "", Payload::NULL);
+        let input = TriggerInput {
+            kind: TriggerKind::Join,
+            ..self.input_of(&publish, Payload::NULL, Some(client), echo)
+        };
+        self.call(app, run, input, Deed::Join(how))
+    }
+
+    fn is_in(&self, slot: SessionSlot, channel: &str) -> bool {
+        let session = self.sessions.get(slot);
+        let part = self.node.table.find(session.app, channel, |channel| channel.local(self.worker)).flatten();
+        part.is_some_and(|part| session.memberships.find(part).is_some())
+    }
+
+    /// A channel that a session's token claims waits for a verdict: so does what the session sends.
+    pub(super) fn await_claimed(&mut self, slot: SessionSlot, called: Progress) {
+        let executed = Executed { id: None, commands: 1, publication: None };
+        // Nothing was held before, for nothing has been received.
+        let (Flow::Pause | Flow::Continue | Flow::Yield) = self.conclude(slot, executed, Ok(called), || None);
+    }
+
+    fn input_of(
+        &self,
+        publish: &Publish<'_>,
+        payload: Payload<'_>,
+        client: Option<TriggerClient>,
+        echo: bool,
+    ) -> TriggerInput {
+        TriggerInput {
+            kind: TriggerKind::Message,
+            channel: publish.channel.map(Into::into),
+            event: publish.event.into(),
+            payload: payload.into(),
+            client,
+            echo,
+            history: publish.history,
+            audience: publish.audience.clone(),
+            message_id: None,
+            time_ms: self.now_ms,
+        }
+    }
+
+    fn call(
+        &mut self,
+        app: AppId,
+        Run { set, rules }: Run,
+        input: TriggerInput,
+        deed: Deed,
+    ) -> Result<Progress, ReplyError> {
+        let bytes = input.bytes();
+        if !self.node.reserve_call(app, bytes) {
+            self.counters.overloaded += 1;
+            return Err(ReplyError::Overloaded);
+        }
+        self.counters.triggered += 1;
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let line = match &input.client {
+            Some(client) => Line::Session(client.session),
+            None => Line::BackEnd(app),
+        };
+        let input = Arc::new(input);
+        let called = Called { ticket, app, who: None, input: input.clone(), deed, verdict: None };
+        self.calls.lines.entry(line).or_default().push_back(called);
+        self.calls.flights.insert(ticket, Flight { app, bytes, line });
+        set.runtime.submit(TriggerCall { app, worker: self.worker, ticket, rules, input });
+        Ok(Progress::Called(ticket))
+    }
+
+    /// Notes who is told what becomes of a call.
+    pub(super) fn await_verdict(&mut self, ticket: u64, who: Waiter) {
+        let Some(flight) = self.calls.flights.get(&ticket) else { return };
+        let line = self.calls.lines.get_mut(&flight.line);
+        let mut calls = line.into_iter().flatten();
+        if let Some(called) = calls.rfind(|called| called.ticket == ticket) {
+            called.who = Some(who);
+        }
+    }
+
+    /// A verdict has come.
+    pub(super) fn on_verdict(&mut self, ticket: u64, verdict: Verdict) {
+        let Some(Flight { app, bytes, line }) = self.calls.flights.remove(&ticket) else { return };
+        self.node.release_call(app, bytes);
+        let mut calls = self.calls.lines.get_mut(&line).into_iter().flatten();
+        if let Some(called) = calls.find(|called| called.ticket == ticket) {
+            called.verdict = Some(verdict);
+            self.calls.judged.push_back(line);
+        }
+    }
+
+    /// Has one verdict take effect whose turn has come. Returns false if none has come.
+    pub(super) fn apply_next_verdict(&mut self) -> bool {
+        let Some(&line) = self.calls.judged.front() else { return false };
+        let judged = self.calls.lines.get_mut(&line).and_then(|calls| {
+            let is_judged = calls.front().is_some_and(|called| called.verdict.is_some());
+            let called = if is_judged { calls.pop_front() } else { None };
+            called.map(|called| (called, calls.is_empty()))
+        });
+        let Some((called, is_last)) = judged else {
+            self.calls.judged.pop_front();
+            return true;
+        };
+        if is_last {
+            self.calls.lines.remove(&line);
+        }
+        self.apply(called);
+        true
+    }
+
+    /// Drops what a session has waiting for verdicts, because its app does not want it any more.
+    pub(super) fn drop_calls(&mut self, session: SessionId) {
+        if let Some(calls) = self.calls.lines.remove(&Line::Session(session)) {
+            self.counters.command_errors += calls.len() as u64;
+        }
+    }
+
+    fn apply(&mut self, called: Called) {
+        let Called { ticket: _, app, who, input, deed, verdict } = called;
+        let Some(Verdict { decision, answers, publications }) = verdict else { return };
+        self.work += 1;
+        let slot = input.client.as_ref().and_then(|client| self.sessions.find(client.session));
+        let result = match decision {
+            Decision::Refuse(why) => {
+                self.counters.trigger_refusals += 1;
+                Ok(Progress::Finished(Outcome::Refused(why)))
+            }
+            Decision::Fail => {
+                self.counters.trigger_refusals += 1;
+                Err(ReplyError::TriggerFailed)
+            }
+            Decision::Pass => self.do_deed(app, slot, &input, deed, input.payload.view()),
+            Decision::Replace(payload) => self.do_deed(app, slot, &input, deed, payload.view()),
+        };
+        if let Some(slot) = slot {
+            answers.iter().take(TRIGGER_PUBLICATIONS).for_each(|said| self.answer_client(slot, said));
+        }
+        if let Some(who) = who {
+            self.finish_called(who, result);
+        }
+        publications.iter().take(TRIGGER_PUBLICATIONS).for_each(|said| self.publish_said(app, said));
+    }
+
+    fn finish_called(&mut self, who: Waiter, result: Result<Progress, ReplyError>) {
+        match result {
+            Ok(Progress::Finished(outcome)) => self.answer(who, Ok(outcome)),
+            Ok(Progress::Waiting { ticket, outcome }) => {
+                self.waiting.insert(ticket, Waiting { outcome, who });
+            }
+            Ok(Progress::Called(ticket)) => self.await_verdict(ticket, who),
+            Err(error) => self.answer(who, Err(error)),
+        }
+    }
+
+    /// What the triggers admit takes effect, if it is still allowed. `slot` is its sender's, who may be gone.
+    fn do_deed(
+        &mut self,
+        app: AppId,
+        slot: Option<SessionSlot>,
+        input: &TriggerInput,
+        deed: Deed,
+        payload: Payload<'_>,
+    ) -> Result<Progress, ReplyError> {
+        let app = self.apps.of(app).clone();
+        let channel = input.channel.as_deref();
+        match (deed, channel, slot) {
+            (Deed::Publish { reach }, ..) => self.publish_judged(&app, slot, input, payload, reach),
+            (Deed::Change { audience }, Some(channel), _) => {
+                let id = input.message_id.ok_or(ReplyError::UnknownMessage)?;
+                let change = ChangeMessage { channel, id, payload: Some(payload), audience };
+                match slot {
+                    Some(slot) => self.may_change(slot, &app, &change)?,
+                    None => check_change(&app, &change)?,
+                }
+                let by = input.client.as_ref().map(|client| (client.session, client.user.clone()));
+                self.ask_for_change(app.id, channel, owned_change(&change, by))
+            }
+            (Deed::Join(_), ..) if self.node.is_saturated() => Err(ReplyError::Overloaded),
+            (Deed::Join(how), Some(channel), Some(slot)) => self.join(slot, channel, how),
+            // Who is gone joins nothing. Changes and joins name their channel.
+            (Deed::Join(_) | Deed::Change { .. }, ..) => Err(ReplyError::InvalidChannel),
+        }
+    }
+
+    fn publish_judged(
+        &mut self,
+        app: &App,
+        slot: Option<SessionSlot>,
+        input: &TriggerInput,
+        payload: Payload<'_>,
+        mut reach: Reach,
+    ) -> Result<Progress, ReplyError> {
+        let channel = input.channel.as_deref();
+        let publish = Publish {
+            history: input.history,
+            audience: input.audience.clone(),
+            ..Publish::new(channel, &input.event, payload)
+        };
+        check_message(app, &publish, &[payload])?;
+        let target = self.target(app.id, channel);
+        if let Some(slot) = slot {
+            self.may_write(slot, app)?;
+            reach = self.check_publish(slot, app.id, target.as_deref(), &publish)?;
+        }
+        let client = input.client.as_ref();
+        let with_profile = app.shows_profiles();
+        let remembered = app.show_sender || app.sender_edits || with_profile;
+        let sender = client.filter(|_| remembered).map(|client| Sender {
+            session: client.session,
+            user: client.user.as_deref(),
+            profile: client.profile.as_ref().filter(|_| with_profile),
+            shown: app.show_sender,
+        });
+        let except_session = client.filter(|_| !input.echo).map(|client| client.session);
+        let mut audience = match &input.audience {
+            None => Audience { except_session, ..Audience::default() },
+            Some(audience) => Audience { except_session, ..(**audience).clone() },
+        };
+        if reach == Reach::SignedIn {
+            audience.without_user = WithoutUser::Excluded;
+        }
+        self.publish(app.id, target, (&publish, &[payload]), (&audience, sender))
+    }
+
+    /// Gives a sender what a trigger says to it alone.
+    fn answer_client(&mut self, slot: SessionSlot, said: &Said) {
+        let id = self.ids.message_id(self.now_ms);
+        let format = self.sessions.hot(slot).format;
+        let publication = Publication::message(id, &said.event, said.payload.view());
+        self.reply(slot, |out| {
+            let memo = &mut Memo::new(format);
+            dialect::encode_publication(format, out, memo, said.channel.as_deref(), &publication);
+        });
+    }
+
+    /// Publishes what a trigger says; no trigger runs on it.
+    fn publish_said(&mut self, app: AppId, said: &Said) {
+        let payload = said.payload.view();
+        let publish = Publish::new(said.channel.as_deref(), &said.event, payload);
+        let checked = check_message(self.apps.of(app), &publish, &[payload]);
+        let target = self.target(app, publish.channel);
+        let published =
+            checked.and_then(|()| self.publish(app, target, (&publish, &[payload]), (&EVERYONE, None)));
+        // Nobody waits for it.
+        self.counters.command_errors += u64::from(published.is_err());
+    }
+}
+
+fn client_of(session: &Session, slot: SessionSlot) -> TriggerClient {
+    TriggerClient {
+        session: session.id(slot),
+        user: session.user.clone(),
+        profile: session.profile.clone(),
+        expires_at: session.expires_at,
+    }
+}

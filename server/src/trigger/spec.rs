@@ -1,0 +1,241 @@
+//! What a trigger is: its settings as they are written, checked, and ready to run.
+
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+
+use fanfare_core::trigger::TriggerRule;
+use serde::{Deserialize, Serialize};
+
+use super::{metrics::Numbers, script::Sandbox, state::States};
+
+/// Bytes of a name, a description and a tag; tags of a trigger.
+const NAME_BYTES: usize = 64;
+const DESCRIPTION_BYTES: usize = 1024;
+const TAGS: usize = 16;
+
+/// Bytes of a channel's pattern: a name, and the star.
+const PATTERN_BYTES: usize = 257;
+
+/// Bytes of a script.
+pub(crate) const SOURCE_BYTES: usize = 256 << 10;
+
+/// A trigger as a configuration file, a request and the data directory write it.
+#[derive(Clone, Default, Eq, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawTrigger {
+    pub(crate) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) active: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tags: Option<Vec<String>>,
+    pub(crate) channel: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) actions: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scope: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) on_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state_bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) output_bytes: Option<i64>,
+}
+
+/// What a script may use in a run.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct Budget {
+    pub(crate) cpu: Duration,
+    pub(crate) memory_bytes: usize,
+    /// Of the state that it keeps for a channel.
+    pub(crate) state_bytes: usize,
+    /// Of all that it decides and says.
+    pub(crate) output_bytes: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            cpu: Duration::from_millis(20),
+            memory_bytes: 16 << 20,
+            state_bytes: 16 << 10,
+            output_bytes: 256 << 10,
+        }
+    }
+}
+
+/// What happens to a message or a join whose trigger fails.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum OnError {
+    Refuse,
+    Pass,
+}
+
+/// A trigger that can run. A change of its settings makes another.
+pub(crate) struct Spec {
+    pub(crate) raw: RawTrigger,
+    pub(crate) rule: TriggerRule,
+    pub(crate) source: Arc<str>,
+    pub(crate) budget: Budget,
+    pub(crate) on_error: OnError,
+    /// What it keeps for channels, over changes of its settings.
+    pub(crate) states: Arc<States>,
+    pub(crate) numbers: Arc<Numbers>,
+}
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spec").field("name", &self.rule.name).finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with a trigger's settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Wrong {
+    /// Which setting; empty for the trigger as a whole.
+    pub(crate) key: &'static str,
+    pub(crate) problem: String,
+}
+
+fn wrong<T>(key: &'static str, problem: impl fmt::Display) -> Result<T, Wrong> {
+    Err(Wrong { key, problem: problem.to_string() })
+}
+
+impl RawTrigger {
+    /// The same with the script of its file in the place of the file's name. Relative names are looked up in
+    /// `base`.
+    pub(crate) fn with_file(&self, base: Option<&Path>) -> Result<Self, Wrong> {
+        let Some(file) = &self.file else { return Ok(self.clone()) };
+        if self.source.is_some() {
+            return wrong("file", "stands beside `source`: keep one of them");
+        }
+        let path = base.map_or_else(|| file.into(), |base| base.join(file));
+        match std::fs::read_to_string(&path) {
+            Ok(source) => Ok(Self { file: None, source: Some(source), ..self.clone() }),
+            Err(error) => {
+                wrong("file", format_args!("is `{}`, which cannot be read: {error}", path.display()))
+            }
+        }
+    }
+
+    /// Checks the settings and compiles the script. `before` is the trigger of the same name, whose state and
+    /// numbers go on.
+    pub(crate) fn check(self, before: Option<&Spec>) -> Result<Spec, Wrong> {
+        let rule = self.rule()?;
+        let budget = self.budget()?;
+        let on_error = match self.on_error.as_deref() {
+            None | Some("refuse") => OnError::Refuse,
+            Some("pass") => OnError::Pass,
+            Some(other) => return wrong("on_error", format_args!("is `{other}`: it must be refuse or pass")),
+        };
+        let Some(source) = self.source.as_deref() else {
+            return wrong("", "has no script: give `file`, or `source`");
+        };
+        if source.len() > SOURCE_BYTES {
+            return wrong("source", format_args!("must not be longer than {SOURCE_BYTES} bytes"));
+        }
+        let source: Arc<str> = source.into();
+        match Sandbox::new(&source, budget, 0) {
+            Ok(_) => {}
+            Err(error) => return wrong("source", format_args!("does not compile: {error}")),
+        }
+        let states = before.map_or_else(Arc::default, |before| before.states.clone());
+        let numbers = before.map_or_else(Arc::default, |before| before.numbers.clone());
+        Ok(Spec { raw: self, rule, source, budget, on_error, states, numbers })
+    }
+
+    fn rule(&self) -> Result<TriggerRule, Wrong> {
+        let is_name = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+        if !(1..=NAME_BYTES).contains(&self.name.len()) || !self.name.bytes().all(is_name) {
+            let problem = format_args!("must be 1 to {NAME_BYTES} letters, digits, `.`, `_` and `-`");
+            return wrong("name", problem);
+        }
+        if self.description.as_ref().is_some_and(|text| text.len() > DESCRIPTION_BYTES) {
+            return wrong("description", format_args!("must not be longer than {DESCRIPTION_BYTES} bytes"));
+        }
+        let tags = self.tags.as_deref().unwrap_or_default();
+        if tags.len() > TAGS || tags.iter().any(|tag| !(1..=NAME_BYTES).contains(&tag.len())) {
+            return wrong("tags", format_args!("must be at most {TAGS}, of 1 to {NAME_BYTES} bytes each"));
+        }
+        let pattern = &self.channel;
+        if !(1..=PATTERN_BYTES).contains(&pattern.len())
+            || pattern.trim_end_matches('*').contains('*')
+            || pattern.ends_with("**")
+        {
+            let problem = "must be a channel's name, or the beginning of one with a `*` behind it";
+            return wrong("channel", problem);
+        }
+        let actions = words("actions", &self.actions, "message", &["message", "join"])?;
+        let scope = words("scope", &self.scope, "channel", &["channel", "broadcast", "direct"])?;
+        let has = |words: &[&str], word| words.contains(&word);
+        Ok(TriggerRule {
+            name: self.name.as_str().into(),
+            active: self.active.unwrap_or(true),
+            channel: pattern.as_str().into(),
+            on_message: has(&actions, "message"),
+            on_join: has(&actions, "join"),
+            in_channels: has(&scope, "channel"),
+            on_broadcasts: has(&scope, "broadcast"),
+            on_direct: has(&scope, "direct"),
+            server: self.server.unwrap_or(false),
+        })
+    }
+
+    fn budget(&self) -> Result<Budget, Wrong> {
+        let default = Budget::default();
+        let cpu_ms = within("cpu_ms", self.cpu_ms, default.cpu.as_millis() as usize, 1, 1000)?;
+        Ok(Budget {
+            cpu: Duration::from_millis(cpu_ms as u64),
+            memory_bytes: within(
+                "memory_bytes",
+                self.memory_bytes,
+                default.memory_bytes,
+                1 << 20,
+                256 << 20,
+            )?,
+            state_bytes: within("state_bytes", self.state_bytes, default.state_bytes, 0, 1 << 20)?,
+            output_bytes: within("output_bytes", self.output_bytes, default.output_bytes, 16, 16 << 20)?,
+        })
+    }
+}
+
+/// The words of a list, each one of `known`; without the list, `default`.
+fn words<'a>(
+    key: &'static str,
+    list: &'a Option<Vec<String>>,
+    default: &'static str,
+    known: &[&str],
+) -> Result<Vec<&'a str>, Wrong> {
+    let Some(list) = list else { return Ok(vec![default]) };
+    match list.iter().find(|word| !known.contains(&word.as_str())) {
+        Some(other) => wrong(key, format_args!("has `{other}`: known are {}", known.join(", "))),
+        None if list.is_empty() => {
+            wrong(key, format_args!("must not be empty: known are {}", known.join(", ")))
+        }
+        None => Ok(list.iter().map(String::as_str).collect()),
+    }
+}
+
+fn within(
+    key: &'static str,
+    value: Option<i64>,
+    default: usize,
+    min: usize,
+    max: usize,
+) -> Result<usize, Wrong> {
+    let Some(value) = value else { return Ok(default) };
+    match usize::try_from(value) {
+        Ok(value) if (min..=max).contains(&value) => Ok(value),
+        _ => wrong(key, format_args!("is {value}: it must be a whole number from {min} to {max}")),
+    }
+}

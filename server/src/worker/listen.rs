@@ -1,0 +1,136 @@
+//! Clients of Channelstream that poll, and the functions that answers to scripts call.
+//!
+//! A client's outlet is found by its id, on whatever worker it is; see [`polling`](super::polling).
+
+use std::sync::atomic::Ordering;
+
+use bytes::BytesMut;
+use fanfare_core::{
+    dialect::{
+        Format, Polled,
+        channelstream::{Answer, Arrival, ConnId, Listening, Moment, is_callback, put_missed},
+    },
+    engine::{Opening, Outlet},
+    http::Head,
+    token::Claims,
+};
+
+use super::{Worker, http::Next, polling::Whereabouts};
+use crate::{
+    connection::{ConnectionSlot, Flag, Held, OutletId, Protocol, Stage},
+    http::{
+        channelstream::{Knock, Page, Place, listen_headers, plain, put_answer, put_page},
+        reply::Reply,
+    },
+};
+
+const WRONG_ID: &str = "[\n    \"Wrong UUID format\"\n]";
+const WRONG_CALLBACK: &str = "{\n    \"callback\": [\n        \"Not the name of a function.\"\n    ]\n}";
+
+impl Worker {
+    /// A client asks for what there is, or waits for it.
+    pub(super) fn listen(
+        &mut self,
+        place: &Place,
+        knock: &Knock<'_>,
+        slot: ConnectionSlot,
+        head: &Head<'_>,
+        reply: Reply,
+    ) -> Next {
+        let origin = head.header_str("origin");
+        let callback = knock.callback.as_deref().filter(|callback| !callback.is_empty());
+        let refusal = |body: &str| Answer { status: 422, body: body.into() };
+        let Some(conn) = knock.conn_id.as_deref().and_then(ConnId::parse) else {
+            let status = put_answer(&mut self.out, &reply, &place.options, origin, &refusal(WRONG_ID));
+            return self.sent(slot, status, reply.persistence);
+        };
+        if callback.is_some_and(|callback| !is_callback(callback)) {
+            let status = put_answer(&mut self.out, &reply, &place.options, origin, &refusal(WRONG_CALLBACK));
+            return self.sent(slot, status, reply.persistence);
+        }
+        let headers = listen_headers(&place.options, origin, callback.is_some());
+        let listening = Listening { callback: callback.map(Into::into), headers };
+        let plain = plain(&reply);
+        match self.locate(slot, Some(conn.secret())) {
+            Whereabouts::Elsewhere(next) => next,
+            Whereabouts::Here(id) => self.hold(slot, id, listening, plain),
+            Whereabouts::Nowhere => {
+                let arrival = place.directory().arrival(conn);
+                match arrival {
+                    None => {
+                        let status = put_page(&mut self.out, &reply, head, &Page::Unauthorized, "");
+                        self.sent(slot, status, reply.persistence)
+                    }
+                    Some(_) if self.is_draining() => self.respond(slot, &listening.nothing(), &plain),
+                    Some(_) => match self.open_poller(place, conn) {
+                        Some(id) => self.hold(slot, id, listening, plain),
+                        None => self.respond(slot, &listening.nothing(), &plain),
+                    },
+                }
+            }
+        }
+    }
+
+    /// Takes in a client that polls. `None`: it has a WebSocket, or there is no room.
+    fn open_poller(&mut self, place: &Place, conn: ConnId) -> Option<OutletId> {
+        let mut directory = place.directory();
+        let Arrival { user, public_state, channels, .. } =
+            directory.arrival(conn).filter(|arrival| !arrival.is_attached)?;
+        // It takes the place of a connection. Relaxed: a count, which orders nothing.
+        if self.control.connections.fetch_add(1, Ordering::Relaxed) >= self.control.capacity {
+            self.control.connections.fetch_sub(1, Ordering::Relaxed);
+            self.counters.polling_refused_total += 1;
+            return None;
+        }
+        let polled = Polled::listening(self.clock.elapsed_ms());
+        let secret = conn.secret();
+        let id = self.connections.outlets.insert(secret, polled, Stage::Over);
+        let claims = Claims { user: user.into(), expires_at: None, profile: Some(public_state), channels };
+        let opening = Opening {
+            app: &place.app,
+            format: Format::ChannelstreamPolls,
+            echo: Some(false),
+            claims: Some(claims),
+            connection: id.slot.number().0,
+            ticket: None,
+        };
+        let Ok(session) = self.engine.open(opening, |_| {}, |_, _, _| {}) else {
+            self.counters.app_full_total += 1;
+            self.connections.outlets.remove(id.slot);
+            self.control.connections.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
+        if let Some(polling) = self.connections.outlets.find_polling(id) {
+            polling.stage = Stage::Session(session);
+        }
+        self.engine.node().open_outlet(secret, Outlet { worker: self.id, id: id.token() });
+        let session_id = self.engine.session_id(session);
+        let mut effects = Vec::new();
+        let missed = directory.attach(conn, session_id, Moment(self.clock.unix_us()), &mut effects);
+        self.engine.reply(session, |out: &mut BytesMut| {
+            missed.iter().for_each(|words| put_missed(Format::ChannelstreamPolls, out, words));
+        });
+        self.follow_up(place, effects, None);
+        Some(id)
+    }
+
+    /// Holds a poll until there is something to answer it with. One that was held is answered at once.
+    fn hold(&mut self, slot: ConnectionSlot, id: OutletId, listening: Listening, reply: Reply) -> Next {
+        let connection = self.connections.id(slot);
+        let now_ms = self.clock.elapsed_ms();
+        let Some(polling) = self.connections.outlets.find_polling(id) else {
+            return self.respond(slot, &listening.nothing(), &reply);
+        };
+        let before = polling.poll.take().zip(polling.polled.handle_listen(listening, now_ms));
+        polling.poll = Some(Held { connection, reply });
+        if let Some((held, answer)) = before {
+            self.answer_later(held.connection, &answer, held.reply);
+        }
+        if let Some(connection) = self.connections.live(slot) {
+            connection.flags.raise(Flag::Paused);
+            connection.protocol = Protocol::Poll(id);
+        }
+        self.serve_outlet(id.slot);
+        Next::Poll
+    }
+}
