@@ -147,7 +147,7 @@ impl Node {
         self.table.len()
     }
 
-    /// Shows every channel of one of the table's [`TABLE_SHARDS`] shards, of all apps.
+    /// Shows every channel of one of the table's [shards](crate::limits::TABLE_SHARDS), of all apps.
     pub fn visit_channels(&self, shard: usize, visit: impl FnMut(&Arc<Channel>)) {
         self.table.visit_shard(shard, visit);
     }
