@@ -113,6 +113,11 @@ class Client:
         return self.waiting.pop(0)
 
     def until_marked(self, user):
+        """Everything that was sent until now. In one turn of the server a private message may come before what was
+        published to a channel, so the second of two marks is the end."""
+        return self.until_mark(user) + self.until_mark(user)
+
+    def until_mark(self, user):
         """Everything that comes before a private message that is sent now."""
         mark = f"mark-{time.monotonic_ns()}"
         self.server.ok("POST", "/message", [{"user": "marker", "pm_users": [user], "message": {"mark": mark}}])
