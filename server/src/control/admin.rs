@@ -188,14 +188,18 @@ async fn serve(
 }
 
 async fn serve_one(stream: TcpStream, router: Router, console: Option<Console>) {
-    if let Some(console) = console
-        && Console::is_wanted(&stream).await
-    {
-        if let Err(error) = console.serve(stream).await {
-            tracing::debug!(%error, "a connection of the console failed");
-        }
-        return;
+    if let Some(console) = console {
+        let failed = match Console::is_wanted(&stream).await {
+            Ok(false) => return serve_pages(stream, router).await,
+            Ok(true) => console.serve(stream).await,
+            Err(error) => Err(error),
+        };
+        return failed.unwrap_or_else(|error| tracing::debug!(%error, "a connection of the console failed"));
     }
+    serve_pages(stream, router).await;
+}
+
+async fn serve_pages(stream: TcpStream, router: Router) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -35,10 +35,14 @@ struct Refusal(&'static str, &'static str);
 
 impl Console {
     /// Whether a connection's first request is for the console. Takes nothing from the connection.
-    pub(in crate::control) async fn is_wanted(stream: &TcpStream) -> bool {
+    ///
+    /// # Errors
+    /// Nothing comes in time, or the connection fails.
+    pub(in crate::control) async fn is_wanted(stream: &TcpStream) -> io::Result<bool> {
         let mut first = [0; BEGINNING.len()];
         // A browser sends a head at once, and whole.
-        matches!(timeout(HEAD_TIMEOUT, stream.peek(&mut first)).await, Ok(Ok(_)) if first == *BEGINNING)
+        timeout(HEAD_TIMEOUT, stream.peek(&mut first)).await??;
+        Ok(first == *BEGINNING)
     }
 
     /// Reads the request, and hands its connection to a worker or refuses it.
