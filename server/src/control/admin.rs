@@ -189,12 +189,12 @@ async fn serve(
 
 async fn serve_one(stream: TcpStream, router: Router, console: Option<Console>) {
     if let Some(console) = console {
-        let failed = match Console::is_wanted(&stream).await {
+        let served = match Console::is_wanted(&stream).await {
             Ok(false) => return serve_pages(stream, router).await,
             Ok(true) => console.serve(stream).await,
             Err(error) => Err(error),
         };
-        return failed.unwrap_or_else(|error| tracing::debug!(%error, "a connection of the console failed"));
+        return served.unwrap_or_else(|error| tracing::debug!(%error, "a connection of the console failed"));
     }
     serve_pages(stream, router).await;
 }
