@@ -179,10 +179,9 @@ describe('presence', () => {
     const one = await sdk(t, server).joined(name, { presence: true });
     const two = await sdk(t, server).joined(name, { presence: true });
     const three = await sdk(t, server).joined(name);
-    await one.next('presence_update');
-    const own = (await two.next('presence_full')).payload.presence.map(({ socketId }) => socketId);
-    const other = one.getPresence().find(({ socketId }) => socketId !== own[0] && own.includes(socketId))
-      ?? one.getPresence()[1];
+    const joined = (await one.next('presence_update')).payload.presence.socketId;
+    await two.next('presence_full');
+    const other = one.getPresence().find(({ socketId }) => socketId === joined);
     other.message({ secret: 1 });
     const { options, payload } = await two.next('message');
     assert.deepEqual([options.socketId, payload], [other.socketId, { secret: 1 }]);

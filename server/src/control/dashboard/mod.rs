@@ -79,20 +79,20 @@ pub(super) fn routes(dashboard: &Arc<Dashboard>) -> Router {
         .route("/dashboard/api/overview", get(overview))
         .route("/dashboard/api/census", get(census))
         .route("/dashboard/api/apps/{app}/{*what}", get(ask_app).post(ask_app))
-        .layer(middleware::from_fn_with_state(dashboard.clone(), signed_in_only))
+        .route_layer(middleware::from_fn_with_state(dashboard.clone(), signed_in_only))
         .route("/dashboard/api/account", get(account))
         .route("/dashboard/api/login", post(login))
         .route("/dashboard/api/logout", post(logout))
-        .layer(middleware::from_fn(own_requests_only))
+        .route_layer(middleware::from_fn(own_requests_only))
         .with_state(dashboard.clone());
     let pages = Router::new()
         .route("/dashboard", get(|| async { Redirect::to("/dashboard/") }))
         .merge(assets::routes(DASHBOARD))
         .merge(api)
-        .layer(middleware::map_response(async |response| guard::harden(response, "")));
+        .route_layer(middleware::map_response(async |response| guard::harden(response, "")));
     match wants_password {
         true => pages,
-        false => pages.layer(middleware::from_fn(guard::loopback_only)),
+        false => pages.route_layer(middleware::from_fn(guard::loopback_only)),
     }
 }
 
