@@ -43,7 +43,7 @@ fn apps() -> Apps {
 
 fn back_end(apps: &Apps) -> BackEnd {
     let connect = format!("40{{\"accessToken\":\"{KEY}\"}}");
-    let (mut lobby, mut out) = (Lobby::new(0), BytesMut::new());
+    let (mut lobby, mut out) = (Lobby::new(Format::AgnostFrames, 0), BytesMut::new());
     let Knock::Asks { auth } = lobby.handle(Message::Text(&connect), 0, &mut out) else {
         panic!("it is a CONNECT");
     };
