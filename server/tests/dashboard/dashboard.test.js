@@ -282,7 +282,7 @@ test("other sites, other names and other machines get nothing", { skip }, async 
   };
   for (const origin of ["https://example.com", `http://example.com/http://${server.admin}`, ""]) {
     const answer = await plain("/dashboard/console?app=default", { headers: { ...upgrade, origin } });
-    assert.equal(answer.status, 403, origin);
+    assert.ok([403, 404].includes(answer.status), `${answer.status} to ${origin}`);
   }
   for (const what of ["publish", "send", "broadcast", "../../metrics", "users/"]) {
     const answer = await plain(`/dashboard/api/apps/default/${what}`, { method: "POST", headers: OWN, body: "[]" });
