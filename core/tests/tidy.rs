@@ -56,7 +56,7 @@ const NATIVE_WORDS: [&str; 9] = [
 const LONG_LINES: &[(&str, usize)] = &[
     ("benches/benches", 3),
     ("core/src", 3),
-    ("core/src/app", 3),
+    ("core/src/app", 2),
     ("core/src/channel", 1),
     ("core/src/channel/history", 1),
     ("core/src/dialect/native", 1),

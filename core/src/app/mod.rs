@@ -364,7 +364,8 @@ impl fmt::Display for AppsError {
             Self::DuplicateName(name) => write!(f, "Two apps are named `{name}`."),
             Self::DuplicateEnvironment(name) => write!(
                 f,
-                "The app `{name}` has the `env_id` or the `subdomain` of another app, so clients could mean either."
+                "The app `{name}` has the `env_id` or the `subdomain` of another app, so clients could mean \
+                 either."
             ),
             Self::DuplicatePrefix(name) => {
                 write!(f, "The app `{name}` has the `channelstream.prefix` of another app.")

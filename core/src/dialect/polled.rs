@@ -28,7 +28,8 @@ pub enum Ask {
     Upgrade,
 }
 
-/// What the shell has to do for a client that polls. Each is yielded once.
+/// One thing that the shell has to do for a client that polls. [`Polled::poll_effect`] yields each effect
+/// once.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum PollEffect {
     /// Answer the held poll with [`Polled::take_answer`].

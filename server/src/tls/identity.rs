@@ -121,7 +121,8 @@ fn validity(certificate: &EndEntityCert<'_>, provider: &CryptoProvider) -> Valid
 #[derive(Debug)]
 pub(super) struct Identities {
     first: Arc<CertifiedKey>,
-    /// Without the star of names that have one, which leaves `.example.com`.
+    /// Identities by the names of their certificates. A wildcard name is kept without its star, so
+    /// `*.example.com` is `.example.com` here.
     by_name: HashMap<Box<str>, Arc<CertifiedKey>>,
 }
 

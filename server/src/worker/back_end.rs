@@ -1,7 +1,8 @@
-//! Connections of back ends over a WebSocket: no sessions, but commands for the apps that they name.
+//! The WebSockets of back ends. A back end's connection has no session. Each of its commands names the app
+//! that it is for.
 //!
-//! A command that has to wait stops its connection until it is answered, so one is in flight at a time, and
-//! commands are done in the order they came.
+//! A command that has to wait stops its connection until the command is answered. So one command of a
+//! connection is in flight at a time, and commands take effect in the order in which they came.
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -193,7 +194,8 @@ impl Worker {
         self.linger_detached(slot);
     }
 
-    /// The deadline of a back end's connection: it is asked for a sign of life, or is gone.
+    /// The deadline of a back end's connection has come: sends a heartbeat, or closes the connection if its
+    /// peer has been silent for the heartbeat's time-out.
     pub(super) fn on_back_end_due(&mut self, slot: ConnectionSlot) {
         let now = self.now;
         let heartbeat = dialect::heartbeat(Format::AgnostFrames, self.config.ping_interval_ms.into());

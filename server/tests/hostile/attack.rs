@@ -1,4 +1,5 @@
-//! One attack: a server, a bystander, attackers, and what the server's memory does meanwhile.
+//! An attack: attackers send to a server while a bystander pings it, and the server's resident memory is
+//! sampled.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -117,7 +118,7 @@ impl Attack {
             while !all.iter().all(|attacker| attacker.is_finished()) {
                 bystander.ping();
             }
-            // Whoever does not read still has its share of the server's memory.
+            // An attacker that does not read keeps its connection, whose output the server still queues.
             let held: Vec<T> = all.into_iter().map(|one| one.join().expect("an attacker")).collect();
             bystander.ping();
             over.store(true, Ordering::Relaxed);

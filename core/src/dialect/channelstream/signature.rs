@@ -13,15 +13,17 @@ use sha1::{Digest, Sha1};
 
 /// The most bytes of a token.
 const TOKEN_BYTES: usize = 4096;
-/// SHA-1's, as base64 without padding.
+/// Bytes of an HMAC with SHA-1.
 const MAC_BYTES: usize = 20;
 
 /// Whether the age of a signature counts.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Ageing {
-    /// A signature is valid for so many seconds. One of the future is.
+    /// A signature is valid for so many seconds after its time. A signature whose time is in the future is
+    /// valid.
     Seconds(u64),
-    /// A signature is valid for ever: old signers count their seconds from 2011.
+    /// A signature is valid for ever. Old releases of itsdangerous count a signature's seconds from 2011, so
+    /// its age says nothing.
     Ignored,
 }
 
