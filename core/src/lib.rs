@@ -8,15 +8,16 @@
 //!                                         channel (table, order, subscribers)
 //! ```
 //!
-//! | layer | modules | may use |
-//! |---|---|---|
-//! | vocabulary and state | [`id`], [`limits`], [`command`], [`publication`], [`error`], [`disconnect`], [`now`], [`secret`], [`app`], [`token`], [`trigger`], [`channel`], [`mailbox`], [`slots`] | each other |
-//! | codecs | [`ws`], [`http`], [`json`] | the layer above |
-//! | protocol layers | [`engineio`], and on it [`socketio`] | the layers above |
-//! | translation | [`dialect`] | the layers above |
-//! | work | [`engine`] | the layers above |
+//! A module may use those of its own layer and of the layers above it:
 //!
-//! `tests/tidy.rs` holds the tree to this table.
+//! 1. vocabulary and state: [`id`], [`limits`], [`command`], [`publication`], [`error`], [`disconnect`],
+//!    [`now`], [`secret`], [`app`], [`token`], [`trigger`], [`channel`], [`mailbox`], [`slots`]
+//! 2. codecs: [`ws`], [`http`], [`json`]
+//! 3. protocol layers: [`engineio`], and on it [`socketio`]
+//! 4. translation: [`dialect`]
+//! 5. work: [`engine`]
+//!
+//! `tests/tidy.rs` holds the tree to these layers.
 
 pub mod app;
 pub mod channel;
