@@ -146,7 +146,7 @@ impl Engine {
         name: &str,
         options: Option<ChannelOptions>,
     ) -> Result<Progress, ReplyError> {
-        let resolved = self.node.resolve_options(app, name, options);
+        let resolved = options.unwrap_or_else(|| self.apps.of(app).channel_options(name));
         let outcome = Outcome::Options { channel: name.into(), options: resolved };
         loop {
             match self.submit_request(app, name, || ChannelRequest::SetOptions(options)) {

@@ -69,7 +69,12 @@ impl Engine {
     /// Refuses a session that may not join a channel, or read it.
     pub(super) fn check_join(&self, slot: SessionSlot, app: AppId, name: &str) -> Result<(), ReplyError> {
         let word = self.node.table.find(app, name, |channel| channel.options());
-        let word = word.unwrap_or_else(|| self.node.options(app, name).into());
+        self.check_join_of(slot, word.unwrap_or_else(|| self.rules(app, name, None)))
+    }
+
+    /// As [`Engine::check_join`], of a channel with these options.
+    #[inline]
+    pub(super) fn check_join_of(&self, slot: SessionSlot, word: OptionsWord) -> Result<(), ReplyError> {
         self.check_who(slot, word.join()).map_err(|error| match error {
             ReplyError::SessionRequired => ReplyError::UsersOnly,
             other => other,
@@ -98,8 +103,8 @@ impl Engine {
 
     /// The rules of a channel, which may not exist.
     #[inline]
-    fn rules(&self, app: AppId, name: &str, channel: Option<&Channel>) -> OptionsWord {
-        channel.map_or_else(|| self.node.options(app, name).into(), Channel::options)
+    pub(super) fn rules(&self, app: AppId, name: &str, channel: Option<&Channel>) -> OptionsWord {
+        channel.map_or_else(|| self.node.options(self.apps.of(app), name).into(), Channel::options)
     }
 
     fn is_member(&self, slot: SessionSlot, channel: Option<&Channel>) -> bool {

@@ -122,7 +122,7 @@ impl Env for Inside<'_> {
     }
 
     fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions {
-        self.engine.node.resolve_options(self.channel.app(), self.name(), set)
+        set.unwrap_or_else(|| self.engine.apps.of(self.channel.app()).channel_options(self.name()))
     }
 
     #[inline(always)]
@@ -130,8 +130,8 @@ impl Env for Inside<'_> {
         // Pairs with the fence in `Engine::set_options`: either we see what is set, or the setter sees this
         // channel.
         fence(Ordering::SeqCst);
-        let (node, app) = (&self.engine.node, self.channel.app());
-        node.has_set_options(app).then(|| node.options(app, self.name()))
+        let (node, app) = (&self.engine.node, self.engine.apps.of(self.channel.app()));
+        node.has_set_options(app.id).then(|| node.options(app, self.name()))
     }
 
     fn set_options(&mut self, set: Option<ChannelOptions>) -> Result<(), ReplyError> {

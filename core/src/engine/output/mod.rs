@@ -128,12 +128,12 @@ impl Turn {
     /// The last `count` publications of `run` are not for the session in `slot`.
     pub(super) fn except(&mut self, run: u32, count: usize, slot: SessionSlot, hot: &mut SessionOutput) {
         self.runs[run as usize].exclude(count, slot);
-        hot.excepted = true;
+        hot.set_excepted();
     }
 
     /// The last `count` publications of `run` are for these sessions alone.
     pub(super) fn hide(&mut self, run: u32, count: usize, but_for: &[SessionSlot], sessions: &mut Sessions) {
-        but_for.iter().for_each(|slot| sessions.hot(*slot).excepted = true);
+        but_for.iter().for_each(|slot| sessions.hot(*slot).set_excepted());
         self.runs[run as usize].hide(count, but_for.iter().copied());
     }
 
@@ -197,8 +197,10 @@ impl Turn {
             return;
         }
         let new = u32::try_from(self.segments.len()).expect("a turn's bytes are bounded");
+        let is_of_run = u8::from(buffer != REPLIES);
         if hot.head == NONE {
             hot.head = new;
+            hot.runs = is_of_run;
             self.dirty.push(slot);
         } else {
             let tail = &mut self.segments[hot.tail as usize];
@@ -207,16 +209,16 @@ impl Turn {
                 return;
             }
             tail.next = new;
+            hot.runs = (hot.runs + is_of_run).min(2);
         }
         hot.tail = new;
-        hot.runs += u8::from(buffer != REPLIES && hot.runs < 2);
         self.segments.push(Segment { buffer, start, end, next: NONE });
     }
 
     /// Links a session to the publications of `run` from `from` on, less those that are not for it.
     fn segment_view(&mut self, run: u32, from: u32, slot: SessionSlot, sessions: &mut Sessions) -> u64 {
         let hot = sessions.hot(slot);
-        if hot.excepted || hot.is_congested() {
+        if !hot.sees_as_most() {
             let (hot, session) = sessions.both(slot);
             return self.segment_named(run, from, slot, hot, session);
         }
@@ -307,22 +309,22 @@ impl Turn {
     fn segment_run(&mut self, run: u32, slots: &[SessionSlot], sessions: &mut Sessions) -> u64 {
         let (mut deliveries, mut seen) = (0, FormatSet::default());
         let base = self.runs[run as usize].base;
-        let mut view = View::EMPTY;
+        let mut view = View::nothing(Format::Native, NONE);
         for (place, &slot) in slots.iter().enumerate() {
             if slot == TOMBSTONE {
                 continue;
             }
             let from = if place < base { 0 } else { self.runs[run as usize].late[place - base] };
             let hot = sessions.hot(slot);
-            if hot.format != view.format || from != view.from || view.buffer == REPLIES {
+            if hot.format != view.format || from != view.from {
                 view = self.runs[run as usize].shared_view(run, hot.format, from, &mut self.opened);
                 seen.insert(hot.format);
             }
-            if hot.excepted || hot.is_congested() {
+            if hot.sees_as_most() {
+                deliveries += self.segment_seen(slot, hot, view);
+            } else {
                 let (hot, session) = sessions.both(slot);
                 deliveries += self.segment_named(run, from, slot, hot, session);
-            } else {
-                deliveries += self.segment_seen(slot, hot, view);
             }
         }
         self.runs[run as usize].seen = seen;
@@ -356,9 +358,11 @@ impl Turn {
             }
             Self::forget(hot);
             writes += 1;
-            let lanes = Lanes { runs: &self.runs, opened: &self.opened };
             let sorted = match runs > 1 {
-                true => self.interleaver.interleave(lanes, &self.segments, head, &mut self.frozen),
+                true => {
+                    let lanes = Lanes { runs: &self.runs, opened: &self.opened };
+                    self.interleaver.interleave(lanes, &self.segments, head, &mut self.frozen)
+                }
                 false => None,
             };
             let parts = match sorted {
@@ -394,7 +398,7 @@ impl Turn {
         let pooled = &mut self.pooled;
         for run in &mut self.runs[..self.used] {
             for named in run.named() {
-                sessions.hot(named.slot).excepted = false;
+                sessions.hot(named.slot).clear_excepted();
             }
             let before = std::mem::take(&mut run.kept);
             let room = POOLED_BUFFER_BYTES.min(POOLED_BYTES - (*pooled - before));

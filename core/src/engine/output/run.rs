@@ -4,7 +4,10 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::BytesMut;
 
-use super::{heap_bytes, segments::LaneId};
+use super::{
+    heap_bytes,
+    segments::{LaneId, REPLIES},
+};
 use crate::{
     channel::Channel,
     dialect::{self, Format, FormatSet, Memo},
@@ -104,9 +107,10 @@ pub(super) enum LaneKind {
 }
 
 impl View {
-    /// Nothing.
-    pub(super) const EMPTY: Self =
-        Self { format: Format::Native, from: 0, buffer: 0, start: 0, end: 0, publications: 0 };
+    /// Nothing of what was published from `from` on.
+    pub(super) fn nothing(format: Format, from: u32) -> Self {
+        Self { format, from, buffer: REPLIES, start: 0, end: 0, publications: 0 }
+    }
 }
 
 impl Run {
@@ -211,7 +215,7 @@ impl Run {
             return self.view(format, from);
         }
         let (Some(at), len) = (self.update_shared(number, format, opened), self.len()) else {
-            return View::EMPTY;
+            return View::nothing(format, from);
         };
         self.shared[at].view(from, len)
     }
@@ -222,7 +226,7 @@ impl Run {
             return self.part(format, from, to);
         }
         let lane = self.shared[..self.shared_used].iter().find(|lane| lane.format == format);
-        lane.map_or(View::EMPTY, |lane| lane.view(from, to))
+        lane.map_or_else(|| View::nothing(format, from), |lane| lane.view(from, to))
     }
 
     /// The last `count` publications are not for this session.
@@ -288,7 +292,7 @@ impl Run {
     /// What a member sees, in its format, of publications `from..to`.
     pub(super) fn part(&self, format: Format, from: u32, to: u32) -> View {
         // A format without lane has no members who were there.
-        let Some(at) = self.lane(format) else { return View::EMPTY };
+        let Some(at) = self.lane(format) else { return View::nothing(format, from) };
         self.lanes[at].view(from, to)
     }
 

@@ -11,8 +11,6 @@ pub(in crate::engine) struct SessionOutput {
     /// The shell's name for the session's connection; NONE while the session is parked.
     pub(in crate::engine) connection: u32,
     pub(in crate::engine) format: Format,
-    /// Some run of this turn has an exception for this session.
-    pub(super) excepted: bool,
     /// How many of the segments are to runs, up to 2.
     pub(super) runs: u8,
     flags: u8,
@@ -28,9 +26,28 @@ const RECORDED: u8 = 2;
 /// [`SessionOutput::flags`]: the session has left everything and goes after the next flush.
 const ENDED: u8 = 4;
 
+/// [`SessionOutput::flags`]: some run of this turn has an exception for the session.
+const EXCEPTED: u8 = 8;
+
 impl SessionOutput {
     pub(in crate::engine) fn new(connection: u32, format: Format) -> Self {
-        Self { head: NONE, tail: NONE, connection, format, excepted: false, runs: 0, flags: 0 }
+        Self { head: NONE, tail: NONE, connection, format, runs: 0, flags: 0 }
+    }
+
+    /// Whether the session receives the same as most: no run has an exception for it, and it is not congested.
+    #[inline]
+    pub(super) fn sees_as_most(&self) -> bool {
+        self.flags & (EXCEPTED | CONGESTED) == 0
+    }
+
+    /// Some run of this turn has an exception for the session.
+    pub(super) fn set_excepted(&mut self) {
+        self.flags |= EXCEPTED;
+    }
+
+    /// The turn with the exception has ended.
+    pub(super) fn clear_excepted(&mut self) {
+        self.flags &= !EXCEPTED;
     }
 
     /// Whether publications are counted as missed instead of being linked.
