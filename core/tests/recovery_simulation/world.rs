@@ -42,8 +42,8 @@ pub(super) struct Style {
     pub(super) sender_edits: bool,
     pub(super) echo: bool,
     pub(super) channels: usize,
-    /// The first of these have a witness that never leaves. Another may be over and come into being again,
-    /// but not for want of memory, which could be at any time.
+    /// The first `watched` channels have a witness that never leaves. Another channel may be removed and
+    /// created again, but not for lack of memory, which could happen at any time.
     pub(super) watched: usize,
     /// What is forgotten depends on bytes as well, which the model does not count.
     pub(super) bounded_by_bytes: bool,

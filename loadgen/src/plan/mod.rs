@@ -1,4 +1,4 @@
-//! What a run will do, complete and checked, before anything is done. Printed and saved with every report.
+//! The plan of a run: complete and checked before the run starts, printed, and saved with every report.
 
 mod check;
 mod work;

@@ -1,4 +1,4 @@
-//! What a run does: the scenarios and the numbers of each.
+//! The scenarios of the load generator, and the parameters of each.
 
 use serde::{Deserialize, Serialize};
 

@@ -64,7 +64,7 @@ impl<'a> Parameters<'a> {
         Ok(parameters)
     }
 
-    /// The parameters that say what a back end asks for.
+    /// The query's parameters of a back end's request.
     pub(crate) fn request_query(&self) -> RequestQuery<'_> {
         RequestQuery {
             channel: self.channel.as_deref(),

@@ -130,8 +130,8 @@ impl Publish {
         }
     }
 
-    /// What a connection is for. Nobody joins to hear what is for everyone; publishers do if nobody else may
-    /// publish.
+    /// The role of a connection. In `broadcast` no connection joins a channel. A publisher joins its channel
+    /// only if the protocol lets members alone publish.
     fn role(&self, slot: Slot) -> Role {
         let is_member = (slot as usize) < self.layout.members.len();
         match self.plan.scope {

@@ -1,4 +1,4 @@
-//! Every delivery, verified as it comes in.
+//! Verifies every delivery on arrival.
 
 use super::{Pacing, Publish};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Publish {
-    /// A message of ours came in, or what is left of one.
+    /// Verifies a delivery. `stamped` is its payload, or the rest of a corrupt payload.
     #[inline]
     pub(super) fn verify(&mut self, slot: Slot, stamped: &[u8], now: u64) {
         let Ok(stamp) = read_payload(stamped) else { return self.on_corrupt(slot, now) };
