@@ -185,7 +185,11 @@ pub(crate) fn exposition(observed: &Observed) -> String {
     }
     let reloads = [
         ("reloads_total", "Reloads of the configuration that took effect.", &observed.reloads),
-        ("reload_failures_total", "Reloads of the configuration that were refused.", &observed.failed_reloads),
+        (
+            "reload_failures_total",
+            "Reloads of the configuration that were refused.",
+            &observed.failed_reloads,
+        ),
     ];
     for (name, help, count) in reloads {
         line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} counter"));

@@ -15,7 +15,12 @@ pub(super) fn process_metrics() -> [ProcessMetric; 4] {
     let limit = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(0, |(soft, _)| soft);
     let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
     [
-        metric("process_resident_memory_bytes", "gauge", "Resident memory of the process in bytes.", resident_bytes()),
+        metric(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory of the process in bytes.",
+            resident_bytes(),
+        ),
         metric("process_open_fds", "gauge", "Open file descriptors of the process.", descriptors),
         metric("process_max_fds", "gauge", "Most file descriptors that the process may open.", limit),
         metric("process_threads", "gauge", "Threads of the process.", threads(&stat)),
