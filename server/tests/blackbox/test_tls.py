@@ -28,7 +28,7 @@ def openssl(*arguments, **options):
 
 
 def certificate(folder, name, *names, ca=None, days=30):
-    """A key and a certificate for `names`: its own authority, or signed by that of `ca`."""
+    """A key and a certificate for `names`, signed by the authority `ca`, or by itself."""
     key, request, made = (folder / f"{name}.{kind}" for kind in ("key", "csr", "crt"))
     san = ",".join(f"DNS:{dns}" for dns in names)
     subject = ["-subj", f"/CN={name}", *(["-addext", f"subjectAltName={san}"] if san else [])]
@@ -100,14 +100,14 @@ def test_requests_and_websockets_go_over_both_versions(tls_server, certificates,
     peers = [RawWebSocket(server, port=server.tls_ports[0], tls=tls), RawWebSocket(server)]
     for peer in peers:
         assert "ok" in peer.command("join", channel=channel)
-    # The second of these is a message of several records.
+    # The second message takes several TLS records.
     for text in ["short", "x" * 60_000]:
         peers[0].send_json({"type": "send", "channel": channel, "event": "e", "message": text})
         for peer in peers:
             while (contents := peer.object()).get("event") != "e":
                 pass
             assert contents["message"] == text
-    # A connection ends with a goodbye of TLS: an end without one would be an error here.
+    # The connection ends with a close alert of TLS: without the alert the read would fail.
     peers[0].socket.suppress_ragged_eofs = False
     peers[0].send_frame(CLOSE, close_payload(1000))
     assert peers[0].close_code() == 1000
