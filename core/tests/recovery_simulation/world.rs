@@ -310,7 +310,7 @@ impl World {
     fn random_deed(&mut self, channel: usize, by: Option<usize>) -> ChannelOp {
         if self.random.chance(60) {
             let mut audience = self.random_audience(true);
-            // Who is not signed in does not address those who are.
+            // A session without user may not address signed-in members alone.
             audience.signed_in &= by.is_none_or(|client| self.clients[client].user.is_some());
             let echo = by.is_none() || self.random.chance(60);
             return ChannelOp::Send { audience, history: self.random.chance(85), echo };

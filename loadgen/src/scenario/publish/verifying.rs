@@ -40,7 +40,7 @@ impl Publish {
         let mut is_reordered = is_late;
         if let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..]) {
             let in_order = self.order.observe(slot as usize, channel, number, (publisher, sequence));
-            // What comes late is counted once, also if the ledger sees it as well.
+            // A late delivery counts once, even if the ledger sees it as well.
             self.tally.faults.reordered += u64::from(!in_order && !is_late);
             is_reordered |= !in_order;
         }
