@@ -12,6 +12,7 @@
 
 mod accept;
 mod back_end;
+mod capacity;
 mod channelstream;
 mod deadlines;
 mod http;
@@ -30,7 +31,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -49,6 +50,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use self::{
     accept::Accepting,
+    capacity::Capacity,
     channelstream::HeldAnswers,
     inquiry::{INQUIRIES, Inquiries},
     outlets::Strangers,
@@ -123,9 +125,7 @@ pub(crate) struct Control {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) drain: AtomicBool,
     pub(crate) current: Current,
-    /// Connections of all workers, and how many there may be.
-    pub(crate) connections: AtomicUsize,
-    pub(crate) capacity: usize,
+    pub(crate) capacity: Capacity,
     /// For each worker, connections that others hand over to it.
     pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
     /// For each worker, questions of the control plane.
@@ -139,8 +139,7 @@ impl Control {
     pub(crate) fn new(wakers: Vec<Waker>, capacity: usize, config: Arc<Config>) -> Self {
         Self {
             drain: AtomicBool::new(false),
-            connections: AtomicUsize::new(0),
-            capacity,
+            capacity: Capacity::new(capacity),
             handed_over: wakers.iter().map(|_| SegQueue::new()).collect(),
             inquiries: wakers.iter().map(|_| ArrayQueue::new(INQUIRIES)).collect(),
             places: Places::new(&config.apps),
@@ -491,7 +490,7 @@ impl Worker {
         let reclaimed = self.connections.reclaim();
         if reclaimed > 0 {
             self.tidy_due.get_or_insert(self.now.saturating_add(TIDY_TICKS));
-            self.control.connections.fetch_sub(reclaimed, Ordering::Relaxed);
+            self.control.capacity.give_back(reclaimed);
         }
         self.counters.connections = self.connections.len() as u64;
         self.counters.polling = (self.connections.outlets.len() - self.upgraded.len()) as u64;

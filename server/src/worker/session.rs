@@ -9,8 +9,6 @@
 //!   worker A: take_handed_over ─▶ read the same bytes ─▶ Handshake ─▶ resume_session ◀──┘
 //! ```
 
-use std::sync::atomic::Ordering;
-
 use bytes::BytesMut;
 use fanfare_core::{
     dialect,
@@ -168,7 +166,7 @@ impl Worker {
             let waker = &self.control.wakers[to];
             if let Err(error) = self.poll.registry().deregister(&mut socket.stream) {
                 tracing::warn!(%error, "a connection could not be handed over");
-                self.control.connections.fetch_sub(1, Ordering::Relaxed);
+                self.control.capacity.give_back(1);
                 self.counters.closed_total += 1;
                 continue;
             }
