@@ -9,10 +9,13 @@ use fanfare_core::{
     command::Outcome,
     dialect::{self, BackEnd, Format, Heard, Receipt, Scope},
     error::ReplyError,
-    ws::{DecodeLimits, Message, OpCode, Role, put_frame},
+    ws::{DecodeLimits, Message},
 };
 
-use super::{Worker, lobby::beats};
+use super::{
+    Worker,
+    bare::{Bare, BareInput, beats},
+};
 use crate::{
     connection::{self, ConnectionId, ConnectionSlot, Flag, Lobby, Protocol},
     sys::secret,
@@ -74,22 +77,24 @@ impl Worker {
             return;
         };
         connection.heard = self.now;
-        let mut at = 0;
-        let stop = self.run_back_end(slot, &mut back_end, input, &mut at);
+        let limits =
+            DecodeLimits { message_bytes: self.config.frame_bytes, fragments: self.config.fragments };
+        let mut input = BareInput::new(input, limits);
+        let stop = self.run_back_end(slot, &mut back_end, &mut input);
         let Some(connection) = self.connections.live(slot) else { return };
         connection.protocol = Protocol::BackEnd(back_end);
         match stop {
             Stop::End => {}
-            Stop::Waiting => self.pause(slot, &input[at..]),
+            Stop::Waiting => self.pause(slot, input.rest()),
             Stop::Full => {
-                self.keep_input(slot, &input[at..]);
+                self.keep_input(slot, input.rest());
                 self.make_ready(slot);
             }
             Stop::Behind => {
                 connection.flags.raise(Flag::Held);
-                self.keep_input(slot, &input[at..]);
+                self.keep_input(slot, input.rest());
             }
-            Stop::Over => self.leave_back_end(slot),
+            Stop::Over => self.close_bare(slot),
         }
     }
 
@@ -97,11 +102,8 @@ impl Worker {
         &mut self,
         slot: ConnectionSlot,
         back_end: &mut connection::BackEnd,
-        input: &mut [u8],
-        at: &mut usize,
+        input: &mut BareInput<'_>,
     ) -> Stop {
-        let limits =
-            DecodeLimits { message_bytes: self.config.frame_bytes, fragments: self.config.fragments };
         loop {
             if self.engine.is_turn_full() {
                 return Stop::Full;
@@ -111,17 +113,12 @@ impl Worker {
                 return Stop::Behind;
             }
             let connection::BackEnd { decoder, state } = &mut *back_end;
-            let Ok(decoded) = decoder.decode(&mut input[*at..], Role::Server, limits) else {
-                return Stop::Over;
-            };
-            *at += decoded.consumed;
             let mut out = BytesMut::new();
-            match decoded.message {
-                None => return Stop::End,
-                Some(Message::Ping(data)) => put_frame(&mut out, OpCode::Pong, data),
-                Some(Message::Pong(_)) => {}
-                Some(Message::Close(_)) => return Stop::Over,
-                Some(message) => match self.run_event(slot, state, message, &mut out) {
+            match input.next(decoder, &mut out) {
+                Bare::Nothing => return Stop::End,
+                Bare::Control => {}
+                Bare::Over => return Stop::Over,
+                Bare::Message(message) => match self.run_event(slot, state, message, &mut out) {
                     (Heard::Over, _) => return Stop::Over,
                     (_, Wait::ForAnswer) => return Stop::Waiting,
                     (_, Wait::No) => {}
@@ -186,14 +183,6 @@ impl Worker {
         }
     }
 
-    /// Ends a back end's connection.
-    pub(super) fn leave_back_end(&mut self, slot: ConnectionSlot) {
-        self.out.clear();
-        put_frame(&mut self.out, OpCode::Close, &[]);
-        self.connections.send(slot, &self.out);
-        self.linger_detached(slot);
-    }
-
     /// The deadline of a back end's connection has come: sends a heartbeat, or closes the connection if its
     /// peer has been silent for the heartbeat's time-out.
     pub(super) fn on_back_end_due(&mut self, slot: ConnectionSlot) {
@@ -206,9 +195,7 @@ impl Worker {
             self.counters.ping_timeouts_total += 1;
             return self.close(slot);
         }
-        self.out.clear();
-        heartbeat.beat.put(&mut self.out);
-        self.connections.send(slot, &self.out);
+        self.send_beat(slot, &heartbeat);
         self.arm(slot, now.saturating_add(beats(heartbeat.interval_ms)));
     }
 }

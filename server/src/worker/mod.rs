@@ -7,11 +7,13 @@
 //! ```
 //!
 //! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks
-//! HTTP on a connection, `secure` has the handshakes of TLS, `lobby` keeps WebSockets without a session,
-//! `back_end` serves those of back ends, `lifecycle` ends connections, `deadlines` looks after silence.
+//! HTTP on a connection, `secure` has the handshakes of TLS, `bare` decodes WebSockets without a session,
+//! `lobby` keeps those of clients, `back_end` serves those of back ends, `lifecycle` ends connections,
+//! `deadlines` looks after silence.
 
 mod accept;
 mod back_end;
+mod bare;
 mod capacity;
 mod channelstream;
 mod deadlines;
