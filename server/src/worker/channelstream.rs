@@ -28,12 +28,12 @@ use fanfare_core::{
     id::{AppId, SessionId, SessionSlot},
     publication::{Given, Payload},
     token::Claims,
-    ws::{self, Decoder, Upgrade, put_close},
+    ws::{self, Upgrade, put_close},
 };
 
 use super::{Worker, http::Next};
 use crate::{
-    connection::{ConnectionSlot, Protocol},
+    connection::{ConnectionSlot, Flag},
     http::{
         api::Completed,
         channelstream::{
@@ -174,7 +174,7 @@ impl Worker {
             let (options, origin) = (place.options.clone(), origin.map(String::from));
             self.held.waiting.insert(connection, HeldAnswer { missing, answer, reply, options, origin });
             if let Some(connection) = self.connections.live(slot) {
-                connection.flags.raise(crate::connection::Flag::Paused);
+                connection.flags.raise(Flag::Paused);
             }
             return Next::Wait;
         }
@@ -278,13 +278,7 @@ impl Worker {
             self.linger_detached(slot);
             return Next::Frames;
         };
-        self.counters.handshakes_total += 1;
-        if let Some(connection) = self.connections.live(slot) {
-            connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
-            connection.heard = self.now;
-        }
-        self.watch(slot, session);
-        if self.engine.is_paused(session) { Next::WaitWithFrames } else { Next::Frames }
+        self.begin_frames(slot, session)
     }
 
     /// Opens the session of a client, in the channels of its connection, and gives it what it has missed.

@@ -12,7 +12,7 @@ use fanfare_core::{
     error::ReplyError,
     http::{BodyDecoder, BodyFraming, Head, HttpError, HttpLimits, Persistence, parse_head, resume_head},
     id::WorkerId,
-    ws::{Decoder, Message},
+    ws::Message,
 };
 
 use super::{
@@ -327,16 +327,8 @@ impl Worker {
             let problem = Problem::new(503, APP_FULL, "The app has as many connections as it may.");
             return self.refuse_handshake(slot, head, &problem, reply);
         };
-        self.counters.handshakes_total += 1;
-        if let Some(connection) = self.connections.live(slot) {
-            connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
-            connection.heard = self.now;
-        }
-        self.watch(slot, session);
-        if self.engine.is_paused(session) {
-            return Next::WaitWithFrames;
-        }
-        let Some(command) = handshake.command else { return Next::Frames };
+        let next = self.begin_frames(slot, session);
+        let (Next::Frames, Some(command)) = (&next, handshake.command) else { return next };
         match (self.handler.on_message)(&mut self.engine, session, Message::Text(&command)) {
             Flow::Pause => Next::WaitWithFrames,
             Flow::Continue | Flow::Yield => Next::Frames,

@@ -174,14 +174,12 @@ impl Worker {
     /// Has a session go on over a WebSocket.
     fn attach(&mut self, slot: ConnectionSlot, session: SessionSlot, format: dialect::Format) {
         self.engine.attach(session, slot.0, format, &mut self.connections);
-        let (now, is_paused) = (self.now, self.engine.is_paused(session));
+        let is_paused = self.engine.is_paused(session);
         let Some(connection) = self.connections.live(slot) else { return self.engine.close(session) };
-        connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
-        connection.heard = now;
         if is_paused {
             connection.flags.raise(Flag::Paused);
         }
-        self.watch(slot, session);
+        self.bind(slot, session);
     }
 
     fn move_to_lobby(&mut self, slot: ConnectionSlot, stranger: Stranger) {
