@@ -12,11 +12,14 @@ use fanfare_core::{
     ws::{DecodeLimits, Message},
 };
 
+use hashbrown::HashMap;
+
 use super::{
     Worker,
     bare::{Bare, BareInput, beats},
 };
 use crate::{
+    asker::{Asker, Tokens},
     connection::{self, ConnectionId, ConnectionSlot, Flag, Lobby, Protocol},
     sys::secret,
     timers::{TICK_MS, Tick},
@@ -25,8 +28,20 @@ use crate::{
 /// Answers that may wait to be sent before the next command is read.
 const BACKLOG_BYTES: usize = 64 << 10;
 
+/// What the connections of back ends wait for.
+pub(super) struct Awaiting {
+    tokens: Tokens,
+    answers: HashMap<u64, Awaited>,
+}
+
+impl Default for Awaiting {
+    fn default() -> Self {
+        Self { tokens: Tokens::of(Asker::BackEnd), answers: HashMap::new() }
+    }
+}
+
 /// What an answer that comes later belongs to.
-pub(super) struct Awaited {
+struct Awaited {
     connection: ConnectionId,
     ack: Option<Receipt>,
 }
@@ -140,16 +155,16 @@ impl Worker {
     ) -> (Heard, Wait) {
         let now_ms = self.clock.elapsed_ms();
         let connection = self.connections.id(slot);
-        let Self { engine, requests, awaited, .. } = self;
+        let Self { engine, awaited: Awaiting { tokens, answers }, .. } = self;
         let apps = engine.apps().clone();
         let mut answered = None;
         let mut wait = Wait::No;
         let heard = state.handle(message, &apps, now_ms, out, &mut |app, ack, command| {
-            let token = requests.next_token();
+            let token = tokens.next();
             match engine.request(app.id, command, token) {
                 Some(result) => answered = Some((ack, result)),
                 None => {
-                    awaited.insert(token, Awaited { connection, ack });
+                    answers.insert(token, Awaited { connection, ack });
                     wait = Wait::ForAnswer;
                 }
             }
@@ -164,16 +179,15 @@ impl Worker {
         (heard, wait)
     }
 
-    /// An answer has come that a back end's connection waits for. Returns whether it was one.
-    pub(super) fn on_back_end_answer(&mut self, token: u64, result: Answer) -> Option<Answer> {
-        let Some(Awaited { connection, ack }) = self.awaited.remove(&token) else { return Some(result) };
+    /// An answer has come that a back end's connection may wait for.
+    pub(super) fn on_back_end_answer(&mut self, token: u64, result: Answer) {
+        let Some(Awaited { connection, ack }) = self.awaited.answers.remove(&token) else { return };
         if self.connections.find(connection).is_some() {
             let mut out = BytesMut::new();
             put_answer(&mut out, ack, result);
             self.connections.send(connection.slot, &out);
             self.resume(connection.slot);
         }
-        None
     }
 
     /// The peer has taken all there was.

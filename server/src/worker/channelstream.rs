@@ -33,6 +33,7 @@ use fanfare_core::{
 
 use super::{Worker, http::Next};
 use crate::{
+    asker::{Asker, Tokens},
     connection::{ConnectionSlot, Flag},
     http::{
         api::Completed,
@@ -46,18 +47,12 @@ use crate::{
 };
 
 /// Answers that wait for other workers.
-#[derive(Default)]
 pub(super) struct HeldAnswers {
+    tokens: Tokens,
     /// For each question to the engine, the connection that waits for it.
-    tokens: HashMap<u64, u64>,
+    connections: HashMap<u64, u64>,
     waiting: HashMap<u64, HeldAnswer>,
-    next: u64,
 }
-
-/// Numbers of questions to the engine begin here: those of native requests are below.
-const TOKENS: u64 = 1 << 63;
-/// The number of what nobody waits for.
-const UNAWAITED: u64 = u64::MAX;
 
 struct HeldAnswer {
     missing: usize,
@@ -67,15 +62,16 @@ struct HeldAnswer {
     origin: Option<String>,
 }
 
-impl HeldAnswers {
-    fn next_token(&mut self) -> u64 {
-        self.next += 1;
-        TOKENS | self.next
+impl Default for HeldAnswers {
+    fn default() -> Self {
+        Self { tokens: Tokens::of(Asker::Place), connections: HashMap::new(), waiting: HashMap::new() }
     }
+}
 
+impl HeldAnswers {
     /// A question is answered. If it was the last that an answer waited for, the answer is appended.
     pub(super) fn on_answer(&mut self, token: u64, out: &mut BytesMut) -> Option<Completed> {
-        let connection = self.tokens.remove(&token)?;
+        let connection = self.connections.remove(&token)?;
         let held = self.waiting.get_mut(&connection)?;
         held.missing -= 1;
         if held.missing > 0 {
@@ -197,18 +193,18 @@ impl Worker {
                 Effect::Tell(tell) => self.tell(app, *tell),
                 Effect::Enroll { session, channel, membership } => {
                     let command = BackEndCommand::Enroll { session, channel: &channel, membership };
-                    let token = self.held.next_token();
+                    let token = self.held.tokens.next();
                     if self.engine.request(app, command, token).is_none()
                         && let Some(connection) = connection
                     {
-                        self.held.tokens.insert(token, connection);
+                        self.held.connections.insert(token, connection);
                         missing += 1;
                     }
                 }
                 Effect::End { session } => {
                     let whom = Disconnection::Session(session);
                     let command = BackEndCommand::Disconnect { whom, reconnect: true };
-                    self.engine.request(app, command, UNAWAITED);
+                    self.engine.request(app, command, Tokens::UNAWAITED);
                 }
             }
         }
@@ -238,7 +234,7 @@ impl Worker {
                 BackEndCommand::Amend(AmendMessage { channel, id: *id, deletes, payload, audience, given })
             }
         };
-        if let Some(Err(error)) = self.engine.request(app, command, UNAWAITED) {
+        if let Some(Err(error)) = self.engine.request(app, command, Tokens::UNAWAITED) {
             tracing::debug!(?error, "a message was not delivered");
         }
     }

@@ -21,6 +21,7 @@ use super::{
     polling::{Body, Whereabouts},
 };
 use crate::{
+    asker::Asker,
     connection::{ConnectionId, ConnectionSlot, Flag, PartialBody, PartialRequest, Protocol},
     http::{
         access::app_name,
@@ -392,17 +393,17 @@ impl Worker {
         }
     }
 
-    /// An outcome has come that a request may have waited for.
+    /// An outcome has come that somebody may wait for.
     pub(super) fn on_answer(&mut self, token: u64, result: Result<Outcome, ReplyError>) {
-        let Some(result) = self.on_back_end_answer(token, result) else { return };
         self.out.clear();
-        let completed = match self.requests.on_answer(token, result, &mut self.out) {
-            Some(completed) => completed,
-            None => match self.held.on_answer(token, &mut self.out) {
-                Some(completed) => completed,
-                None => return,
-            },
+        let completed = match Asker::of(token) {
+            Asker::Request => self.requests.on_answer(token, result, &mut self.out),
+            Asker::Place => self.held.on_answer(token, &mut self.out),
+            Asker::BackEnd => return self.on_back_end_answer(token, result),
+            Asker::ControlPlane => return self.on_inquired(token, &result),
+            Asker::Nobody => return,
         };
+        let Some(completed) = completed else { return };
         let id = ConnectionId::from_token(completed.connection);
         if self.connections.find(id).is_none() {
             return;

@@ -52,6 +52,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use self::{
     accept::Accepting,
+    back_end::Awaiting,
     capacity::Capacity,
     channelstream::HeldAnswers,
     inquiry::{INQUIRIES, Inquiries},
@@ -170,8 +171,7 @@ pub(crate) struct Worker {
     connections: Connections,
     requests: Requests,
     inquiries: Inquiries,
-    /// What back ends' connections wait for, by token.
-    awaited: HashMap<u64, back_end::Awaited>,
+    awaited: Awaiting,
     /// Answers to back ends of Channelstream that wait for other workers.
     held: HeldAnswers,
     timers: Timers,
@@ -245,7 +245,7 @@ impl Worker {
             connections: Connections::default(),
             requests: Requests::default(),
             inquiries: Inquiries::default(),
-            awaited: HashMap::new(),
+            awaited: Awaiting::default(),
             held: HeldAnswers::default(),
             timers: Timers::new(),
             clock: Clock::new(),
@@ -476,9 +476,7 @@ impl Worker {
             }
         }
         for (token, answer) in self.engine.take_answers() {
-            if !self.is_for_inquiry(token, &answer) {
-                self.on_answer(token, answer);
-            }
+            self.on_answer(token, answer);
         }
         for id in std::mem::take(&mut self.answered) {
             if self.connections.find(id).is_some() {
