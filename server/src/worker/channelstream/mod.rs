@@ -10,6 +10,8 @@
 //! The directory is held from the look at it until the engine has everything: so the frames that a client
 //! missed and those that it receives are all there are, each once.
 
+mod polls;
+
 use std::collections::HashMap;
 
 use bytes::BytesMut;

@@ -1,6 +1,6 @@
 //! Clients of Channelstream that poll, and the functions that answers to scripts call.
 //!
-//! A client's outlet is found by its id, on whatever worker it is; see [`polling`](super::polling).
+//! A client's outlet is found by its id, on whatever worker it is; see [`polling`](crate::worker::polling).
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -13,13 +13,13 @@ use fanfare_core::{
     token::Claims,
 };
 
-use super::{Worker, http::Next, polling::Whereabouts};
 use crate::{
     connection::{ConnectionSlot, Flag, Held, OutletId, Protocol, Stage},
     http::{
         channelstream::{Knock, Page, Place, listen_headers, plain, put_answer, put_page},
         reply::Reply,
     },
+    worker::{Worker, http::Next, polling::Whereabouts},
 };
 
 const WRONG_ID: &str = "[\n    \"Wrong UUID format\"\n]";
