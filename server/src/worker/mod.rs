@@ -7,10 +7,10 @@
 //! ```
 //!
 //! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks
-//! HTTP on a connection, `handshake` makes WebSockets of requests, `secure` has the handshakes of TLS, `bare`
-//! decodes WebSockets without a session, `lobby` keeps those of clients, `back_end` serves those of back ends,
-//! `polling` has clients without a WebSocket, `agnost` and `channelstream` requests of these, `lifecycle` ends
-//! connections, `deadlines` looks after silence.
+//! HTTP on a connection, `handshake` makes WebSockets of requests, `secure` has the handshakes of TLS,
+//! `bare` decodes WebSockets without a session, `lobby` keeps those of clients, `back_end` serves those of
+//! back ends, `polling` has clients without a WebSocket, `agnost` and `channelstream` requests of these,
+//! `lifecycle` ends connections, `deadlines` looks after silence.
 
 mod accept;
 mod agnost;
