@@ -44,7 +44,7 @@ use crate::{config::Password, worker::Control};
 /// The most connections at one time.
 pub(crate) const ADMIN_CONNECTIONS: usize = 32;
 
-/// How long a request's head may take.
+/// The longest wait for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection may last, whatever it does.

@@ -91,7 +91,7 @@ pub(crate) fn app_name<'a>(head: &Head<'a>) -> Cow<'a, str> {
 
 /// Whether the request's origin may use the app.
 pub(crate) fn check_origin(app: &App, head: &Head<'_>) -> Result<(), Problem> {
-    // An origin that is not text is nobody's.
+    // An origin that is not text is no app's origin.
     let origin = head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or(""));
     match app.origin_allowed(origin) {
         true => Ok(()),

@@ -70,7 +70,7 @@ fn allow(target: Target<'_>) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// What a head leads to.
+/// The result of the checks.
 pub(super) enum Admission<'a> {
     /// The answer to a preflight, with these methods.
     Preflight(String),

@@ -2,11 +2,7 @@
 //! worker sees a handshake of the native dialect with a client key of the app, so the admin thread relays
 //! nothing.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use fanfare_core::http::{Head, HttpLimits, Query, parse_head};
@@ -124,9 +120,7 @@ impl Console {
 
     fn hand_over(&self, stream: std::net::TcpStream, request: String) -> io::Result<()> {
         let control = &self.0.observed.control;
-        // Relaxed: the count orders no other memory access.
-        if control.connections.fetch_add(1, Ordering::Relaxed) >= control.capacity {
-            control.connections.fetch_sub(1, Ordering::Relaxed);
+        if !control.capacity.take() {
             return Err(io::Error::other("the server has as many connections as it may"));
         }
         let worker = self.0.observed.next_worker();
