@@ -38,7 +38,8 @@ impl Engine {
         }
     }
 
-    /// Carries an amendment to the channel of its message, or to nobody if there is no such channel.
+    /// Sends an amendment to the channel of its message. If the channel does not exist, no channel gets the
+    /// amendment.
     pub(super) fn ask_to_amend(
         &mut self,
         app: AppId,
@@ -125,7 +126,7 @@ impl Engine {
         }
     }
 
-    /// Sets the options of a channel that does not exist. Returns whether it did not.
+    /// Sets the options of a channel that does not exist. Returns false if the channel exists.
     pub(super) fn is_first_to_set(
         &mut self,
         app: AppId,
@@ -139,7 +140,7 @@ impl Engine {
         self.node.set_first_options(app, name, options)
     }
 
-    /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration.
+    /// Sets the options of a channel, which need not exist; `None` restores the configured options.
     pub(super) fn set_options(
         &mut self,
         app: AppId,
