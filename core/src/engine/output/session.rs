@@ -34,7 +34,8 @@ impl SessionOutput {
         Self { head: NONE, tail: NONE, connection, format, runs: 0, flags: 0 }
     }
 
-    /// Whether the session receives the same as most: no run has an exception for it, and it is not congested.
+    /// Whether the session receives what most sessions receive: no run has an exception for the session, and
+    /// the session is not congested.
     #[inline]
     pub(super) fn sees_as_most(&self) -> bool {
         self.flags & (EXCEPTED | CONGESTED) == 0
