@@ -13,7 +13,7 @@ use fanfare_core::{
     slots::Slots,
 };
 
-use super::{ConnectionId, ConnectionSlot, NEVER};
+use super::{ConnectionId, ConnectionSlot, NEVER, halves, token};
 use crate::{http::reply::Reply, timers::Tick};
 
 /// What the number of an outlet has and that of a connection has not.
@@ -45,12 +45,12 @@ pub(crate) struct OutletId {
 impl OutletId {
     /// As one number, for the node's table.
     pub(crate) fn token(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot.0)
+        token(self.generation, self.slot.0)
     }
 
     pub(crate) fn from_token(token: u64) -> Self {
-        let low = |n: u64| u32::try_from(n & 0xffff_ffff).expect("it is masked");
-        Self { slot: OutletSlot(low(token)), generation: low(token >> 32) }
+        let [generation, slot] = halves(token);
+        Self { slot: OutletSlot(slot), generation }
     }
 }
 
