@@ -1,10 +1,10 @@
-//! `[apps.<name>.agnost]`: what Agnost's clients find, by default under the app's own name.
+//! `[apps.<name>.agnost]`: the options for Agnost's clients.
 
 use fanfare_core::app::{AgnostOptions, App, AppLimits};
 
 use super::{apps::Section, error::ConfigError, raw};
 
-/// Bytes of an environment's id and of a subdomain.
+/// The most bytes of an environment's id and of a subdomain.
 const ENVIRONMENT_BYTES_MAX: usize = 256;
 
 /// The limits of an app with the section, before its own: such clients send large messages and profiles. A
@@ -13,7 +13,7 @@ pub(super) fn default_limits() -> AppLimits {
     AppLimits { message_bytes: 1_000_000, profile_bytes: 64 << 10, ..AppLimits::default() }
 }
 
-/// The section's options.
+/// The section's options. The default environment id is the app's name.
 pub(super) fn build(
     section: &Section<'_>,
     raw: &raw::Agnost,

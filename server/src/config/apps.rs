@@ -28,7 +28,7 @@ const DEVELOPMENT_APP: &str = "default";
 /// What follows the client key in a development server key, if the former was given.
 const DEVELOPMENT_SERVER_SUFFIX: &str = "-server";
 
-/// Messages that each channel of the demo remembers.
+/// The messages that each channel of the demo remembers.
 const DEMO_MESSAGES: u32 = 1000;
 
 /// Keys of one role, and session keys: each is compared or tried in turn, so a few must do.
@@ -37,7 +37,7 @@ const KEYS_MAX: usize = 32;
 /// Rules about channels: each is tried when a channel comes into being.
 const RULES_MAX: usize = 256;
 
-/// Bytes of the name of the claim that names the user.
+/// The most bytes of the name of the claim that names the user.
 const USER_CLAIM_BYTES_MAX: usize = 64;
 
 /// Bytes of a session key's `kid`.
@@ -60,11 +60,11 @@ pub(super) struct AppSource {
     pub(super) server_keys: Vec<String>,
     pub(super) server_key_env: Vec<String>,
     pub(super) session_keys: Vec<raw::SessionKey>,
-    /// Where the secrets for Channelstream came from.
+    /// The Channelstream section, with the sources of its secrets.
     pub(super) channelstream: Option<raw::Channelstream>,
     /// The rules about channels as they were written: the options that they leave out are the app's.
     pub(super) channels: Vec<raw::ChannelRule>,
-    /// The triggers, with the scripts that were read from files.
+    /// The triggers, with scripts that were read from their files.
     pub(super) triggers: Vec<Arc<Spec>>,
 }
 

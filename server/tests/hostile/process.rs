@@ -1,4 +1,4 @@
-//! The server's process, and clients of it.
+//! The server's process, and clients of the server.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -12,20 +12,20 @@ use fanfare_core::ws::{OpCode, put_masked_frame, put_request};
 
 use crate::running::{Running, binary, resident_kib};
 
-/// How long anything may take that is expected to happen.
+/// The longest wait for an expected event.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The key of the only app.
 const CLIENT: &str = "hostile-client-key";
 
-/// A running server.
+/// A running server, which ends with the test.
 pub(crate) struct Process {
     running: Running,
     pub(crate) address: SocketAddr,
 }
 
 impl Process {
-    /// Starts the server on one worker with default limits, and these settings.
+    /// Starts a server with one worker, default limits and these settings.
     pub(crate) fn start(server: &str) -> Self {
         let text = format!(
             "[server]\nlisten = ['127.0.0.1:0']\nadmin_listen = 'off'\nworkers = 1\n{server}\n\
@@ -59,7 +59,7 @@ pub(crate) fn resident(process: u32) -> usize {
     resident_kib(process) << 10
 }
 
-/// A WebSocket's end at a client.
+/// A client's end of a WebSocket.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     unread: Vec<u8>,
@@ -85,7 +85,7 @@ impl Client {
         self.send(&frames([text]));
     }
 
-    /// Reads until the server has said `wanted`; returns what came since the last time.
+    /// Reads until the server has sent `wanted`. Returns the bytes received since the last call.
     pub(crate) fn read_until(&mut self, wanted: &str) -> String {
         let mut buffer = [0; 16 << 10];
         let mut searched = 0;
@@ -108,7 +108,7 @@ impl Client {
         self.read_until("\"time_ms\"");
     }
 
-    /// Reads to the end; returns how many bytes that is.
+    /// Reads to the end of the stream. Returns the number of bytes.
     pub(crate) fn read_to_end(&mut self) -> usize {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
@@ -121,14 +121,14 @@ impl Client {
     }
 }
 
-/// A socket to the server.
+/// Opens a socket to the server.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("somebody listens");
     stream.set_read_timeout(Some(DEADLINE)).expect("it is a socket");
     stream
 }
 
-/// Texts as a client's frames.
+/// Encodes texts as a client's frames.
 pub(crate) fn frames<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<u8> {
     let mut out = BytesMut::new();
     for text in texts {
