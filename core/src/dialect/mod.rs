@@ -20,6 +20,8 @@ mod native;
 mod polled;
 #[cfg(test)]
 mod probe;
+#[cfg(all(test, not(loom)))]
+mod tests;
 pub mod xano;
 
 use std::{ops::Range, sync::Arc};
