@@ -1,6 +1,6 @@
 //! What Agnost's clients find of an app: under which names, and who of them may come in.
 
-use std::{collections::HashSet, sync::Arc};
+use std::iter;
 
 use super::App;
 
@@ -30,39 +30,21 @@ impl AgnostOptions {
             session_required: false,
         }
     }
-}
 
-/// The first app that has a name by which clients could mean an earlier one.
-pub(super) fn find_ambiguous(apps: &[Arc<App>]) -> Option<&App> {
-    let (mut ids, mut subdomains) = (HashSet::new(), HashSet::new());
-    let found = apps.iter().find(|app| {
-        app.agnost.as_ref().is_some_and(|options| {
-            let is_new = ids.insert(&options.env_id)
-                && options.subdomain.as_ref().is_none_or(|subdomain| subdomains.insert(subdomain));
-            !is_new
-        })
-    });
-    found.map(|app| &**app)
+    /// The names by which clients mean the app.
+    pub(super) fn names(&self) -> impl Iterator<Item = Environment<'_>> {
+        let subdomain = self.subdomain.as_deref().map(Environment::Subdomain);
+        iter::once(Environment::Id(&self.env_id)).chain(subdomain)
+    }
 }
 
 /// The name by which an Agnost client means an app.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 pub enum Environment<'a> {
     /// The environment's id.
     Id(&'a str),
     /// The subdomain.
     Subdomain(&'a str),
-}
-
-impl Environment<'_> {
-    /// Whether it means this app.
-    pub(super) fn means(self, app: &App) -> bool {
-        let Some(options) = &app.agnost else { return false };
-        match self {
-            Self::Id(id) => *options.env_id == *id,
-            Self::Subdomain(subdomain) => options.subdomain.as_deref() == Some(subdomain),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! What Channelstream's back ends and clients find of an app: where, and who of them may come in.
 
-use std::{fmt, sync::Arc};
-
-use super::App;
+use std::fmt;
 
 /// The rules of an app for back ends and clients of Channelstream.
 #[derive(Clone, Eq, PartialEq)]
@@ -60,19 +58,10 @@ impl fmt::Debug for ChannelstreamOptions {
     }
 }
 
-/// The first app with the prefix of an earlier one.
-pub(super) fn find_ambiguous(apps: &[Arc<App>]) -> Option<&App> {
-    let mut prefixes = std::collections::HashSet::new();
-    let found = apps
-        .iter()
-        .find(|app| app.channelstream.as_ref().is_some_and(|options| !prefixes.insert(&options.prefix)));
-    found.map(|app| &**app)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::{AppKeys, Apps, AppsError};
+    use crate::app::{App, AppKeys, Apps, AppsError};
 
     #[test]
     fn addresses_and_origins_are_allowed_as_listed() {

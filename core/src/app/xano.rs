@@ -1,6 +1,6 @@
 //! What Xano's clients find of an app: under which names, and which channels they may use.
 
-use std::{collections::HashSet, sync::Arc};
+use std::iter;
 
 use super::{App, ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who};
 
@@ -46,6 +46,11 @@ impl XanoOptions {
     /// The default: no channels.
     pub fn new(canonical: &str) -> Self {
         Self { canonical: canonical.into(), hash: None, enabled: true, channels: Vec::new() }
+    }
+
+    /// The names by which clients mean the app.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        iter::once(&*self.canonical).chain(self.hash.as_deref())
     }
 
     /// The settings of a channel; `None` if clients may not use it. The longest pattern decides, and of
@@ -108,27 +113,10 @@ impl XanoChannel {
     }
 }
 
-/// The first app that has a name by which clients could mean an earlier one.
-pub(super) fn find_ambiguous(apps: &[Arc<App>]) -> Option<&App> {
-    let mut names = HashSet::new();
-    let found = apps.iter().find(|app| {
-        let Some(options) = &app.xano else { return false };
-        let own = [Some(&options.canonical), options.hash.as_ref()];
-        own.into_iter().flatten().any(|name| !names.insert(name))
-    });
-    found.map(|app| &**app)
-}
-
 impl App {
     /// Whether receivers of a message are shown the profile of its sender.
     pub(crate) fn shows_profiles(&self) -> bool {
         self.xano.is_some()
-    }
-
-    /// Whether clients of Xano mean this app by `name`.
-    pub(super) fn has_canonical(&self, name: &str) -> bool {
-        let Some(options) = &self.xano else { return false };
-        *options.canonical == *name || options.hash.as_deref() == Some(name)
     }
 }
 
