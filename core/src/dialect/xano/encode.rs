@@ -278,24 +278,20 @@ pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, channel: &str, outcome: 
 
 /// `{"presence":[…]}`.
 fn put_roster(text: &mut BytesMut, members: &[Arc<IdentityCard>]) {
-    put(text, &["{\"presence\":["]);
-    for (at, card) in members.iter().enumerate() {
-        put(text, &[if at > 0 { "," } else { "" }]);
-        put_card(text, card);
-    }
-    put(text, &["]}"]);
+    put(text, &["{\"presence\":"]);
+    json::write_array(text, members, |text, card| put_card(text, card));
+    put(text, &["}"]);
 }
 
 /// `{"history":[…]}`, the oldest message first, each as its members received it.
 fn put_history<'i>(text: &mut BytesMut, channel: &str, messages: impl Iterator<Item = &'i HistoryItem>) {
     let mut heading = Heading::default();
-    put(text, &["{\"history\":["]);
-    for (at, message) in messages.enumerate() {
+    put(text, &["{\"history\":"]);
+    json::write_array(text, messages, |text, message| {
         write_publication(&mut heading, Some(channel), &message.view());
-        put(text, &[if at > 0 { "," } else { "" }]);
         text.extend_from_slice(&heading.text);
-    }
-    put(text, &["]}"]);
+    });
+    put(text, &["}"]);
 }
 
 /// Appends why a command was refused, if it named a channel: a frame without one goes to every listener. What
