@@ -2,8 +2,6 @@
 
 use std::iter;
 
-use super::App;
-
 /// The rules of an app for clients of Agnost and Altogic.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct AgnostOptions {
@@ -50,7 +48,7 @@ pub enum Environment<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::{AppKeys, Apps, AppsError};
+    use crate::app::{App, AppKeys, Apps, AppsError};
 
     fn app(name: &str, env_id: &str, subdomain: Option<&str>) -> App {
         let options = AgnostOptions { subdomain: subdomain.map(Box::from), ..AgnostOptions::new(env_id) };
