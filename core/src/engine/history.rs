@@ -146,7 +146,7 @@ impl Engine {
         name: &str,
         options: Option<ChannelOptions>,
     ) -> Result<Progress, ReplyError> {
-        let resolved = self.node.resolve_options(app, name, options);
+        let resolved = options.unwrap_or_else(|| self.apps.of(app).channel_options(name));
         let outcome = Outcome::Options { channel: name.into(), options: resolved };
         loop {
             match self.submit_request(app, name, || ChannelRequest::SetOptions(options)) {
@@ -156,8 +156,8 @@ impl Engine {
                 Some(Submitted::Closed) => unreachable!("a closed channel is looked up again"),
                 None => self.node.set_options(app, name, options)?,
             }
-            // Pairs with the fence in `Inside::options`: a channel that has come into being meanwhile either
-            // takes these options with its first operation, or is found now.
+            // Pairs with the fence in `Inside::changed_options`: a channel that has come into being meanwhile
+            // either takes these options with its first operation, or is found now.
             fence(Ordering::SeqCst);
             if self.node.channel(app, Some(name)).is_none() {
                 return Ok(Progress::Finished(outcome));

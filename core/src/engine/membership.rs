@@ -78,7 +78,7 @@ impl Engine {
         let part = match local {
             Some(part) => part,
             None => {
-                let channel = self.node.find_or_create(app.id, name);
+                let channel = self.node.find_or_create(&app, name);
                 self.add_local(channel)
             }
         };
@@ -101,7 +101,7 @@ impl Engine {
     /// it is still to be told of by passing through them.
     pub(super) fn may_join_another(&self, slot: SessionSlot) -> Result<(), ReplyError> {
         let session = self.sessions.get(slot);
-        let limit = usize::from(self.node.app(session.app).limits.channels_per_connection);
+        let limit = usize::from(self.apps.of(session.app).limits.channels_per_connection);
         if session.memberships.len() >= limit || session.missed_channels() >= MISSED_CHANNELS {
             return Err(ReplyError::TooManyChannels);
         }
@@ -389,7 +389,7 @@ impl Engine {
         self.node.table.remove(old);
         old.set_local(self.worker, None);
         let name = old.name().expect("broadcast streams are never closed");
-        let new = self.node.find_or_create(old.app(), name);
+        let new = self.node.find_or_create(self.apps.of(old.app()), name);
         new.set_local(self.worker, Some(part));
         new.set_members(self.worker, self.channels[part].subscribers.len());
         self.channels[part].channel = new;

@@ -19,7 +19,7 @@ use crate::{
 
 /// Shared by all engines of a process.
 pub struct Node {
-    /// Engines have copies of their own: this one is for what happens rarely.
+    /// Engines have copies of their own, so that none takes this lock for what a session sends.
     apps: RwLock<Arc<Apps>>,
     tenants: Box<[Tenant]>,
     pub(super) table: ChannelTable,
@@ -171,15 +171,15 @@ impl Node {
     }
 
     /// The channel of this name, which comes into being if need be.
-    pub(super) fn find_or_create(&self, app: AppId, name: &str) -> Arc<Channel> {
-        self.table.find_or_create(app, name, || self.options(app, name))
+    pub(super) fn find_or_create(&self, app: &App, name: &str) -> Arc<Channel> {
+        self.table.find_or_create(app.id, name, || self.options(app, name))
     }
 
     /// The options of a channel of this name that comes into being.
-    pub(super) fn options(&self, app: AppId, name: &str) -> ChannelOptions {
-        let own = &self.tenant(app).options;
+    pub(super) fn options(&self, app: &App, name: &str) -> ChannelOptions {
+        let own = &self.tenant(app.id).options;
         let set = if own.is_empty() { None } else { own.pin().get(name).map(Configured::touch) };
-        self.resolve_options(app, name, set)
+        set.unwrap_or_else(|| app.channel_options(name))
     }
 
     /// Whether options were set for channels of this name.
@@ -191,16 +191,6 @@ impl Node {
     /// Whether options of a channel may have changed since it was made. Whoever asks fences before.
     pub(super) fn has_set_options(&self, app: AppId) -> bool {
         self.tenant(app).has_set_options.load(Ordering::Relaxed)
-    }
-
-    /// The options of a channel for which `set` is set; `None`: what the configuration says.
-    pub(super) fn resolve_options(
-        &self,
-        app: AppId,
-        name: &str,
-        set: Option<ChannelOptions>,
-    ) -> ChannelOptions {
-        set.unwrap_or_else(|| self.app(app).channel_options(name))
     }
 
     /// Sets the options of channels of this name that come into being from now on; `None`: as the
@@ -350,13 +340,13 @@ impl Node {
     }
 
     /// Counts a session in, unless the app is full.
-    pub(super) fn reserve_session(&self, app: AppId) -> bool {
-        let limit = match self.app(app).limits.connections {
+    pub(super) fn reserve_session(&self, app: &App) -> bool {
+        let limit = match app.limits.connections {
             0 => usize::MAX,
             limit => limit as usize,
         };
         // Relaxed: a count, which orders nothing.
-        self.tenant(app)
+        self.tenant(app.id)
             .sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1))
             .is_ok()
@@ -411,13 +401,12 @@ impl Node {
     }
 
     /// Counts a session as parked with so many bytes, unless the app has as many as it may.
-    pub(super) fn reserve_parked(&self, app: AppId, bytes: usize) -> bool {
-        let limits = &self.app(app).limits;
-        let Tenant { parked, parked_bytes, .. } = self.tenant(app);
+    pub(super) fn reserve_parked(&self, app: &App, bytes: usize) -> bool {
+        let Tenant { parked, parked_bytes, .. } = self.tenant(app.id);
         // Relaxed: counts, which order nothing.
         let fits = parked
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                (n < limits.parked_sessions).then_some(n + 1)
+                (n < app.limits.parked_sessions).then_some(n + 1)
             })
             .is_ok();
         if fits && self.grow_parked(app, bytes) {
@@ -432,9 +421,9 @@ impl Node {
 
     /// A parked session keeps `bytes` more. Returns whether the app may keep that much; they are counted in
     /// any case.
-    pub(super) fn grow_parked(&self, app: AppId, bytes: usize) -> bool {
-        let before = self.tenant(app).parked_bytes.fetch_add(bytes, Ordering::Relaxed);
-        before + bytes <= self.app(app).limits.parked_bytes
+    pub(super) fn grow_parked(&self, app: &App, bytes: usize) -> bool {
+        let before = self.tenant(app.id).parked_bytes.fetch_add(bytes, Ordering::Relaxed);
+        before + bytes <= app.limits.parked_bytes
     }
 
     /// Counts a session as parked with so many bytes, however many there are.
@@ -484,14 +473,14 @@ impl Node {
     }
 
     /// Counts a call of triggers in, unless the app has as many as it may.
-    pub(super) fn reserve_call(&self, app: AppId, bytes: usize) -> bool {
-        let limits = &self.app(app).limits;
-        let TriggerSlot { calls, bytes: kept, .. } = &self.tenant(app).triggers;
+    pub(super) fn reserve_call(&self, app: &App, bytes: usize) -> bool {
+        let limits = &app.limits;
+        let TriggerSlot { calls, bytes: kept, .. } = &self.tenant(app.id).triggers;
         // Relaxed: counts, which order nothing.
         let has_room = calls.fetch_add(1, Ordering::Relaxed) < limits.trigger_calls;
         let fits = kept.fetch_add(bytes, Ordering::Relaxed) + bytes <= limits.trigger_bytes;
         if !(has_room && fits) {
-            self.release_call(app, bytes);
+            self.release_call(app.id, bytes);
         }
         has_room && fits
     }

@@ -69,7 +69,7 @@ impl Engine {
     /// Refuses a session that may not join a channel, or read it.
     pub(super) fn check_join(&self, slot: SessionSlot, app: AppId, name: &str) -> Result<(), ReplyError> {
         let word = self.node.table.find(app, name, |channel| channel.options());
-        let word = word.unwrap_or_else(|| self.node.options(app, name).into());
+        let word = word.unwrap_or_else(|| self.node.options(self.apps.of(app), name).into());
         self.check_who(slot, word.join()).map_err(|error| match error {
             ReplyError::SessionRequired => ReplyError::UsersOnly,
             other => other,
@@ -99,7 +99,7 @@ impl Engine {
     /// The rules of a channel, which may not exist.
     #[inline]
     fn rules(&self, app: AppId, name: &str, channel: Option<&Channel>) -> OptionsWord {
-        channel.map_or_else(|| self.node.options(app, name).into(), Channel::options)
+        channel.map_or_else(|| self.node.options(self.apps.of(app), name).into(), Channel::options)
     }
 
     fn is_member(&self, slot: SessionSlot, channel: Option<&Channel>) -> bool {

@@ -232,9 +232,9 @@ impl Engine {
             let keeps = publish.history && audience.only_session.is_none();
             if target.is_none()
                 && let Some(name) = publish.channel.filter(|_| keeps)
-                && self.node.options(app, name).history.is_on()
+                && self.node.options(self.apps.of(app), name).history.is_on()
             {
-                target = Some(self.node.find_or_create(app, name));
+                target = Some(self.node.find_or_create(self.apps.of(app), name));
             }
             let Some(channel) = target else { return Ok(Progress::Finished(outcome(None))) };
             match self.submit_inline(

@@ -78,7 +78,7 @@ impl Engine {
             }
             BackEndCommand::Options { channel } => {
                 check_channel(self.apps.of(app), channel)?;
-                let options = self.node.options(app, channel);
+                let options = self.node.options(self.apps.of(app), channel);
                 Ok(Progress::Finished(Outcome::Options { channel: channel.into(), options }))
             }
             BackEndCommand::SetOptions { channel, change, only_new } => {
@@ -86,14 +86,14 @@ impl Engine {
                 check_channel(configured, channel)?;
                 let options = change.apply(configured.channel_options(channel));
                 if only_new && !self.is_first_to_set(app, channel, options)? {
-                    let options = self.node.options(app, channel);
+                    let options = self.node.options(self.apps.of(app), channel);
                     return Ok(Progress::Finished(Outcome::Options { channel: channel.into(), options }));
                 }
                 self.set_options(app, channel, options)
             }
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),
             BackEndCommand::Watch { channel, after } => {
-                check_channel(&self.node.app(app), channel)?;
+                check_channel(self.apps.of(app), channel)?;
                 Ok(Progress::Finished(Outcome::Watched(self.watch(app, channel, after))))
             }
             BackEndCommand::Disconnect { whom, reconnect } => self.disconnect(app, whom, reconnect),
@@ -127,7 +127,7 @@ impl Engine {
             if !self.node.is_configured(app, name) {
                 return Ok(Progress::Finished(Outcome::Sent { message_id: id, offset: None }));
             }
-            target = Some(self.node.find_or_create(app, name));
+            target = Some(self.node.find_or_create(self.apps.of(app), name));
         }
         let message = Publication::message(id, publish.event, publish.payload);
         let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);

@@ -300,7 +300,7 @@ impl Engine {
         deed: Deed,
     ) -> Result<Progress, ReplyError> {
         let bytes = input.bytes();
-        if !self.node.reserve_call(app, bytes) {
+        if !self.node.reserve_call(self.apps.of(app), bytes) {
             self.counters.overloaded += 1;
             return Err(ReplyError::Overloaded);
         }
