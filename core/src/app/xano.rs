@@ -114,6 +114,11 @@ impl XanoChannel {
 }
 
 impl App {
+    /// Whether messages are kept with their sender.
+    pub(crate) fn remembers_senders(&self) -> bool {
+        self.show_sender || self.sender_edits || self.shows_profiles()
+    }
+
     /// Whether receivers of a message are shown the profile of its sender.
     pub(crate) fn shows_profiles(&self) -> bool {
         self.xano.is_some()

@@ -12,7 +12,7 @@ use crate::{
     channel::{Amendment, Bounds, Change, ChannelReply, ChannelRequest, Page, PageStart, Viewer},
     command::{Outcome, UsersPage},
     error::ReplyError,
-    id::AppId,
+    id::{AppId, MessageId},
     limits::PAGE_BYTES,
 };
 
@@ -26,16 +26,7 @@ impl Engine {
     ) -> Result<Progress, ReplyError> {
         let message_id = change.id;
         let change = || ChannelRequest::Change(Box::new(change.clone()));
-        match self.submit_request(app, name, change).ok_or(ReplyError::UnknownMessage)? {
-            Submitted::Done { receipt, .. } => {
-                Ok(Progress::Finished(Outcome::Sent { message_id, offset: receipt.offset }))
-            }
-            Submitted::Waiting(ticket) => {
-                Ok(Progress::Waiting { ticket, outcome: Outcome::Sent { message_id, offset: None } })
-            }
-            Submitted::Refused(error) => Err(error),
-            Submitted::Closed => unreachable!("a closed channel is looked up again"),
-        }
+        changed(message_id, self.submit_request(app, name, change).ok_or(ReplyError::UnknownMessage)?)
     }
 
     /// Carries an amendment to the channel of its message, or to nobody if there is no such channel.
@@ -48,21 +39,14 @@ impl Engine {
         let message_id = amendment.id;
         let request = || ChannelRequest::Amend(Box::new(amendment.clone()));
         match self.submit_request(app, name, request) {
-            Some(Submitted::Done { receipt, .. }) => {
-                Ok(Progress::Finished(Outcome::Sent { message_id, offset: receipt.offset }))
-            }
-            Some(Submitted::Waiting(ticket)) => {
-                Ok(Progress::Waiting { ticket, outcome: Outcome::Sent { message_id, offset: None } })
-            }
-            Some(Submitted::Refused(error)) => Err(error),
-            Some(Submitted::Closed) => unreachable!("a closed channel is looked up again"),
+            Some(submitted) => changed(message_id, submitted),
             None => Ok(Progress::Finished(Outcome::Sent { message_id, offset: None })),
         }
     }
 
     /// Carries a request to the channel of this name, if there is one. `request` makes it anew for each
     /// channel that closes before it is accepted.
-    fn submit_request(
+    pub(super) fn submit_request(
         &mut self,
         app: AppId,
         name: &str,
@@ -163,5 +147,19 @@ impl Engine {
                 return Ok(Progress::Finished(outcome));
             }
         }
+    }
+}
+
+/// What comes of a change of this message.
+fn changed(message_id: MessageId, submitted: Submitted) -> Result<Progress, ReplyError> {
+    match submitted {
+        Submitted::Done { receipt, .. } => {
+            Ok(Progress::Finished(Outcome::Sent { message_id, offset: receipt.offset }))
+        }
+        Submitted::Waiting(ticket) => {
+            Ok(Progress::Waiting { ticket, outcome: Outcome::Sent { message_id, offset: None } })
+        }
+        Submitted::Refused(error) => Err(error),
+        Submitted::Closed => unreachable!("a closed channel is looked up again"),
     }
 }

@@ -338,7 +338,7 @@ impl Engine {
     fn gained_at(&self, who: &Waiter, channel: &str) -> u64 {
         let Waiter::Session { session, .. } = who else { return 0 };
         let app = self.sessions.find(*session).map(|slot| self.sessions.get(slot).app);
-        let part = app.and_then(|app| self.node.table.find(app, channel, |c| c.local(self.worker)).flatten());
+        let part = app.and_then(|app| self.part(app, channel));
         match part.map(|part| self.channels[part].interest_state) {
             Some(InterestState::Live { offset, .. }) => offset,
             _ => 0,
