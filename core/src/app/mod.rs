@@ -20,6 +20,7 @@ use std::sync::Arc;
 pub use self::agnost::{AgnostOptions, Environment};
 pub use self::channelstream::ChannelstreamOptions;
 pub use self::keys::{AppKeys, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRole};
+pub(crate) use self::options::fit;
 pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who};
 pub use self::origins::{OriginError, Origins};
 pub use self::word::OptionsWord;

@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use super::{App, ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who};
+use super::{App, ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who, options::fit};
 
 /// The rules of an app for clients of Xano.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -80,14 +80,11 @@ impl XanoChannel {
 
     /// How well `name` fits, as the rules below say it too.
     fn fit(&self, name: &str) -> Option<usize> {
-        if let Some(prefix) = self.pattern.strip_suffix('*') {
-            return name.starts_with(prefix).then_some(prefix.len());
-        }
-        let rest = name.strip_prefix(&*self.pattern)?;
-        match rest.is_empty() {
-            true => Some(usize::MAX),
-            false => (self.wildcard && rest.starts_with('/')).then_some(self.pattern.len() + 1),
-        }
+        fit(&self.pattern, name).or_else(|| {
+            let rest = name.strip_prefix(&*self.pattern)?;
+            let is_below = self.wildcard && !self.pattern.ends_with('*') && rest.starts_with('/');
+            is_below.then_some(self.pattern.len() + 1)
+        })
     }
 
     /// What the app's channels are like that this is about. They differ from the app's `default` in what the
