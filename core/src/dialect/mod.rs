@@ -13,6 +13,7 @@
 //! ```
 
 mod agnost;
+mod buffer;
 pub mod channelstream;
 mod format;
 mod life;

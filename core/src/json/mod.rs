@@ -17,7 +17,7 @@
 //! | check that a text is one JSON value | [`value`] |
 //! | walk an array of anything | [`elements`] |
 //! | check what is new in a text of a known shape | [`plain_string`], [`last_value`] |
-//! | put text into a frame | [`escaped_len`], [`write_string`], [`write_array`] |
+//! | write strings and arrays | [`escaped_len`], [`write_string`], [`write_optional_string`], [`write_array`] |
 //!
 //! Nothing here knows what a command is. A scan accepts or refuses its text as a whole, so half a batch is
 //! never acted on. Time is linear in the text and memory bounded by [`MAX_MEMBERS`] and [`MAX_ELEMENTS`];
@@ -40,7 +40,7 @@ use std::{fmt, iter::FusedIterator, ops::Range};
 
 pub use array::write_array;
 pub use error::JsonError;
-pub use escape::{escaped_len, write_string};
+pub use escape::{escaped_len, write_optional_string, write_string};
 pub use raw::{Key, Raw};
 
 use error::Fault;

@@ -6,7 +6,7 @@ use super::{
     encode::{id_member, put_base64, put_more},
     errors::{REFUSED, code, message},
     options::put_options,
-    put::{put_bool, put_number, put_optional_number, put_optional_string},
+    put::{put_bool, put_number, put_optional_number},
 };
 use crate::{
     channel::{HistoryItem, Position},
@@ -85,7 +85,7 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(b",\"members\":");
             json::write_array(out, &page.members, put_member);
             out.extend_from_slice(b",\"next\":");
-            put_optional_string(out, page.next.map(|next| next.text()).as_deref());
+            json::write_optional_string(out, page.next.map(|next| next.text()).as_deref());
         }
         Outcome::AllMembers(members) => {
             out.extend_from_slice(b"{\"members\":");
@@ -117,7 +117,7 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
                 out.put_u8(b'}');
             });
             out.extend_from_slice(b",\"next\":");
-            put_optional_string(out, page.next.as_deref());
+            json::write_optional_string(out, page.next.as_deref());
         }
         Outcome::Options { channel, options } => {
             out.extend_from_slice(b"{\"channel\":");
@@ -134,7 +134,7 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(b"\"sessions\":");
             json::write_array(out, &page.sessions, put_session);
             out.extend_from_slice(b",\"next\":");
-            put_optional_string(out, page.next.map(|next| next.text()).as_deref());
+            json::write_optional_string(out, page.next.map(|next| next.text()).as_deref());
         }
         Outcome::Watched(watched) => put_watched(out, watched),
         Outcome::Channels(page) => {
@@ -146,7 +146,7 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
                 out.put_u8(b'}');
             });
             out.extend_from_slice(b",\"next\":");
-            put_optional_string(out, page.next.as_deref());
+            json::write_optional_string(out, page.next.as_deref());
         }
         Outcome::Refused(why) => return put_refused(out, why),
         Outcome::Disconnected { sessions } => put_number(out, "{\"disconnected\":", *sessions as u64),

@@ -8,6 +8,7 @@ use super::{action::MESSAGE, errors::sentence};
 use crate::{
     channel::HistoryItem,
     command::Outcome,
+    dialect::buffer::write_buffer,
     error::ReplyError,
     id::SessionId,
     json,
@@ -191,13 +192,7 @@ fn put_payload(text: &mut BytesMut, own: &str, event: &str, payload: Payload<'_>
     }
     match payload {
         Payload::Json(json) => put(text, &[json]),
-        Payload::Binary(bytes) => {
-            put(text, &["{\"type\":\"Buffer\",\"data\":["]);
-            for (at, byte) in bytes.iter().enumerate() {
-                put(text, &[if at > 0 { "," } else { "" }, itoa::Buffer::new().format(*byte)]);
-            }
-            put(text, &["]}"]);
-        }
+        Payload::Binary(bytes) => write_buffer(bytes, |part| put(text, &[part])),
     }
     if event != own {
         put(text, &["}"]);
@@ -315,10 +310,7 @@ pub(in crate::dialect) fn encode_refused(out: &mut BytesMut, channel: Option<&st
 /// Appends word of publications lost to a connection's own slowness.
 pub(in crate::dialect) fn encode_gap(out: &mut BytesMut, channel: Option<&str>, missed: u64) {
     let mut name = BytesMut::new();
-    match channel {
-        Some(channel) => json::write_string(&mut name, channel),
-        None => put(&mut name, &["null"]),
-    }
+    json::write_optional_string(&mut name, channel);
     let name = std::str::from_utf8(&name).expect("JSON is UTF-8");
     let mut number = itoa::Buffer::new();
     put_answer(out, "error", name, |text| {
