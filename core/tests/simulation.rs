@@ -17,7 +17,7 @@ mod random;
 mod seeds;
 #[path = "simulation/threads.rs"]
 mod threads;
-#[path = "simulation/world.rs"]
+#[path = "simulation/world/mod.rs"]
 mod world;
 
 use std::cell::Cell;

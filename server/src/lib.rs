@@ -12,6 +12,7 @@
 //! Every connection belongs to the worker that accepted it, from the first byte to the last.
 
 pub mod args;
+mod asker;
 pub mod config;
 mod connection;
 mod control;

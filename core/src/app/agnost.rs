@@ -1,24 +1,24 @@
-//! What Agnost's clients find of an app: under which names, and who of them may come in.
+//! The options of an app for Agnost's clients: the names of the app, and the conditions for connecting.
 
 use std::iter;
 
-/// The rules of an app for clients of Agnost and Altogic.
+/// The options of an app for clients of Agnost and Altogic.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct AgnostOptions {
     /// The environment's id, by which clients name the app.
     pub env_id: Box<str>,
-    /// The subdomain by which Altogic's clients may name it instead.
+    /// The subdomain by which Altogic's clients may name the app instead.
     pub subdomain: Option<Box<str>>,
-    /// Whether such clients may connect at all.
+    /// Whether clients of Agnost and Altogic may connect.
     pub enabled: bool,
-    /// Whether they need one of the app's client keys.
+    /// Whether clients need one of the app's client keys.
     pub key_required: bool,
-    /// Whether they need a session token that is valid.
+    /// Whether clients need a valid session token.
     pub session_required: bool,
 }
 
 impl AgnostOptions {
-    /// The default: a client key is needed, a session is not.
+    /// The default options: a client needs a client key and no session token.
     pub fn new(env_id: &str) -> Self {
         Self {
             env_id: env_id.into(),
@@ -36,7 +36,7 @@ impl AgnostOptions {
     }
 }
 
-/// The name by which an Agnost client means an app.
+/// The name by which a client of Agnost means an app.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 pub enum Environment<'a> {
     /// The environment's id.

@@ -40,7 +40,7 @@ pub struct ChannelState {
     deserted: bool,
     /// The history, if the channel has one.
     history: Option<Box<History>>,
-    /// What the channel knows of its members, if its options ask for that.
+    /// The channel's members by user and by session, if the channel's options ask for that.
     people: Option<Box<People>>,
 }
 
@@ -445,7 +445,8 @@ impl ChannelState {
         }
     }
 
-    /// Refuses to begin or to stop knowing members while there are any, for nobody has counted them.
+    /// Refuses options that start or stop the count of members while the channel has members, because the
+    /// channel has not counted them.
     fn check_options(&self, options: ChannelOptions) -> Result<(), ReplyError> {
         let now = self.people.as_deref();
         let changes = options.presence_by_user != now.is_some_and(People::counts_users)

@@ -8,15 +8,15 @@ pub enum Format {
     Native = 0,
     /// Native; everything in text frames, binary payloads as base64.
     NativeText = 1,
-    /// Agnost's, over a WebSocket.
+    /// The format of Agnost's clients over a WebSocket.
     AgnostFrames = 2,
-    /// Xano's, over a WebSocket.
+    /// The format of Xano's clients over a WebSocket.
     XanoFrames = 3,
-    /// Channelstream's, over a WebSocket.
+    /// The format of Channelstream's clients over a WebSocket.
     ChannelstreamFrames = 4,
-    /// Agnost's, in the answers to polls.
+    /// The format of Agnost's clients that poll.
     AgnostPackets = 5,
-    /// Channelstream's, in the answers to polls.
+    /// The format of Channelstream's clients that poll.
     ChannelstreamPolls = 6,
     /// The tests' dialect, pushed.
     #[cfg(test)]

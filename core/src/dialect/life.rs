@@ -7,7 +7,7 @@ use crate::ws::{OpCode, put_frame};
 /// When a server asks whether the peer of a connection still lives, and how.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Heartbeat {
-    /// Milliseconds from one beat to the next, see [`Heartbeat::rhythm`].
+    /// Milliseconds between two heartbeats, see [`Heartbeat::rhythm`].
     pub interval_ms: u64,
     /// Milliseconds without a sign of life after which the connection ends: above `interval_ms`.
     pub timeout_ms: u64,
@@ -15,18 +15,20 @@ pub struct Heartbeat {
     pub beat: Beat,
     /// What counts as a sign of life.
     pub life: Life,
-    /// When it is sent.
+    /// When a heartbeat is sent.
     pub rhythm: Rhythm,
 }
 
-/// When a beat is sent.
+/// When a heartbeat is sent.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Rhythm {
-    /// After an interval of silence: a peer that is heard is not asked.
+    /// A heartbeat is sent after an interval of silence. A peer that sends gets none.
     OnSilence,
-    /// At every interval, unless the last beat is still unanswered: the peer counts on it.
+    /// A heartbeat is sent at every interval, because the peer expects one, unless the last heartbeat is
+    /// unanswered.
     Regular,
-    /// At every interval, whether or not the peer answers, who need not. Only its transport tells of its end.
+    /// A heartbeat is sent at every interval, and the peer need not answer. Only the transport shows that the
+    /// peer is gone.
     OneWay,
 }
 

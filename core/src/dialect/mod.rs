@@ -56,11 +56,11 @@ use crate::{
 pub enum Dialect {
     /// Fanfare's own, `docs/PROTOCOL.md`.
     Native,
-    /// That of Agnost and Altogic, `docs/AGNOST.md`.
+    /// The dialect of Agnost and Altogic, `docs/AGNOST.md`.
     Agnost,
-    /// That of Channelstream, `docs/CHANNELSTREAM.md`.
+    /// The dialect of Channelstream, `docs/CHANNELSTREAM.md`.
     Channelstream,
-    /// That of Xano's clients, `docs/XANO.md`.
+    /// The dialect of Xano's clients, `docs/XANO.md`.
     Xano,
     /// That of the boundary's own tests.
     #[cfg(test)]
@@ -102,7 +102,7 @@ pub struct TemplateMatch<'a> {
 }
 
 impl Decoder {
-    /// A session of an app begins.
+    /// Begins a session of an app.
     pub fn begin_session(&mut self, format: Format, slot: SessionSlot, app: &Arc<App>) {
         match format.dialect() {
             // Keeps nothing for a session.
@@ -168,7 +168,7 @@ impl Decoder {
     ) -> Result<Commands<'s, 'a>, ReplyError> {
         match (format.dialect(), message) {
             (_, Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => Ok(Commands::None),
-            // Its clients only show that they live.
+            // Channelstream's clients send only heartbeats.
             (Dialect::Channelstream, _) => Ok(Commands::None),
             (Dialect::Native, Message::Text(text)) => {
                 Batch::read(&mut self.native, text).map(Commands::Native)
@@ -207,13 +207,13 @@ impl Decoder {
 
 /// The commands of one message.
 pub enum Commands<'s, 'a> {
-    /// It is a control frame, or says nothing.
+    /// The message is a control frame or has no content.
     None,
     /// Native.
     Native(Batch<'s, 'a>),
-    /// Agnost's.
+    /// A packet of Agnost's dialect.
     Agnost(agnost::Packet<'a>),
-    /// Xano's.
+    /// A frame of Xano's dialect.
     Xano(xano::Frame<'a>),
     /// The tests' dialect.
     #[cfg(test)]
@@ -278,9 +278,9 @@ impl<'s, 'a> Commands<'s, 'a> {
 pub enum CommandSource<'s, 'a> {
     /// Native.
     Native(Envelope<'s, 'a>),
-    /// Agnost's.
+    /// The commands of an Agnost packet.
     Agnost(agnost::Packet<'a>),
-    /// Xano's.
+    /// The commands of a Xano frame.
     Xano(xano::Frame<'a>),
     /// The tests' dialect.
     #[cfg(test)]
@@ -392,12 +392,13 @@ pub fn encode_publication(
     }
 }
 
-/// Whether a session of this format can go on with another connection: its clients know how to ask for that.
+/// Whether a session of this format can be resumed on another connection. Only some formats' clients can ask
+/// for that.
 pub fn is_resumable(format: Format) -> bool {
     format.dialect() == Dialect::Native
 }
 
-/// Whether sessions of this format may read a channel only while they are members.
+/// Whether a session of this format may read a channel only while it is a member.
 pub fn reads_as_member(format: Format) -> bool {
     format.dialect() == Dialect::Xano
 }
@@ -412,7 +413,7 @@ pub fn is_reserved_event(event: &str) -> bool {
 pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
     match format.dialect() {
         Dialect::Native => ws::data_frames(bytes),
-        // No session of these dialects is resumed.
+        // Sessions of these dialects cannot be resumed.
         Dialect::Agnost | Dialect::Channelstream | Dialect::Xano => ws::data_frames(&[]),
         #[cfg(test)]
         Dialect::Probe => ws::data_frames(&[]),
@@ -442,11 +443,11 @@ pub fn encode_error(format: Format, out: &mut BytesMut, id: Option<&str>, error:
     }
 }
 
-/// Appends that a trigger refused a command, and why.
+/// Appends the answer to a command that a trigger refused, with the trigger's reason.
 pub fn encode_refused(format: Format, out: &mut BytesMut, id: Option<&str>, why: &str) {
     match format.dialect() {
         Dialect::Native => native::encode_refused(out, id, why),
-        // Its answers have no room for a reason.
+        // The dialect's answers have no field for a reason.
         Dialect::Agnost => agnost::encode_answer(format, out, id),
         Dialect::Channelstream => {}
         Dialect::Xano => xano::encode_refused(out, id, why),
@@ -459,7 +460,7 @@ pub fn encode_refused(format: Format, out: &mut BytesMut, id: Option<&str>, why:
 pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, missed: u64) {
     match format.dialect() {
         Dialect::Native => native::encode_gap(out, channel, missed),
-        // Their clients have no word for it.
+        // These protocols have no word for lost messages.
         Dialect::Agnost | Dialect::Channelstream => {}
         Dialect::Xano => xano::encode_gap(out, channel, missed),
         #[cfg(test)]
@@ -471,7 +472,7 @@ pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, mis
 pub fn encode_reconnect(format: Format, out: &mut BytesMut, after_ms: u32) {
     match format.dialect() {
         Dialect::Native => native::encode_reconnect(out, after_ms),
-        // Their clients choose when to come back.
+        // Clients of these dialects choose their own time to reconnect.
         Dialect::Agnost | Dialect::Channelstream | Dialect::Xano => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["back", &after_ms.to_string()]),
@@ -513,9 +514,9 @@ pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>)
     match format.dialect() {
         Dialect::Native => native::encode_welcome(out, welcome),
         Dialect::Agnost => agnost::encode_welcome(format, out, welcome),
-        // Its clients know who they are from their back end.
+        // A client's back end has told the client its connection's id.
         Dialect::Channelstream => {}
-        // Nothing is sent that its client does not ask for.
+        // Xano's server sends no welcome.
         Dialect::Xano => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["hello", welcome.user.unwrap_or("-")]),
@@ -562,7 +563,7 @@ pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
 pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
     match format.dialect() {
         Dialect::Native => native::put_refusal(out, error),
-        // What no CONNECT can be answered with is temporary: the client comes back.
+        // This refusal is temporary: Agnost's clients reconnect after a close without a CONNECT_ERROR.
         Dialect::Agnost => agnost::put_disconnect(format, out, Disconnect::Restart),
         Dialect::Channelstream => channelstream::put_disconnect(format, out, Disconnect::Restart),
         Dialect::Xano => xano::put_refusal(out, error),

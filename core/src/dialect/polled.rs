@@ -1,5 +1,5 @@
-//! What a dialect keeps of a client that polls: what waits for its next poll, and which requests are under
-//! way.
+//! The state of a client that polls, for every dialect with such clients: the output that waits for the next
+//! poll, and the requests that are under way.
 //!
 //! ```text
 //!   poll ─▶ handle_poll ─▶ held ─▶ PollEffect::AnswerPoll ─▶ take_answer
@@ -8,23 +8,23 @@
 //!   output of the turn ─▶ queue          time ─▶ handle_timeout
 //! ```
 //!
-//! After every call of a `handle_*` method the shell carries out what [`Polled::poll_effect`] yields. It
-//! holds the sockets; effects name them by what they do. Another dialect whose clients poll is a variant of
-//! `Client` and an arm in each method.
+//! After every call of a `handle_*` method the shell carries out the effects that [`Polled::poll_effect`]
+//! yields. The shell holds the sockets, and an effect names its socket by the socket's role. Another dialect
+//! with clients that poll adds a variant to `Client` and an arm to each method.
 
 use bytes::{Bytes, BytesMut};
 
 use super::{Format, agnost, channelstream};
 use crate::{disconnect::Disconnect, secret::Secret, ws::Message};
 
-/// What a request asks of a session that its client polls.
+/// What an HTTP request asks of the session of a client that polls.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Ask {
-    /// What waits for it.
+    /// The request polls for output.
     Poll,
-    /// To take the messages in the body.
+    /// The request posts messages in its body.
     Post,
-    /// To go on over the WebSocket that the request opens.
+    /// The request opens a WebSocket to which the session moves.
     Upgrade,
 }
 
@@ -40,43 +40,44 @@ pub enum PollEffect {
     AnswerProbe,
     /// Close the probing WebSocket.
     CloseProbe,
-    /// The probing WebSocket is the client's own: [`Polled::take_frames`] and all that follows go there.
+    /// The probing WebSocket is the client's transport: the shell sends [`Polled::take_frames`] and all later
+    /// output there.
     Upgraded,
-    /// The client is gone, and its name with it.
+    /// The client has ended. Its secret names no client any more.
     Ended(Disconnect),
 }
 
-/// The answer to a request.
+/// The HTTP answer to a request.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct PollAnswer {
     /// The HTTP status.
     pub status: u16,
-    /// Header fields besides date, length and connection.
+    /// Header fields besides date, content length and connection.
     pub headers: &'static [(&'static str, &'static str)],
     /// The body.
     pub body: Bytes,
 }
 
-/// The answer to a WebSocket that names a session. Its handshake succeeds either way.
+/// The answer to a WebSocket that names a client that polls. The WebSocket handshake succeeds in both cases.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum ProbeAnswer {
-    /// Its messages are for [`Polled::handle_probe`].
+    /// The messages of the WebSocket are for [`Polled::handle_probe`].
     Probes,
-    /// It is to be closed at once.
+    /// The shell closes the WebSocket at once.
     Close,
 }
 
-/// A message of a POST.
+/// A message in the body of a POST.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub enum Posted<'a> {
-    /// Text, as a text frame would have it.
+    /// A text message, as in a text frame.
     Text(&'a str),
-    /// Bytes.
+    /// A binary message.
     Binary(Vec<u8>),
 }
 
 impl Posted<'_> {
-    /// The same, as if it had come in a WebSocket.
+    /// The message in the form of a WebSocket message.
     pub fn message(&self) -> Message<'_> {
         match self {
             Self::Text(text) => Message::Text(text),
@@ -85,42 +86,42 @@ impl Posted<'_> {
     }
 }
 
-/// What all clients that poll are told of times and sizes.
+/// The times and sizes that all clients that poll are told.
 #[derive(Clone)]
 pub struct PollConfig {
     agnost: agnost::PollConfig,
 }
 
 impl PollConfig {
-    /// Pings every `ping_interval_ms`, bodies of at most `body_bytes`.
+    /// The configuration with a ping every `ping_interval_ms` and bodies of at most `body_bytes`.
     pub fn new(ping_interval_ms: u64, body_bytes: usize) -> Self {
         Self { agnost: agnost::PollConfig::new(ping_interval_ms, body_bytes) }
     }
 }
 
-/// One client that polls.
+/// The state of one client that polls.
 pub struct Polled(Client);
 
 enum Client {
-    /// Of Agnost or Altogic.
+    /// A client of Agnost or Altogic.
     Agnost(agnost::Polled),
-    /// Of Channelstream. It sends nothing but polls.
+    /// A client of Channelstream, which only polls.
     Channelstream(channelstream::Polled),
 }
 
 impl Polled {
-    /// A client that has come at `now_ms` of a clock that never steps back.
+    /// The state of a client that came at `now_ms` of a clock that never steps back.
     pub fn new(format: Format, config: &PollConfig, now_ms: u64) -> Self {
         debug_assert_eq!(format, Format::AgnostPackets, "the format's dialect polls");
         Self(Client::Agnost(agnost::Polled::new(&config.agnost, now_ms)))
     }
 
-    /// A client of Channelstream that has come at `now_ms`.
+    /// The state of a client of Channelstream that came at `now_ms`.
     pub fn listening(now_ms: u64) -> Self {
         Self(Client::Channelstream(channelstream::Polled::new(now_ms)))
     }
 
-    /// A poll of a client of Channelstream, which is held. Returns the answer to the one held before.
+    /// Holds a poll of a client of Channelstream. Returns the answer to the poll that was held before.
     pub fn handle_listen(&mut self, listening: channelstream::Listening, now_ms: u64) -> Option<PollAnswer> {
         match &mut self.0 {
             Client::Agnost(_) => Some(listening.nothing()),
@@ -128,14 +129,14 @@ impl Polled {
         }
     }
 
-    /// What was queued came at `now_ms`.
+    /// Notes that the queued output came at `now_ms`.
     pub fn handle_output(&mut self, now_ms: u64) {
         if let Client::Channelstream(polled) = &mut self.0 {
             polled.handle_output(now_ms);
         }
     }
 
-    /// The answer to the request that made `secret` the client's name.
+    /// The answer to the client's first request. `secret` names the client in later requests.
     pub fn opening(&self, secret: Secret) -> PollAnswer {
         match &self.0 {
             Client::Agnost(polled) => polled.opening(secret),
@@ -143,8 +144,8 @@ impl Polled {
         }
     }
 
-    /// Appends `bytes`, which are whole frames of the client's format, to what waits for the next poll.
-    /// Returns how many bytes wait now.
+    /// Appends `bytes`, which are whole frames of the client's format, to the queue for the next poll.
+    /// Returns how many bytes wait.
     pub fn queue(&mut self, bytes: &[u8]) -> usize {
         match &mut self.0 {
             Client::Agnost(polled) => polled.queue(bytes),
@@ -160,10 +161,10 @@ impl Polled {
         }
     }
 
-    /// A poll, which is held until [`PollEffect::AnswerPoll`].
+    /// Holds a poll until [`PollEffect::AnswerPoll`].
     ///
     /// # Errors
-    /// The answer, if it is not held.
+    /// The answer to a poll that is not held.
     pub fn handle_poll(&mut self, now_ms: u64) -> Result<(), PollAnswer> {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_poll(now_ms),
@@ -195,7 +196,7 @@ impl Polled {
         }
     }
 
-    /// A request while the messages of another's body wait to be handled.
+    /// Answers a request that came while the messages of another request's body wait.
     pub fn handle_overlap(&mut self) -> PollAnswer {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_overlap(),
@@ -203,7 +204,7 @@ impl Polled {
         }
     }
 
-    /// The body of the POST has arrived: its messages are those of [`Polled::next_message`].
+    /// Handles the body of the POST. [`Polled::next_message`] returns the messages of the body.
     pub fn handle_body(&mut self, body: &[u8], now_ms: u64) {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_body(body, now_ms),
@@ -211,7 +212,7 @@ impl Polled {
         }
     }
 
-    /// The body of the POST is longer than it may be. Returns the answer.
+    /// Handles a POST whose body is too long. Returns the answer.
     pub fn handle_long_body(&mut self) -> PollAnswer {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_long_body(),
@@ -219,8 +220,8 @@ impl Polled {
         }
     }
 
-    /// The next message of a body that has arrived, from `at` on, which moves behind it. `None`: there are no
-    /// more.
+    /// Reads the next message of a body at `at`, and moves `at` behind the message; `None` at the end of the
+    /// body.
     pub fn next_message<'b>(&mut self, body: &'b [u8], at: &mut usize, now_ms: u64) -> Option<Posted<'b>> {
         match &mut self.0 {
             Client::Agnost(polled) => polled.next_message(body, at, now_ms),
@@ -236,10 +237,10 @@ impl Polled {
         }
     }
 
-    /// A WebSocket that names the client.
+    /// Handles a WebSocket that names the client.
     ///
     /// # Errors
-    /// The answer, if its handshake fails.
+    /// The answer to a handshake that fails.
     pub fn handle_upgrade(&mut self, now_ms: u64) -> Result<ProbeAnswer, PollAnswer> {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_upgrade(now_ms),
@@ -247,8 +248,8 @@ impl Polled {
         }
     }
 
-    /// Whether a message of the probing WebSocket would complete the upgrade: all output until now must be
-    /// queued before.
+    /// Whether a message of the probing WebSocket would complete the upgrade. The shell queues all earlier
+    /// output before it handles such a message.
     pub fn would_upgrade(&self, message: Message<'_>) -> bool {
         match &self.0 {
             Client::Agnost(polled) => polled.would_upgrade(message),
@@ -256,7 +257,7 @@ impl Polled {
         }
     }
 
-    /// A message of the probing WebSocket.
+    /// Handles a message of the probing WebSocket.
     pub fn handle_probe(&mut self, message: Message<'_>) {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_probe(message),
@@ -272,8 +273,7 @@ impl Polled {
         }
     }
 
-    /// Appends what waited for the next poll, in the format that the client receives over a WebSocket.
-    /// Returns that format.
+    /// Appends the output that waits, in the client's format over a WebSocket. Returns that format.
     pub fn take_frames(&mut self, out: &mut BytesMut) -> Format {
         match &mut self.0 {
             Client::Agnost(polled) => polled.take_frames(out),
@@ -281,7 +281,7 @@ impl Polled {
         }
     }
 
-    /// The connection of a request that is under way is gone.
+    /// Handles the loss of the connection of a request that is under way.
     pub fn handle_cut(&mut self, what: Ask) {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_cut(what),
@@ -289,7 +289,7 @@ impl Polled {
         }
     }
 
-    /// Time has passed. May be called at any time, and late.
+    /// Handles the passage of time. The shell may call this method at any time, also late.
     pub fn handle_timeout(&mut self, now_ms: u64) {
         match &mut self.0 {
             Client::Agnost(polled) => polled.handle_timeout(now_ms),
@@ -297,7 +297,7 @@ impl Polled {
         }
     }
 
-    /// When [`Polled::handle_timeout`] is to be called next; `None`: the client is gone.
+    /// When [`Polled::handle_timeout`] has to be called next; `None` if the client has ended.
     pub fn deadline_ms(&self) -> Option<u64> {
         match &self.0 {
             Client::Agnost(polled) => polled.deadline_ms(),
@@ -305,7 +305,7 @@ impl Polled {
         }
     }
 
-    /// The server ends it. What is queued goes out first.
+    /// Ends the client for the server. The queued output is sent first.
     pub fn close(&mut self, now_ms: u64) {
         match &mut self.0 {
             Client::Agnost(polled) => polled.close(now_ms),
@@ -313,7 +313,7 @@ impl Polled {
         }
     }
 
-    /// The next thing that the shell has to do.
+    /// The next effect that the shell has to carry out.
     pub fn poll_effect(&mut self) -> Option<PollEffect> {
         match &mut self.0 {
             Client::Agnost(polled) => polled.poll_effect(),
@@ -322,7 +322,7 @@ impl Polled {
     }
 }
 
-/// The answer to a request that no client of the dialect makes.
+/// The answer to a request that the dialect does not have.
 fn no_such_request() -> PollAnswer {
     PollAnswer { status: 400, headers: &[], body: Bytes::new() }
 }

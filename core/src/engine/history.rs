@@ -29,7 +29,8 @@ impl Engine {
         changed(message_id, self.submit_request(app, name, change).ok_or(ReplyError::UnknownMessage)?)
     }
 
-    /// Carries an amendment to the channel of its message, or to nobody if there is no such channel.
+    /// Sends an amendment to the channel of its message. If the channel does not exist, no channel gets the
+    /// amendment.
     pub(super) fn ask_to_amend(
         &mut self,
         app: AppId,
@@ -109,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// Sets the options of a channel that does not exist. Returns whether it did not.
+    /// Sets the options of a channel that does not exist. Returns false if the channel exists.
     pub(super) fn is_first_to_set(
         &mut self,
         app: AppId,
@@ -123,7 +124,7 @@ impl Engine {
         self.node.set_first_options(app, name, options)
     }
 
-    /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration.
+    /// Sets the options of a channel, which need not exist; `None` restores the configured options.
     pub(super) fn set_options(
         &mut self,
         app: AppId,

@@ -96,7 +96,7 @@ impl Keys {
 }
 
 impl Engine {
-    /// Publishes, unless a request of this app had the same key before.
+    /// Publishes a message, unless an earlier request of this app had the same key.
     pub(super) fn publish_once(
         &mut self,
         app: AppId,

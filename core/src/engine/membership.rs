@@ -37,7 +37,7 @@ pub(super) struct Joining {
     member: MemberAs,
 }
 
-/// What a session that becomes a member is told of members.
+/// What a new member receives: its own publications, and notices of other members.
 #[derive(Copy, Clone)]
 struct MemberAs {
     echo: bool,
@@ -108,8 +108,8 @@ impl Engine {
         session.memberships.find(self.part(session.app, name)?)
     }
 
-    /// Whether a session may be in one channel more. A slow consumer must not pile up channels whose losses
-    /// it is still to be told of by passing through them.
+    /// Whether a session may join one channel more. A slow session must not collect channels whose losses it
+    /// has not been told of.
     pub(super) fn may_join_another(&self, slot: SessionSlot) -> Result<(), ReplyError> {
         let session = self.sessions.get(slot);
         let limit = usize::from(self.apps.of(session.app).limits.channels_per_connection);
@@ -222,7 +222,7 @@ impl Engine {
         self.sessions.get_mut(slot).memberships.insert(Membership { local: part, number });
     }
 
-    /// Gives a session the messages that its join recovered.
+    /// Sends a session the messages that its join recovered.
     pub(super) fn reply_missed(&mut self, slot: SessionSlot, outcome: &Outcome) {
         let Outcome::Joined { channel, recovery, .. } = outcome else { return };
         let missed = match recovery {
@@ -356,7 +356,7 @@ impl Engine {
             });
             let audience = Audience { except_session: except, ..Audience::default() };
             let card = what.filter(|_| channel.announces() && !quiet).map(|_| self.card(slot));
-            // A roster shows the user, so its readers are told.
+            // A roster shows the user of a member, so members are told of a changed user.
             let told = match what {
                 Some(MembershipEvent::SignsIn) if channel.options().keeps_roster() => {
                     Some(MembershipEvent::Updates)

@@ -1,8 +1,9 @@
 //! Questions that concern several workers: members of a channel, sessions of a user, channels of an app.
 //!
-//! A query travels from worker to worker as mail, each adding its part, and returns to where it was asked.
-//! Nobody stops for it. Lists of all members are long: a worker reads, and answers, one a turn. A listing of
-//! channels needs no travelling: the table is everybody's.
+//! A query travels from worker to worker as mail. Each worker adds its part, and the last one returns the
+//! query to the worker that asked. No worker stops for a query. A worker reads or answers one list of all
+//! members a turn, because such a list is long. A listing of channels does not travel, because all workers
+//! share the table.
 
 use std::{ops::Range, sync::Arc};
 
@@ -69,7 +70,7 @@ enum Question {
         reading: Reading,
         page: SessionsPage,
     },
-    /// A publication for a user, which the user's worker passes on.
+    /// A publication to a user's sessions, which the user's worker orders.
     Direct {
         publication: Arc<OwnedPublication>,
         refused: Option<ReplyError>,
@@ -93,12 +94,12 @@ struct Reading {
     bytes: usize,
 }
 
-/// Bytes that are left for a list; `None`: it has become too long.
+/// The bytes that are left for a list; `None` if the list has become too long.
 #[derive(Copy, Clone)]
 struct Budget(Option<usize>);
 
 impl Budget {
-    /// Takes an entry of about so many bytes. Returns whether it fits.
+    /// Takes an entry of about `bytes` bytes into the list. Returns whether the entry fits.
     fn take(&mut self, bytes: usize) -> bool {
         self.0 = self.0.and_then(|left| left.checked_sub(bytes));
         self.0.is_some()
@@ -153,7 +154,7 @@ impl Engine {
         self.ask(app, worker..end, question)
     }
 
-    /// All members of a channel.
+    /// Asks all workers for the members of a channel.
     pub(super) fn all_members(&mut self, app: AppId, channel: &str) -> Result<Progress, ReplyError> {
         self.drain_mailbox();
         let budget = Budget(Some(self.apps.of(app).limits.members_bytes));
@@ -161,8 +162,8 @@ impl Engine {
         self.ask(app, 0..self.node.worker_count(), question)
     }
 
-    /// Publishes to a user's sessions. One worker passes on everything that is for a user, so that all its
-    /// sessions receive it in one order; the answer comes after that.
+    /// Publishes to a user's sessions. One worker orders everything for a user, so all sessions of the user
+    /// receive such publications in one order. The answer comes after the publication.
     pub(super) fn publish_to_user(
         &mut self,
         app: AppId,
@@ -173,7 +174,7 @@ impl Engine {
         self.ask(app, owner..owner + 1, Question::Direct { publication, refused: None })
     }
 
-    /// Ends sessions for an app's back end.
+    /// Ends sessions, for an app's back end.
     pub(super) fn disconnect(
         &mut self,
         app: AppId,
@@ -187,7 +188,7 @@ impl Engine {
         self.ask(app, workers, Question::Disconnect { whom, reconnect, sessions: 0 })
     }
 
-    /// Has a session of any worker enter or leave a channel.
+    /// Makes a session of any worker join or leave a channel.
     pub(super) fn enroll_session(
         &mut self,
         app: AppId,
@@ -199,7 +200,7 @@ impl Engine {
         self.ask(app, worker, Question::Enroll { session, channel: channel.into(), membership })
     }
 
-    /// A page of a user's sessions, or of all sessions of the app.
+    /// Asks for a page of a user's sessions, or of all sessions of the app.
     pub(super) fn sessions_of(
         &mut self,
         app: AppId,
@@ -245,7 +246,7 @@ impl Engine {
         error
     }
 
-    /// A query visits this worker, or, if it is answered and ours, has come back.
+    /// Handles a query that visits this worker, or an answered query that has come back.
     pub(super) fn on_query(&mut self, query: Box<WorkerQuery>) {
         if self.must_defer(&query) {
             return self.deferred.push_back(query);
@@ -262,7 +263,7 @@ impl Engine {
         }
     }
 
-    /// Whether a query is left to a later turn: long lists are read, and answered, one a turn.
+    /// Whether a query has to wait for a later turn, because a worker reads or answers one long list a turn.
     fn must_defer(&mut self, query: &WorkerQuery) -> bool {
         if !matches!(query.question, Question::AllMembers { .. }) {
             return false;
@@ -274,7 +275,7 @@ impl Engine {
         false
     }
 
-    /// Goes on with the queries that the turn before left.
+    /// Continues the queries that the last turn deferred.
     pub(super) fn resume_deferred(&mut self) {
         self.whole_lists = WHOLE_LISTS;
         for _ in 0..WHOLE_LISTS {
@@ -356,7 +357,7 @@ impl Engine {
         false
     }
 
-    /// Adds this worker's members. Returns whether all fit.
+    /// Adds the members on this worker to a list. Returns whether all members fit.
     fn list_all_members(
         &self,
         app: AppId,
@@ -376,8 +377,8 @@ impl Engine {
         true
     }
 
-    /// Fills the page with this worker's sessions whose slots are `reading.after` or above: those of a user,
-    /// or all. Returns whether the page is full, or as much was looked at as one page may cost.
+    /// Adds sessions on this worker, from slot `reading.after` on, to a page: sessions of a user, or all.
+    /// Returns whether the page is full or has cost as much as one page may cost.
     fn list_sessions(&self, app: AppId, reading: &mut Reading, page: &mut SessionsPage) -> bool {
         let Ok(from) = u32::try_from(reading.after) else { return false };
         if let Some(user) = page.user.clone() {
@@ -421,7 +422,7 @@ impl Engine {
         false
     }
 
-    /// Ends sessions of this worker. Returns how many.
+    /// Ends sessions on this worker. Returns the number of sessions ended.
     fn disconnect_here(&mut self, app: AppId, whom: &Disconnection, reconnect: bool) -> usize {
         let slots: Vec<SessionSlot> = match whom {
             Disconnection::Session(id) => self.sessions.find(*id).into_iter().collect(),
@@ -437,7 +438,7 @@ impl Engine {
         told
     }
 
-    /// Has a session of this worker enter or leave a channel. What the app's limits refuse is not done.
+    /// Makes a session on this worker join or leave a channel. A join beyond the app's limits has no effect.
     fn enroll_here(&mut self, app: AppId, session: SessionId, channel: &str, membership: Membership) {
         let Some(slot) = self.sessions.find(session).filter(|slot| self.sessions.get(*slot).app == app)
         else {
@@ -505,8 +506,8 @@ impl Engine {
         Ok(page)
     }
 
-    /// Fills the last page with the channels that are nothing but configured: they follow those of the table,
-    /// as one shard more.
+    /// Fills the last page with channels that exist only because their options were set. They follow the
+    /// table's channels like one more shard.
     fn list_configured(
         &self,
         app: AppId,

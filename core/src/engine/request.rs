@@ -1,4 +1,4 @@
-//! Requests of an app's back end: checks first, then the same work as for a session's commands.
+//! Requests of an app's back end: checks them, and then executes them as commands of a session.
 
 use std::{slice, sync::Arc};
 
@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Engine {
-    /// Executes a command of an app's back end. `None`: the answer comes later, under `token`, from
-    /// [`Engine::take_answers`].
+    /// Executes a command of an app's back end. `None` if the answer comes later from
+    /// [`Engine::take_answers`], under `token`.
     pub fn request(
         &mut self,
         app: AppId,
@@ -105,7 +105,7 @@ impl Engine {
         }
     }
 
-    /// Publishes with what the back end gives.
+    /// Publishes a message with the id, the time and the name that its back end gives.
     fn publish_as(&mut self, app: AppId, publish_as: PublishAs<'_>) -> Result<Progress, ReplyError> {
         let PublishAs { publish, id, mut given, only_existing } = publish_as;
         let payloads = slice::from_ref(&publish.payload);
@@ -135,7 +135,7 @@ impl Engine {
         self.carry(app, target, &publish, &mut [message])
     }
 
-    /// Changes a message if it is remembered, and tells an audience in any case.
+    /// Changes a message if its channel remembers it, and tells the change's audience in any case.
     fn amend(&mut self, app: AppId, amend: AmendMessage<'_>) -> Result<Progress, ReplyError> {
         let AmendMessage { channel, id, deletes, payload, audience, given } = amend;
         let configured = self.apps.of(app);

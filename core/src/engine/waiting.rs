@@ -12,7 +12,7 @@ pub(super) enum Progress {
         ticket: u64,
         outcome: Outcome,
     },
-    /// Triggers decide first. Under this ticket comes what becomes of it.
+    /// The command waits for its triggers. The outcome comes under this ticket.
     Called(u64),
 }
 

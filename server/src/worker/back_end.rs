@@ -9,11 +9,17 @@ use fanfare_core::{
     command::Outcome,
     dialect::{self, BackEnd, Format, Heard, Receipt, Scope},
     error::ReplyError,
-    ws::{DecodeLimits, Message, OpCode, Role, put_frame},
+    ws::{DecodeLimits, Message},
 };
 
-use super::{Worker, lobby::beats};
+use hashbrown::HashMap;
+
+use super::{
+    Worker,
+    bare::{Bare, BareInput, beats},
+};
 use crate::{
+    asker::{Asker, Tokens},
     connection::{self, ConnectionId, ConnectionSlot, Flag, Lobby, Protocol},
     sys::secret,
     timers::{TICK_MS, Tick},
@@ -22,8 +28,20 @@ use crate::{
 /// Answers that may wait to be sent before the next command is read.
 const BACKLOG_BYTES: usize = 64 << 10;
 
+/// What the connections of back ends wait for.
+pub(super) struct Awaiting {
+    tokens: Tokens,
+    answers: HashMap<u64, Awaited>,
+}
+
+impl Default for Awaiting {
+    fn default() -> Self {
+        Self { tokens: Tokens::of(Asker::BackEnd), answers: HashMap::new() }
+    }
+}
+
 /// What an answer that comes later belongs to.
-pub(super) struct Awaited {
+struct Awaited {
     connection: ConnectionId,
     ack: Option<Receipt>,
 }
@@ -74,22 +92,24 @@ impl Worker {
             return;
         };
         connection.heard = self.now;
-        let mut at = 0;
-        let stop = self.run_back_end(slot, &mut back_end, input, &mut at);
+        let limits =
+            DecodeLimits { message_bytes: self.config.frame_bytes, fragments: self.config.fragments };
+        let mut input = BareInput::new(input, limits);
+        let stop = self.run_back_end(slot, &mut back_end, &mut input);
         let Some(connection) = self.connections.live(slot) else { return };
         connection.protocol = Protocol::BackEnd(back_end);
         match stop {
             Stop::End => {}
-            Stop::Waiting => self.pause(slot, &input[at..]),
+            Stop::Waiting => self.pause(slot, input.rest()),
             Stop::Full => {
-                self.keep_input(slot, &input[at..]);
+                self.keep_input(slot, input.rest());
                 self.make_ready(slot);
             }
             Stop::Behind => {
                 connection.flags.raise(Flag::Held);
-                self.keep_input(slot, &input[at..]);
+                self.keep_input(slot, input.rest());
             }
-            Stop::Over => self.leave_back_end(slot),
+            Stop::Over => self.close_bare(slot),
         }
     }
 
@@ -97,11 +117,8 @@ impl Worker {
         &mut self,
         slot: ConnectionSlot,
         back_end: &mut connection::BackEnd,
-        input: &mut [u8],
-        at: &mut usize,
+        input: &mut BareInput<'_>,
     ) -> Stop {
-        let limits =
-            DecodeLimits { message_bytes: self.config.frame_bytes, fragments: self.config.fragments };
         loop {
             if self.engine.is_turn_full() {
                 return Stop::Full;
@@ -111,17 +128,12 @@ impl Worker {
                 return Stop::Behind;
             }
             let connection::BackEnd { decoder, state } = &mut *back_end;
-            let Ok(decoded) = decoder.decode(&mut input[*at..], Role::Server, limits) else {
-                return Stop::Over;
-            };
-            *at += decoded.consumed;
             let mut out = BytesMut::new();
-            match decoded.message {
-                None => return Stop::End,
-                Some(Message::Ping(data)) => put_frame(&mut out, OpCode::Pong, data),
-                Some(Message::Pong(_)) => {}
-                Some(Message::Close(_)) => return Stop::Over,
-                Some(message) => match self.run_event(slot, state, message, &mut out) {
+            match input.next(decoder, &mut out) {
+                Bare::Nothing => return Stop::End,
+                Bare::Control => {}
+                Bare::Over => return Stop::Over,
+                Bare::Message(message) => match self.run_event(slot, state, message, &mut out) {
                     (Heard::Over, _) => return Stop::Over,
                     (_, Wait::ForAnswer) => return Stop::Waiting,
                     (_, Wait::No) => {}
@@ -143,16 +155,16 @@ impl Worker {
     ) -> (Heard, Wait) {
         let now_ms = self.clock.elapsed_ms();
         let connection = self.connections.id(slot);
-        let Self { engine, requests, awaited, .. } = self;
+        let Self { engine, awaited: Awaiting { tokens, answers }, .. } = self;
         let apps = engine.apps().clone();
         let mut answered = None;
         let mut wait = Wait::No;
         let heard = state.handle(message, &apps, now_ms, out, &mut |app, ack, command| {
-            let token = requests.next_token();
+            let token = tokens.next();
             match engine.request(app.id, command, token) {
                 Some(result) => answered = Some((ack, result)),
                 None => {
-                    awaited.insert(token, Awaited { connection, ack });
+                    answers.insert(token, Awaited { connection, ack });
                     wait = Wait::ForAnswer;
                 }
             }
@@ -167,16 +179,15 @@ impl Worker {
         (heard, wait)
     }
 
-    /// An answer has come that a back end's connection waits for. Returns whether it was one.
-    pub(super) fn on_back_end_answer(&mut self, token: u64, result: Answer) -> Option<Answer> {
-        let Some(Awaited { connection, ack }) = self.awaited.remove(&token) else { return Some(result) };
+    /// An answer has come that a back end's connection may wait for.
+    pub(super) fn on_back_end_answer(&mut self, token: u64, result: Answer) {
+        let Some(Awaited { connection, ack }) = self.awaited.answers.remove(&token) else { return };
         if self.connections.find(connection).is_some() {
             let mut out = BytesMut::new();
             put_answer(&mut out, ack, result);
             self.connections.send(connection.slot, &out);
             self.resume(connection.slot);
         }
-        None
     }
 
     /// The peer has taken all there was.
@@ -184,14 +195,6 @@ impl Worker {
         if self.connections.live(slot).is_some_and(|connection| connection.is(Flag::Held)) {
             self.resume(slot);
         }
-    }
-
-    /// Ends a back end's connection.
-    pub(super) fn leave_back_end(&mut self, slot: ConnectionSlot) {
-        self.out.clear();
-        put_frame(&mut self.out, OpCode::Close, &[]);
-        self.connections.send(slot, &self.out);
-        self.linger_detached(slot);
     }
 
     /// The deadline of a back end's connection has come: sends a heartbeat, or closes the connection if its
@@ -206,9 +209,7 @@ impl Worker {
             self.counters.ping_timeouts_total += 1;
             return self.close(slot);
         }
-        self.out.clear();
-        heartbeat.beat.put(&mut self.out);
-        self.connections.send(slot, &self.out);
+        self.send_beat(slot, &heartbeat);
         self.arm(slot, now.saturating_add(beats(heartbeat.interval_ms)));
     }
 }

@@ -305,7 +305,7 @@ impl Worker {
                 Protocol::Securing | Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Probe(_) => {
                     self.close(slot);
                 }
-                Protocol::BackEnd(_) => self.leave_back_end(slot),
+                Protocol::BackEnd(_) => self.close_bare(slot),
                 // It ends with its outlet.
                 Protocol::Poll(_) | Protocol::Closing | Protocol::Closed => {}
             }

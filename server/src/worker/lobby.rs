@@ -9,14 +9,19 @@ use fanfare_core::{
     engine,
     http::Head,
     id::SessionSlot,
-    ws::{DecodeLimits, Decoder, Message, OpCode, Role, put_frame},
+    ws::{DecodeLimits, Decoder, Message},
 };
 
-use super::{Worker, deadlines::ticks, http::Next};
+use super::{
+    Worker,
+    bare::{Bare, BareInput, beats},
+    deadlines::ticks,
+    http::Next,
+};
 use crate::{
     connection::{ConnectionSlot, Lobby, Protocol},
     http::agnost,
-    timers::{TICK_MS, Tick},
+    timers::Tick,
 };
 
 /// Whether a lobby goes on.
@@ -39,7 +44,7 @@ impl Worker {
         opening: &agnost::Opening,
     ) -> Next {
         self.out.clear();
-        let state = dialect::Lobby::new(Format::AgnostFrames, self.now_steady_ms());
+        let state = dialect::Lobby::new(Format::AgnostFrames, self.clock.elapsed_ms());
         opening.put(&mut self.out, &state, &self.config);
         self.connections.send(slot, &self.out);
         self.counters.handshakes_total += 1;
@@ -65,25 +70,24 @@ impl Worker {
             return;
         };
         connection.heard = self.now;
-        let mut at = 0;
         let limits = DecodeLimits {
             message_bytes: dialect::Lobby::MESSAGE_BYTES.min(self.config.frame_bytes),
             fragments: self.config.fragments,
         };
+        let mut input = BareInput::new(input, limits);
         let mut out = BytesMut::new();
         let stay = loop {
             let Lobby { decoder, state, origin, .. } = &mut *lobby;
-            let Ok(decoded) = decoder.decode(&mut input[at..], Role::Server, limits) else { break Stay::No };
-            at += decoded.consumed;
-            match decoded.message {
-                None => break Stay::Yes,
-                Some(Message::Ping(data)) => put_frame(&mut out, OpCode::Pong, data),
-                Some(Message::Pong(_)) => {}
-                Some(Message::Close(_)) => break Stay::No,
-                Some(message) => match self.knock(slot, state, origin.as_deref(), message, &mut out) {
-                    Stay::Yes => {}
-                    end => break end,
-                },
+            match input.next(decoder, &mut out) {
+                Bare::Nothing => break Stay::Yes,
+                Bare::Control => {}
+                Bare::Over => break Stay::No,
+                Bare::Message(message) => {
+                    match self.knock(slot, state, origin.as_deref(), message, &mut out) {
+                        Stay::Yes => {}
+                        end => break end,
+                    }
+                }
             }
         };
         if !out.is_empty() {
@@ -92,12 +96,12 @@ impl Worker {
         let Some(connection) = self.connections.live(slot) else { return };
         match stay {
             Stay::Yes => connection.protocol = Protocol::Lobby(lobby),
-            Stay::No => self.leave_lobby(slot),
-            Stay::BackEnd(scope) => self.begin_back_end(slot, *lobby, scope, &mut input[at..]),
+            Stay::No => self.close_bare(slot),
+            Stay::BackEnd(scope) => self.begin_back_end(slot, *lobby, scope, input.rest()),
             Stay::Session(session) => {
                 let Lobby { decoder, .. } = *lobby;
                 connection.protocol = Protocol::WebSocket { decoder, session };
-                self.feed_frames(slot, &mut input[at..]);
+                self.feed_frames(slot, input.rest());
             }
         }
     }
@@ -164,11 +168,6 @@ impl Worker {
         Some(session)
     }
 
-    /// Ends a WebSocket that has no session.
-    fn leave_lobby(&mut self, slot: ConnectionSlot) {
-        self.close_bare(slot);
-    }
-
     /// The deadline of a WebSocket without a session: it is kept alive for some time.
     pub(super) fn on_lobby_due(&mut self, slot: ConnectionSlot) {
         let now = self.now;
@@ -177,13 +176,11 @@ impl Worker {
         let patience = ticks(dialect::Lobby::PATIENCE_MS);
         if now >= lobby.began.saturating_add(patience) {
             self.counters.request_timeouts_total += 1;
-            return self.leave_lobby(slot);
+            return self.close_bare(slot);
         }
         let (last, format) = (lobby.began.saturating_add(patience), lobby.state.format());
         let heartbeat = dialect::heartbeat(format, u64::from(self.config.ping_interval_ms));
-        self.out.clear();
-        heartbeat.beat.put(&mut self.out);
-        self.connections.send(slot, &self.out);
+        self.send_beat(slot, &heartbeat);
         let next = now.saturating_add(beats(heartbeat.interval_ms));
         self.arm(slot, next.min(last).max(now + 1));
     }
@@ -191,13 +188,4 @@ impl Worker {
     pub(super) fn lobby_interval(&self, state: &dialect::Lobby) -> Tick {
         beats(dialect::heartbeat(state.format(), u64::from(self.config.ping_interval_ms)).interval_ms)
     }
-
-    fn now_steady_ms(&self) -> u64 {
-        self.clock.elapsed_ms()
-    }
-}
-
-/// An interval between beats.
-pub(super) fn beats(interval_ms: u64) -> Tick {
-    Tick::try_from(interval_ms / TICK_MS).unwrap_or(Tick::MAX).max(1)
 }

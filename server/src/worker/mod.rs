@@ -7,18 +7,23 @@
 //! ```
 //!
 //! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks
-//! HTTP on a connection, `secure` has the handshakes of TLS, `lobby` keeps WebSockets without a session,
-//! `back_end` serves those of back ends, `lifecycle` ends connections, `deadlines` looks after silence.
+//! HTTP on a connection, `handshake` makes WebSockets of requests, `secure` has the handshakes of TLS,
+//! `bare` decodes WebSockets without a session, `lobby` keeps those of clients, `back_end` serves those of
+//! back ends, `polling` has clients without a WebSocket, `agnost` and `channelstream` requests of these,
+//! `lifecycle` ends connections, `deadlines` looks after silence.
 
 mod accept;
+mod agnost;
 mod back_end;
+mod bare;
+mod capacity;
 mod channelstream;
 mod deadlines;
+mod handshake;
 mod http;
 mod input;
 mod inquiry;
 mod lifecycle;
-mod listen;
 mod lobby;
 mod outlets;
 mod polling;
@@ -30,7 +35,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -49,6 +54,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use self::{
     accept::Accepting,
+    back_end::Awaiting,
+    capacity::Capacity,
     channelstream::HeldAnswers,
     inquiry::{INQUIRIES, Inquiries},
     outlets::Strangers,
@@ -123,9 +130,7 @@ pub(crate) struct Control {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) drain: AtomicBool,
     pub(crate) current: Current,
-    /// Connections of all workers, and how many there may be.
-    pub(crate) connections: AtomicUsize,
-    pub(crate) capacity: usize,
+    pub(crate) capacity: Capacity,
     /// For each worker, connections that others hand over to it.
     pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
     /// For each worker, questions of the control plane.
@@ -139,8 +144,7 @@ impl Control {
     pub(crate) fn new(wakers: Vec<Waker>, capacity: usize, config: Arc<Config>) -> Self {
         Self {
             drain: AtomicBool::new(false),
-            connections: AtomicUsize::new(0),
-            capacity,
+            capacity: Capacity::new(capacity),
             handed_over: wakers.iter().map(|_| SegQueue::new()).collect(),
             inquiries: wakers.iter().map(|_| ArrayQueue::new(INQUIRIES)).collect(),
             places: Places::new(&config.apps),
@@ -169,8 +173,7 @@ pub(crate) struct Worker {
     connections: Connections,
     requests: Requests,
     inquiries: Inquiries,
-    /// What back ends' connections wait for, by token.
-    awaited: HashMap<u64, back_end::Awaited>,
+    awaited: Awaiting,
     /// Answers to back ends of Channelstream that wait for other workers.
     held: HeldAnswers,
     timers: Timers,
@@ -244,7 +247,7 @@ impl Worker {
             connections: Connections::default(),
             requests: Requests::default(),
             inquiries: Inquiries::default(),
-            awaited: HashMap::new(),
+            awaited: Awaiting::default(),
             held: HeldAnswers::default(),
             timers: Timers::new(),
             clock: Clock::new(),
@@ -475,9 +478,7 @@ impl Worker {
             }
         }
         for (token, answer) in self.engine.take_answers() {
-            if !self.is_for_inquiry(token, &answer) {
-                self.on_answer(token, answer);
-            }
+            self.on_answer(token, answer);
         }
         for id in std::mem::take(&mut self.answered) {
             if self.connections.find(id).is_some() {
@@ -491,7 +492,7 @@ impl Worker {
         let reclaimed = self.connections.reclaim();
         if reclaimed > 0 {
             self.tidy_due.get_or_insert(self.now.saturating_add(TIDY_TICKS));
-            self.control.connections.fetch_sub(reclaimed, Ordering::Relaxed);
+            self.control.capacity.give_back(reclaimed);
         }
         self.counters.connections = self.connections.len() as u64;
         self.counters.polling = (self.connections.outlets.len() - self.upgraded.len()) as u64;

@@ -1,6 +1,6 @@
 //! What becomes of the outlets of clients that poll: effects, deadlines, the change to a WebSocket, the end.
 
-use std::{collections::HashMap, net::IpAddr, sync::atomic::Ordering};
+use std::{collections::HashMap, net::IpAddr};
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -65,14 +65,14 @@ impl Strangers {
 impl Worker {
     /// Whether one more client may poll, which takes the place of a connection.
     pub(super) fn admit_stranger(&mut self, address: Option<IpAddr>) -> bool {
-        // Relaxed: a count, which orders nothing.
-        if self.control.connections.fetch_add(1, Ordering::Relaxed) < self.control.capacity
-            && self.strangers.enter(address)
-        {
-            return true;
+        if !self.control.capacity.take() {
+            return false;
         }
-        self.control.connections.fetch_sub(1, Ordering::Relaxed);
-        false
+        let is_admitted = self.strangers.enter(address);
+        if !is_admitted {
+            self.control.capacity.give_back(1);
+        }
+        is_admitted
     }
 
     /// Does what an outlet asks for, and arms its deadline.
@@ -150,7 +150,7 @@ impl Worker {
         else {
             return;
         };
-        self.control.connections.fetch_sub(1, Ordering::Relaxed);
+        self.control.capacity.give_back(1);
         let OutletKind::Polling(polling) = self.connections.outlets.upgrade(slot) else { return };
         let Polling { mut polled, stage, body, .. } = *polling;
         let mut frames = BytesMut::new();
@@ -174,14 +174,12 @@ impl Worker {
     /// Has a session go on over a WebSocket.
     fn attach(&mut self, slot: ConnectionSlot, session: SessionSlot, format: dialect::Format) {
         self.engine.attach(session, slot.0, format, &mut self.connections);
-        let (now, is_paused) = (self.now, self.engine.is_paused(session));
+        let is_paused = self.engine.is_paused(session);
         let Some(connection) = self.connections.live(slot) else { return self.engine.close(session) };
-        connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
-        connection.heard = now;
         if is_paused {
             connection.flags.raise(Flag::Paused);
         }
-        self.watch(slot, session);
+        self.bind(slot, session);
     }
 
     fn move_to_lobby(&mut self, slot: ConnectionSlot, stranger: Stranger) {
@@ -200,7 +198,7 @@ impl Worker {
         let outlet = self.connections.outlets.remove(slot);
         self.engine.node().close_outlet(&outlet.secret);
         let OutletKind::Polling(polling) = outlet.kind else { return };
-        self.control.connections.fetch_sub(1, Ordering::Relaxed);
+        self.control.capacity.give_back(1);
         match polling.stage {
             Stage::Session(session) => {
                 self.count_end(why);

@@ -16,10 +16,15 @@ use fanfare_core::{
     engine::{self, Flow},
     http::{BodyFraming, Head},
     secret::Secret,
-    ws::{DecodeLimits, Message, OpCode, Role, Upgrade, put_frame, put_response},
+    ws::{DecodeLimits, Message, Upgrade, put_response},
 };
 
-use super::{Worker, http::Next, lobby::Stay};
+use super::{
+    Worker,
+    bare::{Bare, BareInput},
+    http::Next,
+    lobby::Stay,
+};
 use crate::{
     connection::{
         ConnectionSlot, Flag, Held, OutletId, OutletKind, OutletSlot, Posting, Probe, Protocol, Stage,
@@ -315,30 +320,29 @@ impl Worker {
     /// Handles input of a WebSocket that a client may change to.
     pub(super) fn feed_probe(&mut self, slot: ConnectionSlot, input: &mut [u8]) {
         let limits = DecodeLimits { message_bytes: PROBE_BYTES, fragments: self.config.fragments };
-        let mut at = 0;
+        let mut input = BareInput::new(input, limits);
         loop {
             let Some(connection) = self.connections.live(slot) else { return };
             let Protocol::Probe(probe) = &mut connection.protocol else {
-                return self.feed(slot, &mut input[at..]);
+                return self.feed(slot, input.rest());
             };
             let outlet = probe.outlet;
-            // Copied, since the rest of the connection is needed to handle it: there are two of them.
-            let (consumed, message) = match probe.decoder.decode(&mut input[at..], Role::Server, limits) {
-                Ok(decoded) => (decoded.consumed, decoded.message.map(Copied::of)),
-                Err(_) => return self.close_probe(slot),
-            };
-            at += consumed;
-            match message {
-                None => return,
-                Some(Copied::Ping(data)) => {
-                    self.out.clear();
-                    put_frame(&mut self.out, OpCode::Pong, &data);
-                    self.connections.send(slot, &self.out);
+            self.out.clear();
+            match input.next(&mut probe.decoder, &mut self.out) {
+                Bare::Nothing => return,
+                Bare::Control if self.out.is_empty() => {}
+                Bare::Control => self.connections.send(slot, &self.out),
+                Bare::Over => return self.close_probe(slot),
+                // Copied, since the rest of the connection is needed to handle it: there are two of them.
+                Bare::Message(Message::Text(text)) => {
+                    let text = text.to_owned();
+                    self.on_probe(outlet, Message::Text(&text));
                 }
-                Some(Copied::Pong) => {}
-                Some(Copied::Close) => return self.close_probe(slot),
-                Some(Copied::Text(text)) => self.on_probe(outlet, Message::Text(&text)),
-                Some(Copied::Binary(bytes)) => self.on_probe(outlet, Message::Binary(&bytes)),
+                Bare::Message(Message::Binary(bytes)) => {
+                    let bytes = bytes.to_vec();
+                    self.on_probe(outlet, Message::Binary(&bytes));
+                }
+                Bare::Message(_) => {}
             }
         }
     }
@@ -377,39 +381,10 @@ impl Worker {
         self.serve_outlet(id.slot);
     }
 
-    /// Ends a WebSocket that has no session, with a close frame without a code.
-    pub(super) fn close_bare(&mut self, slot: ConnectionSlot) {
-        self.out.clear();
-        put_frame(&mut self.out, OpCode::Close, &[]);
-        self.connections.send(slot, &self.out);
-        self.linger_detached(slot);
-    }
-
     /// Answers the request of a connection at once.
     pub(super) fn respond(&mut self, slot: ConnectionSlot, answer: &PollAnswer, reply: &Reply) -> Next {
         self.out.clear();
         reply.put(&mut self.out, answer.status, answer.headers, &answer.body);
         self.sent(slot, answer.status, reply.persistence)
-    }
-}
-
-/// A message of a probing WebSocket.
-enum Copied {
-    Text(String),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong,
-    Close,
-}
-
-impl Copied {
-    fn of(message: Message<'_>) -> Self {
-        match message {
-            Message::Text(text) => Self::Text(text.to_owned()),
-            Message::Binary(bytes) => Self::Binary(bytes.to_vec()),
-            Message::Ping(data) => Self::Ping(data.to_vec()),
-            Message::Pong(_) => Self::Pong,
-            Message::Close(_) => Self::Close,
-        }
     }
 }

@@ -12,7 +12,7 @@ import pytest
 
 from server_process import Server, config_text, wait_until
 from test_tls import certificate, context
-from wire import RawWebSocket, Wire
+from wire import RawWebSocket, Wire, exchange
 
 OPS = Path(__file__).parents[3] / "ops"
 
@@ -62,14 +62,7 @@ def run():
 def check_clients(server, port, tls, channel):
     """Clients behind a proxy: a message of each size passes at once, in both directions."""
     peers = [RawWebSocket(server, port=port, tls=tls) for _ in range(3)]
-    for peer in peers:
-        assert "ok" in peer.command("join", channel=channel)
-    for text in ["short", "x" * 60_000]:
-        peers[0].send_json({"type": "send", "channel": channel, "event": "e", "message": text})
-        for peer in peers:
-            while (contents := peer.object()).get("event") != "e":
-                pass
-            assert contents["message"] == text
+    exchange(peers, channel)
     with Wire(server, port=port, tls=tls) as wire:
         wire.send(b"GET /nothing HTTP/1.1\r\nHost: realtime.example.com\r\n\r\n")
         assert wire.response().status == 404

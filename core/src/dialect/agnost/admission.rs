@@ -1,4 +1,4 @@
-//! Who may come in: the payload of a CONNECT, checked in the order of the original.
+//! Admission: checks the payload of a client's CONNECT, in the order of the original server.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -9,27 +9,27 @@ use crate::{
     token::{Claims, TokenError},
 };
 
-/// What a CONNECT is granted.
+/// The result of an admitted CONNECT.
 #[derive(Debug)]
 pub enum Entrance {
-    /// A session.
+    /// A client begins a session.
     Session(Admission),
-    /// The connection of a back end.
+    /// A back end begins its connection.
     BackEnd(Scope),
 }
 
 /// A session that may begin.
 #[derive(Debug)]
 pub struct Admission {
-    /// Its app.
+    /// The app of the session.
     pub app: Arc<App>,
-    /// Whether it receives what it caused, unless an event says otherwise.
+    /// Whether the session receives its own messages, unless an event says otherwise.
     pub echo: bool,
-    /// What its token says.
+    /// The claims of the client's session token, if the token is valid.
     pub claims: Option<Claims>,
 }
 
-/// Why no session begins. A stock client does not try again by itself.
+/// The reason why a CONNECT is refused. A stock client does not retry after a refusal.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Refusal {
     code: &'static str,
@@ -75,12 +75,12 @@ impl Refusal {
     const INVALID_SESSION: Self =
         Self::new("invalid_session_token", "Invalid Session Token", "The session token is not valid.");
 
-    /// The code, which clients find in the error's `data`.
+    /// The refusal's code, which clients find in the error's `data`.
     pub fn code(&self) -> &'static str {
         self.code
     }
 
-    /// The payload of a CONNECT_ERROR. None of its parts has anything that JSON escapes.
+    /// The payload of a CONNECT_ERROR. No part of the payload needs escapes in JSON.
     pub(super) fn payload(&self) -> String {
         let Self { code, title, message } = self;
         [
@@ -96,7 +96,7 @@ impl Refusal {
     }
 }
 
-/// The members of a CONNECT's payload that mean something. Agnost's names go before Altogic's.
+/// The known members of a CONNECT's payload. Agnost's names take precedence over Altogic's.
 #[derive(Default)]
 struct Credentials<'a> {
     env_id: Option<Raw<'a>>,
@@ -108,7 +108,7 @@ struct Credentials<'a> {
 }
 
 impl<'a> Credentials<'a> {
-    /// Reads the payload, which is an object or nothing.
+    /// Reads the payload of a CONNECT, which is an object or is missing.
     fn read(scanner: &mut Scanner, auth: Option<&'a str>) -> Self {
         let Some(Ok(Document::Object(object))) = auth.map(|auth| scanner.scan(auth)) else {
             return Self::default();
@@ -116,7 +116,7 @@ impl<'a> Credentials<'a> {
         let given = |name| object.member(name).filter(|value| !value.is_null());
         let text = |name| given(name).and_then(Raw::as_string).filter(|text| !text.is_empty());
         Self {
-            // Altogic's clients send an empty one beside the subdomain.
+            // Altogic's clients send an empty `envId` beside the subdomain.
             env_id: given("envId").filter(|id| is_truthy(*id)),
             subdomain: given("subdomain"),
             key: text("apiKey").or_else(|| text("clientKey")),
@@ -134,8 +134,8 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// What is granted to a client that says `auth` in its CONNECT, from a page of `origin` if it is
-/// known. An access token makes it a back end. `verify` checks a session token of the app.
+/// Checks a CONNECT with the payload `auth`, sent by a page of `origin` if the origin is known. An access
+/// token makes the client a back end. `verify` checks a session token of the app.
 ///
 /// # Errors
 /// The first check that fails.
@@ -175,7 +175,7 @@ fn check_key(app: &App, key: Option<&str>) -> Result<(), Refusal> {
     }
 }
 
-/// A token that is not valid counts as none, unless a session is required.
+/// The claims of a session token. An invalid token counts as no token, unless the app requires a session.
 fn claims(
     app: &App,
     options: &AgnostOptions,

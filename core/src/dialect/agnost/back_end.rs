@@ -1,5 +1,5 @@
-//! The connection of a back end: one that says an access token in its CONNECT. It is no session and no
-//! member of anything; each of its events names the app that it is about.
+//! The connection of a back end, which sends an access token in its CONNECT. A back end's connection has no
+//! session and is a member of no channel. Each event of the connection names its app.
 //!
 //! ```text
 //!   message ──▶ BackEnd::handle ──▶ (app, acknowledgement, BackEndCommand)
@@ -34,17 +34,17 @@ use crate::{
 /// `{"session":…,"user":…}`.
 pub(super) const USER_NOTE: &str = "user_event";
 
-/// Which apps a back end may name.
+/// The apps that a back end may name.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub enum Scope {
-    /// Those that have this server key.
+    /// The apps that have this server key.
     Key(Box<str>),
-    /// Every one.
+    /// Every app.
     Everything,
 }
 
 impl Scope {
-    /// What an access token opens; `None`: nothing.
+    /// The apps that an access token opens; `None` if the token opens no app.
     pub(super) fn of(apps: &Apps, token: &str) -> Option<Self> {
         if apps.is_access_token(token) {
             return Some(Self::Everything);
@@ -73,31 +73,31 @@ pub struct BackEnd {
     scanner: Scanner,
 }
 
-/// What a message comes to.
+/// The result of a back end's message.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Heard {
-    /// A command was handed over, or there is nothing to do.
+    /// The message's command was handed over, or the message needs no action.
     Done,
-    /// The event makes no sense, or names an app that this back end may not name. To be counted.
+    /// The event is malformed, or names an app that this back end may not name. The shell counts the refusal.
     Refused(ReplyError),
-    /// The back end broke the protocol or has closed: the connection is to be closed.
+    /// The back end broke the protocol or closed its connection, so the shell closes the connection.
     Over,
 }
 
-/// Under which number an event is to be acknowledged.
+/// The acknowledgement number of an event.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Receipt(pub(super) AckId);
 
-/// Takes a command of a back end: the app it is about, how it is to be acknowledged, and what is to be done.
+/// Takes a back end's command, with its app and with the receipt for its acknowledgement.
 type Run<'r> = dyn FnMut(&App, Option<Receipt>, BackEndCommand<'_>) + 'r;
 
 impl BackEnd {
-    /// That of a connection whose CONNECT was granted.
+    /// The state of a connection whose CONNECT was admitted.
     pub(super) fn new(connection: Connection, scope: Scope) -> Self {
         Self { connection, scope, scanner: Scanner::new() }
     }
 
-    /// A message. What is answered at once is appended to `out`.
+    /// Handles a message of the back end. An immediate answer is appended to `out`.
     pub fn handle(
         &mut self,
         message: Message<'_>,
@@ -130,7 +130,7 @@ impl BackEnd {
         }
     }
 
-    /// Appends the acknowledgement of a question for a channel's members.
+    /// Appends the acknowledgement of a `get_members` event.
     pub fn put_members(out: &mut BytesMut, Receipt(ack): Receipt, members: &[IdentityCard]) {
         let profiles = || members.iter().filter_map(|member| member.profile.as_deref());
         let mut list = BytesMut::new();
@@ -140,7 +140,7 @@ impl BackEnd {
                 Vec::new()
             }
             true => {
-                // What looks like an attachment is none.
+                // A member whose profile looks like an attachment's placeholder is sent without its profile.
                 let plain = |member: &IdentityCard| {
                     let profile = member.profile.clone().filter(|profile| !is_forged(profile));
                     IdentityCard { profile, ..member.clone() }
@@ -210,12 +210,12 @@ fn publish(
     Ok(())
 }
 
-/// A member that is a string; what JavaScript takes for false is none.
+/// A string member of an object. A value that is false in JavaScript counts as missing.
 fn text<'a>(object: Object<'_, 'a>, name: &str) -> Option<Cow<'a, str>> {
     object.member(name).filter(|value| is_truthy(*value)).and_then(Raw::as_string)
 }
 
-/// The protocol keeps some names for itself.
+/// The event's name. Names that the protocol reserves are refused.
 fn event_name<'a>(object: Object<'_, 'a>) -> Result<Cow<'a, str>, ReplyError> {
     let name = text(object, "eventName").ok_or(ReplyError::InvalidEvent)?;
     match RESERVED_EVENTS.contains(&&*name) {

@@ -1,4 +1,5 @@
-//! The message or the profile of an event: JSON, bytes that came as an attachment, or both.
+//! The message or the profile of an event: JSON, bytes that came as an attachment, or JSON that contains
+//! bytes.
 
 use bytes::Bytes;
 
@@ -8,17 +9,17 @@ use crate::{error::ReplyError, publication::Payload, socketio::Placeholders};
 /// The message of an event.
 #[derive(Clone, Debug)]
 pub(super) enum Content<'a> {
-    /// It is left out.
+    /// The event has no message.
     Absent,
     Json(&'a str),
-    /// It is one attachment and nothing else.
+    /// The message is a single attachment.
     Binary(Bytes),
-    /// It has bytes in it, see [`mixed`].
+    /// The message is JSON that contains bytes, see [`mixed`].
     Mixed(String),
 }
 
 impl<'a> Content<'a> {
-    /// Reads a message of a packet with these attachments.
+    /// Reads the message of a packet that has these attachments.
     ///
     /// # Errors
     /// [`ReplyError::InvalidBinary`] if a placeholder stands for no attachment.
@@ -35,7 +36,7 @@ impl<'a> Content<'a> {
         mixed::join(json, attachments).map(Self::Mixed)
     }
 
-    /// The same, with text of its own. JSON without bytes is not copied, but left out.
+    /// A content with text of its own. JSON without bytes is not copied: the result is `None`.
     pub(super) fn into_owned(self) -> Option<Content<'static>> {
         Some(match self {
             Self::Absent => Content::Absent,
@@ -45,7 +46,7 @@ impl<'a> Content<'a> {
         })
     }
 
-    /// The same, as text; of bytes there is none.
+    /// The content as JSON text: `null` for bytes and for a missing message.
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Absent | Self::Binary(_) => "null",
@@ -54,7 +55,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// The same, as a payload.
+    /// The content as a publication's payload.
     pub(super) fn payload(&self) -> Payload<'_> {
         match self {
             Self::Absent => Payload::NULL,

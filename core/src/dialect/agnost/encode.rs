@@ -1,4 +1,4 @@
-//! Publications out: events of Socket.IO, each with one object `{channel, message}`.
+//! Encodes publications as Socket.IO events, each with one object `{channel, message}`.
 
 use bytes::BytesMut;
 
@@ -19,21 +19,21 @@ use crate::{
     },
 };
 
-/// What stands in the JSON for the bytes that follow.
+/// The placeholder that stands in the JSON for the attachment after it.
 const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
 
-/// `["<event>",{"channel":<channel>,"message":`, as the last publication of the channel began.
+/// The beginning `["<event>",{"channel":<channel>,"message":` of the channel's last publication.
 pub(in crate::dialect) struct Heading {
     framing: Framing,
     event: String,
-    /// Empty: not written yet.
+    /// The text of the heading; empty until a publication is written.
     text: BytesMut,
-    /// The message of a notice while it is written.
+    /// A buffer for the message of a notice.
     notice: BytesMut,
 }
 
 impl Heading {
-    /// That of a channel's publications in `format`.
+    /// The heading of a channel's publications in `format`.
     pub(in crate::dialect) fn new(format: Format) -> Self {
         let (event, text, notice) = Default::default();
         Self { framing: framing(format), event, text, notice }
@@ -59,7 +59,8 @@ impl Heading {
     }
 
     fn put(&mut self, out: &mut BytesMut, channel: Option<&str>, event: &str, payload: Payload<'_>) {
-        // A client's own library takes these names for itself, and closes a connection on which one arrives.
+        // Socket.IO's client library reserves these names, and closes a connection on which one of these
+        // events arrives.
         if RESERVED_EVENTS.contains(&event) {
             return;
         }
@@ -85,7 +86,7 @@ impl Heading {
 }
 
 impl Heading {
-    /// Appends an event whose message has bytes in it.
+    /// Appends an event whose message contains bytes.
     #[cold]
     fn put_mixed(&self, out: &mut BytesMut, json: &str) {
         let mut message = BytesMut::new();
@@ -97,7 +98,7 @@ impl Heading {
     }
 }
 
-/// Appends a publication. The counts of a user's sessions have no event here.
+/// Appends a publication. A notice about a user's number of sessions has no event in this dialect.
 #[inline]
 pub(in crate::dialect) fn encode_publication(
     out: &mut BytesMut,
@@ -123,7 +124,7 @@ fn is_for_user(publication: &Publication<'_>) -> bool {
     publication.given.is_some_and(|given| given.note.as_deref() == Some(USER_NOTE))
 }
 
-/// What a back end tells a user: three arguments instead of one.
+/// Appends a `user_event` of a back end, which has three arguments.
 #[cold]
 fn put_user_event(out: &mut BytesMut, framing: Framing, event: &str, payload: Payload<'_>) {
     let mut name = BytesMut::new();
@@ -165,7 +166,7 @@ fn put_notice(
     heading.notice = text;
 }
 
-/// A member as Agnost shows it.
+/// Appends a member in Agnost's form.
 pub(super) fn put_member(text: &mut BytesMut, card: &IdentityCard) {
     text.extend_from_slice(b"{\"id\":\"");
     text.extend_from_slice(&card.id.text());
@@ -177,7 +178,7 @@ pub(super) fn put_member(text: &mut BytesMut, card: &IdentityCard) {
     text.extend_from_slice(b"}");
 }
 
-/// What other dialects do to a message: `{"id":…,"message":…}`, or the id alone of one that is gone.
+/// Appends an edit `{"id":…,"message":…}` or a deletion `{"id":…}` by a client of another dialect.
 #[cold]
 fn put_change(
     out: &mut BytesMut,
@@ -204,15 +205,15 @@ fn put_json(out: &mut BytesMut, heading: &mut Heading, channel: Option<&str>, ev
     heading.put(out, channel, event, Payload::Json(json));
 }
 
-/// Appends the CONNECT that tells a client its id.
+/// Appends the CONNECT packet that tells a client its session's id.
 pub(in crate::dialect) fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>) {
     let id = welcome.session.text();
     let id = std::str::from_utf8(&id).expect("base64 is ASCII");
     put_connect(out, framing(format), MAIN_NAMESPACE, id);
 }
 
-/// Appends what a command that failed is answered: a namespace that does not exist is refused, and everything
-/// else stays unanswered.
+/// Appends the answer to a failed command: a CONNECT to an unknown namespace is refused, and every other
+/// failed command has no answer.
 pub(in crate::dialect) fn encode_answer(format: Format, out: &mut BytesMut, id: Option<&str>) {
     if let Some(namespace) = id {
         put_connect_error(out, framing(format), namespace, INVALID_NAMESPACE);

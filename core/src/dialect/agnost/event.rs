@@ -1,4 +1,4 @@
-//! Events of a client: from the payload of an EVENT packet to a command.
+//! Events of a client: reads the payload of an EVENT packet as a command.
 
 use std::borrow::Cow;
 
@@ -10,11 +10,11 @@ use crate::{
     socketio::{self, RESERVED_EVENTS},
 };
 
-/// An event that makes sense.
+/// A well-formed event of a client.
 #[derive(Clone, Debug)]
 pub struct Event<'a> {
     verb: Verb<'a>,
-    /// `None`: as the connection has it.
+    /// The event's own echo; `None` if the connection's echo counts.
     echo: Option<bool>,
 }
 
@@ -29,7 +29,7 @@ enum Verb<'a> {
     Update {
         profile: Content<'a>,
     },
-    /// Without a channel it goes to everybody.
+    /// A message to a channel's members, or to everybody if the channel is missing.
     Message {
         channel: Option<Cow<'a, str>>,
         event: Cow<'a, str>,
@@ -38,7 +38,7 @@ enum Verb<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// Reads the payload of an event.
+    /// Reads the payload of an EVENT packet.
     pub(super) fn read(scanner: &mut Scanner, payload: &'a str) -> Result<Self, ReplyError> {
         let (name, object) = name_and_object(scanner, payload)?;
         let verb = match &*name {
@@ -61,7 +61,7 @@ impl<'a> Event<'a> {
         Ok(Self { verb, echo })
     }
 
-    /// The event of a payload with attachments.
+    /// Reads the payload of an EVENT packet with attachments.
     pub(super) fn read_binary(
         scanner: &mut Scanner,
         payload: &socketio::Payload<'_>,
@@ -90,7 +90,7 @@ impl<'a> Event<'a> {
         Ok(Event { verb, echo })
     }
 
-    /// The command.
+    /// The event as a command.
     pub(super) fn command(&self) -> Command<'_> {
         let echo = self.echo;
         match &self.verb {
@@ -126,7 +126,7 @@ fn channel<'a>(object: Object<'_, 'a>) -> Result<Cow<'a, str>, ReplyError> {
     object.member("channel").and_then(Raw::as_string).ok_or(ReplyError::InvalidChannel)
 }
 
-/// What JavaScript takes for false stands for no channel.
+/// The channel of a message. A value that is false in JavaScript counts as no channel.
 fn optional_channel<'a>(object: Object<'_, 'a>) -> Result<Option<Cow<'a, str>>, ReplyError> {
     match object.member("channel").filter(|channel| is_truthy(*channel)) {
         None => Ok(None),
@@ -134,7 +134,7 @@ fn optional_channel<'a>(object: Object<'_, 'a>) -> Result<Option<Cow<'a, str>>, 
     }
 }
 
-/// Names of the server's own events and of the protocol's are no client's.
+/// The event's name. Names of the server's own events and of the protocol are refused.
 fn event_name<'a>(object: Object<'_, 'a>) -> Result<Cow<'a, str>, ReplyError> {
     let name = object.member("eventName").and_then(Raw::as_string).ok_or(ReplyError::InvalidEvent)?;
     if name.starts_with("user:") || RESERVED_EVENTS.contains(&&*name) {
@@ -143,7 +143,7 @@ fn event_name<'a>(object: Object<'_, 'a>) -> Result<Cow<'a, str>, ReplyError> {
     Ok(name)
 }
 
-/// Whether JavaScript takes a value for true.
+/// Whether a value is true in JavaScript.
 pub(super) fn is_truthy(value: Raw<'_>) -> bool {
     let text = value.as_str();
     match text {

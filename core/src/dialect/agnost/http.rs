@@ -1,5 +1,5 @@
-//! The members of a channel over HTTP, as clients of Agnost and Altogic ask for them. Whatever the answer, it
-//! is JSON: the clients parse it before they look at the status.
+//! The HTTP request for a channel's members, as clients of Agnost and Altogic send it. Every answer is JSON,
+//! because these clients parse the body before they look at the status.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -14,33 +14,33 @@ use crate::{
     publication::IdentityCard,
 };
 
-/// What Agnost's path ends with; the environment's id is before it.
+/// The end of Agnost's path. The environment's id stands before it.
 const AGNOST: &str = "/agnost/realtime/get-members";
 
-/// What Altogic's path ends with. Before it is `/e:` and the environment's id, or nothing: then the host's
-/// first label is the subdomain.
+/// The end of Altogic's path. If `/e:` and the environment's id stand before it, they name the environment;
+/// otherwise the first label of the host is the subdomain.
 const ALTOGIC: &str = "/_api/rest/v1/realtime/get-members";
 
-/// A request for the members of a channel, as far as its head says.
+/// The head of a request for a channel's members.
 #[derive(Copy, Clone, Debug)]
 pub struct MembersHead<'a> {
     /// The environment, if the path or the host names one.
     environment: Option<Environment<'a>>,
-    /// The app's key.
+    /// The key that the client sent.
     key: Option<&'a str>,
-    /// Where the page is from that asks.
+    /// The origin of the page that sent the request.
     origin: Option<&'a str>,
-    /// The type of the body.
+    /// The media type of the body.
     media: Option<&'a str>,
 }
 
 impl<'a> MembersHead<'a> {
-    /// Whether a request to this path is one.
+    /// Whether this is the path of a request for members.
     pub fn is_at(path: &str) -> bool {
         path.ends_with(AGNOST) || path.ends_with(ALTOGIC)
     }
 
-    /// A request to this path of this host.
+    /// A request for members to this path of this host.
     pub fn new(path: &'a str, host: Option<&'a str>) -> Self {
         let environment = match (path.strip_suffix(AGNOST), path.strip_suffix(ALTOGIC)) {
             (Some(prefix), _) => prefix.strip_prefix('/').map(Environment::Id),
@@ -51,12 +51,12 @@ impl<'a> MembersHead<'a> {
         Self { environment, key: None, origin: None, media: None }
     }
 
-    /// The same, with the app's key, where the page is from that asks, and the type of the body.
+    /// The request with the client's key, the page's origin and the body's media type.
     pub fn with(self, key: Option<&'a str>, origin: Option<&'a str>, media: Option<&'a str>) -> Self {
         Self { key, origin, media, ..self }
     }
 
-    /// The app whose members may be asked for.
+    /// The app whose members the client may read.
     ///
     /// # Errors
     /// The first check that fails, in the original's order.
@@ -85,10 +85,10 @@ impl<'a> MembersHead<'a> {
         Ok(app)
     }
 
-    /// The channel that a body names.
+    /// The channel that the body names.
     ///
     /// # Errors
-    /// If it is no JSON, or names none.
+    /// If the body is not JSON, or names no channel.
     pub fn channel(&self, body: &'a [u8]) -> Result<Cow<'a, str>, HttpProblem> {
         let syntax = HttpProblem::error(400, "invalid_request_body_syntax", "The body is not well-formed.");
         let text = std::str::from_utf8(body).map_err(|_| syntax)?;
@@ -106,7 +106,7 @@ impl<'a> MembersHead<'a> {
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// `None`: the text is no JSON object.
+/// The channel in a JSON body; `None` if the text is not a JSON object.
 fn json_channel(text: &str) -> Option<Option<Cow<'_, str>>> {
     let mut scanner = Scanner::new();
     match scanner.scan(text).ok()? {
@@ -116,7 +116,7 @@ fn json_channel(text: &str) -> Option<Option<Cow<'_, str>>> {
     }
 }
 
-/// Numbers stand for their text.
+/// A channel's name. A number counts as its digits.
 fn name(value: Raw<'_>) -> Option<Cow<'_, str>> {
     if value.is_number() { Some(Cow::Borrowed(value.as_str())) } else { value.as_string() }
 }
@@ -125,35 +125,35 @@ fn form_channel(text: &str) -> Option<Cow<'_, str>> {
     Query::new(text).filter_map(Result::ok).find(|(name, _)| name == "channel").map(|(_, value)| value)
 }
 
-/// Why a request is refused.
+/// The reason why a request for members is refused.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct HttpProblem {
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
-    /// The code that clients read.
+    /// The error's code, which clients read.
     pub code: &'static str,
     message: &'static str,
     shape: Shape,
 }
 
-/// How a refusal is written.
+/// The JSON form of a refusal.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 enum Shape {
     /// A list of errors.
     Errors,
-    /// That of a field of the body.
+    /// The error of one field of the body.
     Validation,
 }
 
 impl HttpProblem {
-    /// The method is none of the resource's.
+    /// The request's method is not POST.
     pub const METHOD: Self = Self::error(405, "method_not_allowed", "Members are asked for by POST.");
 
     const fn error(status: u16, code: &'static str, message: &'static str) -> Self {
         Self { status, code, message, shape: Shape::Errors }
     }
 
-    /// What a list that cannot be had whole is answered with.
+    /// The refusal of a list of members that cannot be given as a whole.
     pub fn of(error: ReplyError) -> Self {
         let message = match error {
             ReplyError::TooManyMembers => "The list of members is longer than this app answers at once.",
@@ -163,7 +163,7 @@ impl HttpProblem {
         Self::error(400, "get_channel_members_error", message)
     }
 
-    /// The body of the answer.
+    /// The body of the refusal.
     pub fn body(&self) -> String {
         let Self { code, message, shape, .. } = self;
         match shape {
@@ -185,7 +185,7 @@ impl HttpProblem {
     }
 }
 
-/// Appends members as the body of an answer.
+/// Appends a list of members as the body of an answer.
 pub fn put_members(out: &mut BytesMut, members: &[IdentityCard]) {
     put_member_list(out, members);
 }

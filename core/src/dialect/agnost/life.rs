@@ -1,4 +1,4 @@
-//! How a connection of this dialect stays alive, and how it ends.
+//! The heartbeat of Agnost's connections, and how the server ends a connection.
 
 use bytes::BytesMut;
 
@@ -11,12 +11,12 @@ use crate::{
     ws::{OpCode, put_frame},
 };
 
-/// The original's ping interval, and how many intervals of silence end a connection.
+/// The original's ping interval in milliseconds, and the intervals of silence after which a connection ends.
 const PING_INTERVAL_MS: u64 = 10_000;
 const SILENT_INTERVALS: u64 = 4;
 
-/// A ping packet at every interval: a client that receives none closes the connection, however much else it
-/// receives. The original's interval, or the configured one if that is shorter.
+/// The heartbeat: a ping packet at every interval. A client without pings closes the connection, whatever
+/// else arrives. The interval is the original's, or the configured one if that is shorter.
 pub(in crate::dialect) fn heartbeat(ping_interval_ms: u64) -> Heartbeat {
     let interval_ms = ping_interval_ms.min(PING_INTERVAL_MS);
     Heartbeat {
@@ -28,7 +28,7 @@ pub(in crate::dialect) fn heartbeat(ping_interval_ms: u64) -> Heartbeat {
     }
 }
 
-/// What the open packet says of a heartbeat and of sizes.
+/// The heartbeat and the sizes that the open packet announces.
 pub(super) fn engine_config(heartbeat: Heartbeat, frame_bytes: usize) -> engineio::Config {
     let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
     engineio::Config {
@@ -39,14 +39,14 @@ pub(super) fn engine_config(heartbeat: Heartbeat, frame_bytes: usize) -> enginei
     }
 }
 
-/// The protocol has no reasons: they are for the log, and the native dialect's.
+/// The reason of a close. The protocol has no reasons, so the log uses the native dialect's.
 pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
     native::closing(why)
 }
 
-/// Appends the last that a client receives: over a WebSocket a close frame without a code. A stock client
-/// comes back after that, and only after DISCONNECT it does not. A client that polls is told of the end by
-/// [`Polled::close`](super::Polled::close).
+/// Appends the last bytes that a client receives: DISCONNECT if the client is not to return, and over a
+/// WebSocket a close frame without a code. A stock client reconnects after a close frame, but not after
+/// DISCONNECT. A client that polls is told of the end by [`Polled::close`](super::Polled::close).
 pub(in crate::dialect) fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
     let framing = framing(format);
     if why == (Disconnect::ByServer { reconnect: false }) {

@@ -1,4 +1,4 @@
-//! A client before its session: from the open packet to a CONNECT that is granted.
+//! A client without a session: from the open packet to an admitted CONNECT.
 //!
 //! ```text
 //!   put_open ─▶ handle ─▶ CONNECT ─▶ Knock::Asks ─ admitted ─▶ the session takes the WebSocket over
@@ -29,58 +29,58 @@ pub struct Lobby {
     refusal: Answered,
 }
 
-/// Whether a refusal was sent. There is one for each WebSocket, so that a peer needs a handshake for every
-/// token it has checked.
+/// Whether the lobby has sent a refusal. A WebSocket gets one refusal, so a peer pays a handshake for every
+/// token that the server checks.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 enum Answered {
     No,
     Refused,
 }
 
-/// What a message in a lobby comes to.
+/// The result of a message in a lobby.
 #[derive(Eq, PartialEq, Debug)]
 pub enum Knock<'a> {
-    /// Nothing, or what was appended to the output.
+    /// The client waits; an answer may have been appended to the output.
     Waits,
     /// The client asks for a session.
     Asks {
-        /// The payload of its CONNECT: a JSON object.
+        /// The payload of the client's CONNECT: a JSON object.
         auth: Option<&'a str>,
     },
-    /// The client broke the protocol or has closed: the WebSocket is to be closed.
+    /// The client broke the protocol or closed, so the shell closes the WebSocket.
     Over,
 }
 
 impl Lobby {
-    /// How long a WebSocket may be without a session, in milliseconds.
+    /// The milliseconds that a WebSocket may be without a session.
     pub const PATIENCE_MS: u32 = 45_000;
-    /// Bytes of a message in a lobby.
+    /// The most bytes of a message in a lobby.
     pub const MESSAGE_BYTES: usize = 16 << 10;
 
-    /// That of a client that receives `format` and came at `now_ms` of a clock that never steps back.
+    /// The lobby of a client that receives `format` and came at `now_ms` of a clock that never steps back.
     pub fn new(format: Format, now_ms: u64) -> Self {
         let config = Config { connect_timeout_ms: Self::PATIENCE_MS, ..Config::default() };
         Self { format, connection: Connection::new(Arc::new(config), now_ms), refusal: Answered::No }
     }
 
-    /// The format of the session that may begin.
+    /// The format of the client's future session.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// The client has changed from polling to a WebSocket.
+    /// The client has upgraded from polling to a WebSocket.
     pub fn upgrade(&mut self) {
         self.format = Format::AgnostFrames;
     }
 
-    /// Appends what a client receives first. `sid` names the WebSocket, and nobody else knows it.
+    /// Appends the open packet. Only the server and the client know `sid`, which names the WebSocket.
     pub fn put_open(&self, out: &mut BytesMut, sid: Secret, heartbeat: Heartbeat, frame_bytes: usize) {
         let sid = sid.text();
         let sid = std::str::from_utf8(&sid).expect("a secret's text is ASCII");
         put_open(out, framing(self.format), sid, Upgrades::None, &engine_config(heartbeat, frame_bytes));
     }
 
-    /// A message; what is answered at once is appended to `out`.
+    /// Handles a client's message. An immediate answer is appended to `out`.
     pub fn handle<'a>(&mut self, message: Message<'a>, now_ms: u64, out: &mut BytesMut) -> Knock<'a> {
         let text = match message {
             Message::Text(text) => match Carried::by(text) {
@@ -105,7 +105,7 @@ impl Lobby {
         }
     }
 
-    /// Grants the CONNECT of a back end. `id` names its connection, and nothing else.
+    /// Admits the CONNECT of a back end. `id` names the back end's connection in the answer.
     pub fn admit_back_end(mut self, scope: Scope, id: Secret, out: &mut BytesMut) -> BackEnd {
         let accepted = self.connection.accept(MAIN_NAMESPACE);
         debug_assert!(accepted.is_ok(), "its CONNECT is being answered");
@@ -115,7 +115,7 @@ impl Lobby {
         BackEnd::new(self.connection, scope)
     }
 
-    /// Appends why no session begins. The WebSocket stays until its client closes it.
+    /// Appends the refusal of a CONNECT. The WebSocket stays open until its client closes it.
     pub fn refuse(&mut self, refusal: &Refusal, out: &mut BytesMut) {
         self.refusal = Answered::Refused;
         if self.connection.refuse(MAIN_NAMESPACE).is_ok() {

@@ -1,8 +1,9 @@
-//! JSON with bytes in it. Every dialect gets such a value as JSON in which bytes are written as JavaScript
-//! writes a buffer, `{"type":"Buffer","data":[1,2]}`. Here they are bytes again on their way out.
+//! JSON values that contain bytes. Every dialect sees the bytes in such a value as JavaScript writes a
+//! buffer, `{"type":"Buffer","data":[1,2]}`. This dialect sends them as attachments again.
 //!
-//! A value that came with bytes ends with a [`MARK`]: white space that no value has which a client wrote, for
-//! values are taken without the white space around them. So what a client writes as JSON stays JSON.
+//! A value that came with attachments ends with a [`MARK`], a character of white space. No value of a client
+//! ends with white space, because the dialects trim values. So JSON that a client wrote in the form of a
+//! buffer stays JSON.
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,29 +13,30 @@ use crate::{
     socketio::{Placeholders, has_placeholder},
 };
 
-/// What a value ends with that has bytes in it.
+/// The end of a value that contains bytes.
 const MARK: char = '\t';
 
-/// The same, as it is written.
+/// The mark as text.
 pub(super) const MARK_TEXT: &[u8] = b"\t";
 
-/// Attachments of a packet: stock clients refuse more. Further bytes stay as they are written in JSON.
+/// The most attachments of a packet, beyond which stock clients close the connection. Further buffers stay
+/// JSON.
 const ATTACHMENTS: usize = 10;
 
-/// Whether a value has bytes in it.
+/// Whether a value contains bytes.
 pub(super) fn is_mixed(json: &str) -> bool {
     json.ends_with(MARK)
 }
 
-/// Whether a value would be taken for an attachment in a packet that has some.
+/// Whether clients would take a part of the value for the placeholder of an attachment.
 pub(super) fn is_forged(json: &str) -> bool {
     !is_mixed(json) && has_placeholder(json)
 }
 
-/// The value of a packet whose placeholders stand for `attachments`.
+/// The JSON value of a packet, with `attachments` in the place of its placeholders.
 ///
 /// # Errors
-/// If a placeholder stands for none.
+/// If a placeholder stands for no attachment.
 pub(super) fn join(json: &str, attachments: &[Bytes]) -> Result<String, ReplyError> {
     let mut text = String::with_capacity(json.len() + attachments.iter().map(Bytes::len).sum::<usize>() * 4);
     let mut at = 0;
@@ -46,18 +48,18 @@ pub(super) fn join(json: &str, attachments: &[Bytes]) -> Result<String, ReplyErr
         at = placeholder.range.end;
     }
     text.push_str(&json[at..]);
-    // Attachments that nothing in this value stands for belong to another part of the packet.
+    // Attachments without a placeholder in this value belong to another part of the packet.
     if at > 0 {
         text.push(MARK);
     }
     Ok(text)
 }
 
-/// Appends a text that may have bytes in it, with a placeholder for each; returns the attachments.
+/// Appends a text, with a placeholder for each buffer in it. Returns the attachments.
 pub(super) fn split(out: &mut BytesMut, json: &str) -> Vec<Bytes> {
     let mut attachments = Vec::new();
     let (mut at, mut from) = (0, 0);
-    // No string has the head in it: its quotes would be escaped there.
+    // The head of a buffer is in no JSON string, where its quotes would be escaped.
     while let Some(found) = memchr::memmem::find(&json.as_bytes()[from..], HEAD.as_bytes()) {
         let start = from + found;
         from = start + HEAD.len();
@@ -77,8 +79,8 @@ pub(super) fn split(out: &mut BytesMut, json: &str) -> Vec<Bytes> {
     attachments
 }
 
-/// Reads the numbers behind a head: the bytes, and the length of the text with its end. `None`: they are no
-/// bytes.
+/// Reads the numbers of a buffer behind its head. Returns the bytes, and the length of the text with its end;
+/// `None` if the text is not a buffer.
 fn take_bytes(text: &str) -> Option<(Bytes, usize)> {
     let end = text.find(']')?;
     if !text[end..].starts_with(TAIL) {

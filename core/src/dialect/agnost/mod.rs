@@ -8,9 +8,9 @@
 //!   message ──▶ Sessions ──▶ Packet ──▶ Command               from then on
 //! ```
 //!
-//! The framing and the packets are those of [`engineio`](crate::engineio) and
-//! [`socketio`](crate::socketio). This module alone knows Agnost's words. Nothing here is answered that the
-//! original leaves unanswered: a command that fails is counted by the engine and not told.
+//! [`engineio`](crate::engineio) has the framing and [`socketio`](crate::socketio) the packets. This module
+//! alone knows Agnost's words. An event that the original does not answer is not answered here either; the
+//! engine counts a failed command.
 
 mod admission;
 mod back_end;
@@ -44,7 +44,7 @@ use crate::{
     engineio::{self, Framing},
 };
 
-/// How packets travel to a back end: over WebSocket alone.
+/// How packets travel to a back end, which uses WebSockets alone.
 const FRAMING: Framing = Framing::Frames;
 
 /// What a client's text frame is to the layer above Engine.IO.

@@ -1,4 +1,4 @@
-//! Clients that poll: a session of Engine.IO behind the boundary's words.
+//! Agnost's clients that poll: an Engine.IO session behind the interface of the dialect boundary.
 
 use std::sync::Arc;
 
@@ -16,28 +16,28 @@ use crate::{
     ws::Message,
 };
 
-/// Header fields of answers; who may read them is said elsewhere, for all answers alike.
+/// Header fields of an answer. The server adds the CORS fields to every answer.
 const PLAIN: &[(&str, &str)] = &[];
 const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 const PACKETS: &[(&str, &str)] =
     &[("cache-control", "no-store"), ("content-type", "text/plain; charset=UTF-8")];
 const TAKEN: &[(&str, &str)] = &[("cache-control", "no-store"), ("content-type", "text/html")];
 
-/// Times and sizes, which all sessions share.
+/// Times and sizes that all sessions of a server share.
 #[derive(Clone)]
 pub(in crate::dialect) struct PollConfig(Arc<Config>);
 
 impl PollConfig {
-    /// Pings every `ping_interval_ms` or more often, bodies of at most `body_bytes`.
+    /// The configuration with a ping at least every `ping_interval_ms` and bodies of at most `body_bytes`.
     pub(in crate::dialect) fn new(ping_interval_ms: u64, body_bytes: usize) -> Self {
         let mut config = engine_config(heartbeat(ping_interval_ms), body_bytes);
-        // The engine bounds what waits for a session, as it does over a WebSocket.
+        // The engine bounds a session's queue, as it does over a WebSocket.
         config.limits = Limits { queue_bytes: usize::MAX, ..config.limits };
         Self(Arc::new(config))
     }
 }
 
-/// A client that polls.
+/// The state of a client that polls.
 pub(in crate::dialect) struct Polled {
     engine: Session,
 }
@@ -68,7 +68,7 @@ impl Polled {
     }
 
     pub(in crate::dialect) fn queue(&mut self, bytes: &[u8]) -> usize {
-        // A session that is closing takes nothing more.
+        // A closing session drops further output.
         let _is_queued = self.engine.queue(bytes).is_ok();
         self.engine.queued_bytes()
     }
@@ -99,7 +99,8 @@ impl Polled {
         RequestError::Overlap.into()
     }
 
-    /// A body of too many packets ends the session, and none of them is handled.
+    /// Handles the body of a POST. A body with too many packets ends the session, and no packet of the body
+    /// is handled.
     pub(in crate::dialect) fn handle_body(&mut self, body: &[u8], now_ms: u64) {
         self.engine.handle_post_body();
         if memchr::memchr_iter(SEPARATOR, body).count() >= self.engine.config().limits.packets {
@@ -112,7 +113,7 @@ impl Polled {
         RequestError::BodyTooLarge.into()
     }
 
-    /// Packets without a message for the application are handled on the way.
+    /// Handles packets that have no message for the application, up to the next message.
     pub(in crate::dialect) fn next_message<'b>(
         &mut self,
         body: &'b [u8],
@@ -196,14 +197,14 @@ impl Polled {
             Effect::AnswerProbe => PollEffect::AnswerProbe,
             Effect::CloseProbe => PollEffect::CloseProbe,
             Effect::Upgraded => PollEffect::Upgraded,
-            // From the upgrade on the shell pings and closes the WebSocket as every other.
+            // After the upgrade the shell pings and closes the WebSocket as any other WebSocket.
             Effect::SendPing | Effect::CloseWebSocket => return self.poll_effect(),
             Effect::Closed(reason) => PollEffect::Ended(why(reason)),
         })
     }
 }
 
-/// What stands between two packets.
+/// The character between two packets.
 const SEPARATOR: u8 = 0x1E;
 
 fn why(reason: CloseReason) -> Disconnect {

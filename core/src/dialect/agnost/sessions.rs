@@ -1,4 +1,4 @@
-//! What a worker keeps for each session of this dialect, and what a session's messages say.
+//! The state that a worker keeps for each session of this dialect, and the packets of a session's messages.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -17,31 +17,32 @@ use crate::{
 
 const BROKEN: Packet<'static> = Packet::End(Disconnect::BrokenDialect);
 
-/// The sessions of a worker.
+/// The Agnost sessions of a worker.
 #[derive(Default)]
 pub(in crate::dialect) struct Sessions {
     open: HashMap<SessionSlot, Connection, foldhash::fast::RandomState>,
-    /// The event with attachments that each of these sessions sent last, which may be held and read again.
+    /// The last event with attachments of each of these sessions. The engine may hold an event and read it
+    /// again.
     recent: HashMap<SessionSlot, Event<'static>, foldhash::fast::RandomState>,
     config: Arc<Config>,
     scanner: Scanner,
 }
 
-/// What one message says.
+/// The content of one message.
 #[derive(Clone, Debug)]
 pub enum Packet<'a> {
-    /// Nothing: a sign of life, or a message behind the end.
+    /// The message is a heartbeat, or came after the session's end.
     Nothing,
     /// An event.
     Event(Event<'a>),
-    /// The client asks for a namespace, of which there is none but the main one.
+    /// The client asks for a namespace other than the main one. No other namespace exists.
     Namespace(&'a str),
-    /// The session is over: its client has left, or broken the protocol.
+    /// The session ends: its client has left or has broken the protocol.
     End(Disconnect),
 }
 
 impl Sessions {
-    /// A session begins: its client is in the main namespace.
+    /// Begins a session, whose client is in the main namespace.
     pub(in crate::dialect) fn begin(&mut self, slot: SessionSlot) {
         let mut connection = Connection::new(self.config.clone(), 0);
         let connected = connection.handle_text("0", 0).is_ok() && connection.accept(MAIN_NAMESPACE).is_ok();
@@ -49,7 +50,7 @@ impl Sessions {
         self.open.insert(slot, connection);
     }
 
-    /// A session has ended.
+    /// Forgets a session that has ended.
     pub(in crate::dialect) fn end(&mut self, slot: SessionSlot) {
         self.open.remove(&slot);
         self.recent.remove(&slot);
@@ -82,7 +83,7 @@ impl Sessions {
         packet
     }
 
-    /// Reads a message again, of which the command was held. Only events are held.
+    /// Reads the message of a held command again. Only events are held.
     pub(in crate::dialect) fn read_again<'a>(
         &mut self,
         slot: SessionSlot,
@@ -94,7 +95,7 @@ impl Sessions {
         }
     }
 
-    /// Reads a text that is known to be an event's.
+    /// Reads a text that is known to be an event.
     pub(in crate::dialect) fn read_event<'a>(&mut self, text: &'a str) -> Result<Packet<'a>, ReplyError> {
         let Some(text) = text.strip_prefix('4') else { return Ok(Packet::Nothing) };
         match crate::socketio::Packet::decode(text, self.config.limits) {
@@ -149,12 +150,12 @@ impl Sessions {
 }
 
 impl<'a> Packet<'a> {
-    /// Number of commands.
+    /// The number of commands in the packet.
     pub(in crate::dialect) fn len(&self) -> usize {
         usize::from(!matches!(self, Self::Nothing))
     }
 
-    /// What an answer names: a namespace that does not exist. Events are not answered.
+    /// The namespace that an answer names. An event has no answer.
     pub(in crate::dialect) fn id(&self) -> Option<&'a str> {
         match self {
             Self::Namespace(namespace) => Some(namespace),
@@ -162,7 +163,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The command.
+    /// The packet as a command.
     pub(in crate::dialect) fn command(&self) -> Result<Command<'_>, ReplyError> {
         match self {
             Self::Event(event) => Ok(event.command()),

@@ -1,4 +1,4 @@
-//! Transcripts: what a client sends, byte for byte, and what it and others receive.
+//! Transcripts: a client's bytes, and the packets that it and other clients receive.
 
 mod back_end;
 
@@ -193,7 +193,7 @@ fn bytes_amid_json_are_bytes_again_for_clients_of_this_dialect() {
     let native: serde_json::Value = serde_json::from_str(&native[0]).expect("it is JSON");
     let buffer = |bytes: &[u8]| json!({"type": "Buffer", "data": bytes});
     assert_eq!(native["message"], json!({"a": buffer(&[]), "b": [buffer(&[1, 255])]}));
-    // A profile, in notices and in lists.
+    // A profile with bytes appears in notices and in lists of members.
     room.send(OTHER, &format!(r#"451-["update",{{"data":{},"echo":false}}]"#, placeholder(0)));
     binary(&mut room, &[9]);
     let expected = format!(
@@ -201,7 +201,7 @@ fn bytes_amid_json_are_bytes_again_for_clients_of_this_dialect() {
         placeholder(0)
     );
     assert_eq!(room.received(AGNOST), [expected.as_str(), "[9]"]);
-    // What another dialect says in the same form stays JSON.
+    // JSON in the form of a buffer from another dialect's client stays JSON.
     room.send(NATIVE, r#"{"type":"send","channel":"c","event":"e","message":{"type":"Buffer","data":[1]}}"#);
     assert_eq!(room.received(AGNOST), [r#"42["e",{"channel":"c","message":{"type":"Buffer","data":[1]}}]"#]);
     assert_eq!(room.engine.counters().command_errors, 0);

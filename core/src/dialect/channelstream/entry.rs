@@ -1,4 +1,4 @@
-//! What a channel or a user remembers: messages, their changes, and notices, as the original stores them.
+//! Entries of a channel's or a user's history: messages, their changes, and notices, in the original's form.
 
 use std::sync::Arc;
 
@@ -12,40 +12,40 @@ use crate::{
     publication::{Given, GivenTime},
 };
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) enum EntryKind {
     Message,
     Edit,
     Delete,
-    /// Of presence or of a user's state.
+    /// A notice of presence or of a user's state.
     Notice,
 }
 
-/// One of them. An edit of a message replaces its entry.
+/// An entry of a history. An edit of a message replaces the message's entry.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) uuid: MessageId,
     pub(super) kind: EntryKind,
     pub(super) pm_users: Arc<[Box<str>]>,
     pub(super) exclude_users: Arc<[Box<str>]>,
-    /// As a back end sees it, in the order of the original's keys.
+    /// The entry as a back end sees it, with members in the original's order.
     members: Members,
     bytes: usize,
 }
 
-/// Whether a frame is sent when it comes into being, or to a client that was not there.
+/// Whether a frame is sent at once, or later to a client that was absent.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) enum Replay {
     Live,
     Catchup,
 }
 
-/// What only the server is told of an entry.
+/// Members of an entry that only the server reads.
 const DELIVERY: [&str; 3] = ["pm_users", "exclude_users", "no_history"];
 
 impl Entry {
-    /// The entry of a message, or of a change of one.
+    /// The entry of a message, or of a message's edit or deletion.
     pub(super) fn of_item(item: &Item, kind: ItemKind) -> Self {
         let mut members = item_members(item, kind);
         let (kind, word) = match kind {
@@ -79,7 +79,7 @@ impl Entry {
         entry
     }
 
-    /// About what keeping it costs: a tree takes some times its text.
+    /// The approximate memory of the entry: a tree takes several times the bytes of its text.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -89,13 +89,13 @@ impl Entry {
         self.bytes = size_of::<Self>() + TREE * self.to_json().compact().len();
     }
 
-    /// Whether it is for this user.
+    /// Whether a user receives the entry.
     pub(super) fn is_for(&self, user: &str) -> bool {
         let names = |users: &[Box<str>]| users.iter().any(|name| **name == *user);
         !names(&self.exclude_users) && (self.pm_users.is_empty() || names(&self.pm_users))
     }
 
-    /// A message with what `edit` says in its place.
+    /// The entry of a message after `edit`.
     pub(super) fn edited(&self, edit: &Item) -> Self {
         let mut entry = self.clone();
         let texts = [("timestamp", &edit.timestamp), ("user", &edit.user)];
@@ -112,12 +112,12 @@ impl Entry {
         entry
     }
 
-    /// As a back end sees it.
+    /// The entry in the form that back ends see.
     pub(super) fn to_json(&self) -> Json {
         Json::Object(self.members.clone())
     }
 
-    /// A client's frame without the brackets around it.
+    /// The entry as a client's frame, without the brackets around it.
     pub(super) fn frame(&self, replay: Replay) -> Arc<str> {
         let mut frame = Members::default();
         for (name, value) in self.members.iter().filter(|(name, _)| !DELIVERY.contains(name)) {
@@ -133,7 +133,7 @@ impl Entry {
     }
 }
 
-/// What an item says of its message besides the payload.
+/// What a back end decides of its message besides the payload.
 pub(super) fn given(item: &Item) -> Given {
     let time = |text: &Option<Box<str>>| {
         let text = text.as_deref()?;
@@ -148,14 +148,14 @@ pub(super) fn given(item: &Item) -> Given {
     }
 }
 
-/// Further members of a message as they stand in its frames, each with a comma before it.
+/// The unknown members of a message in the form of its frames, with a comma before each member.
 fn note(extras: &Members) -> Option<Box<str>> {
     let mut text = Json::Object(extras.clone()).compact();
     text.pop();
     (!extras.is_empty()).then(|| text.replacen('{', ",", 1).into())
 }
 
-/// An element of the answer to a request for messages.
+/// One element of the answer to a request with messages.
 pub(super) fn item_members(item: &Item, kind: ItemKind) -> Members {
     let Item { delivery, uuid, timestamp, user, message, edited, extras } = item;
     let mut members = object! {
@@ -182,7 +182,7 @@ pub(super) fn item_members(item: &Item, kind: ItemKind) -> Members {
     members
 }
 
-/// A ring of entries with the time of each.
+/// A ring of entries. Each entry has the time at which it was added.
 #[derive(Default, Debug)]
 pub(super) struct Ring(std::collections::VecDeque<(Moment, Arc<Entry>)>);
 
@@ -195,7 +195,7 @@ impl Ring {
         self.0.len()
     }
 
-    /// Removes the oldest entry. Returns what it cost.
+    /// Removes the oldest entry. Returns the entry's memory.
     pub(super) fn pop(&mut self) -> Option<usize> {
         self.0.pop_front().map(|(_, entry)| entry.bytes())
     }
@@ -210,7 +210,7 @@ impl Ring {
         self.0.iter_mut().map(|(_, entry)| entry).find(|entry| is_it(entry))
     }
 
-    /// Removes the entry of a message. Returns what it cost.
+    /// Removes the entry of a message. Returns the entry's memory.
     pub(super) fn remove(&mut self, uuid: MessageId) -> usize {
         let is_it = |entry: &Entry| entry.uuid == uuid && entry.kind == EntryKind::Message;
         let found = self.0.iter().position(|(_, entry)| is_it(entry));

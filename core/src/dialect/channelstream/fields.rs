@@ -1,37 +1,37 @@
-//! Values of bodies, with the leniencies of the original's schemas and its words for what is wrong.
+//! Readers of the values in bodies, with the leniencies and the error sentences of the original's schemas.
 
 use super::tree::{Json, Members, object};
 
-/// What is wrong with a value: a list of sentences, or a map of the parts that are wrong.
+/// The errors of a value: a list of sentences, or a map from parts of the value to their errors.
 pub(super) type Wrong = Json;
 
-/// A value or what is wrong with it.
+/// A value or its errors.
 pub(super) type Read<T> = Result<T, Wrong>;
 
 pub(super) const MISSING: &str = "Missing data for required field.";
 pub(super) const NULL: &str = "Field may not be null.";
 pub(super) const INPUT_TYPE: &str = "Invalid input type.";
 
-/// One sentence about a value.
+/// An error of one sentence.
 pub(super) fn wrong(sentence: &str) -> Wrong {
     [sentence].into_iter().collect()
 }
 
-/// What is wrong with a body that is no object.
+/// The errors of a body that is not an object.
 pub(super) fn wrong_type() -> Members {
     object! { "_schema": wrong(INPUT_TYPE) }
 }
 
-/// How long a text may be, in characters.
+/// The most characters of a text.
 #[derive(Copy, Clone)]
 pub(super) struct Length {
     pub(super) most: usize,
 }
 
 impl Length {
-    /// Of channels and keys.
+    /// The length of channels' names and of keys.
     pub(super) const NAME: Self = Self { most: 256 };
-    /// Of users.
+    /// The length of users' names.
     pub(super) const USER: Self = Self { most: 512 };
 }
 
@@ -42,7 +42,8 @@ pub(super) fn text(value: &Json) -> Read<Box<str>> {
     }
 }
 
-/// A text of one to `length` characters. Its bytes are bounded as well: names are at most that long here.
+/// Reads a text of one to `length` characters. The text has at most `length` bytes as well, because names are
+/// bounded in bytes here.
 pub(super) fn name(length: Length) -> impl Fn(&Json) -> Read<Box<str>> {
     move |value| {
         let text = text(value)?;
@@ -72,7 +73,7 @@ pub(super) fn boolean(value: &Json) -> Read<bool> {
     .ok_or_else(|| wrong("Not a valid boolean."))
 }
 
-/// An integer of zero or more; a fraction is cut off.
+/// Reads an integer of zero or more. A fraction is cut off.
 pub(super) fn count(value: &Json) -> Read<u64> {
     let number = match value {
         Json::Bool(value) => Some(i64::from(*value)),
@@ -93,7 +94,7 @@ fn cut(number: f64) -> Option<i64> {
     (number.abs() < MOST).then_some(number as i64)
 }
 
-/// A UUID in any spelling: with or without hyphens, braces, or the prefix of a URN.
+/// Reads a UUID in any spelling: with or without hyphens, in braces, or with the prefix of a URN.
 pub(super) fn uuid(value: &Json) -> Read<u128> {
     let Json::String(text) = value else { return Err(wrong("Not a valid UUID.")) };
     parse_uuid(text).ok_or_else(|| wrong("Not a valid UUID."))
@@ -121,7 +122,7 @@ pub(super) fn object_of_anything(value: &Json) -> Read<Members> {
     }
 }
 
-/// A list, of whose elements none may be null.
+/// Reads a list without null elements.
 pub(super) fn list<T>(of: impl Fn(&Json) -> Read<T>) -> impl Fn(&Json) -> Read<Vec<T>> {
     move |value| {
         let Json::Array(values) = value else { return Err(wrong("Not a valid list.")) };
@@ -136,7 +137,7 @@ pub(super) fn list<T>(of: impl Fn(&Json) -> Read<T>) -> impl Fn(&Json) -> Read<V
     }
 }
 
-/// An object whose values are all of one kind, under any names.
+/// Reads an object whose values are all of one kind.
 pub(super) fn map<T>(of: impl Fn(&Json) -> Read<T>) -> impl Fn(&Json) -> Read<Vec<(Box<str>, T)>> {
     move |value| {
         let (mut read, mut errors) = (Vec::new(), Members::default());
@@ -154,7 +155,7 @@ pub(super) fn map<T>(of: impl Fn(&Json) -> Read<T>) -> impl Fn(&Json) -> Read<Ve
     }
 }
 
-/// A value of a user's state.
+/// Reads a value of a user's state.
 pub(super) fn scalar(value: &Json) -> Read<Json> {
     match value {
         Json::Array(_) | Json::Object(_) => {
@@ -168,14 +169,14 @@ pub(super) fn not_null(value: &Json) -> Read<&Json> {
     if *value == Json::Null { Err(wrong(NULL)) } else { Ok(value) }
 }
 
-/// Reads the fields of one object, and gathers what is wrong with them.
+/// Reads the fields of one object, and collects their errors.
 pub(super) struct Fields<'a> {
     members: &'a Members,
     errors: Members,
 }
 
 impl<'a> Fields<'a> {
-    /// Of a value; `Err`: it is no object.
+    /// The fields of a value; an error if the value is not an object.
     pub(super) fn of(value: &'a Json) -> Result<Self, Members> {
         match value {
             Json::Object(members) => Ok(Self { members, errors: Members::default() }),
@@ -183,25 +184,25 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A field that may be missing, but not be null.
+    /// Reads a field that may be missing, but may not be null.
     pub(super) fn optional<T>(&mut self, name: &str, read: impl FnOnce(&Json) -> Read<T>) -> Option<T> {
         let value = self.members.get(name)?;
         self.keep(name, not_null(value).and_then(read))
     }
 
-    /// A field that may be missing or null, which is the same.
+    /// Reads a field that may be missing or null. A null field counts as missing.
     pub(super) fn nullable<T>(&mut self, name: &str, read: impl FnOnce(&Json) -> Read<T>) -> Option<T> {
         let value = self.members.get(name).filter(|value| **value != Json::Null)?;
         self.keep(name, read(value))
     }
 
-    /// A field that must be there. `None`: it is wrong, and so is the object.
+    /// Reads a field that must exist. Returns `None` after an error, which makes the whole object wrong.
     pub(super) fn required<T>(&mut self, name: &str, read: impl FnOnce(&Json) -> Read<T>) -> Option<T> {
         let value = self.members.get(name).ok_or_else(|| wrong(MISSING));
         self.keep(name, value.and_then(not_null).and_then(read))
     }
 
-    /// A field whose value is `value` if it is missing.
+    /// Reads a field. A missing field is read as `value`.
     pub(super) fn required_or<T>(
         &mut self,
         name: &str,
@@ -216,7 +217,7 @@ impl<'a> Fields<'a> {
         read.map_err(|wrong| self.errors.push(name, wrong)).ok()
     }
 
-    /// The members that have none of these names.
+    /// The members of the object whose names are not in `known`.
     pub(super) fn others(&self, known: &[&str]) -> Members {
         let mut others = Members::default();
         for (name, value) in self.members.iter().filter(|(name, _)| !known.contains(name)) {
@@ -225,7 +226,7 @@ impl<'a> Fields<'a> {
         others
     }
 
-    /// What is wrong with the fields that were read.
+    /// The errors of all fields that were read.
     pub(super) fn errors(self) -> Result<(), Members> {
         if self.errors.is_empty() { Ok(()) } else { Err(self.errors) }
     }

@@ -1,4 +1,4 @@
-//! Frames to clients: arrays of objects as JSON, one object each.
+//! Frames for clients: JSON arrays with one object each.
 
 use bytes::{BufMut, BytesMut};
 
@@ -11,24 +11,24 @@ use crate::{
     ws::{OpCode, put_close, put_frame},
 };
 
-/// How often the original shows its clients that it lives.
+/// The original's heartbeat interval in milliseconds.
 const BEAT_MS: u64 = 5_000;
 
-/// The event by which clients of other dialects know a message.
+/// The event of a Channelstream message for clients of other dialects.
 pub const EVENT: &str = "message";
 
-/// What an encoder keeps: the frame while it is written.
+/// The state of an encoder: a buffer for the frame.
 pub(in crate::dialect) struct Heading {
     text: BytesMut,
     framing: Framing,
 }
 
-/// How objects travel.
+/// How an object travels.
 #[derive(Copy, Clone, Eq, PartialEq)]
 enum Framing {
-    /// In an array of its own, in a text frame.
+    /// The object is an array of its own, in a text frame.
     Frame,
-    /// As a line, of which answers to polls make an array.
+    /// The object is a line. An answer to a poll makes an array of lines.
     Line,
 }
 
@@ -37,7 +37,7 @@ impl Framing {
         if format == Format::ChannelstreamPolls { Self::Line } else { Self::Frame }
     }
 
-    /// Appends a text of an array with one object.
+    /// Appends one object, given as the text of an array.
     fn put(self, out: &mut BytesMut, text: &[u8]) {
         match self {
             Self::Frame => put_frame(out, OpCode::Text, text),
@@ -51,18 +51,19 @@ impl Framing {
 }
 
 impl Heading {
-    /// For a format.
+    /// The heading for a format.
     pub(in crate::dialect) fn new(format: Format) -> Self {
         Self { text: BytesMut::new(), framing: Framing::of(format) }
     }
 
-    /// For another channel, in a format. Nothing is kept of a channel.
+    /// Restarts the heading for another channel and a format. The heading keeps nothing of a channel.
     pub(in crate::dialect) fn restart(&mut self, format: Format) {
         self.framing = Framing::of(format);
     }
 }
 
-/// An empty array at every interval. A client may be silent for ever: the transport tells whether it lives.
+/// The heartbeat: an empty array at every interval. A client need not answer, so only its transport shows
+/// that it lives.
 pub(in crate::dialect) fn heartbeat(_: u64) -> Heartbeat {
     Heartbeat {
         interval_ms: BEAT_MS,
@@ -73,21 +74,21 @@ pub(in crate::dialect) fn heartbeat(_: u64) -> Heartbeat {
     }
 }
 
-/// The protocol has no reasons: they are for the log, and the native dialect's.
+/// The reason of a close. The protocol has no reasons, so the log uses the native dialect's.
 pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
     native::closing(why)
 }
 
-/// Appends the last that a connection receives. A stock client comes back after every close.
+/// Appends the last bytes that a connection receives. A stock client reconnects after every close.
 pub(in crate::dialect) fn put_disconnect(format: Format, out: &mut BytesMut, _: Disconnect) {
-    // The answer to a poll has no last word.
+    // The answer to a poll has no last frame.
     if Framing::of(format) == Framing::Frame {
         put_close(out, 1000, "", None);
     }
 }
 
-/// Appends a publication as a frame. What another dialect published is put into this one's words; members and
-/// users that come and go in other dialects have none.
+/// Appends a publication as a frame. A message of another dialect is expressed in this dialect's form. Joins
+/// and leaves of other dialects' members have no form here.
 #[inline]
 pub(in crate::dialect) fn encode_publication(
     out: &mut BytesMut,
@@ -114,7 +115,7 @@ pub(in crate::dialect) fn encode_publication(
     framing.put(out, text);
 }
 
-/// Appends a frame of these words.
+/// Appends a frame that a back end's words make up.
 fn put_words(out: &mut BytesMut, text: &mut BytesMut, words: &str, framing: Framing) {
     text.reserve(words.len() + 2);
     text.put_u8(b'[');
@@ -123,7 +124,7 @@ fn put_words(out: &mut BytesMut, text: &mut BytesMut, words: &str, framing: Fram
     framing.put(out, text);
 }
 
-/// Appends a frame for a client that was not there when its words were said.
+/// Appends a frame that was sent while the client was absent.
 pub fn put_missed(format: Format, out: &mut BytesMut, words: &str) {
     put_words(out, &mut BytesMut::new(), words, Framing::of(format));
 }
@@ -145,7 +146,7 @@ fn put_message(
         Some(sender) => json::write_string(text, &sender.session.to_string()),
         None => json::write_optional_string(text, publication.label()),
     }
-    // A back end of this dialect may say nothing but that it has something to say.
+    // An edit of this dialect's back end may leave out the payload.
     if given.is_none_or(|given| !given.keeps_payload) {
         text.put_slice(b",\"message\":");
         put_payload(text, payload);
@@ -158,7 +159,7 @@ fn put_message(
     text.put_slice(b",\"edited\":null,\"catchup\":false,\"type\":\"message\"}]");
 }
 
-/// An edit says what its back end gave, and nothing else.
+/// Writes an edit: the members that its back end gave, and no others.
 fn put_edit(text: &mut BytesMut, channel: Option<&str>, publication: &Publication<'_>, payload: Payload<'_>) {
     let given = publication.given.map(|given| &**given);
     put_head(text, channel, publication);
@@ -181,14 +182,14 @@ fn put_edit(text: &mut BytesMut, channel: Option<&str>, publication: &Publicatio
     text.put_slice(b",\"type\":\"message:edit\"}]");
 }
 
-/// Members that a back end of this dialect gave besides those that are known. Other dialects' notes are not
-/// in this form.
+/// Writes the unknown members that a back end of this dialect gave. Notes of other dialects do not have this
+/// form.
 fn put_note(text: &mut BytesMut, given: Option<&Given>) {
     let note = given.and_then(|given| given.note.as_deref()).filter(|note| note.starts_with(",\""));
     text.put_slice(note.unwrap_or_default().as_bytes());
 }
 
-/// `[{"channel":…,"uuid":…`.
+/// Writes the head `[{"channel":…,"uuid":…`.
 fn put_head(text: &mut BytesMut, channel: Option<&str>, publication: &Publication<'_>) {
     text.put_slice(b"[{\"channel\":");
     json::write_optional_string(text, channel);
@@ -197,7 +198,7 @@ fn put_head(text: &mut BytesMut, channel: Option<&str>, publication: &Publicatio
     text.put_u8(b'"');
 }
 
-/// A time as its back end gave it, if that was in this dialect's form.
+/// Writes a time: the text that the back end gave, if that text has this dialect's form.
 fn put_time(text: &mut BytesMut, given: Option<&GivenTime>, unix_ms: u64) {
     match given {
         Some(time) if time.text.contains('T') => json::write_string(text, &time.text),
@@ -205,7 +206,7 @@ fn put_time(text: &mut BytesMut, given: Option<&GivenTime>, unix_ms: u64) {
     }
 }
 
-/// A payload as the object that clients of this dialect expect.
+/// Writes a payload as the object that this dialect's clients expect.
 fn put_payload(text: &mut BytesMut, payload: Payload<'_>) {
     match payload {
         Payload::Json(json) if json.starts_with('{') => text.put_slice(json.as_bytes()),

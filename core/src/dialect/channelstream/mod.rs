@@ -7,9 +7,8 @@
 //!   client ──/ws──▶ Directory::arrival ──▶ a session in the channels of its connection
 //! ```
 //!
-//! A client sends nothing but signs of life. Users, connections and channels with what the original remembers
-//! of them are the [`Directory`]'s; who receives what is the engine's, and so clients of all dialects are in
-//! the same channels.
+//! A client sends only heartbeats. The [`Directory`] keeps the users, the connections, the channels and their
+//! histories. The engine delivers messages, so clients of all dialects share the same channels.
 
 mod directory;
 mod entry;

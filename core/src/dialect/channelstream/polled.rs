@@ -1,4 +1,5 @@
-//! A client that polls: what waits for its next poll, and when a poll that is held is answered.
+//! A Channelstream client that polls: the queue for its next poll, and the times at which a held poll is
+//! answered.
 //!
 //! ```text
 //!   poll ─▶ held ──nothing for 5 s──────────────────────────────────▶ []
@@ -6,8 +7,8 @@
 //!   no poll for 15 s ─▶ the client is gone
 //! ```
 //!
-//! What comes while no poll is held waits for the next one, marked as caught up. A poll is answered at the
-//! latest after 5 s, however much comes.
+//! Output that comes while no poll is held waits for the next poll, and is marked as caught up. A poll is
+//! answered after at most 5 s, whatever comes.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -17,26 +18,26 @@ use crate::{
     disconnect::Disconnect,
 };
 
-/// How long a poll waits for something.
+/// How long a poll waits for a first element, in milliseconds.
 const WAKE_MS: u64 = 5_000;
-/// How long it waits for more.
+/// How long a poll waits for further elements, in milliseconds.
 const GATHER_MS: u64 = 250;
-/// How long a client is kept that does not poll.
+/// How long a client without a poll is kept, in milliseconds.
 const SILENCE_MS: u64 = 15_000;
-/// A poll that has so much to say waits for nothing more.
+/// A poll with so many bytes to answer is answered at once.
 const ENOUGH_BYTES: usize = 64 << 10;
 
-/// How a client wants the answer to a poll.
+/// The form in which a client wants the answer to its poll.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Listening {
-    /// The function that the answer calls, if it is a script.
+    /// The JavaScript function that the answer calls, if the answer is a script.
     pub callback: Option<Box<str>>,
     /// The headers of the answer.
     pub headers: &'static [(&'static str, &'static str)],
 }
 
 impl Listening {
-    /// An answer with nothing to tell.
+    /// The answer without elements.
     pub fn nothing(&self) -> PollAnswer {
         self.answer(&[])
     }
@@ -58,7 +59,8 @@ impl Listening {
     }
 }
 
-/// Whether a text is the name of a function: letters, digits, `_`, `$`, and dots between.
+/// Whether a text is the name of a JavaScript function: letters, digits, `_` and `$`, with dots between
+/// names.
 pub fn is_callback(text: &str) -> bool {
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_$".contains(&byte))
@@ -66,17 +68,17 @@ pub fn is_callback(text: &str) -> bool {
     text.len() <= 128 && text.split('.').all(is_name)
 }
 
-/// See the module.
+/// The state of a client that polls; see the module's description.
 pub(in crate::dialect) struct Polled {
     held: Option<Poll>,
-    /// Elements, a line each.
+    /// The elements that wait, one on each line.
     waiting: BytesMut,
-    /// When something last came, or a poll was last answered.
+    /// When the last element came, or the last poll was answered.
     last_ms: u64,
-    /// Something came since [`Polled::handle_output`].
+    /// Whether elements have come since [`Polled::handle_output`].
     is_fresh: bool,
     answers: bool,
-    /// Why the client is gone, until the shell is told.
+    /// The reason of the client's end, until the shell has taken it.
     ended: Option<Disconnect>,
     is_over: bool,
 }
@@ -105,14 +107,14 @@ impl Polled {
         self.waiting.len()
     }
 
-    /// What was queued came at `now_ms`.
+    /// Notes that the queued elements came at `now_ms`.
     pub(in crate::dialect) fn handle_output(&mut self, now_ms: u64) {
         if std::mem::take(&mut self.is_fresh) && self.held.is_some() {
             self.last_ms = now_ms;
         }
     }
 
-    /// Keeps an element for a client that is not there.
+    /// Keeps an element for a client without a held poll, marked as caught up.
     fn keep(&mut self, line: &[u8]) {
         let Some(Json::Object(mut element)) = Json::parse(line) else { return };
         Members::set(&mut element, "catchup", true);
@@ -124,7 +126,7 @@ impl Polled {
         self.waiting.len()
     }
 
-    /// Holds a poll. Returns the answer to the one that was held.
+    /// Holds a poll. Returns the answer to the poll that was held before.
     pub(in crate::dialect) fn handle_listen(
         &mut self,
         listening: Listening,
@@ -145,7 +147,7 @@ impl Polled {
         }
     }
 
-    /// The poll's connection is gone. What was for it waits for the next one.
+    /// Handles the loss of the held poll's connection. The elements wait for the next poll.
     pub(in crate::dialect) fn handle_cut(&mut self) {
         self.held = None;
     }
@@ -172,12 +174,12 @@ impl Polled {
         }
     }
 
-    /// When [`Polled::handle_timeout`] is to be called next.
+    /// When [`Polled::handle_timeout`] has to be called next.
     pub(in crate::dialect) fn deadline_ms(&self) -> Option<u64> {
         (!self.is_over).then(|| self.due_ms())
     }
 
-    /// The server ends it: a poll that is held is answered with what there is.
+    /// Ends the client for the server. A held poll is answered with the elements that wait.
     pub(in crate::dialect) fn close(&mut self) {
         self.answer();
         self.end(Disconnect::ByServer { reconnect: true });
@@ -197,7 +199,7 @@ impl Polled {
         if std::mem::take(&mut self.answers) {
             return Some(PollEffect::AnswerPoll);
         }
-        // Who is answered goes first.
+        // The held poll is answered before the client ends.
         self.ended.take().map(PollEffect::Ended)
     }
 }

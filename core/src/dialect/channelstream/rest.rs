@@ -1,4 +1,4 @@
-//! Requests as data: which path and method ask for what, who may, and what is answered.
+//! HTTP requests as data: the routes, the access that each route needs, and the answers.
 
 use super::{
     directory::{ConnId, Directory, Effect, Full},
@@ -10,20 +10,20 @@ use super::{
     tree::{Json, Members, object},
 };
 
-/// What a request asks for.
+/// The route of a request.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Route {
-    /// A WebSocket.
+    /// The request opens a WebSocket.
     WebSocket,
-    /// A long poll.
+    /// The request is a long poll.
     Listen,
-    /// A call that is answered at once.
+    /// The request is a call, which is answered at once.
     Call(Call),
-    /// A page for administrators.
+    /// The request is for an administrators' page.
     Admin(AdminPage),
-    /// The answer to a browser's question whether it may ask.
+    /// The request is a browser's CORS preflight.
     Preflight,
-    /// Nothing that there is.
+    /// The request has no route.
     Nothing,
 }
 
@@ -47,27 +47,27 @@ pub enum Call {
 /// Pages for administrators.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum AdminPage {
-    /// What the server holds.
+    /// The overview of the server's state.
     Overview,
-    /// The form, and what it sends.
+    /// The sign-in form, and the request that the form sends.
     SignIn,
-    /// The end of that.
+    /// The sign-out.
     SignOut,
 }
 
-/// Who may make a call.
+/// The caller that a route needs.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Access {
-    /// Whoever knows the id of a connection.
+    /// Every client that knows the id of a connection.
     Anyone,
-    /// A back end that signs.
+    /// A back end with a signature.
     Signed,
-    /// A back end that signs, or an administrator.
+    /// A back end with a signature, or an administrator.
     Admin,
 }
 
 impl Route {
-    /// What a method and a path ask for.
+    /// The route of a method and a path.
     pub fn of(method: &str, path: &str) -> Self {
         let call = match (path, method) {
             (_, "OPTIONS") => return Self::Preflight,
@@ -92,7 +92,7 @@ impl Route {
         Self::Call(call)
     }
 
-    /// Who may.
+    /// The access that the call needs.
     pub fn access(self) -> Access {
         match self {
             Self::Call(Call::Disconnect) => Access::Anyone,
@@ -103,31 +103,31 @@ impl Route {
     }
 }
 
-/// A call and what it brings.
+/// A call with its body and its query.
 #[derive(Copy, Clone, Debug)]
 pub struct Request<'a> {
-    /// What it asks for.
+    /// The call.
     pub call: Call,
-    /// Its method.
+    /// The HTTP method.
     pub method: &'a str,
-    /// Its body.
+    /// The body.
     pub body: &'a [u8],
-    /// The id of a connection in its query.
+    /// The id of a connection in the query.
     pub conn_id: Option<&'a str>,
-    /// Random bits of the operating system, for an id.
+    /// Random bits of the operating system, for a new id.
     pub entropy: u128,
-    /// The clock.
+    /// The present moment.
     pub now: Moment,
     /// The server's version.
     pub version: &'a str,
 }
 
-/// What a call is answered.
+/// The answer to a call.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
-    /// JSON.
+    /// The JSON body.
     pub body: String,
 }
 
@@ -137,7 +137,7 @@ impl Answer {
     }
 }
 
-/// Why a call has no result.
+/// The reason why a call has no result.
 enum Refusal {
     Invalid(Members),
     Full(Full),
@@ -156,7 +156,7 @@ impl From<Full> for Refusal {
 }
 
 impl Directory {
-    /// Applies a call as a whole, or refuses it and does nothing.
+    /// Applies a call as a whole, or refuses it without any change.
     pub fn handle(&mut self, request: &Request<'_>, effects: &mut Vec<Effect>) -> Answer {
         match self.apply(request, effects) {
             Ok(result) => Answer::new(200, &result),
@@ -219,7 +219,7 @@ impl Directory {
     }
 }
 
-/// The connection that a client wants to end: of the body of a POST, or else of the query.
+/// The connection that a client ends. A POST names it in the body, and any other request in the query.
 fn disconnected(request: &Request<'_>) -> Result<ConnId, Members> {
     if request.method != "POST" {
         return read_conn_id(request.conn_id.map(Json::from).as_ref());

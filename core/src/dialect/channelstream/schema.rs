@@ -1,5 +1,6 @@
-//! The bodies of requests, and what their fields may be. A field that is missing has the original's default;
-//! one that is unknown is ignored, but for messages, which bring it to their receivers.
+//! The bodies of requests and the values that their fields may have. A missing field has the original's
+//! default. An unknown field is ignored, but an unknown field of a message is delivered to the message's
+//! receivers.
 
 use super::directory::ConnId;
 use super::{
@@ -36,7 +37,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// As a back end gives them; what it does not name is the default.
+    /// Reads the settings that a back end gives. A missing setting has its default.
     fn read(value: &Json) -> Result<Self, Members> {
         let mut fields = Fields::of(value)?;
         let default = Self::default();
@@ -56,7 +57,7 @@ impl Settings {
 /// Settings by channel.
 pub(super) type SettingsByChannel = Vec<(Box<str>, Settings)>;
 
-/// What an answer tells of channels.
+/// Which parts of channels an answer describes.
 #[derive(Clone, Debug)]
 pub(super) struct InfoConfig {
     pub(super) history: bool,
@@ -79,7 +80,7 @@ impl InfoConfig {
         let users = fields.optional("include_users", boolean).unwrap_or(true);
         let channels = fields.optional("channels", list(name(Length::NAME)));
         let except = fields.optional("exclude_channels", list(name(Length::NAME))).unwrap_or_default();
-        // It has never had an effect, but is checked.
+        // The field never had an effect in the original, but the original checks its type.
         fields.optional("include_connections", boolean);
         let public_state = fields.optional("return_public_state", boolean).unwrap_or(false);
         fields.errors().map_err(Json::from)?;
@@ -104,7 +105,7 @@ pub(super) struct Connect {
 }
 
 impl Connect {
-    /// `is_foreign` says whether an id is that of another user's connection.
+    /// Reads the body. `is_foreign` says whether an id belongs to another user's connection.
     pub(super) fn read(body: &Json, is_foreign: impl Fn(ConnId, &str) -> bool) -> Result<Self, Members> {
         let mut fields = Fields::of(body)?;
         let username = fields.required("username", name(Length::USER));
@@ -125,7 +126,7 @@ impl Connect {
     }
 }
 
-/// The most channels of one request, and of one connection.
+/// The most channels of one request and of one connection.
 pub(super) const CHANNELS: usize = 1000;
 
 fn channel_list(value: &Json) -> Read<Vec<Box<str>>> {
@@ -153,7 +154,8 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// `query` is the id in the query. `is_known` says whether there is a connection.
+    /// Reads the body. `query` is the connection's id in the query. `is_known` says whether a connection
+    /// exists.
     pub(super) fn read(
         body: &Json,
         query: Option<&str>,
@@ -205,7 +207,7 @@ impl UserState {
     }
 }
 
-/// Whom a message, an edit or a deletion is for.
+/// The receivers of a message, an edit or a deletion.
 #[derive(Clone, Debug)]
 pub(super) struct Delivery {
     pub(super) pm_users: Vec<Box<str>>,
@@ -215,7 +217,7 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// Whether it names neither a channel nor users.
+    /// Whether the delivery names neither a channel nor users.
     pub(super) fn is_empty(&self) -> bool {
         self.channel.is_none() && self.pm_users.is_empty()
     }
@@ -232,7 +234,7 @@ impl Delivery {
     }
 }
 
-/// An element of the bodies of `/message`: a message, or a change of one.
+/// One element of the body of `/message`: a message, an edit or a deletion.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) delivery: Delivery,
@@ -244,7 +246,7 @@ pub(super) struct Item {
     pub(super) extras: Members,
 }
 
-/// What the elements of a body are.
+/// The kind of a body's elements.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) enum ItemKind {
     Message,
@@ -252,12 +254,12 @@ pub(super) enum ItemKind {
     Delete,
 }
 
-/// What the server sets itself, whatever a back end says.
+/// Members that the server sets, whatever the back end says.
 const FORCED: [&str; 3] = ["type", "catchup", "edited"];
 const CONTENT: [&str; 4] = ["uuid", "timestamp", "user", "message"];
 
 impl Item {
-    /// The elements of a body. `fresh` makes an id for a message without.
+    /// Reads the elements of a body. `fresh` makes the id of a message without one.
     pub(super) fn read_all(
         body: &Json,
         kind: ItemKind,
@@ -268,7 +270,8 @@ impl Item {
         let (mut wrong_types, mut first_wrong) = (Vec::new(), None);
         for (at, value) in values.iter().enumerate() {
             let Ok(mut fields) = Fields::of(value) else {
-                // The original leaves an empty place where the element was, and gathers the sentences.
+                // The original reports an element that is not an object as an empty map of errors, and lists
+                // the sentences apart.
                 errors.push(at.to_string(), Members::default());
                 first_wrong.get_or_insert(errors.len());
                 wrong_types.push(INPUT_TYPE);
@@ -289,7 +292,7 @@ impl Item {
     fn read(fields: &mut Fields<'_>, kind: ItemKind, fresh: &mut impl FnMut() -> MessageId) -> Option<Self> {
         let delivery = Delivery::read(fields);
         let uuid = match kind {
-            // One that is wrong makes the whole item wrong.
+            // A wrong id makes the whole message wrong.
             ItemKind::Message => {
                 Some(fields.optional("uuid", uuid).map_or_else(&mut *fresh, MessageId::from_bits))
             }
@@ -313,14 +316,14 @@ impl Item {
     }
 }
 
-/// The body of `/channel_config`: channels and their settings.
+/// Reads the body of `/channel_config`: the settings of channels.
 pub(super) fn read_settings(body: &Json) -> Result<SettingsByChannel, Members> {
     let Json::Object(members) = body else { return Err(wrong_type()) };
     let read = |(name, value): (&str, &Json)| Ok((name.into(), Settings::read(value)?));
     members.iter().map(read).collect()
 }
 
-/// The body of `/info`; none asks for everything.
+/// Reads the body of `/info`. An empty body asks for everything.
 pub(super) fn read_info(body: &[u8]) -> Result<InfoConfig, Members> {
     if body.is_empty() {
         return Ok(InfoConfig::default());
@@ -332,7 +335,8 @@ pub(super) fn read_info(body: &[u8]) -> Result<InfoConfig, Members> {
     info.ok_or_else(wrong_type)
 }
 
-/// The connection that `/disconnect` names: in the body of a POST, else in the query.
+/// Reads the connection that `/disconnect` names: a POST names it in the body, any other request in the
+/// query.
 pub(super) fn read_conn_id(value: Option<&Json>) -> Result<ConnId, Members> {
     let error = |wrong| super::tree::object! { "conn_id": wrong };
     match value {
@@ -341,7 +345,7 @@ pub(super) fn read_conn_id(value: Option<&Json>) -> Result<ConnId, Members> {
     }
 }
 
-/// A body as JSON.
+/// Reads a body as JSON.
 pub(super) fn parse(body: &[u8]) -> Result<Json, Members> {
     Json::parse(body).ok_or_else(wrong_type)
 }

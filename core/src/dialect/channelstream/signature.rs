@@ -1,11 +1,12 @@
-//! Signatures of back ends: those of the Python package itsdangerous, `TimestampSigner` with its defaults.
+//! Signatures of back ends, as the class `TimestampSigner` of the Python package itsdangerous makes them by
+//! default.
 //!
 //! ```text
 //!   key   = SHA-1("itsdangerous.Signer" "signer" secret)
 //!   token = value "." time "." base64url(HMAC-SHA-1(key, value "." time))
 //! ```
 //!
-//! The value is anything and is not looked at, as in the original. The clock comes in as an argument.
+//! The server does not look at the signed value, as in the original. The caller passes the time.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -34,7 +35,7 @@ pub struct Verifier {
 }
 
 impl Ageing {
-    /// That of the signatures of back ends.
+    /// The age limit of a back end's signature.
     pub const MINUTE: Self = Self::Seconds(60);
 }
 
@@ -72,7 +73,7 @@ impl Verifier {
         }
     }
 
-    /// Signs a value at `now_s`.
+    /// Signs a value with the time `now_s`.
     pub fn sign(&self, value: &str, now_s: u64) -> String {
         let time = now_s.to_be_bytes();
         let time = &time[time.iter().take_while(|byte| **byte == 0).count()..];
@@ -88,14 +89,14 @@ impl std::fmt::Debug for Verifier {
     }
 }
 
-/// The seconds of a time as big-endian bytes in base64.
+/// Reads the seconds of a time, which are big-endian bytes in base64.
 fn seconds(text: &str) -> Option<u64> {
     let bytes = decode::<8>(text)?;
     Some(bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
 }
 
-/// Decodes base64 as leniently as Python does: either alphabet, any other byte ignored, padding where it
-/// likes. `None`: more than `N` bytes, or a single letter is left over.
+/// Decodes base64 as leniently as Python does: both alphabets, no error for other bytes, padding anywhere.
+/// `None` if the result has more than `N` bytes, or if a single letter is left over.
 fn decode<const N: usize>(text: &str) -> Option<arrayvec::ArrayVec<u8, N>> {
     let mut out = arrayvec::ArrayVec::new();
     let (mut bits, mut held) = (0_u32, 0);

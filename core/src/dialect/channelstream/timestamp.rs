@@ -1,14 +1,14 @@
-//! Times as the original writes them: ISO 8601 in UTC, without a zone where the server made them, and with
-//! the zone that a back end gave.
+//! Times in the original's form: ISO 8601 in UTC. A time of the server has no zone, and a time of a back end
+//! has the zone that the back end gave.
 
 use std::fmt::{self, Write};
 
-/// Microseconds since 1970, as this dialect shows them.
+/// A moment in microseconds since 1970, as this dialect shows moments.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Default, Debug)]
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// So many microseconds later.
+    /// The moment `us` microseconds later.
     pub(super) fn after(self, us: u64) -> Self {
         Self(self.0.saturating_add(us))
     }
@@ -46,7 +46,7 @@ pub(super) fn unix_ms(time: &str) -> u64 {
     };
     let (year, month, day) = (next(4), next(2), next(2));
     let (hour, minute, second) = (next(2), next(2), next(2));
-    // The time of day ends with the first character of what follows, if anything does.
+    // The time of day ends at the first character of the fraction or the zone.
     let rest = time.get(19..).unwrap_or_default();
     let fraction = rest.strip_prefix('.').and_then(|rest| rest.get(..3)?.parse::<i64>().ok()).unwrap_or(0);
     let zone = rest.find(['+', '-']).and_then(|at| rest.get(at..)).and_then(zone_minutes).unwrap_or(0);
@@ -54,7 +54,7 @@ pub(super) fn unix_ms(time: &str) -> u64 {
     u64::try_from((minutes * 60 + second) * 1000 + fraction).unwrap_or_default()
 }
 
-/// `+hh:mm` in minutes.
+/// The minutes of a zone `+hh:mm`.
 fn zone_minutes(zone: &str) -> Option<i64> {
     let number = |text: Option<&str>| text?.parse::<i64>().ok();
     let minutes = number(zone.get(1..3))? * 60 + number(zone.get(4..6))?;
@@ -71,8 +71,8 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-/// A time as a back end gave it, in the one form that is kept; `None`: it is none. A date and a time are
-/// needed; seconds, their fraction and the zone may be missing.
+/// Converts a back end's time to the one form that is kept; `None` if the text is not a time. A date and a
+/// time of day are needed. Seconds, their fraction and the zone may be missing.
 pub(super) fn normalise(text: &str) -> Option<String> {
     let mut reader = Reader(text.as_bytes());
     let year = reader.number(4, 4)?;
@@ -104,7 +104,7 @@ pub(super) fn normalise(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// A time as frames show it: `Z` for UTC.
+/// A time as frames show it, with `Z` for UTC.
 pub(super) fn in_frames(time: &str) -> String {
     match time.strip_suffix("+00:00") {
         Some(time) => format!("{time}Z"),
@@ -145,7 +145,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Up to twelve digits, of which six count.
+    /// Reads a fraction of up to twelve digits, of which six count.
     fn fraction(&mut self) -> Option<u32> {
         let shown = self.digits(6);
         let number = self.number(1, 6)?;
@@ -153,7 +153,7 @@ impl Reader<'_> {
         Some((shown..6).fold(number, |micros, _| micros * 10))
     }
 
-    /// The zone, which is the rest.
+    /// Reads the zone, which is the rest of the text.
     fn zone(&mut self) -> Option<String> {
         if self.0.is_empty() {
             return Some(String::new());

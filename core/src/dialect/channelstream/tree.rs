@@ -1,27 +1,27 @@
-//! JSON as a tree, for bodies that are taken apart wholly. Numbers and the order of members stay as they were
-//! written.
+//! JSON as a tree, for bodies whose every member is read. Numbers and the order of members stay as the client
+//! wrote them.
 //!
-//! The grammar and the depth are proved by [`json`](crate::json) first; the tree is built from a text that is
-//! known to be JSON. It is written in two ways: indented, in ASCII, for answers; and without a space, for
+//! [`json`](crate::json) checks the grammar and the depth of a text first, so the tree is built from valid
+//! JSON. A tree is written in two ways: indented and in ASCII for answers, and without white space for
 //! frames.
 
 use std::{collections::HashMap, fmt::Write};
 
 use crate::json;
 
-/// A value.
+/// A JSON value.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Json {
     Null,
     Bool(bool),
-    /// As it was written.
+    /// A number, as it was written.
     Number(Box<str>),
     String(Box<str>),
     Array(Vec<Json>),
     Object(Members),
 }
 
-/// The members of an object, no two of one name.
+/// The members of an object, whose names differ.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub(super) struct Members(Vec<(Box<str>, Json)>);
 
@@ -34,7 +34,7 @@ impl Members {
         self.0.iter().find(|(own, _)| **own == *name).map(|(_, value)| value)
     }
 
-    /// Sets a member: in the place of one of this name, or behind all others.
+    /// Sets a member: replaces the member of this name, or appends a new one.
     pub(super) fn set(&mut self, name: &str, value: impl Into<Json>) {
         let value = value.into();
         match self.0.iter_mut().find(|(own, _)| **own == *name) {
@@ -48,7 +48,7 @@ impl Members {
         self.0.push((name.into(), value.into()));
     }
 
-    /// Puts a member whose name is new at a place.
+    /// Inserts a member whose name is new at a place.
     pub(super) fn insert(&mut self, at: usize, name: &str, value: impl Into<Json>) {
         self.0.insert(at, (name.into(), value.into()));
     }
@@ -62,7 +62,7 @@ impl Members {
     }
 }
 
-/// An object of these members.
+/// Makes an object of these members.
 macro_rules! object {
     ($($name:literal: $value:expr),* $(,)?) => {{
         #[allow(unused_mut)]
@@ -122,15 +122,15 @@ impl<T: Into<Json>> FromIterator<T> for Json {
 }
 
 impl Json {
-    /// The value that is the whole of `bytes`; `None`: the bytes are no JSON, or a string of it stands for no
-    /// text.
+    /// Parses all of `bytes` as one value; `None` if the bytes are not JSON, or if a string in them is not
+    /// valid text.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let raw = json::value(std::str::from_utf8(bytes).ok()?).ok()?;
         let mut reader = Reader { rest: raw.as_str() };
         reader.value()
     }
 
-    /// The value without a space.
+    /// Writes the value without white space.
     pub(super) fn compact(&self) -> String {
         let mut out = String::new();
         self.put_compact(&mut out);
@@ -162,7 +162,7 @@ impl Json {
         }
     }
 
-    /// The value with each level indented by four spaces, in ASCII.
+    /// Writes the value in ASCII, each level indented by four spaces.
     pub(super) fn pretty(&self) -> String {
         let mut out = String::new();
         self.put_pretty(&mut out, 0);
@@ -219,7 +219,7 @@ fn put_string(out: &mut String, text: &str) {
     out.push_str(std::str::from_utf8(&bytes).expect("an escaped text is text"));
 }
 
-/// A string whose every character beyond ASCII is escaped.
+/// Writes a string, with an escape for every character beyond ASCII.
 fn put_ascii(out: &mut String, text: &str) {
     if text.is_ascii() {
         return put_string(out, text);
@@ -238,7 +238,7 @@ fn put_ascii(out: &mut String, text: &str) {
     }
 }
 
-/// Reads a text that is known to be JSON, of bounded depth.
+/// Reads a text that is known to be JSON of bounded depth.
 struct Reader<'a> {
     rest: &'a str,
 }
@@ -258,7 +258,7 @@ impl<'a> Reader<'a> {
     }
 
     fn members(&mut self) -> Option<Members> {
-        /// Beyond so many members, names are looked up in a table.
+        /// In an object with more members, names are looked up in a hash table.
         const FEW: usize = 16;
         let (mut members, mut places) = (Members::default(), HashMap::<Box<str>, usize>::new());
         self.rest = &self.rest[1..];
@@ -271,7 +271,7 @@ impl<'a> Reader<'a> {
                 0..=FEW => members.iter().position(|(own, _)| *own == *name),
                 _ => places.get(&*name).copied(),
             };
-            // Of two members of one name the last counts.
+            // Of two members with the same name, the later one counts.
             match place {
                 Some(place) => members.0[place].1 = value,
                 None => {
@@ -292,7 +292,7 @@ impl<'a> Reader<'a> {
         Some(values)
     }
 
-    /// Steps over what stands between two elements; true at the end.
+    /// Steps over the character between two elements. Returns true at the end.
     fn ends(&mut self, end: u8) -> Option<bool> {
         self.skip_space();
         let first = *self.rest.as_bytes().first()?;

@@ -15,8 +15,8 @@ use crate::{
     ws::{OpCode, put_header},
 };
 
-/// Writes a text frame around what `write` appends. For frames that are not the hot path: the text is moved
-/// once.
+/// Writes a text frame around the text that `write` appends. The text is moved once, so this function is not
+/// for the hot path.
 pub(super) fn put_text(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     let mut text = BytesMut::with_capacity(256);
     write(&mut text);

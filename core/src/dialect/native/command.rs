@@ -121,7 +121,7 @@ impl Envelope<'_, '_> {
         Ok(ChangeMessage { channel: self.channel()?, id, payload: None, audience })
     }
 
-    /// The message that a change is about.
+    /// The id of the message that a change names.
     pub(super) fn changed_id(&self) -> Result<MessageId, ReplyError> {
         self.is_object()?;
         let wrong = "message_id must be a message's id.";
@@ -226,8 +226,7 @@ const NO_EPOCH: u64 = 0;
 fn position(raw: Raw<'_>) -> Result<Position, ReplyError> {
     let wrong = ReplyError::InvalidCommand("since must have epoch and offset, as a join was answered.");
     let value: serde_json::Value = serde_json::from_str(raw.as_str()).map_err(|_| wrong)?;
-    // An epoch of another form, or none, is of no stream: it recovers nothing, and nothing is wrong with
-    // asking.
+    // An epoch in an unknown form belongs to no stream. The join succeeds and recovers nothing.
     let epoch = match value.get("epoch").ok_or(wrong)? {
         serde_json::Value::String(text) if text.len() == 16 => {
             u64::from_str_radix(text, 16).unwrap_or(NO_EPOCH)

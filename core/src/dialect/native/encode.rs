@@ -37,8 +37,8 @@ pub(in crate::dialect) enum Binary {
     Base64,
 }
 
-/// `{"channel":…,"event":…,"message":`, as the last publication began: in one turn, most of a channel's begin
-/// alike.
+/// The beginning `{"channel":…,"event":…,"message":` of the last publication. Most publications of a channel
+/// in one turn have the same beginning.
 #[derive(Default)]
 pub(in crate::dialect) struct Heading {
     event: String,
@@ -57,7 +57,7 @@ impl Heading {
         self.text.clear();
     }
 
-    /// Rewrites the heading if its event is another. `channel` is the same since [`Heading::clear`].
+    /// Rewrites the heading if its event has changed. `channel` is unchanged since [`Heading::clear`].
     #[inline]
     fn set(&mut self, channel: Option<&str>, event: &str) {
         if self.text.is_empty() || self.event != event {
@@ -94,8 +94,8 @@ impl Heading {
     }
 }
 
-/// `{"channel":…,"event":…,"message":…,"offset":…}` in a text frame, with what else there is to tell; see
-/// [`Binary`] for payloads that are bytes.
+/// Writes `{"channel":…,"event":…,"message":…,"offset":…}` and the optional members in a text frame.
+/// [`Binary`] writes payloads of bytes.
 #[inline]
 pub(in crate::dialect) fn encode_publication(
     out: &mut BytesMut,
@@ -262,7 +262,7 @@ fn more_len(publication: &Publication<'_>) -> usize {
     len
 }
 
-/// Sender, or the name that a back end gave it, and time of the last edit.
+/// Writes the sender, or the name that a back end gave the sender, and the time of the last edit.
 pub(super) fn put_more(out: &mut impl BufMut, publication: &Publication<'_>) {
     if let Some(Sender { session, user, shown: true, .. }) = publication.sender {
         out.put_slice(b",\"sender\":\"");

@@ -145,8 +145,8 @@ impl<'s, 'a> Envelope<'s, 'a> {
         }
     }
 
-    /// The string, to be borrowed from `decoded`, which is for this member alone, if it cannot be from the
-    /// frame.
+    /// The decoded string. The string borrows from the frame if the frame has no escapes in it, and else from
+    /// `decoded`, which belongs to this member alone.
     #[inline]
     pub(super) fn text<'e>(
         &'e self,

@@ -1,8 +1,8 @@
-//! Errors as this dialect words them: a stable code for programs, a sentence for people.
+//! The errors of the native dialect: a stable code for programs, and a sentence for people.
 
 use crate::error::ReplyError;
 
-/// The code of what a trigger refuses.
+/// The code of a command that a trigger refused.
 pub(super) const REFUSED: &str = "refused";
 
 /// The stable code of an error, as `docs/PROTOCOL.md`, section 6, lists it.
@@ -40,7 +40,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
     }
 }
 
-/// An error in one sentence, for a person.
+/// The sentence of an error, for a person.
 pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
     match error {
         ReplyError::MalformedJson => "This is not well-formed JSON.",

@@ -1,4 +1,4 @@
-//! What a back end may give with its messages and changes beyond what sessions may: ids, times, names.
+//! The fields that only a back end may set in messages and changes: ids, times and names.
 
 use crate::{
     command::{AmendMessage, PublishAs},
@@ -18,7 +18,7 @@ const LENIENT: &str = "lenient must be true or false.";
 const ONCE: &str = "idempotency_key does not go with message_id, time_ms, label and if_exists.";
 
 impl Envelope<'_, '_> {
-    /// The publication with what its back end gives; `None`: it gives nothing, so it is one like others.
+    /// The publication with the fields that its back end set; `None` if the back end set none of them.
     pub(super) fn publication_as(&self) -> Result<Option<PublishAs<'_>>, ReplyError> {
         let id = self.string(Name::MessageId, ID)?;
         let id = id.map(|text| MessageId::parse(&text).ok_or(wrong(ID))).transpose()?;
@@ -33,12 +33,12 @@ impl Envelope<'_, '_> {
         Ok(Some(PublishAs { publish: self.publication()?, id, given, only_existing }))
     }
 
-    /// Whether a change is to be told even if nothing is known of its message.
+    /// Whether a change has to be told even if the channel does not remember its message.
     pub(super) fn is_lenient(&self) -> Result<bool, ReplyError> {
         self.flag("lenient", LENIENT)
     }
 
-    /// The edit or deletion of a message that need not be known.
+    /// An edit or deletion of a message that the channel need not remember.
     pub(super) fn amendment(&self, deletes: bool) -> Result<AmendMessage<'_>, ReplyError> {
         let id = self.changed_id()?;
         let message = self.member(Name::Message).filter(|_| !deletes);

@@ -1,12 +1,12 @@
-//! This dialect over HTTP, `docs/PROTOCOL.md`: a back end's request becomes commands, and their outcomes
-//! become JSON.
+//! The native dialect over HTTP, `docs/PROTOCOL.md`: reads a back end's request as commands, and writes their
+//! outcomes as JSON.
 //!
 //! ```text
 //!   Resource + query + body ──▶ RequestReader ──▶ BackEndCommand, one by one ──▶ AnswerShape
 //!   outcomes, in order      ──▶ put_answer    ──▶ the body of a 200, or a Refusal
 //! ```
 //!
-//! A shell routes, authorises and waits. No JSON is read or written outside.
+//! The shell routes, authorises and waits. Only this module reads and writes the API's JSON.
 
 use std::borrow::Cow;
 
@@ -30,33 +30,33 @@ use crate::{
     limits::{PAGE, PAGE_DEFAULT},
 };
 
-/// A user's name follows.
+/// The path of a user's resource before the user's name.
 const USERS: &str = "/v1/users/";
 
-/// The resources of the API.
+/// A resource of the API.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Resource<'a> {
-    /// Publications to a channel.
+    /// Publishes to a channel.
     Send,
-    /// Publications to every session of the app.
+    /// Publishes to every session of the app.
     Broadcast,
-    /// A list of publications.
+    /// Publishes a list of messages.
     Publish,
-    /// The members, or the users, of a channel.
+    /// The members or the users of a channel.
     Members,
     /// The history of a channel.
     History,
     /// The channels of the app.
     Channels,
-    /// Ends of sessions.
+    /// Disconnects sessions.
     Disconnect,
-    /// Messages that a channel remembers.
+    /// The messages that a channel remembers.
     Messages,
     /// The options of a channel.
     Options,
     /// The sessions of the app.
     Sessions,
-    /// A user, named as in the path: percent-encoded.
+    /// A user, with the percent-encoded name of the path.
     User(&'a str),
 }
 
@@ -79,7 +79,7 @@ impl<'a> Resource<'a> {
     }
 }
 
-/// The query of a request, decoded.
+/// The query of a request, percent-decoded.
 #[derive(Copy, Clone, Default, Debug)]
 #[allow(missing_docs, reason = "each field has the name of its parameter")]
 pub struct RequestQuery<'a> {
@@ -91,32 +91,32 @@ pub struct RequestQuery<'a> {
     pub by: Option<&'a str>,
 }
 
-/// A request whose sender may ask.
+/// A request whose sender is authorised.
 #[derive(Copy, Clone, Debug)]
 pub struct Request<'a> {
-    /// What it is about.
+    /// The resource.
     pub resource: Resource<'a>,
-    /// The method; one that the resource has.
+    /// The method, which the resource supports.
     pub method: &'a str,
     /// The query.
     pub query: RequestQuery<'a>,
-    /// The body, as it came.
+    /// The body.
     pub body: &'a [u8],
 }
 
-/// A request that is refused as a whole: the members of its problem document (RFC 9457).
+/// A request that is refused as a whole, with the members of its problem document (RFC 9457).
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Refusal {
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
-    /// The stable code.
+    /// The problem's stable code.
     pub code: &'static str,
-    /// One sentence for a person.
+    /// The problem in one sentence, for a person.
     pub detail: Cow<'static, str>,
 }
 
 impl Refusal {
-    /// A request that is well-formed HTTP and makes no sense.
+    /// The problem of a malformed request.
     pub fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status: 400, code: "invalid_request", detail: detail.into() }
     }
@@ -139,19 +139,19 @@ impl From<ReplyError> for Refusal {
 /// Whether an answer is one outcome or a list of outcomes.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum AnswerShape {
-    /// The outcome itself.
+    /// The answer is one outcome.
     One,
-    /// A list, with `ok` or `error` for each command.
+    /// The answer is a list with `ok` or `error` for each command.
     List,
 }
 
-/// Reads requests, and keeps its buffers from one to the next.
+/// Reads requests, and keeps its buffers between requests.
 #[derive(Default)]
 pub struct RequestReader(CommandReader);
 
 impl RequestReader {
-    /// Gives `each` the commands of a request, in order, or a command's error where it makes no sense. Only
-    /// an empty list, and a request that is refused as a whole, give none.
+    /// Calls `each` with each command of a request, in order, or with the error of a malformed command.
+    /// `each` is not called for an empty list or a request that is refused as a whole.
     pub fn read(
         &mut self,
         request: &Request<'_>,
@@ -201,7 +201,7 @@ impl RequestReader {
         Ok(shape)
     }
 
-    /// Edits or deletions: of one message, or of those of a list.
+    /// Reads edits or deletions of one message or of a list of messages.
     fn changes(
         &mut self,
         body: &[u8],
@@ -266,7 +266,7 @@ impl RequestReader {
 const NOT_AN_OBJECT: &str = "The body must be an object.";
 const NO_CHANNEL: &str = "channel must be a string.";
 
-/// What becomes of a message.
+/// What happens to a message.
 #[derive(Copy, Clone)]
 enum Change {
     Edit,
@@ -281,7 +281,7 @@ fn text(body: &[u8]) -> Result<&str, ReplyError> {
     std::str::from_utf8(body).map_err(|_| ReplyError::MalformedJson)
 }
 
-/// The publication that an envelope of this resource asks for.
+/// Reads the publication in an envelope of this resource.
 fn publication<'e>(
     resource: Resource<'_>,
     envelope: &'e Envelope<'_, '_>,
@@ -353,8 +353,8 @@ impl<'a> RequestQuery<'a> {
     }
 }
 
-/// Appends the JSON of an answer of this shape, whose status is 200. An error that is the whole answer is a
-/// refusal, and nothing is appended. The shape [`AnswerShape::One`] has one result.
+/// Appends the JSON of a successful answer of this shape. The shape [`AnswerShape::One`] has one result; if
+/// that result is an error, the request is refused and nothing is appended.
 pub fn put_answer<'r>(
     out: &mut BytesMut,
     shape: AnswerShape,

@@ -1,4 +1,4 @@
-//! A channel's options as JSON members, by the names that the configuration has for them too.
+//! A channel's options as JSON members, with the names of the configuration.
 
 use std::ops::RangeInclusive;
 
@@ -12,17 +12,17 @@ use crate::{
     json::{self, Object, Raw},
 };
 
-/// One option. Every name of an option stands in [`OPTIONS`] alone.
+/// One option of a channel. Only [`OPTIONS`] has the names of options.
 struct ChannelOption {
     name: &'static str,
-    /// Takes a value; `None` if it is none of this option's.
+    /// Reads the option's value; `None` if the value is wrong.
     read: fn(&mut OptionsChange, Raw<'_>) -> Option<()>,
-    /// What is said of a wrong value.
+    /// The error's sentence for a wrong value.
     wrong: &'static str,
     write: fn(&ChannelOptions, &mut BytesMut),
 }
 
-/// `name must be …` for each option, so that a sentence has the name of its option.
+/// Makes an option, whose sentence `name must be …` contains the option's name.
 macro_rules! option {
     ($name:literal must be $values:literal, $read:expr, $write:expr) => {
         ChannelOption {
@@ -34,7 +34,7 @@ macro_rules! option {
     };
 }
 
-/// In the order in which they are written.
+/// All options, in the order in which they are written.
 const OPTIONS: [ChannelOption; 12] = [
     option!("history_messages" must be "a whole number from 0 to 65536",
         |change, value| whole(value, HistoryLimits::MESSAGES).map(|n| change.history_messages = Some(n)),
@@ -91,10 +91,10 @@ const UNKNOWN: &str = "The body has a member that is no channel option: there ar
                        history_bytes, history_age_s, announce, presence_by_user, membership_to_send, \
                        slow_consumer, join, publish, direct, signed_in_messages and roster.";
 
-/// A member that says whether the options are for a channel that does not exist.
+/// The member that restricts options to a channel that does not exist.
 pub(super) const ONLY_NEW: &str = "only_new";
 
-/// What an object says about a channel's options. Its member `channel` names the channel.
+/// Reads a channel's options from an object. The object's member `channel` names the channel.
 pub(super) fn read_options(object: &Object<'_, '_>) -> Result<OptionsChange, ReplyError> {
     let mut change = OptionsChange::default();
     for (name, value) in object.members() {

@@ -18,7 +18,8 @@ use crate::{
     ws,
 };
 
-/// A message of a page of history: `{"event","message","offset","id","time_ms"}` and the optional members.
+/// Writes a message of a page of history: `{"event","message","offset","id","time_ms"}` and the optional
+/// members.
 fn put_remembered(out: &mut BytesMut, remembered: &HistoryItem) {
     let publication = remembered.view();
     out.extend_from_slice(b"{\"event\":");
@@ -163,7 +164,7 @@ pub(super) fn put_error(out: &mut BytesMut, error: ReplyError) {
     out.put_u8(b'}');
 }
 
-/// What a trigger says against a command, as an error.
+/// Appends the error of a command that a trigger refused.
 pub(super) fn put_refused(out: &mut BytesMut, why: &str) {
     out.extend_from_slice(b"{\"code\":\"");
     out.extend_from_slice(REFUSED.as_bytes());
@@ -193,7 +194,7 @@ fn put_identity(out: &mut BytesMut, id: SessionId, user: Option<&str>, profile: 
     }
 }
 
-/// Samples: `{"messages":[{"number","frame"}],"next","offset"`, where a frame that is too long is `null`.
+/// Writes samples: `{"messages":[{"number","frame"}],"next","offset"`. A frame that is too long is `null`.
 fn put_watched(out: &mut BytesMut, watched: &Watched) {
     out.extend_from_slice(b"{\"messages\":");
     json::write_array(out, &watched.samples, |out, sample| {
@@ -207,7 +208,7 @@ fn put_watched(out: &mut BytesMut, watched: &Watched) {
     put_number(out, ",\"offset\":", watched.offset);
 }
 
-/// `{"id","user"?,"data"?,"channels"}`.
+/// Writes a session: `{"id","user"?,"data"?,"channels"}`.
 fn put_session(out: &mut BytesMut, session: &UserSession) {
     put_identity(out, session.id, session.user.as_deref(), session.profile.as_deref());
     out.extend_from_slice(b",\"channels\":");

@@ -1,7 +1,7 @@
-//! A dialect for tests of the boundary: lines of words. It has a pushed format, each packet in a WebSocket
-//! text frame, and a polled one, packets one after another, each ended by a semicolon. A decoder with a state
-//! of each session's, a heartbeat of its own, and no word for edits, deletions and updates: the tests show
-//! that all this touches nothing outside the boundary.
+//! A dialect for tests of the dialect boundary, whose packets are lines of words. Its pushed format has each
+//! packet in a WebSocket text frame. Its polled format ends each packet with a semicolon. The dialect has a
+//! decoder with state for each session and a heartbeat of its own, but no word for edits, deletions and
+//! updates. The tests show that such a dialect needs no code outside the boundary.
 
 #[cfg(not(loom))]
 mod tests;

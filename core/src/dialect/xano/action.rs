@@ -1,4 +1,4 @@
-//! Actions of a client: from the text of a frame to a command.
+//! Actions of a client: reads the text of a frame as a command.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -16,10 +16,10 @@ use crate::{
     ws::Message,
 };
 
-/// The event of a message: the protocol has none of its own.
+/// The event of a message. The protocol has no events of messages.
 pub(super) const MESSAGE: &str = "message";
 
-/// The sessions of a worker: of which app each is.
+/// The Xano sessions of a worker, with the app of each session.
 #[derive(Default)]
 pub(in crate::dialect) struct Sessions {
     apps: HashMap<SessionSlot, Arc<App>, foldhash::fast::RandomState>,
@@ -27,10 +27,11 @@ pub(in crate::dialect) struct Sessions {
     options_scanner: Scanner,
 }
 
-/// What one message says of a channel.
+/// One message of a client about a channel.
 #[derive(Clone, Debug)]
 pub struct Frame<'a> {
-    /// The channel's name, or, after joining, the options, as JSON, which answers repeat.
+    /// The channel's name as JSON, which answers repeat. A command that follows a join has the options as
+    /// JSON here.
     name: &'a str,
     options: &'a str,
     channel: Cow<'a, str>,
@@ -43,11 +44,11 @@ enum Verb<'a> {
         presence: bool,
         history: bool,
     },
-    /// The members, after joining.
+    /// The list of members, after a join.
     Roster,
     Leave,
     History,
-    /// A message for a channel's members, or for one of them.
+    /// A message to a channel's members, or to one of them.
     Message {
         payload: Payload<'a>,
         to: Option<SessionId>,
@@ -56,12 +57,12 @@ enum Verb<'a> {
 }
 
 impl Sessions {
-    /// A session of this app begins.
+    /// Begins a session of this app.
     pub(in crate::dialect) fn begin(&mut self, slot: SessionSlot, app: &Arc<App>) {
         self.apps.insert(slot, app.clone());
     }
 
-    /// A session has ended.
+    /// Forgets a session that has ended.
     pub(in crate::dialect) fn end(&mut self, slot: SessionSlot) {
         self.apps.remove(&slot);
     }
@@ -69,7 +70,7 @@ impl Sessions {
     /// Reads a session's message.
     ///
     /// # Errors
-    /// For what has no action or names no channel: nobody could be told.
+    /// A frame without an action or without a channel, to which no answer is possible.
     pub(in crate::dialect) fn read<'a>(
         &mut self,
         slot: SessionSlot,
@@ -121,8 +122,8 @@ fn verb<'a>(
     }
 }
 
-/// What a client that joins asks for in the payload. Without the setting it is shown no other clients, and
-/// without history it is shown an empty one.
+/// Reads which answers a join's payload asks for. A client gets no members if the channel's setting forbids
+/// presence, and an empty history if the channel has none.
 fn join<'a>(row: &XanoChannel, payload: Option<Raw<'_>>) -> Verb<'a> {
     let mut scanner = Scanner::new();
     let payload = payload.map(|payload| scanner.scan(payload.as_str()));
@@ -139,7 +140,7 @@ fn session(id: Raw<'_>) -> Result<SessionId, ReplyError> {
 }
 
 impl<'a> Frame<'a> {
-    /// Number of commands: who joins may ask for the members and for history.
+    /// The number of commands: a join may also ask for the members and for history.
     pub(in crate::dialect) fn len(&self) -> usize {
         match self.verb {
             Ok(Verb::Join { presence, history }) => 1 + usize::from(presence) + usize::from(history),
@@ -147,7 +148,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The command at this place.
+    /// The command at `place`.
     pub(in crate::dialect) fn at(&self, place: usize) -> Self {
         let verb = match (self.verb, place) {
             (Ok(Verb::Join { presence: true, .. }), 1) => Ok(Verb::Roster),
@@ -158,12 +159,13 @@ impl<'a> Frame<'a> {
         Self { name, options: self.options, channel: self.channel.clone(), verb }
     }
 
-    /// What answers name: the channel, as JSON, or, of what follows a join, the options that have it.
+    /// The id that answers repeat: the channel as JSON, or, for a command that follows a join, the options as
+    /// JSON.
     pub(in crate::dialect) fn id(&self) -> Option<&'a str> {
         Some(self.name)
     }
 
-    /// The command.
+    /// The frame as a command.
     pub(in crate::dialect) fn command(&self) -> Result<Command<'_>, ReplyError> {
         let channel = &*self.channel;
         Ok(match self.verb? {

@@ -1,4 +1,4 @@
-//! Who may come in: the path names the app, and the subprotocol is a token.
+//! Admission: the path names the app, and the WebSocket subprotocol is the session token.
 
 use std::sync::Arc;
 
@@ -11,39 +11,40 @@ use crate::{
     token::{Claims, TokenError},
 };
 
-/// Where these clients connect: the rest of the path is the canonical.
+/// The beginning of the path of Xano's clients. The rest of the path is the canonical.
 const PATH: &str = "/rt/";
 
 /// A session that may begin.
 #[derive(Debug)]
 pub struct Admission {
-    /// Its app.
+    /// The session's app.
     pub app: Arc<App>,
-    /// What its token says, if it has one that is valid.
+    /// The claims of the session token, if the token is valid.
     pub claims: Option<Claims>,
 }
 
-/// Why no session begins, and never will. Clients are told on a WebSocket, or they would try again for ever.
+/// The reason why a client can never have a session. The refusal is sent on a WebSocket, because a client
+/// whose handshake fails retries for ever.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Stranger(&'static str);
 
 impl Stranger {
-    /// The sentence that clients are told.
+    /// The sentence that the refused client receives.
     pub fn sentence(self) -> &'static str {
         self.0
     }
 }
 
-/// The canonical of a path, percent-encoded; `None` if the path is none of these clients'.
+/// The percent-encoded canonical in a path; `None` if the path is not one of Xano's clients.
 pub fn canonical_at(path: &str) -> Option<&str> {
     path.strip_prefix(PATH)
 }
 
-/// Whether a session may begin for a client that names `canonical` and offers `token`, from a page of
-/// `origin` if it is known. A token that `verify` refuses counts as none.
+/// Admits a client that names `canonical` and offers `token`, from a page of `origin` if the origin is known.
+/// A token that `verify` refuses counts as no token.
 ///
 /// # Errors
-/// If the app does not want this client.
+/// If the app does not admit this client.
 pub fn admit(
     apps: &Apps,
     canonical: &str,
@@ -59,13 +60,13 @@ pub fn admit(
     if !app.origin_allowed(origin) {
         return Err(Stranger("This origin may not connect"));
     }
-    // Clients join their channels themselves, each time they connect.
+    // Claims of channels are ignored: Xano's clients join their channels themselves after each connect.
     let claims = token.and_then(|token| verify(app, token).ok());
     let claims = claims.map(|claims| Claims { channels: Vec::new(), ..claims });
     Ok(Admission { app: app.clone(), claims })
 }
 
-/// Appends what a client receives that no app wants.
+/// Appends the last frames of a client that no app admits.
 pub fn put_stranger(out: &mut BytesMut, stranger: Stranger) {
     put_final_refusal(out, stranger.sentence());
 }

@@ -1,4 +1,4 @@
-//! Envelopes out: `{action, client, options, payload}`, one text frame each.
+//! Encodes envelopes `{action, client, options, payload}`, each in a text frame of its own.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::{
     ws::{OpCode, put_frame},
 };
 
-/// The event of a publication of the app's back end, which clients know by the action of that name.
+/// The event of a back end's publication that clients receive as the action `event`.
 pub(super) const EVENT: &str = "event";
 
-/// `"channel":<name>` of the channel whose publications are encoded, and room for an envelope.
+/// The member `"channel":<name>` of the channel whose publications are encoded, and a buffer for an envelope.
 #[derive(Default)]
 pub(in crate::dialect) struct Heading {
-    /// Empty: not written yet, or a broadcast's.
+    /// The channel's member; empty if it is not written yet, or for a broadcast.
     channel: BytesMut,
     text: BytesMut,
 }
@@ -49,7 +49,7 @@ impl Heading {
         put(&mut self.text, parts);
     }
 
-    /// Appends the options up to the channel: the object is still open.
+    /// Appends the options up to the channel, and leaves the object open.
     fn put_options(&mut self) {
         put(&mut self.text, &[",\"options\":{"]);
         self.text.extend_from_slice(&self.channel);
@@ -62,7 +62,8 @@ fn put(text: &mut BytesMut, parts: &[&str]) {
     }
 }
 
-/// Appends a publication. Changes of profiles and counts of a user's sessions have no action here.
+/// Appends a publication. Changes of profiles and notices about a user's number of sessions have no action in
+/// this dialect.
 pub(in crate::dialect) fn encode_publication(
     out: &mut BytesMut,
     heading: &mut Heading,
@@ -102,7 +103,7 @@ fn write_publication(heading: &mut Heading, channel: Option<&str>, publication: 
     Word::Known
 }
 
-/// What a session sent. An event of another name than the protocol's only one stands beside the message.
+/// Writes a session's message. An event other than `message` stands beside the message in the payload.
 fn put_message(
     heading: &mut Heading,
     channel: Option<&str>,
@@ -125,7 +126,8 @@ fn put_message(
     put_payload(&mut heading.text, MESSAGE, publication.event(), publication.payload());
 }
 
-/// What the app's back end published: `{data, dbo_id, row_id}`, the latter two of the user it is for alone.
+/// Writes a back end's publication: `{data, dbo_id, row_id}`. The ids are those of the only user that the
+/// publication is for.
 fn put_event(
     heading: &mut Heading,
     channel: Option<&str>,
@@ -147,7 +149,7 @@ fn put_event(
     heading.put(&["}"]);
 }
 
-/// `{action, presence}` of a client that comes or goes.
+/// Writes `{action, presence}` for a client that joins or leaves.
 fn put_notice(heading: &mut Heading, channel: Option<&str>, action: &str, card: &IdentityCard) {
     heading.begin(channel, "presence_update");
     heading.put(&["null"]);
@@ -161,7 +163,8 @@ fn put_card(text: &mut BytesMut, card: &IdentityCard) {
     put_client(text, card.id, card.user.as_deref(), card.profile.as_deref());
 }
 
-/// The change of an earlier message, for which the protocol has no action: an event that says so.
+/// Writes the edit or deletion of an earlier message as an event, because the protocol has no action for
+/// changes.
 #[cold]
 fn put_change(
     heading: &mut Heading,
@@ -182,8 +185,8 @@ fn put_change(
     heading.put(&["},\"dbo_id\":0,\"row_id\":0}"]);
 }
 
-/// A payload; `{event, message}` if its event has another name than `own`. Bytes are written as JavaScript
-/// writes a buffer.
+/// Writes a payload, or `{event, message}` if the event is not `own`. Bytes are written as JavaScript writes
+/// a buffer.
 fn put_payload(text: &mut BytesMut, own: &str, event: &str, payload: Payload<'_>) {
     if event != own {
         put(text, &["{\"event\":"]);
@@ -199,13 +202,13 @@ fn put_payload(text: &mut BytesMut, own: &str, event: &str, payload: Payload<'_>
     }
 }
 
-/// A session as the protocol shows it: `{socketId, extras, permissions}`.
+/// Writes a session in the protocol's form: `{socketId, extras, permissions}`.
 fn put_client(text: &mut BytesMut, session: SessionId, user: Option<&str>, profile: Option<&str>) {
     put(text, &["{\"socketId\":"]);
     put_quoted(text, &session.text());
     match profile {
         Some(object) if object.starts_with('{') => put(text, &[",\"extras\":", object]),
-        // Whatever reads them expects an object.
+        // Clients expect an object.
         Some(other) => put(text, &[",\"extras\":{\"profile\":", other, "}"]),
         None => put(text, &[",\"extras\":{}"]),
     }
@@ -213,8 +216,8 @@ fn put_client(text: &mut BytesMut, session: SessionId, user: Option<&str>, profi
     put(text, &["}}"]);
 }
 
-/// `"dbo_id":…,"row_id":…` of a user, behind `before`: always integers, and 0 if there is no user or one that
-/// is named otherwise.
+/// Writes `"dbo_id":…,"row_id":…` of a user after `before`. Both are integers, which are 0 without a user, or
+/// if the user's name is not a row.
 fn put_row(text: &mut BytesMut, before: &str, user: Option<&str>) {
     let Row { table, row } = user.and_then(Row::of).unwrap_or_default();
     put(text, &[before, "\"dbo_id\":", itoa::Buffer::new().format(table)]);
@@ -227,7 +230,7 @@ fn put_quoted(text: &mut BytesMut, name: &[u8]) {
     put(text, &["\""]);
 }
 
-/// The row of a table that a user is: its name is `<table>:<row>`.
+/// The row of a table that a user's name `<table>:<row>` means.
 #[derive(Copy, Clone, Default)]
 pub(super) struct Row {
     pub(super) table: u64,
@@ -245,7 +248,7 @@ impl Row {
         format!("{}:{}", self.table, self.row).into()
     }
 
-    /// An integer that JavaScript holds exactly, as it is written there.
+    /// Reads an integer that JavaScript holds exactly, in the form in which JavaScript writes it.
     pub(super) fn number(text: &str) -> Option<u64> {
         const MAX: u64 = 1 << 53;
         let is_plain = text == "0" || !text.starts_with(['0', '+']);
@@ -253,8 +256,8 @@ impl Row {
     }
 }
 
-/// Appends what answers a command that succeeded. `channel` is its name as JSON. Messages are not answered:
-/// their sender receives them.
+/// Appends the answer to a successful command. `channel` is the channel's name as JSON. A message has no
+/// answer, because its sender receives the message.
 pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, channel: &str, outcome: &Outcome) {
     match outcome {
         Outcome::Joined { .. } => put_answer(out, "join", channel, |text| put(text, &["null"])),
@@ -263,7 +266,7 @@ pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, channel: &str, outcome: 
         }
         Outcome::Left { .. } => put_answer(out, "leave", channel, |text| put(text, &["null"])),
         Outcome::History { channel: name, page, .. } => {
-            // A page that ends with the newest message begins with it.
+            // A page that ends with the newest message lists the newest message first.
             let messages = page.messages.iter().rev();
             put_answer(out, "history", channel, |text| put_history(text, name, messages));
         }
@@ -271,14 +274,14 @@ pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, channel: &str, outcome: 
     }
 }
 
-/// `{"presence":[…]}`.
+/// Writes the members, `{"presence":[…]}`.
 fn put_roster(text: &mut BytesMut, members: &[Arc<IdentityCard>]) {
     put(text, &["{\"presence\":"]);
     json::write_array(text, members, |text, card| put_card(text, card));
     put(text, &["}"]);
 }
 
-/// `{"history":[…]}`, the oldest message first, each as its members received it.
+/// Writes `{"history":[…]}`, the oldest message first, each message in the form in which members received it.
 fn put_history<'i>(text: &mut BytesMut, channel: &str, messages: impl Iterator<Item = &'i HistoryItem>) {
     let mut heading = Heading::default();
     put(text, &["{\"history\":"]);
@@ -289,15 +292,15 @@ fn put_history<'i>(text: &mut BytesMut, channel: &str, messages: impl Iterator<I
     put(text, &["}"]);
 }
 
-/// Appends why a command was refused, if it named a channel: a frame without one goes to every listener. What
-/// follows a join is refused only if the join was, which has been told.
+/// Appends the error of a refused command, if the command named a channel: a frame without a channel goes to
+/// every listener. A command that follows a join fails only if the join failed, so its error is not sent.
 pub(in crate::dialect) fn encode_error(out: &mut BytesMut, channel: Option<&str>, error: ReplyError) {
     if let Some(channel) = channel.filter(|channel| !follows_join(channel)) {
         put_answer(out, "error", channel, |text| put_sentence(text, sentence(error)));
     }
 }
 
-/// Appends that a trigger refused a command, and why.
+/// Appends the error of a command that a trigger refused.
 pub(in crate::dialect) fn encode_refused(out: &mut BytesMut, channel: Option<&str>, why: &str) {
     let Some(channel) = channel else { return };
     put_answer(out, "error", channel, |text| {
@@ -307,7 +310,7 @@ pub(in crate::dialect) fn encode_refused(out: &mut BytesMut, channel: Option<&st
     });
 }
 
-/// Appends word of publications lost to a connection's own slowness.
+/// Appends an error that tells a slow client how many publications it lost.
 pub(in crate::dialect) fn encode_gap(out: &mut BytesMut, channel: Option<&str>, missed: u64) {
     let mut name = BytesMut::new();
     json::write_optional_string(&mut name, channel);
@@ -321,14 +324,14 @@ pub(in crate::dialect) fn encode_gap(out: &mut BytesMut, channel: Option<&str>, 
     });
 }
 
-/// `{"message":…}` of a sentence that JSON need not escape.
+/// Writes `{"message":…}` with a sentence that needs no escapes in JSON.
 pub(super) fn put_sentence(text: &mut BytesMut, sentence: &str) {
     put(text, &["{\"message\":"]);
     json::write_string(text, sentence);
     put(text, &["}"]);
 }
 
-/// An envelope that no client sent, for a channel: see [`Frame::id`](super::Frame::id).
+/// Writes an answer's envelope, which has no client; see [`Frame::id`](super::Frame::id).
 fn put_answer(out: &mut BytesMut, action: &str, channel: &str, payload: impl FnOnce(&mut BytesMut)) {
     let mut text = BytesMut::with_capacity(128);
     put(&mut text, &["{\"action\":\"", action, "\",\"client\":null,\"options\":"]);
@@ -342,7 +345,7 @@ fn put_answer(out: &mut BytesMut, action: &str, channel: &str, payload: impl FnO
     put_frame(out, OpCode::Text, &text);
 }
 
-/// Whether an id is that of a command that follows a join, which is an object.
+/// Whether an id is that of a command that follows a join. Such an id is an object.
 fn follows_join(id: &str) -> bool {
     id.starts_with('{')
 }

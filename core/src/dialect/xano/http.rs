@@ -1,4 +1,5 @@
-//! What Xano's back ends ask over HTTP: an event for a channel's members, or for one user's of them.
+//! The HTTP request of Xano's back ends: an event for a channel's members, or for one user's sessions in the
+//! channel.
 
 use std::borrow::Cow;
 
@@ -10,13 +11,13 @@ use crate::{
     publication::{Audience, Payload},
 };
 
-/// Where events are posted.
+/// The path to which back ends post events.
 pub const EVENT_PATH: &str = "/v1/xano/event";
 
-/// Gives `each` the command that the body of a request asks for: `{channel, data, dbo_id?, row_id?}`.
+/// Calls `each` with the command in the body of a request: `{channel, data, dbo_id?, row_id?}`.
 ///
 /// # Errors
-/// If the body is something else.
+/// If the body does not have this form.
 pub fn read_event(body: &[u8], each: &mut dyn FnMut(BackEndCommand<'_>)) -> Result<(), ReplyError> {
     let text = std::str::from_utf8(body).map_err(|_| ReplyError::MalformedJson)?;
     let mut scanner = Scanner::new();
@@ -35,12 +36,12 @@ pub fn read_event(body: &[u8], each: &mut dyn FnMut(BackEndCommand<'_>)) -> Resu
         row => Some(Box::new(Audience { only_users: Some([row.user()].into()), ..Audience::default() })),
     };
     let publish = Publish::new(Some(&channel), EVENT, data);
-    // The protocol's history has messages alone.
+    // The protocol's history has no events.
     each(BackEndCommand::publish(Publish { history: false, audience, ..publish }));
     Ok(())
 }
 
-/// An id as a number, or as its digits in a string; 0 if there is none.
+/// Reads an id, which is a number or its digits in a string; 0 if the id is missing.
 fn id(object: Object<'_, '_>, name: &str) -> Result<u64, ReplyError> {
     let Some(id) = object.member(name).filter(|id| !id.is_null()) else { return Ok(0) };
     let digits = id.as_string().unwrap_or(Cow::Borrowed(id.as_str()));

@@ -1,4 +1,4 @@
-//! How a connection of this dialect stays alive, and how it ends.
+//! The heartbeat of Xano's connections, and how the server ends a connection.
 
 use bytes::BytesMut;
 
@@ -10,21 +10,22 @@ use crate::{
     ws::{self, OpCode, put_frame},
 };
 
-/// A stock client comes back by itself after a close frame with this code, 1006 and 1011 to 1014, and after
-/// no other.
+/// The close code after which a stock client reconnects. A stock client also reconnects after 1006 and 1011
+/// to 1014, and after no other code.
 const RECONNECT: u16 = 4000;
 const RESTART: u16 = 1012;
 const TRY_AGAIN_LATER: u16 = 1013;
 
-/// Nobody wants the client back.
+/// The close code after which a stock client stays away.
 const REFUSED: u16 = 4401;
 
-/// Ping frames: the protocol has no heartbeat of its own.
+/// The heartbeat: WebSocket ping frames, because the protocol has no heartbeat of its own.
 pub(in crate::dialect) fn heartbeat(ping_interval_ms: u64) -> Heartbeat {
     native::heartbeat(ping_interval_ms)
 }
 
-/// The code decides whether a stock client comes back; the reason is for a person.
+/// The close code and the reason. The code decides whether a stock client reconnects; the reason is for a
+/// person.
 pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
     let code = match why {
         Disconnect::Restart => RESTART,
@@ -41,18 +42,18 @@ pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
     Closing { code, ..native::closing(why) }
 }
 
-/// Appends the last that a connection receives.
+/// Appends the last frame that a connection receives.
 pub(in crate::dialect) fn put_disconnect(out: &mut BytesMut, why: Disconnect) {
     let Closing { code, reason } = closing(why);
     ws::put_close(out, code, reason, None);
 }
 
-/// Appends why no session begins on a connection that is open already, and that it is to try again.
+/// Appends a temporary refusal of a session on an open WebSocket, after which the client retries.
 pub(in crate::dialect) fn put_refusal(out: &mut BytesMut, error: ReplyError) {
     put_farewell(out, sentence(error), TRY_AGAIN_LATER);
 }
 
-/// Appends an error for every listener, and a close frame after which a stock client stays away.
+/// Appends an error for every listener, and a close frame after which a stock client does not reconnect.
 pub(super) fn put_final_refusal(out: &mut BytesMut, sentence: &str) {
     put_farewell(out, sentence, REFUSED);
 }

@@ -7,8 +7,8 @@
 //!   publication, outcome, error ──▶ one envelope each          {action, client, options, payload}
 //! ```
 //!
-//! This module alone knows Xano's words. Which channels its clients may use stands in the app's
-//! [`XanoOptions`](crate::app::XanoOptions); what these channels are like, every dialect shares.
+//! This module alone knows Xano's words. The app's [`XanoOptions`](crate::app::XanoOptions) list the channels
+//! that Xano's clients may use. Clients of every dialect share these channels and their options.
 
 mod action;
 mod admission;
@@ -21,7 +21,7 @@ mod tests;
 
 pub use self::http::{EVENT_PATH, read_event};
 
-/// How triggers of Xano name the session of a client.
+/// The name of a client's session id in Xano's triggers.
 pub const CLIENT_ID: &str = "socketId";
 
 pub use self::{

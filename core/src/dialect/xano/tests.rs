@@ -1,4 +1,4 @@
-//! Transcripts: what a client sends, byte for byte, and what it and others receive.
+//! Transcripts: a client's bytes, and the frames that it and other clients receive.
 
 use bytes::BytesMut;
 
@@ -135,7 +135,7 @@ fn a_client_that_asks_is_shown_who_is_there_and_then_who_comes_and_goes() {
     let shown =
         [answer("join", "null"), full(&[&leia, &nobody, &luke]), answer("history", r#"{"history":[]}"#)];
     assert_eq!(room.received(ANONYMOUS), shown);
-    // A second join is no second member.
+    // A second join adds no member.
     room.send_and_wait(ANONYMOUS, &viewing(false, true));
     assert_eq!(room.received(ANONYMOUS), [answer("join", "null"), full(&[&leia, &nobody, &luke])]);
     assert_eq!(room.received(XANO), Vec::<String>::new());
@@ -161,7 +161,7 @@ fn a_client_that_does_not_ask_is_told_of_nobody_until_it_asks() {
     room.send_and_wait(XANO, &viewing(false, true));
     room.send_and_wait(NATIVE, r#"{"type":"leave","channel":"c"}"#);
     assert_eq!(actions(&room.received(XANO)), ["join", "presence_full", "presence_update"]);
-    // The channel d has no presence, whoever asks.
+    // The channel `d` has no presence, even for a client that asks for presence.
     room.send_and_wait(XANO, &viewing(false, true).replace("\"c\"", "\"d\""));
     assert_eq!(actions(&room.received(XANO)), ["join"]);
 }
@@ -182,7 +182,7 @@ fn a_client_that_joins_is_shown_what_was_said_before() {
     assert_eq!(room.received(ANONYMOUS), [answer("join", "null"), answer("history", &history)]);
 }
 
-/// A room with a channel of these settings, in which a client with a token and one without are.
+/// A room whose channel has these settings, with two clients: one with a token, one without.
 fn ruled(change: impl Fn(&mut XanoChannel)) -> Room {
     let mut app = app();
     let mut row = XanoChannel::new("ruled");
@@ -200,7 +200,7 @@ fn ruled(change: impl Fn(&mut XanoChannel)) -> Room {
     room
 }
 
-/// What became of a message of this session's: who received it, or why it was refused.
+/// The result of this session's message: its receivers, or the reason of its refusal.
 fn sent(room: &mut Room, session: usize, options: &str) -> String {
     let options = options.replace("XANO", &room.ids[XANO]).replace("ANON", &room.ids[ANONYMOUS]);
     room.forget();

@@ -1,11 +1,7 @@
 //! The console's WebSocket: once its request is admitted, the socket goes to a worker, which sees a handshake
 //! of the native dialect with one of the app's client keys. Nothing is relayed.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use fanfare_core::http::{Head, HttpLimits, Query, parse_head};
@@ -122,9 +118,7 @@ impl Console {
 
     fn hand_over(&self, stream: std::net::TcpStream, request: String) -> io::Result<()> {
         let control = &self.0.observed.control;
-        // Relaxed: a count, which orders nothing.
-        if control.connections.fetch_add(1, Ordering::Relaxed) >= control.capacity {
-            control.connections.fetch_sub(1, Ordering::Relaxed);
+        if !control.capacity.take() {
             return Err(io::Error::other("the server has as many connections as it may"));
         }
         let worker = self.0.observed.next_worker();

@@ -15,7 +15,7 @@ use crate::control::metrics::{METRICS, app_values};
 pub(super) fn json(observed: &Observed) -> BytesMut {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let uptime = observed.started.elapsed().as_millis();
-    let (ready, capacity) = (observed.ready.load(Ordering::Relaxed), observed.control.capacity);
+    let (ready, capacity) = (observed.ready.load(Ordering::Relaxed), observed.control.capacity.total());
     let channels = observed.node.channels();
     let mut out = BytesMut::with_capacity(16 << 10);
     put(&mut out, format_args!("{{\"time_ms\":{now},\"uptime_ms\":{uptime},\"ready\":{ready},"));

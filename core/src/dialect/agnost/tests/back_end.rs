@@ -43,7 +43,7 @@ fn connect(apps: &Apps, access_token: &str) -> Option<BackEnd> {
     }
 }
 
-/// What a message comes to, and the commands that it hands over.
+/// Hands a message to the back end's connection. Returns the result and the commands.
 fn say(back_end: &mut BackEnd, apps: &Apps, message: Message<'_>) -> (Heard, Vec<String>) {
     let mut commands = Vec::new();
     let heard = back_end.handle(message, apps, 0, &mut BytesMut::new(), &mut |app, ack, command| {
@@ -156,7 +156,7 @@ fn a_user_is_told_in_three_arguments() {
     let app = AppId(0);
     let user = "luke";
     let signed_in = room.open(Format::AgnostFrames, None, Some(claims(user, None)));
-    // A channel of the user's name is a channel like others.
+    // A channel with the user's name is an ordinary channel.
     room.send(OTHER, r#"42["join",{"channel":"luke","echo":false}]"#);
     let command = |user, event| BackEndCommand::PublishToUser {
         user,

@@ -1,4 +1,4 @@
-//! A channel of the directory: its settings, who is in it, and what it remembers.
+//! A channel of the directory: its settings, its users with their connections, and its history.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,14 +13,14 @@ use super::{
 };
 use crate::id::MessageId;
 
-/// Frames that a channel keeps for clients that are not there.
+/// The most frames that a channel keeps for clients that do not poll at the moment.
 const FRAMES: usize = 100;
 
 #[derive(Debug)]
 pub(super) struct Channel {
     uuid: MessageId,
     pub(super) settings: Settings,
-    /// Connections by user.
+    /// The channel's connections by user.
     pub(super) users: BTreeMap<Box<str>, Vec<ConnId>>,
     connections: usize,
     pub(super) last_active: Moment,
@@ -41,7 +41,7 @@ impl Channel {
         }
     }
 
-    /// Adds a connection. False: it was there.
+    /// Adds a connection. Returns false if the connection was in the channel before.
     pub(super) fn add(&mut self, user: &str, conn: ConnId) -> bool {
         let connections = self.users.entry(user.into()).or_default();
         let is_new = !connections.contains(&conn);
@@ -52,7 +52,8 @@ impl Channel {
         is_new
     }
 
-    /// Removes a connection. Returns whether it was the user's last; `None`: it was not there.
+    /// Removes a connection. Returns whether it was the last connection of its user; `None` if it was not in
+    /// the channel.
     pub(super) fn remove(&mut self, user: &str, conn: ConnId) -> Option<bool> {
         let connections = self.users.get_mut(user)?;
         let at = connections.iter().position(|own| *own == conn)?;
@@ -65,7 +66,7 @@ impl Channel {
         Some(is_last)
     }
 
-    /// How many connections a message is for.
+    /// The number of the channel's connections that receive a message.
     pub(super) fn receivers(&self, delivery: &Delivery) -> usize {
         let of = |user: &str| self.users.get(user).map_or(0, Vec::len);
         let sum = |mut users: Vec<&Box<str>>| {
@@ -80,7 +81,7 @@ impl Channel {
         }
     }
 
-    /// Remembers an entry as far as the settings say.
+    /// Adds an entry to the history and to the frames, as far as the channel's settings allow.
     pub(super) fn remember(&mut self, entry: &Arc<Entry>, keeps: History, now: Moment, memory: &mut Memory) {
         self.last_active = now;
         let is_kept = keeps == History::Kept && entry.kind == EntryKind::Message;
@@ -102,32 +103,33 @@ impl Channel {
         memory.cut(&mut self.history, most);
     }
 
-    /// Changes a message that is remembered: that of the history and its frame, or the first frame alone.
+    /// Edits a remembered message: its entries in the history and in the frames, or its first entry in the
+    /// frames alone.
     pub(super) fn edit(&mut self, edit: &Item, memory: &mut Memory) {
         for ring in [&mut self.history, &mut self.frames] {
             memory.replace(ring, edit);
         }
     }
 
-    /// Forgets a message.
+    /// Removes a message from the history and the frames.
     pub(super) fn delete(&mut self, uuid: MessageId, memory: &mut Memory) {
         for ring in [&mut self.history, &mut self.frames] {
             memory.release(ring.remove(uuid));
         }
     }
 
-    /// What the channel remembers is no more.
+    /// Gives back the memory of a channel's history and frames, because the channel is removed.
     pub(super) fn forget(&self, memory: &mut Memory) {
         memory.release(self.history.bytes() + self.frames.bytes());
     }
 
-    /// What a user missed since `since`.
+    /// The frames that a user has missed since `since`.
     pub(super) fn catch_up(&self, user: &str, since: Moment) -> impl Iterator<Item = Arc<str>> {
         let missed = self.frames.iter().filter(move |(at, entry)| *at >= since && entry.is_for(user));
         missed.map(|(_, entry)| entry.frame(Replay::Catchup))
     }
 
-    /// The channel as a back end sees it, and its users as far as it lists them.
+    /// The channel in the form that back ends see, and its users as far as `config` lists them.
     pub(super) fn info(&self, name: &str, config: &InfoConfig) -> (Members, Vec<&str>) {
         let users: Vec<&str> = match config.users {
             true => self.users.keys().map(|user| &**user).collect(),
@@ -152,7 +154,7 @@ impl Channel {
     }
 }
 
-/// Whether history may keep a message.
+/// Whether the history may keep a message.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) enum History {
     Kept,

@@ -1,4 +1,4 @@
-//! Connections whose clients come, go, or never come, and everything else that may be kept no longer.
+//! Arrival and departure of clients, and the expiry of connections, users and channels.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{
 use crate::id::SessionId;
 
 impl Directory {
-    /// Ends a connection. False: there is none.
+    /// Ends a connection. Returns false if the connection does not exist.
     pub(in super::super) fn disconnect(
         &mut self,
         conn: ConnId,
@@ -27,7 +27,7 @@ impl Directory {
     fn remove(&mut self, conn: ConnId, now: Moment, effects: &mut Vec<Effect>) {
         let now = self.tick(now);
         let Some(connection) = self.connections.get_mut(&conn) else { return };
-        // A session that ends leaves its channels by itself.
+        // A session that ends leaves its channels itself.
         match connection.session.take() {
             Some(session) => {
                 self.sessions.remove(&session);
@@ -50,7 +50,7 @@ impl Directory {
         }
     }
 
-    /// The client of a connection wants to come in. `None`: there is no such connection.
+    /// The arrival of a connection's client; `None` if the connection does not exist.
     pub fn arrival(&self, conn: ConnId) -> Option<Arrival> {
         let connection = self.connections.get(&conn)?;
         let public_state = Json::Object(self.users[&connection.user].public_state()).compact().into();
@@ -59,8 +59,8 @@ impl Directory {
         Some(Arrival { user: connection.user.clone(), public_state, channels, is_attached })
     }
 
-    /// The client has come in: `session` is a member of the connection's channels from here on. Returns the
-    /// frames that it has missed.
+    /// Attaches a session to its connection: `session` is now a member of the connection's channels. Returns
+    /// the frames that the client has missed.
     pub fn attach(
         &mut self,
         conn: ConnId,
@@ -84,7 +84,8 @@ impl Directory {
         self.missed(conn, since)
     }
 
-    /// What a connection has missed: channel after channel, and then its user's private messages.
+    /// The frames that a connection has missed: those of its channels, one channel after another, and then
+    /// its user's private messages.
     fn missed(&self, conn: ConnId, since: Moment) -> Vec<Arc<str>> {
         let connection = &self.connections[&conn];
         let channels = connection.channels.iter().filter_map(|name| self.channels.get(name));
@@ -92,14 +93,14 @@ impl Directory {
         of_channels.chain(self.users[&connection.user].catch_up(since)).collect()
     }
 
-    /// The session has ended, and with it its connection, unless another session has taken its place.
+    /// Ends the connection of a session that has ended, unless the connection has another session by now.
     pub fn detach(&mut self, session: SessionId, now: Moment, effects: &mut Vec<Effect>) {
         if let Some(&conn) = self.sessions.get(&session) {
             self.remove(conn, now, effects);
         }
     }
 
-    /// Removes what may be kept no longer.
+    /// Removes the connections, users and channels whose time is over.
     pub fn expire(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         while let Some((due, _)) = self.deadlines.first()
             && *due <= now

@@ -1,5 +1,5 @@
-//! Messages of back ends, their edits and their deletions. Nothing of the answer depends on whether anybody
-//! receives them.
+//! Messages of back ends, their edits and their deletions. The answer to a back end does not depend on
+//! whether a message has receivers.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::{
 };
 
 impl Directory {
-    /// Messages, edits or deletions, in their order. Returns the answer.
+    /// Applies messages, edits or deletions in order. Returns the answer.
     pub(in super::super) fn apply_items(
         &mut self,
         items: Vec<Item>,
@@ -29,7 +29,7 @@ impl Directory {
         let mut answer = Vec::new();
         for mut item in items {
             match kind {
-                // It is for nobody.
+                // A message that names neither a channel nor users has no receivers.
                 ItemKind::Message if item.delivery.is_empty() => continue,
                 ItemKind::Message => item.timestamp.get_or_insert_with(|| time.clone()),
                 ItemKind::Edit => item.edited.get_or_insert_with(|| time.clone()),
@@ -53,12 +53,14 @@ impl Directory {
             self.counters.deliveries += receivers as u64;
         }
         let channel = item.delivery.channel.as_deref();
-        // Users are of this dialect alone: those of others may have the same names.
+        // A private message is for users of this dialect alone: users of other dialects may have the same
+        // names.
         let what = if channel.is_none() { What::Words(entry.frame(Replay::Live)) } else { what(item, kind) };
         effects.push(tell(channel, &entry, what));
     }
 
-    /// Returns how many connections it is for; `None`: there is no such channel.
+    /// Applies an item to its channel. Returns how many connections receive the item; `None` if the channel
+    /// does not exist.
     fn apply_to_channel(
         &mut self,
         name: &str,
@@ -78,7 +80,8 @@ impl Directory {
         Some(channel.receivers(&item.delivery))
     }
 
-    /// Returns how many connections it is for; `None`: nobody is named who is known.
+    /// Applies an item to its users. Returns how many connections receive the item; `None` if no named user
+    /// exists.
     fn apply_to_users(
         &mut self,
         item: &Item,
@@ -101,7 +104,7 @@ impl Directory {
     }
 }
 
-/// What the members of a channel are told.
+/// What the members of a channel receive for an item.
 fn what(item: &Item, kind: ItemKind) -> What {
     let payload = item.message.as_ref().map(|message| Json::Object(message.clone()).compact().into());
     let content = Content { id: item.uuid, payload, given: given(item) };

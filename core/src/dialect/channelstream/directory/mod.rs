@@ -1,18 +1,19 @@
-//! What the original keeps of its users, connections and channels: one directory for each app.
+//! The directory: the users, connections and channels that Channelstream's protocol remembers. Each app has
+//! one directory.
 //!
-//! The directory is data and rules without sockets, clock or lock. A back end's request is applied to it as a
-//! whole; what has to reach connected clients comes out as [`Effect`]s, in order. The shell keeps a directory
-//! behind a lock and hands the effects to its engine before it lets go, so that the order of a channel's
-//! frames in the directory is their order for its members. No message of a client, and no delivery, looks
-//! into a directory.
+//! The directory is data and rules without sockets, clock or lock. A back end's request is applied to the
+//! directory as a whole. Everything that connected clients have to receive comes out as [`Effect`]s, in
+//! order. The shell keeps a directory behind a lock and hands the effects to its engine before it releases
+//! the lock, so members receive a channel's frames in the order of the directory. A client's message and a
+//! delivery never read a directory.
 //!
 //! ```text
 //!   /connect ─▶ waiting ──/ws──▶ attached ──socket closed, /disconnect──▶ gone
 //!                  └── 15 s ─────────────────────────────────────────────▶ gone
 //! ```
 //!
-//! Invariants: a connection's user exists; a connection is in a channel's list exactly if the channel is in
-//! its own; a user with connections and a channel with users do not expire.
+//! Invariants: a connection's user exists. A channel lists a connection exactly if the connection lists the
+//! channel. A user with connections and a channel with users do not expire.
 
 mod channel;
 mod clients;
@@ -41,12 +42,12 @@ use crate::{
     secret::Secret,
 };
 
-/// Opens a connection: a UUID that its client keeps to itself.
+/// The id of a connection: a UUID, which is also the client's secret.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
 pub struct ConnId(pub(super) u128);
 
 impl ConnId {
-    /// An id from bits of the operating system's randomness.
+    /// The id of these random bits of the operating system.
     pub fn from_random(bits: u128) -> Self {
         Self::parse(&MessageId::from_random(bits).to_string()).expect("it is a UUID")
     }
@@ -58,7 +59,7 @@ impl ConnId {
 }
 
 impl ConnId {
-    /// By what a client that polls is found.
+    /// The secret by which the node finds the client's outlet.
     pub fn secret(self) -> Secret {
         Secret::new(self.0)
     }
@@ -76,19 +77,19 @@ impl fmt::Debug for ConnId {
     }
 }
 
-/// How long a connection without a client is kept.
+/// How long a connection without a client is kept, in microseconds.
 const WAITING_US: u64 = 15_000_000;
-/// How long a user without connections is kept.
+/// How long a user without connections is kept, in microseconds.
 const USER_US: u64 = 86_400_000_000;
-/// How long a channel without users is kept.
+/// How long a channel without users is kept, in microseconds.
 const CHANNEL_US: u64 = 7 * USER_US;
 
-/// How much a directory may hold.
+/// The bounds of a directory.
 #[derive(Copy, Clone, Debug)]
 pub struct DirectoryLimits {
-    /// Bytes of messages and notices that are remembered.
+    /// Bytes of all remembered messages and notices.
     pub bytes: usize,
-    /// Bytes of one message as compact JSON, with its further members.
+    /// Bytes of one message as compact JSON, with its unknown members.
     pub message_bytes: usize,
     /// Connections that wait for their clients.
     pub waiting: usize,
@@ -110,10 +111,10 @@ impl Default for DirectoryLimits {
     }
 }
 
-/// What has to happen outside the directory.
+/// A change that has to happen outside the directory.
 #[derive(Debug)]
 pub enum Effect {
-    /// Clients are told something.
+    /// Clients receive a message or a notice.
     Tell(Box<Tell>),
     /// A client's session enters or leaves a channel.
     Enroll {
@@ -121,7 +122,7 @@ pub enum Effect {
         session: SessionId,
         /// The channel.
         channel: Box<str>,
-        /// Which of both.
+        /// Whether the session enters or leaves the channel.
         membership: Membership,
     },
     /// A client's session ends.
@@ -131,18 +132,18 @@ pub enum Effect {
     },
 }
 
-/// Something that clients are told.
+/// A message or a notice, with its receivers.
 #[derive(Debug)]
 pub struct Tell {
-    /// The channel; `None`: the users of the audience, wherever they are.
+    /// The channel; `None`: the users of the audience, in whatever channels they are.
     pub channel: Option<Box<str>>,
-    /// Whom it is for.
+    /// The audience of the message or the notice.
     pub audience: Audience,
-    /// What they are told.
+    /// The message or the notice.
     pub what: What,
 }
 
-/// What is told.
+/// What clients receive.
 #[derive(Debug)]
 pub enum What {
     /// A message.
@@ -152,26 +153,26 @@ pub enum What {
         /// Whether histories may keep it.
         history: bool,
     },
-    /// A message says something else from now on.
+    /// A message has another content from now on.
     Edit(Content),
-    /// The message of this id is gone.
+    /// The message with this id is deleted.
     Delete(MessageId),
-    /// A frame, without the brackets around it, for which only this dialect has words.
+    /// A frame that only this dialect can express, without the brackets around it.
     Words(Arc<str>),
 }
 
-/// What a message says, or says from now on.
+/// The content of a message, or its content after an edit.
 #[derive(Debug)]
 pub struct Content {
     /// The message's id.
     pub id: MessageId,
     /// The payload, if one is given.
     pub payload: Option<Box<str>>,
-    /// The rest.
+    /// The time, the name and the further members that the back end gave.
     pub given: Given,
 }
 
-/// Why a request is refused that makes sense.
+/// The reason why a well-formed request is refused.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) enum Full {
     Connections,
@@ -179,39 +180,39 @@ pub(super) enum Full {
     Channels,
 }
 
-/// See the module.
+/// A directory; see the module's description.
 #[derive(Debug)]
 pub struct Directory {
     limits: DirectoryLimits,
     ids: IdGenerator,
     started: Moment,
-    /// Moments given out only rise.
+    /// The last moment that the directory gave out. Every moment is later than the one before it.
     last: Moment,
     users: HashMap<Box<str>, User>,
     connections: HashMap<ConnId, Connection>,
     sessions: HashMap<SessionId, ConnId>,
     channels: BTreeMap<Box<str>, Channel>,
     memory: Memory,
-    /// When something is to be looked at that may be kept no longer.
+    /// When to look at connections, users and channels that may expire.
     deadlines: BTreeSet<(Moment, Expiring)>,
     waiting: usize,
     counters: DirectoryCounters,
 }
 
-/// What a directory has done.
+/// Counters of a directory.
 #[derive(Copy, Clone, Default, Debug)]
 pub struct DirectoryCounters {
     /// Messages of back ends.
     pub messages: u64,
-    /// Connections that these were for.
+    /// Connections that received these messages.
     pub deliveries: u64,
-    /// Connections whose clients never came, or came no more.
+    /// Connections that expired because their clients never came or stopped polling.
     pub collected: u64,
-    /// Requests that found a bound reached.
+    /// Requests that reached a bound of the directory.
     pub refused: u64,
 }
 
-/// What may be kept no longer.
+/// A connection, a user or a channel that may expire.
 #[derive(Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
 enum Expiring {
     Connection(ConnId),
@@ -224,21 +225,22 @@ struct Connection {
     user: Box<str>,
     channels: BTreeSet<Box<str>>,
     last_active: Moment,
-    /// Of its client.
+    /// The session of the connection's client.
     session: Option<SessionId>,
 }
 
-/// What all rings together cost.
+/// The memory that the rings of all channels and users take.
 #[derive(Debug)]
 pub(super) struct Memory {
     used: usize,
     most: usize,
-    /// Entries that were forgotten for want of room.
+    /// Entries that were dropped for lack of memory.
     forgotten: u64,
 }
 
 impl Memory {
-    /// Appends an entry to a ring of at most `most`. Without room the ring's oldest go, and then it itself.
+    /// Appends an entry to a ring of at most `most` entries. If memory is short, the ring drops its oldest
+    /// entries, and at last the new entry.
     fn push(&mut self, ring: &mut Ring, most: usize, now: Moment, entry: &Arc<Entry>) {
         self.cut(ring, most - 1);
         let bytes = entry.bytes();
@@ -272,16 +274,16 @@ impl Memory {
     }
 }
 
-/// A client that may come in.
+/// A client that may attach.
 #[derive(Debug)]
 pub struct Arrival {
-    /// Its user.
+    /// The user of the client.
     pub user: Box<str>,
-    /// What others see of the user's state, as JSON.
+    /// The public part of the user's state, as JSON.
     pub public_state: Box<str>,
-    /// The channels that it is in.
+    /// The channels of the client's connection.
     pub channels: Vec<Box<str>>,
-    /// Whether it has come already.
+    /// Whether another session is attached to the connection.
     pub is_attached: bool,
 }
 
@@ -304,17 +306,17 @@ impl Directory {
         }
     }
 
-    /// What it has done.
+    /// The counters of the directory.
     pub fn counters(&self) -> DirectoryCounters {
         self.counters
     }
 
-    /// When [`Directory::expire`] has something to do.
+    /// When [`Directory::expire`] has to be called next.
     pub fn next_due(&self) -> Option<Moment> {
         self.deadlines.first().map(|(due, _)| *due)
     }
 
-    /// A moment after every other.
+    /// The next moment, which is later than every moment before it.
     pub(super) fn tick(&mut self, now: Moment) -> Moment {
         self.last = now.max(self.last.after(1));
         self.last
@@ -337,7 +339,8 @@ impl Directory {
         self.users.contains_key(user)
     }
 
-    /// A back end announces a client. `fresh` is its id unless the back end chose one.
+    /// Opens a connection for a client that a back end announces. `fresh` is the connection's id unless the
+    /// back end chose one.
     pub(super) fn connect(
         &mut self,
         request: Connect,
@@ -399,7 +402,7 @@ impl Directory {
         Err(Full::Channels)
     }
 
-    /// Says which messages are too long.
+    /// Checks the sizes of messages. The error names the messages that are too long.
     pub(super) fn check_items(&self, items: &[Item]) -> Result<(), Members> {
         let most = self.limits.message_bytes;
         let mut errors = Members::default();
@@ -414,7 +417,7 @@ impl Directory {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Takes in a connection, or has one live longer that is there.
+    /// Adds a connection, or prolongs the life of an existing one.
     fn register(&mut self, conn: ConnId, user: &str, now: Moment) {
         if let Some(connection) = self.connections.get_mut(&conn) {
             if connection.session.is_none() {
@@ -435,7 +438,7 @@ impl Directory {
         }
     }
 
-    /// Makes a connection a member. Returns whether it was none.
+    /// Makes a connection a member of a channel. Returns false if it was a member before.
     fn enter(
         &mut self,
         conn: ConnId,
@@ -462,7 +465,7 @@ impl Directory {
         true
     }
 
-    /// The channel, which comes into being with the settings that are given for it.
+    /// The channel with this name, which is created with its settings in `settings` if it does not exist.
     fn find_or_create(&mut self, name: &str, settings: &SettingsByChannel, now: Moment) -> &mut Channel {
         if !self.channels.contains_key(name) {
             let own = settings.iter().find(|(of, _)| **of == *name);
@@ -474,7 +477,7 @@ impl Directory {
         self.channels.get_mut(name).expect("it is there now")
     }
 
-    /// Ends a membership. Returns whether there was one.
+    /// Removes a connection from a channel. Returns whether it was a member.
     pub(super) fn leave(&mut self, conn: ConnId, name: &str, now: Moment, effects: &mut Vec<Effect>) -> bool {
         let Some(connection) = self.connections.get_mut(&conn) else { return false };
         if !connection.channels.remove(name) {

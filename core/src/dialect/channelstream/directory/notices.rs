@@ -1,4 +1,4 @@
-//! Notices of presence and of users' states, and how members are told of an entry.
+//! Notices of presence and of users' states, and the effects that carry entries to members.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -16,7 +16,8 @@ use super::{
 use crate::publication::Audience;
 
 impl Directory {
-    /// Tells the members of a channel that a user has come, before the user is among them, or is gone.
+    /// Tells a channel's members that a user has come or gone. A user that comes is not yet among the
+    /// receivers.
     pub(super) fn tell_presence(
         &mut self,
         name: &str,
@@ -32,7 +33,7 @@ impl Directory {
         let public = |user: &str| self.users.get(user).map(User::public_state).unwrap_or_default();
         let list = |user: &str| object! { "user": user, "state": public(user) };
         let users: Json = match channel.settings.user_lists {
-            // Who joins is on the list, though not yet in the channel.
+            // A user that comes is on the notice's list of users, though not yet in the channel.
             true => {
                 let mut names: BTreeSet<&str> = channel.users.keys().map(|user| &**user).collect();
                 names.extend(Some(user).filter(|_| presence == Presence::Joined));
@@ -62,7 +63,7 @@ impl Directory {
         self.notify(name, Entry::notice(uuid, members, &[user.into()]), now, effects);
     }
 
-    /// Tells the members of every channel that a user is in of what is new in the user's state.
+    /// Tells the members of a user's channels which values of the user's state have changed.
     pub(super) fn tell_state(&mut self, name: &str, changed: &State, now: Moment, effects: &mut Vec<Effect>) {
         let user = &self.users[name];
         let message = object! { "state": user.public_state(), "changed": user.public_part(changed) };
@@ -89,7 +90,7 @@ impl Directory {
         }
     }
 
-    /// Remembers a notice, and tells it to the members.
+    /// Remembers a notice, and sends it to the channel's members.
     fn notify(&mut self, name: &str, entry: Entry, now: Moment, effects: &mut Vec<Effect>) {
         let entry = Arc::new(entry);
         effects.push(tell(Some(name), &entry, What::Words(entry.frame(Replay::Live))));
@@ -99,14 +100,14 @@ impl Directory {
     }
 }
 
-/// Whether a user's first connection is in a channel, or its last one is not.
+/// Whether a user has come to a channel with the first connection, or has gone with the last.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) enum Presence {
     Joined,
     Parted,
 }
 
-/// The effect that members of a channel, or users, are told of an entry.
+/// The effect that sends an entry to the members of a channel, or to users.
 pub(super) fn tell(channel: Option<&str>, entry: &Entry, what: What) -> Effect {
     let named = |users: &Arc<[Box<str>]>| (!users.is_empty()).then(|| users.clone());
     let except_users = channel.and_then(|_| named(&entry.exclude_users));

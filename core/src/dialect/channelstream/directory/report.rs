@@ -1,4 +1,4 @@
-//! What a directory tells back ends and administrators.
+//! Reports of the directory for back ends and administrators.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::{
 };
 
 impl Directory {
-    /// Channels, and the users in them. Channels that do not exist are left out.
+    /// Describes channels and their users. Channels that do not exist are left out.
     pub(in super::super) fn channels_info<'a>(
         &self,
         names: impl Iterator<Item = &'a str>,
@@ -44,7 +44,7 @@ impl Directory {
         }
     }
 
-    /// What administrators see.
+    /// The overview for administrators.
     pub(in super::super) fn overview(&self, version: &str, now: Moment) -> Members {
         let mut active: Vec<(&str, &User)> = self.users.iter().map(|(name, user)| (&**name, user)).collect();
         active.retain(|(_, user)| !user.connections.is_empty());
@@ -72,7 +72,7 @@ impl Directory {
     }
 }
 
-/// Seconds as `1 day, 2:03:04`.
+/// Formats seconds as `1 day, 2:03:04`.
 fn uptime(seconds: u64) -> String {
     let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
     let clock = format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::id::MessageId;
 
-/// Private messages that are kept for clients that are not there.
+/// The most private messages that a user keeps for clients that do not poll at the moment.
 const FRAMES: usize = 50;
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl User {
         }
     }
 
-    /// The part of the state that others see.
+    /// The part of the user's state that other users see.
     pub(super) fn public_state(&self) -> Members {
         let mut public = Members::default();
         for (key, value) in self.state.iter().filter(|(key, _)| self.is_public(key)) {
@@ -51,7 +51,7 @@ impl User {
         self.public_keys.iter().any(|public| **public == *key)
     }
 
-    /// Merges values into the state. Returns those that are new.
+    /// Merges values into the user's state. Returns the values that are new.
     pub(super) fn merge(&mut self, state: State) -> State {
         let is_new = |own: Option<&Json>, value: &Json| !is_same(own.unwrap_or(&Json::Null), value);
         let changed: State =
@@ -62,7 +62,7 @@ impl User {
         changed
     }
 
-    /// Of values that have changed, those that others see.
+    /// The public values among changed values.
     pub(super) fn public_part(&self, changed: &State) -> Json {
         changed.iter().filter(|(key, _)| self.is_public(key)).map(|(key, value)| pair(key, value)).collect()
     }
@@ -72,13 +72,13 @@ impl User {
         memory.push(&mut self.frames, FRAMES, now, entry);
     }
 
-    /// Private messages since `since`.
+    /// The private messages of the user since `since`.
     pub(super) fn catch_up(&self, since: Moment) -> impl Iterator<Item = Arc<str>> {
         self.frames.iter().filter(move |(at, _)| *at > since).map(|(_, entry)| entry.frame(Replay::Catchup))
     }
 }
 
-/// Values that have changed, as an answer lists them.
+/// Changed values in the form of an answer.
 pub(super) fn pairs(changed: &State) -> Json {
     changed.iter().map(|(key, value)| pair(key, value)).collect()
 }
@@ -87,7 +87,7 @@ fn pair(key: &str, value: &Json) -> Members {
     object! { "key": key, "value": value.clone() }
 }
 
-/// Whether two values of a state are the same to the original: numbers and booleans are by their value.
+/// Whether two values of a state are equal in the original, which compares numbers and booleans by value.
 fn is_same(one: &Json, other: &Json) -> bool {
     let number = |json: &Json| match json {
         Json::Bool(value) => Some(f64::from(u8::from(*value))),

@@ -1,8 +1,6 @@
 //! Clients of Channelstream that poll, and the functions that answers to scripts call.
 //!
-//! A client's outlet is found by its id, on whatever worker it is; see [`polling`](super::polling).
-
-use std::sync::atomic::Ordering;
+//! A client's outlet is found by its id, on whatever worker it is; see [`polling`](crate::worker::polling).
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -15,13 +13,13 @@ use fanfare_core::{
     token::Claims,
 };
 
-use super::{Worker, http::Next, polling::Whereabouts};
 use crate::{
     connection::{ConnectionSlot, Flag, Held, OutletId, Protocol, Stage},
     http::{
         channelstream::{Knock, Page, Place, listen_headers, plain, put_answer, put_page},
         reply::Reply,
     },
+    worker::{Worker, http::Next, polling::Whereabouts},
 };
 
 const WRONG_ID: &str = "[\n    \"Wrong UUID format\"\n]";
@@ -76,9 +74,7 @@ impl Worker {
         let mut directory = place.directory();
         let Arrival { user, public_state, channels, .. } =
             directory.arrival(conn).filter(|arrival| !arrival.is_attached)?;
-        // It takes the place of a connection. Relaxed: a count, which orders nothing.
-        if self.control.connections.fetch_add(1, Ordering::Relaxed) >= self.control.capacity {
-            self.control.connections.fetch_sub(1, Ordering::Relaxed);
+        if !self.control.capacity.take() {
             self.counters.polling_refused_total += 1;
             return None;
         }
@@ -97,7 +93,7 @@ impl Worker {
         let Ok(session) = self.engine.open(opening, |_| {}, |_, _, _| {}) else {
             self.counters.app_full_total += 1;
             self.connections.outlets.remove(id.slot);
-            self.control.connections.fetch_sub(1, Ordering::Relaxed);
+            self.control.capacity.give_back(1);
             return None;
         };
         if let Some(polling) = self.connections.outlets.find_polling(id) {

@@ -10,6 +10,8 @@
 //! The directory is held from the look at it until the engine has everything: so the frames that a client
 //! missed and those that it receives are all there are, each once.
 
+mod polls;
+
 use std::collections::HashMap;
 
 use bytes::BytesMut;
@@ -28,12 +30,13 @@ use fanfare_core::{
     id::{AppId, SessionId, SessionSlot},
     publication::{Given, Payload},
     token::Claims,
-    ws::{self, Decoder, Upgrade, put_close},
+    ws::{self, Upgrade, put_close},
 };
 
 use super::{Worker, http::Next};
 use crate::{
-    connection::{ConnectionSlot, Protocol},
+    asker::{Asker, Tokens},
+    connection::{ConnectionSlot, Flag},
     http::{
         api::Completed,
         channelstream::{
@@ -46,18 +49,12 @@ use crate::{
 };
 
 /// Answers that wait for other workers.
-#[derive(Default)]
 pub(super) struct HeldAnswers {
+    tokens: Tokens,
     /// For each question to the engine, the connection that waits for it.
-    tokens: HashMap<u64, u64>,
+    connections: HashMap<u64, u64>,
     waiting: HashMap<u64, HeldAnswer>,
-    next: u64,
 }
-
-/// Numbers of questions to the engine begin here: those of native requests are below.
-const TOKENS: u64 = 1 << 63;
-/// The number of what nobody waits for.
-const UNAWAITED: u64 = u64::MAX;
 
 struct HeldAnswer {
     missing: usize,
@@ -67,15 +64,16 @@ struct HeldAnswer {
     origin: Option<String>,
 }
 
-impl HeldAnswers {
-    fn next_token(&mut self) -> u64 {
-        self.next += 1;
-        TOKENS | self.next
+impl Default for HeldAnswers {
+    fn default() -> Self {
+        Self { tokens: Tokens::of(Asker::Place), connections: HashMap::new(), waiting: HashMap::new() }
     }
+}
 
+impl HeldAnswers {
     /// A question is answered. If it was the last that an answer waited for, the answer is appended.
     pub(super) fn on_answer(&mut self, token: u64, out: &mut BytesMut) -> Option<Completed> {
-        let connection = self.tokens.remove(&token)?;
+        let connection = self.connections.remove(&token)?;
         let held = self.waiting.get_mut(&connection)?;
         held.missing -= 1;
         if held.missing > 0 {
@@ -174,7 +172,7 @@ impl Worker {
             let (options, origin) = (place.options.clone(), origin.map(String::from));
             self.held.waiting.insert(connection, HeldAnswer { missing, answer, reply, options, origin });
             if let Some(connection) = self.connections.live(slot) {
-                connection.flags.raise(crate::connection::Flag::Paused);
+                connection.flags.raise(Flag::Paused);
             }
             return Next::Wait;
         }
@@ -197,18 +195,18 @@ impl Worker {
                 Effect::Tell(tell) => self.tell(app, *tell),
                 Effect::Enroll { session, channel, membership } => {
                     let command = BackEndCommand::Enroll { session, channel: &channel, membership };
-                    let token = self.held.next_token();
+                    let token = self.held.tokens.next();
                     if self.engine.request(app, command, token).is_none()
                         && let Some(connection) = connection
                     {
-                        self.held.tokens.insert(token, connection);
+                        self.held.connections.insert(token, connection);
                         missing += 1;
                     }
                 }
                 Effect::End { session } => {
                     let whom = Disconnection::Session(session);
                     let command = BackEndCommand::Disconnect { whom, reconnect: true };
-                    self.engine.request(app, command, UNAWAITED);
+                    self.engine.request(app, command, Tokens::UNAWAITED);
                 }
             }
         }
@@ -238,7 +236,7 @@ impl Worker {
                 BackEndCommand::Amend(AmendMessage { channel, id: *id, deletes, payload, audience, given })
             }
         };
-        if let Some(Err(error)) = self.engine.request(app, command, UNAWAITED) {
+        if let Some(Err(error)) = self.engine.request(app, command, Tokens::UNAWAITED) {
             tracing::debug!(?error, "a message was not delivered");
         }
     }
@@ -278,13 +276,7 @@ impl Worker {
             self.linger_detached(slot);
             return Next::Frames;
         };
-        self.counters.handshakes_total += 1;
-        if let Some(connection) = self.connections.live(slot) {
-            connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
-            connection.heard = self.now;
-        }
-        self.watch(slot, session);
-        if self.engine.is_paused(session) { Next::WaitWithFrames } else { Next::Frames }
+        self.begin_frames(slot, session)
     }
 
     /// Opens the session of a client, in the channels of its connection, and gives it what it has missed.

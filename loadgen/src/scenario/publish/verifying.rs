@@ -1,0 +1,93 @@
+//! Every delivery, verified as it comes in.
+
+use super::{Pacing, Publish};
+use crate::{
+    faults::FaultKind,
+    ledger::Arrival,
+    net::Slot,
+    peer_signal::Message,
+    scenario::layout::{Member, home_of},
+    stamp::{Stamp, read_payload},
+};
+
+impl Publish {
+    /// A message of ours came in, or what is left of one.
+    #[inline]
+    pub(super) fn verify(&mut self, slot: Slot, stamped: &[u8], now: u64) {
+        let Ok(stamp) = read_payload(stamped) else { return self.on_corrupt(slot, now) };
+        let Stamp { publisher, sequence, .. } = stamp;
+        let member = self.layout.members.get(slot as usize);
+        let of_channel = |member: &&Member| {
+            stamp.run == self.run && publisher.wrapping_sub(member.first_publisher) < self.plan.publishers
+        };
+        let is_own = |publisher: u32| self.publishers[publisher as usize].slot == Some(slot);
+        let Some(member) = member.filter(of_channel).filter(|_| !(self.is_echo_off && is_own(publisher)))
+        else {
+            self.tally.faults.misdelivered += 1;
+            return self.put_fault(FaultKind::Misdelivered, slot, now, (publisher, sequence));
+        };
+        if member.is_slow {
+            self.slow_read_ns = now;
+            return;
+        }
+        let stream = member.first_stream + (publisher - member.first_publisher) as usize;
+        let channel = (member.first_publisher / self.plan.publishers) as usize;
+        let reordered = self.ledger.faults.reordered;
+        if self.ledger.observe(stream, sequence) == Arrival::Again {
+            return self.put_fault(FaultKind::Repeated, slot, now, (publisher, sequence));
+        }
+        let is_late = self.ledger.faults.reordered != reordered;
+        let mut is_reordered = is_late;
+        if let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..]) {
+            let in_order = self.order.observe(slot as usize, channel, number, (publisher, sequence));
+            // What comes late is counted once, also if the ledger sees it as well.
+            self.tally.faults.reordered += u64::from(!in_order && !is_late);
+            is_reordered |= !in_order;
+        }
+        if is_reordered {
+            self.put_fault(FaultKind::Reordered, slot, now, (publisher, sequence));
+        }
+        self.arrived += 1;
+        if let Some(window) = self.tally.window() {
+            window.arrived += 1;
+        }
+        if let Some(mut at) = self.tally.at(stamp.due_ns) {
+            at.window.deliveries += 1;
+            at.record(now.saturating_sub(stamp.due_ns));
+        }
+        if let Pacing::Closed(closed) = &mut self.pacing
+            && closed.flights.land((publisher, sequence))
+        {
+            let home = home_of(publisher / self.plan.publishers, self.seat.workers);
+            if home == self.seat.worker {
+                closed.complete_part((publisher, sequence), self.plan.publishers);
+            } else if let Some(signal) = &mut self.signal {
+                signal.put(home, (publisher, sequence));
+            }
+        }
+    }
+
+    #[cold]
+    pub(super) fn on_corrupt(&mut self, slot: Slot, now: u64) {
+        self.tally.faults.corrupt += 1;
+        *self.corrupt.entry(slot).or_default() += 1;
+        self.tally.fault_log.put(self.seat.fault(FaultKind::Corrupt, slot, now));
+    }
+
+    #[cold]
+    pub(super) fn put_fault(
+        &mut self,
+        kind: FaultKind,
+        slot: Slot,
+        at_ns: u64,
+        (publisher, sequence): Message,
+    ) {
+        if !self.tally.fault_log.has_room() {
+            return;
+        }
+        let last = self.layout.members.get(slot as usize).map(|_| self.order.last(slot as usize));
+        let fault = self.seat.fault(kind, slot, at_ns).of_message(publisher, sequence);
+        let fault = fault.in_channel(self.seat.channel(publisher / self.plan.publishers));
+        self.tally.fault_log.put(fault.with_offsets(None, last.filter(|last| *last > 0)));
+    }
+}

@@ -1,0 +1,51 @@
+//! The places of connections: all workers take them from one count.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many connections there may be, and how many there are. A client that polls has the place of one.
+pub(crate) struct Capacity {
+    taken: AtomicUsize,
+    total: usize,
+}
+
+impl Capacity {
+    pub(super) fn new(total: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), total }
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Takes a place. Returns whether one was free.
+    #[must_use]
+    pub(crate) fn take(&self) -> bool {
+        // Relaxed: a count, which orders nothing.
+        let is_free = self.taken.fetch_add(1, Ordering::Relaxed) < self.total;
+        if !is_free {
+            self.give_back(1);
+        }
+        is_free
+    }
+
+    /// Gives `places` back that were taken.
+    pub(crate) fn give_back(&self, places: usize) {
+        // Relaxed: a count, which orders nothing.
+        self.taken.fetch_sub(places, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_places_are_taken_than_there_are() {
+        let capacity = Capacity::new(2);
+        assert!(capacity.take() && capacity.take() && !capacity.take());
+        assert!(!capacity.take(), "a refusal takes no place");
+        capacity.give_back(1);
+        assert!(capacity.take() && !capacity.take());
+        assert!(!Capacity::new(0).take());
+    }
+}
