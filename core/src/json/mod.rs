@@ -17,7 +17,8 @@
 //! | check that a text is one JSON value | [`value`] |
 //! | walk an array of anything | [`elements`] |
 //! | check what is new in a text of a known shape | [`plain_string`], [`last_value`] |
-//! | write strings and arrays | [`escaped_len`], [`write_string`], [`write_optional_string`], [`write_array`] |
+//! | write a string, or `null` for none | [`escaped_len`], [`write_string`], [`write_optional_string`] |
+//! | write an array | [`write_array`] |
 //!
 //! Nothing here knows what a command is. A scan accepts or refuses its text as a whole, so half a batch is
 //! never acted on. Time is linear in the text and memory bounded by [`MAX_MEMBERS`] and [`MAX_ELEMENTS`];
