@@ -79,7 +79,7 @@ pub struct AppLimits {
     pub parked_bytes: usize,
     /// The most messages and joins that wait for triggers, and the bytes that they keep together.
     pub trigger_calls: usize,
-    /// See [`AppLimits::trigger_calls`].
+    /// The most bytes of messages and joins that wait for triggers. See [`AppLimits::trigger_calls`].
     pub trigger_bytes: usize,
 }
 

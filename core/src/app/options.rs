@@ -55,7 +55,7 @@ pub enum SignedInMessages {
     /// A session with a user chooses for each message.
     #[default]
     Optional,
-    /// Such messages are refused.
+    /// Messages for signed-in members alone are refused.
     Never,
     /// Every message of a session with a user is for signed-in members alone, and such a session may always
     /// publish. Sessions without user publish by the channel's other rules.

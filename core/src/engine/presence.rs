@@ -27,7 +27,8 @@ impl Engine {
         Arc::new(self.sessions.get(slot).card(slot))
     }
 
-    /// Tells the members of a channel, or the users that the audience names, what one dialect has words for.
+    /// Sends a notice that only one dialect can express to the members of a channel, or to the users of the
+    /// audience.
     pub(super) fn tell(
         &mut self,
         app: AppId,
@@ -35,7 +36,7 @@ impl Engine {
         audience: &Audience,
         words: &Arc<str>,
     ) -> Result<Progress, ReplyError> {
-        // What was told before comes before.
+        // Earlier notices reach their members first.
         self.drain_mailbox();
         let mut notice = [self.notice(Body::Worded(words), audience)];
         if Self::is_direct(channel, audience) {

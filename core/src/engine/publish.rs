@@ -99,9 +99,9 @@ impl Engine {
         }
     }
 
-    /// Publishes for a session: `payloads`, of which there are at most [`BURST`], each the way `publish`
-    /// says. If the sender's allowance is not enough for all, they are cut to what it is enough for. The
-    /// result is for all that are left.
+    /// Publishes `payloads` for a session, each in the way of `publish`. There are at most [`BURST`]
+    /// payloads. If the sender's allowance is too small for all payloads, only the first ones are published.
+    /// The result is for the published ones.
     pub(super) fn publish_for(
         &mut self,
         slot: SessionSlot,
@@ -144,7 +144,7 @@ impl Engine {
         self.sessions.get(slot).may_write(app.session_required, self.now_ms)
     }
 
-    /// Whether a session may change this message, as far as that shows outside its channel.
+    /// Whether a session may change a message, as far as the check is possible outside the message's channel.
     pub(super) fn may_change(
         &self,
         slot: SessionSlot,
@@ -159,8 +159,8 @@ impl Engine {
         self.check_edit(slot, app.id, change.channel)
     }
 
-    /// The channel of this name, if the session is in few and it is among them: so it need not be looked for
-    /// among all.
+    /// The channel of this name, if it is among the first memberships of the session. The look-up in the
+    /// table is then saved.
     fn own_channel(&self, slot: SessionSlot, name: &str) -> Option<Arc<Channel>> {
         const FEW: usize = 2;
         let memberships = self.sessions.get(slot).memberships.as_slice();
@@ -168,8 +168,8 @@ impl Engine {
         own.into_iter().find(|own| own.name() == Some(name) && !own.lock.is_closed()).cloned()
     }
 
-    /// Publishes `payloads` to `target`, which is the channel or broadcast stream that `publish` names, if
-    /// there is one. The outcome is that of the last.
+    /// Publishes `payloads` to `target`, the channel or the broadcast stream that `publish` names, if
+    /// `target` exists. The outcome is that of the last payload.
     pub(super) fn publish(
         &mut self,
         app: AppId,
@@ -186,7 +186,7 @@ impl Engine {
         self.carry(app, target, publish, &mut publications)
     }
 
-    /// Carries publications to `target`, all for one audience. The outcome is that of the last.
+    /// Carries publications with one audience to `target`. The outcome is that of the last publication.
     #[inline]
     pub(super) fn carry(
         &mut self,
@@ -305,7 +305,7 @@ pub(super) fn sender_of<'a>(
     app.remembers_senders().then_some(Sender { session, user, profile, shown: app.show_sender })
 }
 
-/// The change of a message, as its channel keeps it.
+/// The change of a message in the form that its channel keeps.
 pub(super) fn owned_change(change: &ChangeMessage<'_>, by: Option<(SessionId, Option<Arc<str>>)>) -> Change {
     let ChangeMessage { id, payload, audience, .. } = change;
     Change { id: *id, payload: payload.map(Into::into), audience: audience.clone(), by }

@@ -28,7 +28,7 @@ const DEVELOPMENT_APP: &str = "default";
 /// What follows the client key in a development server key, if the former was given.
 const DEVELOPMENT_SERVER_SUFFIX: &str = "-server";
 
-/// Messages that each channel of the demo remembers.
+/// The messages that each channel of the demo remembers.
 const DEMO_MESSAGES: u32 = 1000;
 
 /// Keys of one role, and session keys: each is compared or tried in turn, so a few must do.
@@ -37,16 +37,16 @@ const KEYS_MAX: usize = 32;
 /// Rules about channels: each is tried when a channel comes into being.
 const RULES_MAX: usize = 256;
 
-/// Bytes of an environment's id and of a subdomain.
+/// The most bytes of an environment's id and of a subdomain.
 const ENVIRONMENT_BYTES_MAX: usize = 256;
 
-/// The default bytes of a message and of a profile in an app with clients of Agnost, who send large ones. A
-/// message fits with its envelope in a frame of the default size.
+/// The default bytes of a message in an app for clients of Agnost, which send large messages. A message with
+/// its envelope fits into a frame of the default size.
 const AGNOST_MESSAGE_BYTES: usize = 1_000_000;
-/// See [`AGNOST_MESSAGE_BYTES`].
+/// The default bytes of a profile in such an app. See [`AGNOST_MESSAGE_BYTES`].
 const AGNOST_PROFILE_BYTES: usize = 64 << 10;
 
-/// Bytes of the name of the claim that names the user.
+/// The most bytes of the name of the claim that names the user.
 const USER_CLAIM_BYTES_MAX: usize = 64;
 
 /// Bytes of a session key's `kid`.
@@ -69,11 +69,11 @@ pub(super) struct AppSource {
     pub(super) server_keys: Vec<String>,
     pub(super) server_key_env: Vec<String>,
     pub(super) session_keys: Vec<raw::SessionKey>,
-    /// Where the secrets for Channelstream came from.
+    /// The Channelstream section, with the sources of its secrets.
     pub(super) channelstream: Option<raw::Channelstream>,
     /// The rules about channels as they were written: the options that they leave out are the app's.
     pub(super) channels: Vec<raw::ChannelRule>,
-    /// The triggers, with the scripts that were read from files.
+    /// The triggers, with scripts that were read from their files.
     pub(super) triggers: Vec<Arc<Spec>>,
 }
 
@@ -303,7 +303,7 @@ impl Section<'_> {
         Origins::new(entries).map_err(|error| self.refuse("origins", format_args!("is wrong: {error}")))
     }
 
-    /// What Agnost's clients find: by default under the app's own name.
+    /// The options for Agnost's clients. The default environment id is the app's name.
     fn agnost(&self, raw: &raw::Agnost, app: &App) -> Result<AgnostOptions, ConfigError> {
         let name = |key: &str, text: &str| match (1..=ENVIRONMENT_BYTES_MAX).contains(&text.len()) {
             true => Ok(Box::from(text)),

@@ -1,6 +1,6 @@
 //! The HTTP API: carries an admitted request's commands to the engine, and their outcomes back.
 //!
-//! What requests and answers say is the native dialect's; see [`native_http`].
+//! The native dialect reads requests and writes answers; see [`native_http`].
 //! What a request asks of the engine may have to wait for another worker; its answer is then put together
 //! from [`Requests`] when the last part has come.
 
@@ -69,17 +69,17 @@ struct Pending {
     missing: usize,
 }
 
-/// How an answer is written.
+/// The form of an answer.
 #[derive(Copy, Clone)]
 enum Shape {
     Native(AnswerShape),
-    /// That to a question for all members of a channel.
+    /// The answer to a question for all members of a channel.
     AllMembers,
 }
 
 type Answer = Result<Outcome, ReplyError>;
 
-/// Takes the commands of a request, one by one.
+/// Takes the commands of a request one by one.
 type Each<'e> = dyn FnMut(Result<BackEndCommand<'_>, ReplyError>) + 'e;
 
 impl Default for Requests {
@@ -187,7 +187,8 @@ impl Requests {
         self.respond(reply, Shape::AllMembers, vec![answer], connection, out)
     }
 
-    /// Asks the engine for everything that a request wants. What is not answered at once stays `None`.
+    /// Executes the commands of a request in the engine. The place of an answer that comes later stays
+    /// `None`.
     fn ask(
         &mut self,
         engine: &mut Engine,

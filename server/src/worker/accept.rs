@@ -101,7 +101,7 @@ impl Worker {
         self.counters.closed_total += 1;
         tracing::debug!(code = "too_many_connections", "a connection was refused");
         if self.listeners[listener].tls.is_some() {
-            // The word would need a handshake, for which there is no room.
+            // A refusal would need a TLS handshake, for which there is no room.
             return;
         }
         self.out.clear();

@@ -25,7 +25,7 @@ use crate::{
     timers::{TICK_MS, Tick},
 };
 
-/// Answers that may wait to be sent before the next command is read.
+/// The bytes of unsent answers beyond which the next command is not read.
 const BACKLOG_BYTES: usize = 64 << 10;
 
 /// What the connections of back ends wait for.
@@ -40,28 +40,28 @@ impl Default for Awaiting {
     }
 }
 
-/// What an answer that comes later belongs to.
+/// The command of a back end whose answer comes later.
 struct Awaited {
     connection: ConnectionId,
     ack: Option<Receipt>,
 }
 
-/// Why no more of a read is handled now.
+/// Why the rest of a read is not handled now.
 enum Stop {
-    /// There is no more.
+    /// The read has no more messages.
     End,
     /// A command waits for its answer.
     Waiting,
     /// The turn is full.
     Full,
-    /// Answers wait to be sent.
+    /// Too many answers wait to be sent.
     Behind,
     /// The connection is over.
     Over,
 }
 
 impl Worker {
-    /// Makes the connection of a back end of a lobby, whose input is handled from here on.
+    /// Turns the connection of a lobby into that of a back end, and handles its further input.
     pub(super) fn begin_back_end(
         &mut self,
         slot: ConnectionSlot,
@@ -86,7 +86,7 @@ impl Worker {
         if !matches!(connection.protocol, Protocol::BackEnd(_)) {
             return;
         }
-        // Closing is what it is should this panic.
+        // If this function panics, the connection is closing.
         let Protocol::BackEnd(mut back_end) = std::mem::replace(&mut connection.protocol, Protocol::Closing)
         else {
             return;
@@ -145,7 +145,7 @@ impl Worker {
         }
     }
 
-    /// Does what an event asks for. What is answered at once is appended to `out`.
+    /// Executes the command of an event. An immediate answer is appended to `out`.
     fn run_event(
         &mut self,
         slot: ConnectionSlot,
@@ -190,7 +190,7 @@ impl Worker {
         }
     }
 
-    /// The peer has taken all there was.
+    /// Reads on after the peer has taken all output.
     pub(super) fn on_back_end_flushed(&mut self, slot: ConnectionSlot) {
         if self.connections.live(slot).is_some_and(|connection| connection.is(Flag::Held)) {
             self.resume(slot);
@@ -223,8 +223,8 @@ enum Wait {
     ForAnswer,
 }
 
-/// Appends the acknowledgement of an answer. One that failed is not acknowledged: the back end's own time-out
-/// tells it.
+/// Appends the acknowledgement of an answer. A failed command is not acknowledged, so it fails with the back
+/// end's own time-out.
 fn put_answer(out: &mut BytesMut, ack: Option<Receipt>, result: Answer) {
     match (ack, result) {
         (Some(ack), Ok(Outcome::AllMembers(members))) => BackEnd::put_members(out, ack, &members),

@@ -67,7 +67,7 @@ impl Worker {
         self.connections.send(slot, &self.out);
     }
 
-    /// Ends a WebSocket that has no session, with a close frame without a code.
+    /// Closes a WebSocket without a session, with a close frame without a code.
     pub(super) fn close_bare(&mut self, slot: ConnectionSlot) {
         self.out.clear();
         put_frame(&mut self.out, OpCode::Close, &[]);
@@ -76,7 +76,7 @@ impl Worker {
     }
 }
 
-/// An interval between beats.
+/// The ticks of an interval between heartbeats.
 pub(super) fn beats(interval_ms: u64) -> Tick {
     Tick::try_from(interval_ms / TICK_MS).unwrap_or(Tick::MAX).max(1)
 }

@@ -20,7 +20,7 @@ impl Capacity {
     /// Takes a place. Returns whether one was free.
     #[must_use]
     pub(crate) fn take(&self) -> bool {
-        // Relaxed: a count, which orders nothing.
+        // Relaxed: the count orders no other memory access.
         let is_free = self.taken.fetch_add(1, Ordering::Relaxed) < self.total;
         if !is_free {
             self.give_back(1);
@@ -30,7 +30,7 @@ impl Capacity {
 
     /// Gives `places` back that were taken.
     pub(crate) fn give_back(&self, places: usize) {
-        // Relaxed: a count, which orders nothing.
+        // Relaxed: the count orders no other memory access.
         self.taken.fetch_sub(places, Ordering::Relaxed);
     }
 }

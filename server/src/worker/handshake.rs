@@ -33,7 +33,7 @@ impl Worker {
         self.enter_session(slot, head, handshake, reply)
     }
 
-    /// The same, for a client of Xano.
+    /// Turns the connection into the WebSocket of a Xano client, or refuses the handshake.
     pub(super) fn admit_xano(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
         if self.is_draining() {
             return self.refuse_handshake(slot, head, &restarting(), reply);
@@ -53,7 +53,7 @@ impl Worker {
         }
     }
 
-    /// Opens the session that a handshake asks for, or goes on with the one that it names.
+    /// Opens the session of a handshake, or resumes the session that the handshake names.
     fn enter_session(
         &mut self,
         slot: ConnectionSlot,

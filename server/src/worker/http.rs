@@ -39,9 +39,9 @@ pub(super) enum Next {
     Frames,
     /// It is a WebSocket now, and its first command waits for another thread.
     WaitWithFrames,
-    /// It is a poll that is held, or was answered at once: nothing more is handled in this turn.
+    /// The request is a poll, held or answered at once. No further input is handled in this turn.
     Poll,
-    /// The request is handled when the answers before it have left.
+    /// The request is handled after earlier answers have been sent.
     Hold,
     /// Its session lives on another worker, which takes the connection with the request.
     HandOver(WorkerId),
@@ -134,7 +134,7 @@ impl Worker {
         if rest.is_empty() {
             return Ok(Step { taken: 0, next: None });
         }
-        // How long a body may be depends on the path.
+        // The limit of a body depends on the path.
         let any_body = HttpLimits { body_bytes: usize::MAX, ..limits };
         let Some((head, taken)) = resume_head(rest, any_body, &mut partial.scan)? else {
             return Ok(Step { taken: 0, next: None });
@@ -177,7 +177,7 @@ impl Worker {
         Ok(Step { taken, next: None })
     }
 
-    /// Whether the body of a request is wanted. If not, the request is answered by its head alone.
+    /// Whether the body of a request is needed. Without it, the request is answered by its head alone.
     fn wants_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
         match self.control.places.owns(head.path) {
             true => self.place_wants_body(slot, head),
@@ -216,7 +216,7 @@ impl Worker {
         }
     }
 
-    /// A request could not be read.
+    /// Refuses a request that could not be read.
     fn refuse_request(&mut self, slot: ConnectionSlot, partial: PartialRequest, error: HttpError) {
         let Some(PartialBody { head, outlet: Some(outlet), .. }) = partial.body else {
             return self.refuse_unreadable(slot, error);
@@ -294,7 +294,7 @@ impl Worker {
         }
     }
 
-    /// Keeps what follows a poll.
+    /// Keeps the input after a poll.
     fn keep_behind(&mut self, slot: ConnectionSlot, rest: &[u8]) {
         if let Some(connection) = self.connections.live(slot)
             && !rest.is_empty()

@@ -1,11 +1,11 @@
-//! Questions of the control plane, answered between a worker's own work.
+//! Inquiries: questions of the control plane to a worker, which answers them between its own work.
 //!
 //! ```text
 //!   admin thread: Inquiry ─▶ the worker's queue, wake ──▶ Engine::request ──▶ Answered ─▶ admin thread
 //! ```
 //!
-//! A queue is bounded by [`INQUIRIES`]; whoever asks when it is full is refused. Without questions a worker
-//! looks at the length of its queue once per turn.
+//! A worker's queue holds at most [`INQUIRIES`] questions. A question to a full queue is refused. A worker
+//! without questions only checks the length of its queue once a turn.
 
 use bytes::{Bytes, BytesMut};
 use fanfare_core::{
@@ -24,7 +24,7 @@ use crate::{
     http::access::Parameters,
 };
 
-/// Questions that wait for one worker.
+/// The most questions that wait for one worker.
 pub(crate) const INQUIRIES: usize = 64;
 
 /// A question to a worker's engine.
@@ -34,15 +34,15 @@ pub(crate) struct Inquiry {
     pub(crate) answer: oneshot::Sender<Answered>,
 }
 
-/// What is asked.
+/// The question of an inquiry.
 pub(crate) enum Ask {
-    /// What a request of the HTTP API asks, if it is one command.
+    /// A request of the HTTP API that is one command.
     Request { method: &'static str, path: String, query: String, body: Bytes },
-    /// Samples of what is published to a channel.
+    /// A question for samples of a channel's publications.
     Watch { channel: String, after: u64 },
 }
 
-/// An answer: a status of HTTP, and JSON.
+/// The answer: an HTTP status and JSON.
 pub(crate) struct Answered {
     pub(crate) status: u16,
     pub(crate) body: Bytes,
@@ -72,7 +72,7 @@ impl Default for Inquiries {
 }
 
 impl Answered {
-    /// A refusal.
+    /// The answer that refuses an inquiry.
     pub(crate) fn refusal(status: u16, code: &str, detail: &str) -> Self {
         let mut body = BytesMut::from(&b"{\"code\":"[..]);
         write_string(&mut body, code);
@@ -98,7 +98,7 @@ impl From<Refusal> for Answered {
 }
 
 impl Worker {
-    /// Answers the control plane's questions, as far as this worker can.
+    /// Handles the waiting inquiries, as far as this worker can answer them.
     pub(super) fn take_inquiries(&mut self) {
         while let Some(inquiry) = self.control.inquiries[usize::from(self.id.0)].pop() {
             let Inquiry { app, ask, answer } = inquiry;
@@ -115,7 +115,7 @@ impl Worker {
                 }
             };
             match inquired {
-                // Whoever asked may have gone.
+                // The asker may have gone.
                 Inquired::Now(answered) => drop(answer.send(answered)),
                 Inquired::Later { token } => drop(self.inquiries.waiting.insert(token, answer)),
             }
@@ -125,7 +125,7 @@ impl Worker {
     /// An outcome for the control plane has come.
     pub(super) fn on_inquired(&mut self, token: u64, result: &Result<Outcome, ReplyError>) {
         if let Some(answer) = self.inquiries.waiting.remove(&token) {
-            // Whoever asked may have gone.
+            // The asker may have gone.
             drop(answer.send(Answered::of(result)));
         }
     }

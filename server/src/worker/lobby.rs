@@ -1,7 +1,7 @@
-//! WebSockets before their sessions, in dialects whose clients say who they are in a message of their own.
+//! WebSockets before their sessions, in dialects whose clients authenticate by a message.
 //!
-//! Nothing of a lobby is known to the engine. What it sends goes to the socket at once; from the session's
-//! beginning on everything goes out with the turn.
+//! The engine does not know lobbies. A lobby's output goes to the socket at once, and a session's output goes
+//! out with the turn.
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -27,16 +27,16 @@ use crate::{
 /// Whether a lobby goes on.
 pub(super) enum Stay {
     Yes,
-    /// It is over.
+    /// The lobby is over.
     No,
     /// A session has begun.
     Session(SessionSlot),
-    /// A back end has come in.
+    /// A back end was admitted.
     BackEnd(Scope),
 }
 
 impl Worker {
-    /// Makes a WebSocket without a session of the connection.
+    /// Turns the connection into a WebSocket without a session.
     pub(super) fn enter_lobby(
         &mut self,
         slot: ConnectionSlot,
@@ -64,7 +64,7 @@ impl Worker {
         if !matches!(connection.protocol, Protocol::Lobby(_)) {
             return;
         }
-        // Closing is what it is should this panic.
+        // If this function panics, the connection is closing.
         let Protocol::Lobby(mut lobby) = std::mem::replace(&mut connection.protocol, Protocol::Closing)
         else {
             return;
@@ -106,8 +106,8 @@ impl Worker {
         }
     }
 
-    /// A message of a client without a session. `slot` is the number of its connection or outlet; what is
-    /// answered at once is appended to `out`.
+    /// Handles a message of a client without a session. `slot` is the number of the client's connection or
+    /// outlet. An immediate answer is appended to `out`.
     pub(super) fn knock(
         &mut self,
         slot: ConnectionSlot,
@@ -126,7 +126,7 @@ impl Worker {
         let verify = |app: &_, token: &_| engine.verify_session(app, token);
         match dialect::admit(&apps, auth, origin, verify) {
             Ok(Entrance::BackEnd(scope)) => Stay::BackEnd(scope),
-            // If the app is full, the client comes back by itself.
+            // If the app is full, the client retries by itself.
             Ok(Entrance::Session(admission)) => {
                 self.begin_session(slot, admission, state.format()).map_or(Stay::No, Stay::Session)
             }
@@ -139,7 +139,7 @@ impl Worker {
         }
     }
 
-    /// Opens a session for a client that was admitted. `None`: the app is full.
+    /// Opens the session of an admitted client; `None` if the app is full.
     fn begin_session(
         &mut self,
         slot: ConnectionSlot,
@@ -168,7 +168,8 @@ impl Worker {
         Some(session)
     }
 
-    /// The deadline of a WebSocket without a session: it is kept alive for some time.
+    /// Handles the deadline of a WebSocket without a session: sends a heartbeat, or closes the WebSocket
+    /// after some time.
     pub(super) fn on_lobby_due(&mut self, slot: ConnectionSlot) {
         let now = self.now;
         let Some(connection) = self.connections.live(slot) else { return };

@@ -118,7 +118,7 @@ const GATHER_ROUNDS: usize = 8;
 const EVENTS: usize = 1024;
 /// How often a worker that sleeps looks after the histories of its channels.
 const SWEEP_TICKS: Tick = (1000 / TICK_MS) as Tick;
-/// How long after connections have gone the allocator gives their memory back.
+/// The ticks after which the allocator gives back the memory of closed connections.
 const TIDY_TICKS: Tick = (5000 / TICK_MS) as Tick;
 
 /// Tokens of listeners count down from here; connections' are below 2^63.
@@ -133,14 +133,14 @@ pub(crate) struct Control {
     pub(crate) capacity: Capacity,
     /// For each worker, connections that others hand over to it.
     pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
-    /// For each worker, questions of the control plane.
+    /// The questions of the control plane to each worker.
     pub(crate) inquiries: Box<[ArrayQueue<Inquiry>]>,
-    /// Where apps are found by back ends and clients of Channelstream.
+    /// The places of Channelstream's apps.
     pub(crate) places: Places,
 }
 
 impl Control {
-    /// For workers with these wakers.
+    /// The control of workers with these wakers.
     pub(crate) fn new(wakers: Vec<Waker>, capacity: usize, config: Arc<Config>) -> Self {
         Self {
             drain: AtomicBool::new(false),
@@ -158,7 +158,7 @@ impl Control {
 pub(crate) struct Worker {
     id: WorkerId,
     config: Arc<Config>,
-    /// Which configuration that is.
+    /// The generation of the worker's configuration.
     generation: u64,
     control: Arc<Control>,
     metrics: Arc<WorkerMetrics>,
@@ -174,7 +174,7 @@ pub(crate) struct Worker {
     requests: Requests,
     inquiries: Inquiries,
     awaited: Awaiting,
-    /// Answers to back ends of Channelstream that wait for other workers.
+    /// Answers to calls of Channelstream that wait for other workers.
     held: HeldAnswers,
     timers: Timers,
     clock: Clock,
@@ -185,23 +185,24 @@ pub(crate) struct Worker {
     ready: VecDeque<ConnectionSlot>,
     /// Connections whose last word is part of this turn's output.
     closing: Vec<ConnectionSlot>,
-    /// Connections whose held request was answered: they go on at the end of the turn.
+    /// Connections whose held request was answered. Their input is handled at the end of the turn.
     answered: Vec<ConnectionId>,
-    /// WebSockets that clients changed to, and what is left of the outlets by which those clients are known.
+    /// The WebSockets to which clients changed from polling, with the outlets that keep the clients' secrets
+    /// known.
     upgraded: HashMap<u32, OutletSlot>,
     strangers: Strangers,
     poll_config: PollConfig,
     /// Connections that go to other workers at the end of the turn.
     leaving: Vec<Leaving>,
     securing: secure::Securing,
-    /// What came through TLS, before it is decrypted. Empty without TLS.
+    /// The buffer for ciphertext before it is decrypted. Empty without TLS.
     ciphertext: Vec<u8>,
     out: BytesMut,
     /// When draining must be over.
     drain_deadline: Option<Tick>,
     /// Sessions that the drain closes, the next one first.
     departures: VecDeque<lifecycle::Departing>,
-    /// When the memory of connections that have gone is given back.
+    /// When the memory of closed connections is given back.
     tidy_due: Option<Tick>,
 }
 
@@ -378,7 +379,7 @@ impl Worker {
         }
     }
 
-    /// Takes over a configuration that was reloaded. Its listeners are those of the start, in their order.
+    /// Takes over a reloaded configuration. Its listeners are those of the start, in the same order.
     fn reconfigure(&mut self) {
         self.generation = self.control.current.generation();
         self.config = self.control.current.config();

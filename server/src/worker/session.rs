@@ -33,7 +33,7 @@ pub(crate) struct HandedOver {
 }
 
 impl HandedOver {
-    /// A connection that no worker has had yet.
+    /// A connection that no worker has had before.
     pub(crate) fn new(stream: TcpStream, input: Vec<u8>) -> Self {
         Self { socket: Socket { stream, tls: None }, input }
     }
@@ -144,8 +144,8 @@ impl Worker {
         Some(resumed)
     }
 
-    /// Takes a session from its connection, for its client's return, and ends the connection with the last
-    /// word of its dialect. What the session was to receive until now is sent first.
+    /// Parks a session for its client's return, and ends the connection with the dialect's last frame. The
+    /// session's earlier output is sent first.
     pub(super) fn park(&mut self, slot: ConnectionSlot, why: Disconnect) {
         self.engine.flush(&mut self.connections);
         let Some(connection) = self.connections.live(slot) else { return };

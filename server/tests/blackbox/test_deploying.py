@@ -1,4 +1,4 @@
-"""docs/DEPLOYING.md: the proxies' configurations are run, and systemd is told how far the server is.
+"""docs/DEPLOYING.md: nginx and HAProxy run with the configurations of ops/, and the server notifies systemd.
 
 A test whose program is not installed is skipped (Debian: nginx-light, haproxy, prometheus)."""
 
@@ -31,7 +31,7 @@ def free_port():
 
 
 def replaced(text, changes):
-    """`text` with every pattern replaced; one that is not there is an error."""
+    """`text` with every pattern replaced. A pattern that is not in the text is an error."""
     for pattern, replacement in changes:
         text, count = re.subn(pattern, replacement, text)
         assert count, f"{pattern} is not in the configuration"

@@ -87,7 +87,7 @@ def test_a_bad_file_changes_nothing_and_says_why(start_server, workers):
         (config_text(workers, server={"listen": ["127.0.0.1:0", "127.0.0.1:0"]}), "server.listen"),
     ]
     for number, (text, sentence) in enumerate(refused):
-        # A new key beside the mistake must not count either.
+        # A new key in the same file as the mistake must take no effect.
         answer = reload(server, text.replace(server_key(), "another-server-key-0123456789"))
         said = answer.body.decode()
         assert answer.status == 422 and said.startswith("Nothing was reloaded: ") and sentence in said, said

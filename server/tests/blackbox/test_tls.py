@@ -28,7 +28,7 @@ def openssl(*arguments, **options):
 
 
 def certificate(folder, name, *names, ca=None, days=30):
-    """A key and a certificate for `names`: its own authority, or signed by that of `ca`."""
+    """A key and a certificate for `names`, signed by the authority `ca`, or by itself."""
     key, request, made = (folder / f"{name}.{kind}" for kind in ("key", "csr", "crt"))
     san = ",".join(f"DNS:{dns}" for dns in names)
     subject = ["-subj", f"/CN={name}", *(["-addext", f"subjectAltName={san}"] if san else [])]

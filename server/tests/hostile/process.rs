@@ -1,4 +1,4 @@
-//! The server's process, and clients of it.
+//! The server's process, and clients of the server.
 
 use std::{
     fs,
@@ -11,13 +11,13 @@ use std::{
 use bytes::BytesMut;
 use fanfare_core::ws::{OpCode, put_masked_frame, put_request};
 
-/// How long anything may take that is expected to happen.
+/// The longest wait for an expected event.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The key of the only app.
 const CLIENT: &str = "hostile-client-key";
 
-/// A running server, ended with the test.
+/// A running server, which ends with the test.
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -25,7 +25,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the server on one worker with default limits, and these settings.
+    /// Starts a server with one worker, default limits and these settings.
     pub(crate) fn start(server: &str) -> Self {
         let config = tempfile::Builder::new().suffix(".toml").tempfile().expect("a temporary file");
         let text = format!(
@@ -83,7 +83,7 @@ pub(crate) fn resident(process: u32) -> usize {
     kib << 10
 }
 
-/// A WebSocket's end at a client.
+/// A client's end of a WebSocket.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     unread: Vec<u8>,
@@ -109,7 +109,7 @@ impl Client {
         self.send(&frames([text]));
     }
 
-    /// Reads until the server has said `wanted`; returns what came since the last time.
+    /// Reads until the server has sent `wanted`. Returns the bytes received since the last call.
     pub(crate) fn read_until(&mut self, wanted: &str) -> String {
         let mut buffer = [0; 16 << 10];
         let mut searched = 0;
@@ -132,7 +132,7 @@ impl Client {
         self.read_until("\"time_ms\"");
     }
 
-    /// Reads to the end; returns how many bytes that is.
+    /// Reads to the end of the stream. Returns the number of bytes.
     pub(crate) fn read_to_end(&mut self) -> usize {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
@@ -145,14 +145,14 @@ impl Client {
     }
 }
 
-/// A socket to the server.
+/// Opens a socket to the server.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("somebody listens");
     stream.set_read_timeout(Some(DEADLINE)).expect("it is a socket");
     stream
 }
 
-/// Texts as a client's frames.
+/// Encodes texts as a client's frames.
 pub(crate) fn frames<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<u8> {
     let mut out = BytesMut::new();
     for text in texts {

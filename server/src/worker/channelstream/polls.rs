@@ -1,4 +1,4 @@
-//! Clients of Channelstream that poll, and the functions that answers to scripts call.
+//! Polls of Channelstream's clients, answered as JSON or as JSONP scripts.
 //!
 //! A client's outlet is found by its id, on whatever worker it is; see [`polling`](crate::worker::polling).
 
@@ -26,7 +26,7 @@ const WRONG_ID: &str = "[\n    \"Wrong UUID format\"\n]";
 const WRONG_CALLBACK: &str = "{\n    \"callback\": [\n        \"Not the name of a function.\"\n    ]\n}";
 
 impl Worker {
-    /// A client asks for what there is, or waits for it.
+    /// Handles a poll: answers it with the output that waits, or holds it.
     pub(super) fn listen(
         &mut self,
         place: &Place,
@@ -69,7 +69,7 @@ impl Worker {
         }
     }
 
-    /// Takes in a client that polls. `None`: it has a WebSocket, or there is no room.
+    /// Opens the outlet of a client that polls; `None` if the client has a WebSocket, or if there is no room.
     fn open_poller(&mut self, place: &Place, conn: ConnId) -> Option<OutletId> {
         let mut directory = place.directory();
         let Arrival { user, public_state, channels, .. } =
@@ -110,7 +110,7 @@ impl Worker {
         Some(id)
     }
 
-    /// Holds a poll until there is something to answer it with. One that was held is answered at once.
+    /// Holds a poll until there is output for it. The poll that was held before is answered at once.
     fn hold(&mut self, slot: ConnectionSlot, id: OutletId, listening: Listening, reply: Reply) -> Next {
         let connection = self.connections.id(slot);
         let now_ms = self.clock.elapsed_ms();
