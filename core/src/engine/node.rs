@@ -1,8 +1,11 @@
 //! What all workers of a process share: apps, the channel table, broadcast streams, mailboxes.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use super::mail::Mail;
@@ -19,7 +22,7 @@ use crate::{
 
 /// Shared by all engines of a process.
 pub struct Node {
-    /// The apps for rare uses. Every engine has a copy for its turns.
+    /// The apps for rare uses. Every engine has a copy, so that no message of a session takes this lock.
     apps: RwLock<Arc<Apps>>,
     tenants: Box<[Tenant]>,
     pub(super) table: ChannelTable,
@@ -143,6 +146,17 @@ impl Node {
         self.mailboxes.len()
     }
 
+    /// The same, as ids count them.
+    pub(super) fn worker_count(&self) -> u16 {
+        u16::try_from(self.workers()).expect("workers are few")
+    }
+
+    /// The worker of a session; none, if the id names no worker of this node.
+    pub(super) fn workers_of(&self, session: SessionId) -> Range<u16> {
+        let WorkerId(worker) = session.worker();
+        if worker < self.worker_count() { worker..worker + 1 } else { 0..0 }
+    }
+
     /// Number of channels.
     pub fn channels(&self) -> usize {
         self.table.len()
@@ -173,15 +187,15 @@ impl Node {
     }
 
     /// The channel of this name, which comes into being if need be.
-    pub(super) fn find_or_create(&self, app: AppId, name: &str) -> Arc<Channel> {
-        self.table.find_or_create(app, name, || self.options(app, name))
+    pub(super) fn find_or_create(&self, app: &App, name: &str) -> Arc<Channel> {
+        self.table.find_or_create(app.id, name, || self.options(app, name))
     }
 
     /// The options of a channel of this name that comes into being.
-    pub(super) fn options(&self, app: AppId, name: &str) -> ChannelOptions {
-        let own = &self.tenant(app).options;
+    pub(super) fn options(&self, app: &App, name: &str) -> ChannelOptions {
+        let own = &self.tenant(app.id).options;
         let set = if own.is_empty() { None } else { own.pin().get(name).map(Configured::touch) };
-        self.resolve_options(app, name, set)
+        set.unwrap_or_else(|| app.channel_options(name))
     }
 
     /// Whether options were set for the channel of this name.
@@ -193,16 +207,6 @@ impl Node {
     /// Whether options of a channel may have changed since it was made. Whoever asks fences before.
     pub(super) fn has_set_options(&self, app: AppId) -> bool {
         self.tenant(app).has_set_options.load(Ordering::Relaxed)
-    }
-
-    /// The options of a channel for which `set` is set; `None`: what the configuration says.
-    pub(super) fn resolve_options(
-        &self,
-        app: AppId,
-        name: &str,
-        set: Option<ChannelOptions>,
-    ) -> ChannelOptions {
-        set.unwrap_or_else(|| self.app(app).channel_options(name))
     }
 
     /// Sets the options of channels of this name that come into being from now on; `None`: as the
@@ -353,13 +357,13 @@ impl Node {
     }
 
     /// Counts a session in, unless the app is full.
-    pub(super) fn reserve_session(&self, app: AppId) -> bool {
-        let limit = match self.app(app).limits.connections {
+    pub(super) fn reserve_session(&self, app: &App) -> bool {
+        let limit = match app.limits.connections {
             0 => usize::MAX,
             limit => limit as usize,
         };
         // Relaxed: a count, which orders nothing.
-        self.tenant(app)
+        self.tenant(app.id)
             .sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1))
             .is_ok()
@@ -414,13 +418,12 @@ impl Node {
     }
 
     /// Counts a session as parked with so many bytes, unless the app has as many as it may.
-    pub(super) fn reserve_parked(&self, app: AppId, bytes: usize) -> bool {
-        let limits = &self.app(app).limits;
-        let Tenant { parked, parked_bytes, .. } = self.tenant(app);
+    pub(super) fn reserve_parked(&self, app: &App, bytes: usize) -> bool {
+        let Tenant { parked, parked_bytes, .. } = self.tenant(app.id);
         // Relaxed: counts, which order nothing.
         let fits = parked
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                (n < limits.parked_sessions).then_some(n + 1)
+                (n < app.limits.parked_sessions).then_some(n + 1)
             })
             .is_ok();
         if fits && self.grow_parked(app, bytes) {
@@ -435,9 +438,9 @@ impl Node {
 
     /// A parked session keeps `bytes` more. Returns whether the app may keep that much; they are counted in
     /// any case.
-    pub(super) fn grow_parked(&self, app: AppId, bytes: usize) -> bool {
-        let before = self.tenant(app).parked_bytes.fetch_add(bytes, Ordering::Relaxed);
-        before + bytes <= self.app(app).limits.parked_bytes
+    pub(super) fn grow_parked(&self, app: &App, bytes: usize) -> bool {
+        let before = self.tenant(app.id).parked_bytes.fetch_add(bytes, Ordering::Relaxed);
+        before + bytes <= app.limits.parked_bytes
     }
 
     /// Counts a session with so many bytes as parked, whatever the app's limits are.
@@ -487,14 +490,14 @@ impl Node {
     }
 
     /// Counts a call of triggers, unless the app has reached its limit of calls or bytes.
-    pub(super) fn reserve_call(&self, app: AppId, bytes: usize) -> bool {
-        let limits = &self.app(app).limits;
-        let TriggerSlot { calls, bytes: kept, .. } = &self.tenant(app).triggers;
+    pub(super) fn reserve_call(&self, app: &App, bytes: usize) -> bool {
+        let limits = &app.limits;
+        let TriggerSlot { calls, bytes: kept, .. } = &self.tenant(app.id).triggers;
         // Relaxed: the counts order no other memory access.
         let has_room = calls.fetch_add(1, Ordering::Relaxed) < limits.trigger_calls;
         let fits = kept.fetch_add(bytes, Ordering::Relaxed) + bytes <= limits.trigger_bytes;
         if !(has_room && fits) {
-            self.release_call(app, bytes);
+            self.release_call(app.id, bytes);
         }
         has_room && fits
     }

@@ -11,7 +11,7 @@ use crate::{
     command::Publish,
     dialect,
     error::ReplyError,
-    id::{AppId, SessionSlot},
+    id::{AppId, SessionId, SessionSlot},
     publication::{Audience, WithoutUser},
 };
 
@@ -22,6 +22,21 @@ pub(super) enum Reach {
     AsSaid,
     /// The signed-in members of the audience that the sender gives.
     SignedIn,
+}
+
+impl Reach {
+    /// Whom a session's publication is for that is said to be for `said`; `None`: for everyone.
+    #[inline]
+    pub(super) fn audience(self, said: Option<&Audience>, except_session: Option<SessionId>) -> Audience {
+        let mut audience = match said {
+            None => Audience { except_session, ..Audience::default() },
+            Some(said) => Audience { except_session, ..said.clone() },
+        };
+        if self == Self::SignedIn {
+            audience.without_user = WithoutUser::Excluded;
+        }
+        audience
+    }
 }
 
 impl Engine {
@@ -71,7 +86,7 @@ impl Engine {
     /// Refuses a session that may not join the channel, and so may not read it.
     pub(super) fn check_join(&self, slot: SessionSlot, app: AppId, name: &str) -> Result<(), ReplyError> {
         let word = self.node.table.find(app, name, |channel| channel.options());
-        let word = word.unwrap_or_else(|| self.node.options(app, name).into());
+        let word = word.unwrap_or_else(|| self.node.options(self.apps.of(app), name).into());
         self.check_who(slot, word.join()).map_err(|error| match error {
             ReplyError::SessionRequired => ReplyError::UsersOnly,
             other => other,
@@ -101,7 +116,7 @@ impl Engine {
     /// The rules of a channel. The channel need not exist.
     #[inline]
     fn rules(&self, app: AppId, name: &str, channel: Option<&Channel>) -> OptionsWord {
-        channel.map_or_else(|| self.node.options(app, name).into(), Channel::options)
+        channel.map_or_else(|| self.node.options(self.apps.of(app), name).into(), Channel::options)
     }
 
     fn is_member(&self, slot: SessionSlot, channel: Option<&Channel>) -> bool {

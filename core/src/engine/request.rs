@@ -78,7 +78,7 @@ impl Engine {
             }
             BackEndCommand::Options { channel } => {
                 check_channel(self.apps.of(app), channel)?;
-                let options = self.node.options(app, channel);
+                let options = self.node.options(self.apps.of(app), channel);
                 Ok(Progress::Finished(Outcome::Options { channel: channel.into(), options }))
             }
             BackEndCommand::SetOptions { channel, change, only_new } => {
@@ -86,14 +86,14 @@ impl Engine {
                 check_channel(configured, channel)?;
                 let options = change.apply(configured.channel_options(channel));
                 if only_new && !self.is_first_to_set(app, channel, options)? {
-                    let options = self.node.options(app, channel);
+                    let options = self.node.options(self.apps.of(app), channel);
                     return Ok(Progress::Finished(Outcome::Options { channel: channel.into(), options }));
                 }
                 self.set_options(app, channel, options)
             }
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),
             BackEndCommand::Watch { channel, after } => {
-                check_channel(&self.node.app(app), channel)?;
+                check_channel(self.apps.of(app), channel)?;
                 Ok(Progress::Finished(Outcome::Watched(self.watch(app, channel, after))))
             }
             BackEndCommand::Disconnect { whom, reconnect } => self.disconnect(app, whom, reconnect),
@@ -122,12 +122,12 @@ impl Engine {
             None => {}
         }
         let given = (given != Given::default()).then(|| Arc::new(given));
-        let mut target = self.target(app, publish.channel);
+        let mut target = self.node.channel(app, publish.channel);
         if let (None, Some(name), true) = (&target, publish.channel, only_existing) {
             if !self.node.is_configured(app, name) {
                 return Ok(Progress::Finished(Outcome::Sent { message_id: id, offset: None }));
             }
-            target = Some(self.node.find_or_create(app, name));
+            target = Some(self.node.find_or_create(self.apps.of(app), name));
         }
         let message = Publication::message(id, publish.event, publish.payload);
         let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
@@ -159,9 +159,18 @@ impl Engine {
     }
 
     fn publish_request(&mut self, app: AppId, publish: &Publish<'_>) -> Result<Progress, ReplyError> {
+        check_message(self.apps.of(app), publish, slice::from_ref(&publish.payload))?;
+        self.publish_checked(app, publish)
+    }
+
+    /// Publishes what no check has refused.
+    pub(super) fn publish_checked(
+        &mut self,
+        app: AppId,
+        publish: &Publish<'_>,
+    ) -> Result<Progress, ReplyError> {
         let payloads = slice::from_ref(&publish.payload);
-        check_message(self.apps.of(app), publish, payloads)?;
-        let target = self.target(app, publish.channel);
+        let target = self.node.channel(app, publish.channel);
         if let Some(called) = self.call_for_request(app, publish, target.as_deref()) {
             return called;
         }

@@ -122,7 +122,7 @@ impl Engine {
         let Some(outbox) = session.outbox() else { return false };
         let bytes = outbox.bytes();
         let fits = |node: &Node| match bounds {
-            Bounds::Kept => node.reserve_parked(app, bytes),
+            Bounds::Kept => node.reserve_parked(self.apps.of(app), bytes),
             Bounds::Ignored => {
                 node.count_parked(app, bytes);
                 true
@@ -146,7 +146,7 @@ impl Engine {
         let app = session.app;
         let Some(outbox) = session.outbox() else { return };
         let fits = match outbox.account() {
-            Ok(more) => self.node.grow_parked(app, more),
+            Ok(more) => self.node.grow_parked(self.apps.of(app), more),
             Err(less) => {
                 self.node.shrink_parked(app, less);
                 true

@@ -17,7 +17,8 @@
 //! | check that a text is one JSON value | [`value`] |
 //! | walk an array of anything | [`elements`] |
 //! | check what is new in a text of a known shape | [`plain_string`], [`last_value`] |
-//! | put text into a frame | [`escaped_len`], [`write_string`] |
+//! | write a string, or `null` for none | [`escaped_len`], [`write_string`], [`write_optional_string`] |
+//! | write an array | [`write_array`] |
 //!
 //! Nothing here knows what a command is. A scan accepts or refuses its text as a whole, so half a batch is
 //! never acted on. Time is linear in the text and memory bounded by [`MAX_MEMBERS`] and [`MAX_ELEMENTS`];
@@ -30,6 +31,7 @@
 //! `1e400`, integers beyond 64 bits, unpaired surrogates. serde_json into borrowed `RawValue`s takes 1.2 to
 //! 2.6 times as long.
 
+mod array;
 mod error;
 mod escape;
 mod grammar;
@@ -37,8 +39,9 @@ mod raw;
 
 use std::{fmt, iter::FusedIterator, ops::Range};
 
+pub use array::write_array;
 pub use error::JsonError;
-pub use escape::{escaped_len, write_string};
+pub use escape::{escaped_len, write_optional_string, write_string};
 pub use raw::{Key, Raw};
 
 use error::Fault;
