@@ -53,9 +53,6 @@ pub const LABEL_BYTES: usize = 512;
 /// Users that a message names.
 pub const AUDIENCE_USERS: usize = 256;
 
-/// Nesting of JSON.
-pub const JSON_DEPTH: usize = 128;
-
 /// Members or channels in one page, and the number when none is asked for.
 pub const PAGE: usize = 1000;
 /// See [`PAGE`].

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::{
+    app::fit,
     id::{AppId, MessageId, SessionId, WorkerId},
     publication::{Audience, OwnedPayload},
 };
@@ -92,19 +93,11 @@ impl TriggerRule {
             Action::Join => self.on_join,
         };
         let is_there = match place {
-            Place::Channel(name) => self.in_channels && self.names(name),
+            Place::Channel(name) => self.in_channels && fit(&self.channel, name).is_some(),
             Place::Broadcast => self.on_broadcasts,
             Place::Direct => self.on_direct,
         };
         self.active && acts && is_there && (origin == Origin::Session || self.server)
-    }
-
-    /// Whether the rule's pattern matches a channel.
-    fn names(&self, channel: &str) -> bool {
-        match self.channel.strip_suffix('*') {
-            Some(prefix) => channel.starts_with(prefix),
-            None => *channel == *self.channel,
-        }
     }
 }
 

@@ -1,8 +1,6 @@
 //! The options of an app for Agnost's clients: the names of the app, and the conditions for connecting.
 
-use std::{collections::HashSet, sync::Arc};
-
-use super::App;
+use std::iter;
 
 /// The options of an app for clients of Agnost and Altogic.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -30,23 +28,16 @@ impl AgnostOptions {
             session_required: false,
         }
     }
-}
 
-/// The first app that has a name of an earlier app.
-pub(super) fn find_ambiguous(apps: &[Arc<App>]) -> Option<&App> {
-    let (mut ids, mut subdomains) = (HashSet::new(), HashSet::new());
-    let found = apps.iter().find(|app| {
-        app.agnost.as_ref().is_some_and(|options| {
-            let is_new = ids.insert(&options.env_id)
-                && options.subdomain.as_ref().is_none_or(|subdomain| subdomains.insert(subdomain));
-            !is_new
-        })
-    });
-    found.map(|app| &**app)
+    /// The names by which clients mean the app.
+    pub(super) fn names(&self) -> impl Iterator<Item = Environment<'_>> {
+        let subdomain = self.subdomain.as_deref().map(Environment::Subdomain);
+        iter::once(Environment::Id(&self.env_id)).chain(subdomain)
+    }
 }
 
 /// The name by which a client of Agnost means an app.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 pub enum Environment<'a> {
     /// The environment's id.
     Id(&'a str),
@@ -54,21 +45,10 @@ pub enum Environment<'a> {
     Subdomain(&'a str),
 }
 
-impl Environment<'_> {
-    /// Whether the name means this app.
-    pub(super) fn means(self, app: &App) -> bool {
-        let Some(options) = &app.agnost else { return false };
-        match self {
-            Self::Id(id) => *options.env_id == *id,
-            Self::Subdomain(subdomain) => options.subdomain.as_deref() == Some(subdomain),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::{AppKeys, Apps, AppsError};
+    use crate::app::{App, AppKeys, Apps, AppsError};
 
     fn app(name: &str, env_id: &str, subdomain: Option<&str>) -> App {
         let options = AgnostOptions { subdomain: subdomain.map(Box::from), ..AgnostOptions::new(env_id) };

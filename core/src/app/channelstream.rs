@@ -1,9 +1,7 @@
 //! The options of an app for Channelstream: the paths of the app, and the conditions for back ends and
 //! clients.
 
-use std::{fmt, sync::Arc};
-
-use super::App;
+use std::fmt;
 
 /// The options of an app for back ends and clients of Channelstream.
 #[derive(Clone, Eq, PartialEq)]
@@ -61,19 +59,10 @@ impl fmt::Debug for ChannelstreamOptions {
     }
 }
 
-/// The first app with the prefix of an earlier app.
-pub(super) fn find_ambiguous(apps: &[Arc<App>]) -> Option<&App> {
-    let mut prefixes = std::collections::HashSet::new();
-    let found = apps
-        .iter()
-        .find(|app| app.channelstream.as_ref().is_some_and(|options| !prefixes.insert(&options.prefix)));
-    found.map(|app| &**app)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::{AppKeys, Apps, AppsError};
+    use crate::app::{App, AppKeys, Apps, AppsError};
 
     #[test]
     fn addresses_and_origins_are_allowed_as_listed() {

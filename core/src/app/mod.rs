@@ -12,12 +12,15 @@ mod origins;
 mod word;
 mod xano;
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 
 pub use self::agnost::{AgnostOptions, Environment};
 pub use self::channelstream::ChannelstreamOptions;
 pub use self::keys::{AppKeys, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRole};
+pub(crate) use self::options::fit;
 pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who};
 pub use self::origins::{OriginError, Origins};
 pub use self::word::OptionsWord;
@@ -258,13 +261,13 @@ impl Apps {
                 return Err(AppsError::DuplicateName(name.clone()));
             }
         }
-        if let Some(app) = agnost::find_ambiguous(&apps) {
+        if let Some(app) = find_ambiguous(&apps, |app| app.agnost.iter().flat_map(AgnostOptions::names)) {
             return Err(AppsError::DuplicateEnvironment(app.name.clone()));
         }
-        if let Some(app) = channelstream::find_ambiguous(&apps) {
+        if let Some(app) = find_ambiguous(&apps, |app| app.channelstream.iter().map(|own| &own.prefix)) {
             return Err(AppsError::DuplicatePrefix(app.name.clone()));
         }
-        if let Some(app) = xano::find_ambiguous(&apps) {
+        if let Some(app) = find_ambiguous(&apps, |app| app.xano.iter().flat_map(XanoOptions::names)) {
             return Err(AppsError::DuplicateCanonical(app.name.clone()));
         }
         Ok(Apps { apps, by_name, access_tokens: AppKeys::default() })
@@ -288,7 +291,8 @@ impl Apps {
 
     /// The app that a client of Agnost names.
     pub fn by_environment(&self, environment: Environment<'_>) -> Option<&Arc<App>> {
-        self.apps.iter().find(|app| environment.means(app))
+        let is_own = |options: &AgnostOptions| options.names().any(|name| name == environment);
+        self.apps.iter().find(|app| app.agnost.as_ref().is_some_and(is_own))
     }
 
     /// Whether any app serves clients of Agnost.
@@ -298,7 +302,8 @@ impl Apps {
 
     /// The app that a client of Xano names.
     pub fn by_canonical(&self, name: &str) -> Option<&Arc<App>> {
-        self.apps.iter().find(|app| app.has_canonical(name))
+        let is_own = |options: &XanoOptions| options.names().any(|own| own == name);
+        self.apps.iter().find(|app| app.xano.as_ref().is_some_and(is_own))
     }
 
     /// Whether any app serves clients of Xano.
@@ -389,6 +394,16 @@ impl std::error::Error for AppsError {}
 fn is_app_name(name: &str) -> bool {
     (1..=APP_NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// The first app of which one of `names` is an earlier app's, or another one of its own.
+fn find_ambiguous<'a, Name: Eq + Hash, Names: Iterator<Item = Name>>(
+    apps: &'a [Arc<App>],
+    names: impl Fn(&'a App) -> Names,
+) -> Option<&'a App> {
+    let mut taken = HashSet::new();
+    let found = apps.iter().find(|app| names(app).any(|name| !taken.insert(name)));
+    found.map(|app| &**app)
 }
 
 #[cfg(test)]

@@ -113,19 +113,18 @@ pub struct ChannelRule {
     pub options: ChannelOptions,
 }
 
-impl ChannelRule {
-    /// How well `name` fits: `None` not at all, and the higher the more specific.
-    fn fit(&self, name: &str) -> Option<usize> {
-        match self.pattern.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix).then_some(prefix.len()),
-            None => (*self.pattern == *name).then_some(usize::MAX),
-        }
+/// How well a channel's name fits a pattern, which is a name, or the beginning of names with a `*` behind it:
+/// `None` not at all, and the higher the more specific.
+pub(crate) fn fit(pattern: &str, name: &str) -> Option<usize> {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix).then_some(prefix.len()),
+        None => (*pattern == *name).then_some(usize::MAX),
     }
 }
 
 /// The options that a list of rules has for `name`.
 pub(super) fn resolve(rules: &[ChannelRule], name: &str) -> Option<ChannelOptions> {
-    let fits = rules.iter().filter_map(|rule| rule.fit(name).map(|fit| (fit, rule)));
+    let fits = rules.iter().filter_map(|rule| fit(&rule.pattern, name).map(|fit| (fit, rule)));
     fits.max_by_key(|(fit, _)| *fit).map(|(_, rule)| rule.options)
 }
 

@@ -1,8 +1,8 @@
 //! The options of an app for Xano's clients: the names of the app, and the channels that clients may use.
 
-use std::{collections::HashSet, sync::Arc};
+use std::iter;
 
-use super::{App, ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who};
+use super::{App, ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who, options::fit};
 
 /// The options of an app for clients of Xano.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -48,6 +48,11 @@ impl XanoOptions {
         Self { canonical: canonical.into(), hash: None, enabled: true, channels: Vec::new() }
     }
 
+    /// The names by which clients mean the app.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        iter::once(&*self.canonical).chain(self.hash.as_deref())
+    }
+
     /// The settings of a channel; `None` if clients may not use the channel. The longest matching pattern
     /// decides, and the first of several entries with that pattern.
     pub fn channel(&self, name: &str) -> Option<&XanoChannel> {
@@ -75,14 +80,11 @@ impl XanoChannel {
 
     /// How well the pattern matches `name`, by the same order as the rules of [`XanoChannel::rules`].
     fn fit(&self, name: &str) -> Option<usize> {
-        if let Some(prefix) = self.pattern.strip_suffix('*') {
-            return name.starts_with(prefix).then_some(prefix.len());
-        }
-        let rest = name.strip_prefix(&*self.pattern)?;
-        match rest.is_empty() {
-            true => Some(usize::MAX),
-            false => (self.wildcard && rest.starts_with('/')).then_some(self.pattern.len() + 1),
-        }
+        fit(&self.pattern, name).or_else(|| {
+            let rest = name.strip_prefix(&*self.pattern)?;
+            let is_below = self.wildcard && !self.pattern.ends_with('*') && rest.starts_with('/');
+            is_below.then_some(self.pattern.len() + 1)
+        })
     }
 
     /// The rules of the channels that match the pattern. A rule differs from the app's `default` where the
@@ -108,27 +110,15 @@ impl XanoChannel {
     }
 }
 
-/// The first app that has a name of an earlier app.
-pub(super) fn find_ambiguous(apps: &[Arc<App>]) -> Option<&App> {
-    let mut names = HashSet::new();
-    let found = apps.iter().find(|app| {
-        let Some(options) = &app.xano else { return false };
-        let own = [Some(&options.canonical), options.hash.as_ref()];
-        own.into_iter().flatten().any(|name| !names.insert(name))
-    });
-    found.map(|app| &**app)
-}
-
 impl App {
+    /// Whether messages are kept with their sender.
+    pub(crate) fn remembers_senders(&self) -> bool {
+        self.show_sender || self.sender_edits || self.shows_profiles()
+    }
+
     /// Whether receivers of a message see the profile of its sender.
     pub(crate) fn shows_profiles(&self) -> bool {
         self.xano.is_some()
-    }
-
-    /// Whether clients of Xano name this app by `name`.
-    pub(super) fn has_canonical(&self, name: &str) -> bool {
-        let Some(options) = &self.xano else { return false };
-        *options.canonical == *name || options.hash.as_deref() == Some(name)
     }
 }
 

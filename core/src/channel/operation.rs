@@ -163,10 +163,8 @@ pub enum ChannelReply {
     Users(Vec<(Box<str>, u32)>, usize, bool),
     /// The members, if the channel keeps a roster, and the number of all members.
     Roster(Option<Vec<Arc<IdentityCard>>>, usize),
-    /// The change took this offset.
-    Changed(u64),
-    /// The change took this offset, or none.
-    Amended(Option<u64>),
+    /// The change took this offset; `None`: the message is unknown.
+    Changed(Option<u64>),
     /// It is done.
     Done,
 }
@@ -190,7 +188,7 @@ impl ChannelReply {
                 users.iter().map(|(user, _)| size_of::<(Box<str>, u32)>() + user.len()).sum()
             }
             ChannelReply::Roster(members, _) => members.iter().flatten().map(|card| card.bytes()).sum(),
-            ChannelReply::Changed(_) | ChannelReply::Amended(_) | ChannelReply::Done => 0,
+            ChannelReply::Changed(_) | ChannelReply::Done => 0,
         }
     }
 }

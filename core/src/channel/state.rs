@@ -218,8 +218,7 @@ impl ChannelState {
         let before = self.sequence;
         let reply = request.map(|request| self.serve(channel, *request, env)).transpose()?;
         let mut offset = match reply {
-            Some(ChannelReply::Changed(offset)) => Some(offset),
-            Some(ChannelReply::Amended(offset)) => offset,
+            Some(ChannelReply::Changed(offset)) => offset,
             _ => None,
         };
         let sequence = self.sequence + 1;
@@ -417,8 +416,10 @@ impl ChannelState {
                 self.mail_roster(channel, limit, (asker, ticket), env);
                 ChannelReply::Done
             }
-            ChannelRequest::Change(change) => ChannelReply::Changed(self.change(channel, &change, env)?),
-            ChannelRequest::Amend(amendment) => ChannelReply::Amended(self.amend(channel, &amendment, env)?),
+            ChannelRequest::Change(change) => {
+                ChannelReply::Changed(Some(self.change(channel, &change, env)?))
+            }
+            ChannelRequest::Amend(amendment) => ChannelReply::Changed(self.amend(channel, &amendment, env)?),
         };
         Ok(reply)
     }

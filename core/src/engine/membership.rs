@@ -25,7 +25,7 @@ use crate::{
     command::{Outcome, Recovery},
     dialect::{self, FormatSet, Memo},
     error::ReplyError,
-    id::{LocalId, SessionId, SessionSlot},
+    id::{AppId, LocalId, SessionId, SessionSlot},
     limits::{MISSED_CHANNELS, RECOVERED},
     publication::{Audience, Body},
 };
@@ -97,6 +97,17 @@ impl Engine {
         let waiting = self.change_membership(part, slot, gained, Some(MembershipEvent::Joins), echo);
         let recovery = since.map_or(Recovery::NotAsked, |_| Recovery::Lost);
         Ok(self.joined(part, true, waiting, recovery))
+    }
+
+    /// This worker's part of the channel of this name, if it has one.
+    pub(super) fn part(&self, app: AppId, name: &str) -> Option<LocalId> {
+        self.node.table.find(app, name, |channel| channel.local(self.worker)).flatten()
+    }
+
+    /// A session's membership in the channel of this name.
+    pub(super) fn membership(&self, slot: SessionSlot, name: &str) -> Option<Membership> {
+        let session = self.sessions.get(slot);
+        session.memberships.find(self.part(session.app, name)?)
     }
 
     /// Whether a session may join one channel more. A slow session must not collect channels whose losses it
@@ -237,16 +248,11 @@ impl Engine {
     /// Ends a membership.
     pub(super) fn leave(&mut self, slot: SessionSlot, name: &str, echo: Option<bool>) -> Progress {
         self.drain_mailbox();
-        let session = self.sessions.get(slot);
         let outcome = |left| Outcome::Left { channel: name.into(), left };
-        let membership = self
-            .node
-            .table
-            .find(session.app, name, |channel| channel.local(self.worker))
-            .flatten()
-            .and_then(|part| session.memberships.find(part));
-        let Some(membership) = membership else { return Progress::Finished(outcome(false)) };
-        let echo = echo.unwrap_or(session.echo);
+        let Some(membership) = self.membership(slot, name) else {
+            return Progress::Finished(outcome(false));
+        };
+        let echo = echo.unwrap_or(self.sessions.get(slot).echo);
         match self.end_membership(slot, membership, echo) {
             Some(ticket) => Progress::Waiting { ticket, outcome: outcome(true) },
             None => Progress::Finished(outcome(true)),

@@ -299,7 +299,7 @@ impl Engine {
         welcome: impl FnOnce(&mut BytesMut, SessionId, Option<&str>),
     ) -> Result<SessionSlot, ReplyError> {
         let app = opening.app.id;
-        if !self.node.reserve_session(opening.app) {
+        if !self.node.reserve_session(self.apps.of(app)) {
             return Err(ReplyError::Overloaded);
         }
         // What was published before is not for it.

@@ -1,8 +1,11 @@
 //! What all workers of a process share: apps, the channel table, broadcast streams, mailboxes.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use super::mail::Mail;
@@ -19,7 +22,7 @@ use crate::{
 
 /// Shared by all engines of a process.
 pub struct Node {
-    /// The apps for rare uses. Every engine has a copy for its turns.
+    /// The apps for rare uses. Every engine has a copy, so that no message of a session takes this lock.
     apps: RwLock<Arc<Apps>>,
     tenants: Box<[Tenant]>,
     pub(super) table: ChannelTable,
@@ -141,6 +144,17 @@ impl Node {
     /// Number of workers.
     pub fn workers(&self) -> usize {
         self.mailboxes.len()
+    }
+
+    /// The same, as ids count them.
+    pub(super) fn worker_count(&self) -> u16 {
+        u16::try_from(self.workers()).expect("workers are few")
+    }
+
+    /// The worker of a session; none, if the id names no worker of this node.
+    pub(super) fn workers_of(&self, session: SessionId) -> Range<u16> {
+        let WorkerId(worker) = session.worker();
+        if worker < self.worker_count() { worker..worker + 1 } else { 0..0 }
     }
 
     /// Number of channels.

@@ -11,7 +11,7 @@ use crate::{
     command::Publish,
     dialect,
     error::ReplyError,
-    id::{AppId, SessionSlot},
+    id::{AppId, SessionId, SessionSlot},
     publication::{Audience, WithoutUser},
 };
 
@@ -22,6 +22,21 @@ pub(super) enum Reach {
     AsSaid,
     /// The signed-in members of the audience that the sender gives.
     SignedIn,
+}
+
+impl Reach {
+    /// Whom a session's publication is for that is said to be for `said`; `None`: for everyone.
+    #[inline]
+    pub(super) fn audience(self, said: Option<&Audience>, except_session: Option<SessionId>) -> Audience {
+        let mut audience = match said {
+            None => Audience { except_session, ..Audience::default() },
+            Some(said) => Audience { except_session, ..said.clone() },
+        };
+        if self == Self::SignedIn {
+            audience.without_user = WithoutUser::Excluded;
+        }
+        audience
+    }
 }
 
 impl Engine {

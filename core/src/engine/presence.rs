@@ -24,9 +24,7 @@ impl Engine {
 
     /// The identity of a session, for notices about it.
     pub(super) fn card(&self, slot: SessionSlot) -> Arc<IdentityCard> {
-        let session = self.sessions.get(slot);
-        let (user, profile) = (session.user.clone(), session.profile.clone());
-        Arc::new(IdentityCard { id: session.id(slot), user, profile })
+        Arc::new(self.sessions.get(slot).card(slot))
     }
 
     /// Sends a notice that only one dialect can express to the members of a channel, or to the users of the
@@ -45,7 +43,7 @@ impl Engine {
             self.publish_direct(app, &notice[0])?;
             return Ok(Progress::Finished(Outcome::Done));
         }
-        while let Some(channel) = self.target(app, channel) {
+        while let Some(channel) = self.node.channel(app, channel) {
             match self.submit(&channel, ChannelOp { publications: &mut notice, ..ChannelOp::default() }) {
                 Submitted::Done { .. } => break,
                 Submitted::Waiting(ticket) => {

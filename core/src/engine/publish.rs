@@ -8,7 +8,6 @@ use super::{
     Engine,
     check::{check_change, check_channel, check_message},
     membership::JoinAs,
-    permission::Reach,
     presence::MembershipEvent,
     session::Verdict,
     submit::{ChannelOp, Submitted},
@@ -22,7 +21,7 @@ use crate::{
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot},
     limits::BURST,
-    publication::{Audience, Payload, Publication, Sender, WithoutUser},
+    publication::{Audience, Payload, Publication, Sender},
     trigger::Origin,
 };
 
@@ -120,7 +119,7 @@ impl Engine {
         let app_id = app.id;
         let target = match publish.channel.and_then(|name| self.own_channel(slot, name)) {
             Some(own) => Some(own),
-            None => self.target(app_id, publish.channel),
+            None => self.node.channel(app_id, publish.channel),
         };
         let reach = self.check_publish(slot, app_id, target.as_deref(), publish)?;
         if self.node.has_triggers(app_id)
@@ -133,21 +132,11 @@ impl Engine {
         let session = self.sessions.get_mut(slot);
         *payloads = &payloads[..session.take_messages(payloads.len(), &app.limits, steady_ms)?];
         let id = session.id(slot);
-        let shown = app.show_sender;
-        let with_profile = app.shows_profiles();
-        let remembered = shown || app.sender_edits || with_profile;
-        let user = if remembered { session.user.clone() } else { None };
-        let profile = if with_profile { session.profile.clone() } else { None };
-        let (of_user, with) = (user.as_deref(), profile.as_ref());
-        let sender = remembered.then_some(Sender { session: id, user: of_user, profile: with, shown });
+        let user = if app.remembers_senders() { session.user.clone() } else { None };
+        let profile = if app.shows_profiles() { session.profile.clone() } else { None };
+        let sender = sender_of(app, id, user.as_deref(), profile.as_ref());
         let except_session = if publish.echo.unwrap_or(session.echo) { None } else { Some(id) };
-        let mut audience = match &publish.audience {
-            None => Audience { except_session, ..Audience::default() },
-            Some(audience) => Audience { except_session, ..(**audience).clone() },
-        };
-        if reach == Reach::SignedIn {
-            audience.without_user = WithoutUser::Excluded;
-        }
+        let audience = reach.audience(publish.audience.as_deref(), except_session);
         self.publish(app_id, target, (publish, payloads), (&audience, sender))
     }
 
@@ -177,14 +166,6 @@ impl Engine {
         let memberships = self.sessions.get(slot).memberships.as_slice();
         let own = memberships.iter().take(FEW).map(|membership| &self.channels[membership.local].channel);
         own.into_iter().find(|own| own.name() == Some(name) && !own.lock.is_closed()).cloned()
-    }
-
-    /// Where to publish: the channel, if there is one, or the app's broadcast stream.
-    pub(super) fn target(&self, app: AppId, channel: Option<&str>) -> Option<Arc<Channel>> {
-        match channel {
-            Some(name) => self.node.table.find(app, name, Clone::clone),
-            None => Some(self.node.broadcast(app).clone()),
-        }
     }
 
     /// Publishes `payloads` to `target`, the channel or the broadcast stream that `publish` names, if
@@ -252,7 +233,7 @@ impl Engine {
                 // Whoever closed it also takes it out of the table; helping keeps us from waiting for that.
                 Submitted::Closed => self.node.table.remove(&channel),
             }
-            target = self.target(app, publish.channel);
+            target = self.node.channel(app, publish.channel);
         }
     }
 
@@ -310,6 +291,18 @@ impl Engine {
         let expires_at = claims.expires_at.map(|end| end.saturating_sub(leeway));
         Ok(Outcome::Session { user: claims.user, expires_at })
     }
+}
+
+/// The sender of a message, if messages of the app have one.
+#[inline]
+pub(super) fn sender_of<'a>(
+    app: &App,
+    session: SessionId,
+    user: Option<&'a str>,
+    profile: Option<&'a Arc<str>>,
+) -> Option<Sender<'a>> {
+    let profile = profile.filter(|_| app.shows_profiles());
+    app.remembers_senders().then_some(Sender { session, user, profile, shown: app.show_sender })
 }
 
 /// The change of a message in the form that its channel keeps.

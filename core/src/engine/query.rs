@@ -5,7 +5,7 @@
 //! members a turn, because such a list is long. A listing of channels does not travel, because all workers
 //! share the table.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use super::{Engine, mail::Mail, membership::JoinAs, waiting::Progress};
 use crate::{
@@ -143,7 +143,7 @@ impl Engine {
         after: Option<Cursor>,
     ) -> Result<Progress, ReplyError> {
         let Cursor { worker, after } = after.unwrap_or(Cursor { worker: 0, after: 0 });
-        let end = u16::try_from(self.node.workers()).expect("workers are few");
+        let end = self.node.worker_count();
         if worker >= end {
             return Err(ReplyError::InvalidCursor);
         }
@@ -151,16 +151,15 @@ impl Engine {
         let total = self.node.table.find(app, channel, |channel| channel.members()).unwrap_or(0);
         let page = MembersPage { channel: channel.into(), total, members: Vec::new(), next: None };
         let question = Question::Members { reading: Reading::new(after, limit), page };
-        self.ask(app, worker, end, question)
+        self.ask(app, worker..end, question)
     }
 
     /// Asks all workers for the members of a channel.
     pub(super) fn all_members(&mut self, app: AppId, channel: &str) -> Result<Progress, ReplyError> {
-        let end = u16::try_from(self.node.workers()).expect("workers are few");
         self.drain_mailbox();
         let budget = Budget(Some(self.apps.of(app).limits.members_bytes));
         let question = Question::AllMembers { channel: channel.into(), members: Vec::new(), budget };
-        self.ask(app, 0, end, question)
+        self.ask(app, 0..self.node.worker_count(), question)
     }
 
     /// Publishes to a user's sessions. One worker orders everything for a user, so all sessions of the user
@@ -172,7 +171,7 @@ impl Engine {
         publication: Arc<OwnedPublication>,
     ) -> Result<Progress, ReplyError> {
         let WorkerId(owner) = self.node.owner(app, user);
-        self.ask(app, owner, owner + 1, Question::Direct { publication, refused: None })
+        self.ask(app, owner..owner + 1, Question::Direct { publication, refused: None })
     }
 
     /// Ends sessions, for an app's back end.
@@ -182,13 +181,11 @@ impl Engine {
         whom: Disconnection,
         reconnect: bool,
     ) -> Result<Progress, ReplyError> {
-        let workers = u16::try_from(self.node.workers()).expect("workers are few");
-        let (at, end) = match &whom {
-            Disconnection::Session(id) if id.worker().0 < workers => (id.worker().0, id.worker().0 + 1),
-            Disconnection::Session(_) => (0, 0),
-            Disconnection::User(_) => (0, workers),
+        let workers = match &whom {
+            Disconnection::Session(id) => self.node.workers_of(*id),
+            Disconnection::User(_) => 0..self.node.worker_count(),
         };
-        self.ask(app, at, end, Question::Disconnect { whom, reconnect, sessions: 0 })
+        self.ask(app, workers, Question::Disconnect { whom, reconnect, sessions: 0 })
     }
 
     /// Makes a session of any worker join or leave a channel.
@@ -199,10 +196,8 @@ impl Engine {
         channel: &str,
         membership: Membership,
     ) -> Result<Progress, ReplyError> {
-        let workers = u16::try_from(self.node.workers()).expect("workers are few");
-        let worker = session.worker().0;
-        let (at, end) = if worker < workers { (worker, worker + 1) } else { (0, 0) };
-        self.ask(app, at, end, Question::Enroll { session, channel: channel.into(), membership })
+        let worker = self.node.workers_of(session);
+        self.ask(app, worker, Question::Enroll { session, channel: channel.into(), membership })
     }
 
     /// Asks for a page of a user's sessions, or of all sessions of the app.
@@ -214,16 +209,18 @@ impl Engine {
         after: Option<Cursor>,
     ) -> Result<Progress, ReplyError> {
         let Cursor { worker, after } = after.unwrap_or(Cursor { worker: 0, after: 0 });
-        let end = u16::try_from(self.node.workers()).expect("workers are few");
+        let end = self.node.worker_count();
         if worker >= end {
             return Err(ReplyError::InvalidCursor);
         }
         let page = SessionsPage { user: user.map(Into::into), sessions: Vec::new(), next: None };
         let question = Question::Sessions { reading: Reading::new(after, limit), page };
-        self.ask(app, worker, end, question)
+        self.ask(app, worker..end, question)
     }
 
-    fn ask(&mut self, app: AppId, at: u16, end: u16, question: Question) -> Result<Progress, ReplyError> {
+    /// Has a query visit `workers`.
+    fn ask(&mut self, app: AppId, workers: Range<u16>, question: Question) -> Result<Progress, ReplyError> {
+        let Range { start: at, end } = workers;
         let ticket = self.next_ticket;
         let outcome = question.unanswered();
         let query = Box::new(WorkerQuery { origin: self.worker, ticket, app, at, end, question });
@@ -344,15 +341,13 @@ impl Engine {
 
     /// Fills the page from this worker's members. Returns whether it is full.
     fn list_members(&self, app: AppId, reading: &mut Reading, page: &mut MembersPage) -> bool {
-        let part = self.node.table.find(app, &page.channel, |channel| channel.local(self.worker)).flatten();
-        let Some(part) = part else { return false };
+        let Some(part) = self.part(app, &page.channel) else { return false };
         let local = &self.channels[part];
         let mut members = local.subscribers.after(reading.after);
         for (number, slot) in members.by_ref() {
             let session = self.sessions.get(slot);
-            let (user, profile) = (session.user.clone(), session.profile.clone());
             let bytes = bytes_of(session.user(), session.profile.as_deref());
-            page.members.push(IdentityCard { id: session.id(slot), user, profile });
+            page.members.push(session.card(slot));
             if reading.take(bytes) {
                 let more = members.next().is_some() || local.channel.has_members_after(self.worker);
                 page.next = more.then_some(Cursor { worker: self.worker.0, after: number });
@@ -370,16 +365,14 @@ impl Engine {
         list: &mut Vec<IdentityCard>,
         budget: &mut Budget,
     ) -> bool {
-        let part = self.node.table.find(app, channel, |channel| channel.local(self.worker)).flatten();
-        let Some(part) = part else { return true };
+        let Some(part) = self.part(app, channel) else { return true };
         for (_, slot) in self.channels[part].subscribers.after(0) {
             let session = self.sessions.get(slot);
             if !budget.take(bytes_of(session.user(), session.profile.as_deref())) {
                 list.clear();
                 return false;
             }
-            let (user, profile) = (session.user.clone(), session.profile.clone());
-            list.push(IdentityCard { id: session.id(slot), user, profile });
+            list.push(session.card(slot));
         }
         true
     }

@@ -122,7 +122,7 @@ impl Engine {
             None => {}
         }
         let given = (given != Given::default()).then(|| Arc::new(given));
-        let mut target = self.target(app, publish.channel);
+        let mut target = self.node.channel(app, publish.channel);
         if let (None, Some(name), true) = (&target, publish.channel, only_existing) {
             if !self.node.is_configured(app, name) {
                 return Ok(Progress::Finished(Outcome::Sent { message_id: id, offset: None }));
@@ -159,9 +159,18 @@ impl Engine {
     }
 
     fn publish_request(&mut self, app: AppId, publish: &Publish<'_>) -> Result<Progress, ReplyError> {
+        check_message(self.apps.of(app), publish, slice::from_ref(&publish.payload))?;
+        self.publish_checked(app, publish)
+    }
+
+    /// Publishes what no check has refused.
+    pub(super) fn publish_checked(
+        &mut self,
+        app: AppId,
+        publish: &Publish<'_>,
+    ) -> Result<Progress, ReplyError> {
         let payloads = slice::from_ref(&publish.payload);
-        check_message(self.apps.of(app), publish, payloads)?;
-        let target = self.target(app, publish.channel);
+        let target = self.node.channel(app, publish.channel);
         if let Some(called) = self.call_for_request(app, publish, target.as_deref()) {
             return called;
         }

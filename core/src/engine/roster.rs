@@ -13,7 +13,7 @@ use super::{
     Engine, RandomState,
     output::NONE,
     session::Membership,
-    submit::{ChannelOp, Submitted},
+    submit::Submitted,
     waiting::{Progress, Waiter},
 };
 use crate::{
@@ -66,21 +66,15 @@ impl Engine {
     pub(super) fn roster(&mut self, app: AppId, name: &str) -> Progress {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let roster = Roster { channel: name.into(), total: 0, members: Vec::new() };
-        loop {
-            let Some(channel) = self.node.channel(app, Some(name)) else { break };
-            let request = ChannelRequest::Roster { limit: ROSTER, asker: self.worker, ticket };
-            let deed = ChannelOp { request: Some(Box::new(request)), ..ChannelOp::default() };
-            match self.submit(&channel, deed) {
-                // The answer comes as mail of its own.
-                Submitted::Done { .. } | Submitted::Waiting(_) => {
-                    return Progress::Waiting { ticket, outcome: Outcome::Roster(roster) };
-                }
-                Submitted::Closed => self.node.table.remove(&channel),
-                Submitted::Refused(_) => unreachable!("reading is not refused"),
-            }
+        let outcome = Outcome::Roster(Roster { channel: name.into(), total: 0, members: Vec::new() });
+        let asker = self.worker;
+        let request = || ChannelRequest::Roster { limit: ROSTER, asker, ticket };
+        match self.submit_request(app, name, request) {
+            // The answer comes as mail of its own.
+            Some(Submitted::Done { .. } | Submitted::Waiting(_)) => Progress::Waiting { ticket, outcome },
+            None => Progress::Finished(outcome),
+            Some(Submitted::Refused(_) | Submitted::Closed) => unreachable!("reading is not refused"),
         }
-        Progress::Finished(Outcome::Roster(roster))
     }
 
     /// Gives a waiting session the channel's publications until now, so that the session's next answer comes

@@ -16,6 +16,7 @@ use crate::{
     error::ReplyError,
     id::{AppId, LocalId, Nonce, SessionId, SessionSlot, WorkerId},
     limits::{BAD_TOKENS, TOKENS_PER_SECOND},
+    publication::IdentityCard,
     slots::Slots,
 };
 
@@ -72,6 +73,11 @@ impl Session {
 
     pub(super) fn id(&self, slot: SessionSlot) -> SessionId {
         SessionId::new(self.worker, slot, self.nonce)
+    }
+
+    /// Who it is, for others.
+    pub(super) fn card(&self, slot: SessionSlot) -> IdentityCard {
+        IdentityCard { id: self.id(slot), user: self.user.clone(), profile: self.profile.clone() }
     }
 
     pub(super) fn user(&self) -> Option<&str> {

@@ -26,9 +26,9 @@ use super::{
     input::Flow,
     membership::JoinAs,
     permission::Reach,
-    publish::owned_change,
+    publish::{owned_change, sender_of},
     session::Session,
-    waiting::{Progress, Waiter, Waiting},
+    waiting::{Progress, Waiter},
     window::Executed,
 };
 use crate::{
@@ -38,7 +38,7 @@ use crate::{
     dialect::{self, Memo},
     error::ReplyError,
     id::{AppId, SessionId, SessionSlot},
-    publication::{Audience, EVERYONE, Payload, Publication, Sender, WithoutUser},
+    publication::{Audience, EVERYONE, Payload, Publication},
     trigger::{
         Action, Decision, Origin, Place, RuleMask, Said, TRIGGER_PUBLICATIONS, TriggerCall, TriggerClient,
         TriggerInput, TriggerKind, TriggerSet, Verdict,
@@ -246,7 +246,7 @@ impl Engine {
         let Some(run) = self.run_at(app, Action::Join, channel, Origin::Session) else {
             return self.join(slot, channel, how);
         };
-        if self.is_in(slot, channel) {
+        if self.membership(slot, channel).is_some() {
             return self.join(slot, channel, how);
         }
         self.check_join(slot, app, channel)?;
@@ -260,12 +260,6 @@ impl Engine {
             ..self.input_of(&publish, Payload::NULL, Some(client), echo)
         };
         self.call(app, run, input, Deed::Join(how))
-    }
-
-    fn is_in(&self, slot: SessionSlot, channel: &str) -> bool {
-        let session = self.sessions.get(slot);
-        let part = self.node.table.find(session.app, channel, |channel| channel.local(self.worker)).flatten();
-        part.is_some_and(|part| session.memberships.find(part).is_some())
     }
 
     /// Makes a session's input wait while a channel that the session's token claims waits for its verdict.
@@ -391,20 +385,9 @@ impl Engine {
             answers.iter().take(TRIGGER_PUBLICATIONS).for_each(|said| self.answer_client(slot, said));
         }
         if let Some(who) = who {
-            self.finish_called(who, result);
+            self.settle(who, result);
         }
         publications.iter().take(TRIGGER_PUBLICATIONS).for_each(|said| self.publish_said(app, said));
-    }
-
-    fn finish_called(&mut self, who: Waiter, result: Result<Progress, ReplyError>) {
-        match result {
-            Ok(Progress::Finished(outcome)) => self.answer(who, Ok(outcome)),
-            Ok(Progress::Waiting { ticket, outcome }) => {
-                self.waiting.insert(ticket, Waiting { outcome, who });
-            }
-            Ok(Progress::Called(ticket)) => self.await_verdict(ticket, who),
-            Err(error) => self.answer(who, Err(error)),
-        }
     }
 
     /// Applies a call that its triggers have admitted, if the checks still allow it. `slot` is the sender's
@@ -453,28 +436,17 @@ impl Engine {
             ..Publish::new(channel, &input.event, payload)
         };
         check_message(app, &publish, &[payload])?;
-        let target = self.target(app.id, channel);
+        let target = self.node.channel(app.id, channel);
         if let Some(slot) = slot {
             self.may_write(slot, app)?;
             reach = self.check_publish(slot, app.id, target.as_deref(), &publish)?;
         }
         let client = input.client.as_ref();
-        let with_profile = app.shows_profiles();
-        let remembered = app.show_sender || app.sender_edits || with_profile;
-        let sender = client.filter(|_| remembered).map(|client| Sender {
-            session: client.session,
-            user: client.user.as_deref(),
-            profile: client.profile.as_ref().filter(|_| with_profile),
-            shown: app.show_sender,
+        let sender = client.and_then(|client| {
+            sender_of(app, client.session, client.user.as_deref(), client.profile.as_ref())
         });
         let except_session = client.filter(|_| !input.echo).map(|client| client.session);
-        let mut audience = match &input.audience {
-            None => Audience { except_session, ..Audience::default() },
-            Some(audience) => Audience { except_session, ..(**audience).clone() },
-        };
-        if reach == Reach::SignedIn {
-            audience.without_user = WithoutUser::Excluded;
-        }
+        let audience = reach.audience(input.audience.as_deref(), except_session);
         self.publish(app.id, target, (&publish, &[payload]), (&audience, sender))
     }
 
@@ -494,7 +466,7 @@ impl Engine {
         let payload = said.payload.view();
         let publish = Publish::new(said.channel.as_deref(), &said.event, payload);
         let checked = check_message(self.apps.of(app), &publish, &[payload]);
-        let target = self.target(app, publish.channel);
+        let target = self.node.channel(app, publish.channel);
         let published =
             checked.and_then(|()| self.publish(app, target, (&publish, &[payload]), (&EVERYONE, None)));
         // The trigger gets no answer.

@@ -112,6 +112,18 @@ impl Engine {
         }
     }
 
+    /// Gives a waiter its answer, now or when it has come.
+    pub(super) fn settle(&mut self, who: Waiter, progress: Result<Progress, ReplyError>) {
+        match progress {
+            Ok(Progress::Finished(outcome)) => self.answer(who, Ok(outcome)),
+            Ok(Progress::Waiting { ticket, outcome }) => {
+                self.waiting.insert(ticket, Waiting { outcome, who });
+            }
+            Ok(Progress::Called(ticket)) => self.await_verdict(ticket, who),
+            Err(error) => self.answer(who, Err(error)),
+        }
+    }
+
     /// Gives a waiter its answer.
     pub(super) fn answer(&mut self, who: Waiter, result: Result<Outcome, ReplyError>) {
         match who {
