@@ -62,8 +62,8 @@ impl Engine {
     ) -> Result<Progress, ReplyError> {
         self.drain_mailbox();
         let session = self.sessions.get(slot);
-        let app = self.apps.of(session.app).clone();
-        let local = self.part(app.id, name);
+        let app = session.app;
+        let local = self.part(app, name);
         if let Some(part) = local
             && session.memberships.find(part).is_some()
         {
@@ -73,12 +73,12 @@ impl Engine {
             let waiting = self.change_membership(part, slot, None, None, false);
             return Ok(self.joined(part, false, waiting, Recovery::NotAsked));
         }
-        self.check_join(slot, app.id, name)?;
+        self.check_join(slot, app, name)?;
         self.may_join_another(slot)?;
         let part = match local {
             Some(part) => part,
             None => {
-                let channel = self.node.find_or_create(&app, name);
+                let channel = self.node.find_or_create(self.apps.of(app), name);
                 self.add_local(channel)
             }
         };
