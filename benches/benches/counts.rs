@@ -4,8 +4,8 @@
 //! the instructions of user space, DHAT what the heap was asked for. The baseline is another commit, see
 //! `scripts/bench-gate`. Units: instructions, bytes and blocks, for the whole of what a bench says it does.
 //!
-//! What each bench needs is made, and used once, before the counting starts: buffers have their size, and
-//! what is counted is the steady state. What it leaves is dropped after the counting.
+//! Each bench prepares its input before the counting starts, and runs once beforehand, so that buffers have
+//! their size and the count is that of the steady state. The bench's output is dropped after the counting.
 
 #![allow(missing_docs, reason = "the macros make public modules")]
 
@@ -78,8 +78,8 @@ impl Room {
     }
 }
 
-/// 1,000 sessions that are about to join, all of them the same channel or each its own, and have done so
-/// before.
+/// 1,000 sessions that join next: all of them the same channel, or each a channel of its own. The sessions
+/// have joined and left before.
 fn newcomers(channels: usize) -> Room {
     let mut room = members(channels);
     room.turn();

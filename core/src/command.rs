@@ -1,6 +1,7 @@
-//! Commands and their outcomes: the one vocabulary that every dialect decodes to and encodes from.
+//! Commands and their outcomes: the vocabulary that every dialect decodes to and encodes from.
 //!
-//! A session says [`Command`]s, an app's back end [`BackEndCommand`]s. Both come to an [`Outcome`].
+//! A session's command is a [`Command`], and a back end's command is a [`BackEndCommand`]. The result of both
+//! is an [`Outcome`].
 
 mod cursor;
 mod watched;
@@ -19,7 +20,7 @@ use crate::{
     publication::{Audience, Given, IdentityCard, Payload},
 };
 
-/// What a session wants done. Text borrows from the frame it came in.
+/// A command of a session. Its text borrows from the frame.
 #[derive(Clone, Debug)]
 pub enum Command<'a> {
     /// Become a member.
@@ -30,8 +31,8 @@ pub enum Command<'a> {
         echo: Option<bool>,
         /// What the session knows already, if it was a member before.
         since: Option<Position>,
-        /// Whether the member is told who joins, leaves and updates, where that is announced; `None`: yes.
-        /// Joining again changes it.
+        /// Whether the member receives presence notices, if the channel announces members; `None` means yes.
+        /// A second join changes the setting.
         notices: Option<bool>,
     },
     /// Stop being a member.
@@ -70,8 +71,9 @@ pub enum Command<'a> {
         /// Where to go on.
         after: Option<Cursor>,
     },
-    /// The members of a channel that keeps a roster, in one list that agrees with the notices: to its asker,
-    /// if that is a member, it has what the notices before it tell, and nothing that those after it tell.
+    /// The members of a channel that keeps a roster, in one list. For an asker that is a member, the list
+    /// agrees with the notices: it contains the changes of all notices before it, and none of a notice after
+    /// it.
     Roster {
         /// The channel.
         channel: &'a str,
@@ -92,9 +94,9 @@ pub enum Command<'a> {
     },
     /// Nothing; shows that the server answers.
     Ping,
-    /// End the session, for what its client has sent.
+    /// End the session, because of a message that its client sent.
     End {
-        /// Why.
+        /// The reason.
         why: Disconnect,
     },
 }
@@ -136,19 +138,20 @@ impl<'a> Publish<'a> {
     }
 }
 
-/// What an app's back end wants done. Text borrows from the request it came in.
+/// A command of an app's back end. Its text borrows from the request.
 #[derive(Clone, Debug)]
 pub enum BackEndCommand<'a> {
-    /// Publish.
+    /// Publish a message.
     Publish {
-        /// What, and to whom.
+        /// The message and its audience.
         publish: Publish<'a>,
-        /// A repetition with the same key publishes nothing and has the outcome of the first.
+        /// The idempotency key. A second request with the same key publishes nothing, and has the outcome of
+        /// the first request.
         idempotency_key: Option<&'a str>,
     },
     /// Publish with an id, a time and a sender's name that the back end gives.
     PublishAs(PublishAs<'a>),
-    /// Publish to the sessions of a user, in one order for all of them.
+    /// Publish to the sessions of a user. All these sessions receive such messages in one order.
     PublishToUser {
         /// The user.
         user: &'a str,
@@ -156,107 +159,107 @@ pub enum BackEndCommand<'a> {
         event: &'a str,
         /// The message.
         payload: Payload<'a>,
-        /// What the dialect alone reads that it came by; see [`Given::note`].
+        /// A note that only the dialect of the command reads; see [`Given::note`].
         note: Option<Box<str>>,
     },
-    /// Edit or delete a message, whoever sent it.
+    /// Edit or delete a message of any sender.
     Change(ChangeMessage<'a>),
-    /// Edit or delete a message if it is remembered, and tell an audience in any case.
+    /// Edit or delete a message if its channel remembers it, and tell an audience in any case.
     Amend(AmendMessage<'a>),
     /// A page of a channel's members.
     Members {
         /// The channel.
         channel: &'a str,
-        /// How many at most.
+        /// The most members on the page.
         limit: usize,
-        /// Where to go on.
+        /// The end of the page before.
         after: Option<Cursor>,
     },
-    /// All members of the channel of this name. The list is whole, or the command fails.
+    /// All members of the channel of this name. The command fails if the whole list is too long.
     AllMembers(&'a str),
     /// A page of a channel's users.
     Users {
         /// The channel.
         channel: &'a str,
-        /// How many at most.
+        /// The most users on the page.
         limit: usize,
-        /// The user to go on after.
+        /// The last user of the page before.
         after: Option<&'a str>,
     },
     /// A page of a channel's history.
     History {
         /// The channel.
         channel: &'a str,
-        /// Where it begins, and which way it goes.
+        /// The beginning of the page, and its direction.
         from: PageStart,
-        /// How many messages at most.
+        /// The most messages on the page.
         limit: usize,
     },
-    /// A page of the app's channels, unsorted. Each page looks at a bounded number of channels, so it may be
+    /// A page of the app's channels, unsorted. A page looks at a bounded number of channels, so it may be
     /// short.
     Channels {
-        /// How their names begin.
+        /// The beginning of the channels' names.
         prefix: &'a str,
-        /// How many at most.
+        /// The most channels on the page.
         limit: usize,
         /// The cursor of the page before.
         after: Option<&'a str>,
     },
-    /// The options that a channel has, or would come into being with.
+    /// The options of a channel, or the options with which the channel would be created.
     Options {
         /// The channel.
         channel: &'a str,
     },
-    /// Set a channel's options, whether or not it exists.
+    /// Set the options of a channel, which need not exist.
     SetOptions {
         /// The channel.
         channel: &'a str,
-        /// What is to differ from the configuration.
+        /// The differences from the configuration.
         change: OptionsChange,
-        /// Whether nothing is to change if the channel exists already: a dialect that gives options with a
-        /// join means them for channels that the join makes.
+        /// Whether an existing channel keeps its options. A dialect that gives options with a join means them
+        /// for a channel that the join creates.
         only_new: bool,
     },
     /// A page of a user's sessions, or of all sessions of the app.
     Sessions {
-        /// The user; `None`: whoever.
+        /// The user; `None` for sessions of all users.
         user: Option<&'a str>,
-        /// How many at most.
+        /// The most sessions on the page.
         limit: usize,
-        /// Where to go on.
+        /// The end of the page before.
         after: Option<Cursor>,
     },
-    /// Samples of what is published to a channel, on the worker that is asked. Sampling begins with the first
-    /// question, and ends when none has come for a while.
+    /// Samples of a channel's publications on this worker. The first question starts the sampling, and a
+    /// pause without questions ends it.
     Watch {
         /// The channel.
         channel: &'a str,
-        /// The number of the last sample of the answer before.
+        /// The number of the last sample in the answer before.
         after: u64,
     },
     /// End sessions.
     Disconnect {
-        /// Whose.
+        /// The sessions to end.
         whom: Disconnection,
-        /// Whether their clients are asked to come back.
+        /// Whether the clients of these sessions are asked to come back.
         reconnect: bool,
     },
-    /// Have a session enter or leave a channel.
+    /// Make a session join or leave a channel.
     Enroll {
         /// The session.
         session: SessionId,
         /// The channel.
         channel: &'a str,
-        /// Which of both.
+        /// Whether the session joins or leaves.
         membership: Membership,
     },
-    /// Tell clients what only the dialect has words for that asks for it.
+    /// Send clients a notice that only the asking dialect can express.
     Tell {
-        /// The channel, whose members are told; `None`: the users that the audience names.
+        /// The channel, whose members receive the notice; `None` for the users in the audience.
         channel: Option<&'a str>,
-        /// Whom it is for.
+        /// The audience of the notice.
         audience: Audience,
-        /// The words.
+        /// The notice in the dialect's words.
         words: Arc<str>,
     },
 }
@@ -264,40 +267,41 @@ pub enum BackEndCommand<'a> {
 /// Whether a session becomes a member or stops being one.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Membership {
-    /// It becomes one.
+    /// The session becomes a member.
     Begins,
-    /// It is one no more.
+    /// The session is no longer a member.
     Ends,
 }
 
-/// A publication of which the back end decides more than of others.
+/// A publication of which the back end decides more than the usual fields.
 #[derive(Clone, Debug)]
 pub struct PublishAs<'a> {
-    /// What, and to whom.
+    /// The message and its audience.
     pub publish: Publish<'a>,
-    /// The message's id, any UUID; `None`: the server makes one. Nobody checks that no other message has it.
+    /// The message's id, any UUID; `None` if the server makes the id. The server does not check that the id
+    /// is unique.
     pub id: Option<MessageId>,
-    /// What else it says. A time in the future counts as now.
+    /// The time, the name and other fields. A time in the future counts as now.
     pub given: Given,
-    /// Whether nothing is done if there is no such channel: nobody is in it, it remembers nothing, and no
-    /// options were set for it.
+    /// Whether the message is published only to an existing channel: one with members, with history, or with
+    /// options that were set.
     pub only_existing: bool,
 }
 
-/// A change of a message that need not be remembered.
+/// A change of a message that the channel need not remember.
 #[derive(Clone, Debug)]
 pub struct AmendMessage<'a> {
-    /// The channel; `None`: the audience's users are told, whatever they are in.
+    /// The channel; `None` if the audience's users are told, in whatever channels they are.
     pub channel: Option<&'a str>,
     /// The message.
     pub id: MessageId,
-    /// Whether it goes.
+    /// Whether the message is deleted.
     pub deletes: bool,
-    /// What it is to say, if it is to say something else.
+    /// The message's new payload, if it changes.
     pub payload: Option<Payload<'a>>,
-    /// Whom the change is told. The message stays for whom it was for.
+    /// The audience of the change. A remembered message keeps its own audience.
     pub audience: Audience,
-    /// What else is to be different.
+    /// The other fields of the change.
     pub given: Given,
 }
 
@@ -308,8 +312,7 @@ impl<'a> BackEndCommand<'a> {
     }
 }
 
-/// How a channel's options are to differ from those that the configuration has for its name. `None` leaves a
-/// value as the configuration has it.
+/// The differences of a channel's options from the configuration. An option that is `None` is as configured.
 #[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
 #[allow(missing_docs, reason = "the fields are those of `ChannelOptions` and `HistoryLimits`")]
 pub struct OptionsChange {
@@ -328,7 +331,7 @@ pub struct OptionsChange {
 }
 
 impl OptionsChange {
-    /// `configured` with this change; `None` if nothing is to differ.
+    /// The options `configured` with this change; `None` if the change is empty.
     pub fn apply(&self, configured: ChannelOptions) -> Option<ChannelOptions> {
         if *self == Self::default() {
             return None;
@@ -351,7 +354,7 @@ impl OptionsChange {
 }
 
 impl From<ChannelOptions> for OptionsChange {
-    /// Sets every value.
+    /// A change that sets every option.
     fn from(options: ChannelOptions) -> Self {
         let ChannelOptions { history, announce, presence_by_user, membership_to_send, .. } = options;
         Self {
@@ -390,7 +393,7 @@ pub enum Outcome {
         members: usize,
         /// Where the session's part of the channel's stream begins.
         position: Position,
-        /// What the session receives of the time before.
+        /// The messages of the past that the session receives.
         recovery: Recovery,
     },
     /// Of `Leave`.
@@ -416,7 +419,7 @@ pub enum Outcome {
     Updated,
     /// Of `Members`.
     Members(MembersPage),
-    /// Of [`BackEndCommand::AllMembers`].
+    /// The result of [`BackEndCommand::AllMembers`].
     AllMembers(Vec<IdentityCard>),
     /// Of `History`.
     History {
@@ -439,13 +442,13 @@ pub enum Outcome {
         /// The server's clock.
         time_ms: u64,
     },
-    /// Of [`BackEndCommand::Enroll`] and [`BackEndCommand::Tell`].
+    /// The result of [`BackEndCommand::Enroll`] and [`BackEndCommand::Tell`].
     Done,
-    /// Of `Roster`.
+    /// The result of `Roster`.
     Roster(Roster),
-    /// Sessions of a user, or of the app.
+    /// The result of [`BackEndCommand::Sessions`].
     Sessions(SessionsPage),
-    /// Of [`BackEndCommand::Watch`].
+    /// The result of [`BackEndCommand::Watch`].
     Watched(Watched),
     /// Of `Users`.
     Users(UsersPage),
@@ -456,18 +459,18 @@ pub enum Outcome {
         /// What it is like.
         options: ChannelOptions,
     },
-    /// Channels of an app.
+    /// The result of [`BackEndCommand::Channels`].
     Channels(ChannelsPage),
-    /// A trigger refused the command, and says why.
+    /// A trigger refused the command, with this reason.
     Refused(Box<str>),
-    /// Of [`BackEndCommand::Disconnect`].
+    /// The result of [`BackEndCommand::Disconnect`].
     Disconnected {
         /// Sessions that were told to go.
         sessions: usize,
     },
 }
 
-/// What a session that joins receives of the time in which it was away.
+/// The messages that a session receives on joining, from the time of its absence.
 #[derive(Debug)]
 pub enum Recovery {
     /// The session did not ask for recovery.
@@ -505,7 +508,7 @@ pub struct MembersPage {
 pub struct Roster {
     /// The channel.
     pub channel: Box<str>,
-    /// Members in all; more than there are in the list if these are too many for one.
+    /// The number of all members, which may exceed the length of the list.
     pub total: usize,
     /// The members.
     pub members: Vec<Arc<IdentityCard>>,
@@ -536,7 +539,7 @@ impl UsersPage {
 /// A page of a user's sessions, or of all sessions of the app.
 #[derive(Debug)]
 pub struct SessionsPage {
-    /// The user; `None`: whoever.
+    /// The user; `None` for sessions of all users.
     pub user: Option<Box<str>>,
     /// This page.
     pub sessions: Vec<UserSession>,
@@ -549,7 +552,7 @@ pub struct SessionsPage {
 pub struct UserSession {
     /// The session.
     pub id: SessionId,
-    /// Its user, in a page of all sessions.
+    /// The user of the session, on a page of all sessions.
     pub user: Option<Arc<str>>,
     /// Its profile, JSON as it was sent; `None` until it was set.
     pub profile: Option<Arc<str>>,
@@ -560,9 +563,9 @@ pub struct UserSession {
 /// A page of channels.
 #[derive(Debug)]
 pub struct ChannelsPage {
-    /// Names and numbers of members.
+    /// The channels' names and numbers of members.
     pub channels: Vec<(Box<str>, usize)>,
-    /// Where the next page begins; `None` at the end.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 

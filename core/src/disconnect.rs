@@ -1,4 +1,4 @@
-//! Why the server ends a connection. What the peer is told of it is its dialect's: see
+//! The reason why the server ends a connection. The dialect decides what the peer is told: see
 //! [`dialect::put_disconnect`](crate::dialect::put_disconnect).
 //!
 //! Every reason has its row in `docs/PROTOCOL.md`, section 7, and its counter in the shell.
@@ -14,7 +14,7 @@ pub enum Disconnect {
     Restart,
     /// The outbound queue passed its limit.
     SlowConsumer,
-    /// Nothing was heard within the heartbeat's time-out.
+    /// The peer was silent for the heartbeat's time-out.
     PingTimeout,
     /// A message was begun and not finished in time.
     MessageTimeout,
@@ -31,8 +31,8 @@ pub enum Disconnect {
     },
 }
 
-/// Why the bytes of a peer are not acceptable WebSocket. [`close_code`](Self::close_code) says how to
-/// answer.
+/// Why a peer's bytes are not acceptable WebSocket. [`close_code`](Self::close_code) names the close code for
+/// each error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProtocolError {
     /// RSV1, RSV2 or RSV3 is set although no extension was negotiated (RFC 6455, 5.2).
@@ -63,7 +63,7 @@ pub enum ProtocolError {
     InvalidUtf8,
     /// The message, over all its fragments, is longer than the limit of bytes.
     MessageTooLong,
-    /// The message has more fragments than the limit. Answered as a breach of policy, not as "too big": its
-    /// bytes may be few.
+    /// The message has more fragments than the limit. The close code is that of a breach of policy, because
+    /// the message's bytes may be few.
     TooManyFragments,
 }

@@ -27,10 +27,10 @@ pub const COMMAND_ID_BYTES: usize = 64;
 /// Channels of an app that have options of their own, set over HTTP.
 pub const CHANNEL_OPTIONS: usize = 64 << 10;
 
-/// Milliseconds after which such options are forgotten if nobody uses the channel, and how often that is
-/// looked at.
+/// Milliseconds after which the options of an unused channel are dropped, and the interval at which the
+/// server looks for such options.
 pub const CONFIGURED_MS: u64 = 7 * 24 * 3_600_000;
-/// See [`CONFIGURED_MS`].
+/// The interval at which the server looks for options of unused channels. See [`CONFIGURED_MS`].
 pub const CONFIGURED_SWEEP_MS: u64 = 3_600_000;
 
 /// Bytes of an idempotency key.
@@ -53,9 +53,6 @@ pub const LABEL_BYTES: usize = 512;
 /// Users that a message names.
 pub const AUDIENCE_USERS: usize = 256;
 
-/// Nesting of JSON.
-pub const JSON_DEPTH: usize = 128;
-
 /// Members or channels in one page, and the number when none is asked for.
 pub const PAGE: usize = 1000;
 /// See [`PAGE`].
@@ -64,27 +61,27 @@ pub const PAGE_DEFAULT: usize = 100;
 /// Bytes of what is listed in one page of members, sessions or history.
 pub const PAGE_BYTES: usize = 1 << 20;
 
-/// Slots of sessions looked at on one worker for one page of all sessions.
+/// The most session slots that a worker looks at for one page of all sessions.
 pub const SESSIONS_LOOKED_AT: usize = 16 << 10;
 
-/// Channels that a worker samples at one time.
+/// The most channels that a worker samples at a time.
 pub const WATCHES: usize = 8;
 
-/// Samples of one channel that wait to be asked for, and how many are taken in a second.
+/// The most samples of a channel that wait for a question, and the most samples that are taken in a second.
 pub const WATCH_SAMPLES: usize = 100;
-/// See [`WATCH_SAMPLES`].
+/// The most samples of a channel in a second. See [`WATCH_SAMPLES`].
 pub const WATCH_SAMPLES_PER_SECOND: u64 = 50;
 
-/// Bytes of a frame that is kept as a sample.
+/// The most bytes of a sampled frame.
 pub const WATCH_FRAME_BYTES: usize = 4096;
 
-/// After how many milliseconds without a question sampling ends.
+/// Milliseconds without a question after which sampling ends.
 pub const WATCH_IDLE_MS: u64 = 5_000;
 
-/// Lists of all members of a channel that a worker reads or answers in one turn.
+/// Lists of all members that a worker reads or answers in one turn.
 pub const WHOLE_LISTS: usize = 1;
 
-/// Members in a roster that is asked for.
+/// The most members in the answer of a roster.
 pub const ROSTER: usize = 4096;
 
 /// Messages that one session can recover at once.

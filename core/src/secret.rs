@@ -1,8 +1,7 @@
 //! Secrets that open a session: resume tickets, and what other dialects know as session or connection ids.
 //!
-//! A session's id is a name that everybody sees. What opens the session is another value: 128 bits of the
-//! operating system's randomness, which the shell hands in. This module knows neither the entropy nor who
-//! keeps a secret.
+//! A session's id is a name that everybody sees. The session's secret is 128 bits of the operating system's
+//! randomness, which the shell hands in. This module does not read entropy and does not store secrets.
 
 use std::fmt;
 
@@ -10,8 +9,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 /// 128 random bits, shown as 22 characters of base64url.
 ///
-/// A secret is looked up in a hash table whose seed is random, so the time of a look-up tells nothing about
-/// the secrets in it. `Debug` shows no bit of it.
+/// Secrets are looked up in a hash table with a random seed, so the time of a look-up shows nothing about the
+/// secrets in the table. `Debug` shows no bit of a secret.
 #[derive(Copy, Clone, Eq, PartialEq, Hash)]
 pub struct Secret([u8; 16]);
 

@@ -31,15 +31,15 @@ impl Key for u32 {
     }
 }
 
-/// Values of type `T`, each in a slot that a `K` names. The lowest chunk with a vacant slot is filled first,
-/// and a chunk that has become empty gives its memory back, but for one that is kept.
+/// Values of type `T`, each in a slot that a `K` names. New values fill the lowest chunk with a vacant slot.
+/// An empty chunk gives its memory back, except for one chunk that is kept.
 pub struct Slots<T, K = u32> {
     chunks: Vec<Chunk<T>>,
     keys: PhantomData<fn(K)>,
     /// All chunks before this one are full.
     first_open: usize,
-    /// An empty chunk that keeps its memory, so that a value that comes and goes does not cost a chunk each
-    /// time.
+    /// An empty chunk that keeps its memory, so that a single value that comes and goes does not allocate a
+    /// chunk each time.
     spare: Option<usize>,
     len: usize,
 }

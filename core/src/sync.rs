@@ -1,5 +1,5 @@
-//! Atomics and friends, from `std` or from loom: the only door to them in this crate, so that the model
-//! checker runs the very code that ships.
+//! Atomics and locks, from `std` or from loom. The crate uses no others, so the model checker runs the code
+//! that ships.
 
 #[cfg(not(loom))]
 pub(crate) use std::{

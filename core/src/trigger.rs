@@ -1,44 +1,45 @@
-//! Triggers, as the engine sees them: which rules an app has, what a trigger is told, and what it decides.
+//! The engine's interface to triggers: the rules of an app, the input of a trigger, and its verdict.
 //!
-//! A trigger runs on a message or a join before it takes effect. How it runs is the business of a
-//! [`TriggerRuntime`], on threads of its own: it takes a [`TriggerCall`], which is plain data, and posts a
-//! [`Verdict`] to the mailbox of the worker that called. Nothing here runs anything.
+//! A trigger runs before a message or a join takes effect. A [`TriggerRuntime`] runs triggers on its own
+//! threads. The runtime takes a [`TriggerCall`], which is plain data, and posts a [`Verdict`] to the mailbox
+//! of the worker that made the call. This module runs no trigger.
 
 use std::sync::Arc;
 
 use crate::{
+    app::fit,
     id::{AppId, MessageId, SessionId, WorkerId},
     publication::{Audience, OwnedPayload},
 };
 
-/// Triggers of one app: one bit each in [`RuleMask`].
+/// The most triggers of one app. Each has one bit in a [`RuleMask`].
 pub const TRIGGERS: usize = 64;
 
-/// What a trigger may publish, and what it may answer, in one run.
+/// The most publications, and the most answers, of a trigger in one run.
 pub const TRIGGER_PUBLICATIONS: usize = 16;
 
-/// On what a trigger runs.
+/// An action on which a trigger runs.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 pub enum Action {
-    /// A message, or the edit of one.
+    /// A message is published or edited.
     Message,
     /// A session becomes a member.
     Join,
 }
 
-/// What is about to happen.
+/// The kind of an action.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum TriggerKind {
-    /// A message is to be published.
+    /// A message is published.
     Message,
-    /// A message is to get another payload.
+    /// A message gets another payload.
     Edit,
-    /// A session is to become a member.
+    /// A session becomes a member.
     Join,
 }
 
 impl TriggerKind {
-    /// The action that names it.
+    /// The action of this kind.
     pub fn action(self) -> Action {
         match self {
             Self::Message | Self::Edit => Action::Message,
@@ -47,27 +48,27 @@ impl TriggerKind {
     }
 }
 
-/// Where a message goes.
+/// The destination of a message.
 #[derive(Copy, Clone, Debug)]
 pub enum Place<'a> {
-    /// To a channel.
+    /// The message is for a channel.
     Channel(&'a str),
-    /// To every session of the app.
+    /// The message is for every session of the app.
     Broadcast,
-    /// To sessions and users by name, whatever channels they are in.
+    /// The message is for named sessions and users, whatever channels they are in.
     Direct,
 }
 
-/// Whose command it is.
+/// The origin of a command.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Origin {
-    /// A session's.
+    /// A session sent the command.
     Session,
-    /// The back end's.
+    /// The back end sent the command.
     BackEnd,
 }
 
-/// When a trigger runs.
+/// The rule by which a trigger runs.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the fields are the keys of docs/TRIGGERS.md")]
 pub struct TriggerRule {
@@ -77,11 +78,11 @@ pub struct TriggerRule {
     pub channel: Box<str>,
     pub on_message: bool,
     pub on_join: bool,
-    /// Whether it runs on messages to channels, on broadcasts, and on direct messages.
+    /// The trigger runs on messages to channels. The next two fields are for broadcasts and direct messages.
     pub in_channels: bool,
     pub on_broadcasts: bool,
     pub on_direct: bool,
-    /// Whether it runs on what the back end publishes too.
+    /// Whether the trigger also runs on publications of the back end.
     pub server: bool,
 }
 
@@ -92,58 +93,50 @@ impl TriggerRule {
             Action::Join => self.on_join,
         };
         let is_there = match place {
-            Place::Channel(name) => self.in_channels && self.names(name),
+            Place::Channel(name) => self.in_channels && fit(&self.channel, name).is_some(),
             Place::Broadcast => self.on_broadcasts,
             Place::Direct => self.on_direct,
         };
         self.active && acts && is_there && (origin == Origin::Session || self.server)
     }
-
-    /// Whether its pattern is about a channel.
-    fn names(&self, channel: &str) -> bool {
-        match self.channel.strip_suffix('*') {
-            Some(prefix) => channel.starts_with(prefix),
-            None => *channel == *self.channel,
-        }
-    }
 }
 
-/// Some rules of a set: bit `i` is the `i`-th.
+/// A subset of a set's rules: bit `i` stands for the rule with index `i`.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct RuleMask(pub u64);
 
 impl RuleMask {
-    /// Whether there is none.
+    /// Whether the subset is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The first rule from `at` on.
+    /// The index of the first rule of the subset from `at` on.
     pub fn next(self, at: usize) -> Option<usize> {
         (at..TRIGGERS).find(|at| self.0 >> at & 1 == 1)
     }
 }
 
-/// The triggers of an app, in the order in which they run. A change makes another set.
+/// The triggers of an app, in the order in which they run. A changed configuration makes a new set.
 pub struct TriggerSet {
     rules: Vec<TriggerRule>,
-    /// What runs them.
+    /// The runtime that runs the triggers.
     pub runtime: Arc<dyn TriggerRuntime>,
 }
 
 impl TriggerSet {
-    /// At most [`TRIGGERS`] rules; those beyond never run.
+    /// A set of at most [`TRIGGERS`] rules. Further rules never run.
     pub fn new(mut rules: Vec<TriggerRule>, runtime: Arc<dyn TriggerRuntime>) -> Self {
         rules.truncate(TRIGGERS);
         Self { rules, runtime }
     }
 
-    /// The rules.
+    /// The rules of the set.
     pub fn rules(&self) -> &[TriggerRule] {
         &self.rules
     }
 
-    /// The rules that run.
+    /// The rules that run on an action at a place.
     pub fn matching(&self, action: Action, place: Place<'_>, origin: Origin) -> RuleMask {
         let rules = self.rules.iter().enumerate();
         RuleMask(
@@ -154,54 +147,54 @@ impl TriggerSet {
     }
 }
 
-/// Runs triggers.
+/// A runtime that runs triggers.
 pub trait TriggerRuntime: Send + Sync {
-    /// Takes a call. It never waits, and for each call it posts one verdict. The engine bounds how many calls
-    /// of an app it has, and how many bytes.
+    /// Takes a call without waiting. The runtime posts one verdict for each call. The engine bounds the
+    /// number and the bytes of an app's calls.
     fn submit(&self, call: TriggerCall);
 }
 
-/// A run of triggers: one after another, each with the payload that the one before decided.
+/// A call of one or more triggers. Each trigger gets the payload that the trigger before it decided.
 pub struct TriggerCall {
     /// The app.
     pub app: AppId,
-    /// Whose mailbox the verdict goes to.
+    /// The worker whose mailbox gets the verdict.
     pub worker: WorkerId,
-    /// Names the call in the verdict.
+    /// The call's ticket, which its verdict repeats.
     pub ticket: u64,
-    /// Which rules of the set run.
+    /// The rules of the set that run.
     pub rules: RuleMask,
-    /// What they are told.
+    /// The input of the triggers.
     pub input: Arc<TriggerInput>,
 }
 
-/// What a trigger is told.
+/// The input of a trigger.
 #[derive(Debug)]
 pub struct TriggerInput {
-    /// What is about to happen.
+    /// The kind of the action.
     pub kind: TriggerKind,
-    /// The channel; `None`: none.
+    /// The channel; `None` if the message has no channel.
     pub channel: Option<Box<str>>,
     /// The message's event; empty for a join and an edit.
     pub event: Box<str>,
-    /// The message; `null` for a join.
+    /// The message's payload; `null` for a join.
     pub payload: OwnedPayload,
-    /// Who sent it; `None`: the back end.
+    /// The client that sent the command; `None` for the back end.
     pub client: Option<TriggerClient>,
-    /// Whether the sender receives it too.
+    /// Whether the sender receives the message too.
     pub echo: bool,
-    /// Whether history may keep it.
+    /// Whether the history may keep the message.
     pub history: bool,
-    /// Whom it is for; `None`: everyone.
+    /// The message's audience; `None` for everyone.
     pub audience: Option<Box<Audience>>,
-    /// The message that is edited.
+    /// The id of the message that is edited.
     pub message_id: Option<MessageId>,
-    /// When it came, in Unix milliseconds.
+    /// The time at which the command came, in Unix milliseconds.
     pub time_ms: u64,
 }
 
 impl TriggerInput {
-    /// About what it keeps in memory.
+    /// The approximate memory of the input.
     pub fn bytes(&self) -> usize {
         let channel = self.channel.as_ref().map_or(0, |name| name.len());
         let audience = self.audience.as_ref().map_or(0, |audience| audience.heap_bytes());
@@ -209,42 +202,42 @@ impl TriggerInput {
     }
 }
 
-/// A sender.
+/// The client that sent a command.
 #[derive(Debug)]
 pub struct TriggerClient {
-    /// Its session.
+    /// The client's session.
     pub session: SessionId,
-    /// Its user.
+    /// The client's user.
     pub user: Option<Arc<str>>,
-    /// Its profile, JSON as it was sent.
+    /// The client's profile, JSON as the client wrote it.
     pub profile: Option<Arc<str>>,
-    /// When its token ends, in Unix seconds.
+    /// The time at which the client's token expires, in Unix seconds.
     pub expires_at: Option<u64>,
 }
 
-/// What became of a call.
+/// The result of a call.
 #[derive(Debug)]
 pub struct Verdict {
-    /// What happens to the message or the join.
+    /// The decision about the message or the join.
     pub decision: Decision,
-    /// What its sender alone receives.
+    /// Messages that the sender alone receives.
     pub answers: Vec<Said>,
-    /// What is published to channels of the app. Runs no trigger.
+    /// Messages to channels of the app. No trigger runs on them.
     pub publications: Vec<Said>,
 }
 
 impl Verdict {
-    /// Only a decision.
+    /// A verdict with a decision and nothing else.
     pub fn new(decision: Decision) -> Self {
         Self { decision, answers: Vec::new(), publications: Vec::new() }
     }
 
-    /// Whether nothing speaks against the message or the join so far.
+    /// Whether the message or the join is not refused so far.
     pub fn is_open(&self) -> bool {
         matches!(self.decision, Decision::Pass | Decision::Replace(_))
     }
 
-    /// About what it keeps in memory.
+    /// The approximate memory of the verdict.
     pub fn bytes(&self) -> usize {
         let decided = match &self.decision {
             Decision::Replace(payload) => payload.view().len(),
@@ -255,32 +248,32 @@ impl Verdict {
     }
 }
 
-/// What happens to a message or a join.
+/// The decision about a message or a join.
 #[derive(Debug)]
 pub enum Decision {
-    /// It takes effect as it is.
+    /// The message or the join takes effect unchanged.
     Pass,
     /// The message takes effect with this payload.
     Replace(OwnedPayload),
-    /// It does not, and its sender is told why.
+    /// The message or the join takes no effect, and its sender is told the reason.
     Refuse(Box<str>),
-    /// It does not, because the trigger failed.
+    /// The message or the join takes no effect, because the trigger failed.
     Fail,
 }
 
-/// What a trigger says of its own.
+/// A message of a trigger.
 #[derive(Debug)]
 pub struct Said {
-    /// The channel to publish to; of an answer, the one that its sender is told.
+    /// The channel of the publication; in an answer, the channel that the sender is told.
     pub channel: Option<Box<str>>,
-    /// The event.
+    /// The message's event.
     pub event: Box<str>,
-    /// The message.
+    /// The message's payload.
     pub payload: OwnedPayload,
 }
 
 impl Said {
-    /// About what it keeps in memory.
+    /// The approximate memory of the message.
     pub fn bytes(&self) -> usize {
         let channel = self.channel.as_ref().map_or(0, |name| name.len());
         size_of::<Self>() + channel + self.event.len() + self.payload.view().len()

@@ -1,5 +1,5 @@
-//! The directory of Channelstream's users, connections and channels: what it keeps, for how long, and how
-//! much.
+//! The directory of Channelstream's users, connections and channels: its contents, their lifetimes and their
+//! bounds.
 
 use fanfare_core::{
     dialect::channelstream::{Call, ConnId, Directory, DirectoryLimits, Effect, Moment, Request, Tell, What},
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const SECOND: u64 = 1_000_000;
 const DAY: u64 = 86_400 * SECOND;
 
-/// A directory with a clock, of which nobody is told.
+/// A directory with a clock. No client receives its effects.
 struct World {
     directory: Directory,
     now: Moment,
@@ -57,7 +57,7 @@ impl World {
         self.call(Call::AdminJson, json!({})).1
     }
 
-    /// The frames that were told since the last time.
+    /// The frames in the directory's effects since the last call.
     fn told(&mut self) -> Vec<Value> {
         let words = |effect| match effect {
             Effect::Tell(tell) => match *tell {

@@ -1,5 +1,5 @@
-//! What a back end decides of its messages: their ids, times and senders' names, and changes of messages that
-//! nothing is known of.
+//! Fields that a back end decides in its messages (ids, times and senders' names), and changes of messages
+//! that the channel does not remember.
 
 mod support;
 mod workers;
@@ -8,11 +8,11 @@ use fanfare_core::app::{App, HistoryLimits};
 use serde_json::{Value, json};
 use workers::{Workers, request};
 
-/// Any UUIDs, of which no time can be read.
+/// UUIDs that contain no time.
 const FIRST: &str = "ffffffff-ffff-4fff-bfff-ffffffffffff";
 const SECOND: &str = "00000000-0000-4000-8000-000000000000";
 
-/// One hour of history.
+/// Gives the app's channels an hour of history.
 fn remember(app: &mut App) {
     app.history = HistoryLimits { messages: 10, ..HistoryLimits::NONE };
     app.announce = false;
@@ -68,7 +68,7 @@ fn an_age_counts_from_the_time_that_was_given_and_never_from_the_future() {
     let ada = member(&mut workers, 0, None);
     workers.engines[0].begin_turn(10_000_000);
     send(&mut workers, json!({"message": "now"}));
-    // Half an hour old when it comes, and three hours ahead.
+    // The first message is half an hour old when it comes, and the second is three hours in the future.
     send(&mut workers, json!({"message_id": FIRST, "time_ms": 8_200_000, "message": "old"}));
     send(&mut workers, json!({"message_id": SECOND, "time_ms": 20_800_000, "message": "ahead"}));
     let shown = |workers: &mut Workers| -> Vec<Value> {
@@ -137,7 +137,8 @@ fn a_change_says_what_it_changes_and_a_private_message_stays_private() {
     send(&mut workers, message);
     let edit = json!({"message_id": FIRST, "label": "robot", "edited_ms": 3_000});
     assert_eq!(amend(&mut workers, "PATCH", edit)["offset"], 2);
-    // The audience is that of the edit, so everybody is told; but later readers see what was for them.
+    // The edit is for its own audience, which is everybody. Later readers see the message only if it was for
+    // them.
     for reader in [ada, bob] {
         let edit = workers.received(reader).pop().expect("the edit");
         let shown = [&edit["event"], &edit["message"], &edit["user"], &edit["edited_ms"]];

@@ -40,9 +40,9 @@ impl Setting {
     }
 }
 
-/// Hands `frames` over, together or one by one, by a sender that is in `room` alone. Returns what it
-/// received, and what did somebody on its worker and somebody on another, who are in `room` and in `side`:
-/// publications, and the rest.
+/// Hands `frames` over, together or one by one, for a sender that is in `room` alone. Returns the output of
+/// three sessions: the sender, a session on the sender's worker, and a session on another worker. The latter
+/// two are in `room` and in `side`. The output is split into publications and other frames.
 fn run(setting: Setting, frames: &[String], together: bool) -> Vec<[Vec<Value>; 2]> {
     let mut workers = Workers::new(2, 64, |app| setting.apply(app));
     let sessions = [workers.open(0), workers.open(0), workers.open(1)];

@@ -1,4 +1,4 @@
-//! Channels that exist because options were set for them.
+//! Channels that exist only because options were set for them.
 
 mod support;
 mod workers;
@@ -17,7 +17,7 @@ fn put(workers: &mut Workers, worker: usize, body: Value) -> Value {
     request(workers, worker, "PUT", "/v1/options", &body)
 }
 
-/// All pages of the app's channels, of so many each.
+/// All of the app's channels, read in pages of `limit` channels.
 fn channels(engine: &mut Engine, limit: usize) -> Vec<(String, usize)> {
     let (mut all, mut after) = (Vec::new(), None::<String>);
     loop {

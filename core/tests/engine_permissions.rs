@@ -1,5 +1,5 @@
-//! What the rules of a channel let sessions do: every way to join, read, write and edit is tried against
-//! every rule, by sessions with a user and without.
+//! Permissions: the rules of a channel decide what sessions may do. The tests try every way to join, read,
+//! write and edit against every rule, with a user and without.
 
 mod support;
 mod workers;
@@ -10,7 +10,7 @@ use workers::{Workers, request};
 
 const RULES: [Who; 3] = [Who::Anybody, Who::Users, Who::Nobody];
 
-/// `room` has a history and these options.
+/// A change of the app that gives `room` a history and these options.
 fn with(options: ChannelOptions) -> impl FnOnce(&mut App) {
     move |app| {
         let history = HistoryLimits { messages: 10, ..HistoryLimits::NONE };
@@ -35,12 +35,12 @@ fn answer(workers: &mut Workers, session: usize, mut command: Value) -> Value {
     workers.received(session).into_iter().find(|frame| frame["id"] == 1).expect("an answer")
 }
 
-/// The code of the error with which a command is answered; empty if it succeeds.
+/// The code of a command's error; empty if the command succeeds.
 fn code(workers: &mut Workers, session: usize, command: Value) -> String {
     answer(workers, session, command)["error"]["code"].as_str().unwrap_or_default().to_owned()
 }
 
-/// What a rule says of a session with a user, or of one without.
+/// The expected code for a session with or without a user under a rule.
 fn expected(who: Who, has_user: bool) -> &'static str {
     match who {
         Who::Anybody => "",
@@ -54,7 +54,7 @@ fn expected(who: Who, has_user: bool) -> &'static str {
 fn who_may_not_join_neither_joins_nor_reads() {
     for join in RULES {
         for user in [None, Some("ada")] {
-            // Whether or not the channel exists.
+            // The rule holds for an existing channel and for one that does not exist.
             for exists in [false, true] {
                 let mut workers =
                     Workers::new(1, 64, with(ChannelOptions { join, ..ChannelOptions::default() }));
@@ -85,7 +85,7 @@ fn a_member_stays_one_when_its_channel_closes_and_joining_again_is_harmless() {
     assert_eq!(code(&mut workers, ada, json!({"type": "send", "event": "e"})), "not_allowed");
     let bob = open(&mut workers, 0, None);
     assert_eq!(code(&mut workers, bob, json!({"type": "join"})), "not_allowed");
-    // The back end is not concerned.
+    // The rule does not restrict the back end.
     request(&mut workers, 0, "POST", "/v1/send", &json!({"channel": "room", "event": "e"}));
     assert_eq!(workers.received(ada).len(), 1);
 }
@@ -120,7 +120,7 @@ fn who_may_not_publish_does_not_by_any_command() {
     }
 }
 
-/// Several in a row are one operation, and later ones are known by their shape.
+/// Several messages in a row are one operation, and a reader recognises later ones by their shape.
 #[test]
 fn a_burst_is_refused_like_one_message() {
     let options = ChannelOptions { publish: Who::Users, ..ChannelOptions::default() };
@@ -157,7 +157,7 @@ fn who_may_not_publish_does_not_edit() {
     assert_eq!(code(&mut workers, ada, delete), "not_allowed");
 }
 
-/// Members on both workers: ada and bob are users, eve and mallory are not.
+/// Four members on two workers: ada and bob have users, eve and mallory have none.
 fn four(options: ChannelOptions) -> (Workers, [usize; 4]) {
     let mut workers = Workers::new(2, 64, with(options));
     let members = [(0, Some("ada")), (1, Some("bob")), (0, None), (1, None)];
@@ -168,7 +168,7 @@ fn four(options: ChannelOptions) -> (Workers, [usize; 4]) {
     (workers, members)
 }
 
-/// How many publications each member has received.
+/// The number of publications that each member has received.
 fn counts(workers: &mut Workers, members: [usize; 4]) -> [usize; 4] {
     workers.run_until_idle();
     members.map(|member| workers.received(member).iter().filter(|frame| frame.get("event").is_some()).count())

@@ -1,4 +1,4 @@
-//! Lists of members that agree with the notices among which they arrive, and members that want no notices.
+//! Rosters, which agree with the presence notices around them, and members without presence notices.
 
 #[path = "simulation/random.rs"]
 mod random;
@@ -34,7 +34,7 @@ fn join() -> Value {
     json!({"type": "join", "channel": "room", "echo": false})
 }
 
-/// What a watcher knows: profiles by session, from its latest roster and the notices since.
+/// A watcher's view: profiles by session, from the latest roster and the notices after it.
 #[derive(Default)]
 struct Watcher {
     session: usize,
@@ -78,7 +78,7 @@ fn id(member: &Value) -> String {
     member["id"].as_str().expect("an id").into()
 }
 
-/// Commands of one session, of which no more are sent while it is paused.
+/// Sends a command of a session, unless the session is paused.
 fn try_send(workers: &mut Workers, session: usize, command: &Value) -> bool {
     let (worker, slot) = workers.sessions[session];
     let is_free = !workers.engines[worker].is_paused(slot);
@@ -110,7 +110,7 @@ fn step(workers: &mut Workers, watchers: &mut [Watcher], others: &[usize], rando
             let Workers { engines, sink, .. } = workers;
             engines[worker].flush(sink);
         }
-        // Somebody is inside, and the others delegate.
+        // One worker is inside the channel's order, so the others delegate.
         _ if random.chance(90) => {
             let commands: Vec<(usize, Value)> = (0..3)
                 .map(|_| (*random.pick(others), join()))
@@ -229,7 +229,7 @@ fn members_that_want_no_notices_get_none_and_all_the_messages() {
     assert_eq!(events(&mut workers, ada), ["e"]);
     assert_eq!(events(&mut workers, bob), ["e"]);
     assert_eq!(events(&mut workers, eve), ["channel:join", "e"]);
-    // Joining again changes it.
+    // A second join changes the setting `notices`.
     workers.command(bob, &quiet(true));
     workers.command(eve, &quiet(false));
     workers.close(first);
@@ -237,7 +237,7 @@ fn members_that_want_no_notices_get_none_and_all_the_messages() {
     assert_eq!(events(&mut workers, ada), [] as [String; 0]);
     assert_eq!(events(&mut workers, bob), ["channel:leave"]);
     assert_eq!(events(&mut workers, eve), [] as [String; 0]);
-    // Who takes the slot of a member that wanted none is asked anew.
+    // A session that reuses the slot of a member without notices has its own setting.
     workers.close(ada);
     workers.run_until_idle();
     let ann = workers.open(0);

@@ -1,5 +1,5 @@
-//! Triggers in the engine: no route passes them by, verdicts take effect in the order of sending, checks come
-//! before and after, and what waits is bounded.
+//! Triggers in the engine: every message passes its triggers, verdicts take effect in the order of sending,
+//! the checks run before and after a verdict, and waiting calls are bounded.
 
 mod support;
 
@@ -25,7 +25,7 @@ use support::{Memory, open_as};
 
 const APP: AppId = AppId(0);
 
-/// Keeps calls until the test decides.
+/// A runtime that keeps calls until the test decides them.
 #[derive(Default)]
 struct Desk(Mutex<Vec<TriggerCall>>);
 
@@ -49,7 +49,7 @@ fn rule() -> TriggerRule {
     }
 }
 
-/// One engine, two sessions, and the triggers of their app.
+/// One engine with two sessions, and the triggers of their app.
 struct Room {
     engine: Engine,
     desk: Arc<Desk>,
@@ -87,7 +87,7 @@ impl Room {
         Self::with(rule(), |_| {})
     }
 
-    /// Returns whether the session waits now.
+    /// Sends a command. Returns whether the session waits afterwards.
     fn say(&mut self, slot: SessionSlot, command: Value) -> bool {
         self.engine.receive(slot, Message::Text(&command.to_string())) == Flow::Pause
     }
@@ -107,13 +107,13 @@ impl Room {
     }
 
     fn take(&mut self, connection: u32) -> Vec<Value> {
-        // What a verdict sets off may be mail of the next turn.
+        // The effect of a verdict may be mail for the next turn.
         (0..2).for_each(|_| self.engine.on_mail());
         self.engine.flush(&mut self.sink);
         self.sink.take_json(connection)
     }
 
-    /// What Bob, a member, sees of channels: their messages.
+    /// The messages that Bob, a member, receives.
     fn bob_sees(&mut self) -> Vec<Value> {
         let seen = self.take(1);
         seen.into_iter().map(|frame| frame["message"].clone()).collect()
@@ -136,7 +136,7 @@ fn binary(channel: &str) -> Vec<u8> {
     frame
 }
 
-/// Every way in which a client's words reach others.
+/// Every way in which a client's message reaches others runs its triggers.
 #[test]
 fn no_route_slips_past_a_trigger_that_refuses() {
     type Route = fn(&mut Room);
@@ -266,7 +266,7 @@ fn an_edit_by_its_sender_is_a_message_too() {
     room.decide(&call, replacement("\"good\""));
     let seen = room.take(1);
     assert!(json!(seen).to_string().contains("good"), "{seen:?} {:?}", room.sink.take_json(0));
-    // A deletion says nothing.
+    // A deletion runs no trigger.
     room.sink.take_json(0);
     room.say(room.ada, json!({"id": 3, "type": "delete", "channel": "t", "message_id": id}));
     assert_eq!(room.calls().len(), 0);
@@ -283,11 +283,11 @@ fn a_join_waits_for_its_verdict_and_what_follows_for_the_join() {
     room.decide(&call, Decision::Pass);
     assert_eq!(room.take(0)[0]["ok"]["joined"], true);
     assert_eq!(room.engine.take_unpaused(), [0]);
-    // A member joins again without a trigger.
+    // A member that joins again runs no trigger.
     room.say(room.ada, json!({"id": 2, "type": "join", "channel": "t"}));
     assert_eq!(room.take(0)[0]["ok"]["joined"], false);
     assert_eq!(room.calls().len(), 0);
-    // A vetoed join leaves its session outside, which may not send then.
+    // After a refused join the session is no member, so it may not send.
     let batch = json!([{"id": 3, "type": "join", "channel": "t2"}, send("t2", 1)]);
     assert!(room.say(room.ada, batch));
     let call = room.one_call();

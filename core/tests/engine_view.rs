@@ -1,9 +1,9 @@
-//! Sessions that join and ask for the members and the last messages: the list and the notices behind it fit
-//! together without a gap or a repetition, and history and the messages behind it without a gap, whatever
-//! workers do meanwhile.
+//! Sessions that join and ask for the members and the last messages. The list of members and the notices
+//! after it fit together without a gap or a repetition. History and the messages after it fit together
+//! without a gap. Both hold whatever the workers do meanwhile.
 //!
-//! The clients are Xano's, which keep the list as their library does: what joins is added, what leaves is
-//! removed, and nothing is looked for twice. A failure names its seed.
+//! The clients are Xano's. A client keeps its list as Xano's library does: it adds a member for each join and
+//! removes a member for each leave, without looking for duplicates. A failure prints its seed.
 
 mod support;
 mod workers;
@@ -52,23 +52,23 @@ impl Random {
     }
 }
 
-/// What a client knows.
+/// The state of a client.
 #[derive(Default)]
 struct Client {
     id: String,
-    /// What it has asked for last; commands are asked one after another.
+    /// Whether the client's last command was a join. Commands are sent one after another.
     is_member: bool,
     is_paused: bool,
-    /// `None`: it was shown no list since it joined.
+    /// The list of members; `None` if the client got no list since it joined.
     members: Option<Vec<String>>,
-    /// Messages since it joined.
+    /// The messages that the client received since it joined.
     messages: Vec<u64>,
 }
 
 struct World {
     workers: Workers,
     clients: Vec<Client>,
-    /// What the first client, which never leaves, has received.
+    /// The messages that the first client, which never leaves, has received.
     reference: Vec<u64>,
     sent: u64,
 }
@@ -117,7 +117,7 @@ impl World {
         self.send(client, &json!({"action": "message", "options": options, "payload": self.sent}));
     }
 
-    /// A client does something, or a worker handles its mail.
+    /// One client sends a command, or one worker handles its mail.
     fn step(&mut self, random: &mut Random) {
         let client = random.below(CLIENTS);
         match (random.below(8), &self.clients[client]) {
@@ -144,7 +144,7 @@ impl World {
         (0..10).for_each(|_| (0..WORKERS).for_each(|worker| self.turn(worker)));
     }
 
-    /// A client handles what it has received.
+    /// A client handles the frames that it has received.
     fn read(&mut self, client: usize) {
         for frame in self.workers.received(client) {
             let knows = &mut self.clients[client];
@@ -158,7 +158,7 @@ impl World {
                     knows.members = Some(all.iter().map(id).collect());
                 }
                 "presence_update" => {
-                    // Notices before the list are about members that it has, or has no more.
+                    // Notices before the list are about members that the list already has or no longer has.
                     let Some(members) = &mut knows.members else { continue };
                     let of = id(&payload["presence"]);
                     let place = members.iter().position(|member| *member == of);
@@ -181,7 +181,7 @@ impl World {
                 }
                 "message" => {
                     let message = payload.as_u64().expect("a number");
-                    // One that was published while history was read may be in both.
+                    // A message that is published while history is read may be in both.
                     if !knows.messages.contains(&message) {
                         knows.messages.push(message);
                     }
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// Everybody has received everything.
+    /// Checks that every client has received everything.
     fn check(&self) {
         let members: BTreeSet<&str> =
             self.clients.iter().filter(|client| client.is_member).map(|client| &*client.id).collect();
@@ -225,7 +225,7 @@ fn what_a_session_is_shown_and_what_it_is_told_fit_together() {
         println!("seed {seed}");
         let (mut world, mut random) = (World::new(), Random(seed));
         for _ in 0..STEPS {
-            // Now and then a worker stands still inside the order, and the others delegate.
+            // Sometimes a worker stays inside the order, and the others delegate.
             if random.below(8) == 0 {
                 let holder = random.below(WORKERS);
                 let channel: Arc<Channel> =

@@ -1,4 +1,4 @@
-//! Watching a channel from outside: what is sampled, how much of it, and that members see no difference.
+//! Watches of a channel: the content and the number of samples. Members notice nothing of a watch.
 
 mod support;
 mod workers;
@@ -22,7 +22,7 @@ fn watch(workers: &mut Workers, channel: &str, after: u64) -> Watched {
     }
 }
 
-/// The messages of samples; `null` is one whose frame is too long.
+/// The messages of samples; `null` for a sample whose frame is too long.
 fn messages(watched: &Watched) -> Vec<Value> {
     let message = |frame: &[u8]| -> Value {
         let payload = ws::sent_payload(frame).expect("a frame");
@@ -32,7 +32,7 @@ fn messages(watched: &Watched) -> Vec<Value> {
     frames.map(|frame| frame.map_or(Value::Null, message)).collect()
 }
 
-/// Workers, and a member of `room`.
+/// Workers with one member of `room`.
 fn with_member() -> (Workers, usize) {
     let mut workers = Workers::new(1, 64, |_| {});
     let member = workers.open(0);
@@ -42,7 +42,7 @@ fn with_member() -> (Workers, usize) {
     (workers, member)
 }
 
-/// A turn at `ms` in which `member` sends so many messages.
+/// Runs a turn at `ms`, in which `member` sends `messages`.
 fn turn(workers: &mut Workers, ms: u64, member: usize, messages: &[Value]) {
     workers.engines[0].begin_turn(ms);
     for message in messages {
@@ -64,7 +64,7 @@ fn what_is_published_is_sampled_once_and_in_order_from_the_first_question_on() {
     assert_eq!((watched.next, watched.offset), (3, 4));
     assert_eq!(messages(&watch(&mut workers, "room", 2)), [json!("c")]);
     assert_eq!(messages(&watch(&mut workers, "room", 3)), Vec::<Value>::new());
-    // A page that watched before under other numbers misses nothing.
+    // A page with a number from an earlier watch misses no sample.
     assert_eq!(watch(&mut workers, "room", 99).samples.len(), 3);
 }
 
@@ -79,7 +79,7 @@ fn members_receive_everything_while_few_samples_are_taken() {
     assert_eq!(received, many);
     let first = watch(&mut workers, "room", 0);
     assert_eq!(messages(&first), many[..PER_SECOND]);
-    // A tenth of a second later, a tenth of the allowance is there again.
+    // After a tenth of a second, a tenth of the allowance is back.
     turn(&mut workers, 101, member, &many);
     let second = watch(&mut workers, "room", first.next);
     assert_eq!(messages(&second), many[..PER_SECOND / 10]);

@@ -1,4 +1,5 @@
-//! What back ends ask of several workers at once: all members of a channel, and one order for a user.
+//! Questions of a back end to several workers at once: all members of a channel, and publications to a user
+//! in one order.
 
 mod support;
 mod workers;
@@ -96,7 +97,7 @@ fn all_sessions_of_a_user_receive_its_events_in_one_order() {
             let answer = workers.engines[worker].request(AppId(0), command, 1);
             assert!(answer.is_none_or(|answer| answer.is_ok()));
         }
-        // Mail is handled in another order each time.
+        // The workers handle their mail in another order each time.
         let first = round % 3;
         for engine in [first, (first + 2) % 3, (first + 1) % 3] {
             workers.engines[engine].on_mail();

@@ -8,8 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What each layer may use besides the layers above it in this list, and itself. `sync` and `id` are
-/// everybody's.
+/// The modules of each layer. A layer may use itself and the layers above it in this list.
 const LAYERS: [(&str, &[&str]); 6] = [
     (
         "vocabulary",
@@ -200,7 +199,7 @@ fn dialects_are_told_apart_at_the_boundary_alone() {
     }
 }
 
-/// Words of Xano's protocol stand in its module alone.
+/// Words of Xano's protocol stand in the Xano dialect alone.
 #[test]
 fn words_of_xano_stand_in_its_module() {
     for (path, text) in files() {
@@ -212,7 +211,7 @@ fn words_of_xano_stand_in_its_module() {
     }
 }
 
-/// Where the protocol of Agnost's clients is known, besides the configuration, which only names it.
+/// The files that may know the protocol of Agnost's clients. The configuration only names it.
 const AGNOST_ROOMS: [&str; 9] = [
     "core/src/dialect/agnost/",
     "core/src/dialect/mod.rs",

@@ -8,13 +8,13 @@ use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
-/// The version, with the commit if whoever built the binary said it in `FANFARE_COMMIT`.
+/// The version, with the commit if the build set `FANFARE_COMMIT`.
 static VERSION: LazyLock<String> = LazyLock::new(|| match COMMIT {
     Some(commit) => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
     None => String::from(env!("CARGO_PKG_VERSION")),
 });
 
-/// The commit that the binary was built from, if whoever built it said so.
+/// The commit that the binary was built from, if the build set `FANFARE_COMMIT`.
 pub const COMMIT: Option<&str> = option_env!("FANFARE_COMMIT");
 
 /// Realtime channels for very many connections.
@@ -87,7 +87,7 @@ pub enum Command {
 pub enum Action {
     /// Serve until told to stop.
     Serve,
-    /// The same, with an app of the demo's own and its page.
+    /// Serve the demo's app and page until told to stop.
     Demo,
     /// Print one line: the configuration's summary, or its problem.
     Check,
@@ -113,7 +113,7 @@ impl Args {
         }
     }
 
-    /// The same, with another configuration file.
+    /// The command line with another configuration file.
     pub fn with_config(&self, file: &Path) -> Args {
         Args { config: Some(file.to_path_buf()), ..self.clone() }
     }

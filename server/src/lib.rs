@@ -12,6 +12,7 @@
 //! Every connection belongs to the worker that accepted it, from the first byte to the last.
 
 pub mod args;
+mod asker;
 pub mod config;
 mod connection;
 mod control;
@@ -59,12 +60,12 @@ const WORKER_DESCRIPTORS: u64 = 4;
 /// Room for fewer connections than this is a mistake of whoever set the limit of open files.
 const CONNECTIONS_MIN: u64 = 16;
 
-/// Where a server listens.
+/// An address on which the server listens.
 #[derive(Copy, Clone, Debug)]
 pub struct Listening {
     /// The address.
     pub address: SocketAddr,
-    /// Whether connections to it are encrypted.
+    /// Whether its connections are encrypted.
     pub security: Security,
 }
 
@@ -81,9 +82,9 @@ impl fmt::Display for Listening {
 /// Whether a connection is encrypted.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Security {
-    /// It is not.
+    /// The connection is not encrypted.
     None,
-    /// By TLS.
+    /// The connection is encrypted by TLS.
     Tls,
 }
 
@@ -199,7 +200,7 @@ impl Server {
         self.admin.as_ref().map(|admin| admin.address)
     }
 
-    /// Reads the configuration again. What it says, or why nothing changed, is logged.
+    /// Reloads the configuration. The changes, or the reason why nothing changed, are logged.
     pub fn reload(&self) {
         drop(self.reloader.reload());
     }
@@ -230,7 +231,7 @@ impl Server {
         if let Some(admin) = self.admin {
             admin.stop();
         }
-        // Engines have gone, and with them what they had seen of triggers.
+        // The engines and their copies of triggers are gone.
         self.triggers.stop();
         drop(self.triggers);
         self.trigger_threads.join();

@@ -20,7 +20,7 @@ use crate::tls::TlsSettings;
 /// How long accepting rests when descriptors have run out.
 pub(crate) const PAUSE_MS: u64 = 100;
 
-/// A listening socket of a worker, and what is spoken on the connections it accepts.
+/// A listening socket of a worker, with the TLS settings of its connections.
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     pub(crate) tls: Option<TlsSettings>,

@@ -122,7 +122,7 @@ fn announcement(server: &Server, development: Option<&DevelopmentKeys>) -> Strin
     text
 }
 
-/// Where the demo's page is.
+/// The line that names the address of the demo's page.
 fn invitation(server: &Server) -> String {
     match server.admin_address() {
         Some(address) => {

@@ -1,11 +1,11 @@
-//! Tells systemd how far the server is (sd_notify(3)), if it asks to be told.
+//! Tells systemd the state of the server (sd_notify(3)), if systemd asks for it.
 
 use std::os::{
     linux::net::SocketAddrExt,
     unix::net::{SocketAddr, UnixDatagram},
 };
 
-/// Sends a state such as `READY=1`. Does nothing unless systemd started the process with `Type=notify`.
+/// Sends a state such as `READY=1` to systemd. Does nothing if the unit is not of `Type=notify`.
 pub fn notify(state: &str) {
     let Ok(path) = std::env::var("NOTIFY_SOCKET") else { return };
     let address = match path.strip_prefix('@') {

@@ -1,8 +1,8 @@
 //! What a connection still has to send, after the kernel took no more.
 //!
-//! It shares the buffers that fan-out framed: a slow connection costs references, not copies. Only a small
-//! part of a buffer is copied, because it would keep the whole buffer alive. The queue exists only while
-//! there is something in it. Its bound is the caller's: see [`Outbound::len`].
+//! The queue shares the buffers that fan-out framed, so a slow connection costs references and not copies.
+//! Only a small part of a buffer is copied, because a reference would keep the whole buffer alive. A queue
+//! exists only while bytes wait. The caller bounds the queue: see [`Outbound::len`].
 //!
 //! ```text
 //!   sent ◀── pieces: [shared] [copies] [shared] ◀── tail: copies that are still gathered
@@ -21,15 +21,15 @@ use crate::timers::Tick;
 /// Slices handed to one vectored write. Linux takes up to 1024; beyond some dozens nothing is gained.
 pub(crate) const SLICES: usize = 64;
 
-/// Copies are gathered up to so many bytes.
+/// The most bytes of copies in one piece.
 const TAIL_BYTES: usize = 16 << 10;
-/// A part that is shorter than this, or than half of its buffer, is copied.
+/// A part of a buffer that is shorter than this, or than half of the buffer, is copied.
 const SHARED_BYTES: usize = 256;
 
 /// A queue of bytes to send.
 pub(crate) struct Outbound {
     pieces: VecDeque<Bytes>,
-    /// What follows the pieces.
+    /// The copied bytes after the last piece.
     tail: Vec<u8>,
     len: usize,
     moved: Tick,
@@ -46,7 +46,7 @@ impl Outbound {
         self.moved
     }
 
-    /// The kernel took something of what was queued.
+    /// Notes that the kernel took some of the queue.
     pub(crate) fn touch(&mut self, now: Tick) {
         self.moved = now;
     }
@@ -56,8 +56,8 @@ impl Outbound {
         self.len
     }
 
-    /// Appends `range` of a buffer, but for its first `sent` bytes. Whether the range is copied does not
-    /// depend on these: many connections may have got a part of one large range.
+    /// Appends `range` of a buffer, without its first `sent` bytes. The choice between sharing and copying
+    /// does not depend on `sent`, because many connections may have been sent different parts of one range.
     pub(crate) fn push(&mut self, buffer: &Bytes, range: Range<usize>, sent: usize) {
         let rest = range.start + sent..range.end;
         if range.len() < SHARED_BYTES || range.len() < buffer.len() / 2 {
@@ -77,7 +77,7 @@ impl Outbound {
         }
     }
 
-    /// Makes a piece of the copies.
+    /// Makes a piece of the copied bytes.
     fn end_tail(&mut self) {
         if !self.tail.is_empty() {
             let tail = std::mem::take(&mut self.tail);

@@ -1,8 +1,6 @@
 //! docs/CONFIGURATION.md and the example file say what the server does: every key, default and range is held
 //! to it.
 
-use std::collections::BTreeMap;
-
 use fanfare_server::args::{Args, Secrets};
 use fanfare_server::config::Config;
 use toml::{Table, Value};
@@ -164,20 +162,22 @@ fn every_setting_of_the_server_is_a_variable() {
     }
 }
 
-#[test]
-fn the_example_loads_with_and_without_its_comments() {
+/// Loads the text of an example, with the variables that it names.
+fn load_example(text: &str) -> Config {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let args = Args { config: Some(file.path().to_path_buf()), ..Args::default() };
-    let environment: BTreeMap<&str, &str> = BTreeMap::from([
+    let environment = [
         ("CHAT_CLIENT_KEY", CLIENT),
         ("CHAT_SERVER_KEY", "server-key-0123456789"),
         ("CHAT_SESSION_SECRET", "a session secret of more than 32 bytes"),
-    ]);
-    let load = |text: &str| {
-        std::fs::write(file.path(), text).expect("the file can be written");
-        Config::load(&args, environment.clone()).unwrap_or_else(|error| panic!("{error}"))
-    };
-    let config = load(EXAMPLE);
+    ];
+    std::fs::write(file.path(), text).expect("the file can be written");
+    Config::load(&args, environment).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn the_example_loads_with_and_without_its_comments() {
+    let config = load_example(EXAMPLE);
     assert_eq!(config.apps.len(), 1);
     assert_eq!(config.warnings.len(), 0);
 
@@ -187,7 +187,7 @@ fn the_example_loads_with_and_without_its_comments() {
         .map(|line| format!("{}\n", line.strip_prefix("# ").filter(|_| is_setting(&line)).unwrap_or(line)))
         .collect();
     assert_ne!(complete, EXAMPLE);
-    let defaults = load(&complete);
+    let defaults = load_example(&complete);
     assert_eq!(
         defaults.to_toml(Secrets::Shown),
         config.to_toml(Secrets::Shown),
@@ -209,4 +209,22 @@ fn the_example_loads_with_and_without_its_comments() {
             }
         }
     }
+}
+
+#[test]
+fn the_example_has_every_section() {
+    let uncommented = |line: &str| {
+        let text = line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' '));
+        format!("{}\n", text.unwrap_or(line))
+    };
+    let complete: String = EXAMPLE.lines().map(uncommented).collect();
+    for (section, _) in SECTIONS {
+        let heading = section.replace("<name>", "default");
+        assert!(complete.lines().any(|line| line == heading), "the example lacks {heading}");
+    }
+    // Its certificates are the reader's own.
+    let mut file: Table = complete.parse().expect("it is TOML");
+    let listeners = file["server"].as_table_mut().and_then(|server| server.remove("listeners"));
+    assert!(listeners.is_some());
+    load_example(&file.to_string());
 }

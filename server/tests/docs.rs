@@ -1,5 +1,5 @@
-//! What the pages say can be found: every link leads somewhere, every page is in the site, and every command
-//! names a script, a package, a folder of npm's or a subcommand that there is.
+//! The pages of docs/ are correct: every link leads to a file and a heading, the site has every page, and
+//! every command names an existing script, package, npm folder or subcommand.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every page for readers, but the dashboard's and other files of tests.
+/// Every page for readers.
 fn pages() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).expect("there are docs");
     let mut pages: Vec<PathBuf> = docs.map(|entry| entry.expect("it can be read").path()).collect();
@@ -28,7 +28,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The lines of a page outside of code, and those within.
+/// The lines of a page outside of code, and the lines within code.
 fn lines(text: &str) -> (Vec<&str>, Vec<&str>) {
     let (mut prose, mut code, mut is_code) = (Vec::new(), Vec::new(), false);
     for line in text.lines() {
@@ -107,7 +107,7 @@ fn packages() -> Vec<String> {
     members.map(name).into()
 }
 
-/// The words of a command, without variables before it, a comment behind it, and what puts it elsewhere.
+/// The words of a command, without its variables, its comment and its redirections.
 fn words(line: &str) -> Vec<&str> {
     let command = line.split(" #").next().unwrap_or_default();
     let words = command.split_whitespace().take_while(|word| !["&", "&&", "|", ">", "\\"].contains(word));

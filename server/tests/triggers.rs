@@ -1,4 +1,4 @@
-//! Triggers, from a client's bytes to another client's, through a server with two workers.
+//! Triggers end to end: from one client's bytes to another client's, through a server with two workers.
 
 use std::{
     io::{Read, Write},
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 const CLIENT: &str = "client-key-0123456789";
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A server with these triggers: each its settings and its script.
+/// A server with these triggers, each with its settings and its script.
 fn server(triggers: &[(&str, &str)]) -> Server {
     let mut text = format!(
         "[server]\nlisten = ['127.0.0.1:0']\nadmin_listen = 'off'\nworkers = 2\n\
@@ -66,7 +66,7 @@ impl Client {
         self.stream.write_all(&frame).expect("the server reads");
     }
 
-    /// The next frame, as JSON; of a binary one the envelope.
+    /// The next frame as JSON. A binary frame is read up to the end of its envelope.
     fn next(&mut self) -> Value {
         let limits = DecodeLimits { message_bytes: 1 << 20, fragments: 1 };
         loop {
@@ -91,7 +91,7 @@ impl Client {
         }
     }
 
-    /// Sends a command and returns its answer; what comes before it is left out.
+    /// Sends a command and returns its answer. Frames before the answer are dropped.
     fn ask(&mut self, mut command: Value) -> Value {
         command["id"] = json!("asked");
         self.send(&command);
@@ -148,7 +148,7 @@ fn bad_words_are_removed_on_their_way() {
             assert_eq!(reader.message(), json!({"text": format!("**** {n}")}), "in the order of sending");
         }
     }
-    // Binary messages are judged too.
+    // Triggers run on binary messages too.
     let envelope = br#"{"id":"b","type":"send","channel":"room:1","event":"raw"}"#;
     let mut frame = u16::try_from(envelope.len()).expect("it is short").to_be_bytes().to_vec();
     frame.extend_from_slice(envelope);

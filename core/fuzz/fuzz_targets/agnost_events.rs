@@ -1,10 +1,11 @@
-//! Arbitrary messages of a client of Agnost's and of a back end of Agnost's, and arbitrary bodies of its HTTP
-//! question for members.
+//! Arbitrary messages of an Agnost client and of an Agnost back end, and arbitrary bodies of the HTTP request
+//! for members.
 //!
-//! Holds: nothing panics; what a back end hands over is JSON; a channel that is asked for has a name.
+//! The target asserts: nothing panics; a back end's commands contain valid JSON; a requested channel has a
+//! name.
 //!
-//! Each message is a byte of length, whose highest bit says that it is binary, and that many bytes. Texts get
-//! the head of an event, so that most are read beyond it.
+//! The input has messages: a byte with the message's length, whose highest bit marks a binary message, and
+//! the message's bytes. A text gets the head of an event, so that most texts are read beyond the head.
 
 #![no_main]
 

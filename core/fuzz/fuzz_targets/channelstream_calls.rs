@@ -1,7 +1,7 @@
-//! Calls of Channelstream's back ends, one after another, with any bodies: nothing panics, each is answered
-//! in JSON with a status that is known, and one that is refused does nothing.
+//! Calls of Channelstream's back ends, one after another, with arbitrary bodies. The target asserts: nothing
+//! panics, each call is answered in JSON with a known status, and a refused call changes nothing.
 //!
-//! Input: a line for each call, whose first byte says which.
+//! The input has a line for each call. The first byte of a line chooses the call.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Signatures of Channelstream's back ends from any text: nothing panics, and nothing is valid that was not
-//! signed.
+//! Signatures of Channelstream's back ends from arbitrary text. The target asserts: nothing panics, and a
+//! text that the secret did not sign is not valid.
 
 #![no_main]
 
@@ -13,7 +13,7 @@ fuzz_target!(|text: &str| {
     let signed = verifier.sign(text, NOW);
     assert!(verifier.verify(&signed, NOW + 60, Ageing::MINUTE) == (signed.len() <= 4096));
     assert!(!verifier.verify(&signed, NOW + 61, Ageing::MINUTE));
-    // Who does not know the secret has one chance in 2^160.
+    // A signature with another secret is valid with a chance of 1 in 2^160.
     assert!(!Verifier::new("another").verify(text, NOW, Ageing::Ignored));
     if let Some(conn) = ConnId::parse(text) {
         assert_eq!(ConnId::parse(&conn.to_string()), Some(conn));

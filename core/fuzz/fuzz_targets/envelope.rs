@@ -23,8 +23,8 @@ use fanfare_core::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// Frames that differ in channel and message alone are what a reader knows again, if they are publications
-/// that want no answer and are for everybody.
+/// A reader recognises frames that differ in channel and message alone, if they are publications without id
+/// and audience.
 const HEADS: [&str; 8] = [
     r#"{"type":"send","channel":"c","event":"e","message":"#,
     r#"{"type":"send","channel":"dd","event":"e","message":"#,
@@ -37,7 +37,7 @@ const HEADS: [&str; 8] = [
 ];
 const PAYLOAD: &[u8] = b"\x00\xfe";
 
-/// What a worker reads with, over WebSocket and over HTTP.
+/// The readers that a worker uses for WebSockets and for HTTP.
 #[derive(Default)]
 struct Readers {
     decoder: Decoder,
@@ -69,8 +69,8 @@ fn compare(used: &mut Readers, frame: &[u8], read: impl Fn(&mut Readers, &[u8]) 
     }
 }
 
-/// The commands that a session reads in a text frame, one by one; then the requests that a back end reads in
-/// it.
+/// Reads the commands of a session in a text frame one by one, and then the requests of a back end in the
+/// same frame.
 fn text(readers: &mut Readers, frame: &[u8]) -> Vec<String> {
     let Ok(frame) = std::str::from_utf8(frame) else { return Vec::new() };
     let (message, decoder) = (Message::Text(frame), &mut readers.decoder);
@@ -116,7 +116,7 @@ fn text(readers: &mut Readers, frame: &[u8]) -> Vec<String> {
     read
 }
 
-/// What the HTTP API reads in a body.
+/// Reads the body of an HTTP API request.
 fn request(reader: &mut RequestReader, method: &str, resource: Resource<'_>, body: &str) -> String {
     let mut read = Vec::new();
     let request = Request { resource, method, query: RequestQuery::default(), body: body.as_bytes() };

@@ -1,8 +1,8 @@
-//! Xano's actions from any text: nothing panics, what becomes a command is what another reader of JSON finds
-//! in it, and what is answered and passed on is JSON with the same channel and payload.
+//! Xano's actions from arbitrary text. The target asserts: nothing panics, a command says the same as another
+//! JSON reader finds in its frame, and answers and publications are JSON with the same channel and payload.
 //!
-//! Input: after an `e`, the body of a back end's event; after an `f`, a frame; otherwise lines, of which a
-//! frame is made: its action, and its channel, `socketId` and payload as JSON.
+//! The input is the body of a back end's event after an `e`, or a frame after an `f`. Any other input has
+//! lines from which a frame is made: its action, and its channel, `socketId` and payload as JSON.
 
 #![no_main]
 
@@ -72,8 +72,8 @@ fuzz_target!(|text: &str| {
     });
 });
 
-/// A command says what another reader finds. That one knows fewer numbers, and no unpaired surrogates; then
-/// the frame is `null`.
+/// A command says the same as the other reader finds in its frame. The other reader knows fewer numbers and
+/// no unpaired surrogates; in such a case `frame` is `null`.
 fn check_command(frame: &Value, command: &Command<'_>) {
     let channel = match command {
         Command::Join { channel, .. }
@@ -94,7 +94,7 @@ fn check_command(frame: &Value, command: &Command<'_>) {
     }
 }
 
-/// What members of a channel receive of a payload.
+/// The frame that members of a channel receive for a payload.
 fn encoded(channel: Option<&str>, payload: Payload<'_>) -> Value {
     let id = IdGenerator::new(1).message_id(1);
     let (mut out, mut memo) = (BytesMut::new(), Memo::new(FORMAT));
@@ -102,7 +102,7 @@ fn encoded(channel: Option<&str>, payload: Payload<'_>) -> Value {
     json(&out)
 }
 
-/// The JSON of the one frame in `bytes`; `null` if it is beyond that reader.
+/// The JSON of the single frame in `bytes`; `null` if the other reader cannot read it.
 fn json(bytes: &[u8]) -> Value {
     let mut input = bytes.to_vec();
     let limits = DecodeLimits { message_bytes: usize::MAX, fragments: 1 };

@@ -1,26 +1,24 @@
-//! What Agnost's clients find of an app: under which names, and who of them may come in.
+//! The options of an app for Agnost's clients: the names of the app, and the conditions for connecting.
 
-use std::{collections::HashSet, sync::Arc};
+use std::iter;
 
-use super::App;
-
-/// The rules of an app for clients of Agnost and Altogic.
+/// The options of an app for clients of Agnost and Altogic.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct AgnostOptions {
     /// The environment's id, by which clients name the app.
     pub env_id: Box<str>,
-    /// The subdomain by which Altogic's clients may name it instead.
+    /// The subdomain by which Altogic's clients may name the app instead.
     pub subdomain: Option<Box<str>>,
-    /// Whether such clients may connect at all.
+    /// Whether clients of Agnost and Altogic may connect.
     pub enabled: bool,
-    /// Whether they need one of the app's client keys.
+    /// Whether clients need one of the app's client keys.
     pub key_required: bool,
-    /// Whether they need a session token that is valid.
+    /// Whether clients need a valid session token.
     pub session_required: bool,
 }
 
 impl AgnostOptions {
-    /// The default: a client key is needed, a session is not.
+    /// The default options: a client needs a client key and no session token.
     pub fn new(env_id: &str) -> Self {
         Self {
             env_id: env_id.into(),
@@ -30,23 +28,16 @@ impl AgnostOptions {
             session_required: false,
         }
     }
+
+    /// The names by which clients mean the app.
+    pub(super) fn names(&self) -> impl Iterator<Item = Environment<'_>> {
+        let subdomain = self.subdomain.as_deref().map(Environment::Subdomain);
+        iter::once(Environment::Id(&self.env_id)).chain(subdomain)
+    }
 }
 
-/// The first app that has a name by which clients could mean an earlier one.
-pub(super) fn find_ambiguous(apps: &[Arc<App>]) -> Option<&App> {
-    let (mut ids, mut subdomains) = (HashSet::new(), HashSet::new());
-    let found = apps.iter().find(|app| {
-        app.agnost.as_ref().is_some_and(|options| {
-            let is_new = ids.insert(&options.env_id)
-                && options.subdomain.as_ref().is_none_or(|subdomain| subdomains.insert(subdomain));
-            !is_new
-        })
-    });
-    found.map(|app| &**app)
-}
-
-/// The name by which an Agnost client means an app.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+/// The name by which a client of Agnost means an app.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 pub enum Environment<'a> {
     /// The environment's id.
     Id(&'a str),
@@ -54,21 +45,10 @@ pub enum Environment<'a> {
     Subdomain(&'a str),
 }
 
-impl Environment<'_> {
-    /// Whether it means this app.
-    pub(super) fn means(self, app: &App) -> bool {
-        let Some(options) = &app.agnost else { return false };
-        match self {
-            Self::Id(id) => *options.env_id == *id,
-            Self::Subdomain(subdomain) => options.subdomain.as_deref() == Some(subdomain),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::{AppKeys, Apps, AppsError};
+    use crate::app::{App, AppKeys, Apps, AppsError};
 
     fn app(name: &str, env_id: &str, subdomain: Option<&str>) -> App {
         let options = AgnostOptions { subdomain: subdomain.map(Box::from), ..AgnostOptions::new(env_id) };

@@ -1,30 +1,29 @@
-//! What Channelstream's back ends and clients find of an app: where, and who of them may come in.
+//! The options of an app for Channelstream: the paths of the app, and the conditions for back ends and
+//! clients.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-use super::App;
-
-/// The rules of an app for back ends and clients of Channelstream.
+/// The options of an app for back ends and clients of Channelstream.
 #[derive(Clone, Eq, PartialEq)]
 pub struct ChannelstreamOptions {
-    /// What back ends sign with.
+    /// The secret with which back ends sign.
     pub secret: Box<str>,
-    /// The addresses that back ends call from; `0.0.0.0` is any.
+    /// The addresses from which back ends may call; `0.0.0.0` allows every address.
     pub allow_posting_from: Vec<Box<str>>,
-    /// Whether a signature grows old.
+    /// Whether a signature is valid for a limited time.
     pub validate_requests: bool,
     /// The administrator's name.
     pub admin_user: Box<str>,
-    /// The administrator's password; `None`: nobody can sign in.
+    /// The administrator's password; `None` if nobody may sign in.
     pub admin_secret: Option<Box<str>>,
-    /// Parts of origins whose pages may call; none: any may.
+    /// Parts of origins whose pages may read answers; an empty list allows every origin.
     pub allow_cors: Vec<Box<str>>,
-    /// What the app's paths begin with: empty, or `/` and what follows.
+    /// The prefix of the app's paths: empty, or `/` and a name.
     pub prefix: Box<str>,
 }
 
 impl ChannelstreamOptions {
-    /// The default but for the secret: back ends on this machine, at the root.
+    /// The default options with this secret: back ends call from this machine, and the paths have no prefix.
     pub fn new(secret: &str) -> Self {
         Self {
             secret: secret.into(),
@@ -37,17 +36,17 @@ impl ChannelstreamOptions {
         }
     }
 
-    /// Whether a secret is one that everybody knows.
+    /// Whether the secret is one of the original's public defaults.
     pub fn has_known_secret(&self) -> bool {
         *self.secret == *"secret" || self.admin_secret.as_deref() == Some("admin_secret")
     }
 
-    /// Whether back ends may call from this address.
+    /// Whether a back end may call from this address.
     pub fn allows(&self, address: &str) -> bool {
         self.allow_posting_from.iter().any(|allowed| **allowed == *"0.0.0.0" || **allowed == *address)
     }
 
-    /// Whether pages of an origin may call.
+    /// Whether pages of this origin may read answers.
     pub fn allows_origin(&self, origin: Option<&str>) -> bool {
         let allows = |allowed: &str| origin.unwrap_or("<>").contains(allowed);
         self.allow_cors.is_empty() || self.allow_cors.iter().any(|allowed| allows(allowed))
@@ -60,19 +59,10 @@ impl fmt::Debug for ChannelstreamOptions {
     }
 }
 
-/// The first app with the prefix of an earlier one.
-pub(super) fn find_ambiguous(apps: &[Arc<App>]) -> Option<&App> {
-    let mut prefixes = std::collections::HashSet::new();
-    let found = apps
-        .iter()
-        .find(|app| app.channelstream.as_ref().is_some_and(|options| !prefixes.insert(&options.prefix)));
-    found.map(|app| &**app)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::{AppKeys, Apps, AppsError};
+    use crate::app::{App, AppKeys, Apps, AppsError};
 
     #[test]
     fn addresses_and_origins_are_allowed_as_listed() {

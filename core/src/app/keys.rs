@@ -45,7 +45,7 @@ impl AppKeys {
         self.client.is_empty() && self.server.is_empty()
     }
 
-    /// One that clients connect with, if there is any.
+    /// A client key, if there is any.
     pub fn client_key(&self) -> Option<&str> {
         self.client.first().map(AsRef::as_ref)
     }

@@ -1,8 +1,8 @@
 //! Apps: the tenants of a server, and what the peers of each are allowed.
 //!
-//! An [`App`] is built once, by the configuration, and shared unchanged by every worker. This module knows
-//! who may come in (keys, origins, session tokens) and how much they may do (limits); it knows nothing of
-//! connections, and reads no clock. Nothing here crosses from one app to another.
+//! An [`App`] is built once, by the configuration, and shared unchanged by every worker. An app decides who
+//! may connect (keys, origins, session tokens) and how much a client may do (limits). This module knows no
+//! connections and reads no clock. No data crosses from one app to another.
 
 mod agnost;
 mod channelstream;
@@ -12,12 +12,15 @@ mod origins;
 mod word;
 mod xano;
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 
 pub use self::agnost::{AgnostOptions, Environment};
 pub use self::channelstream::ChannelstreamOptions;
 pub use self::keys::{AppKeys, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRole};
+pub(crate) use self::options::fit;
 pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who};
 pub use self::origins::{OriginError, Origins};
 pub use self::word::OptionsWord;
@@ -60,11 +63,11 @@ pub struct AppLimits {
     pub messages_per_second: u32,
     /// Bytes queued for one connection: its high-water mark, beyond which it is a slow consumer.
     pub outbound_bytes: usize,
-    /// Bytes of answers after which a session's next command waits, until its client has read more of them.
+    /// Bytes of answers after which a session's next command waits until its client has read more.
     pub answer_bytes: usize,
     /// Bytes that all channels together remember.
     pub history_bytes: usize,
-    /// About what a list of all members of a channel may take as JSON.
+    /// The approximate most bytes of a list of all members of a channel as JSON.
     pub members_bytes: usize,
     /// Milliseconds that a session is kept whose connection is lost; 0 ends it at once.
     pub resume_ms: u32,
@@ -74,9 +77,9 @@ pub struct AppLimits {
     pub parked_sessions: usize,
     /// See [`AppLimits::parked_sessions`].
     pub parked_bytes: usize,
-    /// Messages and joins whose triggers run or are about to, and bytes that they keep together.
+    /// The most messages and joins that wait for triggers, and the bytes that they keep together.
     pub trigger_calls: usize,
-    /// See [`AppLimits::trigger_calls`].
+    /// The most bytes of messages and joins that wait for triggers. See [`AppLimits::trigger_calls`].
     pub trigger_bytes: usize,
 }
 
@@ -124,8 +127,8 @@ pub struct App {
     pub show_sender: bool,
     /// Whether a session may edit and delete what it, or its user, sent.
     pub sender_edits: bool,
-    /// Whether only members may send to a channel. This and the following are for channels that no rule is
-    /// about.
+    /// Whether only members may send to a channel. This option and the following ones are for channels
+    /// without a rule.
     pub membership_to_send: bool,
     /// Whether joins, leaves and updates are announced to the other members.
     pub announce: bool,
@@ -143,11 +146,11 @@ pub struct App {
     pub keys: AppKeys,
     /// The web origins that may use it.
     pub origins: Origins,
-    /// What Agnost's clients find of it; `None`: nothing.
+    /// The options for Agnost's clients; `None` if such clients may not use the app.
     pub agnost: Option<AgnostOptions>,
-    /// What back ends and clients of Channelstream find of it; `None`: nothing.
+    /// The options for Channelstream; `None` if its back ends and clients may not use the app.
     pub channelstream: Option<ChannelstreamOptions>,
-    /// What Xano's clients find of it; `None`: nothing.
+    /// The options for Xano's clients; `None` if such clients may not use the app.
     pub xano: Option<XanoOptions>,
     /// Verifies its session tokens.
     pub sessions: SessionVerifier,
@@ -196,21 +199,21 @@ impl App {
         }
     }
 
-    /// What `key` may do here, or `None` if it is not one of this app's keys. Takes the same time for every
-    /// wrong key of the same length.
+    /// The role of `key`, or `None` if the app does not have this key. The time of the check is the same for
+    /// every wrong key of one length.
     pub fn key_role(&self, key: &str) -> Option<KeyRole> {
         self.keys.role(key)
     }
 
-    /// Whether a request with this `Origin` header may use the app. Without the header it may: only browsers
-    /// send it, and they always do.
+    /// Whether a request with this `Origin` header may use the app. A request without the header may, because
+    /// every browser sends the header and only browsers do.
     pub fn origin_allowed(&self, origin: Option<&str>) -> bool {
         origin.is_none_or(|origin| self.origins.allow(origin))
     }
 
-    /// The claims of a session token, held to this app's limits as well: a profile or a channel's name that
-    /// is too long, or more channels than a connection may be in, make the claim invalid. Adds to `checks`
-    /// what it cost.
+    /// The claims of a session token. A claim is invalid if it exceeds the app's limits: a profile or a
+    /// channel's name that is too long, or more channels than a connection may join. The cost of the check is
+    /// added to `checks`.
     pub fn verify_session(
         &self,
         token: &str,
@@ -237,7 +240,7 @@ pub struct Apps {
     apps: Box<[Arc<App>]>,
     /// Indices into `apps`, in the order of the names.
     by_name: Box<[u16]>,
-    /// What opens a back end's connection that may name any app.
+    /// The access tokens of back ends that may name any app.
     access_tokens: AppKeys,
 }
 
@@ -258,24 +261,24 @@ impl Apps {
                 return Err(AppsError::DuplicateName(name.clone()));
             }
         }
-        if let Some(app) = agnost::find_ambiguous(&apps) {
+        if let Some(app) = find_ambiguous(&apps, |app| app.agnost.iter().flat_map(AgnostOptions::names)) {
             return Err(AppsError::DuplicateEnvironment(app.name.clone()));
         }
-        if let Some(app) = channelstream::find_ambiguous(&apps) {
+        if let Some(app) = find_ambiguous(&apps, |app| app.channelstream.iter().map(|own| &own.prefix)) {
             return Err(AppsError::DuplicatePrefix(app.name.clone()));
         }
-        if let Some(app) = xano::find_ambiguous(&apps) {
+        if let Some(app) = find_ambiguous(&apps, |app| app.xano.iter().flat_map(XanoOptions::names)) {
             return Err(AppsError::DuplicateCanonical(app.name.clone()));
         }
         Ok(Apps { apps, by_name, access_tokens: AppKeys::default() })
     }
 
-    /// The same, with access tokens, as server keys, of back ends that may name any app.
+    /// The apps with access tokens, which are server keys for back ends that may name any app.
     pub fn with_access_tokens(self, access_tokens: AppKeys) -> Apps {
         Apps { access_tokens, ..self }
     }
 
-    /// Whether this opens a back end's connection that may name any app.
+    /// Whether a back end with this token may name any app.
     pub fn is_access_token(&self, token: &str) -> bool {
         self.access_tokens.role(token) == Some(KeyRole::Server)
     }
@@ -286,22 +289,24 @@ impl Apps {
         found.ok().map(|place| &self.apps[usize::from(self.by_name[place])])
     }
 
-    /// The app that a client of Agnost means.
+    /// The app that a client of Agnost names.
     pub fn by_environment(&self, environment: Environment<'_>) -> Option<&Arc<App>> {
-        self.apps.iter().find(|app| environment.means(app))
+        let is_own = |options: &AgnostOptions| options.names().any(|name| name == environment);
+        self.apps.iter().find(|app| app.agnost.as_ref().is_some_and(is_own))
     }
 
-    /// Whether an app serves clients of Agnost.
+    /// Whether any app serves clients of Agnost.
     pub fn serve_agnost(&self) -> bool {
         self.apps.iter().any(|app| app.agnost.is_some())
     }
 
-    /// The app that a client of Xano means.
+    /// The app that a client of Xano names.
     pub fn by_canonical(&self, name: &str) -> Option<&Arc<App>> {
-        self.apps.iter().find(|app| app.has_canonical(name))
+        let is_own = |options: &XanoOptions| options.names().any(|own| own == name);
+        self.apps.iter().find(|app| app.xano.as_ref().is_some_and(is_own))
     }
 
-    /// Whether an app serves clients of Xano.
+    /// Whether any app serves clients of Xano.
     pub fn serve_xano(&self) -> bool {
         self.apps.iter().any(|app| app.xano.is_some())
     }
@@ -311,7 +316,7 @@ impl Apps {
         self.apps.get(usize::from(id.0))
     }
 
-    /// The app with an id that these apps have given out.
+    /// The app with this id, which these apps gave out.
     pub fn of(&self, id: AppId) -> &Arc<App> {
         self.by_id(id).expect("an id is of one of the apps")
     }
@@ -346,11 +351,11 @@ impl<'a> IntoIterator for &'a Apps {
 pub enum AppsError {
     /// Two apps have this name.
     DuplicateName(Box<str>),
-    /// This app has the environment's id or the subdomain of another.
+    /// This app has the environment's id or the subdomain of another app.
     DuplicateEnvironment(Box<str>),
-    /// This app has the paths of another for Channelstream.
+    /// This app has the Channelstream prefix of another app.
     DuplicatePrefix(Box<str>),
-    /// This app has the canonical or the hash of another, or one of them twice.
+    /// This app has the canonical or the hash of another app, or has the same name as canonical and as hash.
     DuplicateCanonical(Box<str>),
     /// This is no name for an app.
     InvalidName(Box<str>),
@@ -389,6 +394,16 @@ impl std::error::Error for AppsError {}
 fn is_app_name(name: &str) -> bool {
     (1..=APP_NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// The first app of which one of `names` is an earlier app's, or another one of its own.
+fn find_ambiguous<'a, Name: Eq + Hash, Names: Iterator<Item = Name>>(
+    apps: &'a [Arc<App>],
+    names: impl Fn(&'a App) -> Names,
+) -> Option<&'a App> {
+    let mut taken = HashSet::new();
+    let found = apps.iter().find(|app| names(app).any(|name| !taken.insert(name)));
+    found.map(|app| &**app)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! What channels are like: an app's defaults, its rules by name, and what its back end has set for single
-//! channels.
+//! The options of channels: an app's defaults, its rules by name, and the options that its back end sets for
+//! single channels.
 //!
-//! A channel looks its options up once, when it comes into being. The most specific source wins as a whole:
-//! what was set for this very channel, a rule with this very name, the rule with the longest prefix, the
-//! app's own.
+//! A channel looks its options up once, when it is created. The most specific source decides all options:
+//! options that were set for this channel, a rule with exactly this name, the rule with the longest matching
+//! prefix, the app's defaults.
 
 use std::ops::RangeInclusive;
 
@@ -37,32 +37,32 @@ impl HistoryLimits {
     }
 }
 
-/// Whom a rule of a channel lets do something. Whoever is no user has no session token that is valid.
+/// The sessions that a channel's rule allows an action. A session has a user if its session token is valid.
 #[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
 pub enum Who {
-    /// Every session.
+    /// Every session may act.
     #[default]
     Anybody,
-    /// Sessions of users.
+    /// Sessions with a user may act.
     Users,
-    /// No session: the back end alone.
+    /// No session may act; the back end may.
     Nobody,
 }
 
-/// What becomes of messages for signed-in members alone.
+/// The rule of a channel about messages for signed-in members alone.
 #[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
 pub enum SignedInMessages {
-    /// A user's session chooses, message by message.
+    /// A session with a user chooses for each message.
     #[default]
     Optional,
-    /// They are refused.
+    /// Messages for signed-in members alone are refused.
     Never,
-    /// All messages of users' sessions are such messages, and these may always publish. Others publish as the
-    /// channel's rules say.
+    /// Every message of a session with a user is for signed-in members alone, and such a session may always
+    /// publish. Sessions without user publish by the channel's other rules.
     Always,
 }
 
-/// How a channel behaves. 20 bytes.
+/// The options of a channel. 20 bytes.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct ChannelOptions {
     /// What it remembers.
@@ -75,15 +75,15 @@ pub struct ChannelOptions {
     pub membership_to_send: bool,
     /// What happens to members that read too slowly.
     pub slow_consumer: SlowConsumer,
-    /// Who may join, and read what the channel remembers and who is in it.
+    /// The sessions that may join, and read the channel's history and members.
     pub join: Who,
-    /// Who may publish to the members, and edit.
+    /// The sessions that may publish to the members, and edit.
     pub publish: Who,
-    /// Who may send to a single member.
+    /// The sessions that may send to a single member.
     pub direct: Who,
-    /// What becomes of messages for signed-in members alone.
+    /// The rule about messages for signed-in members alone.
     pub signed_in_messages: SignedInMessages,
-    /// Whether the channel keeps a list of its members that agrees with the announcements.
+    /// Whether the channel keeps a list of its members that agrees with the presence notices.
     pub roster: bool,
 }
 
@@ -113,19 +113,18 @@ pub struct ChannelRule {
     pub options: ChannelOptions,
 }
 
-impl ChannelRule {
-    /// How well `name` fits: `None` not at all, and the higher the more specific.
-    fn fit(&self, name: &str) -> Option<usize> {
-        match self.pattern.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix).then_some(prefix.len()),
-            None => (*self.pattern == *name).then_some(usize::MAX),
-        }
+/// How well a channel's name fits a pattern, which is a name, or the beginning of names with a `*` behind it:
+/// `None` not at all, and the higher the more specific.
+pub(crate) fn fit(pattern: &str, name: &str) -> Option<usize> {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix).then_some(prefix.len()),
+        None => (*pattern == *name).then_some(usize::MAX),
     }
 }
 
 /// The options that a list of rules has for `name`.
 pub(super) fn resolve(rules: &[ChannelRule], name: &str) -> Option<ChannelOptions> {
-    let fits = rules.iter().filter_map(|rule| rule.fit(name).map(|fit| (fit, rule)));
+    let fits = rules.iter().filter_map(|rule| fit(&rule.pattern, name).map(|fit| (fit, rule)));
     fits.max_by_key(|(fit, _)| *fit).map(|(_, rule)| rule.options)
 }
 

@@ -1,4 +1,4 @@
-//! A channel's options as one word, for whoever asks outside its order: one load answers most questions.
+//! A channel's options as one word, for readers outside the channel's order. One load answers most questions.
 //!
 //! ```text
 //!   bit   0        1         2            3      4               5..7   7..9      9..11    11..13     13
@@ -6,11 +6,11 @@
 //!                            to send             user                                      messages
 //! ```
 //!
-//! A channel that lets everybody do everything has 0 in all bits that concern senders.
+//! The bits about senders are 0 in a channel that allows everybody everything.
 
 use super::{ChannelOptions, SignedInMessages, SlowConsumer, Who};
 
-/// See the module.
+/// A channel's options in one word; see the module's description.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct OptionsWord(u32);
 
@@ -24,10 +24,10 @@ const PUBLISH: u32 = 7;
 const DIRECT: u32 = 9;
 const SIGNED_IN: u32 = 11;
 const ROSTER: u32 = 1 << 13;
-/// One of two bits that belong together.
+/// The mask of an option with two bits.
 const PAIR: u32 = 0b11;
 
-/// What concerns senders.
+/// The bits about senders.
 const SENDING: u32 = MEMBERSHIP_TO_SEND | PAIR << PUBLISH | PAIR << DIRECT | PAIR << SIGNED_IN;
 
 impl OptionsWord {
@@ -51,7 +51,7 @@ impl OptionsWord {
         self.has(ANNOUNCE)
     }
 
-    /// Whether members are told of a user's first session and last.
+    /// Whether members are told of the first and the last session of a user.
     pub fn shows_users(self) -> bool {
         self.has(PRESENCE_BY_USER)
     }
@@ -66,33 +66,33 @@ impl OptionsWord {
         self.has(MEMBERSHIP_TO_SEND)
     }
 
-    /// What happens to members that read too slowly.
+    /// The treatment of members that read too slowly.
     pub fn slow_consumer(self) -> SlowConsumer {
         if self.has(DROP) { SlowConsumer::Drop } else { SlowConsumer::Disconnect }
     }
 
-    /// Whether anybody may send anything to the channel.
+    /// Whether every session may send every message to the channel.
     #[inline]
     pub fn is_open_to_senders(self) -> bool {
         self.0 & SENDING == 0
     }
 
-    /// Who may join and read.
+    /// The sessions that may join and read.
     pub fn join(self) -> Who {
         self.who(JOIN)
     }
 
-    /// Who may publish to the members.
+    /// The sessions that may publish to the members.
     pub fn publish(self) -> Who {
         self.who(PUBLISH)
     }
 
-    /// Who may send to a single member.
+    /// The sessions that may send to a single member.
     pub fn direct(self) -> Who {
         self.who(DIRECT)
     }
 
-    /// What becomes of messages for signed-in members alone.
+    /// The rule about messages for signed-in members alone.
     pub fn signed_in_messages(self) -> SignedInMessages {
         match self.0 >> SIGNED_IN & PAIR {
             0 => SignedInMessages::Optional,

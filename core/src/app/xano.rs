@@ -1,55 +1,60 @@
-//! What Xano's clients find of an app: under which names, and which channels they may use.
+//! The options of an app for Xano's clients: the names of the app, and the channels that clients may use.
 
-use std::{collections::HashSet, sync::Arc};
+use std::iter;
 
-use super::{App, ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who};
+use super::{App, ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who, options::fit};
 
-/// The rules of an app for clients of Xano.
+/// The options of an app for clients of Xano.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct XanoOptions {
-    /// The name by which clients' paths mean the app.
+    /// The canonical by which clients' paths name the app.
     pub canonical: Box<str>,
-    /// Another one, of older configurations of clients.
+    /// Another name of the app, from older configurations of clients.
     pub hash: Option<Box<str>>,
-    /// Whether such clients may connect at all.
+    /// Whether clients of Xano may connect.
     pub enabled: bool,
-    /// The channels that they may use, by pattern.
+    /// The channels that clients of Xano may use, by pattern.
     pub channels: Vec<XanoChannel>,
 }
 
-/// Channels of certain names, as Xano's settings describe them.
+/// The settings of the channels of one pattern, with the names of Xano's settings.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct XanoChannel {
-    /// A name, or the beginning of names with a `*` behind it.
+    /// A channel's name, or the beginning of names with a `*` behind it.
     pub pattern: Box<str>,
-    /// For people.
+    /// A description for people.
     pub description: Box<str>,
-    /// Whether the rest is in force.
+    /// Whether the entry is in force.
     pub enabled: bool,
-    /// Whether the pattern is also about names that continue it behind a `/`.
+    /// Whether the pattern also matches names that continue it after a `/`.
     pub wildcard: bool,
     /// Whether clients without a token may join.
     pub anonymous_clients: bool,
-    /// Whether clients are shown who is there and who comes and goes.
+    /// Whether clients see the members and their joins and leaves.
     pub presence: bool,
-    /// Messages that are remembered.
+    /// The number of messages that the channel remembers.
     pub history: u32,
-    /// Who may send to all members.
+    /// The sessions that may send to all members.
     pub public_messaging: Who,
-    /// Whether messages of clients with a token reach such clients alone.
+    /// Whether a message of a client with a token reaches only clients with a token.
     pub authenticated_messaging: bool,
-    /// Who may send to a single member.
+    /// The sessions that may send to a single member.
     pub private_messaging: Who,
 }
 
 impl XanoOptions {
-    /// The default: no channels.
+    /// The default options: clients may use no channel.
     pub fn new(canonical: &str) -> Self {
         Self { canonical: canonical.into(), hash: None, enabled: true, channels: Vec::new() }
     }
 
-    /// The settings of a channel; `None` if clients may not use it. The longest pattern decides, and of
-    /// several the first.
+    /// The names by which clients mean the app.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        iter::once(&*self.canonical).chain(self.hash.as_deref())
+    }
+
+    /// The settings of a channel; `None` if clients may not use the channel. The longest matching pattern
+    /// decides, and the first of several entries with that pattern.
     pub fn channel(&self, name: &str) -> Option<&XanoChannel> {
         let rows = self.channels.iter().rev().filter(|row| row.enabled);
         rows.filter_map(|row| Some((row.fit(name)?, row))).max_by_key(|(fit, _)| *fit).map(|(_, row)| row)
@@ -57,7 +62,7 @@ impl XanoOptions {
 }
 
 impl XanoChannel {
-    /// That of a pattern, with everything switched off.
+    /// The settings of a pattern, with every setting off.
     pub fn new(pattern: &str) -> Self {
         Self {
             pattern: pattern.into(),
@@ -73,20 +78,17 @@ impl XanoChannel {
         }
     }
 
-    /// How well `name` fits, as the rules below say it too.
+    /// How well the pattern matches `name`, by the same order as the rules of [`XanoChannel::rules`].
     fn fit(&self, name: &str) -> Option<usize> {
-        if let Some(prefix) = self.pattern.strip_suffix('*') {
-            return name.starts_with(prefix).then_some(prefix.len());
-        }
-        let rest = name.strip_prefix(&*self.pattern)?;
-        match rest.is_empty() {
-            true => Some(usize::MAX),
-            false => (self.wildcard && rest.starts_with('/')).then_some(self.pattern.len() + 1),
-        }
+        fit(&self.pattern, name).or_else(|| {
+            let rest = name.strip_prefix(&*self.pattern)?;
+            let is_below = self.wildcard && !self.pattern.ends_with('*') && rest.starts_with('/');
+            is_below.then_some(self.pattern.len() + 1)
+        })
     }
 
-    /// What the app's channels are like that this is about. They differ from the app's `default` in what the
-    /// settings say.
+    /// The rules of the channels that match the pattern. A rule differs from the app's `default` where the
+    /// settings say so.
     pub fn rules(&self, default: ChannelOptions) -> Vec<ChannelRule> {
         let options = ChannelOptions {
             history: HistoryLimits { messages: self.history, ..default.history },
@@ -108,27 +110,15 @@ impl XanoChannel {
     }
 }
 
-/// The first app that has a name by which clients could mean an earlier one.
-pub(super) fn find_ambiguous(apps: &[Arc<App>]) -> Option<&App> {
-    let mut names = HashSet::new();
-    let found = apps.iter().find(|app| {
-        let Some(options) = &app.xano else { return false };
-        let own = [Some(&options.canonical), options.hash.as_ref()];
-        own.into_iter().flatten().any(|name| !names.insert(name))
-    });
-    found.map(|app| &**app)
-}
-
 impl App {
-    /// Whether receivers of a message are shown the profile of its sender.
-    pub(crate) fn shows_profiles(&self) -> bool {
-        self.xano.is_some()
+    /// Whether messages are kept with their sender.
+    pub(crate) fn remembers_senders(&self) -> bool {
+        self.show_sender || self.sender_edits || self.shows_profiles()
     }
 
-    /// Whether clients of Xano mean this app by `name`.
-    pub(super) fn has_canonical(&self, name: &str) -> bool {
-        let Some(options) = &self.xano else { return false };
-        *options.canonical == *name || options.hash.as_deref() == Some(name)
+    /// Whether receivers of a message see the profile of its sender.
+    pub(crate) fn shows_profiles(&self) -> bool {
+        self.xano.is_some()
     }
 }
 

@@ -44,9 +44,10 @@ pub struct Channel {
     offset: AtomicU64,
     /// What its history costs, likewise.
     remembered: AtomicU64,
-    /// Those of its options that are asked for outside the order; see [`OptionsWord`].
+    /// The options that are read outside the channel's order; see [`OptionsWord`].
     word: AtomicU32,
-    /// For which triggers of the app it was last looked whether they are about it, and what was found.
+    /// The note of the triggers that match the channel, and the generation of triggers that the note is
+    /// about.
     triggers: AtomicU32,
     workers: Box<[PerWorker]>,
 }
@@ -99,10 +100,10 @@ impl Channel {
         Self::new(app, (0, 0), None, ChannelOptions::default(), workers)
     }
 
-    /// Its options as one word.
+    /// The channel's options as one word.
     #[inline]
     pub fn options(&self) -> OptionsWord {
-        // Relaxed: whoever asks outside the order learns of a change some time.
+        // Relaxed: a reader outside the order may learn of a change later.
         OptionsWord::from_bits(self.word.load(Ordering::Relaxed))
     }
 
@@ -126,7 +127,7 @@ impl Channel {
         self.options().slow_consumer()
     }
 
-    /// Notes those of its options that are asked for outside the lock. Only inside the lock.
+    /// Stores the options that are read outside the lock. The caller holds the lock.
     fn set_word(&self, options: ChannelOptions) {
         self.word.store(OptionsWord::from(options).bits(), Ordering::Relaxed);
     }
@@ -135,13 +136,13 @@ impl Channel {
         self.options() == OptionsWord::from(options)
     }
 
-    /// What [`Channel::note_triggers`] noted last.
+    /// The note that [`Channel::note_triggers`] stored last.
     pub fn triggers(&self) -> u32 {
-        // Relaxed: the note says itself of which triggers it is.
+        // Relaxed: the note contains the generation of its triggers.
         self.triggers.load(Ordering::Relaxed)
     }
 
-    /// Notes whether triggers are about this channel, for whoever publishes next.
+    /// Stores whether triggers match this channel, for later publications.
     pub fn note_triggers(&self, note: u32) {
         self.triggers.store(note, Ordering::Relaxed);
     }
@@ -181,7 +182,7 @@ impl Channel {
         self.workers[usize::from(worker.0) + 1..].iter().any(|w| w.members.load(Ordering::Relaxed) > 0)
     }
 
-    /// The worker that holds the most members, if one does.
+    /// The worker with the most members, if any worker has members.
     pub fn largest_part(&self) -> Option<WorkerId> {
         let parts = self.workers.iter().map(|worker| worker.members.load(Ordering::Relaxed));
         let (members, worker) = parts.zip(0..).max_by_key(|(members, _)| *members)?;

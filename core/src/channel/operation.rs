@@ -69,18 +69,18 @@ pub enum ChannelRequest {
         /// How many at most.
         limit: usize,
     },
-    /// Its members, if it keeps a roster, answered to a worker by mail of its own.
+    /// The channel's members, if the channel keeps a roster. A worker receives them by mail.
     Roster {
-        /// How many at most.
+        /// The most members in the answer.
         limit: usize,
-        /// The worker.
+        /// The worker that receives the mail.
         asker: WorkerId,
-        /// What the mail is for.
+        /// The ticket of the mail.
         ticket: u64,
     },
     /// An edit or a deletion.
     Change(Box<Change>),
-    /// An edit or a deletion that is told even if nothing is known of the message.
+    /// An edit or a deletion that is told even if the channel does not remember the message.
     Amend(Box<Amendment>),
     /// Other options for the channel and for later ones of its name; `None`: those of the configuration.
     SetOptions(Option<ChannelOptions>),
@@ -111,29 +111,29 @@ impl Change {
     }
 }
 
-/// A change that a back end tells an audience, whether or not the channel remembers the message. If it does,
-/// the message is changed, and stays for whom it was for.
+/// A change that a back end tells an audience, whether or not the channel remembers the message. A remembered
+/// message is changed too, and keeps its own audience.
 #[derive(Clone, Debug)]
 pub struct Amendment {
-    /// Which message.
+    /// The message's id.
     pub id: MessageId,
-    /// Whether it goes.
+    /// Whether the message is deleted.
     pub deletes: bool,
-    /// The new payload, if it says one.
+    /// The new payload, if the change has one.
     pub payload: Option<OwnedPayload>,
-    /// Whom it is told.
+    /// The audience of the change.
     pub audience: Audience,
-    /// What else it says.
+    /// The other fields of the change.
     pub given: Arc<Given>,
 }
 
 impl Amendment {
-    /// When the change was made: as its back end says, or now.
+    /// The time of the change: the back end's time, or now.
     pub fn at_ms(&self, now_ms: u64) -> u64 {
         self.given.edited.as_ref().map_or(now_ms, |edited| edited.unix_ms)
     }
 
-    /// The change as its audience sees it. `old` is the message, if it is known.
+    /// The change as its audience receives it. `old` is the message, if the channel remembers it.
     pub fn publication<'a>(&'a self, old: Option<&Publication<'a>>, now_ms: u64) -> Publication<'a> {
         let known = || old.map_or(Payload::NULL, Publication::payload);
         let payload = self.payload.as_ref().map_or_else(known, OwnedPayload::view);
@@ -149,7 +149,7 @@ impl Amendment {
     }
 }
 
-/// The event of a message that nothing is known of.
+/// The event of a message that the channel does not remember.
 const AMENDED: &str = "message";
 
 /// What came of a [`ChannelRequest`].
@@ -161,12 +161,10 @@ pub enum ChannelReply {
     CaughtUp(Option<Vec<HistoryItem>>),
     /// Users with the number of their sessions, how many users there are, and whether more follow.
     Users(Vec<(Box<str>, u32)>, usize, bool),
-    /// Members, if there is a roster, and how many there are.
+    /// The members, if the channel keeps a roster, and the number of all members.
     Roster(Option<Vec<Arc<IdentityCard>>>, usize),
-    /// The change took this offset.
-    Changed(u64),
-    /// The change took this offset, if any.
-    Amended(Option<u64>),
+    /// The change took this offset; `None`: the message is unknown.
+    Changed(Option<u64>),
     /// It is done.
     Done,
 }
@@ -190,7 +188,7 @@ impl ChannelReply {
                 users.iter().map(|(user, _)| size_of::<(Box<str>, u32)>() + user.len()).sum()
             }
             ChannelReply::Roster(members, _) => members.iter().flatten().map(|card| card.bytes()).sum(),
-            ChannelReply::Changed(_) | ChannelReply::Amended(_) | ChannelReply::Done => 0,
+            ChannelReply::Changed(_) | ChannelReply::Done => 0,
         }
     }
 }

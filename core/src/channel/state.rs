@@ -40,7 +40,7 @@ pub struct ChannelState {
     deserted: bool,
     /// The history, if the channel has one.
     history: Option<Box<History>>,
-    /// What the channel knows of its members, if its options ask for that.
+    /// The channel's members by user and by session, if the channel's options ask for that.
     people: Option<Box<People>>,
 }
 
@@ -218,8 +218,7 @@ impl ChannelState {
         let before = self.sequence;
         let reply = request.map(|request| self.serve(channel, *request, env)).transpose()?;
         let mut offset = match reply {
-            Some(ChannelReply::Changed(offset)) => Some(offset),
-            Some(ChannelReply::Amended(offset)) => offset,
+            Some(ChannelReply::Changed(offset)) => offset,
             _ => None,
         };
         let sequence = self.sequence + 1;
@@ -417,8 +416,10 @@ impl ChannelState {
                 self.mail_roster(channel, limit, (asker, ticket), env);
                 ChannelReply::Done
             }
-            ChannelRequest::Change(change) => ChannelReply::Changed(self.change(channel, &change, env)?),
-            ChannelRequest::Amend(amendment) => ChannelReply::Amended(self.amend(channel, &amendment, env)?),
+            ChannelRequest::Change(change) => {
+                ChannelReply::Changed(Some(self.change(channel, &change, env)?))
+            }
+            ChannelRequest::Amend(amendment) => ChannelReply::Changed(self.amend(channel, &amendment, env)?),
         };
         Ok(reply)
     }
@@ -444,7 +445,8 @@ impl ChannelState {
         }
     }
 
-    /// Refuses to begin or to stop knowing members while there are any, for nobody has counted them.
+    /// Refuses options that start or stop the count of members while the channel has members, because the
+    /// channel has not counted them.
     fn check_options(&self, options: ChannelOptions) -> Result<(), ReplyError> {
         let now = self.people.as_deref();
         let changes = options.presence_by_user != now.is_some_and(People::counts_users)

@@ -1,9 +1,9 @@
 //! The channel table: (app, name) → channel, for all workers.
 //!
 //! Each shard is a papaya hash map. Looking up, inserting and removing take no lock, with one exception:
-//! while a shard's map grows, papaya allocates the larger one under a mutex. A name is hashed once for shard
-//! and map alike. Shards keep a growing map's copying small and let a listing work in bounded steps. They
-//! share one collector: what was removed waits in batches to be freed, of each thread and not of each shard.
+//! while a shard's map grows, papaya allocates the larger map under a mutex. A name is hashed once, for the
+//! shard and for its map. Shards bound the copying of a growing map, and let a listing work in bounded steps.
+//! All shards share one collector, which frees removed channels in batches of each thread.
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},

@@ -1,11 +1,11 @@
-//! Where a listing over workers goes on.
+//! The cursor of a list that spans workers.
 
-/// Where a page of members ended: on a worker, after a join number.
+/// The end of a page of members: a worker and a join number.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Cursor {
-    /// The worker to go on at.
+    /// The worker on which the next page begins.
     pub worker: u16,
-    /// The join number to go on after.
+    /// The join number after which the next page begins.
     pub after: u64,
 }
 

@@ -1,11 +1,11 @@
-//! What somebody sees who watches a channel from outside.
+//! The answer to a watcher of a channel.
 
-/// Samples of what was published to a channel.
+/// Samples of a channel's publications.
 #[derive(Debug)]
 pub struct Watched {
     /// The samples, in order.
     pub samples: Vec<Sample>,
-    /// The number of the last sample there was.
+    /// The number of the last sample.
     pub next: u64,
     /// The last offset that the channel gave out.
     pub offset: u64,
@@ -14,9 +14,8 @@ pub struct Watched {
 /// A publication that was sampled.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Its number among the samples.
+    /// The sample's number.
     pub number: u64,
-    /// Its frame, as a session of the native dialect receives it that takes text alone; `None`: it is too
-    /// long.
+    /// The publication's frame, in the native dialect's text format; `None` if the frame is too long.
     pub frame: Option<Box<[u8]>>,
 }

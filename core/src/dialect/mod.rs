@@ -13,6 +13,7 @@
 //! ```
 
 mod agnost;
+mod buffer;
 pub mod channelstream;
 mod format;
 mod life;
@@ -20,6 +21,8 @@ mod native;
 mod polled;
 #[cfg(test)]
 mod probe;
+#[cfg(all(test, not(loom)))]
+mod tests;
 pub mod xano;
 
 use std::{ops::Range, sync::Arc};

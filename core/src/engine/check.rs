@@ -36,7 +36,8 @@ pub(super) fn check_payload(app: &App, payload: Payload<'_>) -> Result<(), Reply
     if payload.len() > app.limits.message_bytes { Err(ReplyError::MessageTooLarge) } else { Ok(()) }
 }
 
-/// What a back end gives with a payload: together they are no more than a message may be.
+/// Checks the texts that a back end gives with a payload: texts and payload together have at most the bytes
+/// of a message.
 pub(super) fn check_given(app: &App, payload: Payload<'_>, given: &Given) -> Result<(), ReplyError> {
     let label = given.label.as_ref().map_or(1, |label| label.len());
     if !(1..=LABEL_BYTES).contains(&label) {
@@ -46,7 +47,7 @@ pub(super) fn check_given(app: &App, payload: Payload<'_>, given: &Given) -> Res
     if fits { Ok(()) } else { Err(ReplyError::MessageTooLarge) }
 }
 
-/// Room for the texts of two times.
+/// The bytes of the texts of two times.
 const TIMES_BYTES: usize = 128;
 
 pub(super) fn check_change(app: &App, change: &ChangeMessage<'_>) -> Result<(), ReplyError> {

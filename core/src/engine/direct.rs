@@ -24,11 +24,9 @@ impl Engine {
         app: AppId,
         publication: &Publication<'_>,
     ) -> Result<(), ReplyError> {
-        let workers = u16::try_from(self.node.workers()).expect("workers are few");
         let concerned = match publication.audience.only_session {
-            Some(session) if session.worker().0 < workers => session.worker().0..session.worker().0 + 1,
-            Some(_) => 0..0,
-            None => 0..workers,
+            Some(session) => self.node.workers_of(session),
+            None => 0..self.node.worker_count(),
         };
         let others = || concerned.clone().map(WorkerId).filter(|worker| *worker != self.worker);
         if others().any(|worker| self.node.mailbox(worker).is_full()) {

@@ -30,7 +30,7 @@ const SHARDS_A_TURN: usize = 8;
 pub(super) struct Sweep {
     next_ms: u64,
     shard: usize,
-    /// When to look for options that nobody uses.
+    /// When to look for options of unused channels.
     options_ms: u64,
 }
 
@@ -65,7 +65,7 @@ impl Evictor {
 }
 
 impl Engine {
-    /// Whether there are histories or options to look after, so that the shell should begin a turn every
+    /// Whether there are histories or options that may expire. The shell then begins a turn at least every
     /// second.
     pub fn wants_sweep(&self) -> bool {
         self.node.remembers() || self.node.has_configured()

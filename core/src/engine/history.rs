@@ -12,7 +12,7 @@ use crate::{
     channel::{Amendment, Bounds, Change, ChannelReply, ChannelRequest, Page, PageStart, Viewer},
     command::{Outcome, UsersPage},
     error::ReplyError,
-    id::AppId,
+    id::{AppId, MessageId},
     limits::PAGE_BYTES,
 };
 
@@ -26,19 +26,11 @@ impl Engine {
     ) -> Result<Progress, ReplyError> {
         let message_id = change.id;
         let change = || ChannelRequest::Change(Box::new(change.clone()));
-        match self.submit_request(app, name, change).ok_or(ReplyError::UnknownMessage)? {
-            Submitted::Done { receipt, .. } => {
-                Ok(Progress::Finished(Outcome::Sent { message_id, offset: receipt.offset }))
-            }
-            Submitted::Waiting(ticket) => {
-                Ok(Progress::Waiting { ticket, outcome: Outcome::Sent { message_id, offset: None } })
-            }
-            Submitted::Refused(error) => Err(error),
-            Submitted::Closed => unreachable!("a closed channel is looked up again"),
-        }
+        changed(message_id, self.submit_request(app, name, change).ok_or(ReplyError::UnknownMessage)?)
     }
 
-    /// Carries an amendment to the channel of its message, or to nobody if there is no such channel.
+    /// Sends an amendment to the channel of its message. If the channel does not exist, no channel gets the
+    /// amendment.
     pub(super) fn ask_to_amend(
         &mut self,
         app: AppId,
@@ -48,21 +40,14 @@ impl Engine {
         let message_id = amendment.id;
         let request = || ChannelRequest::Amend(Box::new(amendment.clone()));
         match self.submit_request(app, name, request) {
-            Some(Submitted::Done { receipt, .. }) => {
-                Ok(Progress::Finished(Outcome::Sent { message_id, offset: receipt.offset }))
-            }
-            Some(Submitted::Waiting(ticket)) => {
-                Ok(Progress::Waiting { ticket, outcome: Outcome::Sent { message_id, offset: None } })
-            }
-            Some(Submitted::Refused(error)) => Err(error),
-            Some(Submitted::Closed) => unreachable!("a closed channel is looked up again"),
+            Some(submitted) => changed(message_id, submitted),
             None => Ok(Progress::Finished(Outcome::Sent { message_id, offset: None })),
         }
     }
 
     /// Carries a request to the channel of this name, if there is one. `request` makes it anew for each
     /// channel that closes before it is accepted.
-    fn submit_request(
+    pub(super) fn submit_request(
         &mut self,
         app: AppId,
         name: &str,
@@ -125,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// Sets the options of a channel that does not exist. Returns whether it did not.
+    /// Sets the options of a channel that does not exist. Returns false if the channel exists.
     pub(super) fn is_first_to_set(
         &mut self,
         app: AppId,
@@ -139,14 +124,14 @@ impl Engine {
         self.node.set_first_options(app, name, options)
     }
 
-    /// Sets the options of a channel, whether it exists or not; `None`: those of the configuration.
+    /// Sets the options of a channel, which need not exist; `None` restores the configured options.
     pub(super) fn set_options(
         &mut self,
         app: AppId,
         name: &str,
         options: Option<ChannelOptions>,
     ) -> Result<Progress, ReplyError> {
-        let resolved = self.node.resolve_options(app, name, options);
+        let resolved = options.unwrap_or_else(|| self.apps.of(app).channel_options(name));
         let outcome = Outcome::Options { channel: name.into(), options: resolved };
         loop {
             match self.submit_request(app, name, || ChannelRequest::SetOptions(options)) {
@@ -156,12 +141,26 @@ impl Engine {
                 Some(Submitted::Closed) => unreachable!("a closed channel is looked up again"),
                 None => self.node.set_options(app, name, options)?,
             }
-            // Pairs with the fence in `Inside::options`: a channel that has come into being meanwhile either
-            // takes these options with its first operation, or is found now.
+            // Pairs with the fence in `Inside::changed_options`: a channel that has come into being meanwhile
+            // either takes these options with its first operation, or is found now.
             fence(Ordering::SeqCst);
             if self.node.channel(app, Some(name)).is_none() {
                 return Ok(Progress::Finished(outcome));
             }
         }
+    }
+}
+
+/// What comes of a change of this message.
+fn changed(message_id: MessageId, submitted: Submitted) -> Result<Progress, ReplyError> {
+    match submitted {
+        Submitted::Done { receipt, .. } => {
+            Ok(Progress::Finished(Outcome::Sent { message_id, offset: receipt.offset }))
+        }
+        Submitted::Waiting(ticket) => {
+            Ok(Progress::Waiting { ticket, outcome: Outcome::Sent { message_id, offset: None } })
+        }
+        Submitted::Refused(error) => Err(error),
+        Submitted::Closed => unreachable!("a closed channel is looked up again"),
     }
 }

@@ -11,14 +11,14 @@ use hashbrown::HashMap;
 
 use super::{
     Engine, Mail, RandomState,
-    waiting::{Progress, Waiter, Waiting},
+    waiting::{Progress, Waiter},
 };
 use crate::{
     command::{Outcome, Publish},
     error::ReplyError,
     id::{AppId, MessageId, WorkerId},
     limits::{IDEMPOTENCY_KEY_BYTES, IDEMPOTENCY_KEYS, IDEMPOTENCY_MS},
-    publication::{Audience, EVERYONE, OwnedPayload},
+    publication::{Audience, OwnedPayload},
 };
 
 /// An app's key.
@@ -96,7 +96,7 @@ impl Keys {
 }
 
 impl Engine {
-    /// Publishes, unless a request of this app had the same key before.
+    /// Publishes a message, unless an earlier request of this app had the same key.
     pub(super) fn publish_once(
         &mut self,
         app: AppId,
@@ -150,23 +150,8 @@ impl Engine {
             history: once.history,
             audience: once.audience.clone(),
         };
-        let target = self.target(app, publish.channel);
-        let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
-        let progress = match self.call_for_request(app, &publish, target.as_deref()) {
-            Some(called) => called,
-            None => self.publish(app, target, (&publish, &[publish.payload]), (audience, None)),
-        };
-        match progress {
-            Ok(Progress::Called(ticket)) => {
-                self.await_verdict(ticket, Waiter::IdempotentPublish(once.key.clone()));
-            }
-            Ok(Progress::Finished(outcome)) => self.on_published(&once.key, Ok(&outcome)),
-            Ok(Progress::Waiting { ticket, outcome }) => {
-                self.waiting
-                    .insert(ticket, Waiting { outcome, who: Waiter::IdempotentPublish(once.key.clone()) });
-            }
-            Err(error) => self.on_published(&once.key, Err(error)),
-        }
+        let progress = self.publish_checked(app, &publish);
+        self.settle(Waiter::IdempotentPublish(once.key.clone()), progress);
     }
 
     /// What came of the first request with a key: everybody who asked is told. What was refused may be tried

@@ -28,7 +28,8 @@ pub enum Flow {
     /// A command waits for another thread. Hand over nothing more until [`Engine::take_unpaused`] names the
     /// connection.
     Pause,
-    /// The turn is full, or the session has enough to read. Keep what was not taken for the next turn.
+    /// The turn is full, or too much output of the session waits. The shell keeps the rest of the input for
+    /// the next turn.
     Yield,
 }
 
@@ -39,7 +40,7 @@ enum Budget {
     Ignored,
 }
 
-/// Bytes of answers that a turn had when a session's messages were handed over.
+/// The bytes of answers in the turn at the time when a session's messages were handed over.
 #[derive(Copy, Clone)]
 struct AnswersSoFar(usize);
 
@@ -72,7 +73,7 @@ fn held(message: Message<'_>) -> Option<HeldCommands> {
     Some(HeldCommands { message: Held::copy(message, None)?, next: 0 })
 }
 
-/// Copies a message whose commands from the `next`-th on are executed later.
+/// Copies a message whose commands from the `next`-th on have to run later.
 fn held_from(message: Message<'_>, commands: &Commands<'_, '_>, next: usize) -> Option<HeldCommands> {
     Some(HeldCommands { message: Held::copy(message, commands.spans())?, next })
 }
@@ -179,7 +180,7 @@ impl Engine {
             let mut published = rest;
             let result = self.publish_for(slot, &decoder.publish_from(first), &mut published);
             rest = &rest[published.len()..];
-            // Triggers take the publications one by one.
+            // Triggers judge the publications one by one.
             let goes_on = !rest.is_empty() && matches!(result, Ok(Progress::Called(_)));
             let bytes = published.iter().map(Payload::len).sum();
             let executed = Executed {
@@ -318,7 +319,8 @@ impl Engine {
         AnswersSoFar(self.turn.reply_bytes())
     }
 
-    /// Whether a session has been answered so much since then that its next command waits for a later turn.
+    /// Whether a session has got so many bytes of answers since `since` that its next command waits for a
+    /// later turn.
     fn is_answered(&self, slot: SessionSlot, since: AnswersSoFar) -> bool {
         self.turn.reply_bytes() - since.0 > self.session_app(slot).limits.answer_bytes
     }

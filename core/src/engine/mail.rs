@@ -44,11 +44,11 @@ pub enum Mail {
     Query(Box<WorkerQuery>),
     /// Your question, answered.
     Answer(Box<WorkerQuery>),
-    /// What the triggers that you called say.
+    /// The verdict of a call of triggers by this worker.
     Verdict {
-        /// Which call.
+        /// The call's ticket.
         ticket: u64,
-        /// What they decided.
+        /// The decision of the triggers, with their answers and publications.
         verdict: Box<Verdict>,
     },
 }

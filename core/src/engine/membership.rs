@@ -25,7 +25,7 @@ use crate::{
     command::{Outcome, Recovery},
     dialect::{self, FormatSet, Memo},
     error::ReplyError,
-    id::{LocalId, SessionId, SessionSlot},
+    id::{AppId, LocalId, SessionId, SessionSlot},
     limits::{MISSED_CHANNELS, RECOVERED},
     publication::{Audience, Body},
 };
@@ -37,7 +37,7 @@ pub(super) struct Joining {
     member: MemberAs,
 }
 
-/// What a session that becomes a member is told of members.
+/// What a new member receives: its own publications, and notices of other members.
 #[derive(Copy, Clone)]
 struct MemberAs {
     echo: bool,
@@ -63,7 +63,7 @@ impl Engine {
         self.drain_mailbox();
         let session = self.sessions.get(slot);
         let app = self.apps.of(session.app).clone();
-        let local = self.node.table.find(app.id, name, |channel| channel.local(self.worker)).flatten();
+        let local = self.part(app.id, name);
         if let Some(part) = local
             && session.memberships.find(part).is_some()
         {
@@ -78,7 +78,7 @@ impl Engine {
         let part = match local {
             Some(part) => part,
             None => {
-                let channel = self.node.find_or_create(app.id, name);
+                let channel = self.node.find_or_create(&app, name);
                 self.add_local(channel)
             }
         };
@@ -97,11 +97,22 @@ impl Engine {
         Ok(self.joined(part, true, waiting, recovery))
     }
 
-    /// Whether a session may be in one channel more. A slow consumer must not pile up channels whose losses
-    /// it is still to be told of by passing through them.
+    /// This worker's part of the channel of this name, if it has one.
+    pub(super) fn part(&self, app: AppId, name: &str) -> Option<LocalId> {
+        self.node.table.find(app, name, |channel| channel.local(self.worker)).flatten()
+    }
+
+    /// A session's membership in the channel of this name.
+    pub(super) fn membership(&self, slot: SessionSlot, name: &str) -> Option<Membership> {
+        let session = self.sessions.get(slot);
+        session.memberships.find(self.part(session.app, name)?)
+    }
+
+    /// Whether a session may join one channel more. A slow session must not collect channels whose losses it
+    /// has not been told of.
     pub(super) fn may_join_another(&self, slot: SessionSlot) -> Result<(), ReplyError> {
         let session = self.sessions.get(slot);
-        let limit = usize::from(self.node.app(session.app).limits.channels_per_connection);
+        let limit = usize::from(self.apps.of(session.app).limits.channels_per_connection);
         if session.memberships.len() >= limit || session.missed_channels() >= MISSED_CHANNELS {
             return Err(ReplyError::TooManyChannels);
         }
@@ -211,7 +222,7 @@ impl Engine {
         self.sessions.get_mut(slot).memberships.insert(Membership { local: part, number });
     }
 
-    /// Gives a session the messages that its join recovered.
+    /// Sends a session the messages that its join recovered.
     pub(super) fn reply_missed(&mut self, slot: SessionSlot, outcome: &Outcome) {
         let Outcome::Joined { channel, recovery, .. } = outcome else { return };
         let missed = match recovery {
@@ -235,16 +246,11 @@ impl Engine {
     /// Ends a membership.
     pub(super) fn leave(&mut self, slot: SessionSlot, name: &str, echo: Option<bool>) -> Progress {
         self.drain_mailbox();
-        let session = self.sessions.get(slot);
         let outcome = |left| Outcome::Left { channel: name.into(), left };
-        let membership = self
-            .node
-            .table
-            .find(session.app, name, |channel| channel.local(self.worker))
-            .flatten()
-            .and_then(|part| session.memberships.find(part));
-        let Some(membership) = membership else { return Progress::Finished(outcome(false)) };
-        let echo = echo.unwrap_or(session.echo);
+        let Some(membership) = self.membership(slot, name) else {
+            return Progress::Finished(outcome(false));
+        };
+        let echo = echo.unwrap_or(self.sessions.get(slot).echo);
         match self.end_membership(slot, membership, echo) {
             Some(ticket) => Progress::Waiting { ticket, outcome: outcome(true) },
             None => Progress::Finished(outcome(true)),
@@ -350,7 +356,7 @@ impl Engine {
             });
             let audience = Audience { except_session: except, ..Audience::default() };
             let card = what.filter(|_| channel.announces() && !quiet).map(|_| self.card(slot));
-            // A roster shows the user, so its readers are told.
+            // A roster shows the user of a member, so members are told of a changed user.
             let told = match what {
                 Some(MembershipEvent::SignsIn) if channel.options().keeps_roster() => {
                     Some(MembershipEvent::Updates)
@@ -389,7 +395,7 @@ impl Engine {
         self.node.table.remove(old);
         old.set_local(self.worker, None);
         let name = old.name().expect("broadcast streams are never closed");
-        let new = self.node.find_or_create(old.app(), name);
+        let new = self.node.find_or_create(self.apps.of(old.app()), name);
         new.set_local(self.worker, Some(part));
         new.set_members(self.worker, self.channels[part].subscribers.len());
         self.channels[part].channel = new;

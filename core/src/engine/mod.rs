@@ -111,7 +111,7 @@ pub struct Engine {
     joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
     users: UserIndex,
-    /// Lists of all members that this turn may still read or answer, and queries that wait for the next.
+    /// How many more whole lists this turn may read or answer, and the queries that wait for the next turn.
     whole_lists: usize,
     deferred: VecDeque<Box<WorkerQuery>>,
     quiet: QuietMembers,
@@ -122,9 +122,9 @@ pub struct Engine {
     evictor: Evictor,
     /// Messages whose commands go on, in the order they may.
     interrupted: VecDeque<Interrupted>,
-    /// Commands that this turn leaves to later ones.
+    /// Commands that this turn defers to later turns.
     yielded: Vec<Interrupted>,
-    /// Commands that wait until their client has read more of what it was sent.
+    /// Commands that wait until their client has read more of its output.
     behind: Vec<Interrupted>,
     unpaused: Vec<u32>,
     disconnects: Vec<(u32, Disconnect)>,
@@ -259,14 +259,14 @@ impl Engine {
         &self.node
     }
 
-    /// The apps as this engine knows them, the same through a turn.
+    /// The apps of this engine, which stay unchanged during a turn.
     pub fn apps(&self) -> &Arc<Apps> {
         &self.apps
     }
 
-    /// Replaces the apps by others of the same names and ids. Between turns. Sessions go on: keys, origins
-    /// and tokens are checked when one begins, and limits when something is asked for. A channel keeps its
-    /// options until it is gone.
+    /// Replaces the apps by apps with the same names and ids, between turns. Existing sessions stay: keys,
+    /// origins and tokens are checked when a session begins, and limits when a command arrives. A channel
+    /// keeps its options until it is removed.
     pub fn set_apps(&mut self, apps: Arc<Apps>) {
         self.apps = apps;
     }
@@ -299,7 +299,7 @@ impl Engine {
         welcome: impl FnOnce(&mut BytesMut, SessionId, Option<&str>),
     ) -> Result<SessionSlot, ReplyError> {
         let app = opening.app.id;
-        if !self.node.reserve_session(app) {
+        if !self.node.reserve_session(self.apps.of(app)) {
             return Err(ReplyError::Overloaded);
         }
         // What was published before is not for it.
@@ -385,7 +385,7 @@ impl Engine {
         if let Some(user) = session.user.take() {
             self.users.remove(app, &user, slot);
         }
-        // A parked session takes none of the app's connections.
+        // A parked session does not count among the app's connections.
         if !self.sessions.output(slot).is_parked() {
             self.node.release_session(app);
         }
@@ -448,7 +448,7 @@ impl Engine {
         });
     }
 
-    /// Gives back the memory that is kept for turns to come.
+    /// Gives back the memory that is kept for later turns.
     pub fn give_back(&mut self) {
         self.turn.give_back();
     }
@@ -474,8 +474,8 @@ impl Engine {
         self.turn.bytes >= TURN_BYTES || self.work >= TURN_WORK
     }
 
-    /// Whether a session has so much to read, `backlog` bytes, that its next command waits until its client
-    /// has read more of it.
+    /// Whether a session's queue of `backlog` bytes is so long that its next command waits until its client
+    /// has read more.
     #[inline]
     pub fn is_behind(&self, slot: SessionSlot, backlog: usize) -> bool {
         backlog > 0 && backlog > self.session_app(slot).limits.answer_bytes
@@ -553,8 +553,8 @@ impl Engine {
         std::mem::take(&mut self.unpaused)
     }
 
-    /// Has a session end: by its connection's end, or, if it is parked, in the next turn.
-    /// Its ticket resumes nothing from now on.
+    /// Ends a session: with the end of its connection, or in the next turn if the session is parked. The
+    /// session's ticket resumes nothing from now on.
     pub(super) fn disconnect_session(&mut self, slot: SessionSlot, why: Disconnect) {
         self.revoke_ticket(slot);
         self.drop_calls(self.session_id(slot));
@@ -580,7 +580,7 @@ impl Engine {
         self.sessions.get(slot).id(slot)
     }
 
-    /// The format of the session in `slot`.
+    /// The format that the session in `slot` receives.
     pub fn session_format(&mut self, slot: SessionSlot) -> Format {
         self.sessions.hot(slot).format
     }

@@ -1,8 +1,11 @@
 //! What all workers of a process share: apps, the channel table, broadcast streams, mailboxes.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use super::mail::Mail;
@@ -19,23 +22,23 @@ use crate::{
 
 /// Shared by all engines of a process.
 pub struct Node {
-    /// Engines have copies of their own: this one is for what happens rarely.
+    /// The apps for rare uses. Every engine has a copy, so that no message of a session takes this lock.
     apps: RwLock<Arc<Apps>>,
     tenants: Box<[Tenant]>,
     pub(super) table: ChannelTable,
     mailboxes: Box<[Mailbox<Mail>]>,
-    /// Where clients that poll are found, by their secrets.
+    /// The outlets of clients that poll, by the clients' secrets.
     outlets: papaya::HashMap<Secret, Outlet>,
     /// What resumes which session, of all apps.
     tickets: papaya::HashMap<Secret, SessionId>,
 }
 
-/// Where a client that polls is found.
+/// The place of a client that polls.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Outlet {
-    /// The worker that holds its polls.
+    /// The worker that holds the client's outlet.
     pub worker: WorkerId,
-    /// That worker's name for it.
+    /// The outlet's name on that worker.
     pub id: u64,
 }
 
@@ -55,17 +58,17 @@ struct Tenant {
     /// Whether options were ever set for a single channel: so most channels come into being without a second
     /// look.
     has_set_options: AtomicBool,
-    /// Channels for which options were set: they exist, whether or not anybody is in them.
+    /// Channels whose options were set. Such a channel exists, even without members.
     options: papaya::HashMap<Box<str>, Configured>,
     triggers: TriggerSlot,
 }
 
-/// Options of a channel that were set.
+/// The options that were set for a channel.
 struct Configured {
     options: ChannelOptions,
-    /// Whether they were asked for since somebody looked.
+    /// Whether the options were used since the last sweep.
     is_used: AtomicBool,
-    /// When somebody looked and they were in use, on the clock that never steps back.
+    /// When a sweep last found the options in use, on a clock that never steps back.
     used_ms: AtomicU64,
 }
 
@@ -74,26 +77,27 @@ impl Configured {
         Self { options, is_used: AtomicBool::new(true), used_ms: AtomicU64::new(0) }
     }
 
-    /// Notes that somebody needs them.
+    /// Notes a use of the options.
     fn touch(&self) -> ChannelOptions {
-        // Relaxed: it orders nothing.
+        // Relaxed: the flag orders no other memory access.
         self.is_used.store(true, Ordering::Relaxed);
         self.options
     }
 }
 
-/// The triggers of an app, which change while it runs.
+/// The triggers of an app, which may change while the server runs.
 #[derive(Default)]
 struct TriggerSlot {
-    /// Which change it was; 0: there are none. Engines keep the set that they saw with it.
+    /// The number of the last change; 0 without triggers. An engine keeps the set of triggers with its
+    /// number.
     generation: AtomicU32,
     changes: Mutex<(u32, Option<Arc<TriggerSet>>)>,
-    /// Messages and joins that wait for a verdict, and bytes that they keep.
+    /// The number of messages and joins that wait for a verdict, and the bytes that they keep.
     calls: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-/// Generations have 30 bits, as they are noted on channels.
+/// Generations have 30 bits, because a channel's note has two bits more.
 const GENERATIONS: u32 = (1 << 30) - 1;
 
 impl Node {
@@ -121,18 +125,18 @@ impl Node {
         }
     }
 
-    /// The apps as they are configured now. Takes a lock.
+    /// The configured apps. Takes a lock.
     pub fn apps(&self) -> Arc<Apps> {
         self.apps.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the apps by others of the same names and ids. Engines follow by
+    /// Replaces the apps by apps with the same names and ids. The engines follow by
     /// [`Engine::set_apps`](super::Engine::set_apps).
     pub fn set_apps(&self, apps: Arc<Apps>) {
         *self.apps.write().unwrap_or_else(PoisonError::into_inner) = apps;
     }
 
-    /// The app with this id, which the node gave out. Takes a lock.
+    /// The app with this id, which this node gave out. Takes a lock.
     pub fn app(&self, app: AppId) -> Arc<App> {
         self.apps().of(app).clone()
     }
@@ -142,12 +146,24 @@ impl Node {
         self.mailboxes.len()
     }
 
+    /// The same, as ids count them.
+    pub(super) fn worker_count(&self) -> u16 {
+        u16::try_from(self.workers()).expect("workers are few")
+    }
+
+    /// The worker of a session; none, if the id names no worker of this node.
+    pub(super) fn workers_of(&self, session: SessionId) -> Range<u16> {
+        let WorkerId(worker) = session.worker();
+        if worker < self.worker_count() { worker..worker + 1 } else { 0..0 }
+    }
+
     /// Number of channels.
     pub fn channels(&self) -> usize {
         self.table.len()
     }
 
-    /// Shows every channel of one of the table's [shards](crate::limits::TABLE_SHARDS), of all apps.
+    /// Calls `visit` with every channel of one of the table's [shards](crate::limits::TABLE_SHARDS), for all
+    /// apps.
     pub fn visit_channels(&self, shard: usize, visit: impl FnMut(&Arc<Channel>)) {
         self.table.visit_shard(shard, visit);
     }
@@ -171,18 +187,18 @@ impl Node {
     }
 
     /// The channel of this name, which comes into being if need be.
-    pub(super) fn find_or_create(&self, app: AppId, name: &str) -> Arc<Channel> {
-        self.table.find_or_create(app, name, || self.options(app, name))
+    pub(super) fn find_or_create(&self, app: &App, name: &str) -> Arc<Channel> {
+        self.table.find_or_create(app.id, name, || self.options(app, name))
     }
 
     /// The options of a channel of this name that comes into being.
-    pub(super) fn options(&self, app: AppId, name: &str) -> ChannelOptions {
-        let own = &self.tenant(app).options;
+    pub(super) fn options(&self, app: &App, name: &str) -> ChannelOptions {
+        let own = &self.tenant(app.id).options;
         let set = if own.is_empty() { None } else { own.pin().get(name).map(Configured::touch) };
-        self.resolve_options(app, name, set)
+        set.unwrap_or_else(|| app.channel_options(name))
     }
 
-    /// Whether options were set for channels of this name.
+    /// Whether options were set for the channel of this name.
     pub(super) fn is_configured(&self, app: AppId, name: &str) -> bool {
         let own = &self.tenant(app).options;
         !own.is_empty() && own.pin().get(name).map(Configured::touch).is_some()
@@ -191,16 +207,6 @@ impl Node {
     /// Whether options of a channel may have changed since it was made. Whoever asks fences before.
     pub(super) fn has_set_options(&self, app: AppId) -> bool {
         self.tenant(app).has_set_options.load(Ordering::Relaxed)
-    }
-
-    /// The options of a channel for which `set` is set; `None`: what the configuration says.
-    pub(super) fn resolve_options(
-        &self,
-        app: AppId,
-        name: &str,
-        set: Option<ChannelOptions>,
-    ) -> ChannelOptions {
-        set.unwrap_or_else(|| self.app(app).channel_options(name))
     }
 
     /// Sets the options of channels of this name that come into being from now on; `None`: as the
@@ -229,7 +235,8 @@ impl Node {
         Ok(())
     }
 
-    /// Sets the options of channels of this name if none are set. Returns whether none were.
+    /// Sets the options of the channel of this name, if none are set. Returns whether the options were set
+    /// now.
     pub(super) fn set_first_options(
         &self,
         app: AppId,
@@ -251,7 +258,7 @@ impl Node {
         self.tenants.iter().any(|tenant| !tenant.options.is_empty())
     }
 
-    /// Lets go of the options of channels that nobody has used for [`CONFIGURED_MS`].
+    /// Drops the options of channels that nobody has used for [`CONFIGURED_MS`].
     pub(super) fn expire_options(&self, now_ms: u64) {
         for (app, tenant) in self.apps().iter().zip(&self.tenants) {
             let own = tenant.options.pin();
@@ -266,8 +273,8 @@ impl Node {
         }
     }
 
-    /// Names of an app's channels that exist because options were set for them alone, of those that begin
-    /// with `prefix` and come after `after`: at most `limit`, sorted.
+    /// At most `limit` names of an app's channels that exist only because their options were set. The names
+    /// begin with `prefix`, come after `after`, and are sorted.
     pub(super) fn configured_names(
         &self,
         app: AppId,
@@ -285,7 +292,7 @@ impl Node {
         names
     }
 
-    /// How many channels of an app have options of their own.
+    /// The number of an app's channels whose options were set.
     pub(super) fn configured(&self, app: AppId) -> usize {
         self.tenant(app).options.len()
     }
@@ -350,19 +357,19 @@ impl Node {
     }
 
     /// Counts a session in, unless the app is full.
-    pub(super) fn reserve_session(&self, app: AppId) -> bool {
-        let limit = match self.app(app).limits.connections {
+    pub(super) fn reserve_session(&self, app: &App) -> bool {
+        let limit = match app.limits.connections {
             0 => usize::MAX,
             limit => limit as usize,
         };
         // Relaxed: a count, which orders nothing.
-        self.tenant(app)
+        self.tenant(app.id)
             .sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1))
             .is_ok()
     }
 
-    /// A session that was parked has a connection again, however many the app has.
+    /// Counts a resumed session among the app's connections, whatever the app's limit is.
     pub(super) fn readmit_session(&self, app: AppId) {
         self.tenant(app).sessions.fetch_add(1, Ordering::Relaxed);
     }
@@ -371,17 +378,17 @@ impl Node {
         self.tenant(app).sessions.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Where the client with this secret is found.
+    /// The outlet of the client with this secret.
     pub fn outlet(&self, secret: &Secret) -> Option<Outlet> {
         self.outlets.pin().get(secret).copied()
     }
 
-    /// From now on a client is found by this secret.
+    /// Records the outlet of the client with this secret.
     pub fn open_outlet(&self, secret: Secret, outlet: Outlet) {
         self.outlets.pin().insert(secret, outlet);
     }
 
-    /// From now on nobody is found by this secret.
+    /// Removes the outlet of the client with this secret.
     pub fn close_outlet(&self, secret: &Secret) {
         self.outlets.pin().remove(secret);
     }
@@ -411,13 +418,12 @@ impl Node {
     }
 
     /// Counts a session as parked with so many bytes, unless the app has as many as it may.
-    pub(super) fn reserve_parked(&self, app: AppId, bytes: usize) -> bool {
-        let limits = &self.app(app).limits;
-        let Tenant { parked, parked_bytes, .. } = self.tenant(app);
+    pub(super) fn reserve_parked(&self, app: &App, bytes: usize) -> bool {
+        let Tenant { parked, parked_bytes, .. } = self.tenant(app.id);
         // Relaxed: counts, which order nothing.
         let fits = parked
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                (n < limits.parked_sessions).then_some(n + 1)
+                (n < app.limits.parked_sessions).then_some(n + 1)
             })
             .is_ok();
         if fits && self.grow_parked(app, bytes) {
@@ -432,12 +438,12 @@ impl Node {
 
     /// A parked session keeps `bytes` more. Returns whether the app may keep that much; they are counted in
     /// any case.
-    pub(super) fn grow_parked(&self, app: AppId, bytes: usize) -> bool {
-        let before = self.tenant(app).parked_bytes.fetch_add(bytes, Ordering::Relaxed);
-        before + bytes <= self.app(app).limits.parked_bytes
+    pub(super) fn grow_parked(&self, app: &App, bytes: usize) -> bool {
+        let before = self.tenant(app.id).parked_bytes.fetch_add(bytes, Ordering::Relaxed);
+        before + bytes <= app.limits.parked_bytes
     }
 
-    /// Counts a session as parked with so many bytes, however many there are.
+    /// Counts a session with so many bytes as parked, whatever the app's limits are.
     pub(super) fn count_parked(&self, app: AppId, bytes: usize) {
         self.tenant(app).parked.fetch_add(1, Ordering::Relaxed);
         self.tenant(app).parked_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -454,7 +460,7 @@ impl Node {
         self.tenant(app).parked.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Gives an app other triggers, or none: every worker's next command sees them.
+    /// Replaces or removes the triggers of an app. The next command on every worker sees the change.
     pub fn set_triggers(&self, app: AppId, set: Option<Arc<TriggerSet>>) {
         let slot = &self.tenant(app).triggers;
         let mut changes = slot.changes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -473,25 +479,25 @@ impl Node {
 
     #[inline]
     pub(super) fn trigger_generation(&self, app: AppId) -> u32 {
-        // Acquire: whoever sees a change sees what was done before it.
+        // Acquire: a worker that sees a change also sees the writes before the change.
         self.tenant(app).triggers.generation.load(Ordering::Acquire)
     }
 
-    /// The triggers of an app, and which change of them this is. Engines ask once after each change.
+    /// The triggers of an app and the number of their last change. An engine asks once after each change.
     pub fn trigger_set(&self, app: AppId) -> Option<(u32, Arc<TriggerSet>)> {
         let changes = self.tenant(app).triggers.changes.lock().unwrap_or_else(PoisonError::into_inner);
         changes.1.clone().map(|set| (changes.0, set))
     }
 
-    /// Counts a call of triggers in, unless the app has as many as it may.
-    pub(super) fn reserve_call(&self, app: AppId, bytes: usize) -> bool {
-        let limits = &self.app(app).limits;
-        let TriggerSlot { calls, bytes: kept, .. } = &self.tenant(app).triggers;
-        // Relaxed: counts, which order nothing.
+    /// Counts a call of triggers, unless the app has reached its limit of calls or bytes.
+    pub(super) fn reserve_call(&self, app: &App, bytes: usize) -> bool {
+        let limits = &app.limits;
+        let TriggerSlot { calls, bytes: kept, .. } = &self.tenant(app.id).triggers;
+        // Relaxed: the counts order no other memory access.
         let has_room = calls.fetch_add(1, Ordering::Relaxed) < limits.trigger_calls;
         let fits = kept.fetch_add(bytes, Ordering::Relaxed) + bytes <= limits.trigger_bytes;
         if !(has_room && fits) {
-            self.release_call(app, bytes);
+            self.release_call(app.id, bytes);
         }
         has_room && fits
     }
@@ -502,13 +508,13 @@ impl Node {
         slot.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Messages and joins of an app that wait for a verdict.
+    /// The number of an app's messages and joins that wait for a verdict.
     pub fn trigger_calls(&self, app: AppId) -> usize {
         self.tenant(app).triggers.calls.load(Ordering::Relaxed)
     }
 
-    /// Posts a verdict to the worker that called. After a batch of them, whoever posts asks the worker's
-    /// mailbox whether it must be woken.
+    /// Posts a verdict to the worker that made the call. After a batch of verdicts, the poster asks the
+    /// worker's mailbox whether the worker must be woken.
     pub fn post_verdict(&self, worker: WorkerId, ticket: u64, verdict: Verdict) {
         self.mailbox(worker).push(Mail::Verdict { ticket, verdict: Box::new(verdict) });
     }

@@ -1,8 +1,8 @@
 //! What a session's client may not have received yet: the frames that a resumed session is sent again.
 //!
 //! An outbox holds whole frames, oldest first, up to a bound in bytes. While the session is attached, each
-//! turn's output is recorded here and handed to the outlet at once; while it is parked, output is only
-//! recorded.
+//! turn's output is recorded in the outbox and handed to the outlet at once. While the session is parked,
+//! output is only recorded.
 //!
 //! ```text
 //!   acknowledged or evicted │ recorded, handed to an outlet │ recorded while parked
@@ -21,7 +21,7 @@ use crate::{
     secret::Secret,
 };
 
-/// A slice that is shorter than this part of its buffer is copied, so that a small frame keeps no large
+/// A slice shorter than this fraction of its buffer is copied, so that a small frame does not keep a large
 /// buffer alive.
 const SHARED_PART: usize = 4;
 
@@ -155,9 +155,9 @@ impl Outbox {
         self.pinged = None;
     }
 
-    /// Takes out the frames that the client is to be sent: those after the first `received` of the session,
-    /// or, if the client does not say how many it has, those that were not handed over whole. `None`: some of
-    /// them are gone, or there never were that many.
+    /// Takes the frames that the client has missed: all after the first `received` frames of the session, or,
+    /// without `received`, the frames that were not handed over whole. `None` if some of these frames are
+    /// dropped, or if the session never had `received` frames.
     pub(super) fn take_missed(&mut self, received: Option<u64>) -> Option<Vec<Bytes>> {
         let mut missed = Vec::new();
         let (mut frames, mut kept_from) = (self.base, self.start);
@@ -194,7 +194,7 @@ impl Outbox {
         Some(missed)
     }
 
-    /// Discards everything. Returns how many bytes the app's account of parked sessions shrinks by.
+    /// Discards all frames. Returns how many bytes the app's total of parked sessions shrinks by.
     pub(super) fn discard(&mut self) -> usize {
         self.chunks = VecDeque::new();
         self.start = self.end;

@@ -1,11 +1,12 @@
-//! Sessions change their outlet while they live: from the answers to polls to a WebSocket, and back.
+//! Moves a session from one outlet to another during its life: from the answers to polls to a WebSocket, and
+//! back.
 
 use super::{Engine, output::Sink};
 use crate::{dialect::Format, id::SessionSlot};
 
 impl Engine {
-    /// From now on the session's output goes to `connection`, in `format`, which is one of its dialect's.
-    /// What the session was to receive until now is written to the outlet that it had.
+    /// Moves the session to `connection`, in `format`, which belongs to the session's dialect. The session's
+    /// output until now is written to its former outlet.
     pub fn attach(&mut self, slot: SessionSlot, connection: u32, format: Format, sink: &mut impl Sink) {
         self.flush(sink);
         let (hot, session) = self.sessions.both(slot);

@@ -1,6 +1,8 @@
-//! What the rules of a channel let sessions do, whatever dialect they speak. The back end may do everything.
+//! Permissions: the rules of a channel allow or forbid actions of sessions, in every dialect. The back end
+//! may do everything.
 //!
-//! A channel that lets everybody do everything, as most do, is asked one question: whether it is one.
+//! Most channels allow everybody everything. Such a channel is asked one question: whether it is such a
+//! channel.
 
 use super::Engine;
 use crate::{
@@ -9,21 +11,36 @@ use crate::{
     command::Publish,
     dialect,
     error::ReplyError,
-    id::{AppId, SessionSlot},
+    id::{AppId, SessionId, SessionSlot},
     publication::{Audience, WithoutUser},
 };
 
-/// Whom a publication that is allowed is for.
+/// The receivers of an allowed publication.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) enum Reach {
-    /// Whom the sender says.
+    /// The audience that the sender gives.
     AsSaid,
-    /// Of these, signed-in members alone.
+    /// The signed-in members of the audience that the sender gives.
     SignedIn,
 }
 
+impl Reach {
+    /// Whom a session's publication is for that is said to be for `said`; `None`: for everyone.
+    #[inline]
+    pub(super) fn audience(self, said: Option<&Audience>, except_session: Option<SessionId>) -> Audience {
+        let mut audience = match said {
+            None => Audience { except_session, ..Audience::default() },
+            Some(said) => Audience { except_session, ..said.clone() },
+        };
+        if self == Self::SignedIn {
+            audience.without_user = WithoutUser::Excluded;
+        }
+        audience
+    }
+}
+
 impl Engine {
-    /// Refuses a session that may not publish this to a channel, which may not exist.
+    /// Refuses a publication that the session may not send to the channel. The channel need not exist.
     #[inline]
     pub(super) fn check_publish(
         &self,
@@ -66,18 +83,18 @@ impl Engine {
         self.check_who(slot, word.publish()).map(|()| Reach::AsSaid)
     }
 
-    /// Refuses a session that may not join a channel, or read it.
+    /// Refuses a session that may not join the channel, and so may not read it.
     pub(super) fn check_join(&self, slot: SessionSlot, app: AppId, name: &str) -> Result<(), ReplyError> {
         let word = self.node.table.find(app, name, |channel| channel.options());
-        let word = word.unwrap_or_else(|| self.node.options(app, name).into());
+        let word = word.unwrap_or_else(|| self.node.options(self.apps.of(app), name).into());
         self.check_who(slot, word.join()).map_err(|error| match error {
             ReplyError::SessionRequired => ReplyError::UsersOnly,
             other => other,
         })
     }
 
-    /// Refuses a session that may not read a channel: one that may not join it, or, in dialects that let only
-    /// members read, one that has not.
+    /// Refuses a session that may not read the channel: a session that may not join it, or, in a dialect that
+    /// lets only members read, a session that has not joined it.
     pub(super) fn check_reader(&self, slot: SessionSlot, app: AppId, name: &str) -> Result<(), ReplyError> {
         self.check_join(slot, app, name)?;
         if !dialect::reads_as_member(self.sessions.output(slot).format) {
@@ -87,7 +104,7 @@ impl Engine {
         if self.is_member(slot, channel.as_deref()) { Ok(()) } else { Err(ReplyError::MembershipRequired) }
     }
 
-    /// Refuses a session that may not edit messages of a channel.
+    /// Refuses a session that may not edit messages of the channel.
     pub(super) fn check_edit(&self, slot: SessionSlot, app: AppId, name: &str) -> Result<(), ReplyError> {
         let word = self.node.table.find(app, name, |channel| channel.options());
         let Some(word) = word else { return Ok(()) };
@@ -96,10 +113,10 @@ impl Engine {
         if always { Ok(()) } else { self.check_who(slot, word.publish()) }
     }
 
-    /// The rules of a channel, which may not exist.
+    /// The rules of a channel. The channel need not exist.
     #[inline]
     fn rules(&self, app: AppId, name: &str, channel: Option<&Channel>) -> OptionsWord {
-        channel.map_or_else(|| self.node.options(app, name).into(), Channel::options)
+        channel.map_or_else(|| self.node.options(self.apps.of(app), name).into(), Channel::options)
     }
 
     fn is_member(&self, slot: SessionSlot, channel: Option<&Channel>) -> bool {

@@ -24,12 +24,11 @@ impl Engine {
 
     /// The identity of a session, for notices about it.
     pub(super) fn card(&self, slot: SessionSlot) -> Arc<IdentityCard> {
-        let session = self.sessions.get(slot);
-        let (user, profile) = (session.user.clone(), session.profile.clone());
-        Arc::new(IdentityCard { id: session.id(slot), user, profile })
+        Arc::new(self.sessions.get(slot).card(slot))
     }
 
-    /// Tells the members of a channel, or the users that the audience names, what one dialect has words for.
+    /// Sends a notice that only one dialect can express to the members of a channel, or to the users of the
+    /// audience.
     pub(super) fn tell(
         &mut self,
         app: AppId,
@@ -37,14 +36,14 @@ impl Engine {
         audience: &Audience,
         words: &Arc<str>,
     ) -> Result<Progress, ReplyError> {
-        // What was told before comes before.
+        // Earlier notices reach their members first.
         self.drain_mailbox();
         let mut notice = [self.notice(Body::Worded(words), audience)];
         if Self::is_direct(channel, audience) {
             self.publish_direct(app, &notice[0])?;
             return Ok(Progress::Finished(Outcome::Done));
         }
-        while let Some(channel) = self.target(app, channel) {
+        while let Some(channel) = self.node.channel(app, channel) {
             match self.submit(&channel, ChannelOp { publications: &mut notice, ..ChannelOp::default() }) {
                 Submitted::Done { .. } => break,
                 Submitted::Waiting(ticket) => {

@@ -8,7 +8,6 @@ use super::{
     Engine,
     check::{check_change, check_channel, check_message},
     membership::JoinAs,
-    permission::Reach,
     presence::MembershipEvent,
     session::Verdict,
     submit::{ChannelOp, Submitted},
@@ -22,7 +21,7 @@ use crate::{
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot},
     limits::BURST,
-    publication::{Audience, Payload, Publication, Sender, WithoutUser},
+    publication::{Audience, Payload, Publication, Sender},
     trigger::Origin,
 };
 
@@ -100,9 +99,9 @@ impl Engine {
         }
     }
 
-    /// Publishes for a session: `payloads`, of which there are at most [`BURST`], each the way `publish`
-    /// says. If the sender's allowance is not enough for all, they are cut to what it is enough for. The
-    /// result is for all that are left.
+    /// Publishes `payloads` for a session, each in the way of `publish`. There are at most [`BURST`]
+    /// payloads. If the sender's allowance is too small for all payloads, only the first ones are published.
+    /// The result is for the published ones.
     pub(super) fn publish_for(
         &mut self,
         slot: SessionSlot,
@@ -120,7 +119,7 @@ impl Engine {
         let app_id = app.id;
         let target = match publish.channel.and_then(|name| self.own_channel(slot, name)) {
             Some(own) => Some(own),
-            None => self.target(app_id, publish.channel),
+            None => self.node.channel(app_id, publish.channel),
         };
         let reach = self.check_publish(slot, app_id, target.as_deref(), publish)?;
         if self.node.has_triggers(app_id)
@@ -133,21 +132,11 @@ impl Engine {
         let session = self.sessions.get_mut(slot);
         *payloads = &payloads[..session.take_messages(payloads.len(), &app.limits, steady_ms)?];
         let id = session.id(slot);
-        let shown = app.show_sender;
-        let with_profile = app.shows_profiles();
-        let remembered = shown || app.sender_edits || with_profile;
-        let user = if remembered { session.user.clone() } else { None };
-        let profile = if with_profile { session.profile.clone() } else { None };
-        let (of_user, with) = (user.as_deref(), profile.as_ref());
-        let sender = remembered.then_some(Sender { session: id, user: of_user, profile: with, shown });
+        let user = if app.remembers_senders() { session.user.clone() } else { None };
+        let profile = if app.shows_profiles() { session.profile.clone() } else { None };
+        let sender = sender_of(app, id, user.as_deref(), profile.as_ref());
         let except_session = if publish.echo.unwrap_or(session.echo) { None } else { Some(id) };
-        let mut audience = match &publish.audience {
-            None => Audience { except_session, ..Audience::default() },
-            Some(audience) => Audience { except_session, ..(**audience).clone() },
-        };
-        if reach == Reach::SignedIn {
-            audience.without_user = WithoutUser::Excluded;
-        }
+        let audience = reach.audience(publish.audience.as_deref(), except_session);
         self.publish(app_id, target, (publish, payloads), (&audience, sender))
     }
 
@@ -155,7 +144,7 @@ impl Engine {
         self.sessions.get(slot).may_write(app.session_required, self.now_ms)
     }
 
-    /// Whether a session may change this message, as far as that shows outside its channel.
+    /// Whether a session may change a message, as far as the check is possible outside the message's channel.
     pub(super) fn may_change(
         &self,
         slot: SessionSlot,
@@ -170,8 +159,8 @@ impl Engine {
         self.check_edit(slot, app.id, change.channel)
     }
 
-    /// The channel of this name, if the session is in few and it is among them: so it need not be looked for
-    /// among all.
+    /// The channel of this name, if it is among the first memberships of the session. The look-up in the
+    /// table is then saved.
     fn own_channel(&self, slot: SessionSlot, name: &str) -> Option<Arc<Channel>> {
         const FEW: usize = 2;
         let memberships = self.sessions.get(slot).memberships.as_slice();
@@ -179,16 +168,8 @@ impl Engine {
         own.into_iter().find(|own| own.name() == Some(name) && !own.lock.is_closed()).cloned()
     }
 
-    /// Where to publish: the channel, if there is one, or the app's broadcast stream.
-    pub(super) fn target(&self, app: AppId, channel: Option<&str>) -> Option<Arc<Channel>> {
-        match channel {
-            Some(name) => self.node.table.find(app, name, Clone::clone),
-            None => Some(self.node.broadcast(app).clone()),
-        }
-    }
-
-    /// Publishes `payloads` to `target`, which is the channel or broadcast stream that `publish` names, if
-    /// there is one. The outcome is that of the last.
+    /// Publishes `payloads` to `target`, the channel or the broadcast stream that `publish` names, if
+    /// `target` exists. The outcome is that of the last payload.
     pub(super) fn publish(
         &mut self,
         app: AppId,
@@ -205,7 +186,7 @@ impl Engine {
         self.carry(app, target, publish, &mut publications)
     }
 
-    /// Carries publications to `target`, all for one audience. The outcome is that of the last.
+    /// Carries publications with one audience to `target`. The outcome is that of the last publication.
     #[inline]
     pub(super) fn carry(
         &mut self,
@@ -232,9 +213,9 @@ impl Engine {
             let keeps = publish.history && audience.only_session.is_none();
             if target.is_none()
                 && let Some(name) = publish.channel.filter(|_| keeps)
-                && self.node.options(app, name).history.is_on()
+                && self.node.options(self.apps.of(app), name).history.is_on()
             {
-                target = Some(self.node.find_or_create(app, name));
+                target = Some(self.node.find_or_create(self.apps.of(app), name));
             }
             let Some(channel) = target else { return Ok(Progress::Finished(outcome(None))) };
             match self.submit_inline(
@@ -252,7 +233,7 @@ impl Engine {
                 // Whoever closed it also takes it out of the table; helping keeps us from waiting for that.
                 Submitted::Closed => self.node.table.remove(&channel),
             }
-            target = self.target(app, publish.channel);
+            target = self.node.channel(app, publish.channel);
         }
     }
 
@@ -312,7 +293,19 @@ impl Engine {
     }
 }
 
-/// The change of a message, as its channel keeps it.
+/// The sender of a message, if messages of the app have one.
+#[inline]
+pub(super) fn sender_of<'a>(
+    app: &App,
+    session: SessionId,
+    user: Option<&'a str>,
+    profile: Option<&'a Arc<str>>,
+) -> Option<Sender<'a>> {
+    let profile = profile.filter(|_| app.shows_profiles());
+    app.remembers_senders().then_some(Sender { session, user, profile, shown: app.show_sender })
+}
+
+/// The change of a message in the form that its channel keeps.
 pub(super) fn owned_change(change: &ChangeMessage<'_>, by: Option<(SessionId, Option<Arc<str>>)>) -> Change {
     let ChangeMessage { id, payload, audience, .. } = change;
     Change { id: *id, payload: payload.map(Into::into), audience: audience.clone(), by }

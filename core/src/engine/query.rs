@@ -1,10 +1,11 @@
 //! Questions that concern several workers: members of a channel, sessions of a user, channels of an app.
 //!
-//! A query travels from worker to worker as mail, each adding its part, and returns to where it was asked.
-//! Nobody stops for it. Lists of all members are long: a worker reads, and answers, one a turn. A listing of
-//! channels needs no travelling: the table is everybody's.
+//! A query travels from worker to worker as mail. Each worker adds its part, and the last one returns the
+//! query to the worker that asked. No worker stops for a query. A worker reads or answers one list of all
+//! members a turn, because such a list is long. A listing of channels does not travel, because all workers
+//! share the table.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use super::{Engine, mail::Mail, membership::JoinAs, waiting::Progress};
 use crate::{
@@ -69,7 +70,7 @@ enum Question {
         reading: Reading,
         page: SessionsPage,
     },
-    /// A publication for a user, which the user's worker passes on.
+    /// A publication to a user's sessions, which the user's worker orders.
     Direct {
         publication: Arc<OwnedPublication>,
         refused: Option<ReplyError>,
@@ -93,12 +94,12 @@ struct Reading {
     bytes: usize,
 }
 
-/// Bytes that are left for a list; `None`: it has become too long.
+/// The bytes that are left for a list; `None` if the list has become too long.
 #[derive(Copy, Clone)]
 struct Budget(Option<usize>);
 
 impl Budget {
-    /// Takes an entry of about so many bytes. Returns whether it fits.
+    /// Takes an entry of about `bytes` bytes into the list. Returns whether the entry fits.
     fn take(&mut self, bytes: usize) -> bool {
         self.0 = self.0.and_then(|left| left.checked_sub(bytes));
         self.0.is_some()
@@ -142,7 +143,7 @@ impl Engine {
         after: Option<Cursor>,
     ) -> Result<Progress, ReplyError> {
         let Cursor { worker, after } = after.unwrap_or(Cursor { worker: 0, after: 0 });
-        let end = u16::try_from(self.node.workers()).expect("workers are few");
+        let end = self.node.worker_count();
         if worker >= end {
             return Err(ReplyError::InvalidCursor);
         }
@@ -150,20 +151,19 @@ impl Engine {
         let total = self.node.table.find(app, channel, |channel| channel.members()).unwrap_or(0);
         let page = MembersPage { channel: channel.into(), total, members: Vec::new(), next: None };
         let question = Question::Members { reading: Reading::new(after, limit), page };
-        self.ask(app, worker, end, question)
+        self.ask(app, worker..end, question)
     }
 
-    /// All members of a channel.
+    /// Asks all workers for the members of a channel.
     pub(super) fn all_members(&mut self, app: AppId, channel: &str) -> Result<Progress, ReplyError> {
-        let end = u16::try_from(self.node.workers()).expect("workers are few");
         self.drain_mailbox();
         let budget = Budget(Some(self.apps.of(app).limits.members_bytes));
         let question = Question::AllMembers { channel: channel.into(), members: Vec::new(), budget };
-        self.ask(app, 0, end, question)
+        self.ask(app, 0..self.node.worker_count(), question)
     }
 
-    /// Publishes to a user's sessions. One worker passes on everything that is for a user, so that all its
-    /// sessions receive it in one order; the answer comes after that.
+    /// Publishes to a user's sessions. One worker orders everything for a user, so all sessions of the user
+    /// receive such publications in one order. The answer comes after the publication.
     pub(super) fn publish_to_user(
         &mut self,
         app: AppId,
@@ -171,26 +171,24 @@ impl Engine {
         publication: Arc<OwnedPublication>,
     ) -> Result<Progress, ReplyError> {
         let WorkerId(owner) = self.node.owner(app, user);
-        self.ask(app, owner, owner + 1, Question::Direct { publication, refused: None })
+        self.ask(app, owner..owner + 1, Question::Direct { publication, refused: None })
     }
 
-    /// Ends sessions for an app's back end.
+    /// Ends sessions, for an app's back end.
     pub(super) fn disconnect(
         &mut self,
         app: AppId,
         whom: Disconnection,
         reconnect: bool,
     ) -> Result<Progress, ReplyError> {
-        let workers = u16::try_from(self.node.workers()).expect("workers are few");
-        let (at, end) = match &whom {
-            Disconnection::Session(id) if id.worker().0 < workers => (id.worker().0, id.worker().0 + 1),
-            Disconnection::Session(_) => (0, 0),
-            Disconnection::User(_) => (0, workers),
+        let workers = match &whom {
+            Disconnection::Session(id) => self.node.workers_of(*id),
+            Disconnection::User(_) => 0..self.node.worker_count(),
         };
-        self.ask(app, at, end, Question::Disconnect { whom, reconnect, sessions: 0 })
+        self.ask(app, workers, Question::Disconnect { whom, reconnect, sessions: 0 })
     }
 
-    /// Has a session of any worker enter or leave a channel.
+    /// Makes a session of any worker join or leave a channel.
     pub(super) fn enroll_session(
         &mut self,
         app: AppId,
@@ -198,13 +196,11 @@ impl Engine {
         channel: &str,
         membership: Membership,
     ) -> Result<Progress, ReplyError> {
-        let workers = u16::try_from(self.node.workers()).expect("workers are few");
-        let worker = session.worker().0;
-        let (at, end) = if worker < workers { (worker, worker + 1) } else { (0, 0) };
-        self.ask(app, at, end, Question::Enroll { session, channel: channel.into(), membership })
+        let worker = self.node.workers_of(session);
+        self.ask(app, worker, Question::Enroll { session, channel: channel.into(), membership })
     }
 
-    /// A page of a user's sessions, or of all sessions of the app.
+    /// Asks for a page of a user's sessions, or of all sessions of the app.
     pub(super) fn sessions_of(
         &mut self,
         app: AppId,
@@ -213,16 +209,18 @@ impl Engine {
         after: Option<Cursor>,
     ) -> Result<Progress, ReplyError> {
         let Cursor { worker, after } = after.unwrap_or(Cursor { worker: 0, after: 0 });
-        let end = u16::try_from(self.node.workers()).expect("workers are few");
+        let end = self.node.worker_count();
         if worker >= end {
             return Err(ReplyError::InvalidCursor);
         }
         let page = SessionsPage { user: user.map(Into::into), sessions: Vec::new(), next: None };
         let question = Question::Sessions { reading: Reading::new(after, limit), page };
-        self.ask(app, worker, end, question)
+        self.ask(app, worker..end, question)
     }
 
-    fn ask(&mut self, app: AppId, at: u16, end: u16, question: Question) -> Result<Progress, ReplyError> {
+    /// Has a query visit `workers`.
+    fn ask(&mut self, app: AppId, workers: Range<u16>, question: Question) -> Result<Progress, ReplyError> {
+        let Range { start: at, end } = workers;
         let ticket = self.next_ticket;
         let outcome = question.unanswered();
         let query = Box::new(WorkerQuery { origin: self.worker, ticket, app, at, end, question });
@@ -248,7 +246,7 @@ impl Engine {
         error
     }
 
-    /// A query visits this worker, or, if it is answered and ours, has come back.
+    /// Handles a query that visits this worker, or an answered query that has come back.
     pub(super) fn on_query(&mut self, query: Box<WorkerQuery>) {
         if self.must_defer(&query) {
             return self.deferred.push_back(query);
@@ -265,7 +263,7 @@ impl Engine {
         }
     }
 
-    /// Whether a query is left to a later turn: long lists are read, and answered, one a turn.
+    /// Whether a query has to wait for a later turn, because a worker reads or answers one long list a turn.
     fn must_defer(&mut self, query: &WorkerQuery) -> bool {
         if !matches!(query.question, Question::AllMembers { .. }) {
             return false;
@@ -277,7 +275,7 @@ impl Engine {
         false
     }
 
-    /// Goes on with the queries that the turn before left.
+    /// Continues the queries that the last turn deferred.
     pub(super) fn resume_deferred(&mut self) {
         self.whole_lists = WHOLE_LISTS;
         for _ in 0..WHOLE_LISTS {
@@ -343,15 +341,13 @@ impl Engine {
 
     /// Fills the page from this worker's members. Returns whether it is full.
     fn list_members(&self, app: AppId, reading: &mut Reading, page: &mut MembersPage) -> bool {
-        let part = self.node.table.find(app, &page.channel, |channel| channel.local(self.worker)).flatten();
-        let Some(part) = part else { return false };
+        let Some(part) = self.part(app, &page.channel) else { return false };
         let local = &self.channels[part];
         let mut members = local.subscribers.after(reading.after);
         for (number, slot) in members.by_ref() {
             let session = self.sessions.get(slot);
-            let (user, profile) = (session.user.clone(), session.profile.clone());
             let bytes = bytes_of(session.user(), session.profile.as_deref());
-            page.members.push(IdentityCard { id: session.id(slot), user, profile });
+            page.members.push(session.card(slot));
             if reading.take(bytes) {
                 let more = members.next().is_some() || local.channel.has_members_after(self.worker);
                 page.next = more.then_some(Cursor { worker: self.worker.0, after: number });
@@ -361,7 +357,7 @@ impl Engine {
         false
     }
 
-    /// Adds this worker's members. Returns whether all fit.
+    /// Adds the members on this worker to a list. Returns whether all members fit.
     fn list_all_members(
         &self,
         app: AppId,
@@ -369,22 +365,20 @@ impl Engine {
         list: &mut Vec<IdentityCard>,
         budget: &mut Budget,
     ) -> bool {
-        let part = self.node.table.find(app, channel, |channel| channel.local(self.worker)).flatten();
-        let Some(part) = part else { return true };
+        let Some(part) = self.part(app, channel) else { return true };
         for (_, slot) in self.channels[part].subscribers.after(0) {
             let session = self.sessions.get(slot);
             if !budget.take(bytes_of(session.user(), session.profile.as_deref())) {
                 list.clear();
                 return false;
             }
-            let (user, profile) = (session.user.clone(), session.profile.clone());
-            list.push(IdentityCard { id: session.id(slot), user, profile });
+            list.push(session.card(slot));
         }
         true
     }
 
-    /// Fills the page with this worker's sessions whose slots are `reading.after` or above: those of a user,
-    /// or all. Returns whether the page is full, or as much was looked at as one page may cost.
+    /// Adds sessions on this worker, from slot `reading.after` on, to a page: sessions of a user, or all.
+    /// Returns whether the page is full or has cost as much as one page may cost.
     fn list_sessions(&self, app: AppId, reading: &mut Reading, page: &mut SessionsPage) -> bool {
         let Ok(from) = u32::try_from(reading.after) else { return false };
         if let Some(user) = page.user.clone() {
@@ -428,7 +422,7 @@ impl Engine {
         false
     }
 
-    /// Ends sessions of this worker. Returns how many.
+    /// Ends sessions on this worker. Returns the number of sessions ended.
     fn disconnect_here(&mut self, app: AppId, whom: &Disconnection, reconnect: bool) -> usize {
         let slots: Vec<SessionSlot> = match whom {
             Disconnection::Session(id) => self.sessions.find(*id).into_iter().collect(),
@@ -444,7 +438,7 @@ impl Engine {
         told
     }
 
-    /// Has a session of this worker enter or leave a channel. What the app's limits refuse is not done.
+    /// Makes a session on this worker join or leave a channel. A join beyond the app's limits has no effect.
     fn enroll_here(&mut self, app: AppId, session: SessionId, channel: &str, membership: Membership) {
         let Some(slot) = self.sessions.find(session).filter(|slot| self.sessions.get(*slot).app == app)
         else {
@@ -512,8 +506,8 @@ impl Engine {
         Ok(page)
     }
 
-    /// Fills the last page with the channels that are nothing but configured: they follow those of the table,
-    /// as one shard more.
+    /// Fills the last page with channels that exist only because their options were set. They follow the
+    /// table's channels like one more shard.
     fn list_configured(
         &self,
         app: AppId,

@@ -1,4 +1,4 @@
-//! Requests of an app's back end: checks first, then the same work as for a session's commands.
+//! Requests of an app's back end: checks them, and then executes them as commands of a session.
 
 use std::{slice, sync::Arc};
 
@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Engine {
-    /// Executes a command of an app's back end. `None`: the answer comes later, under `token`, from
-    /// [`Engine::take_answers`].
+    /// Executes a command of an app's back end. `None` if the answer comes later from
+    /// [`Engine::take_answers`], under `token`.
     pub fn request(
         &mut self,
         app: AppId,
@@ -78,7 +78,7 @@ impl Engine {
             }
             BackEndCommand::Options { channel } => {
                 check_channel(self.apps.of(app), channel)?;
-                let options = self.node.options(app, channel);
+                let options = self.node.options(self.apps.of(app), channel);
                 Ok(Progress::Finished(Outcome::Options { channel: channel.into(), options }))
             }
             BackEndCommand::SetOptions { channel, change, only_new } => {
@@ -86,14 +86,14 @@ impl Engine {
                 check_channel(configured, channel)?;
                 let options = change.apply(configured.channel_options(channel));
                 if only_new && !self.is_first_to_set(app, channel, options)? {
-                    let options = self.node.options(app, channel);
+                    let options = self.node.options(self.apps.of(app), channel);
                     return Ok(Progress::Finished(Outcome::Options { channel: channel.into(), options }));
                 }
                 self.set_options(app, channel, options)
             }
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),
             BackEndCommand::Watch { channel, after } => {
-                check_channel(&self.node.app(app), channel)?;
+                check_channel(self.apps.of(app), channel)?;
                 Ok(Progress::Finished(Outcome::Watched(self.watch(app, channel, after))))
             }
             BackEndCommand::Disconnect { whom, reconnect } => self.disconnect(app, whom, reconnect),
@@ -105,7 +105,7 @@ impl Engine {
         }
     }
 
-    /// Publishes with what the back end gives.
+    /// Publishes a message with the id, the time and the name that its back end gives.
     fn publish_as(&mut self, app: AppId, publish_as: PublishAs<'_>) -> Result<Progress, ReplyError> {
         let PublishAs { publish, id, mut given, only_existing } = publish_as;
         let payloads = slice::from_ref(&publish.payload);
@@ -122,12 +122,12 @@ impl Engine {
             None => {}
         }
         let given = (given != Given::default()).then(|| Arc::new(given));
-        let mut target = self.target(app, publish.channel);
+        let mut target = self.node.channel(app, publish.channel);
         if let (None, Some(name), true) = (&target, publish.channel, only_existing) {
             if !self.node.is_configured(app, name) {
                 return Ok(Progress::Finished(Outcome::Sent { message_id: id, offset: None }));
             }
-            target = Some(self.node.find_or_create(app, name));
+            target = Some(self.node.find_or_create(self.apps.of(app), name));
         }
         let message = Publication::message(id, publish.event, publish.payload);
         let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
@@ -135,7 +135,7 @@ impl Engine {
         self.carry(app, target, &publish, &mut [message])
     }
 
-    /// Changes a message if it is remembered, and tells an audience in any case.
+    /// Changes a message if its channel remembers it, and tells the change's audience in any case.
     fn amend(&mut self, app: AppId, amend: AmendMessage<'_>) -> Result<Progress, ReplyError> {
         let AmendMessage { channel, id, deletes, payload, audience, given } = amend;
         let configured = self.apps.of(app);
@@ -159,9 +159,18 @@ impl Engine {
     }
 
     fn publish_request(&mut self, app: AppId, publish: &Publish<'_>) -> Result<Progress, ReplyError> {
+        check_message(self.apps.of(app), publish, slice::from_ref(&publish.payload))?;
+        self.publish_checked(app, publish)
+    }
+
+    /// Publishes what no check has refused.
+    pub(super) fn publish_checked(
+        &mut self,
+        app: AppId,
+        publish: &Publish<'_>,
+    ) -> Result<Progress, ReplyError> {
         let payloads = slice::from_ref(&publish.payload);
-        check_message(self.apps.of(app), publish, payloads)?;
-        let target = self.target(app, publish.channel);
+        let target = self.node.channel(app, publish.channel);
         if let Some(called) = self.call_for_request(app, publish, target.as_deref()) {
             return called;
         }

@@ -1,5 +1,5 @@
-//! Sessions without an outlet: parked when a connection is lost, resumed by a ticket, ended when nobody
-//! returns.
+//! Sessions without an outlet. A session is parked when its connection is lost, is resumed by a ticket, and
+//! ends if its client does not return in time.
 //!
 //! ```text
 //!              open                 detach                    resume
@@ -9,9 +9,9 @@
 //!                       └── close, end            └── disconnected by the back end: ends
 //! ```
 //!
-//! A parked session keeps its id, profile and memberships, and nobody is told that its connection is gone.
-//! Its output is recorded in its outbox. A ticket works once: whoever takes it out of the node's table
-//! resumes the session.
+//! A parked session keeps its id, profile and memberships, and other members are not told that its connection
+//! is lost. The session's output is recorded in its outbox. A ticket works once: the resumption takes the
+//! ticket out of the node's table.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ pub(super) struct Parked {
     condemned: Vec<SessionId>,
 }
 
-/// Whether the app's bounds on parked sessions hold.
+/// Whether the app's limits on parked sessions apply.
 #[derive(Copy, Clone, Eq, PartialEq)]
 enum Bounds {
     Kept,
@@ -64,12 +64,12 @@ pub struct Resumption<'a> {
     pub ticket: &'a Secret,
     /// The ticket for the next time.
     pub next_ticket: Secret,
-    /// Data frames that the client has received in this session, welcomes not counted; `None`: it does not
-    /// say.
+    /// The number of data frames that the client has received in this session, without welcomes; `None` if
+    /// the client gives no number.
     pub received: Option<u64>,
     /// How the connection wants frames.
     pub format: Format,
-    /// The connection's default, if it names one.
+    /// The connection's echo, if the client gives one.
     pub echo: Option<bool>,
     /// What the connection's token says.
     pub claims: Option<&'a Claims>,
@@ -95,8 +95,8 @@ impl Engine {
         self.detach_within(slot, unsent, Bounds::Kept)
     }
 
-    /// The session's client goes on with it on another connection, while this one still seems alive: detaches
-    /// the session for the [`Engine::resume`] that follows at once, however many are parked.
+    /// Detaches a session that its client resumes on another connection while its present connection seems
+    /// alive. [`Engine::resume`] follows at once, so the limits on parked sessions do not apply.
     pub fn detach_for_resume(&mut self, slot: SessionSlot, unsent: usize) -> Detached {
         self.detach_within(slot, unsent, Bounds::Ignored)
     }
@@ -122,7 +122,7 @@ impl Engine {
         let Some(outbox) = session.outbox() else { return false };
         let bytes = outbox.bytes();
         let fits = |node: &Node| match bounds {
-            Bounds::Kept => node.reserve_parked(app, bytes),
+            Bounds::Kept => node.reserve_parked(self.apps.of(app), bytes),
             Bounds::Ignored => {
                 node.count_parked(app, bytes);
                 true
@@ -131,7 +131,7 @@ impl Engine {
         if !is_wanted || until_ms == self.steady_ms || !fits(&self.node) {
             return false;
         }
-        // It has no connection, and takes none of the app's.
+        // A parked session does not count among the app's connections.
         self.node.release_session(app);
         outbox.on_detach(unsent, until_ms);
         hot.connection = NONE;
@@ -146,14 +146,14 @@ impl Engine {
         let app = session.app;
         let Some(outbox) = session.outbox() else { return };
         let fits = match outbox.account() {
-            Ok(more) => self.node.grow_parked(app, more),
+            Ok(more) => self.node.grow_parked(self.apps.of(app), more),
             Err(less) => {
                 self.node.shrink_parked(app, less);
                 true
             }
         };
         if !is_whole || !fits {
-            // Its bytes make room at once, so that no more sessions end than have to.
+            // The bytes of an ended session make room at once, so that no further session ends needlessly.
             self.node.shrink_parked(app, outbox.discard());
             self.condemn(slot);
         }
@@ -217,9 +217,9 @@ impl Engine {
     }
 
     /// Gives a parked session a connection again. `preface` and `welcome` are written as by [`Engine::open`],
-    /// and what the client has missed after them. `None`: the ticket is none any more, or frames are lost
-    /// that the client needs; in the second case the session has ended. `sink` takes the output of this turn
-    /// so far, if there is any to write.
+    /// followed by the frames that the client has missed. `None` if the ticket is not valid, or if frames
+    /// that the client needs are lost; in the second case the session has ended. `sink` takes the session's
+    /// output of this turn.
     pub fn resume(
         &mut self,
         resumption: &Resumption<'_>,
@@ -258,8 +258,7 @@ impl Engine {
         Some(slot)
     }
 
-    /// Whether the session is one of this worker's that the resumption suits: of its app, in its format, of
-    /// its user.
+    /// Whether the resumption fits a session of this worker: its app, its format and its user.
     pub fn may_resume(&self, resumption: &Resumption<'_>) -> bool {
         let Some(slot) = self.sessions.find(resumption.session) else { return false };
         let session = self.sessions.get(slot);
@@ -269,8 +268,8 @@ impl Engine {
             && resumption.claims.is_none_or(is_user)
     }
 
-    /// Takes a session out of the parked ones, and out of its outbox what its client has missed; inner
-    /// `None`: that is not there any more.
+    /// Takes a session out of the parked sessions, and the frames that its client has missed out of its
+    /// outbox. The inner `None` means that such frames are lost.
     fn take_parked(&mut self, slot: SessionSlot, resumption: &Resumption<'_>) -> Option<Option<Vec<Bytes>>> {
         let &Resumption { app, ticket, next_ticket, received, .. } = resumption;
         let is_parked = self.sessions.output(slot).is_parked();
@@ -289,7 +288,7 @@ impl Engine {
         Some(missed)
     }
 
-    /// From now on nothing resumes the session.
+    /// Removes the session's ticket, so that nothing resumes the session from now on.
     pub(super) fn revoke_ticket(&mut self, slot: SessionSlot) {
         if let Some(outbox) = self.sessions.get_mut(slot).outbox() {
             self.node.revoke_ticket(&outbox.ticket);

@@ -1,8 +1,9 @@
-//! Lists of members that agree with notices, and members that want no notices.
+//! Rosters, which are lists of members that agree with presence notices, and members without presence
+//! notices.
 //!
-//! A roster is read inside the channel's order and sent as mail, also to the worker that read it: so it
-//! arrives among the notices where it belongs. Before it is answered, its asker is given what the channel has
-//! published in this turn.
+//! A roster is read inside the channel's order and sent as mail, even to the worker that read it, so the
+//! roster keeps its place among the notices. Before the answer, the session that asked receives the channel's
+//! publications of this turn.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use super::{
     Engine, RandomState,
     output::NONE,
     session::Membership,
-    submit::{ChannelOp, Submitted},
+    submit::Submitted,
     waiting::{Progress, Waiter},
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     publication::Publication,
 };
 
-/// Members of this worker's parts of channels that are told nothing of other members.
+/// The members of this worker's parts of channels that receive no presence notices.
 #[derive(Default)]
 pub(super) struct QuietMembers(HashMap<LocalId, BTreeSet<SessionSlot>, RandomState>);
 
@@ -46,43 +47,38 @@ impl QuietMembers {
 }
 
 impl Engine {
-    /// The last publications of a channel's run are notices: they are not for members that want none.
+    /// Hides the last publications of a channel's run, which are notices, from members without presence
+    /// notices.
     #[cold]
     pub(super) fn spare_quiet(&mut self, part: LocalId, notices: &[Publication<'_>]) {
         let Some(quiet) = self.quiet.0.get(&part) else { return };
         let (Some(last), run) = (notices.last(), self.channels[part].run) else { return };
         self.work += quiet.len() / 8;
         for &slot in quiet {
-            // Who wants no echo is left out already.
+            // A member without echo does not receive its own notice in any case.
             if last.audience.except_session != Some(self.sessions.get(slot).id(slot)) {
                 self.turn.except(run, notices.len(), slot, self.sessions.hot(slot));
             }
         }
     }
 
-    /// The members of a channel that keeps a roster.
+    /// Asks for the members of a channel that keeps a roster.
     pub(super) fn roster(&mut self, app: AppId, name: &str) -> Progress {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let roster = Roster { channel: name.into(), total: 0, members: Vec::new() };
-        loop {
-            let Some(channel) = self.node.channel(app, Some(name)) else { break };
-            let request = ChannelRequest::Roster { limit: ROSTER, asker: self.worker, ticket };
-            let deed = ChannelOp { request: Some(Box::new(request)), ..ChannelOp::default() };
-            match self.submit(&channel, deed) {
-                // The answer is mail of its own.
-                Submitted::Done { .. } | Submitted::Waiting(_) => {
-                    return Progress::Waiting { ticket, outcome: Outcome::Roster(roster) };
-                }
-                Submitted::Closed => self.node.table.remove(&channel),
-                Submitted::Refused(_) => unreachable!("reading is not refused"),
-            }
+        let outcome = Outcome::Roster(Roster { channel: name.into(), total: 0, members: Vec::new() });
+        let asker = self.worker;
+        let request = || ChannelRequest::Roster { limit: ROSTER, asker, ticket };
+        match self.submit_request(app, name, request) {
+            // The answer comes as mail of its own.
+            Some(Submitted::Done { .. } | Submitted::Waiting(_)) => Progress::Waiting { ticket, outcome },
+            None => Progress::Finished(outcome),
+            Some(Submitted::Refused(_) | Submitted::Closed) => unreachable!("reading is not refused"),
         }
-        Progress::Finished(Outcome::Roster(roster))
     }
 
-    /// Gives a waiting session what its channel has published until now, so that what is answered next comes
-    /// after that.
+    /// Gives a waiting session the channel's publications until now, so that the session's next answer comes
+    /// after them.
     pub(super) fn catch_up_in_turn(&mut self, who: &Waiter, channel: &Channel) {
         let Waiter::Session { session, .. } = who else { return };
         let (Some(slot), Some(part)) = (self.sessions.find(*session), channel.local(self.worker)) else {
@@ -92,7 +88,7 @@ impl Engine {
         if self.channels[part].run == NONE {
             return;
         }
-        // It leaves the run and joins it again, at its end.
+        // The member leaves the channel's run and joins the run again at its end.
         self.remove_member(part, slot, membership.number);
         let number = self.add_member(part, slot);
         let memberships = &mut self.sessions.get_mut(slot).memberships;

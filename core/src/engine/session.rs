@@ -16,6 +16,7 @@ use crate::{
     error::ReplyError,
     id::{AppId, LocalId, Nonce, SessionId, SessionSlot, WorkerId},
     limits::{BAD_TOKENS, TOKENS_PER_SECOND},
+    publication::IdentityCard,
     slots::Slots,
 };
 
@@ -74,6 +75,11 @@ impl Session {
         SessionId::new(self.worker, slot, self.nonce)
     }
 
+    /// Who it is, for others.
+    pub(super) fn card(&self, slot: SessionSlot) -> IdentityCard {
+        IdentityCard { id: self.id(slot), user: self.user.clone(), profile: self.profile.clone() }
+    }
+
     pub(super) fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
@@ -101,8 +107,7 @@ impl Session {
         if taken == 0 { Err(ReplyError::RateLimited) } else { Ok(taken) }
     }
 
-    /// Counts publications of `channel` that were dropped for it; perhaps none, for those before an
-    /// exception.
+    /// Counts publications of `channel` that the session lost. A `count` of 0 changes nothing.
     pub(super) fn miss(&mut self, channel: &Arc<Channel>, count: u64) {
         if count == 0 {
             return;
@@ -172,9 +177,9 @@ impl Session {
     }
 }
 
-/// Allowance of messages: a bucket that holds one second's worth and fills at the app's rate, kept as the
-/// time at which it would be full (the generic cell rate algorithm, ITU-T I.371). In microseconds, modulo
-/// nothing.
+/// The allowance of messages: a bucket that holds one second's messages and fills at the app's rate (the
+/// generic cell rate algorithm, ITU-T I.371). The bucket is stored as the time in microseconds at which it is
+/// full.
 #[derive(Default)]
 struct Rate {
     full_at_us: u64,
@@ -193,8 +198,8 @@ impl Rate {
     }
 }
 
-/// What a session may make the server spend on its tokens: checking a signature costs up to 0.35 ms for each
-/// key. Two bytes, for which a session has room.
+/// The time that a session's tokens may cost the server: the check of a signature takes up to 0.35 ms for
+/// each key. Two bytes, which fit into a session's padding.
 #[derive(Default)]
 pub(super) struct TokenAllowance {
     /// The second, modulo 256, of the last token.
@@ -343,7 +348,7 @@ impl Sessions {
         u32::try_from(self.hot.len()).expect("slots are 32 bits")
     }
 
-    /// Whether the slot has a session of this app, one that has not ended.
+    /// Whether the slot has a live session of this app.
     pub(super) fn is_of(&self, slot: SessionSlot, app: AppId) -> bool {
         self.cold.get(slot).is_some_and(|session| session.app == app) && !self.output(slot).is_ended()
     }

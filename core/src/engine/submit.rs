@@ -21,7 +21,7 @@ use super::{
     waiting::{Waiter, Waiting},
 };
 use crate::{
-    app::ChannelOptions,
+    app::{App, ChannelOptions},
     channel::{
         Applied, Channel, ChannelMail, ChannelReply, ChannelRequest, ChannelState, Delegated, Entered, Env,
         Interest, Left, Operation, Presence, Receipt, Request,
@@ -67,6 +67,10 @@ impl Inside<'_> {
     fn name(&self) -> &str {
         self.channel.name().unwrap_or_default()
     }
+
+    fn app(&self) -> &App {
+        self.engine.apps.of(self.channel.app())
+    }
 }
 
 impl Env for Inside<'_> {
@@ -100,9 +104,8 @@ impl Env for Inside<'_> {
     }
 
     fn is_over_budget(&self, more: usize) -> bool {
-        let app = self.channel.app();
-        let limit = self.engine.apps.of(app).limits.history_bytes;
-        self.engine.node.remembered(app) + more > limit + limit / 8
+        let limit = self.app().limits.history_bytes;
+        self.engine.node.remembered(self.channel.app()) + more > limit + limit / 8
     }
 
     fn account(&mut self, before: usize, now: usize) {
@@ -122,7 +125,7 @@ impl Env for Inside<'_> {
     }
 
     fn resolve_options(&self, set: Option<ChannelOptions>) -> ChannelOptions {
-        self.engine.node.resolve_options(self.channel.app(), self.name(), set)
+        set.unwrap_or_else(|| self.app().channel_options(self.name()))
     }
 
     #[inline(always)]
@@ -131,7 +134,7 @@ impl Env for Inside<'_> {
         // channel.
         fence(Ordering::SeqCst);
         let (node, app) = (&self.engine.node, self.channel.app());
-        node.has_set_options(app).then(|| node.options(app, self.name()))
+        node.has_set_options(app).then(|| node.options(self.app(), self.name()))
     }
 
     fn set_options(&mut self, set: Option<ChannelOptions>) -> Result<(), ReplyError> {
@@ -335,7 +338,7 @@ impl Engine {
     fn gained_at(&self, who: &Waiter, channel: &str) -> u64 {
         let Waiter::Session { session, .. } = who else { return 0 };
         let app = self.sessions.find(*session).map(|slot| self.sessions.get(slot).app);
-        let part = app.and_then(|app| self.node.table.find(app, channel, |c| c.local(self.worker)).flatten());
+        let part = app.and_then(|app| self.part(app, channel));
         match part.map(|part| self.channels[part].interest_state) {
             Some(InterestState::Live { offset, .. }) => offset,
             _ => 0,

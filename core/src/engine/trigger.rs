@@ -1,4 +1,4 @@
-//! Calls of triggers: commands that wait for a verdict, and what becomes of them.
+//! Calls of triggers: the commands that wait for a verdict, and the effect of each verdict.
 //!
 //! ```text
 //!   checks ─▶ call (owned input) ─▶ runtime, on its own threads
@@ -8,12 +8,13 @@
 //!     └── takes effect first
 //! ```
 //!
-//! A session's calls stand in one line, in the order in which they were sent, and take effect in that order
-//! however the verdicts come. A command in a line is in its session's window as well, which holds what may
-//! not pass it. A message of a session that has ended takes effect all the same: it was sent before. One of a
-//! session that its back end disconnects does not.
+//! The calls of a session form a line in the order in which the commands were sent, and take effect in that
+//! order, whatever the order of the verdicts. A command in a line is also in its session's window, which
+//! holds commands that may not overtake it. A message of an ended session takes effect, because it was sent
+//! before the end. A message of a session that the back end disconnected takes no effect.
 //!
-//! A verdict takes effect between mails, never amid one: what it sets off handles mail itself.
+//! A verdict takes effect between two mails, never inside the handling of a mail, because the effect itself
+//! handles mail.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -25,9 +26,9 @@ use super::{
     input::Flow,
     membership::JoinAs,
     permission::Reach,
-    publish::owned_change,
+    publish::{owned_change, sender_of},
     session::Session,
-    waiting::{Progress, Waiter, Waiting},
+    waiting::{Progress, Waiter},
     window::Executed,
 };
 use crate::{
@@ -37,28 +38,29 @@ use crate::{
     dialect::{self, Memo},
     error::ReplyError,
     id::{AppId, SessionId, SessionSlot},
-    publication::{Audience, EVERYONE, Payload, Publication, Sender, WithoutUser},
+    publication::{Audience, EVERYONE, Payload, Publication},
     trigger::{
         Action, Decision, Origin, Place, RuleMask, Said, TRIGGER_PUBLICATIONS, TriggerCall, TriggerClient,
         TriggerInput, TriggerKind, TriggerSet, Verdict,
     },
 };
 
-/// What is noted on a channel: of which set of triggers, and whom it has triggers for.
+/// A bit of a channel's note: sessions' messages to the channel have triggers. The note's other bits are the
+/// generation.
 const NOTE_SESSIONS: u32 = 1;
-/// See [`NOTE_SESSIONS`].
+/// A bit of a channel's note: the back end's messages to the channel have triggers. See [`NOTE_SESSIONS`].
 const NOTE_BACK_END: u32 = 2;
 const NOTE_BITS: u32 = 2;
 
 /// The calls of an engine.
 #[derive(Default)]
 pub(super) struct Calls {
-    /// What each reserves, until its verdict comes.
+    /// The room that each call has reserved, until its verdict comes.
     flights: HashMap<u64, Flight, RandomState>,
     lines: HashMap<Line, VecDeque<Called>, RandomState>,
-    /// Lines of which a verdict has come.
+    /// Lines whose verdicts have come.
     judged: VecDeque<Line>,
-    /// The triggers of each app as last seen, and which change of them that was.
+    /// The last known triggers of each app, with the number of their change.
     sets: HashMap<AppId, (u32, Arc<TriggerSet>), RandomState>,
 }
 
@@ -68,14 +70,14 @@ struct Flight {
     line: Line,
 }
 
-/// Whose calls take effect in order.
+/// The owner of a line, whose calls take effect in order.
 #[derive(Copy, Clone, Eq, PartialEq, Hash)]
 enum Line {
     Session(SessionId),
     BackEnd(AppId),
 }
 
-/// A command that waits for its verdict, or for those before it.
+/// A command that waits for its own verdict, or for the verdicts of earlier commands.
 struct Called {
     ticket: u64,
     app: AppId,
@@ -85,9 +87,9 @@ struct Called {
     verdict: Option<Verdict>,
 }
 
-/// What happens unless the triggers refuse; the input has the rest.
+/// The effect of a call unless its triggers refuse. The call's input has the rest of the data.
 enum Deed {
-    /// As far as it reached when it was sent.
+    /// A publication, with the audience of the time when it was sent.
     Publish {
         reach: Reach,
     },
@@ -97,21 +99,21 @@ enum Deed {
     Join(JoinAs),
 }
 
-/// Which triggers run.
+/// The triggers of a call.
 pub(super) struct Run {
     set: Arc<TriggerSet>,
     rules: RuleMask,
 }
 
 impl Calls {
-    /// Whether a verdict has come that has had no effect yet.
+    /// Whether a verdict has come that has not taken effect yet.
     pub(super) fn has_verdict(&self) -> bool {
         !self.judged.is_empty()
     }
 }
 
 impl Engine {
-    /// The triggers of an app that has some.
+    /// The triggers of an app; `None` if the app has none.
     fn trigger_set(&mut self, app: AppId) -> Option<(u32, Arc<TriggerSet>)> {
         let generation = self.node.trigger_generation(app);
         match self.calls.sets.get(&app) {
@@ -126,7 +128,8 @@ impl Engine {
         Some((generation, set))
     }
 
-    /// Which triggers run on a publication. Looks at patterns once for each channel and change of triggers.
+    /// The triggers for a publication. Patterns are compared once for each channel and each change of
+    /// triggers.
     #[cold]
     #[inline(never)]
     pub(super) fn run_for(
@@ -163,7 +166,7 @@ impl Engine {
         (!rules.is_empty()).then_some(Run { set, rules })
     }
 
-    /// Which triggers run on what has no publication.
+    /// The triggers for an action without a publication.
     fn run_at(&mut self, app: AppId, action: Action, channel: &str, origin: Origin) -> Option<Run> {
         if !self.node.has_triggers(app) {
             return None;
@@ -173,7 +176,7 @@ impl Engine {
         (!rules.is_empty()).then_some(Run { set, rules })
     }
 
-    /// Has triggers decide on a session's message, which all checks have admitted.
+    /// Calls the triggers for a session's message that all checks have admitted.
     pub(super) fn call_for_publish(
         &mut self,
         slot: SessionSlot,
@@ -192,7 +195,7 @@ impl Engine {
         self.call(app, run, input, Deed::Publish { reach })
     }
 
-    /// Has triggers decide on a back end's message, if there are some for it.
+    /// Calls the triggers for a back end's message, if there are any.
     pub(super) fn call_for_request(
         &mut self,
         app: AppId,
@@ -207,7 +210,7 @@ impl Engine {
         Some(self.call(app, run, input, Deed::Publish { reach: Reach::AsSaid }))
     }
 
-    /// Has triggers decide on an edit, if there are some for it. `slot` is its sender; `None`: the back end.
+    /// Calls the triggers for an edit, if there are any. `slot` is the sender; `None`: the back end.
     pub(super) fn call_for_change(
         &mut self,
         app: &App,
@@ -231,7 +234,8 @@ impl Engine {
         Some(self.call(app.id, run, input, deed))
     }
 
-    /// Makes a session a member, if no trigger is against it. Triggers do not run on who is a member already.
+    /// Makes a session a member, unless a trigger refuses. Triggers do not run for a session that is a member
+    /// already.
     pub(super) fn ask_to_join(
         &mut self,
         slot: SessionSlot,
@@ -242,7 +246,7 @@ impl Engine {
         let Some(run) = self.run_at(app, Action::Join, channel, Origin::Session) else {
             return self.join(slot, channel, how);
         };
-        if self.is_in(slot, channel) {
+        if self.membership(slot, channel).is_some() {
             return self.join(slot, channel, how);
         }
         self.check_join(slot, app, channel)?;
@@ -258,16 +262,10 @@ impl Engine {
         self.call(app, run, input, Deed::Join(how))
     }
 
-    fn is_in(&self, slot: SessionSlot, channel: &str) -> bool {
-        let session = self.sessions.get(slot);
-        let part = self.node.table.find(session.app, channel, |channel| channel.local(self.worker)).flatten();
-        part.is_some_and(|part| session.memberships.find(part).is_some())
-    }
-
-    /// A channel that a session's token claims waits for a verdict: so does what the session sends.
+    /// Makes a session's input wait while a channel that the session's token claims waits for its verdict.
     pub(super) fn await_claimed(&mut self, slot: SessionSlot, called: Progress) {
         let executed = Executed { id: None, commands: 1, publication: None };
-        // Nothing was held before, for nothing has been received.
+        // The window is empty, because the session has sent nothing yet.
         let (Flow::Pause | Flow::Continue | Flow::Yield) = self.conclude(slot, executed, Ok(called), || None);
     }
 
@@ -300,7 +298,7 @@ impl Engine {
         deed: Deed,
     ) -> Result<Progress, ReplyError> {
         let bytes = input.bytes();
-        if !self.node.reserve_call(app, bytes) {
+        if !self.node.reserve_call(self.apps.of(app), bytes) {
             self.counters.overloaded += 1;
             return Err(ReplyError::Overloaded);
         }
@@ -319,7 +317,7 @@ impl Engine {
         Ok(Progress::Called(ticket))
     }
 
-    /// Notes who is told what becomes of a call.
+    /// Notes the receiver of a call's answer.
     pub(super) fn await_verdict(&mut self, ticket: u64, who: Waiter) {
         let Some(flight) = self.calls.flights.get(&ticket) else { return };
         let line = self.calls.lines.get_mut(&flight.line);
@@ -329,7 +327,7 @@ impl Engine {
         }
     }
 
-    /// A verdict has come.
+    /// Takes a verdict that has come.
     pub(super) fn on_verdict(&mut self, ticket: u64, verdict: Verdict) {
         let Some(Flight { app, bytes, line }) = self.calls.flights.remove(&ticket) else { return };
         self.node.release_call(app, bytes);
@@ -340,7 +338,7 @@ impl Engine {
         }
     }
 
-    /// Has one verdict take effect whose turn has come. Returns false if none has come.
+    /// Applies one verdict whose turn has come. Returns false if there is none.
     pub(super) fn apply_next_verdict(&mut self) -> bool {
         let Some(&line) = self.calls.judged.front() else { return false };
         let judged = self.calls.lines.get_mut(&line).and_then(|calls| {
@@ -359,7 +357,7 @@ impl Engine {
         true
     }
 
-    /// Drops what a session has waiting for verdicts, because its app does not want it any more.
+    /// Drops the calls of a session that its app's back end has disconnected.
     pub(super) fn drop_calls(&mut self, session: SessionId) {
         if let Some(calls) = self.calls.lines.remove(&Line::Session(session)) {
             self.counters.command_errors += calls.len() as u64;
@@ -387,23 +385,13 @@ impl Engine {
             answers.iter().take(TRIGGER_PUBLICATIONS).for_each(|said| self.answer_client(slot, said));
         }
         if let Some(who) = who {
-            self.finish_called(who, result);
+            self.settle(who, result);
         }
         publications.iter().take(TRIGGER_PUBLICATIONS).for_each(|said| self.publish_said(app, said));
     }
 
-    fn finish_called(&mut self, who: Waiter, result: Result<Progress, ReplyError>) {
-        match result {
-            Ok(Progress::Finished(outcome)) => self.answer(who, Ok(outcome)),
-            Ok(Progress::Waiting { ticket, outcome }) => {
-                self.waiting.insert(ticket, Waiting { outcome, who });
-            }
-            Ok(Progress::Called(ticket)) => self.await_verdict(ticket, who),
-            Err(error) => self.answer(who, Err(error)),
-        }
-    }
-
-    /// What the triggers admit takes effect, if it is still allowed. `slot` is its sender's, who may be gone.
+    /// Applies a call that its triggers have admitted, if the checks still allow it. `slot` is the sender's
+    /// slot, whose session may have ended.
     fn do_deed(
         &mut self,
         app: AppId,
@@ -428,7 +416,7 @@ impl Engine {
             }
             (Deed::Join(_), ..) if self.node.is_saturated() => Err(ReplyError::Overloaded),
             (Deed::Join(how), Some(channel), Some(slot)) => self.join(slot, channel, how),
-            // Who is gone joins nothing. Changes and joins name their channel.
+            // A session that has ended joins no channel. Changes and joins always name their channel.
             (Deed::Join(_) | Deed::Change { .. }, ..) => Err(ReplyError::InvalidChannel),
         }
     }
@@ -448,32 +436,21 @@ impl Engine {
             ..Publish::new(channel, &input.event, payload)
         };
         check_message(app, &publish, &[payload])?;
-        let target = self.target(app.id, channel);
+        let target = self.node.channel(app.id, channel);
         if let Some(slot) = slot {
             self.may_write(slot, app)?;
             reach = self.check_publish(slot, app.id, target.as_deref(), &publish)?;
         }
         let client = input.client.as_ref();
-        let with_profile = app.shows_profiles();
-        let remembered = app.show_sender || app.sender_edits || with_profile;
-        let sender = client.filter(|_| remembered).map(|client| Sender {
-            session: client.session,
-            user: client.user.as_deref(),
-            profile: client.profile.as_ref().filter(|_| with_profile),
-            shown: app.show_sender,
+        let sender = client.and_then(|client| {
+            sender_of(app, client.session, client.user.as_deref(), client.profile.as_ref())
         });
         let except_session = client.filter(|_| !input.echo).map(|client| client.session);
-        let mut audience = match &input.audience {
-            None => Audience { except_session, ..Audience::default() },
-            Some(audience) => Audience { except_session, ..(**audience).clone() },
-        };
-        if reach == Reach::SignedIn {
-            audience.without_user = WithoutUser::Excluded;
-        }
+        let audience = reach.audience(input.audience.as_deref(), except_session);
         self.publish(app.id, target, (&publish, &[payload]), (&audience, sender))
     }
 
-    /// Gives a sender what a trigger says to it alone.
+    /// Sends a sender the answer of a trigger.
     fn answer_client(&mut self, slot: SessionSlot, said: &Said) {
         let id = self.ids.message_id(self.now_ms);
         let format = self.sessions.hot(slot).format;
@@ -484,15 +461,15 @@ impl Engine {
         });
     }
 
-    /// Publishes what a trigger says; no trigger runs on it.
+    /// Publishes a message of a trigger. No trigger runs for such a message.
     fn publish_said(&mut self, app: AppId, said: &Said) {
         let payload = said.payload.view();
         let publish = Publish::new(said.channel.as_deref(), &said.event, payload);
         let checked = check_message(self.apps.of(app), &publish, &[payload]);
-        let target = self.target(app, publish.channel);
+        let target = self.node.channel(app, publish.channel);
         let published =
             checked.and_then(|()| self.publish(app, target, (&publish, &[payload]), (&EVERYONE, None)));
-        // Nobody waits for it.
+        // The trigger gets no answer.
         self.counters.command_errors += u64::from(published.is_err());
     }
 }

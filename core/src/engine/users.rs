@@ -135,7 +135,7 @@ impl Engine {
         Addressed::Only(only)
     }
 
-    /// The same, as far as an audience tells members with a user from those without.
+    /// Restricts the addressed sessions by whether they have a user, as the audience says.
     pub(super) fn by_user(&mut self, part: LocalId, addressed: Addressed, audience: &Audience) -> Addressed {
         let without = audience.without_user;
         if without == WithoutUser::AsOthers {

@@ -12,7 +12,7 @@ pub(super) enum Progress {
         ticket: u64,
         outcome: Outcome,
     },
-    /// Triggers decide first. Under this ticket comes what becomes of it.
+    /// The command waits for its triggers. The outcome comes under this ticket.
     Called(u64),
 }
 
@@ -109,6 +109,18 @@ impl Engine {
                 self.counters.command_errors += 1;
                 Some(Err(error))
             }
+        }
+    }
+
+    /// Gives a waiter its answer, now or when it has come.
+    pub(super) fn settle(&mut self, who: Waiter, progress: Result<Progress, ReplyError>) {
+        match progress {
+            Ok(Progress::Finished(outcome)) => self.answer(who, Ok(outcome)),
+            Ok(Progress::Waiting { ticket, outcome }) => {
+                self.waiting.insert(ticket, Waiting { outcome, who });
+            }
+            Ok(Progress::Called(ticket)) => self.await_verdict(ticket, who),
+            Err(error) => self.answer(who, Err(error)),
         }
     }
 

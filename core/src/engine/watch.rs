@@ -1,10 +1,10 @@
-//! Watching a channel from outside: a few of the publications that pass through this worker, for an operator
-//! who looks.
+//! Watches: samples of a channel's publications on this worker, for an operator's dashboard.
 //!
-//! A watch adds a format to its channel's part for one turn, so that the run of that turn has a lane in it,
-//! whoever the members are, and takes frames from the lane before the turn is written. A format without
-//! members falls off at the end of the run, so the watch adds it again when it may take more. Without a watch
-//! nothing of this runs: publishing does not know of it, and a turn looks at one length.
+//! A watch adds a format to its channel's part for one turn. The turn's run then has a lane in this format,
+//! whatever its members receive, and the watch takes frames from the lane before the turn is written. A
+//! format without members is dropped at the end of the run, so the watch adds the format again when it may
+//! take more samples. Publishing does not know of watches, and a turn without watches only checks that there
+//! are none.
 
 use std::collections::VecDeque;
 
@@ -16,30 +16,30 @@ use crate::{
     limits::{WATCH_FRAME_BYTES, WATCH_IDLE_MS, WATCH_SAMPLES, WATCH_SAMPLES_PER_SECOND, WATCHES},
 };
 
-/// What samples are in.
+/// The format of samples.
 const FORMAT: Format = Format::NativeText;
 
-/// Thousandths of a sample: what a millisecond adds to the allowance is a whole number of them.
+/// The allowance that one sample takes. The allowance grows by a whole number each millisecond.
 const SAMPLE: u64 = 1000;
 
-/// A channel that is watched.
+/// A watched channel.
 pub(super) struct Watch {
     app: AppId,
     channel: Box<str>,
     samples: VecDeque<Sample>,
     /// The number of the last sample.
     last: u64,
-    /// What may be taken, in thousandths of a sample; at most a second's worth.
+    /// The allowance for samples, in thousandths of a sample; at most the samples of one second.
     allowance: u64,
-    /// When the allowance was raised last, and when somebody asked last.
+    /// When the allowance last grew, and when somebody last asked for samples.
     raised_ms: u64,
     asked_ms: u64,
-    /// This worker's part of the channel, if this turn's run is looked at.
+    /// This worker's part of the channel, if the watch samples this turn's run.
     part: Option<LocalId>,
 }
 
 impl Engine {
-    /// The samples after one, of a channel that is watched from now on if it was not.
+    /// The samples after the number `after`. The channel is watched from now on.
     pub(super) fn watch(&mut self, app: AppId, channel: &str, after: u64) -> Watched {
         let offset = self.node.table.find(app, channel, |channel| channel.offset()).unwrap_or(0);
         let steady_ms = self.steady_ms;
@@ -47,13 +47,14 @@ impl Engine {
         let at = known.unwrap_or_else(|| self.begin_watch(app, channel));
         let watch = &mut self.watches[at];
         watch.asked_ms = steady_ms;
-        // A number of a watch that has ended since names nothing in this one.
+        // A number from an earlier watch of the channel means nothing in this watch.
         let after = if after > watch.last { 0 } else { after };
         let samples = watch.samples.iter().filter(|sample| sample.number > after).cloned().collect();
         Watched { samples, next: watch.last, offset }
     }
 
-    /// Begins to watch a channel, in place of the one that was asked for longest ago if there are too many.
+    /// Begins to watch a channel. If there are too many watches, the new watch replaces the one that nobody
+    /// has asked for longest.
     fn begin_watch(&mut self, app: AppId, channel: &str) -> usize {
         if self.watches.len() == WATCHES {
             let oldest = (0..WATCHES).min_by_key(|&at| self.watches[at].asked_ms).expect("there are some");
@@ -72,7 +73,7 @@ impl Engine {
         self.watches.len() - 1
     }
 
-    /// Has the runs of this turn encoded that watches may take samples of.
+    /// Makes this turn's runs encode frames in the format of samples, where watches may take samples.
     #[cold]
     pub(super) fn arm_watches(&mut self) {
         let now = self.steady_ms;

@@ -148,7 +148,7 @@ impl Engine {
         Flow::Pause
     }
 
-    /// Commands that are executed later, by [`Engine::on_mail`]. Their session is paused until then.
+    /// Holds commands until [`Engine::on_mail`] executes them. Their session is paused until then.
     fn interrupted(&mut self, slot: SessionSlot, held: HeldCommands) -> Interrupted {
         let session = self.session_id(slot);
         self.sessions.get_mut(slot).window_mut().is_paused = true;
@@ -156,7 +156,8 @@ impl Engine {
         Interrupted { session, message, next }
     }
 
-    /// The turn is written: the commands that it left go on, but for those of sessions that are `behind`.
+    /// Continues the commands that the last turn deferred, after the turn is written. Sessions in `behind`
+    /// have to wait longer.
     pub(super) fn settle_yielded(&mut self, behind: &[SessionSlot]) {
         for interrupted in self.yielded.drain(..) {
             match self.sessions.find(interrupted.session) {
@@ -166,8 +167,8 @@ impl Engine {
         }
     }
 
-    /// The session's connection has taken some of what was sent to it, and `backlog` bytes wait: commands
-    /// that waited for that go on.
+    /// Notes that the session's connection has taken output, and that `backlog` bytes are left. Commands that
+    /// waited for the output continue.
     pub fn on_taken(&mut self, slot: SessionSlot, backlog: usize) {
         if self.behind.is_empty() || self.is_behind(slot, backlog) {
             return;
@@ -176,8 +177,8 @@ impl Engine {
         self.interrupted.extend(self.behind.extract_if(.., |interrupted| interrupted.session == session));
     }
 
-    /// The turn is full amid the commands of a message, or the session has enough to read: the rest of them
-    /// follows in a later turn.
+    /// Defers the rest of a message's commands to a later turn, because the turn is full or the session's
+    /// client has much to read.
     pub(super) fn yield_commands(&mut self, slot: SessionSlot, held: Option<HeldCommands>) -> Flow {
         match held {
             Some(held) if self.sessions.get(slot).window().is_none() => {

@@ -39,6 +39,14 @@ pub fn write_string(out: &mut impl BufMut, s: &str) {
     out.put_u8(b'"');
 }
 
+/// The same, or `null`.
+pub fn write_optional_string(out: &mut impl BufMut, s: Option<&str>) {
+    match s {
+        Some(s) => write_string(out, s),
+        None => out.put_slice(b"null"),
+    }
+}
+
 fn write_escape(out: &mut impl BufMut, byte: u8) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     match short_escape(byte) {

@@ -17,7 +17,8 @@
 //! | check that a text is one JSON value | [`value`] |
 //! | walk an array of anything | [`elements`] |
 //! | check what is new in a text of a known shape | [`plain_string`], [`last_value`] |
-//! | put text into a frame | [`escaped_len`], [`write_string`] |
+//! | write a string, or `null` for none | [`escaped_len`], [`write_string`], [`write_optional_string`] |
+//! | write an array | [`write_array`] |
 //!
 //! Nothing here knows what a command is. A scan accepts or refuses its text as a whole, so half a batch is
 //! never acted on. Time is linear in the text and memory bounded by [`MAX_MEMBERS`] and [`MAX_ELEMENTS`];
@@ -30,6 +31,7 @@
 //! `1e400`, integers beyond 64 bits, unpaired surrogates. serde_json into borrowed `RawValue`s takes 1.2 to
 //! 2.6 times as long.
 
+mod array;
 mod error;
 mod escape;
 mod grammar;
@@ -37,8 +39,9 @@ mod raw;
 
 use std::{fmt, iter::FusedIterator, ops::Range};
 
+pub use array::write_array;
 pub use error::JsonError;
-pub use escape::{escaped_len, write_string};
+pub use escape::{escaped_len, write_optional_string, write_string};
 pub use raw::{Key, Raw};
 
 use error::Fault;
@@ -46,8 +49,7 @@ use error::Fault;
 /// How many objects and arrays may be open at once. A payload counts from its envelope's own brackets.
 pub const MAX_DEPTH: usize = 128;
 
-/// How many members a top-level object, or an object of a top-level array, may have. Payloads are not
-/// limited.
+/// The most members of a top-level object, or of an object in a top-level array. Payloads have no such limit.
 pub const MAX_MEMBERS: usize = 64;
 
 /// How many elements a top-level array may have when it is taken apart by [`Scanner::scan`].
@@ -72,8 +74,8 @@ fn whole_value(text: &str) -> Result<Raw<'_>, Fault> {
     Ok(Raw::new(&text[start..end]))
 }
 
-/// What stands in a string without escapes, and its closing quote with what follows. `rest` begins behind the
-/// opening one.
+/// The content of a string without escapes, and the text from its closing quote on. `rest` begins after the
+/// opening quote.
 #[inline]
 #[must_use]
 pub fn plain_string(rest: &str) -> Option<(&str, &str)> {
@@ -192,8 +194,7 @@ impl Scanner {
     /// Checks the whole of `text` and takes it apart: the members of an object, the elements of an array and
     /// the members of those that are objects.
     ///
-    /// What is returned borrows the scanner until it is dropped; a [`Raw`] taken out of it borrows only
-    /// `text`.
+    /// The returned document borrows the scanner; a [`Raw`] from the document borrows only `text`.
     pub fn scan<'s, 'a>(&'s mut self, text: &'a str) -> Result<Document<'s, 'a>, JsonError> {
         if u32::try_from(text.len()).is_err() {
             return Err(JsonError::TooLong);

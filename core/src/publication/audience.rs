@@ -15,19 +15,19 @@ pub struct Audience {
     pub only_users: Option<Arc<[Box<str>]>>,
     /// No session of these users.
     pub except_users: Option<Arc<[Box<str>]>>,
-    /// What of sessions without user.
+    /// The rule for sessions without user.
     pub without_user: WithoutUser,
 }
 
-/// Whether sessions without user are meant.
+/// Whether sessions without user are in the audience.
 #[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
 pub enum WithoutUser {
-    /// Like all others: not if certain users are named.
+    /// A session without user is in the audience unless users are named.
     #[default]
     AsOthers,
-    /// Beside the users that are named.
+    /// A session without user is in the audience beside the named users.
     Included,
-    /// Only sessions of users are meant: signed-in ones.
+    /// Only sessions with a user are in the audience.
     Excluded,
 }
 
@@ -37,7 +37,7 @@ impl Audience {
         Self { except_session: Some(session), ..Self::default() }
     }
 
-    /// Everyone who has a user.
+    /// The audience of all sessions with a user.
     pub fn signed_in() -> Self {
         Self { without_user: WithoutUser::Excluded, ..Self::default() }
     }
@@ -120,10 +120,10 @@ fn names(list: &Option<Arc<[Box<str>]>>) -> BTreeSet<&str> {
     list.iter().flat_map(|list| list.iter()).map(|name| &**name).collect()
 }
 
-/// Users by name, and sessions without.
+/// Users by name, and perhaps sessions without user.
 struct Users<'a> {
     named: Named<'a>,
-    /// Whether sessions without user are among them.
+    /// Whether sessions without user are included.
     unnamed: bool,
 }
 

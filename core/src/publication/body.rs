@@ -34,7 +34,7 @@ pub enum Body<'a> {
     UserJoined(&'a Arc<str>),
     /// A user's last session left.
     UserLeft(&'a Arc<str>),
-    /// A notice for which only the dialect that it came by has words, in these words.
+    /// A notice that only the dialect of its origin can express, in that dialect's words.
     Worded(&'a Arc<str>),
 }
 
@@ -90,7 +90,7 @@ impl Body<'_> {
         }
     }
 
-    /// Whether it is about members or users.
+    /// Whether the publication is a notice about members or users.
     #[inline]
     pub fn is_notice(&self) -> bool {
         !matches!(self, Self::Message { .. } | Self::Edit { .. } | Self::Delete)

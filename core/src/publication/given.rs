@@ -1,40 +1,40 @@
-//! What a back end says of its message itself.
+//! The fields of a message that its back end may decide.
 
-/// What a back end decides of its message where the server would otherwise decide: when it was sent, and in
-/// whose name. An id that the server has not made always comes with this and with a time.
+/// Fields that a back end decides in the place of the server: the time and the sender's name. A message with
+/// a back end's id always has a `Given` with a time.
 #[derive(Clone, Eq, PartialEq, Default, Debug)]
 pub struct Given {
-    /// When the message was sent. Its age in a history counts from then.
+    /// The time at which the message was sent. The message's age in a history counts from it.
     pub time: Option<GivenTime>,
-    /// Of a change: when it was made.
+    /// The time at which a change was made.
     pub edited: Option<GivenTime>,
-    /// A name that stands in the place of its sender. It need not be a user's.
+    /// A name that receivers see as the sender. No user of that name need exist.
     pub label: Option<Box<str>>,
-    /// What the dialect alone reads that the message came by. A change of the message leaves it.
+    /// A note that only the dialect of the message reads. A change of the message keeps the note.
     pub note: Option<Box<str>>,
-    /// Of an edit: it says nothing of the payload, which stays. A publication of it has the payload that the
-    /// channel remembers, or `null`.
+    /// Whether an edit leaves the payload unchanged. Such an edit is delivered with the payload that the
+    /// channel remembers, or with `null`.
     pub keeps_payload: bool,
 }
 
 /// A time that a back end gave.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct GivenTime {
-    /// In Unix milliseconds.
+    /// The time in Unix milliseconds.
     pub unix_ms: u64,
-    /// As its dialect writes it, which may be more exact and name a zone.
+    /// The time in the dialect's form, which may be more exact and name a zone.
     pub text: Box<str>,
 }
 
 impl Given {
-    /// Bytes of its texts.
+    /// Bytes of the texts.
     pub fn text_bytes(&self) -> usize {
         let time = |time: &Option<GivenTime>| time.as_ref().map_or(0, |time| time.text.len());
         let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         time(&self.time) + time(&self.edited) + text(&self.label) + text(&self.note)
     }
 
-    /// What is known of a message with this after a change that says `change`.
+    /// The fields of a message after the change `change`.
     pub(super) fn changed(&self, change: &Given) -> Self {
         Self {
             time: change.time.clone().or_else(|| self.time.clone()),

@@ -1,5 +1,5 @@
-//! Publications: what is delivered to sessions, and to which of them. The one vocabulary every dialect
-//! encodes from. A publication is data. It holds no text of any dialect.
+//! Publications: the messages and notices that sessions receive, with their audiences. Every dialect encodes
+//! from this vocabulary. A publication is data, and holds no dialect's text.
 
 mod audience;
 mod body;
@@ -67,7 +67,7 @@ pub struct Sender<'a> {
     pub session: SessionId,
     /// Its user.
     pub user: Option<&'a str>,
-    /// Its profile, in apps that show it with messages.
+    /// The sender's profile, in apps that show profiles with messages.
     pub profile: Option<&'a Arc<str>>,
     /// Whether receivers are told.
     pub shown: bool,
@@ -90,7 +90,7 @@ pub struct Publication<'a> {
     pub kept: bool,
     /// When the message was last edited, in Unix milliseconds.
     pub edited_ms: Option<u64>,
-    /// What a back end says of it itself.
+    /// The fields that the back end decided.
     pub given: Option<&'a Arc<Given>>,
 }
 
@@ -106,13 +106,14 @@ impl<'a> Publication<'a> {
         Self::new(id, Body::Message { event, payload })
     }
 
-    /// When it was sent, in Unix milliseconds: as its back end says, or as its id does.
+    /// The time at which the message was sent, in Unix milliseconds: the back end's time, or the time in the
+    /// id.
     pub fn time_ms(&self) -> u64 {
         let given = self.given.and_then(|given| given.time.as_ref());
         given.map_or_else(|| self.id.time_ms(), |time| time.unix_ms)
     }
 
-    /// The name of its sender, if a back end gave it one.
+    /// The sender's name that a back end gave.
     pub fn label(&self) -> Option<&'a str> {
         self.given.and_then(|given| given.label.as_deref())
     }

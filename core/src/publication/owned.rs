@@ -25,11 +25,10 @@ impl From<Payload<'_>> for OwnedPayload {
     }
 }
 
-/// A publication that owns its text, to wait in a queue, to be shared between workers, or to be kept in
-/// history.
+/// A publication that owns its text. An owned publication can wait in a queue, be shared between workers, or
+/// be kept in history.
 ///
-/// An edit or deletion also stands for the message it changed, as that is now: see
-/// [`OwnedPublication::message`].
+/// An edit or deletion also stands for the message after the change: see [`OwnedPublication::message`].
 #[derive(Debug)]
 pub struct OwnedPublication {
     id: MessageId,
@@ -102,9 +101,9 @@ pub struct Lost {
 }
 
 impl Publication<'_> {
-    /// The change of this message, as it is now, that takes `offset`. Without payload it is its deletion.
-    /// Without audience it is for that of the message, the sender included even if it wants no echo. `lost`
-    /// are the readers who lost the message by earlier changes.
+    /// The change of this message that takes `offset`. Without payload the change is the message's deletion.
+    /// Without audience the change is for the message's audience, and for the sender even without echo.
+    /// `lost` are the readers who lost the message by earlier changes.
     pub fn changed(
         &self,
         offset: u64,
@@ -128,8 +127,8 @@ impl Publication<'_> {
         OwnedPublication { id: self.id, offset, of, edited_ms: at_ms, body, extras }
     }
 
-    /// This message as it is after a change that is told to the change's own audience: the message stays for
-    /// whom it was for. What the change does not say stays.
+    /// This message after a change with an audience of its own. The message keeps its audience, and every
+    /// field that the change does not set.
     pub fn amended(
         &self,
         offset: u64,
@@ -176,8 +175,8 @@ impl OwnedPublication {
         self.extras.as_ref().map_or(&[], |extras| &extras.lost)
     }
 
-    /// What the readers see who lost the message by the change that took `offset`: its deletion. `None`:
-    /// there are no such readers.
+    /// The deletion that readers see who lost the message by the change with `offset`; `None` if there are no
+    /// such readers.
     pub fn loss(&self, offset: u64) -> Option<Publication<'_>> {
         let Lost { audience, .. } = self.lost().iter().find(|lost| lost.offset == offset)?;
         Some(Publication { offset: some(offset), body: Body::Delete, audience, ..self.view() })
@@ -234,12 +233,12 @@ impl OwnedPublication {
         size_of::<Self>() + 2 * size_of::<usize>() + text_len
     }
 
-    /// What a back end says of it itself.
+    /// The fields that the back end decided.
     pub(crate) fn given(&self) -> Option<&Arc<Given>> {
         self.extras.as_ref()?.given.as_ref()
     }
 
-    /// When its message was sent: as its back end says, or as its id does.
+    /// The time at which the message was sent: the back end's time, or the time in the id.
     pub(crate) fn time_ms(&self) -> u64 {
         let given = self.given().and_then(|given| given.time.as_ref());
         given.map_or_else(|| self.id.time_ms(), |time| time.unix_ms)
@@ -316,7 +315,8 @@ impl OwnedMessage {
 }
 
 impl Extras {
-    /// `None`: everyone is meant, and nothing is known of the sender, nor from a back end.
+    /// The rare fields of a publication; `None` if the publication is for everyone, with no known sender and
+    /// no fields of a back end.
     fn of(audience: &Audience, sender: Option<Sender<'_>>, given: Option<&Arc<Given>>) -> Option<Box<Self>> {
         (!audience.is_everyone() || sender.is_some() || given.is_some()).then(|| {
             let sender = sender.map(|Sender { session, user, profile, shown }| OwnedSender {
@@ -340,8 +340,8 @@ impl Extras {
 }
 
 impl Lost {
-    /// The readers who lost a message that was for `before` and is for `now` since the change that took
-    /// `offset`. No reader is in two of them.
+    /// The readers who lost the message by the change with `offset`, which narrowed the message's audience
+    /// from `before` to `now`, and the readers who lost it earlier. No reader is in two of the audiences.
     fn by_change(offset: u64, before: &Audience, now: &Audience, earlier: &[Lost]) -> Vec<Self> {
         let earlier = earlier.iter().map(|lost| (lost.offset, lost.audience.without(now)));
         let all = earlier.chain([(offset, before.without(now))]);

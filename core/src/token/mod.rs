@@ -35,7 +35,7 @@ pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// The most bytes of a user (`sub`) and of a channel's name in a token.
 pub const CLAIM_NAME_BYTES_MAX: usize = 256;
 
-/// The claim that names the user, unless another is configured.
+/// The claim that names the user, by default.
 const USER_CLAIM: &str = "sub";
 
 /// The most channels one token may name.
@@ -57,7 +57,7 @@ pub struct SessionVerifier {
     keys: Vec<SessionKey>,
     leeway_seconds: u64,
     require_exp: bool,
-    /// The claim that names the user; `None`: `sub`.
+    /// The claim that names the user; `None` for `sub`.
     user_claim: Option<Box<str>>,
 }
 
@@ -71,7 +71,7 @@ impl SessionVerifier {
         SessionVerifier { keys, leeway_seconds, require_exp, user_claim: None }
     }
 
-    /// The same, with the user in this claim.
+    /// The verifier with the user's name in the claim `name`.
     pub fn with_user_claim(self, name: &str) -> SessionVerifier {
         SessionVerifier { user_claim: (name != USER_CLAIM).then(|| name.into()), ..self }
     }
@@ -197,7 +197,7 @@ impl SessionVerifier {
 /// What a verified token says.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Claims {
-    /// The user: the `sub` claim or the configured one, 1 to [`CLAIM_NAME_BYTES_MAX`] bytes.
+    /// The user: the value of the `sub` claim or the configured claim, 1 to [`CLAIM_NAME_BYTES_MAX`] bytes.
     pub user: Arc<str>,
     /// The first Unix second at which the token is no longer valid: `exp`, rounded up to whole seconds, *plus
     /// the leeway*. `None` if the token has no `exp`.

@@ -1,5 +1,5 @@
-//! An allocator that counts the live bytes of the process. A test file that uses it has one test, since all
-//! threads share the count.
+//! An allocator that counts the live bytes of the process. A test file with this allocator has one test,
+//! because all threads share the count.
 
 #![allow(unsafe_code, reason = "a counting allocator has to implement GlobalAlloc")]
 
@@ -10,7 +10,7 @@ use std::{
 
 struct Counting;
 
-/// Bytes that are allocated at present.
+/// The bytes that are allocated now.
 pub(crate) static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: every call is handed on to the system's allocator unchanged; counting has no effect on it.

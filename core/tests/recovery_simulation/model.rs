@@ -21,7 +21,7 @@ pub(crate) struct Audience {
     pub(crate) except: Option<Vec<&'static str>>,
     /// A session of the harness, and its id.
     pub(crate) session: Option<(usize, SessionId)>,
-    /// Nobody without user.
+    /// Whether sessions without user are left out.
     pub(crate) signed_in: bool,
 }
 

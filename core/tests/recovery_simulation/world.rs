@@ -42,8 +42,8 @@ pub(super) struct Style {
     pub(super) sender_edits: bool,
     pub(super) echo: bool,
     pub(super) channels: usize,
-    /// The first of these have a witness that never leaves. Another may be over and come into being again,
-    /// but not for want of memory, which could be at any time.
+    /// The first `watched` channels have a witness that never leaves. Another channel may be removed and
+    /// created again, but not for lack of memory, which could happen at any time.
     pub(super) watched: usize,
     /// What is forgotten depends on bytes as well, which the model does not count.
     pub(super) bounded_by_bytes: bool,
@@ -310,7 +310,7 @@ impl World {
     fn random_deed(&mut self, channel: usize, by: Option<usize>) -> ChannelOp {
         if self.random.chance(60) {
             let mut audience = self.random_audience(true);
-            // Who is not signed in does not address those who are.
+            // A session without user may not address signed-in members alone.
             audience.signed_in &= by.is_none_or(|client| self.clients[client].user.is_some());
             let echo = by.is_none() || self.random.chance(60);
             return ChannelOp::Send { audience, history: self.random.chance(85), echo };

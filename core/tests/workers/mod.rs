@@ -105,7 +105,7 @@ impl Workers {
     }
 }
 
-/// A back end's request by HTTP, and the JSON of its answer or of its refusal's code.
+/// Sends a back end's HTTP request. Returns the JSON of its answer, or the code of its refusal.
 pub(crate) fn request(workers: &mut Workers, worker: usize, method: &str, path: &str, body: &Value) -> Value {
     let resource = native_http::Resource::at(path).expect("a resource of the API");
     let (query, body) = (native_http::RequestQuery::default(), body.to_string());

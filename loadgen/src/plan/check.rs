@@ -1,4 +1,4 @@
-//! Whether a plan can be carried out.
+//! Checks whether a plan can be carried out.
 
 use super::{
     ConnectPlan, MAX_WORKERS, MOVER_GAP_NS, Notices, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate,
@@ -10,7 +10,7 @@ use crate::{
     stamp::MIN_PAYLOAD,
 };
 
-/// Source addresses at most: some of 127.0.0.0/8.
+/// The most source addresses, which are in 127.0.0.0/8.
 const MAX_SOURCES: u32 = 1 << 16;
 
 /// Connections at most, and whatever else is counted: more than a machine has memory for, and few enough for
@@ -18,7 +18,7 @@ const MAX_SOURCES: u32 = 1 << 16;
 const MAX_COUNT: u32 = 100_000_000;
 
 impl Plan {
-    /// Looks for what contradicts itself or does not fit, and raises the limit of open files if need be.
+    /// Checks the plan for contradictions and limits, and raises the limit of open files if the run needs it.
     pub fn check(&mut self) -> Result<(), PlanError> {
         let wrong = |sentence: String| Err(PlanError(sentence));
         if self.threads == 0 || self.windows == 0 || self.parallel == 0 || self.processes == 0 {
@@ -68,7 +68,8 @@ impl Plan {
 }
 
 impl Work {
-    /// What it cannot do without, and what to say of a protocol that lacks it.
+    /// The features that the plan needs of its protocol, with the sentence for a protocol without the
+    /// feature.
     fn needs(&self) -> Vec<(Need, &'static str)> {
         match self {
             Self::Fanout(plan) | Self::Slow(plan) if plan.publishers > 1 => {
@@ -104,7 +105,7 @@ impl Work {
         }
     }
 
-    /// The numbers that others are made of.
+    /// The counts of the plan from which other counts are computed.
     fn counts(&self) -> Vec<u32> {
         match self {
             Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => {

@@ -1,4 +1,4 @@
-//! What a run will do, complete and checked, before anything is done. Printed and saved with every report.
+//! The plan of a run: complete and checked before the run starts, printed, and saved with every report.
 
 mod check;
 mod work;
@@ -12,34 +12,34 @@ pub use work::{
     ConnectPlan, IdlePlan, Notices, Pace, PresencePlan, PublishPlan, Rate, Scope, StormPlan, Work,
 };
 
-/// Workers at most: more than any machine has cores.
+/// The most worker threads: more than any machine has cores.
 pub(crate) const MAX_WORKERS: u64 = 1024;
 
-/// Time between two operations of one mover in an open loop, at least.
+/// The shortest time between two operations of one mover in an open loop.
 pub(crate) const MOVER_GAP_NS: u64 = 50_000_000;
 
-/// A run.
+/// The plan of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
-    /// What is done.
+    /// The scenario with its parameters.
     pub work: Work,
     /// The server's address.
     pub address: SocketAddr,
-    /// Value of the `Host` header.
+    /// The value of the `Host` header.
     pub host: String,
-    /// The protocol.
+    /// The protocol, with its connection parameters.
     pub driver: DriverPlan,
-    /// Processes of the server; found by its port if there are none.
+    /// The processes of the server. If the list is empty, the process is found by the server's port.
     pub server_pids: Vec<u32>,
-    /// Processes of the generator; with one, it is the coordinator's own.
+    /// The number of processes of the generator. A single process is the coordinator's own.
     pub processes: u32,
-    /// Worker threads of each.
+    /// The worker threads of each process.
     pub threads: u32,
-    /// The CPUs they run on, in turn; anywhere if there are none.
+    /// The CPUs on which the worker threads run, in turn. If the list is empty, the threads run on any CPU.
     pub pin: Vec<u32>,
-    /// Whether they look for events all the time instead of sleeping.
+    /// Whether the worker threads poll for events instead of sleeping.
     pub spin: bool,
-    /// Closed loop: whether the generator may be the limit, so that rates are lower bounds.
+    /// Whether the generator may be the limit in a closed loop, so that rates are lower bounds.
     #[serde(default)]
     pub lower_bound: bool,
     /// Conditions under which the run fails.
@@ -54,48 +54,48 @@ pub struct Plan {
     pub window_seconds: f64,
     /// Number of windows.
     pub windows: u32,
-    /// Seconds after the last window for what is on the way to arrive.
+    /// The seconds after the last window in which deliveries may still arrive.
     pub drain_seconds: f64,
-    /// Source addresses; 0 is as many as the connections need.
+    /// The number of source addresses; 0 for as many as the connections need.
     pub sources: u32,
-    /// Handshakes under way at one time.
+    /// The most handshakes at a time.
     pub parallel: u32,
-    /// What channels' names begin with.
+    /// The beginning of the channels' names.
     pub prefix: String,
-    /// Where randomness comes from.
+    /// The seed of all randomness.
     pub seed: u64,
-    /// This run's number, in every payload.
+    /// The number of this run, which is in every payload.
     pub run: u32,
 }
 
-/// A protocol, and what connecting by it needs. Which of these a driver uses is its own business.
+/// A protocol, and the parameters of its connections. A driver uses some of the parameters.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DriverPlan {
     /// The driver's name.
     pub name: String,
     /// The app's name.
     pub app: String,
-    /// The app's key. Not for reports.
+    /// The app's key, which no report shows.
     #[serde(skip)]
     pub key: String,
-    /// The app's secret, for signatures. Not for reports.
+    /// The app's secret for signatures, which no report shows.
     #[serde(skip)]
     pub secret: String,
     /// The path of the WebSocket.
     pub path: Option<String>,
-    /// That of connections that only publish.
+    /// The path of WebSockets that only publish.
     pub publish_path: Option<String>,
-    /// Part of the text that says that a connection is ready.
+    /// A part of the text that shows that a connection is ready.
     pub welcome: Option<String>,
-    /// The text that joins.
+    /// The text that joins a channel.
     pub join: Option<String>,
-    /// Part of the answer to it.
+    /// A part of the answer to a join.
     pub joined: Option<String>,
-    /// The text that publishes.
+    /// The text that publishes a message.
     pub send: Option<String>,
 }
 
-/// Why a plan cannot be carried out: one sentence.
+/// Why a plan cannot be carried out, in one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanError(pub String);
 
@@ -108,17 +108,17 @@ impl fmt::Display for PlanError {
 impl std::error::Error for PlanError {}
 
 impl Plan {
-    /// Worker threads of all processes.
+    /// The number of worker threads of all processes.
     pub(crate) fn workers(&self) -> u32 {
         self.processes * self.threads
     }
 
-    /// How long its stages last.
+    /// The times of the run's stages.
     pub(crate) fn timing(&self) -> Timing {
         Timing::new(self.warmup_seconds, self.window_seconds, self.windows)
     }
 
-    /// When connections are due, if there is a schedule of them.
+    /// The times at which connections are due, if the plan has a schedule for connections.
     pub(crate) fn connect_schedule(&self) -> Option<Schedule> {
         let Work::Connect(ConnectPlan { rate: Some(rate), .. }) = &self.work else { return None };
         let seconds = self.window_seconds * f64::from(self.windows);
@@ -133,7 +133,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{Args, Job};
 
-    /// What a command line plans.
+    /// The plan of a command line.
     pub(crate) fn plan(line: &str) -> Plan {
         let args = Args::try_parse_from(line.split_whitespace()).expect("well-formed");
         let (Job::Run(mut phases), _) = args.into_job().expect("valid") else { panic!("a run") };

@@ -1,156 +1,157 @@
-//! What a run does: the scenarios and the numbers of each.
+//! The scenarios of the load generator, and the parameters of each.
 
 use serde::{Deserialize, Serialize};
 
 use crate::drivers::Echo;
 
-/// What a run does.
+/// The scenario of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "scenario")]
 pub enum Work {
-    /// One channel, many subscribers.
+    /// Publishers send to one channel with many subscribers.
     Fanout(PublishPlan),
-    /// Many channels, few members each, who send to each other.
+    /// Members of many small channels send to each other.
     Send(PublishPlan),
-    /// Messages to everyone.
+    /// Publishers send to every connection.
     Broadcast(PublishPlan),
-    /// One channel, and some of its subscribers stop reading.
+    /// Publishers send to one channel, and some of its subscribers stop reading.
     Slow(PublishPlan),
-    /// Connections at rest.
+    /// Connections are open and at rest.
     Idle(IdlePlan),
-    /// All connections drop and come back.
+    /// All connections drop and reconnect.
     Storm(StormPlan),
-    /// Handshakes.
+    /// Connections make handshakes.
     Connect(ConnectPlan),
-    /// Joins and leaves that others see.
+    /// Members join and leave channels while other members watch.
     Presence(PresencePlan),
 }
 
-/// Messages through channels.
+/// A scenario that publishes messages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PublishPlan {
-    /// Channels.
+    /// The number of channels.
     pub channels: u32,
-    /// Members of each.
+    /// The members of each channel.
     pub members: u32,
-    /// Publishers of each.
+    /// The publishers of each channel.
     pub publishers: u32,
-    /// Whether the publishers are members; else they are connections of their own.
+    /// Whether the publishers are members. Otherwise a publisher has a connection of its own.
     pub publishers_join: bool,
     /// Whether publishers that are members receive their own messages.
     pub echo: bool,
     /// Bytes of the payload, as JSON.
     pub payload: u32,
-    /// How fast.
+    /// The pace of messages.
     pub pace: Pace,
-    /// Whom a message is for.
+    /// The receivers of a message.
     pub scope: Scope,
-    /// Members of each channel that stop reading.
+    /// The members of each channel that stop reading.
     pub slow: u32,
-    /// Closed loop: seconds after which a message is taken for lost, so that the next one may be sent.
+    /// Closed loop: the seconds after which a message counts as lost, so that the next message may be sent.
     pub expiry_seconds: f64,
 }
 
-/// Whom a message is for.
+/// The receivers of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// The members of its channel.
+    /// The members of the message's channel.
     Channel,
-    /// Every connection. There is one channel, and nobody joins it.
+    /// Every connection. There is one channel, which no connection joins.
     Everyone,
 }
 
-/// What decides when the next message is sent.
+/// The pace of messages.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "loop")]
 pub enum Pace {
-    /// An earlier one has reached everyone: at most so many are in flight in each channel. Finds the ceiling.
+    /// Closed loop: a message is sent when an earlier message has reached every member. The loop finds the
+    /// highest rate.
     Closed {
-        /// Messages in flight.
+        /// The most messages in flight in each channel.
         window: u32,
     },
-    /// A schedule. Latency counts from when a message was due.
+    /// Open loop: a schedule. A message's latency counts from the time at which the message was due.
     Open {
-        /// Messages a second, all publishers together.
+        /// The messages a second of all publishers together.
         rate: f64,
     },
 }
 
-/// Connections at rest.
+/// The scenario of connections at rest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct IdlePlan {
-    /// Connections at the first reading of the server's memory.
+    /// The connections at the first reading of the server's memory.
     pub base: u32,
-    /// Connections at the second.
+    /// The connections at the second reading of the server's memory.
     pub connections: u32,
-    /// Members of each channel; each connection joins one.
+    /// The members of each channel. Each connection joins one channel.
     pub members: u32,
-    /// Seconds of rest before memory is read.
+    /// The seconds of rest before each reading of the server's memory.
     pub settle_seconds: f64,
 }
 
-/// All drop, all come back: at the beginning of each window.
+/// The scenario in which all connections drop and reconnect at the beginning of each window.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StormPlan {
-    /// Connections.
+    /// The number of connections that drop.
     pub connections: u32,
-    /// Members of each channel; each connection joins one.
+    /// The members of each channel. Each connection joins one channel.
     pub members: u32,
-    /// Messages a second to all of these channels together, from publishers that stay; none if 0.
+    /// The messages a second to all channels of connections that drop, from publishers that stay; 0 for none.
     pub rate: f64,
-    /// Subscribers of a channel of their own, which stay too.
+    /// The subscribers of a separate channel, which stay connected.
     pub bystanders: u32,
-    /// Messages a second to that channel.
+    /// The messages a second to the bystanders' channel.
     pub bystander_rate: f64,
     /// Bytes of the payload, as JSON.
     pub payload: u32,
 }
 
-/// Handshakes.
+/// The scenario of handshakes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConnectPlan {
-    /// Cycles under way at one time; in an open loop at most.
+    /// The cycles at a time in a closed loop, and the most cycles at a time in an open loop.
     pub parallel: u32,
     /// Whether a cycle joins a channel.
     pub join: bool,
-    /// Open loop: how many begin a second. Else one begins when another has ended.
+    /// Open loop: the cycles that begin each second. In a closed loop a cycle begins when another cycle ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
 }
 
-/// So many a second: evenly more or less from the beginning of the first window to the end of the last one.
+/// A rate that changes evenly from the beginning of the first window to the end of the last window.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
-    /// In the warm-up, and when the first window begins.
+    /// The rate in the warm-up and at the beginning of the first window.
     pub from: f64,
-    /// When the last window ends.
+    /// The rate at the end of the last window.
     pub to: f64,
 }
 
-/// Joins, updates, queries and leaves.
+/// The scenario of joins, updates, queries and leaves.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PresencePlan {
-    /// Channels.
+    /// The number of channels.
     pub channels: u32,
-    /// Members of each that stay and watch.
+    /// The members of each channel that stay and watch.
     pub watchers: u32,
-    /// Members of each that come and go, each with one operation under way.
+    /// The members of each channel that come and go. A mover has one operation at a time.
     pub movers: u32,
-    /// Each updates its profile between joining and leaving.
+    /// Whether a mover updates its profile between its join and its leave.
     pub updates: bool,
-    /// Each asks for a page of members between joining and leaving.
+    /// Whether a mover asks for a page of members between its join and its leave.
     pub queries: bool,
-    /// Open loop: operations a second, of all movers together. Else each begins the next when the last is
-    /// complete.
+    /// Open loop: the operations a second of all movers together. In a closed loop a mover begins its next
+    /// operation when its last one is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
-    /// What watchers are to be told.
+    /// The notices that watchers must receive.
     #[serde(default)]
     pub notices: Notices,
 }
 
-/// What watchers of `presence` are to be told.
+/// The notices that watchers of `presence` must receive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Notices {
@@ -185,7 +186,7 @@ impl Work {
         }
     }
 
-    /// Connections open at one time.
+    /// The connections that are open at a time.
     pub fn connections(&self) -> u64 {
         match self {
             Self::Fanout(plan) | Self::Send(plan) | Self::Broadcast(plan) | Self::Slow(plan) => {
@@ -203,7 +204,7 @@ impl Work {
         }
     }
 
-    /// Publishers of all channels.
+    /// The publishers of all channels.
     pub(crate) fn publishers(&self) -> u32 {
         match self {
             Self::Storm(plan) => plan.publishers(),
@@ -236,7 +237,7 @@ impl Work {
 }
 
 impl StormPlan {
-    /// Channels of those that drop.
+    /// The channels of the connections that drop.
     pub(crate) fn channels(&self) -> u32 {
         self.connections.div_ceil(self.members.max(1))
     }

@@ -1,4 +1,4 @@
-//! What the server does with a command, and what it delivers to whom.
+//! Commands of clients, and their deliveries.
 
 use std::{sync::atomic::Ordering, thread, time::Duration};
 

@@ -1,6 +1,6 @@
-//! What the server does wrong.
+//! The faults that the stub server can have.
 
-/// What the server does wrong, at each `every`-th delivery.
+/// A fault of the stub server, which happens at each `every`-th delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mischief {
     None,
@@ -14,7 +14,7 @@ pub(crate) enum Mischief {
     Reorder {
         every: u64,
     },
-    /// A member of another channel gets it too.
+    /// A member of another channel receives the delivery too.
     Misdeliver {
         every: u64,
     },
@@ -25,20 +25,21 @@ pub(crate) enum Mischief {
     Skip {
         every: u64,
     },
-    /// None: who joins with a position receives what was sent since.
+    /// No fault: a member that joins with a position receives the messages since that position.
     Recover,
-    /// The same, but without the first that was missed.
+    /// A member that joins with a position does not receive the first message that it missed.
     RecoverTooFew,
-    /// The same, and the last that was missed twice.
+    /// A member that joins with a position receives the last message that it missed twice.
     RecoverTooMany,
-    /// Nobody recovers, although everyone is told a position.
+    /// No member recovers messages, although every member is told a position.
     Forget,
-    /// The first member of a channel hears that the second joined only with what it hears next. No fault.
+    /// No fault: the first member of a channel is told of the second member's join only with its next
+    /// delivery.
     TellLate,
-    /// The last member of a channel gets a message only when nothing else is going on. Whoever sends the next
-    /// one before that is hung up on.
+    /// The last member of a channel gets a message only when the server is otherwise idle. The server closes
+    /// the connection of a sender that sends the next message before that.
     LastOneLater,
-    /// Who sends receives it too, asked for or not.
+    /// A sender receives its own message, even if it did not ask for it.
     Echo,
     /// The connection is closed instead.
     HangUp {
@@ -48,26 +49,26 @@ pub(crate) enum Mischief {
     HangUpOnJoin {
         every: u64,
     },
-    /// Each handshake takes so long, one after the other.
+    /// Each handshake takes this long, one after another.
     Dawdle {
         milliseconds: u64,
     },
-    /// The whole server stops, when it has got so many messages.
+    /// The whole server stops for some milliseconds after this many messages.
     Stop {
         at_send: u64,
         milliseconds: u64,
     },
-    /// The same, at a join.
+    /// The whole server stops for some milliseconds at the join with this number.
     StopAtJoin {
         at_join: u64,
         milliseconds: u64,
     },
-    /// Nobody is told of each `every`-th join up to one, nor of the leave after it.
+    /// Members are not told of each `every`-th join up to a limit, nor of the leave after it.
     MergeNotices {
         every: u64,
         until: u64,
     },
-    /// The message of this number is delivered to nobody.
+    /// The message with this number is delivered to no member.
     LoseMessage {
         number: u64,
     },

@@ -1,4 +1,4 @@
-//! The loop: connections, their handshakes and their frames.
+//! The stub server's loop: connections, their handshakes and their frames.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,12 +34,12 @@ pub(super) struct Server {
     pub(super) channels: HashMap<String, Vec<usize>>,
     /// The last number of each channel.
     pub(super) offsets: HashMap<String, u64>,
-    /// What was sent to each channel, if anyone can recover it.
+    /// The messages of each channel, if the stub supports recovery.
     pub(super) logs: HashMap<String, Vec<BytesMut>>,
     pub(super) sends: u64,
     pub(super) joins: u64,
     pub(super) deliveries: u64,
-    /// Those of whose join nobody was told.
+    /// The members whose join was told to no member.
     pub(super) silent: HashSet<usize>,
     /// The same, for other threads.
     pub(super) counter: Arc<AtomicU64>,
@@ -52,7 +52,7 @@ pub(super) struct Connection {
     decoder: Decoder,
     head: Option<Vec<u8>>,
     pub(super) out: BytesMut,
-    /// Held back, to come after the next one.
+    /// A delivery that is held back until after the next delivery.
     pub(super) held: BytesMut,
     pub(super) joined: Vec<String>,
     closing: bool,
@@ -105,7 +105,7 @@ impl Server {
         }
     }
 
-    /// Hands out what is held back.
+    /// Releases the delivery that is held back.
     fn release(&mut self) {
         for number in 0..self.connections.len() {
             let Some(connection) = self.connections[number].as_mut() else { continue };

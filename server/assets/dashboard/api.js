@@ -1,10 +1,10 @@
-// What the page asks of the admin listener.
+// Requests of the dashboard's page to the admin listener.
 
 import { useEffect, useState } from "/assets/preact.js";
 
 const BASE = "/dashboard/api/";
 
-/** An answer that is an error: its status, and a sentence. */
+/** An error answer: its status, and a sentence. */
 export class Refused extends Error {
   constructor(status, sentence) {
     super(sentence);
@@ -12,11 +12,11 @@ export class Refused extends Error {
   }
 }
 
-/** Asks, and resolves with the answer's JSON. */
+/** Sends a request, and resolves with the JSON of the answer. */
 export async function ask(path, { method = "GET", body } = {}) {
   const response = await fetch(BASE + path, {
     method,
-    // A page of another site cannot send this header without being asked for leave, which is never given.
+    // A page of another site cannot send this header without a CORS preflight, and the server allows none.
     headers: { "x-fanfare": "dashboard" },
     body,
   });
@@ -36,7 +36,7 @@ function sentence(text) {
   }
 }
 
-/** Asks for what belongs to an app. */
+/** Sends a request about an app. */
 export function askApp(app, what, query = {}, options) {
   const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
   const search = new URLSearchParams(given.map(([name, value]) => [name, String(value)]));

@@ -1,11 +1,11 @@
-// An app's channels: the largest, the busiest, and all of them by name; and one channel.
+// The view of an app's channels (the largest, the busiest, and all by name) and the view of one channel.
 
 import { html, useEffect, useState } from "/assets/preact.js";
 import { ask, askApp, usePoll } from "./api.js";
 import { Confirmed, Pager, Table, Trouble, link, number, seen, short, time, usePages } from "./parts.js";
 
 const PAGE = 50;
-/** Live messages that are shown. */
+/** The most live messages that the view shows. */
 const SHOWN = 200;
 const LOOK_MS = 500;
 
@@ -92,7 +92,7 @@ function Members({ app, channel }) {
     <${Pager} pages=${pages} />`;
 }
 
-/** Ends a session, or all of a user; clients do not come back by themselves. */
+/** Ends one session, or all sessions of a user. Their clients do not come back by themselves. */
 export function Disconnect({ app, whom, onDone, onError }) {
   const end = async () => {
     try {

@@ -1,11 +1,11 @@
-// A line over the last minutes, by uPlot.
+// A line chart of the last minutes, drawn by uPlot.
 
 import { html, useEffect, useRef } from "/assets/preact.js";
 import uPlot from "/assets/uplot.js";
 
 const HEIGHT = 150;
 
-/** What a canvas needs: colours as they are now, by a property of the page's. */
+/** The present colours for a canvas, which are CSS properties of the page. */
 function inks(element) {
   const probe = element.appendChild(document.createElement("span"));
   const ink = (name) => {
@@ -17,7 +17,7 @@ function inks(element) {
   return found;
 }
 
-/** `series` are names; `points` is `[times in s, values of the first, …]`. */
+/** Draws a chart. `series` are names; `points` is `[times in s, values of the first series, …]`. */
 export function Chart({ label, series, points, format }) {
   const box = useRef(null);
   const plot = useRef(null);

@@ -1,4 +1,4 @@
-// A client of an app: joins, sends, and shows every frame both ways.
+// The console view: a client of an app that joins and sends, and shows every frame in both directions.
 
 import { html, useEffect, useRef, useState } from "/assets/preact.js";
 import { short, time } from "./parts.js";

@@ -1,4 +1,4 @@
-// How the server does now: connections, rates, workers, apps.
+// The overview: connections, rates, workers and apps.
 
 import { html, useMemo, useRef } from "/assets/preact.js";
 import { Chart } from "./chart.js";
@@ -11,14 +11,14 @@ export const sum = (values) => values.reduce((all, value) => all + value, 0);
 /** The values of a metric, by worker. */
 export const of = (overview, name) => overview.metrics.find((metric) => metric.name === name)?.values ?? [0];
 
-/** How fast a metric grows, by worker, between two looks. */
+/** The rate of a metric by worker, between two readings. */
 export function rates(before, now, name) {
   const s = before ? (now.time_ms - before.time_ms) / 1000 : 0;
   const earlier = before ? of(before, name) : [];
   return of(now, name).map((value, worker) => (s > 0 ? Math.max(0, value - (earlier[worker] ?? 0)) / s : 0));
 }
 
-/** The looks of the last minutes, as lines. */
+/** The readings of the last minutes, as lines of a chart. */
 export function useTrail(overview) {
   const trail = useRef({ last: null, before: null, points: [[], [], [], [], [], []] });
   return useMemo(() => {

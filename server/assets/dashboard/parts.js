@@ -1,4 +1,4 @@
-// Small parts that several views show. What comes from the server is put into text nodes, never into markup.
+// Small parts that several views share. Data of the server becomes text nodes, and never markup.
 
 import { html, useEffect, useState } from "/assets/preact.js";
 
@@ -24,14 +24,14 @@ export function duration(ms) {
 
 export const time = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false });
 
-/** Controls, and what turns the direction of the text around it: they are shown as escapes. */
+/** Control characters and characters that change the direction of text. They are shown as escapes. */
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 const escape = (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`;
 
-/** A text of somebody's, with nothing in it that cannot be seen. */
+/** A text from a user, in which every invisible character is shown as an escape. */
 export const seen = (text) => String(text).replace(UNSEEN, escape);
 
-/** Any JSON, short enough to be shown. */
+/** A JSON value as a text that is short enough for the page. */
 export function short(value, length = 2000) {
   const text = typeof value === "string" ? value : JSON.stringify(value) ?? "";
   return seen(text.length > length ? `${text.slice(0, length)}…` : text);
@@ -43,7 +43,7 @@ export function Trouble({ error }) {
   return html`<p class="trouble" role="alert">${error ? error.message : ""}</p>`;
 }
 
-/** A table. A column is `{ head, cell, kind }`; `cell` makes what is shown of a row. */
+/** A table. A column is `{ head, cell, kind }`; `cell` returns the content of a row's cell. */
 export function Table({ label, columns, rows, keyOf, empty = "Nothing." }) {
   if (rows.length === 0) return html`<p class="empty">${empty}</p>`;
   return html`
@@ -100,7 +100,7 @@ export function Pager({ pages }) {
     </nav>`;
 }
 
-/** A button that asks once more before it does what cannot be undone. */
+/** A button that asks for confirmation before an action that cannot be undone. */
 export function Confirmed({ label, question, onConfirm }) {
   const [asked, setAsked] = useState(false);
   if (!asked) return html`<button class="danger" onClick=${() => setAsked(true)}>${label}</button>`;

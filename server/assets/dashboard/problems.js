@@ -1,10 +1,10 @@
-// Errors and drops: what each counter means, and how fast it grows.
+// The view of errors and drops: the meaning and the rate of each counter.
 
 import { html } from "/assets/preact.js";
 import { of, rates, sum } from "./overview.js";
 import { Table, number } from "./parts.js";
 
-/** Counters that tell of something refused, dropped or broken, and what helps. */
+/** The counters of refused, dropped and broken things, each with a remedy. */
 const PROBLEMS = {
   panics_total: "A fault of the server's: report it with the log.",
   overloaded_total: "Workers cannot keep up: more cores, or fewer messages.",

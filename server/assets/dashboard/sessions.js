@@ -1,4 +1,4 @@
-// The sessions of an app, all of them or a user's, and their end.
+// The view of an app's or a user's sessions, which can end sessions.
 
 import { html, useState } from "/assets/preact.js";
 import { askApp } from "./api.js";

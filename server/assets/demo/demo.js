@@ -1,6 +1,6 @@
 // The chat room of `fanfare demo`: a channel with presence, history, edits and deletions.
 //
-// Everything shown is data of other people's: it reaches the page as text nodes, never as markup.
+// All content of the page comes from other users, so it becomes text nodes, and never markup.
 
 import { Realtime, feed, presence } from "/assets/fanfare.js";
 import { html, render, useEffect, useLayoutEffect, useRef, useState } from "/assets/preact.js";

@@ -1,4 +1,4 @@
-//! Access tokens: what opens the connection of a back end that may name any app.
+//! Access tokens, with which a back end may name any app.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ use super::raw;
 use super::raw::Texts;
 use crate::args::Secrets;
 
-/// Each is compared in turn, so a few must do.
+/// The most tokens. A token is compared with each of them in turn.
 const TOKENS_MAX: usize = 32;
 
 const KEY: &str = "server.access_tokens";
 
-/// The tokens that the file has, to be printed. Those of a variable stay there.
+/// The tokens of the configuration file, for printing. Tokens of the environment are not printed.
 #[derive(Clone, Default)]
 pub(super) struct AccessSource(Vec<String>);
 
@@ -27,7 +27,7 @@ impl fmt::Debug for AccessSource {
 }
 
 impl AccessSource {
-    /// The tokens as they are printed.
+    /// The tokens in the form in which the configuration is printed.
     pub(super) fn print(&self, secrets: Secrets) -> Option<Texts> {
         let shown = |text: &String| match secrets {
             Secrets::Shown => text.clone(),
@@ -37,7 +37,7 @@ impl AccessSource {
     }
 }
 
-/// Checks the tokens of the file or of the variable.
+/// Checks the tokens of the configuration file or of the environment.
 pub(super) fn tokens(
     server: &raw::Server,
     environment: &mut Environment,

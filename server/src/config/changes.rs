@@ -1,4 +1,4 @@
-//! What differs between two configurations, and which of it can change while the server runs.
+//! The differences between two configurations, and the settings that can change while the server runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,7 +10,7 @@ use toml::Value;
 use super::{Config, ConfigError};
 use crate::args::Secrets;
 
-/// Settings of the server that can change while it runs. All that are not here or below need a restart.
+/// The settings of the server that can change while it runs. A setting in neither list needs a restart.
 const LIVE: [&str; 15] = [
     "server.spin_us",
     "server.ping_interval_ms",
@@ -29,7 +29,7 @@ const LIVE: [&str; 15] = [
     "client_ca_file",
 ];
 
-/// The same of an app: the first word behind its name.
+/// The settings of an app that can change while the server runs, by the first word after the app's name.
 const LIVE_IN_APP: [&str; 23] = [
     "client_keys",
     "client_key_env",
@@ -56,23 +56,23 @@ const LIVE_IN_APP: [&str; 23] = [
     "xano",
 ];
 
-/// One setting that differs.
+/// One setting with different values in two configurations.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Its key.
+    /// The key of the setting.
     pub key: String,
-    /// When it takes effect.
+    /// When the change takes effect.
     pub when: When,
-    /// The values before and after, as far as they are no secrets.
+    /// The values before and after, except secrets.
     shown: String,
 }
 
 /// When a changed setting takes effect.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum When {
-    /// With a reload.
+    /// The change takes effect with a reload.
     Reload,
-    /// With a restart alone.
+    /// The change takes effect with a restart.
     Restart,
 }
 
@@ -87,10 +87,10 @@ impl fmt::Display for Change {
 }
 
 impl Config {
-    /// Reads flags, environment and file once more.
+    /// Reads the command line, the environment and the file again.
     ///
     /// # Errors
-    /// As [`Config::load`]; or there is no file, or no app in it.
+    /// The errors of [`Config::load`]; also if there is no file, or no app in the file.
     pub fn reread(&self) -> Result<Config, ConfigError> {
         let nothing = |problem: &str| ConfigError::setting("--config", problem);
         if self.file.is_none() {
@@ -103,7 +103,7 @@ impl Config {
         }
     }
 
-    /// What is different in `new`.
+    /// The settings that differ in `new`.
     pub fn changes(&self, new: &Config) -> Vec<Change> {
         let (before, after) = (flat(self), flat(new));
         let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -144,7 +144,7 @@ fn lone_apps(before: &Config, after: &Config) -> Vec<Change> {
     [without(before, after, "is gone"), without(after, before, "is new")].concat()
 }
 
-/// Every value of a configuration by its key.
+/// Every value of a configuration, by its key.
 fn flat(config: &Config) -> BTreeMap<String, String> {
     let printed = config.to_toml(Secrets::Shown);
     let table: toml::Table = printed.parse().expect("what is printed is TOML");

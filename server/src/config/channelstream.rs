@@ -1,18 +1,19 @@
-//! `[apps.<name>.channelstream]`: what back ends and clients of Channelstream find of an app.
+//! `[apps.<name>.channelstream]`: the options of an app for back ends and clients of Channelstream.
 
 use fanfare_core::app::ChannelstreamOptions;
 
 use super::{Config, apps::Section, error::ConfigError, raw};
 
-/// The app whose paths begin at the root.
+/// The app whose paths have no prefix by default.
 const ROOT_APP: &str = "default";
-/// Entries of a list.
+/// The most entries of a list.
 const LIST_MAX: usize = 256;
-/// Bytes of a secret, a name or a prefix.
+/// The most bytes of a secret, a name or a prefix.
 const TEXT_BYTES_MAX: usize = 256;
 
 impl Section<'_> {
-    /// The section; the app `default` is at the root, and others are under their names.
+    /// Reads the section. The app `default` has no prefix by default, and any other app has its name as
+    /// prefix.
     pub(super) fn channelstream(
         &mut self,
         raw: &raw::Channelstream,
@@ -111,7 +112,7 @@ impl Section<'_> {
     }
 }
 
-/// Refuses the original's own secrets where others could reach the server.
+/// Refuses the original's public secrets, unless only this machine reaches the server.
 pub(super) fn check_secrets(config: &Config) -> Result<(), ConfigError> {
     let is_reached = config.listen.iter().any(|address| !address.ip().to_canonical().is_loopback());
     let has_known = |options: &ChannelstreamOptions| options.has_known_secret();
@@ -126,7 +127,7 @@ pub(super) fn check_secrets(config: &Config) -> Result<(), ConfigError> {
     }
 }
 
-/// The section as it is printed; `source` says where the secrets came from.
+/// Prints the section. `source` has the sources of the secrets.
 pub(super) fn print(
     options: &ChannelstreamOptions,
     source: raw::Channelstream,

@@ -9,11 +9,11 @@ use super::raw;
 use super::settings::{LISTEN_MAX, address};
 use crate::tls::{Identity, IdentityError, Pem, TlsSettings, Validity};
 
-/// Certificates of one listener, and listeners.
+/// The most certificates of one listener; the most listeners.
 const CERTIFICATES_MAX: usize = 64;
 const LISTENERS_MAX: usize = 16;
 
-/// A file of certificates, or of a key, is not longer.
+/// The most bytes of a file with certificates or with a key.
 const PEM_BYTES_MAX: u64 = 1 << 20;
 
 /// A listener with TLS.
@@ -22,9 +22,9 @@ pub(super) struct SecuredListener {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) tls: TlsSettings,
     pub(super) warnings: Vec<String>,
-    /// Of the contents of its files.
+    /// A hash of the contents of the listener's files.
     pub(super) fingerprint: u64,
-    /// As it was written.
+    /// The listener as the configuration has it.
     pub(super) source: raw::Listener,
 }
 
@@ -34,7 +34,7 @@ impl std::fmt::Debug for SecuredListener {
     }
 }
 
-/// Checks every entry. Relative names of files are looked up in `base`, the configuration file's folder.
+/// Checks every listener. A relative file name is looked up in `base`, the configuration file's folder.
 pub(super) fn build(
     entries: &[raw::Listener],
     base: Option<&Path>,
@@ -46,7 +46,7 @@ pub(super) fn build(
     entries.iter().enumerate().map(|(place, raw)| Entry { place, base }.build(raw)).collect()
 }
 
-/// One entry on its way.
+/// One listener's entry while it is checked.
 struct Entry<'a> {
     place: usize,
     base: Option<&'a Path>,

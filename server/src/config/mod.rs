@@ -11,6 +11,7 @@
 //! described in docs/CONFIGURATION.md, and a test holds that page to the raw structures.
 
 mod access;
+mod agnost;
 mod apps;
 mod changes;
 mod channelstream;
@@ -52,12 +53,12 @@ const ENVELOPE_BYTES: usize = 1024;
 /// app has room for two of them.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The addresses to serve on without TLS. With those of `[[server.listeners]]` at least one, all
-    /// different.
+    /// The addresses without TLS. Together with the addresses of `[[server.listeners]]` there is at least one
+    /// address, and all addresses differ.
     pub listen: Vec<SocketAddr>,
     /// The address of the admin plane, or `None` if it is off.
     pub admin_listen: Option<SocketAddr>,
-    /// What the dashboard asks for; `None`: nothing, and it is served on loopback alone.
+    /// The dashboard's password; `None` if the dashboard has no password and is served on loopback alone.
     pub dashboard_password: Option<Password>,
     /// Worker threads, 1 to [`WORKERS_MAX`].
     pub workers: usize,
@@ -101,7 +102,7 @@ pub struct Config {
     /// and
     /// `admin_listen` have loopback addresses only.
     pub development: Option<DevelopmentKeys>,
-    /// Whether the admin plane serves the demo's page. Then `development` has keys.
+    /// Whether the admin listener serves the demo's page. If so, `development` has keys.
     pub demo: Demo,
     /// What the user should hear, a sentence each, though it keeps nothing from working.
     pub warnings: Vec<String>,
@@ -111,17 +112,17 @@ pub struct Config {
     access: AccessSource,
     /// The listeners with TLS.
     secured: Vec<SecuredListener>,
-    /// The flags it was loaded with.
+    /// The command line that the configuration was loaded with.
     args: Args,
 }
 
 /// Whether the demo's page is served.
 #[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
 pub enum Demo {
-    /// It is not.
+    /// The demo's page is not served.
     #[default]
     Off,
-    /// It is, for the development app, which has what the page needs.
+    /// The demo's page is served, for the development app.
     On,
 }
 
@@ -158,7 +159,7 @@ pub enum LogFormat {
 pub struct Password(Box<str>);
 
 impl Password {
-    /// Bytes of a password.
+    /// The allowed bytes of a password.
     pub const BYTES: std::ops::RangeInclusive<usize> = 12..=256;
 
     /// A password of [`Password::BYTES`] bytes.
@@ -166,7 +167,7 @@ impl Password {
         Self::BYTES.contains(&text.len()).then(|| Self(text.into()))
     }
 
-    /// What has to be typed.
+    /// The password's text.
     pub fn text(&self) -> &str {
         &self.0
     }
@@ -362,7 +363,7 @@ impl Config {
         self.secrets.iter().map(|app| app.triggers.clone()).collect()
     }
 
-    /// Every address to serve on, with what is spoken there.
+    /// Every address to listen on, with its TLS settings.
     pub(crate) fn listeners(&self) -> impl Iterator<Item = (Option<&TlsSettings>, SocketAddr)> {
         let plain = self.listen.iter().map(|address| (None, *address));
         let addresses = |listener: &'_ SecuredListener| listener.addresses.clone();

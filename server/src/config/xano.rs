@@ -1,4 +1,4 @@
-//! `[apps.<name>.xano]`: what Xano's clients find, by default under the app's own name.
+//! `[apps.<name>.xano]`: the options of an app for Xano's clients. The default canonical is the app's name.
 
 use std::collections::HashSet;
 
@@ -6,16 +6,16 @@ use fanfare_core::app::{App, AppLimits, Who, XanoChannel, XanoOptions};
 
 use super::{apps::Section, error::ConfigError, layers::within, raw};
 
-/// Channels: each is tried when a client names one.
+/// The most entries. A channel's name is compared with each of them.
 const CHANNELS_MAX: usize = 256;
-/// Bytes of a canonical and of a hash.
+/// The most bytes of a canonical and of a hash.
 const NAME_BYTES_MAX: usize = 256;
-/// Bytes of a channel's description.
+/// The most bytes of a channel's description.
 const DESCRIPTION_BYTES_MAX: usize = 1024;
-/// Messages that a channel may remember.
+/// The most messages that a channel may remember.
 const HISTORY_MAX: i64 = 1000;
 
-/// The section's options. The rules about channels that they amount to are added to the app.
+/// Reads the section's options, and adds the entries' rules about channels to the app.
 pub(super) fn build(
     section: &Section<'_>,
     raw: &raw::Xano,
@@ -46,7 +46,7 @@ pub(super) fn build(
     let mut patterns: HashSet<Box<str>> = app.rules.iter().map(|rule| rule.pattern.clone()).collect();
     for (place, raw) in raw.channels.iter().enumerate() {
         let channel = channel(section, &format!("xano.channels[{place}]"), raw)?;
-        // One that is switched off says nothing of what channels are like.
+        // An entry that is switched off has no rules about channels.
         let rules = channel.rules(app.default_options()).into_iter().filter(|_| channel.enabled);
         for rule in rules {
             if !patterns.insert(rule.pattern.clone()) {
@@ -90,7 +90,8 @@ fn channel(section: &Section<'_>, entry: &str, raw: &raw::XanoChannel) -> Result
     })
 }
 
-/// Who may do what two settings are about: one switches it on, the other leaves it to clients with a token.
+/// The sessions that two settings allow an action: the first setting allows the action, the second restricts
+/// it to clients with a token.
 fn who(is_on: Option<bool>, authenticated_only: Option<bool>) -> Who {
     match (is_on, authenticated_only) {
         (Some(true), Some(true)) => Who::Users,
@@ -99,7 +100,7 @@ fn who(is_on: Option<bool>, authenticated_only: Option<bool>) -> Who {
     }
 }
 
-/// What is printed of the section.
+/// The section in the form in which the configuration is printed.
 pub(super) fn print(options: &XanoOptions) -> raw::Xano {
     raw::Xano {
         canonical: Some(options.canonical.to_string()),

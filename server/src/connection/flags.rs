@@ -6,7 +6,7 @@
 pub(crate) enum Flag {
     /// A command or request waits for another thread: no more is read or handled.
     Paused = 1 << 0,
-    /// What was sent waits for the peer to take it: no more is read or handled until it has.
+    /// Output waits for the peer. The connection is not read until the peer has taken the output.
     Held = 1 << 1,
     /// The poll tells when the socket takes bytes again. It does not from the start, for most sockets never
     /// fill.

@@ -1,6 +1,6 @@
-//! What stands between a connection and its socket: bytes that wait to be sent, and TLS.
+//! The link between a connection and its socket: the queue of output, and TLS.
 //!
-//! A plain connection has a link only while bytes wait; a secured one has it as long as it lives.
+//! A connection without TLS has a link only while output waits. A connection with TLS always has a link.
 
 use std::io::{self, Write};
 
@@ -10,15 +10,15 @@ use crate::{
     tls::{Tls, TlsWriter, WriteScratch},
 };
 
-/// What stands between a connection and its socket.
+/// The link between a connection and its socket.
 pub(super) struct Link {
-    /// Plain bytes that wait.
+    /// The queue of plain output.
     pub(super) queue: Outbound,
     pub(super) tls: Option<Box<Tls>>,
 }
 
 impl Link {
-    /// Of a plain connection.
+    /// The link of a connection without TLS.
     pub(super) fn queue(now: Tick) -> Self {
         Self { queue: Outbound::new(now), tls: None }
     }
@@ -27,7 +27,7 @@ impl Link {
         Self { queue: Outbound::new(now), tls: Some(tls) }
     }
 
-    /// Bytes that wait, ciphertext as well.
+    /// Bytes of output that wait, as plain bytes or as ciphertext.
     pub(super) fn backlog(&self) -> usize {
         self.queue.len() + self.tls.as_ref().map_or(0, |tls| tls.unsent())
     }
@@ -36,7 +36,7 @@ impl Link {
         self.backlog() == 0
     }
 
-    /// Sends what waits. Returns whether nothing is left, ciphertext neither.
+    /// Sends the output that waits. Returns whether no plain bytes and no ciphertext are left.
     pub(super) fn send(
         &mut self,
         socket: impl Write,
@@ -48,7 +48,7 @@ impl Link {
         let unsent = tls.unsent();
         let mut writer = TlsWriter { tls, socket, scratch };
         if writer.send_unsent()? && queue.send(&mut writer, now)? {
-            // The queue gives back what it holds.
+            // A new queue gives back the memory of the old one.
             *queue = Outbound::new(now);
             writer.send_unsent()?;
         }

@@ -1,8 +1,9 @@
 //! A connection: its socket, what it still has to send, and what of its input waits.
 //!
-//! At rest a connection holds no buffers. What stands between it and its socket, bytes that wait or TLS, is a
-//! [`Link`], which a plain connection has only while bytes wait. [`ConnectionSlot`] names it within a turn;
-//! what outlives a turn carries the generation too, see [`ConnectionId`].
+//! A connection at rest holds no buffers. A [`Link`] stands between a connection and its socket: the queue of
+//! output, or TLS. A connection without TLS has a link only while output waits. A [`ConnectionSlot`] names a
+//! connection within a turn; a [`ConnectionId`] also has the generation, and names a connection beyond a
+//! turn.
 
 mod flags;
 mod link;
@@ -45,13 +46,23 @@ pub(crate) struct ConnectionId {
 impl ConnectionId {
     /// As one number, which is never one of the loop's reserved tokens.
     pub(crate) fn token(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot.0)
+        token(self.generation, self.slot.0)
     }
 
     pub(crate) fn from_token(token: u64) -> Self {
-        let low = |n: u64| u32::try_from(n & 0xffff_ffff).expect("it is masked");
-        Self { slot: ConnectionSlot(low(token)), generation: low(token >> 32) }
+        let [generation, slot] = halves(token);
+        Self { slot: ConnectionSlot(slot), generation }
     }
+}
+
+/// Generation and slot as one number.
+fn token(generation: u32, slot: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(slot)
+}
+
+/// The generation and the slot of a token.
+fn halves(token: u64) -> [u32; 2] {
+    [token >> 32, token & 0xffff_ffff].map(|half| u32::try_from(half).expect("it is half of a token"))
 }
 
 /// A tick that does not come.
@@ -80,19 +91,19 @@ pub(crate) struct Connection {
 
 /// What is spoken on a connection.
 pub(crate) enum Protocol {
-    /// The handshake of TLS, before anything else.
+    /// The TLS handshake, before any other protocol.
     Securing,
     /// HTTP/1.1, possibly with a body under way.
     Http(Option<Box<PartialRequest>>),
     /// RFC 6455, for this session.
     WebSocket { decoder: Decoder, session: SessionSlot },
-    /// RFC 6455, before a session begins.
+    /// A WebSocket (RFC 6455) before its session begins.
     Lobby(Box<Lobby>),
-    /// HTTP, with a poll that waits for the output of this outlet: nothing more is read.
+    /// HTTP, with a held poll that waits for this outlet's output. The connection is not read.
     Poll(OutletId),
-    /// RFC 6455, for a client that polls and may change to it.
+    /// A WebSocket (RFC 6455) to which a client that polls may change.
     Probe(Box<Probe>),
-    /// RFC 6455, for a back end.
+    /// The WebSocket (RFC 6455) of a back end.
     BackEnd(Box<BackEnd>),
     /// The server has said its last word: further input is discarded, and the connection ends when the peer
     /// ends it or when its deadline comes.
@@ -105,12 +116,12 @@ pub(crate) enum Protocol {
 pub(crate) struct Lobby {
     pub(crate) decoder: Decoder,
     pub(crate) state: dialect::Lobby,
-    /// The origin of the page it belongs to.
+    /// The origin of the client's page.
     pub(crate) origin: Option<Box<str>>,
     pub(crate) began: Tick,
 }
 
-/// A WebSocket that a client that polls may change to.
+/// A WebSocket to which a client that polls may change.
 pub(crate) struct Probe {
     pub(crate) decoder: Decoder,
     pub(crate) outlet: OutletId,
@@ -136,7 +147,7 @@ pub(crate) struct PartialBody {
     pub(crate) head: Vec<u8>,
     pub(crate) decoder: BodyDecoder,
     pub(crate) body: Vec<u8>,
-    /// The outlet whose client it is of, if it is a POST of one that polls.
+    /// The outlet of the client, if the request is the POST of a client that polls.
     pub(crate) outlet: Option<OutletId>,
 }
 
@@ -183,7 +194,7 @@ impl Connection {
         self.input.is_some() || matches!(self.protocol, Protocol::Http(Some(_)))
     }
 
-    /// What waits to be sent, which comes into being if need be.
+    /// The queue of output, which is created if the connection has none.
     fn outbound(&mut self, now: Tick) -> &mut Outbound {
         &mut self.link.get_or_insert_with(|| Box::new(Link::queue(now))).queue
     }
@@ -197,7 +208,7 @@ impl Connection {
         self.link.as_mut()?.tls.as_deref_mut()
     }
 
-    /// Reads once. `ciphertext` is room that a read through TLS needs.
+    /// Reads once. `ciphertext` is the buffer for a read through TLS.
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8], ciphertext: &mut Vec<u8>) -> io::Result<Received> {
         if let Some(tls) = self.link.as_mut().and_then(|link| link.tls.as_mut()) {

@@ -1,7 +1,9 @@
-//! Outlets of clients that poll: what a client receives waits here for its next poll, and outlives sockets.
+//! Outlets of clients that poll. An outlet holds a client's output for the next poll, and outlives the
+//! sockets of polls.
 //!
-//! Outlets and connections share one space of numbers, so that the engine and the timers name either: an
-//! outlet's number has the highest bit. [`Connections`](super::Connections) hands output to outlets.
+//! Outlets and connections share one space of numbers, so the engine and the timers name both in the same
+//! way. An outlet's number has the highest bit set. [`Connections`](super::Connections) hands output to
+//! outlets.
 
 use std::net::IpAddr;
 
@@ -13,10 +15,10 @@ use fanfare_core::{
     slots::Slots,
 };
 
-use super::{ConnectionId, ConnectionSlot, NEVER};
+use super::{ConnectionId, ConnectionSlot, NEVER, halves, token};
 use crate::{http::reply::Reply, timers::Tick};
 
-/// What the number of an outlet has and that of a connection has not.
+/// The bit that is set in the number of an outlet, and not in the number of a connection.
 const OUTLETS: u32 = 1 << 31;
 
 /// An outlet's place in its worker's table.
@@ -24,18 +26,18 @@ const OUTLETS: u32 = 1 << 31;
 pub(crate) struct OutletSlot(u32);
 
 impl OutletSlot {
-    /// The outlet that a number names, unless it names a connection.
+    /// The outlet with this number; `None` if the number names a connection.
     pub(crate) fn of(slot: ConnectionSlot) -> Option<Self> {
         (slot.0 & OUTLETS != 0).then_some(Self(slot.0 & !OUTLETS))
     }
 
-    /// Its number among connections and outlets.
+    /// The outlet's number among connections and outlets.
     pub(crate) fn number(self) -> ConnectionSlot {
         ConnectionSlot(self.0 | OUTLETS)
     }
 }
 
-/// Names an outlet beyond the present turn.
+/// The name of an outlet beyond the present turn.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) struct OutletId {
     pub(crate) slot: OutletSlot,
@@ -43,30 +45,30 @@ pub(crate) struct OutletId {
 }
 
 impl OutletId {
-    /// As one number, for the node's table.
+    /// The name as one number, for the node's table.
     pub(crate) fn token(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot.0)
+        token(self.generation, self.slot.0)
     }
 
     pub(crate) fn from_token(token: u64) -> Self {
-        let low = |n: u64| u32::try_from(n & 0xffff_ffff).expect("it is masked");
-        Self { slot: OutletSlot(low(token)), generation: low(token >> 32) }
+        let [generation, slot] = halves(token);
+        Self { slot: OutletSlot(slot), generation }
     }
 }
 
 /// One outlet.
 pub(crate) struct Outlet {
     generation: u32,
-    /// What its client names it by.
+    /// The secret by which the client names the outlet.
     pub(crate) secret: Secret,
     pub(crate) kind: OutletKind,
 }
 
-/// What an outlet is at present.
+/// The state of an outlet.
 pub(crate) enum OutletKind {
-    /// Its client polls.
+    /// The client polls.
     Polling(Box<Polling>),
-    /// Its client has changed to a WebSocket; the name stays known as long as that lives.
+    /// The client has changed to a WebSocket. The secret stays known while the WebSocket lives.
     Upgraded,
 }
 
@@ -76,30 +78,30 @@ pub(crate) struct Polling {
     pub(crate) stage: Stage,
     /// The poll that is held.
     pub(crate) poll: Option<Held>,
-    /// The connection of the POST that is arriving.
+    /// The connection whose POST is arriving.
     pub(crate) post: Option<ConnectionId>,
     /// The WebSocket that the client may change to.
     pub(crate) probe: Option<ConnectionId>,
-    /// A body that has arrived and whose messages are being handled.
+    /// A POST's body whose messages are being handled.
     pub(crate) body: Option<Posting>,
-    /// When its deadline is looked at.
+    /// When the worker next looks at the outlet's deadline.
     pub(crate) due: Tick,
 }
 
-/// How far a client that polls has come.
+/// The stage of a client that polls.
 pub(crate) enum Stage {
-    /// It has no session yet.
+    /// The client has no session yet.
     Stranger(Box<Stranger>),
-    /// It has this one.
+    /// The client has this session.
     Session(SessionSlot),
-    /// It had one, or was refused: only its end is awaited.
+    /// The client's session has ended or was refused, and the outlet waits for its end.
     Over,
 }
 
 /// A client without a session.
 pub(crate) struct Stranger {
     pub(crate) state: Lobby,
-    /// The origin of the page it belongs to.
+    /// The origin of the client's page.
     pub(crate) origin: Option<Box<str>>,
     pub(crate) address: Option<IpAddr>,
     pub(crate) began: Tick,
@@ -111,12 +113,12 @@ pub(crate) struct Held {
     pub(crate) reply: Reply,
 }
 
-/// A body whose messages are being handled.
+/// A POST's body whose messages are being handled.
 pub(crate) struct Posting {
     pub(crate) connection: ConnectionId,
     pub(crate) reply: Reply,
     pub(crate) body: Vec<u8>,
-    /// Where the next message begins.
+    /// The place of the next message in the body.
     pub(crate) at: usize,
 }
 
@@ -125,12 +127,12 @@ pub(crate) struct Posting {
 pub(crate) struct Outlets {
     slots: Slots<Outlet>,
     next_generation: u32,
-    /// Those that output was handed to in this turn.
+    /// The outlets that were handed output in this turn.
     touched: Vec<OutletSlot>,
 }
 
 impl Outlets {
-    /// Takes in a client that polls.
+    /// Adds the outlet of a client that polls.
     pub(crate) fn insert(&mut self, secret: Secret, polled: Polled, stage: Stage) -> OutletId {
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
@@ -140,12 +142,12 @@ impl Outlets {
         OutletId { slot: OutletSlot(slot), generation }
     }
 
-    /// How many there are.
+    /// The number of outlets.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// All of them.
+    /// The slots of all outlets.
     pub(crate) fn slots(&self) -> Vec<OutletSlot> {
         self.slots.occupied().map(OutletSlot).collect()
     }
@@ -155,7 +157,7 @@ impl Outlets {
         OutletId { slot, generation: self.slots[slot.0].generation }
     }
 
-    /// The outlet, if it is the one meant and still there.
+    /// The outlet with this id, if it still exists.
     pub(crate) fn find(&mut self, id: OutletId) -> Option<&mut Outlet> {
         self.slots.get_mut(id.slot.0).filter(|outlet| outlet.generation == id.generation)
     }
@@ -168,13 +170,13 @@ impl Outlets {
         }
     }
 
-    /// The same, if it is the one meant.
+    /// The client with this outlet id, if it still polls.
     pub(crate) fn find_polling(&mut self, id: OutletId) -> Option<&mut Polling> {
         self.find(id)?;
         self.polling(id.slot)
     }
 
-    /// The client in `slot` has changed to a WebSocket. Returns what it was.
+    /// Marks the outlet's client as changed to a WebSocket. Returns the former state.
     pub(crate) fn upgrade(&mut self, slot: OutletSlot) -> OutletKind {
         std::mem::replace(&mut self.slots[slot.0].kind, OutletKind::Upgraded)
     }
@@ -184,12 +186,12 @@ impl Outlets {
         self.slots.remove(slot.0)
     }
 
-    /// Outlets that were handed output since the last call.
+    /// The outlets that were handed output since the last call.
     pub(crate) fn take_touched(&mut self) -> Vec<OutletSlot> {
         std::mem::take(&mut self.touched)
     }
 
-    /// Hands output to an outlet. Returns how many bytes wait there now.
+    /// Hands output to an outlet. Returns how many bytes wait in the outlet.
     #[cold]
     pub(super) fn write(&mut self, slot: ConnectionSlot, parts: Segments<'_>) -> usize {
         let Some(slot) = OutletSlot::of(slot) else { return 0 };

@@ -39,7 +39,7 @@ pub(crate) struct Connections {
     scratch: WriteScratch,
 }
 
-/// A socket, and the TLS on it.
+/// A socket with its TLS state.
 pub(crate) struct Socket {
     pub(crate) stream: TcpStream,
     pub(crate) tls: Option<Box<Tls>>,
@@ -86,7 +86,8 @@ impl Connections {
         std::mem::replace(&mut connection.protocol, Protocol::Closed)
     }
 
-    /// Nothing more is done with a connection, whose socket [`Connections::take_socket`] will take.
+    /// Retires a connection: the worker does nothing more with it, and [`Connections::take_socket`] takes its
+    /// socket.
     pub(crate) fn retire(&mut self, slot: ConnectionSlot) {
         let connection = &mut self.slots[slot.0];
         connection.input = None;
@@ -190,7 +191,7 @@ impl Connections {
         backlog
     }
 
-    /// Sends what TLS has to say of its own: an answer of the handshake, an alert.
+    /// Sends TLS records of the handshake, or an alert.
     pub(crate) fn send_records(&mut self, slot: ConnectionSlot) {
         match self.send_queued(slot) {
             Ok(true) => {}
@@ -199,7 +200,7 @@ impl Connections {
         }
     }
 
-    /// Says on a secured connection that nothing more is sent. Returns whether the kernel has it.
+    /// Sends a TLS close alert. Returns whether the kernel has taken the alert.
     pub(crate) fn say_goodbye(&mut self, slot: ConnectionSlot) -> bool {
         let Some(connection) = self.slots.get_mut(slot.0) else { return true };
         let Some(tls) = connection.tls() else { return true };

@@ -44,7 +44,7 @@ use crate::{config::Password, worker::Control};
 /// The most connections at one time.
 pub(crate) const ADMIN_CONNECTIONS: usize = 32;
 
-/// How long a request's head may take.
+/// The longest wait for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection may last, whatever it does.
@@ -57,21 +57,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Observed {
     pub(crate) node: Arc<Node>,
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
-    /// How workers are woken, asked, and handed connections.
+    /// The interface to the workers: it wakes them, asks them, and hands them connections.
     pub(crate) control: Arc<Control>,
     pub(crate) started: Instant,
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
     /// When the first certificate of a listener expires, in seconds since 1970.
     pub(crate) certificate_expires_s: AtomicU64,
-    /// Reloads that took effect, and those that were refused.
+    /// The number of reloads that took effect, and of reloads that were refused.
     pub(crate) reloads: AtomicU64,
     pub(crate) failed_reloads: AtomicU64,
     next_worker: AtomicUsize,
 }
 
 impl Observed {
-    /// Of a server that starts.
+    /// The state of a server that is starting.
     pub(crate) fn new(
         node: Arc<Node>,
         workers: Vec<Arc<WorkerMetrics>>,
@@ -91,14 +91,14 @@ impl Observed {
         }
     }
 
-    /// The worker whose turn it is.
+    /// The worker whose turn in the rotation it is.
     pub(super) fn next_worker(&self) -> usize {
         // Relaxed: any worker will do.
         self.next_worker.fetch_add(1, Ordering::Relaxed) % self.node.workers()
     }
 }
 
-/// What the admin plane serves besides metrics and health.
+/// The pages of the admin listener besides metrics and health.
 pub(crate) struct Pages {
     pub(crate) password: Option<Password>,
     pub(crate) demo: Option<demo::Settings>,
@@ -216,7 +216,7 @@ async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-/// Reads the configuration again. A page in a browser may not ask for it.
+/// Reloads the configuration. A request from a page in a browser is refused.
 async fn reload(State(reloader): State<Arc<Reloader>>, headers: HeaderMap) -> (StatusCode, String) {
     if headers.contains_key(ORIGIN) {
         return (StatusCode::FORBIDDEN, String::from("A page in a browser may not do this.\n"));

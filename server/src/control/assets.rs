@@ -1,7 +1,7 @@
-//! The files of the admin listener's pages, as they are in the binary.
+//! The files of the admin listener's pages, which are part of the binary.
 //!
-//! Everything a page loads is here: no page asks another host for anything. Libraries are built by
-//! `scripts/assets`.
+//! Every file that a page loads is here, so a page loads nothing from another host. `scripts/assets` builds
+//! the libraries among the files.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -18,7 +18,7 @@ use axum::{
     routing::get,
 };
 
-/// A file: where it is served, and what it is.
+/// A file with its path and its media type.
 pub(super) struct Asset {
     path: &'static str,
     kind: &'static str,
@@ -35,7 +35,7 @@ macro_rules! asset {
     };
 }
 
-/// The demo's page, which loads `preact.js` from beside the dashboard.
+/// The files of the demo's page, which also loads `preact.js` of the dashboard.
 pub(super) const DEMO: &[Asset] = &[
     asset!("/demo/", HTML, "demo/index.html"),
     asset!("/demo/demo.js", SCRIPT, "demo/demo.js"),
@@ -43,7 +43,7 @@ pub(super) const DEMO: &[Asset] = &[
     asset!("/assets/fanfare.js", SCRIPT, "vendor/fanfare.js"),
 ];
 
-/// The dashboard's page, and what the demo's loads too.
+/// The files of the dashboard's page, some of which the demo's page loads too.
 pub(super) const DASHBOARD: &[Asset] = &[
     asset!("/dashboard/", HTML, "dashboard/index.html"),
     asset!("/dashboard/main.js", SCRIPT, "dashboard/main.js"),
@@ -69,13 +69,13 @@ pub(super) fn routes(assets: &'static [Asset]) -> Router {
     })
 }
 
-/// Answers with a file, unless the browser has it.
+/// Answers with a file, or with 304 if the browser has the file.
 fn serve(asset: &Asset, tag: u64, headers: &HeaderMap) -> Response {
     let tag = format!("\"{tag:016x}\"");
     let is_known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
     let head = [
         (CONTENT_TYPE, HeaderValue::from_static(asset.kind)),
-        // A browser asks each time, and is told when nothing has changed.
+        // A browser asks for the file each time, and gets 304 for an unchanged file.
         (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (ETAG, HeaderValue::try_from(tag).expect("digits are a header's value")),
     ];
@@ -85,7 +85,7 @@ fn serve(asset: &Asset, tag: u64, headers: &HeaderMap) -> Response {
     }
 }
 
-/// A number that differs when the text does.
+/// A hash of the text, for the ETag.
 fn tag(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);

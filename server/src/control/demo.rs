@@ -1,4 +1,4 @@
-//! The page of `fanfare demo`: a chat room, served beside metrics and health on loopback.
+//! The page of `fanfare demo`, a chat room. The admin listener serves it on loopback.
 
 use std::net::SocketAddr;
 
@@ -19,27 +19,27 @@ use crate::{
     config::{Config, Demo},
 };
 
-/// What the page has to know.
+/// The settings of the demo's page.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Where clients connect.
+    /// The address to which clients connect.
     address: SocketAddr,
     /// The client key.
     key: String,
 }
 
 impl Settings {
-    /// Those of a server that listens on `addresses`, if it serves the demo.
+    /// The settings for a server that listens on `addresses`, if the server serves the demo.
     pub(crate) fn of(config: &Config, addresses: &[Listening]) -> Option<Self> {
         let keys = config.development.as_ref().filter(|_| config.demo == Demo::On)?;
         Some(Self { address: addresses.first()?.address, key: keys.client_key.clone() })
     }
 }
 
-/// The page and what it loads.
+/// The routes of the page and its files.
 pub(super) fn routes(settings: Settings) -> Router {
     let Settings { address, key } = settings;
-    // A key is visible ASCII, and one of the environment's may have quotes and backslashes.
+    // A key is visible ASCII. A key from the environment may have quotes and backslashes.
     let key = key.replace('\\', "\\\\").replace('"', "\\\"");
     let json = format!("{{\"url\":\"http://{address}\",\"key\":\"{key}\"}}");
     let connect = format!("http://{address} ws://{address}");

@@ -1,8 +1,8 @@
-//! What every page of the admin listener is guarded by: headers that tell the browser how little the page
-//! may do, and the check that a page without a password is asked for by a name of this very machine.
+//! The guard of the admin listener's pages. Headers tell the browser to restrict the page. A page without a
+//! password is served only to requests by a name of this machine.
 //!
-//! A page of another site can have its own name resolve to 127.0.0.1 and then speak to this listener as to
-//! itself (DNS rebinding). It cannot have the browser send another `Host` than its own name.
+//! A page of another site can make its own name resolve to 127.0.0.1 and then send requests to this listener
+//! (DNS rebinding). But the browser still sends the page's own name as `Host`.
 
 use axum::{
     extract::Request,
@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// Answers a request if it names this machine; see the module's text.
+/// Answers a request only if its `Host` names this machine; see the module's description.
 pub(super) async fn loopback_only(request: Request, next: Next) -> Response {
     match is_loopback(request.headers()) {
         true => next.run(request).await,
@@ -35,7 +35,7 @@ pub(super) fn is_loopback(headers: &HeaderMap) -> bool {
     matches!(name, "localhost" | "127.0.0.1" | "[::1]")
 }
 
-/// Adds the headers to an answer. `connect` are origins besides its own that the page may connect to.
+/// Adds the security headers to an answer. The page may connect to its own origin and to `connect`.
 pub(super) fn harden(mut response: Response, connect: &str) -> Response {
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \

@@ -38,7 +38,7 @@ macro_rules! metrics {
 metrics! {
     connections gauge "Open connections."
     sessions gauge "Sessions."
-    polling gauge "Clients that poll, with a session or not yet."
+    polling gauge "Clients that poll, with or without a session."
     accepted_total counter "Connections accepted."
     refused_total counter "Connections refused because the server is full."
     accept_pauses_total counter "Times accepting paused because descriptors or memory ran out."
@@ -46,9 +46,9 @@ metrics! {
     session_refusals_total counter "Sessions refused on a WebSocket that was open already."
     handshakes_total counter "WebSocket handshakes that succeeded."
     upgrades_total counter "Clients that changed from polling to a WebSocket."
-    polling_refused_total counter "Clients that poll refused: too many have no session, or none has room."
+    polling_refused_total counter "Polling clients refused at a limit of polling clients or connections."
     tls_handshakes_total counter "TLS handshakes that succeeded."
-    tls_resumptions_total counter "TLS handshakes that went on from an earlier session, by a ticket."
+    tls_resumptions_total counter "TLS handshakes that resumed an earlier session by a ticket."
     tls_failures_total counter "Connections closed because TLS or its handshake failed."
     requests_total counter "HTTP requests answered."
     request_errors_total counter "HTTP requests answered with status 400 or above."
@@ -64,14 +64,14 @@ metrics! {
     drained_total counter "Sessions told to come back because the server ends."
     slow_consumers_total counter "Sessions closed because their outbound queue passed its limit."
     congested_total counter "Times a session began to lose publications because its outbound queue passed its limit."
-    missed_total counter "Publications dropped for such sessions, counted when a gap message tells them or the session ends."
+    missed_total counter "Publications dropped for sessions with a full outbound queue, counted when a gap message tells them or the session ends."
     recovered_total counter "Publications that sessions had missed and received on joining."
     unrecovered_total counter "Joins that were told that what they missed is not remembered."
     parked_total counter "Times a session whose connection was lost was kept for its client's return."
-    resumed_total counter "Times a client went on with such a session."
+    resumed_total counter "Parked sessions that a client resumed on a new connection."
     unresumed_total counter "Kept sessions that ended: their time was over, a bound was passed, or frames were lost."
     presence_ghost_seconds_max gauge "For how long the session that was kept first has been without a connection, in seconds."
-    member_lists_refused_total counter "Lists of all members refused because they would be too long."
+    member_lists_refused_total counter "Lists of all members refused because they are too long."
     back_end_refusals_total counter "Events of a back end's WebSocket that were refused."
     history_forgotten_total counter "Messages forgotten because their app remembered too much."
     received_bytes_total counter "Bytes read from connections."
@@ -146,7 +146,7 @@ impl WorkerMetrics {
 const APP_METRICS: [(&str, &str, &str); 5] = [
     ("app_sessions", "gauge", "Sessions of the app."),
     ("parked_sessions", "gauge", "Sessions of the app that are kept without a connection."),
-    ("parked_bytes", "gauge", "Bytes of output that these sessions keep."),
+    ("parked_bytes", "gauge", "Bytes of output that parked sessions of the app keep."),
     ("app_history_bytes", "gauge", "Bytes that the app's channels remember."),
     ("app_history_forgotten_total", "counter", "The app's part of history_forgotten_total."),
 ];
@@ -162,7 +162,7 @@ pub(super) fn app_values(node: &Node, app: AppId) -> [u64; APP_METRICS.len()] {
 }
 
 const CERTIFICATE_HELP: &str =
-    "When the first certificate of a listener expires, in seconds since 1970; 0 without one.";
+    "Time at which the first certificate expires, in seconds since 1970; 0 without a certificate.";
 
 /// Every worker's and app's numbers in the Prometheus text format, version 0.0.4.
 pub(crate) fn exposition(observed: &Observed) -> String {
@@ -184,8 +184,12 @@ pub(crate) fn exposition(observed: &Observed) -> String {
         line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"));
     }
     let reloads = [
-        ("reloads_total", "Times a configuration was read again and took effect.", &observed.reloads),
-        ("reload_failures_total", "Times it was refused.", &observed.failed_reloads),
+        ("reloads_total", "Reloads of the configuration that took effect.", &observed.reloads),
+        (
+            "reload_failures_total",
+            "Reloads of the configuration that were refused.",
+            &observed.failed_reloads,
+        ),
     ];
     for (name, help, count) in reloads {
         line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} counter"));

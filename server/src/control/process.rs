@@ -1,6 +1,6 @@
-//! What the operating system says of this process, by the names that Prometheus's libraries use.
+//! Numbers of the operating system about this process, by the names of Prometheus's client libraries.
 
-/// One number of the process: name, kind, description, value.
+/// One number of the process: its name, kind, description and value.
 pub(super) struct ProcessMetric {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
@@ -8,16 +8,21 @@ pub(super) struct ProcessMetric {
     pub(super) value: u64,
 }
 
-/// What can be read of the process; what cannot is 0.
+/// Reads the numbers of the process. A number that cannot be read is 0.
 pub(super) fn process_metrics() -> [ProcessMetric; 4] {
     let metric = |name, kind, help, value| ProcessMetric { name, kind, help, value };
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let limit = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(0, |(soft, _)| soft);
     let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
     [
-        metric("process_resident_memory_bytes", "gauge", "Memory that the process has.", resident_bytes()),
-        metric("process_open_fds", "gauge", "Descriptors that are open.", descriptors),
-        metric("process_max_fds", "gauge", "Descriptors that may be open.", limit),
+        metric(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory of the process in bytes.",
+            resident_bytes(),
+        ),
+        metric("process_open_fds", "gauge", "Open file descriptors of the process.", descriptors),
+        metric("process_max_fds", "gauge", "Most file descriptors that the process may open.", limit),
         metric("process_threads", "gauge", "Threads of the process.", threads(&stat)),
     ]
 }
@@ -28,7 +33,7 @@ fn resident_bytes() -> u64 {
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
-/// Field 20 of proc_pid_stat(5); the name before it is in parentheses and may have spaces.
+/// Reads field 20 of proc_pid_stat(5). The name before the field is in parentheses and may contain spaces.
 fn threads(stat: &str) -> u64 {
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     fields.split_whitespace().nth(17).and_then(|field| field.parse().ok()).unwrap_or(0)

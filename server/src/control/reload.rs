@@ -1,12 +1,12 @@
-//! Reading the configuration again while the server runs.
+//! Reloads the configuration while the server runs.
 //!
 //! ```text
 //!   SIGHUP, POST /reload ─▶ read and check ─▶ what changed? ─▶ node: apps ─▶ every worker, at its next turn
 //!                             └── refused: nothing changes ◀──┘
 //! ```
 //!
-//! A reload is whole: a file that is not valid, or that changes what cannot change while the server runs, is
-//! refused with a sentence, and everything stays as it is. Connections and sessions notice nothing.
+//! A reload changes everything or nothing. A configuration that is not valid, or that changes a setting that
+//! needs a restart, is refused with a sentence. Connections and sessions go on.
 
 use std::{
     io,
@@ -25,15 +25,15 @@ use crate::{
     worker::Control,
 };
 
-/// How long workers may take to take a configuration over. Each does at its next turn.
+/// The longest wait for the workers, each of which takes a new configuration over at its next turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The configuration that is in effect, and how workers notice another one.
+/// The configuration in effect, and the generation by which workers notice a new one.
 pub(crate) struct Current {
     config: Mutex<Arc<Config>>,
-    /// Which one it is; 0 is that of the start.
+    /// The generation of the configuration; 0 for that of the start.
     generation: AtomicU64,
-    /// The one that each worker has taken over.
+    /// The generation that each worker has taken over.
     taken: Box<[AtomicU64]>,
 }
 
@@ -47,12 +47,14 @@ impl Current {
         self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asked once a turn. Acquire: pairs with the release in [`Current::replace`].
+    /// The generation of the configuration; each worker asks once a turn. Acquire: pairs with the release in
+    /// [`Current::replace`].
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// A worker has taken over a generation. Release: pairs with the load in [`Current::is_taken`].
+    /// Notes that a worker has taken over a generation. Release: pairs with the load in
+    /// [`Current::is_taken`].
     pub(crate) fn take(&self, worker: usize, generation: u64) {
         self.taken[worker].store(generation, Ordering::Release);
     }
@@ -67,20 +69,21 @@ impl Current {
     }
 }
 
-/// Reads the configuration again.
+/// Reloads the configuration.
 pub(crate) struct Reloader {
     pub(crate) control: Arc<Control>,
     pub(crate) node: Arc<Node>,
     pub(crate) observed: Arc<Observed>,
-    /// One reload at a time.
+    /// Held during a reload, so that reloads come one at a time.
     pub(crate) turn: Mutex<()>,
 }
 
 impl Reloader {
-    /// Reads the configuration again, and returns when every worker has it. Waits for files and workers.
+    /// Reads the configuration again, and returns when every worker has taken it over. Waits for files and
+    /// workers.
     ///
     /// # Errors
-    /// Why nothing was changed, in a sentence.
+    /// The sentence that says why nothing was changed.
     pub(crate) fn reload(&self) -> Result<String, String> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let done = self.try_reload();

@@ -64,7 +64,7 @@ impl<'a> Parameters<'a> {
         Ok(parameters)
     }
 
-    /// The parameters that say what a back end asks for.
+    /// The query's parameters of a back end's request.
     pub(crate) fn request_query(&self) -> RequestQuery<'_> {
         RequestQuery {
             channel: self.channel.as_deref(),
@@ -91,7 +91,7 @@ pub(crate) fn app_name<'a>(head: &Head<'a>) -> Cow<'a, str> {
 
 /// Whether the request's origin may use the app.
 pub(crate) fn check_origin(app: &App, head: &Head<'_>) -> Result<(), Problem> {
-    // An origin that is not text is nobody's.
+    // An origin that is not text is no app's origin.
     let origin = head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or(""));
     match app.origin_allowed(origin) {
         true => Ok(()),

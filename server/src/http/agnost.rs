@@ -1,4 +1,4 @@
-//! Where clients of Agnost come in: requests of Engine.IO, read and refused in its own words.
+//! HTTP requests of Agnost's clients: Engine.IO requests, read and refused as the original does.
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -13,39 +13,39 @@ use fanfare_core::{
 use super::reply::Reply;
 use crate::{config::Config, sys::secret};
 
-/// What the paths of Agnost's clients and of Altogic's begin with.
+/// The beginnings of the paths of Agnost's and of Altogic's clients.
 const PATHS: [&str; 2] = ["/realtime/", "/socket.io/"];
 
-/// What a preflight is told of methods.
+/// The methods in the answer to a preflight.
 const METHODS: &str = "GET,HEAD,PUT,PATCH,POST,DELETE";
 
-/// Whether a request is for clients of Agnost, in a server that has such an app.
+/// Whether a request is for Agnost's clients, on a server with such an app.
 pub(crate) fn is_for(apps: &Apps, head: &Head<'_>) -> bool {
     PATHS.iter().any(|path| head.path.starts_with(path)) && apps.serve_agnost()
 }
 
-/// What a request asks for.
+/// The purpose of a request.
 pub(crate) enum Asked {
-    /// What pages may do.
+    /// A browser's CORS preflight.
     Preflight,
-    /// A WebSocket.
+    /// The request opens a WebSocket.
     WebSocket(Opening),
-    /// To come in as a client that polls.
+    /// The request opens a client that polls.
     Polling,
-    /// Something of the client that this secret names.
+    /// The request belongs to the client that this secret names.
     Client {
-        /// `None`: the name is no secret at all.
+        /// The secret; `None` if the name is not a secret.
         secret: Option<Secret>,
-        /// The answer, if the request does not fit a client that there is.
+        /// The purpose of the request, or the answer to a request that no existing client may send.
         ask: Result<Ask, PollAnswer>,
     },
 }
 
 impl Asked {
-    /// Reads a request, in the order of checks that clients know.
+    /// Reads a request, with checks in the original's order.
     ///
     /// # Errors
-    /// The answer, by the first check that fails.
+    /// The answer to the first check that fails.
     pub(crate) fn read(head: &Head<'_>) -> Result<Self, PollAnswer> {
         if head.method == "OPTIONS" {
             return Ok(Self::Preflight);
@@ -75,17 +75,17 @@ fn ask(action: Action) -> Ask {
     }
 }
 
-/// The answer to a request for a client that there is not.
+/// The answer to a request for an unknown client.
 pub(crate) fn unknown() -> PollAnswer {
     RequestError::UnknownSession.into()
 }
 
-/// The answer to a client that may not come in now.
+/// The answer to a client that is refused now.
 pub(crate) fn forbidden() -> PollAnswer {
     RequestError::Forbidden.into()
 }
 
-/// The answer to a handshake of WebSocket that is none.
+/// The answer to a malformed WebSocket handshake.
 pub(crate) fn bad_request() -> PollAnswer {
     RequestError::BadRequest.into()
 }
@@ -96,7 +96,7 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// Appends the response and the first packet.
+    /// Appends the handshake's response and the first packet.
     pub(crate) fn put(&self, out: &mut BytesMut, lobby: &Lobby, config: &Config) {
         ws::put_response(out, &self.accept, None);
         let heartbeat = dialect::heartbeat(Format::AgnostFrames, u64::from(config.ping_interval_ms));
@@ -104,7 +104,7 @@ impl Opening {
     }
 }
 
-/// Appends the answer to a preflight: every page may ask what it likes.
+/// Appends the answer to a preflight, which allows every page every request.
 pub(crate) fn put_preflight(out: &mut BytesMut, head: &Head<'_>, reply: &Reply) {
     let mut headers = vec![("access-control-allow-methods", METHODS)];
     if let Some(asked) = head.header_str("access-control-request-headers") {

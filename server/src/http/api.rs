@@ -1,6 +1,6 @@
 //! The HTTP API: carries an admitted request's commands to the engine, and their outcomes back.
 //!
-//! What requests and answers say is the native dialect's; see [`native_http`].
+//! The native dialect reads requests and writes answers; see [`native_http`].
 //! What a request asks of the engine may have to wait for another worker; its answer is then put together
 //! from [`Requests`] when the last part has come.
 
@@ -26,6 +26,7 @@ use super::{
     reply::{JSON, Problem, Reply},
     router::{Admission, Request, Target, admit},
 };
+use crate::asker::{Asker, Tokens};
 
 /// What became of a request.
 pub(crate) enum Handled {
@@ -44,13 +45,12 @@ pub(crate) struct Completed {
 }
 
 /// Requests whose answers wait for other workers.
-#[derive(Default)]
 pub(crate) struct Requests {
     reader: RequestReader,
+    tokens: Tokens,
     /// From the engine's token to the connection and the place in the answer.
-    tokens: HashMap<u64, Place>,
+    places: HashMap<u64, Place>,
     waiting: HashMap<u64, Pending>,
-    next_token: u64,
 }
 
 /// Where an outcome belongs.
@@ -69,18 +69,29 @@ struct Pending {
     missing: usize,
 }
 
-/// How an answer is written.
+/// The form of an answer.
 #[derive(Copy, Clone)]
 enum Shape {
     Native(AnswerShape),
-    /// That to a question for all members of a channel.
+    /// The answer to a question for all members of a channel.
     AllMembers,
 }
 
 type Answer = Result<Outcome, ReplyError>;
 
-/// Takes the commands of a request, one by one.
+/// Takes the commands of a request one by one.
 type Each<'e> = dyn FnMut(Result<BackEndCommand<'_>, ReplyError>) + 'e;
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            reader: RequestReader::default(),
+            tokens: Tokens::of(Asker::Request),
+            places: HashMap::new(),
+            waiting: HashMap::new(),
+        }
+    }
+}
 
 impl Requests {
     /// Handles one request; an answer that is ready is appended to `out`. `connection` is where it came from.
@@ -168,21 +179,16 @@ impl Requests {
                 return Handled::Answered { status };
             }
         };
-        let token = self.next_token();
+        let token = self.tokens.next();
         let answer = engine.request(app, BackEndCommand::AllMembers(&channel), token);
         if answer.is_none() {
-            self.tokens.insert(token, Place { connection, at: 0 });
+            self.places.insert(token, Place { connection, at: 0 });
         }
         self.respond(reply, Shape::AllMembers, vec![answer], connection, out)
     }
 
-    /// A token that no other request has.
-    pub(crate) fn next_token(&mut self) -> u64 {
-        self.next_token += 1;
-        self.next_token
-    }
-
-    /// Asks the engine for everything that a request wants. What is not answered at once stays `None`.
+    /// Executes the commands of a request in the engine. The place of an answer that comes later stays
+    /// `None`.
     fn ask(
         &mut self,
         engine: &mut Engine,
@@ -190,15 +196,15 @@ impl Requests {
         connection: u64,
         read: impl FnOnce(&mut RequestReader, &mut Each<'_>) -> Result<AnswerShape, Refusal>,
     ) -> Result<(AnswerShape, Vec<Option<Answer>>), Refusal> {
-        let Self { reader, tokens, next_token, .. } = self;
+        let Self { reader, tokens, places, .. } = self;
         let mut results = Vec::new();
         let shape = read(reader, &mut |command| {
             let result = match command {
                 Ok(command) => {
-                    *next_token += 1;
-                    let answer = engine.request(app, command, *next_token);
+                    let token = tokens.next();
+                    let answer = engine.request(app, command, token);
                     if answer.is_none() {
-                        tokens.insert(*next_token, Place { connection, at: results.len() });
+                        places.insert(token, Place { connection, at: results.len() });
                     }
                     answer
                 }
@@ -230,7 +236,7 @@ impl Requests {
     /// An outcome has come. If it was the last that its request waited for, the whole answer is appended to
     /// `out`.
     pub(crate) fn on_answer(&mut self, token: u64, answer: Answer, out: &mut BytesMut) -> Option<Completed> {
-        let Place { connection, at } = self.tokens.remove(&token)?;
+        let Place { connection, at } = self.places.remove(&token)?;
         let pending = self.waiting.get_mut(&connection)?;
         pending.results[at] = Some(answer);
         pending.missing -= 1;

@@ -13,8 +13,8 @@ pub(crate) enum CorsPolicy {
     AnyOrigin,
     /// No page: the app does not list the request's origin.
     NoOrigin,
-    /// Pages of the request's origin, also with requests that carry the browser's credentials; and which
-    /// headers they may read.
+    /// Pages of the request's origin may read the answer and the headers in `exposed`, also for requests with
+    /// the browser's credentials.
     Credentials { origin: Option<Box<str>>, exposed: &'static str },
     /// Pages of the request's origin, if the request has one.
     Origin(Option<Box<str>>),

@@ -1,4 +1,4 @@
-//! The members of a channel, as clients of Agnost and Altogic ask for them.
+//! The HTTP request for a channel's members of clients of Agnost and Altogic.
 
 use fanfare_core::{
     app::Apps,
@@ -9,29 +9,29 @@ use fanfare_core::{
 
 use super::cors::{CorsPolicy, is_preflight};
 
-/// Headers that pages may read of an answer.
+/// The headers of an answer that pages may read.
 const EXPOSED: &str = "Access-Token, Refresh-Token, Cross-Origin-Resource-Policy, \
                        Access-Control-Allow-Origin, Access-Control-Allow-Methods";
 
-/// Whether a request is such a question, in a server that has such an app.
+/// Whether a request asks for members, on a server with an app for Agnost's clients.
 pub(crate) fn is_for(apps: &Apps, head: &Head<'_>) -> bool {
     MembersHead::is_at(head.path) && apps.serve_agnost()
 }
 
-/// Whether its body is wanted.
+/// Whether the request's body is needed.
 pub(crate) fn wants_body(apps: &Apps, head: &Head<'_>) -> bool {
     head.method == "POST" && with_head(head, |question| question.admit(apps).is_ok())
 }
 
-/// What its head and body ask for.
+/// The content of a request for members.
 pub(super) enum Question {
-    /// What a page may send, so a browser asks.
+    /// A browser's CORS preflight.
     Preflight,
-    /// The members of this channel.
+    /// The request asks for the members of this channel.
     Members { app: AppId, channel: Box<str> },
 }
 
-/// Reads a question.
+/// Reads a request for members.
 pub(super) fn read(apps: &Apps, head: &Head<'_>, body: &[u8]) -> Result<Question, HttpProblem> {
     if is_preflight(head) {
         return Ok(Question::Preflight);
@@ -45,7 +45,8 @@ pub(super) fn read(apps: &Apps, head: &Head<'_>, body: &[u8]) -> Result<Question
     })
 }
 
-/// Every page may read the answer: the app's key is in the request, and cookies play no part.
+/// The CORS policy: every page may read the answer, because the request has the app's key and no cookie
+/// counts.
 pub(super) fn cors(head: &Head<'_>) -> CorsPolicy {
     CorsPolicy::Credentials { origin: head.origin().map(Into::into), exposed: EXPOSED }
 }
@@ -57,7 +58,7 @@ fn with_head<T>(head: &Head<'_>, ask: impl FnOnce(MembersHead<'_>) -> T) -> T {
         .map(|(_, key)| key);
     let given = |name| head.header_str(name).filter(|value| !value.is_empty());
     let key = given("x-client-key").or_else(|| given("authorization")).or(in_query.as_deref());
-    // An origin that is not text is nobody's.
+    // An origin that is not text is no app's origin.
     let origin = head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or(""));
     let media = given("content-type");
     let question = MembersHead::new(head.path, given("host"));

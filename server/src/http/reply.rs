@@ -74,7 +74,7 @@ impl Reply {
         Self { persistence: head.persistence(), cors: CorsPolicy::AnyOrigin, content, date }
     }
 
-    /// The same, given at another time.
+    /// The reply with another date.
     pub(crate) fn dated(self, date: HttpDate) -> Self {
         Self { date, ..self }
     }
@@ -107,7 +107,7 @@ impl Reply {
         self.put_preflight_for(out, (methods, "authorization, content-type"));
     }
 
-    /// The same, with the headers that a page may send.
+    /// Appends the answer to a preflight, with the headers that a page may send.
     pub(crate) fn put_preflight_for(&self, out: &mut BytesMut, (methods, sent): (&str, &str)) {
         let headers = [
             ("access-control-allow-methods", methods),

@@ -1,4 +1,4 @@
-//! What a request's head alone decides: resource, app, origin, method, key, media type.
+//! The decisions that a request's head allows: resource, app, origin, method, key, media type.
 //!
 //! [`admit`] runs before a byte of a body is read, so a stranger cannot make the server hold bodies.
 
@@ -20,12 +20,12 @@ use super::{
 /// Where WebSocket connections come in.
 pub(crate) const WEBSOCKET_PATH: &str = "/v1/ws";
 
-/// What a request is about.
+/// The target of a request.
 #[derive(Copy, Clone)]
 pub(super) enum Target<'a> {
     /// A resource of the native dialect.
     Native(Resource<'a>),
-    /// An event, as Xano's back ends post it.
+    /// An event of Xano's back end.
     XanoEvent,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The methods of a resource; each but `OPTIONS`, which every resource has.
+/// The methods of a resource, without `OPTIONS`, which every resource has.
 fn methods(target: Target<'_>) -> &'static [&'static str] {
     let Target::Native(resource) = target else { return &["POST"] };
     match resource {
@@ -53,7 +53,7 @@ fn methods(target: Target<'_>) -> &'static [&'static str] {
     }
 }
 
-/// The header field with these methods and `OPTIONS`.
+/// The `Allow` header field with these methods and `OPTIONS`.
 fn allow(target: Target<'_>) -> &'static [(&'static str, &'static str)] {
     let Target::Native(resource) = target else { return &[("allow", "POST, OPTIONS")] };
     match resource {
@@ -70,7 +70,7 @@ fn allow(target: Target<'_>) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// What a head leads to.
+/// The result of the checks.
 pub(super) enum Admission<'a> {
     /// The answer to a preflight, with these methods.
     Preflight(String),

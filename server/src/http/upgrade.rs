@@ -51,7 +51,7 @@ pub(crate) struct Resume {
 }
 
 impl<'a> Handshake<'a> {
-    /// Reads a request and checks what it may. Nothing is opened yet.
+    /// Reads and checks a handshake. Nothing is opened yet.
     pub(crate) fn read(engine: &mut Engine, head: &Head<'a>) -> Result<Self, Problem> {
         if !head.body.is_empty() {
             return Err(Problem::invalid("A WebSocket handshake has no body."));

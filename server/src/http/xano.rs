@@ -1,5 +1,5 @@
-//! Where clients of Xano come in: the path names the app, and the subprotocol is a session token. Whatever
-//! becomes of the token, it is the subprotocol that is answered, for clients drop the connection otherwise.
+//! WebSocket handshakes of Xano's clients: the path names the app, and the subprotocol is a session token.
+//! The answer always repeats the subprotocol, because a client closes the connection otherwise.
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -18,7 +18,7 @@ use super::{
     upgrade::{Handshake, refusal},
 };
 
-/// Whether a request is for clients of Xano, in a server that has such an app.
+/// Whether a request is for Xano's clients, on a server with such an app.
 pub(crate) fn is_for(apps: &Apps, head: &Head<'_>) -> bool {
     canonical_at(head.path).is_some() && apps.serve_xano()
 }
@@ -27,11 +27,12 @@ pub(crate) fn is_for(apps: &Apps, head: &Head<'_>) -> bool {
 pub(crate) enum Arrival<'a> {
     /// A session may begin.
     Client(Handshake<'a>),
-    /// No app wants this client, which is told so on the WebSocket: an HTTP error would bring it back.
+    /// No app admits this client. The refusal is sent on the WebSocket, because a client retries after an
+    /// HTTP error.
     Stranger(Farewell<'a>),
 }
 
-/// What is said to a client that no app wants.
+/// The answer to a client that no app admits.
 pub(crate) struct Farewell<'a> {
     accept: Accept,
     token: Option<&'a str>,
@@ -39,10 +40,10 @@ pub(crate) struct Farewell<'a> {
 }
 
 impl<'a> Arrival<'a> {
-    /// Reads a request and checks what it may. Nothing is opened yet.
+    /// Reads and checks a handshake. Nothing is opened yet.
     ///
     /// # Errors
-    /// If it is no handshake.
+    /// If the request is not a WebSocket handshake.
     pub(crate) fn read(engine: &mut Engine, head: &Head<'a>) -> Result<Self, Problem> {
         if !head.body.is_empty() {
             return Err(Problem::invalid("A WebSocket handshake has no body."));
@@ -71,12 +72,12 @@ impl<'a> Arrival<'a> {
 }
 
 impl Farewell<'_> {
-    /// Why, in one sentence.
+    /// The reason of the refusal in one sentence.
     pub(crate) fn sentence(&self) -> &'static str {
         self.stranger.sentence()
     }
 
-    /// Appends the response and the last that the client receives.
+    /// Appends the handshake's response and the last frames that the client receives.
     pub(crate) fn put(&self, out: &mut BytesMut) {
         ws::put_response(out, &self.accept, self.token);
         put_stranger(out, self.stranger);

@@ -1,5 +1,5 @@
-//! A certificate with its key, and which of several a client gets: by the name it asks for (SNI, RFC 6066,
-//! section 3).
+//! Certificates with their private keys, and the choice of a certificate by the name that a client asks for
+//! (SNI, RFC 6066, section 3).
 
 use std::{
     collections::HashMap,
@@ -16,25 +16,25 @@ use rustls::{
 };
 use webpki::{EndEntityCert, KeyUsage};
 
-/// The end of the year 9999, from where on no certificate is valid.
+/// The end of the year 9999. No certificate is valid after it.
 const END_OF_TIME: Duration = Duration::from_secs(253_402_300_799);
 
-/// The text of two PEM files.
+/// The contents of two PEM files.
 pub(crate) struct Pem<'a> {
-    /// The certificate, and those that lead to its root.
+    /// The certificate, and the certificates that lead to its root.
     pub(crate) certificate: &'a [u8],
-    /// Its private key: PKCS #8, PKCS #1 or SEC 1.
+    /// The private key of the certificate: PKCS #8, PKCS #1 or SEC 1.
     pub(crate) key: &'a [u8],
 }
 
-/// A certificate with its key.
+/// A certificate with its private key.
 pub(crate) struct Identity {
     key: Arc<CertifiedKey>,
     /// DNS names of the certificate, in lower case; `*.` stands for one label.
     names: Vec<Box<str>>,
-    /// When it expires, in seconds since 1970.
+    /// When the certificate expires, in seconds since 1970.
     pub(crate) expires_s: u64,
-    /// Not yet, or no more.
+    /// Whether the certificate is valid now.
     pub(crate) validity: Validity,
 }
 
@@ -46,12 +46,12 @@ pub(crate) enum Validity {
     NotYet,
 }
 
-/// Why a certificate or its key cannot be used; a clause that follows the name of a setting.
+/// Why a certificate or its key cannot be used: a clause that follows the name of a setting.
 #[derive(Debug)]
 pub(crate) enum IdentityError {
-    /// The certificate file.
+    /// The certificate's file is wrong.
     Certificate(String),
-    /// The key file.
+    /// The key's file is wrong.
     Key(String),
 }
 
@@ -92,8 +92,8 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// What is wrong with a certificate by itself at a time. No root is trusted, so the answer is never that all
-/// is well: a certificate that is valid then has an unknown issuer.
+/// The error of a certificate at a time. No root is trusted here, so there is always an error: that of a
+/// valid certificate is an unknown issuer.
 fn flaw(certificate: &EndEntityCert<'_>, provider: &CryptoProvider, at: Duration) -> Option<webpki::Error> {
     let algorithms = provider.signature_verification_algorithms.all;
     let usage = KeyUsage::server_auth();
@@ -117,7 +117,8 @@ fn validity(certificate: &EndEntityCert<'_>, provider: &CryptoProvider) -> Valid
     }
 }
 
-/// Several identities. A client that asks for a name of none, or for no name, gets the first.
+/// Several identities. A client gets the first identity if it asks for no name, or for a name that no
+/// identity has.
 #[derive(Debug)]
 pub(super) struct Identities {
     first: Arc<CertifiedKey>,
@@ -127,7 +128,8 @@ pub(super) struct Identities {
 }
 
 impl Identities {
-    /// Of two identities of one name the first has it. `identities` has at least one.
+    /// The identities by their names. Of two identities with the same name, the first has the name.
+    /// `identities` has at least one.
     pub(super) fn new(identities: &[Identity]) -> Self {
         let mut by_name = HashMap::new();
         for identity in identities {

@@ -5,9 +5,10 @@
 //!   socket ◀─ records ◀─ Tls, sealed 16 KiB at a time ◀─ runs and answers, as without TLS
 //! ```
 //!
-//! `identity` reads certificates and keys and answers the name that a client asks for, `settings` says what
-//! is spoken, `session` is one connection's state. At rest a session holds no buffers: rustls's unbuffered
-//! interface works in the worker's. No file is read and no thread is started here once the server runs.
+//! `identity` reads certificates and chooses one by the client's name, `settings` has the listener's
+//! parameters, `session` is the state of one connection. A session at rest holds no buffers, because rustls's
+//! unbuffered interface works in the worker's buffers. A running server reads no file and starts no thread
+//! for TLS.
 
 mod identity;
 mod session;

@@ -1,8 +1,8 @@
 //! TLS on one connection: records from the socket to plain bytes, plain bytes to records.
 //!
-//! Reading and writing are independent. What a peer can make a session hold is bounded: less than a record
-//! that came in part ([`PART_BYTES`]), and one record that the socket does not take. A session that fails
-//! says why in an alert, as far as the socket takes it, and is not used again.
+//! Reading and writing are independent. A peer can make a session hold less than one incomplete record
+//! ([`PART_BYTES`]), and one record that the socket does not take. A session that fails sends an alert, as
+//! far as the socket takes it, and is not used again.
 
 use std::io::{self, IoSlice, Read, Write};
 
@@ -13,54 +13,54 @@ use rustls::{
     unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic},
 };
 
-/// Plain bytes sealed at a time: one full record.
+/// The plain bytes that are sealed at a time: one full record.
 const RECORD_BYTES: usize = 16 << 10;
 
-/// A record as it is sent has a header, a nonce and a tag beside its bytes.
+/// The bytes of a record's header, nonce and tag.
 const RECORD_OVERHEAD: usize = 64;
 
-/// The most that is kept of records, or of a handshake message, that came in part (RFC 8446, section 5.2).
+/// The most bytes of an incomplete record or handshake message (RFC 8446, section 5.2).
 const PART_BYTES: usize = 18 << 10;
 
-/// What a read gave.
+/// The result of a read.
 pub(crate) struct Received {
-    /// Plain bytes in the buffer; there may be none.
+    /// The plain bytes in the buffer; 0 is possible.
     pub(crate) bytes: usize,
-    /// Bytes that came from the socket for it.
+    /// The bytes that the socket gave.
     pub(crate) wire_bytes: usize,
     pub(crate) socket: SocketState,
 }
 
-/// What is known of the socket after a read.
+/// The state of the socket after a read.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum SocketState {
-    /// It has no more bytes, unless the peer has closed.
+    /// The socket has no more bytes, unless the peer has closed.
     Emptied,
     MayHaveMore,
     /// The peer sends no more.
     Ended,
 }
 
-/// How far a session is.
+/// The phase of a session.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 enum Phase {
     Handshake,
     Traffic,
-    /// The peer has said that it sends no more.
+    /// The peer has announced that it sends no more.
     PeerDone,
 }
 
-/// What writing needs for a moment, once for all connections of a worker.
+/// The buffers for writing, which all connections of a worker share.
 #[derive(Default)]
 pub(crate) struct WriteScratch {
     plain: Vec<u8>,
     records: Vec<u8>,
 }
 
-/// TLS on one connection.
+/// The TLS state of one connection.
 pub(crate) struct Tls {
     session: UnbufferedServerConnection,
-    /// Records, or parts of them, that wait for the rest.
+    /// Incomplete records, which wait for their rest.
     part: Vec<u8>,
     /// Ciphertext that the socket has not taken.
     unsent: Vec<u8>,
@@ -78,7 +78,7 @@ impl Tls {
         self.phase != Phase::Handshake
     }
 
-    /// Whether the handshake went on from an earlier session.
+    /// Whether the handshake resumed an earlier session.
     pub(crate) fn is_resumed(&self) -> bool {
         self.session.handshake_kind() == Some(HandshakeKind::Resumed)
     }
@@ -88,11 +88,11 @@ impl Tls {
         self.unsent.len()
     }
 
-    /// Reads once from the socket, and decrypts what is complete into `buffer`. `ciphertext` is room for the
-    /// read alone, and not longer than `buffer`, so that everything decrypted fits.
+    /// Reads once from the socket, and decrypts complete records into `buffer`. `ciphertext` is the buffer of
+    /// the read alone. `ciphertext` is not longer than `buffer`, so that all decrypted bytes fit.
     ///
     /// # Errors
-    /// Of the socket; `InvalidData` if the peer broke TLS. Its alert is then in the unsent ciphertext.
+    /// The socket's error; `InvalidData` if the peer broke TLS. The alert is then in the unsent ciphertext.
     pub(crate) fn read(
         &mut self,
         socket: &mut TcpStream,
@@ -119,12 +119,12 @@ impl Tls {
             return Err(invalid("a handshake message is too long"));
         }
         self.part = rest.to_vec();
-        // That the peer is done is told by the next read, after what came before.
+        // The next read tells that the peer is done, after the bytes of this read.
         let socket = if self.phase == Phase::PeerDone { SocketState::MayHaveMore } else { socket };
         Ok(Received { bytes: taken.output, wire_bytes, socket })
     }
 
-    /// Decrypts all complete records of `input`, and queues what the handshake answers.
+    /// Decrypts all complete records of `input`, and queues the answers of the handshake.
     fn decrypt(&mut self, input: &mut [u8], output: &mut [u8]) -> io::Result<Taken> {
         let mut taken = Taken { input: 0, output: 0 };
         loop {
@@ -145,7 +145,7 @@ impl Tls {
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append_encoded(&mut self.unsent, |out| data.encode(out))?
+                    append(&mut self.unsent, 0, |out| data.encode(out))?
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::BlockedHandshake) => is_done = true,
@@ -159,7 +159,7 @@ impl Tls {
                     self.phase = Phase::PeerDone;
                     is_done = true;
                 }
-                // Early data is not asked for.
+                // Early data is off.
                 Ok(_) => return Err(invalid("an unknown state of TLS")),
                 Err(error) => {
                     self.queue_alert();
@@ -178,25 +178,23 @@ impl Tls {
         while let Ok(ConnectionState::EncodeTlsData(mut data)) =
             self.session.process_tls_records(&mut []).state
         {
-            if append_encoded(&mut self.unsent, |out| data.encode(out)).is_err() {
+            if append(&mut self.unsent, 0, |out| data.encode(out)).is_err() {
                 return;
             }
         }
     }
 
-    /// Does something with a session that may send, after what TLS itself has to say.
+    /// Writes through a session that may send, after TLS's own messages.
     fn when_writable(
         &mut self,
         records: &mut Vec<u8>,
         work: impl FnOnce(WriteTraffic<'_, ServerConnectionData>, &mut Vec<u8>) -> io::Result<()>,
     ) -> io::Result<()> {
         loop {
-            // The part is shown again: rustls may have noted places in it.
+            // rustls sees the incomplete record again, because rustls may have noted places in it.
             match self.session.process_tls_records(&mut self.part).state {
                 Ok(ConnectionState::WriteTraffic(traffic)) => return work(traffic, records),
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append_encoded(records, |out| data.encode(out))?
-                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => append(records, 0, |out| data.encode(out))?,
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(_) => return Err(io::ErrorKind::NotConnected.into()),
                 Err(error) => return Err(invalid(error)),
@@ -204,34 +202,25 @@ impl Tls {
         }
     }
 
-    /// Queues the word that nothing more is sent. Only once.
+    /// Queues the alert that nothing more is sent, once.
     pub(crate) fn say_goodbye(&mut self) -> io::Result<()> {
         if !self.is_established() || std::mem::replace(&mut self.said_goodbye, true) {
             return Ok(());
         }
         let mut records = std::mem::take(&mut self.unsent);
         let queued = self.when_writable(&mut records, |mut traffic, records| {
-            append_encrypted(records, RECORD_OVERHEAD, |out| traffic.queue_close_notify(out))
+            append(records, RECORD_OVERHEAD, |out| traffic.queue_close_notify(out))
         });
         self.unsent = records;
         queued
     }
 
-    /// Hands ciphertext that waits to the socket. Returns whether none is left.
+    /// Writes waiting ciphertext to the socket. Returns whether no ciphertext is left.
     ///
     /// # Errors
-    /// Of the socket, other than that it is full.
+    /// The socket's error, except that the socket is full.
     pub(crate) fn send_unsent(&mut self, socket: &mut impl Write) -> io::Result<bool> {
-        let mut sent = 0;
-        while sent < self.unsent.len() {
-            match socket.write(&self.unsent[sent..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => sent += n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let sent = write_some(socket, &self.unsent)?;
         if sent == self.unsent.len() {
             self.unsent = Vec::new();
         } else {
@@ -241,13 +230,13 @@ impl Tls {
     }
 }
 
-/// How much was decrypted: of the input, and to the output.
+/// How many bytes of the input were decrypted, and how many plain bytes came out.
 struct Taken {
     input: usize,
     output: usize,
 }
 
-/// The way of plain bytes to a socket: sealed by a session.
+/// A writer of plain bytes, which a session seals and a socket takes.
 pub(crate) struct TlsWriter<'a, S> {
     pub(crate) tls: &'a mut Tls,
     pub(crate) socket: S,
@@ -255,28 +244,19 @@ pub(crate) struct TlsWriter<'a, S> {
 }
 
 impl<S: Write> TlsWriter<'_, S> {
-    /// Sends what is sealed. Returns whether all of it is sent.
+    /// Sends the sealed bytes. Returns whether all of them are sent.
     pub(crate) fn send_unsent(&mut self) -> io::Result<bool> {
         self.tls.send_unsent(&mut self.socket)
     }
 
-    /// Seals the plain bytes in the scratch, and sends what the socket takes.
+    /// Seals the plain bytes in the scratch buffer, and sends as many as the socket takes.
     fn seal(&mut self) -> io::Result<usize> {
         let WriteScratch { plain, records } = &mut *self.scratch;
         let room = plain.len() + RECORD_OVERHEAD;
         self.tls.when_writable(records, |mut traffic, records| {
-            append_encrypted(records, room, |out| traffic.encrypt(plain, out))
+            append(records, room, |out| traffic.encrypt(plain, out))
         })?;
-        let mut sent = 0;
-        while sent < records.len() {
-            match self.socket.write(&records[sent..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => sent += n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let sent = write_some(&mut self.socket, records)?;
         self.tls.unsent = records[sent..].to_vec();
         records.clear();
         Ok(plain.len())
@@ -288,7 +268,7 @@ impl<S: Write> Write for TlsWriter<'_, S> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
 
-    /// Takes up to a record of plain bytes, if everything before them has been sent.
+    /// Takes plain bytes for up to one record, if all earlier bytes have been sent.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if !self.send_unsent()? {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -307,51 +287,65 @@ impl<S: Write> Write for TlsWriter<'_, S> {
     }
 }
 
-/// Appends what rustls encodes, which says how much room it needs.
-fn append_encoded(
-    out: &mut Vec<u8>,
-    mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
-) -> io::Result<()> {
-    let (start, mut room) = (out.len(), 0);
-    loop {
-        out.resize(start + room, 0);
-        match encode(&mut out[start..]) {
-            Ok(used) => {
-                out.truncate(start + used);
-                return Ok(());
-            }
-            Err(EncodeError::InsufficientSize(needed)) if needed.required_size > room => {
-                room = needed.required_size;
-            }
-            Err(error) => {
-                out.truncate(start);
-                return Err(invalid(error));
-            }
+/// Writes as many of the bytes as the socket takes. Returns how many.
+fn write_some(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match socket.write(&bytes[sent..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => sent += n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+/// An error that may say how much room was needed.
+trait Room: std::error::Error + Send + Sync + 'static {
+    fn needed(&self) -> Option<usize>;
+}
+
+impl Room for EncodeError {
+    fn needed(&self) -> Option<usize> {
+        match self {
+            Self::InsufficientSize(needed) => Some(needed.required_size),
+            _ => None,
         }
     }
 }
 
-/// Appends what rustls encrypts, for which `room` bytes usually do.
-fn append_encrypted(
+impl Room for EncryptError {
+    fn needed(&self) -> Option<usize> {
+        match self {
+            Self::InsufficientSize(needed) => Some(needed.required_size),
+            _ => None,
+        }
+    }
+}
+
+/// Appends bytes that rustls makes, into `room` bytes or as many as rustls then asks for.
+fn append<E: Room>(
     out: &mut Vec<u8>,
     mut room: usize,
-    mut encrypt: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
+    mut make: impl FnMut(&mut [u8]) -> Result<usize, E>,
 ) -> io::Result<()> {
     let start = out.len();
     loop {
         out.resize(start + room, 0);
-        match encrypt(&mut out[start..]) {
+        match make(&mut out[start..]) {
             Ok(used) => {
                 out.truncate(start + used);
                 return Ok(());
             }
-            Err(EncryptError::InsufficientSize(needed)) if needed.required_size > room => {
-                room = needed.required_size;
-            }
-            Err(error) => {
-                out.truncate(start);
-                return Err(invalid(error));
-            }
+            Err(error) => match error.needed().filter(|needed| *needed > room) {
+                Some(needed) => room = needed,
+                None => {
+                    out.truncate(start);
+                    return Err(invalid(error));
+                }
+            },
         }
     }
 }

@@ -1,9 +1,9 @@
-//! What a listener speaks: versions, suites, certificates, tickets.
+//! The TLS parameters of a listener: versions, suites, certificates, tickets.
 //!
-//! TLS 1.2 and 1.3, with forward secrecy and authenticated encryption alone, which is all that rustls has.
-//! `http/1.1` is the one protocol of ALPN. Tickets resume sessions without state on the server; their keys
-//! are the listener's own and replaced every six hours. A listener that asks for client certificates gives
-//! no tickets, for a ticket would outlive the check of the certificate.
+//! TLS 1.2 and 1.3, with forward secrecy and authenticated encryption; rustls has nothing else. `http/1.1` is
+//! the only protocol of ALPN. Tickets resume sessions without state on the server. A listener has its own
+//! ticket keys, which change every six hours. A listener that asks for client certificates gives no tickets,
+//! because a ticket would outlive the check of the certificate.
 
 use std::{fmt, sync::Arc};
 
@@ -22,11 +22,11 @@ use super::{
 /// The one protocol that ALPN may choose.
 const ALPN: &[u8] = b"http/1.1";
 
-/// What a listener speaks. Cheap to clone.
+/// The TLS settings of a listener. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct TlsSettings {
     config: Arc<ServerConfig>,
-    /// When the first of its certificates expires, in seconds since 1970.
+    /// When the first of the listener's certificates expires, in seconds since 1970.
     pub(crate) expires_s: u64,
 }
 
@@ -37,16 +37,16 @@ impl fmt::Debug for TlsSettings {
 }
 
 impl TlsSettings {
-    /// The cryptography of every listener.
+    /// The cryptography of all listeners.
     pub(crate) fn provider() -> CryptoProvider {
         ring::default_provider()
     }
 
-    /// `identities` has at least one. With `client_ca`, certificates in PEM, a handshake needs a certificate
-    /// of one of these authorities.
+    /// The settings for `identities`, of which there is at least one. With `client_ca`, authorities'
+    /// certificates in PEM, a handshake needs a certificate of one of these authorities.
     ///
     /// # Errors
-    /// `client_ca` has no usable certificate: a clause that follows the name of the setting.
+    /// A clause that follows the name of the setting, if `client_ca` has no usable certificate.
     pub(crate) fn new(identities: &[Identity], client_ca: Option<&[u8]>) -> Result<Self, String> {
         let provider = Arc::new(Self::provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -76,7 +76,7 @@ impl TlsSettings {
     /// The state of a new connection.
     ///
     /// # Errors
-    /// rustls refuses its settings, which no setting of ours makes it do.
+    /// If rustls refuses the settings, which no configuration causes.
     pub(crate) fn begin(&self) -> Result<Tls, rustls::Error> {
         UnbufferedServerConnection::new(self.config.clone()).map(Tls::new)
     }

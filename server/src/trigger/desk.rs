@@ -1,6 +1,8 @@
-//! Where calls go and verdicts come from: each trigger of a call in turn, on the thread that runs it.
+//! Dispatches calls to the threads that run scripts, and posts their verdicts. The triggers of a call run one
+//! after another.
 //!
-//! A [`Job`] always ends in a verdict: one that is dropped, because a thread failed, has failed.
+//! A [`Job`] always ends in a verdict. A job that is dropped, because its thread failed, has the verdict of a
+//! failure.
 
 use std::sync::{Arc, Weak};
 
@@ -19,21 +21,21 @@ use super::{
 };
 use crate::worker::Control;
 
-/// What all triggers of a server share.
+/// The state that all triggers of a server share.
 pub(crate) struct Desk {
     pub(crate) node: Weak<Node>,
     pub(crate) control: Arc<Control>,
     pub(crate) scripts: ScriptThreads,
 }
 
-/// The triggers of an app, in one version: the rules of a set, bit by bit.
+/// One version of an app's triggers. Bit `i` of a rule mask stands for trigger `i`.
 pub(crate) struct AppTriggers {
     pub(crate) app: Arc<App>,
     pub(crate) specs: Vec<Arc<Spec>>,
     pub(crate) desk: Arc<Desk>,
 }
 
-/// Lets [`AppTriggers`] hand itself on with a job.
+/// The runtime that the engine calls. It can give each job its [`AppTriggers`].
 pub(crate) struct Runtime(pub(crate) Arc<AppTriggers>);
 
 impl TriggerRuntime for Runtime {
@@ -44,7 +46,7 @@ impl TriggerRuntime for Runtime {
     }
 }
 
-/// Whether a worker that got a verdict is woken at once, or by the thread when it has no more to do.
+/// Whether a worker with a new verdict is woken at once, or when the thread has no more jobs.
 #[derive(Copy, Clone, Eq, PartialEq)]
 pub(crate) enum Posting {
     AtOnce,
@@ -55,14 +57,14 @@ pub(crate) enum Posting {
 pub(crate) struct Job {
     pub(crate) triggers: Arc<AppTriggers>,
     pub(crate) call: TriggerCall,
-    /// The rule that runs next, or is running.
+    /// The rule that runs now or next.
     pub(crate) at: usize,
-    /// What the triggers before decided. `None`: it was posted.
+    /// The decision of the triggers that have run; `None` once the verdict is posted.
     verdict: Option<Verdict>,
     pub(crate) posting: Posting,
 }
 
-/// Gives a job to whoever runs its next trigger, or posts its verdict.
+/// Hands a job to the thread of its next trigger, or posts its verdict.
 pub(crate) fn dispatch(mut job: Job) {
     let is_open = job.verdict.as_ref().is_some_and(Verdict::is_open);
     let next = job.call.rules.next(job.at).filter(|at| is_open && *at < job.triggers.specs.len());
@@ -82,7 +84,7 @@ impl Job {
         &self.triggers.specs[self.at]
     }
 
-    /// The payload as the triggers before have left it.
+    /// The payload after the triggers that have run.
     pub(crate) fn payload(&self) -> Payload<'_> {
         match self.verdict.as_ref().map(|verdict| &verdict.decision) {
             Some(Decision::Replace(payload)) => payload.view(),
@@ -90,7 +92,7 @@ impl Job {
         }
     }
 
-    /// A trigger has run: what follows is the next one's.
+    /// Continues a job with its next trigger, after a trigger has run.
     pub(crate) fn on_run(mut self, result: Result<Run, RunError>) {
         let spec = self.spec().clone();
         let numbers = &spec.numbers;
@@ -163,7 +165,8 @@ impl Desk {
     }
 }
 
-/// Adds what one trigger says to what others said; all together say no more than one may.
+/// Adds a trigger's messages to those of earlier triggers. Together they have at most the messages that one
+/// trigger may have.
 fn add(to: &mut Vec<Said>, more: Vec<Said>) {
     let room = TRIGGER_PUBLICATIONS.saturating_sub(to.len());
     to.extend(more.into_iter().take(room));

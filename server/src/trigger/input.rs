@@ -1,4 +1,4 @@
-//! What triggers are told, as JSON: the same for scripts and for back ends.
+//! The input of triggers as JSON.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use fanfare_core::{
     trigger::{TriggerClient, TriggerInput, TriggerKind},
 };
 
-/// The input of an app's trigger without its payload: an open object, `{"action":…,"options":{…}`.
+/// Writes the input of a trigger without the payload: an open object, `{"action":…,"options":{…}`.
 pub(crate) fn put_head(out: &mut BytesMut, app: &str, input: &TriggerInput) {
     let (action, kind) = match input.kind {
         TriggerKind::Message => ("message", "message"),

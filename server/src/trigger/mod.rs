@@ -1,4 +1,4 @@
-//! Triggers: what an app runs on messages and joins, on threads of their own. See docs/TRIGGERS.md.
+//! Triggers: scripts that an app runs on messages and joins, on threads of their own. See docs/TRIGGERS.md.
 //!
 //! ```text
 //!   worker ─▶ Runtime::submit ─▶ dispatch ─▶ ScriptThread: each trigger of the call in turn
@@ -6,8 +6,8 @@
 //!      └─ mail: Verdict ◀── post ◀──┴── on_run ◀──┘
 //! ```
 //!
-//! The engine knows when triggers run and what their verdicts do ([`fanfare_core::trigger`]); this room knows
-//! how they run. No worker waits for anything here.
+//! The engine decides when triggers run and applies their verdicts ([`fanfare_core::trigger`]). This module
+//! runs the triggers. No worker waits for a trigger.
 
 pub(crate) mod desk;
 pub(crate) mod input;
@@ -36,11 +36,11 @@ use self::{
 };
 use crate::worker::Control;
 
-/// All triggers of a server, to be looked at and changed.
+/// All triggers of a server.
 pub(crate) struct Triggers {
     node: Arc<Node>,
     desk: Arc<Desk>,
-    /// By app. One change at a time.
+    /// The triggers by app. The lock orders changes.
     apps: Mutex<Vec<Vec<Arc<Spec>>>>,
 }
 
@@ -71,7 +71,7 @@ impl Triggers {
         apps.get(usize::from(app.0)).cloned().unwrap_or_default()
     }
 
-    /// Makes these the triggers of an app, for every worker at once.
+    /// Makes `specs` the triggers of an app, for every worker at once.
     fn publish(&self, app: &Arc<App>, specs: Vec<Arc<Spec>>) {
         let set = (!specs.is_empty()).then(|| {
             let rules = specs.iter().take(TRIGGERS).map(|spec| spec.rule.clone()).collect();
@@ -81,14 +81,14 @@ impl Triggers {
         self.node.set_triggers(app.id, set);
     }
 
-    /// Takes all triggers away, so that the threads end when they have done what they have.
+    /// Removes all triggers, so that the threads end after their present jobs.
     pub(crate) fn stop(&self) {
         self.node.apps().iter().for_each(|app| self.node.set_triggers(app.id, None));
     }
 }
 
 impl TriggerThreads {
-    /// Waits for the end of the threads; nobody has a trigger any more.
+    /// Waits for the end of the threads, after all triggers were removed.
     pub(crate) fn join(self) {
         for thread in self.0 {
             if thread.join().is_err() {

@@ -1,4 +1,4 @@
-//! What a trigger is: its settings as they are written, checked, and ready to run.
+//! The settings of a trigger: as they are written, and checked and compiled.
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{metrics::Numbers, script::Sandbox, state::States};
 
-/// Bytes of a name, a description and a tag; tags of a trigger.
+/// The most bytes of a name, a description and a tag, and the most tags of a trigger.
 const NAME_BYTES: usize = 64;
 const DESCRIPTION_BYTES: usize = 1024;
 const TAGS: usize = 16;
 
-/// Bytes of a channel's pattern: a name, and the star.
+/// The most bytes of a channel's pattern: a name and the star.
 const PATTERN_BYTES: usize = 257;
 
-/// Bytes of a script.
+/// The most bytes of a script.
 pub(crate) const SOURCE_BYTES: usize = 256 << 10;
 
-/// A trigger as a configuration file, a request and the data directory write it.
+/// A trigger as the configuration file has it.
 #[derive(Clone, Default, Eq, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawTrigger {
@@ -52,14 +52,14 @@ pub(crate) struct RawTrigger {
     pub(crate) output_bytes: Option<i64>,
 }
 
-/// What a script may use in a run.
+/// The budget of a script's run.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) struct Budget {
     pub(crate) cpu: Duration,
     pub(crate) memory_bytes: usize,
-    /// Of the state that it keeps for a channel.
+    /// The most bytes of the state that the script keeps for a channel.
     pub(crate) state_bytes: usize,
-    /// Of all that it decides and says.
+    /// The most bytes of a run's decision and messages.
     pub(crate) output_bytes: usize,
 }
 
@@ -81,14 +81,14 @@ pub(crate) enum OnError {
     Pass,
 }
 
-/// A trigger that can run. A change of its settings makes another.
+/// A trigger that is ready to run. A change of the settings makes a new one.
 pub(crate) struct Spec {
     pub(crate) raw: RawTrigger,
     pub(crate) rule: TriggerRule,
     pub(crate) source: Arc<str>,
     pub(crate) budget: Budget,
     pub(crate) on_error: OnError,
-    /// What it keeps for channels, over changes of its settings.
+    /// The states that the trigger keeps for channels. A change of the settings keeps the states.
     pub(crate) states: Arc<States>,
     pub(crate) numbers: Arc<Numbers>,
 }
@@ -99,10 +99,10 @@ impl fmt::Debug for Spec {
     }
 }
 
-/// What is wrong with a trigger's settings.
+/// An error in a trigger's settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Wrong {
-    /// Which setting; empty for the trigger as a whole.
+    /// The setting; empty if the error is about the trigger as a whole.
     pub(crate) key: &'static str,
     pub(crate) problem: String,
 }
@@ -112,8 +112,8 @@ fn wrong<T>(key: &'static str, problem: impl fmt::Display) -> Result<T, Wrong> {
 }
 
 impl RawTrigger {
-    /// The same with the script of its file in the place of the file's name. Relative names are looked up in
-    /// `base`.
+    /// The trigger with the script of its file in the place of the file's name. A relative name is looked up
+    /// in `base`.
     pub(crate) fn with_file(&self, base: Option<&Path>) -> Result<Self, Wrong> {
         let Some(file) = &self.file else { return Ok(self.clone()) };
         if self.source.is_some() {
@@ -128,8 +128,8 @@ impl RawTrigger {
         }
     }
 
-    /// Checks the settings and compiles the script. `before` is the trigger of the same name, whose state and
-    /// numbers go on.
+    /// Checks the settings and compiles the script. `before` is the earlier trigger of the same name, whose
+    /// state and counts are kept.
     pub(crate) fn check(self, before: Option<&Spec>) -> Result<Spec, Wrong> {
         let rule = self.rule()?;
         let budget = self.budget()?;
@@ -209,7 +209,7 @@ impl RawTrigger {
     }
 }
 
-/// The words of a list, each one of `known`; without the list, `default`.
+/// The words of a list, each of which is in `known`; `default` if the list is missing.
 fn words<'a>(
     key: &'static str,
     list: &'a Option<Vec<String>>,

@@ -1,18 +1,19 @@
-//! What scripts keep from call to call: a JSON text for each channel, bounded together.
+//! The states that scripts keep from call to call: a JSON text for each channel. All texts of a trigger have
+//! one bound.
 //!
-//! One script thread uses the states of a trigger, so the lock is free; the control plane may look.
+//! Only one script thread uses the states of a trigger, so it never waits for the lock.
 
 use std::sync::{Mutex, PoisonError};
 
 use hashbrown::HashMap;
 
-/// Bytes that a trigger keeps for all channels together.
+/// The most bytes of a trigger's states for all channels.
 pub(crate) const TRIGGER_STATE_BYTES: usize = 4 << 20;
 
-/// About what an entry costs beside its texts.
+/// The approximate bytes of an entry besides its texts.
 const ENTRY_BYTES: usize = 96;
 
-/// The states of a trigger, by channel; `""` is what has none.
+/// The states of a trigger by channel. The key `""` is for messages without a channel.
 #[derive(Default)]
 pub(crate) struct States(Mutex<Kept>);
 
@@ -20,7 +21,7 @@ pub(crate) struct States(Mutex<Kept>);
 struct Kept {
     by_channel: HashMap<Box<str>, Entry>,
     bytes: usize,
-    /// Grows with each use.
+    /// A counter that grows with each use of a state.
     clock: u64,
 }
 
@@ -30,7 +31,7 @@ struct Entry {
 }
 
 impl States {
-    /// What was kept for a channel.
+    /// The state of a channel.
     pub(crate) fn of(&self, channel: &str) -> Option<Box<str>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.clock += 1;
@@ -40,8 +41,8 @@ impl States {
         Some(entry.text.clone())
     }
 
-    /// Keeps a text for a channel; `{}` and `null` are not worth keeping. Returns how many other channels'
-    /// states had to go.
+    /// Stores the state of a channel. `{}` and `null` are not stored. Returns how many states of other
+    /// channels were dropped.
     pub(crate) fn keep(&self, channel: &str, text: Box<str>) -> usize {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let cost = |text: &str| text.len() + channel.len() + ENTRY_BYTES;
@@ -60,7 +61,7 @@ impl States {
 }
 
 impl Kept {
-    /// Drops the states that were used longest ago, a quarter at once, so that it is rare.
+    /// Drops the quarter of the states that was used least recently, so that dropping is rare.
     fn make_room(&mut self) -> usize {
         if self.bytes <= TRIGGER_STATE_BYTES {
             return 0;
@@ -69,7 +70,7 @@ impl Kept {
         let quarter = used.len() / 4;
         let (_, &mut limit, _) = used.select_nth_unstable(quarter);
         let before = self.by_channel.len();
-        // The one that was just used stays, even alone.
+        // The state that was just used stays, even if it is the only one.
         let newest = self.clock;
         self.by_channel.retain(|_, entry| entry.used > limit || entry.used == newest);
         self.bytes =

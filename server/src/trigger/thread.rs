@@ -1,5 +1,5 @@
-//! Threads that run scripts. All scripts of an app run on one of them, so their states need no order; apps
-//! take turns, so one that uses its whole budget delays others by one run.
+//! Threads that run scripts. All scripts of an app run on one thread, so their states need no order. The apps
+//! take turns, so a script that uses its whole budget delays other apps by one run.
 
 use std::{
     collections::VecDeque,
@@ -22,20 +22,20 @@ use super::{
 };
 use crate::sys::{random, thread_cpu_time};
 
-/// Native stack of a thread: a script's, and what runs it.
+/// The native stack of a thread, for a script and its caller.
 const THREAD_STACK_BYTES: usize = 4 << 20;
 
-/// Verdicts after which the workers that got them are woken, if the thread has more to do.
+/// The number of verdicts after which workers are woken while the thread has more jobs.
 const BATCH: usize = 32;
 
-/// Calls after which scripts are looked through for those that nobody has any more.
+/// The number of calls after which the thread drops scripts of removed triggers.
 const SWEEP: usize = 4096;
 
-/// Senders to the threads. When the last is dropped, they end.
+/// Senders to the threads. The threads end when the last sender is dropped.
 pub(crate) struct ScriptThreads(Vec<Sender<Job>>);
 
 impl ScriptThreads {
-    /// Starts threads. What waits in their queues is bounded by what apps may have in flight.
+    /// Starts the threads. The limit of an app's waiting calls bounds the threads' queues.
     pub(crate) fn start(threads: usize, node: &Weak<Node>) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
         let (mut senders, mut handles) = (Vec::new(), Vec::new());
         for at in 0..threads {
@@ -60,9 +60,10 @@ struct ScriptThread {
     jobs: Receiver<Job>,
     node: Weak<Node>,
     queues: HashMap<AppId, VecDeque<Job>>,
-    /// Apps that have jobs, in the order of their turns.
+    /// The apps that have jobs, in the order of their turns.
     turns: VecDeque<AppId>,
-    /// Scripts by the address of their trigger, which is no other's while the script is here.
+    /// The scripts by the address of their trigger. No other trigger has the address while the script is
+    /// here.
     loaded: HashMap<usize, Loaded>,
     head: BytesMut,
     calls: usize,
@@ -107,7 +108,7 @@ impl ScriptThread {
         }
     }
 
-    /// Takes what has come, and waits if there is nothing to do. Returns false at the end.
+    /// Takes the jobs that have come, and waits for one if there is none. Returns false at the end.
     fn gather(&mut self) -> bool {
         if self.turns.is_empty() {
             match self.jobs.recv() {
@@ -153,7 +154,7 @@ impl ScriptThread {
         spec.numbers.took(thread_cpu_time().saturating_sub(began));
         self.calls += 1;
         if matches!(result, Err(RunError::Memory)) {
-            // What it left behind is what it has no room for.
+            // A script that ran out of memory has no room for further runs.
             self.loaded.remove(&address(&spec));
         } else if self.calls.is_multiple_of(SWEEP) {
             self.loaded.retain(|_, loaded| loaded.spec.strong_count() > 0);
@@ -196,7 +197,7 @@ fn address(spec: &Arc<Spec>) -> usize {
 /// The script of a trigger, compiled when it is first called.
 fn load<'l>(loaded: &'l mut HashMap<usize, Loaded>, spec: &Arc<Spec>) -> Result<&'l mut Sandbox, RunError> {
     let entry = loaded.entry(address(spec)).or_insert_with(|| Loaded { spec: Weak::new(), sandbox: None });
-    // While the weak reference is here, no other trigger has this address.
+    // While the weak reference exists, no other trigger has this address.
     if entry.sandbox.is_none() || !std::ptr::eq(entry.spec.as_ptr(), Arc::as_ptr(spec)) {
         entry.spec = Arc::downgrade(spec);
         let seed = random() as u32;

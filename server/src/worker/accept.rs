@@ -1,6 +1,6 @@
 //! Taking sockets in: accepting within a budget, pausing when descriptors run out, registering with the poll.
 
-use std::{io::Write, sync::atomic::Ordering};
+use std::io::Write;
 
 use mio::{Interest, Token, net::TcpStream};
 
@@ -58,9 +58,7 @@ impl Worker {
 
     fn take_in(&mut self, listener: usize, stream: TcpStream) {
         self.counters.accepted_total += 1;
-        // Relaxed: a count, which orders nothing.
-        if self.control.connections.fetch_add(1, Ordering::Relaxed) >= self.control.capacity {
-            self.control.connections.fetch_sub(1, Ordering::Relaxed);
+        if !self.control.capacity.take() {
             return self.refuse_full(listener, stream);
         }
         let tls = match &self.listeners[listener].tls {
@@ -68,7 +66,7 @@ impl Worker {
             Some(settings) => match settings.begin() {
                 Ok(tls) => Some(Box::new(tls)),
                 Err(error) => {
-                    self.control.connections.fetch_sub(1, Ordering::Relaxed);
+                    self.control.capacity.give_back(1);
                     self.counters.closed_total += 1;
                     tracing::error!(%error, "TLS could not begin on a connection");
                     return;
@@ -103,7 +101,7 @@ impl Worker {
         self.counters.closed_total += 1;
         tracing::debug!(code = "too_many_connections", "a connection was refused");
         if self.listeners[listener].tls.is_some() {
-            // The word would need a handshake, for which there is no room.
+            // A refusal would need a TLS handshake, for which there is no room.
             return;
         }
         self.out.clear();

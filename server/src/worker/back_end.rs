@@ -9,41 +9,59 @@ use fanfare_core::{
     command::Outcome,
     dialect::{self, BackEnd, Format, Heard, Receipt, Scope},
     error::ReplyError,
-    ws::{DecodeLimits, Message, OpCode, Role, put_frame},
+    ws::{DecodeLimits, Message},
 };
 
-use super::{Worker, lobby::beats};
+use hashbrown::HashMap;
+
+use super::{
+    Worker,
+    bare::{Bare, BareInput, beats},
+};
 use crate::{
+    asker::{Asker, Tokens},
     connection::{self, ConnectionId, ConnectionSlot, Flag, Lobby, Protocol},
     sys::secret,
     timers::{TICK_MS, Tick},
 };
 
-/// Answers that may wait to be sent before the next command is read.
+/// The bytes of unsent answers beyond which the next command is not read.
 const BACKLOG_BYTES: usize = 64 << 10;
 
-/// What an answer that comes later belongs to.
-pub(super) struct Awaited {
+/// The answers that the connections of back ends wait for.
+pub(super) struct Awaiting {
+    tokens: Tokens,
+    answers: HashMap<u64, Awaited>,
+}
+
+impl Default for Awaiting {
+    fn default() -> Self {
+        Self { tokens: Tokens::of(Asker::BackEnd), answers: HashMap::new() }
+    }
+}
+
+/// The command of a back end whose answer comes later.
+struct Awaited {
     connection: ConnectionId,
     ack: Option<Receipt>,
 }
 
-/// Why no more of a read is handled now.
+/// Why the rest of a read is not handled now.
 enum Stop {
-    /// There is no more.
+    /// The read has no more messages.
     End,
     /// A command waits for its answer.
     Waiting,
     /// The turn is full.
     Full,
-    /// Answers wait to be sent.
+    /// Too many answers wait to be sent.
     Behind,
     /// The connection is over.
     Over,
 }
 
 impl Worker {
-    /// Makes the connection of a back end of a lobby, whose input is handled from here on.
+    /// Turns the connection of a lobby into that of a back end, and handles its further input.
     pub(super) fn begin_back_end(
         &mut self,
         slot: ConnectionSlot,
@@ -68,28 +86,30 @@ impl Worker {
         if !matches!(connection.protocol, Protocol::BackEnd(_)) {
             return;
         }
-        // Closing is what it is should this panic.
+        // If this function panics, the connection is closing.
         let Protocol::BackEnd(mut back_end) = std::mem::replace(&mut connection.protocol, Protocol::Closing)
         else {
             return;
         };
         connection.heard = self.now;
-        let mut at = 0;
-        let stop = self.run_back_end(slot, &mut back_end, input, &mut at);
+        let limits =
+            DecodeLimits { message_bytes: self.config.frame_bytes, fragments: self.config.fragments };
+        let mut input = BareInput::new(input, limits);
+        let stop = self.run_back_end(slot, &mut back_end, &mut input);
         let Some(connection) = self.connections.live(slot) else { return };
         connection.protocol = Protocol::BackEnd(back_end);
         match stop {
             Stop::End => {}
-            Stop::Waiting => self.pause(slot, &input[at..]),
+            Stop::Waiting => self.pause(slot, input.rest()),
             Stop::Full => {
-                self.keep_input(slot, &input[at..]);
+                self.keep_input(slot, input.rest());
                 self.make_ready(slot);
             }
             Stop::Behind => {
                 connection.flags.raise(Flag::Held);
-                self.keep_input(slot, &input[at..]);
+                self.keep_input(slot, input.rest());
             }
-            Stop::Over => self.leave_back_end(slot),
+            Stop::Over => self.close_bare(slot),
         }
     }
 
@@ -97,11 +117,8 @@ impl Worker {
         &mut self,
         slot: ConnectionSlot,
         back_end: &mut connection::BackEnd,
-        input: &mut [u8],
-        at: &mut usize,
+        input: &mut BareInput<'_>,
     ) -> Stop {
-        let limits =
-            DecodeLimits { message_bytes: self.config.frame_bytes, fragments: self.config.fragments };
         loop {
             if self.engine.is_turn_full() {
                 return Stop::Full;
@@ -111,17 +128,12 @@ impl Worker {
                 return Stop::Behind;
             }
             let connection::BackEnd { decoder, state } = &mut *back_end;
-            let Ok(decoded) = decoder.decode(&mut input[*at..], Role::Server, limits) else {
-                return Stop::Over;
-            };
-            *at += decoded.consumed;
             let mut out = BytesMut::new();
-            match decoded.message {
-                None => return Stop::End,
-                Some(Message::Ping(data)) => put_frame(&mut out, OpCode::Pong, data),
-                Some(Message::Pong(_)) => {}
-                Some(Message::Close(_)) => return Stop::Over,
-                Some(message) => match self.run_event(slot, state, message, &mut out) {
+            match input.next(decoder, &mut out) {
+                Bare::Nothing => return Stop::End,
+                Bare::Control => {}
+                Bare::Over => return Stop::Over,
+                Bare::Message(message) => match self.run_event(slot, state, message, &mut out) {
                     (Heard::Over, _) => return Stop::Over,
                     (_, Wait::ForAnswer) => return Stop::Waiting,
                     (_, Wait::No) => {}
@@ -133,7 +145,7 @@ impl Worker {
         }
     }
 
-    /// Does what an event asks for. What is answered at once is appended to `out`.
+    /// Executes the command of an event. An immediate answer is appended to `out`.
     fn run_event(
         &mut self,
         slot: ConnectionSlot,
@@ -143,16 +155,16 @@ impl Worker {
     ) -> (Heard, Wait) {
         let now_ms = self.clock.elapsed_ms();
         let connection = self.connections.id(slot);
-        let Self { engine, requests, awaited, .. } = self;
+        let Self { engine, awaited: Awaiting { tokens, answers }, .. } = self;
         let apps = engine.apps().clone();
         let mut answered = None;
         let mut wait = Wait::No;
         let heard = state.handle(message, &apps, now_ms, out, &mut |app, ack, command| {
-            let token = requests.next_token();
+            let token = tokens.next();
             match engine.request(app.id, command, token) {
                 Some(result) => answered = Some((ack, result)),
                 None => {
-                    awaited.insert(token, Awaited { connection, ack });
+                    answers.insert(token, Awaited { connection, ack });
                     wait = Wait::ForAnswer;
                 }
             }
@@ -167,31 +179,22 @@ impl Worker {
         (heard, wait)
     }
 
-    /// An answer has come that a back end's connection waits for. Returns whether it was one.
-    pub(super) fn on_back_end_answer(&mut self, token: u64, result: Answer) -> Option<Answer> {
-        let Some(Awaited { connection, ack }) = self.awaited.remove(&token) else { return Some(result) };
+    /// Sends a back end's connection the answer that the connection waits for, if there is such a connection.
+    pub(super) fn on_back_end_answer(&mut self, token: u64, result: Answer) {
+        let Some(Awaited { connection, ack }) = self.awaited.answers.remove(&token) else { return };
         if self.connections.find(connection).is_some() {
             let mut out = BytesMut::new();
             put_answer(&mut out, ack, result);
             self.connections.send(connection.slot, &out);
             self.resume(connection.slot);
         }
-        None
     }
 
-    /// The peer has taken all there was.
+    /// Reads on after the peer has taken all output.
     pub(super) fn on_back_end_flushed(&mut self, slot: ConnectionSlot) {
         if self.connections.live(slot).is_some_and(|connection| connection.is(Flag::Held)) {
             self.resume(slot);
         }
-    }
-
-    /// Ends a back end's connection.
-    pub(super) fn leave_back_end(&mut self, slot: ConnectionSlot) {
-        self.out.clear();
-        put_frame(&mut self.out, OpCode::Close, &[]);
-        self.connections.send(slot, &self.out);
-        self.linger_detached(slot);
     }
 
     /// The deadline of a back end's connection has come: sends a heartbeat, or closes the connection if its
@@ -206,9 +209,7 @@ impl Worker {
             self.counters.ping_timeouts_total += 1;
             return self.close(slot);
         }
-        self.out.clear();
-        heartbeat.beat.put(&mut self.out);
-        self.connections.send(slot, &self.out);
+        self.send_beat(slot, &heartbeat);
         self.arm(slot, now.saturating_add(beats(heartbeat.interval_ms)));
     }
 }
@@ -222,8 +223,8 @@ enum Wait {
     ForAnswer,
 }
 
-/// Appends the acknowledgement of an answer. One that failed is not acknowledged: the back end's own time-out
-/// tells it.
+/// Appends the acknowledgement of an answer. A failed command is not acknowledged, so it fails with the back
+/// end's own time-out.
 fn put_answer(out: &mut BytesMut, ack: Option<Receipt>, result: Answer) {
     match (ack, result) {
         (Some(ack), Ok(Outcome::AllMembers(members))) => BackEnd::put_members(out, ack, &members),

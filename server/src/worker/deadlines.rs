@@ -68,7 +68,7 @@ impl Worker {
             Some(Protocol::Http(_)) => self.on_request_due(slot),
             Some(&Protocol::WebSocket { session, .. }) => self.on_websocket_due(slot, session),
             Some(Protocol::Lobby(_)) => self.on_lobby_due(slot),
-            // Their outlet has deadlines of its own.
+            // The deadline of the client's outlet counts instead.
             Some(Protocol::Poll(_) | Protocol::Probe(_)) => {
                 self.arm(slot, self.now.saturating_add(ticks(self.config.request_timeout_ms)));
             }
@@ -112,14 +112,14 @@ impl Worker {
         self.arm(slot, ping_due.min(message_due).max(now + 1));
     }
 
-    /// A connection has become a WebSocket of this session: its deadline is now that of the first beat.
+    /// Arms the deadline of a connection that has become a WebSocket: the time of the first heartbeat.
     pub(super) fn watch(&mut self, slot: ConnectionSlot, session: SessionSlot) {
         let due = self.now.saturating_add(self.heartbeat(session).interval);
-        // A later beat is armed when the handshake's deadline comes, which spares the wheel an entry.
+        // A later heartbeat is armed when the handshake's deadline comes, which saves an entry in the wheel.
         self.arm_by(slot, due);
     }
 
-    /// How the connection of a session is kept alive.
+    /// The heartbeat of a session's connection.
     fn heartbeat(&mut self, session: SessionSlot) -> HeartbeatTicks {
         let format = self.engine.session_format(session);
         let heartbeat = dialect::heartbeat(format, self.config.ping_interval_ms.into());
@@ -130,7 +130,7 @@ impl Worker {
     }
 }
 
-/// A dialect's heartbeat in ticks: 1 <= `interval` < `timeout`.
+/// The heartbeat of a dialect in ticks: 1 <= `interval` < `timeout`.
 struct HeartbeatTicks {
     interval: Tick,
     timeout: Tick,

@@ -1,5 +1,4 @@
-//! HTTP on a connection: requests from bytes, one after another, answered in order; and the upgrade to
-//! WebSocket.
+//! HTTP on a connection: requests from bytes, one after another, answered in order.
 //!
 //! A connection whose answers are not taken is held: neither read nor handled until they are. So the bytes
 //! that wait for a peer are bounded by [`BACKLOG_BYTES`] and one answer, however much it asks. A body is read
@@ -8,28 +7,21 @@
 use fanfare_core::{
     command::Outcome,
     dialect::Ask,
-    engine::Flow,
     error::ReplyError,
     http::{BodyDecoder, BodyFraming, Head, HttpError, HttpLimits, Persistence, parse_head, resume_head},
     id::WorkerId,
-    ws::{Decoder, Message},
 };
 
-use super::{
-    Worker,
-    deadlines::ticks,
-    polling::{Body, Whereabouts},
-};
+use super::{Worker, deadlines::ticks, polling::Body};
 use crate::{
+    asker::Asker,
     connection::{ConnectionId, ConnectionSlot, Flag, PartialBody, PartialRequest, Protocol},
     http::{
-        access::app_name,
         agnost,
         api::Handled,
         reply::{Problem, Reply},
         router::{WEBSOCKET_PATH, wants_body},
-        upgrade::{APP_FULL, Handshake},
-        xano::{self, Arrival},
+        xano,
     },
     timers::{TICK_MS, Tick},
 };
@@ -47,9 +39,9 @@ pub(super) enum Next {
     Frames,
     /// It is a WebSocket now, and its first command waits for another thread.
     WaitWithFrames,
-    /// It is a poll that is held, or was answered at once: nothing more is handled in this turn.
+    /// The request is a poll, held or answered at once. No further input is handled in this turn.
     Poll,
-    /// The request is handled when the answers before it have left.
+    /// The request is handled after earlier answers have been sent.
     Hold,
     /// Its session lives on another worker, which takes the connection with the request.
     HandOver(WorkerId),
@@ -142,7 +134,7 @@ impl Worker {
         if rest.is_empty() {
             return Ok(Step { taken: 0, next: None });
         }
-        // How long a body may be depends on the path.
+        // The limit of a body depends on the path.
         let any_body = HttpLimits { body_bytes: usize::MAX, ..limits };
         let Some((head, taken)) = resume_head(rest, any_body, &mut partial.scan)? else {
             return Ok(Step { taken: 0, next: None });
@@ -185,7 +177,7 @@ impl Worker {
         Ok(Step { taken, next: None })
     }
 
-    /// Whether the body of a request is wanted. If not, the request is answered by its head alone.
+    /// Whether the body of a request is needed. Without it, the request is answered by its head alone.
     fn wants_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
         match self.control.places.owns(head.path) {
             true => self.place_wants_body(slot, head),
@@ -224,42 +216,7 @@ impl Worker {
         }
     }
 
-    /// The same, of a client of Agnost, for a request without a body.
-    fn answer_agnost(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
-        match agnost::Asked::read(head) {
-            Err(answer) => self.respond(slot, &answer, &reply),
-            Ok(agnost::Asked::Preflight) => {
-                self.out.clear();
-                agnost::put_preflight(&mut self.out, head, &reply);
-                self.sent(slot, 204, reply.persistence)
-            }
-            Ok(agnost::Asked::WebSocket(opening)) => self.enter_lobby(slot, head, &opening),
-            Ok(agnost::Asked::Polling) => self.open_outlet(slot, head, &reply),
-            Ok(agnost::Asked::Client { secret, ask }) => match (self.locate(slot, secret), ask) {
-                (Whereabouts::Nowhere, _) => self.respond(slot, &agnost::unknown(), &reply),
-                (Whereabouts::Elsewhere(next), _) => next,
-                (Whereabouts::Here(_), Err(answer)) => self.respond(slot, &answer, &reply),
-                (Whereabouts::Here(id), Ok(ask)) => self.on_client(slot, id, ask, head, reply),
-            },
-        }
-    }
-
-    /// The head of a request with a body has arrived, for clients of Agnost: decides whether it is read.
-    fn begin_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> Body {
-        match agnost::Asked::read(head) {
-            Err(answer) => Body::Refused(answer),
-            Ok(agnost::Asked::Client { secret, ask }) => match (self.locate(slot, secret), ask) {
-                (Whereabouts::Nowhere, _) => Body::Refused(agnost::unknown()),
-                (Whereabouts::Elsewhere(next), _) => Body::Elsewhere(next),
-                (Whereabouts::Here(id), Ok(Ask::Post)) => self.begin_post(slot, id, head),
-                (Whereabouts::Here(_), Err(answer)) => Body::Refused(answer),
-                (Whereabouts::Here(_), Ok(_)) => Body::Refused(agnost::bad_request()),
-            },
-            Ok(_) => Body::Refused(agnost::bad_request()),
-        }
-    }
-
-    /// A request could not be read.
+    /// Refuses a request that could not be read.
     fn refuse_request(&mut self, slot: ConnectionSlot, partial: PartialRequest, error: HttpError) {
         let Some(PartialBody { head, outlet: Some(outlet), .. }) = partial.body else {
             return self.refuse_unreadable(slot, error);
@@ -276,90 +233,6 @@ impl Worker {
             self.on_long_body(slot, outlet, &reply);
         }
         self.begin_close_http(slot);
-    }
-
-    /// Makes a WebSocket of the connection, or says why not.
-    fn upgrade(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
-        if self.is_draining() {
-            return self.refuse_handshake(slot, head, &restarting(), reply);
-        }
-        let handshake = match Handshake::read(&mut self.engine, head) {
-            Ok(handshake) => handshake,
-            Err(problem) => return self.refuse_handshake(slot, head, &problem, reply),
-        };
-        self.enter_session(slot, head, handshake, reply)
-    }
-
-    /// The same, for a client of Xano.
-    fn admit_xano(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
-        if self.is_draining() {
-            return self.refuse_handshake(slot, head, &restarting(), reply);
-        }
-        match Arrival::read(&mut self.engine, head) {
-            Ok(Arrival::Client(handshake)) => self.enter_session(slot, head, handshake, reply),
-            Ok(Arrival::Stranger(farewell)) => {
-                self.counters.session_refusals_total += 1;
-                tracing::debug!(why = farewell.sentence(), "a session was refused");
-                self.out.clear();
-                farewell.put(&mut self.out);
-                self.connections.send(slot, &self.out);
-                self.linger_detached(slot);
-                Next::Frames
-            }
-            Err(problem) => self.refuse_handshake(slot, head, &problem, reply),
-        }
-    }
-
-    /// Opens the session that a handshake asks for, or goes on with the one that it names.
-    fn enter_session(
-        &mut self,
-        slot: ConnectionSlot,
-        head: &Head<'_>,
-        handshake: Handshake<'_>,
-        reply: Reply,
-    ) -> Next {
-        if let Some(owner) = self.owner_elsewhere(slot, &handshake) {
-            return Next::HandOver(owner);
-        }
-        let Some(session) =
-            self.resume_session(slot, &handshake).or_else(|| self.open_session(slot, &handshake))
-        else {
-            let problem = Problem::new(503, APP_FULL, "The app has as many connections as it may.");
-            return self.refuse_handshake(slot, head, &problem, reply);
-        };
-        self.counters.handshakes_total += 1;
-        if let Some(connection) = self.connections.live(slot) {
-            connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
-            connection.heard = self.now;
-        }
-        self.watch(slot, session);
-        if self.engine.is_paused(session) {
-            return Next::WaitWithFrames;
-        }
-        let Some(command) = handshake.command else { return Next::Frames };
-        match (self.handler.on_message)(&mut self.engine, session, Message::Text(&command)) {
-            Flow::Pause => Next::WaitWithFrames,
-            Flow::Continue | Flow::Yield => Next::Frames,
-        }
-    }
-
-    fn refuse_handshake(
-        &mut self,
-        slot: ConnectionSlot,
-        head: &Head<'_>,
-        problem: &Problem,
-        mut reply: Reply,
-    ) -> Next {
-        // Checking a token is dear: whoever sends bad ones needs a connection for each.
-        if matches!(problem.code, "invalid_session" | "session_expired") {
-            reply.persistence = Persistence::Close;
-        }
-        self.counters.app_full_total += u64::from(problem.code == APP_FULL);
-        let (status, code) = (problem.status, problem.code);
-        tracing::debug!(app = %app_name(head), status, code, "a handshake was refused");
-        self.out.clear();
-        reply.put_problem(&mut self.out, problem);
-        self.sent(slot, status, reply.persistence)
     }
 
     /// Sends the response in `out`.
@@ -400,17 +273,17 @@ impl Worker {
         }
     }
 
-    /// An outcome has come that a request may have waited for.
+    /// An outcome has come that somebody may wait for.
     pub(super) fn on_answer(&mut self, token: u64, result: Result<Outcome, ReplyError>) {
-        let Some(result) = self.on_back_end_answer(token, result) else { return };
         self.out.clear();
-        let completed = match self.requests.on_answer(token, result, &mut self.out) {
-            Some(completed) => completed,
-            None => match self.held.on_answer(token, &mut self.out) {
-                Some(completed) => completed,
-                None => return,
-            },
+        let completed = match Asker::of(token) {
+            Asker::Request => self.requests.on_answer(token, result, &mut self.out),
+            Asker::Place => self.held.on_answer(token, &mut self.out),
+            Asker::BackEnd => return self.on_back_end_answer(token, result),
+            Asker::ControlPlane => return self.on_inquired(token, &result),
+            Asker::Nobody => return,
         };
+        let Some(completed) = completed else { return };
         let id = ConnectionId::from_token(completed.connection);
         if self.connections.find(id).is_none() {
             return;
@@ -421,7 +294,7 @@ impl Worker {
         }
     }
 
-    /// Keeps what follows a poll.
+    /// Keeps the input after a poll.
     fn keep_behind(&mut self, slot: ConnectionSlot, rest: &[u8]) {
         if let Some(connection) = self.connections.live(slot)
             && !rest.is_empty()
@@ -522,6 +395,6 @@ fn skip_body(head: &Head<'_>, rest: &[u8], limits: HttpLimits) -> Result<(usize,
     Ok((taken, decoder.is_done()))
 }
 
-fn restarting() -> Problem {
+pub(super) fn restarting() -> Problem {
     Problem::new(503, "restarting", "The server is restarting; nothing was done.")
 }

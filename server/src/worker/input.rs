@@ -39,7 +39,7 @@ impl Worker {
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.on_readable(id.slot, buffer);
         }
-        // A client that ends its side while its poll is held is gone.
+        // A client that ends its side of the connection during a held poll is gone.
         let Some(connection) = self.connections.find(id) else { return };
         if let Protocol::Poll(_) = connection.protocol
             && connection.is(Flag::HalfClosed)
@@ -69,7 +69,7 @@ impl Worker {
                     return;
                 }
                 if let Some(mut rest) = connection.input.take() {
-                    // What a full turn left of an earlier read.
+                    // The rest of a read that a full turn left.
                     self.guard(slot, |worker| worker.feed_frames(slot, &mut rest));
                     continue;
                 }
@@ -243,7 +243,8 @@ impl Worker {
         self.make_ready(slot);
     }
 
-    /// The peer of a WebSocket has taken some of what was sent: it is read again once little is left.
+    /// Notes that the peer of a WebSocket has taken output. The connection is read again once little output
+    /// is left.
     pub(super) fn on_taken(&mut self, slot: ConnectionSlot, session: SessionSlot) {
         let now = self.now;
         let Some(connection) = self.connections.live(slot) else { return };
@@ -275,7 +276,8 @@ impl Worker {
             | Protocol::Probe(_)
             | Protocol::Closed => self.close(slot),
             Protocol::WebSocket { .. } => self.on_half_close(slot),
-            // This turn's output may hold the connection's last word: decide after the flush.
+            // This turn's output may include the connection's last frame, so the connection ends after the
+            // flush.
             Protocol::Closing => self.closing.push(slot),
         }
     }

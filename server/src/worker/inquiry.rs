@@ -1,11 +1,11 @@
-//! Questions of the control plane, answered between a worker's own work.
+//! Inquiries: questions of the control plane to a worker, which answers them between its own work.
 //!
 //! ```text
 //!   admin thread: Inquiry ─▶ the worker's queue, wake ──▶ Engine::request ──▶ Answered ─▶ admin thread
 //! ```
 //!
-//! A queue is bounded by [`INQUIRIES`]; whoever asks when it is full is refused. Without questions a worker
-//! looks at the length of its queue once per turn.
+//! A worker's queue holds at most [`INQUIRIES`] questions. A question to a full queue is refused. A worker
+//! without questions only checks the length of its queue once a turn.
 
 use bytes::{Bytes, BytesMut};
 use fanfare_core::{
@@ -19,13 +19,13 @@ use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
 use super::Worker;
-use crate::http::access::Parameters;
+use crate::{
+    asker::{Asker, Tokens},
+    http::access::Parameters,
+};
 
-/// Questions that wait for one worker.
+/// The most questions that wait for one worker.
 pub(crate) const INQUIRIES: usize = 64;
-
-/// Tokens of inquiries have both these bits; those of others count up from 1 or from 2^63.
-const TOKEN: u64 = 0b11 << 62;
 
 /// A question to a worker's engine.
 pub(crate) struct Inquiry {
@@ -34,30 +34,45 @@ pub(crate) struct Inquiry {
     pub(crate) answer: oneshot::Sender<Answered>,
 }
 
-/// What is asked.
+/// The question of an inquiry.
 pub(crate) enum Ask {
-    /// What a request of the HTTP API asks, if it is one command.
+    /// A request of the HTTP API that is one command.
     Request { method: &'static str, path: String, query: String, body: Bytes },
-    /// Samples of what is published to a channel.
+    /// A question for samples of a channel's publications.
     Watch { channel: String, after: u64 },
 }
 
-/// An answer: a status of HTTP, and JSON.
+/// The answer: an HTTP status and JSON.
 pub(crate) struct Answered {
     pub(crate) status: u16,
     pub(crate) body: Bytes,
 }
 
+/// The progress of an inquiry.
+enum Inquired {
+    Now(Answered),
+    /// The inquiry is answered when the engine's answer with this token comes.
+    Later {
+        token: u64,
+    },
+}
+
 /// Inquiries that wait for other workers.
-#[derive(Default)]
 pub(super) struct Inquiries {
     reader: RequestReader,
+    tokens: Tokens,
     waiting: HashMap<u64, oneshot::Sender<Answered>>,
-    last: u64,
+}
+
+impl Default for Inquiries {
+    fn default() -> Self {
+        let tokens = Tokens::of(Asker::ControlPlane);
+        Self { reader: RequestReader::default(), tokens, waiting: HashMap::new() }
+    }
 }
 
 impl Answered {
-    /// A refusal.
+    /// The answer that refuses an inquiry.
     pub(crate) fn refusal(status: u16, code: &str, detail: &str) -> Self {
         let mut body = BytesMut::from(&b"{\"code\":"[..]);
         write_string(&mut body, code);
@@ -83,47 +98,44 @@ impl From<Refusal> for Answered {
 }
 
 impl Worker {
-    /// Answers the control plane's questions, as far as this worker can.
+    /// Handles the waiting inquiries, as far as this worker can answer them.
     pub(super) fn take_inquiries(&mut self) {
         while let Some(inquiry) = self.control.inquiries[usize::from(self.id.0)].pop() {
             let Inquiry { app, ask, answer } = inquiry;
-            let answered = match ask {
+            let inquired = match ask {
                 Ask::Watch { channel, after } => {
                     let command = BackEndCommand::Watch { channel: &channel, after };
                     self.inquire(app, command)
                 }
                 Ask::Request { method, path, query, body } => {
                     match self.inquire_request(app, (method, &path, &query), &body) {
-                        Ok(answered) => answered,
-                        Err(refusal) => Some(refusal.into()),
+                        Ok(inquired) => inquired,
+                        Err(refusal) => Inquired::Now(refusal.into()),
                     }
                 }
             };
-            match answered {
-                // Whoever asked may have gone.
-                Some(answered) => drop(answer.send(answered)),
-                None => drop(self.inquiries.waiting.insert(self.inquiries.last, answer)),
+            match inquired {
+                // The asker may have gone.
+                Inquired::Now(answered) => drop(answer.send(answered)),
+                Inquired::Later { token } => drop(self.inquiries.waiting.insert(token, answer)),
             }
         }
     }
 
-    /// Whether an outcome is for the control plane; it is handed over if so.
-    pub(super) fn is_for_inquiry(&mut self, token: u64, result: &Result<Outcome, ReplyError>) -> bool {
-        if token & TOKEN != TOKEN {
-            return false;
-        }
+    /// An outcome for the control plane has come.
+    pub(super) fn on_inquired(&mut self, token: u64, result: &Result<Outcome, ReplyError>) {
         if let Some(answer) = self.inquiries.waiting.remove(&token) {
-            // Whoever asked may have gone.
+            // The asker may have gone.
             drop(answer.send(Answered::of(result)));
         }
-        true
     }
 
-    /// `None`: the answer comes later.
-    fn inquire(&mut self, app: AppId, command: BackEndCommand<'_>) -> Option<Answered> {
-        self.inquiries.last = (self.inquiries.last + 1) | TOKEN;
-        let result = self.engine.request(app, command, self.inquiries.last)?;
-        Some(Answered::of(&result))
+    fn inquire(&mut self, app: AppId, command: BackEndCommand<'_>) -> Inquired {
+        let token = self.inquiries.tokens.next();
+        match self.engine.request(app, command, token) {
+            Some(result) => Inquired::Now(Answered::of(&result)),
+            None => Inquired::Later { token },
+        }
     }
 
     fn inquire_request(
@@ -131,22 +143,22 @@ impl Worker {
         app: AppId,
         (method, path, query): (&str, &str, &str),
         body: &[u8],
-    ) -> Result<Option<Answered>, Refusal> {
+    ) -> Result<Inquired, Refusal> {
         let refusal = |detail: String| Refusal::invalid(detail);
         let resource = Resource::at(path).ok_or_else(|| refusal("There is nothing here.".into()))?;
         let parameters =
             Parameters::read(Some(query)).map_err(|problem| refusal(problem.detail.into_owned()))?;
         let request = native_http::Request { resource, method, query: parameters.request_query(), body };
         let mut reader = std::mem::take(&mut self.inquiries.reader);
-        let mut answered = None;
+        let mut inquired = None;
         let read = reader.read(&request, &mut |command| {
-            answered = match command {
+            inquired = Some(match command {
                 Ok(command) => self.inquire(app, command),
-                Err(error) => Some(Answered::of(&Err(error))),
-            };
+                Err(error) => Inquired::Now(Answered::of(&Err(error))),
+            });
         });
         self.inquiries.reader = reader;
         read?;
-        Ok(answered)
+        inquired.ok_or_else(|| refusal("It asks for nothing.".into()))
     }
 }

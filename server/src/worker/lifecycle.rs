@@ -93,7 +93,7 @@ impl Worker {
         self.say_why(slot, LINGER_MS, Disconnect::PeerGone);
     }
 
-    /// Tells a client why, and ends its session.
+    /// Ends a session, and tells its client the reason.
     pub(super) fn disconnect(&mut self, slot: ConnectionSlot, why: Disconnect) {
         self.count_end(why);
         if let Some(outlet) = OutletSlot::of(slot) {
@@ -124,7 +124,7 @@ impl Worker {
         }
     }
 
-    /// Ends a WebSocket's session with the last word that its dialect has for `why`.
+    /// Ends the session of a WebSocket with its dialect's last frame for `why`.
     fn say_why(&mut self, slot: ConnectionSlot, linger_ms: u64, why: Disconnect) {
         let Some(session) = self.session_on(slot) else { return };
         let format = self.engine.session_format(session);
@@ -180,8 +180,8 @@ impl Worker {
         }
     }
 
-    /// Input that came while a connection was not read is read and discarded: no further edge would tell of
-    /// it.
+    /// Reads and discards the input that came while a connection was not read. No further readiness event
+    /// would announce this input.
     fn read_to_discard(&mut self, slot: ConnectionSlot) {
         let Some(connection) = self.connections.live(slot) else { return };
         let was_paused = connection.flags.lower(Flag::Paused);
@@ -196,7 +196,7 @@ impl Worker {
         let before = std::mem::replace(&mut connection.protocol, Protocol::Closing);
         let linger_ms = if connection.is_flushed() { LINGER_MS } else { SLOW_LINGER_MS };
         connection.input = None;
-        // A socket that is closed with input in it loses what was sent.
+        // The kernel drops unsent output of a socket that is closed with unread input.
         self.read_to_discard(slot);
         self.linger(slot, linger_ms);
         self.on_request_cut(before);
@@ -220,7 +220,7 @@ impl Worker {
         match is_peer_done {
             true => self.close(slot),
             false if is_said => self.close_write(slot),
-            // It goes on when the kernel has taken the goodbye.
+            // The connection goes on closing when the kernel has taken the alert.
             false => {}
         }
     }
@@ -268,8 +268,7 @@ impl Worker {
         }
     }
 
-    /// The connection ends on which `protocol` was spoken: a client that polls is told of it, if it is one of
-    /// its requests.
+    /// Tells a client that polls of a lost connection, if `protocol` was one of the client's requests.
     fn on_request_cut(&mut self, protocol: Protocol) {
         match protocol {
             Protocol::Poll(outlet) => self.on_cut(outlet, Ask::Poll),
@@ -299,14 +298,14 @@ impl Worker {
             let Some(connection) = self.connections.live(slot) else { continue };
             match connection.protocol {
                 Protocol::WebSocket { .. } => sessions.push(Leaver::WebSocket(self.connections.id(slot))),
-                // These end with the answer that is under way.
+                // These connections end after the answer that is under way.
                 Protocol::Http(_) if connection.is(Flag::Paused) || !connection.is_flushed() => {}
                 Protocol::Http(_) if connection.is_amid_request() => self.refuse_restarting(slot),
                 Protocol::Securing | Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Probe(_) => {
                     self.close(slot);
                 }
-                Protocol::BackEnd(_) => self.leave_back_end(slot),
-                // It ends with its outlet.
+                Protocol::BackEnd(_) => self.close_bare(slot),
+                // The connection ends with its outlet.
                 Protocol::Poll(_) | Protocol::Closing | Protocol::Closed => {}
             }
         }
@@ -347,7 +346,7 @@ impl Worker {
     }
 }
 
-/// Where a session is that the drain closes.
+/// The place of a session that the drain closes.
 #[derive(Copy, Clone)]
 pub(super) enum Leaver {
     WebSocket(ConnectionId),

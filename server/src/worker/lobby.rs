@@ -1,7 +1,7 @@
-//! WebSockets before their sessions, in dialects whose clients say who they are in a message of their own.
+//! WebSockets before their sessions, in dialects whose clients authenticate by a message.
 //!
-//! Nothing of a lobby is known to the engine. What it sends goes to the socket at once; from the session's
-//! beginning on everything goes out with the turn.
+//! The engine does not know lobbies. A lobby's output goes to the socket at once, and a session's output goes
+//! out with the turn.
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -9,29 +9,34 @@ use fanfare_core::{
     engine,
     http::Head,
     id::SessionSlot,
-    ws::{DecodeLimits, Decoder, Message, OpCode, Role, put_frame},
+    ws::{DecodeLimits, Decoder, Message},
 };
 
-use super::{Worker, deadlines::ticks, http::Next};
+use super::{
+    Worker,
+    bare::{Bare, BareInput, beats},
+    deadlines::ticks,
+    http::Next,
+};
 use crate::{
     connection::{ConnectionSlot, Lobby, Protocol},
     http::agnost,
-    timers::{TICK_MS, Tick},
+    timers::Tick,
 };
 
 /// Whether a lobby goes on.
 pub(super) enum Stay {
     Yes,
-    /// It is over.
+    /// The lobby is over.
     No,
     /// A session has begun.
     Session(SessionSlot),
-    /// A back end has come in.
+    /// A back end was admitted.
     BackEnd(Scope),
 }
 
 impl Worker {
-    /// Makes a WebSocket without a session of the connection.
+    /// Turns the connection into a WebSocket without a session.
     pub(super) fn enter_lobby(
         &mut self,
         slot: ConnectionSlot,
@@ -39,7 +44,7 @@ impl Worker {
         opening: &agnost::Opening,
     ) -> Next {
         self.out.clear();
-        let state = dialect::Lobby::new(Format::AgnostFrames, self.now_steady_ms());
+        let state = dialect::Lobby::new(Format::AgnostFrames, self.clock.elapsed_ms());
         opening.put(&mut self.out, &state, &self.config);
         self.connections.send(slot, &self.out);
         self.counters.handshakes_total += 1;
@@ -59,31 +64,30 @@ impl Worker {
         if !matches!(connection.protocol, Protocol::Lobby(_)) {
             return;
         }
-        // Closing is what it is should this panic.
+        // If this function panics, the connection is closing.
         let Protocol::Lobby(mut lobby) = std::mem::replace(&mut connection.protocol, Protocol::Closing)
         else {
             return;
         };
         connection.heard = self.now;
-        let mut at = 0;
         let limits = DecodeLimits {
             message_bytes: dialect::Lobby::MESSAGE_BYTES.min(self.config.frame_bytes),
             fragments: self.config.fragments,
         };
+        let mut input = BareInput::new(input, limits);
         let mut out = BytesMut::new();
         let stay = loop {
             let Lobby { decoder, state, origin, .. } = &mut *lobby;
-            let Ok(decoded) = decoder.decode(&mut input[at..], Role::Server, limits) else { break Stay::No };
-            at += decoded.consumed;
-            match decoded.message {
-                None => break Stay::Yes,
-                Some(Message::Ping(data)) => put_frame(&mut out, OpCode::Pong, data),
-                Some(Message::Pong(_)) => {}
-                Some(Message::Close(_)) => break Stay::No,
-                Some(message) => match self.knock(slot, state, origin.as_deref(), message, &mut out) {
-                    Stay::Yes => {}
-                    end => break end,
-                },
+            match input.next(decoder, &mut out) {
+                Bare::Nothing => break Stay::Yes,
+                Bare::Control => {}
+                Bare::Over => break Stay::No,
+                Bare::Message(message) => {
+                    match self.knock(slot, state, origin.as_deref(), message, &mut out) {
+                        Stay::Yes => {}
+                        end => break end,
+                    }
+                }
             }
         };
         if !out.is_empty() {
@@ -92,18 +96,18 @@ impl Worker {
         let Some(connection) = self.connections.live(slot) else { return };
         match stay {
             Stay::Yes => connection.protocol = Protocol::Lobby(lobby),
-            Stay::No => self.leave_lobby(slot),
-            Stay::BackEnd(scope) => self.begin_back_end(slot, *lobby, scope, &mut input[at..]),
+            Stay::No => self.close_bare(slot),
+            Stay::BackEnd(scope) => self.begin_back_end(slot, *lobby, scope, input.rest()),
             Stay::Session(session) => {
                 let Lobby { decoder, .. } = *lobby;
                 connection.protocol = Protocol::WebSocket { decoder, session };
-                self.feed_frames(slot, &mut input[at..]);
+                self.feed_frames(slot, input.rest());
             }
         }
     }
 
-    /// A message of a client without a session. `slot` is the number of its connection or outlet; what is
-    /// answered at once is appended to `out`.
+    /// Handles a message of a client without a session. `slot` is the number of the client's connection or
+    /// outlet. An immediate answer is appended to `out`.
     pub(super) fn knock(
         &mut self,
         slot: ConnectionSlot,
@@ -122,7 +126,7 @@ impl Worker {
         let verify = |app: &_, token: &_| engine.verify_session(app, token);
         match dialect::admit(&apps, auth, origin, verify) {
             Ok(Entrance::BackEnd(scope)) => Stay::BackEnd(scope),
-            // If the app is full, the client comes back by itself.
+            // If the app is full, the client retries by itself.
             Ok(Entrance::Session(admission)) => {
                 self.begin_session(slot, admission, state.format()).map_or(Stay::No, Stay::Session)
             }
@@ -135,7 +139,7 @@ impl Worker {
         }
     }
 
-    /// Opens a session for a client that was admitted. `None`: the app is full.
+    /// Opens the session of an admitted client; `None` if the app is full.
     fn begin_session(
         &mut self,
         slot: ConnectionSlot,
@@ -164,12 +168,8 @@ impl Worker {
         Some(session)
     }
 
-    /// Ends a WebSocket that has no session.
-    fn leave_lobby(&mut self, slot: ConnectionSlot) {
-        self.close_bare(slot);
-    }
-
-    /// The deadline of a WebSocket without a session: it is kept alive for some time.
+    /// Handles the deadline of a WebSocket without a session: sends a heartbeat, or closes the WebSocket
+    /// after some time.
     pub(super) fn on_lobby_due(&mut self, slot: ConnectionSlot) {
         let now = self.now;
         let Some(connection) = self.connections.live(slot) else { return };
@@ -177,13 +177,11 @@ impl Worker {
         let patience = ticks(dialect::Lobby::PATIENCE_MS);
         if now >= lobby.began.saturating_add(patience) {
             self.counters.request_timeouts_total += 1;
-            return self.leave_lobby(slot);
+            return self.close_bare(slot);
         }
         let (last, format) = (lobby.began.saturating_add(patience), lobby.state.format());
         let heartbeat = dialect::heartbeat(format, u64::from(self.config.ping_interval_ms));
-        self.out.clear();
-        heartbeat.beat.put(&mut self.out);
-        self.connections.send(slot, &self.out);
+        self.send_beat(slot, &heartbeat);
         let next = now.saturating_add(beats(heartbeat.interval_ms));
         self.arm(slot, next.min(last).max(now + 1));
     }
@@ -191,13 +189,4 @@ impl Worker {
     pub(super) fn lobby_interval(&self, state: &dialect::Lobby) -> Tick {
         beats(dialect::heartbeat(state.format(), u64::from(self.config.ping_interval_ms)).interval_ms)
     }
-
-    fn now_steady_ms(&self) -> u64 {
-        self.clock.elapsed_ms()
-    }
-}
-
-/// An interval between beats.
-pub(super) fn beats(interval_ms: u64) -> Tick {
-    Tick::try_from(interval_ms / TICK_MS).unwrap_or(Tick::MAX).max(1)
 }

@@ -7,18 +7,23 @@
 //! ```
 //!
 //! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks
-//! HTTP on a connection, `secure` has the handshakes of TLS, `lobby` keeps WebSockets without a session,
-//! `back_end` serves those of back ends, `lifecycle` ends connections, `deadlines` looks after silence.
+//! HTTP on a connection, `handshake` makes WebSockets of requests, `secure` has the handshakes of TLS,
+//! `bare` decodes WebSockets without a session, `lobby` keeps those of clients, `back_end` serves those of
+//! back ends, `polling` has clients without a WebSocket, `agnost` and `channelstream` requests of these,
+//! `lifecycle` ends connections, `deadlines` looks after silence.
 
 mod accept;
+mod agnost;
 mod back_end;
+mod bare;
+mod capacity;
 mod channelstream;
 mod deadlines;
+mod handshake;
 mod http;
 mod input;
 mod inquiry;
 mod lifecycle;
-mod listen;
 mod lobby;
 mod outlets;
 mod polling;
@@ -30,7 +35,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -49,6 +54,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use self::{
     accept::Accepting,
+    back_end::Awaiting,
+    capacity::Capacity,
     channelstream::HeldAnswers,
     inquiry::{INQUIRIES, Inquiries},
     outlets::Strangers,
@@ -111,7 +118,7 @@ const GATHER_ROUNDS: usize = 8;
 const EVENTS: usize = 1024;
 /// How often a worker that sleeps looks after the histories of its channels.
 const SWEEP_TICKS: Tick = (1000 / TICK_MS) as Tick;
-/// How long after connections have gone the allocator gives their memory back.
+/// The ticks after which the allocator gives back the memory of closed connections.
 const TIDY_TICKS: Tick = (5000 / TICK_MS) as Tick;
 
 /// Tokens of listeners count down from here; connections' are below 2^63.
@@ -123,24 +130,21 @@ pub(crate) struct Control {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) drain: AtomicBool,
     pub(crate) current: Current,
-    /// Connections of all workers, and how many there may be.
-    pub(crate) connections: AtomicUsize,
-    pub(crate) capacity: usize,
+    pub(crate) capacity: Capacity,
     /// For each worker, connections that others hand over to it.
     pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
-    /// For each worker, questions of the control plane.
+    /// The questions of the control plane to each worker.
     pub(crate) inquiries: Box<[ArrayQueue<Inquiry>]>,
-    /// Where apps are found by back ends and clients of Channelstream.
+    /// The places of Channelstream's apps.
     pub(crate) places: Places,
 }
 
 impl Control {
-    /// For workers with these wakers.
+    /// The control of workers with these wakers.
     pub(crate) fn new(wakers: Vec<Waker>, capacity: usize, config: Arc<Config>) -> Self {
         Self {
             drain: AtomicBool::new(false),
-            connections: AtomicUsize::new(0),
-            capacity,
+            capacity: Capacity::new(capacity),
             handed_over: wakers.iter().map(|_| SegQueue::new()).collect(),
             inquiries: wakers.iter().map(|_| ArrayQueue::new(INQUIRIES)).collect(),
             places: Places::new(&config.apps),
@@ -154,7 +158,7 @@ impl Control {
 pub(crate) struct Worker {
     id: WorkerId,
     config: Arc<Config>,
-    /// Which configuration that is.
+    /// The generation of the worker's configuration.
     generation: u64,
     control: Arc<Control>,
     metrics: Arc<WorkerMetrics>,
@@ -169,9 +173,8 @@ pub(crate) struct Worker {
     connections: Connections,
     requests: Requests,
     inquiries: Inquiries,
-    /// What back ends' connections wait for, by token.
-    awaited: HashMap<u64, back_end::Awaited>,
-    /// Answers to back ends of Channelstream that wait for other workers.
+    awaited: Awaiting,
+    /// Answers to calls of Channelstream that wait for other workers.
     held: HeldAnswers,
     timers: Timers,
     clock: Clock,
@@ -182,23 +185,24 @@ pub(crate) struct Worker {
     ready: VecDeque<ConnectionSlot>,
     /// Connections whose last word is part of this turn's output.
     closing: Vec<ConnectionSlot>,
-    /// Connections whose held request was answered: they go on at the end of the turn.
+    /// Connections whose held request was answered. Their input is handled at the end of the turn.
     answered: Vec<ConnectionId>,
-    /// WebSockets that clients changed to, and what is left of the outlets by which those clients are known.
+    /// The WebSockets to which clients changed from polling, with the outlets that keep the clients' secrets
+    /// known.
     upgraded: HashMap<u32, OutletSlot>,
     strangers: Strangers,
     poll_config: PollConfig,
     /// Connections that go to other workers at the end of the turn.
     leaving: Vec<Leaving>,
     securing: secure::Securing,
-    /// What came through TLS, before it is decrypted. Empty without TLS.
+    /// The buffer for ciphertext before it is decrypted. Empty without TLS.
     ciphertext: Vec<u8>,
     out: BytesMut,
     /// When draining must be over.
     drain_deadline: Option<Tick>,
     /// Sessions that the drain closes, the next one first.
     departures: VecDeque<lifecycle::Departing>,
-    /// When the memory of connections that have gone is given back.
+    /// When the memory of closed connections is given back.
     tidy_due: Option<Tick>,
 }
 
@@ -244,7 +248,7 @@ impl Worker {
             connections: Connections::default(),
             requests: Requests::default(),
             inquiries: Inquiries::default(),
-            awaited: HashMap::new(),
+            awaited: Awaiting::default(),
             held: HeldAnswers::default(),
             timers: Timers::new(),
             clock: Clock::new(),
@@ -375,7 +379,7 @@ impl Worker {
         }
     }
 
-    /// Takes over a configuration that was reloaded. Its listeners are those of the start, in their order.
+    /// Takes over a reloaded configuration. Its listeners are those of the start, in the same order.
     fn reconfigure(&mut self) {
         self.generation = self.control.current.generation();
         self.config = self.control.current.config();
@@ -475,9 +479,7 @@ impl Worker {
             }
         }
         for (token, answer) in self.engine.take_answers() {
-            if !self.is_for_inquiry(token, &answer) {
-                self.on_answer(token, answer);
-            }
+            self.on_answer(token, answer);
         }
         for id in std::mem::take(&mut self.answered) {
             if self.connections.find(id).is_some() {
@@ -491,7 +493,7 @@ impl Worker {
         let reclaimed = self.connections.reclaim();
         if reclaimed > 0 {
             self.tidy_due.get_or_insert(self.now.saturating_add(TIDY_TICKS));
-            self.control.connections.fetch_sub(reclaimed, Ordering::Relaxed);
+            self.control.capacity.give_back(reclaimed);
         }
         self.counters.connections = self.connections.len() as u64;
         self.counters.polling = (self.connections.outlets.len() - self.upgraded.len()) as u64;

@@ -1,6 +1,6 @@
-//! What becomes of the outlets of clients that poll: effects, deadlines, the change to a WebSocket, the end.
+//! The life of outlets of clients that poll: their effects, deadlines, upgrades and ends.
 
-use std::{collections::HashMap, net::IpAddr, sync::atomic::Ordering};
+use std::{collections::HashMap, net::IpAddr};
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -20,11 +20,11 @@ use crate::{
     timers::{TICK_MS, Tick},
 };
 
-/// Clients of a worker that poll and have no session: all, and those of one address.
+/// The most clients of a worker that poll without a session, and the most of one address.
 const STRANGERS: usize = 4096;
 const STRANGERS_OF_ADDRESS: usize = 1024;
 
-/// Clients that poll and have no session.
+/// The number of clients that poll without a session.
 #[derive(Default)]
 pub(super) struct Strangers {
     count: usize,
@@ -32,7 +32,7 @@ pub(super) struct Strangers {
 }
 
 impl Strangers {
-    /// Counts one in, unless there are as many as there may be.
+    /// Counts a client without a session, unless a limit is reached.
     fn enter(&mut self, address: Option<IpAddr>) -> bool {
         if self.count >= STRANGERS {
             return false;
@@ -48,7 +48,7 @@ impl Strangers {
         true
     }
 
-    /// Counts one out.
+    /// Counts a client without a session less.
     pub(super) fn leave(&mut self, address: Option<IpAddr>) {
         self.count -= 1;
         if let Some(address) = address
@@ -63,19 +63,19 @@ impl Strangers {
 }
 
 impl Worker {
-    /// Whether one more client may poll, which takes the place of a connection.
+    /// Whether one more client may poll. Such a client counts as a connection.
     pub(super) fn admit_stranger(&mut self, address: Option<IpAddr>) -> bool {
-        // Relaxed: a count, which orders nothing.
-        if self.control.connections.fetch_add(1, Ordering::Relaxed) < self.control.capacity
-            && self.strangers.enter(address)
-        {
-            return true;
+        if !self.control.capacity.take() {
+            return false;
         }
-        self.control.connections.fetch_sub(1, Ordering::Relaxed);
-        false
+        let is_admitted = self.strangers.enter(address);
+        if !is_admitted {
+            self.control.capacity.give_back(1);
+        }
+        is_admitted
     }
 
-    /// Does what an outlet asks for, and arms its deadline.
+    /// Carries out the effects of an outlet, and arms its deadline.
     pub(super) fn serve_outlet(&mut self, slot: OutletSlot) {
         let now_ms = self.clock.elapsed_ms();
         if let Some(polling) = self.connections.outlets.polling(slot) {
@@ -124,7 +124,7 @@ impl Worker {
         self.answer_later(held.connection, &answer, held.reply);
     }
 
-    /// Answers a request whose connection waited. The connection goes on at the end of the turn.
+    /// Answers a held request. Further input of its connection is handled at the end of the turn.
     pub(super) fn answer_later(&mut self, id: ConnectionId, answer: &PollAnswer, reply: Reply) {
         let date = self.date();
         let Some(connection) = self.connections.find(id) else { return };
@@ -143,14 +143,14 @@ impl Worker {
         }
     }
 
-    /// The client goes on over the WebSocket that it has probed.
+    /// Moves a client to the WebSocket that it has probed.
     fn change_to_websocket(&mut self, slot: OutletSlot) {
         let Some(connection) =
             self.connections.outlets.polling(slot).and_then(|polling| polling.probe.take())
         else {
             return;
         };
-        self.control.connections.fetch_sub(1, Ordering::Relaxed);
+        self.control.capacity.give_back(1);
         let OutletKind::Polling(polling) = self.connections.outlets.upgrade(slot) else { return };
         let Polling { mut polled, stage, body, .. } = *polling;
         let mut frames = BytesMut::new();
@@ -163,7 +163,7 @@ impl Worker {
             Stage::Stranger(stranger) => self.move_to_lobby(connection.slot, *stranger),
             Stage::Over => self.close_bare(connection.slot),
         }
-        // Its client has said that it awaits no answer any more.
+        // The client has said that it awaits no further answer.
         if let Some(posting) = body
             && self.connections.find(posting.connection).is_some()
         {
@@ -171,17 +171,15 @@ impl Worker {
         }
     }
 
-    /// Has a session go on over a WebSocket.
+    /// Moves a session to a WebSocket.
     fn attach(&mut self, slot: ConnectionSlot, session: SessionSlot, format: dialect::Format) {
         self.engine.attach(session, slot.0, format, &mut self.connections);
-        let (now, is_paused) = (self.now, self.engine.is_paused(session));
+        let is_paused = self.engine.is_paused(session);
         let Some(connection) = self.connections.live(slot) else { return self.engine.close(session) };
-        connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
-        connection.heard = now;
         if is_paused {
             connection.flags.raise(Flag::Paused);
         }
-        self.watch(slot, session);
+        self.bind(slot, session);
     }
 
     fn move_to_lobby(&mut self, slot: ConnectionSlot, stranger: Stranger) {
@@ -195,12 +193,12 @@ impl Worker {
         self.arm_by(slot, due);
     }
 
-    /// A client that polls is gone, and its session with it.
+    /// Ends the outlet of a client that polls, and the client's session.
     pub(super) fn end_outlet(&mut self, slot: OutletSlot, why: Disconnect) {
         let outlet = self.connections.outlets.remove(slot);
         self.engine.node().close_outlet(&outlet.secret);
         let OutletKind::Polling(polling) = outlet.kind else { return };
-        self.control.connections.fetch_sub(1, Ordering::Relaxed);
+        self.control.capacity.give_back(1);
         match polling.stage {
             Stage::Session(session) => {
                 self.count_end(why);
@@ -223,7 +221,7 @@ impl Worker {
         }
     }
 
-    /// The WebSocket that a client has changed to is closed: nobody knows the client's name any more.
+    /// Removes the outlet of a client that changed to a WebSocket, because the WebSocket is closed.
     pub(super) fn forget_upgraded(&mut self, slot: ConnectionSlot) {
         if let Some(outlet) = self.upgraded.remove(&slot.0) {
             let outlet = self.connections.outlets.remove(outlet);
@@ -231,8 +229,8 @@ impl Worker {
         }
     }
 
-    /// Ends the session of a client that polls with its dialect's last word for `why`, behind what the
-    /// session was to receive until now.
+    /// Ends the session of a client that polls. Its dialect's last packet for `why` follows the session's
+    /// earlier output.
     pub(super) fn disconnect_outlet(&mut self, slot: OutletSlot, why: Disconnect) {
         let Some(polling) = self.connections.outlets.polling(slot) else { return };
         let Stage::Session(session) = std::mem::replace(&mut polling.stage, Stage::Over) else { return };
@@ -241,11 +239,11 @@ impl Worker {
         self.engine.end(session, |out| dialect::put_disconnect(format, out, why));
         self.forget_client(departed);
         self.closing.push(slot.number());
-        // What it still says is discarded.
+        // Further messages of the client are discarded.
         self.resume_outlet(slot);
     }
 
-    /// The last word of a session is in its client's outlet, which is to end now.
+    /// Ends an outlet that holds the last output of its session.
     pub(super) fn close_outlet(&mut self, slot: OutletSlot) {
         let now_ms = self.clock.elapsed_ms();
         if let Some(polling) = self.connections.outlets.polling(slot)
@@ -256,8 +254,8 @@ impl Worker {
         }
     }
 
-    /// The server ends. Returns the outlets whose clients can be told, because they hold a poll; the others
-    /// end at once: no request reaches them any more.
+    /// Ends all outlets, because the server ends. Returns the outlets with a held poll, whose clients can be
+    /// told. The other outlets end at once, because no further request reaches them.
     pub(super) fn drain_outlets(&mut self) -> Vec<Leaver> {
         let mut told = Vec::new();
         for slot in self.connections.outlets.slots() {
@@ -271,7 +269,7 @@ impl Worker {
         told
     }
 
-    /// Has the outlet's deadline looked at when it comes.
+    /// Arms the deadline of an outlet.
     fn arm_outlet(&mut self, slot: OutletSlot) {
         let Some(polling) = self.connections.outlets.polling(slot) else { return };
         let mut due = polling.polled.deadline_ms().map_or(NEVER, tick_after);
@@ -283,7 +281,7 @@ impl Worker {
         }
     }
 
-    /// An outlet's deadline may have come.
+    /// Handles the deadline of an outlet, if it has come.
     pub(super) fn on_outlet_due(&mut self, slot: OutletSlot, tick: Tick) {
         let (now, now_ms) = (self.now, self.clock.elapsed_ms());
         let Some(polling) = self.connections.outlets.polling(slot).filter(|polling| polling.due == tick)
@@ -305,7 +303,7 @@ impl Worker {
     }
 }
 
-/// The first tick at which `ms` have passed.
+/// The first tick after `ms` have passed.
 fn tick_after(ms: u64) -> Tick {
     Tick::try_from(ms.div_ceil(TICK_MS)).unwrap_or(Tick::MAX)
 }

@@ -1,4 +1,5 @@
-//! Clients that poll. Their outlet outlives sockets; each request finds it by the secret that it names.
+//! Requests of clients that poll. A client's outlet outlives the sockets. Each request finds the outlet by
+//! the secret that it names.
 //!
 //! ```text
 //!   request ─▶ locate ─┬─ here ──────▶ on_client ─▶ on_poll (held), on_post, on_upgrade
@@ -7,19 +8,24 @@
 //!   turn's output ─▶ Outlets::write ─▶ (flush is over) ─▶ serve_outlet ─▶ the held poll is answered
 //! ```
 //!
-//! A held poll is [`Protocol::Poll`]: its connection is not read, and neither time-out nor keep-alive counts.
-//! While no poll is held, output waits in the outlet; the engine bounds it as it bounds what waits for a
-//! socket. Output that was handed to a socket counts as received.
+//! A connection with a held poll is [`Protocol::Poll`]: it is not read, and neither its time-out nor
+//! keep-alive counts. Output waits in the outlet while no poll is held. The engine bounds an outlet's output
+//! as it bounds a socket's. Output that was handed to a socket counts as received.
 
 use fanfare_core::{
     dialect::{Ask, Format, Lobby, PollAnswer, Polled, ProbeAnswer, upgraded_answer},
     engine::{self, Flow},
     http::{BodyFraming, Head},
     secret::Secret,
-    ws::{DecodeLimits, Message, OpCode, Role, Upgrade, put_frame, put_response},
+    ws::{DecodeLimits, Message, Upgrade, put_response},
 };
 
-use super::{Worker, http::Next, lobby::Stay};
+use super::{
+    Worker,
+    bare::{Bare, BareInput},
+    http::Next,
+    lobby::Stay,
+};
 use crate::{
     connection::{
         ConnectionSlot, Flag, Held, OutletId, OutletKind, OutletSlot, Posting, Probe, Protocol, Stage,
@@ -29,40 +35,40 @@ use crate::{
     sys::secret,
 };
 
-/// Bytes of a message on a WebSocket that a client may change to.
+/// The most bytes of a message on a WebSocket to which a client may change.
 const PROBE_BYTES: usize = 1 << 10;
 
-/// Bytes that may wait for a client that has no session.
+/// The most bytes of output that wait for a client without a session.
 const STRANGER_BYTES: usize = 64 << 10;
 
-/// Where the client of a request is found.
+/// The place of a request's client.
 pub(super) enum Whereabouts {
-    /// On this worker.
+    /// The client's outlet is on this worker.
     Here(OutletId),
-    /// On another one: what becomes of the connection.
+    /// The outlet is on another worker, to which the connection goes.
     Elsewhere(Next),
-    /// There is none of this name.
+    /// No client has this secret.
     Nowhere,
 }
 
-/// What becomes of a POST's body.
+/// The decision about the body of a POST.
 pub(super) enum Body {
-    /// It is read, and then handled by [`Worker::on_body`].
+    /// The body is read, and then handled by [`Worker::on_body`].
     Read(OutletId),
-    /// It is not.
+    /// The body is not read.
     Refused(PollAnswer),
-    /// The request is read again, elsewhere or later.
+    /// The request is read again, by another worker or later.
     Elsewhere(Next),
 }
 
 impl Worker {
-    /// Finds the client that a request names by a secret.
+    /// Finds the client whose secret a request names.
     pub(super) fn locate(&mut self, slot: ConnectionSlot, secret: Option<Secret>) -> Whereabouts {
         let Some(outlet) = secret.and_then(|secret| self.engine.node().outlet(&secret)) else {
             return Whereabouts::Nowhere;
         };
         if outlet.worker != self.id {
-            // Answers that are still queued do not travel.
+            // A connection with queued answers cannot move to another worker.
             let is_flushed = self.connections.live(slot).is_some_and(|connection| connection.is_flushed());
             return Whereabouts::Elsewhere(if is_flushed {
                 Next::HandOver(outlet.worker)
@@ -77,7 +83,7 @@ impl Worker {
         }
     }
 
-    /// Takes in a client that polls, or says why not.
+    /// Opens the outlet of a client that polls, or refuses the client.
     pub(super) fn open_outlet(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: &Reply) -> Next {
         let Some(connection) = self.connections.live(slot) else { return Next::End };
         let address = connection.stream.peer_addr().ok().map(|address| address.ip());
@@ -99,7 +105,7 @@ impl Worker {
         self.respond(slot, &opening, reply)
     }
 
-    /// A request for a client that is here; a POST has no body.
+    /// Handles a request of a client on this worker. A POST here has no body.
     pub(super) fn on_client(
         &mut self,
         slot: ConnectionSlot,
@@ -119,7 +125,7 @@ impl Worker {
         }
     }
 
-    /// Holds a poll until there is something to answer it with.
+    /// Holds a poll until there is output for it.
     fn on_poll(&mut self, slot: ConnectionSlot, id: OutletId, reply: Reply) -> Next {
         let connection = self.connections.id(slot);
         let now_ms = self.clock.elapsed_ms();
@@ -139,7 +145,7 @@ impl Worker {
         Next::Poll
     }
 
-    /// The head of a POST has arrived: decides whether its body is read.
+    /// Decides by the head of a POST whether its body is read.
     pub(super) fn begin_post(&mut self, slot: ConnectionSlot, id: OutletId, head: &Head<'_>) -> Body {
         let connection = self.connections.id(slot);
         let now_ms = self.clock.elapsed_ms();
@@ -165,7 +171,7 @@ impl Worker {
         body
     }
 
-    /// The body of a POST has arrived.
+    /// Handles the body of a POST.
     pub(super) fn on_body(
         &mut self,
         slot: ConnectionSlot,
@@ -192,7 +198,7 @@ impl Worker {
         }
     }
 
-    /// A body is longer than it may be.
+    /// Refuses a body that is too long.
     pub(super) fn on_long_body(&mut self, slot: ConnectionSlot, id: OutletId, reply: &Reply) {
         let Some(polling) = self.connections.outlets.find_polling(id) else { return };
         polling.post = None;
@@ -200,14 +206,15 @@ impl Worker {
         self.respond(slot, &answer, reply);
     }
 
-    /// A client whose session waited, or whose messages were too much for a turn, goes on.
+    /// Goes on with a client whose session waited, or whose messages were too many for one turn.
     pub(super) fn resume_outlet(&mut self, slot: OutletSlot) {
         if let Some((answer, posting)) = self.handle_posted(slot) {
             self.answer_later(posting.connection, &answer, posting.reply);
         }
     }
 
-    /// Handles the messages of a body. Returns the answer when all are handled, `None` if some wait.
+    /// Handles the messages of a POST's body. Returns the answer when all are handled, and `None` if some
+    /// have to wait.
     fn handle_posted(&mut self, slot: OutletSlot) -> Option<(PollAnswer, Posting)> {
         let now_ms = self.clock.elapsed_ms();
         let polling = self.connections.outlets.polling(slot)?;
@@ -242,7 +249,7 @@ impl Worker {
         Some((answer, posting))
     }
 
-    /// A message of a client that has no session.
+    /// Handles a message of a client without a session.
     fn on_stranger(&mut self, slot: OutletSlot, message: Message<'_>) {
         let Some(polling) = self.connections.outlets.polling(slot) else { return };
         let Stage::Stranger(mut stranger) = std::mem::replace(&mut polling.stage, Stage::Over) else {
@@ -266,7 +273,7 @@ impl Worker {
                 polling.stage = Stage::Session(session);
                 self.strangers.leave(stranger.address);
             }
-            // Back ends are served over WebSocket alone.
+            // A back end may connect by WebSocket only.
             Stay::Yes | Stay::No | Stay::BackEnd(_) => {
                 polling.polled.close(now_ms);
                 self.strangers.leave(stranger.address);
@@ -274,7 +281,7 @@ impl Worker {
         }
     }
 
-    /// A WebSocket that names a client.
+    /// Handles a WebSocket that names a client.
     fn on_upgrade(&mut self, slot: ConnectionSlot, id: OutletId, head: &Head<'_>, reply: &Reply) -> Next {
         let connection = self.connections.id(slot);
         let now_ms = self.clock.elapsed_ms();
@@ -312,33 +319,32 @@ impl Worker {
         Next::Frames
     }
 
-    /// Handles input of a WebSocket that a client may change to.
+    /// Handles input of a WebSocket to which a client may change.
     pub(super) fn feed_probe(&mut self, slot: ConnectionSlot, input: &mut [u8]) {
         let limits = DecodeLimits { message_bytes: PROBE_BYTES, fragments: self.config.fragments };
-        let mut at = 0;
+        let mut input = BareInput::new(input, limits);
         loop {
             let Some(connection) = self.connections.live(slot) else { return };
             let Protocol::Probe(probe) = &mut connection.protocol else {
-                return self.feed(slot, &mut input[at..]);
+                return self.feed(slot, input.rest());
             };
             let outlet = probe.outlet;
-            // Copied, since the rest of the connection is needed to handle it: there are two of them.
-            let (consumed, message) = match probe.decoder.decode(&mut input[at..], Role::Server, limits) {
-                Ok(decoded) => (decoded.consumed, decoded.message.map(Copied::of)),
-                Err(_) => return self.close_probe(slot),
-            };
-            at += consumed;
-            match message {
-                None => return,
-                Some(Copied::Ping(data)) => {
-                    self.out.clear();
-                    put_frame(&mut self.out, OpCode::Pong, &data);
-                    self.connections.send(slot, &self.out);
+            self.out.clear();
+            match input.next(&mut probe.decoder, &mut self.out) {
+                Bare::Nothing => return,
+                Bare::Control if self.out.is_empty() => {}
+                Bare::Control => self.connections.send(slot, &self.out),
+                Bare::Over => return self.close_probe(slot),
+                // Copied, since the rest of the connection is needed to handle it: there are two of them.
+                Bare::Message(Message::Text(text)) => {
+                    let text = text.to_owned();
+                    self.on_probe(outlet, Message::Text(&text));
                 }
-                Some(Copied::Pong) => {}
-                Some(Copied::Close) => return self.close_probe(slot),
-                Some(Copied::Text(text)) => self.on_probe(outlet, Message::Text(&text)),
-                Some(Copied::Binary(bytes)) => self.on_probe(outlet, Message::Binary(&bytes)),
+                Bare::Message(Message::Binary(bytes)) => {
+                    let bytes = bytes.to_vec();
+                    self.on_probe(outlet, Message::Binary(&bytes));
+                }
+                Bare::Message(_) => {}
             }
         }
     }
@@ -346,7 +352,7 @@ impl Worker {
     fn on_probe(&mut self, id: OutletId, message: Message<'_>) {
         let Some(polling) = self.connections.outlets.find_polling(id) else { return };
         if polling.polled.would_upgrade(message) {
-            // What the client was to receive until now is in its outlet then, and goes first.
+            // The client's earlier output is in its outlet after the flush, and goes first.
             self.engine.flush(&mut self.connections);
             self.serve_outlet(id.slot);
         }
@@ -356,7 +362,7 @@ impl Worker {
         }
     }
 
-    /// A WebSocket that a client might have changed to is over, by its own fault or wish.
+    /// Closes a WebSocket to which a client might have changed, after an error or a close frame.
     pub(super) fn close_probe(&mut self, slot: ConnectionSlot) {
         let Some(connection) = self.connections.live(slot) else { return };
         let Protocol::Probe(probe) = &connection.protocol else { return };
@@ -365,7 +371,7 @@ impl Worker {
         self.on_cut(outlet, Ask::Upgrade);
     }
 
-    /// The connection of a request that was under way is gone.
+    /// Handles the loss of the connection of a request that is under way.
     pub(super) fn on_cut(&mut self, id: OutletId, what: Ask) {
         let Some(polling) = self.connections.outlets.find_polling(id) else { return };
         match what {
@@ -377,39 +383,10 @@ impl Worker {
         self.serve_outlet(id.slot);
     }
 
-    /// Ends a WebSocket that has no session, with a close frame without a code.
-    pub(super) fn close_bare(&mut self, slot: ConnectionSlot) {
-        self.out.clear();
-        put_frame(&mut self.out, OpCode::Close, &[]);
-        self.connections.send(slot, &self.out);
-        self.linger_detached(slot);
-    }
-
-    /// Answers the request of a connection at once.
+    /// Answers a connection's request at once.
     pub(super) fn respond(&mut self, slot: ConnectionSlot, answer: &PollAnswer, reply: &Reply) -> Next {
         self.out.clear();
         reply.put(&mut self.out, answer.status, answer.headers, &answer.body);
         self.sent(slot, answer.status, reply.persistence)
-    }
-}
-
-/// A message of a probing WebSocket.
-enum Copied {
-    Text(String),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong,
-    Close,
-}
-
-impl Copied {
-    fn of(message: Message<'_>) -> Self {
-        match message {
-            Message::Text(text) => Self::Text(text.to_owned()),
-            Message::Binary(bytes) => Self::Binary(bytes.to_vec()),
-            Message::Ping(data) => Self::Ping(data.to_vec()),
-            Message::Pong(_) => Self::Pong,
-            Message::Close(_) => Self::Close,
-        }
     }
 }

@@ -1,22 +1,22 @@
-//! Handshakes of TLS on the loop.
+//! TLS handshakes on the worker's loop.
 //!
 //! A handshake costs as much as hundreds of messages, so a turn makes only [`HANDSHAKES_PER_TURN`] steps of
-//! them; connections that wait for a step are asked in order. A handshake has as long as a request may take.
+//! handshakes. Connections that wait for a step get it in order. A handshake may take as long as a request.
 
 use std::{collections::VecDeque, io};
 
 use super::Worker;
 use crate::connection::{ConnectionSlot, Flag, Protocol};
 
-/// Steps of handshakes in one turn. The dear one of each is a signature: 0.03 ms with ECDSA, 0.7 ms with RSA
-/// of 2048 bits.
+/// The most handshake steps in one turn. The most expensive step of a handshake is a signature: 0.03 ms with
+/// ECDSA, 0.7 ms with RSA of 2048 bits.
 const HANDSHAKES_PER_TURN: u32 = 8;
 
 /// The handshakes of a worker.
 pub(super) struct Securing {
-    /// Steps that this turn may still make.
+    /// The steps that are left in this turn.
     left: u32,
-    /// Connections that wait for a step. Each is in there once, and has [`Flag::Ready`].
+    /// The connections that wait for a step. Each stands here once, and has [`Flag::Ready`].
     waiting: VecDeque<ConnectionSlot>,
 }
 
@@ -31,7 +31,7 @@ impl Securing {
         !self.waiting.is_empty()
     }
 
-    /// Whether this turn has room for a step of a handshake, which is then taken.
+    /// Takes a handshake step of this turn. Returns false if none is left.
     pub(super) fn take_step(&mut self) -> bool {
         let has_room = self.left > 0;
         self.left = self.left.saturating_sub(1);
@@ -40,7 +40,7 @@ impl Securing {
 }
 
 impl Worker {
-    /// Goes on with the handshakes that waited for this turn.
+    /// Continues the handshakes that waited for this turn.
     pub(super) fn go_on_securing(&mut self, buffer: &mut [u8]) {
         self.securing.left = HANDSHAKES_PER_TURN;
         while self.securing.left > 0
@@ -61,7 +61,7 @@ impl Worker {
         }
     }
 
-    /// Records came on a secured connection: what TLS answers is sent, and a handshake may be over.
+    /// Sends the answers of TLS after records came, and begins HTTP when the handshake is over.
     pub(super) fn on_records(&mut self, slot: ConnectionSlot) {
         let Some(connection) = self.connections.live(slot) else { return };
         let Some(tls) = connection.tls() else { return };
@@ -76,18 +76,18 @@ impl Worker {
         }
     }
 
-    /// A read failed: the socket is broken, or what came is not TLS.
+    /// Handles a failed read: the socket is broken, or the peer broke TLS.
     pub(super) fn on_read_error(&mut self, slot: ConnectionSlot, error: &io::Error) {
         if error.kind() == io::ErrorKind::InvalidData {
             self.counters.tls_failures_total += 1;
             tracing::debug!(%error, "a connection ends: TLS failed");
-            // The alert, if the socket takes it.
+            // Sends the alert, if the socket takes it.
             self.connections.send_records(slot);
         }
         self.close(slot);
     }
 
-    /// A handshake that is not over ends: its time is, or its peer has gone.
+    /// Ends an unfinished handshake after its time-out, or because its peer has gone.
     pub(super) fn on_unsecured(&mut self, slot: ConnectionSlot) {
         self.counters.tls_failures_total += 1;
         tracing::debug!("a connection ends: its TLS handshake was not finished");

@@ -9,18 +9,17 @@
 //!   worker A: take_handed_over ─▶ read the same bytes ─▶ Handshake ─▶ resume_session ◀──┘
 //! ```
 
-use std::sync::atomic::Ordering;
-
 use bytes::BytesMut;
 use fanfare_core::{
     dialect,
     disconnect::Disconnect,
     engine::{Opening, Resumption},
     id::{SessionId, SessionSlot, WorkerId},
+    ws::Decoder,
 };
 use mio::net::TcpStream;
 
-use super::{Greeting, Worker};
+use super::{Greeting, Worker, http::Next};
 use crate::{
     connection::{ConnectionSlot, Protocol, Socket},
     http::upgrade::{Greeted, Handshake, Outcome},
@@ -34,7 +33,7 @@ pub(crate) struct HandedOver {
 }
 
 impl HandedOver {
-    /// A connection that no worker has had yet.
+    /// A connection that no worker has had before.
     pub(crate) fn new(stream: TcpStream, input: Vec<u8>) -> Self {
         Self { socket: Socket { stream, tls: None }, input }
     }
@@ -75,6 +74,22 @@ impl Worker {
         let app = &handshake.app.name;
         tracing::debug!(%app, session = %engine.session_id(session), "a session begins");
         Some(session)
+    }
+
+    /// The connection's handshake has succeeded: it is the WebSocket of this session from here on.
+    pub(super) fn begin_frames(&mut self, slot: ConnectionSlot, session: SessionSlot) -> Next {
+        self.counters.handshakes_total += 1;
+        self.bind(slot, session);
+        if self.engine.is_paused(session) { Next::WaitWithFrames } else { Next::Frames }
+    }
+
+    /// Gives a session its connection.
+    pub(super) fn bind(&mut self, slot: ConnectionSlot, session: SessionSlot) {
+        if let Some(connection) = self.connections.live(slot) {
+            connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
+            connection.heard = self.now;
+        }
+        self.watch(slot, session);
     }
 
     /// The worker of the session that a handshake resumes, if it is another.
@@ -129,8 +144,8 @@ impl Worker {
         Some(resumed)
     }
 
-    /// Takes a session from its connection, for its client's return, and ends the connection with the last
-    /// word of its dialect. What the session was to receive until now is sent first.
+    /// Parks a session for its client's return, and ends the connection with the dialect's last frame. The
+    /// session's earlier output is sent first.
     pub(super) fn park(&mut self, slot: ConnectionSlot, why: Disconnect) {
         self.engine.flush(&mut self.connections);
         let Some(connection) = self.connections.live(slot) else { return };
@@ -168,7 +183,7 @@ impl Worker {
             let waker = &self.control.wakers[to];
             if let Err(error) = self.poll.registry().deregister(&mut socket.stream) {
                 tracing::warn!(%error, "a connection could not be handed over");
-                self.control.connections.fetch_sub(1, Ordering::Relaxed);
+                self.control.capacity.give_back(1);
                 self.counters.closed_total += 1;
                 continue;
             }

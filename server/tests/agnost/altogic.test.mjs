@@ -1,4 +1,5 @@
-// npm's `altogic`, unmodified: it derives the server's address from its own, so names are resolved here.
+// Tests with npm's unmodified `altogic`. The client derives the server's address from its base address, so the tests
+// resolve these host names.
 
 import assert from 'node:assert/strict';
 import dns from 'node:dns';
@@ -14,7 +15,7 @@ before(async () => {
 });
 after(() => server.stop());
 
-/** A client of the environment at `host`, connected; what it receives is in `inbox`. */
+/** A connected client of the environment at `host`. Its received events are in `inbox`. */
 async function open(t, host, options = {}) {
   const port = server.address.split(':')[1];
   const { realtime } = altogic.createClient(`http://${host}:${port}`, key('open'), { realtime: options });
@@ -42,7 +43,7 @@ test('two clients of Altogic and one of Agnost meet in a channel', async (t) => 
   for (const client of [one, two]) assert.equal((await client.inbox.next())[1].message.id, three.id);
   const chat = (message) => ['chat', { channel: 'lobby', message }];
   const others = [() => one.inbox.next(), () => three.next()];
-  // Without a buffer the client drops what it cannot send at once: the second one waits for the first.
+  // The client buffers nothing and drops what it cannot send at once, so the second message waits for the first.
   two.send('lobby', 'chat', 'without echo');
   for (const next of others) assert.deepEqual(await next(), chat('without echo'));
   two.send('lobby', 'chat', 'with echo', true);
@@ -67,7 +68,7 @@ test('calls before the connection is there are sent once it is, and repeated joi
   const events = [await inbox.next(), await inbox.next()];
   assert.deepEqual(events.map(([name]) => name), ['channel:join', 'chat']);
   assert.equal(events[0][1].message.data, 'early');
-  // The client repeats its profile and its joins when it is connected.
+  // The client repeats its profile and its joins when it has connected.
   assert.equal((await inbox.next())[0], 'channel:update');
   realtime.send('early', 'chat', 2);
   assert.deepEqual(await inbox.next(), ['chat', { channel: 'early', message: 2 }]);

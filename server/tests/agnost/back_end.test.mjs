@@ -1,5 +1,5 @@
-// The back end of an app: a master connection as Agnost's engine opens it, and the members by HTTP as clients ask for
-// them.
+// Tests of a back end: its connection, as Agnost's engine opens it, and the HTTP request for members, as clients send
+// it.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -17,7 +17,7 @@ after(() => server.stop());
 let channels = 0;
 const channel = () => `back-end-room-${channels += 1}`;
 
-/** As Agnost's engine connects. */
+/** Opens a connection as Agnost's engine does. */
 async function engine(t, accessToken) {
   const socket = io(`http://${server.address}`, {
     path: '/realtime/',
@@ -28,12 +28,12 @@ async function engine(t, accessToken) {
   });
   t.after(() => socket.disconnect());
   await within(new Promise((resolve, reject) => socket.on('connect', resolve).on('connect_error', reject)), 'connect');
-  /** Everything sent so far was handled. */
+  /** Waits until the server has handled everything that was sent. */
   socket.members = (envId, name) => socket.timeout(5000).emitWithAck('get_members', { envId, channel: name });
   return socket;
 }
 
-/** Members by HTTP, as Agnost's client asks. */
+/** Requests a channel's members over HTTP, as Agnost's client does. */
 const ask = (path, body, headers = {}) => fetch(`http://${server.address}${path}`, {
   method: 'POST',
   headers: { Authorization: key('open'), 'X-Client': 'agnost-js', 'Content-Type': 'application/json', ...headers },

@@ -1,4 +1,4 @@
-// Stock Socket.IO clients that do what Agnost's client does, and a native client, in the same channels.
+// Tests with stock Socket.IO clients, which act like Agnost's client, and a native client in the same channels.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -82,7 +82,7 @@ describe('messages', () => {
     for (const socket of [one, two]) socket.emit('join', { channel: room, echo: false });
     await Promise.all([one.settled(), two.settled()]);
     const say = (socket, message, more) => socket.emit('message', { channel: room, eventName: 'chat', message, ...more });
-    // Of these, one receives its own 1, 3 and 5, two its own 7.
+    // The client `one` receives its own messages 1, 3 and 5, and `two` its own message 7.
     say(one, 1);
     say(one, 2, { echo: false });
     say(one, 3, { echo: 'false' });
@@ -277,7 +277,7 @@ describe('who may come in', () => {
   });
 });
 
-/** A WebSocket without a client's library; what it receives, and the code with which it ends. */
+/** A raw WebSocket with the messages that it receives, and the code with which it ends. */
 async function raw(t, query = 'EIO=4&transport=websocket') {
   const socket = new WebSocket(`ws://${server.address}/socket.io/?${query}`);
   t.after(() => socket.terminate());

@@ -1,4 +1,4 @@
-// Agnost's own engine code and client, as scripts/agnost-originals has put them below `originals`.
+// Tests with Agnost's own engine code and client. scripts/agnost-originals has put both below `originals`.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -12,7 +12,7 @@ let server;
 let engine;
 before(async () => {
   server = await start(CONFIG.replace('[server]', `[server]\naccess_tokens = ["${ACCESS_TOKEN}"]`));
-  // What the engine's code finds in its process.
+  // The environment that the engine's code expects in its process.
   process.env.ACCESS_TOKEN = ACCESS_TOKEN;
   let ready;
   const connection = new Promise((resolve) => { ready = resolve; });
@@ -38,7 +38,7 @@ after(async () => {
 let channels = 0;
 const channel = () => `originals-${channels += 1}`;
 
-/** A client of Agnost's library, connected; what it receives is in `inbox`. */
+/** A connected client of Agnost's library. Its received events are in `inbox`. */
 async function open(t, realtime = {}) {
   const options = { realtime: { autoJoinChannels: true, ...realtime } };
   const agnost = createClient(`http://${server.address}/env-open`, key('open'), options);

@@ -1,5 +1,5 @@
-// Clients that poll: stock clients, and requests by hand on connections of their own, so that each may arrive at
-// another of four workers.
+// Tests of clients that poll: stock clients, and raw requests. A raw request has a connection of its own, so it may
+// arrive at any of the four workers.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -20,7 +20,7 @@ after(() => server.stop());
 const polling = { transports: ['polling'] };
 const upgrading = { transports: ['polling', 'websocket'] };
 
-/** A request on a connection of its own. `sent` resolves when it is under way. */
+/** Sends a request on a connection of its own. `sent` resolves when the request is under way. */
 function request(method, query, { body, headers = {}, on = server, agent = false } = {}) {
   const [host, port] = on.address.split(':');
   let made;
@@ -35,7 +35,7 @@ function request(method, query, { body, headers = {}, on = server, agent = false
   return Object.assign(within(answer, `answer to ${method} ${query}`), { made });
 }
 
-/** A client by hand, opened and not yet connected. */
+/** A raw client that has its open packet and no session yet. */
 class Hand {
   static async open(on = server) {
     const { status, headers, text } = await request('GET', 'EIO=4&transport=polling&t=abc', { on });
@@ -64,13 +64,13 @@ class Hand {
 
   post(body, headers, options) { return request('POST', this.query, { body, headers, on: this.on, ...options }); }
 
-  /** Posts packets, which are taken. */
+  /** Posts packets, and checks that the server accepts them. */
   async say(...packets) {
     const { status, text, headers } = await this.post(packets.join(SEPARATOR));
     assert.deepEqual([status, text, headers['content-type']], [200, 'ok', 'text/html']);
   }
 
-  /** The next packet that is no heartbeat; those are answered. */
+  /** The next packet other than a ping. Pings are answered. */
   async next() {
     for (;;) {
       while (!this.packets.length) {
@@ -84,7 +84,7 @@ class Hand {
     }
   }
 
-  /** Asks until the client is unknown. */
+  /** Polls until the server does not know the client any more. */
   async gone() {
     const { status, text } = await this.poll();
     assert.deepEqual([status, JSON.parse(text).code], [400, 1]);
@@ -165,7 +165,7 @@ describe('stock clients', () => {
     const [host, port] = server.address.split(':');
     const cut = new Set();
     let made = 0;
-    // Cuts some connections when its answer comes, or amid its request.
+    // Cuts some connections after the answer's beginning or in the middle of the request.
     const proxy = net.createServer((near) => {
       const far = net.connect({ host, port });
       const end = () => { near.destroy(); far.destroy(); };
@@ -222,7 +222,7 @@ describe('by hand', () => {
     const hands = await Promise.all(Array.from({ length: 8 }, () => Hand.connected()));
     await Promise.all(hands.map((hand) => hand.say(join())));
     const sender = hands[0];
-    // Joins of the others come first.
+    // The joins of the other clients come first.
     await sender.say(...Array.from({ length: 20 }, (_, n) => message('n', n)));
     for (const hand of hands) {
       const got = [];
@@ -294,10 +294,10 @@ describe('by hand', () => {
     await hand.say(join('two-polls'));
     assert.match(await watcher.next(), /^42\["channel:join"/);
     const first = hand.poll();
-    // It is held when what is sent behind it has come.
+    // The poll is held once the server has handled the packets that were sent after it.
     await hand.say('3');
     let second = await hand.poll();
-    // The first may have been answered with a ping in between.
+    // The first poll may have been answered with a ping meanwhile.
     if (second.status === 200) second = await hand.poll();
     assert.deepEqual([second.status, second.text], [400, '']);
     assert.match((await first).text, /(^|\x1e)[12]$/);

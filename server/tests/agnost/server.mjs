@@ -1,5 +1,5 @@
-// A running server, whose binary FANFARE_BIN names, and clients that keep what they receive. Nothing sleeps: each wait
-// is for something that arrives, with a deadline.
+// A running server, whose binary FANFARE_BIN names, and clients that keep their received messages. No test sleeps: each
+// waits for an event with a deadline.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -42,7 +42,7 @@ ${app('off', 'enabled = false')}
 ${app('fenced', '', 'origins = ["https://allowed.example"]')}
 `;
 
-/** Rejects after the deadline. */
+/** Rejects a promise after the deadline. */
 export function within(promise, what) {
   let timer;
   const deadline = new Promise((_, reject) => {
@@ -51,11 +51,11 @@ export function within(promise, what) {
   return Promise.race([promise, deadline]).finally(() => clearTimeout(timer));
 }
 
-/** Starts a server; `address` and `admin` are where it listens. */
+/** Starts a server. `address` and `admin` are its listeners' addresses. */
 export async function start(config = CONFIG) {
   const folder = mkdtempSync(join(tmpdir(), 'fanfare-agnost-'));
   writeFileSync(join(folder, 'fanfare.toml'), config);
-  // The server reads variables of this prefix, and the tests' own are none of its affair.
+  // The server reads variables with the prefix FANFARE_, so the tests' own variables are removed.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('FANFARE_')));
   const child = spawn(process.env.FANFARE_BIN, ['--config', join(folder, 'fanfare.toml')], { env });
   let log = '';
@@ -79,7 +79,7 @@ export async function start(config = CONFIG) {
   return { address, admin, stop, child };
 }
 
-/** A counter of the server, over all workers. */
+/** The sum of a server's counter over all workers. */
 export async function counted(server, metric) {
   const text = await (await fetch(`http://${server.admin}/metrics`)).text();
   const values = [...text.matchAll(new RegExp(`^fanfare_${metric}(?:\\{.*\\})? (\\d+)$`, 'gm'))];
@@ -94,7 +94,7 @@ export function token(user, claims = {}) {
   return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
 }
 
-/** What somebody has received and nobody has taken yet. */
+/** A queue of received messages that no test has taken yet. */
 export class Inbox {
   #items = [];
   #waiting = [];
@@ -111,7 +111,7 @@ export class Inbox {
   }
 }
 
-/** A stock Socket.IO client with Agnost's handshake. Its events are in `inbox`. */
+/** A stock Socket.IO client with Agnost's handshake. Its received events are in `inbox`. */
 export function client(t, server, auth = {}, { path = '/realtime/realtime/', ...options } = {}) {
   const socket = io(`http://${server.address}`, {
     path,
@@ -125,10 +125,10 @@ export function client(t, server, auth = {}, { path = '/realtime/realtime/', ...
   t.after(() => socket.disconnect());
   socket.inbox = new Inbox();
   let mark;
-  // Marks of others are none of this client's affair.
+  // Marks of other clients are ignored.
   socket.onAny((...event) => { if (event[0] === mark || !event[0].startsWith('mark-')) socket.inbox.put(event); });
   socket.next = () => socket.inbox.next('event');
-  /** Everything sent so far was handled: its own broadcast comes back behind it. */
+  /** Waits until the server has handled everything that was sent: the client's own broadcast comes back afterwards. */
   socket.settled = async () => {
     mark = `mark-${Math.random()}`;
     socket.emit('message', { eventName: mark, echo: true });
@@ -142,20 +142,20 @@ export function client(t, server, auth = {}, { path = '/realtime/realtime/', ...
   return socket;
 }
 
-/** The same, connected. */
+/** A stock Socket.IO client with Agnost's handshake, connected. */
 export async function connected(t, server, auth, options) {
   const socket = client(t, server, auth, options);
   await within(once(socket, 'connect'), 'connect');
   return socket;
 }
 
-/** The error with which a client is refused. */
+/** The error with which the server refuses a client. */
 export async function refused(t, server, auth, options) {
   const [error] = await within(once(client(t, server, auth, options), 'connect_error'), 'refusal');
   return error;
 }
 
-/** A native client. Its frames but the welcome are in `inbox`. */
+/** A native client. Its received frames, without the welcome, are in `inbox`. */
 export async function native(t, server, app = 'open') {
   const socket = new WebSocket(`ws://${server.address}/v1/ws?app=${app}&key=${key(app)}`);
   t.after(() => socket.terminate());

@@ -1,4 +1,4 @@
-"""docs/DEPLOYING.md: the proxies' configurations are run, and systemd is told how far the server is.
+"""docs/DEPLOYING.md: nginx and HAProxy run with the configurations of ops/, and the server notifies systemd.
 
 A test whose program is not installed is skipped (Debian: nginx-light, haproxy, prometheus)."""
 
@@ -12,7 +12,7 @@ import pytest
 
 from server_process import Server, config_text, wait_until
 from test_tls import certificate, context
-from wire import RawWebSocket, Wire
+from wire import RawWebSocket, Wire, exchange
 
 OPS = Path(__file__).parents[3] / "ops"
 
@@ -31,7 +31,7 @@ def free_port():
 
 
 def replaced(text, changes):
-    """`text` with every pattern replaced; one that is not there is an error."""
+    """`text` with every pattern replaced. A pattern that is not in the text is an error."""
     for pattern, replacement in changes:
         text, count = re.subn(pattern, replacement, text)
         assert count, f"{pattern} is not in the configuration"
@@ -62,14 +62,7 @@ def run():
 def check_clients(server, port, tls, channel):
     """Clients behind a proxy: a message of each size passes at once, in both directions."""
     peers = [RawWebSocket(server, port=port, tls=tls) for _ in range(3)]
-    for peer in peers:
-        assert "ok" in peer.command("join", channel=channel)
-    for text in ["short", "x" * 60_000]:
-        peers[0].send_json({"type": "send", "channel": channel, "event": "e", "message": text})
-        for peer in peers:
-            while (contents := peer.object()).get("event") != "e":
-                pass
-            assert contents["message"] == text
+    exchange(peers, channel)
     with Wire(server, port=port, tls=tls) as wire:
         wire.send(b"GET /nothing HTTP/1.1\r\nHost: realtime.example.com\r\n\r\n")
         assert wire.response().status == 404

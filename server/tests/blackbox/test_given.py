@@ -1,4 +1,4 @@
-"""What a back end gives with its messages over HTTP: ids, times, names, and changes of what nobody remembers."""
+"""Ids, times and names that a back end gives over HTTP, and changes of messages that no channel remembers."""
 
 import uuid
 
@@ -12,7 +12,7 @@ async def test_ids_times_and_names_of_the_back_end_reach_members_and_history(ser
     await peer.join(channel, echo=False)
     given = {"message_id": str(uuid.uuid4()), "time_ms": 1_700_000_000_000, "label": "bot"}
     body = {"channel": channel, "event": "e", "message": 1} | given
-    # More than an hour old: members see it, and history does not.
+    # The message is more than an hour old: members receive it, and the history does not keep it.
     assert (await server.api("POST", "/v1/send", body, app=APP))["message_id"] == given["message_id"]
     seen = (await peer.publication()).object
     assert (seen["id"], seen["user"]) == (given["message_id"], "bot")

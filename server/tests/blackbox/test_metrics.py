@@ -1,4 +1,4 @@
-"""docs/OPERATIONS.md: every metric there is, what it means, and that it counts exactly."""
+"""docs/OPERATIONS.md: the page lists every metric with its meaning, and each metric counts exactly."""
 
 import asyncio
 import re
@@ -75,7 +75,7 @@ def test_sessions_that_are_disconnected_are_counted(start_server):
 
 
 def test_a_slow_consumer_is_counted_once(start_server, channel):
-    """One that would rather lose publications is none: its commands wait until it has read."""
+    """A client with slow_consumer = "drop" is not closed: its commands wait until it has read."""
     limits = {"outbound_bytes": 1 << 20}
     server = start_server(
         apps=[App("default", limits=limits), App("dropping", {"slow_consumer": "drop"}, limits)]

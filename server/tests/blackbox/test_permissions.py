@@ -1,4 +1,4 @@
-"""Rules of channels: who may join, read and publish, and messages for signed-in members alone."""
+"""The rules of channels about joining, reading and publishing, and messages for signed-in members alone."""
 
 import tokens
 from peer import Peer
@@ -8,7 +8,7 @@ APP = "ruled"
 
 
 async def pair(server):
-    """A session of a user, and one without."""
+    """A session with a user, and a session without."""
     user = await Peer.connect(server, app=APP, session=tokens.token("leia", APP))
     return user, await Peer.connect(server, app=APP)
 

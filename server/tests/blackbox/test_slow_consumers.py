@@ -1,4 +1,4 @@
-"""Section 9, the outbound queue: who does not read is cut off, or told what it missed; nobody else waits."""
+"""Section 9, the outbound queue: a client that does not read is closed or told its losses. No other client waits."""
 
 import asyncio
 import json
@@ -168,7 +168,7 @@ def test_commands_of_a_peer_that_never_reads_do_not_pile_up(server):
 
 @pytest.mark.parametrize("shape", ["frames", "batch"])
 def test_who_asks_for_much_at_once_gets_all_of_it(start_server, channel, shape):
-    """Each command waits until the client has read more of what it asked for before."""
+    """Each command waits until the client has read more of the earlier answers."""
     limits = {"outbound_bytes": 4 << 20, "messages_per_second": 0}
     server = start_server(apps=[App("default", {"history_messages": 20}, limits)])
     pages = 200

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server_process import App, config_text, server_key, wait_until
-from wire import CLOSE, RawWebSocket, Wire, close_payload
+from wire import CLOSE, RawWebSocket, Wire, close_payload, exchange
 
 OLD_VERSIONS = ["-tls1", "-tls1_1"]
 WEAK_SUITES = [
@@ -28,7 +28,7 @@ def openssl(*arguments, **options):
 
 
 def certificate(folder, name, *names, ca=None, days=30):
-    """A key and a certificate for `names`: its own authority, or signed by that of `ca`."""
+    """A key and a certificate for `names`, signed by the authority `ca`, or by itself."""
     key, request, made = (folder / f"{name}.{kind}" for kind in ("key", "csr", "crt"))
     san = ",".join(f"DNS:{dns}" for dns in names)
     subject = ["-subj", f"/CN={name}", *(["-addext", f"subjectAltName={san}"] if san else [])]
@@ -98,15 +98,7 @@ def test_requests_and_websockets_go_over_both_versions(tls_server, certificates,
             wire.send(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
             assert wire.response().status == 404
     peers = [RawWebSocket(server, port=server.tls_ports[0], tls=tls), RawWebSocket(server)]
-    for peer in peers:
-        assert "ok" in peer.command("join", channel=channel)
-    # The second of these is a message of several records.
-    for text in ["short", "x" * 60_000]:
-        peers[0].send_json({"type": "send", "channel": channel, "event": "e", "message": text})
-        for peer in peers:
-            while (contents := peer.object()).get("event") != "e":
-                pass
-            assert contents["message"] == text
+    exchange(peers, channel)
     # A connection ends with a goodbye of TLS: an end without one would be an error here.
     peers[0].socket.suppress_ragged_eofs = False
     peers[0].send_frame(CLOSE, close_payload(1000))
@@ -227,7 +219,10 @@ def test_a_connection_that_is_garbled_later_ends_alone(tls_server, certificates)
 
 
 def test_fan_out_reaches_all_in_order_however_slowly_one_reads(tls_server, certificates, channel):
-    server = tls_server(apps=[App("default", limits={"outbound_bytes": 1 << 26})])
+    # On a slow machine the one that reads last answers no ping for long.
+    server = tls_server(
+        apps=[App("default", limits={"outbound_bytes": 1 << 26})], server={"ping_interval_ms": 600_000}
+    )
     tls = context(certificates)
     peers = [RawWebSocket(server, port=server.tls_ports[0], tls=tls) for _ in range(20)]
     slow = RawWebSocket(server, port=server.tls_ports[0], tls=tls, receive_buffer=4096)

@@ -177,6 +177,18 @@ class RawWebSocket(Wire):
             return None
 
 
+def exchange(peers, channel):
+    """The peers join a channel; a message of one record of TLS, and one of several, reach each of them."""
+    for peer in peers:
+        assert "ok" in peer.command("join", channel=channel)
+    for text in ["short", "x" * 60_000]:
+        peers[0].send_json({"type": "send", "channel": channel, "event": "e", "message": text})
+        for peer in peers:
+            while (contents := peer.object()).get("event") != "e":
+                pass
+            assert contents["message"] == text
+
+
 def upgrade_request(query, headers=b""):
     head = (
         f"GET /v1/ws?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

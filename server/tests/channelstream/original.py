@@ -1,4 +1,4 @@
-"""Starts the original, which expects names that newer Pythons have moved: python original.py FILE.ini"""
+"""Starts the original Channelstream with names that newer Pythons have moved: python original.py FILE.ini"""
 
 import collections
 import collections.abc
@@ -11,7 +11,7 @@ for name in ("Mapping", "MutableMapping", "Sequence", "Iterable", "Callable", "S
 from channelstream.cli import start  # noqa: E402
 from channelstream import policy_server  # noqa: E402,F401
 
-# Its Flash policy server would take a fixed port.
+# The original's Flash policy server would listen on a fixed port.
 start.StreamServer = lambda *_: type("Nothing", (), {"start": lambda self: None})()
 sys.argv = ["channelstream", "-i", sys.argv[1]]
 start.main()

@@ -1,4 +1,4 @@
-"""The original and Fanfare, asked the same: every byte of the answers is compared, times and ids masked."""
+"""Sends every request to the original and to Fanfare, and compares the answers with masked times and ids."""
 
 import json
 import re
@@ -7,15 +7,15 @@ from collections import Counter
 
 import peers
 
-# Steps, by group of routes.
+# The number of compared requests, by group of routes.
 STEPS = Counter()
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# Times that a test gives are of 2020 and stay.
+# Times that a test gives are in 2020, and are not masked.
 TIME = re.compile(r"(?!2020)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?")
 SHARED = ("access-control-allow-origin", "xdomainrequestallowed", "access-control-allow-methods",
           "access-control-allow-headers", "access-control-max-age", "content-type")
-# What HTTP itself calls for.
+# Headers that HTTP itself requires.
 FRAMING = {"date", "server", "content-length", "connection", "transfer-encoding", "keep-alive", "vary",
            "set-cookie", "location"}
 
@@ -39,7 +39,7 @@ def settled(value):
 
 
 def by_name(value):
-    """The channels of an answer have no order that means anything."""
+    """Sorts the channels of an answer, whose order means nothing."""
     for holder in (value, value.get("channels_info") if isinstance(value, dict) else None):
         if isinstance(holder, dict) and isinstance(holder.get("channels"), dict):
             holder["channels"] = dict(sorted(holder["channels"].items()))
@@ -47,7 +47,7 @@ def by_name(value):
 
 
 def told(answer):
-    """What an answer says, as text that can be compared."""
+    """An answer as text for the comparison."""
     text = answer.text
     if answer.headers.get("content-type") == "application/json" and text.startswith(("{\n", "[\n")):
         value = json.loads(text)
@@ -71,11 +71,11 @@ class Pair:
                 client.close()
 
     def same(self, method, path, body=None, differs=(), **how):
-        """Asks both, and compares everything that they answer. Returns Fanfare's answer."""
+        """Sends a request to both servers, and compares their answers. Returns Fanfare's answer."""
         STEPS[path.split("?")[0]] += 1
         was, now = (server.call(method, path, body, **how) for server in self.both)
         assert now.status == was.status, (path, headers_of(how), was.text, now.text)
-        # The servers' own addresses are in pages.
+        # Pages contain the address of their server.
         texts = [told(answer).replace(str(server.port), "<port>")
                  for answer, server in zip((was, now), self.both)]
         if "body" not in differs:
@@ -87,7 +87,7 @@ class Pair:
         return now
 
     def connect(self, username, channels=(), **more):
-        """The same connection at both. Returns its id."""
+        """Makes a connection with the same id at both servers. Returns the id."""
         conn_id = str(uuid.uuid4())
         self.same("POST", "/connect", {"username": username, "channels": list(channels), "conn_id": conn_id, **more})
         return conn_id
@@ -101,7 +101,7 @@ class Pair:
         return self.attach(self.connect(username, channels, **more))
 
     def same_frames(self, pair, user):
-        """What both clients of a user have received until now. Returns Fanfare's."""
+        """Compares what a user's clients at both servers have received until now. Returns Fanfare's frames."""
         STEPS["frames"] += 1
         was, now = ([settled(frame) for frame in client.until_marked(user)] for client in pair)
         lines = ["\n".join(masked(json.dumps(frame, sort_keys=True)) for frame in frames) for frames in (was, now)]
@@ -109,7 +109,7 @@ class Pair:
         return now
 
     def next_frame(self, pair):
-        """The next that both clients receive."""
+        """Compares the next object that both clients receive."""
         STEPS["frames"] += 1
         was, now = (settled(client.next()) for client in pair)
         assert masked(json.dumps(now, sort_keys=True)) == masked(json.dumps(was, sort_keys=True)), f'{now}\n{was}'

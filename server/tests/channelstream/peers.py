@@ -1,4 +1,4 @@
-"""A back end that signs with itsdangerous, clients over WebSocket, and the servers they talk to."""
+"""A back end that signs with itsdangerous, clients over WebSocket, and their servers."""
 
 import http.client
 import json
@@ -61,7 +61,7 @@ class Server:
         return TimestampSigner(secret).sign(value).decode()
 
     def call(self, method, path, body=None, signed=True, headers=None):
-        """A request of the back end. A body that is text is sent as it is."""
+        """Sends a request of the back end. A text body is sent unchanged."""
         headers = dict(headers or {})
         if signed:
             headers["x-channelstream-secret"] = self.sign(path)
@@ -86,7 +86,7 @@ class Server:
         return Client(self, conn_id)
 
     def join(self, username, channels=(), **more):
-        """A client that is connected."""
+        """A connected client."""
         return self.client(self.connect(username, channels, **more)["conn_id"])
 
     def history(self, channel):
@@ -104,7 +104,7 @@ class Client:
                               ping_interval=None)
 
     def next(self):
-        """The next object of a frame; empty frames are beats."""
+        """The next object of a frame. Empty frames are heartbeats, and are skipped."""
         while not self.waiting:
             frame = json.loads(self.socket.recv(timeout=PATIENCE_S))
             assert isinstance(frame, list)
@@ -118,7 +118,7 @@ class Client:
         return self.until_mark(user) + self.until_mark(user)
 
     def until_mark(self, user):
-        """Everything that comes before a private message that is sent now."""
+        """Everything that comes before a private message which this method sends."""
         mark = f"mark-{time.monotonic_ns()}"
         self.server.ok("POST", "/message", [{"user": "marker", "pm_users": [user], "message": {"mark": mark}}])
         seen = []

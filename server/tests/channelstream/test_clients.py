@@ -1,4 +1,4 @@
-"""What clients and back ends of Channelstream find that the original does not show, or shows otherwise."""
+"""Behaviour for Channelstream's clients and back ends that the original does not have, or has in another form."""
 
 import http.client
 import json
@@ -226,7 +226,7 @@ def test_disconnecting_ends_a_connection_at_once(server, name):
 
 
 def test_a_subscription_holds_when_it_is_answered(server, name):
-    """The client is on one worker, the calls come to any."""
+    """The client's connection is on one worker, and the calls come to any worker."""
     client = server.join(name("user"))
     for number in range(20):
         channel = name(f"channel{number}")
@@ -243,7 +243,7 @@ def test_beats_come_to_clients_that_are_silent(server, name):
     client = server.client(conn_id)
     for _ in range(2):
         assert json.loads(client.socket.recv(timeout=PATIENCE_S)) == []
-    # Whatever a client sends is a sign of life, and nothing else.
+    # Every frame of a client counts as a heartbeat, and has no other effect.
     for text in ('{"type":"heartbeat"}', "", "[", "x" * 1000):
         client.socket.send(text)
     client.socket.send(b"\x00\xff")
@@ -274,7 +274,7 @@ def test_connections_that_wait_are_bounded(tmp_path):
             response.read()
             statuses.append(response.status)
         assert statuses[0] == 200
-        # Some may have been forgotten in the meantime.
+        # The channel may have dropped some messages meanwhile.
         overview = server.ok("GET", "/admin/admin.json")
         assert overview["total_connections"] <= 10_000
         assert 503 in statuses or overview["total_connections"] < 10_000
@@ -338,7 +338,7 @@ def test_natives_see_clients_come_and_go(server, name):
     client = server.join(name("user"), [channel], user_state={"open": 1, "closed": 2}, state_public_keys=["open"])
     joined = native.next_event("channel:join")["message"]
     if "user" not in joined:
-        # The native client's own.
+        # The native client's own join.
         joined = native.next_event("channel:join")["message"]
     assert (joined["user"], joined["data"]) == (name("user"), {"open": 1})
     client.close()

@@ -1,4 +1,4 @@
-"""The same steps at the original and at Fanfare. DIFFERENCES in docs/CHANNELSTREAM.md lists where they part."""
+"""The same requests to the original and to Fanfare. docs/CHANNELSTREAM.md lists the differences."""
 
 import uuid
 
@@ -154,7 +154,7 @@ def test_user_state(pair, name):
     [{"uuid": AN_ID, "user": "x" * 513, "channel": "x" * 257, "pm_users": ["", "x" * 513]}],
 ])
 def test_messages_refused(pair, method, body):
-    # A part of a body that is no object crashes none of the two, but a body that is null would the original.
+    # A body with an element that is not an object crashes neither server. A body that is null would crash the original.
     pair.same(method, "/message", body)
 
 
@@ -340,7 +340,7 @@ def test_at_most_a_hundred_frames_and_fifty_private_messages_are_kept(pair, name
 
 
 def test_there_are_enough_steps():
-    """Runs last in this file: each group of routes was asked often enough."""
+    """Runs last in this file: each group of routes got enough requests."""
     if sum(STEPS.values()) < 100:
         pytest.skip("not all of this file was run")
     groups = ["/connect", "/subscribe", "/unsubscribe", "/user_state", "/message", "/channel_config", "/info",

@@ -1,4 +1,4 @@
-"""The six calls that the original's page shows, sent with curl: who receives, who does not, and what history holds."""
+"""The six calls of the original's page, sent with curl: the receivers of each call, and the history after it."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ CHANNEL = "tutorial/messaging"
 
 
 def curl(server, body, method="POST"):
-    """Sends an example as its page has it."""
+    """Sends an example as the original's page shows it."""
     command = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", str(PATIENCE_S),
                "--request", method, "--header", f"x-channelstream-secret: {server.sign('/message')}",
                "--data", body, f"http://127.0.0.1:{server.port}/message"]
@@ -20,7 +20,7 @@ def curl(server, body, method="POST"):
 
 
 class Room:
-    """Four users in the example's channel, and one who is not."""
+    """Four users in the example's channel, and one user outside."""
 
     NAMES = ["messaging-demo-user", "some-other-user", "exclude-this-user", "random-user"]
 
@@ -32,7 +32,7 @@ class Room:
         self.before = [entry["uuid"] for entry in server.history(CHANNEL)]
 
     def seen(self):
-        """What each has received."""
+        """The messages that each user has received."""
         return {name: client.until_marked(name) for name, client in self.clients.items()}
 
     def receivers(self):

@@ -1,4 +1,4 @@
-"""Clients that poll, and scripts."""
+"""Clients of Channelstream that poll, for JSON or for JSONP scripts."""
 
 import http.client
 import json
@@ -52,7 +52,7 @@ def say(server, channel, **message):
 
 
 def held(server, conn_id):
-    """A poll of which it is known that it is held: of two the one that was not answered because of the other."""
+    """A held poll: of two polls, the poll that the other poll does not cause to be answered."""
     polls = [Poll(server, conn_id), Poll(server, conn_id)]
     answered = select.select([poll.connection.sock for poll in polls], [], [], PATIENCE_S)[0]
     polls.sort(key=lambda poll: poll.connection.sock in answered)
@@ -89,7 +89,7 @@ def test_a_poll_that_is_held_gathers_what_comes(server, name):
 
 
 def test_what_comes_between_two_polls_comes_once(server, name):
-    """Whether it is marked as caught up depends on whether it reached the client's worker before the poll."""
+    """A message is marked as caught up if it reached the client's worker before the poll."""
     channel = name("channel")
     conn_id = server.connect(name("user"), [channel])["conn_id"]
     say(server, channel, n=0)
@@ -229,7 +229,7 @@ def test_a_callback_that_is_code_is_refused(server, name, callback):
 
 
 def test_polls_see_what_the_originals_see(pair, name):
-    """The same polls at both servers; the original is asked first, and neither has anything new to say."""
+    """The same polls at both servers, of which the original is asked first. Neither server has new messages."""
     from pairs import STEPS, masked
     channel, user = name("channel"), name("user")
     conn_id = pair.connect(user, [channel], channel_configs={channel: {"notify_state": True}})

@@ -1,4 +1,5 @@
-//! Flags, environment and file in; a configuration, or one sentence that says what to change, out.
+//! Loading the configuration: the command line, the environment and the file become a configuration, or one
+//! sentence that says what to change.
 
 mod printing;
 mod refusals;

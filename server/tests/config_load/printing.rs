@@ -1,4 +1,4 @@
-//! What is printed of a configuration.
+//! The printed form of a configuration.
 
 use fanfare_core::app::KeyRole;
 use fanfare_server::args::Secrets;

@@ -1,4 +1,4 @@
-//! What is refused, and the sentence that says why.
+//! Configurations that are refused, each with a sentence that names the error.
 
 use fanfare_server::config::Config;
 

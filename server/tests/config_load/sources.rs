@@ -1,4 +1,4 @@
-//! Where settings come from: defaults, the file, variables, flags.
+//! The sources of settings: defaults, the file, the environment, the command line.
 
 use fanfare_core::app::{AppLimits, KeyRole, SlowConsumer};
 use fanfare_core::token::Algorithm;
@@ -137,7 +137,7 @@ fn mistyped_variables_are_refused_and_strange_ones_are_named() {
     let refused = load("", &[("FANFARE_LISTN", "127.0.0.1:1")], "");
     let expected = "The environment variable `FANFARE_LISTN` is not a setting: unset it, or rename it to `FANFARE_LISTEN`.";
     assert_eq!(sentence(refused), expected);
-    // What Kubernetes sets for a service named `fanfare`.
+    // Variables that Kubernetes sets for a service named `fanfare`.
     let strange = [
         ("FANFARE_PORT", "tcp://10.0.0.1:80"),
         ("FANFARE_PORT_80_TCP_ADDR", "10.0.0.1"),
@@ -148,7 +148,7 @@ fn mistyped_variables_are_refused_and_strange_ones_are_named() {
     assert_eq!(config.warnings.len(), 3);
     let expected = "The environment variable `FANFARE_PORT` is not a setting, and has no effect.";
     assert_eq!(config.warnings[0], expected);
-    // Names that the file chose are neither settings nor strange.
+    // Variables that the file names are neither settings nor unknown variables.
     let text = format!("[apps.chat]\nserver_keys = '{SERVER}'\nclient_key_env = 'FANFARE_CHAT_KEY_A'");
     let chosen = [("FANFARE_CHAT_KEY_A", CLIENT), ("FANFARE_CHAT_KEY_B", CLIENT)];
     let config = load("", &chosen, &text).expect("warnings only");

@@ -1,5 +1,5 @@
-// Writes server/assets/vendor/: what the pages of the admin listener load besides their own modules. With --check it
-// writes nothing, and fails if what is there is not what it would write.
+// Writes server/assets/vendor/, the libraries of the admin listener's pages. With --check the script writes nothing,
+// and fails if a file differs from the one that it would write.
 
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -1,4 +1,4 @@
-// The dashboard in Chromium: what it shows, what it does, who may use it, and that data never becomes markup.
+// Tests of the dashboard in Chromium: views, actions and access, and that data never becomes markup.
 
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
@@ -33,7 +33,7 @@ if (!skip) {
 }
 const url = (of = server) => `http://${of.admin}/dashboard/`;
 
-/** A client that answers commands one by one, and keeps what it receives. */
+/** A client that answers commands one by one, and keeps its received frames. */
 async function client(t, { of = server, join } = {}) {
   const socket = new WebSocket(`ws://${of.data}/v1/ws?key=${CLIENT}`);
   t.after(() => socket.terminate());
@@ -74,7 +74,7 @@ async function publish(entries, of = server) {
   assert.equal(response.status, 200);
 }
 
-/** A request without a browser: its status and headers. */
+/** Sends a request without a browser. Returns the answer's status and headers. */
 function plain(path, { method = "GET", headers = {}, body, of = server } = {}) {
   const [hostname, port] = of.admin.split(":");
   return new Promise((resolve, reject) => {
@@ -110,7 +110,7 @@ test("the first view shows what the server does, wide, on a phone and in the dar
     await page.locator(".uplot canvas").nth(2).waitFor();
     for (let sent = 0; sent < 3; sent += 1) {
       await members[0].ask({ type: "send", channel: "lobby", event: "chat", message: sent });
-      // The next look of the page.
+      // Waits for the page's next reading.
       await page.waitForResponse((response) => response.url().endsWith("/api/overview"));
     }
     assert.equal(await page.getByRole("table", { name: "Workers" }).getByRole("row").count(), 3);
@@ -132,7 +132,7 @@ test("channels are ranked, one shows members, history and live messages, and a m
   await page.getByRole("link", { name: "Channels", exact: true }).click();
   const ranked = page.getByRole("table", { name: "Channels with the most members" });
   await ranked.locator("tr", { hasText: "kept" }).getByText("2", { exact: true }).waitFor();
-  // Messages go on until the next look has seen them.
+  // Messages are sent until the next reading has seen them.
   const busy = page.getByRole("table", { name: "Channels with the most messages" });
   const sending = setInterval(() => member.ask({ type: "send", channel, event: "tick" }), 50);
   await busy.locator("tr", { hasText: "kept" }).waitFor();
@@ -146,7 +146,7 @@ test("channels are ranked, one shows members, history and live messages, and a m
   await member.ask({ type: "send", channel, event: HOSTILE, message: { text: "live" } });
   await samples.getByText('{"text":"live"}').waitFor();
   await page.getByRole("button", { name: "History" }).click();
-  // What turns the direction of writing is shown as an escape.
+  // Characters that change the direction of writing are shown as escapes.
   await samples.getByText(JSON.stringify({ text: HOSTILE }).replace("\u202e", "\\u202e")).waitFor();
   await picture(page, "channel-wide");
   await page.getByRole("button", { name: "Members" }).click();
@@ -168,7 +168,7 @@ test("sessions are listed by page, and end", { skip }, async (t) => {
   const rows = page.getByRole("table", { name: "Sessions" }).locator("tbody tr");
   await rows.nth(49).waitFor();
   const first = await rows.locator("td[data-head=Session]").allTextContents();
-  // The listing changes while it is paged.
+  // The list changes while the test pages through it.
   members[0].socket.terminate();
   await page.getByRole("button", { name: "Next" }).click();
   await page.getByText("Page 2").waitFor();
@@ -263,7 +263,7 @@ test("a password is asked for, and nothing is shown without it", { skip }, async
   await page.getByLabel("Password").waitFor();
   const headers = { ...OWN, cookie: `${cookie.name}=${cookie.value}` };
   assert.equal((await plain("/dashboard/api/overview", { headers, of })).status, 401, "signed out");
-  // The refusal of the wrong password is in the browser's console, as it should be.
+  // The browser's console has an entry for the refused password, which is no fault.
   assert.equal(faults.filter((fault) => !fault.includes("403")).length, 0, String(faults));
   await context.close();
 });

@@ -48,7 +48,7 @@ test("two windows see each other, talk, edit and delete, and a third reads what 
   await second.page.locator("li", { hasText: "this one goes" }).getByRole("button", { name: "Delete" }).click();
   await first.page.getByText("this one goes").waitFor({ state: "detached" });
   assert.equal(await first.page.locator(".messages li").count(), 3);
-  // Nobody changes what another said.
+  // A user cannot change another user's message.
   assert.equal(await edited.getByRole("button").count(), 0);
   assert.deepEqual([await grave(first.page), await grave(second.page)], [[], []]);
   await picture(first.page, "demo-light");

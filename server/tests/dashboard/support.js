@@ -1,4 +1,4 @@
-// The server under test, and Chromium: Debian's, driven by playwright-core.
+// The server under test, and Debian's Chromium, which playwright-core drives.
 
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -18,7 +18,7 @@ export const skip = executablePath
   ? false
   : "Chromium is missing; install it (Debian: apt-get install chromium) or set CHROMIUM";
 
-/** Starts the binary; resolves with what it printed up to a line that matches, and ends it after the tests. */
+/** Starts the binary, resolves with the output up to a line that matches, and ends the process after the tests. */
 export async function startServer(after, args, ready) {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("FANFARE_")));
   const child = spawn(BINARY, [...args, "--log", "warn"], { stdio: ["ignore", "pipe", "inherit"], env });
@@ -39,7 +39,7 @@ export async function startServer(after, args, ready) {
   });
 }
 
-/** A server with a configuration of the test's own. Resolves with the addresses of both listeners. */
+/** Starts a server with the test's configuration. Resolves with the addresses of both listeners. */
 export async function startConfigured(after, config) {
   const folder = mkdtempSync(join(tmpdir(), "fanfare-dashboard-"));
   after(() => rmSync(folder, { recursive: true, force: true }));
@@ -56,7 +56,7 @@ export async function startBrowser(after) {
   return browser;
 }
 
-/** A page whose errors, refused requests and requests to other hosts are collected in `faults`. */
+/** A page that collects its errors, refused requests and requests to other hosts in `faults`. */
 export async function openPage(browser, url, options = {}) {
   const context = await browser.newContext({ reducedMotion: "reduce", ...options });
   const page = await context.newPage();
@@ -75,9 +75,9 @@ export async function openPage(browser, url, options = {}) {
 
 const AXE = readFileSync(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 
-/** What axe-core finds that is serious or critical. */
+/** The serious and critical violations that axe-core finds. */
 export async function grave(page) {
-  // The page's policy allows no script of others: the debugger's does not ask.
+  // The page's policy allows no foreign script, but the debugger's scripts are not subject to the policy.
   const devtools = await page.context().newCDPSession(page);
   await devtools.send("Runtime.evaluate", { expression: AXE });
   const { violations } = await page.evaluate(() => globalThis.axe.run());

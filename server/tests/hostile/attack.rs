@@ -15,21 +15,21 @@ use crate::process::{Client, DEADLINE, Process, connect, resident};
 const OUTBOUND_BYTES: usize = 4 << 20;
 const FRAME_BYTES: usize = 1 << 20;
 
-/// What the server may need besides.
+/// The memory that the server may need besides.
 const SLACK: usize = 32 << 20;
 
-/// An attacker that makes no progress for that long has been stopped by the server.
+/// An attacker without progress for this time was stopped by the server.
 const STUCK: Duration = Duration::from_millis(500);
 
-/// How long the attackers go on.
+/// How long the attackers send.
 const LASTS: Duration = Duration::from_secs(2);
 
-/// Whether attackers read what the server sends.
+/// Whether an attacker reads the server's output.
 #[derive(Copy, Clone, Eq, PartialEq)]
 pub(crate) enum Reading {
     Always,
     Never,
-    /// The first does, the second does not, and so on.
+    /// Attackers with an even index read, and attackers with an odd index do not.
     EverySecond,
 }
 
@@ -43,7 +43,7 @@ impl Reading {
     }
 }
 
-/// See the module.
+/// An attack on a server; see the module's description.
 pub(crate) struct Attack {
     server: Process,
     bystander: Client,
@@ -64,7 +64,7 @@ impl Attack {
         Client::connect(self.server.address)
     }
 
-    /// So many WebSockets send what `input` makes for each, again and again.
+    /// Opens `attackers` WebSockets, each of which sends its `input` repeatedly.
     pub(crate) fn run(
         &mut self,
         attackers: usize,
@@ -75,7 +75,7 @@ impl Attack {
         self.attack(attackers, |attacker| {
             let started = Instant::now();
             let input = input(attacker);
-            // Those that the server closes come back once or twice, and so does everybody's pressure.
+            // An attacker whose connection the server closes connects again once or twice.
             let mut clients = Vec::new();
             while clients.len() < 2 && started.elapsed() < LASTS {
                 let mut client = Client::connect(address);
@@ -86,7 +86,7 @@ impl Attack {
         });
     }
 
-    /// So many sockets send what `input` makes for each, once.
+    /// Opens `attackers` sockets, each of which sends its `input` once.
     pub(crate) fn run_raw(&mut self, attackers: usize, input: impl Fn(usize) -> Vec<u8> + Sync) {
         let address = self.server.address;
         self.attack(attackers, |attacker| {
@@ -140,11 +140,11 @@ impl Attack {
         assert!(after <= before + before / 10 + (8 << 20), "{after} bytes stay, {before} before");
     }
 
-    /// Waits until no more than this is resident; returns what is.
+    /// Waits until the server's resident memory is at most this. Returns the resident memory.
     fn settle(&mut self, allowed: usize) -> usize {
         let started = Instant::now();
         loop {
-            // What others do gives the allocator occasion to return what was freed.
+            // Requests of other clients give the allocator an occasion to return freed memory.
             self.bystander.ping();
             let now = self.server.resident();
             if now <= allowed || started.elapsed() > DEADLINE {
@@ -154,7 +154,7 @@ impl Attack {
         }
     }
 
-    /// Ends the server; returns how many bytes its clients receive for that.
+    /// Ends the server. Returns how many bytes its clients receive during the drain.
     pub(crate) fn drain(&mut self, clients: &mut [Client]) -> usize {
         let before = self.server.resident();
         self.server.terminate();
@@ -164,7 +164,7 @@ impl Attack {
     }
 }
 
-/// Sends `input` again and again, as long as the server takes it.
+/// Sends `input` repeatedly, as long as the server takes it.
 fn press(stream: &mut TcpStream, reads: bool, input: &[u8], started: Instant) {
     stream.set_write_timeout(Some(STUCK)).expect("it is a socket");
     stream.set_read_timeout(Some(STUCK)).expect("it is a socket");
@@ -180,7 +180,7 @@ fn press(stream: &mut TcpStream, reads: bool, input: &[u8], started: Instant) {
     });
 }
 
-/// Whether all of it was taken.
+/// Whether the socket took all of the bytes.
 fn write_some(stream: &mut TcpStream, input: &[u8]) -> bool {
     match stream.write_all(input) {
         Ok(()) => true,

@@ -1,22 +1,24 @@
-//! What clients can do to the server's memory and to each other: one worker, default limits, and attackers
-//! that send the dearest input there is and may never read. Each test asserts that
+//! Hostile clients against a server with one worker and default limits. The attackers send the most expensive
+//! input that exists, and some of them never read. Each test asserts that
 //!
 //! - resident memory grows by at most twice `outbound_bytes` and `frame_bytes` for each attacker, and 32 MiB;
-//! - it is back within a tenth and 8 MiB once the attackers have gone;
-//! - a bystander's pings are answered all the while.
+//! - resident memory is back within a tenth and 8 MiB once the attackers have gone;
+//! - the server answers a bystander's pings throughout the attack.
 //!
-//! Times are no part of it: `scripts/hostile` reports those.
+//! The tests assert no times, which `scripts/hostile` reports.
 
 mod attack;
 mod process;
+#[path = "../running/mod.rs"]
+mod running;
 
 use attack::{Attack, Reading};
 use process::{Client, frames};
 
-/// How many messages the channels that begin with `history` remember.
+/// The messages that a channel remembers whose name begins with `history`.
 const HISTORY: usize = 1000;
 
-/// A token of the user `leia` that is valid, and never ends.
+/// A valid token of the user `leia` that never expires.
 const TOKEN: &str =
     "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJsZWlhIn0.Zzx6SCvbpVq2l5ryozI_BBS8lVR4qO_GKP2B8IBOTpE";
 
@@ -31,7 +33,7 @@ fn fill_history(client: &mut Client) -> String {
     epoch.expect("the answer has an epoch").to_owned()
 }
 
-/// As many copies as 64 KiB hold.
+/// As many copies of a frame as fit into 64 KiB.
 fn one_read(command: &str) -> Vec<u8> {
     frames(std::iter::repeat_n(command, (64 << 10) / (command.len() + 8)))
 }
@@ -174,7 +176,7 @@ fn a_drain_of_one_large_channel() {
             client
         })
         .collect();
-    // Each has read the notices of all who joined after it once the last one's is there.
+    // An attacker that has the last join's notice has the notices of all joins before it.
     for client in &mut members {
         client.read_until("\"joined\":true");
         client.ping();

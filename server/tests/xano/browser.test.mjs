@@ -1,5 +1,5 @@
-// The stock SDK as it comes for web pages, in a real Chromium: Debian's, driven by playwright-core. The browser is told
-// that port 443 of the SDK's host is the server's front, and to trust it.
+// Tests with the stock SDK for web pages in Debian's Chromium, which playwright-core drives. The browser resolves port
+// 443 of the SDK's host to the test's TLS front, and trusts the front's certificate.
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
@@ -15,7 +15,7 @@ const skip = executablePath ? false : 'Chromium is missing; install it (Debian: 
 const SDK = join(dirname(createRequire(import.meta.url).resolve('@xano/js-sdk/package.json')), 'dist/xano.min.js');
 const HOST = 'realtime.test';
 
-/** A page with the SDK in it. `take(...names)` is the next action of one of these names. */
+/** A page with the SDK. `take(...names)` returns the next action with one of these names. */
 async function openPage(t, server) {
   const args = ['--no-sandbox', '--disable-gpu', '--ignore-certificate-errors',
     '--disable-features=LocalNetworkAccessChecks',

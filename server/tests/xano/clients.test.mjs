@@ -1,4 +1,4 @@
-// The stock SDK of Xano, and clients of other dialects, in the same channels.
+// Tests with Xano's stock SDK and clients of other dialects in the same channels.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -158,7 +158,7 @@ describe('presence', () => {
     const { payload: joined } = await leia.next('presence_update');
     assert.equal(joined.action, 'join');
     assert.deepEqual(ids(leia.getPresence()), ids(luke.getPresence()));
-    // One that does not ask is seen and sees nobody.
+    // A client that does not ask for presence is seen by others and sees nobody.
     const quiet = sdk(t, server);
     const deaf = await quiet.joined(name);
     assert.equal((await leia.next('presence_update')).payload.action, 'join');

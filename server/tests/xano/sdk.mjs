@@ -1,5 +1,5 @@
-// The stock SDK, as it is on npm, against a server behind TLS. It always connects to port 443 of the host that it is
-// given, so the WebSocket class that it finds looks host names up here.
+// npm's stock SDK, against a server behind TLS. The SDK always connects to port 443 of its host, so its WebSocket class
+// is replaced by one that resolves host names here.
 
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -39,7 +39,7 @@ algorithm = "HS256"
 secret = "${SECRET}"
 `;
 
-/** A key and a certificate for localhost, made anew. */
+/** A new key and certificate for localhost. */
 function certificate() {
   const folder = mkdtempSync(join(tmpdir(), 'fanfare-tls-'));
   const [key, cert] = ['key.pem', 'cert.pem'].map((name) => join(folder, name));
@@ -53,19 +53,19 @@ function certificate() {
 
 const PAIR = certificate();
 
-/** Where each host name leads. */
+/** The address of each host name. */
 const hosts = new Map();
 
 globalThis.WebSocket = class extends WebSocket {
   constructor(url, protocols) {
     const { hostname, pathname } = new URL(url);
     super(`wss://localhost:${hosts.get(hostname)()}${pathname}`, protocols, { ca: PAIR.cert });
-    // A refused handshake is told by the close event.
+    // The close event reports a refused handshake.
     this.on('error', () => {});
   }
 };
 
-/** A port that speaks TLS and hands everything on to the server that `address` names at that time. */
+/** A port that speaks TLS and forwards every connection to the server that `address` names at that time. */
 async function front(address) {
   const sockets = new Set();
   const server = createServer(PAIR, (outer) => {
@@ -86,7 +86,7 @@ async function front(address) {
 
 let hostNames = 0;
 
-/** A server of Fanfare behind TLS. `host` is what the SDK is told. */
+/** A Fanfare server behind TLS. `host` is the SDK's host. */
 export async function behindTls(text) {
   let fanfare = await start(text);
   const tls = await front(() => fanfare.address);
@@ -97,7 +97,7 @@ export async function behindTls(text) {
     port: tls.port,
     get address() { return fanfare.address; },
     get admin() { return fanfare.admin; },
-    /** Ends the server as an operator does, and starts another one. */
+    /** Ends the server as an operator does, and starts another server. */
     async restart() {
       await fanfare.stop('SIGTERM');
       fanfare = await start(text);
@@ -112,7 +112,7 @@ export async function behindTls(text) {
 /** A token for a row of a table. */
 export const row = (table, id, extras = {}) => token(`${table}:${id}`, { profile: extras });
 
-/** The SDK, alone: its socket is one for all clients of a copy of its code. */
+/** The SDK in a copy of its code, because all clients of one copy share one socket. */
 export function sdk(t, server, { token: realtimeAuthToken, ...settings } = {}) {
   for (const path of Object.keys(require.cache)) if (path.includes('@xano/js-sdk')) delete require.cache[path];
   const { XanoNodeClient, XanoObjectStorage } = require('@xano/js-sdk');
@@ -133,12 +133,12 @@ export function sdk(t, server, { token: realtimeAuthToken, ...settings } = {}) {
   return {
     client,
     state,
-    /** A channel; what it is told goes to `inbox`, errors too. */
+    /** A channel. Its received actions, including errors, are in `inbox`. */
     channel(name, options) {
       const channel = client.channel(name, options);
       const inbox = new Inbox();
       channel.on((action) => inbox.put(action), (error) => inbox.put(error));
-      /** The next action of one of these names. */
+      /** The next action with one of these names. */
       channel.next = async (...names) => {
         for (;;) {
           const action = await inbox.next(names.join(' or '));
@@ -146,7 +146,7 @@ export function sdk(t, server, { token: realtimeAuthToken, ...settings } = {}) {
         }
       };
       channel.inbox = inbox;
-      /** Everything that came until a message of this client's own had gone round. */
+      /** Every action that came before the client's own message came back. */
       channel.settled = async () => {
         const mark = `mark-${Math.random()}`;
         channel.message(mark);
@@ -159,7 +159,7 @@ export function sdk(t, server, { token: realtimeAuthToken, ...settings } = {}) {
       };
       return channel;
     },
-    /** The same, joined. */
+    /** A channel that the client has joined. */
     async joined(name, options) {
       const channel = this.channel(name, options);
       await channel.next('join');
@@ -168,7 +168,7 @@ export function sdk(t, server, { token: realtimeAuthToken, ...settings } = {}) {
   };
 }
 
-/** A socket that sends what it likes. Its frames are in `inbox`, its end in `closed`. */
+/** A raw WebSocket. Its received frames are in `inbox`, and its end in `closed`. */
 export async function raw(t, server, { path = '/rt/canonical', protocols } = {}) {
   const socket = new WebSocket(`ws://${server.address}${path}`, protocols);
   t.after(() => socket.terminate());

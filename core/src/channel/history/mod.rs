@@ -57,9 +57,9 @@ pub struct History {
     latest_ms: u64,
     /// By how much the time of an id was at most before that of an earlier entry.
     disorder_ms: u64,
-    /// How many entries have an id or a time that a back end gave.
+    /// The number of entries whose id or time a back end gave.
     given: usize,
-    /// What is older was too old when the history was last asked for.
+    /// The time up to which messages were too old when the history was last read.
     oldest_ms: u64,
     /// The offset of the latest change.
     last_change: u64,
@@ -141,12 +141,12 @@ impl History {
         self.used_ms = self.used_ms.max(now_ms);
     }
 
-    /// Whether an entry behind younger ones is too old: a back end may give an old time to a new message.
+    /// Whether an entry behind younger entries is too old. A back end may give a new message an old time.
     fn is_too_old(&self, entry: &Entry) -> bool {
         self.given > 0 && entry.time_ms() < self.oldest_ms
     }
 
-    /// Entries looked at to find a message: all, if an id does not tell where it is.
+    /// The number of entries to search for a message: all entries, if ids do not show a message's place.
     pub fn searched(&self) -> usize {
         if self.given > 0 { self.entries.len() } else { 0 }
     }
@@ -343,7 +343,7 @@ impl History {
         push_back(&mut self.entries, self.limits.messages as usize, entry);
     }
 
-    /// Notes the time of an id that this server has made.
+    /// Notes the time of an id that this server made.
     #[inline(always)]
     fn note_time(&mut self, time_ms: u64) {
         self.disorder_ms = self.disorder_ms.max(self.latest_ms.saturating_sub(time_ms));
@@ -391,7 +391,7 @@ impl Entry {
         }
     }
 
-    /// When the message was sent.
+    /// The time at which the message was sent.
     fn time_ms(&self) -> u64 {
         match &self.content {
             Content::Text { .. } => self.id.time_ms(),
@@ -399,7 +399,7 @@ impl Entry {
         }
     }
 
-    /// Whether a back end gave an id or a time, perhaps with a change.
+    /// Whether a back end gave an id or a time, in the message or in its change.
     fn is_given(&self) -> bool {
         matches!(&self.content, Content::Shared(publication) if publication.given().is_some())
     }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl ChannelState {
-    /// Edits or deletes a message. Returns the offset of that.
+    /// Edits or deletes a message. Returns the offset of the change.
     pub(super) fn change(
         &mut self,
         channel: &Channel,
@@ -33,7 +33,7 @@ impl ChannelState {
         self.account(channel, env);
         env.count_change();
         if let Some(loss) = changed.loss(self.offset) {
-            // A message that is for one session from now on is lost to others of its user.
+            // A message that is for one session after the change is lost to other sessions of its user.
             let audience =
                 Audience { except_session: changed.audience().only_session, ..loss.audience.clone() };
             self.distribute(false, &Publication { audience: &audience, ..loss }, None, env);
@@ -43,8 +43,9 @@ impl ChannelState {
         Ok(self.offset)
     }
 
-    /// Edits or deletes a message if it is remembered, and tells the change's audience in any case. Returns
-    /// the offset of that; a change of a message that nothing is known of takes none.
+    /// Edits or deletes a message if the channel remembers it, and tells the change's audience in any case.
+    /// Returns the change's offset; the change of a message that the channel does not remember takes no
+    /// offset.
     pub(super) fn amend(
         &mut self,
         channel: &Channel,
@@ -77,7 +78,7 @@ impl ChannelState {
         Ok(Some(offset))
     }
 
-    /// Posts a publication that is no caller's own to every interested worker.
+    /// Posts a publication that no caller delivers to every interested worker.
     fn tell(&mut self, publication: Arc<OwnedPublication>, env: &mut impl Env) {
         let view = publication.clone();
         self.distribute(false, &view.view(), Some(publication), env);

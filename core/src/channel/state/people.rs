@@ -1,4 +1,4 @@
-//! What a channel knows of its members, inside its order: how many sessions each user has, and who they are.
+//! The members of a channel, counted inside its order: the number of sessions of each user, and a roster.
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +15,12 @@ use crate::{
     publication::{Body, IdentityCard, Publication},
 };
 
-/// See the module. Whatever the options do not ask for is absent.
+/// The members of a channel; see the module's description. A part that the options do not ask for is `None`.
 #[derive(Debug)]
 pub(super) struct People {
-    /// Users, and how many of their sessions are in the channel.
+    /// The number of sessions of each user in the channel.
     users: Option<BTreeMap<Box<str>, u32>>,
-    /// The members, as the notices before the present one left them.
+    /// The members after the last notice.
     roster: Option<BTreeMap<SessionId, Arc<IdentityCard>>>,
 }
 
@@ -41,7 +41,7 @@ impl People {
 }
 
 impl ChannelState {
-    /// Counts a user's sessions, and tells the members of the first and the last.
+    /// Counts a user's sessions, and tells the members of the user's first and last session.
     pub(super) fn count_user(&mut self, presence: &Presence, env: &mut impl Env) {
         let Some(users) = self.people.as_mut().and_then(|people| people.users.as_mut()) else { return };
         let user = &*presence.user;
@@ -74,7 +74,7 @@ impl ChannelState {
         ChannelReply::Users(page, users.map_or(0, BTreeMap::len), more)
     }
 
-    /// Notes in the roster what a notice tells.
+    /// Changes the roster as a notice says.
     #[cold]
     pub(super) fn note_member(&mut self, notice: &Publication<'_>) {
         let Some(roster) = self.people.as_mut().and_then(|people| people.roster.as_mut()) else { return };
@@ -89,8 +89,8 @@ impl ChannelState {
         }
     }
 
-    /// Sends the roster to a worker by mail, to which it is in the order of the notices: it has what those
-    /// before it tell, and nothing that those after it tell.
+    /// Sends the roster to a worker by mail. The roster agrees with the notices: it contains the changes of
+    /// all notices before it, and none of a notice after it.
     pub(super) fn mail_roster(
         &mut self,
         channel: &Channel,

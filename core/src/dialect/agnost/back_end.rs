@@ -11,18 +11,17 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 
 use super::{
-    FRAMING,
+    Carried, FRAMING,
     content::Content,
     encode::put_member,
-    event::is_truthy,
+    event::{is_truthy, name_and_object},
     mixed::{self, is_forged, is_mixed, split},
 };
 use crate::{
     app::{App, Apps, Environment, KeyRole},
     command::{BackEndCommand, Publish},
-    engineio,
     error::ReplyError,
-    json::{Document, Element, Object, Raw, Scanner},
+    json::{self, Object, Raw, Scanner},
     publication::{IdentityCard, Payload},
     socketio::{
         AckId, Connection, INVALID_NAMESPACE, Incoming, MAIN_NAMESPACE, Outgoing, Payload as Packet,
@@ -108,15 +107,10 @@ impl BackEnd {
         run: &mut Run<'_>,
     ) -> Heard {
         let incoming = match message {
-            Message::Text(text) => match engineio::Packet::from_text(text) {
-                Ok(engineio::Packet::Text(text)) => self.connection.handle_text(text, now_ms),
-                Ok(
-                    engineio::Packet::Pong(_)
-                    | engineio::Packet::Noop
-                    | engineio::Packet::Upgrade
-                    | engineio::Packet::Open(_),
-                ) => return Heard::Done,
-                Ok(_) | Err(_) => return Heard::Over,
+            Message::Text(text) => match Carried::by(text) {
+                Carried::Packet(text) => self.connection.handle_text(text, now_ms),
+                Carried::Nothing => return Heard::Done,
+                Carried::Close | Carried::Broken => return Heard::Over,
             },
             Message::Binary(bytes) => self.connection.handle_binary(bytes.into(), now_ms),
             _ => return Heard::Done,
@@ -169,15 +163,7 @@ impl BackEnd {
         apps: &Apps,
         run: &mut Run<'_>,
     ) -> Result<(), ReplyError> {
-        let Ok(Document::Array(array)) = self.scanner.scan(&packet.json) else {
-            return Err(ReplyError::MalformedJson);
-        };
-        let wrong = ReplyError::InvalidCommand("An event has a name and an object.");
-        if array.len() < 2 {
-            return Err(wrong);
-        }
-        let Element::Object(object) = array.element(1) else { return Err(wrong) };
-        let name = array.element(0).raw().as_string().ok_or(wrong)?;
+        let (name, object) = name_and_object(&mut self.scanner, &packet.json)?;
         let env_id = text(object, "envId").ok_or(UNKNOWN_APP)?;
         let app = apps.by_environment(Environment::Id(&env_id));
         let app = app.filter(|app| self.scope.includes(app)).ok_or(UNKNOWN_APP)?;
@@ -240,12 +226,5 @@ fn event_name<'a>(object: Object<'_, 'a>) -> Result<Cow<'a, str>, ReplyError> {
 
 /// Appends members as a JSON array.
 pub(super) fn put_member_list(json: &mut BytesMut, members: &[IdentityCard]) {
-    json.extend_from_slice(b"[");
-    for (at, member) in members.iter().enumerate() {
-        if at > 0 {
-            json.extend_from_slice(b",");
-        }
-        put_member(json, member);
-    }
-    json.extend_from_slice(b"]");
+    json::write_array(json, members, put_member);
 }

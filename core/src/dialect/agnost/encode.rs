@@ -54,10 +54,7 @@ impl Heading {
         self.text.extend_from_slice(b"[");
         json::write_string(&mut self.text, event);
         self.text.extend_from_slice(b",{\"channel\":");
-        match channel {
-            Some(channel) => json::write_string(&mut self.text, channel),
-            None => self.text.extend_from_slice(b"null"),
-        }
+        json::write_optional_string(&mut self.text, channel);
         self.text.extend_from_slice(b",\"message\":");
     }
 

@@ -38,17 +38,9 @@ enum Verb<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// Reads the payload of an EVENT packet: an array with the event's name and an object.
+    /// Reads the payload of an EVENT packet.
     pub(super) fn read(scanner: &mut Scanner, payload: &'a str) -> Result<Self, ReplyError> {
-        let Ok(Document::Array(array)) = scanner.scan(payload) else {
-            return Err(ReplyError::MalformedJson);
-        };
-        let wrong = ReplyError::InvalidCommand("An event has a name and an object.");
-        if array.len() < 2 {
-            return Err(wrong);
-        }
-        let Element::Object(object) = array.element(1) else { return Err(wrong) };
-        let name = array.element(0).raw().as_string().ok_or(wrong)?;
+        let (name, object) = name_and_object(scanner, payload)?;
         let verb = match &*name {
             "join" => Verb::Join { channel: channel(object)? },
             "leave" => Verb::Leave { channel: channel(object)? },
@@ -111,6 +103,23 @@ impl<'a> Event<'a> {
             }
         }
     }
+}
+
+/// Reads what the payload of every event is: an array with the event's name and an object.
+pub(super) fn name_and_object<'s, 'a>(
+    scanner: &'s mut Scanner,
+    payload: &'a str,
+) -> Result<(Cow<'a, str>, Object<'s, 'a>), ReplyError> {
+    let Ok(Document::Array(array)) = scanner.scan(payload) else {
+        return Err(ReplyError::MalformedJson);
+    };
+    let wrong = ReplyError::InvalidCommand("An event has a name and an object.");
+    if array.len() < 2 {
+        return Err(wrong);
+    }
+    let Element::Object(object) = array.element(1) else { return Err(wrong) };
+    let name = array.element(0).raw().as_string().ok_or(wrong)?;
+    Ok((name, object))
 }
 
 fn channel<'a>(object: Object<'_, 'a>) -> Result<Cow<'a, str>, ReplyError> {

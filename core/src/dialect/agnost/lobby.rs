@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{BackEnd, FRAMING, Refusal, Scope, framing, life::engine_config};
+use super::{BackEnd, Carried, FRAMING, Refusal, Scope, framing, life::engine_config};
 use crate::{
     dialect::{Format, Heartbeat},
-    engineio::{self, Upgrades, put_open},
+    engineio::{Upgrades, put_open},
     secret::Secret,
     socketio::{
         Config, Connection, INVALID_NAMESPACE, Incoming, MAIN_NAMESPACE, put_connect, put_connect_error,
@@ -83,15 +83,10 @@ impl Lobby {
     /// Handles a client's message. An immediate answer is appended to `out`.
     pub fn handle<'a>(&mut self, message: Message<'a>, now_ms: u64, out: &mut BytesMut) -> Knock<'a> {
         let text = match message {
-            Message::Text(text) => match engineio::Packet::from_text(text) {
-                Ok(engineio::Packet::Text(text)) => text,
-                Ok(
-                    engineio::Packet::Pong(_)
-                    | engineio::Packet::Noop
-                    | engineio::Packet::Upgrade
-                    | engineio::Packet::Open(_),
-                ) => return Knock::Waits,
-                Ok(_) | Err(_) => return Knock::Over,
+            Message::Text(text) => match Carried::by(text) {
+                Carried::Packet(text) => text,
+                Carried::Nothing => return Knock::Waits,
+                Carried::Close | Carried::Broken => return Knock::Over,
             },
             _ => return Knock::Over,
         };

@@ -8,6 +8,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::{
+    dialect::buffer::{HEAD, TAIL, write_buffer},
     error::ReplyError,
     socketio::{Placeholders, has_placeholder},
 };
@@ -17,9 +18,6 @@ const MARK: char = '\t';
 
 /// The mark as text.
 pub(super) const MARK_TEXT: &[u8] = b"\t";
-
-const HEAD: &str = r#"{"type":"Buffer","data":["#;
-const TAIL: &str = "]}";
 
 /// The most attachments of a packet, beyond which stock clients close the connection. Further buffers stay
 /// JSON.
@@ -46,7 +44,7 @@ pub(super) fn join(json: &str, attachments: &[Bytes]) -> Result<String, ReplyErr
         let number = placeholder.number.and_then(|number| usize::try_from(number).ok());
         let bytes = number.and_then(|number| attachments.get(number)).ok_or(ReplyError::InvalidBinary)?;
         text.push_str(&json[at..placeholder.range.start]);
-        put_bytes(&mut text, bytes);
+        write_buffer(bytes, |part| text.push_str(part));
         at = placeholder.range.end;
     }
     text.push_str(&json[at..]);
@@ -55,17 +53,6 @@ pub(super) fn join(json: &str, attachments: &[Bytes]) -> Result<String, ReplyErr
         text.push(MARK);
     }
     Ok(text)
-}
-
-fn put_bytes(text: &mut String, bytes: &[u8]) {
-    text.push_str(HEAD);
-    for (at, byte) in bytes.iter().enumerate() {
-        if at > 0 {
-            text.push(',');
-        }
-        text.push_str(itoa::Buffer::new().format(*byte));
-    }
-    text.push_str(TAIL);
 }
 
 /// Appends a text, with a placeholder for each buffer in it. Returns the attachments.

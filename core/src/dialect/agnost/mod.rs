@@ -39,10 +39,41 @@ pub(super) use self::{
     polled::{PollConfig, Polled, upgraded_answer},
     sessions::Sessions,
 };
-use crate::{dialect::Format, engineio::Framing};
+use crate::{
+    dialect::Format,
+    engineio::{self, Framing},
+};
 
 /// How packets travel to a back end, which uses WebSockets alone.
 const FRAMING: Framing = Framing::Frames;
+
+/// What a client's text frame is to the layer above Engine.IO.
+enum Carried<'a> {
+    /// A packet of Socket.IO.
+    Packet(&'a str),
+    /// A sign of life at most.
+    Nothing,
+    /// The client leaves.
+    Close,
+    /// A packet that no client sends.
+    Broken,
+}
+
+impl<'a> Carried<'a> {
+    fn by(text: &'a str) -> Self {
+        match engineio::Packet::from_text(text) {
+            Ok(engineio::Packet::Text(text)) => Self::Packet(text),
+            Ok(engineio::Packet::Close) => Self::Close,
+            Ok(
+                engineio::Packet::Pong(_)
+                | engineio::Packet::Open(_)
+                | engineio::Packet::Noop
+                | engineio::Packet::Upgrade,
+            ) => Self::Nothing,
+            Ok(engineio::Packet::Ping(_) | engineio::Packet::Binary(_)) | Err(_) => Self::Broken,
+        }
+    }
+}
 
 /// How packets travel in a format of this dialect.
 fn framing(format: Format) -> Framing {

@@ -4,11 +4,10 @@ use std::{borrow::Cow, sync::Arc};
 
 use hashbrown::HashMap;
 
-use super::event::Event;
+use super::{Carried, event::Event};
 use crate::{
     command::Command,
     disconnect::Disconnect,
-    engineio,
     error::ReplyError,
     id::SessionSlot,
     json::Scanner,
@@ -110,16 +109,11 @@ impl Sessions {
         scanner: &mut Scanner,
         text: &'a str,
     ) -> Result<Packet<'a>, ReplyError> {
-        let text = match engineio::Packet::from_text(text) {
-            Ok(engineio::Packet::Text(text)) => text,
-            Ok(engineio::Packet::Close) => return Ok(Packet::End(Disconnect::PeerGone)),
-            Ok(
-                engineio::Packet::Pong(_)
-                | engineio::Packet::Open(_)
-                | engineio::Packet::Noop
-                | engineio::Packet::Upgrade,
-            ) => return Ok(Packet::Nothing),
-            Ok(engineio::Packet::Ping(_) | engineio::Packet::Binary(_)) | Err(_) => return Ok(BROKEN),
+        let text = match Carried::by(text) {
+            Carried::Packet(text) => text,
+            Carried::Close => return Ok(Packet::End(Disconnect::PeerGone)),
+            Carried::Nothing => return Ok(Packet::Nothing),
+            Carried::Broken => return Ok(BROKEN),
         };
         match connection.handle_text(text, 0) {
             Ok(Some(Incoming::Event { payload, .. })) => match payload.json {

@@ -2,21 +2,22 @@
 
 mod back_end;
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
 use serde_json::json;
 
 use super::*;
 use crate::{
     app::{AgnostOptions, App, AppKeys, Apps},
-    dialect::{self, Format},
+    dialect::{
+        self, Format,
+        tests::{Room, claims, frames},
+    },
     disconnect::Disconnect,
-    engine::{Engine, Flow, Node, Opening, Segments, Sink},
-    id::{AppId, SessionSlot, WorkerId},
+    engine::Flow,
+    id::AppId,
     secret::Secret,
     token::TokenError,
-    ws::{DecodeLimits, Decoder as WsDecoder, Message, Role},
+    ws::Message,
 };
 
 const KEY: &str = "client-key-0123456789";
@@ -27,82 +28,16 @@ fn app() -> App {
     App { agnost: Some(AgnostOptions::new("env")), ..App::new("default", keys) }
 }
 
-/// The packets that each connection received, in order.
-#[derive(Default)]
-struct Inbox(Vec<Vec<u8>>);
-
-impl Sink for Inbox {
-    fn write(&mut self, connection: u32, parts: Segments<'_>) -> usize {
-        for (buffer, range) in parts {
-            self.0[connection as usize].extend_from_slice(&buffer[range]);
-        }
-        0
-    }
-}
-
-struct Room {
-    engine: Engine,
-    inbox: Inbox,
-    slots: Vec<SessionSlot>,
-    ids: Vec<String>,
-}
-
-impl Room {
-    /// A room with a session of each of `formats`.
-    fn of(formats: &[Format]) -> Self {
-        let node = Node::new(Apps::new(vec![app()]).expect("one app"), 1, 1 << 16, 7);
-        let engine = Engine::new(WorkerId(0), Arc::new(node), 7);
-        let mut room = Self { engine, inbox: Inbox::default(), slots: Vec::new(), ids: Vec::new() };
-        for (connection, format) in formats.iter().enumerate() {
-            let app = room.engine.node().app(AppId(0)).clone();
-            let connection = u32::try_from(connection).expect("they are few");
-            let opening =
-                Opening { app: &app, format: *format, echo: None, claims: None, connection, ticket: None };
-            let slot = room.engine.open(opening, |_| {}, |_, _, _| {}).expect("there is room");
-            room.slots.push(slot);
-            room.ids.push(room.engine.session_id(slot).to_string());
-            room.inbox.0.push(Vec::new());
-        }
-        room
-    }
-
-    fn send(&mut self, session: usize, text: &str) {
-        let flow = self.engine.receive(self.slots[session], Message::Text(text));
-        assert_eq!(flow, Flow::Continue, "an engine alone never waits");
-    }
-
-    /// The packets that a session has received since the last call: text packets, and attachments in
-    /// brackets.
-    fn received(&mut self, session: usize) -> Vec<String> {
-        self.engine.on_mail();
-        self.engine.flush(&mut self.inbox);
-        frames(&std::mem::take(&mut self.inbox.0[session]))
-    }
-}
-
-fn frames(bytes: &[u8]) -> Vec<String> {
-    const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 1 << 20, fragments: 1 };
-    let (mut decoder, mut input) = (WsDecoder::new(), bytes.to_vec());
-    let (mut at, mut texts) = (0, Vec::new());
-    loop {
-        let decoded = decoder.decode(&mut input[at..], Role::Client, LIMITS).expect("frames are well-formed");
-        at += decoded.consumed;
-        match decoded.message {
-            Some(Message::Text(text)) => texts.push(text.into()),
-            Some(Message::Binary(bytes)) => texts.push(format!("{bytes:?}")),
-            Some(Message::Close(frame)) => texts.push(format!("close {:?}", frame.map(|frame| frame.code))),
-            Some(other) => panic!("{other:?} was not sent"),
-            None => return texts,
-        }
-    }
-}
-
 const AGNOST: usize = 0;
 const OTHER: usize = 1;
 const NATIVE: usize = 2;
 
 fn room() -> Room {
-    Room::of(&[Format::AgnostFrames, Format::AgnostFrames, Format::Native])
+    let mut room = Room::of(app());
+    for format in [Format::AgnostFrames, Format::AgnostFrames, Format::Native] {
+        room.open(format, None, None);
+    }
+    room
 }
 
 #[test]

@@ -100,7 +100,7 @@ pub(super) fn uuid(value: &Json) -> Read<u128> {
     parse_uuid(text).ok_or_else(|| wrong("Not a valid UUID."))
 }
 
-/// See [`uuid`].
+/// Parses a UUID; see [`uuid`].
 pub(super) fn parse_uuid(text: &str) -> Option<u128> {
     const LONGEST: usize = 128;
     (text.len() <= LONGEST).then_some(())?;

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::timestamp::Moment;
 use crate::{
-    dialect::{Beat, Closing, Format, Heartbeat, Life, Rhythm, native},
+    dialect::{Beat, Closing, Format, Heartbeat, Life, Rhythm, buffer::write_buffer, native},
     disconnect::Disconnect,
     json,
     publication::{Body, Given, GivenTime, Payload, Publication, Sender},
@@ -144,10 +144,7 @@ fn put_message(
     match publication.sender.filter(|sender| sender.shown) {
         Some(Sender { user: Some(user), .. }) => json::write_string(text, user),
         Some(sender) => json::write_string(text, &sender.session.to_string()),
-        None => match publication.label() {
-            Some(label) => json::write_string(text, label),
-            None => text.put_slice(b"null"),
-        },
+        None => json::write_optional_string(text, publication.label()),
     }
     // An edit of this dialect's back end may leave out the payload.
     if given.is_none_or(|given| !given.keeps_payload) {
@@ -195,10 +192,7 @@ fn put_note(text: &mut BytesMut, given: Option<&Given>) {
 /// Writes the head `[{"channel":…,"uuid":…`.
 fn put_head(text: &mut BytesMut, channel: Option<&str>, publication: &Publication<'_>) {
     text.put_slice(b"[{\"channel\":");
-    match channel {
-        Some(channel) => json::write_string(text, channel),
-        None => text.put_slice(b"null"),
-    }
+    json::write_optional_string(text, channel);
     text.put_slice(b",\"uuid\":\"");
     text.put_slice(&publication.id.text());
     text.put_u8(b'"');
@@ -222,12 +216,9 @@ fn put_payload(text: &mut BytesMut, payload: Payload<'_>) {
             text.put_u8(b'}');
         }
         Payload::Binary(bytes) => {
-            text.put_slice(b"{\"value\":{\"type\":\"Buffer\",\"data\":[");
-            for (at, byte) in bytes.iter().enumerate() {
-                text.put_slice(if at == 0 { b"" } else { b"," });
-                text.put_slice(itoa::Buffer::new().format(*byte).as_bytes());
-            }
-            text.put_slice(b"]}}");
+            text.put_slice(b"{\"value\":");
+            write_buffer(bytes, |part| text.put_slice(part.as_bytes()));
+            text.put_u8(b'}');
         }
     }
 }

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     outcome::{put_error, put_outcome, put_refused},
-    put::{put_bool, put_number, put_optional_string},
+    put::{put_bool, put_number},
 };
 use crate::{
     command::Outcome,
@@ -59,7 +59,7 @@ fn encode_failure(out: &mut BytesMut, id: Option<&str>, error: impl FnOnce(&mut 
 pub(in crate::dialect) fn encode_gap(out: &mut BytesMut, channel: Option<&str>, missed: u64) {
     put_text(out, |text| {
         text.extend_from_slice(b"{\"gap\":{\"channel\":");
-        put_optional_string(text, channel);
+        json::write_optional_string(text, channel);
         put_number(text, ",\"missed\":", missed);
         text.extend_from_slice(b"}}");
     });
@@ -78,7 +78,7 @@ pub(in crate::dialect) fn encode_welcome(out: &mut BytesMut, welcome: &Welcome<'
         text.extend_from_slice(b"{\"welcome\":{\"session\":\"");
         text.extend_from_slice(&session.text());
         text.extend_from_slice(b"\",\"user\":");
-        put_optional_string(text, *user);
+        json::write_optional_string(text, *user);
         text.extend_from_slice(b",\"app\":");
         json::write_string(text, app);
         put_number(text, ",\"ping_interval_ms\":", limits.ping_interval_ms);

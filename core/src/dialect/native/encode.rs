@@ -4,10 +4,7 @@ use arrayvec::ArrayVec;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, BytesMut};
 
-use super::{
-    outcome::put_member,
-    put::{put_number, put_optional_string},
-};
+use super::{outcome::put_member, put::put_number};
 use crate::{
     id::{MessageId, SessionId},
     json,
@@ -73,7 +70,7 @@ impl Heading {
         self.text.clear();
         self.text.put_bytes(0, ROOM);
         self.text.put_slice(b"{\"channel\":");
-        put_optional_string(&mut self.text, channel);
+        json::write_optional_string(&mut self.text, channel);
         self.text.put_slice(b",\"event\":");
         json::write_string(&mut self.text, event);
         self.text.put_slice(MESSAGE);

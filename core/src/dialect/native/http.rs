@@ -26,7 +26,7 @@ use crate::{
     error::ReplyError,
     http::percent_decode,
     id::SessionId,
-    json::Raw,
+    json::{self, Raw},
     limits::{PAGE, PAGE_DEFAULT},
 };
 
@@ -371,9 +371,7 @@ pub fn put_answer<'r>(
         }
         return Ok(());
     }
-    out.put_u8(b'[');
-    for (at, result) in results.enumerate() {
-        out.extend_from_slice(if at > 0 { b"," } else { b"" });
+    json::write_array(out, results, |out, result| {
         match result {
             Ok(outcome) => {
                 let is_refused = matches!(outcome, Outcome::Refused(_));
@@ -387,7 +385,6 @@ pub fn put_answer<'r>(
             }
         }
         out.put_u8(b'}');
-    }
-    out.put_u8(b']');
+    });
     Ok(())
 }

@@ -6,12 +6,13 @@ use super::{
     encode::{id_member, put_base64, put_more},
     errors::{REFUSED, code, message},
     options::put_options,
-    put::{put_bool, put_number, put_optional_number, put_optional_string},
+    put::{put_bool, put_number, put_optional_number},
 };
 use crate::{
     channel::{HistoryItem, Position},
     command::{Outcome, Recovery, UserSession, Watched},
     error::ReplyError,
+    id::SessionId,
     json,
     publication::{IdentityCard, Payload},
     ws,
@@ -56,14 +57,9 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(b"{\"channel\":");
             json::write_string(out, channel);
             put_position(out, *position);
-            out.extend_from_slice(b",\"messages\":[");
-            for (at, message) in page.messages.iter().enumerate() {
-                if at > 0 {
-                    out.put_u8(b',');
-                }
-                put_remembered(out, message);
-            }
-            out.extend_from_slice(b"],\"next\":");
+            out.extend_from_slice(b",\"messages\":");
+            json::write_array(out, &page.messages, put_remembered);
+            out.extend_from_slice(b",\"next\":");
             put_optional_number(out, page.next);
         }
         Outcome::Left { channel, left } => {
@@ -87,38 +83,21 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(b"{\"channel\":");
             json::write_string(out, &page.channel);
             put_number(out, ",\"total\":", page.total as u64);
-            out.extend_from_slice(b",\"members\":[");
-            for (at, member) in page.members.iter().enumerate() {
-                if at > 0 {
-                    out.put_u8(b',');
-                }
-                put_member(out, member);
-            }
-            out.extend_from_slice(b"],\"next\":");
-            put_optional_string(out, page.next.map(|next| next.text()).as_deref());
+            out.extend_from_slice(b",\"members\":");
+            json::write_array(out, &page.members, put_member);
+            out.extend_from_slice(b",\"next\":");
+            json::write_optional_string(out, page.next.map(|next| next.text()).as_deref());
         }
         Outcome::AllMembers(members) => {
-            out.extend_from_slice(b"{\"members\":[");
-            for (at, member) in members.iter().enumerate() {
-                if at > 0 {
-                    out.put_u8(b',');
-                }
-                put_member(out, member);
-            }
-            out.put_u8(b']');
+            out.extend_from_slice(b"{\"members\":");
+            json::write_array(out, members, put_member);
         }
         Outcome::Roster(roster) => {
             out.extend_from_slice(b"{\"channel\":");
             json::write_string(out, &roster.channel);
             put_number(out, ",\"total\":", roster.total as u64);
-            out.extend_from_slice(b",\"members\":[");
-            for (at, member) in roster.members.iter().enumerate() {
-                if at > 0 {
-                    out.put_u8(b',');
-                }
-                put_member(out, member);
-            }
-            out.put_u8(b']');
+            out.extend_from_slice(b",\"members\":");
+            json::write_array(out, &roster.members, |out, member| put_member(out, member));
         }
         Outcome::Session { user, expires_at } => {
             out.extend_from_slice(b"{\"user\":");
@@ -131,15 +110,15 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(b"{\"channel\":");
             json::write_string(out, &page.channel);
             put_number(out, ",\"total\":", page.total as u64);
-            out.extend_from_slice(b",\"users\":[");
-            for (at, (user, sessions)) in page.users.iter().enumerate() {
-                out.extend_from_slice(if at > 0 { b",{\"user\":" } else { b"{\"user\":" });
+            out.extend_from_slice(b",\"users\":");
+            json::write_array(out, &page.users, |out, (user, sessions)| {
+                out.extend_from_slice(b"{\"user\":");
                 json::write_string(out, user);
                 put_number(out, ",\"sessions\":", u64::from(*sessions));
                 out.put_u8(b'}');
-            }
-            out.extend_from_slice(b"],\"next\":");
-            put_optional_string(out, page.next.as_deref());
+            });
+            out.extend_from_slice(b",\"next\":");
+            json::write_optional_string(out, page.next.as_deref());
         }
         Outcome::Options { channel, options } => {
             out.extend_from_slice(b"{\"channel\":");
@@ -153,27 +132,22 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
                 json::write_string(out, user);
                 out.put_u8(b',');
             }
-            out.extend_from_slice(b"\"sessions\":[");
-            for (at, session) in page.sessions.iter().enumerate() {
-                if at > 0 {
-                    out.put_u8(b',');
-                }
-                put_session(out, session);
-            }
-            out.extend_from_slice(b"],\"next\":");
-            put_optional_string(out, page.next.map(|next| next.text()).as_deref());
+            out.extend_from_slice(b"\"sessions\":");
+            json::write_array(out, &page.sessions, put_session);
+            out.extend_from_slice(b",\"next\":");
+            json::write_optional_string(out, page.next.map(|next| next.text()).as_deref());
         }
         Outcome::Watched(watched) => put_watched(out, watched),
         Outcome::Channels(page) => {
-            out.extend_from_slice(b"{\"channels\":[");
-            for (at, (name, members)) in page.channels.iter().enumerate() {
-                out.extend_from_slice(if at > 0 { b",{\"channel\":" } else { b"{\"channel\":" });
+            out.extend_from_slice(b"{\"channels\":");
+            json::write_array(out, &page.channels, |out, (name, members)| {
+                out.extend_from_slice(b"{\"channel\":");
                 json::write_string(out, name);
                 put_number(out, ",\"members\":", *members as u64);
                 out.put_u8(b'}');
-            }
-            out.extend_from_slice(b"],\"next\":");
-            put_optional_string(out, page.next.as_deref());
+            });
+            out.extend_from_slice(b",\"next\":");
+            json::write_optional_string(out, page.next.as_deref());
         }
         Outcome::Refused(why) => return put_refused(out, why),
         Outcome::Disconnected { sessions } => put_number(out, "{\"disconnected\":", *sessions as u64),
@@ -201,12 +175,12 @@ pub(super) fn put_refused(out: &mut BytesMut, why: &str) {
 
 /// A member as JSON: `{"id","user"?,"data"?}`.
 pub(super) fn put_member(out: &mut BytesMut, member: &IdentityCard) {
-    put_identity(out, member);
+    put_identity(out, member.id, member.user.as_deref(), member.profile.as_deref());
     out.put_u8(b'}');
 }
 
 /// A member without the closing brace.
-fn put_identity(out: &mut BytesMut, IdentityCard { id, user, profile }: &IdentityCard) {
+fn put_identity(out: &mut BytesMut, id: SessionId, user: Option<&str>, profile: Option<&str>) {
     out.extend_from_slice(b"{\"id\":\"");
     out.extend_from_slice(&id.text());
     out.put_u8(b'"');
@@ -222,33 +196,24 @@ fn put_identity(out: &mut BytesMut, IdentityCard { id, user, profile }: &Identit
 
 /// Writes samples: `{"messages":[{"number","frame"}],"next","offset"`. A frame that is too long is `null`.
 fn put_watched(out: &mut BytesMut, watched: &Watched) {
-    out.extend_from_slice(b"{\"messages\":[");
-    for (at, sample) in watched.samples.iter().enumerate() {
-        out.extend_from_slice(if at > 0 { b"," } else { b"" });
+    out.extend_from_slice(b"{\"messages\":");
+    json::write_array(out, &watched.samples, |out, sample| {
         put_number(out, "{\"number\":", sample.number);
         out.extend_from_slice(b",\"frame\":");
         let text = sample.frame.as_deref().and_then(ws::sent_payload);
         out.extend_from_slice(text.unwrap_or(b"null"));
         out.put_u8(b'}');
-    }
-    put_number(out, "],\"next\":", watched.next);
+    });
+    put_number(out, ",\"next\":", watched.next);
     put_number(out, ",\"offset\":", watched.offset);
 }
 
 /// Writes a session: `{"id","user"?,"data"?,"channels"}`.
 fn put_session(out: &mut BytesMut, session: &UserSession) {
-    put_identity(
-        out,
-        &IdentityCard { id: session.id, user: session.user.clone(), profile: session.profile.clone() },
-    );
-    out.extend_from_slice(b",\"channels\":[");
-    for (at, name) in session.channels.iter().enumerate() {
-        if at > 0 {
-            out.put_u8(b',');
-        }
-        json::write_string(out, name);
-    }
-    out.extend_from_slice(b"]}");
+    put_identity(out, session.id, session.user.as_deref(), session.profile.as_deref());
+    out.extend_from_slice(b",\"channels\":");
+    json::write_array(out, &session.channels, |out, name| json::write_string(out, name));
+    out.put_u8(b'}');
 }
 
 fn put_position(out: &mut BytesMut, position: Option<Position>) {

@@ -2,8 +2,6 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::json;
-
 pub(super) fn put_number(out: &mut impl BufMut, before: &str, number: u64) {
     out.put_slice(before.as_bytes());
     out.put_slice(itoa::Buffer::new().format(number).as_bytes());
@@ -17,13 +15,6 @@ pub(super) fn put_bool(out: &mut BytesMut, before: &str, value: bool) {
 pub(super) fn put_optional_number(out: &mut BytesMut, number: Option<u64>) {
     match number {
         Some(number) => put_number(out, "", number),
-        None => out.extend_from_slice(b"null"),
-    }
-}
-
-pub(super) fn put_optional_string(out: &mut BytesMut, text: Option<&str>) {
-    match text {
-        Some(text) => json::write_string(out, text),
         None => out.extend_from_slice(b"null"),
     }
 }

@@ -1,119 +1,38 @@
 //! Sessions of three formats in one channel, and what each of them receives.
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
 
 use super::*;
 use crate::{
-    app::{App, AppKeys, Apps, HistoryLimits},
-    dialect,
-    engine::{Engine, Flow, Node, Opening, Segments, Sink},
-    id::{AppId, WorkerId},
-    token::Claims,
-    ws::{DecodeLimits, Decoder as WsDecoder, Role},
+    app::{App, AppKeys, HistoryLimits},
+    dialect::{
+        self,
+        tests::{Room, claims, frames},
+    },
 };
 
-/// What each connection received, in order.
-#[derive(Default)]
-struct Inbox(Vec<Vec<u8>>);
-
-impl Sink for Inbox {
-    fn write(&mut self, connection: u32, parts: Segments<'_>) -> usize {
-        for (buffer, range) in parts {
-            self.0[connection as usize].extend_from_slice(&buffer[range]);
-        }
-        0
-    }
+/// A session for each format, all of them in the channel `c`; what they received until then is dropped.
+fn room_of(formats: &[Format]) -> Room {
+    let mut app = App::new("default", AppKeys::default());
+    app.history = HistoryLimits { messages: 10, ..HistoryLimits::NONE };
+    app.sender_edits = true;
+    app.echo = true;
+    let mut room = Room::of(app);
+    let sessions: Vec<usize> = formats.iter().map(|format| open(&mut room, *format)).collect();
+    sessions.into_iter().for_each(|session| enter(&mut room, session));
+    room.forget();
+    room
 }
 
-struct Room {
-    engine: Engine,
-    inbox: Inbox,
-    slots: Vec<SessionSlot>,
-    formats: Vec<Format>,
+fn open(room: &mut Room, format: Format) -> usize {
+    let user = format!("user{}", room.slots.len());
+    room.open(format, None, Some(claims(&user, None)))
 }
 
-impl Room {
-    /// A session for each format, all of them in the channel `c`; what they received until then is dropped.
-    fn of(formats: &[Format]) -> Self {
-        let mut app = App::new("default", AppKeys::default());
-        app.history = HistoryLimits { messages: 10, ..HistoryLimits::NONE };
-        app.sender_edits = true;
-        app.echo = true;
-        let node = Node::new(Apps::new(vec![app]).expect("one app"), 1, 1 << 16, 7);
-        let engine = Engine::new(WorkerId(0), Arc::new(node), 7);
-        let mut room = Self { engine, inbox: Inbox::default(), slots: Vec::new(), formats: formats.to_vec() };
-        for (connection, format) in formats.iter().enumerate() {
-            room.open(connection, *format);
-        }
-        for session in 0..formats.len() {
-            room.enter(session);
-        }
-        room.flush();
-        room.inbox.0.iter_mut().for_each(Vec::clear);
-        room
-    }
-
-    fn open(&mut self, connection: usize, format: Format) {
-        let app = self.engine.node().app(AppId(0)).clone();
-        let claims = Claims {
-            user: format!("user{connection}").into(),
-            expires_at: None,
-            profile: None,
-            channels: Vec::new(),
-        };
-        let connection = u32::try_from(connection).expect("they are few");
-        let opening =
-            Opening { app: &app, format, echo: None, claims: Some(claims), connection, ticket: None };
-        let slot = self.engine.open(opening, |_| {}, |_, _, _| {}).expect("there is room");
-        self.slots.push(slot);
-        self.inbox.0.push(Vec::new());
-    }
-
-    fn enter(&mut self, session: usize) {
-        match self.formats[session] {
-            Format::Native | Format::NativeText => self.send(session, r#"{"type":"join","channel":"c"}"#),
-            _ => self.send(session, "1 enter c"),
-        }
-    }
-
-    fn send(&mut self, session: usize, text: &str) {
-        let flow = self.engine.receive(self.slots[session], Message::Text(text));
-        assert_eq!(flow, Flow::Continue, "an engine alone never waits");
-    }
-
-    fn flush(&mut self) {
-        self.engine.on_mail();
-        self.engine.flush(&mut self.inbox);
-    }
-
-    /// What a session has received since the last time, packet by packet.
-    fn received(&mut self, session: usize) -> Vec<String> {
-        let bytes = std::mem::take(&mut self.inbox.0[session]);
-        match self.formats[session] {
-            Format::ProbePoll => {
-                let text = String::from_utf8(bytes).expect("packets are text");
-                text.split_terminator(';').map(Into::into).collect()
-            }
-            _ => frames(&bytes),
-        }
-    }
-}
-
-/// The texts of WebSocket frames.
-fn frames(bytes: &[u8]) -> Vec<String> {
-    const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 1 << 20, fragments: 1 };
-    let (mut decoder, mut input) = (WsDecoder::new(), bytes.to_vec());
-    let (mut at, mut texts) = (0, Vec::new());
-    loop {
-        let decoded = decoder.decode(&mut input[at..], Role::Client, LIMITS).expect("frames are well-formed");
-        at += decoded.consumed;
-        match decoded.message {
-            Some(Message::Text(text)) => texts.push(text.into()),
-            Some(other) => panic!("{other:?} was not sent"),
-            None => return texts,
-        }
+fn enter(room: &mut Room, session: usize) {
+    match room.engine.session_format(room.slots[session]) {
+        Format::Native | Format::NativeText => room.send(session, r#"{"type":"join","channel":"c"}"#),
+        _ => room.send(session, "1 enter c"),
     }
 }
 
@@ -123,7 +42,7 @@ const POLLED: usize = 2;
 
 /// A session of each of three formats.
 fn room() -> Room {
-    Room::of(&[Format::Native, Format::ProbePush, Format::ProbePoll])
+    room_of(&[Format::Native, Format::ProbePush, Format::ProbePoll])
 }
 
 fn native_send(message: &str) -> String {
@@ -180,11 +99,10 @@ fn a_dialect_without_a_word_for_a_kind_delivers_and_counts_nothing_of_it() {
 
 #[test]
 fn a_member_that_joins_amid_a_turn_begins_there_in_a_format_that_nobody_had() {
-    let mut room = Room::of(&[Format::Native]);
+    let mut room = room_of(&[Format::Native]);
     room.send(NATIVE, &native_send("1"));
-    room.formats.push(Format::ProbePush);
-    room.open(PUSHED, Format::ProbePush);
-    room.enter(PUSHED);
+    assert_eq!(open(&mut room, Format::ProbePush), PUSHED);
+    enter(&mut room, PUSHED);
     room.send(NATIVE, &native_send("2"));
     room.flush();
     assert_eq!(room.received(PUSHED), ["ok 1", "c enters user1", "c says 2"]);
@@ -259,12 +177,10 @@ fn a_decoder_keeps_a_state_of_each_session_until_it_ends() {
     assert_eq!(room.received(POLLED), ["error 2 what?", "c says 1"]);
     room.engine.close(room.slots[PUSHED]);
     room.flush();
-    room.slots.truncate(PUSHED);
-    room.open(PUSHED, Format::ProbePush);
-    room.inbox.0.truncate(3);
-    room.enter(PUSHED);
-    room.flush();
-    assert_eq!(room.received(PUSHED)[0], "ok 1", "another session begins with 1");
+    let another = open(&mut room, Format::ProbePush);
+    assert_eq!(room.slots[another], room.slots[PUSHED]);
+    enter(&mut room, another);
+    assert_eq!(room.received(another)[0], "ok 1", "another session begins with 1");
 }
 
 #[test]

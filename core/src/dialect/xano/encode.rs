@@ -8,6 +8,7 @@ use super::{action::MESSAGE, errors::sentence};
 use crate::{
     channel::HistoryItem,
     command::Outcome,
+    dialect::buffer::write_buffer,
     error::ReplyError,
     id::SessionId,
     json,
@@ -194,13 +195,7 @@ fn put_payload(text: &mut BytesMut, own: &str, event: &str, payload: Payload<'_>
     }
     match payload {
         Payload::Json(json) => put(text, &[json]),
-        Payload::Binary(bytes) => {
-            put(text, &["{\"type\":\"Buffer\",\"data\":["]);
-            for (at, byte) in bytes.iter().enumerate() {
-                put(text, &[if at > 0 { "," } else { "" }, itoa::Buffer::new().format(*byte)]);
-            }
-            put(text, &["]}"]);
-        }
+        Payload::Binary(bytes) => write_buffer(bytes, |part| put(text, &[part])),
     }
     if event != own {
         put(text, &["}"]);
@@ -281,24 +276,20 @@ pub(in crate::dialect) fn encode_ok(out: &mut BytesMut, channel: &str, outcome: 
 
 /// Writes the members, `{"presence":[…]}`.
 fn put_roster(text: &mut BytesMut, members: &[Arc<IdentityCard>]) {
-    put(text, &["{\"presence\":["]);
-    for (at, card) in members.iter().enumerate() {
-        put(text, &[if at > 0 { "," } else { "" }]);
-        put_card(text, card);
-    }
-    put(text, &["]}"]);
+    put(text, &["{\"presence\":"]);
+    json::write_array(text, members, |text, card| put_card(text, card));
+    put(text, &["}"]);
 }
 
 /// Writes `{"history":[…]}`, the oldest message first, each message in the form in which members received it.
 fn put_history<'i>(text: &mut BytesMut, channel: &str, messages: impl Iterator<Item = &'i HistoryItem>) {
     let mut heading = Heading::default();
-    put(text, &["{\"history\":["]);
-    for (at, message) in messages.enumerate() {
+    put(text, &["{\"history\":"]);
+    json::write_array(text, messages, |text, message| {
         write_publication(&mut heading, Some(channel), &message.view());
-        put(text, &[if at > 0 { "," } else { "" }]);
         text.extend_from_slice(&heading.text);
-    }
-    put(text, &["]}"]);
+    });
+    put(text, &["}"]);
 }
 
 /// Appends the error of a refused command, if the command named a channel: a frame without a channel goes to
@@ -322,10 +313,7 @@ pub(in crate::dialect) fn encode_refused(out: &mut BytesMut, channel: Option<&st
 /// Appends an error that tells a slow client how many publications it lost.
 pub(in crate::dialect) fn encode_gap(out: &mut BytesMut, channel: Option<&str>, missed: u64) {
     let mut name = BytesMut::new();
-    match channel {
-        Some(channel) => json::write_string(&mut name, channel),
-        None => put(&mut name, &["null"]),
-    }
+    json::write_optional_string(&mut name, channel);
     let name = std::str::from_utf8(&name).expect("JSON is UTF-8");
     let mut number = itoa::Buffer::new();
     put_answer(out, "error", name, |text| {

@@ -1,19 +1,19 @@
 //! Transcripts: a client's bytes, and the frames that it and other clients receive.
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
 
 use super::*;
 use crate::{
     app::{App, AppKeys, Apps, Who, XanoChannel, XanoOptions},
-    dialect::{self, Format},
+    dialect::{
+        self, Format,
+        tests::{Room, claims, frames},
+    },
     disconnect::Disconnect,
-    engine::{Engine, Flow, Node, Opening, Segments, Sink},
-    id::{AppId, SessionSlot, WorkerId},
+    engine::Flow,
     publication::Payload,
     token::{Claims, TokenError},
-    ws::{DecodeLimits, Decoder as WsDecoder, Message, Role},
+    ws::Message,
 };
 
 fn app() -> App {
@@ -32,88 +32,8 @@ fn app() -> App {
     App { xano: Some(options), ..app }
 }
 
-/// The frames that each connection received, in order.
-#[derive(Default)]
-struct Inbox(Vec<Vec<u8>>);
-
-impl Sink for Inbox {
-    fn write(&mut self, connection: u32, parts: Segments<'_>) -> usize {
-        for (buffer, range) in parts {
-            self.0[connection as usize].extend_from_slice(&buffer[range]);
-        }
-        0
-    }
-}
-
-struct Room {
-    engine: Engine,
-    inbox: Inbox,
-    slots: Vec<SessionSlot>,
-    ids: Vec<String>,
-}
-
 /// A format, a user and a profile.
 type Visitor<'a> = (Format, Option<&'a str>, Option<&'a str>);
-
-impl Room {
-    fn in_app(app: App, visitors: &[Visitor<'_>]) -> Self {
-        let node = Node::new(Apps::new(vec![app]).expect("one app"), 1, 1 << 16, 7);
-        let engine = Engine::new(WorkerId(0), Arc::new(node), 7);
-        let mut room = Self { engine, inbox: Inbox::default(), slots: Vec::new(), ids: Vec::new() };
-        for (connection, (format, user, profile)) in visitors.iter().enumerate() {
-            let app = room.engine.node().app(AppId(0)).clone();
-            let connection = u32::try_from(connection).expect("they are few");
-            let claims = user.map(|user| Claims {
-                user: user.into(),
-                expires_at: None,
-                profile: profile.map(Into::into),
-                channels: Vec::new(),
-            });
-            let opening =
-                Opening { app: &app, format: *format, echo: Some(true), claims, connection, ticket: None };
-            let slot = room.engine.open(opening, |_| {}, |_, _, _| {}).expect("there is room");
-            room.slots.push(slot);
-            room.ids.push(room.engine.session_id(slot).to_string());
-            room.inbox.0.push(Vec::new());
-        }
-        room
-    }
-
-    fn send(&mut self, session: usize, text: &str) {
-        if self.engine.receive(self.slots[session], Message::Text(text)) == Flow::Pause {
-            // An answer that is read in the channel's order comes by mail.
-            self.engine.on_mail();
-            assert_eq!(self.engine.take_unpaused().len(), 1, "an engine alone waits for nobody else");
-        }
-    }
-
-    /// The frames that a session has received since the last call.
-    fn received(&mut self, session: usize) -> Vec<String> {
-        self.engine.on_mail();
-        self.engine.flush(&mut self.inbox);
-        frames(&std::mem::take(&mut self.inbox.0[session]))
-    }
-
-    fn forget(&mut self) {
-        (0..self.slots.len()).for_each(|session| drop(self.received(session)));
-    }
-}
-
-fn frames(bytes: &[u8]) -> Vec<String> {
-    const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 1 << 20, fragments: 1 };
-    let (mut decoder, mut input) = (WsDecoder::new(), bytes.to_vec());
-    let (mut at, mut texts) = (0, Vec::new());
-    loop {
-        let decoded = decoder.decode(&mut input[at..], Role::Client, LIMITS).expect("frames are well-formed");
-        at += decoded.consumed;
-        match decoded.message {
-            Some(Message::Text(text)) => texts.push(text.into()),
-            Some(Message::Close(frame)) => texts.push(format!("close {:?}", frame.map(|frame| frame.code))),
-            Some(other) => panic!("{other:?} was not sent"),
-            None => return texts,
-        }
-    }
-}
 
 const XANO: usize = 0;
 const ANONYMOUS: usize = 1;
@@ -125,8 +45,16 @@ const VISITORS: [Visitor<'_>; 3] = [
     (Format::Native, Some("luke"), Some("[1]")),
 ];
 
+fn room_of(app: App) -> Room {
+    let mut room = Room::of(app);
+    for (format, user, profile) in VISITORS {
+        room.open(format, Some(true), user.map(|user| claims(user, profile)));
+    }
+    room
+}
+
 fn room() -> Room {
-    Room::in_app(app(), &VISITORS)
+    room_of(app())
 }
 
 const JOIN: &str =
@@ -145,16 +73,16 @@ fn message(client: &str, payload: &str) -> String {
 fn membership_and_messages_are_byte_for_byte_those_of_the_protocol() {
     let mut room = room();
     for session in [XANO, ANONYMOUS] {
-        room.send(session, JOIN);
+        room.send_and_wait(session, JOIN);
         assert_eq!(room.received(session), [answer("join", "null")]);
     }
-    room.send(NATIVE, r#"{"type":"join","channel":"c"}"#);
+    room.send_and_wait(NATIVE, r#"{"type":"join","channel":"c"}"#);
     room.forget();
     let ids = room.ids.clone();
-    room.send(XANO, r#"{"action":"message","options":{"channel":"c"},"payload":{"a": "ä"}}"#);
-    room.send(ANONYMOUS, r#"{"action":"message","options":{"socketId":null,"channel":"\u0063"}}"#);
-    room.send(NATIVE, r#"{"type":"send","channel":"c","event":"message","message":[1]}"#);
-    room.send(NATIVE, r#"{"type":"send","channel":"c","event":"e","message":1}"#);
+    room.send_and_wait(XANO, r#"{"action":"message","options":{"channel":"c"},"payload":{"a": "ä"}}"#);
+    room.send_and_wait(ANONYMOUS, r#"{"action":"message","options":{"socketId":null,"channel":"\u0063"}}"#);
+    room.send_and_wait(NATIVE, r#"{"type":"send","channel":"c","event":"message","message":[1]}"#);
+    room.send_and_wait(NATIVE, r#"{"type":"send","channel":"c","event":"e","message":1}"#);
     let client = |session: usize, extras: &str, permissions: &str| {
         format!(r#"{{"socketId":"{}","extras":{extras},"permissions":{permissions}}}"#, ids[session])
     };
@@ -171,10 +99,10 @@ fn membership_and_messages_are_byte_for_byte_those_of_the_protocol() {
     assert_eq!(room.received(ANONYMOUS), expected);
     let native = room.received(NATIVE);
     assert!(native[0].starts_with(r#"{"channel":"c","event":"message","message":{"a": "ä"}"#), "{native:?}");
-    room.send(XANO, r#"{"action":"leave","options":{"channel":"c"},"payload":null}"#);
-    room.send(XANO, r#"{"action":"leave","options":{"channel":"c"},"payload":null}"#);
+    room.send_and_wait(XANO, r#"{"action":"leave","options":{"channel":"c"},"payload":null}"#);
+    room.send_and_wait(XANO, r#"{"action":"leave","options":{"channel":"c"},"payload":null}"#);
     assert_eq!(room.received(XANO), [answer("leave", "null"), answer("leave", "null")]);
-    room.send(XANO, r#"{"action":"message","options":{"channel":"c"},"payload":1}"#);
+    room.send_and_wait(XANO, r#"{"action":"message","options":{"channel":"c"},"payload":1}"#);
     let refused = r#"{"message":"Only clients that have joined the channel can do this."}"#;
     assert_eq!(room.received(XANO), [answer("error", refused)]);
     assert_eq!(room.received(ANONYMOUS), Vec::<String>::new());
@@ -199,20 +127,20 @@ fn a_client_that_asks_is_shown_who_is_there_and_then_who_comes_and_goes() {
     let update = |action: &str, of: &str| {
         answer("presence_update", &format!(r#"{{"action":"{action}","presence":{of}}}"#))
     };
-    room.send(XANO, &viewing(false, true));
+    room.send_and_wait(XANO, &viewing(false, true));
     assert_eq!(room.received(XANO), [answer("join", "null"), full(&[&leia])]);
-    room.send(NATIVE, r#"{"type":"join","channel":"c","echo":false}"#);
-    room.send(ANONYMOUS, &viewing(true, true));
+    room.send_and_wait(NATIVE, r#"{"type":"join","channel":"c","echo":false}"#);
+    room.send_and_wait(ANONYMOUS, &viewing(true, true));
     assert_eq!(room.received(XANO), [update("join", &luke), update("join", &nobody)]);
     let shown =
         [answer("join", "null"), full(&[&leia, &nobody, &luke]), answer("history", r#"{"history":[]}"#)];
     assert_eq!(room.received(ANONYMOUS), shown);
     // A second join adds no member.
-    room.send(ANONYMOUS, &viewing(false, true));
+    room.send_and_wait(ANONYMOUS, &viewing(false, true));
     assert_eq!(room.received(ANONYMOUS), [answer("join", "null"), full(&[&leia, &nobody, &luke])]);
     assert_eq!(room.received(XANO), Vec::<String>::new());
-    room.send(NATIVE, r#"{"type":"leave","channel":"c","echo":false}"#);
-    room.send(XANO, r#"{"action":"leave","options":{"channel":"c"}}"#);
+    room.send_and_wait(NATIVE, r#"{"type":"leave","channel":"c","echo":false}"#);
+    room.send_and_wait(XANO, r#"{"action":"leave","options":{"channel":"c"}}"#);
     assert_eq!(room.received(ANONYMOUS), [update("leave", &luke), update("leave", &leia)]);
     assert_eq!(room.received(XANO), [update("leave", &luke), answer("leave", "null")]);
 }
@@ -220,33 +148,36 @@ fn a_client_that_asks_is_shown_who_is_there_and_then_who_comes_and_goes() {
 #[test]
 fn a_client_that_does_not_ask_is_told_of_nobody_until_it_asks() {
     let mut room = room();
-    room.send(XANO, &viewing(false, false));
-    room.send(ANONYMOUS, &viewing(false, true));
+    room.send_and_wait(XANO, &viewing(false, false));
+    room.send_and_wait(ANONYMOUS, &viewing(false, true));
     room.forget();
-    room.send(NATIVE, r#"{"type":"join","channel":"c"}"#);
-    room.send(NATIVE, r#"{"type":"send","channel":"c","event":"message","message":1}"#);
+    room.send_and_wait(NATIVE, r#"{"type":"join","channel":"c"}"#);
+    room.send_and_wait(NATIVE, r#"{"type":"send","channel":"c","event":"message","message":1}"#);
     let actions = |frames: &[String]| -> Vec<String> {
         frames.iter().map(|frame| frame.split('"').nth(3).unwrap_or_default().into()).collect()
     };
     assert_eq!(actions(&room.received(XANO)), ["message"]);
     assert_eq!(actions(&room.received(ANONYMOUS)), ["presence_update", "message"]);
-    room.send(XANO, &viewing(false, true));
-    room.send(NATIVE, r#"{"type":"leave","channel":"c"}"#);
+    room.send_and_wait(XANO, &viewing(false, true));
+    room.send_and_wait(NATIVE, r#"{"type":"leave","channel":"c"}"#);
     assert_eq!(actions(&room.received(XANO)), ["join", "presence_full", "presence_update"]);
     // The channel `d` has no presence, even for a client that asks for presence.
-    room.send(XANO, &viewing(false, true).replace("\"c\"", "\"d\""));
+    room.send_and_wait(XANO, &viewing(false, true).replace("\"c\"", "\"d\""));
     assert_eq!(actions(&room.received(XANO)), ["join"]);
 }
 
 #[test]
 fn a_client_that_joins_is_shown_what_was_said_before() {
     let mut room = room();
-    room.send(XANO, JOIN);
+    room.send_and_wait(XANO, JOIN);
     (0..12).for_each(|n| {
-        room.send(XANO, &format!(r#"{{"action":"message","options":{{"channel":"c"}},"payload":{n}}}"#));
+        room.send_and_wait(
+            XANO,
+            &format!(r#"{{"action":"message","options":{{"channel":"c"}},"payload":{n}}}"#),
+        );
     });
     let live = room.received(XANO);
-    room.send(ANONYMOUS, &viewing(true, false));
+    room.send_and_wait(ANONYMOUS, &viewing(true, false));
     let history = format!(r#"{{"history":[{}]}}"#, live[3..].join(","));
     assert_eq!(room.received(ANONYMOUS), [answer("join", "null"), answer("history", &history)]);
 }
@@ -258,13 +189,13 @@ fn ruled(change: impl Fn(&mut XanoChannel)) -> Room {
     change(&mut row);
     app.rules.extend(row.rules(app.default_options()));
     app.xano.as_mut().expect("it has them").channels.push(row);
-    let mut room = Room::in_app(app, &VISITORS);
+    let mut room = room_of(app);
     for session in [XANO, ANONYMOUS, NATIVE] {
         let join = match session {
             NATIVE => r#"{"type":"join","channel":"ruled"}"#,
             _ => r#"{"action":"join","options":{"channel":"ruled"},"payload":{}}"#,
         };
-        room.send(session, join);
+        room.send_and_wait(session, join);
     }
     room
 }
@@ -273,7 +204,7 @@ fn ruled(change: impl Fn(&mut XanoChannel)) -> Room {
 fn sent(room: &mut Room, session: usize, options: &str) -> String {
     let options = options.replace("XANO", &room.ids[XANO]).replace("ANON", &room.ids[ANONYMOUS]);
     room.forget();
-    room.send(
+    room.send_and_wait(
         session,
         &format!(r#"{{"action":"message","options":{{"channel":"ruled"{options}}},"payload":1}}"#),
     );
@@ -348,10 +279,10 @@ fn settings_hold_for_clients_of_every_dialect() {
 #[test]
 fn a_message_to_one_client_reaches_it_alone() {
     let mut room = room();
-    (0..2).for_each(|session| room.send(session, JOIN));
+    (0..2).for_each(|session| room.send_and_wait(session, JOIN));
     room.forget();
     let target = room.ids[ANONYMOUS].clone();
-    room.send(
+    room.send_and_wait(
         XANO,
         &format!(r#"{{"action":"message","options":{{"channel":"c","socketId":"{target}"}},"payload":1}}"#),
     );
@@ -361,7 +292,7 @@ fn a_message_to_one_client_reaches_it_alone() {
         private.contains(&format!(r#""authenticated":false,"socketId":"{target}"}},"payload":1}}"#)),
         "{private}"
     );
-    room.send(XANO, r#"{"action":"message","options":{"channel":"c","socketId":"x"},"payload":1}"#);
+    room.send_and_wait(XANO, r#"{"action":"message","options":{"channel":"c","socketId":"x"},"payload":1}"#);
     let refused = r#"{"message":"socketId is not that of a client."}"#;
     assert_eq!(room.received(XANO), [answer("error", refused)]);
 }
@@ -369,7 +300,7 @@ fn a_message_to_one_client_reaches_it_alone() {
 #[test]
 fn what_a_back_end_publishes_is_an_event() {
     let mut room = room();
-    room.send(XANO, JOIN);
+    room.send_and_wait(XANO, JOIN);
     room.forget();
     let publication = |event: &'static str, payload: Payload<'static>, audience| {
         let id = crate::id::IdGenerator::new(1).message_id(1);
@@ -399,26 +330,26 @@ fn what_a_back_end_publishes_is_an_event() {
 #[test]
 fn history_holds_messages_as_they_were_received_the_oldest_first() {
     let mut room = room();
-    (0..2).for_each(|session| room.send(session, JOIN));
-    room.send(NATIVE, r#"{"type":"join","channel":"c"}"#);
+    (0..2).for_each(|session| room.send_and_wait(session, JOIN));
+    room.send_and_wait(NATIVE, r#"{"type":"join","channel":"c"}"#);
     room.forget();
-    room.send(XANO, r#"{"action":"message","options":{"channel":"c"},"payload":1}"#);
-    room.send(NATIVE, r#"{"type":"send","channel":"c","event":"e","message":2}"#);
+    room.send_and_wait(XANO, r#"{"action":"message","options":{"channel":"c"},"payload":1}"#);
+    room.send_and_wait(NATIVE, r#"{"type":"send","channel":"c","event":"e","message":2}"#);
     let target = room.ids[ANONYMOUS].clone();
     let private = r#"{"action":"message","options":{"channel":"c","socketId":"ID"},"payload":3}"#;
-    room.send(XANO, &private.replace("ID", &target));
+    room.send_and_wait(XANO, &private.replace("ID", &target));
     let live = room.received(XANO);
     assert_eq!(live.len(), 2);
-    room.send(ANONYMOUS, r#"{"action":"history","options":{"channel":"c"},"payload":null}"#);
+    room.send_and_wait(ANONYMOUS, r#"{"action":"history","options":{"channel":"c"},"payload":null}"#);
     let last = room.received(ANONYMOUS).pop().expect("an answer");
     assert_eq!(last, answer("history", &format!(r#"{{"history":[{},{}]}}"#, live[0], live[1])));
     let history = r#"{"action":"history","options":{"channel":"d"},"payload":null}"#;
-    room.send(ANONYMOUS, history);
+    room.send_and_wait(ANONYMOUS, history);
     let refused = r#"{"message":"Only clients that have joined the channel can do this."}"#;
     assert_eq!(room.received(ANONYMOUS), [answer("error", refused).replace("\"c\"", "\"d\"")]);
-    room.send(ANONYMOUS, &JOIN.replace("\"c\"", "\"d\""));
+    room.send_and_wait(ANONYMOUS, &JOIN.replace("\"c\"", "\"d\""));
     room.forget();
-    room.send(ANONYMOUS, history);
+    room.send_and_wait(ANONYMOUS, history);
     let empty = answer("history", r#"{"history":[]}"#).replace("\"c\"", "\"d\"");
     assert_eq!(room.received(ANONYMOUS), [empty]);
 }
@@ -438,13 +369,13 @@ fn what_makes_no_sense_is_told_where_a_channel_is_named_and_counted_everywhere()
         r#"{"action":"join","options":{"channel":7}}"#,
         r#"{"action":"join","options":{"channel":"\ud800"}}"#,
     ] {
-        room.send(XANO, text);
+        room.send_and_wait(XANO, text);
     }
     assert_eq!(room.engine.receive(room.slots[XANO], Message::Binary(&[1])), Flow::Continue);
     assert_eq!(room.received(XANO), Vec::<String>::new());
     assert_eq!(room.engine.counters().command_errors, 11);
-    room.send(XANO, r#"{"action":"connection_status","options":{"channel":"c"}}"#);
-    room.send(XANO, r#"{"action":"join","options":{"channel":"other"}}"#);
+    room.send_and_wait(XANO, r#"{"action":"connection_status","options":{"channel":"c"}}"#);
+    room.send_and_wait(XANO, r#"{"action":"join","options":{"channel":"other"}}"#);
     let expected = [
         answer("error", r#"{"message":"There is no such action."}"#),
         answer("error", r#"{"message":"There is no channel of this name."}"#).replace("\"c\"", "\"other\""),
@@ -468,12 +399,7 @@ fn closes_bring_a_stock_client_back_only_where_it_is_wanted() {
 #[test]
 fn admission_takes_a_token_that_verifies_and_ignores_one_that_does_not() {
     let apps = Apps::new(vec![app()]).expect("one app");
-    let claims = || Claims {
-        user: "7:42".into(),
-        expires_at: None,
-        profile: None,
-        channels: vec!["elsewhere".into()],
-    };
+    let claims = || Claims { channels: vec!["elsewhere".into()], ..claims("7:42", None) };
     let verify =
         |_: &App, token: &str| if token == "good" { Ok(claims()) } else { Err(TokenError::Malformed) };
     let user = |token| {

@@ -151,7 +151,7 @@ impl Turn {
         self.segment_view(run, from, slot, sessions)
     }
 
-    /// The frames of `run` in a format, as far as they were encoded in it.
+    /// The frames of `run` in a format, if they were encoded in it.
     pub(super) fn frames_in(&self, run: u32, format: Format) -> impl Iterator<Item = &[u8]> {
         self.runs[run as usize].frames_in(format)
     }
@@ -182,7 +182,7 @@ impl Turn {
         ReplyRange { start: at(start), end: at(end) }
     }
 
-    /// Bytes of replies in this turn.
+    /// The bytes of replies in this turn.
     pub(super) fn reply_bytes(&self) -> usize {
         self.replies.len()
     }
@@ -413,8 +413,8 @@ impl Turn {
         }
     }
 
-    /// Gives back the buffers that wait for the next turn. Each keeps a page of the allocator alive in which
-    /// little else may be left.
+    /// Gives back the buffers that wait for the next turn. A kept buffer may hold a nearly empty page of the
+    /// allocator.
     pub(super) fn give_back(&mut self) {
         if self.is_empty() {
             *self = Self::default();

@@ -274,7 +274,7 @@ impl Run {
         self.part(format, from, self.len())
     }
 
-    /// The frames in a format, as far as they were encoded in it. Not once the turn is frozen.
+    /// The frames in a format, if they were encoded in it. Not for a frozen turn.
     pub(super) fn frames_in(&self, format: Format) -> impl Iterator<Item = &[u8]> {
         let lane = self.lane(format).map(|at| &self.lanes[at]);
         lane.into_iter().flat_map(|lane| {

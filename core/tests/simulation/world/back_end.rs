@@ -1,4 +1,4 @@
-//! What the back end requests.
+//! Random requests of the back end.
 
 use fanfare_core::{
     command::{BackEndCommand, Disconnection, Outcome, Publish},

@@ -38,13 +38,13 @@ pub(super) struct Client {
     pub(super) welcomed: bool,
     pub(super) paused: bool,
     pub(super) observer: bool,
-    /// Got its last word.
+    /// Whether the client has received its last frame.
     pub(super) parted: bool,
     /// Resumes the session.
     pub(super) ticket: Secret,
     /// Data frames that reached the client in this session.
     pub(super) received: u64,
-    /// It has lost its connection and will return.
+    /// Whether the client has lost its connection and will return.
     pub(super) parked: bool,
     pub(super) next_id: u64,
     pub(super) unread: Vec<Frame>,
@@ -57,8 +57,8 @@ pub(super) struct Client {
     /// Where it is, as far as it was told.
     pub(super) stays: BTreeMap<usize, Stay>,
     pub(super) broadcasts: Stay,
-    /// It was slow, and publications may have been dropped: what it received is held against what it was told
-    /// to have missed.
+    /// Whether the client was slow and may have lost publications. Its deliveries are compared with the
+    /// losses that it was told.
     pub(super) lossy: bool,
 }
 
@@ -230,7 +230,7 @@ impl World {
         }
     }
 
-    /// Ends a session with a last word. What it receives until then still counts.
+    /// Ends a session with a last frame. Deliveries until then still count.
     fn part_with(&mut self, client: usize) {
         self.model.close(self.peer(client));
         let of = &mut self.clients[client];
@@ -241,7 +241,7 @@ impl World {
         self.parting.push(client);
     }
 
-    /// Those who have had their last word go.
+    /// Removes the clients that have received their last frame.
     pub(super) fn see_off(&mut self, worker: usize) {
         let (gone, stay): (Vec<usize>, Vec<usize>) =
             std::mem::take(&mut self.parting).into_iter().partition(|&c| self.clients[c].worker == worker);

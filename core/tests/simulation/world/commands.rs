@@ -9,7 +9,7 @@ use crate::{
     command::{Command, WRONG},
 };
 
-/// What a client has written and its engine not yet taken.
+/// Frames that a client has written and its engine has not taken yet.
 pub(super) enum Frame {
     Text(String),
     Binary(Vec<u8>),
@@ -28,7 +28,7 @@ impl Frame {
 pub(super) struct Asked {
     pub(super) id: Option<u64>,
     pub(super) command: Command,
-    /// In exact mode, where the model knows.
+    /// The answer that the model predicts, in exact mode.
     pub(super) expected: Option<Answer>,
 }
 

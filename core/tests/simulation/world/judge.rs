@@ -1,4 +1,4 @@
-//! The end of a run: everything has come to rest, and is judged.
+//! The end of a simulation: the world comes to rest, and the checks run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    /// Hands out what is to be judged; what is received from now on is not.
+    /// Takes the checker with everything received so far. Later deliveries are not checked.
     fn take_checker(&mut self) -> Checker {
         for engine in &self.engines {
             let counters = engine.counters();
@@ -77,7 +77,7 @@ impl World {
         self.checker.stays.retain(|stay| !stay.stream.is_empty());
     }
 
-    /// Who is where, by what the clients were told.
+    /// The members of each channel, according to what the clients were told.
     fn memberships(&self) -> BTreeMap<(u32, usize), BTreeSet<usize>> {
         let mut all: BTreeMap<(u32, usize), BTreeSet<usize>> = BTreeMap::new();
         for client in self.open() {
@@ -177,7 +177,8 @@ impl World {
         }
     }
 
-    /// What a client received of each stream is what it should have, less what it was told it missed.
+    /// Checks that a client received of each stream what the model says, except for the losses that it was
+    /// told.
     fn check_against_model(&self, client: usize) {
         let of = &self.clients[client];
         for channel in (0..self.channels).map(Some).chain([None]) {
@@ -199,7 +200,7 @@ impl World {
         }
     }
 
-    /// When everybody is gone, nothing remains.
+    /// Checks that nothing remains after every session has ended.
     pub(crate) fn check_gone(&self) {
         assert_eq!(self.node.channels(), 0, "every channel is reclaimed");
         assert!(self.engines.iter().all(|engine| engine.sessions() == 0));

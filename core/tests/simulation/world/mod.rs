@@ -30,13 +30,14 @@ use super::{
 };
 use {clients::Client, orders::Held, wire::Wire};
 
-/// What kind of run it is.
+/// The mode of a run.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Mode {
-    /// Nobody ever finds an order taken or a mailbox full: what everybody receives is compared with the
-    /// model. Receivers may be slow.
+    /// No order is ever contended and no mailbox is ever full, so the model predicts every delivery.
+    /// Receivers may be slow.
     Exact,
-    /// Orders are held from outside for some steps and mailboxes are small: judged by the invariants.
+    /// Orders are held from outside for some steps and mailboxes are small. The invariants judge the
+    /// deliveries.
     Contended,
 }
 
@@ -64,16 +65,16 @@ pub(crate) struct World {
     model: Model,
     checker: Checker,
     held: Vec<Held>,
-    /// Clients that ended and get what they still get with the next flush.
+    /// Clients whose session has ended, and whose last output comes with the next flush.
     parting: Vec<usize>,
     rules: Vec<Rules>,
     channels: usize,
     sessions_at_most: usize,
     now_ms: u64,
-    /// What is received now is not looked at any more.
+    /// Whether the checks have run. Later deliveries are ignored.
     judged: bool,
     next_number: u32,
-    /// Back-end requests that wait.
+    /// Back-end requests that wait for an answer.
     requests: HashSet<u64>,
     next_request: u64,
     pub(crate) delegated: u64,

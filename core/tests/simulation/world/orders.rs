@@ -9,7 +9,7 @@ use fanfare_core::{
 
 use super::World;
 
-/// An order that somebody is inside of.
+/// An order that the test is inside of.
 pub(super) struct Held {
     channel: &'static Arc<Channel>,
     entered: Entered<'static, ChannelState, Operation>,

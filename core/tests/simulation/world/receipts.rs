@@ -1,4 +1,4 @@
-//! What clients receive, checked on receipt and put where it is judged in the end.
+//! Deliveries to clients: each delivery is checked on receipt and kept for the checks at the end.
 
 use std::collections::HashSet;
 
@@ -83,7 +83,7 @@ impl World {
             of.broadcasts.seen.push(seen);
             return;
         };
-        // One's own leaving comes with the answer, not from the stream.
+        // A client's own leave comes with the answer, not from the stream.
         if matches!(seen.key, Key::Notice { kind: Kind::Leave, peer: who, .. } if who == peer) {
             return;
         }

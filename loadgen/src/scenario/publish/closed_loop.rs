@@ -1,4 +1,5 @@
-//! The closed loop: credits of the channels, which come back when messages have reached everyone.
+//! The closed loop: each channel has credits for messages, and gets a credit back when a message has reached
+//! every member.
 
 use crate::{
     peer_signal::Message,
@@ -10,7 +11,7 @@ const EXPIRY_CHECK_NS: u64 = 250_000_000;
 
 pub(super) struct ClosedLoop {
     pub(super) flights: Flights,
-    /// By channel.
+    /// The credits of each channel.
     pub(super) credits: Vec<u32>,
     /// The publisher of each channel whose turn it is.
     pub(super) turn: Vec<u32>,

@@ -1,4 +1,4 @@
-//! What members miss in the end.
+//! Messages that members miss at the end of a run.
 
 use super::{Pacing, Publish};
 use crate::{
@@ -34,7 +34,7 @@ impl Publish {
         self.round_trips.ask(net, lacking);
     }
 
-    /// What a member misses in the end.
+    /// The messages that a member misses at the end.
     pub(super) fn missing(&self, slot: Slot) -> Missing {
         let control = &self.seat.control;
         let mut missing = Missing {
@@ -53,7 +53,8 @@ impl Publish {
         missing
     }
 
-    /// Writes down what never came to a member: its time is at least that to the end.
+    /// Records the messages that a member never received. Their latency is at least the time to the end of
+    /// the run.
     pub(super) fn censor(&mut self, slot: Slot, now: u64) {
         let start_ns = self.seat.control.start_ns();
         let proven = self.round_trips.is_answered(slot);
@@ -79,7 +80,7 @@ impl Publish {
         }
     }
 
-    /// Whether a number that a member does not see is one too many that the server has given.
+    /// Whether the numbers of a channel are contiguous for each member, so that a gap in them is a fault.
     fn has_contiguous_numbers(&self) -> bool {
         self.seat.driver.is_contiguous() && self.plan.sees_every_number()
     }

@@ -30,22 +30,23 @@ use crate::{
 };
 use closed_loop::ClosedLoop;
 
-/// One worker's part.
+/// The part of the scenario on one worker.
 pub(crate) struct Publish {
     seat: Seat,
     plan: PublishPlan,
     run: u32,
-    /// By which workers tell what completed; none if every one keeps to its own channels.
+    /// The signal by which workers tell each other of completed messages; `None` if every worker has whole
+    /// channels.
     signal: Option<PeerSignal>,
     layout: Layout,
-    /// By publisher; those of other workers have no slot.
+    /// The publishers by number. A publisher of another worker has no slot.
     publishers: Vec<Publisher>,
     /// Whether no publisher may hear itself.
     is_echo_off: bool,
     opened: bool,
     paused: bool,
     cooling: bool,
-    /// When a slow member last read something.
+    /// The time at which a slow member last read something.
     slow_read_ns: u64,
     ready: u32,
     ledger: Ledger,
@@ -64,7 +65,7 @@ pub(crate) struct Publish {
 struct Publisher {
     slot: Option<Slot>,
     sequence: u32,
-    /// What stands before and behind the payload.
+    /// The text before the payload.
     before: Box<str>,
     behind: Box<str>,
 }
@@ -130,8 +131,8 @@ impl Publish {
         }
     }
 
-    /// What a connection is for. Nobody joins to hear what is for everyone; publishers do if nobody else may
-    /// publish.
+    /// The role of a connection. In `broadcast` no connection joins a channel. A publisher joins its channel
+    /// only if the protocol lets members alone publish.
     fn role(&self, slot: Slot) -> Role {
         let is_member = (slot as usize) < self.layout.members.len();
         match self.plan.scope {

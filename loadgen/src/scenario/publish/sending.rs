@@ -1,4 +1,4 @@
-//! Messages out: by credits or by the schedule; and what workers tell each other of completions.
+//! Sends messages, by credits or by a schedule, and exchanges completions between workers.
 
 use super::{ClosedLoop, Pacing, Publish};
 use crate::{

@@ -1,4 +1,4 @@
-//! The members that stop reading, and read on in the end.
+//! The members of `slow` that stop reading and read on at the end of the run.
 
 use std::{collections::HashSet, net::SocketAddr};
 

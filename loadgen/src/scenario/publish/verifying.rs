@@ -1,4 +1,4 @@
-//! Every delivery, verified as it comes in.
+//! Verifies every delivery on arrival.
 
 use super::{Pacing, Publish};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Publish {
-    /// A message of ours came in, or what is left of one.
+    /// Verifies a delivery. `stamped` is its payload, or the rest of a corrupt payload.
     #[inline]
     pub(super) fn verify(&mut self, slot: Slot, stamped: &[u8], now: u64) {
         let Ok(stamp) = read_payload(stamped) else { return self.on_corrupt(slot, now) };
@@ -40,7 +40,7 @@ impl Publish {
         let mut is_reordered = is_late;
         if let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..]) {
             let in_order = self.order.observe(slot as usize, channel, number, (publisher, sequence));
-            // What comes late is counted once, also if the ledger sees it as well.
+            // A late delivery counts once, even if the ledger sees it as well.
             self.tally.faults.reordered += u64::from(!in_order && !is_late);
             is_reordered |= !in_order;
         }

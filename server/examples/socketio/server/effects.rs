@@ -1,4 +1,4 @@
-//! What sessions ask for, carried out on sockets.
+//! Carries out the effects of sessions on sockets.
 
 use std::sync::Arc;
 
@@ -9,8 +9,7 @@ use super::Server;
 use crate::session::Session;
 
 impl Server {
-    /// Lets `act` work on a session, then sends what it has written and carries out what the session asks
-    /// for.
+    /// Calls `act` with a session, sends the session's output, and carries out the session's effects.
     pub(super) fn with_session(&mut self, sid: &Arc<str>, act: impl FnOnce(&mut Session, &mut BytesMut)) {
         let Some(session) = self.sessions.get_mut(sid) else { return };
         let mut out = BytesMut::new();

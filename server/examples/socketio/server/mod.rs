@@ -25,17 +25,17 @@ use crate::socket::{Life, Role, Socket};
 
 const LISTENER: Token = Token(0);
 
-/// Sockets and sessions at a time.
+/// The most sockets, and the most sessions.
 const MAX_SOCKETS: usize = 4096;
 const MAX_SESSIONS: usize = 4096;
 
-/// How long a head, a close or a pause between requests may take, in milliseconds.
+/// The longest time for a request's head, a close, or a pause between requests, in milliseconds.
 const PATIENCE_MS: u64 = 10_000;
 
-/// Bytes that may wait to be written to one socket.
+/// The most bytes that wait to be written to one socket.
 const OUTPUT_BYTES: usize = 8 << 20;
 
-/// Heads are bounded by this; bodies by Engine.IO, so that the answer to a large one is Engine.IO's.
+/// The limits of heads. Engine.IO bounds bodies, so that Engine.IO answers a body that is too large.
 const HEADS: HttpLimits = HttpLimits { head_bytes: 8 << 10, headers: 64, body_bytes: usize::MAX };
 
 /// Whether there is more to be done with what was read.
@@ -55,7 +55,7 @@ pub(crate) struct Server {
     next_token: usize,
     start: Instant,
     now_ms: u64,
-    /// Sockets with input that nobody has looked at since they were freed for it.
+    /// The sockets whose input waits to be handled.
     ready: Vec<Token>,
 }
 
@@ -131,8 +131,8 @@ impl Server {
             let mut stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // The peer has gone already, or descriptors have run out: those who wait are accepted with
-                // the next one.
+                // The peer has gone already, or file descriptors have run out. In the latter case the waiting
+                // peers are accepted with the next one.
                 Err(_) => return Ok(()),
             };
             if self.sockets.len() >= MAX_SOCKETS {
@@ -158,7 +158,7 @@ impl Server {
         }
     }
 
-    /// Consumes what was read, as far as the socket's role allows.
+    /// Handles the input of a socket, as far as the socket's role allows.
     fn advance(&mut self, token: Token) {
         loop {
             let Some(socket) = self.sockets.get(&token) else { return };
@@ -174,7 +174,7 @@ impl Server {
         }
     }
 
-    /// The peer's end of a socket is gone.
+    /// Handles the end of a socket's input.
     fn on_ended(&mut self, token: Token) {
         let Some(mut socket) = self.sockets.remove(&token) else { return };
         // What was answered may still arrive: only the peer's sending side is known to have ended.
@@ -205,7 +205,7 @@ impl Server {
 }
 
 impl Socket {
-    /// Whether no session decides about the socket's end.
+    /// Whether the socket ends without a session's decision.
     fn is_outside(&self) -> bool {
         matches!(self.role, Role::Http | Role::Closing)
     }

@@ -1,5 +1,5 @@
-//! Who may use the dashboard: whoever knows the password, for half a day, by a cookie that scripts cannot
-//! read and other sites cannot have sent.
+//! Access to the dashboard: a user who knows the password is signed in for half a day. The cookie of a
+//! sign-in is hidden from scripts and is not sent by other sites.
 
 use std::{
     hint::black_box,
@@ -14,31 +14,31 @@ use crate::{config::Password, sys::secret};
 
 const NAME: &str = "fanfare_dashboard";
 
-/// How long a sign-in holds.
+/// The lifetime of a sign-in.
 const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
-/// Sign-ins at one time; of more, the oldest ends.
+/// The most sign-ins at a time. A further sign-in ends the oldest one.
 const SIGN_INS: usize = 64;
 
-/// Attempts at the password that may be made at once, and how long one takes to be allowed again.
+/// The sign-in attempts that are allowed at once, and the time after which a further attempt is allowed.
 const ATTEMPTS: u32 = 10;
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(6);
 
-/// Why nobody was signed in.
+/// Why a sign-in was refused.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) enum Refused {
     Wrong,
     TooOften,
 }
 
-/// The password, and those who have shown it.
+/// The password, and the users who have signed in.
 pub(super) struct Accounts {
     password: Option<Password>,
     state: Mutex<State>,
 }
 
 struct State {
-    /// The oldest first.
+    /// The sign-ins, the oldest first.
     sign_ins: Vec<(Secret, Instant)>,
     attempts: u32,
     counted: Instant,
@@ -54,7 +54,7 @@ impl Accounts {
         self.password.is_some()
     }
 
-    /// Whether a request may see and do everything.
+    /// Whether a request has the cookie of a sign-in.
     pub(super) fn is_signed_in(&self, headers: &HeaderMap) -> bool {
         if self.password.is_none() {
             return true;
@@ -65,7 +65,7 @@ impl Accounts {
         state.sign_ins.iter().any(|(known, _)| *known == token)
     }
 
-    /// Checks a password. Returns the cookie to set.
+    /// Checks a password. Returns the cookie of the sign-in.
     pub(super) fn sign_in(&self, password: &[u8], headers: &HeaderMap) -> Result<String, Refused> {
         let mut state = self.state();
         if !state.take_attempt() {
@@ -84,7 +84,7 @@ impl Accounts {
         Ok(text)
     }
 
-    /// Ends a sign-in. Returns the cookie that takes the other one's place.
+    /// Ends a sign-in. Returns the cookie that replaces the sign-in's cookie.
     pub(super) fn sign_out(&self, headers: &HeaderMap) -> String {
         if let Some(token) = token(headers) {
             self.state().sign_ins.retain(|(known, _)| *known != token);
@@ -98,7 +98,7 @@ impl Accounts {
 }
 
 impl State {
-    /// Whether one more attempt may be made now.
+    /// Takes one attempt from the allowance. Returns whether the attempt is allowed.
     fn take_attempt(&mut self) -> bool {
         let earned = self.counted.elapsed().as_secs() / ATTEMPT_PAUSE.as_secs();
         if earned > 0 {
@@ -125,7 +125,7 @@ fn cookie(token: &str, seconds: u64, headers: &HeaderMap) -> String {
     format!("{NAME}={token}; Path=/dashboard; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}")
 }
 
-/// Equality in a time that depends on the lengths alone.
+/// Compares two texts in a time that depends on their lengths alone.
 fn same(known: &[u8], given: &[u8]) -> bool {
     let differing = known.iter().zip(given).fold(0, |differing, (a, b)| black_box(differing | (a ^ b)));
     known.len() == given.len() && differing == 0

@@ -1,5 +1,5 @@
-//! Questions to workers: what an app's back end may ask over HTTP, as far as it reads or disconnects, and
-//! samples of what is published.
+//! Questions to workers: the reading requests of an app's back end, disconnections, and samples of
+//! publications.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, time::timeout};
 use super::Observed;
 use crate::worker::{Answered, Ask, Inquiry};
 
-/// How long an answer may take.
+/// The longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A parameter of the query, decoded.
@@ -26,7 +26,7 @@ pub(super) fn parameter(uri: &Uri, wanted: &str) -> Option<String> {
     pairs.into_iter().find(|(name, _)| *name == *wanted).map(|(_, value)| value.into_owned())
 }
 
-/// Asks what a back end may ask: to read anything, and to disconnect.
+/// Answers a request of the HTTP API. Only requests that read or disconnect are allowed.
 pub(super) async fn request(
     observed: &Observed,
     app: AppId,
@@ -46,8 +46,8 @@ pub(super) async fn request(
     inquire(observed, observed.next_worker(), app, ask).await
 }
 
-/// Samples of a channel, from the worker with most of its members: those after the last one that the page
-/// has, if it had them from this worker.
+/// Reads samples of a channel from the worker with most of its members. The samples follow the last one that
+/// the page has from the same worker.
 pub(super) async fn watch(observed: &Observed, app: AppId, uri: &Uri) -> Answered {
     let Some(channel) = parameter(uri, "channel") else {
         return Answered::refusal(400, "invalid_request", "The query parameter channel is missing.");

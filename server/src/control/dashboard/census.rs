@@ -1,8 +1,8 @@
 //! The largest and the busiest channels of an app.
 //!
-//! A census looks at every channel of the table, on the admin thread, when somebody asks and the last one is
-//! not fresh. How busy a channel is follows from its offsets in two of them. A census looks at whole shards
-//! until it has seen [`CHANNELS`] channels: of a larger table it ranks those.
+//! A census reads every channel of the table on the admin thread. A census is made when a page asks and the
+//! last census is stale. A channel's rate follows from its offsets in two censuses. A census reads whole
+//! shards until it has read [`CHANNELS`] channels, so in a larger table some channels are not ranked.
 
 use std::{
     cmp::Reverse,
@@ -16,37 +16,37 @@ use hashbrown::HashMap;
 
 use super::overview::put;
 
-/// Channels that one census looks at.
+/// The channels after which a census reads no further shard.
 const CHANNELS: usize = 100_000;
 
-/// Channels that are named, for each order.
+/// The number of channels in each ranking.
 const RANKED: usize = 20;
 
-/// For how long a census is fresh, and how long the last one of an app is kept.
+/// How long a census is fresh, and how long the last census of an app is kept.
 const FRESH: Duration = Duration::from_millis(1500);
 const KEPT: Duration = Duration::from_secs(30);
 
-/// The last census of each app that somebody looks at.
+/// The last census of each app that a page asks about.
 #[derive(Default)]
 pub(super) struct Censuses(Mutex<HashMap<AppId, Census>>);
 
 struct Census {
     at: Instant,
-    /// Offsets by epoch, which no two channels share.
+    /// The channels' offsets by epoch. No two channels have the same epoch.
     offsets: HashMap<u64, u64>,
     json: Bytes,
 }
 
-/// A channel and its place.
+/// A channel with its counts.
 struct Counted {
     channel: Arc<Channel>,
     members: usize,
-    /// Messages in a thousand seconds.
+    /// The channel's messages in a thousand seconds.
     rate: u64,
 }
 
 impl Censuses {
-    /// `{"seen","partial","by_members":[{"channel","members","rate"}],"by_rate":[…]}`.
+    /// Writes `{"seen","partial","by_members":[{"channel","members","rate"}],"by_rate":[…]}`.
     pub(super) fn json(&self, node: &Node, app: AppId) -> Bytes {
         let mut censuses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         censuses.retain(|_, census| census.at.elapsed() < KEPT);
@@ -76,7 +76,8 @@ impl Census {
                 }
                 let offset = channel.offset();
                 offsets.insert(channel.epoch(), offset);
-                // A channel that came into being since has had all its messages since.
+                // All messages of a channel that was created after the last census are newer than that
+                // census.
                 let earlier = before.map(|before| before.offsets.get(&channel.epoch()).copied().unwrap_or(0));
                 let since = earlier.map_or(0, |earlier| offset.saturating_sub(earlier));
                 let rate = (since * 1_000_000).checked_div(passed_ms).unwrap_or(0);

@@ -1,11 +1,8 @@
-//! The console's WebSocket: once its request is admitted, the socket goes to a worker, which sees a handshake
-//! of the native dialect with one of the app's client keys. Nothing is relayed.
+//! The WebSocket of the dashboard's console. Once the request is admitted, its socket goes to a worker. The
+//! worker sees a handshake of the native dialect with a client key of the app, so the admin thread relays
+//! nothing.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use fanfare_core::http::{Head, HttpLimits, Query, parse_head};
@@ -18,29 +15,29 @@ use tokio::{
 use super::Dashboard;
 use crate::{control::guard::is_loopback, worker::HandedOver};
 
-/// How a request for the console begins.
+/// The beginning of a request for the console.
 const BEGINNING: &[u8] = b"GET /dashboard/console?";
 
 const LIMITS: HttpLimits = HttpLimits { head_bytes: 8192, headers: 64, body_bytes: 0 };
 
-/// How long a request's head may take.
+/// The longest wait for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The console of a dashboard.
 #[derive(Clone)]
 pub(in crate::control) struct Console(pub(in crate::control) Arc<Dashboard>);
 
-/// A request that the console refuses: the status line's rest, and a sentence.
+/// Why the console refuses a request: the rest of the status line, and a sentence.
 struct Refusal(&'static str, &'static str);
 
 impl Console {
-    /// Whether a connection's first request is for the console. Takes nothing from the connection.
+    /// Whether a connection's first request is for the console. The request stays in the socket.
     ///
     /// # Errors
-    /// Nothing comes in time, or the connection fails.
+    /// If no request comes in time, or if the connection fails.
     pub(in crate::control) async fn is_wanted(stream: &TcpStream) -> io::Result<bool> {
         let mut first = [0; BEGINNING.len()];
-        // A browser sends a head at once, and whole.
+        // A browser sends the whole head at once.
         timeout(HEAD_TIMEOUT, stream.peek(&mut first)).await??;
         Ok(first == *BEGINNING)
     }
@@ -73,7 +70,7 @@ impl Console {
         }
     }
 
-    /// The handshake that the worker is to see.
+    /// The handshake that the worker sees.
     fn admit(&self, head: &Head<'_>) -> Result<String, Refusal> {
         let Dashboard { observed, accounts, .. } = &*self.0;
         let header = |name: &str| head.header_str(name).unwrap_or_default();
@@ -100,7 +97,8 @@ impl Console {
             let (name, value) = pair.map_err(|_| Refusal("400 Bad Request", "The query is malformed."))?;
             match &*name {
                 "app" => app = observed.node.apps().by_name(&value).cloned(),
-                // A token has no character that would have to be escaped; what has one is none.
+                // A token has no character that needs an escape. A session with such a character is not a
+                // token.
                 "session"
                     if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) =>
                 {
@@ -122,9 +120,7 @@ impl Console {
 
     fn hand_over(&self, stream: std::net::TcpStream, request: String) -> io::Result<()> {
         let control = &self.0.observed.control;
-        // Relaxed: a count, which orders nothing.
-        if control.connections.fetch_add(1, Ordering::Relaxed) >= control.capacity {
-            control.connections.fetch_sub(1, Ordering::Relaxed);
+        if !control.capacity.take() {
             return Err(io::Error::other("the server has as many connections as it may"));
         }
         let worker = self.0.observed.next_worker();

@@ -1,4 +1,4 @@
-//! The dashboard: a page that shows what the server does, and its API.
+//! The dashboard: a page that shows the present state of the server, and the page's API.
 //!
 //! ```text
 //!   browser ─▶ guard ─▶ files                                   anybody's: they hold nothing
@@ -7,8 +7,8 @@
 //!   WebSocket ─▶ console ─▶ a worker                            the socket itself: a session like any other
 //! ```
 //!
-//! On loopback the page asks for no password unless one is configured, and answers to names of this machine
-//! alone. Elsewhere there is no page without a password. Nothing here runs while nobody looks.
+//! A dashboard on loopback without a password answers only requests by a name of this machine. Elsewhere a
+//! dashboard needs a password. The dashboard costs nothing while no page is open.
 
 mod account;
 mod ask;
@@ -43,10 +43,10 @@ use super::{
 };
 use crate::{config::Password, worker::Answered};
 
-/// Bytes of a request's body.
+/// The most bytes of a request's body.
 const BODY_BYTES: usize = 64 << 10;
 
-/// What the dashboard's routes share.
+/// The state that the dashboard's routes share.
 pub(super) struct Dashboard {
     observed: Arc<Observed>,
     accounts: Accounts,
@@ -54,7 +54,8 @@ pub(super) struct Dashboard {
 }
 
 impl Dashboard {
-    /// The dashboard of an admin plane at `address`; `None`: there is none without a password.
+    /// The dashboard of an admin listener at `address`; `None` if a dashboard there needs a password and has
+    /// none.
     pub(super) fn new(
         address: SocketAddr,
         password: Option<Password>,
@@ -96,7 +97,7 @@ pub(super) fn routes(dashboard: &Arc<Dashboard>) -> Router {
     }
 }
 
-/// What is said where there is no dashboard.
+/// The answer of a server without a dashboard.
 pub(super) fn absent() -> Router {
     let sentence = "There is no dashboard here: an admin listener that other machines reach needs \
                     `server.dashboard_password`.\n";
@@ -105,7 +106,8 @@ pub(super) fn absent() -> Router {
         .route("/dashboard/", get((StatusCode::NOT_FOUND, sentence)))
 }
 
-/// A page of another site cannot set this header without being allowed to first, which it never is.
+/// Refuses requests of other sites: a page of another site cannot set this header without a CORS preflight,
+/// and the server allows none.
 async fn own_requests_only(request: Request, next: axum::middleware::Next) -> Response {
     match request.headers().get("x-fanfare").map(HeaderValue::as_bytes) {
         Some(b"dashboard") => next.run(request).await,

@@ -1,4 +1,4 @@
-//! What workers and apps publish of themselves, as JSON.
+//! The numbers that workers and apps publish, as JSON.
 
 use std::{
     sync::atomic::Ordering,
@@ -11,11 +11,11 @@ use fanfare_core::json::write_string;
 use super::Observed;
 use crate::control::metrics::{METRICS, app_values};
 
-/// `{"time_ms","uptime_ms","ready","capacity","channels","apps":[…],"metrics":[…]}`.
+/// Writes `{"time_ms","uptime_ms","ready","capacity","channels","apps":[…],"metrics":[…]}`.
 pub(super) fn json(observed: &Observed) -> BytesMut {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let uptime = observed.started.elapsed().as_millis();
-    let (ready, capacity) = (observed.ready.load(Ordering::Relaxed), observed.control.capacity);
+    let (ready, capacity) = (observed.ready.load(Ordering::Relaxed), observed.control.capacity.total());
     let channels = observed.node.channels();
     let mut out = BytesMut::with_capacity(16 << 10);
     put(&mut out, format_args!("{{\"time_ms\":{now},\"uptime_ms\":{uptime},\"ready\":{ready},"));

@@ -1,4 +1,4 @@
-//! Who may make a request: its address, then its signature or an administrator's cookie.
+//! Access to an app's paths: checks the caller's address, and then a signature or an administrator's cookie.
 
 use std::borrow::Cow;
 
@@ -9,13 +9,13 @@ use fanfare_core::{
 
 use super::{Page, Place};
 
-/// How long an administrator stays signed in.
+/// How long an administrator stays signed in, in seconds.
 const COOKIE_S: u64 = 30 * 86_400;
 const COOKIE: &str = "auth_tkt";
-/// What a cookie signs.
+/// The value that a cookie signs.
 const COOKIE_VALUE: &str = "admin";
 
-/// A request at a place, as far as its head says.
+/// The head of a request to a place.
 pub(crate) struct Knock<'a> {
     pub(crate) route: Route,
     pub(crate) path: &'a str,
@@ -25,11 +25,11 @@ pub(crate) struct Knock<'a> {
     cookie: Option<&'a str>,
 }
 
-/// What a head leads to.
+/// The result of the checks.
 pub(crate) enum Admission {
-    /// The request may go on.
+    /// The request is admitted.
     Admitted,
-    /// The request has this answer.
+    /// The request is refused with this page.
     Refused(Page),
 }
 
@@ -45,7 +45,7 @@ impl<'a> Knock<'a> {
             secret: header.map(Cow::Borrowed),
             cookie: head.header_str("cookie").and_then(cookie),
         };
-        // A pair that does not decode is none.
+        // A pair of the query that does not decode is ignored.
         for (name, value) in Query::new(head.query.unwrap_or_default()).flatten() {
             match &*name {
                 "conn_id" => knock.conn_id = Some(value),
@@ -57,7 +57,7 @@ impl<'a> Knock<'a> {
         knock
     }
 
-    /// Decides in the original's order: address, signature, and only then what is asked for.
+    /// Checks the request in the original's order: the address, the signature, and then the route.
     pub(crate) fn admit(&self, place: &Place, address: &str, now_s: u64) -> Admission {
         let Self { route, .. } = self;
         if matches!(route, Route::Preflight | Route::WebSocket) {
@@ -82,7 +82,7 @@ impl<'a> Knock<'a> {
         }
     }
 
-    /// Whether the request brings a body that counts.
+    /// Whether the request's body is needed.
     pub(crate) fn wants_body(&self) -> bool {
         matches!(self.route, Route::Call(_) | Route::Admin(AdminPage::SignIn))
     }
@@ -98,14 +98,14 @@ impl Place {
         self.cookies.verify(token, now_s, Ageing::Seconds(COOKIE_S))
     }
 
-    /// The header that signs an administrator in.
+    /// The header of the cookie that signs an administrator in.
     pub(crate) fn cookie(&self, now_s: u64) -> String {
         let path = if self.options.prefix.is_empty() { "/" } else { &*self.options.prefix };
         let value = self.cookies.sign(COOKIE_VALUE, now_s);
         format!("{COOKIE}={value}; Max-Age={COOKIE_S}; Path={path}; HttpOnly; SameSite=Lax")
     }
 
-    /// The header that signs an administrator out.
+    /// The header that removes the administrator's cookie.
     pub(crate) fn no_cookie(&self) -> String {
         let path = if self.options.prefix.is_empty() { "/" } else { &*self.options.prefix };
         format!("{COOKIE}=; Max-Age=0; Path={path}; HttpOnly; SameSite=Lax")

@@ -1,5 +1,5 @@
-//! Where back ends and clients of Channelstream find an app: a prefix of paths, behind which each has the
-//! original's routes. The app at the root has every path that no other protocol has.
+//! The places of Channelstream's apps: each app has a prefix, after which the original's routes follow. The
+//! app without a prefix has every path that no other protocol has.
 
 mod access;
 mod pages;
@@ -24,21 +24,21 @@ pub(crate) use self::{
 };
 use crate::sys::{Clock, random, random_bits};
 
-/// What the paths of the API begin with, which is never a place's.
+/// The beginning of the native API's paths, which belong to no place.
 const NATIVE: &str = "/v1/";
 
 /// The places of a server, the longest prefix first.
 pub(crate) struct Places(Box<[Place]>);
 
-/// An app as Channelstream's peers find it.
+/// An app with its Channelstream paths and its directory.
 pub(crate) struct Place {
     pub(crate) app: Arc<App>,
     pub(crate) options: ChannelstreamOptions,
     verifier: Verifier,
-    /// Signs the cookies of administrators: a secret of this process.
+    /// Signs the cookies of administrators, with a secret of this process.
     cookies: Verifier,
-    /// Held for as long as it takes to apply one request and to hand what follows from it to the engine,
-    /// which never waits.
+    /// The app's directory. A worker holds the lock while it applies one request and hands the effects to its
+    /// engine, and never waits meanwhile.
     directory: Mutex<Directory>,
     /// When a sign-in last failed, in Unix milliseconds.
     failed_ms: AtomicU64,
@@ -52,17 +52,17 @@ impl Places {
         Self(places.into())
     }
 
-    /// Whether there are none.
+    /// Whether the server has no places.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a path is a place's.
+    /// Whether a path belongs to a place.
     pub(crate) fn owns(&self, path: &str) -> bool {
         !self.is_empty() && self.find(path).is_some()
     }
 
-    /// The place that has a path, and what of the path follows its prefix.
+    /// The place of a path, and the rest of the path after the place's prefix.
     pub(crate) fn find<'p>(&self, path: &'p str) -> Option<(&Place, &'p str)> {
         if path.starts_with(NATIVE) {
             return None;
@@ -97,21 +97,22 @@ impl Place {
         })
     }
 
-    /// The app's directory. A worker that panicked inside has left it whole or not begun.
+    /// The app's directory. A panic of a worker leaves the directory consistent, so a poisoned lock is taken.
     pub(crate) fn directory(&self) -> MutexGuard<'_, Directory> {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether an administrator may come in with these. After a failure nobody is looked at for a while.
+    /// Whether the name and the password are an administrator's. After a wrong password every sign-in fails
+    /// for a while.
     pub(crate) fn sign_in(&self, user: &str, password: &str, now_ms: u64) -> bool {
-        /// How long.
+        /// The milliseconds of that while.
         const PAUSE_MS: u64 = 500;
         let Some(secret) = &self.options.admin_secret else { return false };
-        // Relaxed: a time, which orders nothing.
+        // Relaxed: the time orders no other memory access.
         if now_ms < self.failed_ms.load(Ordering::Relaxed).saturating_add(PAUSE_MS) {
             return false;
         }
-        // Comparing signatures takes the same time for all that are wrong.
+        // The comparison of signatures takes the same time for every wrong text.
         let is = |given: &str, own: &str| {
             let signed = self.cookies.sign(given, 0);
             self.cookies.sign(own, 0) == signed

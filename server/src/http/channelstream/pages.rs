@@ -1,21 +1,21 @@
-//! Answers as the original gives them: JSON with its headers for other origins, and pages in the form that
-//! the peer accepts.
+//! Answers in the original's form: JSON with CORS headers, and error pages in the media type that the peer
+//! accepts.
 
 use bytes::BytesMut;
 use fanfare_core::{app::ChannelstreamOptions, dialect::channelstream::Answer, http::Head};
 
 use crate::http::{cors::CorsPolicy, reply::Reply};
 
-/// A page instead of an answer.
+/// A page that answers a request which is not answered by its call.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Page {
-    /// Nobody knows the path, or its method is another.
+    /// The path does not exist, or does not have the method.
     NotFound,
-    /// A signature is needed, or another address.
+    /// The request needs a signature, or comes from a forbidden address.
     Forbidden,
     /// The signature is not valid.
     BadSignature,
-    /// There is no such connection.
+    /// The connection does not exist.
     Unauthorized,
     /// An administrator has to sign in first.
     SignIn,
@@ -60,7 +60,7 @@ pub(crate) fn listen_headers(
     if options.allows_origin(origin) { all } else { &all[1..] }
 }
 
-/// Appends an answer whose pages of other origins may read it as the options say.
+/// Appends an answer that pages of other origins may read as the app's options allow.
 fn put_shared(
     out: &mut BytesMut,
     reply: &Reply,
@@ -83,14 +83,14 @@ fn put_shared(
     200
 }
 
-/// The reply without headers of the server's own.
+/// The reply without the CORS headers of the server's own API.
 pub(crate) fn plain(reply: &Reply) -> Reply {
     let mut reply = reply.clone();
     reply.cors = CorsPolicy::NoOrigin;
     reply
 }
 
-/// Appends what a call is answered. Returns the status.
+/// Appends the answer to a call. Returns the status.
 pub(crate) fn put_answer(
     out: &mut BytesMut,
     reply: &Reply,
@@ -105,7 +105,7 @@ pub(crate) fn put_answer(
     answer.status
 }
 
-/// Appends the answer to a browser that asks whether it may.
+/// Appends the answer to a preflight.
 pub(crate) fn put_empty(
     out: &mut BytesMut,
     reply: &Reply,
@@ -115,7 +115,7 @@ pub(crate) fn put_empty(
     put_shared(out, reply, options, origin, ("text/plain; charset=UTF-8", b""))
 }
 
-/// Appends a page of the server's own.
+/// Appends an HTML page.
 pub(crate) fn put_html(
     out: &mut BytesMut,
     reply: &Reply,
@@ -126,7 +126,8 @@ pub(crate) fn put_html(
     put_shared(out, reply, options, origin, ("text/html; charset=UTF-8", html.as_bytes()))
 }
 
-/// Appends a page in the form that the peer accepts. `detail` is what a page that is not found says.
+/// Appends an error page in the media type that the peer accepts. `detail` is for a page about an unknown
+/// path.
 pub(crate) fn put_page(out: &mut BytesMut, reply: &Reply, head: &Head<'_>, page: &Page, detail: &str) -> u16 {
     let (status, explanation, detail) = match page {
         Page::BadSignature => {
@@ -143,7 +144,7 @@ pub(crate) fn put_page(out: &mut BytesMut, reply: &Reply, head: &Head<'_>, page:
     status
 }
 
-/// Appends a redirection to `path`, with a cookie perhaps.
+/// Appends a redirection to `path`, and the cookie if there is one.
 pub(crate) fn redirect(
     out: &mut BytesMut,
     reply: &Reply,
@@ -163,7 +164,7 @@ pub(crate) fn redirect(
     302
 }
 
-/// The form of a page.
+/// The media type of an error page.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 enum Form {
     Html,
@@ -172,7 +173,7 @@ enum Form {
 }
 
 impl Form {
-    /// The form that a peer accepts best; text for a peer that does not say.
+    /// The media type that a peer accepts best; plain text for a peer that names none.
     fn of(head: &Head<'_>) -> Self {
         let Some(accept) = head.header_str("accept") else { return Self::Text };
         let (html, json) = (quality(accept, "text/html"), quality(accept, "application/json"));
@@ -183,7 +184,7 @@ impl Form {
         }
     }
 
-    /// The type and the text of a page.
+    /// The content type and the text of an error page.
     fn page(self, status: u16, explanation: &str, detail: Option<&str>) -> (&'static str, String) {
         let title = match status {
             302 => "Found",
@@ -238,7 +239,8 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// How much a peer wants a type, in thousandths (RFC 9110, section 12.5.1): the most specific range counts.
+/// The weight of a media type in `Accept`, in thousandths (RFC 9110, section 12.5.1). The most specific range
+/// counts.
 fn quality(accept: &str, media: &str) -> u32 {
     let family = media.split('/').next().unwrap_or_default();
     let mut best = (0, 0);
@@ -260,7 +262,7 @@ fn quality(accept: &str, media: &str) -> u32 {
     best.1
 }
 
-/// The form to sign in with.
+/// The page with the sign-in form.
 pub(crate) fn sign_in_page() -> String {
     page_of(
         "Sign in",
@@ -270,7 +272,7 @@ pub(crate) fn sign_in_page() -> String {
     )
 }
 
-/// What the server holds, as JSON on a page.
+/// The page with the overview of the server, as JSON.
 pub(crate) fn overview_page(json: &str, prefix: &str) -> String {
     let body = format!(
         "<p><a href=\"{prefix}/admin\">Again</a> <a href=\"{prefix}/admin/admin.json\">JSON</a> \

@@ -1,9 +1,9 @@
 //! One script in its sandbox: a QuickJS runtime of its own, with budgets of CPU time, memory, stack and
 //! output.
 //!
-//! A sandbox has no I/O, no modules to import, no clock but the input's, and seeded randomness. It belongs to
-//! the thread that made it. What a handler left in the global object survives to the next call, within the
-//! budget of memory; a sandbox that ran out of memory is made anew by its owner.
+//! A sandbox has no I/O, no modules to import, no clock except the input's time, and seeded randomness. A
+//! sandbox belongs to the thread that made it. A script's global variables survive from call to call, within
+//! the budget of memory. The owner of a sandbox that ran out of memory makes a new one.
 
 use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
 
@@ -25,22 +25,22 @@ const PRELUDE: &str = include_str!("prelude.js");
 /// Bytes of the native stack that a script may use.
 pub(super) const STACK_BYTES: usize = 512 << 10;
 
-/// What errors call the script.
+/// The name of the script in errors.
 const SCRIPT: &str = "trigger.js";
 
-/// Characters of a refusal, and of names that a script gives.
+/// The most characters of a refusal, and of names that a script gives.
 const REFUSAL_CHARS: usize = 500;
 const NAME_CHARS: usize = 256;
 
-/// Lines that a run may log, and characters of each.
+/// The most lines that a run may log, and the most characters of a line.
 const LOG_LINES: usize = 32;
 const LOG_CHARS: usize = 1000;
 
-/// Why a source is no trigger.
+/// Why a source cannot be compiled.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) struct CompileError {
     pub(crate) message: String,
-    /// Where, from 1; 0: unknown.
+    /// The line of the error, from 1; 0 if it is unknown.
     pub(crate) line: u32,
     pub(crate) column: u32,
 }
@@ -54,16 +54,16 @@ impl fmt::Display for CompileError {
     }
 }
 
-/// Why a run gave no verdict.
+/// Why a run failed.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) enum RunError {
-    /// It took longer than it may.
+    /// The run exceeded its CPU time.
     Time,
-    /// It wanted more memory than it may have.
+    /// The run exceeded its memory.
     Memory,
-    /// It decided, said or kept more than it may.
+    /// The run's decision, messages or state exceeded the budget of output.
     Output(&'static str),
-    /// The script's own mistake.
+    /// The script threw an error.
     Thrown(String),
 }
 
@@ -78,34 +78,34 @@ impl fmt::Display for RunError {
     }
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) decision: Decision,
     pub(crate) answers: Vec<Said>,
     pub(crate) publications: Vec<Said>,
     pub(crate) log: Vec<String>,
-    /// The state to keep, if the script looked at it.
+    /// The new state, if the script used the state.
     pub(crate) state: Option<Box<str>>,
-    /// The script returned something and never read the payload, so that was ignored.
+    /// Whether the script returned a value that was ignored, because the script never read the payload.
     pub(crate) is_ignored: bool,
 }
 
-/// What a handler is called with.
+/// The arguments of a handler.
 pub(crate) struct Call<'a> {
     pub(crate) action: Action,
-    /// Everything but the payload, as JSON.
+    /// The input without the payload, as JSON.
     pub(crate) head: &'a str,
     pub(crate) payload: Payload<'a>,
     /// The channel that answers name.
     pub(crate) channel: Option<&'a str>,
-    /// What the script kept for this channel.
+    /// The state that the script keeps for this channel.
     pub(crate) state: Option<&'a str>,
 }
 
 /// A script that is ready to run.
 pub(crate) struct Sandbox {
-    // Handles before the context and the runtime that they are of.
+    // Handles are dropped before their context and their runtime.
     message: Option<Handler>,
     join: Option<Handler>,
     run: Handler,
@@ -119,7 +119,7 @@ pub(crate) struct Sandbox {
 
 type Handler = Persistent<Function<'static>>;
 
-/// When, in the thread's CPU time, a script is stopped; and whether that was so.
+/// The CPU time at which a script is stopped, and whether it was stopped.
 #[derive(Default)]
 struct Deadline {
     at: Duration,
@@ -161,7 +161,7 @@ impl Sandbox {
         }
     }
 
-    /// Calls the handler of an action. Without one everything passes.
+    /// Calls the handler of an action. A script without such a handler passes the action.
     pub(crate) fn run(&mut self, call: &Call<'_>) -> Result<Run, RunError> {
         let Some(handler) = self.handler(call.action) else { return Ok(Run::pass()) };
         *self.state.borrow_mut() = call.state.map(Into::into);
@@ -170,7 +170,7 @@ impl Sandbox {
             let ran = self.run_in(&ctx, handler, call).catch(&ctx);
             ran.map_err(|error| self.explain(error)).and_then(|run| self.check(run, call))
         });
-        // What was left to do is not done in the next call.
+        // Jobs that the last call left do not run in this call.
         self.drain_jobs();
         result
     }
@@ -200,7 +200,7 @@ impl Sandbox {
 
     fn drain_jobs(&self) {
         while self.runtime.is_job_pending() && !self.deadline.borrow_mut().is_over() {
-            // An error is that of a promise nobody asked for.
+            // The error belongs to a promise that no handler awaits.
             drop(self.runtime.execute_pending_job());
         }
     }
@@ -217,7 +217,7 @@ impl Sandbox {
         if text.contains("out of memory") { RunError::Memory } else { RunError::Thrown(text) }
     }
 
-    /// Takes a result apart, within the budget of output.
+    /// Reads the result of a handler, within the budget of output.
     fn check(&self, result: Array<'_>, call: &Call<'_>) -> Result<Run, RunError> {
         let thrown = |error: rquickjs::Error| RunError::Thrown(error.to_string());
         let kind: String = result.get(0).map_err(thrown)?;
@@ -258,7 +258,8 @@ impl Run {
     }
 }
 
-/// Runs the prelude: the function that calls handlers, and the one that finishes what had to wait.
+/// Runs the prelude. Returns the function that calls handlers, and the function that finishes asynchronous
+/// handlers.
 fn prelude<'js>(
     ctx: &Ctx<'js>,
     seed: u32,
@@ -280,7 +281,7 @@ fn prelude<'js>(
     Ok((Persistent::save(ctx, run), Persistent::save(ctx, settle)))
 }
 
-/// Compiles the script as a module: what it exports as `message` and `join`.
+/// Compiles the script as a module. Returns the exports `message` and `join`.
 fn handlers(ctx: &Ctx<'_>, source: &str) -> Result<(Option<Handler>, Option<Handler>), CompileError> {
     let module = Module::declare(ctx.clone(), SCRIPT, source).catch(ctx).map_err(compile_error)?;
     let (module, done) = module.eval().catch(ctx).map_err(compile_error)?;
@@ -305,7 +306,7 @@ fn compile_error(error: CaughtError<'_>) -> CompileError {
         CaughtError::Value(value) => (thrown_text(&value), String::new()),
         CaughtError::Error(error) => (error.to_string(), String::new()),
     };
-    // `    at trigger.js:3:5` or `    at f (trigger.js:3:5)`.
+    // The place is written `    at trigger.js:3:5` or `    at f (trigger.js:3:5)`.
     let place = stack.split_once(SCRIPT).map_or("", |(_, rest)| rest.lines().next().unwrap_or_default());
     let mut numbers = place.trim_end_matches(')').split(':').skip(1).map(str::parse);
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
@@ -319,9 +320,9 @@ fn exception_text(exception: &Exception<'_>) -> String {
     text.chars().take(REFUSAL_CHARS).collect()
 }
 
-/// What is thrown and is no error.
+/// The text of a thrown value that is not an error.
 fn thrown_text(value: &Value<'_>) -> String {
-    // An object's own `toString` is not asked: it runs code.
+    // An object's own `toString` is not called, because it would run code of the script.
     let text = match value.is_object() || value.is_symbol() {
         true => "an object that is no error".to_owned(),
         false => value.get::<Coerced<String>>().map(|text| text.0).unwrap_or_default(),
@@ -329,10 +330,11 @@ fn thrown_text(value: &Value<'_>) -> String {
     format!("thrown: {}", text.chars().take(REFUSAL_CHARS).collect::<String>())
 }
 
-/// A copy of a script's bytes; none of a buffer that was given away.
+/// Copies the bytes of a script's buffer; `None` if the buffer was detached.
 #[allow(unsafe_code)]
 fn copied(bytes: &TypedArray<'_, u8>) -> Option<OwnedPayload> {
-    // SAFETY: the bytes stay where they are while no code of the script runs, and none runs in here.
+    // SAFETY: the bytes stay in place while no code of the script runs, and no code of the script runs in
+    // this function.
     let bytes = unsafe { bytes.as_bytes() }?;
     Some(Payload::Binary(bytes).into())
 }
@@ -342,7 +344,8 @@ fn take(room: &mut usize, bytes: usize) -> Result<(), RunError> {
     Ok(())
 }
 
-/// A payload that a script wrote. It is JSON as everybody's is: nothing deeper passes.
+/// Checks a payload that a script wrote. The payload has the JSON grammar and the depth limit of every
+/// payload.
 fn checked(text: &str, room: &mut usize) -> Result<OwnedPayload, RunError> {
     take(room, text.len())?;
     json::value(text).map_err(|_| RunError::Output("the JSON is nested deeper than 128"))?;
@@ -353,7 +356,7 @@ fn texts(result: &Array<'_>, at: usize) -> Result<Vec<String>, RunError> {
     result.get(at).map_err(|error| RunError::Thrown(error.to_string()))
 }
 
-/// `[channel,] event, message` of each; answers have the call's channel.
+/// Reads `[channel,] event, message` of each message. An answer has the call's channel.
 fn said<'a>(
     parts: impl Iterator<Item = &'a [String]>,
     channel: Option<&str>,

@@ -1,5 +1,5 @@
-// What every script finds: the sandbox's own functions, and how a handler is called. The names that the script
-// could change later are taken first.
+// The prelude of every script: the sandbox's functions, and the call of handlers. The prelude first takes the built-in
+// functions that the script could change later.
 (host, seed) => {
   'use strict';
   const { parse, stringify } = JSON;

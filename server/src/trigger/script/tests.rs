@@ -24,7 +24,7 @@ fn run(body: &str, payload: &str) -> Result<Run, RunError> {
     sandbox(&format!("export function message(input) {{ {body} }}")).run(&call(payload))
 }
 
-/// `pass`, the payload in its place, or `refused: why`.
+/// The decision as text: `pass`, the replaced payload, or `refused: why`.
 fn decision(run: &Run) -> String {
     match &run.decision {
         Decision::Pass => "pass".into(),
@@ -152,7 +152,7 @@ fn the_clock_is_the_inputs_and_randomness_is_seeded() {
     );
 }
 
-/// Each fails alone, and the next call of the same script is served.
+/// Each budget fails its own run alone, and the next call of the same script is served.
 #[test]
 fn hostile_scripts_are_stopped_within_their_budgets() {
     let hostile = [
@@ -212,7 +212,7 @@ fn hostile_scripts_are_stopped_within_their_budgets() {
     }
 }
 
-/// A script may spoil its own world, and what it decides still is one payload, or a failure.
+/// A script may spoil its own globals, and its decision is still one payload or a failure.
 #[test]
 fn prototype_tricks_and_getters_reach_nothing_else() {
     for body in [

@@ -16,7 +16,7 @@ const SECRET = 'a-secret-of-the-tests';
 const DEADLINE_MS = 30_000;
 const SOURCE = readFileSync(join(process.env.CHANNELSTREAM_JS, 'src/channelstream.js'), 'utf8');
 
-/** A signature as the client's own signer makes them: it replaces the first of each character alone. */
+/** A signature as the client's own signer makes it: the signer replaces only the first occurrence of each character. */
 function sign() {
   const strip = (text) => text.replace('=', '').replace('+', '-').replace('/', '_');
   const key = createHash('sha1').update(`itsdangerous.Signersigner${SECRET}`).digest();
@@ -73,7 +73,7 @@ secret = "${SECRET}"
   }
 }
 
-/** Waits until a condition holds. Each look is caused by something that happened, or by a short pause. */
+/** Waits until a condition holds. The condition is checked after each event, and after a short pause. */
 async function until(condition, what) {
   const deadline = Date.now() + DEADLINE_MS;
   for (;;) {
@@ -84,7 +84,7 @@ async function until(condition, what) {
   }
 }
 
-/** The page's back end: it knows its users, signs, and passes on what the client expects. */
+/** The page's back end, which has users, signs requests, and passes the answers to the client. */
 async function backEnd(fanfare) {
   const routes = {
     '/connect': (body) => fanfare.call('POST', '/connect', {
@@ -110,7 +110,7 @@ async function backEnd(fanfare) {
   return { url: `http://127.0.0.1:${server.address().port}`, close: () => server.close() };
 }
 
-/** The client in a page, with everything that it receives. */
+/** The client in a page, with everything that the client receives. */
 class Page {
   constructor(fanfare, back, username, channels, noWebsocket) {
     this.dom = new JSDOM('', { url: back.url, runScripts: 'outside-only', pretendToBeVisual: true });
@@ -136,7 +136,7 @@ class Page {
   async open() {
     this.client.connect();
     await this.called('listenOpenedCallback');
-    // A poll is open when it is sent: what is said from now on reaches it in any case.
+    // A poll is open once it is sent: a message that is published from now on reaches it.
     return this;
   }
 
@@ -145,7 +145,7 @@ class Page {
     return until(() => calls().length >= count && calls().at(-1), name);
   }
 
-  /** The first frame that fits. */
+  /** The first frame that a condition accepts. */
   async frame(fits, what) {
     return until(() => this.received.find(fits), what);
   }

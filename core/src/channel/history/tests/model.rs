@@ -269,8 +269,8 @@ fn text(offset: u64, size: usize) -> String {
 }
 
 proptest! {
-    /// Whatever is done to it, a memory is what it would be without any economy, and costs what it says and
-    /// what it may.
+    /// After any operations, a history holds the same messages as the plain model, and reports its true cost
+    /// within its bound.
     #[test]
     fn a_memory_is_as_its_model(
         limits in some_limits(),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     command::{BackEndCommand, Outcome},
-    id::SessionId,
+    id::{SessionId, SessionSlot, WorkerId},
     publication::IdentityCard,
     socketio::AckId,
 };
@@ -155,19 +155,7 @@ fn a_user_is_told_in_three_arguments() {
     let mut room = room();
     let app = AppId(0);
     let user = "luke";
-    let claims =
-        crate::token::Claims { user: user.into(), expires_at: None, profile: None, channels: vec![] };
-    let opening = Opening {
-        app: &room.engine.node().app(app).clone(),
-        format: Format::AgnostFrames,
-        echo: None,
-        claims: Some(claims),
-        connection: 3,
-        ticket: None,
-    };
-    let slot = room.engine.open(opening, |_| {}, |_, _, _| {}).expect("there is room");
-    room.slots.push(slot);
-    room.inbox.0.push(Vec::new());
+    let signed_in = room.open(Format::AgnostFrames, None, Some(claims(user, None)));
     // A channel with the user's name is an ordinary channel.
     room.send(OTHER, r#"42["join",{"channel":"luke","echo":false}]"#);
     let command = |user, event| BackEndCommand::PublishToUser {
@@ -180,6 +168,6 @@ fn a_user_is_told_in_three_arguments() {
         let done = room.engine.request(app, command(user, "user:signin"), 1);
         assert!(matches!(done, Some(Ok(Outcome::Broadcast { .. }))), "{done:?}");
     }
-    assert_eq!(room.received(3), [r#"42["user:signin","user:signin",{"a": 1},null]"#]);
+    assert_eq!(room.received(signed_in), [r#"42["user:signin","user:signin",{"a": 1},null]"#]);
     assert_eq!(room.received(OTHER), Vec::<String>::new());
 }

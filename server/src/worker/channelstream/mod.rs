@@ -1,5 +1,5 @@
-//! Back ends and clients of Channelstream on this worker: calls, the WebSockets of clients, and what follows
-//! from both.
+//! Channelstream's back ends and clients on this worker: calls, WebSockets of clients, and the effects of
+//! both.
 //!
 //! ```text
 //!   call ─▶ Knock::admit ─▶ the place's directory ──Answer──▶ at once, or when other workers are done
@@ -7,8 +7,10 @@
 //!   /ws  ─▶ Directory::arrival ─▶ Engine::open ─▶ Directory::attach ─▶ what was missed
 //! ```
 //!
-//! The directory is held from the look at it until the engine has everything: so the frames that a client
-//! missed and those that it receives are all there are, each once.
+//! A worker holds the directory from its first look until the engine has all effects. So a client receives
+//! every frame once: the missed frames, and then the frames of the engine.
+
+mod polls;
 
 use std::collections::HashMap;
 
@@ -28,12 +30,13 @@ use fanfare_core::{
     id::{AppId, SessionId, SessionSlot},
     publication::{Given, Payload},
     token::Claims,
-    ws::{self, Decoder, Upgrade, put_close},
+    ws::{self, Upgrade, put_close},
 };
 
 use super::{Worker, http::Next};
 use crate::{
-    connection::{ConnectionSlot, Protocol},
+    asker::{Asker, Tokens},
+    connection::{ConnectionSlot, Flag},
     http::{
         api::Completed,
         channelstream::{
@@ -45,19 +48,13 @@ use crate::{
     sys::random_bits,
 };
 
-/// Answers that wait for other workers.
-#[derive(Default)]
+/// Answers to calls that wait for other workers.
 pub(super) struct HeldAnswers {
-    /// For each question to the engine, the connection that waits for it.
-    tokens: HashMap<u64, u64>,
+    tokens: Tokens,
+    /// The connection that waits for each question to the engine.
+    connections: HashMap<u64, u64>,
     waiting: HashMap<u64, HeldAnswer>,
-    next: u64,
 }
-
-/// Numbers of questions to the engine begin here: those of native requests are below.
-const TOKENS: u64 = 1 << 63;
-/// The number of what nobody waits for.
-const UNAWAITED: u64 = u64::MAX;
 
 struct HeldAnswer {
     missing: usize,
@@ -67,15 +64,17 @@ struct HeldAnswer {
     origin: Option<String>,
 }
 
-impl HeldAnswers {
-    fn next_token(&mut self) -> u64 {
-        self.next += 1;
-        TOKENS | self.next
+impl Default for HeldAnswers {
+    fn default() -> Self {
+        Self { tokens: Tokens::of(Asker::Place), connections: HashMap::new(), waiting: HashMap::new() }
     }
+}
 
-    /// A question is answered. If it was the last that an answer waited for, the answer is appended.
+impl HeldAnswers {
+    /// Handles the answer to a question. If a call's answer waited for this question alone, the call's answer
+    /// is appended.
     pub(super) fn on_answer(&mut self, token: u64, out: &mut BytesMut) -> Option<Completed> {
-        let connection = self.tokens.remove(&token)?;
+        let connection = self.connections.remove(&token)?;
         let held = self.waiting.get_mut(&connection)?;
         held.missing -= 1;
         if held.missing > 0 {
@@ -86,7 +85,7 @@ impl HeldAnswers {
         Some(Completed { connection, status, persistence: reply.persistence })
     }
 
-    /// The connection of a waiting call is gone.
+    /// Forgets the waiting call of a lost connection.
     pub(super) fn forget(&mut self, connection: u64) {
         self.waiting.remove(&connection);
     }
@@ -99,7 +98,7 @@ pub(super) struct Departed {
 }
 
 impl Worker {
-    /// Whether the body of a request at a place is wanted.
+    /// Whether the body of a request to a place is needed.
     pub(super) fn place_wants_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
         let control = self.control.clone();
         let Some((place, path)) = control.places.find(head.path) else { return false };
@@ -139,13 +138,13 @@ impl Worker {
         self.sent(slot, status, persistence)
     }
 
-    /// The address that a connection comes from, as text.
+    /// The address of a connection's peer, as text.
     fn address(&mut self, slot: ConnectionSlot) -> String {
         let peer = self.connections.live(slot).and_then(|connection| connection.stream.peer_addr().ok());
         peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default()
     }
 
-    /// Applies a call, and answers it when what follows from it has happened.
+    /// Applies a call, and answers it when all its effects have happened.
     fn call(
         &mut self,
         place: &Place,
@@ -174,7 +173,7 @@ impl Worker {
             let (options, origin) = (place.options.clone(), origin.map(String::from));
             self.held.waiting.insert(connection, HeldAnswer { missing, answer, reply, options, origin });
             if let Some(connection) = self.connections.live(slot) {
-                connection.flags.raise(crate::connection::Flag::Paused);
+                connection.flags.raise(Flag::Paused);
             }
             return Next::Wait;
         }
@@ -182,8 +181,8 @@ impl Worker {
         self.sent(slot, status, reply.persistence)
     }
 
-    /// Hands to the engine what follows from a call, while the directory is held. Returns how many answers of
-    /// the engine `connection` waits for.
+    /// Hands the effects of a call to the engine while the directory is held. Returns how many answers of the
+    /// engine `connection` waits for.
     pub(super) fn follow_up(
         &mut self,
         place: &Place,
@@ -197,26 +196,26 @@ impl Worker {
                 Effect::Tell(tell) => self.tell(app, *tell),
                 Effect::Enroll { session, channel, membership } => {
                     let command = BackEndCommand::Enroll { session, channel: &channel, membership };
-                    let token = self.held.next_token();
+                    let token = self.held.tokens.next();
                     if self.engine.request(app, command, token).is_none()
                         && let Some(connection) = connection
                     {
-                        self.held.tokens.insert(token, connection);
+                        self.held.connections.insert(token, connection);
                         missing += 1;
                     }
                 }
                 Effect::End { session } => {
                     let whom = Disconnection::Session(session);
                     let command = BackEndCommand::Disconnect { whom, reconnect: true };
-                    self.engine.request(app, command, UNAWAITED);
+                    self.engine.request(app, command, Tokens::UNAWAITED);
                 }
             }
         }
         missing
     }
 
-    /// Tells clients what a back end says, or what follows from it. Whoever is too slow is the engine's to
-    /// deal with, and nobody waits for the outcome.
+    /// Sends clients a back end's message or a notice. The engine handles slow clients, and no call waits for
+    /// the outcome.
     fn tell(&mut self, app: AppId, Tell { channel, audience, what }: Tell) {
         let channel = channel.as_deref();
         let command = match &what {
@@ -238,12 +237,12 @@ impl Worker {
                 BackEndCommand::Amend(AmendMessage { channel, id: *id, deletes, payload, audience, given })
             }
         };
-        if let Some(Err(error)) = self.engine.request(app, command, UNAWAITED) {
+        if let Some(Err(error)) = self.engine.request(app, command, Tokens::UNAWAITED) {
             tracing::debug!(?error, "a message was not delivered");
         }
     }
 
-    /// Makes a WebSocket of the connection of a client that a back end has announced.
+    /// Turns the connection into the WebSocket of a client that a back end has announced.
     fn admit_client(
         &mut self,
         place: &Place,
@@ -263,7 +262,7 @@ impl Worker {
         };
         ws::put_response(&mut self.out, &accept, None);
         let Some(conn) = knock.conn_id.as_deref().and_then(ConnId::parse) else {
-            // The original ends such a connection without a word.
+            // The original closes such a connection without a frame.
             self.connections.send(slot, &self.out);
             return Next::End;
         };
@@ -278,16 +277,11 @@ impl Worker {
             self.linger_detached(slot);
             return Next::Frames;
         };
-        self.counters.handshakes_total += 1;
-        if let Some(connection) = self.connections.live(slot) {
-            connection.protocol = Protocol::WebSocket { decoder: Decoder::new(), session };
-            connection.heard = self.now;
-        }
-        self.watch(slot, session);
-        if self.engine.is_paused(session) { Next::WaitWithFrames } else { Next::Frames }
+        self.begin_frames(slot, session)
     }
 
-    /// Opens the session of a client, in the channels of its connection, and gives it what it has missed.
+    /// Opens a client's session in the channels of its connection, and sends the frames that the client has
+    /// missed.
     fn open_client(
         &mut self,
         place: &Place,
@@ -324,7 +318,7 @@ impl Worker {
         Some(session)
     }
 
-    /// The client of a session that is about to end, if it is one of Channelstream's.
+    /// The Channelstream client of a session that is about to end.
     pub(super) fn departing_client(&mut self, session: SessionSlot) -> Option<Departed> {
         let format = self.engine.session_format(session);
         let is_client = matches!(format, Format::ChannelstreamFrames | Format::ChannelstreamPolls);
@@ -334,7 +328,7 @@ impl Worker {
         })
     }
 
-    /// The session of a client has ended, and with it the client's connection.
+    /// Ends the connection of a client whose session has ended.
     pub(super) fn forget_client(&mut self, departed: Option<Departed>) {
         let Some(Departed { app, session }) = departed else { return };
         let control = self.control.clone();
@@ -348,12 +342,12 @@ impl Worker {
         self.wake_others();
     }
 
-    /// Whether this worker looks after connections whose clients do not come.
+    /// Whether this worker expires connections whose clients do not come.
     pub(super) fn looks_after_places(&self) -> bool {
         self.id.0 == 0 && !self.control.places.is_empty()
     }
 
-    /// Removes what places may keep no longer.
+    /// Removes the connections, users and channels of the places whose time is over.
     pub(super) fn expire_places(&mut self) {
         if !self.looks_after_places() {
             return;
@@ -409,7 +403,7 @@ impl Worker {
     }
 }
 
-/// Whether a form has an administrator's name and password.
+/// Whether a form has the name and the password of an administrator.
 fn is_administrator(place: &Place, form: &[u8], now_ms: u64) -> bool {
     let (mut user, mut password) = (String::new(), String::new());
     for (name, value) in Query::new(std::str::from_utf8(form).unwrap_or_default()).flatten() {

@@ -1,8 +1,6 @@
-//! Clients of Channelstream that poll, and the functions that answers to scripts call.
+//! Polls of Channelstream's clients, answered as JSON or as JSONP scripts.
 //!
-//! A client's outlet is found by its id, on whatever worker it is; see [`polling`](super::polling).
-
-use std::sync::atomic::Ordering;
+//! The connection id names a client's outlet, on any worker; see [`polling`](crate::worker::polling).
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -15,20 +13,20 @@ use fanfare_core::{
     token::Claims,
 };
 
-use super::{Worker, http::Next, polling::Whereabouts};
 use crate::{
     connection::{ConnectionSlot, Flag, Held, OutletId, Protocol, Stage},
     http::{
         channelstream::{Knock, Page, Place, listen_headers, plain, put_answer, put_page},
         reply::Reply,
     },
+    worker::{Worker, http::Next, polling::Whereabouts},
 };
 
 const WRONG_ID: &str = "[\n    \"Wrong UUID format\"\n]";
 const WRONG_CALLBACK: &str = "{\n    \"callback\": [\n        \"Not the name of a function.\"\n    ]\n}";
 
 impl Worker {
-    /// A client asks for what there is, or waits for it.
+    /// Handles a poll: answers it with the output that waits, or holds it.
     pub(super) fn listen(
         &mut self,
         place: &Place,
@@ -71,14 +69,12 @@ impl Worker {
         }
     }
 
-    /// Takes in a client that polls. `None`: it has a WebSocket, or there is no room.
+    /// Opens the outlet of a client that polls; `None` if the client has a WebSocket, or if there is no room.
     fn open_poller(&mut self, place: &Place, conn: ConnId) -> Option<OutletId> {
         let mut directory = place.directory();
         let Arrival { user, public_state, channels, .. } =
             directory.arrival(conn).filter(|arrival| !arrival.is_attached)?;
-        // It takes the place of a connection. Relaxed: a count, which orders nothing.
-        if self.control.connections.fetch_add(1, Ordering::Relaxed) >= self.control.capacity {
-            self.control.connections.fetch_sub(1, Ordering::Relaxed);
+        if !self.control.capacity.take() {
             self.counters.polling_refused_total += 1;
             return None;
         }
@@ -97,7 +93,7 @@ impl Worker {
         let Ok(session) = self.engine.open(opening, |_| {}, |_, _, _| {}) else {
             self.counters.app_full_total += 1;
             self.connections.outlets.remove(id.slot);
-            self.control.connections.fetch_sub(1, Ordering::Relaxed);
+            self.control.capacity.give_back(1);
             return None;
         };
         if let Some(polling) = self.connections.outlets.find_polling(id) {
@@ -114,7 +110,7 @@ impl Worker {
         Some(id)
     }
 
-    /// Holds a poll until there is something to answer it with. One that was held is answered at once.
+    /// Holds a poll until there is output for it. The poll that was held before is answered at once.
     fn hold(&mut self, slot: ConnectionSlot, id: OutletId, listening: Listening, reply: Reply) -> Next {
         let connection = self.connections.id(slot);
         let now_ms = self.clock.elapsed_ms();
