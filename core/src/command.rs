@@ -565,7 +565,7 @@ pub struct UserSession {
 pub struct ChannelsPage {
     /// The channels' names and numbers of members.
     pub channels: Vec<(Box<str>, usize)>,
-    /// Where the next page begins; `None` at the end.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 

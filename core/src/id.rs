@@ -44,8 +44,8 @@ impl Key for LocalId {
 
 /// Identifies a session to everybody: 15 bytes, shown as 20 characters of base64url.
 ///
-/// It says where the session lives (worker, slot) and carries 72 random bits, which make it unguessable
-/// enough for a name and tell a reused slot from its former tenant, so that finding a session needs no index.
+/// A session's id says where the session lives (worker and slot), so finding a session needs no index. The id
+/// has 72 random bits, which make it hard to guess and tell a reused slot from its former session.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
 pub struct SessionId {
     worker: WorkerId,

@@ -1,6 +1,6 @@
-//! Who asks the engine something whose answer comes later, told by the question's token.
+//! The askers of the engine. The token of a question whose answer comes later names its asker.
 
-/// Who waits for an answer.
+/// The asker that waits for an answer.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Asker {
     /// A request of the HTTP API.
@@ -11,7 +11,7 @@ pub(crate) enum Asker {
     Place,
     /// The control plane.
     ControlPlane,
-    /// Nobody.
+    /// No asker waits for the answer.
     Nobody,
 }
 
@@ -21,7 +21,7 @@ const COUNT_BITS: u32 = 56;
 impl Asker {
     const ALL: [Self; 5] = [Self::Request, Self::BackEnd, Self::Place, Self::ControlPlane, Self::Nobody];
 
-    /// Whose question it is.
+    /// The asker of the question with this token.
     pub(crate) fn of(token: u64) -> Self {
         let at = usize::try_from(token >> COUNT_BITS).unwrap_or(usize::MAX);
         Self::ALL.get(at).copied().unwrap_or(Self::Nobody)

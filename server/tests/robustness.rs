@@ -1,8 +1,10 @@
 //! What operators and strangers can do to the process: signals, closed outputs, ports that are taken, few
 //! descriptors, idle sockets on the admin plane, and input that makes the server panic.
 
+mod running;
+
 use std::{
-    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
@@ -16,59 +18,50 @@ use fanfare_core::{
 };
 use fanfare_server::{Greeting, MessageHandler, Server, config::Config};
 
+use running::Running;
+
 const DEADLINE: Duration = Duration::from_secs(20);
 const CLIENT: &str = "robustness-client";
 
+fn config_text(server: &str) -> String {
+    format!(
+        "[server]\nlisten = ['127.0.0.1:0']\nadmin_listen = '127.0.0.1:0'\n{server}\n[apps.default]\nclient_key = '{CLIENT}'\n"
+    )
+}
+
 fn config_file(server: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    let text = format!(
-        "[server]\nlisten = ['127.0.0.1:0']\nadmin_listen = '127.0.0.1:0'\n{server}\n[apps.default]\nclient_key = '{CLIENT}'\n"
-    );
-    std::fs::write(file.path(), text).expect("it can be written");
+    std::fs::write(file.path(), config_text(server)).expect("it can be written");
     file
 }
 
-/// A running server, ended with the test.
+/// A running server with an admin plane.
 struct Process {
-    child: Child,
+    running: Running,
     address: SocketAddr,
     admin: SocketAddr,
-    _config: tempfile::NamedTempFile,
 }
 
 impl Process {
     /// Starts the server with these settings and this limit of open files.
     fn start(server: &str, open_files: u32) -> Self {
-        let config = config_file(server);
-        let mut child = shell(open_files, "", config.path().to_str().expect("a plain path"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let mut address = |prefix: &str| {
-            let line = lines.next().expect("it says where it listens").expect("it is text");
-            line.strip_prefix(prefix).expect("it says it so").parse().expect("it is an address")
+        let command = |path: &str| {
+            let mut command = shell(open_files, "", path);
+            command.stderr(Stdio::null());
+            command
         };
-        let (address, admin) = (address("listening on "), address("admin on "));
-        Self { child, address, admin, _config: config }
+        let running = Running::start(&config_text(server), command, &["listening", "admin"]);
+        let (address, admin) = (running.addresses[0], running.addresses[1]);
+        Self { running, address, admin }
     }
 
     fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        let status = Command::new("kill").args([name, &self.running.child.id().to_string()]).status();
         assert!(status.expect("kill is there").success());
     }
 
     fn wait(&mut self) -> ExitStatus {
-        wait(&mut self.child)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.child.kill().is_ok() {
-            self.child.wait().expect("it was killed");
-        }
+        wait(&mut self.running.child)
     }
 }
 
@@ -228,7 +221,8 @@ fn idle_sockets_on_the_admin_plane_take_nothing_from_the_public_port() {
     let process = Process::start("workers = 1", 256);
     let idle: Vec<_> = (0..368).map(|_| connect(process.admin)).collect();
     assert!(get(process.admin, "/healthz").starts_with("HTTP/1.1 200"));
-    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", process.child.id())).expect("it runs").count();
+    let descriptors =
+        std::fs::read_dir(format!("/proc/{}/fd", process.running.child.id())).expect("it runs").count();
     assert!(descriptors < 80, "{descriptors} descriptors are open");
     let peers: Vec<_> = (0..100).map(|_| websocket(process.address, "\"welcome\"")).collect();
     assert!(get(process.admin, "/readyz").starts_with("HTTP/1.1 200"));

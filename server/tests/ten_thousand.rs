@@ -1,16 +1,19 @@
 //! Ten thousand connections come, join, receive and go; afterwards the server has as many descriptors as
 //! before, and its memory has come back. The server is a process of its own, so that its numbers are its own.
 
+mod running;
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
 use fanfare_core::ws::{OpCode, put_masked_frame, put_request};
+
+use running::{Running, binary, resident_kib};
 
 const CONNECTIONS: usize = 10_000;
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -27,39 +30,20 @@ server_key = "ten-thousand-server"
 announce = false
 "#;
 
-/// The server's process, ended with the test.
-struct Process {
-    child: Child,
-    address: String,
-}
+/// The server's process.
+struct Process(Running);
 
 impl Process {
     fn start() -> Self {
-        let file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file can be made");
-        fs::write(file.path(), CONFIG).expect("the file can be written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
-            .arg("--config")
-            .arg(file.path())
-            .env_clear()
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped"))
-            .read_line(&mut line)
-            .expect("it says something");
-        let address = line.trim().strip_prefix("listening on ").expect("it says where it listens").to_owned();
-        Self { child, address }
+        Self(Running::start(CONFIG, binary, &["listening"]))
     }
 
     fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
+        fs::read_dir(format!("/proc/{}/fd", self.0.child.id())).expect("it runs").count()
     }
 
     fn resident_kib(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("there is such a line");
-        line.split_whitespace().nth(1).expect("it has a number").parse().expect("it is a number")
+        resident_kib(self.0.child.id())
     }
 
     /// Waits until `holds`; false if it does not within the deadline.
@@ -75,24 +59,20 @@ impl Process {
     }
 
     fn connect(&self) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).expect("the server accepts");
+        let address = self.0.addresses[0];
+        let mut stream = TcpStream::connect(address).expect("the server accepts");
         stream.set_read_timeout(Some(DEADLINE)).expect("it is a socket");
         let mut out = BytesMut::new();
-        put_request(&mut out, &self.address, "/v1/ws?key=ten-thousand-client", [7; 16], std::iter::empty());
+        put_request(
+            &mut out,
+            &address.to_string(),
+            "/v1/ws?key=ten-thousand-client",
+            [7; 16],
+            std::iter::empty(),
+        );
         stream.write_all(&out).expect("the server reads");
         read_until(&mut stream, b"\"welcome\"");
         stream
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Err(error) = self.child.kill() {
-            eprintln!("the server had ended: {error}");
-        }
-        if let Err(error) = self.child.wait() {
-            eprintln!("the server could not be waited for: {error}");
-        }
     }
 }
 

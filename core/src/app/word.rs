@@ -66,7 +66,7 @@ impl OptionsWord {
         self.has(MEMBERSHIP_TO_SEND)
     }
 
-    /// What happens to members that read too slowly.
+    /// The treatment of members that read too slowly.
     pub fn slow_consumer(self) -> SlowConsumer {
         if self.has(DROP) { SlowConsumer::Drop } else { SlowConsumer::Disconnect }
     }

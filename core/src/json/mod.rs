@@ -49,8 +49,7 @@ use error::Fault;
 /// How many objects and arrays may be open at once. A payload counts from its envelope's own brackets.
 pub const MAX_DEPTH: usize = 128;
 
-/// How many members a top-level object, or an object of a top-level array, may have. Payloads are not
-/// limited.
+/// The most members of a top-level object, or of an object in a top-level array. Payloads have no such limit.
 pub const MAX_MEMBERS: usize = 64;
 
 /// How many elements a top-level array may have when it is taken apart by [`Scanner::scan`].
@@ -75,8 +74,8 @@ fn whole_value(text: &str) -> Result<Raw<'_>, Fault> {
     Ok(Raw::new(&text[start..end]))
 }
 
-/// What stands in a string without escapes, and its closing quote with what follows. `rest` begins behind the
-/// opening one.
+/// The content of a string without escapes, and the text from its closing quote on. `rest` begins after the
+/// opening quote.
 #[inline]
 #[must_use]
 pub fn plain_string(rest: &str) -> Option<(&str, &str)> {
@@ -195,8 +194,7 @@ impl Scanner {
     /// Checks the whole of `text` and takes it apart: the members of an object, the elements of an array and
     /// the members of those that are objects.
     ///
-    /// What is returned borrows the scanner until it is dropped; a [`Raw`] taken out of it borrows only
-    /// `text`.
+    /// The returned document borrows the scanner; a [`Raw`] from the document borrows only `text`.
     pub fn scan<'s, 'a>(&'s mut self, text: &'a str) -> Result<Document<'s, 'a>, JsonError> {
         if u32::try_from(text.len()).is_err() {
             return Err(JsonError::TooLong);

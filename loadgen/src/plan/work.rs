@@ -151,7 +151,7 @@ pub struct PresencePlan {
     pub notices: Notices,
 }
 
-/// What watchers of `presence` are to be told.
+/// The notices that watchers of `presence` must receive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Notices {

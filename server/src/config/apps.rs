@@ -13,7 +13,7 @@ use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, S
 
 use super::error::ConfigError;
 use super::layers::{Environment, within};
-use super::{Demo, DevelopmentKeys, raw, triggers, xano};
+use super::{Demo, DevelopmentKeys, agnost, raw, triggers, xano};
 use crate::trigger::spec::Spec;
 
 /// Fixes the development keys, which otherwise differ at each start.
@@ -36,15 +36,6 @@ const KEYS_MAX: usize = 32;
 
 /// Rules about channels: each is tried when a channel comes into being.
 const RULES_MAX: usize = 256;
-
-/// The most bytes of an environment's id and of a subdomain.
-const ENVIRONMENT_BYTES_MAX: usize = 256;
-
-/// The default bytes of a message in an app for clients of Agnost, which send large messages. A message with
-/// its envelope fits into a frame of the default size.
-const AGNOST_MESSAGE_BYTES: usize = 1_000_000;
-/// The default bytes of a profile in such an app. See [`AGNOST_MESSAGE_BYTES`].
-const AGNOST_PROFILE_BYTES: usize = 64 << 10;
 
 /// The most bytes of the name of the claim that names the user.
 const USER_CLAIM_BYTES_MAX: usize = 64;
@@ -117,8 +108,7 @@ fn development(environment: &mut Environment, demo: Demo) -> Result<BuiltApps, C
     })?;
     let mut app = App::new(DEVELOPMENT_APP, checked);
     app.agnost = Some(AgnostOptions::new(DEVELOPMENT_APP));
-    app.limits.message_bytes = AGNOST_MESSAGE_BYTES;
-    app.limits.profile_bytes = AGNOST_PROFILE_BYTES;
+    app.limits = agnost::default_limits();
     if demo == Demo::On {
         app.show_sender = true;
         app.sender_edits = true;
@@ -169,11 +159,7 @@ impl Section<'_> {
         app.presence_by_user = options.presence_by_user;
         app.slow_consumer = options.slow_consumer;
         app.history = options.history;
-        let mut limits = AppLimits::default();
-        if raw.agnost.is_some() {
-            limits.message_bytes = AGNOST_MESSAGE_BYTES;
-            limits.profile_bytes = AGNOST_PROFILE_BYTES;
-        }
+        let limits = if raw.agnost.is_some() { agnost::default_limits() } else { AppLimits::default() };
         app.limits = self.limits(&raw.limits, limits)?;
         app.rules = self.rules(&raw.channels, &app)?;
         secrets.channels = raw.channels.clone();
@@ -185,7 +171,7 @@ impl Section<'_> {
                 "is true, but nobody can have a session: add an `[[session_keys]]` entry to the app";
             return Err(self.refuse("session_required", problem));
         }
-        app.agnost = raw.agnost.as_ref().map(|raw| self.agnost(raw, &app)).transpose()?;
+        app.agnost = raw.agnost.as_ref().map(|raw| agnost::build(&self, raw, &app)).transpose()?;
         app.channelstream = raw.channelstream.as_ref().map(|raw| self.channelstream(raw)).transpose()?;
         secrets.channelstream = raw.channelstream.clone();
         app.xano = raw.xano.as_ref().map(|raw| xano::build(&self, raw, &mut app)).transpose()?;
@@ -301,31 +287,6 @@ impl Section<'_> {
             return Ok(Origins::any());
         };
         Origins::new(entries).map_err(|error| self.refuse("origins", format_args!("is wrong: {error}")))
-    }
-
-    /// The options for Agnost's clients. The default environment id is the app's name.
-    fn agnost(&self, raw: &raw::Agnost, app: &App) -> Result<AgnostOptions, ConfigError> {
-        let name = |key: &str, text: &str| match (1..=ENVIRONMENT_BYTES_MAX).contains(&text.len()) {
-            true => Ok(Box::from(text)),
-            false => {
-                let problem = format_args!("must have 1 to {ENVIRONMENT_BYTES_MAX} bytes");
-                Err(self.refuse(&format!("agnost.{key}"), problem))
-            }
-        };
-        let default = AgnostOptions::new(&app.name);
-        let options = AgnostOptions {
-            env_id: raw.env_id.as_deref().map_or(Ok(default.env_id), |id| name("env_id", id))?,
-            subdomain: raw.subdomain.as_deref().map(|text| name("subdomain", text)).transpose()?,
-            enabled: raw.enabled.unwrap_or(default.enabled),
-            key_required: raw.key_required.unwrap_or(default.key_required),
-            session_required: raw.session_required.unwrap_or(default.session_required),
-        };
-        if options.session_required && app.sessions.keys().is_empty() {
-            let problem =
-                "is true, but nobody can have a session: add an `[[session_keys]]` entry to the app";
-            return Err(self.refuse("agnost.session_required", problem));
-        }
-        Ok(options)
     }
 
     fn rules(&self, raw: &[raw::ChannelRule], app: &App) -> Result<Vec<ChannelRule>, ConfigError> {

@@ -11,6 +11,7 @@
 //! described in docs/CONFIGURATION.md, and a test holds that page to the raw structures.
 
 mod access;
+mod agnost;
 mod apps;
 mod changes;
 mod channelstream;

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use fanfare_core::app::{AgnostOptions, App, ChannelOptions, SlowConsumer};
+use fanfare_core::app::{App, ChannelOptions, SlowConsumer};
 
 use super::apps::{AppSource, PLACEHOLDER};
-use super::{Config, LogFormat, WorkerCount, raw, xano};
+use super::{Config, LogFormat, WorkerCount, agnost, raw, xano};
 use crate::args::Secrets;
 
 const HIDDEN_NOTE: &str = "\
@@ -125,7 +125,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
             trigger_calls: Some(integer(limits.trigger_calls)),
             trigger_bytes: Some(integer(limits.trigger_bytes)),
         },
-        agnost: app.agnost.as_ref().map(print_agnost),
+        agnost: app.agnost.as_ref().map(agnost::print),
         channelstream: app.channelstream.as_ref().map(|options| {
             let source = own.channelstream.clone().unwrap_or_default();
             super::channelstream::print(options, source, |secret| shown(secret, secrets))
@@ -134,16 +134,6 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         channels: own.channels.clone(),
         triggers: own.triggers.iter().map(|spec| spec.raw.clone()).collect(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
-    }
-}
-
-fn print_agnost(options: &AgnostOptions) -> raw::Agnost {
-    raw::Agnost {
-        env_id: Some(options.env_id.to_string()),
-        subdomain: options.subdomain.as_deref().map(String::from),
-        enabled: Some(options.enabled),
-        key_required: Some(options.key_required),
-        session_required: Some(options.session_required),
     }
 }
 

@@ -261,8 +261,7 @@ impl<'de> Visitor<'de> for TextsVisitor {
 }
 
 /// A section, which is a table and nothing else: a derived reader would take a list of the values as well,
-/// and read
-/// `client_keys` right under `[apps]` as an app of that name.
+/// and read `client_keys` right under `[apps]` as an app of that name.
 struct Section<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Section<T> {

@@ -46,13 +46,23 @@ pub(crate) struct ConnectionId {
 impl ConnectionId {
     /// As one number, which is never one of the loop's reserved tokens.
     pub(crate) fn token(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot.0)
+        token(self.generation, self.slot.0)
     }
 
     pub(crate) fn from_token(token: u64) -> Self {
-        let low = |n: u64| u32::try_from(n & 0xffff_ffff).expect("it is masked");
-        Self { slot: ConnectionSlot(low(token)), generation: low(token >> 32) }
+        let [generation, slot] = halves(token);
+        Self { slot: ConnectionSlot(slot), generation }
     }
+}
+
+/// Generation and slot as one number.
+fn token(generation: u32, slot: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(slot)
+}
+
+/// The generation and the slot of a token.
+fn halves(token: u64) -> [u32; 2] {
+    [token >> 32, token & 0xffff_ffff].map(|half| u32::try_from(half).expect("it is half of a token"))
 }
 
 /// A tick that does not come.

@@ -15,7 +15,7 @@ use fanfare_core::{
     slots::Slots,
 };
 
-use super::{ConnectionId, ConnectionSlot, NEVER};
+use super::{ConnectionId, ConnectionSlot, NEVER, halves, token};
 use crate::{http::reply::Reply, timers::Tick};
 
 /// The bit that is set in the number of an outlet, and not in the number of a connection.
@@ -47,12 +47,12 @@ pub(crate) struct OutletId {
 impl OutletId {
     /// The name as one number, for the node's table.
     pub(crate) fn token(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot.0)
+        token(self.generation, self.slot.0)
     }
 
     pub(crate) fn from_token(token: u64) -> Self {
-        let low = |n: u64| u32::try_from(n & 0xffff_ffff).expect("it is masked");
-        Self { slot: OutletSlot(low(token)), generation: low(token >> 32) }
+        let [generation, slot] = halves(token);
+        Self { slot: OutletSlot(slot), generation }
     }
 }
 

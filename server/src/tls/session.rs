@@ -145,7 +145,7 @@ impl Tls {
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append_encoded(&mut self.unsent, |out| data.encode(out))?
+                    append(&mut self.unsent, 0, |out| data.encode(out))?
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::BlockedHandshake) => is_done = true,
@@ -178,7 +178,7 @@ impl Tls {
         while let Ok(ConnectionState::EncodeTlsData(mut data)) =
             self.session.process_tls_records(&mut []).state
         {
-            if append_encoded(&mut self.unsent, |out| data.encode(out)).is_err() {
+            if append(&mut self.unsent, 0, |out| data.encode(out)).is_err() {
                 return;
             }
         }
@@ -194,9 +194,7 @@ impl Tls {
             // rustls sees the incomplete record again, because rustls may have noted places in it.
             match self.session.process_tls_records(&mut self.part).state {
                 Ok(ConnectionState::WriteTraffic(traffic)) => return work(traffic, records),
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append_encoded(records, |out| data.encode(out))?
-                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => append(records, 0, |out| data.encode(out))?,
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(_) => return Err(io::ErrorKind::NotConnected.into()),
                 Err(error) => return Err(invalid(error)),
@@ -211,7 +209,7 @@ impl Tls {
         }
         let mut records = std::mem::take(&mut self.unsent);
         let queued = self.when_writable(&mut records, |mut traffic, records| {
-            append_encrypted(records, RECORD_OVERHEAD, |out| traffic.queue_close_notify(out))
+            append(records, RECORD_OVERHEAD, |out| traffic.queue_close_notify(out))
         });
         self.unsent = records;
         queued
@@ -222,16 +220,7 @@ impl Tls {
     /// # Errors
     /// The socket's error, except that the socket is full.
     pub(crate) fn send_unsent(&mut self, socket: &mut impl Write) -> io::Result<bool> {
-        let mut sent = 0;
-        while sent < self.unsent.len() {
-            match socket.write(&self.unsent[sent..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => sent += n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let sent = write_some(socket, &self.unsent)?;
         if sent == self.unsent.len() {
             self.unsent = Vec::new();
         } else {
@@ -265,18 +254,9 @@ impl<S: Write> TlsWriter<'_, S> {
         let WriteScratch { plain, records } = &mut *self.scratch;
         let room = plain.len() + RECORD_OVERHEAD;
         self.tls.when_writable(records, |mut traffic, records| {
-            append_encrypted(records, room, |out| traffic.encrypt(plain, out))
+            append(records, room, |out| traffic.encrypt(plain, out))
         })?;
-        let mut sent = 0;
-        while sent < records.len() {
-            match self.socket.write(&records[sent..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => sent += n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let sent = write_some(&mut self.socket, records)?;
         self.tls.unsent = records[sent..].to_vec();
         records.clear();
         Ok(plain.len())
@@ -307,51 +287,65 @@ impl<S: Write> Write for TlsWriter<'_, S> {
     }
 }
 
-/// Appends bytes that rustls encodes. rustls says how much room it needs.
-fn append_encoded(
-    out: &mut Vec<u8>,
-    mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
-) -> io::Result<()> {
-    let (start, mut room) = (out.len(), 0);
-    loop {
-        out.resize(start + room, 0);
-        match encode(&mut out[start..]) {
-            Ok(used) => {
-                out.truncate(start + used);
-                return Ok(());
-            }
-            Err(EncodeError::InsufficientSize(needed)) if needed.required_size > room => {
-                room = needed.required_size;
-            }
-            Err(error) => {
-                out.truncate(start);
-                return Err(invalid(error));
-            }
+/// Writes as many of the bytes as the socket takes. Returns how many.
+fn write_some(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match socket.write(&bytes[sent..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => sent += n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+/// An error that may say how much room was needed.
+trait Room: std::error::Error + Send + Sync + 'static {
+    fn needed(&self) -> Option<usize>;
+}
+
+impl Room for EncodeError {
+    fn needed(&self) -> Option<usize> {
+        match self {
+            Self::InsufficientSize(needed) => Some(needed.required_size),
+            _ => None,
         }
     }
 }
 
-/// Appends bytes that rustls encrypts. `room` bytes are enough in most cases.
-fn append_encrypted(
+impl Room for EncryptError {
+    fn needed(&self) -> Option<usize> {
+        match self {
+            Self::InsufficientSize(needed) => Some(needed.required_size),
+            _ => None,
+        }
+    }
+}
+
+/// Appends bytes that rustls makes, into `room` bytes or as many as rustls then asks for.
+fn append<E: Room>(
     out: &mut Vec<u8>,
     mut room: usize,
-    mut encrypt: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
+    mut make: impl FnMut(&mut [u8]) -> Result<usize, E>,
 ) -> io::Result<()> {
     let start = out.len();
     loop {
         out.resize(start + room, 0);
-        match encrypt(&mut out[start..]) {
+        match make(&mut out[start..]) {
             Ok(used) => {
                 out.truncate(start + used);
                 return Ok(());
             }
-            Err(EncryptError::InsufficientSize(needed)) if needed.required_size > room => {
-                room = needed.required_size;
-            }
-            Err(error) => {
-                out.truncate(start);
-                return Err(invalid(error));
-            }
+            Err(error) => match error.needed().filter(|needed| *needed > room) {
+                Some(needed) => room = needed,
+                None => {
+                    out.truncate(start);
+                    return Err(invalid(error));
+                }
+            },
         }
     }
 }

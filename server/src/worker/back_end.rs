@@ -28,7 +28,7 @@ use crate::{
 /// The bytes of unsent answers beyond which the next command is not read.
 const BACKLOG_BYTES: usize = 64 << 10;
 
-/// What the connections of back ends wait for.
+/// The answers that the connections of back ends wait for.
 pub(super) struct Awaiting {
     tokens: Tokens,
     answers: HashMap<u64, Awaited>,
@@ -179,7 +179,7 @@ impl Worker {
         (heard, wait)
     }
 
-    /// An answer has come that a back end's connection may wait for.
+    /// Sends a back end's connection the answer that the connection waits for, if there is such a connection.
     pub(super) fn on_back_end_answer(&mut self, token: u64, result: Answer) {
         let Some(Awaited { connection, ack }) = self.awaited.answers.remove(&token) else { return };
         if self.connections.find(connection).is_some() {

@@ -1,4 +1,4 @@
-//! WebSockets without a session: their frames, answered below the messages, and their end.
+//! WebSockets without a session: reading their frames, answering pings, and ending them.
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -19,11 +19,11 @@ pub(super) struct BareInput<'i> {
     limits: DecodeLimits,
 }
 
-/// What comes next of it.
+/// The next part of the input.
 pub(super) enum Bare<'m> {
-    /// Nothing that is here as a whole.
+    /// The input has no further whole frame.
     Nothing,
-    /// A control frame. What it asks for is appended.
+    /// The input had a control frame. A pong may have been appended to the output.
     Control,
     Message(Message<'m>),
     /// The peer closes the WebSocket, or breaks its protocol.
@@ -35,7 +35,7 @@ impl<'i> BareInput<'i> {
         Self { input, at: 0, limits }
     }
 
-    /// Decodes on; a pong is appended to `out`.
+    /// Reads the next part of the input. A pong is appended to `out`.
     pub(super) fn next<'m>(&'m mut self, decoder: &'m mut Decoder, out: &mut BytesMut) -> Bare<'m> {
         let Ok(decoded) = decoder.decode(&mut self.input[self.at..], Role::Server, self.limits) else {
             return Bare::Over;
@@ -53,14 +53,14 @@ impl<'i> BareInput<'i> {
         }
     }
 
-    /// What is not decoded yet.
+    /// The input that is not decoded yet.
     pub(super) fn rest(&mut self) -> &mut [u8] {
         &mut self.input[self.at..]
     }
 }
 
 impl Worker {
-    /// Sends the beat of a WebSocket without a session.
+    /// Sends the heartbeat of a WebSocket without a session.
     pub(super) fn send_beat(&mut self, slot: ConnectionSlot, heartbeat: &Heartbeat) {
         self.out.clear();
         heartbeat.beat.put(&mut self.out);

@@ -1,8 +1,8 @@
-//! The places of connections: all workers take them from one count.
+//! The capacity of the server: all workers count their connections together.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many connections there may be, and how many there are. A client that polls has the place of one.
+/// The most connections of the server, and the present number. A client that polls counts as a connection.
 pub(crate) struct Capacity {
     taken: AtomicUsize,
     total: usize,
@@ -17,7 +17,7 @@ impl Capacity {
         self.total
     }
 
-    /// Takes a place. Returns whether one was free.
+    /// Counts a connection, if there is room. Returns whether there was.
     #[must_use]
     pub(crate) fn take(&self) -> bool {
         // Relaxed: the count orders no other memory access.
@@ -28,7 +28,7 @@ impl Capacity {
         is_free
     }
 
-    /// Gives `places` back that were taken.
+    /// Counts `places` connections less.
     pub(crate) fn give_back(&self, places: usize) {
         // Relaxed: the count orders no other memory access.
         self.taken.fetch_sub(places, Ordering::Relaxed);

@@ -48,10 +48,10 @@ pub(crate) struct Answered {
     pub(crate) body: Bytes,
 }
 
-/// What became of a question.
+/// The progress of an inquiry.
 enum Inquired {
     Now(Answered),
-    /// It is answered when the engine's answer with this token comes.
+    /// The inquiry is answered when the engine's answer with this token comes.
     Later {
         token: u64,
     },

@@ -219,7 +219,10 @@ def test_a_connection_that_is_garbled_later_ends_alone(tls_server, certificates)
 
 
 def test_fan_out_reaches_all_in_order_however_slowly_one_reads(tls_server, certificates, channel):
-    server = tls_server(apps=[App("default", limits={"outbound_bytes": 1 << 26})])
+    # On a slow machine the one that reads last answers no ping for long.
+    server = tls_server(
+        apps=[App("default", limits={"outbound_bytes": 1 << 26})], server={"ping_interval_ms": 600_000}
+    )
     tls = context(certificates)
     peers = [RawWebSocket(server, port=server.tls_ports[0], tls=tls) for _ in range(20)]
     slow = RawWebSocket(server, port=server.tls_ports[0], tls=tls, receive_buffer=4096)

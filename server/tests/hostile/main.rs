@@ -9,6 +9,8 @@
 
 mod attack;
 mod process;
+#[path = "../running/mod.rs"]
+mod running;
 
 use attack::{Attack, Reading};
 use process::{Client, frames};

@@ -1,15 +1,16 @@
 //! The server's process, and clients of the server.
 
 use std::{
-    fs,
-    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
 use bytes::BytesMut;
 use fanfare_core::ws::{OpCode, put_masked_frame, put_request};
+
+use crate::running::{Running, binary, resident_kib};
 
 /// The longest wait for an expected event.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -19,15 +20,13 @@ const CLIENT: &str = "hostile-client-key";
 
 /// A running server, which ends with the test.
 pub(crate) struct Process {
-    child: Child,
+    running: Running,
     pub(crate) address: SocketAddr,
-    _config: tempfile::NamedTempFile,
 }
 
 impl Process {
     /// Starts a server with one worker, default limits and these settings.
     pub(crate) fn start(server: &str) -> Self {
-        let config = tempfile::Builder::new().suffix(".toml").tempfile().expect("a temporary file");
         let text = format!(
             "[server]\nlisten = ['127.0.0.1:0']\nadmin_listen = 'off'\nworkers = 1\n{server}\n\
              [log]\nlevel = 'error'\n[apps.default]\nclient_key = '{CLIENT}'\nsession_exp_required = false\n\
@@ -35,52 +34,29 @@ impl Process {
              [[apps.default.session_keys]]\nalgorithm = 'HS256'\n\
              secret = 'hostile-secret-of-at-least-32-bytes'\n"
         );
-        fs::write(config.path(), text).expect("it can be written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
-            .arg("--config")
-            .arg(config.path())
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("it is text");
-        let address = line.trim().strip_prefix("listening on ").expect("it says where it listens");
-        Self { child, address: address.parse().expect("it is an address"), _config: config }
+        let running = Running::start(&text, binary, &["listening"]);
+        Self { address: running.addresses[0], running }
     }
 
     /// Resident memory in bytes.
     pub(crate) fn resident(&self) -> usize {
-        resident(self.child.id())
+        resident(self.running.child.id())
     }
 
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.running.child.id()
     }
 
     /// Asks the server to drain.
     pub(crate) fn terminate(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let status = Command::new("kill").args(["-TERM", &self.running.child.id().to_string()]).status();
         assert!(status.expect("there is `kill`").success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.child.kill().is_ok() {
-            self.child.wait().expect("it was killed");
-        }
     }
 }
 
 /// Resident memory of a process in bytes.
 pub(crate) fn resident(process: u32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("there is such a line");
-    let kib: usize =
-        line.split_whitespace().nth(1).expect("it has a number").parse().expect("it is a number");
-    kib << 10
+    resident_kib(process) << 10
 }
 
 /// A client's end of a WebSocket.

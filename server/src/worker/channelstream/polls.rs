@@ -1,6 +1,6 @@
 //! Polls of Channelstream's clients, answered as JSON or as JSONP scripts.
 //!
-//! A client's outlet is found by its id, on whatever worker it is; see [`polling`](crate::worker::polling).
+//! The connection id names a client's outlet, on any worker; see [`polling`](crate::worker::polling).
 
 use bytes::BytesMut;
 use fanfare_core::{

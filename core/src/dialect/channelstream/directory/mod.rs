@@ -77,11 +77,11 @@ impl fmt::Debug for ConnId {
     }
 }
 
-/// How long a connection without a client is kept, in microseconds.
+/// The lifetime of a connection without a client, in microseconds.
 const WAITING_US: u64 = 15_000_000;
-/// How long a user without connections is kept, in microseconds.
+/// The lifetime of a user without connections, in microseconds.
 const USER_US: u64 = 86_400_000_000;
-/// How long a channel without users is kept, in microseconds.
+/// The lifetime of a channel without users, in microseconds.
 const CHANNEL_US: u64 = 7 * USER_US;
 
 /// The bounds of a directory.
@@ -143,7 +143,7 @@ pub struct Tell {
     pub what: What,
 }
 
-/// What clients receive.
+/// The content of a message or a notice.
 #[derive(Debug)]
 pub enum What {
     /// A message.
