@@ -15,7 +15,8 @@ use bytes::BytesMut;
 use fanfare_benches::{
     Discard, announcing_engine, engine, engine_with_history,
     frames::{UPGRADE_HEADERS, decode_all, text_frames},
-    open_members, open_sessions, payload,
+    open_members, open_sessions,
+    payload::{self, SEND},
 };
 use fanfare_core::{
     channel::ChannelTable,
@@ -27,7 +28,6 @@ use fanfare_core::{
 use gungraun::{Callgrind, Dhat, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 
 const APP: AppId = AppId(1);
-const SEND: &str = r#"{"type":"send","channel":"room","event":"chat","message":{"text":"sixty-four bytes or so of a message"}}"#;
 
 /// A table of 10,000 channels, and the names of 1,000 of them or of 1,000 others.
 fn table(known: bool) -> (ChannelTable, Vec<String>) {

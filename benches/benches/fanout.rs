@@ -8,6 +8,8 @@
 //!   written.
 //! - `shared`: each publication is encoded once, and a reference-counted frame pushed to each member's `Vec`.
 
+mod measuring;
+
 use std::{hint::black_box, time::Duration};
 
 use bytes::{Bytes, BytesMut};
@@ -15,15 +17,12 @@ use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
     measurement::WallTime,
 };
-use fanfare_benches::{Discard, engine, open_members};
+use fanfare_benches::{Discard, encode, engine, open_members, payload::SENT};
 use fanfare_core::{
     command::{BackEndCommand, Publish},
-    dialect::{Format, Memo, encode_publication},
     id::{AppId, IdGenerator},
-    publication::{Payload, Publication},
+    publication::Payload,
 };
-
-const PAYLOAD: &str = r#"{"text":"sixty-four bytes or so of a message"}"#;
 
 fn through_engine(group: &mut BenchmarkGroup<'_, WallTime>, id: &str, members: u32, window: u64) {
     group.bench_function(BenchmarkId::new("engine", id), |bencher| {
@@ -33,7 +32,7 @@ fn through_engine(group: &mut BenchmarkGroup<'_, WallTime>, id: &str, members: u
         bencher.iter(|| {
             engine.begin_turn(1);
             for _ in 0..window {
-                let payload = Payload::Json(PAYLOAD);
+                let payload = Payload::Json(SENT);
                 let publish = Publish::new(Some("room"), "chat", payload);
                 let sent = engine.request(AppId(0), BackEndCommand::publish(publish), 0);
                 assert!(matches!(sent, Some(Ok(_))));
@@ -85,14 +84,6 @@ fn shared(group: &mut BenchmarkGroup<'_, WallTime>, id: &str, members: u32, wind
     });
 }
 
-fn encode(ids: &mut IdGenerator, offset: u64, out: &mut BytesMut) {
-    let publication = Publication {
-        offset: Some(offset),
-        ..Publication::message(ids.message_id(1), "chat", Payload::Json(PAYLOAD))
-    };
-    encode_publication(Format::Native, out, &mut Memo::new(Format::Native), Some("room"), &publication);
-}
-
 fn fanout(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fanout");
     for members in [100, 1_000, 9_000] {
@@ -112,10 +103,7 @@ fn fanout(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(600));
+    config = measuring::settings(Duration::from_millis(600));
     targets = fanout
 }
 criterion_main!(benches);

@@ -6,6 +6,8 @@
 //! - `engine`: one engine, one flush a turn.
 //! - `naive`: [`Naive`], which parses to a tree and serialises each notice for each watcher.
 
+mod measuring;
+
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -56,10 +58,7 @@ fn presence(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(600));
+    config = measuring::settings(Duration::from_millis(600));
     targets = presence
 }
 criterion_main!(benches);

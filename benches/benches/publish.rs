@@ -10,23 +10,22 @@
 //! - `history/N`: the same, handed over together, where the channel remembers the last 100 messages; the
 //!   baseline is the engine without history.
 
+mod measuring;
+
 use std::{hint::black_box, sync::Mutex, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fanfare_benches::{Discard, engine, engine_with_history, open_members};
+use fanfare_benches::{Discard, encode, engine, engine_with_history, open_members, payload::SEND};
 use fanfare_core::{
     channel::{CombiningLock, Delegated, Entered, Left},
-    dialect::{Format, Memo, encode_publication},
     engine::{Engine, Flow},
     id::IdGenerator,
-    publication::{Payload, Publication},
     ws::Message,
 };
 
 const OPERATIONS: u64 = 10_000;
 const TURN: u64 = 32;
-const COMMAND: &str = r#"{"type":"send","channel":"room","event":"chat","message":{"text":"sixty-four bytes or so of a message"}}"#;
 
 /// Leaves the lock, applying what was delegated.
 fn leave(entered: Entered<'_, u64, u64>) {
@@ -109,7 +108,9 @@ fn publish(criterion: &mut Criterion) {
             bencher.iter(|| {
                 for _ in 0..TURN {
                     offset += 1;
-                    let frame = encode(&mut ids, offset);
+                    let mut out = BytesMut::new();
+                    encode(&mut ids, offset, &mut out);
+                    let frame = out.freeze();
                     queues.iter_mut().for_each(|queue| queue.push(frame.clone()));
                 }
                 for queue in &mut queues {
@@ -143,7 +144,7 @@ fn send_turns(bencher: &mut Bencher<'_>, mut engine: Engine, members: u32, toget
     bencher.iter(|| {
         engine.begin_turn(1);
         for _ in 0..TURN / together {
-            let messages = (0..together).map(|_| Message::Text(COMMAND));
+            let messages = (0..together).map(|_| Message::Text(SEND));
             assert_eq!(engine.receive_all(slots[0], messages), Flow::Continue);
         }
         engine.on_mail();
@@ -152,26 +153,9 @@ fn send_turns(bencher: &mut Bencher<'_>, mut engine: Engine, members: u32, toget
     black_box(sink.bytes);
 }
 
-fn encode(ids: &mut IdGenerator, offset: u64) -> Bytes {
-    let mut out = BytesMut::new();
-    let publication = Publication {
-        offset: Some(offset),
-        ..Publication::message(
-            ids.message_id(1),
-            "chat",
-            Payload::Json(r#"{"text":"sixty-four bytes or so of a message"}"#),
-        )
-    };
-    encode_publication(Format::Native, &mut out, &mut Memo::new(Format::Native), Some("room"), &publication);
-    out.freeze()
-}
-
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(800));
+    config = measuring::settings(Duration::from_millis(800));
     targets = order_alone, order_two_threads, publish, history
 }
 criterion_main!(benches);

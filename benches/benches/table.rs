@@ -9,6 +9,8 @@
 //! `hashbrown::HashTable` with foldhash, each behind a `Mutex` or an `RwLock`, and hash once for shard and
 //! map as ours does. `FANFARE_BENCH_LARGE=0` leaves out the table of a million.
 
+mod measuring;
+
 use std::{
     collections::hash_map::DefaultHasher,
     hash::{BuildHasher, Hash, Hasher},
@@ -227,10 +229,7 @@ fn benches(criterion: &mut Criterion) {
 
 criterion_group! {
     name = table;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(600));
+    config = measuring::settings(Duration::from_millis(600));
     targets = benches
 }
 criterion_main!(table);

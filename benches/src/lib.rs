@@ -7,11 +7,13 @@ pub mod payload;
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use fanfare_core::{
     app::{App, AppKeys, Apps, HistoryLimits},
-    dialect::Format,
+    dialect::{Format, Memo, encode_publication},
     engine::{Engine, Flow, Node, Opening, Segments, Sink},
-    id::{AppId, SessionSlot, WorkerId},
+    id::{AppId, IdGenerator, SessionSlot, WorkerId},
+    publication::{Payload, Publication},
     ws::Message,
 };
 
@@ -55,6 +57,15 @@ pub fn announcing_engine() -> Engine {
 fn engine_of(app: App) -> Engine {
     let node = Node::new(Apps::new(vec![app]).expect("one app"), 1, 1 << 16, 7);
     Engine::new(WorkerId(0), Arc::new(node), 7)
+}
+
+/// Encodes what the engine makes of [`payload::SEND`], as its baselines do.
+pub fn encode(ids: &mut IdGenerator, offset: u64, out: &mut BytesMut) {
+    let publication = Publication {
+        offset: Some(offset),
+        ..Publication::message(ids.message_id(1), "chat", Payload::Json(payload::SENT))
+    };
+    encode_publication(Format::Native, out, &mut Memo::new(Format::Native), Some("room"), &publication);
 }
 
 /// Opens sessions; returns their slots.

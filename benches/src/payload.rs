@@ -1,6 +1,16 @@
-//! Messages to parse: envelopes around payloads of two kinds, the extremes of real ones.
+//! Messages: one of ordinary size to send; and envelopes to parse, around payloads of two kinds, the extremes
+//! of real ones.
 
 use std::fmt::Write as _;
+
+/// A payload of ordinary size.
+pub const SENT: &str = r#"{"text":"sixty-four bytes or so of a message"}"#;
+
+/// The command that sends it to the channel `room`.
+pub const SEND: &str = concat!(
+    r#"{"type":"send","channel":"room","event":"chat","#,
+    r#""message":{"text":"sixty-four bytes or so of a message"}}"#
+);
 
 /// A command with this payload.
 pub fn envelope(payload: &str) -> String {

@@ -62,9 +62,9 @@ impl Engine {
     ) -> Result<Progress, ReplyError> {
         self.drain_mailbox();
         let session = self.sessions.get(slot);
-        let app = self.apps.of(session.app).clone();
+        let app = session.app;
         let find = |channel: &Arc<Channel>| (channel.local(self.worker), channel.options());
-        let (local, rules) = self.node.table.find(app.id, name, find).unzip();
+        let (local, rules) = self.node.table.find(app, name, find).unzip();
         let local = local.flatten();
         if let Some(part) = local
             && session.memberships.find(part).is_some()
@@ -75,12 +75,12 @@ impl Engine {
             let waiting = self.change_membership(part, slot, None, None, false);
             return Ok(self.joined(part, false, waiting, Recovery::NotAsked));
         }
-        self.check_join_of(slot, rules.unwrap_or_else(|| self.rules(app.id, name, None)))?;
+        self.check_join_of(slot, rules.unwrap_or_else(|| self.rules(app, name, None)))?;
         self.may_join_another(slot)?;
         let part = match local {
             Some(part) => part,
             None => {
-                let channel = self.node.find_or_create(&app, name);
+                let channel = self.node.find_or_create(self.apps.of(app), name);
                 self.add_local(channel)
             }
         };

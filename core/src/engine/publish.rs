@@ -33,7 +33,7 @@ impl Engine {
         command: Command<'_>,
     ) -> Result<Progress, ReplyError> {
         self.work += 1;
-        let app = self.apps.of(self.sessions.get(slot).app).clone();
+        let app = self.sessions.get(slot).app;
         match command {
             Command::Publish(publish) => {
                 self.publish_for(slot, &publish, &mut slice::from_ref(&publish.payload))
@@ -43,54 +43,59 @@ impl Engine {
                 Err(ReplyError::Overloaded)
             }
             Command::Join { channel, echo, since, notices } => {
-                check_channel(&app, channel)?;
+                check_channel(self.apps.of(app), channel)?;
                 self.ask_to_join(slot, channel, JoinAs { echo, since, notices })
             }
             Command::Change(change) => {
-                self.may_change(slot, &app, &change)?;
+                let configured = self.apps.of(app).clone();
+                self.may_change(slot, &configured, &change)?;
                 let steady_ms = self.steady_ms;
                 let session = self.sessions.get_mut(slot);
-                session.take_messages(1, &app.limits, steady_ms)?;
-                if let Some(called) = self.call_for_change(&app, Some(slot), &change) {
+                session.take_messages(1, &configured.limits, steady_ms)?;
+                if let Some(called) = self.call_for_change(&configured, Some(slot), &change) {
                     return called;
                 }
                 let session = self.sessions.get(slot);
                 let by = Some((session.id(slot), session.user.clone()));
-                self.ask_for_change(app.id, change.channel, owned_change(&change, by))
+                self.ask_for_change(app, change.channel, owned_change(&change, by))
             }
             Command::History { channel, from, limit } => {
-                check_channel(&app, channel)?;
-                self.check_reader(slot, app.id, channel)?;
+                check_channel(self.apps.of(app), channel)?;
+                self.check_reader(slot, app, channel)?;
                 let reader = Viewer::User(self.sessions.get(slot).user.clone());
-                Ok(self.history(app.id, channel, from, limit, reader))
+                Ok(self.history(app, channel, from, limit, reader))
             }
             Command::Leave { channel, echo } => {
-                check_channel(&app, channel)?;
+                check_channel(self.apps.of(app), channel)?;
                 Ok(self.leave(slot, channel, echo))
             }
             Command::Update { profile, echo } => {
-                self.may_write(slot, &app)?;
-                if profile.len() > app.limits.profile_bytes {
+                let configured = self.apps.of(app);
+                self.may_write(slot, configured)?;
+                if profile.len() > configured.limits.profile_bytes {
                     return Err(ReplyError::ProfileTooLarge);
                 }
                 Ok(self.update(slot, profile, echo))
             }
             Command::Users { channel, limit, after } => {
-                check_channel(&app, channel)?;
-                self.check_join(slot, app.id, channel)?;
-                Ok(self.users_of(app.id, channel, limit, after))
+                check_channel(self.apps.of(app), channel)?;
+                self.check_join(slot, app, channel)?;
+                Ok(self.users_of(app, channel, limit, after))
             }
             Command::Roster { channel } => {
-                check_channel(&app, channel)?;
-                self.check_reader(slot, app.id, channel)?;
-                Ok(self.roster(app.id, channel))
+                check_channel(self.apps.of(app), channel)?;
+                self.check_reader(slot, app, channel)?;
+                Ok(self.roster(app, channel))
             }
             Command::Members { channel, limit, after } => {
-                check_channel(&app, channel)?;
-                self.check_join(slot, app.id, channel)?;
-                self.members(app.id, channel, limit, after)
+                check_channel(self.apps.of(app), channel)?;
+                self.check_join(slot, app, channel)?;
+                self.members(app, channel, limit, after)
             }
-            Command::Session { token } => self.renew(slot, &app, token).map(Progress::Finished),
+            Command::Session { token } => {
+                let configured = self.apps.of(app).clone();
+                self.renew(slot, &configured, token).map(Progress::Finished)
+            }
             Command::Ping => Ok(Progress::Finished(Outcome::Pong { time_ms: self.now_ms })),
             Command::End { why } => {
                 self.disconnects.push((self.sessions.hot(slot).connection, why));

@@ -32,9 +32,15 @@ pub(super) struct Missing {
 }
 
 impl Missing {
+    /// Puts the judgement into `faults`, in the place of the gaps, which a ledger has counted as lost.
+    pub(super) fn settle(&self, faults: &mut Faults) {
+        faults.lost = faults.lost.saturating_sub(self.gaps);
+        faults.add(&self.judge());
+    }
+
     /// Messages that are lost, that have not arrived, and holes in offsets. Corrupt frames are counted
     /// elsewhere.
-    pub(super) fn judge(&self) -> Faults {
+    fn judge(&self) -> Faults {
         let excused_gaps = self.corrupt.min(self.gaps);
         let excused_tail = (self.corrupt - excused_gaps).min(self.tail);
         let (gaps, tail) = (self.gaps - excused_gaps, self.tail - excused_tail);
@@ -66,9 +72,11 @@ impl RoundTrips {
         self.asked.is_empty() && now - self.last_ns >= SILENCE_NS
     }
 
-    pub(super) fn ask(&mut self, net: &mut Net, slot: Slot) {
-        if self.asked.insert(slot) {
-            net.ping(slot);
+    pub(super) fn ask(&mut self, net: &mut Net, slots: Vec<Slot>) {
+        for slot in slots {
+            if self.asked.insert(slot) {
+                net.ping(slot);
+            }
         }
     }
 

@@ -226,7 +226,7 @@ impl Scenario for Connect {
             Stage::Cool => {
                 let wait = if self.open_loop.is_some() { self.begin_due(net) } else { Wait::Rest };
                 let is_quiet = self.under_way == 0 && (self.all_begun || self.open_loop.is_none());
-                self.seat.control.report_cooling(self.seat.worker, is_quiet);
+                self.seat.report_cooling(is_quiet);
                 return wait;
             }
             _ => {}

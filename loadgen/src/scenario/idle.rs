@@ -66,7 +66,7 @@ impl Scenario for Idle {
             let ready = (self.ready == share).then_some(quota);
             self.seat.control.report(self.seat.worker, self.ready, ready);
         } else if stage == Stage::Cool {
-            self.seat.control.report_cooling(self.seat.worker, true);
+            self.seat.report_cooling(true);
         }
         Wait::Rest
     }

@@ -22,7 +22,7 @@ use crate::{
     control::{Control, Stage},
     drivers::{Driver, Reply},
     faults::{FaultKind, FaultRecord},
-    ledger::Faults,
+    ledger::{Faults, Ledger},
     net::{Closed, Net, Slot, Wait},
     tally::Tally,
     verdict::Reason,
@@ -55,9 +55,18 @@ pub(crate) trait Scenario: Sized {
     /// What was counted so far; see [`Scenario::faults`] for what went wrong.
     fn tally(&self) -> &Tally;
 
+    /// What came of each stream, if the scenario has streams.
+    fn ledger(&self) -> Option<&Ledger> {
+        None
+    }
+
     /// What went wrong so far.
     fn faults(&self) -> Faults {
-        self.tally().faults
+        let mut faults = self.tally().faults;
+        if let Some(ledger) = self.ledger() {
+            faults.add(&ledger.faults);
+        }
+        faults
     }
 
     /// The end: what was counted.
@@ -109,6 +118,11 @@ impl Seat {
     pub(crate) fn report_ready(&self, connected: u32, ready: bool) {
         let quota = self.control.quota();
         self.control.report(self.worker, connected, ready.then_some(quota));
+    }
+
+    /// Tells whether everything has come that this worker waits for when the run cools down.
+    pub(crate) fn report_cooling(&self, is_quiet: bool) {
+        self.control.report_cooling(self.worker, is_quiet);
     }
 
     /// This worker's share of `total`, dealt out one by one.

@@ -24,7 +24,7 @@ use crate::{
     control::Stage,
     drivers::{Notice, Reply, Role},
     faults::FaultKind,
-    ledger::{Arrival, Faults, Ledger},
+    ledger::{Arrival, Ledger},
     net::{Closed, Net, Slot, Wait},
     pacer::{Pacer, Schedule},
     plan::{MOVER_GAP_NS, Notices, PresencePlan},
@@ -517,9 +517,9 @@ impl Scenario for Presence {
                 if !is_quiet && self.round_trips.is_time(self.arrived, now_ns()) {
                     let watchers = self.watchers().into_iter();
                     let missing: Vec<_> = watchers.filter(|slot| self.missing(*slot).tail > 0).collect();
-                    missing.into_iter().for_each(|slot| self.round_trips.ask(net, slot));
+                    self.round_trips.ask(net, missing);
                 }
-                self.seat.control.report_cooling(self.seat.worker, is_quiet);
+                self.seat.report_cooling(is_quiet);
                 wait
             }
         }
@@ -529,10 +529,8 @@ impl Scenario for Presence {
         &self.tally
     }
 
-    fn faults(&self) -> Faults {
-        let mut faults = self.ledger.faults;
-        faults.add(&self.tally.faults);
-        faults
+    fn ledger(&self) -> Option<&Ledger> {
+        Some(&self.ledger)
     }
 
     fn finish(mut self) -> Tally {
@@ -542,8 +540,7 @@ impl Scenario for Presence {
         // If the run broke off, what was on the way is nobody's loss.
         for slot in if self.seat.control.is_settled() { self.watchers() } else { Vec::new() } {
             let missing = self.missing(slot);
-            faults.lost = faults.lost.saturating_sub(missing.gaps);
-            faults.add(&missing.judge());
+            missing.settle(&mut faults);
             if missing.gaps + missing.tail > 0 {
                 self.censor(slot, now);
             }

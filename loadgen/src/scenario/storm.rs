@@ -26,7 +26,7 @@ use crate::{
     control::Stage,
     drivers::{Reply, Role, Standing},
     faults::FaultKind,
-    ledger::{Arrival, Faults, Ledger},
+    ledger::{Arrival, Ledger},
     net::{Closed, Net, Slot, Wait},
     order::Order,
     pacer::{Pacer, Schedule},
@@ -456,9 +456,9 @@ impl Scenario for Storm {
                 {
                     let missing: Vec<_> =
                         (0..self.subscribers).filter(|slot| self.missing(*slot).tail > 0).collect();
-                    missing.into_iter().for_each(|slot| self.round_trips.ask(net, slot));
+                    self.round_trips.ask(net, missing);
                 }
-                self.seat.control.report_cooling(self.seat.worker, is_quiet);
+                self.seat.report_cooling(is_quiet);
                 wait
             }
         }
@@ -468,10 +468,8 @@ impl Scenario for Storm {
         &self.tally
     }
 
-    fn faults(&self) -> Faults {
-        let mut faults = self.ledger.faults;
-        faults.add(&self.tally.faults);
-        faults
+    fn ledger(&self) -> Option<&Ledger> {
+        Some(&self.ledger)
     }
 
     fn finish(mut self) -> Tally {
@@ -480,8 +478,7 @@ impl Scenario for Storm {
         let has_messages = self.plan.publishers() > 0;
         for slot in 0..if has_messages { self.subscribers } else { 0 } {
             let missing = self.missing(slot);
-            faults.lost = faults.lost.saturating_sub(missing.gaps);
-            faults.add(&missing.judge());
+            missing.settle(&mut faults);
             if self.seat.control.is_settled() && missing.gaps + missing.tail > 0 {
                 self.censor(slot, now);
             }

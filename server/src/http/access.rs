@@ -91,12 +91,15 @@ pub(crate) fn app_name<'a>(head: &Head<'a>) -> Cow<'a, str> {
 
 /// Whether the request's origin may use the app.
 pub(crate) fn check_origin(app: &App, head: &Head<'_>) -> Result<(), Problem> {
-    // An origin that is not text is no app's origin.
-    let origin = head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or(""));
-    match app.origin_allowed(origin) {
+    match app.origin_allowed(origin(head)) {
         true => Ok(()),
         false => Err(Problem::new(403, "origin_not_allowed", "This origin may not use the app.")),
     }
+}
+
+/// The origin that a request names. An origin that is not text is no app's origin.
+pub(crate) fn origin<'a>(head: &Head<'a>) -> Option<&'a str> {
+    head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or(""))
 }
 
 /// Whether the handshake has one of the app's client keys, in the query or in `X-Fanfare-Key`.

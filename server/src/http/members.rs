@@ -7,7 +7,10 @@ use fanfare_core::{
     id::AppId,
 };
 
-use super::cors::{CorsPolicy, is_preflight};
+use super::{
+    access,
+    cors::{CorsPolicy, is_preflight},
+};
 
 /// The headers of an answer that pages may read.
 const EXPOSED: &str = "Access-Token, Refresh-Token, Cross-Origin-Resource-Policy, \
@@ -58,8 +61,7 @@ fn with_head<T>(head: &Head<'_>, ask: impl FnOnce(MembersHead<'_>) -> T) -> T {
         .map(|(_, key)| key);
     let given = |name| head.header_str(name).filter(|value| !value.is_empty());
     let key = given("x-client-key").or_else(|| given("authorization")).or(in_query.as_deref());
-    // An origin that is not text is no app's origin.
-    let origin = head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or(""));
+    let origin = access::origin(head);
     let media = given("content-type");
     let question = MembersHead::new(head.path, given("host"));
     ask(question.with(key, origin, media))

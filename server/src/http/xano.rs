@@ -14,6 +14,7 @@ use fanfare_core::{
 };
 
 use super::{
+    access,
     reply::Problem,
     upgrade::{Handshake, refusal},
 };
@@ -51,7 +52,7 @@ impl<'a> Arrival<'a> {
         let upgrade = Upgrade::new(head.method, head.minor_version, head.headers());
         let accept = upgrade.accept().map_err(refusal)?;
         let token = upgrade.protocols().next();
-        let origin = head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or(""));
+        let origin = access::origin(head);
         let canonical = canonical_at(head.path).unwrap_or_default();
         let apps = engine.apps().clone();
         let verify = |app: &_, token: &_| engine.verify_session(app, token);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     connection::{ConnectionSlot, Lobby, Protocol},
-    http::agnost,
+    http::{access, agnost},
     timers::Tick,
 };
 
@@ -49,7 +49,7 @@ impl Worker {
         self.connections.send(slot, &self.out);
         self.counters.handshakes_total += 1;
         let due = self.now.saturating_add(self.lobby_interval(&state));
-        let origin = head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or("").into());
+        let origin = access::origin(head).map(Into::into);
         let Some(connection) = self.connections.live(slot) else { return Next::End };
         let lobby = Lobby { decoder: Decoder::new(), state, origin, began: self.now };
         connection.protocol = Protocol::Lobby(Box::new(lobby));

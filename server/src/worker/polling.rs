@@ -31,7 +31,7 @@ use crate::{
         ConnectionSlot, Flag, Held, OutletId, OutletKind, OutletSlot, Posting, Probe, Protocol, Stage,
         Stranger,
     },
-    http::{agnost, reply::Reply},
+    http::{access, agnost, reply::Reply},
     sys::secret,
 };
 
@@ -92,7 +92,7 @@ impl Worker {
             return self.respond(slot, &agnost::forbidden(), reply);
         }
         let now_ms = self.clock.elapsed_ms();
-        let origin = head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or("").into());
+        let origin = access::origin(head).map(Into::into);
         let state = Lobby::new(Format::AgnostPackets, now_ms);
         let stranger = Stranger { state, origin, address, began: self.now };
         let polled = Polled::new(Format::AgnostPackets, &self.poll_config, now_ms);

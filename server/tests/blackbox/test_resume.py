@@ -38,6 +38,16 @@ async def lose(server, peer):
     await asyncio.to_thread(wait_until, lambda: server.counted("parked_total") > kept)
 
 
+async def watched(server, channel, app=APP):
+    """Two members; the first has received the notice that the second joined."""
+    watcher = await Peer.connect(server, app=app)
+    await watcher.ok("join", channel=channel, echo=False)
+    ada = await Peer.connect(server, app=app)
+    await ada.ok("join", channel=channel, echo=False)
+    await watcher.expect(event="channel:join")
+    return watcher, ada
+
+
 async def test_a_session_is_resumed_with_all_it_had_and_nobody_saw_it_leave(server, channel):
     others = await connect_many(server, 8, app=APP)
     ada = await Peer.connect(server, app=APP)
@@ -89,11 +99,7 @@ async def test_a_client_that_counts_misses_no_frame_and_sees_none_twice_over_man
 
 
 async def test_a_ticket_takes_over_a_session_whose_connection_seems_alive(server, channel):
-    watcher = await Peer.connect(server, app=APP)
-    await watcher.ok("join", channel=channel, echo=False)
-    ada = await Peer.connect(server, app=APP)
-    await ada.ok("join", channel=channel, echo=False)
-    await watcher.expect(event="channel:join")
+    watcher, ada = await watched(server, channel)
     back = await resume(server, ada.welcome["resume"], received(ada))
     assert (back.welcome["resumed"], back.id) == (True, ada.id)
     assert await ada.close_code() == 4006
@@ -133,11 +139,7 @@ async def test_an_id_is_no_ticket(server):
 
 
 async def test_a_session_that_nobody_resumes_leaves_once(server, channel):
-    watcher = await Peer.connect(server, app="briefly")
-    await watcher.ok("join", channel=channel, echo=False)
-    ada = await Peer.connect(server, app="briefly")
-    await ada.ok("join", channel=channel, echo=False)
-    await watcher.expect(event="channel:join")
+    watcher, ada = await watched(server, channel, app="briefly")
     await lose(server, ada)
     await watcher.expect(event="channel:leave")
     assert (await resume(server, ada.welcome["resume"], 1, app="briefly")).welcome["resumed"] is False
@@ -145,22 +147,14 @@ async def test_a_session_that_nobody_resumes_leaves_once(server, channel):
 
 
 async def test_a_client_that_says_goodbye_is_not_kept(server, channel):
-    watcher = await Peer.connect(server, app=APP)
-    await watcher.ok("join", channel=channel, echo=False)
-    ada = await Peer.connect(server, app=APP)
-    await ada.ok("join", channel=channel, echo=False)
-    await watcher.expect(event="channel:join")
+    watcher, ada = await watched(server, channel)
     await ada.close()
     await watcher.expect(event="channel:leave")
     assert (await resume(server, ada.welcome["resume"], 1)).welcome["resumed"] is False
 
 
 async def test_the_back_end_ends_a_kept_session(server, channel):
-    watcher = await Peer.connect(server, app=APP)
-    await watcher.ok("join", channel=channel, echo=False)
-    ada = await Peer.connect(server, app=APP)
-    await ada.ok("join", channel=channel, echo=False)
-    await watcher.expect(event="channel:join")
+    watcher, ada = await watched(server, channel)
     await lose(server, ada)
     assert await server.api("POST", "/v1/disconnect", {"session": ada.id}, app=APP) == {"disconnected": 1}
     await watcher.expect(event="channel:leave")
@@ -168,11 +162,7 @@ async def test_the_back_end_ends_a_kept_session(server, channel):
 
 
 async def test_more_than_may_be_kept_ends_the_session(server, channel):
-    sender = await Peer.connect(server, app=APP)
-    await sender.ok("join", channel=channel, echo=False)
-    ada = await Peer.connect(server, app=APP)
-    await ada.ok("join", channel=channel, echo=False)
-    await sender.expect(event="channel:join")
+    sender, ada = await watched(server, channel)
     await lose(server, ada)
     for _ in range(3):
         await sender.ok("send", channel=channel, event="e", message="x" * 30_000, echo=False)

@@ -31,7 +31,7 @@ impl Publish {
                 .any(|(publisher, stream)| !self.ledger.tail(stream, control.published(publisher)).is_empty())
         };
         let lacking: Vec<Slot> = self.readers().filter(lacks).collect();
-        lacking.into_iter().for_each(|slot| self.round_trips.ask(net, slot));
+        self.round_trips.ask(net, lacking);
     }
 
     /// The messages that a member misses at the end.

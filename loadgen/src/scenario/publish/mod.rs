@@ -20,7 +20,7 @@ use crate::{
     clock::now_ns,
     control::Stage,
     drivers::{Need, Reply, Role},
-    ledger::{Faults, Ledger},
+    ledger::Ledger,
     net::{Closed, Net, Slot, Wait},
     order::Order,
     pacer::{Pacer, Schedule},
@@ -236,7 +236,7 @@ impl Scenario for Publish {
                 if is_settled && !is_quiet && self.round_trips.is_time(self.arrived, now_ns()) {
                     self.ask_where_something_is_missing(net);
                 }
-                self.seat.control.report_cooling(self.seat.worker, is_quiet);
+                self.seat.report_cooling(is_quiet);
                 wait
             }
         }
@@ -246,10 +246,8 @@ impl Scenario for Publish {
         &self.tally
     }
 
-    fn faults(&self) -> Faults {
-        let mut faults = self.ledger.faults;
-        faults.add(&self.tally.faults);
-        faults
+    fn ledger(&self) -> Option<&Ledger> {
+        Some(&self.ledger)
     }
 
     fn finish(mut self) -> Tally {
@@ -259,8 +257,7 @@ impl Scenario for Publish {
         let readers: Vec<Slot> = self.readers().collect();
         for slot in readers {
             let missing = self.missing(slot);
-            faults.lost = faults.lost.saturating_sub(missing.gaps);
-            faults.add(&missing.judge());
+            missing.settle(&mut faults);
             if self.seat.control.is_settled() && missing.gaps + missing.tail > 0 {
                 self.censor(slot, now);
             }
