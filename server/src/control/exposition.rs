@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(TextFormat::wanted(&HeaderMap::new()), TextFormat::Prometheus);
         for accept in [
             open,
-            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;q=0.3,*/*;q=0.2",
             "text/plain; q=0.1, application/openmetrics-text; version=0.0.1; q=0.2",
         ] {
             assert_eq!(wanted(accept), TextFormat::OpenMetrics, "{accept}");
@@ -207,8 +207,8 @@ mod tests {
         };
         assert_eq!(
             write(TextFormat::Prometheus),
-            "# HELP a_seconds_total Help.\n# TYPE a_seconds_total counter\na_seconds_total{b=\"1\",c=\"d\"} 7\n\
-             # HELP a_info Help.\n# TYPE a_info gauge\na_info 1\n"
+            "# HELP a_seconds_total Help.\n# TYPE a_seconds_total counter\n\
+             a_seconds_total{b=\"1\",c=\"d\"} 7\n# HELP a_info Help.\n# TYPE a_info gauge\na_info 1\n"
         );
         assert_eq!(
             write(TextFormat::OpenMetrics),
