@@ -485,14 +485,16 @@ impl Node {
     pub fn set_triggers(&self, app: AppId, set: Option<Arc<TriggerSet>>) {
         let slot = &self.tenant(app).triggers;
         let mut changes = slot.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.0 == 0 && set.is_none() {
+            return;
+        }
         let generation = changes.0 % GENERATIONS + 1;
-        let is_empty = set.is_none();
         *changes = (generation, set);
         // Release: pairs with the load in `trigger_generation`.
-        slot.generation.store(if is_empty { 0 } else { generation }, Ordering::Release);
+        slot.generation.store(generation, Ordering::Release);
     }
 
-    /// Whether an app has triggers.
+    /// Whether an app has triggers, or had triggers: messages may still wait for verdicts of removed ones.
     #[inline]
     pub(super) fn has_triggers(&self, app: AppId) -> bool {
         self.trigger_generation(app) != 0
@@ -504,10 +506,10 @@ impl Node {
         self.tenant(app).triggers.generation.load(Ordering::Acquire)
     }
 
-    /// The triggers of an app and the number of their last change. An engine asks once after each change.
-    pub fn trigger_set(&self, app: AppId) -> Option<(u32, Arc<TriggerSet>)> {
-        let changes = self.tenant(app).triggers.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        changes.1.clone().map(|set| (changes.0, set))
+    /// The triggers of an app, if there are any, and the number of their last change. An engine asks once
+    /// after each change.
+    pub fn trigger_set(&self, app: AppId) -> (u32, Option<Arc<TriggerSet>>) {
+        self.tenant(app).triggers.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts a call of triggers, unless the app has reached its limit of calls or bytes.

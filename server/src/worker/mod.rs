@@ -42,7 +42,10 @@ use std::{
 };
 
 use bytes::BytesMut;
-use crossbeam::queue::{ArrayQueue, SegQueue};
+use crossbeam::{
+    channel::Sender,
+    queue::{ArrayQueue, SegQueue},
+};
 use fanfare_core::{
     dialect::PollConfig,
     engine::{Engine, Flow, Node},
@@ -78,6 +81,7 @@ use crate::{
     listener::Listener,
     sys::{Clock, HttpDate, random},
     timers::{TICK_MS, Tick, Timers},
+    trigger::manage::{ManageAnswer, ManageRequest},
 };
 
 /// What the messages of a connection mean: Fanfare's commands ([`MessageHandler::COMMANDS`]), or what the
@@ -135,6 +139,8 @@ pub(crate) struct Control {
     pub(crate) capacity: Capacity,
     /// For each worker, connections that others hand over to it.
     pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
+    /// For each worker, answers to its requests about triggers.
+    pub(crate) managed: Box<[SegQueue<ManageAnswer>]>,
     /// The questions of the control plane to each worker.
     pub(crate) inquiries: Box<[ArrayQueue<Inquiry>]>,
     /// The places of Channelstream's apps.
@@ -148,6 +154,7 @@ impl Control {
             drain: AtomicBool::new(false),
             capacity: Capacity::new(capacity),
             handed_over: wakers.iter().map(|_| SegQueue::new()).collect(),
+            managed: wakers.iter().map(|_| SegQueue::new()).collect(),
             inquiries: wakers.iter().map(|_| ArrayQueue::new(INQUIRIES)).collect(),
             places: Places::new(&config.apps),
             current: Current::new(config),
@@ -219,6 +226,8 @@ pub(crate) struct Parts {
     pub(crate) poll: Poll,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) handler: MessageHandler,
+    /// Takes requests about triggers.
+    pub(crate) manage: Sender<ManageRequest>,
 }
 
 /// A poll and the waker that interrupts it.
@@ -230,7 +239,7 @@ pub(crate) fn poll_and_waker() -> io::Result<(Poll, Waker)> {
 
 impl Worker {
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { id, config, node, control, metrics, poll, mut listeners, handler } = parts;
+        let Parts { id, config, node, control, metrics, poll, mut listeners, handler, manage } = parts;
         for (at, listener) in listeners.iter_mut().enumerate() {
             poll.registry().register(&mut listener.socket, Token(LISTENERS - at), Interest::READABLE)?;
         }
@@ -249,7 +258,7 @@ impl Worker {
             engine: Engine::new(id, node, random()),
             handler,
             connections: Connections::default(),
-            requests: Requests::default(),
+            requests: Requests::new(id, manage),
             inquiries: Inquiries::default(),
             awaited: Awaiting::default(),
             held: HeldAnswers::default(),
@@ -418,6 +427,7 @@ impl Worker {
             }
         }
         self.take_handed_over();
+        self.take_managed();
         self.take_inquiries();
         self.go_on_securing(buffer);
         for round in 1.. {
@@ -558,6 +568,7 @@ mod tests {
             poll,
             listeners: Vec::new(),
             handler: MessageHandler::COMMANDS,
+            manage: crossbeam::channel::bounded(1).0,
         })
         .expect("nothing has to be registered");
         worker.accepting = Accepting::Idle;
