@@ -332,7 +332,8 @@ mod tests {
         assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));
         assert_eq!(text.matches("{app=").count(), 2 * APP_METRICS.len());
-        let counters = text.lines().filter(|line| line.contains("{worker=") && !line.contains("_seconds_"));
+        let counters =
+            text.lines().filter(|line| line.contains("{worker=") && !line.contains("turn_seconds"));
         assert_eq!(counters.count(), 2 * METRICS.len());
         assert_eq!(text.matches("{stage=\"linked\",le=").count(), 19);
     }
