@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use super::mail::Mail;
+use super::{
+    counters::{AppCounters, AppCounts},
+    mail::Mail,
+};
 use crate::{
     app::{App, Apps, ChannelOptions},
     channel::{Channel, ChannelTable},
@@ -25,6 +28,8 @@ pub struct Node {
     /// The apps for rare uses. Every engine has a copy, so that no message of a session takes this lock.
     apps: RwLock<Arc<Apps>>,
     tenants: Box<[Tenant]>,
+    /// For each worker, its counts of each app.
+    counters: Box<[Arc<[AppCounters]>]>,
     pub(super) table: ChannelTable,
     mailboxes: Box<[Mailbox<Mail>]>,
     /// The outlets of clients that poll, by the clients' secrets.
@@ -115,8 +120,10 @@ impl Node {
             options: papaya::HashMap::new(),
             triggers: TriggerSlot::default(),
         };
+        let counters = || apps.iter().map(|_| AppCounters::default()).collect();
         Self {
             tenants: apps.iter().map(tenant).collect(),
+            counters: (0..workers).map(|_| counters()).collect(),
             apps: RwLock::new(Arc::new(apps)),
             table: ChannelTable::new(workers, seed),
             mailboxes: (0..workers).map(|_| Mailbox::new(mailbox_depth)).collect(),
@@ -166,6 +173,20 @@ impl Node {
     /// apps.
     pub fn visit_channels(&self, shard: usize, visit: impl FnMut(&Arc<Channel>)) {
         self.table.visit_shard(shard, visit);
+    }
+
+    /// What all engines have counted of an app.
+    pub fn counts(&self, app: AppId) -> AppCounts {
+        let mut counts = AppCounts::default();
+        for of_worker in &self.counters {
+            of_worker[usize::from(app.0)].add_to(&mut counts);
+        }
+        counts
+    }
+
+    /// The counts of one worker, by app.
+    pub(super) fn counters_of(&self, worker: WorkerId) -> &Arc<[AppCounters]> {
+        &self.counters[usize::from(worker.0)]
     }
 
     /// Number of sessions of an app.

@@ -203,6 +203,7 @@ impl Engine {
     ) -> Result<Progress, ReplyError> {
         let count = publications.len() as u64;
         self.counters.publications += count;
+        self.counted(app).published(count);
         let &Publication { id: last, audience, .. } = publications.last().expect("there is at least one");
         let outcome = |offset| match publish.channel {
             Some(_) => Outcome::Sent { message_id: last, offset },

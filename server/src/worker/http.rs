@@ -241,10 +241,13 @@ impl Worker {
         self.counters.request_errors_total += u64::from(status >= 400);
         self.connections.send(slot, &self.out);
         let Some(connection) = self.connections.live(slot) else { return Next::End };
-        connection.flags.raise(Flag::Served);
+        let is_first = connection.flags.raise(Flag::Served);
         connection.heard = self.now;
         if let Some(since) = connection.stalled_since() {
             self.arm_by(slot, since.saturating_add(ticks(self.config.request_timeout_ms)));
+        }
+        if is_first {
+            self.connections.take_arrival(slot);
         }
         match persistence {
             Persistence::Close => Next::End,

@@ -10,7 +10,7 @@
 //! HTTP on a connection, `handshake` makes WebSockets of requests, `secure` has the handshakes of TLS,
 //! `bare` decodes WebSockets without a session, `lobby` keeps those of clients, `back_end` serves those of
 //! back ends, `polling` has clients without a WebSocket, `agnost` and `channelstream` requests of these,
-//! `lifecycle` ends connections, `deadlines` looks after silence.
+//! `lifecycle` ends connections, `deadlines` looks after silence, `timing` observes how long things take.
 
 mod accept;
 mod agnost;
@@ -29,6 +29,7 @@ mod outlets;
 mod polling;
 mod secure;
 mod session;
+mod timing;
 
 use std::{
     collections::VecDeque,
@@ -63,6 +64,7 @@ use self::{
     inquiry::{INQUIRIES, Inquiries},
     outlets::Strangers,
     session::Leaving,
+    timing::Stamps,
 };
 pub(crate) use self::{
     inquiry::{Answered, Ask, Inquiry},
@@ -188,6 +190,7 @@ pub(crate) struct Worker {
     date: HttpDate,
     now: Tick,
     now_ms: u64,
+    stamps: Stamps,
     /// Connections with input that was not read for want of budget.
     ready: VecDeque<ConnectionSlot>,
     /// Connections whose last word is part of this turn's output.
@@ -264,6 +267,7 @@ impl Worker {
             date: HttpDate::default(),
             now: 0,
             now_ms: 0,
+            stamps: Stamps::default(),
             ready: VecDeque::new(),
             closing: Vec::new(),
             answered: Vec::new(),
@@ -288,9 +292,12 @@ impl Worker {
             self.wait(&mut events)?;
             self.begin_turn();
             self.gather(&mut events, &mut buffer)?;
+            self.stamp_read();
             self.engine.on_mail();
             self.wake_others();
+            self.stamp_ordered();
             self.engine.flush(&mut self.connections);
+            self.observe_stages();
             self.settle();
             self.expire();
             self.finish_turn();
@@ -375,7 +382,8 @@ impl Worker {
     }
 
     fn begin_turn(&mut self) {
-        let steady_ms = self.clock.elapsed_ms();
+        self.stamps.began = Instant::now();
+        let steady_ms = self.clock.ms_at(self.stamps.began);
         self.now = Tick::try_from(steady_ms / TICK_MS).unwrap_or(Tick::MAX);
         self.connections.now = self.now;
         self.now_ms = self.clock.unix_ms();
@@ -513,6 +521,7 @@ impl Worker {
         self.counters.sent_bytes_total = self.connections.sent_bytes();
         self.counters.take_engine(self.engine.counters());
         self.metrics.publish(&self.counters);
+        self.observe_turn();
     }
 }
 
