@@ -139,7 +139,10 @@ pub(super) fn answer(body: &[u8]) -> Result<String, String> {
 impl Attempt {
     fn to_json(&self) -> Value {
         let said = |list: &[Said]| -> Vec<Value> {
-            let of = |Said { channel, event, payload }: &Said| json!({"channel": channel, "event": event, "message": Shown(payload).to_string()});
+            let of = |Said { channel, event, payload }: &Said| {
+                let message = Shown(payload).to_string();
+                json!({"channel": channel, "event": event, "message": message})
+            };
             list.iter().map(of).collect()
         };
         let none = || (Vec::new(), Vec::new(), &[][..], None, false);
