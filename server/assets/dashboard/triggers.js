@@ -206,7 +206,7 @@ function Source({ text, problem, readOnly }) {
         <div class="gutter" ref=${gutter} aria-hidden="true">
           ${Array.from({ length: count }, (_, line) => html`<div class=${at?.line === line + 1 ? "wrong" : ""}>${line + 1}</div>`)}
         </div>
-        <textarea id="source" name="source" ref=${area} rows="16" spellcheck="false" autocapitalize="off" wrap="off"
+        <textarea id="source" name="source" ref=${area} rows="16" spellcheck=${false} autocapitalize="off" wrap="off"
           readonly=${readOnly} aria-invalid=${at ? "true" : "false"} aria-describedby="problem" defaultValue=${text}
           onInput=${(event) => setCount(event.target.value.split("\n").length)} onScroll=${follow}></textarea>
       </div>
@@ -242,7 +242,7 @@ function Trial({ app, source, onProblem }) {
         <label>Event <input name="event" defaultValue="message" autocomplete="off" /></label>
         <label>User <input name="user" autocomplete="off" placeholder="nobody" /></label>
       </div>
-      <label>Payload, as JSON <textarea name="payload" rows="3" spellcheck="false" defaultValue=${'{"text": "hello"}'}></textarea></label>
+      <label>Payload, as JSON <textarea name="payload" rows="3" spellcheck=${false} defaultValue=${'{"text": "hello"}'}></textarea></label>
       <div class="row"><button>Try</button>
         <span class="note">It runs once as it stands in the editor. Nothing is published or kept.</span></div>
     </form>

@@ -57,7 +57,7 @@ test("a trigger is made, corrected where its error is, tried, switched off and d
   await page.getByLabel("Description").fill(HOSTILE);
   await page.getByLabel("Tags").fill(`one, ${HOSTILE.replaceAll(",", "")}`);
   await page.getByLabel("Channels").fill("room*");
-  const script = page.getByLabel("Script");
+  const script = page.getByLabel("Script", { exact: true });
   await script.fill(`// ${HOSTILE}\nexport const = 1;\n`);
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByText(/does not compile: line 2, column \d+/).waitFor();
