@@ -23,6 +23,9 @@ const COUNTS = [
   ["CPU time, 99 %", ({ times }, bounds) => atMost(quantile(times, bounds, 0.99))],
 ];
 
+/** The counts that the list of all triggers has room for. */
+const LISTED = ["Runs", "Refused", "Failed", "CPU time, 99 %"];
+
 const list = (app) => askApp(app, "triggers");
 const change = (app, name, method, settings) =>
   askApp(app, `triggers/${encodeURIComponent(name)}`, {}, { method, body: settings && JSON.stringify(settings) });
@@ -41,7 +44,7 @@ export function Triggers({ app }) {
     { head: "Description", cell: About, kind: "wide" },
     { head: "Channels", cell: ({ channel }) => html`<code class="data">${seen(channel)}</code>` },
     { head: "Actions", cell: ({ actions = ["message"] }) => actions.join(", ") },
-    ...COUNTS.map(([head, cell]) => ({ head, cell: ({ counts }) => cell(counts, answer.bounds_ns), kind: "number" })),
+    ...COUNTS.filter(([head]) => LISTED.includes(head)).map(([head, cell]) => ({ head, cell: ({ counts }) => cell(counts, answer.bounds_ns), kind: "number" })),
   ];
   return html`
     <h1>Triggers of <span class="data">${app}</span></h1>
@@ -184,11 +187,18 @@ export function place(sentence) {
   return found && { line: Number(found[1]), column: Number(found[2]) };
 }
 
+/** Whether a line has a character that is not seen, apart from the ends of lines and tabulators. */
+function hides(line) {
+  const text = line.replaceAll(/[\t\r]/g, "");
+  return seen(text) !== text;
+}
+
 /** A script with the numbers of its lines. An error is marked in its line, and leads there. */
 function Source({ text, problem, readOnly }) {
   const area = useRef(null);
   const gutter = useRef(null);
-  const [count, setCount] = useState(text.split("\n").length);
+  const [lines, setLines] = useState(text.split("\n"));
+  const hidden = lines.flatMap((line, at) => (hides(line) ? [at + 1] : []));
   const at = place(problem?.message);
   const go = () => {
     const before = area.current.value.split("\n").slice(0, at.line - 1).reduce((sum, line) => sum + line.length + 1, 0);
@@ -204,13 +214,14 @@ function Source({ text, problem, readOnly }) {
       <label for="source">Script</label>
       <div class="code">
         <div class="gutter" ref=${gutter} aria-hidden="true">
-          ${Array.from({ length: count }, (_, line) => html`<div class=${at?.line === line + 1 ? "wrong" : ""}>${line + 1}</div>`)}
+          ${lines.map((_, line) => html`<div class=${at?.line === line + 1 ? "wrong" : ""}>${line + 1}</div>`)}
         </div>
         <textarea id="source" name="source" ref=${area} rows="16" spellcheck=${false} autocapitalize="off" wrap="off"
           readonly=${readOnly} aria-invalid=${at ? "true" : "false"} aria-describedby="problem" defaultValue=${text}
-          onInput=${(event) => setCount(event.target.value.split("\n").length)} onScroll=${follow}></textarea>
+          onInput=${(event) => setLines(event.target.value.split("\n"))} onScroll=${follow}></textarea>
       </div>
       <p class="trouble" id="problem" role="alert">${problem ? seen(problem.message) : ""}</p>
+      ${hidden.length > 0 && html`<p class="note">Characters that are not seen, or change the direction of text, are in line ${hidden.slice(0, 5).join(", ")}.</p>`}
       ${at && html`<button type="button" onClick=${go}>Go to line ${at.line}, column ${at.column}</button>`}
     </div>`;
 }

@@ -63,6 +63,7 @@ test("a trigger is made, corrected where its error is, tried, switched off and d
   await page.getByText(/does not compile: line 2, column \d+/).waitFor();
   assert.equal(await page.locator(".gutter .wrong").textContent(), "2");
   assert.equal(await script.getAttribute("aria-invalid"), "true");
+  await page.getByText("change the direction of text, are in line 1.").waitFor();
   await picture(page, "trigger-error-wide");
   await fine(window);
   await page.getByRole("button", { name: /Go to line 2/ }).click();
