@@ -90,8 +90,7 @@ fn a_message_to_a_user_comes_after_what_was_sent_to_a_channel_before_it() {
             publish_to(&mut workers, worker, channel, &number.to_string());
         }
         workers.run_until_idle();
-        let numbers: Vec<_> =
-            workers.received(leia).iter().map(|frame| frame["message"].as_u64()).collect();
+        let numbers: Vec<_> = workers.received(leia).iter().map(|frame| frame["message"].as_u64()).collect();
         assert_eq!(numbers, [Some(0), Some(1), Some(2), Some(3)], "asked {asked:?}");
     }
 }

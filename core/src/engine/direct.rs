@@ -72,8 +72,11 @@ impl Engine {
             return;
         }
         self.turn.append_direct(formats, publication);
+        let mut delivered = 0;
         for slot in slots {
-            self.counters.deliveries += self.turn.link_direct(slot, self.sessions.hot(slot));
+            delivered += self.turn.link_direct(slot, self.sessions.hot(slot));
         }
+        self.counters.deliveries += delivered;
+        self.of_apps[usize::from(app.0)].delivered(delivered);
     }
 }
