@@ -100,7 +100,7 @@ fn nothing_of_a_connection_that_breaks_is_sent_on_another() {
     assert_eq!(sent.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
     let mut wire = Vec::new();
     TlsWriter { tls: &mut whole.server, socket: &mut wire, scratch: &mut scratch }
-        .write(b"found")
+        .write_all(b"found")
         .expect("a vector takes all");
     assert_eq!(whole.receive(&wire), b"found");
 }
