@@ -41,6 +41,10 @@ metrics! {
     polling gauge "Clients that poll, with or without a session."
     accepted_total counter "Connections accepted."
     refused_total counter "Connections refused because the server is full."
+    proxy_refused_total counter "Connections refused on a listener for proxies: from a stranger, or with a malformed header."
+    address_refused_total counter "Connections and handshakes refused because their address has as many as it may."
+    failed_keys_total counter "Keys, session tokens and signatures that were wrong."
+    address_blocked_total counter "Requests refused because too many keys from their address were wrong."
     accept_pauses_total counter "Times accepting paused because descriptors or memory ran out."
     app_full_total counter "Handshakes refused because the app is full."
     session_refusals_total counter "Sessions refused on a WebSocket that was open already."
@@ -183,15 +187,21 @@ pub(crate) fn exposition(observed: &Observed) -> String {
     for ProcessMetric { name, kind, help, value } in process_metrics() {
         line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"));
     }
-    let reloads = [
+    let control = &observed.control;
+    let totals = [
         ("reloads_total", "Reloads of the configuration that took effect.", &observed.reloads),
         (
             "reload_failures_total",
             "Reloads of the configuration that were refused.",
             &observed.failed_reloads,
         ),
+        (
+            "address_table_overflows_total",
+            "Times an address found no room in the table of limits by address.",
+            &control.addresses.overflows,
+        ),
     ];
-    for (name, help, count) in reloads {
+    for (name, help, count) in totals {
         line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} counter"));
         line(format_args!("fanfare_{name} {}", count.load(Ordering::Relaxed)));
     }
@@ -234,7 +244,7 @@ mod tests {
         let text = exposition(&Observed::new(node, workers, control, None));
         assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));
-        assert_eq!(text.matches("# TYPE").count(), METRICS.len() + APP_METRICS.len() + 9);
+        assert_eq!(text.matches("# TYPE").count(), METRICS.len() + APP_METRICS.len() + 10);
         assert_eq!(text.matches("{app=").count(), 2 * APP_METRICS.len());
         assert_eq!(text.matches("{worker=").count(), 2 * METRICS.len());
     }
