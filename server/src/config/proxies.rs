@@ -23,7 +23,10 @@ pub(super) fn trusted(
         return Err(ConfigError::setting(name, problem));
     }
     TrustedProxies::parse(&value).map_err(|(text, error)| {
-        ConfigError::setting(name, format_args!("is a list with `{text}`: each network {error}, or the word unix"))
+        ConfigError::setting(
+            name,
+            format_args!("is a list with `{text}`: each network {error}, or the word unix"),
+        )
     })
 }
 

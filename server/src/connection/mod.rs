@@ -26,7 +26,7 @@ use mio::net::TcpStream;
 pub(crate) use self::{
     flags::{Flag, Flags},
     outlet::{Held, OutletId, OutletKind, OutletSlot, Polling, Posting, Stage, Stranger},
-    table::{Client, Connections, Socket},
+    table::{Client, Connections, Socket, Transport},
 };
 use self::{link::Link, table::CountedStream};
 use crate::{

@@ -92,8 +92,9 @@ impl Worker {
             },
         };
         let slot = self.register(Socket { stream, tls, client: None, counted });
-        if let Some(slot) = slot
-            && preamble == Preamble::Proxy
+        let Some(slot) = slot else { return };
+        self.connections.note_arrival(slot, self.stamps.began);
+        if preamble == Preamble::Proxy
             && let Some(connection) = self.connections.live(slot)
         {
             connection.protocol = Protocol::Preamble;
