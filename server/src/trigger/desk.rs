@@ -16,7 +16,7 @@ use fanfare_core::{
 use super::{
     metrics::count,
     script::{Run, RunError},
-    spec::{OnError, Spec},
+    spec::{OnError, Spec, Work},
     thread::ScriptThreads,
 };
 use crate::worker::Control;
@@ -71,9 +71,17 @@ pub(crate) fn dispatch(mut job: Job) {
     match next {
         Some(at) => {
             job.at = at;
-            count(&job.spec().numbers.queued);
             let desk = job.triggers.desk.clone();
-            desk.scripts.send(job);
+            match &job.spec().work {
+                Work::Script(_) => {
+                    count(&job.spec().numbers.queued);
+                    desk.scripts.send(job);
+                }
+                Work::Broken(why) => {
+                    let error = RunError::Thrown(why.to_string());
+                    job.on_run(Err(error));
+                }
+            }
         }
         None => job.post(),
     }
