@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, value_parser};
 
 use crate::{plan::Notices, share::Share};
 
@@ -388,6 +388,6 @@ pub(super) struct DriverArgs {
     pub(super) publish_http: bool,
     /// Messages of one HTTP request at most, 1 to 256: those that wait when the last one was answered
     /// (native, channelstream)
-    #[arg(long, default_value_t = 256, value_name = "N")]
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = value_parser!(u32).range(1..=256))]
     pub(super) batch: u32,
 }

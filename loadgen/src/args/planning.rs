@@ -300,8 +300,6 @@ mod tests {
             "loadgen fanout --driver xano --publishers 1 --publish-http",
             "loadgen fanout --polling",
             "loadgen send --driver agnost --polling",
-            "loadgen fanout --batch 0",
-            "loadgen fanout --batch 257",
             "loadgen send --driver centrifugo",
             "loadgen broadcast --driver nats",
             "loadgen presence --driver plain",

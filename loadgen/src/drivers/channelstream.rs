@@ -1,5 +1,6 @@
-//! Channelstream 0.7: a back end's signed requests make connections and publish, and a client opens a WebSocket
-//! on which it only listens. A member's connection makes the back end's request itself before its handshake.
+//! Channelstream 0.7: a back end's signed requests make connections and publish, and a client opens a
+//! WebSocket on which it only listens. A member's connection makes the back end's request itself before its
+//! handshake.
 
 use std::sync::{
     Arc,
@@ -37,7 +38,7 @@ impl Channelstream {
         if plan.secret.is_empty() {
             return Err("The driver channelstream needs the app's --secret.".into());
         }
-        let requests = Requests { signer: Verifier::new(&plan.secret), batch: plan.batch as usize };
+        let requests = Requests { signer: Verifier::new(&plan.secret), batch: plan.batch.max(1) as usize };
         let prefix = now_ns() ^ u64::from(std::process::id()) << 40;
         Ok(Self { requests: Arc::new(requests), prefix, connections: AtomicU64::new(0) })
     }

@@ -76,7 +76,7 @@ impl Native {
                     "Authorization: Bearer {}\r\nContent-Type: application/json\r\n",
                     plan.secret
                 ),
-                batch: plan.batch as usize,
+                batch: plan.batch.max(1) as usize,
             })
         });
         Ok(Self { app, key: percent_encode(&plan.key), echo, requests })

@@ -1,5 +1,5 @@
-//! Engine.IO 4 by polling: a GET that the server holds until it has something to say, and a POST for what is to
-//! be said, one after the other on one connection. So nothing can be said while a GET is held, which is no
+//! Engine.IO 4 by polling: a GET that the server holds until it has something to say, and a POST for what is
+//! to be said, one after the other on one connection. So nothing can be said while a GET is held, which is no
 //! matter for members: they have said everything before they begin to listen, and answer pings when they have
 //! heard them.
 

@@ -1,5 +1,5 @@
-//! Xano's first realtime protocol: actions in JSON. Clients are anonymous, only members may send, and a sender
-//! receives its own messages.
+//! Xano's first realtime protocol: actions in JSON. Clients are anonymous, only members may send, and a
+//! sender receives its own messages.
 
 use super::{Driver, Echo, Need, Opened, Reply, Role, between};
 use crate::{net::Access, plan::DriverPlan};
@@ -42,9 +42,8 @@ impl Driver for Xano {
         match between(item, "\"action\":\"", "\"") {
             Some("join" | "leave") => Reply::Done(None),
             Some("error") => Reply::Failed { code: between(item, "\"message\":\"", "\"").unwrap_or(item) },
-            Some("connection_status" | "presence_full" | "presence_update" | "history" | "event") => {
-                Reply::Other
-            }
+            Some("connection_status" | "history" | "event") => Reply::Other,
+            Some(action) if action.starts_with("presence") => Reply::Other,
             _ => Reply::Unknown,
         }
     }

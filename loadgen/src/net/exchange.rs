@@ -1,5 +1,5 @@
-//! Connections that speak HTTP: requests one after the other on one connection, made of the texts that wait to
-//! be sent, and answers whose bodies have items. What requests and bodies look like is the [`Exchange`]'s.
+//! Connections that speak HTTP: requests one after the other on one connection, made of the texts that wait
+//! to be sent, and answers whose bodies have items. What requests and bodies look like is the [`Exchange`]'s.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn answers_are_read_when_they_are_complete() {
-        let two = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+        let two = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\
+            HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
         let first = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".len();
         for len in 0..first {
             assert!(Response::read(&two[..len]).expect("good so far").is_none(), "{len} bytes");

@@ -85,9 +85,6 @@ impl DriverPlan {
                 "The driver {name} has no choice how to publish: leave --publish-http out."
             ));
         }
-        if !(1..=256).contains(&self.batch) {
-            return wrong(format!("A request cannot have {} messages: 1 to 256 it can.", self.batch));
-        }
         Ok(())
     }
 }
