@@ -220,7 +220,8 @@ impl Worker {
         }
     }
 
-    /// Counts a connection that is refused on a listener for proxies, and logs it unless one was logged lately.
+    /// Counts a connection that is refused on a listener for proxies, and logs it unless one was logged
+    /// lately.
     pub(super) fn refuse_proxy(&mut self, peer: Option<IpAddr>, why: &str) {
         self.counters.proxy_refused_total += 1;
         let now_s = self.now_ms / 1000;
