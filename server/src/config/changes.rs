@@ -11,7 +11,7 @@ use super::{Config, ConfigError};
 use crate::args::Secrets;
 
 /// The settings of the server that can change while it runs. A setting in neither list needs a restart.
-const LIVE: [&str; 18] = [
+const LIVE: [&str; 21] = [
     "server.limits.address_connections",
     "server.limits.address_handshakes_per_second",
     "server.limits.address_failed_keys_per_minute",
