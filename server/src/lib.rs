@@ -36,7 +36,6 @@ use std::{
 
 use fanfare_core::{engine::Node, id::WorkerId};
 
-pub use self::worker::{Greeting, MessageHandler};
 use self::{
     config::Config,
     control::{
@@ -48,6 +47,10 @@ use self::{
     listener::Listener,
     trigger::{TriggerThreads, Triggers, manage::MANAGE_REQUESTS},
     worker::{Control, Parts, Worker, poll_and_waker},
+};
+pub use self::{
+    trigger::trial,
+    worker::{Greeting, MessageHandler},
 };
 
 /// Descriptors set aside for everything but connections: listeners, logs, the control plane and its
@@ -242,11 +245,15 @@ impl Server {
     }
 }
 
+/// The descriptors that are no connections.
+fn reserved_descriptors(config: &Config) -> u64 {
+    RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64
+}
+
 /// How many connections there may be: as many as the configuration says, and no more than there are
 /// descriptors for.
 fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
-    let reserved = RESERVED_DESCRIPTORS
-        + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64;
+    let reserved = reserved_descriptors(config);
     let room = open_files.saturating_sub(reserved);
     let configured = u64::from(config.connections);
     if room < CONNECTIONS_MIN {
