@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The decoder keeps nothing: it is called again with more bytes of the same header. It refuses a header
-//! after as few bytes as possible, and takes no byte after the header. Port numbers, the server's own address and
-//! TLVs are checked for their lengths, and not used.
+//! after as few bytes as possible, and takes no byte after the header. Port numbers, the server's own
+//! address and TLVs are checked for their lengths, and not used.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
