@@ -121,6 +121,9 @@ impl Numbers {
     }
 }
 
+/// A value of the further label, and the number of runs with it.
+type Value = (&'static str, fn(&Numbers) -> &AtomicU64);
+
 /// A metric of triggers: its name, kind and description, and its values with the value of a further label.
 struct Metric {
     name: &'static str,
@@ -128,7 +131,7 @@ struct Metric {
     help: &'static str,
     /// The name of the further label; empty if there is none.
     label: &'static str,
-    values: &'static [(&'static str, fn(&Numbers) -> &AtomicU64)],
+    values: &'static [Value],
 }
 
 const METRICS: [Metric; 5] = [
