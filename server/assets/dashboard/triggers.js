@@ -19,12 +19,12 @@ const COUNTS = [
   ["Refused", ({ refused }) => number(refused)],
   ["Failed", ({ failed }) => html`<span class=${failed > 0 ? "seen" : ""}>${number(failed)}</span>`],
   ["Waiting", ({ queued }) => number(queued)],
-  ["CPU time, half", ({ times }, bounds) => atMost(quantile(times, bounds, 0.5))],
-  ["CPU time, 99 %", ({ times }, bounds) => atMost(quantile(times, bounds, 0.99))],
+  ["Time, half", ({ times }, bounds) => atMost(quantile(times, bounds, 0.5))],
+  ["Time, 99 %", ({ times }, bounds) => atMost(quantile(times, bounds, 0.99))],
 ];
 
 /** The counts that the list of all triggers has room for. */
-const LISTED = ["Runs", "Refused", "Failed", "CPU time, 99 %"];
+const LISTED = ["Runs", "Refused", "Failed", "Time, 99 %"];
 
 const list = (app) => askApp(app, "triggers");
 const change = (app, name, method, settings) =>
@@ -112,7 +112,7 @@ function settings(form) {
     on_error: on_error.value,
     active: active.checked,
     server: server.checked,
-    source: form.elements.source.value,
+    ...(form.elements.source && { source: form.elements.source.value }),
   };
 }
 
@@ -120,7 +120,7 @@ function Editor({ app, trigger, isNew }) {
   const form = useRef(null);
   const [problem, setProblem] = useState(null);
   const [note, setNote] = useState("");
-  const { configured } = trigger;
+  const { configured, url } = trigger;
   const done = (sentence) => {
     setProblem(null);
     setNote(sentence);
@@ -161,7 +161,9 @@ function Editor({ app, trigger, isNew }) {
           <label><input type="checkbox" name="server" defaultChecked=${trigger.server ?? false} /> Also for messages of the back end</label>
         </div>
       </fieldset>
-      <${Source} text=${trigger.source ?? ""} problem=${problem} readOnly=${configured} />
+      ${url === undefined
+        ? html`<${Source} text=${trigger.source ?? ""} problem=${problem} readOnly=${configured} />`
+        : html`<p>Each run asks the back end at <code class="data">${seen(url)}</code>.</p><${Trouble} error=${problem} />`}
       ${!configured && html`
         <div class="row">
           <button>Save</button>
@@ -169,7 +171,7 @@ function Editor({ app, trigger, isNew }) {
           <span class="note" role="status">${note}</span>
         </div>`}
     </form>
-    <${Trial} app=${app} source=${source} onProblem=${setProblem} />`;
+    ${url === undefined && html`<${Trial} app=${app} source=${source} onProblem=${setProblem} />`}`;
 }
 
 function Choice({ legend, name, options, given }) {

@@ -142,6 +142,11 @@ impl Triggers {
             Method::Put | Method::Patch | Method::Delete => {}
         }
         let (name, body) = named(request)?;
+        if matches!(request.waiter, Waiter::Dashboard(_)) && body.contains_key("url") {
+            return Err(invalid(
+                "The dashboard changes scripts alone: the back end or the configuration gives `url`.",
+            ));
+        }
         let before = match catalog.find(&name) {
             Some((Origin::Configuration, _)) => return Err(is_configured(&name)),
             Some((Origin::Http, spec)) => Some(spec.clone()),

@@ -88,7 +88,7 @@ test("a trigger is made, corrected where its error is, tried, switched off and d
   assert.equal(await sent("Aa"), "AA");
   const figure = (name) => page.locator(".figure", { hasText: name }).locator("dd");
   await figure("Replaced").getByText("1", { exact: true }).waitFor();
-  await figure("CPU time, half").getByText("≤").waitFor();
+  await figure("Time, half").getByText("≤").waitFor();
   assert.equal(await page.getByLabel("Tags").inputValue(), `one, ${HOSTILE}`);
 
   await page.getByRole("link", { name: "Triggers", exact: true }).click();
@@ -142,6 +142,7 @@ test("wrong requests about triggers are refused", { skip }, async () => {
   };
   assert.deepEqual(await code(put("fixed", { channel: "a", source: UPPER })), [409, "configured"]);
   assert.deepEqual(await code(put("a", { channel: "a", source: UPPER, file: "/etc/passwd" })), [400, "invalid_trigger"]);
+  assert.deepEqual(await code(put("a", { channel: "a", url: "http://127.0.0.1:1/" })), [400, "invalid_trigger"]);
   assert.deepEqual(await code(plain("triggers/nothing")), [404, "unknown_trigger"]);
   assert.deepEqual(await code(plain("triggers/..%2f..%2fmetrics")), [404, "unknown_trigger"]);
   assert.deepEqual(await code(plain("triggers", { method: "DELETE" })), [404, "not_found"]);
