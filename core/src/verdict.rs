@@ -21,8 +21,8 @@ use crate::{
     trigger::{Decision, Said, TRIGGER_PUBLICATIONS, Verdict},
 };
 
-/// The most bytes of a reason. A longer reason is cut.
-pub const REASON_BYTES: usize = 500;
+/// The most characters of a reason. A longer reason is cut.
+pub const REASON_CHARS: usize = 500;
 
 /// The most bytes of a channel and of an event in an answer.
 pub const NAME_BYTES: usize = 256;
@@ -144,7 +144,7 @@ fn replacement(verdict: &Object<'_, '_>) -> Result<OwnedPayload, AnswerError> {
 fn reason(verdict: &Object<'_, '_>) -> Result<Box<str>, AnswerError> {
     let Some(why) = verdict.member("why") else { return Ok(REASON.into()) };
     let why = why.as_string().ok_or(AnswerError::WrongReason)?;
-    Ok(why[..why.floor_char_boundary(REASON_BYTES)].into())
+    Ok(why.chars().take(REASON_CHARS).collect())
 }
 
 /// Reads a list of messages; a message without `message` has the payload `null`.
@@ -212,8 +212,8 @@ mod tests {
         };
         assert_eq!(&*refused(r#"{"verdict":"refuse","why":"n\u006f"}"#), "no");
         assert_eq!(&*refused(r#"{"verdict":"refuse"}"#), REASON);
-        let long = format!(r#"{{"verdict":"refuse","why":"a{}"}}"#, "é".repeat(300));
-        assert_eq!(refused(&long).len(), REASON_BYTES - 1, "it is cut between characters");
+        let long = format!(r#"{{"verdict":"refuse","why":"{}"}}"#, "é".repeat(501));
+        assert_eq!(*refused(&long), "é".repeat(REASON_CHARS));
     }
 
     #[test]

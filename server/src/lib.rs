@@ -17,6 +17,7 @@ pub mod config;
 mod connection;
 mod control;
 mod drain;
+mod egress;
 mod http;
 mod listener;
 pub mod notify;

@@ -14,8 +14,9 @@ use fanfare_core::{
 };
 
 use super::{
-    metrics::count,
-    script::{Run, RunError},
+    http::{HttpError, HttpSettings, HttpThread},
+    metrics::{Numbers, count},
+    script::RunError,
     spec::{OnError, Spec, Work},
     thread::ScriptThreads,
 };
@@ -26,6 +27,39 @@ pub(crate) struct Desk {
     pub(crate) node: Weak<Node>,
     pub(crate) control: Arc<Control>,
     pub(crate) scripts: ScriptThreads,
+    pub(crate) http: HttpThread,
+}
+
+/// Why a trigger has no verdict.
+pub(crate) enum Failure {
+    Script(RunError),
+    Http(HttpError),
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        Self::Script(error)
+    }
+}
+
+impl From<HttpError> for Failure {
+    fn from(error: HttpError) -> Self {
+        Self::Http(error)
+    }
+}
+
+impl Failure {
+    fn count(&self, numbers: &Numbers) {
+        count(&numbers.errors);
+        match self {
+            Self::Script(RunError::Time) | Self::Http(HttpError::TimedOut) => count(&numbers.out_of_time),
+            Self::Script(RunError::Memory) => count(&numbers.out_of_memory),
+            Self::Script(RunError::Output(_)) | Self::Http(HttpError::TooLarge) => {
+                count(&numbers.out_of_output);
+            }
+            Self::Script(RunError::Thrown(_)) | Self::Http(_) => {}
+        }
+    }
 }
 
 /// One version of an app's triggers. Bit `i` of a rule mask stands for trigger `i`.
@@ -75,6 +109,7 @@ pub(crate) fn dispatch(mut job: Job) {
             let desk = job.triggers.desk.clone();
             match job.spec().work {
                 Work::Script(_) => desk.scripts.send(job),
+                Work::Http(_) => desk.http.send(job),
             }
         }
         None => job.post(),
@@ -86,6 +121,14 @@ impl Job {
         &self.triggers.specs[self.at]
     }
 
+    /// The settings of the trigger that runs now, if it is an http trigger.
+    pub(crate) fn http(&self) -> Option<&Arc<HttpSettings>> {
+        match &self.spec().work {
+            Work::Http(settings) => Some(settings),
+            Work::Script(_) => None,
+        }
+    }
+
     /// The payload after the triggers that have run.
     pub(crate) fn payload(&self) -> Payload<'_> {
         match self.verdict.as_ref().map(|verdict| &verdict.decision) {
@@ -95,7 +138,7 @@ impl Job {
     }
 
     /// Continues a job with its next trigger, after a trigger has run.
-    pub(crate) fn on_run(mut self, result: Result<Run, RunError>) {
+    pub(crate) fn on_run(mut self, result: Result<Verdict, Failure>) {
         let spec = self.spec().clone();
         let numbers = &spec.numbers;
         let Some(verdict) = &mut self.verdict else { return };
@@ -112,16 +155,12 @@ impl Job {
                 add(&mut verdict.answers, run.answers);
                 add(&mut verdict.publications, run.publications);
             }
-            Err(error) => {
-                count(&numbers.errors);
-                match error {
-                    RunError::Time => count(&numbers.out_of_time),
-                    RunError::Memory => count(&numbers.out_of_memory),
-                    RunError::Output(_) => count(&numbers.out_of_output),
-                    RunError::Thrown(_) => {}
+            Err(failure) => {
+                failure.count(numbers);
+                if let Failure::Script(error) = failure {
+                    let (app, trigger) = (&self.triggers.app.name, &spec.rule.name);
+                    tracing::warn!(%app, %trigger, %error, "a trigger failed");
                 }
-                let (app, trigger) = (&self.triggers.app.name, &spec.rule.name);
-                tracing::warn!(%app, %trigger, %error, "a trigger failed");
                 if spec.on_error == OnError::Refuse {
                     verdict.decision = Decision::Fail;
                 }

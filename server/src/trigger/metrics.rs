@@ -26,6 +26,22 @@ pub(crate) struct Numbers {
     /// The number of runs up to each bound, and beyond the last bound.
     times: [AtomicU64; BOUNDS_US.len() + 1],
     time_us: AtomicU64,
+    pub(crate) http: HttpNumbers,
+}
+
+/// The further counts of an http trigger.
+#[derive(Default)]
+pub(crate) struct HttpNumbers {
+    pub(crate) requests: AtomicU64,
+    /// The requests that brought no verdict at all.
+    pub(crate) failed: AtomicU64,
+    /// The connections that were opened, or could not be opened.
+    pub(crate) connects: AtomicU64,
+    /// How often the breaker opened, whether it is open (1) or closed (0), and the events that an open breaker
+    /// failed.
+    pub(crate) opened: AtomicU64,
+    pub(crate) is_open: AtomicU64,
+    pub(crate) shed: AtomicU64,
 }
 
 /// Adds one to a count. Relaxed: the count orders no other memory access.

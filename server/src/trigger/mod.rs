@@ -10,6 +10,7 @@
 //! runs the triggers. No worker waits for a trigger.
 
 pub(crate) mod desk;
+pub(crate) mod http;
 pub(crate) mod input;
 pub(crate) mod metrics;
 pub(crate) mod script;
@@ -31,6 +32,7 @@ use fanfare_core::{
 
 use self::{
     desk::{AppTriggers, Desk, Runtime},
+    http::HttpThread,
     spec::Spec,
     thread::ScriptThreads,
 };
@@ -55,8 +57,10 @@ impl Triggers {
         configured: &[Vec<Arc<Spec>>],
     ) -> io::Result<(Arc<Self>, TriggerThreads)> {
         let weak = Arc::downgrade(node);
-        let (scripts, threads) = ScriptThreads::start(1, &weak)?;
-        let desk = Arc::new(Desk { node: weak, control: control.clone(), scripts });
+        let (scripts, mut threads) = ScriptThreads::start(1, &weak)?;
+        let (http, thread) = HttpThread::start()?;
+        threads.push(thread);
+        let desk = Arc::new(Desk { node: weak, control: control.clone(), scripts, http });
         let apps = Mutex::new(configured.to_vec());
         let triggers = Arc::new(Self { node: node.clone(), desk, apps });
         for app in node.apps().iter() {
@@ -84,6 +88,7 @@ impl Triggers {
     /// Removes all triggers, so that the threads end after their present jobs.
     pub(crate) fn stop(&self) {
         self.node.apps().iter().for_each(|app| self.node.set_triggers(app.id, None));
+        self.desk.http.stop();
     }
 }
 
