@@ -105,11 +105,20 @@ pub(crate) fn dispatch(mut job: Job) {
     match next {
         Some(at) => {
             job.at = at;
-            count(&job.spec().numbers.queued);
             let desk = job.triggers.desk.clone();
-            match job.spec().work {
-                Work::Script(_) => desk.scripts.send(job),
-                Work::Http(_) => desk.http.send(job),
+            match &job.spec().work {
+                Work::Script(_) => {
+                    count(&job.spec().numbers.queued);
+                    desk.scripts.send(job);
+                }
+                Work::Http(_) => {
+                    count(&job.spec().numbers.queued);
+                    desk.http.send(job);
+                }
+                Work::Broken(why) => {
+                    let error = RunError::Thrown(why.to_string());
+                    job.on_run(Err(error.into()));
+                }
             }
         }
         None => job.post(),
@@ -125,7 +134,7 @@ impl Job {
     pub(crate) fn http(&self) -> Option<&Arc<HttpSettings>> {
         match &self.spec().work {
             Work::Http(settings) => Some(settings),
-            Work::Script(_) => None,
+            Work::Script(_) | Work::Broken(_) => None,
         }
     }
 
