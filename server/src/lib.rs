@@ -37,7 +37,6 @@ use std::{
 
 use fanfare_core::{engine::Node, id::WorkerId};
 
-pub use self::worker::{Greeting, MessageHandler};
 use self::{
     config::Config,
     control::{
@@ -49,6 +48,10 @@ use self::{
     listener::Listener,
     trigger::{TriggerThreads, Triggers, manage::MANAGE_REQUESTS},
     worker::{Control, Parts, Worker, poll_and_waker},
+};
+pub use self::{
+    trigger::trial,
+    worker::{Greeting, MessageHandler},
 };
 
 /// Descriptors set aside for everything but connections: listeners, logs, the control plane and its
