@@ -536,3 +536,87 @@ async def test_a_server_ends_while_a_request_is_under_way(start, back_end):
     server.terminate()
     assert await asyncio.to_thread(server.process.wait, 30) == 0
     gate.open.set()
+
+
+# Changes while the server runs
+
+
+def put(server, method="PUT", name="asks", **settings):
+    return server.call(method, f"/v1/triggers/{name}", settings or None)
+
+
+@pytest.mark.parametrize("change", ["request", "reload", "removal"])
+async def test_a_change_loses_nothing_that_is_under_way(start, back_end, workers, change):
+    gate = Gate()
+
+    def decide(event):
+        gate(event)
+        return {"verdict": "replace", "payload": event["payload"] + " old"}
+
+    old, new = back_end(decide), back_end(lambda event: {"verdict": "replace", "payload": event["payload"] + " new"})
+    settings = {"connections": 1, "timeout_ms": 60000}
+    if change == "reload":
+        server = start(trigger(old.url(), **settings))
+    else:
+        server = start()
+        assert put(server, channel="room*", url=old.url(), secret=SECRET, **settings).status == 200
+    reader, writer, other = await member(server), await Peer.connect(server), await Peer.connect(server)
+    sent = [asyncio.create_task(chat(writer, f"{n}")) for n in range(3)]
+    await asyncio.to_thread(wait_until, lambda: gate.entered == 1, 30)
+    match change:
+        case "request":
+            assert put(server, "PATCH", url=new.url()).status == 200
+        case "removal":
+            assert put(server, "DELETE").status == 200
+        case "reload":
+            text = server.config_path.read_text().replace(old.url(), new.url())
+            server.config_path.write_text(text)
+            assert server.request("POST", "/reload", b"", port=server.admin_port).status == 200
+    word = "" if change == "removal" else " new"
+    assert await chat(other, "next") == "ok"
+    await reader.expect(message=f"next{word}")
+    sent.append(asyncio.create_task(chat(writer, "3")))
+    gate.open.set()
+    assert await asyncio.gather(*sent) == ["ok"] * 4
+    seen = [(await reader.publication()).object["message"] for _ in range(4)]
+    assert seen == ["0 old", "1 old", "2 old", f"3{word}"], "in the order of sending"
+
+
+async def test_a_secret_is_kept_and_never_shown(start, back_end):
+    back = back_end()
+    server = start(trigger(back.url(), "fixed", "fixed"))
+    assert put(server, channel="room*", url=back.url(), secret=SECRET).status == 200
+    assert put(server, "PATCH", timeout_ms=5000).status == 200
+    answers = [put(server, "GET", name).body for name in ("asks", "fixed")]
+    answers.append(server.call("GET", "/v1/triggers").body)
+    for answer in answers:
+        assert SECRET.encode() not in answer and back.url().encode() in answer
+    peer = await Peer.connect(server)
+    assert await chat(peer, 1) == "ok"
+    request = back.requests[0]
+    time_s, signature = (part.split("=")[1] for part in request.headers["fanfare-signature"].split(","))
+    assert signature == hmac.new(SECRET.encode(), f"{time_s}.".encode() + request.body, hashlib.sha256).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"url": "ftp://a"},
+        {"url": "http://user:password@a"},
+        {"url": "http://a", "secret": "short"},
+        {"url": "http://a", "secret": None},
+        {"url": "http://a", "secret": None, "secret_env": "HOME"},
+        {"url": "https://a", "ca_file": "/etc/hostname"},
+        {"url": "https://a", "ca": "none"},
+        {"url": "http://a", "ca": "none"},
+        {"url": "http://a", "source": "export const message = () => {}"},
+        {"url": "http://a", "cpu_ms": 1},
+        {"url": "http://a", "batch": 101},
+        {"source": "export const message = () => {}"},
+    ],
+)
+def test_settings_that_are_wrong_are_refused(shared_server, settings):
+    settings = {name: value for name, value in ({"secret": SECRET} | settings).items() if value is not None}
+    answer = put(shared_server, channel="never", **settings)
+    assert (answer.status, answer.json["code"]) == (400, "invalid_trigger"), answer.body
+    assert put(shared_server, "GET").status == 404
