@@ -2,20 +2,26 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
+import re
+import socket
+import sqlite3
 import ssl
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 import tokens
 from back_end import PASS, BackEnd
-from peer import Peer, assert_silence, settle
-from server_process import App, wait_until
+from peer import Peer, assert_silence
+from server_process import App, Server, config_text, wait_until
 from test_tls import certificate
 
 SECRET = "a-secret-of-the-back-end"
@@ -620,3 +626,59 @@ def test_settings_that_are_wrong_are_refused(shared_server, settings):
     answer = put(shared_server, channel="never", **settings)
     assert (answer.status, answer.json["code"]) == (400, "invalid_trigger"), answer.body
     assert put(shared_server, "GET").status == 404
+
+
+# The recipe
+
+
+def recipe(title, *replaced):
+    """The blocks of code below a heading of docs/TRIGGERS.md."""
+    page = (Path(__file__).parents[3] / "docs" / "TRIGGERS.md").read_text()
+    section = page.split(f"\n### {title}\n")[1].split("\n#")[0]
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", section, re.S))
+    for old, new in replaced:
+        assert all(old in text for text in blocks.values())
+        blocks = {name: text.replace(old, new) for name, text in blocks.items()}
+    return blocks
+
+
+@pytest.fixture
+def persisting(tmp_path, monkeypatch, workers):
+    """A server and the back end of the recipe, as the page has them but for the port."""
+    monkeypatch.setenv("TRIGGER_SECRET", SECRET)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    blocks = recipe("Recipe: persist by http", ("9000", str(port)))
+    (tmp_path / "persist.py").write_text(blocks["python"])
+    back_end = subprocess.Popen([sys.executable, "persist.py"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+
+    def answers():
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return True
+
+    wait_until(answers, 30)
+    server = Server(config_text(workers, apps=[App("chat", {"announce": False})]) + blocks["toml"])
+    yield server, port, tmp_path / "messages.db"
+    server.stop()
+    back_end.kill()
+    back_end.wait()
+
+
+async def test_the_recipe_persists_messages_before_they_are_published(persisting):
+    server, port, database = persisting
+    reader = await member(server, "room:1", app="chat")
+    leia = await Peer.connect(server, app="chat", session=tokens.token("leia", "chat"))
+    for n in range(30):
+        await leia.tell("send", channel="room:1", event="chat", message={"text": f"é {n}"})
+    for n in range(30):
+        await reader.expect(message={"text": f"é {n}", "number": n + 1})
+    refused = await leia.command("send", channel="room:1", event="chat", message="no object")
+    assert refused["error"]["message"] == "A message is an object."
+    rows = sqlite3.connect(database).execute("SELECT channel, user, event, payload FROM messages ORDER BY id")
+    expected = [("room:1", "leia", "chat", {"text": f"é {n}"}) for n in range(30)]
+    assert [(*row[:3], json.loads(row[3])) for row in rows] == expected
+    for header in [None, "", "t=1,v1=00", f"t={int(time.time())},v1={'0' * 64}", "x", "t=x,v1=é"]:
+        headers = {"Fanfare-Signature": header.encode()} if header is not None else {}
+        answer = server.request("POST", "/messages", b'{"events":[]}', headers, port=port)
+        assert answer.status == 401, header
