@@ -5,7 +5,7 @@
 //!   {"verdict":"replace","payload":…}      or "base64":"…", for a binary payload
 //!   {"verdict":"refuse","why":"…"}
 //!       each with "answer":[{"event","message"},…] and "publish":[{"channel","event","message"},…]
-//!   {"verdicts":[…]}                       for a request with a list of events: one for each, in their order
+//!   {"verdicts":[…]}       for a request with a list of events: one for each, in their order
 //! ```
 //!
 //! Members with other names are ignored. The memory of a decoded answer is linear in its length: lists are

@@ -1,7 +1,9 @@
 //! Requests of the server to other servers, over HTTP/1.1 with or without TLS.
 //!
 //! ```text
-//!   url, authorities ─▶ Endpoint::connect ─▶ Connection ─▶ exchange(request) ─▶ Reply, and the connection again
+//!   url, authorities ─▶ Endpoint::connect ─▶ Connection ─▶ exchange(request) ─▶ Reply
+//!                                               ▲                                 │
+//!                                               └─────── for another request ─────┘
 //! ```
 //!
 //! The server on the other end is hostile: its head and its body are bounded here, and its time is bounded by

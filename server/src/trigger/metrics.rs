@@ -37,10 +37,11 @@ pub(crate) struct HttpNumbers {
     pub(crate) failed: AtomicU64,
     /// The connections that were opened, or could not be opened.
     pub(crate) connects: AtomicU64,
-    /// How often the breaker opened, whether it is open (1) or closed (0), and the events that an open breaker
-    /// failed.
+    /// How often the breaker opened.
     pub(crate) opened: AtomicU64,
+    /// 1 while the breaker is open, and 0 while it is closed.
     pub(crate) is_open: AtomicU64,
+    /// The events that failed because the breaker was open.
     pub(crate) shed: AtomicU64,
 }
 

@@ -5,7 +5,12 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 use fanfare_core::trigger::TriggerRule;
 use serde::{Deserialize, Serialize};
 
-use super::{http::HttpSettings, metrics::Numbers, script::Sandbox, state::States};
+use super::{
+    http::{CONNECTIONS, HttpSettings},
+    metrics::Numbers,
+    script::Sandbox,
+    state::States,
+};
 
 /// The most bytes of a name, a description and a tag, and the most tags of a trigger.
 const NAME_BYTES: usize = 64;
@@ -256,6 +261,7 @@ impl RawTrigger {
             ("memory_bytes", budget.memory_bytes > default.memory_bytes, default.memory_bytes),
             ("state_bytes", budget.state_bytes > default.state_bytes, default.state_bytes),
             ("output_bytes", budget.output_bytes > default.output_bytes, default.output_bytes),
+            ("connections", self.connections.is_some_and(|most| most > CONNECTIONS as i64), CONNECTIONS),
         ];
         match raised.into_iter().find(|(_, is_raised, _)| *is_raised) {
             Some((key, _, most)) => {

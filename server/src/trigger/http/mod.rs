@@ -10,8 +10,8 @@
 //! ```
 //!
 //! One thread has a tokio runtime for all apps. It takes no CPU time of workers, and decides nothing. A
-//! [`Target`] is the back end of one version of a trigger; its lanes are tasks. The events of a session are in
-//! one request at a time, so a back end receives them in their order.
+//! [`Target`] is the back end of one version of a trigger; its lanes are tasks. The events of a session are
+//! in one request at a time, so a back end receives them in their order.
 
 mod breaker;
 mod queue;
@@ -34,7 +34,10 @@ use tokio::{
 };
 
 use self::target::Target;
-pub(crate) use self::{request::HttpError, settings::HttpSettings};
+pub(crate) use self::{
+    request::HttpError,
+    settings::{CONNECTIONS, HttpSettings},
+};
 use super::desk::Job;
 
 /// The most jobs that are taken together from the channel.

@@ -19,6 +19,9 @@ const AUTHORITIES_BYTES: usize = 256 << 10;
 
 const OUTPUT_BYTES: usize = 256 << 10;
 
+/// The connections of a trigger whose settings do not say how many.
+pub(crate) const CONNECTIONS: usize = 8;
+
 /// A back end that decides, and the bounds of the requests to it.
 #[derive(Debug)]
 pub(crate) struct HttpSettings {
@@ -64,7 +67,7 @@ impl HttpSettings {
             form,
             batch: within("batch", raw.batch, 1, 1, 100)?,
             timeout: milliseconds("timeout_ms", raw.timeout_ms, 2000, 10, 60_000)?,
-            connections: within("connections", raw.connections, 8, 1, 256)?,
+            connections: within("connections", raw.connections, CONNECTIONS, 1, 256)?,
             keep_alive: milliseconds("keep_alive_ms", raw.keep_alive_ms, 4000, 0, 600_000)?,
             breaker: BreakerSettings {
                 failures: u32::try_from(failures).unwrap_or(u32::MAX),

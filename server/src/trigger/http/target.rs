@@ -177,7 +177,8 @@ impl Target {
             Err(error) => {
                 count(&self.numbers.http.failed);
                 let events = batch.jobs.len();
-                tracing::warn!(app = %self.app, trigger = %self.trigger, %error, events, "an http trigger failed");
+                let (app, trigger) = (&self.app, &self.trigger);
+                tracing::warn!(%app, %trigger, %error, events, "an http trigger failed");
                 (std::iter::repeat_with(|| Err(error.clone())).take(events).collect(), None)
             }
         };
