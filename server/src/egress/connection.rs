@@ -13,7 +13,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    task::AbortHandle,
+    task::{AbortHandle, yield_now},
 };
 
 /// The most bytes of a reply's head, and of what a connection reads ahead.
@@ -76,6 +76,8 @@ impl Connection {
         request: Request<Full<Bytes>>,
         body_bytes: usize,
     ) -> Result<Reply, ExchangeError> {
+        // The runtime looks at the socket first, so an end of the connection that has come is known.
+        yield_now().await;
         if self.sender.ready().await.is_err() {
             return Err(ExchangeError::Unsent(Box::new(request)));
         }
