@@ -87,7 +87,7 @@ metrics! {
     changes_total Counter "Edits and deletions of messages, by the worker that did them."
     notices_total Counter "Presence notices published."
     deliveries_total Counter "Publications handed to members of this worker."
-    overloaded_total Counter "Messages refused because a worker's mailbox was full."
+    overloaded_total Counter "Messages and joins refused because a worker's mailbox or an app's queue of triggers was full."
     rate_limited_total Counter "Messages refused by an app's rate limit."
     delegated_total Counter "Operations left to another worker that was inside the channel."
     mail_total Counter "Mail handled from other workers."
@@ -233,6 +233,9 @@ pub(crate) fn exposition(observed: &Observed, format: TextFormat) -> String {
         }
     }
     put_times(&mut text, observed);
+    if let Some(triggers) = observed.triggers() {
+        triggers.put_metrics(&mut text);
+    }
     text.finish()
 }
 
@@ -321,7 +324,9 @@ mod tests {
         assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));
         assert_eq!(text.matches("{app=").count(), 2 * APP_METRICS.len());
-        let counters = text.lines().filter(|line| line.contains("{worker=") && !line.contains("_seconds_"));
+        let counters = text
+            .lines()
+            .filter(|line| line.contains("{worker=") && !line.starts_with("fanfare_turn_seconds"));
         assert_eq!(counters.count(), 2 * METRICS.len());
         assert_eq!(text.matches("{stage=\"linked\",le=").count(), 19);
     }

@@ -4,7 +4,7 @@
 //! A [`Job`] always ends in a verdict. A job that is dropped, because its thread failed, has the verdict of a
 //! failure.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, atomic::AtomicU64};
 
 use fanfare_core::{
     app::App,
@@ -49,15 +49,15 @@ impl From<HttpError> for Failure {
 }
 
 impl Failure {
-    fn count(&self, numbers: &Numbers) {
-        count(&numbers.errors);
+    /// The count of such failures.
+    fn counter<'n>(&self, numbers: &'n Numbers) -> &'n AtomicU64 {
         match self {
-            Self::Script(RunError::Time) | Self::Http(HttpError::TimedOut) => count(&numbers.out_of_time),
-            Self::Script(RunError::Memory) => count(&numbers.out_of_memory),
-            Self::Script(RunError::Output(_)) | Self::Http(HttpError::TooLarge) => {
-                count(&numbers.out_of_output);
-            }
-            Self::Script(RunError::Thrown(_)) | Self::Http(_) => {}
+            Self::Script(RunError::Time) | Self::Http(HttpError::TimedOut) => &numbers.out_of_time,
+            Self::Script(RunError::Memory) => &numbers.out_of_memory,
+            Self::Script(RunError::Output(_)) | Self::Http(HttpError::TooLarge) => &numbers.out_of_output,
+            Self::Script(RunError::Thrown(_)) => &numbers.thrown,
+            Self::Http(HttpError::BreakerOpen) => &numbers.http.shed,
+            Self::Http(_) => &numbers.http.no_verdict,
         }
     }
 }
@@ -165,8 +165,10 @@ impl Job {
                 add(&mut verdict.publications, run.publications);
             }
             Err(failure) => {
-                failure.count(numbers);
-                if let Failure::Script(error) = failure {
+                count(failure.counter(numbers));
+                if let Failure::Script(error) = failure
+                    && numbers.may_log_failure(self.call.input.time_ms)
+                {
                     let (app, trigger) = (&self.triggers.app.name, &spec.rule.name);
                     tracing::warn!(%app, %trigger, %error, "a trigger failed");
                 }

@@ -82,6 +82,12 @@ APPS = [
             {"match": "apart-*", "signed_in_messages": "always", "publish": "nobody"},
         ],
     ),
+    App(
+        "scripted",
+        triggers=[
+            {"name": "upper", "channel": "upper-*", "source": "export const message = (i) => i.payload.toUpperCase()"},
+        ],
+    ),
 ]
 
 

@@ -72,6 +72,8 @@ impl Target {
     /// The target of a job's trigger.
     pub(super) fn new(settings: Arc<HttpSettings>, job: &Job) -> Rc<Self> {
         let breaker = Breaker::new(settings.breaker);
+        // The counts are also those of the trigger's earlier settings.
+        set(&job.spec().numbers.http.is_open, 0);
         let state = State { queue: Queue::new(), breaker, lanes: 0, waiting: Vec::new() };
         Rc::new(Self {
             settings,
@@ -120,7 +122,6 @@ impl Target {
         };
         for job in shed {
             self.numbers.dequeued();
-            count(&self.numbers.http.shed);
             job.on_run(Err(HttpError::BreakerOpen.into()));
         }
     }
@@ -173,12 +174,16 @@ impl Target {
         let took = begun.elapsed();
         batch.note(asked.is_ok());
         let (verdicts, connection) = match asked {
-            Ok(Judged { verdicts, connection }) => (verdicts, Some(connection)),
+            Ok(Judged { verdicts, connection }) => {
+                if let Some(error) = verdicts.iter().find_map(|verdict| verdict.as_ref().err()) {
+                    self.log(error, &batch.jobs);
+                }
+                (verdicts, Some(connection))
+            }
             Err(error) => {
                 count(&self.numbers.http.failed);
                 let events = batch.jobs.len();
-                let (app, trigger) = (&self.app, &self.trigger);
-                tracing::warn!(%app, %trigger, %error, events, "an http trigger failed");
+                self.log(&error, &batch.jobs);
                 (std::iter::repeat_with(|| Err(error.clone())).take(events).collect(), None)
             }
         };
@@ -202,6 +207,14 @@ impl Target {
         let connected = settings.endpoint.connect().await;
         let connection = connected.map_err(|error| HttpError::Unreachable(error.to_string()))?;
         judge(settings, jobs, connection.exchange(request, reply_bytes).await)
+    }
+
+    fn log(&self, error: &HttpError, jobs: &[Job]) {
+        let time_ms = jobs.first().map_or(0, |job| job.call.input.time_ms);
+        if self.numbers.may_log_failure(time_ms) {
+            let (app, trigger, events) = (&self.app, &self.trigger, jobs.len());
+            tracing::warn!(%app, %trigger, %error, events, "a trigger failed");
+        }
     }
 
     fn on_change(&self, change: Change) {
