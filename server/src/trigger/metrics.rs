@@ -140,7 +140,7 @@ const METRICS: [Metric; 5] = [
     Metric {
         name: "fanfare_trigger_errors_total",
         kind: Kind::Counter,
-        help: "Runs of a trigger that failed: by the exceeded budget, by the script, the back end or the breaker.",
+        help: "Runs of a trigger that failed: a budget, the script, the back end, or an open breaker.",
         label: "why",
         values: &[
             ("time", |numbers| &numbers.out_of_time),
