@@ -686,3 +686,28 @@ async def test_the_recipe_persists_messages_before_they_are_published(persisting
         headers = {"Fanfare-Signature": header.encode()} if header is not None else {}
         answer = server.request("POST", "/messages", b'{"events":[]}', headers, port=port)
         assert answer.status == 401, header
+
+
+# Metrics
+
+
+async def test_requests_failures_and_the_breaker_are_counted(start, back_end):
+    back = back_end(reply=lambda handler, request: handler.answer(PASS, request.events[0]["payload"]))
+    server = start(trigger(back.url(), breaker_failures=2, breaker_ms=600000))
+    peer = await Peer.connect(server)
+    for status in [200, 200, 500, 200, 500, 500, 200]:
+        await chat(peer, status)
+    counted = {name: server.counted(f"trigger_{name}") for name in [
+        "requests_total", "request_failures_total", "connects_total", "breaker_opened_total", "breaker_open",
+    ]}
+    assert counted == {
+        "requests_total": 6,
+        "request_failures_total": 3,
+        # A connection is not used again after a failure.
+        "connects_total": 3,
+        "breaker_opened_total": 1,
+        "breaker_open": 1,
+    }
+    metrics = server.admin("/metrics").body.decode()
+    values = re.findall(r'^fanfare_trigger_(?:errors|verdicts)_total\{.*(?:why|verdict)="(\w+)"\} (\d+)$', metrics, re.M)
+    assert {name: int(value) for name, value in values if value != "0"} == {"pass": 3, "back_end": 3, "breaker": 1}
