@@ -216,7 +216,9 @@ impl RawTrigger {
             (Some(source), None) => Work::Script(self.script(source, before)?),
             (None, Some(url)) => Work::Http(Arc::new(self.http(url)?)),
             (Some(_), Some(_)) => return wrong("url", "stands beside a script: keep one of them"),
-            (None, None) => return wrong("", "has no work: give `file` or `source`, or `url`"),
+            (None, None) => {
+                return wrong("", "has no script and no back end: give `file`, `source` or `url`");
+            }
         };
         let numbers = before.map_or_else(Arc::default, |before| before.numbers.clone());
         Ok(Spec { raw: self, rule, work, on_error, numbers })
