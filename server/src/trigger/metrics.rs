@@ -112,7 +112,7 @@ impl Numbers {
     }
 }
 
-/// A value of a further label, and its count.
+/// A value of the further label, and the number of runs with it.
 type Value = (&'static str, fn(&Numbers) -> &AtomicU64);
 
 /// A metric of triggers: its name, kind and description, and its values with the value of a further label.
