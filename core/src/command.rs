@@ -2,14 +2,18 @@
 //!
 //! A session says [`Command`]s, an app's back end [`BackEndCommand`]s. Both come to an [`Outcome`].
 
+mod options_change;
+
 use std::sync::Arc;
 
+pub use self::options_change::OptionsChange;
+
 use crate::{
-    app::{ChannelOptions, SignedInMessages, SlowConsumer, Who},
+    app::ChannelOptions,
     channel::{HistoryItem, Page, PageStart, Position},
     disconnect::Disconnect,
     id::{MessageId, SessionId},
-    publication::{Audience, Given, IdentityCard, Payload},
+    publication::{Audience, Given, IdentityCard, Payload, UserChange, UserState},
 };
 
 /// What a session wants done. Text borrows from the frame it came in.
@@ -197,6 +201,20 @@ pub enum BackEndCommand<'a> {
         /// join means them for channels that the join makes.
         only_new: bool,
     },
+    /// Change the state of a user, and tell it to members of the user's channels whose options ask for it.
+    SetUser {
+        /// The user.
+        user: &'a str,
+        /// What is to be different.
+        change: UserChange,
+        /// Whether members are told.
+        announce: bool,
+    },
+    /// The state of a user.
+    User {
+        /// The user.
+        user: &'a str,
+    },
     /// A page of a user's sessions.
     Sessions {
         /// The user.
@@ -280,75 +298,6 @@ impl<'a> BackEndCommand<'a> {
     }
 }
 
-/// How a channel's options are to differ from those that the configuration has for its name. `None` leaves a
-/// value as the configuration has it.
-#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
-#[allow(missing_docs, reason = "the fields are those of `ChannelOptions` and `HistoryLimits`")]
-pub struct OptionsChange {
-    pub history_messages: Option<u32>,
-    pub history_bytes: Option<u32>,
-    pub history_age_ms: Option<u32>,
-    pub announce: Option<bool>,
-    pub presence_by_user: Option<bool>,
-    pub membership_to_send: Option<bool>,
-    pub slow_consumer: Option<SlowConsumer>,
-    pub join: Option<Who>,
-    pub publish: Option<Who>,
-    pub direct: Option<Who>,
-    pub signed_in_messages: Option<SignedInMessages>,
-    pub roster: Option<bool>,
-}
-
-impl OptionsChange {
-    /// `configured` with this change; `None` if nothing is to differ.
-    pub fn apply(&self, configured: ChannelOptions) -> Option<ChannelOptions> {
-        if *self == Self::default() {
-            return None;
-        }
-        let mut options = configured;
-        set(&mut options.history.messages, self.history_messages);
-        set(&mut options.history.bytes, self.history_bytes);
-        set(&mut options.history.age_ms, self.history_age_ms);
-        set(&mut options.announce, self.announce);
-        set(&mut options.presence_by_user, self.presence_by_user);
-        set(&mut options.membership_to_send, self.membership_to_send);
-        set(&mut options.slow_consumer, self.slow_consumer);
-        set(&mut options.join, self.join);
-        set(&mut options.publish, self.publish);
-        set(&mut options.direct, self.direct);
-        set(&mut options.signed_in_messages, self.signed_in_messages);
-        set(&mut options.roster, self.roster);
-        Some(options)
-    }
-}
-
-impl From<ChannelOptions> for OptionsChange {
-    /// Sets every value.
-    fn from(options: ChannelOptions) -> Self {
-        let ChannelOptions { history, announce, presence_by_user, membership_to_send, .. } = options;
-        Self {
-            history_messages: Some(history.messages),
-            history_bytes: Some(history.bytes),
-            history_age_ms: Some(history.age_ms),
-            announce: Some(announce),
-            presence_by_user: Some(presence_by_user),
-            membership_to_send: Some(membership_to_send),
-            slow_consumer: Some(options.slow_consumer),
-            join: Some(options.join),
-            publish: Some(options.publish),
-            direct: Some(options.direct),
-            signed_in_messages: Some(options.signed_in_messages),
-            roster: Some(options.roster),
-        }
-    }
-}
-
-fn set<T>(value: &mut T, new: Option<T>) {
-    if let Some(new) = new {
-        *value = new;
-    }
-}
-
 /// What came of a command.
 #[derive(Debug)]
 pub enum Outcome {
@@ -413,6 +362,15 @@ pub enum Outcome {
     Done,
     /// Of `Roster`.
     Roster(Roster),
+    /// A user's state; `None`: nothing is known.
+    User {
+        /// The user.
+        user: Box<str>,
+        /// Its state, as it is now.
+        state: Option<Arc<UserState>>,
+        /// The keys whose values were changed.
+        changed: Vec<Box<str>>,
+    },
     /// Sessions of a user.
     Sessions(SessionsPage),
     /// Of `Users`.
@@ -557,20 +515,6 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::HistoryLimits;
-
-    #[test]
-    fn options_change_touches_what_it_names_alone() {
-        let configured = ChannelOptions::default();
-        assert_eq!(OptionsChange::default().apply(configured), None);
-        let change =
-            OptionsChange { history_age_ms: Some(7), announce: Some(false), ..OptionsChange::default() };
-        let changed = change.apply(configured).expect("something differs");
-        assert_eq!((changed.history.age_ms, changed.announce), (7, false));
-        let history = HistoryLimits { age_ms: configured.history.age_ms, ..changed.history };
-        assert_eq!(ChannelOptions { history, announce: configured.announce, ..changed }, configured);
-        assert_eq!(OptionsChange::from(changed).apply(configured), Some(changed));
-    }
 
     #[test]
     fn cursor_survives_its_textual_form_and_refuses_others() {

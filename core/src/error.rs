@@ -31,5 +31,6 @@ pub enum ReplyError {
     OptionInUse,
     NotAllowed,
     NoRoster,
+    TooManyUsers,
     Overloaded,
 }

@@ -50,6 +50,16 @@ pub const BAD_TOKENS: u8 = 3;
 /// Bytes of a name that a back end gives the sender of a message.
 pub const LABEL_BYTES: usize = 512;
 
+/// Users of an app of which something is known, and bytes of one's state.
+pub const USER_STATES: usize = 64 << 10;
+/// See [`USER_STATES`].
+pub const USER_STATE_BYTES: usize = 16 << 10;
+
+/// Milliseconds after which nothing is known of a user without sessions, and how often that is looked at.
+pub const USER_MS: u64 = 24 * 3_600_000;
+/// See [`USER_MS`].
+pub const USER_SWEEP_MS: u64 = 3_600_000;
+
 /// Users that a message names.
 pub const AUDIENCE_USERS: usize = 256;
 

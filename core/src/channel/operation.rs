@@ -78,6 +78,8 @@ pub enum ChannelRequest {
         /// What the mail is for.
         ticket: u64,
     },
+    /// Tell the members of a user's state.
+    AnnounceUser(Arc<UserAnnouncement>),
     /// An edit or a deletion.
     Change(Box<Change>),
     /// An edit or a deletion that is told even if nothing is known of the message.
@@ -86,6 +88,24 @@ pub enum ChannelRequest {
     SetOptions(Option<ChannelOptions>),
     /// Forget what is too old, and the oldest until this many bytes are left.
     Trim(usize),
+}
+
+/// A change of a user's state that is to be told.
+#[derive(Debug)]
+pub struct UserAnnouncement {
+    /// The user.
+    pub user: Arc<str>,
+    /// The version of the state since the change.
+    pub version: u64,
+    /// The keys that were changed.
+    pub changed: Vec<Box<str>>,
+}
+
+impl UserAnnouncement {
+    /// About what it keeps alive.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.user.len() + self.changed.iter().map(|key| key.len()).sum::<usize>()
+    }
 }
 
 /// A change of a message that is remembered.

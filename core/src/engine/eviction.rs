@@ -68,7 +68,7 @@ impl Engine {
     /// Whether there are histories or options to look after, so that the shell should begin a turn every
     /// second.
     pub fn wants_sweep(&self) -> bool {
-        self.node.remembers() || self.node.has_configured()
+        self.node.remembers() || self.node.has_configured() || self.node.knows_users()
     }
 
     /// Forgets some of what has to be forgotten. Once in a turn.
@@ -77,6 +77,9 @@ impl Engine {
             self.sweep.next_ms = self.steady_ms + 1000;
             if self.node.remembers() {
                 self.sweep_shards();
+            }
+            if self.node.knows_users() {
+                self.sweep_users();
             }
             if self.worker == WorkerId(0) && self.steady_ms >= self.sweep.options_ms {
                 self.sweep.options_ms = self.steady_ms + CONFIGURED_SWEEP_MS;

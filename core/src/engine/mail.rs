@@ -7,7 +7,7 @@ use super::{
     query::WorkerQuery,
 };
 use crate::{
-    channel::{Channel, ChannelMail},
+    channel::{Channel, ChannelMail, UserAnnouncement},
     error::ReplyError,
     id::AppId,
     mailbox::Weigh,
@@ -29,6 +29,13 @@ pub enum Mail {
         app: AppId,
         /// What to deliver.
         publication: Arc<OwnedPublication>,
+    },
+    /// The state of a user has changed.
+    UserChanged {
+        /// The app.
+        app: AppId,
+        /// What is to be told.
+        change: Arc<UserAnnouncement>,
     },
     /// For the owner of an idempotency key.
     IdempotentPublish(Box<IdempotentPublish>),
@@ -52,6 +59,7 @@ impl Weigh for Mail {
             Mail::Direct { publication, .. } => publication.bytes(),
             Mail::IdempotentPublish(once) => once.bytes(),
             Mail::Query(query) | Mail::Answer(query) => query.bytes(),
+            Mail::UserChanged { change, .. } => change.bytes(),
             Mail::Published { .. } => 0,
         }
     }

@@ -24,6 +24,7 @@ mod input;
 mod mail;
 mod membership;
 mod node;
+mod node_users;
 mod outbox;
 mod output;
 mod permission;
@@ -35,6 +36,7 @@ mod resume;
 mod roster;
 mod session;
 mod submit;
+mod user_state;
 mod users;
 mod waiting;
 mod window;
@@ -105,6 +107,8 @@ pub struct Engine {
     next_ticket: u64,
     users: UserIndex,
     quiet: QuietMembers,
+    /// When to look for users of which nothing is known any more.
+    users_swept_ms: u64,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
     sweep: Sweep,
@@ -220,6 +224,7 @@ impl Engine {
             next_ticket: 0,
             users: UserIndex::default(),
             quiet: QuietMembers::default(),
+            users_swept_ms: 0,
             answers: Vec::new(),
             interrupted: VecDeque::new(),
             yielded: Vec::new(),

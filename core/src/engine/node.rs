@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-use super::mail::Mail;
+use super::{mail::Mail, node_users::Users};
 use crate::{
     app::{App, Apps, ChannelOptions},
     channel::{Channel, ChannelTable},
@@ -18,7 +18,7 @@ use crate::{
 
 /// Shared by all engines of a process.
 pub struct Node {
-    apps: Apps,
+    pub(super) apps: Apps,
     tenants: Box<[Tenant]>,
     pub(super) table: ChannelTable,
     mailboxes: Box<[Mailbox<Mail>]>,
@@ -44,6 +44,7 @@ struct Tenant {
     has_set_options: AtomicBool,
     /// Channels for which options were set: they exist, whether or not anybody is in them.
     options: papaya::HashMap<Box<str>, Configured>,
+    users: Users,
 }
 
 /// Options of a channel that were set.
@@ -81,6 +82,7 @@ impl Node {
             parked_bytes: AtomicUsize::new(0),
             has_set_options: AtomicBool::new(false),
             options: papaya::HashMap::new(),
+            users: Users::default(),
         };
         Self {
             tenants: apps.iter().map(tenant).collect(),
@@ -396,6 +398,10 @@ impl Node {
     pub(super) fn release_parked(&self, app: AppId, bytes: usize) {
         self.tenant(app).parked_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.tenant(app).parked.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn users(&self, app: AppId) -> &Users {
+        &self.tenant(app).users
     }
 
     fn tenant(&self, app: AppId) -> &Tenant {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     id::{MessageId, SessionId},
     json,
-    publication::{Body, Payload, Publication, Sender},
+    publication::{Body, Payload, Publication, Sender, UserCard, UserState},
     ws::{MAX_UNMASKED_HEADER_LEN, OpCode, header_len, put_header, put_header_at_end},
 };
 
@@ -24,6 +24,7 @@ mod event {
     pub(super) const UPDATE: &str = "channel:update";
     pub(super) const USER_JOIN: &str = "channel:user_join";
     pub(super) const USER_LEAVE: &str = "channel:user_leave";
+    pub(super) const USER_UPDATE: &str = "channel:user_update";
 }
 
 /// Whether an event's name belongs to the server.
@@ -153,6 +154,10 @@ fn encode_event(
         Body::UserLeft(user) => {
             put_user(&mut text, user);
             event::USER_LEAVE
+        }
+        Body::UserUpdated(user) => {
+            put_user(&mut text, user);
+            event::USER_UPDATE
         }
     };
     let payload = match publication.body {
@@ -284,11 +289,61 @@ pub(super) fn put_more(out: &mut impl BufMut, publication: &Publication<'_>) {
     }
 }
 
-/// A user as the payload of a notice: `{"user"}`.
-fn put_user(out: &mut BytesMut, user: &str) {
+/// A user as the payload of a notice: `{"user","state"?,"changed"?,"users"?}`, of states what is public.
+fn put_user(out: &mut BytesMut, card: &UserCard) {
     out.extend_from_slice(b"{\"user\":");
-    json::write_string(out, user);
+    json::write_string(out, &card.user);
+    put_state(out, card.state.as_deref());
+    let public = |key: &&Box<str>| card.state.as_ref().is_some_and(|state| state.is_public(key));
+    let changed: Vec<_> = card.changed.iter().filter(public).collect();
+    if !card.changed.is_empty() {
+        out.extend_from_slice(b",\"changed\":[");
+        put_separated(out, changed.iter(), |out, key| json::write_string(out, key));
+        out.extend_from_slice(b"]");
+    }
+    if let Some(users) = &card.users {
+        out.extend_from_slice(b",\"users\":[");
+        put_separated(out, users.iter(), |out, (user, state)| {
+            out.extend_from_slice(b"{\"user\":");
+            json::write_string(out, user);
+            put_state(out, state.as_deref());
+            out.extend_from_slice(b"}");
+        });
+        out.extend_from_slice(b"]");
+    }
     out.put_u8(b'}');
+}
+
+/// `,"state":{…}`, if anything is known.
+fn put_state(out: &mut BytesMut, state: Option<&UserState>) {
+    let Some(state) = state else { return };
+    out.extend_from_slice(b",\"state\":");
+    put_values(out, state.public());
+}
+
+/// Values by key as an object.
+pub(super) fn put_values<'v>(out: &mut BytesMut, values: impl Iterator<Item = (&'v str, &'v str)>) {
+    out.extend_from_slice(b"{");
+    put_separated(out, values, |out, (key, value)| {
+        json::write_string(out, key);
+        out.extend_from_slice(b":");
+        out.extend_from_slice(value.as_bytes());
+    });
+    out.extend_from_slice(b"}");
+}
+
+/// Items with commas between them.
+pub(super) fn put_separated<T>(
+    out: &mut BytesMut,
+    items: impl Iterator<Item = T>,
+    put: impl Fn(&mut BytesMut, T),
+) {
+    for (at, item) in items.enumerate() {
+        if at > 0 {
+            out.put_u8(b',');
+        }
+        put(out, item);
+    }
 }
 
 fn base64_len(bytes: &[u8]) -> usize {

@@ -30,6 +30,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::OptionInUse => "option_in_use",
         ReplyError::NotAllowed => "not_allowed",
         ReplyError::NoRoster => "no_roster",
+        ReplyError::TooManyUsers => "too_many_users",
         ReplyError::Overloaded => "overloaded",
     }
 }
@@ -73,6 +74,7 @@ pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
         }
         ReplyError::TooManyOptions => "As many channels of this app have options of their own as may.",
         ReplyError::OptionInUse => "presence_by_user and roster cannot change while the channel has members.",
+        ReplyError::TooManyUsers => "As many users of this app have a state as may.",
         ReplyError::NoRoster => "This channel keeps no roster.",
         ReplyError::NotAllowed => "The rules of this channel do not allow it.",
         ReplyError::Overloaded => "The server is overloaded and did not accept this; try again.",

@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{
-    encode::{id_member, put_base64, put_more},
+    encode::{id_member, put_base64, put_more, put_separated, put_values},
     errors::{code, message},
     options::put_options,
     put::{put_bool, put_number, put_optional_number, put_optional_string},
@@ -106,6 +106,18 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
                 }
                 put_member(out, member);
             }
+            out.put_u8(b']');
+        }
+        Outcome::User { user, state, changed } => {
+            out.extend_from_slice(b"{\"user\":");
+            json::write_string(out, user);
+            out.extend_from_slice(b",\"state\":");
+            put_values(out, state.iter().flat_map(|state| state.values()));
+            out.extend_from_slice(b",\"public_keys\":[");
+            let public = state.iter().flat_map(|state| state.public_keys());
+            put_separated(out, public, |out, key| json::write_string(out, key));
+            out.extend_from_slice(b"],\"changed\":[");
+            put_separated(out, changed.iter(), |out, key| json::write_string(out, key));
             out.put_u8(b']');
         }
         Outcome::Session { user, expires_at } => {

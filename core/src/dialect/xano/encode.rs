@@ -94,6 +94,7 @@ fn write_publication(heading: &mut Heading, channel: Option<&str>, publication: 
         | Body::MemberUpdated(_)
         | Body::UserJoined(_)
         | Body::UserLeft(_)
+        | Body::UserUpdated(_)
         | Body::Worded(_) => return Word::None,
     }
     heading.put(&["}"]);

@@ -1,0 +1,147 @@
+//! What an app knows of a user, and how others are told.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The state of a user at one time: values by key. Whoever changes it makes another.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct UserState {
+    values: BTreeMap<Box<str>, Box<str>>,
+    public_keys: Vec<Box<str>>,
+    version: u64,
+}
+
+/// A change of a user's state.
+#[derive(Clone, Default, Debug)]
+pub struct UserChange {
+    /// Values of keys, JSON. `null` for a key that is absent changes nothing.
+    pub values: Vec<(Box<str>, Box<str>)>,
+    /// Such values that count only if nothing is known of the user.
+    pub fresh: Vec<(Box<str>, Box<str>)>,
+    /// The keys that others are shown, from now on; `None`: as before.
+    pub public_keys: Option<Vec<Box<str>>>,
+}
+
+impl UserState {
+    /// All values by key, JSON.
+    pub fn values(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.values.iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    /// The value of a key.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(|value| &**value)
+    }
+
+    /// Those that others are shown.
+    pub fn public(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.values().filter(|(key, _)| self.is_public(key))
+    }
+
+    /// Whether others are shown the value of a key.
+    pub fn is_public(&self, key: &str) -> bool {
+        self.public_keys.iter().any(|public| **public == *key)
+    }
+
+    /// The keys whose values others are shown, as they were given.
+    pub fn public_keys(&self) -> &[Box<str>] {
+        &self.public_keys
+    }
+
+    /// Rises with every change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Bytes of its texts.
+    pub fn bytes(&self) -> usize {
+        let values: usize = self.values.iter().map(|(key, value)| key.len() + value.len()).sum();
+        values + self.public_keys.iter().map(|key| key.len()).sum::<usize>()
+    }
+
+    /// The state after a change, and the keys whose values differ.
+    pub fn changed(&self, is_new: bool, change: &UserChange) -> (Self, Vec<Box<str>>) {
+        let mut state = self.clone();
+        let fresh = change.fresh.iter().filter(|_| is_new);
+        let mut keys: Vec<Box<str>> = Vec::new();
+        for (key, value) in fresh.chain(&change.values) {
+            let before = state.values.get(key);
+            let is_absent = before.is_none() && **value == *"null";
+            if is_absent || before == Some(value) {
+                continue;
+            }
+            state.values.insert(key.clone(), value.clone());
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+        }
+        if let Some(public_keys) = &change.public_keys {
+            state.public_keys.clone_from(public_keys);
+        }
+        state.version += 1;
+        (state, keys)
+    }
+}
+
+/// A user as members see it in a notice.
+#[derive(Clone, Debug)]
+pub struct UserCard {
+    /// The user.
+    pub user: Arc<str>,
+    /// Its state, of which others are shown what is public; `None`: nothing is known.
+    pub state: Option<Arc<UserState>>,
+    /// Of a change of its state: the keys, public or not.
+    pub changed: Vec<Box<str>>,
+    /// The users of the channel after a join or leave, if the channel's options ask for them.
+    pub users: Option<Vec<(Box<str>, Option<Arc<UserState>>)>>,
+}
+
+impl UserCard {
+    /// About what keeping it costs; states are shared.
+    pub(crate) fn bytes(&self) -> usize {
+        let changed: usize = self.changed.iter().map(|key| key.len()).sum();
+        let users: usize = self.users.iter().flatten().map(|(user, _)| user.len() + 24).sum();
+        size_of::<Self>() + self.user.len() + changed + users
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(all: &[(&str, &str)]) -> Vec<(Box<str>, Box<str>)> {
+        all.iter().map(|(key, value)| (Box::from(*key), Box::from(*value))).collect()
+    }
+
+    fn change(values: Vec<(Box<str>, Box<str>)>) -> UserChange {
+        UserChange { values, ..UserChange::default() }
+    }
+
+    #[test]
+    fn only_values_that_differ_are_changes() {
+        let set = change(values(&[("a", "1"), ("b", "null"), ("c", "\"x\"")]));
+        let (state, keys) = UserState::default().changed(true, &set);
+        assert_eq!(keys, [Box::from("a"), Box::from("c")]);
+        let (state, keys) = state.changed(false, &change(values(&[("a", "1"), ("c", "null")])));
+        assert_eq!((keys, state.value("c")), (vec![Box::from("c")], Some("null")));
+    }
+
+    #[test]
+    fn fresh_values_are_for_new_users_and_others_win_over_them() {
+        let both = UserChange { fresh: values(&[("a", "1"), ("b", "1")]), ..change(values(&[("b", "2")])) };
+        let (state, keys) = UserState::default().changed(true, &both);
+        assert_eq!(state.values().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
+        assert_eq!(keys.len(), 2);
+        let (state, keys) = UserState::default().changed(false, &both);
+        assert_eq!((state.values().collect::<Vec<_>>(), keys.len()), (vec![("b", "2")], 1));
+    }
+
+    #[test]
+    fn others_see_public_keys_alone() {
+        let keys = Some(vec![Box::from("b"), Box::from("z")]);
+        let set = UserChange { public_keys: keys, ..change(values(&[("a", "1"), ("b", "2")])) };
+        let (state, _) = UserState::default().changed(true, &set);
+        assert_eq!(state.public().collect::<Vec<_>>(), [("b", "2")]);
+        let (state, _) = state.changed(false, &UserChange { public_keys: Some(Vec::new()), ..set });
+        assert_eq!(state.public().count(), 0);
+    }
+}
