@@ -18,6 +18,15 @@ pub(crate) fn raise_open_files() -> u64 {
     }
 }
 
+/// Has the allocator give back what this thread no longer uses. By itself it does that only while it is asked
+/// for more.
+#[allow(unsafe_code, reason = "the allocator's crate does not wrap this call")]
+pub(crate) fn give_back_memory() {
+    // Forced: the call visits every page of this thread once.
+    // SAFETY: the function may be called at any time, on any thread, and takes no pointers.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
 /// 64 bits of the system's entropy.
 pub(crate) fn random() -> u64 {
     getrandom::u64().expect("the operating system has entropy")

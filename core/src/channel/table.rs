@@ -2,14 +2,17 @@
 //!
 //! Each shard is a papaya hash map. Looking up, inserting and removing take no lock, with one exception:
 //! while a shard's map grows, papaya allocates the larger one under a mutex. A name is hashed once for shard
-//! and map alike. Shards keep a growing map's copying small and let a listing work in bounded steps.
+//! and map alike. Shards keep a growing map's copying small and let a listing work in bounded steps. They
+//! share one collector: what was removed waits in batches to be freed, of each thread and not of each shard.
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
+    iter,
     sync::Arc,
 };
 
 use papaya::{Equivalent, HashMap, Operation as Outcome};
+use seize::Collector;
 
 use super::{Channel, epoch::Epochs};
 use crate::{
@@ -31,8 +34,13 @@ impl ChannelTable {
     /// names cannot be chosen to collide, and the key of the epochs, which does not tell the other.
     pub fn new(workers: usize, seed: u64) -> Self {
         let mut keys = IdGenerator::new(seed);
+        let collector = Arc::new(Collector::new());
+        let shard = || {
+            let hasher = BuildHasherDefault::default();
+            HashMap::builder().hasher(hasher).shared_collector(collector.clone()).build()
+        };
         Self {
-            shards: (0..TABLE_SHARDS).map(|_| HashMap::default()).collect(),
+            shards: iter::repeat_with(shard).take(TABLE_SHARDS).collect(),
             hasher: foldhash::quality::FixedState::with_seed(keys.random()),
             epochs: Epochs::new((keys.random(), keys.random())),
             workers,

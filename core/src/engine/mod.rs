@@ -412,6 +412,11 @@ impl Engine {
         });
     }
 
+    /// Gives back the memory that is kept for turns to come.
+    pub fn give_back(&mut self) {
+        self.turn.give_back();
+    }
+
     /// Whether there is anything to flush, to take or to handle at once, so that the shell must not sleep. A
     /// flush, too, may find connections to end.
     pub fn is_busy(&self) -> bool {

@@ -10,6 +10,7 @@ use fanfare_core::{
 use super::{Accepting, Worker};
 use crate::{
     connection::{ConnectionSlot, Flag, NEVER, Protocol},
+    sys::give_back_memory,
     timers::{TICK_MS, Tick},
 };
 
@@ -40,6 +41,11 @@ impl Worker {
             && self.now >= until
         {
             self.accepting = Accepting::More;
+        }
+        if self.tidy_due.is_some_and(|due| self.now >= due) {
+            self.tidy_due = None;
+            self.engine.give_back();
+            give_back_memory();
         }
         self.depart();
         self.expire_places();

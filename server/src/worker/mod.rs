@@ -92,6 +92,8 @@ const GATHER_ROUNDS: usize = 8;
 const EVENTS: usize = 1024;
 /// How often a worker that sleeps looks after the histories of its channels.
 const SWEEP_TICKS: Tick = (1000 / TICK_MS) as Tick;
+/// How long after connections have gone the allocator gives their memory back.
+const TIDY_TICKS: Tick = (5000 / TICK_MS) as Tick;
 
 /// Tokens of listeners count down from here; connections' are below 2^63.
 const WAKER: Token = Token(usize::MAX);
@@ -147,6 +149,8 @@ pub(crate) struct Worker {
     drain_deadline: Option<Tick>,
     /// Sessions that the drain closes, the next one first.
     departures: VecDeque<lifecycle::Departing>,
+    /// When the memory of connections that have gone is given back.
+    tidy_due: Option<Tick>,
 }
 
 /// What a worker is made of.
@@ -202,6 +206,7 @@ impl Worker {
             out: BytesMut::new(),
             drain_deadline: None,
             departures: VecDeque::new(),
+            tidy_due: None,
         })
     }
 
@@ -278,6 +283,9 @@ impl Worker {
         }
         if let Some(deadline) = self.drain_deadline {
             next = Some(next.map_or(deadline, |next| next.min(deadline)));
+        }
+        if let Some(due) = self.tidy_due {
+            next = Some(next.map_or(due, |next| next.min(due)));
         }
         if let Some(departing) = self.departures.front() {
             next = Some(next.map_or(departing.due, |next| next.min(departing.due)));
@@ -389,6 +397,7 @@ impl Worker {
         self.finish_hand_over();
         let reclaimed = self.connections.reclaim();
         if reclaimed > 0 {
+            self.tidy_due.get_or_insert(self.now.saturating_add(TIDY_TICKS));
             self.control.connections.fetch_sub(reclaimed, Ordering::Relaxed);
         }
         self.counters.connections = self.connections.len() as u64;

@@ -408,6 +408,14 @@ impl Turn {
         }
     }
 
+    /// Gives back the buffers that wait for the next turn. Each keeps a page of the allocator alive in which
+    /// little else may be left.
+    pub(super) fn give_back(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
     /// As the buffer of a lane: replies begin at its start again, unless what was written still waits
     /// somewhere.
     fn end_replies(&mut self) {
