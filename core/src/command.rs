@@ -145,6 +145,17 @@ pub enum BackEndCommand<'a> {
     },
     /// Publish with an id, a time and a sender's name that the back end gives.
     PublishAs(PublishAs<'a>),
+    /// Publish to the sessions of a user, in one order for all of them.
+    PublishToUser {
+        /// The user.
+        user: &'a str,
+        /// The event's name.
+        event: &'a str,
+        /// The message.
+        payload: Payload<'a>,
+        /// What the dialect alone reads that it came by; see [`Given::note`].
+        note: Option<Box<str>>,
+    },
     /// Edit or delete a message, whoever sent it.
     Change(ChangeMessage<'a>),
     /// Edit or delete a message if it is remembered, and tell an audience in any case.
@@ -158,6 +169,8 @@ pub enum BackEndCommand<'a> {
         /// Where to go on.
         after: Option<Cursor>,
     },
+    /// All members of the channel of this name. The list is whole, or the command fails.
+    AllMembers(&'a str),
     /// A page of a channel's users.
     Users {
         /// The channel.
@@ -337,6 +350,8 @@ pub enum Outcome {
     Updated,
     /// Of `Members`.
     Members(MembersPage),
+    /// Of [`BackEndCommand::AllMembers`].
+    AllMembers(Vec<IdentityCard>),
     /// Of `History`.
     History {
         /// The channel.

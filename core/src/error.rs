@@ -29,6 +29,7 @@ pub enum ReplyError {
     EditNotAllowed,
     TooManyOptions,
     OptionInUse,
+    TooManyMembers,
     NotAllowed,
     NoRoster,
     TooManyUsers,

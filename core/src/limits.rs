@@ -74,6 +74,9 @@ pub const PAGE_DEFAULT: usize = 100;
 /// Bytes of what is listed in one page of members, sessions or history.
 pub const PAGE_BYTES: usize = 1 << 20;
 
+/// Lists of all members of a channel that a worker reads or answers in one turn.
+pub const WHOLE_LISTS: usize = 1;
+
 /// Members in a roster that is asked for.
 pub const ROSTER: usize = 4096;
 

@@ -103,6 +103,7 @@ fn announcement(server: &Server, development: Option<&DevelopmentKeys>) -> Strin
   join:  npx wscat -c 'ws://{address}/v1/ws?key={client}' -x '{{\"type\":\"join\",\"channel\":\"room\"}}' -w 3600
   send:  curl -H 'Authorization: Bearer {secret}' -d '{{\"channel\":\"room\",\"event\":\"hi\",\"message\":\"hello\"}}' \
              http://{address}/v1/send
+  agnost: createClient('http://{address}/default', '{client}')
 "
         );
     }

@@ -64,6 +64,8 @@ pub struct AppLimits {
     pub answer_bytes: usize,
     /// Bytes that all channels together remember.
     pub history_bytes: usize,
+    /// About what a list of all members of a channel may take as JSON.
+    pub members_bytes: usize,
     /// Milliseconds that a session is kept whose connection is lost; 0 ends it at once.
     pub resume_ms: u32,
     /// Bytes of output that a session keeps for its client's return.
@@ -92,6 +94,7 @@ impl Default for AppLimits {
             outbound_bytes: 4 * 1024 * 1024,
             answer_bytes: 512 * 1024,
             history_bytes: 64 * 1024 * 1024,
+            members_bytes: 16 * 1024 * 1024,
             resume_ms: 0,
             resume_bytes: 256 * 1024,
             parked_sessions: 10_000,
@@ -228,6 +231,8 @@ pub struct Apps {
     apps: Box<[Arc<App>]>,
     /// Indices into `apps`, in the order of the names.
     by_name: Box<[u16]>,
+    /// What opens a back end's connection that may name any app.
+    access_tokens: AppKeys,
 }
 
 impl Apps {
@@ -256,7 +261,17 @@ impl Apps {
         if let Some(app) = xano::find_ambiguous(&apps) {
             return Err(AppsError::DuplicateCanonical(app.name.clone()));
         }
-        Ok(Apps { apps, by_name })
+        Ok(Apps { apps, by_name, access_tokens: AppKeys::default() })
+    }
+
+    /// The same, with access tokens, as server keys, of back ends that may name any app.
+    pub fn with_access_tokens(self, access_tokens: AppKeys) -> Apps {
+        Apps { access_tokens, ..self }
+    }
+
+    /// Whether this opens a back end's connection that may name any app.
+    pub fn is_access_token(&self, token: &str) -> bool {
+        self.access_tokens.role(token) == Some(KeyRole::Server)
     }
 
     /// The app of this name.

@@ -27,7 +27,10 @@ use bytes::BytesMut;
 
 use self::native::{Batch, CommandReader, Envelope};
 pub use self::{
-    agnost::{Admission, Knock, Lobby, Packet, Refusal, admit},
+    agnost::{
+        Admission, BackEnd, Entrance, Heard, HttpProblem, Knock, Lobby, MembersHead, Packet, Receipt,
+        Refusal, Scope, admit, put_members,
+    },
     format::{Format, FormatSet},
     life::{Beat, Closing, Heartbeat, Life, Rhythm},
     native::http as native_http,

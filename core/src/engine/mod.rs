@@ -51,6 +51,7 @@ use self::{
     idempotency::Keys,
     membership::{JoinAs, Joining},
     output::{Backlog, EndedRun, NONE, SessionOutput, Turn},
+    query::WorkerQuery,
     resume::Parked,
     roster::QuietMembers,
     session::{Session, Sessions},
@@ -72,7 +73,7 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
-    limits::{COMBINED, SIGNATURE_WORK, TURN_BYTES, TURN_WORK},
+    limits::{COMBINED, SIGNATURE_WORK, TURN_BYTES, TURN_WORK, WHOLE_LISTS},
     now::Now,
     secret::Secret,
     slots::Slots,
@@ -106,6 +107,9 @@ pub struct Engine {
     joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
     users: UserIndex,
+    /// Lists of all members that this turn may still read or answer, and queries that wait for the next.
+    whole_lists: usize,
+    deferred: VecDeque<Box<WorkerQuery>>,
     quiet: QuietMembers,
     /// When to look for users of which nothing is known any more.
     users_swept_ms: u64,
@@ -189,6 +193,7 @@ pub struct Counters {
     pub parked: u64,
     pub resumed: u64,
     pub unresumed: u64,
+    pub member_lists_refused: u64,
     pub history_forgotten: u64,
     pub overloaded: u64,
     pub rate_limited: u64,
@@ -223,6 +228,8 @@ impl Engine {
             evictor: Evictor::default(),
             next_ticket: 0,
             users: UserIndex::default(),
+            whole_lists: WHOLE_LISTS,
+            deferred: VecDeque::new(),
             quiet: QuietMembers::default(),
             users_swept_ms: 0,
             answers: Vec::new(),
@@ -250,6 +257,7 @@ impl Engine {
         self.now_ms = unix_ms;
         self.steady_ms = steady_ms;
         self.sweep();
+        self.resume_deferred();
         self.end_expired();
     }
 
@@ -427,6 +435,7 @@ impl Engine {
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()
             || !self.kept.is_empty()
+            || !self.deferred.is_empty()
             || !self.node.mailbox(self.worker).is_empty()
     }
 

@@ -1,7 +1,10 @@
 //! Questions that concern several workers: members of a channel, sessions of a user, channels of an app.
 //!
 //! A query travels from worker to worker as mail, each adding its part, and returns to where it was asked.
-//! Nobody stops for it. A listing of channels needs no travelling: the table is everybody's.
+//! Nobody stops for it. Lists of all members are long: a worker reads, and answers, one a turn. A listing of
+//! channels needs no travelling: the table is everybody's.
+
+use std::sync::Arc;
 
 use super::{Engine, mail::Mail, membership::JoinAs, waiting::Progress};
 use crate::{
@@ -11,8 +14,8 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot, WorkerId},
-    limits::{CHANNELS_LOOKED_AT, PAGE_BYTES, TABLE_SHARDS},
-    publication::IdentityCard,
+    limits::{CHANNELS_LOOKED_AT, PAGE_BYTES, TABLE_SHARDS, WHOLE_LISTS},
+    publication::{IdentityCard, OwnedPublication},
 };
 
 /// A question on its way.
@@ -33,6 +36,8 @@ impl WorkerQuery {
             + match &self.question {
                 Question::Members { page, .. } => page.members.iter().map(member_bytes).sum(),
                 Question::Sessions { page, .. } => page.sessions.iter().map(session_bytes).sum(),
+                Question::AllMembers { members, .. } => members.iter().map(member_bytes).sum(),
+                Question::Direct { publication, .. } => publication.bytes(),
                 Question::Disconnect { .. } => 0,
                 Question::Enroll { channel, .. } => channel.len(),
             }
@@ -51,10 +56,34 @@ fn session_bytes(session: &UserSession) -> usize {
 }
 
 enum Question {
-    Members { reading: Reading, page: MembersPage },
-    Sessions { reading: Reading, page: SessionsPage },
-    Disconnect { whom: Disconnection, reconnect: bool, sessions: usize },
-    Enroll { session: SessionId, channel: Box<str>, membership: Membership },
+    Members {
+        reading: Reading,
+        page: MembersPage,
+    },
+    AllMembers {
+        channel: Box<str>,
+        members: Vec<IdentityCard>,
+        budget: Budget,
+    },
+    Sessions {
+        reading: Reading,
+        page: SessionsPage,
+    },
+    /// A publication for a user, which the user's worker passes on.
+    Direct {
+        publication: Arc<OwnedPublication>,
+        refused: Option<ReplyError>,
+    },
+    Disconnect {
+        whom: Disconnection,
+        reconnect: bool,
+        sessions: usize,
+    },
+    Enroll {
+        session: SessionId,
+        channel: Box<str>,
+        membership: Membership,
+    },
 }
 
 /// From where on a page is read, and how much fits into it.
@@ -62,6 +91,18 @@ struct Reading {
     after: u64,
     limit: usize,
     bytes: usize,
+}
+
+/// Bytes that are left for a list; `None`: it has become too long.
+#[derive(Copy, Clone)]
+struct Budget(Option<usize>);
+
+impl Budget {
+    /// Takes an entry of about so many bytes. Returns whether it fits.
+    fn take(&mut self, bytes: usize) -> bool {
+        self.0 = self.0.and_then(|left| left.checked_sub(bytes));
+        self.0.is_some()
+    }
 }
 
 impl Reading {
@@ -109,11 +150,37 @@ impl Engine {
         let total = self.node.table.find(app, channel, |channel| channel.members()).unwrap_or(0);
         let page = MembersPage { channel: channel.into(), total, members: Vec::new(), next: None };
         let question = Question::Members { reading: Reading::new(after, limit), page };
-        Ok(self.ask(app, worker, end, question))
+        self.ask(app, worker, end, question)
+    }
+
+    /// All members of a channel.
+    pub(super) fn all_members(&mut self, app: AppId, channel: &str) -> Result<Progress, ReplyError> {
+        let end = u16::try_from(self.node.workers()).expect("workers are few");
+        self.drain_mailbox();
+        let budget = Budget(Some(self.node.app(app).limits.members_bytes));
+        let question = Question::AllMembers { channel: channel.into(), members: Vec::new(), budget };
+        self.ask(app, 0, end, question)
+    }
+
+    /// Publishes to a user's sessions. One worker passes on everything that is for a user, so that all its
+    /// sessions receive it in one order; the answer comes after that.
+    pub(super) fn publish_to_user(
+        &mut self,
+        app: AppId,
+        user: &str,
+        publication: Arc<OwnedPublication>,
+    ) -> Result<Progress, ReplyError> {
+        let WorkerId(owner) = self.node.owner(app, user);
+        self.ask(app, owner, owner + 1, Question::Direct { publication, refused: None })
     }
 
     /// Ends sessions for an app's back end.
-    pub(super) fn disconnect(&mut self, app: AppId, whom: Disconnection, reconnect: bool) -> Progress {
+    pub(super) fn disconnect(
+        &mut self,
+        app: AppId,
+        whom: Disconnection,
+        reconnect: bool,
+    ) -> Result<Progress, ReplyError> {
         let workers = u16::try_from(self.node.workers()).expect("workers are few");
         let (at, end) = match &whom {
             Disconnection::Session(id) if id.worker().0 < workers => (id.worker().0, id.worker().0 + 1),
@@ -130,7 +197,7 @@ impl Engine {
         session: SessionId,
         channel: &str,
         membership: Membership,
-    ) -> Progress {
+    ) -> Result<Progress, ReplyError> {
         let workers = u16::try_from(self.node.workers()).expect("workers are few");
         let worker = session.worker().0;
         let (at, end) = if worker < workers { (worker, worker + 1) } else { (0, 0) };
@@ -152,33 +219,70 @@ impl Engine {
         }
         let page = SessionsPage { user: user.into(), sessions: Vec::new(), next: None };
         let question = Question::Sessions { reading: Reading::new(after, limit), page };
-        Ok(self.ask(app, worker, end, question))
+        self.ask(app, worker, end, question)
     }
 
-    fn ask(&mut self, app: AppId, at: u16, end: u16, question: Question) -> Progress {
+    fn ask(&mut self, app: AppId, at: u16, end: u16, question: Question) -> Result<Progress, ReplyError> {
         let ticket = self.next_ticket;
         let outcome = question.unanswered();
         let query = Box::new(WorkerQuery { origin: self.worker, ticket, app, at, end, question });
+        if self.must_defer(&query) {
+            self.deferred.push_back(query);
+            self.next_ticket += 1;
+            return Ok(Progress::Waiting { ticket, outcome });
+        }
         match self.advance(query) {
-            Some(query) => Progress::Finished(query.question.outcome()),
+            Some(query) => match query.question.outcome() {
+                Ok(outcome) => Ok(Progress::Finished(outcome)),
+                Err(error) => Err(self.count_refusal(error)),
+            },
             None => {
                 self.next_ticket += 1;
-                Progress::Waiting { ticket, outcome }
+                Ok(Progress::Waiting { ticket, outcome })
             }
         }
     }
 
-    /// A query visits this worker.
+    fn count_refusal(&mut self, error: ReplyError) -> ReplyError {
+        self.counters.member_lists_refused += u64::from(error == ReplyError::TooManyMembers);
+        error
+    }
+
+    /// A query visits this worker, or, if it is answered and ours, has come back.
     pub(super) fn on_query(&mut self, query: Box<WorkerQuery>) {
+        if self.must_defer(&query) {
+            return self.deferred.push_back(query);
+        }
         if let Some(query) = self.advance(query) {
-            self.on_answer(*query);
+            self.finish_query(*query);
         }
     }
 
-    /// An own query has come back.
-    pub(super) fn on_answer(&mut self, query: WorkerQuery) {
+    fn finish_query(&mut self, query: WorkerQuery) {
         if let Some(waiting) = self.waiting.remove(&query.ticket) {
-            self.answer(waiting.who, Ok(query.question.outcome()));
+            let result = query.question.outcome().map_err(|error| self.count_refusal(error));
+            self.answer(waiting.who, result);
+        }
+    }
+
+    /// Whether a query is left to a later turn: long lists are read, and answered, one a turn.
+    fn must_defer(&mut self, query: &WorkerQuery) -> bool {
+        if !matches!(query.question, Question::AllMembers { .. }) {
+            return false;
+        }
+        if self.whole_lists == 0 {
+            return true;
+        }
+        self.whole_lists -= 1;
+        false
+    }
+
+    /// Goes on with the queries that the turn before left.
+    pub(super) fn resume_deferred(&mut self) {
+        self.whole_lists = WHOLE_LISTS;
+        for _ in 0..WHOLE_LISTS {
+            let Some(query) = self.deferred.pop_front() else { return };
+            self.on_query(query);
         }
     }
 
@@ -218,6 +322,16 @@ impl Engine {
                 }
                 reading.after = 0;
             }
+            Question::AllMembers { channel, members, budget } => {
+                let before = members.len();
+                if !self.list_all_members(*app, channel, members, budget) {
+                    *end = self.worker.0;
+                }
+                self.work += page_work(members.len().saturating_sub(before));
+            }
+            Question::Direct { publication, refused } => {
+                *refused = self.publish_direct(*app, &publication.view()).err();
+            }
             Question::Disconnect { whom, reconnect, sessions } => {
                 *sessions += self.disconnect_here(*app, whom, *reconnect);
             }
@@ -245,6 +359,28 @@ impl Engine {
             }
         }
         false
+    }
+
+    /// Adds this worker's members. Returns whether all fit.
+    fn list_all_members(
+        &self,
+        app: AppId,
+        channel: &str,
+        list: &mut Vec<IdentityCard>,
+        budget: &mut Budget,
+    ) -> bool {
+        let part = self.node.table.find(app, channel, |channel| channel.local(self.worker)).flatten();
+        let Some(part) = part else { return true };
+        for (_, slot) in self.channels[part].subscribers.after(0) {
+            let session = self.sessions.get(slot);
+            if !budget.take(bytes_of(session.user(), session.profile.as_deref())) {
+                list.clear();
+                return false;
+            }
+            let (user, profile) = (session.user.clone(), session.profile.clone());
+            list.push(IdentityCard { id: session.id(slot), user, profile });
+        }
+        true
     }
 
     /// Fills the page with this worker's sessions of the user whose slots are `reading.after` or above.
@@ -385,19 +521,26 @@ fn parse_channels_cursor(text: &str) -> Option<(usize, Option<&str>)> {
 }
 
 impl Question {
-    fn outcome(self) -> Outcome {
-        match self {
+    fn outcome(self) -> Result<Outcome, ReplyError> {
+        Ok(match self {
             Question::Members { page, .. } => Outcome::Members(page),
+            Question::AllMembers { budget: Budget(None), .. } => return Err(ReplyError::TooManyMembers),
+            Question::AllMembers { members, .. } => Outcome::AllMembers(members),
             Question::Sessions { page, .. } => Outcome::Sessions(page),
+            Question::Direct { refused: Some(error), .. } => return Err(error),
+            Question::Direct { publication, .. } => Outcome::Broadcast { message_id: publication.view().id },
             Question::Disconnect { sessions, .. } => Outcome::Disconnected { sessions },
             Question::Enroll { .. } => Outcome::Done,
-        }
+        })
     }
 
     /// What stands in for the outcome until the query is back.
     fn unanswered(&self) -> Outcome {
         match self {
-            Question::Members { .. } | Question::Sessions { .. } => Outcome::Updated,
+            Question::Members { .. }
+            | Question::AllMembers { .. }
+            | Question::Sessions { .. }
+            | Question::Direct { .. } => Outcome::Updated,
             Question::Enroll { .. } => Outcome::Done,
             Question::Disconnect { .. } => Outcome::Disconnected { sessions: 0 },
         }

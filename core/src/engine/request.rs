@@ -14,7 +14,7 @@ use crate::{
     command::{AmendMessage, BackEndCommand, Outcome, Publish, PublishAs},
     error::ReplyError,
     id::AppId,
-    publication::{EVERYONE, Given, GivenTime, OwnedPayload, Payload, Publication},
+    publication::{Audience, EVERYONE, Given, GivenTime, OwnedPayload, Payload, Publication},
 };
 
 impl Engine {
@@ -38,6 +38,16 @@ impl Engine {
                 self.publish_once(app, key, &publish)
             }
             BackEndCommand::PublishAs(publish) => self.publish_as(app, publish),
+            BackEndCommand::PublishToUser { user, event, payload, note } => {
+                let publish = Publish::new(None, event, payload);
+                check_message(self.node.app(app), &publish, slice::from_ref(&payload))?;
+                self.counters.publications += 1;
+                let given = note.map(|note| Arc::new(Given { note: Some(note), ..Given::default() }));
+                let message = Publication::message(self.ids.message_id(self.now_ms), event, payload);
+                let audience = Audience { only_users: Some(Arc::new([user.into()])), ..Audience::default() };
+                let message = Publication { audience: &audience, given: given.as_ref(), ..message };
+                self.publish_to_user(app, user, Arc::new(message.into()))
+            }
             BackEndCommand::Amend(amend) => self.amend(app, amend),
             BackEndCommand::Change(change) => {
                 check_change(self.node.app(app), &change)?;
@@ -46,6 +56,10 @@ impl Engine {
             BackEndCommand::Members { channel, limit, after } => {
                 check_channel(self.node.app(app), channel)?;
                 self.members(app, channel, limit, after)
+            }
+            BackEndCommand::AllMembers(channel) => {
+                check_channel(self.node.app(app), channel)?;
+                self.all_members(app, channel)
             }
             BackEndCommand::Users { channel, limit, after } => {
                 check_channel(self.node.app(app), channel)?;
@@ -80,10 +94,10 @@ impl Engine {
             }
             BackEndCommand::User { user } => Ok(Progress::Finished(self.user(app, user))),
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),
-            BackEndCommand::Disconnect { whom, reconnect } => Ok(self.disconnect(app, whom, reconnect)),
+            BackEndCommand::Disconnect { whom, reconnect } => self.disconnect(app, whom, reconnect),
             BackEndCommand::Enroll { session, channel, membership } => {
                 check_channel(self.node.app(app), channel)?;
-                Ok(self.enroll_session(app, session, channel, membership))
+                self.enroll_session(app, session, channel, membership)
             }
             BackEndCommand::Tell { channel, audience, words } => self.tell(app, channel, &audience, &words),
         }

@@ -276,8 +276,7 @@ impl Engine {
             Mail::IdempotentPublish(once) => self.on_once(&once),
             Mail::Published { result, ticket } => self.on_owner_answer(ticket, result),
             Mail::UserChanged { app, change } => self.announce_user_here(app, &change),
-            Mail::Query(query) => self.on_query(query),
-            Mail::Answer(query) => self.on_answer(*query),
+            Mail::Query(query) | Mail::Answer(query) => self.on_query(query),
         }
     }
 

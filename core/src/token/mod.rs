@@ -18,6 +18,7 @@
 mod key;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -33,6 +34,9 @@ pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
 /// The most bytes of a user (`sub`) and of a channel's name in a token.
 pub const CLAIM_NAME_BYTES_MAX: usize = 256;
+
+/// The claim that names the user, unless another is configured.
+const USER_CLAIM: &str = "sub";
 
 /// The most channels one token may name.
 pub const CLAIM_CHANNELS_MAX: usize = 128;
@@ -53,6 +57,8 @@ pub struct SessionVerifier {
     keys: Vec<SessionKey>,
     leeway_seconds: u64,
     require_exp: bool,
+    /// The claim that names the user; `None`: `sub`.
+    user_claim: Option<Box<str>>,
 }
 
 impl SessionVerifier {
@@ -62,7 +68,17 @@ impl SessionVerifier {
     /// a token without `exp` is refused. A token without `kid` is tried against every key of its algorithm,
     /// so keep the list short.
     pub fn new(keys: Vec<SessionKey>, leeway_seconds: u64, require_exp: bool) -> SessionVerifier {
-        SessionVerifier { keys, leeway_seconds, require_exp }
+        SessionVerifier { keys, leeway_seconds, require_exp, user_claim: None }
+    }
+
+    /// The same, with the user in this claim.
+    pub fn with_user_claim(self, name: &str) -> SessionVerifier {
+        SessionVerifier { user_claim: (name != USER_CLAIM).then(|| name.into()), ..self }
+    }
+
+    /// The claim that names the user.
+    pub fn user_claim(&self) -> &str {
+        self.user_claim.as_deref().unwrap_or(USER_CLAIM)
     }
 
     /// The keys, in the order they were given.
@@ -167,7 +183,10 @@ impl SessionVerifier {
             return Err(TokenError::Expired);
         }
         Ok(Claims {
-            user: user(raw.sub)?,
+            user: match &self.user_claim {
+                None => user(raw.sub)?,
+                Some(name) => user(read_object::<Members<'_>>(&payload_json)?.remove(&**name))?,
+            },
             expires_at,
             profile: profile(raw.profile)?,
             channels: channels(raw.channels)?,
@@ -178,7 +197,7 @@ impl SessionVerifier {
 /// What a verified token says.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Claims {
-    /// The user: the `sub` claim, 1 to [`CLAIM_NAME_BYTES_MAX`] bytes.
+    /// The user: the `sub` claim or the configured one, 1 to [`CLAIM_NAME_BYTES_MAX`] bytes.
     pub user: Arc<str>,
     /// The first Unix second at which the token is no longer valid: `exp`, rounded up to whole seconds, *plus
     /// the leeway*. `None` if the token has no `exp`.
@@ -271,6 +290,9 @@ struct RawClaims<'a> {
     #[serde(borrow, default)]
     channels: Option<&'a RawValue>,
 }
+
+/// All claims by name.
+type Members<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
 
 /// Whatever is there, `null` included.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {

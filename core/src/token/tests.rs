@@ -353,3 +353,15 @@ fn every_key_that_a_signature_is_tried_with_is_counted() {
     assert_eq!(checks(&format!("{message}.AAAA")), (false, 3));
     assert_eq!(checks("no token"), (false, 0));
 }
+
+#[test]
+fn the_user_is_in_the_claim_that_is_configured() {
+    let verifier = || SessionVerifier::new(vec![hmac_key(Algorithm::Hs256, None)], 0, false);
+    let token = hs256_token(r#"{"sub":"by sub","envId":"e","userId":"by userId","key":"k","n":7}"#);
+    let user = |verifier: SessionVerifier| verifier.verify(&token, NOW).map(|claims| claims.user.to_string());
+    assert_eq!(user(verifier()).as_deref(), Ok("by sub"));
+    assert_eq!(user(verifier().with_user_claim("userId")).as_deref(), Ok("by userId"));
+    assert_eq!(user(verifier().with_user_claim("sub")).as_deref(), Ok("by sub"));
+    assert_eq!(user(verifier().with_user_claim("uid")), Err(TokenError::MissingClaim("sub")));
+    assert_eq!(user(verifier().with_user_claim("n")), Err(TokenError::InvalidClaim("sub")));
+}

@@ -38,6 +38,15 @@ const RULES_MAX: usize = 256;
 /// Bytes of an environment's id and of a subdomain.
 const ENVIRONMENT_BYTES_MAX: usize = 256;
 
+/// The default bytes of a message and of a profile in an app with clients of Agnost, who send large ones. A
+/// message fits with its envelope in a frame of the default size.
+const AGNOST_MESSAGE_BYTES: usize = 1_000_000;
+/// See [`AGNOST_MESSAGE_BYTES`].
+const AGNOST_PROFILE_BYTES: usize = 64 << 10;
+
+/// Bytes of the name of the claim that names the user.
+const USER_CLAIM_BYTES_MAX: usize = 64;
+
 /// Bytes of a session key's `kid`.
 const KID_BYTES_MAX: usize = 256;
 
@@ -103,6 +112,9 @@ fn development(environment: &mut Environment, demo: Demo) -> Result<BuiltApps, C
         ConfigError::setting(DEVELOPMENT_VARIABLE, problem)
     })?;
     let mut app = App::new(DEVELOPMENT_APP, checked);
+    app.agnost = Some(AgnostOptions::new(DEVELOPMENT_APP));
+    app.limits.message_bytes = AGNOST_MESSAGE_BYTES;
+    app.limits.profile_bytes = AGNOST_PROFILE_BYTES;
     if demo == Demo::On {
         app.show_sender = true;
         app.sender_edits = true;
@@ -153,7 +165,12 @@ impl Section<'_> {
         app.presence_by_user = options.presence_by_user;
         app.slow_consumer = options.slow_consumer;
         app.history = options.history;
-        app.limits = self.limits(&raw.limits)?;
+        let mut limits = AppLimits::default();
+        if raw.agnost.is_some() {
+            limits.message_bytes = AGNOST_MESSAGE_BYTES;
+            limits.profile_bytes = AGNOST_PROFILE_BYTES;
+        }
+        app.limits = self.limits(&raw.limits, limits)?;
         app.rules = self.rules(&raw.channels, &app)?;
         secrets.channels = raw.channels.clone();
         app.origins = self.origins(raw)?;
@@ -396,8 +413,7 @@ impl Section<'_> {
         }
     }
 
-    fn limits(&self, raw: &raw::AppLimits) -> Result<AppLimits, ConfigError> {
-        let default = AppLimits::default();
+    fn limits(&self, raw: &raw::AppLimits, default: AppLimits) -> Result<AppLimits, ConfigError> {
         let bytes = |name: &str, value: Option<i64>, default: usize, range| match value {
             Some(value) => within(&self.key(&format!("limits.{name}")), value, range),
             None => Ok(default),
@@ -438,6 +454,12 @@ impl Section<'_> {
                 raw.history_bytes,
                 default.history_bytes,
                 65_536..=1_099_511_627_776,
+            )?,
+            members_bytes: bytes(
+                "members_bytes",
+                raw.members_bytes,
+                default.members_bytes,
+                1024..=1_073_741_824,
             )?,
             resume_ms: within(
                 &self.key("limits.resume_ms"),
@@ -480,6 +502,12 @@ impl Section<'_> {
         let leeway = raw.session_leeway_seconds.unwrap_or(5);
         let leeway = within(&self.key("session_leeway_seconds"), leeway, 0..=300)?;
         let verifier = SessionVerifier::new(keys, leeway, raw.session_exp_required.unwrap_or(true));
+        let user_claim = raw.session_user_claim.as_deref().unwrap_or(verifier.user_claim());
+        if !(1..=USER_CLAIM_BYTES_MAX).contains(&user_claim.len()) {
+            let problem = format_args!("must have 1 to {USER_CLAIM_BYTES_MAX} bytes");
+            return Err(self.refuse("session_user_claim", problem));
+        }
+        let verifier = verifier.clone().with_user_claim(user_claim);
         Ok((verifier, printed))
     }
 

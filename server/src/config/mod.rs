@@ -10,6 +10,7 @@
 //! that needs no further check or one sentence that says what to change. It opens no socket. Every key is
 //! described in docs/CONFIGURATION.md, and a test holds that page to the raw structures.
 
+mod access;
 mod apps;
 mod channelstream;
 mod error;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use fanfare_core::app::Apps;
 
+use self::access::AccessSource;
 use self::apps::{AppSource, BuiltApps};
 pub use self::error::ConfigError;
 use self::layers::Environment;
@@ -99,6 +101,7 @@ pub struct Config {
     worker_count: WorkerCount,
     file: Option<PathBuf>,
     secrets: Vec<AppSource>,
+    access: AccessSource,
     /// The listeners with TLS.
     secured: Vec<SecuredListener>,
 }
@@ -226,6 +229,8 @@ impl Config {
         let base = file.as_deref().and_then(Path::parent);
         let demo = if args.action() == Action::Demo { Demo::On } else { Demo::Off };
         let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base, demo)?;
+        let (access_tokens, access) = access::tokens(server, environment)?;
+        let apps = apps.with_access_tokens(access_tokens);
         let settings::Workers { workers, worker_count } = settings::workers(args, environment, server)?;
         let mut config = Config {
             listen: settings::listen(args, environment, server)?,
@@ -306,6 +311,7 @@ impl Config {
             secured: listeners::build(&server.listeners, base)?,
             file,
             secrets,
+            access,
         };
         config.warnings.extend(config.secured.iter().flat_map(|listener| listener.warnings.clone()));
         config.check_relations()?;

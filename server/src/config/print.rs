@@ -19,7 +19,7 @@ const DEVELOPMENT_NOTE: &str = "\
 
 pub(super) fn to_toml(config: &Config, secrets: Secrets) -> String {
     let file = raw::File {
-        server: server(config),
+        server: server(config, secrets),
         log: raw::Log {
             level: Some(config.log.level.clone()),
             format: Some(String::from(match config.log.format {
@@ -44,7 +44,7 @@ pub(super) fn to_toml(config: &Config, secrets: Secrets) -> String {
     format!("{note}{text}")
 }
 
-fn server(config: &Config) -> raw::Server {
+fn server(config: &Config, secrets: Secrets) -> raw::Server {
     raw::Server {
         listen: Some(raw::Texts(config.listen.iter().map(SocketAddr::to_string).collect())),
         admin_listen: Some(config.admin_listen.map_or(String::from("off"), |address| address.to_string())),
@@ -58,6 +58,8 @@ fn server(config: &Config) -> raw::Server {
         request_timeout_ms: Some(config.request_timeout_ms.into()),
         message_timeout_ms: Some(config.message_timeout_ms.into()),
         keep_alive_ms: Some(config.keep_alive_ms.into()),
+        access_tokens: config.access.print(secrets),
+        access_token_env: config.access.variables.clone(),
         drain_spread_ms: Some(config.drain_spread_ms.into()),
         drain_ms: Some(config.drain_ms.into()),
         backlog: Some(config.backlog.into()),
@@ -94,6 +96,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         session_required: Some(app.session_required),
         session_exp_required: Some(app.sessions.require_exp()),
         session_leeway_seconds: Some(app.sessions.leeway_seconds().try_into().unwrap_or(i64::MAX)),
+        session_user_claim: Some(String::from(app.sessions.user_claim())),
         echo: Some(app.echo),
         membership_to_send: own_options.membership_to_send,
         announce: own_options.announce,
@@ -114,6 +117,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
             messages_per_second: Some(limits.messages_per_second.into()),
             outbound_bytes: Some(integer(limits.outbound_bytes)),
             history_bytes: Some(integer(limits.history_bytes)),
+            members_bytes: Some(integer(limits.members_bytes)),
             resume_ms: Some(limits.resume_ms.into()),
             resume_bytes: Some(integer(limits.resume_bytes)),
             parked_sessions: Some(integer(limits.parked_sessions)),

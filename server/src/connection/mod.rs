@@ -86,6 +86,8 @@ pub(crate) enum Protocol {
     WebSocket { decoder: Decoder, session: SessionSlot },
     /// RFC 6455, before a session begins.
     Lobby(Box<Lobby>),
+    /// RFC 6455, for a back end.
+    BackEnd(Box<BackEnd>),
     /// The server has said its last word: further input is discarded, and the connection ends when the peer
     /// ends it or when its deadline comes.
     Closing,
@@ -100,6 +102,12 @@ pub(crate) struct Lobby {
     /// The origin of the page it belongs to.
     pub(crate) origin: Option<Box<str>>,
     pub(crate) began: Tick,
+}
+
+/// The WebSocket of a back end.
+pub(crate) struct BackEnd {
+    pub(crate) decoder: Decoder,
+    pub(crate) state: dialect::BackEnd,
 }
 
 /// An HTTP request that is not yet complete.

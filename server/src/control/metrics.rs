@@ -64,6 +64,8 @@ metrics! {
     resumed_total counter "Times a client went on with such a session."
     unresumed_total counter "Kept sessions that ended: their time was over, a bound was passed, or frames were lost."
     presence_ghost_seconds_max gauge "For how long the session that was kept first has been without a connection, in seconds."
+    member_lists_refused_total counter "Lists of all members refused because they would be too long."
+    back_end_refusals_total counter "Events of a back end's WebSocket that were refused."
     history_forgotten_total counter "Messages forgotten because their app remembered too much."
     received_bytes_total counter "Bytes read from connections."
     sent_bytes_total counter "Bytes that the kernel took for connections."
@@ -97,6 +99,7 @@ impl WorkerCounters {
         self.parked_total = counters.parked;
         self.resumed_total = counters.resumed;
         self.unresumed_total = counters.unresumed;
+        self.member_lists_refused_total = counters.member_lists_refused;
         self.history_forgotten_total = counters.history_forgotten;
         self.overloaded_total = counters.overloaded;
         self.rate_limited_total = counters.rate_limited;

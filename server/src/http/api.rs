@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use fanfare_core::{
     command::{BackEndCommand, Outcome},
     dialect::{
+        self, HttpProblem,
         native_http::{self, AnswerShape, Refusal, RequestReader},
         xano,
     },
@@ -21,6 +22,7 @@ use hashbrown::HashMap;
 use super::{
     access::app_name,
     cors::{CorsPolicy, is_preflight},
+    members,
     reply::{JSON, Problem, Reply},
     router::{Admission, Request, Target, admit},
 };
@@ -62,9 +64,17 @@ struct Place {
 /// An answer that is not yet whole.
 struct Pending {
     reply: Reply,
-    shape: AnswerShape,
+    shape: Shape,
     results: Vec<Option<Answer>>,
     missing: usize,
+}
+
+/// How an answer is written.
+#[derive(Copy, Clone)]
+enum Shape {
+    Native(AnswerShape),
+    /// That to a question for all members of a channel.
+    AllMembers,
 }
 
 type Answer = Result<Outcome, ReplyError>;
@@ -84,6 +94,10 @@ impl Requests {
         out: &mut BytesMut,
     ) -> Handled {
         let (head, body) = request;
+        if members::is_for(engine.node().apps(), head) {
+            reply.cors = members::cors(head);
+            return self.list_members(engine, request, connection, reply, out);
+        }
         match self.dispatch(engine, head, body, connection, &mut reply, out) {
             Ok(handled) => handled,
             // A page can read the answer to its request, and not the answer to a preflight: so the request is
@@ -128,7 +142,45 @@ impl Requests {
                 Ok(AnswerShape::One)
             }
         })?;
-        Ok(self.respond(reply.clone(), shape, results, connection, out))
+        Ok(self.respond(reply.clone(), Shape::Native(shape), results, connection, out))
+    }
+
+    /// Answers a question for all members of a channel.
+    fn list_members(
+        &mut self,
+        engine: &mut Engine,
+        (head, body): (&Head<'_>, &[u8]),
+        connection: u64,
+        reply: Reply,
+        out: &mut BytesMut,
+    ) -> Handled {
+        let node = engine.node().clone();
+        let (app, channel) = match members::read(node.apps(), head, body) {
+            Ok(members::Question::Members { app, channel }) => (app, channel),
+            Ok(members::Question::Preflight) => {
+                let asked = head.header_str("access-control-request-headers").unwrap_or("content-type");
+                reply.put_preflight_for(out, ("POST, OPTIONS", asked));
+                return Handled::Answered { status: 204 };
+            }
+            Err(problem) => {
+                let HttpProblem { status, code, .. } = problem;
+                tracing::debug!(path = head.path, status, code, "a request was refused");
+                reply.put(out, status, JSON, problem.body().as_bytes());
+                return Handled::Answered { status };
+            }
+        };
+        let token = self.next_token();
+        let answer = engine.request(app, BackEndCommand::AllMembers(&channel), token);
+        if answer.is_none() {
+            self.tokens.insert(token, Place { connection, at: 0 });
+        }
+        self.respond(reply, Shape::AllMembers, vec![answer], connection, out)
+    }
+
+    /// A token that no other request has.
+    pub(crate) fn next_token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
     }
 
     /// Asks the engine for everything that a request wants. What is not answered at once stays `None`.
@@ -162,7 +214,7 @@ impl Requests {
     fn respond(
         &mut self,
         reply: Reply,
-        shape: AnswerShape,
+        shape: Shape,
         results: Vec<Option<Answer>>,
         connection: u64,
         out: &mut BytesMut,
@@ -200,9 +252,15 @@ impl Requests {
 impl Pending {
     /// Appends the answer; returns its status.
     fn put(&self, out: &mut BytesMut) -> u16 {
-        let results = self.results.iter().map(|result| result.as_ref().expect("nothing is missing"));
+        let mut results = self.results.iter().map(|result| result.as_ref().expect("nothing is missing"));
         let mut json = BytesMut::new();
-        match native_http::put_answer(&mut json, self.shape, results) {
+        let shape = match self.shape {
+            Shape::Native(shape) => shape,
+            Shape::AllMembers => {
+                return self.put_members(out, results.next().expect("it is one command"));
+            }
+        };
+        match native_http::put_answer(&mut json, shape, results) {
             Ok(()) => {
                 self.reply.put(out, 200, JSON, &json);
                 200
@@ -213,5 +271,20 @@ impl Pending {
                 problem.status
             }
         }
+    }
+
+    fn put_members(&self, out: &mut BytesMut, result: &Answer) -> u16 {
+        let problem = match result {
+            Ok(Outcome::AllMembers(members)) => {
+                let mut json = BytesMut::new();
+                dialect::put_members(&mut json, members);
+                self.reply.put(out, 200, JSON, &json);
+                return 200;
+            }
+            Ok(_) => HttpProblem::of(ReplyError::Overloaded),
+            Err(error) => HttpProblem::of(*error),
+        };
+        self.reply.put(out, problem.status, JSON, problem.body().as_bytes());
+        problem.status
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod agnost;
 pub(crate) mod api;
 pub(crate) mod channelstream;
 pub(crate) mod cors;
+pub(crate) mod members;
 pub(crate) mod reply;
 pub(crate) mod router;
 pub(crate) mod upgrade;

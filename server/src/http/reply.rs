@@ -99,9 +99,14 @@ impl Reply {
     }
 
     pub(crate) fn put_preflight(&self, out: &mut BytesMut, methods: &str) {
+        self.put_preflight_for(out, (methods, "authorization, content-type"));
+    }
+
+    /// The same, with the headers that a page may send.
+    pub(crate) fn put_preflight_for(&self, out: &mut BytesMut, (methods, sent): (&str, &str)) {
         let headers = [
             ("access-control-allow-methods", methods),
-            ("access-control-allow-headers", "authorization, content-type"),
+            ("access-control-allow-headers", sent),
             ("access-control-max-age", "86400"),
         ];
         self.put(out, 204, &headers, b"");

@@ -13,6 +13,7 @@ use fanfare_core::{
 use super::{
     access::{Parameters, check_origin, check_server_key, find_app},
     cors::CorsPolicy,
+    members,
     reply::Problem,
 };
 
@@ -109,6 +110,9 @@ pub(super) fn admit<'a>(
 
 /// Whether the body of a request with this head is wanted. If not, the request is answered by its head alone.
 pub(crate) fn wants_body(apps: &Apps, head: &Head<'_>) -> bool {
+    if members::is_for(apps, head) {
+        return members::wants_body(apps, head);
+    }
     let mut cors = CorsPolicy::AnyOrigin;
     head.path != WEBSOCKET_PATH && matches!(admit(apps, head, &mut cors), Ok(Admission::Request(_)))
 }

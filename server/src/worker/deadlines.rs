@@ -64,6 +64,7 @@ impl Worker {
             Some(Protocol::Http(_)) => self.on_request_due(slot),
             Some(&Protocol::WebSocket { session, .. }) => self.on_websocket_due(slot, session),
             Some(Protocol::Lobby(_)) => self.on_lobby_due(slot),
+            Some(Protocol::BackEnd(_)) => self.on_back_end_due(slot),
             Some(Protocol::Closing | Protocol::Closed) => self.close(slot),
             None => {}
         }

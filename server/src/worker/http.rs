@@ -306,6 +306,7 @@ impl Worker {
 
     /// An outcome has come that a request may have waited for.
     pub(super) fn on_answer(&mut self, token: u64, result: Result<Outcome, ReplyError>) {
+        let Some(result) = self.on_back_end_answer(token, result) else { return };
         self.out.clear();
         let completed = match self.requests.on_answer(token, result, &mut self.out) {
             Some(completed) => completed,

@@ -67,6 +67,12 @@ impl Worker {
                     continue;
                 }
             }
+            if let Protocol::BackEnd(_) = connection.protocol
+                && let Some(mut rest) = connection.input.take()
+            {
+                self.guard(slot, |worker| worker.feed_back_end(slot, &mut rest));
+                continue;
+            }
             let received = match connection.read(buffer, &mut self.ciphertext) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -120,6 +126,7 @@ impl Worker {
             Protocol::Http(_) => self.feed_http(slot, input),
             Protocol::WebSocket { .. } => self.feed_frames(slot, input),
             Protocol::Lobby(_) => self.feed_lobby(slot, input),
+            Protocol::BackEnd(_) => self.feed_back_end(slot, input),
             Protocol::Securing | Protocol::Closing | Protocol::Closed => {}
         }
     }
@@ -202,7 +209,7 @@ impl Worker {
         true
     }
 
-    fn keep_input(&mut self, slot: ConnectionSlot, rest: &[u8]) {
+    pub(super) fn keep_input(&mut self, slot: ConnectionSlot, rest: &[u8]) {
         if let Some(connection) = self.connections.live(slot)
             && !rest.is_empty()
         {
@@ -253,7 +260,9 @@ impl Worker {
         match connection.protocol {
             Protocol::Http(_) if !connection.is_flushed() => {}
             Protocol::Securing => self.on_unsecured(slot),
-            Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Closed => self.close(slot),
+            Protocol::Http(_) | Protocol::Lobby(_) | Protocol::BackEnd(_) | Protocol::Closed => {
+                self.close(slot);
+            }
             Protocol::WebSocket { .. } => self.on_half_close(slot),
             // This turn's output may hold the connection's last word: decide after the flush.
             Protocol::Closing => self.closing.push(slot),

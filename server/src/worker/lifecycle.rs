@@ -60,6 +60,7 @@ impl Worker {
     fn on_flushed(&mut self, slot: ConnectionSlot) {
         match self.connections.live(slot).map(|connection| &connection.protocol) {
             Some(Protocol::Http(_)) => self.on_answers_taken(slot),
+            Some(Protocol::BackEnd(_)) => self.on_back_end_flushed(slot),
             Some(Protocol::Closing) => self.finish_close(slot),
             _ => {}
         }
@@ -246,7 +247,11 @@ impl Worker {
                 self.requests.forget(token);
                 self.held.forget(token);
             }
-            Protocol::Securing | Protocol::Lobby(_) | Protocol::Closing | Protocol::Closed => {}
+            Protocol::Securing
+            | Protocol::Lobby(_)
+            | Protocol::BackEnd(_)
+            | Protocol::Closing
+            | Protocol::Closed => {}
         }
     }
 
@@ -270,6 +275,7 @@ impl Worker {
                 Protocol::Http(_) if connection.is(Flag::Paused) || !connection.is_flushed() => {}
                 Protocol::Http(_) if connection.is_amid_request() => self.refuse_restarting(slot),
                 Protocol::Securing | Protocol::Http(_) | Protocol::Lobby(_) => self.close(slot),
+                Protocol::BackEnd(_) => self.leave_back_end(slot),
                 Protocol::Closing | Protocol::Closed => {}
             }
         }

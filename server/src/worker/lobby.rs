@@ -5,7 +5,7 @@
 
 use bytes::BytesMut;
 use fanfare_core::{
-    dialect::{self, Admission, Knock, Welcome, WelcomeLimits},
+    dialect::{self, Admission, Entrance, Knock, Scope, Welcome, WelcomeLimits},
     engine,
     http::Head,
     id::SessionSlot,
@@ -26,6 +26,8 @@ enum Stay {
     No,
     /// A session has begun.
     Session(SessionSlot),
+    /// A back end has come in.
+    BackEnd(Scope),
 }
 
 impl Worker {
@@ -88,11 +90,14 @@ impl Worker {
                         let engine = &mut self.engine;
                         let verify = |app: &_, token: &_| engine.verify_session(app, token);
                         match dialect::admit(node.apps(), auth, origin.as_deref(), verify) {
-                            Ok(admission) => match self.begin_session(slot, admission, state.format()) {
-                                Some(session) => break Stay::Session(session),
-                                // The app is full: the client comes back by itself.
-                                None => break Stay::No,
-                            },
+                            Ok(Entrance::BackEnd(scope)) => break Stay::BackEnd(scope),
+                            Ok(Entrance::Session(admission)) => {
+                                match self.begin_session(slot, admission, state.format()) {
+                                    Some(session) => break Stay::Session(session),
+                                    // The app is full: the client comes back by itself.
+                                    None => break Stay::No,
+                                }
+                            }
                             Err(refusal) => {
                                 self.counters.session_refusals_total += 1;
                                 tracing::debug!(code = refusal.code(), "a session was refused");
@@ -110,6 +115,7 @@ impl Worker {
         match stay {
             Stay::Yes => connection.protocol = Protocol::Lobby(lobby),
             Stay::No => self.leave_lobby(slot),
+            Stay::BackEnd(scope) => self.begin_back_end(slot, *lobby, scope, &mut input[at..]),
             Stay::Session(session) => {
                 let Lobby { decoder, .. } = *lobby;
                 connection.protocol = Protocol::WebSocket { decoder, session };

@@ -8,9 +8,10 @@
 //!
 //! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks
 //! HTTP on a connection, `secure` has the handshakes of TLS, `lobby` keeps WebSockets without a session,
-//! `lifecycle` ends connections, `deadlines` looks after silence.
+//! `back_end` serves those of back ends, `lifecycle` ends connections, `deadlines` looks after silence.
 
 mod accept;
+mod back_end;
 mod channelstream;
 mod deadlines;
 mod http;
@@ -38,6 +39,7 @@ use fanfare_core::{
     now::Now,
     ws::{Message, Messages},
 };
+use hashbrown::HashMap;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 pub(crate) use self::session::HandedOver;
@@ -128,6 +130,8 @@ pub(crate) struct Worker {
     handler: MessageHandler,
     connections: Connections,
     requests: Requests,
+    /// What back ends' connections wait for, by token.
+    awaited: HashMap<u64, back_end::Awaited>,
     /// Answers to back ends of Channelstream that wait for other workers.
     held: HeldAnswers,
     timers: Timers,
@@ -192,6 +196,7 @@ impl Worker {
             handler,
             connections: Connections::default(),
             requests: Requests::default(),
+            awaited: HashMap::new(),
             held: HeldAnswers::default(),
             timers: Timers::new(),
             clock: Clock::new(),

@@ -199,8 +199,37 @@ test('a Buffer arrives as one, and as bytes at a native client', async (t) => {
   assert.ok(bytes.equals(message));
   const frame = await other.next();
   assert.ok(bytes.equals(frame.subarray(frame.length - bytes.length)));
-  two.emit('message', { channel: room, eventName: 'bytes', message: [bytes] });
-  assert.deepEqual(await two.settled(), [], 'bytes amid JSON are dropped');
+});
+
+test('Buffers inside of messages and profiles arrive as Buffers, and as JSON at a native client', async (t) => {
+  const room = channel();
+  const [one, two, other] = [await connected(t, server), await connected(t, server), await native(t, server)];
+  one.emit('join', { channel: room, echo: false });
+  await one.settled();
+  other.send({ type: 'join', channel: room, echo: false, id: 'j' });
+  let frame = await other.next();
+  while (frame.id !== 'j') frame = await other.next();
+  assert.equal((await one.next())[0], 'channel:join');
+  const [small, large] = [Buffer.from([0, 255]), Buffer.alloc(100_000, 7)];
+  const message = { list: [small, { deep: large }], text: 'x' };
+  two.emit('message', { channel: room, eventName: 'mixed', message });
+  assert.deepEqual(await one.next(), ['mixed', { channel: room, message }]);
+  frame = await other.next();
+  assert.deepEqual(frame.message, JSON.parse(JSON.stringify(message)));
+  two.emit('update', { data: { image: small } });
+  two.emit('join', { channel: room, echo: false });
+  const data = { image: small };
+  assert.deepEqual(await one.next(), ['channel:join', { channel: room, message: { id: two.id, data } }]);
+  two.emit('update', { data: small, echo: false });
+  assert.deepEqual(await one.next(), ['channel:update', { channel: room, message: { id: two.id, data: small } }]);
+  const { id } = two;
+  two.disconnect();
+  assert.deepEqual(await one.next(), ['channel:leave', { channel: room, message: { id, data: small } }]);
+  // Half a megabyte, as applications send it.
+  const half = Buffer.alloc(500_000, 1);
+  one.emit('message', { eventName: 'half', message: half });
+  const [name, { message: received }] = await one.next();
+  assert.deepEqual([name, half.equals(received)], ['half', true]);
 });
 
 describe('who may come in', () => {

@@ -29,7 +29,7 @@ algorithm = "HS256"
 secret = "${SECRET}"
 `;
 
-const CONFIG = `
+export const CONFIG = `
 [server]
 listen = "127.0.0.1:0"
 admin_listen = "127.0.0.1:0"

@@ -2,12 +2,21 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::event::is_truthy;
+use super::{back_end::Scope, event::is_truthy};
 use crate::{
     app::{AgnostOptions, App, Apps, Environment, KeyRole},
     json::{Document, Raw, Scanner},
     token::{Claims, TokenError},
 };
+
+/// What a CONNECT is granted.
+#[derive(Debug)]
+pub enum Entrance {
+    /// A session.
+    Session(Admission),
+    /// The connection of a back end.
+    BackEnd(Scope),
+}
 
 /// A session that may begin.
 #[derive(Debug)]
@@ -95,6 +104,7 @@ struct Credentials<'a> {
     key: Option<Cow<'a, str>>,
     session: Option<Cow<'a, str>>,
     echo: bool,
+    access_token: Option<Cow<'a, str>>,
 }
 
 impl<'a> Credentials<'a> {
@@ -112,6 +122,7 @@ impl<'a> Credentials<'a> {
             key: text("apiKey").or_else(|| text("clientKey")),
             session: text("session").or_else(|| text("Session")),
             echo: given("echoMessages").is_some_and(is_truthy),
+            access_token: text("accessToken"),
         }
     }
 
@@ -123,8 +134,8 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// Whether a session may begin for a client that says `auth` in its CONNECT, from a page of `origin` if it is
-/// known. `verify` checks a session token of the app.
+/// What is granted to a client that says `auth` in its CONNECT, from a page of `origin` if it is
+/// known. An access token makes it a back end. `verify` checks a session token of the app.
 ///
 /// # Errors
 /// The first check that fails.
@@ -133,9 +144,14 @@ pub fn admit(
     auth: Option<&str>,
     origin: Option<&str>,
     verify: impl FnOnce(&App, &str) -> Result<Claims, TokenError>,
-) -> Result<Admission, Refusal> {
+) -> Result<Entrance, Refusal> {
     let mut scanner = Scanner::new();
     let credentials = Credentials::read(&mut scanner, auth);
+    if let Some(token) = &credentials.access_token
+        && let Some(scope) = Scope::of(apps, token)
+    {
+        return Ok(Entrance::BackEnd(scope));
+    }
     let app = credentials.app(apps).ok_or(Refusal::NO_ENVIRONMENT)?;
     let options = app.agnost.as_ref().ok_or(Refusal::NO_ENVIRONMENT)?;
     if !options.enabled {
@@ -148,7 +164,7 @@ pub fn admit(
         return Err(Refusal::ORIGIN);
     }
     let claims = claims(app, options, credentials.session.as_deref(), verify)?;
-    Ok(Admission { app: app.clone(), echo: credentials.echo, claims })
+    Ok(Entrance::Session(Admission { app: app.clone(), echo: credentials.echo, claims }))
 }
 
 fn check_key(app: &App, key: Option<&str>) -> Result<(), Refusal> {

@@ -2,13 +2,20 @@
 
 use bytes::BytesMut;
 
-use super::FRAMING;
+use super::{
+    FRAMING,
+    back_end::USER_NOTE,
+    mixed::{MARK_TEXT, is_mixed, split},
+};
 use crate::{
     dialect::Welcome,
     id::MessageId,
-    json,
+    json::{self, Document, Raw, Scanner},
     publication::{Body, IdentityCard, Payload, Publication},
-    socketio::{INVALID_NAMESPACE, MAIN_NAMESPACE, RESERVED_EVENTS, put_connect, put_connect_error},
+    socketio::{
+        INVALID_NAMESPACE, MAIN_NAMESPACE, Outgoing, RESERVED_EVENTS, put_connect, put_connect_error,
+        put_event,
+    },
 };
 
 /// What stands in the JSON for the bytes that follow.
@@ -52,6 +59,11 @@ impl Heading {
             return;
         }
         self.set(channel, event);
+        if let Payload::Json(json) = payload
+            && is_mixed(json)
+        {
+            return self.put_mixed(out, json);
+        }
         let (kind, json) = match payload {
             Payload::Json(json) => ("2", json),
             Payload::Binary(_) => ("51-", PLACEHOLDER),
@@ -67,6 +79,19 @@ impl Heading {
     }
 }
 
+impl Heading {
+    /// Appends an event whose message has bytes in it.
+    #[cold]
+    fn put_mixed(&self, out: &mut BytesMut, json: &str) {
+        let mut message = BytesMut::new();
+        let attachments = split(&mut message, json);
+        let text = |bytes| std::str::from_utf8(bytes).expect("JSON is UTF-8");
+        let json = [text(&self.text), text(&message), "}]"];
+        let event = Outgoing { namespace: MAIN_NAMESPACE, ack: None, json: &json, attachments: &attachments };
+        put_event(out, FRAMING, &event);
+    }
+}
+
 /// Appends a publication. The counts of a user's sessions have no event here.
 #[inline]
 pub(in crate::dialect) fn encode_publication(
@@ -76,6 +101,9 @@ pub(in crate::dialect) fn encode_publication(
     publication: &Publication<'_>,
 ) {
     match publication.body {
+        Body::Message { event, payload } if is_for_user(publication) => {
+            put_user_event(out, event, payload);
+        }
         Body::Message { event, payload } => heading.put(out, channel, event, payload),
         Body::MemberJoined(card) => put_notice(out, heading, channel, "channel:join", card),
         Body::MemberLeft(card) => put_notice(out, heading, channel, "channel:leave", card),
@@ -84,6 +112,34 @@ pub(in crate::dialect) fn encode_publication(
         Body::Delete => put_change(out, heading, channel, publication.id, None),
         Body::UserJoined(_) | Body::UserLeft(_) | Body::UserUpdated(_) | Body::Worded(_) => {}
     }
+}
+
+fn is_for_user(publication: &Publication<'_>) -> bool {
+    publication.given.is_some_and(|given| given.note.as_deref() == Some(USER_NOTE))
+}
+
+/// What a back end tells a user: three arguments instead of one.
+#[cold]
+fn put_user_event(out: &mut BytesMut, event: &str, payload: Payload<'_>) {
+    let mut name = BytesMut::new();
+    json::write_string(&mut name, event);
+    let Payload::Json(json) = payload else { return };
+    let mut scanner = Scanner::new();
+    let Ok(Document::Object(object)) = scanner.scan(json) else { return };
+    let part = |name| object.member(name).map_or("null", Raw::as_str);
+    let name = std::str::from_utf8(&name).expect("JSON is UTF-8");
+    let arguments = ["[", name, ",", name, ",", part("session"), ",", part("user"), "]"].concat();
+    let mut text = BytesMut::new();
+    let attachments = match is_mixed(json) {
+        true => split(&mut text, &arguments),
+        false => {
+            text.extend_from_slice(arguments.as_bytes());
+            Vec::new()
+        }
+    };
+    let json = &[std::str::from_utf8(&text).expect("JSON is UTF-8")];
+    let event = Outgoing { namespace: MAIN_NAMESPACE, ack: None, json, attachments: &attachments };
+    put_event(out, FRAMING, &event);
 }
 
 /// `{"id":…,"data":…}`, without `data` until the member has set a profile.
@@ -97,12 +153,15 @@ fn put_notice(
     let mut text = std::mem::take(&mut heading.notice);
     text.clear();
     put_member(&mut text, card);
+    if card.profile.as_deref().is_some_and(is_mixed) {
+        text.extend_from_slice(MARK_TEXT);
+    }
     put_json(out, heading, channel, event, &text);
     heading.notice = text;
 }
 
 /// A member as Agnost shows it.
-fn put_member(text: &mut BytesMut, card: &IdentityCard) {
+pub(super) fn put_member(text: &mut BytesMut, card: &IdentityCard) {
     text.extend_from_slice(b"{\"id\":\"");
     text.extend_from_slice(&card.id.text());
     text.extend_from_slice(b"\"");

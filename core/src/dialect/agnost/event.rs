@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-
+use super::{content::Content, mixed};
 use crate::{
     command::{Command, Publish},
     error::ReplyError,
     json::{Document, Element, Object, Raw, Scanner},
-    publication::Payload,
-    socketio::{self, Placeholders, RESERVED_EVENTS},
+    socketio::{self, RESERVED_EVENTS},
 };
 
 /// An event that makes sense.
@@ -29,24 +27,14 @@ enum Verb<'a> {
         channel: Cow<'a, str>,
     },
     Update {
-        profile: Raw<'a>,
+        profile: Content<'a>,
     },
     /// Without a channel it goes to everybody.
     Message {
         channel: Option<Cow<'a, str>>,
         event: Cow<'a, str>,
-        message: Message<'a>,
+        message: Content<'a>,
     },
-}
-
-/// The message of an event.
-#[derive(Clone, Debug)]
-enum Message<'a> {
-    /// It is left out.
-    Absent,
-    Json(Raw<'a>),
-    /// It is one attachment and nothing else.
-    Binary(Bytes),
 }
 
 impl<'a> Event<'a> {
@@ -65,12 +53,15 @@ impl<'a> Event<'a> {
             "join" => Verb::Join { channel: channel(object)? },
             "leave" => Verb::Leave { channel: channel(object)? },
             "update" => Verb::Update {
-                profile: object.member("data").ok_or(ReplyError::InvalidCommand("An update has data."))?,
+                profile: object
+                    .member("data")
+                    .map(|raw| Content::Json(raw.as_str()))
+                    .ok_or(ReplyError::InvalidCommand("An update has data."))?,
             },
             "message" => Verb::Message {
                 channel: optional_channel(object)?,
                 event: event_name(object)?,
-                message: object.member("message").map_or(Message::Absent, Message::Json),
+                message: object.member("message").map_or(Content::Absent, |raw| Content::Json(raw.as_str())),
             },
             _ => return Err(ReplyError::UnknownCommand),
         };
@@ -78,28 +69,33 @@ impl<'a> Event<'a> {
         Ok(Self { verb, echo })
     }
 
-    /// The event of a payload with attachments: a message that is one attachment as a whole. Others have no
-    /// form in which sessions of every dialect could have them.
+    /// The event of a payload with attachments.
     pub(super) fn read_binary(
         scanner: &mut Scanner,
         payload: &socketio::Payload<'_>,
     ) -> Result<Event<'static>, ReplyError> {
         let Event { verb, echo } = Event::read(scanner, &payload.json)?;
-        let Verb::Message { channel, event, message: Message::Json(json) } = verb else {
-            return Err(ReplyError::InvalidBinary);
-        };
-        let placeholders = Placeholders::find(json.as_str());
-        let is_whole = placeholders.iter().any(|placeholder| placeholder.range == (0..json.as_str().len()));
-        let [attachment] = &payload.attachments[..] else { return Err(ReplyError::InvalidBinary) };
-        if !is_whole {
-            return Err(ReplyError::InvalidBinary);
-        }
         let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
-        let (channel, event) = (channel.map(owned), owned(event));
-        Ok(Event {
-            verb: Verb::Message { channel, event, message: Message::Binary(attachment.clone()) },
-            echo,
-        })
+        let with_bytes = |content| match content {
+            Content::Json(json) => match Content::read(Some(json), &payload.attachments)?.into_owned() {
+                Some(content) => Ok(content),
+                None => Ok(Content::Mixed(json.into())),
+            },
+            _ => Ok(Content::Absent),
+        };
+        let verb = match verb {
+            Verb::Join { channel } => Verb::Join { channel: owned(channel) },
+            Verb::Leave { channel } => Verb::Leave { channel: owned(channel) },
+            Verb::Update { profile } => {
+                let profile = mixed::join(profile.text(), &payload.attachments)?;
+                Verb::Update { profile: Content::Mixed(profile) }
+            }
+            Verb::Message { channel, event, message } => {
+                let message = with_bytes(message)?;
+                Verb::Message { channel: channel.map(owned), event: owned(event), message }
+            }
+        };
+        Ok(Event { verb, echo })
     }
 
     /// The command.
@@ -108,14 +104,10 @@ impl<'a> Event<'a> {
         match &self.verb {
             Verb::Join { channel } => Command::Join { channel, echo, since: None, notices: None },
             Verb::Leave { channel } => Command::Leave { channel, echo },
-            Verb::Update { profile } => Command::Update { profile: profile.as_str(), echo },
+            Verb::Update { profile } => Command::Update { profile: profile.text(), echo },
             Verb::Message { channel, event, message } => {
-                let payload = match message {
-                    Message::Absent => Payload::NULL,
-                    Message::Json(json) => Payload::Json(json.as_str()),
-                    Message::Binary(bytes) => Payload::Binary(bytes),
-                };
-                Command::Publish(Publish { echo, ..Publish::new(channel.as_deref(), event, payload) })
+                let publish = Publish::new(channel.as_deref(), event, message.payload());
+                Command::Publish(Publish { echo, ..publish })
             }
         }
     }

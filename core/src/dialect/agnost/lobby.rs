@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{FRAMING, Refusal, life::engine_config};
+use super::{BackEnd, FRAMING, Refusal, Scope, life::engine_config};
 use crate::{
     dialect::{Format, Heartbeat},
     engineio::{self, Upgrades, put_open},
     secret::Secret,
-    socketio::{Config, Connection, INVALID_NAMESPACE, Incoming, MAIN_NAMESPACE, put_connect_error},
+    socketio::{
+        Config, Connection, INVALID_NAMESPACE, Incoming, MAIN_NAMESPACE, put_connect, put_connect_error,
+    },
     ws::Message,
 };
 
@@ -100,6 +102,16 @@ impl Lobby {
             }
             _ => Knock::Over,
         }
+    }
+
+    /// Grants the CONNECT of a back end. `id` names its connection, and nothing else.
+    pub fn admit_back_end(mut self, scope: Scope, id: Secret, out: &mut BytesMut) -> BackEnd {
+        let accepted = self.connection.accept(MAIN_NAMESPACE);
+        debug_assert!(accepted.is_ok(), "its CONNECT is being answered");
+        let id = id.text();
+        let id = std::str::from_utf8(&id).expect("a secret's text is ASCII");
+        put_connect(out, FRAMING, MAIN_NAMESPACE, id);
+        BackEnd::new(self.connection, scope)
     }
 
     /// Appends why no session begins. The WebSocket stays until its client closes it.

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   WebSocket ─▶ Lobby ──CONNECT──▶ admit ──▶ a session       before: no session, no app
-//!                                     └─────▶ Refusal         CONNECT_ERROR
+//!                                     ├─────▶ Refusal         CONNECT_ERROR
+//!                                     └─────▶ BackEnd         no session: commands for the apps it names
 //!   message ──▶ Sessions ──▶ Packet ──▶ Command               from then on
 //! ```
 //!
@@ -12,16 +13,22 @@
 //! original leaves unanswered: a command that fails is counted by the engine and not told.
 
 mod admission;
+mod back_end;
+mod content;
 mod encode;
 mod event;
+mod http;
 mod life;
 mod lobby;
+mod mixed;
 mod sessions;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use self::{
-    admission::{Admission, Refusal, admit},
+    admission::{Admission, Entrance, Refusal, admit},
+    back_end::{BackEnd, Heard, Receipt, Scope},
+    http::{HttpProblem, MembersHead, put_members},
     lobby::{Knock, Lobby},
     sessions::Packet,
 };

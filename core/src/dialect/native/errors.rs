@@ -28,6 +28,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::EditNotAllowed => "edit_not_allowed",
         ReplyError::TooManyOptions => "too_many_options",
         ReplyError::OptionInUse => "option_in_use",
+        ReplyError::TooManyMembers => "too_many_members",
         ReplyError::NotAllowed => "not_allowed",
         ReplyError::NoRoster => "no_roster",
         ReplyError::TooManyUsers => "too_many_users",
@@ -76,6 +77,7 @@ pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
         ReplyError::OptionInUse => "presence_by_user and roster cannot change while the channel has members.",
         ReplyError::TooManyUsers => "As many users of this app have a state as may.",
         ReplyError::NoRoster => "This channel keeps no roster.",
+        ReplyError::TooManyMembers => "The members are more than this app lists at once.",
         ReplyError::NotAllowed => "The rules of this channel do not allow it.",
         ReplyError::Overloaded => "The server is overloaded and did not accept this; try again.",
     }

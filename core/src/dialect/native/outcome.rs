@@ -95,6 +95,16 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(b"],\"next\":");
             put_optional_string(out, page.next.map(|next| next.text()).as_deref());
         }
+        Outcome::AllMembers(members) => {
+            out.extend_from_slice(b"{\"members\":[");
+            for (at, member) in members.iter().enumerate() {
+                if at > 0 {
+                    out.put_u8(b',');
+                }
+                put_member(out, member);
+            }
+            out.put_u8(b']');
+        }
         Outcome::Roster(roster) => {
             out.extend_from_slice(b"{\"channel\":");
             json::write_string(out, &roster.channel);
