@@ -36,6 +36,8 @@ impl Engine {
         audience: &Audience,
         words: &Arc<str>,
     ) -> Result<Progress, ReplyError> {
+        // What was told before comes before.
+        self.drain_mailbox();
         let mut notice = [self.notice(Body::Worded(words), audience)];
         if Self::is_direct(channel, audience) {
             self.publish_direct(app, &notice[0])?;

@@ -14,12 +14,11 @@ use crate::args::Secrets;
 /// Each is compared in turn, so a few must do.
 const TOKENS_MAX: usize = 32;
 
-/// Where the tokens came from, to be printed.
+const KEY: &str = "server.access_tokens";
+
+/// The tokens that the file has, to be printed. Those of a variable stay there.
 #[derive(Clone, Default)]
-pub(super) struct AccessSource {
-    pub(super) written: Option<Texts>,
-    pub(super) variables: Option<Texts>,
-}
+pub(super) struct AccessSource(Vec<String>);
 
 impl fmt::Debug for AccessSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,36 +33,29 @@ impl AccessSource {
             Secrets::Shown => text.clone(),
             Secrets::Hidden => String::from(PLACEHOLDER),
         };
-        self.written.as_ref().map(|Texts(tokens)| Texts(tokens.iter().map(shown).collect()))
+        (!self.0.is_empty()).then(|| Texts(self.0.iter().map(shown).collect()))
     }
 }
 
-/// Checks the tokens, written out and in variables.
+/// Checks the tokens of the file or of the variable.
 pub(super) fn tokens(
     server: &raw::Server,
     environment: &mut Environment,
 ) -> Result<(AppKeys, AccessSource), ConfigError> {
-    let source =
-        AccessSource { written: server.access_tokens.clone(), variables: server.access_token_env.clone() };
-    let texts = |texts: &Option<Texts>| texts.clone().unwrap_or_default().0;
-    let mut tokens = texts(&source.written);
+    let file = server.access_tokens.as_ref().map(|texts| texts.0.as_slice());
+    let Some(given) = environment.texts(KEY, &[], file)? else { return Ok(Default::default()) };
+    let tokens = given.value;
     if tokens.iter().any(|token| token == PLACEHOLDER) {
-        let problem = "has the placeholder of a printed configuration: name a variable in `access_token_env`";
-        return Err(ConfigError::setting("server.access_tokens", problem));
-    }
-    for variable in texts(&source.variables) {
-        let value = environment.reference(&variable)?;
-        tokens.push(value.ok_or_else(|| {
-            let problem = format!("names the environment variable `{variable}`, which is not set");
-            ConfigError::setting("server.access_token_env", problem)
-        })?);
+        let problem = "is the placeholder of a printed configuration: print it with `--show-secrets`";
+        return Err(ConfigError::setting(given.name, problem));
     }
     if tokens.len() > TOKENS_MAX {
-        let problem = format!("must not have more than {TOKENS_MAX} entries");
-        return Err(ConfigError::setting("server.access_tokens", problem));
+        let problem = format!("is a list of more than {TOKENS_MAX} tokens");
+        return Err(ConfigError::setting(given.name, problem));
     }
     let keys = AppKeys::new(&[], &tokens).map_err(|error| {
-        ConfigError::setting("server.access_tokens", format_args!("has a token that {error}"))
+        ConfigError::setting(&given.name, format_args!("is a list with a token that {error}"))
     })?;
+    let source = if given.name == KEY { AccessSource(tokens) } else { AccessSource::default() };
     Ok((keys, source))
 }

@@ -59,7 +59,6 @@ fn server(config: &Config, secrets: Secrets) -> raw::Server {
         message_timeout_ms: Some(config.message_timeout_ms.into()),
         keep_alive_ms: Some(config.keep_alive_ms.into()),
         access_tokens: config.access.print(secrets),
-        access_token_env: config.access.variables.clone(),
         drain_spread_ms: Some(config.drain_spread_ms.into()),
         drain_ms: Some(config.drain_ms.into()),
         backlog: Some(config.backlog.into()),

@@ -45,7 +45,6 @@ pub(super) struct Server {
     pub(super) message_timeout_ms: Option<i64>,
     pub(super) keep_alive_ms: Option<i64>,
     pub(super) access_tokens: Option<Texts>,
-    pub(super) access_token_env: Option<Texts>,
     pub(super) drain_spread_ms: Option<i64>,
     pub(super) drain_ms: Option<i64>,
     pub(super) backlog: Option<i64>,

@@ -15,16 +15,18 @@ use std::collections::HashMap;
 use bytes::BytesMut;
 use fanfare_core::{
     app::ChannelstreamOptions,
-    command::{BackEndCommand, Disconnection},
+    command::{AmendMessage, BackEndCommand, Disconnection, Publish, PublishAs},
     dialect::{
         Format,
         channelstream::{
-            AdminPage, Answer, Arrival, Call, ConnId, Directory, Effect, Moment, Request, Route, put_missed,
+            AdminPage, Answer, Arrival, Call, ConnId, Content, Directory, EVENT, Effect, Moment, Request,
+            Route, Tell, What, put_missed,
         },
     },
     engine::Opening,
     http::{Head, Query},
     id::{AppId, SessionId, SessionSlot},
+    publication::{Given, Payload},
     token::Claims,
     ws::{self, Decoder, Upgrade, put_close},
 };
@@ -166,7 +168,7 @@ impl Worker {
         let mut effects = Vec::new();
         let mut directory = place.directory();
         let answer = directory.handle(&request, &mut effects);
-        let missing = self.carry_out(place, effects, Some(connection));
+        let missing = self.follow_up(place, effects, Some(connection));
         drop(directory);
         let origin = head.header_str("origin");
         if missing > 0 {
@@ -183,17 +185,12 @@ impl Worker {
 
     /// Hands to the engine what follows from a call, while the directory is held. Returns how many answers of
     /// the engine `connection` waits for.
-    fn carry_out(&mut self, place: &Place, effects: Vec<Effect>, connection: Option<u64>) -> usize {
+    fn follow_up(&mut self, place: &Place, effects: Vec<Effect>, connection: Option<u64>) -> usize {
         let app = place.app.id;
         let mut missing = 0;
         for effect in effects {
             match effect {
-                Effect::Tell(tell) => {
-                    let channel = tell.channel.as_deref();
-                    let command =
-                        BackEndCommand::Tell { channel, audience: tell.audience, words: tell.frame };
-                    self.engine.request(app, command, UNAWAITED);
-                }
+                Effect::Tell(tell) => self.tell(app, *tell),
                 Effect::Enroll { session, channel, membership } => {
                     let command = BackEndCommand::Enroll { session, channel: &channel, membership };
                     let token = self.held.next_token();
@@ -212,6 +209,34 @@ impl Worker {
             }
         }
         missing
+    }
+
+    /// Tells clients what a back end says, or what follows from it. Whoever is too slow is the engine's to
+    /// deal with, and nobody waits for the outcome.
+    fn tell(&mut self, app: AppId, Tell { channel, audience, what }: Tell) {
+        let channel = channel.as_deref();
+        let command = match &what {
+            What::Words(words) => BackEndCommand::Tell { channel, audience, words: words.clone() },
+            What::Message { content, history } => {
+                let payload = content.payload.as_deref().map_or(Payload::NULL, Payload::Json);
+                let publish = Publish::new(channel, EVENT, payload);
+                let publish = Publish { history: *history, audience: Some(Box::new(audience)), ..publish };
+                let (id, given) = (Some(content.id), content.given.clone());
+                BackEndCommand::PublishAs(PublishAs { publish, id, given, only_existing: true })
+            }
+            What::Edit(Content { id, payload, given }) => {
+                let (payload, given) = (payload.as_deref().map(Payload::Json), given.clone());
+                let deletes = false;
+                BackEndCommand::Amend(AmendMessage { channel, id: *id, deletes, payload, audience, given })
+            }
+            What::Delete(id) => {
+                let (deletes, payload, given) = (true, None, Given::default());
+                BackEndCommand::Amend(AmendMessage { channel, id: *id, deletes, payload, audience, given })
+            }
+        };
+        if let Some(Err(error)) = self.engine.request(app, command, UNAWAITED) {
+            tracing::debug!(?error, "a message was not delivered");
+        }
     }
 
     /// Makes a WebSocket of the connection of a client that a back end has announced.
@@ -290,7 +315,7 @@ impl Worker {
         let missed = directory.attach(conn, id, Moment(self.clock.unix_us()), &mut effects);
         engine.reply(session, |out| missed.iter().for_each(|words| put_missed(out, words)));
         tracing::debug!(app = %place.app.name, session = %id, "a session begins");
-        self.carry_out(place, effects, None);
+        self.follow_up(place, effects, None);
         Some(session)
     }
 
@@ -312,7 +337,7 @@ impl Worker {
         let mut effects = Vec::new();
         let mut directory = place.directory();
         directory.detach(session, Moment(self.clock.unix_us()), &mut effects);
-        self.carry_out(place, effects, None);
+        self.follow_up(place, effects, None);
         drop(directory);
         self.wake_others();
     }
@@ -336,7 +361,7 @@ impl Worker {
             }
             let mut effects = Vec::new();
             directory.expire(now, &mut effects);
-            self.carry_out(place, effects, None);
+            self.follow_up(place, effects, None);
         }
         self.wake_others();
     }

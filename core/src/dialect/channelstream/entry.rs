@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use super::{
     schema::{Delivery, Item, ItemKind},
-    timestamp::{Moment, in_frames},
+    timestamp::{Moment, in_frames, unix_ms},
     tree::{Json, Members, object},
 };
-use crate::id::MessageId;
+use crate::{
+    id::MessageId,
+    publication::{Given, GivenTime},
+};
 
 /// What an entry is.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -114,11 +117,6 @@ impl Entry {
         Json::Object(self.members.clone())
     }
 
-    /// What a message says, for other dialects.
-    pub(super) fn payload(&self) -> String {
-        self.members.get("message").map_or_else(|| "{}".into(), Json::compact)
-    }
-
     /// A client's frame without the brackets around it.
     pub(super) fn frame(&self, replay: Replay) -> Arc<str> {
         let mut frame = Members::default();
@@ -133,6 +131,28 @@ impl Entry {
         }
         Json::Object(frame).compact().into()
     }
+}
+
+/// What an item says of its message besides the payload.
+pub(super) fn given(item: &Item) -> Given {
+    let time = |text: &Option<Box<str>>| {
+        let text = text.as_deref()?;
+        Some(GivenTime { unix_ms: unix_ms(text), text: in_frames(text).into() })
+    };
+    Given {
+        time: time(&item.timestamp),
+        edited: time(&item.edited),
+        label: item.user.clone(),
+        note: note(&item.extras),
+        keeps_payload: item.message.is_none(),
+    }
+}
+
+/// Further members of a message as they stand in its frames, each with a comma before it.
+fn note(extras: &Members) -> Option<Box<str>> {
+    let mut text = Json::Object(extras.clone()).compact();
+    text.pop();
+    (!extras.is_empty()).then(|| text.replacen('{', ",", 1).into())
 }
 
 /// An element of the answer to a request for messages.

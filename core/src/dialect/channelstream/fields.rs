@@ -10,7 +10,7 @@ pub(super) type Read<T> = Result<T, Wrong>;
 
 pub(super) const MISSING: &str = "Missing data for required field.";
 pub(super) const NULL: &str = "Field may not be null.";
-const INPUT_TYPE: &str = "Invalid input type.";
+pub(super) const INPUT_TYPE: &str = "Invalid input type.";
 
 /// One sentence about a value.
 pub(super) fn wrong(sentence: &str) -> Wrong {

@@ -7,12 +7,15 @@ use crate::{
     dialect::{Beat, Closing, Heartbeat, Life, Rhythm, native},
     disconnect::Disconnect,
     json,
-    publication::{Body, Payload, Publication},
+    publication::{Body, Given, GivenTime, Payload, Publication, Sender},
     ws::{OpCode, put_close, put_frame},
 };
 
 /// How often the original shows its clients that it lives.
 const BEAT_MS: u64 = 5_000;
+
+/// The event by which clients of other dialects know a message.
+pub const EVENT: &str = "message";
 
 /// What an encoder keeps: the frame while it is written.
 #[derive(Default)]
@@ -55,14 +58,7 @@ pub(in crate::dialect) fn encode_publication(
     match publication.body {
         Body::Worded(words) => return put_words(out, text, words),
         Body::Message { event, payload } => put_message(text, channel, publication, event, payload),
-        Body::Edit { payload, .. } => {
-            put_head(text, channel, publication);
-            text.put_slice(b",\"message\":");
-            put_payload(text, payload);
-            text.put_slice(b",\"edited\":");
-            put_time(text, publication.edited_ms.unwrap_or_default());
-            text.put_slice(b",\"type\":\"message:edit\"}]");
-        }
+        Body::Edit { payload, .. } => put_edit(text, channel, publication, payload),
         Body::Delete => {
             put_head(text, channel, publication);
             text.put_slice(b",\"type\":\"message:delete\"}]");
@@ -98,24 +94,60 @@ fn put_message(
     event: &str,
     payload: Payload<'_>,
 ) {
+    let given = publication.given.map(|given| &**given);
     put_head(text, channel, publication);
     text.put_slice(b",\"timestamp\":");
-    put_time(text, publication.id.time_ms());
+    put_time(text, given.and_then(|given| given.time.as_ref()), publication.time_ms());
     text.put_slice(b",\"user\":");
     match publication.sender.filter(|sender| sender.shown) {
-        Some(sender) => match sender.user {
-            Some(user) => json::write_string(text, user),
-            None => json::write_string(text, &sender.session.to_string()),
+        Some(Sender { user: Some(user), .. }) => json::write_string(text, user),
+        Some(sender) => json::write_string(text, &sender.session.to_string()),
+        None => match publication.label() {
+            Some(label) => json::write_string(text, label),
+            None => text.put_slice(b"null"),
         },
-        None => text.put_slice(b"null"),
     }
-    text.put_slice(b",\"message\":");
-    put_payload(text, payload);
-    if event != "message" {
+    // A back end of this dialect may say nothing but that it has something to say.
+    if given.is_none_or(|given| !given.keeps_payload) {
+        text.put_slice(b",\"message\":");
+        put_payload(text, payload);
+    }
+    if event != EVENT {
         text.put_slice(b",\"event\":");
         json::write_string(text, event);
     }
+    put_note(text, given);
     text.put_slice(b",\"edited\":null,\"catchup\":false,\"type\":\"message\"}]");
+}
+
+/// An edit says what its back end gave, and nothing else.
+fn put_edit(text: &mut BytesMut, channel: Option<&str>, publication: &Publication<'_>, payload: Payload<'_>) {
+    let given = publication.given.map(|given| &**given);
+    put_head(text, channel, publication);
+    if let Some(time) = given.and_then(|given| given.time.as_ref()) {
+        text.put_slice(b",\"timestamp\":");
+        put_time(text, Some(time), time.unix_ms);
+    }
+    if let Some(label) = publication.label() {
+        text.put_slice(b",\"user\":");
+        json::write_string(text, label);
+    }
+    if given.is_none_or(|given| !given.keeps_payload) {
+        text.put_slice(b",\"message\":");
+        put_payload(text, payload);
+    }
+    text.put_slice(b",\"edited\":");
+    let edited = given.and_then(|given| given.edited.as_ref());
+    put_time(text, edited, publication.edited_ms.unwrap_or_default());
+    put_note(text, given);
+    text.put_slice(b",\"type\":\"message:edit\"}]");
+}
+
+/// Members that a back end of this dialect gave besides those that are known. Other dialects' notes are not
+/// in this form.
+fn put_note(text: &mut BytesMut, given: Option<&Given>) {
+    let note = given.and_then(|given| given.note.as_deref()).filter(|note| note.starts_with(",\""));
+    text.put_slice(note.unwrap_or_default().as_bytes());
 }
 
 /// `[{"channel":…,"uuid":…`.
@@ -130,8 +162,12 @@ fn put_head(text: &mut BytesMut, channel: Option<&str>, publication: &Publicatio
     text.put_u8(b'"');
 }
 
-fn put_time(text: &mut BytesMut, unix_ms: u64) {
-    json::write_string(text, &Moment(unix_ms * 1000).to_string());
+/// A time as its back end gave it, if that was in this dialect's form.
+fn put_time(text: &mut BytesMut, given: Option<&GivenTime>, unix_ms: u64) {
+    match given {
+        Some(time) if time.text.contains('T') => json::write_string(text, &time.text),
+        _ => json::write_string(text, &Moment(unix_ms.saturating_mul(1000)).to_string()),
+    }
 }
 
 /// A payload as the object that clients of this dialect expect.

@@ -23,8 +23,10 @@ mod tree;
 
 pub(super) use self::frames::{Heading, closing, encode_publication, heartbeat, put_disconnect};
 pub use self::{
-    directory::{Arrival, ConnId, Directory, DirectoryCounters, DirectoryLimits, Effect, Tell, What},
-    frames::put_missed,
+    directory::{
+        Arrival, ConnId, Content, Directory, DirectoryCounters, DirectoryLimits, Effect, Tell, What,
+    },
+    frames::{EVENT, put_missed},
     rest::{Access, AdminPage, Answer, Call, Request, Route},
     signature::{Ageing, Verifier},
     timestamp::Moment,

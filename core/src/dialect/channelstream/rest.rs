@@ -214,6 +214,7 @@ impl Directory {
     ) -> Result<Json, Refusal> {
         let body = parse(request.body)?;
         let items = Item::read_all(&body, kind, || self.fresh_id())?;
+        self.check_items(&items)?;
         Ok(self.apply_items(items, kind, request.now, effects))
     }
 }

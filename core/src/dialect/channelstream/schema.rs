@@ -4,8 +4,8 @@
 use super::directory::ConnId;
 use super::{
     fields::{
-        Fields, Length, NULL, Read, boolean, count, list, map, name, object_of_anything, scalar, text, time,
-        uuid, wrong, wrong_type,
+        Fields, INPUT_TYPE, Length, NULL, Read, boolean, count, list, map, name, object_of_anything, scalar,
+        text, time, uuid, wrong, wrong_type,
     },
     tree::{Json, Members},
 };
@@ -265,13 +265,23 @@ impl Item {
     ) -> Result<Vec<Self>, Members> {
         let Json::Array(values) = body else { return Err(wrong_type()) };
         let (mut items, mut errors) = (Vec::new(), Members::default());
+        let (mut wrong_types, mut first_wrong) = (Vec::new(), None);
         for (at, value) in values.iter().enumerate() {
-            let mut fields = Fields::of(value)?;
+            let Ok(mut fields) = Fields::of(value) else {
+                // The original leaves an empty place where the element was, and gathers the sentences.
+                errors.push(at.to_string(), Members::default());
+                first_wrong.get_or_insert(errors.len());
+                wrong_types.push(INPUT_TYPE);
+                continue;
+            };
             let item = Self::read(&mut fields, kind, &mut fresh);
             match (fields.errors(), item) {
                 (Ok(()), Some(item)) => items.push(item),
                 (wrong, _) => errors.push(at.to_string(), wrong.err().unwrap_or_else(wrong_type)),
             }
+        }
+        if let Some(first) = first_wrong {
+            errors.insert(first, "_schema", wrong_types.into_iter().collect::<Json>());
         }
         if errors.is_empty() { Ok(items) } else { Err(errors) }
     }
@@ -285,29 +295,21 @@ impl Item {
             }
             ItemKind::Edit | ItemKind::Delete => fields.required("uuid", uuid).map(MessageId::from_bits),
         };
-        let mut item = Self {
-            delivery,
-            uuid: uuid?,
-            timestamp: None,
-            user: None,
-            message: None,
-            edited: None,
-            extras: Members::default(),
-        };
-        if kind == ItemKind::Delete {
-            return Some(item);
+        let (mut timestamp, mut user, mut message, mut edited) = (None, None, None, None);
+        let mut extras = Members::default();
+        if kind != ItemKind::Delete {
+            timestamp = fields.optional("timestamp", time);
+            user = match kind {
+                ItemKind::Message => fields.required("user", name(Length::USER)),
+                _ => fields.optional("user", name(Length::USER)),
+            };
+            message = fields.optional("message", object_of_anything);
+            extras = fields.others(&[&Delivery::FIELDS[..], &CONTENT[..], &FORCED[..]].concat());
         }
-        item.timestamp = fields.optional("timestamp", time);
-        item.user = match kind {
-            ItemKind::Message => fields.required("user", name(Length::USER)),
-            _ => fields.optional("user", name(Length::USER)),
-        };
-        item.message = fields.optional("message", object_of_anything);
         if kind == ItemKind::Edit {
-            item.edited = fields.optional("edited", time);
+            edited = fields.optional("edited", time);
         }
-        item.extras = fields.others(&[&Delivery::FIELDS[..], &CONTENT[..], &FORCED[..]].concat());
-        Some(item)
+        Some(Self { delivery, uuid: uuid?, timestamp, user, message, edited, extras })
     }
 }
 

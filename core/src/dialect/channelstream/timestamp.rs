@@ -36,6 +36,41 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
+/// The moment of a time in the form of [`normalise`], in Unix milliseconds; a time before 1970 is 1970.
+pub(super) fn unix_ms(time: &str) -> u64 {
+    let mut reader = Reader(time.as_bytes());
+    let mut next = |len| {
+        let number = reader.number(len, len).unwrap_or_default();
+        reader.0 = reader.0.get(1..).unwrap_or_default();
+        i64::from(number)
+    };
+    let (year, month, day) = (next(4), next(2), next(2));
+    let (hour, minute, second) = (next(2), next(2), next(2));
+    // The time of day ends with the first character of what follows, if anything does.
+    let rest = time.get(19..).unwrap_or_default();
+    let fraction = rest.strip_prefix('.').and_then(|rest| rest.get(..3)?.parse::<i64>().ok()).unwrap_or(0);
+    let zone = rest.find(['+', '-']).and_then(|at| rest.get(at..)).and_then(zone_minutes).unwrap_or(0);
+    let minutes = (days(year, month, day) * 24 + hour) * 60 + minute - zone;
+    u64::try_from((minutes * 60 + second) * 1000 + fraction).unwrap_or_default()
+}
+
+/// `+hh:mm` in minutes.
+fn zone_minutes(zone: &str) -> Option<i64> {
+    let number = |text: Option<&str>| text?.parse::<i64>().ok();
+    let minutes = number(zone.get(1..3))? * 60 + number(zone.get(4..6))?;
+    Some(if zone.starts_with('-') { -minutes } else { minutes })
+}
+
+/// Days from 1970 to a date; see [`date`].
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 /// A time as a back end gave it, in the one form that is kept; `None`: it is none. A date and a time are
 /// needed; seconds, their fraction and the zone may be missing.
 pub(super) fn normalise(text: &str) -> Option<String> {
@@ -145,6 +180,22 @@ mod tests {
         assert_eq!(Moment(1_700_000_000_000_001).to_string(), "2023-11-14T22:13:20.000001");
         assert_eq!(Moment(951_782_400_000_000).to_string(), "2000-02-29T00:00:00");
         assert_eq!(Moment(0).to_string(), "1970-01-01T00:00:00");
+    }
+
+    #[test]
+    fn moments_are_read_from_the_form_that_is_kept() {
+        let moments = [
+            ("2023-11-14T22:13:20.000001", 1_700_000_000_000),
+            ("2023-11-14T22:13:20.250000+00:00", 1_700_000_000_250),
+            ("2023-11-15T03:43:20+05:30", 1_700_000_000_000),
+            ("2023-11-14T14:13:20-08:00", 1_700_000_000_000),
+            ("1970-01-01T00:00:00", 0),
+            ("0001-01-01T00:00:00", 0),
+            ("2000-02-29T00:00:00", 951_782_400_000),
+        ];
+        for (time, moment) in moments {
+            assert_eq!(unix_ms(time), moment, "{time}");
+        }
     }
 
     #[test]

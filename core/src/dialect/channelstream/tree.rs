@@ -48,6 +48,11 @@ impl Members {
         self.0.push((name.into(), value.into()));
     }
 
+    /// Puts a member whose name is new at a place.
+    pub(super) fn insert(&mut self, at: usize, name: &str, value: impl Into<Json>) {
+        self.0.insert(at, (name.into(), value.into()));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

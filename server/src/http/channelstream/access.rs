@@ -36,12 +36,13 @@ pub(crate) enum Admission {
 impl<'a> Knock<'a> {
     pub(crate) fn read(path: &'a str, head: &Head<'a>) -> Self {
         let method = if head.method == "HEAD" { "GET" } else { head.method };
+        let header = head.header_str("x-channelstream-secret").filter(|secret| !secret.is_empty());
         let mut knock = Self {
             route: Route::of(method, path),
             path,
             conn_id: None,
             callback: None,
-            secret: head.header_str("x-channelstream-secret").map(Cow::Borrowed),
+            secret: header.map(Cow::Borrowed),
             cookie: head.header_str("cookie").and_then(cookie),
         };
         // A pair that does not decode is none.
@@ -49,7 +50,7 @@ impl<'a> Knock<'a> {
             match &*name {
                 "conn_id" => knock.conn_id = Some(value),
                 "callback" => knock.callback = Some(value),
-                "secret" if knock.secret.is_none() => knock.secret = Some(value),
+                "secret" if knock.secret.is_none() && !value.is_empty() => knock.secret = Some(value),
                 _ => {}
             }
         }

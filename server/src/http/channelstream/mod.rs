@@ -10,7 +10,7 @@ use std::sync::{
 };
 
 use fanfare_core::{
-    app::{App, Apps, ChannelstreamOptions},
+    app::{App, AppLimits, Apps, ChannelstreamOptions},
     dialect::channelstream::{Directory, DirectoryLimits, Moment, Verifier},
 };
 use std::sync::Arc;
@@ -82,7 +82,8 @@ impl Places {
 impl Place {
     fn new(app: &Arc<App>, now: Moment) -> Option<Self> {
         let options = app.channelstream.clone()?;
-        let limits = DirectoryLimits { bytes: app.limits.history_bytes, ..DirectoryLimits::default() };
+        let AppLimits { history_bytes, message_bytes, .. } = app.limits;
+        let limits = DirectoryLimits { bytes: history_bytes, message_bytes, ..DirectoryLimits::default() };
         Some(Self {
             verifier: Verifier::new(&options.secret),
             cookies: Verifier::new(&format!("{:032x}", random_bits())),

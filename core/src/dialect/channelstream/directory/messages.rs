@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::{
     super::{
-        entry::{Entry, item_members},
+        entry::{Entry, Replay, given, item_members},
         schema::{Item, ItemKind},
         timestamp::Moment,
         tree::Json,
     },
-    Directory, Effect, What,
+    Content, Directory, Effect, What,
     channel::History,
     notices::tell,
 };
@@ -43,11 +43,6 @@ impl Directory {
 
     fn apply_item(&mut self, item: &Item, kind: ItemKind, now: Moment, effects: &mut Vec<Effect>) {
         let entry = Arc::new(Entry::of_item(item, kind));
-        let what = match kind {
-            ItemKind::Message => What::Message(entry.payload().into()),
-            ItemKind::Edit => What::Edit(entry.payload().into()),
-            ItemKind::Delete => What::Delete,
-        };
         self.counters.messages += u64::from(kind == ItemKind::Message);
         let receivers = match &item.delivery.channel {
             Some(name) => self.apply_to_channel(name, item, &entry, kind, now),
@@ -57,7 +52,10 @@ impl Directory {
         if kind == ItemKind::Message {
             self.counters.deliveries += receivers as u64;
         }
-        effects.push(tell(item.delivery.channel.as_deref(), &entry, what));
+        let channel = item.delivery.channel.as_deref();
+        // Users are of this dialect alone: those of others may have the same names.
+        let what = if channel.is_none() { What::Words(entry.frame(Replay::Live)) } else { what(item, kind) };
+        effects.push(tell(channel, &entry, what));
     }
 
     /// Returns how many connections it is for; `None`: there is no such channel.
@@ -100,5 +98,16 @@ impl Directory {
             receivers = Some(receivers.unwrap_or(0) + user.connections.len());
         }
         receivers
+    }
+}
+
+/// What the members of a channel are told.
+fn what(item: &Item, kind: ItemKind) -> What {
+    let payload = item.message.as_ref().map(|message| Json::Object(message.clone()).compact().into());
+    let content = Content { id: item.uuid, payload, given: given(item) };
+    match kind {
+        ItemKind::Message => What::Message { content, history: !item.delivery.no_history },
+        ItemKind::Edit => What::Edit(content),
+        ItemKind::Delete => What::Delete(item.uuid),
     }
 }

@@ -37,7 +37,7 @@ use super::{
 use crate::{
     command::Membership,
     id::{IdGenerator, MessageId, SessionId},
-    publication::Audience,
+    publication::{Audience, Given},
 };
 
 /// Opens a connection: a UUID that its client keeps to itself.
@@ -80,6 +80,8 @@ const CHANNEL_US: u64 = 7 * USER_US;
 pub struct DirectoryLimits {
     /// Bytes of messages and notices that are remembered.
     pub bytes: usize,
+    /// Bytes of one message as compact JSON, with its further members.
+    pub message_bytes: usize,
     /// Connections that wait for their clients.
     pub waiting: usize,
     /// Users.
@@ -90,7 +92,13 @@ pub struct DirectoryLimits {
 
 impl Default for DirectoryLimits {
     fn default() -> Self {
-        Self { bytes: 64 << 20, waiting: 10_000, users: 1_000_000, channels: 100_000 }
+        Self {
+            bytes: 64 << 20,
+            message_bytes: 64 << 10,
+            waiting: 10_000,
+            users: 1_000_000,
+            channels: 100_000,
+        }
     }
 }
 
@@ -122,25 +130,37 @@ pub struct Tell {
     pub channel: Option<Box<str>>,
     /// Whom it is for.
     pub audience: Audience,
-    /// Of the message.
-    pub id: MessageId,
-    /// What clients of other dialects are told.
+    /// What they are told.
     pub what: What,
-    /// The frame of this dialect, without the brackets around it.
-    pub frame: Arc<str>,
 }
 
-/// What is told, to clients of any dialect.
+/// What is told.
 #[derive(Debug)]
 pub enum What {
-    /// A message with this payload.
-    Message(Box<str>),
-    /// A message has this payload from now on.
-    Edit(Box<str>),
-    /// A message is gone.
-    Delete,
-    /// What only this dialect has words for.
-    Own,
+    /// A message.
+    Message {
+        /// The message.
+        content: Content,
+        /// Whether histories may keep it.
+        history: bool,
+    },
+    /// A message says something else from now on.
+    Edit(Content),
+    /// The message of this id is gone.
+    Delete(MessageId),
+    /// A frame, without the brackets around it, for which only this dialect has words.
+    Words(Arc<str>),
+}
+
+/// What a message says, or says from now on.
+#[derive(Debug)]
+pub struct Content {
+    /// The message's id.
+    pub id: MessageId,
+    /// The payload, if one is given.
+    pub payload: Option<Box<str>>,
+    /// The rest.
+    pub given: Given,
 }
 
 /// Why a request is refused that makes sense.
@@ -367,6 +387,21 @@ impl Directory {
         }
         self.counters.refused += 1;
         Err(Full::Channels)
+    }
+
+    /// Says which messages are too long.
+    pub(super) fn check_items(&self, items: &[Item]) -> Result<(), Members> {
+        let most = self.limits.message_bytes;
+        let mut errors = Members::default();
+        for (at, item) in items.iter().enumerate() {
+            let message = item.message.iter().map(|message| Json::Object(message.clone()).compact().len());
+            let bytes = message.sum::<usize>() + Json::Object(item.extras.clone()).compact().len();
+            if bytes > most {
+                let sentence = super::fields::wrong(&format!("Longer than {most} bytes."));
+                errors.push(at.to_string(), object! { "message": sentence });
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     /// Takes in a connection, or has one live longer that is there.

@@ -32,7 +32,12 @@ impl Directory {
         let public = |user: &str| self.users.get(user).map(User::public_state).unwrap_or_default();
         let list = |user: &str| object! { "user": user, "state": public(user) };
         let users: Json = match channel.settings.user_lists {
-            true => channel.users.keys().map(|user| list(user)).collect(),
+            // Who joins is on the list, though not yet in the channel.
+            true => {
+                let mut names: BTreeSet<&str> = channel.users.keys().map(|user| &**user).collect();
+                names.extend(Some(user).filter(|_| presence == Presence::Joined));
+                names.into_iter().map(list).collect()
+            }
             false => Json::Array(Vec::new()),
         };
         let (action, state) = match presence {
@@ -87,7 +92,7 @@ impl Directory {
     /// Remembers a notice, and tells it to the members.
     fn notify(&mut self, name: &str, entry: Entry, now: Moment, effects: &mut Vec<Effect>) {
         let entry = Arc::new(entry);
-        effects.push(tell(Some(name), &entry, What::Own));
+        effects.push(tell(Some(name), &entry, What::Words(entry.frame(Replay::Live))));
         if let Some(channel) = self.channels.get_mut(name) {
             channel.remember(&entry, History::Not, now, &mut self.memory);
         }
@@ -106,6 +111,5 @@ pub(super) fn tell(channel: Option<&str>, entry: &Entry, what: What) -> Effect {
     let named = |users: &Arc<[Box<str>]>| (!users.is_empty()).then(|| users.clone());
     let except_users = channel.and_then(|_| named(&entry.exclude_users));
     let audience = Audience { only_users: named(&entry.pm_users), except_users, ..Audience::default() };
-    let frame = entry.frame(Replay::Live);
-    Effect::Tell(Box::new(Tell { channel: channel.map(Into::into), audience, id: entry.uuid, what, frame }))
+    Effect::Tell(Box::new(Tell { channel: channel.map(Into::into), audience, what }))
 }
