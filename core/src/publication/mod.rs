@@ -15,7 +15,7 @@ pub use self::{
     body::{Body, IdentityCard, Kind},
     given::{Given, GivenTime},
     owned::{Lost, OwnedPayload, OwnedPublication},
-    user::{UserCard, UserChange, UserState},
+    user::{KnownUser, UserCard, UserChange, UserState, UserValue},
 };
 
 use crate::id::{MessageId, SessionId};

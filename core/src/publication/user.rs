@@ -10,13 +10,19 @@ pub struct UserState {
     version: u64,
 }
 
+/// A key, and its value as JSON.
+pub type UserValue = (Box<str>, Box<str>);
+
+/// A user, and what is known of it.
+pub type KnownUser = (Box<str>, Option<Arc<UserState>>);
+
 /// A change of a user's state.
 #[derive(Clone, Default, Debug)]
 pub struct UserChange {
     /// Values of keys, JSON. `null` for a key that is absent changes nothing.
-    pub values: Vec<(Box<str>, Box<str>)>,
+    pub values: Vec<UserValue>,
     /// Such values that count only if nothing is known of the user.
-    pub fresh: Vec<(Box<str>, Box<str>)>,
+    pub fresh: Vec<UserValue>,
     /// The keys that others are shown, from now on; `None`: as before.
     pub public_keys: Option<Vec<Box<str>>>,
 }
@@ -92,7 +98,7 @@ pub struct UserCard {
     /// Of a change of its state: the keys, public or not.
     pub changed: Vec<Box<str>>,
     /// The users of the channel after a join or leave, if the channel's options ask for them.
-    pub users: Option<Vec<(Box<str>, Option<Arc<UserState>>)>>,
+    pub users: Option<Vec<KnownUser>>,
 }
 
 impl UserCard {

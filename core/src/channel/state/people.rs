@@ -65,8 +65,9 @@ impl ChannelState {
         if presence.quiet || !options.shows_users() || !matches!((count, now), (0, 1) | (1, 0)) {
             return;
         }
-        let list = |name: &Box<str>| (name.clone(), env.user_state(name));
-        let users = options.shows_user_lists().then(|| users.keys().take(PAGE).map(list).collect());
+        let list = |name: &str| (Box::from(name), env.user_state(name));
+        let users =
+            options.shows_user_lists().then(|| users.keys().take(PAGE).map(|name| list(name)).collect());
         let state = env.user_state(user).filter(|_| presence.joins);
         let card = Arc::new(UserCard { user: presence.user.clone(), state, changed: Vec::new(), users });
         let body = if presence.joins { Body::UserJoined(&card) } else { Body::UserLeft(&card) };

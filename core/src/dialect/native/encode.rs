@@ -294,8 +294,8 @@ fn put_user(out: &mut BytesMut, card: &UserCard) {
     out.extend_from_slice(b"{\"user\":");
     json::write_string(out, &card.user);
     put_state(out, card.state.as_deref());
-    let public = |key: &&Box<str>| card.state.as_ref().is_some_and(|state| state.is_public(key));
-    let changed: Vec<_> = card.changed.iter().filter(public).collect();
+    let is_public = |key: &str| card.state.as_ref().is_some_and(|state| state.is_public(key));
+    let changed: Vec<_> = card.changed.iter().filter(|key| is_public(key)).collect();
     if !card.changed.is_empty() {
         out.extend_from_slice(b",\"changed\":[");
         put_separated(out, changed.iter(), |out, key| json::write_string(out, key));

@@ -8,7 +8,7 @@ use crate::{
     error::ReplyError,
     json::{Object, Raw},
     limits::NAME_BYTES,
-    publication::UserChange,
+    publication::{UserChange, UserValue},
 };
 
 const VALUES: &str =
@@ -28,7 +28,7 @@ pub(super) fn read_user(object: &Object<'_, '_>) -> Result<(UserChange, bool), R
     Ok((change, announce))
 }
 
-fn values(raw: Raw<'_>) -> Result<Vec<(Box<str>, Box<str>)>, ReplyError> {
+fn values(raw: Raw<'_>) -> Result<Vec<UserValue>, ReplyError> {
     let values: BTreeMap<String, Value> = serde_json::from_str(raw.as_str()).map_err(|_| wrong(VALUES))?;
     let value = |(key, value): (String, Value)| {
         let fits = is_key(&key) && !value.is_object() && !value.is_array();
