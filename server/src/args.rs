@@ -3,13 +3,23 @@
 //! Values stay the text they are. The configuration reads them with the same rules, and complains in the same
 //! words, as it does for the environment and the file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
+/// The version, with the commit if whoever built the binary said it in `FANFARE_COMMIT`.
+static VERSION: LazyLock<String> = LazyLock::new(|| match COMMIT {
+    Some(commit) => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
+    None => String::from(env!("CARGO_PKG_VERSION")),
+});
+
+/// The commit that the binary was built from, if whoever built it said so.
+pub const COMMIT: Option<&str> = option_env!("FANFARE_COMMIT");
+
 /// Realtime channels for very many connections.
 #[derive(Parser, Clone, Default, Debug)]
-#[command(name = "fanfare", version, max_term_width = 100)]
+#[command(name = "fanfare", version = VERSION.as_str(), max_term_width = 100)]
 pub struct Args {
     /// What to do instead of serving.
     #[command(subcommand)]
@@ -60,10 +70,14 @@ pub struct Args {
 }
 
 /// The subcommands of `fanfare`.
-#[derive(Subcommand, Copy, Clone, Eq, PartialEq, Debug)]
+#[derive(Subcommand, Clone, Eq, PartialEq, Debug)]
 pub enum Command {
     /// Read the configuration and say whether it is valid; exits with 2 if it is not
-    Check,
+    Check {
+        /// Also say what differs from this file, and what of it needs a restart
+        #[arg(long, value_name = "FILE")]
+        diff: Option<PathBuf>,
+    },
     /// Serve a chat room to be opened in two browser windows: on loopback, without configuration
     Demo,
 }
@@ -91,10 +105,23 @@ pub enum Secrets {
 }
 
 impl Args {
+    /// The file that a checked configuration is compared with.
+    pub fn diff(&self) -> Option<&Path> {
+        match &self.command {
+            Some(Command::Check { diff }) => diff.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The same, with another configuration file.
+    pub fn with_config(&self, file: &Path) -> Args {
+        Args { config: Some(file.to_path_buf()), ..self.clone() }
+    }
+
     /// What to do with the configuration once it is loaded.
     pub fn action(&self) -> Action {
-        match (self.command, self.print_config, self.show_secrets) {
-            (Some(Command::Check), _, _) => Action::Check,
+        match (&self.command, self.print_config, self.show_secrets) {
+            (Some(Command::Check { .. }), _, _) => Action::Check,
             (Some(Command::Demo), _, _) => Action::Demo,
             (None, true, true) => Action::PrintConfig(Secrets::Shown),
             (None, true, false) => Action::PrintConfig(Secrets::Hidden),

@@ -18,6 +18,7 @@ mod control;
 mod drain;
 mod http;
 mod listener;
+pub mod notify;
 mod outbound;
 mod sys;
 mod timers;
@@ -28,8 +29,8 @@ use std::{
     fmt, io,
     net::SocketAddr,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{Builder, JoinHandle},
 };
@@ -44,6 +45,7 @@ use self::{
         admin::{ADMIN_CONNECTIONS, Admin, Observed},
         demo,
         metrics::WorkerMetrics,
+        reload::{Current, Reloader},
     },
     http::channelstream::Places,
     listener::Listener,
@@ -93,6 +95,7 @@ pub struct Server {
     addresses: Vec<Listening>,
     control: Arc<Control>,
     observed: Arc<Observed>,
+    reloader: Arc<Reloader>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     admin: Option<Admin>,
 }
@@ -111,6 +114,7 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub fn start_with(config: Config, handler: MessageHandler) -> io::Result<Self> {
+        let config = Arc::new(config);
         let workers = config.workers;
         let capacity = capacity(&config, sys::raise_open_files())?;
         let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
@@ -135,24 +139,32 @@ impl Server {
             capacity,
             handed_over: (0..workers).map(|_| SegQueue::new()).collect(),
             places: Places::new(&config.apps),
+            current: Current::new(config.clone()),
         });
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let observed = Arc::new(Observed {
             node: node.clone(),
             workers: metrics.clone(),
             ready: AtomicBool::new(false),
-            certificate_expires_s: config.certificate_expires_s(),
+            certificate_expires_s: AtomicU64::new(config.certificate_expires_s().unwrap_or(0)),
+            reloads: AtomicU64::new(0),
+            failed_reloads: AtomicU64::new(0),
+        });
+        let reloader = Arc::new(Reloader {
+            control: control.clone(),
+            node: node.clone(),
+            observed: observed.clone(),
+            turn: Mutex::new(()),
         });
         let demo = demo::Settings::of(&config, &addresses);
         let admin = config
             .admin_listen
             .map(|address| {
-                Admin::start(address, observed.clone(), demo)
+                Admin::start(address, observed.clone(), demo, reloader.clone())
                     .map_err(|error| cannot_listen(address, "server.admin_listen", error))
             })
             .transpose()?;
         let cores = if config.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
-        let config = Arc::new(config);
         let mut threads = Vec::new();
         for (at, ((poll, listeners), metrics)) in polls.into_iter().zip(listeners).zip(metrics).enumerate() {
             let worker = Worker::new(Parts {
@@ -176,7 +188,7 @@ impl Server {
             })?);
         }
         observed.ready.store(true, Ordering::Relaxed);
-        Ok(Self { addresses, control, observed, workers: threads, admin })
+        Ok(Self { addresses, control, observed, reloader, workers: threads, admin })
     }
 
     /// Where it listens; port 0 of the configuration is a real port here.
@@ -187,6 +199,11 @@ impl Server {
     /// Where the admin plane listens.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// Reads the configuration again. What it says, or why nothing changed, is logged.
+    pub fn reload(&self) {
+        drop(self.reloader.reload());
     }
 
     /// Whether a worker has ended, which none does unasked.

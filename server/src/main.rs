@@ -10,6 +10,7 @@ use fanfare_server::{
     Server,
     args::{self, Action},
     config::{Config, Demo, DevelopmentKeys, LogConfig, LogFormat},
+    notify::notify,
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
@@ -29,7 +30,16 @@ fn main() -> ExitCode {
     let done = match args.action() {
         Action::Check => {
             config.warnings.iter().for_each(|warning| complain(warning));
-            print(&format!("{}\n", config.summary()))
+            let mut text = format!("{}\n", config.summary());
+            match args.diff().map(|before| Config::load(&args.with_config(before), std::env::vars_os())) {
+                None => {}
+                Some(Ok(before)) => {
+                    let changes = before.changes(&config);
+                    changes.iter().for_each(|change| text += &format!("{change}\n"));
+                }
+                Some(Err(error)) => return fail(ExitCode::from(2), &error),
+            }
+            print(&text)
         }
         Action::PrintConfig(secrets) => print(&config.to_toml(secrets)),
         Action::Serve | Action::Demo => serve(config),
@@ -79,8 +89,10 @@ fn serve(config: Config) -> io::Result<()> {
         tracing::warn!("{error}");
     }
     tracing::info!(workers, "ready");
+    notify("READY=1");
     wait(signals, &server);
     tracing::info!("draining");
+    notify("STOPPING=1");
     server.shut_down()?;
     tracing::info!("drained");
     Ok(())
@@ -125,7 +137,7 @@ fn wait(mut signals: Signals, server: &Server) {
     loop {
         for signal in signals.pending() {
             match signal {
-                SIGHUP => tracing::info!("SIGHUP is ignored: a configuration is read at the start alone"),
+                SIGHUP => server.reload(),
                 SIGUSR1 | SIGUSR2 => tracing::debug!(signal, "a signal is ignored"),
                 _ => return,
             }

@@ -305,6 +305,11 @@ impl Apps {
         self.apps.get(usize::from(id.0))
     }
 
+    /// The app with an id that these apps have given out.
+    pub fn of(&self, id: AppId) -> &Arc<App> {
+        self.by_id(id).expect("an id is of one of the apps")
+    }
+
     /// Every app, in the order of the ids.
     pub fn iter(&self) -> std::slice::Iter<'_, Arc<App>> {
         self.apps.iter()

@@ -148,7 +148,7 @@ impl Engine {
             if walk.level.is_some() {
                 return self.node.end_eviction(walk.app);
             }
-            let limit = self.node.app(walk.app).limits.history_bytes;
+            let limit = self.apps.of(walk.app).limits.history_bytes;
             let excess = self.node.remembered(walk.app).saturating_sub(limit - limit / 8);
             walk.shard = 0;
             walk.level = Some(walk.sizes.level(excess));

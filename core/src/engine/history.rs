@@ -81,7 +81,7 @@ impl Engine {
 
     /// A channel's history cost `before` bytes and costs `now`.
     pub(super) fn account(&mut self, app: AppId, before: usize, now: usize) {
-        if self.node.account(app, before, now) > self.node.app(app).limits.history_bytes {
+        if self.node.account(app, before, now) > self.apps.of(app).limits.history_bytes {
             self.evictor.ask_for(app);
         }
     }

@@ -107,7 +107,7 @@ impl Engine {
             let wrong = "idempotency_key must be a string of 1 to 128 bytes.";
             return Err(ReplyError::InvalidCommand(wrong));
         }
-        super::check::check_message(self.node.app(app), publish, &[publish.payload])?;
+        super::check::check_message(self.apps.of(app), publish, &[publish.payload])?;
         let owner = self.node.owner(app, key);
         if self.node.mailbox(owner).is_full() {
             self.counters.overloaded += 1;

@@ -62,7 +62,7 @@ impl Engine {
     ) -> Result<Progress, ReplyError> {
         self.drain_mailbox();
         let session = self.sessions.get(slot);
-        let app = self.node.app(session.app).clone();
+        let app = self.apps.of(session.app).clone();
         let local = self.node.table.find(app.id, name, |channel| channel.local(self.worker)).flatten();
         if let Some(part) = local
             && session.memberships.find(part).is_some()
@@ -116,7 +116,7 @@ impl Engine {
         let session = self.sessions.get(slot);
         let reader = Viewer::User(session.user.clone());
         // What is recovered has to fit into the connection's queue, with room for what comes then.
-        let bytes = self.node.app(session.app).limits.outbound_bytes / 2;
+        let bytes = self.apps.of(session.app).limits.outbound_bytes / 2;
         let joining = Joining { part, session: session.id(slot), member };
         loop {
             let local = &self.channels[part];

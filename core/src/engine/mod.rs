@@ -66,7 +66,7 @@ pub use self::{
     resume::{Detached, Resumption},
 };
 use crate::{
-    app::{App, SlowConsumer},
+    app::{App, Apps, SlowConsumer},
     channel::{Channel, ChannelState, Kept, Operation, Subscribers, WorkerSet},
     command::Outcome,
     dialect::{self, Decoder, Format, FormatSet},
@@ -86,6 +86,7 @@ type RandomState = foldhash::fast::RandomState;
 pub struct Engine {
     worker: WorkerId,
     node: Arc<Node>,
+    apps: Arc<Apps>,
     /// Unix milliseconds of the turn.
     now_ms: u64,
     /// The same moment on the clock that never steps back.
@@ -210,6 +211,7 @@ impl Engine {
     pub fn new(worker: WorkerId, node: Arc<Node>, seed: u64) -> Self {
         Self {
             worker,
+            apps: node.apps(),
             node,
             now_ms: 0,
             steady_ms: 0,
@@ -249,6 +251,18 @@ impl Engine {
     /// The node.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// The apps as this engine knows them, the same through a turn.
+    pub fn apps(&self) -> &Arc<Apps> {
+        &self.apps
+    }
+
+    /// Replaces the apps by others of the same names and ids. Between turns. Sessions go on: keys, origins
+    /// and tokens are checked when one begins, and limits when something is asked for. A channel keeps its
+    /// options until it is gone.
+    pub fn set_apps(&mut self, apps: Arc<Apps>) {
+        self.apps = apps;
     }
 
     /// A turn begins at `now`.
@@ -292,7 +306,7 @@ impl Engine {
         }
         let user = session.user.clone();
         let slot = self.sessions.insert(session, SessionOutput::new(opening.connection, opening.format));
-        let of = self.node.app(app);
+        let of = self.apps.of(app);
         self.decoder.get_or_insert_default().begin_session(opening.format, slot, of);
         if let Some(user) = &user {
             self.users.insert(app, user.clone(), slot);
@@ -480,7 +494,7 @@ impl Engine {
     /// or, in none, its app's. One channel that would rather disconnect is enough.
     fn on_backlog(&mut self, slot: SessionSlot, backlog: usize) {
         let (hot, session) = self.sessions.both(slot);
-        let app = self.node.app(session.app);
+        let app = self.apps.of(session.app);
         // A congested session gets no publications any more, but asks for answers: it has as much room for
         // those again.
         let limit = app.limits.outbound_bytes * if hot.is_congested() { 2 } else { 1 };
@@ -557,7 +571,7 @@ impl Engine {
 
     /// The app of the session in `slot`.
     pub fn session_app(&self, slot: SessionSlot) -> &Arc<App> {
-        self.node.app(self.sessions.get(slot).app)
+        self.apps.of(self.sessions.get(slot).app)
     }
 
     /// What it has done so far.

@@ -1,7 +1,7 @@
 //! What all workers of a process share: apps, the channel table, broadcast streams, mailboxes.
 
 use std::sync::{
-    Arc,
+    Arc, PoisonError, RwLock,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -18,7 +18,8 @@ use crate::{
 
 /// Shared by all engines of a process.
 pub struct Node {
-    pub(super) apps: Apps,
+    /// Engines have copies of their own: this one is for what happens rarely.
+    apps: RwLock<Arc<Apps>>,
     tenants: Box<[Tenant]>,
     pub(super) table: ChannelTable,
     mailboxes: Box<[Mailbox<Mail>]>,
@@ -86,21 +87,27 @@ impl Node {
         };
         Self {
             tenants: apps.iter().map(tenant).collect(),
-            apps,
+            apps: RwLock::new(Arc::new(apps)),
             table: ChannelTable::new(workers, seed),
             mailboxes: (0..workers).map(|_| Mailbox::new(mailbox_depth)).collect(),
             tickets: papaya::HashMap::new(),
         }
     }
 
-    /// The apps.
-    pub fn apps(&self) -> &Apps {
-        &self.apps
+    /// The apps as they are configured now. Takes a lock.
+    pub fn apps(&self) -> Arc<Apps> {
+        self.apps.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The app with this id, which the node gave out.
-    pub fn app(&self, app: AppId) -> &Arc<App> {
-        self.apps.by_id(app).expect("app ids come from this node")
+    /// Replaces the apps by others of the same names and ids. Engines follow by
+    /// [`Engine::set_apps`](super::Engine::set_apps).
+    pub fn set_apps(&self, apps: Arc<Apps>) {
+        *self.apps.write().unwrap_or_else(PoisonError::into_inner) = apps;
+    }
+
+    /// The app with this id, which the node gave out. Takes a lock.
+    pub fn app(&self, app: AppId) -> Arc<App> {
+        self.apps().of(app).clone()
     }
 
     /// Number of workers.
@@ -214,7 +221,7 @@ impl Node {
 
     /// Lets go of the options of channels that nobody has used for [`CONFIGURED_MS`].
     pub(super) fn expire_options(&self, now_ms: u64) {
-        for (app, tenant) in self.apps.iter().zip(&self.tenants) {
+        for (app, tenant) in self.apps().iter().zip(&self.tenants) {
             let own = tenant.options.pin();
             let is_over = |name: &str, configured: &Configured| {
                 let is_used = configured.is_used.swap(false, Ordering::Relaxed);
@@ -398,6 +405,11 @@ impl Node {
     pub(super) fn release_parked(&self, app: AppId, bytes: usize) {
         self.tenant(app).parked_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.tenant(app).parked.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Ids of the apps.
+    pub(super) fn app_ids(&self) -> impl Iterator<Item = AppId> + use<> {
+        (0..u16::try_from(self.tenants.len()).expect("ids are 16 bits")).map(AppId)
     }
 
     pub(super) fn users(&self, app: AppId) -> &Users {

@@ -70,9 +70,9 @@ impl Node {
 
     /// Keeps the states of users that are in use.
     pub(super) fn touch_users(&self, now_ms: u64, is_used: impl Fn(AppId, &str) -> bool) {
-        for app in self.apps.iter() {
-            for (user, known) in &self.users(app.id).0.pin() {
-                if is_used(app.id, user) {
+        for app in self.app_ids() {
+            for (user, known) in &self.users(app).0.pin() {
+                if is_used(app, user) {
                     // Relaxed: it orders nothing.
                     known.used_ms.store(now_ms, Ordering::Relaxed);
                 }
@@ -82,15 +82,15 @@ impl Node {
 
     /// Lets go of the states of users that nobody has used for [`USER_MS`].
     pub(super) fn expire_users(&self, now_ms: u64) {
-        for app in self.apps.iter() {
+        for app in self.app_ids() {
             let is_over =
                 |known: &Arc<Known>| known.used_ms.load(Ordering::Relaxed).saturating_add(USER_MS) < now_ms;
-            self.users(app.id).0.pin().retain(|_, known| !is_over(known));
+            self.users(app).0.pin().retain(|_, known| !is_over(known));
         }
     }
 
     /// Whether anything is known of any user.
     pub(super) fn knows_users(&self) -> bool {
-        self.apps.iter().any(|app| !self.users(app.id).0.is_empty())
+        self.app_ids().any(|app| !self.users(app).0.is_empty())
     }
 }

@@ -33,7 +33,7 @@ impl Engine {
         command: Command<'_>,
     ) -> Result<Progress, ReplyError> {
         self.work += 1;
-        let app = self.node.app(self.sessions.get(slot).app).clone();
+        let app = self.apps.of(self.sessions.get(slot).app).clone();
         match command {
             Command::Publish(publish) => {
                 self.publish_for(slot, &publish, &mut slice::from_ref(&publish.payload))
@@ -112,7 +112,7 @@ impl Engine {
         let (now_ms, steady_ms) = (self.now_ms, self.steady_ms);
         let (session, app) = {
             let session = self.sessions.get_mut(slot);
-            let app = self.node.app(session.app);
+            let app = self.apps.of(session.app);
             (session, app)
         };
         session.may_write(app.session_required, now_ms)?;
@@ -123,7 +123,7 @@ impl Engine {
             None => self.target(app_id, publish.channel),
         };
         let reach = self.check_publish(slot, app_id, target.as_deref(), publish)?;
-        let app = self.node.app(app_id);
+        let app = self.apps.of(app_id);
         let session = self.sessions.get_mut(slot);
         *payloads = &payloads[..session.take_messages(payloads.len(), &app.limits, steady_ms)?];
         let id = session.id(slot);

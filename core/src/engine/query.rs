@@ -157,7 +157,7 @@ impl Engine {
     pub(super) fn all_members(&mut self, app: AppId, channel: &str) -> Result<Progress, ReplyError> {
         let end = u16::try_from(self.node.workers()).expect("workers are few");
         self.drain_mailbox();
-        let budget = Budget(Some(self.node.app(app).limits.members_bytes));
+        let budget = Budget(Some(self.apps.of(app).limits.members_bytes));
         let question = Question::AllMembers { channel: channel.into(), members: Vec::new(), budget };
         self.ask(app, 0, end, question)
     }

@@ -40,7 +40,7 @@ impl Engine {
             BackEndCommand::PublishAs(publish) => self.publish_as(app, publish),
             BackEndCommand::PublishToUser { user, event, payload, note } => {
                 let publish = Publish::new(None, event, payload);
-                check_message(self.node.app(app), &publish, slice::from_ref(&payload))?;
+                check_message(self.apps.of(app), &publish, slice::from_ref(&payload))?;
                 self.counters.publications += 1;
                 let given = note.map(|note| Arc::new(Given { note: Some(note), ..Given::default() }));
                 let message = Publication::message(self.ids.message_id(self.now_ms), event, payload);
@@ -50,23 +50,23 @@ impl Engine {
             }
             BackEndCommand::Amend(amend) => self.amend(app, amend),
             BackEndCommand::Change(change) => {
-                check_change(self.node.app(app), &change)?;
+                check_change(self.apps.of(app), &change)?;
                 self.ask_for_change(app, change.channel, owned_change(&change, None))
             }
             BackEndCommand::Members { channel, limit, after } => {
-                check_channel(self.node.app(app), channel)?;
+                check_channel(self.apps.of(app), channel)?;
                 self.members(app, channel, limit, after)
             }
             BackEndCommand::AllMembers(channel) => {
-                check_channel(self.node.app(app), channel)?;
+                check_channel(self.apps.of(app), channel)?;
                 self.all_members(app, channel)
             }
             BackEndCommand::Users { channel, limit, after } => {
-                check_channel(self.node.app(app), channel)?;
+                check_channel(self.apps.of(app), channel)?;
                 Ok(self.users_of(app, channel, limit, after))
             }
             BackEndCommand::History { channel, from, limit } => {
-                check_channel(self.node.app(app), channel)?;
+                check_channel(self.apps.of(app), channel)?;
                 Ok(self.history(app, channel, from, limit, Viewer::BackEnd))
             }
             BackEndCommand::Channels { prefix, limit, after } => {
@@ -74,12 +74,12 @@ impl Engine {
                 Ok(Progress::Finished(Outcome::Channels(page)))
             }
             BackEndCommand::Options { channel } => {
-                check_channel(self.node.app(app), channel)?;
+                check_channel(self.apps.of(app), channel)?;
                 let options = self.node.options(app, channel);
                 Ok(Progress::Finished(Outcome::Options { channel: channel.into(), options }))
             }
             BackEndCommand::SetOptions { channel, change, only_new } => {
-                let configured = self.node.app(app);
+                let configured = self.apps.of(app);
                 check_channel(configured, channel)?;
                 let options = change.apply(configured.channel_options(channel));
                 if only_new && !self.is_first_to_set(app, channel, options)? {
@@ -96,7 +96,7 @@ impl Engine {
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),
             BackEndCommand::Disconnect { whom, reconnect } => self.disconnect(app, whom, reconnect),
             BackEndCommand::Enroll { session, channel, membership } => {
-                check_channel(self.node.app(app), channel)?;
+                check_channel(self.apps.of(app), channel)?;
                 self.enroll_session(app, session, channel, membership)
             }
             BackEndCommand::Tell { channel, audience, words } => self.tell(app, channel, &audience, &words),
@@ -107,8 +107,8 @@ impl Engine {
     fn publish_as(&mut self, app: AppId, publish_as: PublishAs<'_>) -> Result<Progress, ReplyError> {
         let PublishAs { publish, id, mut given, only_existing } = publish_as;
         let payloads = slice::from_ref(&publish.payload);
-        check_message(self.node.app(app), &publish, payloads)?;
-        check_given(self.node.app(app), publish.payload, &given)?;
+        check_message(self.apps.of(app), &publish, payloads)?;
+        check_given(self.apps.of(app), publish.payload, &given)?;
         let made = self.ids.message_id(self.now_ms);
         let id = id.unwrap_or(made);
         match &mut given.time {
@@ -136,7 +136,7 @@ impl Engine {
     /// Changes a message if it is remembered, and tells an audience in any case.
     fn amend(&mut self, app: AppId, amend: AmendMessage<'_>) -> Result<Progress, ReplyError> {
         let AmendMessage { channel, id, deletes, payload, audience, given } = amend;
-        let configured = self.node.app(app);
+        let configured = self.apps.of(app);
         if let Some(payload) = payload {
             check_payload(configured, payload)?;
         }
@@ -158,7 +158,7 @@ impl Engine {
 
     fn publish_request(&mut self, app: AppId, publish: &Publish<'_>) -> Result<Progress, ReplyError> {
         let payloads = slice::from_ref(&publish.payload);
-        check_message(self.node.app(app), publish, payloads)?;
+        check_message(self.apps.of(app), publish, payloads)?;
         let target = self.target(app, publish.channel);
         let audience = publish.audience.as_deref().unwrap_or(&EVERYONE);
         self.publish(app, target, (publish, payloads), (audience, None))

@@ -82,7 +82,7 @@ impl Engine {
     pub(super) fn make_resumable(&mut self, slot: SessionSlot, ticket: Secret, preface: usize) {
         let id = self.session_id(slot);
         let (hot, session) = self.sessions.both(slot);
-        let limit = self.node.app(session.app).limits.resume_bytes;
+        let limit = self.apps.of(session.app).limits.resume_bytes;
         let mut outbox = Outbox::new(hot.format, limit, ticket);
         outbox.skip(preface);
         hot.set_recorded();
@@ -116,7 +116,7 @@ impl Engine {
         let is_wanted = !self.ended.contains(&slot)
             && !self.disconnects.iter().any(|&(condemned, _)| condemned == connection);
         let (app, expires_at) = (session.app, session.expires_at);
-        let resume_ms = u64::from(self.node.app(app).limits.resume_ms);
+        let resume_ms = u64::from(self.apps.of(app).limits.resume_ms);
         let left_ms = expires_at.map_or(u64::MAX, |end| (end * 1000).saturating_sub(self.now_ms));
         let until_ms = self.steady_ms + resume_ms.min(left_ms);
         let Some(outbox) = session.outbox() else { return false };
@@ -198,7 +198,7 @@ impl Engine {
     pub fn longest_parked_ms(&self) -> u64 {
         // Sessions of one app end in the order in which they were parked; of several, this is an upper bound.
         let parked_since = |&(until_ms, slot): &(u64, SessionSlot)| {
-            let resume_ms = self.node.app(self.sessions.get(slot).app).limits.resume_ms;
+            let resume_ms = self.apps.of(self.sessions.get(slot).app).limits.resume_ms;
             until_ms.saturating_sub(u64::from(resume_ms))
         };
         self.parked.deadlines.first().map_or(0, |first| self.steady_ms.saturating_sub(parked_since(first)))

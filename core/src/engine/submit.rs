@@ -105,7 +105,7 @@ impl Env for Inside<'_> {
 
     fn is_over_budget(&self, more: usize) -> bool {
         let app = self.channel.app();
-        let limit = self.engine.node.app(app).limits.history_bytes;
+        let limit = self.engine.apps.of(app).limits.history_bytes;
         self.engine.node.remembered(app) + more > limit + limit / 8
     }
 

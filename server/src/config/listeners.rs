@@ -1,5 +1,6 @@
 //! The listeners with TLS: their addresses, certificates and keys.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -21,6 +22,8 @@ pub(super) struct SecuredListener {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) tls: TlsSettings,
     pub(super) warnings: Vec<String>,
+    /// Of the contents of its files.
+    pub(super) fingerprint: u64,
     /// As it was written.
     pub(super) source: raw::Listener,
 }
@@ -81,8 +84,9 @@ impl Entry<'_> {
         }
         let mut warnings = Vec::new();
         let mut identities = Vec::new();
+        let mut hasher = DefaultHasher::new();
         for (certificate, key) in certificates.iter().zip(&keys) {
-            let identity = self.identity(certificate, key)?;
+            let identity = self.identity(certificate, key, &mut hasher)?;
             let state = match identity.validity {
                 Validity::Valid => None,
                 Validity::Expired => Some("has expired"),
@@ -96,14 +100,22 @@ impl Entry<'_> {
             identities.push(identity);
         }
         let client_ca = raw.client_ca_file.as_deref().map(|file| self.read("client_ca_file", file));
-        let tls = TlsSettings::new(&identities, client_ca.transpose()?.as_deref())
+        let client_ca = client_ca.transpose()?;
+        client_ca.hash(&mut hasher);
+        let tls = TlsSettings::new(&identities, client_ca.as_deref())
             .map_err(|problem| self.refuse("client_ca_file", problem))?;
-        Ok(SecuredListener { addresses, tls, warnings, source: raw.clone() })
+        Ok(SecuredListener { addresses, tls, warnings, fingerprint: hasher.finish(), source: raw.clone() })
     }
 
-    fn identity(&self, certificate_file: &str, key_file: &str) -> Result<Identity, ConfigError> {
+    fn identity(
+        &self,
+        certificate_file: &str,
+        key_file: &str,
+        hasher: &mut impl Hasher,
+    ) -> Result<Identity, ConfigError> {
         let certificate = self.read("certificate_file", certificate_file)?;
         let key = self.read("key_file", key_file)?;
+        (&certificate, &key).hash(hasher);
         let pem = Pem { certificate: &certificate, key: &key };
         Identity::from_pem(&pem, &TlsSettings::provider()).map_err(|error| match error {
             IdentityError::Certificate(problem) => {

@@ -12,6 +12,7 @@
 
 mod access;
 mod apps;
+mod changes;
 mod channelstream;
 mod error;
 mod layers;
@@ -30,6 +31,7 @@ use fanfare_core::app::Apps;
 
 use self::access::AccessSource;
 use self::apps::{AppSource, BuiltApps};
+pub use self::changes::{Change, When};
 pub use self::error::ConfigError;
 use self::layers::Environment;
 use self::listeners::SecuredListener;
@@ -104,6 +106,8 @@ pub struct Config {
     access: AccessSource,
     /// The listeners with TLS.
     secured: Vec<SecuredListener>,
+    /// The flags it was loaded with.
+    args: Args,
 }
 
 /// Whether the demo's page is served.
@@ -309,6 +313,7 @@ impl Config {
             demo,
             warnings: Vec::new(),
             secured: listeners::build(&server.listeners, base)?,
+            args: args.clone(),
             file,
             secrets,
             access,

@@ -10,7 +10,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{Builder, JoinHandle},
     time::Duration,
@@ -19,9 +19,12 @@ use std::{
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_TYPE, ORIGIN},
+    },
     response::IntoResponse,
-    routing::get,
+    routing::{get, post},
 };
 use fanfare_core::engine::Node;
 use hyper_util::{
@@ -33,6 +36,7 @@ use tokio::{net::TcpStream, sync::oneshot, task::AbortHandle, time::timeout};
 use super::{
     demo,
     metrics::{WorkerMetrics, exposition},
+    reload::Reloader,
 };
 
 /// The most connections at one time.
@@ -54,7 +58,10 @@ pub(crate) struct Observed {
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
     /// When the first certificate of a listener expires, in seconds since 1970.
-    pub(crate) certificate_expires_s: Option<u64>,
+    pub(crate) certificate_expires_s: AtomicU64,
+    /// Reloads that took effect, and those that were refused.
+    pub(crate) reloads: AtomicU64,
+    pub(crate) failed_reloads: AtomicU64,
 }
 
 /// The running admin plane.
@@ -70,6 +77,7 @@ impl Admin {
         address: SocketAddr,
         observed: Arc<Observed>,
         demo: Option<demo::Settings>,
+        reloader: Arc<Reloader>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
@@ -80,7 +88,8 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
-            .with_state(observed);
+            .with_state(observed)
+            .merge(Router::new().route("/reload", post(reload)).with_state(reloader));
         if let Some(settings) = demo {
             router = router.merge(demo::routes(settings));
         }
@@ -146,6 +155,18 @@ async fn serve_one(stream: TcpStream, router: Router) {
 async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
     let text = exposition(&observed);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// Reads the configuration again. A page in a browser may not ask for it.
+async fn reload(State(reloader): State<Arc<Reloader>>, headers: HeaderMap) -> (StatusCode, String) {
+    if headers.contains_key(ORIGIN) {
+        return (StatusCode::FORBIDDEN, String::from("A page in a browser may not do this.\n"));
+    }
+    match tokio::task::spawn_blocking(move || reloader.reload()).await {
+        Ok(Ok(sentence)) => (StatusCode::OK, format!("{sentence}\n")),
+        Ok(Err(sentence)) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{sentence}\n")),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
 }
 
 async fn ready(State(observed): State<Arc<Observed>>) -> impl IntoResponse {

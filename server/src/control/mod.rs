@@ -5,3 +5,5 @@ mod assets;
 pub(crate) mod demo;
 mod guard;
 pub(crate) mod metrics;
+mod process;
+pub(crate) mod reload;

@@ -94,7 +94,7 @@ impl Requests {
         out: &mut BytesMut,
     ) -> Handled {
         let (head, body) = request;
-        if members::is_for(engine.node().apps(), head) {
+        if members::is_for(engine.apps(), head) {
             reply.cors = members::cors(head);
             return self.list_members(engine, request, connection, reply, out);
         }
@@ -124,8 +124,8 @@ impl Requests {
         reply: &mut Reply,
         out: &mut BytesMut,
     ) -> Result<Handled, Problem> {
-        let node = engine.node().clone();
-        let Request { target, app, parameters } = match admit(node.apps(), head, &mut reply.cors)? {
+        let apps = engine.apps().clone();
+        let Request { target, app, parameters } = match admit(&apps, head, &mut reply.cors)? {
             Admission::Request(request) => *request,
             Admission::Preflight(methods) => {
                 reply.put_preflight(out, &methods);
@@ -154,8 +154,7 @@ impl Requests {
         reply: Reply,
         out: &mut BytesMut,
     ) -> Handled {
-        let node = engine.node().clone();
-        let (app, channel) = match members::read(node.apps(), head, body) {
+        let (app, channel) = match members::read(engine.apps(), head, body) {
             Ok(members::Question::Members { app, channel }) => (app, channel),
             Ok(members::Question::Preflight) => {
                 let asked = head.header_str("access-control-request-headers").unwrap_or("content-type");

@@ -59,7 +59,7 @@ impl<'a> Handshake<'a> {
         let upgrade = Upgrade::new(head.method, head.minor_version, head.headers());
         let accept = upgrade.accept().map_err(refusal)?;
         let parameters = Parameters::read(head.query)?;
-        let app = find_app(engine.node().apps(), &parameters)?.clone();
+        let app = find_app(engine.apps(), &parameters)?.clone();
         check_origin(&app, head)?;
         check_client_key(&app, head, &parameters)?;
         let claims = match session_token(head, &parameters)? {

@@ -52,9 +52,9 @@ impl<'a> Arrival<'a> {
         let token = upgrade.protocols().next();
         let origin = head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or(""));
         let canonical = canonical_at(head.path).unwrap_or_default();
-        let node = engine.node().clone();
+        let apps = engine.apps().clone();
         let verify = |app: &_, token: &_| engine.verify_session(app, token);
-        Ok(match admit(node.apps(), canonical, (token, origin), verify) {
+        Ok(match admit(&apps, canonical, (token, origin), verify) {
             Ok(Admission { app, claims }) => Self::Client(Handshake {
                 app,
                 format: Format::XanoFrames,

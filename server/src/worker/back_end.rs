@@ -143,10 +143,10 @@ impl Worker {
         let now_ms = self.clock.elapsed_ms();
         let connection = self.connections.id(slot);
         let Self { engine, requests, awaited, .. } = self;
-        let node = engine.node().clone();
+        let apps = engine.apps().clone();
         let mut answered = None;
         let mut wait = Wait::No;
-        let heard = state.handle(message, node.apps(), now_ms, out, &mut |app, ack, command| {
+        let heard = state.handle(message, &apps, now_ms, out, &mut |app, ack, command| {
             let token = requests.next_token();
             match engine.request(app.id, command, token) {
                 Some(result) => answered = Some((ack, result)),

@@ -332,7 +332,7 @@ impl Worker {
     pub(super) fn forget_client(&mut self, departed: Option<Departed>) {
         let Some(Departed { app, session }) = departed else { return };
         let control = self.control.clone();
-        let app = self.engine.node().app(app).clone();
+        let app = self.engine.apps().of(app).clone();
         let Some(place) = control.places.of(&app) else { return };
         let mut effects = Vec::new();
         let mut directory = place.directory();

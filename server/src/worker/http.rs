@@ -147,7 +147,7 @@ impl Worker {
     fn wants_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
         match self.control.places.owns(head.path) {
             true => self.place_wants_body(slot, head),
-            false => wants_body(self.engine.node().apps(), head),
+            false => wants_body(self.engine.apps(), head),
         }
     }
 
@@ -156,13 +156,13 @@ impl Worker {
         if head.path == WEBSOCKET_PATH {
             return self.upgrade(slot, head, reply);
         }
-        if agnost::is_for(self.engine.node().apps(), head) {
+        if agnost::is_for(self.engine.apps(), head) {
             if self.is_draining() {
                 return self.refuse_handshake(slot, head, &restarting(), reply);
             }
             return self.enter_lobby(slot, head, reply);
         }
-        if xano::is_for(self.engine.node().apps(), head) {
+        if xano::is_for(self.engine.apps(), head) {
             return self.admit_xano(slot, head, reply);
         }
         if self.control.places.owns(head.path) {

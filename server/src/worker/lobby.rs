@@ -86,10 +86,10 @@ impl Worker {
                     Knock::Waits => {}
                     Knock::Over => break Stay::No,
                     Knock::Asks { auth } => {
-                        let node = self.engine.node().clone();
+                        let apps = self.engine.apps().clone();
                         let engine = &mut self.engine;
                         let verify = |app: &_, token: &_| engine.verify_session(app, token);
-                        match dialect::admit(node.apps(), auth, origin.as_deref(), verify) {
+                        match dialect::admit(&apps, auth, origin.as_deref(), verify) {
                             Ok(Entrance::BackEnd(scope)) => break Stay::BackEnd(scope),
                             Ok(Entrance::Session(admission)) => {
                                 match self.begin_session(slot, admission, state.format()) {

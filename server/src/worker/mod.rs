@@ -47,7 +47,10 @@ use self::{accept::Accepting, channelstream::HeldAnswers, session::Leaving};
 use crate::{
     config::Config,
     connection::{ConnectionId, ConnectionSlot, Connections, Flag},
-    control::metrics::{WorkerCounters, WorkerMetrics},
+    control::{
+        metrics::{WorkerCounters, WorkerMetrics},
+        reload::Current,
+    },
     http::{api::Requests, channelstream::Places},
     listener::Listener,
     sys::{Clock, HttpDate, random},
@@ -105,6 +108,7 @@ const LISTENERS: usize = usize::MAX - 1;
 pub(crate) struct Control {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) drain: AtomicBool,
+    pub(crate) current: Current,
     /// Connections of all workers, and how many there may be.
     pub(crate) connections: AtomicUsize,
     pub(crate) capacity: usize,
@@ -118,6 +122,8 @@ pub(crate) struct Control {
 pub(crate) struct Worker {
     id: WorkerId,
     config: Arc<Config>,
+    /// Which configuration that is.
+    generation: u64,
     control: Arc<Control>,
     metrics: Arc<WorkerMetrics>,
     counters: WorkerCounters,
@@ -185,6 +191,7 @@ impl Worker {
         Ok(Self {
             id,
             config,
+            generation: 0,
             control,
             metrics,
             counters: WorkerCounters::default(),
@@ -314,9 +321,23 @@ impl Worker {
         self.connections.now = self.now;
         self.now_ms = self.clock.unix_ms();
         self.engine.begin_turn(Now { unix_ms: self.now_ms, steady_ms });
+        if self.generation != self.control.current.generation() {
+            self.reconfigure();
+        }
         if self.drain_deadline.is_none() && self.control.drain.load(Ordering::Relaxed) {
             self.drain();
         }
+    }
+
+    /// Takes over a configuration that was reloaded. Its listeners are those of the start, in their order.
+    fn reconfigure(&mut self) {
+        self.generation = self.control.current.generation();
+        self.config = self.control.current.config();
+        self.engine.set_apps(self.engine.node().apps());
+        for (listener, (tls, _)) in self.listeners.iter_mut().zip(self.config.listeners()) {
+            listener.tls = tls.cloned();
+        }
+        self.control.current.take(usize::from(self.id.0), self.generation);
     }
 
     /// Handles all input that is ready, looking again as long as more comes, so that what belongs together is
@@ -447,7 +468,9 @@ mod tests {
         let text = format!("[server]\n{server}\n[apps.default]\nclient_key = \"client-key-0123456789\"\n");
         let config = Config::from_toml(&text).expect("it is a configuration");
         let (poll, waker) = poll_and_waker().expect("the system has polls");
+        let config = Arc::new(config);
         let control = Control {
+            current: Current::new(config.clone()),
             wakers: vec![waker],
             drain: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
@@ -458,7 +481,7 @@ mod tests {
         let mut worker = Worker::new(Parts {
             id: WorkerId(0),
             node: Arc::new(Node::new(config.apps.clone(), 1, config.mailbox_depth, 1)),
-            config: Arc::new(config),
+            config,
             control: Arc::new(control),
             metrics: Arc::default(),
             poll,

@@ -167,7 +167,8 @@ class Server:
         binary = os.environ["FANFARE_BIN"]
         self._folder = tempfile.TemporaryDirectory(prefix="fanfare-blackbox-")
         folder = Path(self._folder.name)
-        (folder / "fanfare.toml").write_text(config)
+        self.config_path = folder / "fanfare.toml"
+        self.config_path.write_text(config)
         self._log_path = folder / "server.log"
         self._log = self._log_path.open("ab")
         self._announced = {}

@@ -23,7 +23,7 @@ def test_the_page_and_the_server_name_the_same_metrics(server):
 
 def test_metrics_that_the_page_names_exist(server):
     served = set(re.findall(r"^# TYPE (\S+)", server.admin("/metrics").body.decode(), re.M))
-    named = set(re.findall(r"`(fanfare_\w+)`", PAGE.read_text()))
+    named = set(re.findall(r"`((?:fanfare|process)_\w+)`", PAGE.read_text()))
     assert named == served
 
 
