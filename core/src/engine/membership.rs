@@ -350,7 +350,7 @@ impl Engine {
             let live = matches!(self.channels[part].interest_state, InterestState::Live { .. });
             // Whether users are shown cannot change while we have interest. Before, the channel decides
             // inside its lock.
-            let presence = user.filter(|_| !live || channel.shows_users()).map(|user| Presence {
+            let presence = user.filter(|_| !live || channel.counts_users()).map(|user| Presence {
                 user,
                 joins,
                 except: except.filter(|_| joins),

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::mail::Mail;
+use super::{mail::Mail, node_users::Users};
 use crate::{
     app::{App, Apps, ChannelOptions},
     channel::{Channel, ChannelTable},
@@ -61,6 +61,7 @@ struct Tenant {
     /// Channels whose options were set. Such a channel exists, even without members.
     options: papaya::HashMap<Box<str>, Configured>,
     triggers: TriggerSlot,
+    users: Users,
 }
 
 /// The options that were set for a channel.
@@ -114,6 +115,7 @@ impl Node {
             has_set_options: AtomicBool::new(false),
             options: papaya::HashMap::new(),
             triggers: TriggerSlot::default(),
+            users: Users::default(),
         };
         Self {
             tenants: apps.iter().map(tenant).collect(),
@@ -517,6 +519,15 @@ impl Node {
     /// worker's mailbox whether the worker must be woken.
     pub fn post_verdict(&self, worker: WorkerId, ticket: u64, verdict: Verdict) {
         self.mailbox(worker).push(Mail::Verdict { ticket, verdict: Box::new(verdict) });
+    }
+
+    /// Ids of the apps.
+    pub(super) fn app_ids(&self) -> impl Iterator<Item = AppId> + use<> {
+        (0..u16::try_from(self.tenants.len()).expect("ids are 16 bits")).map(AppId)
+    }
+
+    pub(super) fn users(&self, app: AppId) -> &Users {
+        &self.tenant(app).users
     }
 
     fn tenant(&self, app: AppId) -> &Tenant {

@@ -42,11 +42,8 @@ impl<'a> Target<'a> {
 fn methods(target: Target<'_>) -> &'static [&'static str] {
     let Target::Native(resource) = target else { return &["POST"] };
     match resource {
-        Resource::Members
-        | Resource::History
-        | Resource::Channels
-        | Resource::Sessions
-        | Resource::User(_) => &["GET", "HEAD"],
+        Resource::Members | Resource::History | Resource::Channels | Resource::Sessions => &["GET", "HEAD"],
+        Resource::User(_) => &["GET", "HEAD", "PATCH"],
         Resource::Messages => &["PATCH", "DELETE"],
         Resource::Options => &["GET", "HEAD", "PUT"],
         Resource::Send | Resource::Broadcast | Resource::Publish | Resource::Disconnect => &["POST"],
@@ -57,11 +54,10 @@ fn methods(target: Target<'_>) -> &'static [&'static str] {
 fn allow(target: Target<'_>) -> &'static [(&'static str, &'static str)] {
     let Target::Native(resource) = target else { return &[("allow", "POST, OPTIONS")] };
     match resource {
-        Resource::Members
-        | Resource::History
-        | Resource::Channels
-        | Resource::Sessions
-        | Resource::User(_) => &[("allow", "GET, HEAD, OPTIONS")],
+        Resource::User(_) => &[("allow", "GET, HEAD, PATCH, OPTIONS")],
+        Resource::Members | Resource::History | Resource::Channels | Resource::Sessions => {
+            &[("allow", "GET, HEAD, OPTIONS")]
+        }
         Resource::Messages => &[("allow", "PATCH, DELETE, OPTIONS")],
         Resource::Options => &[("allow", "GET, HEAD, PUT, OPTIONS")],
         Resource::Send | Resource::Broadcast | Resource::Publish | Resource::Disconnect => {
