@@ -54,9 +54,9 @@ pub(super) fn put_user(out: &mut BytesMut, card: &UserCard) {
     json::write_string(out, &card.user);
     put_state(out, card.state.as_deref());
     if !card.changed.is_empty() {
-        let is_public = |key: &&Box<str>| card.state.as_ref().is_some_and(|state| state.is_public(key));
+        let is_public = |key: &str| card.state.as_ref().is_some_and(|state| state.is_public(key));
         out.extend_from_slice(b",\"changed\":");
-        put_keys(out, card.changed.iter().filter(is_public));
+        put_keys(out, card.changed.iter().filter(|key| is_public(key)));
     }
     if let Some(users) = &card.users {
         out.extend_from_slice(b",\"users\":");
