@@ -340,6 +340,9 @@ impl Engine {
         what: Option<MembershipEvent>,
         echo: bool,
     ) -> Option<u64> {
+        if let Some(what) = what {
+            self.note_member_change(part, slot, what);
+        }
         loop {
             let channel = self.channels[part].channel.clone();
             let session = self.sessions.get(slot);

@@ -250,9 +250,10 @@ impl Engine {
         let parts: Vec<LocalId> = session.memberships.as_slice().iter().map(|m| m.local).collect();
         let mut last = None;
         for part in parts {
-            if self.channels[part].channel.announces() {
-                last =
-                    self.change_membership(part, slot, None, Some(MembershipEvent::Updates), echo).or(last);
+            let what = MembershipEvent::Updates;
+            match self.channels[part].channel.announces() {
+                true => last = self.change_membership(part, slot, None, Some(what), echo).or(last),
+                false => self.note_member_change(part, slot, what),
             }
         }
         match last {

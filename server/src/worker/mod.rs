@@ -281,6 +281,7 @@ impl Worker {
             self.gather(&mut events, &mut buffer)?;
             self.engine.on_mail();
             self.wake_others();
+            self.tell_places();
             self.engine.flush(&mut self.connections);
             self.settle();
             self.expire();
@@ -332,6 +333,7 @@ impl Worker {
         !self.ready.is_empty()
             || !self.closing.is_empty()
             || !self.answered.is_empty()
+            || self.engine.has_member_changes()
             || self.securing.has_work()
             || matches!(self.accepting, Accepting::More)
             || self.engine.is_busy()

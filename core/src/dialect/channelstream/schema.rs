@@ -222,6 +222,21 @@ impl Delivery {
         self.channel.is_none() && self.pm_users.is_empty()
     }
 
+    /// The number of a channel's members that receive the message: of `all` members, each user has
+    /// `of(user)`.
+    pub(super) fn receivers(&self, all: usize, of: impl Fn(&str) -> usize) -> usize {
+        let sum = |mut users: Vec<&Box<str>>| {
+            users.sort_unstable();
+            users.dedup();
+            users.into_iter().map(|user| of(user)).sum::<usize>()
+        };
+        let Self { pm_users, exclude_users, .. } = self;
+        match pm_users.is_empty() {
+            true => all - sum(exclude_users.iter().collect()),
+            false => sum(pm_users.iter().filter(|user| !exclude_users.contains(user)).collect()),
+        }
+    }
+
     const FIELDS: [&str; 4] = ["pm_users", "exclude_users", "channel", "no_history"];
 
     fn read(fields: &mut Fields<'_>) -> Self {

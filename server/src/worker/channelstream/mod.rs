@@ -25,7 +25,7 @@ use fanfare_core::{
             Route, Tell, What, put_missed,
         },
     },
-    engine::Opening,
+    engine::{MemberChange, Opening},
     http::{Head, Query},
     id::{AppId, SessionId, SessionSlot},
     publication::{Given, Payload},
@@ -339,6 +339,28 @@ impl Worker {
         directory.detach(session, Moment(self.clock.unix_us()), &mut effects);
         self.follow_up(place, effects, None);
         drop(directory);
+        self.wake_others();
+    }
+
+    /// Tells the directories which members of other dialects have come, changed or gone on this worker.
+    pub(super) fn tell_places(&mut self) {
+        let changes = self.engine.take_member_changes();
+        if changes.is_empty() {
+            return;
+        }
+        let control = self.control.clone();
+        let now = Moment(self.clock.unix_us());
+        for changes in changes.chunk_by(|one, other| one.app == other.app) {
+            let app = self.engine.apps().of(changes[0].app).clone();
+            let Some(place) = control.places.of(&app) else { continue };
+            let mut effects = Vec::new();
+            let mut directory = place.directory();
+            for MemberChange { channel, member, is_member, .. } in changes {
+                let Some(channel) = channel.name() else { continue };
+                directory.observe(channel, member, *is_member, now, &mut effects);
+            }
+            self.follow_up(place, effects, None);
+        }
         self.wake_others();
     }
 

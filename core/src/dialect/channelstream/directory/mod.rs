@@ -13,12 +13,15 @@
 //! ```
 //!
 //! Invariants: a connection's user exists. A channel lists a connection exactly if the connection lists the
-//! channel. A user with connections and a channel with users do not expire.
+//! channel. A user with connections and a channel with users do not expire. The directory lists a member of
+//! another dialect exactly while the member is in the channel.
 
 mod channel;
 mod clients;
+mod memory;
 mod messages;
 mod notices;
+mod others;
 mod report;
 mod user;
 
@@ -28,9 +31,8 @@ use std::{
     sync::Arc,
 };
 
-use self::{channel::Channel, notices::Presence, user::User};
+use self::{channel::Channel, memory::Memory, notices::Presence, others::Others, user::User};
 use super::{
-    entry::{Entry, Ring},
     schema::{Connect, InfoConfig, Item, Settings, SettingsByChannel, Subscription, UserState},
     timestamp::Moment,
     tree::{Json, Members, object},
@@ -192,6 +194,9 @@ pub struct Directory {
     connections: HashMap<ConnId, Connection>,
     sessions: HashMap<SessionId, ConnId>,
     channels: BTreeMap<Box<str>, Channel>,
+    /// The members of channels whom other dialects serve, by channel. A channel without such members has no
+    /// entry.
+    others: BTreeMap<Box<str>, Others>,
     memory: Memory,
     /// When to look at connections, users and channels that may expire.
     deadlines: BTreeSet<(Moment, Expiring)>,
@@ -229,51 +234,6 @@ struct Connection {
     session: Option<SessionId>,
 }
 
-/// The memory that the rings of all channels and users take.
-#[derive(Debug)]
-pub(super) struct Memory {
-    used: usize,
-    most: usize,
-    /// Entries that were dropped for lack of memory.
-    forgotten: u64,
-}
-
-impl Memory {
-    /// Appends an entry to a ring of at most `most` entries. If memory is short, the ring drops its oldest
-    /// entries, and at last the new entry.
-    fn push(&mut self, ring: &mut Ring, most: usize, now: Moment, entry: &Arc<Entry>) {
-        self.cut(ring, most - 1);
-        let bytes = entry.bytes();
-        while self.used + bytes > self.most {
-            self.forgotten += 1;
-            match ring.pop() {
-                Some(freed) => self.release(freed),
-                None => return,
-            }
-        }
-        self.used += bytes;
-        ring.push(now, entry.clone());
-    }
-
-    fn cut(&mut self, ring: &mut Ring, most: usize) {
-        while ring.len() > most {
-            self.release(ring.pop().unwrap_or_default());
-        }
-    }
-
-    fn replace(&mut self, ring: &mut Ring, edit: &Item) {
-        if let Some(entry) = ring.message_mut(edit.uuid) {
-            let edited = Arc::new(entry.edited(edit));
-            self.used = self.used - entry.bytes() + edited.bytes();
-            *entry = edited;
-        }
-    }
-
-    fn release(&mut self, bytes: usize) {
-        self.used -= bytes;
-    }
-}
-
 /// A client that may attach.
 #[derive(Debug)]
 pub struct Arrival {
@@ -299,7 +259,8 @@ impl Directory {
             connections: HashMap::new(),
             sessions: HashMap::new(),
             channels: BTreeMap::new(),
-            memory: Memory { used: 0, most: limits.bytes, forgotten: 0 },
+            others: BTreeMap::new(),
+            memory: Memory::new(limits.bytes),
             deadlines: BTreeSet::new(),
             waiting: 0,
             counters: DirectoryCounters::default(),
@@ -470,7 +431,8 @@ impl Directory {
         if !self.channels.contains_key(name) {
             let own = settings.iter().find(|(of, _)| **of == *name);
             let own = own.map_or_else(Settings::default, |(_, settings)| *settings);
-            let channel = Channel::new(self.fresh_id(), own, now);
+            let known = self.others.get(name).map(|others| others.channel.uuid);
+            let channel = Channel::new(known.unwrap_or_else(|| self.fresh_id()), own, now);
             self.channels.insert(name.into(), channel);
             self.deadlines.insert((now.after(CHANNEL_US), Expiring::Channel(name.into())));
         }

@@ -1,6 +1,6 @@
 //! Reports of the directory for back ends and administrators.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{
@@ -19,20 +19,22 @@ impl Directory {
         names: impl Iterator<Item = &'a str>,
         config: &InfoConfig,
     ) -> Members {
-        let (mut channels, mut listed) = (Members::default(), BTreeSet::new());
+        let (mut channels, mut listed) = (Members::default(), BTreeMap::new());
         let mut seen = BTreeSet::new();
         for name in names.filter(|name| !config.except.iter().any(|except| **except == **name)) {
-            let Some(channel) = self.channels.get(name).filter(|_| seen.insert(name)) else { continue };
-            let (info, users) = channel.info(name, config);
+            let others = self.others.get(name);
+            let channel = self.channels.get(name).or_else(|| others.map(|others| &others.channel));
+            let Some(channel) = channel.filter(|_| seen.insert(name)) else { continue };
+            let (info, users) = channel.info(name, others, config);
             channels.push(name, info);
-            listed.extend(users);
+            listed.extend(users.into_iter().map(|user| (user, others)));
         }
-        let state = |user: &User| match config.public_state {
-            true => user.public_state(),
-            false => user.state.clone(),
+        let state = |user: &str, others| match self.users.get(user) {
+            Some(user) if !config.public_state => user.state.clone(),
+            _ => self.shown_state(others, user),
         };
-        let user = |name: &str| Some(object! { "user": name, "state": state(self.users.get(name)?) });
-        let users: Json = listed.into_iter().filter_map(user).collect();
+        let user = |(name, others)| object! { "user": name, "state": state(name, others) };
+        let users: Json = listed.into_iter().map(user).collect();
         object! { "channels": channels, "users": users }
     }
 
@@ -40,7 +42,11 @@ impl Directory {
     pub(in super::super) fn info(&self, config: &InfoConfig) -> Members {
         match &config.channels {
             Some(names) => self.channels_info(names.iter().map(|name| &**name), config),
-            None => self.channels_info(self.channels.keys().map(|name| &**name), config),
+            None => {
+                let unknown = self.others.keys().filter(|name| !self.channels.contains_key(*name));
+                let all: BTreeSet<&str> = self.channels.keys().chain(unknown).map(|name| &**name).collect();
+                self.channels_info(all.into_iter(), config)
+            }
         }
     }
 
