@@ -269,6 +269,13 @@ pub enum BackEndCommand<'a> {
         /// Whether the session joins or leaves.
         membership: Membership,
     },
+    /// Set the profile of a session.
+    SetProfile {
+        /// The session.
+        session: SessionId,
+        /// The profile, as JSON.
+        profile: &'a str,
+    },
     /// Send clients a notice that only the asking dialect can express.
     Tell {
         /// The channel, whose members receive the notice; `None` for the users in the audience.

@@ -245,7 +245,7 @@ impl Engine {
     }
 
     /// Sets a session's profile and tells every channel it is in.
-    fn update(&mut self, slot: SessionSlot, profile: &str, echo: Option<bool>) -> Progress {
+    pub(super) fn update(&mut self, slot: SessionSlot, profile: &str, echo: Option<bool>) -> Progress {
         let session = self.sessions.get_mut(slot);
         session.profile = Some(profile.into());
         let echo = echo.unwrap_or(session.echo);

@@ -55,7 +55,7 @@ class Native(Other):
         return json.loads(self.receive())
 
     def join(self, channel):
-        self.send({"id": "join", "type": "join", "channel": channel})
+        self.send({"id": "join", "type": "join", "channel": channel, "echo": False})
         self.until(lambda frame: frame.get("id") == "join")
 
     def leave(self, channel):
@@ -67,8 +67,16 @@ class Native(Other):
     def say(self, channel, message):
         self.send({"id": "send", "type": "send", "channel": channel, "event": "message", "message": message})
 
+    def history(self, channel):
+        self.send({"id": "history", "type": "history", "channel": channel, "after": 0})
+        return self.until(lambda frame: frame.get("id") == "history")["ok"]
+
     def event(self, name):
         return self.until(lambda frame: frame.get("event") == name)
+
+
+    def message(self):
+        return self.event("message")["message"]
 
 
 class Agnost(Other):
@@ -106,6 +114,10 @@ class Agnost(Other):
         return self.until(lambda event: event[0] == name)[1]
 
 
+    def message(self):
+        return self.event("message")["message"]
+
+
 class Xano(Other):
     def __init__(self, server):
         super().__init__(server, "/rt/default")
@@ -127,6 +139,12 @@ class Xano(Other):
 
     def say(self, channel, message):
         self.send({"action": "message", "options": {"channel": channel}, "payload": message})
+
+
+    def message(self):
+        """The payload of the next message, or the data of the next event, which has no sender."""
+        frame = self.until(lambda frame: frame["action"] in ("message", "event"))
+        return frame["payload"] if frame["action"] == "message" else frame["payload"]["data"]
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +226,7 @@ def test_a_message_reaches_a_channel_that_only_others_use(server, channel, diale
     other.join(channel)
     message = {"uuid": str(uuid.uuid4()), "user": "leia", "channel": channel, "message": {"n": 1}}
     server.ok("POST", "/message", [message])
-    received = other.action("message") if dialect is Xano else other.event("message")
-    assert received["payload" if dialect is Xano else "message"] == {"n": 1}
+    assert other.message() == {"n": 1}
     other.leave(channel)
     other.close()
 
@@ -227,3 +244,82 @@ def test_a_channel_of_others_ends_with_its_last_member(server, channel):
     else:
         pytest.fail("the channel stays")
     watcher.close()
+
+
+@pytest.mark.parametrize("dialect", [Native, Agnost, Xano])
+def test_a_message_goes_both_ways(server, channel, dialect):
+    leia, other = server.join("leia", [channel]), dialect(server)
+    other.join(channel)
+    other.say(channel, {"n": 1})
+    received = leia.next()
+    assert (received["type"], received["channel"], received["message"]) == ("message", channel, {"n": 1})
+    server.ok("POST", "/message", [{"user": "leia", "channel": channel, "message": {"n": 2}}])
+    payload = other.message()
+    # Xano's clients receive their own messages.
+    assert (other.message() if payload == {"n": 1} else payload) == {"n": 2}
+    leia.close()
+    other.close()
+
+
+def test_members_of_all_dialects_receive_one_order(server, channel):
+    others = [Native(server), Agnost(server), Native(server), Agnost(server)]
+    for other in others:
+        other.join(channel)
+    leia = server.join("leia", [channel])
+    for round_ in range(10):
+        for at, other in enumerate(others[:2]):
+            other.say(channel, {"by": at, "n": round_})
+        server.ok("POST", "/message", [{"user": "x", "channel": channel, "message": {"by": 2, "n": round_}}])
+    seen = [[other.message() for _ in range(30)] for other in others[2:]]
+    frames = [leia.next() for _ in range(30)]
+    seen.append([frame["message"] for frame in frames if frame["type"] == "message"])
+    assert seen[0] == seen[1] == seen[2]
+    for by in range(3):
+        assert [message["n"] for message in seen[0] if message["by"] == by] == list(range(10))
+    for other in [*others, leia]:
+        other.close()
+
+
+def test_other_dialects_read_the_history_of_a_channel_that_stores_it(server):
+    channel = f"stored-{uuid.uuid4().hex[:8]}"
+    server.ok("POST", "/channel_config", {channel: {"store_history": True, "history_size": 3}})
+    ids = [str(uuid.uuid4()) for _ in range(4)]
+    for n, id_ in enumerate(ids):
+        server.ok("POST", "/message", [{"uuid": id_, "user": "leia", "channel": channel, "message": {"n": n}}])
+    server.ok("PATCH", "/message", [{"uuid": ids[3], "channel": channel, "message": {"n": "edited"}}])
+    server.ok("DELETE", "/message", [{"uuid": ids[2], "channel": channel}])
+    native = Native(server)
+    kept = native.history(channel)
+    assert [(message["id"], message["message"], message["user"]) for message in kept["messages"]] == [
+        (ids[1], {"n": 1}, "leia"),
+        (ids[3], {"n": "edited"}, "leia"),
+    ]
+    # A member that was away gets what it has missed.
+    position = {"epoch": kept["epoch"], "offset": kept["offset"]}
+    server.ok("POST", "/message", [{"user": "leia", "channel": channel, "message": {"n": 4}}])
+    native.send({"id": "join", "type": "join", "channel": channel, "since": position})
+    assert native.until(lambda frame: frame.get("id") == "join")["ok"]["recovered"] is True
+    assert native.message() == {"n": 4}
+    # The setting ends with the next configuration.
+    server.ok("POST", "/channel_config", {channel: {}})
+    assert native.history(channel)["messages"] == []
+    native.close()
+
+
+@pytest.mark.parametrize("dialect", [Native, Agnost])
+def test_the_public_state_of_a_user_is_the_profile_of_its_clients(server, channel, dialect):
+    user = f"leia-{channel}"
+    other = dialect(server)
+    other.join(channel)
+    state = {"user_state": {"mood": "well", "secret": 1}, "state_public_keys": ["mood"]}
+    leia = server.join(user, [channel], **state)
+    assert other.event("channel:join")["message"]["data"] == {"mood": "well"}
+    server.ok("POST", "/user_state", {"user": user, "user_state": {"mood": "better", "secret": 2}})
+    assert other.event("channel:update")["message"]["data"] == {"mood": "better"}
+    # What is private is no update, and the list of public keys is one.
+    server.ok("POST", "/user_state", {"user": user, "user_state": {"secret": 3}})
+    server.ok("POST", "/user_state", {"user": user, "user_state": {}, "state_public_keys": []})
+    assert other.event("channel:update")["message"]["data"] == {}
+    leia.close()
+    assert other.event("channel:leave")["message"]["data"] == {}
+    other.close()

@@ -27,7 +27,7 @@ pub use self::{
     },
     frames::{EVENT, put_missed},
     polled::{Listening, is_callback},
-    rest::{Access, AdminPage, Answer, Call, Request, Route},
+    rest::{Access, AdminPage, Answer, Body, Call, Request, Route},
     signature::{Ageing, Verifier},
     timestamp::Moment,
 };

@@ -31,6 +31,7 @@ use std::{
     sync::Arc,
 };
 
+pub(super) use self::report::Listing;
 use self::{channel::Channel, memory::Memory, notices::Presence, others::Others, user::User};
 use super::{
     schema::{Connect, InfoConfig, Item, Settings, SettingsByChannel, Subscription, UserState},
@@ -126,6 +127,20 @@ pub enum Effect {
         channel: Box<str>,
         /// Whether the session enters or leaves the channel.
         membership: Membership,
+    },
+    /// A client's session has another profile: the public state of its user.
+    Profile {
+        /// The session.
+        session: SessionId,
+        /// The profile, as JSON.
+        profile: Box<str>,
+    },
+    /// The histories of all dialects keep at least so many messages of a channel.
+    Remember {
+        /// The channel.
+        channel: Box<str>,
+        /// The number of messages.
+        messages: u32,
     },
     /// A client's session ends.
     End {
@@ -321,9 +336,11 @@ impl Directory {
             user.merge(fresh_state);
             user
         });
+        let before = user.public_state();
         user.public_keys = public_keys;
         user.merge(state);
         user.last_active = now;
+        self.show_profile(&username, &before, effects);
         self.register(conn, &username, now);
         for channel in &channels {
             self.enter(conn, channel, &settings, now, effects);
@@ -408,7 +425,7 @@ impl Directory {
         now: Moment,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        self.find_or_create(name, settings, now);
+        self.find_or_create(name, settings, now, effects);
         let Some(connection) = self.connections.get_mut(&conn) else { return false };
         if !connection.channels.insert(name.into()) {
             return false;
@@ -427,13 +444,20 @@ impl Directory {
     }
 
     /// The channel with this name, which is created with its settings in `settings` if it does not exist.
-    fn find_or_create(&mut self, name: &str, settings: &SettingsByChannel, now: Moment) -> &mut Channel {
+    fn find_or_create(
+        &mut self,
+        name: &str,
+        settings: &SettingsByChannel,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) -> &mut Channel {
         if !self.channels.contains_key(name) {
             let own = settings.iter().find(|(of, _)| **of == *name);
             let own = own.map_or_else(Settings::default, |(_, settings)| *settings);
             let known = self.others.get(name).map(|others| others.channel.uuid);
             let channel = Channel::new(known.unwrap_or_else(|| self.fresh_id()), own, now);
             self.channels.insert(name.into(), channel);
+            remember(name, Settings::default(), own, effects);
             self.deadlines.insert((now.after(CHANNEL_US), Expiring::Channel(name.into())));
         }
         self.channels.get_mut(name).expect("it is there now")
@@ -520,6 +544,7 @@ impl Directory {
         let UserState { user: name, state, public_keys } = request;
         let now = self.tick(now);
         let user = self.users.get_mut(&*name).expect("the request was checked");
+        let before = user.public_state();
         if let Some(keys) = public_keys {
             user.public_keys = keys;
         }
@@ -533,16 +558,31 @@ impl Directory {
         if !changed.is_empty() {
             self.tell_state(&name, &changed, now, effects);
         }
+        self.show_profile(&name, &before, effects);
         answer
     }
 
-    pub(super) fn configure(&mut self, settings: &SettingsByChannel, now: Moment) -> Result<Members, Full> {
+    pub(super) fn configure(
+        &mut self,
+        settings: &SettingsByChannel,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Members, Full> {
         self.check_channels(settings.iter().map(|(name, _)| name))?;
         let now = self.tick(now);
         for (name, own) in settings {
-            self.find_or_create(name, settings, now).settings = *own;
+            let channel = self.find_or_create(name, settings, now, effects);
+            let before = std::mem::replace(&mut channel.settings, *own);
+            remember(name, before, *own, effects);
         }
         let info = InfoConfig { history: false, users: false, ..InfoConfig::default() };
         Ok(self.channels_info(settings.iter().map(|(name, _)| &**name), &info))
+    }
+}
+
+/// Has the histories of all dialects keep what a channel's new settings ask for.
+fn remember(channel: &str, before: Settings, now: Settings, effects: &mut Vec<Effect>) {
+    if now.remembered() != before.remembered() {
+        effects.push(Effect::Remember { channel: channel.into(), messages: now.remembered() });
     }
 }

@@ -79,6 +79,18 @@ impl Directory {
         }
     }
 
+    /// Gives the sessions of a user the user's public state as their profile, if it is not `before`.
+    pub(super) fn show_profile(&mut self, name: &str, before: &Members, effects: &mut Vec<Effect>) {
+        let user = &self.users[name];
+        let public = user.public_state();
+        if public == *before {
+            return;
+        }
+        let profile: Box<str> = Json::Object(public).compact().into();
+        let sessions = user.connections.iter().filter_map(|conn| self.connections.get(conn)?.session);
+        effects.extend(sessions.map(|session| Effect::Profile { session, profile: profile.clone() }));
+    }
+
     /// Tells a channel's members of a change of a user's state.
     pub(super) fn tell_change(
         &mut self,
