@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A client sends only heartbeats. The [`Directory`] keeps the users, the connections, the channels and their
-//! histories. The engine delivers messages, so clients of all dialects share the same channels.
+//! histories. The engine delivers messages, so clients of all dialects share the same channels. The engine
+//! reports members of other dialects to the directory, which lists them among the users.
 
 mod directory;
 mod entry;

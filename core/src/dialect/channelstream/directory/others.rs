@@ -1,8 +1,8 @@
 //! Members of channels whom other dialects serve. The engine reports them, and the directory lists them among
 //! the users of its channels.
 //!
-//! A user of another dialect is not the user of the same name here: a back end of this dialect vouches for its
-//! own users alone. Lists show a name once.
+//! A user of another dialect is not the user of the same name here: a back end of this dialect vouches for
+//! its own users alone. Lists show a name once.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -67,7 +67,8 @@ impl Others {
         delivery.receivers(self.sessions.len(), |user| self.users.get(user).map_or(0, |user| user.sessions))
     }
 
-    /// Adds a member, or notes its new profile. Returns the member's user if this is the user's first session.
+    /// Adds a member, or notes its new profile. Returns the member's user if this is the user's first
+    /// session.
     fn insert(&mut self, member: &IdentityCard) -> Option<Arc<str>> {
         let name = name(member);
         let is_new = self.sessions.insert(member.id, name.clone()).is_none();
