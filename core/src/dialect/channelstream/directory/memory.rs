@@ -23,6 +23,14 @@ impl Memory {
         Self { used: 0, most, forgotten: 0 }
     }
 
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
     /// Appends an entry to a ring of at most `most` entries. If memory is short, the ring drops its oldest
     /// entries, and at last the new entry.
     pub(super) fn push(&mut self, ring: &mut Ring, most: usize, now: Moment, entry: &Arc<Entry>) {

@@ -230,6 +230,21 @@ pub struct DirectoryCounters {
     pub collected: u64,
     /// Requests that reached a bound of the directory.
     pub refused: u64,
+    /// Messages and notices that the histories dropped for lack of memory.
+    pub forgotten: u64,
+}
+
+/// Sizes of a directory.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub struct DirectorySizes {
+    /// Users, with or without connections.
+    pub users: usize,
+    /// Connections, with or without a client.
+    pub connections: usize,
+    /// Connections that wait for their clients.
+    pub waiting: usize,
+    /// Approximate bytes of all histories.
+    pub bytes: usize,
 }
 
 /// A connection, a user or a channel that may expire.
@@ -284,7 +299,17 @@ impl Directory {
 
     /// The counters of the directory.
     pub fn counters(&self) -> DirectoryCounters {
-        self.counters
+        DirectoryCounters { forgotten: self.memory.forgotten(), ..self.counters }
+    }
+
+    /// The sizes of the directory.
+    pub fn sizes(&self) -> DirectorySizes {
+        DirectorySizes {
+            users: self.users.len(),
+            connections: self.connections.len(),
+            waiting: self.waiting,
+            bytes: self.memory.used(),
+        }
     }
 
     /// When [`Directory::expire`] has to be called next.
