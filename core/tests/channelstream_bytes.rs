@@ -82,7 +82,9 @@ fn a_client_at_rest_costs_little() {
 }
 
 fn announce(directory: &mut Directory, client: usize, now: Moment) -> ConnId {
-    let body = json!({"username": format!("user-{client}"), "channels": ["lobby"]}).to_string();
+    // The answer would list all users of the channel.
+    let info = json!({"include_users": false});
+    let body = json!({"username": format!("user-{client}"), "channels": ["lobby"], "info": info}).to_string();
     let request = Request {
         call: Call::Connect,
         method: "POST",

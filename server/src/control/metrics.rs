@@ -324,7 +324,10 @@ fn put_times(text: &mut Exposition, observed: &Observed) {
 mod tests {
     use std::sync::Arc;
 
-    use fanfare_core::app::{App, AppKeys, Apps};
+    use fanfare_core::{
+        app::{App, AppKeys, Apps},
+        engine::Node,
+    };
 
     use super::*;
     use crate::worker::Control;

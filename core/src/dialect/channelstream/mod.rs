@@ -24,7 +24,8 @@ mod tree;
 
 pub use self::{
     directory::{
-        Arrival, ConnId, Content, Directory, DirectoryCounters, DirectoryLimits, DirectorySizes, Effect, Tell, What,
+        Arrival, ConnId, Content, Directory, DirectoryCounters, DirectoryLimits, DirectorySizes, Effect,
+        Tell, What,
     },
     frames::{EVENT, put_missed},
     polled::{Listening, is_callback},

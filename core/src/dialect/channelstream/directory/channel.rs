@@ -47,7 +47,7 @@ impl Channel {
 
     /// Adds a connection. Returns false if the connection was in the channel before.
     pub(super) fn add(&mut self, user: &str, conn: ConnId) -> bool {
-        let connections = self.users.entry(user.into()).or_default();
+        let connections = self.users.entry(user.into()).or_insert_with(|| Vec::with_capacity(1));
         let is_new = !connections.contains(&conn);
         if is_new {
             connections.push(conn);
