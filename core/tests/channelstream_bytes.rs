@@ -22,8 +22,8 @@ use fanfare_core::{
 use serde_json::{Value, json};
 
 const CLIENTS: usize = 10_000;
-/// The most bytes of a client in the core. The shell has the rest of 1 kB for an outlet and a connection.
-const MOST: usize = 860;
+/// The most bytes of a client in the core.
+const MOST: usize = 1_000;
 
 /// Takes everything and keeps nothing.
 struct Nowhere;

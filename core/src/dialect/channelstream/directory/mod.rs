@@ -20,6 +20,7 @@ mod channel;
 mod clients;
 mod memory;
 mod messages;
+mod names;
 mod notices;
 mod others;
 mod report;
@@ -32,7 +33,7 @@ use std::{
 };
 
 pub(super) use self::report::Listing;
-use self::{channel::Channel, memory::Memory, notices::Presence, others::Others, user::User};
+use self::{channel::Channel, memory::Memory, names::Names, notices::Presence, others::Others, user::User};
 use super::{
     schema::{Connect, InfoConfig, Item, Settings, SettingsByChannel, Subscription, UserState},
     timestamp::Moment,
@@ -205,7 +206,7 @@ pub struct Directory {
     started: Moment,
     /// The last moment that the directory gave out. Every moment is later than the one before it.
     last: Moment,
-    users: HashMap<Box<str>, User>,
+    users: HashMap<Box<str>, Box<User>>,
     connections: HashMap<ConnId, Connection>,
     sessions: HashMap<SessionId, ConnId>,
     channels: BTreeMap<Box<str>, Channel>,
@@ -258,7 +259,7 @@ enum Expiring {
 #[derive(Debug)]
 struct Connection {
     user: Box<str>,
-    channels: BTreeSet<Box<str>>,
+    channels: Names,
     last_active: Moment,
     /// The session of the connection's client.
     session: Option<SessionId>,
@@ -359,7 +360,7 @@ impl Directory {
         let user = self.users.entry(username.clone()).or_insert_with(|| {
             let mut user = User::new(uuid, now);
             user.merge(fresh_state);
-            user
+            Box::new(user)
         });
         let before = user.public_state();
         user.public_keys = public_keys;
@@ -432,7 +433,7 @@ impl Directory {
             return;
         }
         let connection =
-            Connection { user: user.into(), channels: BTreeSet::new(), last_active: now, session: None };
+            Connection { user: user.into(), channels: Names::default(), last_active: now, session: None };
         self.connections.insert(conn, connection);
         self.waiting += 1;
         self.deadlines.insert((now.after(WAITING_US), Expiring::Connection(conn)));
@@ -452,7 +453,7 @@ impl Directory {
     ) -> bool {
         self.find_or_create(name, settings, now, effects);
         let Some(connection) = self.connections.get_mut(&conn) else { return false };
-        if !connection.channels.insert(name.into()) {
+        if !connection.channels.insert(name) {
             return false;
         }
         let (user, session) = (connection.user.clone(), connection.session);

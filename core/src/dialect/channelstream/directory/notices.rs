@@ -12,7 +12,6 @@ use super::{
     Directory, Effect, Tell, What,
     channel::{History, names},
     others::Others,
-    user::User,
 };
 use crate::publication::Audience;
 
@@ -69,7 +68,8 @@ impl Directory {
         let user = &self.users[name];
         let (state, changed) = (user.public_state(), user.public_part(changed));
         let all = user.connections.iter().filter_map(|conn| self.connections.get(conn));
-        let channels: BTreeSet<Box<str>> = all.flat_map(|connection| connection.channels.clone()).collect();
+        let channels: BTreeSet<Box<str>> =
+            all.flat_map(|connection| connection.channels.iter().cloned()).collect();
         for channel in channels {
             if !self.channels.get(&channel).is_some_and(|channel| channel.settings.notify_state) {
                 continue;
@@ -119,7 +119,7 @@ impl Directory {
     /// The state of a user that others see. A user of this dialect comes before one of the same name among
     /// `others`.
     pub(super) fn shown_state(&self, others: Option<&Others>, user: &str) -> Members {
-        let own = self.users.get(user).map(User::public_state);
+        let own = self.users.get(user).map(|user| user.public_state());
         own.or_else(|| others?.state(user)).unwrap_or_default()
     }
 

@@ -132,7 +132,8 @@ impl Directory {
 
     /// The overview for administrators, without the channels.
     pub(in super::super) fn overview(&self, version: &str, now: Moment) -> Members {
-        let mut active: Vec<(&str, &User)> = self.users.iter().map(|(name, user)| (&**name, user)).collect();
+        let mut active: Vec<(&str, &User)> =
+            self.users.iter().map(|(name, user)| (&**name, &**user)).collect();
         active.retain(|(_, user)| !user.connections.is_empty());
         active.sort_unstable_by_key(|(name, _)| *name);
         let connections = |user: &User| user.connections.iter().map(ToString::to_string).collect::<Json>();
