@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | pure | `stamp`, `ledger`, `order`, `faults`, `pacer`, `timeline` | bytes and time |
 //! | pure | `histogram`, `statistics` | numbers |
-//! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
+//! | network | `net`, `timer`, `clock` | sockets, TLS, frames and HTTP, not what they mean |
 //! | protocol | `dialogue`, `drivers` | what the server says and wants to hear |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
 //! | run | `plan`, `preflight`, `control`, `coordinator` | what is done, and its stages |
@@ -60,9 +60,10 @@ pub use coordinator::{Gate, LastSecond, Live, Progress, Usage, run};
 pub use histogram::Percentiles;
 pub use ledger::Faults;
 pub use mix::Phase;
+pub use net::Handshakes;
 pub use plan::{
     ConnectPlan, DriverPlan, IdlePlan, Notices, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate,
-    Scope, StormPlan, Work,
+    Scope, StormPlan, TlsPlan, Work,
 };
 pub use procfs::{Memory, ProcessInfo};
 pub use report::{

@@ -12,6 +12,7 @@ use crate::{
     faults::FaultLog,
     histogram::{Latency, add_some},
     ledger::Faults,
+    net::Handshakes,
     timeline::{Piece, Timeline},
 };
 
@@ -134,6 +135,8 @@ pub(crate) struct Tally {
     pub(crate) held_up: u64,
     /// Pairs of notices that cancelled each other out.
     pub(crate) merged: u64,
+    /// What handshakes came to.
+    pub(crate) handshakes: Handshakes,
     /// Cycles that never came to an end.
     pub(crate) unfinished: u64,
     /// Cycles that were due and never began, since all that may be were under way to the end.
@@ -164,6 +167,7 @@ impl Tally {
             failure: None,
             held_up: 0,
             merged: 0,
+            handshakes: Handshakes::default(),
             unfinished: 0,
             never_begun: 0,
             current: None,
@@ -267,6 +271,7 @@ impl Tally {
         self.failed += other.failed;
         self.held_up += other.held_up;
         self.merged += other.merged;
+        self.handshakes.add(&other.handshakes);
         self.unfinished += other.unfinished;
         self.never_begun += other.never_begun;
         if self.refusal.is_none() {

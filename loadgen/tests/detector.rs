@@ -17,6 +17,7 @@ fn plan(stub: &Stub, threads: u32, work: Work) -> Plan {
         work,
         address: stub.address(),
         host: stub.address().to_string(),
+        tls: None,
         driver: DriverPlan {
             name: "native".into(),
             app: "default".into(),

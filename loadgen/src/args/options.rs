@@ -272,6 +272,16 @@ pub(super) struct Common {
         env = "FANFARE_URL"
     )]
     pub(super) url: String,
+    /// Certificates of authorities to trust (PEM) with a wss:// URL; the system's if left out
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// With a wss:// URL: take any certificate
+    #[arg(long)]
+    pub(super) insecure: bool,
+    /// With a wss:// URL: connections resume the TLS sessions of earlier ones, as clients that come back do.
+    /// Without this each makes a whole handshake
+    #[arg(long)]
+    pub(super) resumption: bool,
     #[command(flatten)]
     pub(super) driver: DriverArgs,
     /// Processes of the server, with commas between; found by the port if left out
