@@ -70,7 +70,7 @@ pub use report::{
     AllParts, Idling, Limit, Load, Machine, Report, Row, TickRow, part_name, to_faults, to_hlog, to_html,
     to_json,
 };
-pub use search::{Probe, ProbeFinding, Search, SearchPlan};
+pub use search::{Probe, ProbeFinding, Quantity, Search, SearchPlan};
 pub use tally::{Returns, Slow};
 pub use thresholds::{Measured, Threshold};
 pub use verdict::{Blame, Reason, Verdict};
