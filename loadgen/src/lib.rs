@@ -67,8 +67,8 @@ pub use plan::{
 };
 pub use procfs::{Memory, ProcessInfo};
 pub use report::{
-    AllParts, Idling, Limit, Load, Machine, Report, Row, TickRow, part_name, to_faults, to_hlog, to_html,
-    to_json,
+    AllParts, Idling, Limit, Load, Machine, Report, Row, StageRow, TickRow, part_name, to_faults, to_hlog,
+    to_html, to_json,
 };
 pub use search::{Probe, ProbeFinding, Quantity, Search, SearchPlan};
 pub use tally::{Returns, Slow};

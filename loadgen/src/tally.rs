@@ -107,6 +107,15 @@ pub struct Returns {
     pub adrift: u64,
 }
 
+/// How far connections were after a storm had dropped them: times from the drop.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct StormStages {
+    /// Until the server welcomed them again.
+    pub(crate) welcomed: Latency,
+    /// Until their joins were answered.
+    pub(crate) joined: Latency,
+}
+
 /// One worker's counts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Tally {
@@ -126,6 +135,8 @@ pub(crate) struct Tally {
     pub(crate) slow: Slow,
     /// How connections came back.
     pub(crate) returns: Returns,
+    /// How far they were, and when; of storms.
+    pub(crate) stages: Option<StormStages>,
     /// Connections that were not back when the next storm broke.
     pub(crate) stragglers: u64,
     /// Cycles that failed, and why the first one did.
@@ -162,6 +173,7 @@ impl Tally {
             gaps: 0,
             slow: Slow::default(),
             returns: Returns::default(),
+            stages: None,
             stragglers: 0,
             failed: 0,
             failure: None,
@@ -267,6 +279,11 @@ impl Tally {
         self.returns.recovered += other.returns.recovered;
         self.returns.unrecovered += other.returns.unrecovered;
         self.returns.adrift += other.returns.adrift;
+        if let Some(theirs) = &other.stages {
+            let ours = self.stages.get_or_insert_default();
+            ours.welcomed.add(&theirs.welcomed);
+            ours.joined.add(&theirs.joined);
+        }
         self.stragglers += other.stragglers;
         self.failed += other.failed;
         self.held_up += other.held_up;

@@ -19,7 +19,7 @@ pub(crate) use file::FORMAT;
 pub use file::{part_name, to_faults, to_hlog, to_json};
 pub use html::to_html;
 pub use machine::{Load, Machine};
-pub use row::Row;
+pub use row::{Row, StageRow};
 
 use crate::{
     drivers::Checks,
@@ -163,6 +163,8 @@ pub struct Report {
     pub slow: Slow,
     /// How connections came back in storms with messages.
     pub returns: Returns,
+    /// How far connections were after a storm, and when.
+    pub storm_stages: Vec<StageRow>,
     /// Connections that were not back when a storm's window ended.
     pub stragglers: u64,
     /// Cycles that failed.
@@ -255,6 +257,7 @@ impl Report {
             refused: tally.refused,
             gaps: tally.gaps,
             slow: tally.slow,
+            storm_stages: row::stages(&tally, &all),
             returns: tally.returns,
             stragglers: tally.stragglers,
             failed: tally.failed,

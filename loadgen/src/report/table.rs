@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{AllParts, Limit, Report, Row};
+use super::{AllParts, Limit, Report, Row, row};
 use crate::{COMMIT, VERSION, histogram::Percentiles, ledger::Faults, net::Handshakes};
 
 /// Columns of a terminal.
@@ -147,6 +147,12 @@ impl Report {
                 "{} came back and recovered, {} came back and did not",
                 returns.recovered, returns.unrecovered
             )?;
+        }
+        for row::StageRow { stage, latency } in &self.storm_stages {
+            let ms = |us: f64| us / 1e3;
+            let (p50, p99, max) = (ms(latency.p50_us), ms(latency.p99_us), ms(latency.max_us));
+            let count = latency.count;
+            writeln!(out, "{stage:>22}: {count} after p50 {p50:.3}, p99 {p99:.3}, max {max:.3} ms")?;
         }
         let Handshakes { full, resumed, .. } = self.handshakes;
         if full + resumed > 0 {
