@@ -1,5 +1,5 @@
-//! The highest load that holds a service level, a rate or a number of connections: steps up until one does not
-//! hold, bisects, and measures the last one that held again before it is believed.
+//! The highest load that holds a service level, a rate or a number of connections: steps up until one does
+//! not hold, bisects, and measures the last one that held again before it is believed.
 //!
 //! ```text
 //!  start ── ×2 ── ×2 ── … ──▶ fails      start fails ── ÷2 ── ÷2 ── … ──▶ holds

@@ -1,7 +1,8 @@
 //! The bytes of a connection: a TCP socket, with TLS on top of it if the URL says `wss://`.
 //!
 //! With TLS one read of the socket may bring several records, or a part of one. So a read goes on until the
-//! socket has nothing more, and a write keeps in the session what the socket does not take until it takes more.
+//! socket has nothing more, and a write keeps in the session what the socket does not take until it takes
+//! more.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
