@@ -328,6 +328,7 @@ pub struct OptionsChange {
     pub direct: Option<Who>,
     pub signed_in_messages: Option<SignedInMessages>,
     pub roster: Option<bool>,
+    pub presence_batch_ms: Option<u16>,
 }
 
 impl OptionsChange {
@@ -349,6 +350,7 @@ impl OptionsChange {
         set(&mut options.direct, self.direct);
         set(&mut options.signed_in_messages, self.signed_in_messages);
         set(&mut options.roster, self.roster);
+        set(&mut options.presence_batch_ms, self.presence_batch_ms);
         Some(options)
     }
 }
@@ -370,6 +372,7 @@ impl From<ChannelOptions> for OptionsChange {
             direct: Some(options.direct),
             signed_in_messages: Some(options.signed_in_messages),
             roster: Some(options.roster),
+            presence_batch_ms: Some(options.presence_batch_ms),
         }
     }
 }

@@ -85,6 +85,14 @@ pub struct ChannelOptions {
     pub signed_in_messages: SignedInMessages,
     /// Whether the channel keeps a list of its members that agrees with the presence notices.
     pub roster: bool,
+    /// For at most how many milliseconds presence notices wait for others, so that they leave together; 0:
+    /// they leave at once.
+    pub presence_batch_ms: u16,
+}
+
+impl ChannelOptions {
+    /// What `presence_batch_ms` may be.
+    pub const PRESENCE_BATCH_MS: RangeInclusive<i64> = 0..=1000;
 }
 
 impl Default for ChannelOptions {
@@ -100,6 +108,7 @@ impl Default for ChannelOptions {
             direct: Who::default(),
             signed_in_messages: SignedInMessages::default(),
             roster: false,
+            presence_batch_ms: 0,
         }
     }
 }

@@ -4,6 +4,9 @@
 //!   bit   0        1         2            3      4               5..7   7..9      9..11    11..13     13
 //!         history  announce  membership   drop   presence by     join   publish   direct   signed-in  roster
 //!                            to send             user                                      messages
+//!
+//!   bit   14..24
+//!         milliseconds for which presence notices wait
 //! ```
 //!
 //! The bits about senders are 0 in a channel that allows everybody everything.
@@ -24,6 +27,9 @@ const PUBLISH: u32 = 7;
 const DIRECT: u32 = 9;
 const SIGNED_IN: u32 = 11;
 const ROSTER: u32 = 1 << 13;
+const PRESENCE_BATCH_MS: u32 = 14;
+/// The mask of the milliseconds.
+const MILLISECONDS: u32 = (1 << 10) - 1;
 /// The mask of an option with two bits.
 const PAIR: u32 = 0b11;
 
@@ -59,6 +65,11 @@ impl OptionsWord {
     /// Whether the channel keeps a list of its members.
     pub fn keeps_roster(self) -> bool {
         self.has(ROSTER)
+    }
+
+    /// For at most how many milliseconds presence notices wait for others.
+    pub fn presence_batch_ms(self) -> u16 {
+        (self.0 >> PRESENCE_BATCH_MS & MILLISECONDS) as u16
     }
 
     /// Whether only members may send.
@@ -137,7 +148,8 @@ impl From<ChannelOptions> for OptionsWord {
         let pairs = who(options.join) << JOIN
             | who(options.publish) << PUBLISH
             | who(options.direct) << DIRECT
-            | signed_in << SIGNED_IN;
+            | signed_in << SIGNED_IN
+            | (u32::from(options.presence_batch_ms) & MILLISECONDS) << PRESENCE_BATCH_MS;
         Self(bits.into_iter().fold(pairs, |word, (is_set, bit)| if is_set { word | bit } else { word }))
     }
 }
@@ -169,6 +181,7 @@ mod tests {
                     SignedInMessages::Always,
                 ][pick(3)],
                 roster: flag(5),
+                presence_batch_ms: [0, 1, 20, 1000][n % 4],
             };
             let word = OptionsWord::from_bits(OptionsWord::from(options).bits());
             let said = ChannelOptions {
@@ -182,6 +195,7 @@ mod tests {
                 direct: word.direct(),
                 signed_in_messages: word.signed_in_messages(),
                 roster: word.keeps_roster(),
+                presence_batch_ms: word.presence_batch_ms(),
             };
             assert_eq!(said, options);
             assert_eq!(word.is_open_to_senders(), !flag(2) && rest / 3 == 0, "{options:?}");
