@@ -15,6 +15,7 @@
 //!
 //! A turn: `begin_turn`, any number of inputs, `on_mail`, wake the workers of `take_touched`, `flush`.
 
+mod batches;
 mod check;
 mod counters;
 mod direct;
@@ -54,6 +55,7 @@ use bytes::BytesMut;
 use hashbrown::HashMap;
 
 use self::{
+    batches::Batches,
     counters::AppCounters,
     eviction::{Evictor, Sweep},
     idempotency::Keys,
@@ -130,6 +132,7 @@ pub struct Engine {
     whole_lists: usize,
     deferred: VecDeque<Box<WorkerQuery>>,
     quiet: QuietMembers,
+    batches: Batches,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
     calls: Calls,
@@ -205,6 +208,7 @@ impl Engine {
             whole_lists: WHOLE_LISTS,
             deferred: VecDeque::new(),
             quiet: QuietMembers::default(),
+            batches: Batches::default(),
             answers: Vec::new(),
             interrupted: VecDeque::new(),
             yielded: Vec::new(),
@@ -246,6 +250,9 @@ impl Engine {
         self.sweep();
         self.resume_deferred();
         self.end_expired();
+        if !self.batches.is_empty() {
+            self.publish_due_batches();
+        }
         if !self.watches.is_empty() {
             self.arm_watches();
         }

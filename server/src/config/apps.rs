@@ -328,6 +328,7 @@ impl Section<'_> {
         let messages = raw.history_messages.unwrap_or(history.messages.into());
         let bytes = raw.history_bytes.unwrap_or(history.bytes.into());
         let age_s = raw.history_age_s.unwrap_or(i64::from(history.age_ms) / 1000);
+        let batch = raw.presence_batch_ms.unwrap_or(default.presence_batch_ms.into());
         let age_s: u32 = within(&key("history_age_s"), age_s, HistoryLimits::AGE_S)?;
         Ok(ChannelOptions {
             history: HistoryLimits {
@@ -353,6 +354,7 @@ impl Section<'_> {
             roster: raw.roster.unwrap_or(default.roster),
             user_state: raw.user_state.unwrap_or(default.user_state),
             user_lists: raw.user_lists.unwrap_or(default.user_lists),
+            presence_batch_ms: within(&key("presence_batch_ms"), batch, ChannelOptions::PRESENCE_BATCH_MS)?,
             signed_in_messages: match raw.signed_in_messages.as_deref() {
                 None => default.signed_in_messages,
                 Some("optional") => SignedInMessages::Optional,
