@@ -85,10 +85,15 @@ fn run_against(mischief: Mischief, threads: u32, work: Work) -> Report {
     let stub = Stub::start(mischief);
     let mut plan = plan(&stub, threads, work);
     let is_good = matches!(mischief, Mischief::None | Mischief::Recover | Mischief::TellLate);
-    // The stub itself echoes nothing.
-    if is_good && !matches!(&plan.work, Work::Send(work) if work.echo) {
-        // Everything comes in the end, however busy the machine is: the drain ends when it has. Windows are so
-        // long that no pause of the machine empties one.
+    // The stub itself echoes nothing, and recovers nothing: there the drain would last to its end.
+    let is_whole = match &plan.work {
+        Work::Send(work) => !work.echo,
+        Work::Storm(work) => work.rate == 0.0 || matches!(mischief, Mischief::Recover),
+        _ => true,
+    };
+    if is_good && is_whole {
+        // Everything comes in the end, however busy the machine is: the drain ends when it has. Windows are
+        // so long that no pause of the machine empties one.
         (plan.drain_seconds, plan.window_seconds) = (30.0, 0.2);
     }
     if matches!(mischief, Mischief::Dawdle { .. }) {

@@ -14,8 +14,8 @@ use serde_json::Value;
 use stub::{Mischief, Stub};
 
 const SHORT: &str = "-d 0.15 --warmup 0.05 --drain 1 --json -";
-/// One window that no pause of a busy machine empties, and as long a drain as what is on the way may take: it
-/// ends when everything has come.
+/// One window that no pause of a busy machine empties, and as long a drain as what is on the way may take.
+/// The drain ends when everything has come.
 const PATIENT: &str = "-d 0.6 --windows 1 --warmup 0.05 --drain 30 --expiry 30 --json -";
 /// Of the end of everything that is waited for.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -115,7 +115,9 @@ fn work_is_divided_and_results_are_merged_exactly() {
         let sleep = if scenario.contains("--spin") { "" } else { "--sleep" };
         // Only what publishes in a closed loop knows when a message is taken to be lost.
         let has_expiry = ["fanout", "send", "slow", "broadcast"].iter().any(|of| scenario.starts_with(of));
-        let patient = if has_expiry { PATIENT.into() } else { PATIENT.replace("--expiry 30 ", "") };
+        let patient = if has_expiry { PATIENT.to_owned() } else { PATIENT.replace("--expiry 30 ", "") };
+        // The stub recovers nothing: what a storm has missed never comes.
+        let patient = if scenario.contains("bystanders") { SHORT } else { &patient };
         let report = run(&stub, &format!("{scenario} {sleep} --processes 3 {patient}"));
         assert_eq!(problems(&report), [""; 0], "{scenario}");
         let windows = report["windows"].as_array().expect("a list");
