@@ -26,6 +26,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
+use crossbeam::channel::Sender;
 use fanfare_core::engine::Node;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -42,7 +43,11 @@ use super::{
     process::resident_bytes,
     reload::Reloader,
 };
-use crate::{config::Password, worker::Control};
+use crate::{
+    config::Password,
+    trigger::{Triggers, manage::ManageRequest},
+    worker::Control,
+};
 
 /// The most connections at one time.
 pub(crate) const ADMIN_CONNECTIONS: usize = 32;
@@ -74,6 +79,8 @@ pub(crate) struct Observed {
     /// The number of reloads that took effect, and of reloads that were refused.
     pub(crate) reloads: AtomicU64,
     pub(crate) failed_reloads: AtomicU64,
+    /// The triggers; `None` in a test.
+    triggers: Option<Arc<Triggers>>,
     next_worker: AtomicUsize,
 }
 
@@ -96,8 +103,19 @@ impl Observed {
             certificate_expires_s: AtomicU64::new(certificate_expires_s.unwrap_or(0)),
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),
+            triggers: None,
             next_worker: AtomicUsize::new(0),
         }
+    }
+
+    /// The state of a server with these triggers.
+    pub(crate) fn with(self, triggers: Arc<Triggers>) -> Self {
+        Self { triggers: Some(triggers), ..self }
+    }
+
+    /// The triggers.
+    pub(super) fn triggers(&self) -> Option<&Triggers> {
+        self.triggers.as_deref()
     }
 
     /// The worker whose turn in the rotation it is.
@@ -111,6 +129,8 @@ impl Observed {
 pub(crate) struct Pages {
     pub(crate) password: Option<Password>,
     pub(crate) demo: Option<demo::Settings>,
+    /// Takes requests about triggers.
+    pub(crate) manage: Sender<ManageRequest>,
 }
 
 /// The running admin plane.
@@ -143,7 +163,7 @@ impl Admin {
         if let Some(settings) = pages.demo {
             router = router.merge(demo::routes(settings));
         }
-        let dashboard = Dashboard::new(address, pages.password, observed);
+        let dashboard = Dashboard::new(address, pages.password, observed, pages.manage);
         router = router.merge(dashboard.as_ref().map_or_else(dashboard::absent, dashboard::routes));
         let console = dashboard.map(Console);
         let thread = Builder::new().name("admin".into()).spawn(move || {
