@@ -286,6 +286,17 @@ pub struct PublishAs<'a> {
     /// Whether the message is published only to an existing channel: one with members, with history, or with
     /// options that were set.
     pub only_existing: bool,
+    /// Whether the app's triggers run.
+    pub triggers: Triggers,
+}
+
+/// Whether a command of the back end runs the triggers that are for the back end too.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Triggers {
+    /// The triggers run.
+    Run,
+    /// The triggers have run, or are not for such commands.
+    PassBy,
 }
 
 /// A change of a message that the channel need not remember.
@@ -303,6 +314,8 @@ pub struct AmendMessage<'a> {
     pub audience: Audience,
     /// The other fields of the change.
     pub given: Given,
+    /// Whether the app's triggers run.
+    pub triggers: Triggers,
 }
 
 impl<'a> BackEndCommand<'a> {

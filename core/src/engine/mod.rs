@@ -32,6 +32,7 @@ mod permission;
 mod presence;
 mod publish;
 mod query;
+mod referral;
 mod request;
 mod resume;
 mod roster;

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use bytes::BytesMut;
 use fanfare_core::{
     app::ChannelstreamOptions,
-    command::{AmendMessage, BackEndCommand, Disconnection, Publish, PublishAs},
+    command::{AmendMessage, BackEndCommand, Disconnection, Publish, PublishAs, Triggers},
     dialect::{
         Format,
         channelstream::{
@@ -218,6 +218,8 @@ impl Worker {
     /// the outcome.
     fn tell(&mut self, app: AppId, Tell { channel, audience, what }: Tell) {
         let channel = channel.as_deref();
+        // The directory has answered and remembers the message already.
+        let triggers = Triggers::PassBy;
         let command = match &what {
             What::Words(words) => BackEndCommand::Tell { channel, audience, words: words.clone() },
             What::Message { content, history } => {
@@ -225,16 +227,32 @@ impl Worker {
                 let publish = Publish::new(channel, EVENT, payload);
                 let publish = Publish { history: *history, audience: Some(Box::new(audience)), ..publish };
                 let (id, given) = (Some(content.id), content.given.clone());
-                BackEndCommand::PublishAs(PublishAs { publish, id, given, only_existing: true })
+                BackEndCommand::PublishAs(PublishAs { publish, id, given, only_existing: true, triggers })
             }
             What::Edit(Content { id, payload, given }) => {
                 let (payload, given) = (payload.as_deref().map(Payload::Json), given.clone());
                 let deletes = false;
-                BackEndCommand::Amend(AmendMessage { channel, id: *id, deletes, payload, audience, given })
+                BackEndCommand::Amend(AmendMessage {
+                    channel,
+                    id: *id,
+                    deletes,
+                    payload,
+                    audience,
+                    given,
+                    triggers,
+                })
             }
             What::Delete(id) => {
                 let (deletes, payload, given) = (true, None, Given::default());
-                BackEndCommand::Amend(AmendMessage { channel, id: *id, deletes, payload, audience, given })
+                BackEndCommand::Amend(AmendMessage {
+                    channel,
+                    id: *id,
+                    deletes,
+                    payload,
+                    audience,
+                    given,
+                    triggers,
+                })
             }
         };
         if let Some(Err(error)) = self.engine.request(app, command, Tokens::UNAWAITED) {
