@@ -18,6 +18,7 @@ use crate::{
     disconnect::Disconnect,
     id::{MessageId, SessionId},
     publication::{Audience, Given, IdentityCard, Payload},
+    trigger::Triggers,
 };
 
 /// A command of a session. Its text borrows from the frame.
@@ -288,15 +289,6 @@ pub struct PublishAs<'a> {
     pub only_existing: bool,
     /// Whether the app's triggers run.
     pub triggers: Triggers,
-}
-
-/// Whether a command of the back end runs the triggers that are for the back end too.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub enum Triggers {
-    /// The triggers run.
-    Run,
-    /// The triggers have run, or are not for such commands.
-    PassBy,
 }
 
 /// A change of a message that the channel need not remember.

@@ -10,16 +10,16 @@ use std::{
 
 use fanfare_core::{
     app::{App, AppKeys, Apps},
-    command::{
-        AmendMessage, BackEndCommand, ChangeMessage, Disconnection, Outcome, Publish, PublishAs, Triggers,
-    },
+    command::{AmendMessage, BackEndCommand, ChangeMessage, Disconnection, Outcome, Publish, PublishAs},
     dialect::Format,
     engine::{Engine, Flow, Node, Opening},
     error::ReplyError,
     id::{AppId, IdGenerator, MessageId, SessionSlot, WorkerId},
     publication::{Audience, Given, Payload},
     token::Claims,
-    trigger::{Decision, Said, TriggerCall, TriggerKind, TriggerRule, TriggerRuntime, TriggerSet, Verdict},
+    trigger::{
+        Decision, Said, TriggerCall, TriggerKind, TriggerRule, TriggerRuntime, TriggerSet, Triggers, Verdict,
+    },
     ws::Message,
 };
 use serde_json::{Value, json};

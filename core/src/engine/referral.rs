@@ -3,11 +3,11 @@
 
 use super::{Engine, trigger::Deed, waiting::Progress};
 use crate::{
-    command::{AmendMessage, Publish, PublishAs, Triggers},
+    command::{AmendMessage, Publish, PublishAs},
     error::ReplyError,
     id::{AppId, MessageId},
     publication::{Audience, Given, Payload},
-    trigger::{Origin, TriggerInput, TriggerKind},
+    trigger::{Origin, TriggerInput, TriggerKind, Triggers},
 };
 
 /// The fields of a command that its input does not have.

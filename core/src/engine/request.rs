@@ -11,10 +11,11 @@ use super::{
 };
 use crate::{
     channel::{Amendment, Viewer},
-    command::{AmendMessage, BackEndCommand, Outcome, Publish, PublishAs, Triggers},
+    command::{AmendMessage, BackEndCommand, Outcome, Publish, PublishAs},
     error::ReplyError,
     id::AppId,
     publication::{Audience, EVERYONE, Given, GivenTime, OwnedPayload, Payload, Publication},
+    trigger::Triggers,
 };
 
 impl Engine {

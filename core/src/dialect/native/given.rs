@@ -1,11 +1,12 @@
 //! The fields that only a back end may set in messages and changes: ids, times and names.
 
 use crate::{
-    command::{AmendMessage, PublishAs, Triggers},
+    command::{AmendMessage, PublishAs},
     error::ReplyError,
     id::MessageId,
     json::Raw,
     publication::{Given, GivenTime, Payload},
+    trigger::Triggers,
 };
 
 use super::envelope::{Envelope, Name};

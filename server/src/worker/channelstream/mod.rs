@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use bytes::BytesMut;
 use fanfare_core::{
     app::ChannelstreamOptions,
-    command::{AmendMessage, BackEndCommand, Disconnection, Publish, PublishAs, Triggers},
+    command::{AmendMessage, BackEndCommand, Disconnection, Publish, PublishAs},
     dialect::{
         Format,
         channelstream::{
@@ -30,6 +30,7 @@ use fanfare_core::{
     id::{AppId, SessionId, SessionSlot},
     publication::{Given, Payload},
     token::Claims,
+    trigger::Triggers,
     ws::{self, Upgrade, put_close},
 };
 
