@@ -31,7 +31,7 @@ const LAYERS: [(&str, &[&str]); 6] = [
             "slots",
         ],
     ),
-    ("codecs", &["ws", "http", "json"]),
+    ("codecs", &["ws", "http", "json", "verdict"]),
     ("protocol layers", &["engineio", "socketio"]),
     ("translation", &["dialect"]),
     ("work", &["engine"]),

@@ -163,7 +163,7 @@ impl Section<'_> {
         app.limits = self.limits(&raw.limits, limits)?;
         app.rules = self.rules(&raw.channels, &app)?;
         secrets.channels = raw.channels.clone();
-        secrets.triggers = triggers::build(&self, &raw.triggers)?;
+        secrets.triggers = triggers::build(&mut self, &raw.triggers)?;
         app.origins = self.origins(raw)?;
         app.sessions = sessions;
         if app.session_required && app.sessions.keys().is_empty() {
