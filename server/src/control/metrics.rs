@@ -47,6 +47,10 @@ metrics! {
     polling Gauge "Clients that poll, with or without a session."
     accepted_total Counter "Connections accepted."
     refused_total Counter "Connections refused because the server is full."
+    proxy_refused_total Counter "Connections refused on a listener for proxies: from a stranger, or with a malformed header."
+    address_refused_total Counter "Connections and handshakes refused because their address has as many as it may."
+    failed_keys_total Counter "Keys, session tokens and signatures that were wrong."
+    address_blocked_total Counter "Requests refused because too many keys from their address were wrong."
     accept_pauses_total Counter "Times accepting paused because descriptors or memory ran out."
     app_full_total Counter "Handshakes refused because the app is full."
     session_refusals_total Counter "Sessions refused on a WebSocket that was open already."
@@ -262,14 +266,16 @@ fn put_server(text: &mut Exposition, observed: &Observed) {
     for (kind, bytes) in KINDS.iter().zip(Ledger::read(observed).bytes) {
         text.sample(&[("kind", kind)], bytes);
     }
-    let mut reloads = |name, help, count: &AtomicU64| {
+    let mut total = |name, help, count: &AtomicU64| {
         text.begin(name, Kind::Counter, help);
         text.sample(&[], count.load(Ordering::Relaxed));
     };
     let help = "Reloads of the configuration that took effect.";
-    reloads("fanfare_reloads_total", help, &observed.reloads);
+    total("fanfare_reloads_total", help, &observed.reloads);
     let help = "Reloads of the configuration that were refused.";
-    reloads("fanfare_reload_failures_total", help, &observed.failed_reloads);
+    total("fanfare_reload_failures_total", help, &observed.failed_reloads);
+    let help = "Times an address found no room in the table of limits by address.";
+    total("fanfare_address_table_overflows_total", help, &observed.control.addresses.overflows);
 }
 
 fn put_apps(text: &mut Exposition, node: &Node) {

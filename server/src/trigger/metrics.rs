@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
+
 use crate::control::{
     exposition::{Exposition, Kind},
     histogram::{Histogram, Observations},
@@ -83,7 +85,32 @@ pub(crate) fn count(number: &AtomicU64) {
     number.fetch_add(1, Ordering::Relaxed);
 }
 
+/// The counts of a trigger, as the dashboard shows them.
+#[derive(Serialize)]
+pub(crate) struct Counts {
+    passed: u64,
+    replaced: u64,
+    refused: u64,
+    failed: u64,
+    queued: u64,
+    /// The CPU times of the runs, by bucket.
+    times: Vec<u64>,
+}
+
 impl Numbers {
+    pub(super) fn counts(&self) -> Counts {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let failures = [&self.out_of_time, &self.out_of_memory, &self.out_of_output, &self.thrown];
+        Counts {
+            passed: read(&self.passed),
+            replaced: read(&self.replaced),
+            refused: read(&self.refused),
+            failed: failures.map(read).iter().sum(),
+            queued: read(&self.queued),
+            times: Histogram::sum([&self.times]).counts.to_vec(),
+        }
+    }
+
     /// Counts a run of this time.
     pub(crate) fn took(&self, time: Duration) {
         self.times.observe(time);
@@ -112,7 +139,7 @@ impl Numbers {
     }
 }
 
-/// A value of a further label, and its count.
+/// A value of the further label, and the number of runs with it.
 type Value = (&'static str, fn(&Numbers) -> &AtomicU64);
 
 /// A metric of triggers: its name, kind and description, and its values with the value of a further label.

@@ -183,6 +183,7 @@ class Server:
         self._log = self._log_path.open("ab")
         self._announced = {}
         self._tls_ports = []
+        self._proxy_ports = []
         self._announcement = threading.Event()
         self.process = subprocess.Popen(
             [binary, "--config", str(folder / "fanfare.toml")],
@@ -201,6 +202,7 @@ class Server:
             self.port = self._announced["listening"]
             self.admin_port = self._announced["admin"]
             self.tls_ports = self._tls_ports
+            self.proxy_ports = self._proxy_ports
             wait_until(lambda: self.admin("/readyz").status == 200)
         except BaseException:
             self.stop()
@@ -213,6 +215,8 @@ class Server:
             words = line.decode().split()
             if words[3:] == ["with", "TLS"]:
                 self._tls_ports.append(int(words[2].rsplit(":", 1)[1]))
+            if words[3:5] == ["with", "PROXY"]:
+                self._proxy_ports.append(int(words[2].rsplit(":", 1)[1]))
             if len(words) == 3 and words[0] in ("listening", "admin") and words[1] == "on":
                 self._announced[words[0]] = int(words[2].rsplit(":", 1)[1])
                 if len(self._announced) == 2:
