@@ -303,7 +303,7 @@ impl Worker {
             self.gather(&mut events, &mut buffer)?;
             self.stamp_read();
             self.engine.on_mail();
-            self.wake_others();
+            self.tell_others();
             self.stamp_ordered();
             self.engine.flush(&mut self.connections);
             self.observe_stages();
