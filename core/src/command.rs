@@ -20,6 +20,7 @@ use crate::{
     disconnect::Disconnect,
     id::{MessageId, SessionId},
     publication::{Audience, Given, IdentityCard, Payload, UserChange, UserState},
+    trigger::Triggers,
 };
 
 /// A command of a session. Its text borrows from the frame.
@@ -309,6 +310,8 @@ pub struct PublishAs<'a> {
     /// Whether the message is published only to an existing channel: one with members, with history, or with
     /// options that were set.
     pub only_existing: bool,
+    /// Whether the app's triggers run.
+    pub triggers: Triggers,
 }
 
 /// A change of a message that the channel need not remember.
@@ -326,6 +329,8 @@ pub struct AmendMessage<'a> {
     pub audience: Audience,
     /// The other fields of the change.
     pub given: Given,
+    /// Whether the app's triggers run.
+    pub triggers: Triggers,
 }
 
 impl<'a> BackEndCommand<'a> {

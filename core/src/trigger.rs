@@ -68,6 +68,15 @@ pub enum Origin {
     BackEnd,
 }
 
+/// Whether a command of the back end runs the triggers that are for the back end too.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Triggers {
+    /// The triggers run.
+    Run,
+    /// The triggers have run, or are not for such commands.
+    PassBy,
+}
+
 /// The rule by which a trigger runs.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the fields are the keys of docs/TRIGGERS.md")]

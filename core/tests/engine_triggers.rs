@@ -10,14 +10,16 @@ use std::{
 
 use fanfare_core::{
     app::{App, AppKeys, Apps},
-    command::{BackEndCommand, ChangeMessage, Disconnection, Outcome, Publish},
+    command::{AmendMessage, BackEndCommand, ChangeMessage, Disconnection, Outcome, Publish, PublishAs},
     dialect::Format,
     engine::{Engine, Flow, Node, Opening},
     error::ReplyError,
     id::{AppId, IdGenerator, MessageId, SessionSlot, WorkerId},
-    publication::Payload,
+    publication::{Audience, Given, Payload},
     token::Claims,
-    trigger::{Decision, Said, TriggerCall, TriggerKind, TriggerRule, TriggerRuntime, TriggerSet, Verdict},
+    trigger::{
+        Decision, Said, TriggerCall, TriggerKind, TriggerRule, TriggerRuntime, TriggerSet, Triggers, Verdict,
+    },
     ws::Message,
 };
 use serde_json::{Value, json};
@@ -423,6 +425,62 @@ fn the_back_end_passes_by_unless_a_trigger_wants_it() {
         room.engine.request(APP, BackEndCommand::Change(change), 2);
         assert_eq!(room.calls().len(), usize::from(server), "an edit likewise");
     }
+}
+
+/// Back ends' messages with fields of their own keep these fields through a verdict.
+#[test]
+fn messages_with_an_id_a_name_or_a_user_and_lenient_edits_run_the_triggers_for_back_ends() {
+    let id = IdGenerator::new(1).message_id(1);
+    let given = || Given { label: Some("Zoe".into()), ..Given::default() };
+    let to_bob = || Audience { only_users: Some(Arc::new(["bob".into()])), ..Audience::default() };
+    let command = |route: usize, triggers| match route {
+        0 => BackEndCommand::PublishAs(PublishAs {
+            publish: Publish::new(Some("t"), "e", Payload::Json("1")),
+            id: Some(id),
+            given: given(),
+            only_existing: true,
+            triggers,
+        }),
+        1 => {
+            BackEndCommand::PublishToUser { user: "bob", event: "e", payload: Payload::Json("1"), note: None }
+        }
+        place => BackEndCommand::Amend(AmendMessage {
+            channel: (place == 2).then_some("t"),
+            id,
+            deletes: false,
+            payload: Some(Payload::Json("1")),
+            audience: if place == 2 { Audience::default() } else { to_bob() },
+            given: given(),
+            triggers,
+        }),
+    };
+    for route in 0..4 {
+        let mut room = Room::with(TriggerRule { server: true, ..rule() }, |_| {});
+        room.engine.request(APP, command(route, Triggers::Run), 1);
+        assert_eq!(room.bob_sees(), [] as [Value; 0], "{route}: nothing before the verdict");
+        let call = room.one_call();
+        let kind = if route < 2 { TriggerKind::Message } else { TriggerKind::Edit };
+        assert_eq!((call.input.kind, call.input.payload.view()), (kind, Payload::Json("1")), "{route}");
+        room.decide(&call, Decision::Refuse("no".into()));
+        assert_eq!(room.bob_sees(), [] as [Value; 0], "{route}: nothing after a refusal");
+        let answers = room.engine.take_answers();
+        assert!(matches!(&answers[..], [(1, Ok(Outcome::Refused(_)))]), "{route}: {answers:?}");
+        room.engine.request(APP, command(route, Triggers::Run), 2);
+        let call = room.one_call();
+        room.decide(&call, replacement("2"));
+        let seen = room.take(1);
+        assert_eq!(seen.len(), 1, "{route}");
+        let text = seen[0].to_string();
+        assert_eq!(seen[0]["message"], 2, "{route}: {text}");
+        assert_eq!(text.contains("Zoe"), route != 1, "{route}: {text}");
+        assert_eq!((room.calls().len(), room.engine.node().trigger_calls(APP)), (0, 0), "{route}");
+        let mut room = Room::with(rule(), |_| {});
+        room.engine.request(APP, command(route, Triggers::Run), 3);
+        assert_eq!((room.calls().len(), room.bob_sees().len()), (0, 1), "{route}: not for back ends");
+    }
+    let mut room = Room::with(TriggerRule { server: true, ..rule() }, |_| {});
+    room.engine.request(APP, command(0, Triggers::PassBy), 4);
+    assert_eq!((room.calls().len(), room.bob_sees().len()), (0, 1));
 }
 
 #[test]

@@ -37,6 +37,7 @@ mod permission;
 mod presence;
 mod publish;
 mod query;
+mod referral;
 mod request;
 mod resume;
 mod roster;

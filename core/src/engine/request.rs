@@ -6,6 +6,7 @@ use super::{
     Engine,
     check::{check_change, check_channel, check_given, check_message, check_payload},
     publish::owned_change,
+    referral::Referral,
     user_state::Telling,
     waiting::Progress,
 };
@@ -15,6 +16,7 @@ use crate::{
     error::ReplyError,
     id::AppId,
     publication::{Audience, EVERYONE, Given, GivenTime, OwnedPayload, Payload, Publication},
+    trigger::Triggers,
 };
 
 impl Engine {
@@ -40,14 +42,7 @@ impl Engine {
             BackEndCommand::PublishAs(publish) => self.publish_as(app, publish),
             BackEndCommand::PublishToUser { user, event, payload, note } => {
                 let publish = Publish::new(None, event, payload);
-                check_message(self.apps.of(app), &publish, slice::from_ref(&payload))?;
-                self.counters.publications += 1;
-                self.counted(app).published(1);
-                let given = note.map(|note| Arc::new(Given { note: Some(note), ..Given::default() }));
-                let message = Publication::message(self.ids.message_id(self.now_ms), event, payload);
-                let audience = Audience { only_users: Some(Arc::new([user.into()])), ..Audience::default() };
-                let message = Publication { audience: &audience, given: given.as_ref(), ..message };
-                self.publish_to_user(app, user, Arc::new(message.into()))
+                self.publish_to(app, (user, note), &publish, Triggers::Run)
             }
             BackEndCommand::Amend(amend) => self.amend(app, amend),
             BackEndCommand::Change(change) => {
@@ -114,11 +109,21 @@ impl Engine {
     }
 
     /// Publishes a message with the id, the time and the name that its back end gives.
-    fn publish_as(&mut self, app: AppId, publish_as: PublishAs<'_>) -> Result<Progress, ReplyError> {
-        let PublishAs { publish, id, mut given, only_existing } = publish_as;
+    pub(super) fn publish_as(
+        &mut self,
+        app: AppId,
+        publish_as: PublishAs<'_>,
+    ) -> Result<Progress, ReplyError> {
+        let PublishAs { publish, id, mut given, only_existing, triggers } = publish_as;
         let payloads = slice::from_ref(&publish.payload);
         check_message(self.apps.of(app), &publish, payloads)?;
         check_given(self.apps.of(app), publish.payload, &given)?;
+        let referral = || Referral::PublishAs { id, given: given.clone(), only_existing };
+        if triggers == Triggers::Run
+            && let Some(called) = self.refer(app, &publish, referral)
+        {
+            return called;
+        }
         let made = self.ids.message_id(self.now_ms);
         let id = id.unwrap_or(made);
         match &mut given.time {
@@ -143,21 +148,55 @@ impl Engine {
         self.carry(app, target, &publish, &mut [message])
     }
 
+    /// Publishes to the sessions of a user.
+    pub(super) fn publish_to(
+        &mut self,
+        app: AppId,
+        (user, note): (&str, Option<Box<str>>),
+        publish: &Publish<'_>,
+        triggers: Triggers,
+    ) -> Result<Progress, ReplyError> {
+        check_message(self.apps.of(app), publish, slice::from_ref(&publish.payload))?;
+        let audience = Audience { only_users: Some(Arc::new([user.into()])), ..Audience::default() };
+        if triggers == Triggers::Run && self.node.has_triggers(app) {
+            let direct = Publish { audience: Some(Box::new(audience.clone())), ..publish.clone() };
+            let referral = || Referral::ToUser { user: user.into(), note: note.clone() };
+            if let Some(called) = self.refer(app, &direct, referral) {
+                return called;
+            }
+        }
+        self.counters.publications += 1;
+        self.counted(app).published(1);
+        let given = note.map(|note| Arc::new(Given { note: Some(note), ..Given::default() }));
+        let message = Publication::message(self.ids.message_id(self.now_ms), publish.event, publish.payload);
+        let message = Publication { audience: &audience, given: given.as_ref(), ..message };
+        self.publish_to_user(app, user, Arc::new(message.into()))
+    }
+
     /// Changes a message if its channel remembers it, and tells the change's audience in any case.
-    fn amend(&mut self, app: AppId, amend: AmendMessage<'_>) -> Result<Progress, ReplyError> {
-        let AmendMessage { channel, id, deletes, payload, audience, given } = amend;
+    pub(super) fn amend(&mut self, app: AppId, amend: AmendMessage<'_>) -> Result<Progress, ReplyError> {
+        let AmendMessage { channel, id, deletes, payload, audience, given, triggers } = amend;
         let configured = self.apps.of(app);
         if let Some(payload) = payload {
             check_payload(configured, payload)?;
         }
         check_given(configured, payload.unwrap_or(Payload::Json("")), &given)?;
+        channel.map_or(Ok(()), |channel| check_channel(configured, channel))?;
+        if triggers == Triggers::Run
+            && self.node.has_triggers(app)
+            && let Some(payload) = payload
+        {
+            let edit =
+                Publish { audience: Some(Box::new(audience.clone())), ..Publish::new(channel, "", payload) };
+            let referral = || Referral::Amend { id, audience: audience.clone(), given: given.clone() };
+            if let Some(called) = self.refer(app, &edit, referral) {
+                return called;
+            }
+        }
         let payload = payload.map(OwnedPayload::from);
         let amendment = Amendment { id, deletes, payload, audience, given: Arc::new(given) };
         match channel {
-            Some(channel) => {
-                check_channel(configured, channel)?;
-                self.ask_to_amend(app, channel, &amendment)
-            }
+            Some(channel) => self.ask_to_amend(app, channel, &amendment),
             None if Self::is_direct(None, &amendment.audience) => {
                 self.publish_direct(app, &amendment.publication(None, self.now_ms))?;
                 Ok(Progress::Finished(Outcome::Broadcast { message_id: id }))

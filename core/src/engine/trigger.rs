@@ -27,6 +27,7 @@ use super::{
     membership::JoinAs,
     permission::Reach,
     publish::{owned_change, sender_of},
+    referral::Referral,
     session::Session,
     waiting::{Progress, Waiter},
     window::Executed,
@@ -97,7 +98,7 @@ struct Called {
 }
 
 /// The effect of a call unless its triggers refuse. The call's input has the rest of the data.
-enum Deed {
+pub(super) enum Deed {
     /// A publication, with the audience of the time when it was sent.
     Publish {
         reach: Reach,
@@ -106,6 +107,8 @@ enum Deed {
         audience: Option<Audience>,
     },
     Join(JoinAs),
+    /// A command of the back end.
+    Referred(Box<Referral>),
 }
 
 /// The triggers of a call.
@@ -290,7 +293,7 @@ impl Engine {
         let (Flow::Pause | Flow::Continue | Flow::Yield) = self.conclude(slot, executed, Ok(called), || None);
     }
 
-    fn input_of(
+    pub(super) fn input_of(
         &self,
         publish: &Publish<'_>,
         payload: Payload<'_>,
@@ -311,7 +314,7 @@ impl Engine {
         }
     }
 
-    fn call(
+    pub(super) fn call(
         &mut self,
         app: AppId,
         Run { set, rules }: Run,
@@ -441,6 +444,7 @@ impl Engine {
                 let by = input.client.as_ref().map(|client| (client.session, client.user.clone()));
                 self.ask_for_change(app.id, channel, owned_change(&change, by))
             }
+            (Deed::Referred(referral), ..) => self.execute_referred(app.id, input, *referral, payload),
             (Deed::Join(_), ..) if self.node.is_saturated() => Err(ReplyError::Overloaded),
             (Deed::Join(how), Some(channel), Some(slot)) => self.join(slot, channel, how),
             // A session that has ended joins no channel. Changes and joins always name their channel.

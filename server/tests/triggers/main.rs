@@ -2,4 +2,5 @@
 
 mod api;
 mod peer;
+mod recipes;
 mod verdicts;

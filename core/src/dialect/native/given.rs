@@ -6,6 +6,7 @@ use crate::{
     id::MessageId,
     json::Raw,
     publication::{Given, GivenTime, Payload},
+    trigger::Triggers,
 };
 
 use super::envelope::{Envelope, Name};
@@ -30,7 +31,13 @@ impl Envelope<'_, '_> {
         if self.idempotency_key()?.is_some() {
             return Err(wrong(ONCE));
         }
-        Ok(Some(PublishAs { publish: self.publication()?, id, given, only_existing }))
+        Ok(Some(PublishAs {
+            publish: self.publication()?,
+            id,
+            given,
+            only_existing,
+            triggers: Triggers::Run,
+        }))
     }
 
     /// Whether a change has to be told even if the channel does not remember its message.
@@ -51,7 +58,8 @@ impl Envelope<'_, '_> {
         };
         let payload = message.map(|message| Payload::Json(message.as_str()));
         let audience = self.audience()?.unwrap_or_default();
-        Ok(AmendMessage { channel: self.optional_channel()?, id, deletes, payload, audience, given })
+        let (channel, triggers) = (self.optional_channel()?, Triggers::Run);
+        Ok(AmendMessage { channel, id, deletes, payload, audience, given, triggers })
     }
 
     fn rare(&self, name: &str) -> Option<Raw<'_>> {

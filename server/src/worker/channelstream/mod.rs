@@ -30,6 +30,7 @@ use fanfare_core::{
     id::{AppId, SessionId, SessionSlot},
     publication::{Given, Payload},
     token::Claims,
+    trigger::Triggers,
     ws::{self, Upgrade, put_close},
 };
 
@@ -241,6 +242,8 @@ impl Worker {
     /// the outcome.
     fn tell(&mut self, app: AppId, Tell { channel, audience, what }: Tell) {
         let channel = channel.as_deref();
+        // The directory has answered and remembers the message already.
+        let triggers = Triggers::PassBy;
         let command = match &what {
             What::Words(words) => BackEndCommand::Tell { channel, audience, words: words.clone() },
             What::Message { content, history } => {
@@ -248,16 +251,32 @@ impl Worker {
                 let publish = Publish::new(channel, EVENT, payload);
                 let publish = Publish { history: *history, audience: Some(Box::new(audience)), ..publish };
                 let (id, given) = (Some(content.id), content.given.clone());
-                BackEndCommand::PublishAs(PublishAs { publish, id, given, only_existing: true })
+                BackEndCommand::PublishAs(PublishAs { publish, id, given, only_existing: true, triggers })
             }
             What::Edit(Content { id, payload, given }) => {
                 let (payload, given) = (payload.as_deref().map(Payload::Json), given.clone());
                 let deletes = false;
-                BackEndCommand::Amend(AmendMessage { channel, id: *id, deletes, payload, audience, given })
+                BackEndCommand::Amend(AmendMessage {
+                    channel,
+                    id: *id,
+                    deletes,
+                    payload,
+                    audience,
+                    given,
+                    triggers,
+                })
             }
             What::Delete(id) => {
                 let (deletes, payload, given) = (true, None, Given::default());
-                BackEndCommand::Amend(AmendMessage { channel, id: *id, deletes, payload, audience, given })
+                BackEndCommand::Amend(AmendMessage {
+                    channel,
+                    id: *id,
+                    deletes,
+                    payload,
+                    audience,
+                    given,
+                    triggers,
+                })
             }
         };
         if let Some(Err(error)) = self.engine.request(app, command, Tokens::UNAWAITED) {
