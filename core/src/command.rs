@@ -34,6 +34,8 @@ pub enum Command<'a> {
         /// Whether the member receives presence notices, if the channel announces members; `None` means yes.
         /// A second join changes the setting.
         notices: Option<bool>,
+        /// The payload that the join's triggers are shown.
+        payload: Payload<'a>,
     },
     /// Stop being a member.
     Leave {

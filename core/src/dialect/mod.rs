@@ -403,6 +403,16 @@ pub fn reads_as_member(format: Format) -> bool {
     format.dialect() == Dialect::Xano
 }
 
+/// Whether triggers run on a join of a session of this format before the channel's rules are checked.
+pub fn judges_joins_first(format: Format) -> bool {
+    format.dialect() == Dialect::Xano
+}
+
+/// Whether a session of this format is told that the receiver of a message to one session is no member.
+pub fn reports_absence(format: Format) -> bool {
+    format.dialect() == Dialect::Xano
+}
+
 /// Whether an event's name belongs to the server in some dialect, so that no session may publish it.
 pub fn is_reserved_event(event: &str) -> bool {
     native::is_reserved_event(event)

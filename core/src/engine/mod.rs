@@ -78,6 +78,7 @@ use crate::{
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
     limits::{COMBINED, SIGNATURE_WORK, TURN_BYTES, TURN_WORK, WHOLE_LISTS},
     now::Now,
+    publication::Payload,
     secret::Secret,
     slots::Slots,
     token::{Claims, TokenError},
@@ -329,7 +330,7 @@ impl Engine {
         for channel in channels {
             // A claimed channel that the app's limits refuse is one the session is not in, as `members` will
             // show.
-            match self.ask_to_join(slot, &channel, JoinAs::default()) {
+            match self.ask_to_join(slot, &channel, Payload::NULL, JoinAs::default()) {
                 Ok(called @ Progress::Called(_)) => self.await_claimed(slot, called),
                 Ok(_) => {}
                 Err(_) => self.counters.command_errors += 1,

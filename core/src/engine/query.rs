@@ -10,7 +10,8 @@ use std::{ops::Range, sync::Arc};
 use super::{Engine, mail::Mail, membership::JoinAs, waiting::Progress};
 use crate::{
     command::{
-        ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession,
+        ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, Publish, SessionsPage,
+        UserSession,
     },
     disconnect::Disconnect,
     error::ReplyError,
@@ -40,7 +41,7 @@ impl WorkerQuery {
                 Question::AllMembers { members, .. } => members.iter().map(member_bytes).sum(),
                 Question::Direct { publication, .. } => publication.bytes(),
                 Question::Disconnect { .. } => 0,
-                Question::Enroll { channel, .. } => channel.len(),
+                Question::Enroll { channel, .. } | Question::Confirm { channel, .. } => channel.len(),
             }
     }
 }
@@ -84,6 +85,12 @@ enum Question {
         session: SessionId,
         channel: Box<str>,
         membership: Membership,
+    },
+    /// Whether a session is a member, for the sender of a message to this session alone.
+    Confirm {
+        session: SessionId,
+        channel: Box<str>,
+        is_member: bool,
     },
 }
 
@@ -198,6 +205,22 @@ impl Engine {
     ) -> Result<Progress, ReplyError> {
         let worker = self.node.workers_of(session);
         self.ask(app, worker, Question::Enroll { session, channel: channel.into(), membership })
+    }
+
+    /// Asks whether the receiver of a session's message to one session is a member, after the message was
+    /// published. The answer replaces the outcome of the publication.
+    #[cold]
+    pub(super) fn confirm(
+        &mut self,
+        app: AppId,
+        publish: &Publish<'_>,
+        published: Result<Progress, ReplyError>,
+    ) -> Result<Progress, ReplyError> {
+        let published = published?;
+        let receiver = publish.audience.as_deref().and_then(|audience| audience.only_session);
+        let (Some(session), Some(channel)) = (receiver, publish.channel) else { return Ok(published) };
+        let question = Question::Confirm { session, channel: channel.into(), is_member: false };
+        self.ask(app, self.node.workers_of(session), question)
     }
 
     /// Asks for a page of a user's sessions, or of all sessions of the app.
@@ -335,6 +358,10 @@ impl Engine {
             }
             Question::Enroll { session, channel, membership } => {
                 self.enroll_here(*app, *session, channel, *membership);
+            }
+            Question::Confirm { session, channel, is_member } => {
+                let slot = self.sessions.find(*session).filter(|slot| self.sessions.get(*slot).app == *app);
+                *is_member = slot.is_some_and(|slot| self.membership(slot, channel).is_some());
             }
         }
     }
@@ -545,7 +572,10 @@ impl Question {
             Question::Direct { refused: Some(error), .. } => return Err(error),
             Question::Direct { publication, .. } => Outcome::Broadcast { message_id: publication.view().id },
             Question::Disconnect { sessions, .. } => Outcome::Disconnected { sessions },
-            Question::Enroll { .. } => Outcome::Done,
+            Question::Confirm { is_member: false, .. } => {
+                return Err(ReplyError::InvalidCommand("The receiver has not joined the channel."));
+            }
+            Question::Enroll { .. } | Question::Confirm { .. } => Outcome::Done,
         })
     }
 
@@ -556,7 +586,7 @@ impl Question {
             | Question::AllMembers { .. }
             | Question::Sessions { .. }
             | Question::Direct { .. } => Outcome::Updated,
-            Question::Enroll { .. } => Outcome::Done,
+            Question::Enroll { .. } | Question::Confirm { .. } => Outcome::Done,
             Question::Disconnect { .. } => Outcome::Disconnected { sessions: 0 },
         }
     }

@@ -7,6 +7,7 @@ use crate::{
     command::{Command, Publish},
     error::ReplyError,
     json::{Document, Element, Object, Raw, Scanner},
+    publication::Payload,
     socketio::{self, RESERVED_EVENTS},
 };
 
@@ -94,7 +95,9 @@ impl<'a> Event<'a> {
     pub(super) fn command(&self) -> Command<'_> {
         let echo = self.echo;
         match &self.verb {
-            Verb::Join { channel } => Command::Join { channel, echo, since: None, notices: None },
+            Verb::Join { channel } => {
+                Command::Join { channel, echo, since: None, notices: None, payload: Payload::NULL }
+            }
             Verb::Leave { channel } => Command::Leave { channel, echo },
             Verb::Update { profile } => Command::Update { profile: profile.text(), echo },
             Verb::Message { channel, event, message } => {
@@ -190,11 +193,11 @@ mod tests {
         let echo = |payload: &str| read(payload).expect("an event").split("echo: ").nth(1).map(String::from);
         assert_eq!(
             echo(r#"["join",{"channel":"c","echo":"false"}]"#).as_deref(),
-            Some("Some(true), since: None, notices: None }")
+            Some("Some(true), since: None, notices: None, payload: Json(\"null\") }")
         );
         assert_eq!(
             echo(r#"["join",{"channel":"c","echo":null}]"#).as_deref(),
-            Some("None, since: None, notices: None }")
+            Some("None, since: None, notices: None, payload: Json(\"null\") }")
         );
         assert_eq!(echo(r#"["leave",{"channel":"c","echo":0}]"#).as_deref(), Some("Some(false) }"));
         let message =

@@ -43,6 +43,8 @@ enum Verb<'a> {
     Join {
         presence: bool,
         history: bool,
+        /// What the client asks for, as JSON.
+        asks: &'static str,
     },
     /// The list of members, after a join.
     Roster,
@@ -127,11 +129,18 @@ fn verb<'a>(
 fn join<'a>(row: &XanoChannel, payload: Option<Raw<'_>>) -> Verb<'a> {
     let mut scanner = Scanner::new();
     let payload = payload.map(|payload| scanner.scan(payload.as_str()));
-    let Some(Ok(Document::Object(payload))) = payload else {
-        return Verb::Join { presence: false, history: false };
+    let asks = |name| match &payload {
+        Some(Ok(Document::Object(payload))) => payload.member(name).and_then(Raw::as_bool) == Some(true),
+        _ => false,
     };
-    let asks = |name| payload.member(name).and_then(Raw::as_bool) == Some(true);
-    Verb::Join { presence: row.presence && asks("presence"), history: asks("history") }
+    let (history, presence) = (asks("history"), asks("presence"));
+    let asks = match (history, presence) {
+        (false, false) => r#"{"history":false,"presence":false}"#,
+        (false, true) => r#"{"history":false,"presence":true}"#,
+        (true, false) => r#"{"history":true,"presence":false}"#,
+        (true, true) => r#"{"history":true,"presence":true}"#,
+    };
+    Verb::Join { presence: row.presence && presence, history, asks }
 }
 
 fn session(id: Raw<'_>) -> Result<SessionId, ReplyError> {
@@ -143,7 +152,7 @@ impl<'a> Frame<'a> {
     /// The number of commands: a join may also ask for the members and for history.
     pub(in crate::dialect) fn len(&self) -> usize {
         match self.verb {
-            Ok(Verb::Join { presence, history }) => 1 + usize::from(presence) + usize::from(history),
+            Ok(Verb::Join { presence, history, .. }) => 1 + usize::from(presence) + usize::from(history),
             _ => 1,
         }
     }
@@ -169,9 +178,13 @@ impl<'a> Frame<'a> {
     pub(in crate::dialect) fn command(&self) -> Result<Command<'_>, ReplyError> {
         let channel = &*self.channel;
         Ok(match self.verb? {
-            Verb::Join { presence, .. } => {
-                Command::Join { channel, echo: Some(false), since: None, notices: Some(presence) }
-            }
+            Verb::Join { presence, asks, .. } => Command::Join {
+                channel,
+                echo: Some(false),
+                since: None,
+                notices: Some(presence),
+                payload: Payload::Json(asks),
+            },
             Verb::Roster => Command::Roster { channel },
             Verb::Leave => Command::Leave { channel, echo: Some(false) },
             Verb::History => Command::History { channel, from: PageStart::Before(u64::MAX), limit: PAGE },

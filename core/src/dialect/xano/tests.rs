@@ -298,6 +298,29 @@ fn a_message_to_one_client_reaches_it_alone() {
 }
 
 #[test]
+fn a_message_to_a_client_that_is_no_member_is_refused() {
+    let mut room = room();
+    room.send_and_wait(XANO, JOIN);
+    room.send_and_wait(ANONYMOUS, &JOIN.replace("\"c\"", "\"d\""));
+    let refused = answer("error", r#"{"message":"The receiver has not joined the channel."}"#);
+    let (other, no_worker) = (room.ids[ANONYMOUS].clone(), "_".repeat(room.ids[XANO].len()));
+    for target in [other.clone(), no_worker] {
+        let Some(_) = crate::id::SessionId::parse(&target) else { continue };
+        let options = format!(r#"{{"channel":"c","socketId":"{target}"}}"#);
+        room.forget();
+        room.send_and_wait(XANO, &format!(r#"{{"action":"message","options":{options},"payload":1}}"#));
+        assert_eq!(room.received(XANO), [refused.clone()], "{target}");
+        assert_eq!(room.received(ANONYMOUS), Vec::<String>::new());
+    }
+    // A native sender is not told, as docs/PROTOCOL.md says.
+    room.send_and_wait(NATIVE, r#"{"type":"join","channel":"c"}"#);
+    room.forget();
+    let send = r#"{"type":"send","id":1,"channel":"c","event":"e","message":1,"to_session":"ID"}"#;
+    room.send_and_wait(NATIVE, &send.replace("ID", &other));
+    assert!(room.received(NATIVE)[0].contains("\"id\":1"), "it is confirmed");
+}
+
+#[test]
 fn what_a_back_end_publishes_is_an_event() {
     let mut room = room();
     room.send_and_wait(XANO, JOIN);
