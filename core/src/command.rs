@@ -255,6 +255,9 @@ pub enum BackEndCommand<'a> {
         /// Whether the session joins or leaves.
         membership: Membership,
     },
+    /// Apply settings of the app that [`Node::set_xano`](crate::engine::Node::set_xano) has changed, on all
+    /// workers and to all channels.
+    Reconfigure,
     /// Send clients a notice that only the asking dialect can express.
     Tell {
         /// The channel, whose members receive the notice; `None` for the users in the audience.

@@ -1,6 +1,6 @@
 //! The boundary: bytes in become commands, publications and outcomes become bytes out. Everything that
-//! differs between protocols is decided here and in the module of the dialect; no other module knows a
-//! dialect's words.
+//! differs between protocols is decided here, in `policy.rs` and in the module of the dialect; no other module
+//! knows a dialect's words.
 //!
 //! A dialect has one or several wire formats. A channel's run is encoded once for each format that has
 //! members. This file has the only `match` over dialects; another dialect is a module, a variant of
@@ -18,6 +18,7 @@ pub mod channelstream;
 mod format;
 mod life;
 mod native;
+mod policy;
 mod polled;
 #[cfg(test)]
 mod probe;
@@ -38,10 +39,13 @@ pub use self::{
     format::{Format, FormatSet},
     life::{Beat, Closing, Heartbeat, Life, Rhythm},
     native::http as native_http,
+    policy::{
+        is_reserved_event, is_resumable, judges_joins_first, knows_channel, reads_as_member, reports_absence,
+    },
     polled::{Ask, PollAnswer, PollConfig, PollEffect, Polled, Posted, ProbeAnswer, upgraded_answer},
 };
 use crate::{
-    app::App,
+    app::{App, Apps},
     command::{Command, Outcome, Publish},
     disconnect::Disconnect,
     error::ReplyError,
@@ -112,6 +116,11 @@ impl Decoder {
             #[cfg(test)]
             Dialect::Probe => self.probe.begin(slot),
         }
+    }
+
+    /// Takes over apps that replace the present ones and have the same ids.
+    pub fn set_apps(&mut self, apps: &Apps) {
+        self.xano.set_apps(apps);
     }
 
     /// A session has ended.
@@ -392,32 +401,6 @@ pub fn encode_publication(
     }
 }
 
-/// Whether a session of this format can be resumed on another connection. Only some formats' clients can ask
-/// for that.
-pub fn is_resumable(format: Format) -> bool {
-    format.dialect() == Dialect::Native
-}
-
-/// Whether a session of this format may read a channel only while it is a member.
-pub fn reads_as_member(format: Format) -> bool {
-    format.dialect() == Dialect::Xano
-}
-
-/// Whether triggers run on a join of a session of this format before the channel's rules are checked.
-pub fn judges_joins_first(format: Format) -> bool {
-    format.dialect() == Dialect::Xano
-}
-
-/// Whether a session of this format is told that the receiver of a message to one session is no member.
-pub fn reports_absence(format: Format) -> bool {
-    format.dialect() == Dialect::Xano
-}
-
-/// Whether an event's name belongs to the server in some dialect, so that no session may publish it.
-pub fn is_reserved_event(event: &str) -> bool {
-    native::is_reserved_event(event)
-}
-
 /// The frames among `bytes`, which are whole frames of `format`, that a client counts as received; heartbeats
 /// and the like are left out. Where each begins and ends.
 pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
@@ -475,6 +458,13 @@ pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, mis
         Dialect::Xano => xano::encode_gap(out, channel, missed),
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["gap", channel.unwrap_or("*"), &missed.to_string()]),
+    }
+}
+
+/// Appends word that the channel of this name is closed to sessions of this format.
+pub fn encode_closed(format: Format, out: &mut BytesMut, name: &str) {
+    if format.dialect() == Dialect::Xano {
+        xano::encode_closed(out, name);
     }
 }
 

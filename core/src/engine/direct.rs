@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use super::{Engine, output::ReplyRange, users::Addressed};
+use super::{Engine, output::ReplyRange, query::Question, users::Addressed, waiting::Progress};
 use crate::{
+    command::Publish,
     dialect::{self, Format, Memos},
     error::ReplyError,
     id::{AppId, WorkerId},
@@ -44,6 +45,22 @@ impl Engine {
             self.deliver_direct(app, publication);
         }
         Ok(())
+    }
+
+    /// Asks whether the receiver of a session's message to one session is a member, after the message was
+    /// published. The answer replaces the outcome of the publication.
+    #[cold]
+    pub(super) fn confirm(
+        &mut self,
+        app: AppId,
+        publish: &Publish<'_>,
+        published: Result<Progress, ReplyError>,
+    ) -> Result<Progress, ReplyError> {
+        let published = published?;
+        let receiver = publish.audience.as_deref().and_then(|audience| audience.only_session);
+        let (Some(session), Some(channel)) = (receiver, publish.channel) else { return Ok(published) };
+        let question = Question::Confirm { session, channel: channel.into(), is_member: false };
+        self.ask(app, self.node.workers_of(session), question)
     }
 
     /// Gives a publication to this worker's sessions that its audience names.

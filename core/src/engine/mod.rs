@@ -31,6 +31,7 @@ mod permission;
 mod presence;
 mod publish;
 mod query;
+mod reconfigure;
 mod request;
 mod resume;
 mod roster;
@@ -269,6 +270,7 @@ impl Engine {
     /// origins and tokens are checked when a session begins, and limits when a command arrives. A channel
     /// keeps its options until it is removed.
     pub fn set_apps(&mut self, apps: Arc<Apps>) {
+        self.decoder.iter_mut().for_each(|decoder| decoder.set_apps(&apps));
         self.apps = apps;
     }
 

@@ -7,11 +7,16 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{Engine, mail::Mail, membership::JoinAs, waiting::Progress};
+use super::{
+    Engine,
+    mail::Mail,
+    membership::JoinAs,
+    reconfigure::{Part, Reconfiguration},
+    waiting::Progress,
+};
 use crate::{
     command::{
-        ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, Publish, SessionsPage,
-        UserSession,
+        ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession,
     },
     disconnect::Disconnect,
     error::ReplyError,
@@ -40,7 +45,7 @@ impl WorkerQuery {
                 Question::Sessions { page, .. } => page.sessions.iter().map(session_bytes).sum(),
                 Question::AllMembers { members, .. } => members.iter().map(member_bytes).sum(),
                 Question::Direct { publication, .. } => publication.bytes(),
-                Question::Disconnect { .. } => 0,
+                Question::Disconnect { .. } | Question::Reconfigure(_) => 0,
                 Question::Enroll { channel, .. } | Question::Confirm { channel, .. } => channel.len(),
             }
     }
@@ -57,7 +62,7 @@ fn session_bytes(session: &UserSession) -> usize {
     size_of::<UserSession>() + session.profile.as_ref().map_or(0, |profile| profile.len()) + names
 }
 
-enum Question {
+pub(super) enum Question {
     Members {
         reading: Reading,
         page: MembersPage,
@@ -86,6 +91,8 @@ enum Question {
         channel: Box<str>,
         membership: Membership,
     },
+    /// A change of the app's settings.
+    Reconfigure(Reconfiguration),
     /// Whether a session is a member, for the sender of a message to this session alone.
     Confirm {
         session: SessionId,
@@ -95,7 +102,7 @@ enum Question {
 }
 
 /// From where on a page is read, and how much fits into it.
-struct Reading {
+pub(super) struct Reading {
     after: u64,
     limit: usize,
     bytes: usize,
@@ -103,7 +110,7 @@ struct Reading {
 
 /// The bytes that are left for a list; `None` if the list has become too long.
 #[derive(Copy, Clone)]
-struct Budget(Option<usize>);
+pub(super) struct Budget(Option<usize>);
 
 impl Budget {
     /// Takes an entry of about `bytes` bytes into the list. Returns whether the entry fits.
@@ -207,22 +214,6 @@ impl Engine {
         self.ask(app, worker, Question::Enroll { session, channel: channel.into(), membership })
     }
 
-    /// Asks whether the receiver of a session's message to one session is a member, after the message was
-    /// published. The answer replaces the outcome of the publication.
-    #[cold]
-    pub(super) fn confirm(
-        &mut self,
-        app: AppId,
-        publish: &Publish<'_>,
-        published: Result<Progress, ReplyError>,
-    ) -> Result<Progress, ReplyError> {
-        let published = published?;
-        let receiver = publish.audience.as_deref().and_then(|audience| audience.only_session);
-        let (Some(session), Some(channel)) = (receiver, publish.channel) else { return Ok(published) };
-        let question = Question::Confirm { session, channel: channel.into(), is_member: false };
-        self.ask(app, self.node.workers_of(session), question)
-    }
-
     /// Asks for a page of a user's sessions, or of all sessions of the app.
     pub(super) fn sessions_of(
         &mut self,
@@ -242,7 +233,12 @@ impl Engine {
     }
 
     /// Has a query visit `workers`.
-    fn ask(&mut self, app: AppId, workers: Range<u16>, question: Question) -> Result<Progress, ReplyError> {
+    pub(super) fn ask(
+        &mut self,
+        app: AppId,
+        workers: Range<u16>,
+        question: Question,
+    ) -> Result<Progress, ReplyError> {
         let Range { start: at, end } = workers;
         let ticket = self.next_ticket;
         let outcome = question.unanswered();
@@ -286,10 +282,13 @@ impl Engine {
         }
     }
 
-    /// Whether a query has to wait for a later turn, because a worker reads or answers one long list a turn.
+    /// Whether a query has to wait for a later turn: a worker reads or answers one long list a turn, and
+    /// changes its apps between two commands.
     fn must_defer(&mut self, query: &WorkerQuery) -> bool {
-        if !matches!(query.question, Question::AllMembers { .. }) {
-            return false;
+        match query.question {
+            Question::AllMembers { .. } => {}
+            Question::Reconfigure(_) => return true,
+            _ => return false,
         }
         if self.whole_lists == 0 {
             return true;
@@ -303,7 +302,11 @@ impl Engine {
         self.whole_lists = WHOLE_LISTS;
         for _ in 0..WHOLE_LISTS {
             let Some(query) = self.deferred.pop_front() else { return };
-            self.on_query(query);
+            if !matches!(query.question, Question::Reconfigure(_)) {
+                self.on_query(query);
+            } else if let Some(query) = self.advance(query) {
+                self.finish_query(*query);
+            }
         }
     }
 
@@ -315,7 +318,10 @@ impl Engine {
                 self.post(next, Mail::Query(query));
                 return None;
             }
-            self.visit(&mut query);
+            if self.visit(&mut query) == Part::Goes {
+                self.deferred.push_back(query);
+                return None;
+            }
             query.at += 1;
         }
         if query.origin == self.worker {
@@ -326,8 +332,8 @@ impl Engine {
     }
 
     /// Adds this worker's part.
-    fn visit(&mut self, query: &mut WorkerQuery) {
-        let WorkerQuery { app, end, question, .. } = query;
+    fn visit(&mut self, query: &mut WorkerQuery) -> Part {
+        let WorkerQuery { app, at, end, question, .. } = query;
         match question {
             Question::Members { reading, page } => {
                 self.work += page_work(reading.limit);
@@ -359,11 +365,13 @@ impl Engine {
             Question::Enroll { session, channel, membership } => {
                 self.enroll_here(*app, *session, channel, *membership);
             }
+            Question::Reconfigure(change) => return self.reconfigure_here(*app, change, *at + 1 == *end),
             Question::Confirm { session, channel, is_member } => {
                 let slot = self.sessions.find(*session).filter(|slot| self.sessions.get(*slot).app == *app);
                 *is_member = slot.is_some_and(|slot| self.membership(slot, channel).is_some());
             }
         }
+        Part::Done
     }
 
     /// Fills the page from this worker's members. Returns whether it is full.
@@ -575,7 +583,7 @@ impl Question {
             Question::Confirm { is_member: false, .. } => {
                 return Err(ReplyError::InvalidCommand("The receiver has not joined the channel."));
             }
-            Question::Enroll { .. } | Question::Confirm { .. } => Outcome::Done,
+            Question::Enroll { .. } | Question::Confirm { .. } | Question::Reconfigure(_) => Outcome::Done,
         })
     }
 
@@ -586,7 +594,7 @@ impl Question {
             | Question::AllMembers { .. }
             | Question::Sessions { .. }
             | Question::Direct { .. } => Outcome::Updated,
-            Question::Enroll { .. } | Question::Confirm { .. } => Outcome::Done,
+            Question::Enroll { .. } | Question::Confirm { .. } | Question::Reconfigure(_) => Outcome::Done,
             Question::Disconnect { .. } => Outcome::Disconnected { sessions: 0 },
         }
     }

@@ -101,6 +101,7 @@ impl Engine {
                 check_channel(self.apps.of(app), channel)?;
                 self.enroll_session(app, session, channel, membership)
             }
+            BackEndCommand::Reconfigure => self.reconfigure(app),
             BackEndCommand::Tell { channel, audience, words } => self.tell(app, channel, &audience, &words),
         }
     }

@@ -22,7 +22,7 @@ mod print;
 mod raw;
 mod settings;
 mod triggers;
-mod xano;
+pub(crate) mod xano;
 
 use std::ffi::OsString;
 use std::fmt;

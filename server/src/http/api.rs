@@ -6,6 +6,7 @@
 
 use bytes::BytesMut;
 use fanfare_core::{
+    app::App,
     command::{BackEndCommand, Outcome},
     dialect::{
         self, HttpProblem,
@@ -26,7 +27,10 @@ use super::{
     reply::{JSON, Problem, Reply},
     router::{Admission, Request, Target, admit},
 };
-use crate::asker::{Asker, Tokens};
+use crate::{
+    asker::{Asker, Tokens},
+    config,
+};
 
 /// What became of a request.
 pub(crate) enum Handled {
@@ -70,9 +74,10 @@ struct Pending {
 }
 
 /// The form of an answer.
-#[derive(Copy, Clone)]
 enum Shape {
     Native(AnswerShape),
+    /// The answer is this JSON, if the command succeeds.
+    Text(String),
     /// The answer to a question for all members of a channel.
     AllMembers,
 }
@@ -143,6 +148,9 @@ impl Requests {
                 return Ok(Handled::Answered { status: 204 });
             }
         };
+        if let Target::XanoSettings = target {
+            return self.change_settings(engine, (head, body), &app, connection, (reply.clone(), out));
+        }
         let (shape, results) = self.ask(engine, app.id, connection, |reader, each| match target {
             Target::Native(resource) => {
                 let query = parameters.request_query();
@@ -152,8 +160,36 @@ impl Requests {
                 xano::read_event(body, &mut |command| each(Ok(command)))?;
                 Ok(AnswerShape::One)
             }
+            Target::XanoSettings => unreachable!("it is handled above"),
         })?;
         Ok(self.respond(reply.clone(), Shape::Native(shape), results, connection, out))
+    }
+
+    /// Answers with an app's settings for Xano's clients, which PATCH changes first.
+    fn change_settings(
+        &mut self,
+        engine: &mut Engine,
+        (head, body): (&Head<'_>, &[u8]),
+        app: &App,
+        connection: u64,
+        (reply, out): (Reply, &mut BytesMut),
+    ) -> Result<Handled, Problem> {
+        let own = app
+            .xano
+            .as_ref()
+            .ok_or_else(|| Problem::new(404, "not_found", "The app has no settings for clients of Xano."))?;
+        if head.method != "PATCH" {
+            let settings = Shape::Text(config::xano::json(own));
+            return Ok(self.respond(reply, settings, Vec::new(), connection, out));
+        }
+        let options = config::xano::change(app, body).map_err(Problem::invalid)?;
+        let settings = Shape::Text(config::xano::json(&options));
+        engine.node().set_xano(app.id, options).map_err(|error| Problem::invalid(error.to_string()))?;
+        let (_, results) = self.ask(engine, app.id, connection, |_, each| {
+            each(Ok(BackEndCommand::Reconfigure));
+            Ok(AnswerShape::One)
+        })?;
+        Ok(self.respond(reply, settings, results, connection, out))
     }
 
     /// Answers a question for all members of a channel.
@@ -259,8 +295,12 @@ impl Pending {
     fn put(&self, out: &mut BytesMut) -> u16 {
         let mut results = self.results.iter().map(|result| result.as_ref().expect("nothing is missing"));
         let mut json = BytesMut::new();
-        let shape = match self.shape {
-            Shape::Native(shape) => shape,
+        let shape = match &self.shape {
+            Shape::Native(shape) => *shape,
+            Shape::Text(text) => {
+                self.reply.put(out, 200, JSON, text.as_bytes());
+                return 200;
+            }
             Shape::AllMembers => {
                 return self.put_members(out, results.next().expect("it is one command"));
             }

@@ -27,12 +27,15 @@ pub(super) enum Target<'a> {
     Native(Resource<'a>),
     /// An event of Xano's back end.
     XanoEvent,
+    /// The settings for Xano's clients.
+    XanoSettings,
 }
 
 impl<'a> Target<'a> {
     fn at(apps: &Apps, path: &'a str) -> Option<Self> {
         match path {
             xano::EVENT_PATH => apps.serve_xano().then_some(Self::XanoEvent),
+            xano::SETTINGS_PATH => apps.serve_xano().then_some(Self::XanoSettings),
             path => Resource::at(path).map(Self::Native),
         }
     }
@@ -40,7 +43,11 @@ impl<'a> Target<'a> {
 
 /// The methods of a resource, without `OPTIONS`, which every resource has.
 fn methods(target: Target<'_>) -> &'static [&'static str] {
-    let Target::Native(resource) = target else { return &["POST"] };
+    let resource = match target {
+        Target::XanoEvent => return &["POST"],
+        Target::XanoSettings => return &["GET", "HEAD", "PATCH"],
+        Target::Native(resource) => resource,
+    };
     match resource {
         Resource::Members
         | Resource::History
@@ -55,7 +62,11 @@ fn methods(target: Target<'_>) -> &'static [&'static str] {
 
 /// The `Allow` header field with these methods and `OPTIONS`.
 fn allow(target: Target<'_>) -> &'static [(&'static str, &'static str)] {
-    let Target::Native(resource) = target else { return &[("allow", "POST, OPTIONS")] };
+    let resource = match target {
+        Target::XanoEvent => return &[("allow", "POST, OPTIONS")],
+        Target::XanoSettings => return &[("allow", "GET, HEAD, PATCH, OPTIONS")],
+        Target::Native(resource) => resource,
+    };
     match resource {
         Resource::Members
         | Resource::History

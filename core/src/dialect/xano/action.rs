@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use hashbrown::HashMap;
 
 use crate::{
-    app::{App, XanoChannel},
+    app::{App, AppId, Apps, XanoChannel},
     channel::PageStart,
     command::{Command, Publish},
     error::ReplyError,
@@ -22,7 +22,9 @@ pub(super) const MESSAGE: &str = "message";
 /// The Xano sessions of a worker, with the app of each session.
 #[derive(Default)]
 pub(in crate::dialect) struct Sessions {
-    apps: HashMap<SessionSlot, Arc<App>, foldhash::fast::RandomState>,
+    sessions: HashMap<SessionSlot, AppId, foldhash::fast::RandomState>,
+    /// The apps of the sessions in their present form.
+    apps: HashMap<AppId, Arc<App>, foldhash::fast::RandomState>,
     scanner: Scanner,
     options_scanner: Scanner,
 }
@@ -61,12 +63,18 @@ enum Verb<'a> {
 impl Sessions {
     /// Begins a session of this app.
     pub(in crate::dialect) fn begin(&mut self, slot: SessionSlot, app: &Arc<App>) {
-        self.apps.insert(slot, app.clone());
+        self.sessions.insert(slot, app.id);
+        self.apps.insert(app.id, app.clone());
+    }
+
+    /// Replaces the apps by apps with the same ids.
+    pub(in crate::dialect) fn set_apps(&mut self, apps: &Apps) {
+        self.apps.iter_mut().for_each(|(id, app)| *app = apps.of(*id).clone());
     }
 
     /// Forgets a session that has ended.
     pub(in crate::dialect) fn end(&mut self, slot: SessionSlot) {
-        self.apps.remove(&slot);
+        self.sessions.remove(&slot);
     }
 
     /// Reads a session's message.
@@ -90,7 +98,8 @@ impl Sessions {
         };
         let name = options.member("channel").ok_or(ReplyError::InvalidChannel)?;
         let channel = name.as_string().ok_or(ReplyError::InvalidChannel)?;
-        let row = self.apps.get(&slot).and_then(|app| app.xano.as_ref()?.channel(&channel));
+        let app = self.sessions.get(&slot).and_then(|id| self.apps.get(id));
+        let row = app.and_then(|app| app.xano.as_ref()?.channel(&channel));
         let verb = match row {
             Some(row) => verb(&action, row, options, frame.member("payload")),
             None => Err(ReplyError::InvalidCommand("There is no channel of this name.")),

@@ -335,6 +335,14 @@ pub(in crate::dialect) fn encode_refused(out: &mut BytesMut, channel: Option<&st
     });
 }
 
+/// Appends the error of a member whose channel has no settings any more.
+pub(in crate::dialect) fn encode_closed(out: &mut BytesMut, name: &str) {
+    let mut channel = BytesMut::new();
+    json::write_string(&mut channel, name);
+    let channel = std::str::from_utf8(&channel).expect("JSON is UTF-8");
+    put_answer(out, "error", channel, |text| put_sentence(text, "This channel was closed."));
+}
+
 /// Appends an error that tells a slow client how many publications it lost.
 pub(in crate::dialect) fn encode_gap(out: &mut BytesMut, channel: Option<&str>, missed: u64) {
     let mut name = BytesMut::new();

@@ -145,6 +145,11 @@ fn a_client_that_asks_is_shown_who_is_there_and_then_who_comes_and_goes() {
     assert_eq!(room.received(XANO), [update("leave", &luke), answer("leave", "null")]);
 }
 
+/// The actions of frames.
+fn actions(frames: &[String]) -> Vec<String> {
+    frames.iter().map(|frame| frame.split('"').nth(3).unwrap_or_default().into()).collect()
+}
+
 #[test]
 fn a_client_that_does_not_ask_is_told_of_nobody_until_it_asks() {
     let mut room = room();
@@ -153,9 +158,6 @@ fn a_client_that_does_not_ask_is_told_of_nobody_until_it_asks() {
     room.forget();
     room.send_and_wait(NATIVE, r#"{"type":"join","channel":"c"}"#);
     room.send_and_wait(NATIVE, r#"{"type":"send","channel":"c","event":"message","message":1}"#);
-    let actions = |frames: &[String]| -> Vec<String> {
-        frames.iter().map(|frame| frame.split('"').nth(3).unwrap_or_default().into()).collect()
-    };
     assert_eq!(actions(&room.received(XANO)), ["message"]);
     assert_eq!(actions(&room.received(ANONYMOUS)), ["presence_update", "message"]);
     room.send_and_wait(XANO, &viewing(false, true));
@@ -274,6 +276,22 @@ fn settings_hold_for_clients_of_every_dialect() {
     split.send(NATIVE, r#"{"type":"send","channel":"ruled","event":"message","message":1}"#);
     assert_eq!(split.received(ANONYMOUS), Vec::<String>::new());
     assert!(split.received(XANO)[0].contains(r#""authenticated":true"#));
+}
+
+#[test]
+fn sessions_follow_the_settings_of_a_reloaded_app() {
+    let mut room = room();
+    let join = JOIN.replace("\"c\"", "\"new\"");
+    room.send_and_wait(XANO, &join);
+    assert_eq!(actions(&room.received(XANO)), ["error"]);
+    let mut changed = app();
+    let row = XanoChannel { anonymous_clients: true, ..XanoChannel::new("new") };
+    changed.rules.extend(row.rules(changed.default_options()));
+    changed.xano.as_mut().expect("it has them").channels = vec![row];
+    room.engine.set_apps(std::sync::Arc::new(Apps::new(vec![changed]).expect("one app")));
+    room.send_and_wait(XANO, &join);
+    room.send_and_wait(XANO, JOIN);
+    assert_eq!(actions(&room.received(XANO)), ["join", "error"]);
 }
 
 #[test]
