@@ -36,7 +36,6 @@ use std::{
 
 use fanfare_core::{engine::Node, id::WorkerId};
 
-pub use self::worker::{Greeting, MessageHandler};
 use self::{
     config::Config,
     control::{
@@ -46,8 +45,12 @@ use self::{
         reload::Reloader,
     },
     listener::Listener,
-    trigger::{TriggerThreads, Triggers},
+    trigger::{TriggerThreads, Triggers, manage::MANAGE_REQUESTS},
     worker::{Control, Parts, Worker, poll_and_waker},
+};
+pub use self::{
+    trigger::trial,
+    worker::{Greeting, MessageHandler},
 };
 
 /// Descriptors set aside for everything but connections: listeners, logs, the control plane and its
@@ -133,7 +136,8 @@ impl Server {
             (0..workers).map(|_| poll_and_waker()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
         let node = Arc::new(Node::new(config.apps.clone(), workers, config.mailbox_depth, sys::random()));
         let control = Arc::new(Control::new(wakers, capacity, config.clone()));
-        let (triggers, trigger_threads) = Triggers::start(&node, &control, &config.triggers())?;
+        let (manage, requests) = crossbeam::channel::bounded(MANAGE_REQUESTS);
+        let (triggers, trigger_threads) = Triggers::start(&node, &control, &config, requests)?;
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let expires_s = config.certificate_expires_s();
         let observed = Arc::new(Observed::new(node.clone(), metrics.clone(), control.clone(), expires_s));
@@ -141,6 +145,7 @@ impl Server {
             control: control.clone(),
             node: node.clone(),
             observed: observed.clone(),
+            triggers: triggers.clone(),
             turn: Mutex::new(()),
         });
         let pages = Pages {
@@ -166,6 +171,7 @@ impl Server {
                 poll,
                 listeners,
                 handler,
+                manage: manage.clone(),
             })?;
             let core = cores.get(at % cores.len().max(1)).copied();
             threads.push(Builder::new().name(format!("worker-{at}")).spawn(move || {

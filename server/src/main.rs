@@ -8,9 +8,10 @@ use std::{
 
 use fanfare_server::{
     Server,
-    args::{self, Action},
+    args::{self, Action, TrialArgs},
     config::{Config, Demo, DevelopmentKeys, LogConfig, LogFormat},
     notify::notify,
+    trial::{self, Trial, TrialEnd},
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
@@ -23,6 +24,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args = args::parse();
+    if let Some(trial) = args.trial() {
+        return try_trigger(trial);
+    }
     let config = match Config::load(&args, std::env::vars_os()) {
         Ok(config) => config,
         Err(error) => return fail(ExitCode::from(2), &error),
@@ -42,10 +46,26 @@ fn main() -> ExitCode {
             print(&text)
         }
         Action::PrintConfig(secrets) => print(&config.to_toml(secrets)),
-        Action::Serve | Action::Demo => serve(config),
+        Action::Serve | Action::Demo | Action::TryTrigger => serve(config),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(ExitCode::FAILURE, &error),
+    }
+}
+
+/// Runs a trigger's script once. The exit code tells the verdict.
+fn try_trigger(args: &TrialArgs) -> ExitCode {
+    let Trial { report, end } = match trial::run(args) {
+        Ok(trial) => trial,
+        Err(problem) => return fail(ExitCode::from(2), &problem),
+    };
+    match print(&report) {
+        Ok(()) => match end {
+            TrialEnd::Admitted => ExitCode::SUCCESS,
+            TrialEnd::Refused => ExitCode::from(3),
+            TrialEnd::Failed => ExitCode::FAILURE,
+        },
         Err(error) => fail(ExitCode::FAILURE, &error),
     }
 }

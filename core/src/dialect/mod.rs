@@ -1,6 +1,6 @@
 //! The boundary: bytes in become commands, publications and outcomes become bytes out. Everything that
-//! differs between protocols is decided here, in `policy.rs` and in the module of the dialect; no other module
-//! knows a dialect's words.
+//! differs between protocols is decided here, in `policy.rs` and in the module of the dialect; no other
+//! module knows a dialect's words.
 //!
 //! A dialect has one or several wire formats. A channel's run is encoded once for each format that has
 //! members. This file has the only `match` over dialects; another dialect is a module, a variant of

@@ -9,7 +9,7 @@ use crate::{
     command::Publish,
     dialect::{self, Format, Memos},
     error::ReplyError,
-    id::{AppId, WorkerId},
+    id::{AppId, SessionId, WorkerId},
     publication::{Audience, OwnedPublication, Publication},
 };
 
@@ -63,6 +63,12 @@ impl Engine {
         self.ask(app, self.node.workers_of(session), question)
     }
 
+    /// Whether a session on this worker is a member of the channel of this name.
+    pub(super) fn has_member(&self, app: AppId, session: SessionId, channel: &str) -> bool {
+        let slot = self.sessions.find(session).filter(|slot| self.sessions.get(*slot).app == app);
+        slot.is_some_and(|slot| self.membership(slot, channel).is_some())
+    }
+
     /// Gives a publication to this worker's sessions that its audience names.
     pub(super) fn deliver_direct(&mut self, app: AppId, publication: &Publication<'_>) {
         let audience = publication.audience;
@@ -92,7 +98,9 @@ impl Engine {
                     range
                 }
             };
-            self.counters.deliveries += u64::from(!range.is_empty());
+            let delivered = u64::from(!range.is_empty());
+            self.counters.deliveries += delivered;
+            self.of_apps[usize::from(app.0)].delivered(delivered);
             self.turn.link_reply(slot, hot, range);
         }
     }

@@ -367,8 +367,7 @@ impl Engine {
             }
             Question::Reconfigure(change) => return self.reconfigure_here(*app, change, *at + 1 == *end),
             Question::Confirm { session, channel, is_member } => {
-                let slot = self.sessions.find(*session).filter(|slot| self.sessions.get(*slot).app == *app);
-                *is_member = slot.is_some_and(|slot| self.membership(slot, channel).is_some());
+                *is_member = self.has_member(*app, *session, channel);
             }
         }
         Part::Done

@@ -20,6 +20,9 @@ use super::{
 /// Where WebSocket connections come in.
 pub(crate) const WEBSOCKET_PATH: &str = "/v1/ws";
 
+/// The path of an app's triggers. The name of a trigger may follow.
+const TRIGGERS_PATH: &str = "/v1/triggers";
+
 /// The target of a request.
 #[derive(Copy, Clone)]
 pub(super) enum Target<'a> {
@@ -29,6 +32,8 @@ pub(super) enum Target<'a> {
     XanoEvent,
     /// The settings for Xano's clients.
     XanoSettings,
+    /// The app's triggers, or the one of this name.
+    Triggers(Option<&'a str>),
 }
 
 impl<'a> Target<'a> {
@@ -36,7 +41,11 @@ impl<'a> Target<'a> {
         match path {
             xano::EVENT_PATH => apps.serve_xano().then_some(Self::XanoEvent),
             xano::SETTINGS_PATH => apps.serve_xano().then_some(Self::XanoSettings),
-            path => Resource::at(path).map(Self::Native),
+            TRIGGERS_PATH => Some(Self::Triggers(None)),
+            path => match path.strip_prefix(TRIGGERS_PATH).and_then(|rest| rest.strip_prefix('/')) {
+                Some(name) => Some(Self::Triggers(Some(name))),
+                None => Resource::at(path).map(Self::Native),
+            },
         }
     }
 }
@@ -44,9 +53,10 @@ impl<'a> Target<'a> {
 /// The methods of a resource, without `OPTIONS`, which every resource has.
 fn methods(target: Target<'_>) -> &'static [&'static str] {
     let resource = match target {
+        Target::Native(resource) => resource,
         Target::XanoEvent => return &["POST"],
         Target::XanoSettings => return &["GET", "HEAD", "PATCH"],
-        Target::Native(resource) => resource,
+        Target::Triggers(_) => return &["GET", "HEAD", "PUT", "PATCH", "DELETE"],
     };
     match resource {
         Resource::Members
@@ -63,9 +73,10 @@ fn methods(target: Target<'_>) -> &'static [&'static str] {
 /// The `Allow` header field with these methods and `OPTIONS`.
 fn allow(target: Target<'_>) -> &'static [(&'static str, &'static str)] {
     let resource = match target {
+        Target::Native(resource) => resource,
         Target::XanoEvent => return &[("allow", "POST, OPTIONS")],
         Target::XanoSettings => return &[("allow", "GET, HEAD, PATCH, OPTIONS")],
-        Target::Native(resource) => resource,
+        Target::Triggers(_) => return &[("allow", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS")],
     };
     match resource {
         Resource::Members
