@@ -71,6 +71,33 @@ pub enum Dialect {
     Probe,
 }
 
+/// The number of dialects.
+pub const DIALECTS: usize = Dialect::ALL.len();
+
+impl Dialect {
+    /// All dialects by number.
+    pub const ALL: &'static [Self] = &[
+        Self::Native,
+        Self::Agnost,
+        Self::Channelstream,
+        Self::Xano,
+        #[cfg(test)]
+        Self::Probe,
+    ];
+
+    /// The name of the dialect.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Agnost => "agnost",
+            Self::Channelstream => "channelstream",
+            Self::Xano => "xano",
+            #[cfg(test)]
+            Self::Probe => "probe",
+        }
+    }
+}
+
 impl Format {
     /// The dialect it belongs to.
     #[inline]

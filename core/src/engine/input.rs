@@ -144,8 +144,12 @@ impl Engine {
             }
             match repeated {
                 Some(repeated) if self.window_admits(slot, Some(repeated.channel)) => burst.add(repeated),
-                Some(_) => return self.hold(slot, held(message)),
+                Some(_) => {
+                    self.counters.of(format).messages += 1;
+                    return self.hold(slot, held(message));
+                }
                 None => {
+                    self.counters.of(format).messages += 1;
                     let read = decoder.read(format, slot, message);
                     if self.run_commands(slot, message, read, 0) == Flow::Pause {
                         return Flow::Pause;
@@ -174,6 +178,7 @@ impl Engine {
         let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| new.payload).collect();
         let mut rest = &payloads[..];
         self.work += payloads.len();
+        self.counters.of(self.sessions.hot(slot).format).messages += payloads.len() as u64;
         let first = burst[0];
         burst.clear();
         loop {
@@ -343,6 +348,7 @@ impl Engine {
         self.counters.rate_limited += u64::from(error == ReplyError::RateLimited);
         self.counted(self.sessions.get(slot).app).refused_command(error);
         let format = self.sessions.hot(slot).format;
+        self.counters.of(format).refusals += 1;
         self.reply(slot, |out| dialect::encode_error(format, out, id, error));
     }
 }

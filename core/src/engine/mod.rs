@@ -65,7 +65,7 @@ use self::{
     watch::Watch,
 };
 pub use self::{
-    counters::{AppCounts, Counters},
+    counters::{AppCounts, Counters, DialectCounts},
     input::Flow,
     mail::Mail,
     node::{Node, Outlet},
@@ -287,6 +287,7 @@ impl Engine {
         let mut session = Session::new(self.worker, app, self.ids.nonce(), echo);
         let mut channels = Vec::new();
         self.counted(app).session_began();
+        self.counters.of(opening.format).sessions += 1;
         if let Some(claims) = opening.claims {
             session.user = Some(claims.user);
             session.expires_at = claims.expires_at;
@@ -349,6 +350,7 @@ impl Engine {
         self.retire_outbox(slot);
         let format = self.sessions.hot(slot).format;
         self.decoder.get_or_insert_default().end_session(format, slot);
+        self.counters.of(format).sessions -= 1;
         // The shell may give the connection's number to another.
         let connection = self.sessions.hot(slot).connection;
         self.unpaused.retain(|&other| other != connection);

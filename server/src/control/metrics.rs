@@ -9,7 +9,8 @@ use std::{
 };
 
 use fanfare_core::{
-    engine::{self, AppCounts, Node},
+    dialect::{DIALECTS, Dialect},
+    engine::{self, AppCounts, DialectCounts, Node},
     id::AppId,
 };
 
@@ -128,12 +129,17 @@ impl WorkerCounters {
 #[derive(Debug)]
 pub(crate) struct WorkerMetrics {
     counters: [AtomicU64; METRICS.len()],
+    dialects: [[AtomicU64; DIALECT_METRICS.len()]; DIALECTS],
     pub(crate) times: Times,
 }
 
 impl Default for WorkerMetrics {
     fn default() -> Self {
-        Self { counters: std::array::from_fn(|_| AtomicU64::new(0)), times: Times::default() }
+        Self {
+            counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            dialects: Default::default(),
+            times: Times::default(),
+        }
     }
 }
 
@@ -142,6 +148,17 @@ impl WorkerMetrics {
     pub(crate) fn publish(&self, counters: &WorkerCounters) {
         for (published, value) in self.counters.iter().zip(counters.values()) {
             published.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Publishes what clients of each dialect did. `refused` counts clients that got no session, and requests
+    /// that failed. Only the worker may.
+    pub(crate) fn publish_dialects(&self, counts: &[DialectCounts; DIALECTS], refused: &[u64; DIALECTS]) {
+        for (published, (counts, refused)) in self.dialects.iter().zip(counts.iter().zip(refused)) {
+            let values = [counts.sessions, counts.messages, counts.refusals + refused];
+            published.iter().zip(values).for_each(|(published, value)| {
+                published.store(value, Ordering::Relaxed);
+            });
         }
     }
 
@@ -169,6 +186,21 @@ const TURN_HELP: &str = "Time of a turn of the loop, without the wait for events
 const STAGE_HELP: &str = "Time that a turn with output spends in each stage of a delivery.";
 const HANDSHAKE_HELP: &str =
     "Time from accepting a connection to its WebSocket, if the handshake is its first request.";
+
+/// What clients of each dialect do: name, kind and description.
+const DIALECT_METRICS: [(&str, Kind, &str); 3] = [
+    ("dialect_connections", Kind::Gauge, "Clients of the dialect that have a session."),
+    (
+        "dialect_messages_total",
+        Kind::Counter,
+        "Messages of the dialect's clients: frames and packets, without heartbeats.",
+    ),
+    (
+        "dialect_refusals_total",
+        Kind::Counter,
+        "Commands, handshakes and requests of the dialect's clients that were refused.",
+    ),
+];
 
 /// What the node knows of an app: name, kind and description.
 pub(super) const APP_METRICS: [(&str, Kind, &str); 10] = [
@@ -232,8 +264,20 @@ pub(crate) fn exposition(observed: &Observed, format: TextFormat) -> String {
             text.sample(&[("worker", &worker)], metrics.read(at));
         }
     }
+    put_dialects(&mut text, observed);
     put_times(&mut text, observed);
     text.finish()
+}
+
+fn put_dialects(text: &mut Exposition, observed: &Observed) {
+    for (at, (name, kind, help)) in DIALECT_METRICS.iter().enumerate() {
+        text.begin(&format!("fanfare_{name}"), *kind, help);
+        for dialect in Dialect::ALL {
+            let of = |worker: &WorkerMetrics| worker.dialects[*dialect as usize][at].load(Ordering::Relaxed);
+            let sum: u64 = observed.workers.iter().map(|worker| of(worker)).sum();
+            text.sample(&[("dialect", &dialect.name())], sum);
+        }
+    }
 }
 
 fn put_server(text: &mut Exposition, observed: &Observed) {
@@ -323,6 +367,8 @@ mod tests {
         assert_eq!(text.matches("{app=").count(), 2 * APP_METRICS.len());
         let counters = text.lines().filter(|line| line.contains("{worker=") && !line.contains("_seconds_"));
         assert_eq!(counters.count(), 2 * METRICS.len());
+        let dialects = text.matches("{dialect=").count();
+        assert_eq!(dialects, DIALECTS * DIALECT_METRICS.len(), "the label has few values");
         assert_eq!(text.matches("{stage=\"linked\",le=").count(), 19);
     }
 

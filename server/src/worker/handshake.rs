@@ -1,6 +1,7 @@
 //! Handshakes of WebSocket: from a request to a session, or to the reason why there is none.
 
 use fanfare_core::{
+    dialect::Dialect,
     engine::Flow,
     http::{Head, Persistence},
     ws::Message,
@@ -24,11 +25,13 @@ impl Worker {
     /// Makes a WebSocket of the connection, or says why not.
     pub(super) fn upgrade(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
         if self.is_draining() {
-            return self.refuse_handshake(slot, head, &restarting(), reply);
+            return self.refuse_handshake(slot, head, (Dialect::Native, &restarting()), reply);
         }
         let handshake = match Handshake::read(&mut self.engine, head) {
             Ok(handshake) => handshake,
-            Err(problem) => return self.refuse_handshake(slot, head, &problem, reply),
+            Err(problem) => {
+                return self.refuse_handshake(slot, head, (Dialect::Native, &problem), reply);
+            }
         };
         self.enter_session(slot, head, handshake, reply)
     }
@@ -36,12 +39,13 @@ impl Worker {
     /// Turns the connection into the WebSocket of a Xano client, or refuses the handshake.
     pub(super) fn admit_xano(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
         if self.is_draining() {
-            return self.refuse_handshake(slot, head, &restarting(), reply);
+            return self.refuse_handshake(slot, head, (Dialect::Xano, &restarting()), reply);
         }
         match Arrival::read(&mut self.engine, head) {
             Ok(Arrival::Client(handshake)) => self.enter_session(slot, head, handshake, reply),
             Ok(Arrival::Stranger(farewell)) => {
                 self.counters.session_refusals_total += 1;
+                self.refused[Dialect::Xano as usize] += 1;
                 tracing::debug!(why = farewell.sentence(), "a session was refused");
                 self.out.clear();
                 farewell.put(&mut self.out);
@@ -49,7 +53,7 @@ impl Worker {
                 self.linger_detached(slot);
                 Next::Frames
             }
-            Err(problem) => self.refuse_handshake(slot, head, &problem, reply),
+            Err(problem) => self.refuse_handshake(slot, head, (Dialect::Xano, &problem), reply),
         }
     }
 
@@ -68,7 +72,7 @@ impl Worker {
             self.resume_session(slot, &handshake).or_else(|| self.open_session(slot, &handshake))
         else {
             let problem = Problem::new(503, APP_FULL, "The app has as many connections as it may.");
-            return self.refuse_handshake(slot, head, &problem, reply);
+            return self.refuse_handshake(slot, head, (handshake.format.dialect(), &problem), reply);
         };
         let next = self.begin_frames(slot, session);
         let (Next::Frames, Some(command)) = (&next, handshake.command) else { return next };
@@ -82,9 +86,10 @@ impl Worker {
         &mut self,
         slot: ConnectionSlot,
         head: &Head<'_>,
-        problem: &Problem,
+        (dialect, problem): (Dialect, &Problem),
         mut reply: Reply,
     ) -> Next {
+        self.refused[dialect as usize] += 1;
         // Checking a token is dear: whoever sends bad ones needs a connection for each.
         if matches!(problem.code, "invalid_session" | "session_expired") {
             reply.persistence = Persistence::Close;

@@ -132,6 +132,7 @@ impl Worker {
             }
             Err(refusal) => {
                 self.counters.session_refusals_total += 1;
+                self.refused[state.format().dialect() as usize] += 1;
                 tracing::debug!(code = refusal.code(), "a session was refused");
                 state.refuse(&refusal, out);
                 Stay::Yes

@@ -47,7 +47,7 @@ use crossbeam::{
     queue::{ArrayQueue, SegQueue},
 };
 use fanfare_core::{
-    dialect::PollConfig,
+    dialect::{DIALECTS, PollConfig},
     engine::{Engine, Flow, Node},
     id::{SessionSlot, WorkerId},
     now::Now,
@@ -172,6 +172,8 @@ pub(crate) struct Worker {
     control: Arc<Control>,
     metrics: Arc<WorkerMetrics>,
     counters: WorkerCounters,
+    /// The refused handshakes and requests of each dialect.
+    refused: [u64; DIALECTS],
     poll: Poll,
     listeners: Vec<Listener>,
     accepting: Accepting,
@@ -251,6 +253,7 @@ impl Worker {
             control,
             metrics,
             counters: WorkerCounters::default(),
+            refused: [0; DIALECTS],
             poll,
             listeners,
             accepting: Accepting::More,
@@ -521,6 +524,7 @@ impl Worker {
         self.counters.sent_bytes_total = self.connections.sent_bytes();
         self.counters.take_engine(self.engine.counters());
         self.metrics.publish(&self.counters);
+        self.metrics.publish_dialects(&self.engine.counters().dialects, &self.refused);
         self.observe_turn();
     }
 }

@@ -19,7 +19,7 @@ use fanfare_core::{
     app::ChannelstreamOptions,
     command::{AmendMessage, BackEndCommand, Disconnection, Publish, PublishAs},
     dialect::{
-        Format,
+        Dialect, Format,
         channelstream::{
             AdminPage, Answer, Arrival, Call, ConnId, Content, Directory, EVENT, Effect, Moment, Request,
             Route, Tell, What, put_missed,
@@ -135,6 +135,7 @@ impl Worker {
             (_, Route::Listen) => return self.listen(place, &knock, slot, head, reply),
             (_, Route::Nothing) => put_page(&mut self.out, &reply, head, &Page::NotFound, knock.path),
         };
+        self.refused[Dialect::Channelstream as usize] += u64::from(status >= 400);
         self.sent(slot, status, persistence)
     }
 
@@ -178,6 +179,7 @@ impl Worker {
             return Next::Wait;
         }
         let status = put_answer(&mut self.out, &reply, &place.options, origin, &answer);
+        self.refused[Dialect::Channelstream as usize] += u64::from(status >= 400);
         self.sent(slot, status, reply.persistence)
     }
 
