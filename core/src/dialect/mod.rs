@@ -212,7 +212,7 @@ impl Decoder {
             (Dialect::Native, Message::Binary(bytes)) => {
                 Batch::read_binary(&mut self.native, bytes).map(Commands::Native)
             }
-            (Dialect::Agnost, message) => self.agnost.read_again(slot, message).map(Commands::Agnost),
+            (Dialect::Agnost, message) => self.agnost.read_again(message).map(Commands::Agnost),
             (Dialect::Xano, message) => self.xano.read(slot, message).map(Commands::Xano),
             #[cfg(test)]
             (Dialect::Probe, Message::Text(text)) => Ok(Commands::Probe(probe::Line(text))),
@@ -256,7 +256,25 @@ pub enum Commands<'s, 'a> {
     Probe(probe::Line<'a>),
 }
 
+/// The commands of a message that cannot be read again from its bytes.
+pub struct KeptCommands(agnost::KeptEvent);
+
+impl KeptCommands {
+    /// The commands.
+    pub fn commands(&self) -> Commands<'_, '_> {
+        Commands::Agnost(self.0.packet())
+    }
+}
+
 impl<'s, 'a> Commands<'s, 'a> {
+    /// Keeps the commands of a binary message that cannot be read again from its bytes.
+    pub fn keep(&self) -> Option<KeptCommands> {
+        match self {
+            Self::Agnost(packet) => packet.keep().map(KeptCommands),
+            _ => None,
+        }
+    }
+
     /// Number of commands.
     #[inline]
     pub fn len(&self) -> usize {

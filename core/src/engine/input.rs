@@ -75,7 +75,12 @@ fn held(message: Message<'_>) -> Option<HeldCommands> {
 
 /// Copies a message whose commands from the `next`-th on have to run later.
 fn held_from(message: Message<'_>, commands: &Commands<'_, '_>, next: usize) -> Option<HeldCommands> {
-    Some(HeldCommands { message: Held::copy(message, commands.spans())?, next })
+    let kept = if let Message::Binary(_) = message { commands.keep() } else { None };
+    let message = match kept {
+        Some(kept) => Held::Commands(Box::new(kept)),
+        None => Held::copy(message, commands.spans())?,
+    };
+    Some(HeldCommands { message, next })
 }
 
 fn publishing<'a>(command: &Command<'a>) -> Option<Publishing<'a>> {
@@ -269,6 +274,7 @@ impl Engine {
         let flow = match &message {
             Held::Text(text) => self.go_on_message(&mut decoder, slot, Message::Text(text), next),
             Held::Binary(bytes) => self.go_on_message(&mut decoder, slot, Message::Binary(bytes), next),
+            Held::Commands(kept) => self.run_commands(slot, Message::Binary(&[]), Ok(kept.commands()), next),
             Held::Batch(batch) => self.go_on_batch(&mut decoder, slot, batch, next),
         };
         self.decoder = Some(decoder);
