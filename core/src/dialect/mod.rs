@@ -3,8 +3,8 @@
 //! module knows a dialect's words.
 //!
 //! A dialect has one or several wire formats. A channel's run is encoded once for each format that has
-//! members. This file has the only `match` over dialects; another dialect is a module, a variant of
-//! [`Dialect`], its variants of [`Format`], and an arm in each function here.
+//! members. This file, `life.rs` and `policy.rs` have the only `match`es over dialects. Another dialect is a
+//! module, a variant of [`Dialect`], its variants of [`Format`], and an arm in each function there.
 //!
 //! ```text
 //!   message ──▶ Decoder ──▶ Commands ──▶ CommandSource ──▶ Command          for a session's format
@@ -37,7 +37,7 @@ pub use self::{
         Refusal, Scope, admit, put_members,
     },
     format::{Format, FormatSet},
-    life::{Beat, Closing, Heartbeat, Life, Rhythm},
+    life::{Beat, Closing, Heartbeat, Life, Rhythm, closing, heartbeat, put_disconnect, put_refusal},
     native::http as native_http,
     policy::{
         is_reserved_event, is_resumable, judges_joins_first, knows_channel, reads_as_member, reports_absence,
@@ -565,54 +565,5 @@ pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>)
         Dialect::Xano => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["hello", welcome.user.unwrap_or("-")]),
-    }
-}
-
-/// How a connection of this format is kept alive, if the configuration wants a ping every `ping_interval_ms`.
-pub fn heartbeat(format: Format, ping_interval_ms: u64) -> Heartbeat {
-    match format.dialect() {
-        Dialect::Native => native::heartbeat(ping_interval_ms),
-        Dialect::Agnost => agnost::heartbeat(ping_interval_ms),
-        Dialect::Channelstream => channelstream::heartbeat(ping_interval_ms),
-        Dialect::Xano => xano::heartbeat(ping_interval_ms),
-        #[cfg(test)]
-        Dialect::Probe => probe::heartbeat(format),
-    }
-}
-
-/// How a connection of this format is told why it ends.
-pub fn closing(format: Format, why: Disconnect) -> Closing {
-    match format.dialect() {
-        Dialect::Native => native::closing(why),
-        Dialect::Agnost => agnost::closing(why),
-        Dialect::Channelstream => channelstream::closing(why),
-        Dialect::Xano => xano::closing(why),
-        #[cfg(test)]
-        Dialect::Probe => probe::closing(why),
-    }
-}
-
-/// Appends the last that a connection receives.
-pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
-    match format.dialect() {
-        Dialect::Native => native::put_disconnect(out, why),
-        Dialect::Agnost => agnost::put_disconnect(format, out, why),
-        Dialect::Channelstream => channelstream::put_disconnect(format, out, why),
-        Dialect::Xano => xano::put_disconnect(out, why),
-        #[cfg(test)]
-        Dialect::Probe => probe::put_disconnect(format, out, why),
-    }
-}
-
-/// Appends why no session begins on a connection that is open already.
-pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
-    match format.dialect() {
-        Dialect::Native => native::put_refusal(out, error),
-        // This refusal is temporary: Agnost's clients reconnect after a close without a CONNECT_ERROR.
-        Dialect::Agnost => agnost::put_disconnect(format, out, Disconnect::Restart),
-        Dialect::Channelstream => channelstream::put_disconnect(format, out, Disconnect::Restart),
-        Dialect::Xano => xano::put_refusal(out, error),
-        #[cfg(test)]
-        Dialect::Probe => probe::put(format, out, &["refused", probe::word(error)]),
     }
 }
