@@ -47,7 +47,6 @@ pub use self::{
 use crate::{
     app::{App, Apps},
     command::{Command, Outcome, Publish},
-    disconnect::Disconnect,
     error::ReplyError,
     id::{SessionId, SessionSlot},
     publication::{Payload, Publication},
