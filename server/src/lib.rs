@@ -245,11 +245,15 @@ impl Server {
     }
 }
 
+/// The descriptors that are no connections.
+fn reserved_descriptors(config: &Config) -> u64 {
+    RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64
+}
+
 /// How many connections there may be: as many as the configuration says, and no more than there are
 /// descriptors for.
 fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
-    let reserved = RESERVED_DESCRIPTORS
-        + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64;
+    let reserved = reserved_descriptors(config);
     let room = open_files.saturating_sub(reserved);
     let configured = u64::from(config.connections);
     if room < CONNECTIONS_MIN {

@@ -2,11 +2,13 @@
 
 pub(crate) mod admin;
 mod assets;
+mod capacity;
 mod dashboard;
 pub(crate) mod demo;
 pub(crate) mod exposition;
 mod guard;
 pub(crate) mod histogram;
+pub(crate) mod memory;
 pub(crate) mod metrics;
 mod process;
 pub(crate) mod reload;
