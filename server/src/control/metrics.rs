@@ -48,6 +48,10 @@ metrics! {
     polling Gauge "Clients that poll, with or without a session."
     accepted_total Counter "Connections accepted."
     refused_total Counter "Connections refused because the server is full."
+    proxy_refused_total Counter "Connections refused on a listener for proxies: from a stranger, or with a malformed header."
+    address_refused_total Counter "Connections and handshakes refused because their address has as many as it may."
+    failed_keys_total Counter "Keys, session tokens and signatures that were wrong."
+    address_blocked_total Counter "Requests refused because too many keys from their address were wrong."
     accept_pauses_total Counter "Times accepting paused because descriptors or memory ran out."
     app_full_total Counter "Handshakes refused because the app is full."
     session_refusals_total Counter "Sessions refused on a WebSocket that was open already."
@@ -89,7 +93,7 @@ metrics! {
     changes_total Counter "Edits and deletions of messages, by the worker that did them."
     notices_total Counter "Presence notices published."
     deliveries_total Counter "Publications handed to members of this worker."
-    overloaded_total Counter "Messages refused because a worker's mailbox was full."
+    overloaded_total Counter "Messages and joins refused because a worker's mailbox or an app's queue of triggers was full."
     rate_limited_total Counter "Messages refused by an app's rate limit."
     delegated_total Counter "Operations left to another worker that was inside the channel."
     mail_total Counter "Mail handled from other workers."
@@ -131,6 +135,8 @@ impl WorkerCounters {
 pub(crate) struct WorkerMetrics {
     counters: [AtomicU64; METRICS.len()],
     dialects: [[AtomicU64; DIALECT_METRICS.len()]; DIALECTS],
+    /// Refused handshakes and requests of each dialect.
+    refused: [AtomicU64; DIALECTS],
     pub(crate) times: Times,
     pub(crate) memory: PublishedMemory,
 }
@@ -140,6 +146,7 @@ impl Default for WorkerMetrics {
         Self {
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
             dialects: Default::default(),
+            refused: Default::default(),
             times: Times::default(),
             memory: PublishedMemory::default(),
         }
@@ -148,21 +155,22 @@ impl Default for WorkerMetrics {
 
 impl WorkerMetrics {
     /// Publishes. Only the worker may.
-    pub(crate) fn publish(&self, counters: &WorkerCounters) {
+    pub(crate) fn publish(&self, counters: &WorkerCounters, dialects: &[DialectCounts; DIALECTS]) {
         for (published, value) in self.counters.iter().zip(counters.values()) {
             published.store(value, Ordering::Relaxed);
         }
+        for (at, (published, counts)) in self.dialects.iter().zip(dialects).enumerate() {
+            let refused = self.refused[at].load(Ordering::Relaxed);
+            let values = [counts.sessions, counts.messages, counts.refusals + refused];
+            for (published, value) in published.iter().zip(values) {
+                published.store(value, Ordering::Relaxed);
+            }
+        }
     }
 
-    /// Publishes what clients of each dialect did. `refused` counts clients that got no session, and requests
-    /// that failed. Only the worker may.
-    pub(crate) fn publish_dialects(&self, counts: &[DialectCounts; DIALECTS], refused: &[u64; DIALECTS]) {
-        for (published, (counts, refused)) in self.dialects.iter().zip(counts.iter().zip(refused)) {
-            let values = [counts.sessions, counts.messages, counts.refusals + refused];
-            published.iter().zip(values).for_each(|(published, value)| {
-                published.store(value, Ordering::Relaxed);
-            });
-        }
+    /// Counts a handshake or a request that was refused. Only the worker may.
+    pub(crate) fn count_refusal(&self, dialect: Dialect) {
+        self.refused[dialect as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn read(&self, metric: usize) -> u64 {
@@ -270,6 +278,9 @@ pub(crate) fn exposition(observed: &Observed, format: TextFormat) -> String {
     }
     put_dialects(&mut text, observed);
     put_times(&mut text, observed);
+    if let Some(triggers) = observed.triggers() {
+        triggers.put_metrics(&mut text);
+    }
     text.finish()
 }
 
@@ -300,14 +311,16 @@ fn put_server(text: &mut Exposition, observed: &Observed) {
     for (kind, bytes) in KINDS.iter().zip(Ledger::read(observed).bytes) {
         text.sample(&[("kind", kind)], bytes);
     }
-    let mut reloads = |name, help, count: &AtomicU64| {
+    let mut total = |name, help, count: &AtomicU64| {
         text.begin(name, Kind::Counter, help);
         text.sample(&[], count.load(Ordering::Relaxed));
     };
     let help = "Reloads of the configuration that took effect.";
-    reloads("fanfare_reloads_total", help, &observed.reloads);
+    total("fanfare_reloads_total", help, &observed.reloads);
     let help = "Reloads of the configuration that were refused.";
-    reloads("fanfare_reload_failures_total", help, &observed.failed_reloads);
+    total("fanfare_reload_failures_total", help, &observed.failed_reloads);
+    let help = "Times an address found no room in the table of limits by address.";
+    total("fanfare_address_table_overflows_total", help, &observed.control.addresses.overflows);
 }
 
 fn put_apps(text: &mut Exposition, node: &Node) {
@@ -368,7 +381,8 @@ mod tests {
     #[test]
     fn exposition_shows_every_metric_of_every_worker() {
         let observed = observed(2);
-        observed.workers[1].publish(&WorkerCounters { accepted_total: 7, ..WorkerCounters::default() });
+        observed.workers[1]
+            .publish(&WorkerCounters { accepted_total: 7, ..WorkerCounters::default() }, &Default::default());
         let text = exposition(&observed, TextFormat::Prometheus);
         assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));

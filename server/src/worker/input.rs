@@ -17,7 +17,7 @@ use fanfare_core::{
 };
 use mio::event::Event;
 
-use super::{BUFFER_BYTES, Worker, deadlines::ticks};
+use super::{BUFFER_BYTES, Worker, clients::Preface, deadlines::ticks};
 use crate::{
     connection::{ConnectionId, ConnectionSlot, Flag, NEVER, Protocol},
     tls::SocketState,
@@ -57,6 +57,12 @@ impl Worker {
             }
             if budget == 0 || self.engine.is_turn_full() {
                 return self.make_ready(slot);
+            }
+            if let Protocol::Preamble = connection.protocol {
+                match self.on_preamble(slot, buffer) {
+                    Preface::Done => continue,
+                    Preface::Waits => return,
+                }
             }
             if let Protocol::Securing = connection.protocol
                 && !self.securing.take_step()
@@ -135,7 +141,11 @@ impl Worker {
             Protocol::Lobby(_) => self.feed_lobby(slot, input),
             Protocol::Probe(_) => self.feed_probe(slot, input),
             Protocol::BackEnd(_) => self.feed_back_end(slot, input),
-            Protocol::Securing | Protocol::Poll(_) | Protocol::Closing | Protocol::Closed => {}
+            Protocol::Preamble
+            | Protocol::Securing
+            | Protocol::Poll(_)
+            | Protocol::Closing
+            | Protocol::Closed => {}
         }
     }
 
@@ -232,11 +242,17 @@ impl Worker {
         self.keep_input(slot, rest);
     }
 
-    /// A connection that was paused or held goes on, first with the input that waited.
+    /// A connection that was paused or held goes on, first with the input that waited. Its deadlines begin
+    /// anew.
     pub(super) fn resume(&mut self, slot: ConnectionSlot) {
+        let now = self.now;
         let Some(connection) = self.connections.live(slot) else { return };
         connection.flags.lower(Flag::Paused);
         connection.flags.lower(Flag::Held);
+        connection.heard = now;
+        if connection.message_began != NEVER {
+            connection.message_began = now;
+        }
         if let Protocol::Http(_) = connection.protocol {
             self.feed_http(slot, &mut []);
         }
@@ -246,18 +262,11 @@ impl Worker {
     /// Notes that the peer of a WebSocket has taken output. The connection is read again once little output
     /// is left.
     pub(super) fn on_taken(&mut self, slot: ConnectionSlot, session: SessionSlot) {
-        let now = self.now;
         let Some(connection) = self.connections.live(slot) else { return };
         self.engine.on_taken(session, connection.backlog());
-        if !connection.is(Flag::Held) || self.engine.is_behind(session, connection.backlog()) {
-            return;
+        if connection.is(Flag::Held) && !self.engine.is_behind(session, connection.backlog()) {
+            self.resume(slot);
         }
-        connection.flags.lower(Flag::Held);
-        connection.heard = now;
-        if connection.message_began != NEVER {
-            connection.message_began = now;
-        }
-        self.make_ready(slot);
     }
 
     /// The peer has sent its last byte. What it was promised is still sent: answers first, then the last
@@ -269,7 +278,8 @@ impl Worker {
         match connection.protocol {
             Protocol::Http(_) if !connection.is_flushed() => {}
             Protocol::Securing => self.on_unsecured(slot),
-            Protocol::Http(_)
+            Protocol::Preamble
+            | Protocol::Http(_)
             | Protocol::Lobby(_)
             | Protocol::BackEnd(_)
             | Protocol::Poll(_)
