@@ -50,6 +50,16 @@ pub const BAD_TOKENS: u8 = 3;
 /// Bytes of a name that a back end gives the sender of a message.
 pub const LABEL_BYTES: usize = 512;
 
+/// The most states of users in an app.
+pub const USER_STATES: usize = 64 << 10;
+/// The most bytes of a user's state.
+pub const USER_STATE_BYTES: usize = 16 << 10;
+
+/// How long the state of a user without sessions is kept, in milliseconds.
+pub const USER_MS: u64 = 24 * 3_600_000;
+/// The time between two sweeps of users' states, in milliseconds.
+pub const USER_SWEEP_MS: u64 = 3_600_000;
+
 /// Users that a message names.
 pub const AUDIENCE_USERS: usize = 256;
 
@@ -80,6 +90,9 @@ pub const WATCH_IDLE_MS: u64 = 5_000;
 
 /// Lists of all members that a worker reads or answers in one turn.
 pub const WHOLE_LISTS: usize = 1;
+
+/// Changes of members that wait in a channel's batch of presence notices. More are published at once.
+pub const BATCHED_NOTICES: usize = 256;
 
 /// The most members in the answer of a roster.
 pub const ROSTER: usize = 4096;

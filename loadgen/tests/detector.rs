@@ -17,6 +17,7 @@ fn plan(stub: &Stub, threads: u32, work: Work) -> Plan {
         work,
         address: stub.address(),
         host: stub.address().to_string(),
+        tls: None,
         driver: DriverPlan {
             name: "native".into(),
             app: "default".into(),
@@ -356,6 +357,11 @@ fn storm_is_recovered_from_without_loss_and_bystanders_hear_everything() {
         // All were dropped at the beginning of each window.
         assert_eq!((report.returns.recovered, report.returns.unrecovered), (90, 0), "{}", report.table());
         assert!(report.summary.bystander_latency.is_some_and(|latency| latency.count > 20));
+        // Each of them was welcomed and joined once after each drop, in this order.
+        let stages: Vec<_> = report.storm_stages.iter().map(|row| (row.stage, row.latency.count)).collect();
+        assert_eq!(stages, [("welcomed", 90), ("joined", 90), ("with what they missed", 90)]);
+        let p50: Vec<_> = report.storm_stages.iter().map(|row| row.latency.p50_us).collect();
+        assert!(p50.is_sorted(), "{p50:?}");
     }
 }
 

@@ -85,6 +85,18 @@ pub struct ChannelOptions {
     pub signed_in_messages: SignedInMessages,
     /// Whether the channel keeps a list of its members that agrees with the presence notices.
     pub roster: bool,
+    /// Whether members are told of changes of a user's state while one of its sessions is a member.
+    pub user_state: bool,
+    /// Whether the notices of a user's first session and last have a list of the channel's users.
+    pub user_lists: bool,
+    /// For at most how many milliseconds presence notices wait for others, so that they leave together; 0:
+    /// they leave at once.
+    pub presence_batch_ms: u16,
+}
+
+impl ChannelOptions {
+    /// What `presence_batch_ms` may be.
+    pub const PRESENCE_BATCH_MS: RangeInclusive<i64> = 0..=1000;
 }
 
 impl Default for ChannelOptions {
@@ -100,6 +112,9 @@ impl Default for ChannelOptions {
             direct: Who::default(),
             signed_in_messages: SignedInMessages::default(),
             roster: false,
+            user_state: false,
+            user_lists: false,
+            presence_batch_ms: 0,
         }
     }
 }

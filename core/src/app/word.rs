@@ -4,6 +4,10 @@
 //!   bit   0        1         2            3      4               5..7   7..9      9..11    11..13     13
 //!         history  announce  membership   drop   presence by     join   publish   direct   signed-in  roster
 //!                            to send             user                                      messages
+//!
+//!   bit   14          15          16..26
+//!         changes of  lists of    milliseconds for which
+//!         user state  users       presence notices wait
 //! ```
 //!
 //! The bits about senders are 0 in a channel that allows everybody everything.
@@ -24,6 +28,11 @@ const PUBLISH: u32 = 7;
 const DIRECT: u32 = 9;
 const SIGNED_IN: u32 = 11;
 const ROSTER: u32 = 1 << 13;
+const USER_STATE: u32 = 1 << 14;
+const USER_LISTS: u32 = 1 << 15;
+const PRESENCE_BATCH_MS: u32 = 16;
+/// The mask of the milliseconds.
+const MILLISECONDS: u32 = (1 << 10) - 1;
 /// The mask of an option with two bits.
 const PAIR: u32 = 0b11;
 
@@ -59,6 +68,26 @@ impl OptionsWord {
     /// Whether the channel keeps a list of its members.
     pub fn keeps_roster(self) -> bool {
         self.has(ROSTER)
+    }
+
+    /// Whether the channel counts the sessions of each user.
+    pub fn counts_users(self) -> bool {
+        self.has(PRESENCE_BY_USER | USER_STATE)
+    }
+
+    /// Whether members are told of changes of users' states.
+    pub fn shows_user_state(self) -> bool {
+        self.has(USER_STATE)
+    }
+
+    /// Whether notices of users have a list of them.
+    pub fn shows_user_lists(self) -> bool {
+        self.has(USER_LISTS)
+    }
+
+    /// For at most how many milliseconds presence notices wait for others.
+    pub fn presence_batch_ms(self) -> u16 {
+        (self.0 >> PRESENCE_BATCH_MS & MILLISECONDS) as u16
     }
 
     /// Whether only members may send.
@@ -123,6 +152,8 @@ impl From<ChannelOptions> for OptionsWord {
             (options.slow_consumer == SlowConsumer::Drop, DROP),
             (options.presence_by_user, PRESENCE_BY_USER),
             (options.roster, ROSTER),
+            (options.user_state, USER_STATE),
+            (options.user_lists, USER_LISTS),
         ];
         let who = |who| match who {
             Who::Anybody => 0,
@@ -137,7 +168,8 @@ impl From<ChannelOptions> for OptionsWord {
         let pairs = who(options.join) << JOIN
             | who(options.publish) << PUBLISH
             | who(options.direct) << DIRECT
-            | signed_in << SIGNED_IN;
+            | signed_in << SIGNED_IN
+            | (u32::from(options.presence_batch_ms) & MILLISECONDS) << PRESENCE_BATCH_MS;
         Self(bits.into_iter().fold(pairs, |word, (is_set, bit)| if is_set { word | bit } else { word }))
     }
 }
@@ -151,9 +183,9 @@ mod tests {
 
     #[test]
     fn a_word_says_what_the_options_say() {
-        for n in 0..3 * 3 * 3 * 3 * 64usize {
+        for n in 0..3 * 3 * 3 * 3 * 256usize {
             let flag = |bit: usize| n >> bit & 1 == 1;
-            let (rest, pick) = (n / 64, |place: u32| n / 64 / 3usize.pow(place) % 3);
+            let (rest, pick) = (n / 256, |place: u32| n / 256 / 3usize.pow(place) % 3);
             let options = ChannelOptions {
                 history: HistoryLimits { messages: u32::from(flag(0)), ..HistoryLimits::NONE },
                 announce: flag(1),
@@ -169,6 +201,9 @@ mod tests {
                     SignedInMessages::Always,
                 ][pick(3)],
                 roster: flag(5),
+                user_state: flag(6),
+                user_lists: flag(7),
+                presence_batch_ms: [0, 1, 20, 1000][n % 4],
             };
             let word = OptionsWord::from_bits(OptionsWord::from(options).bits());
             let said = ChannelOptions {
@@ -182,6 +217,9 @@ mod tests {
                 direct: word.direct(),
                 signed_in_messages: word.signed_in_messages(),
                 roster: word.keeps_roster(),
+                user_state: word.shows_user_state(),
+                user_lists: word.shows_user_lists(),
+                presence_batch_ms: word.presence_batch_ms(),
             };
             assert_eq!(said, options);
             assert_eq!(word.is_open_to_senders(), !flag(2) && rest / 3 == 0, "{options:?}");

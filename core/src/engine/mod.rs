@@ -15,6 +15,7 @@
 //!
 //! A turn: `begin_turn`, any number of inputs, `on_mail`, wake the workers of `take_touched`, `flush`.
 
+mod batches;
 mod check;
 mod counters;
 mod direct;
@@ -22,10 +23,14 @@ mod eviction;
 mod history;
 mod idempotency;
 mod input;
+mod listing;
+mod local;
 mod mail;
 mod membership;
 mod memory;
 mod node;
+mod node_users;
+mod observed;
 mod outbox;
 mod outlet;
 mod output;
@@ -40,6 +45,7 @@ mod roster;
 mod session;
 mod submit;
 mod trigger;
+mod user_state;
 mod users;
 mod waiting;
 mod watch;
@@ -51,9 +57,11 @@ use bytes::BytesMut;
 use hashbrown::HashMap;
 
 use self::{
+    batches::Batches,
     counters::AppCounters,
     eviction::{Evictor, Sweep},
     idempotency::Keys,
+    local::{InterestState, LocalChannel},
     membership::{JoinAs, Joining},
     output::{Backlog, EndedRun, NONE, SessionOutput, Turn},
     query::WorkerQuery,
@@ -71,14 +79,15 @@ pub use self::{
     mail::Mail,
     memory::{EngineMemory, NodeMemory},
     node::{Node, Outlet},
+    observed::MemberChange,
     output::{Segments, Sink},
     resume::{Detached, Resumption},
 };
 use crate::{
     app::{App, Apps, SlowConsumer},
-    channel::{Channel, ChannelState, Kept, Operation, Subscribers, WorkerSet},
+    channel::{Channel, ChannelState, Kept, Operation, WorkerSet},
     command::Outcome,
-    dialect::{self, Decoder, Format, FormatSet},
+    dialect::{self, Decoder, Format},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
@@ -126,6 +135,7 @@ pub struct Engine {
     whole_lists: usize,
     deferred: VecDeque<Box<WorkerQuery>>,
     quiet: QuietMembers,
+    batches: Batches,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
     calls: Calls,
@@ -143,6 +153,8 @@ pub struct Engine {
     ended: Vec<SessionSlot>,
     parked: Parked,
     watches: Vec<Watch>,
+    /// Changes of members that the shell takes for directories.
+    member_changes: Vec<MemberChange>,
     /// Whether all sessions are about to leave; see [`Engine::begin_drain`].
     is_draining: bool,
     /// Absent while it reads.
@@ -150,32 +162,6 @@ pub struct Engine {
     counters: Counters,
     /// This engine's counts of each app.
     of_apps: Arc<[AppCounters]>,
-}
-
-/// This worker's part of a channel.
-struct LocalChannel {
-    channel: Arc<Channel>,
-    subscribers: Subscribers,
-    /// The wire formats of its members, and perhaps of some who have left since the last run.
-    formats: FormatSet,
-    /// The channel's run of this turn, or NONE.
-    run: u32,
-    interest_state: InterestState,
-    /// Where the stream of a member that joins now begins: the last offset passed on here, or given out
-    /// before our interest. The channel's own may be ahead, by what is in our mailbox.
-    offset: u64,
-    /// Sessions that become members when what they missed has been read.
-    joining: u32,
-}
-
-/// A worker's interest in a channel of which it holds members.
-#[derive(Copy, Clone)]
-enum InterestState {
-    /// Being gained by the operation of this ticket, once it is delegated. Mail that arrives now is from
-    /// before.
-    Gaining { ticket: Option<u64> },
-    /// Publications up to this sequence were before it, and messages up to this offset.
-    Live { from: u64, offset: u64 },
 }
 
 /// How a session begins.
@@ -225,6 +211,7 @@ impl Engine {
             whole_lists: WHOLE_LISTS,
             deferred: VecDeque::new(),
             quiet: QuietMembers::default(),
+            batches: Batches::default(),
             answers: Vec::new(),
             interrupted: VecDeque::new(),
             yielded: Vec::new(),
@@ -234,6 +221,7 @@ impl Engine {
             ended: Vec::new(),
             parked: Parked::default(),
             watches: Vec::new(),
+            member_changes: Vec::new(),
             is_draining: false,
             decoder: None,
             counters: Counters::default(),
@@ -266,6 +254,9 @@ impl Engine {
         self.sweep();
         self.resume_deferred();
         self.end_expired();
+        if !self.batches.is_empty() {
+            self.publish_due_batches();
+        }
         if !self.watches.is_empty() {
             self.arm_watches();
         }

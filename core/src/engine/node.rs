@@ -14,6 +14,7 @@ use super::{
     RandomState,
     counters::{AppCounters, AppCounts},
     mail::Mail,
+    node_users::Users,
 };
 use crate::{
     app::{App, Apps, AppsError, ChannelOptions, XanoOptions},
@@ -72,6 +73,7 @@ struct Tenant {
     /// Channels whose options were set. Such a channel exists, even without members.
     options: papaya::HashMap<Box<str>, Configured>,
     triggers: TriggerSlot,
+    users: Users,
 }
 
 /// The options that were set for a channel.
@@ -125,6 +127,7 @@ impl Node {
             has_set_options: AtomicBool::new(false),
             options: papaya::HashMap::new(),
             triggers: TriggerSlot::default(),
+            users: Users::default(),
         };
         let counters = || apps.iter().map(|_| AppCounters::default()).collect();
         Self {
@@ -575,6 +578,15 @@ impl Node {
     /// worker's mailbox whether the worker must be woken.
     pub fn post_verdict(&self, worker: WorkerId, ticket: u64, verdict: Verdict) {
         self.mailbox(worker).push(Mail::Verdict { ticket, verdict: Box::new(verdict) });
+    }
+
+    /// Ids of the apps.
+    pub(super) fn app_ids(&self) -> impl Iterator<Item = AppId> + use<> {
+        (0..u16::try_from(self.tenants.len()).expect("ids are 16 bits")).map(AppId)
+    }
+
+    pub(super) fn users(&self, app: AppId) -> &Users {
+        &self.tenant(app).users
     }
 
     fn tenant(&self, app: AppId) -> &Tenant {

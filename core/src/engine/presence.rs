@@ -11,14 +11,14 @@ use crate::{
     channel::Presence,
     command::Outcome,
     error::ReplyError,
-    id::{AppId, SessionSlot},
+    id::{AppId, SessionId, SessionSlot},
     publication::{Audience, Body, IdentityCard, OwnedPublication, Publication},
 };
 
 impl Engine {
-    /// The notice of a user's first session in a channel or last.
-    pub(super) fn user_notice(&mut self, body: Body<'_>, presence: &Presence) -> Arc<OwnedPublication> {
-        let audience = Audience { except_session: presence.except, ..Audience::default() };
+    /// A notice about a user for everybody except a session.
+    pub(super) fn user_notice(&mut self, body: Body<'_>, except: Option<SessionId>) -> Arc<OwnedPublication> {
+        let audience = Audience { except_session: except, ..Audience::default() };
         Arc::new(self.notice(body, &audience).into())
     }
 
@@ -74,6 +74,20 @@ pub(super) enum MembershipEvent {
     Updates,
     /// The member has a user from now on. Only the count of users changes.
     SignsIn,
+}
+
+/// A change of a member, as others are told of it.
+pub(super) struct MembershipChange {
+    pub(super) session: SessionId,
+    pub(super) event: MembershipEvent,
+    /// What the notice says.
+    pub(super) told: MembershipEvent,
+    /// The member, if the channel announces members.
+    pub(super) card: Option<Arc<IdentityCard>>,
+    /// The session, if it is not told itself.
+    pub(super) except: Option<SessionId>,
+    /// The change of the user's number of sessions.
+    pub(super) presence: Option<Box<Presence>>,
 }
 
 impl MembershipEvent {

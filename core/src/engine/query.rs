@@ -2,8 +2,7 @@
 //!
 //! A query travels from worker to worker as mail. Each worker adds its part, and the last one returns the
 //! query to the worker that asked. No worker stops for a query. A worker reads or answers one list of all
-//! members a turn, because such a list is long. A listing of channels does not travel, because all workers
-//! share the table.
+//! members a turn, because such a list is long.
 
 use std::{ops::Range, sync::Arc};
 
@@ -15,13 +14,11 @@ use super::{
     waiting::Progress,
 };
 use crate::{
-    command::{
-        ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession,
-    },
+    command::{Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot, WorkerId},
-    limits::{CHANNELS_LOOKED_AT, PAGE_BYTES, SESSIONS_LOOKED_AT, TABLE_SHARDS, WHOLE_LISTS},
+    limits::{PAGE_BYTES, SESSIONS_LOOKED_AT, WHOLE_LISTS},
     publication::{IdentityCard, OwnedPublication},
 };
 
@@ -47,6 +44,7 @@ impl WorkerQuery {
                 Question::Direct { publication, .. } => publication.bytes(),
                 Question::Disconnect { .. } | Question::Reconfigure(_) => 0,
                 Question::Enroll { channel, .. } | Question::Confirm { channel, .. } => channel.len(),
+                Question::Profile { profile, .. } => profile.len(),
             }
     }
 }
@@ -98,6 +96,10 @@ pub(super) enum Question {
         session: SessionId,
         channel: Box<str>,
         is_member: bool,
+    },
+    Profile {
+        session: SessionId,
+        profile: Box<str>,
     },
 }
 
@@ -212,6 +214,17 @@ impl Engine {
     ) -> Result<Progress, ReplyError> {
         let worker = self.node.workers_of(session);
         self.ask(app, worker, Question::Enroll { session, channel: channel.into(), membership })
+    }
+
+    /// Sets the profile of a session of any worker.
+    pub(super) fn set_profile(
+        &mut self,
+        app: AppId,
+        session: SessionId,
+        profile: &str,
+    ) -> Result<Progress, ReplyError> {
+        let worker = self.node.workers_of(session);
+        self.ask(app, worker, Question::Profile { session, profile: profile.into() })
     }
 
     /// Asks for a page of a user's sessions, or of all sessions of the app.
@@ -336,6 +349,7 @@ impl Engine {
         let WorkerQuery { app, at, end, question, .. } = query;
         match question {
             Question::Members { reading, page } => {
+                self.publish_batch_in(*app, &page.channel);
                 self.work += page_work(reading.limit);
                 if self.list_members(*app, reading, page) {
                     *end = self.worker.0;
@@ -350,6 +364,7 @@ impl Engine {
                 reading.after = 0;
             }
             Question::AllMembers { channel, members, budget } => {
+                self.publish_batch_in(*app, channel);
                 let before = members.len();
                 if !self.list_all_members(*app, channel, members, budget) {
                     *end = self.worker.0;
@@ -368,6 +383,13 @@ impl Engine {
             Question::Reconfigure(change) => return self.reconfigure_here(*app, change, *at + 1 == *end),
             Question::Confirm { session, channel, is_member } => {
                 *is_member = self.has_member(*app, *session, channel);
+            }
+            Question::Profile { session, profile } => {
+                if let Some(slot) =
+                    self.sessions.find(*session).filter(|slot| self.sessions.get(*slot).app == *app)
+                {
+                    self.update(slot, profile, Some(false));
+                }
             }
         }
         Part::Done
@@ -487,86 +509,6 @@ impl Engine {
         };
         self.counters.command_errors += u64::from(is_refused);
     }
-
-    /// A page of an app's channels whose names begin with `prefix`, from `after` on. Not sorted; it may be
-    /// short, and looks at a bounded number of channels: those of whole shards until [`CHANNELS_LOOKED_AT`]
-    /// have been seen.
-    pub(super) fn channels_of(
-        &self,
-        app: AppId,
-        prefix: &str,
-        limit: usize,
-        after: Option<&str>,
-    ) -> Result<ChannelsPage, ReplyError> {
-        let (mut shard, mut after) = match after {
-            None => (0, None),
-            Some(cursor) => parse_channels_cursor(cursor).ok_or(ReplyError::InvalidCursor)?,
-        };
-        let mut page = ChannelsPage { channels: Vec::new(), next: None };
-        let configured = usize::from(self.node.configured(app) > 0);
-        let mut seen = 0;
-        while shard < TABLE_SHARDS {
-            let mut found = Vec::new();
-            self.node.table.visit_shard(shard, |channel| {
-                seen += 1;
-                let name = channel.name().unwrap_or_default();
-                if channel.app() == app && name.starts_with(prefix) && after.is_none_or(|after| name > after)
-                {
-                    found.push((Box::from(name), channel.members()));
-                }
-            });
-            found.sort_unstable();
-            let room = limit - page.channels.len();
-            let cut = found.len() > room;
-            found.truncate(room);
-            page.channels.extend(found);
-            if cut {
-                let last = &page.channels.last().expect("a limit is at least one").0;
-                page.next = Some(format!("{shard}.{last}"));
-                return Ok(page);
-            }
-            shard += 1;
-            after = None;
-            if shard < TABLE_SHARDS + configured
-                && (seen >= CHANNELS_LOOKED_AT || page.channels.len() == limit)
-            {
-                page.next = Some(format!("{shard}."));
-                return Ok(page);
-            }
-        }
-        if configured > 0 {
-            self.list_configured(app, prefix, limit, after, &mut page);
-        }
-        Ok(page)
-    }
-
-    /// Fills the last page with channels that exist only because their options were set. They follow the
-    /// table's channels like one more shard.
-    fn list_configured(
-        &self,
-        app: AppId,
-        prefix: &str,
-        limit: usize,
-        after: Option<&str>,
-        page: &mut ChannelsPage,
-    ) {
-        let room = limit - page.channels.len();
-        let mut names = self.node.configured_names(app, prefix, after, room + 1);
-        let more = names.len() > room;
-        names.truncate(room);
-        page.next = names.last().filter(|_| more).map(|last| format!("{TABLE_SHARDS}.{last}"));
-        page.channels.extend(names.into_iter().map(|name| (name, 0)));
-    }
-}
-
-/// `shard.name`, where an empty name means the shard's beginning.
-fn parse_channels_cursor(text: &str) -> Option<(usize, Option<&str>)> {
-    let (shard, name) = text.split_once('.')?;
-    if shard.is_empty() || shard.len() > 4 || !shard.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let shard = shard.parse().ok().filter(|&shard| shard <= TABLE_SHARDS)?;
-    Some((shard, (!name.is_empty()).then_some(name)))
 }
 
 impl Question {
@@ -582,7 +524,10 @@ impl Question {
             Question::Confirm { is_member: false, .. } => {
                 return Err(ReplyError::InvalidCommand("The receiver has not joined the channel."));
             }
-            Question::Enroll { .. } | Question::Confirm { .. } | Question::Reconfigure(_) => Outcome::Done,
+            Question::Enroll { .. }
+            | Question::Confirm { .. }
+            | Question::Profile { .. }
+            | Question::Reconfigure(_) => Outcome::Done,
         })
     }
 
@@ -593,7 +538,10 @@ impl Question {
             | Question::AllMembers { .. }
             | Question::Sessions { .. }
             | Question::Direct { .. } => Outcome::Updated,
-            Question::Enroll { .. } | Question::Confirm { .. } | Question::Reconfigure(_) => Outcome::Done,
+            Question::Enroll { .. }
+            | Question::Confirm { .. }
+            | Question::Profile { .. }
+            | Question::Reconfigure(_) => Outcome::Done,
             Question::Disconnect { .. } => Outcome::Disconnected { sessions: 0 },
         }
     }

@@ -45,7 +45,7 @@ pub(crate) use self::listeners::Listening;
 pub use self::listeners::Preamble;
 pub use crate::addresses::AddressLimits;
 use crate::args::{Action, Args, Secrets};
-use crate::trigger::spec::Spec;
+use crate::trigger::spec::{Spec, Work};
 
 /// The most worker threads.
 pub const WORKERS_MAX: usize = 128;
@@ -388,6 +388,15 @@ impl Config {
     /// The triggers of each app, by the app's name.
     pub(crate) fn triggers(&self) -> impl Iterator<Item = (&str, &[Arc<Spec>])> {
         self.apps.iter().map(|app| &*app.name).zip(self.secrets.iter().map(|app| &*app.triggers))
+    }
+
+    /// The most connections to back ends that the configured triggers have.
+    pub(crate) fn trigger_connections(&self) -> u64 {
+        let connections = |spec: &Arc<Spec>| match &spec.work {
+            Work::Http(settings) => settings.connections as u64,
+            Work::Script(_) | Work::Broken(_) => 0,
+        };
+        self.triggers().flat_map(|(_, specs)| specs).map(connections).sum()
     }
 
     /// Every address to listen on.

@@ -222,6 +222,9 @@ pub(super) struct ChannelRule {
     pub(super) direct: Option<String>,
     pub(super) signed_in_messages: Option<String>,
     pub(super) roster: Option<bool>,
+    pub(super) user_state: Option<bool>,
+    pub(super) user_lists: Option<bool>,
+    pub(super) presence_batch_ms: Option<i64>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]

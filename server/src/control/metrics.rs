@@ -9,9 +9,9 @@ use std::{
 };
 
 use fanfare_core::{
+    app::App,
     dialect::{DIALECTS, Dialect},
-    engine::{self, AppCounts, DialectCounts, Node},
-    id::AppId,
+    engine::{self, AppCounts, DialectCounts},
 };
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     memory::{KINDS, Ledger, PublishedMemory},
     process::{ProcessMetric, process_metrics},
 };
-use crate::{args::COMMIT, connection::Transport};
+use crate::{args::COMMIT, connection::Transport, http::channelstream::Place};
 
 /// Declares the counters: name in the exposition, description, kind.
 macro_rules! metrics {
@@ -93,7 +93,7 @@ metrics! {
     changes_total Counter "Edits and deletions of messages, by the worker that did them."
     notices_total Counter "Presence notices published."
     deliveries_total Counter "Publications handed to members of this worker."
-    overloaded_total Counter "Messages and joins refused because a worker's mailbox or an app's queue of triggers was full."
+    overloaded_total Counter "Messages and joins refused because a mailbox or an app's triggers had no room."
     rate_limited_total Counter "Messages refused by an app's rate limit."
     delegated_total Counter "Operations left to another worker that was inside the channel."
     mail_total Counter "Mail handled from other workers."
@@ -215,7 +215,7 @@ const DIALECT_METRICS: [(&str, Kind, &str); 3] = [
 ];
 
 /// What the node knows of an app: name, kind and description.
-pub(super) const APP_METRICS: [(&str, Kind, &str); 10] = [
+pub(super) const APP_METRICS: [(&str, Kind, &str); 17] = [
     ("app_sessions", Kind::Gauge, "Sessions of the app."),
     ("parked_sessions", Kind::Gauge, "Sessions of the app that are kept without a connection."),
     ("parked_bytes", Kind::Gauge, "Bytes of output that parked sessions of the app keep."),
@@ -226,6 +226,13 @@ pub(super) const APP_METRICS: [(&str, Kind, &str); 10] = [
     ("app_deliveries_total", Kind::Counter, "The app's part of deliveries_total."),
     ("app_command_errors_total", Kind::Counter, "Commands of the app's sessions answered with an error."),
     ("app_rate_limited_total", Kind::Counter, "The app's part of rate_limited_total."),
+    ("directory_users", Kind::Gauge, "Users that the app's directory keeps."),
+    ("directory_clients", Kind::Gauge, "Clients in the app's directory, those included that have not come."),
+    ("directory_waiting", Kind::Gauge, "Clients that a back end has announced and that have not come."),
+    ("directory_bytes", Kind::Gauge, "Approximate bytes of the messages and notices in the directory."),
+    ("directory_collected_total", Kind::Counter, "Announced clients whose time was over before they came."),
+    ("directory_refused_total", Kind::Counter, "Calls refused because the directory is full."),
+    ("directory_forgotten_total", Kind::Counter, "Messages and notices dropped because of history_bytes."),
 ];
 
 /// The values of [`APP_METRICS`], of one app or of several together.
@@ -233,7 +240,10 @@ pub(super) const APP_METRICS: [(&str, Kind, &str); 10] = [
 pub(super) struct AppValues(pub(super) [u64; APP_METRICS.len()]);
 
 impl AppValues {
-    pub(super) fn of(node: &Node, app: AppId) -> Self {
+    pub(super) fn of(observed: &Observed, app: &App) -> Self {
+        let Observed { node, control, .. } = observed;
+        let (sizes, counts) = control.places.of(app).map(Place::counts).unwrap_or_default();
+        let app = app.id;
         let AppCounts { sessions, publications, deliveries, command_errors, rate_limited } = node.counts(app);
         Self([
             node.sessions(app) as u64,
@@ -246,6 +256,13 @@ impl AppValues {
             deliveries,
             command_errors,
             rate_limited,
+            sizes.users as u64,
+            sizes.connections as u64,
+            sizes.waiting as u64,
+            sizes.bytes as u64,
+            counts.collected,
+            counts.refused,
+            counts.forgotten,
         ])
     }
 }
@@ -269,7 +286,7 @@ const CERTIFICATE_HELP: &str =
 pub(crate) fn exposition(observed: &Observed, format: TextFormat) -> String {
     let mut text = Exposition::new(format);
     put_server(&mut text, observed);
-    put_apps(&mut text, &observed.node);
+    put_apps(&mut text, observed);
     for (at, (name, kind, help)) in METRICS.iter().enumerate() {
         text.begin(&format!("fanfare_{name}"), *kind, help);
         for (worker, metrics) in observed.workers.iter().enumerate() {
@@ -323,12 +340,12 @@ fn put_server(text: &mut Exposition, observed: &Observed) {
     total("fanfare_address_table_overflows_total", help, &observed.control.addresses.overflows);
 }
 
-fn put_apps(text: &mut Exposition, node: &Node) {
-    let apps = node.apps();
+fn put_apps(text: &mut Exposition, observed: &Observed) {
+    let apps = observed.node.apps();
     let mut values: Vec<(&str, AppValues)> =
-        apps.iter().take(APPS_SHOWN).map(|app| (&*app.name, AppValues::of(node, app.id))).collect();
+        apps.iter().take(APPS_SHOWN).map(|app| (&*app.name, AppValues::of(observed, app))).collect();
     if apps.iter().len() > APPS_SHOWN {
-        let others = apps.iter().skip(APPS_SHOWN).map(|app| AppValues::of(node, app.id)).sum();
+        let others = apps.iter().skip(APPS_SHOWN).map(|app| AppValues::of(observed, app)).sum();
         values.push((OTHER_APPS, others));
     }
     for (at, (name, kind, help)) in APP_METRICS.iter().enumerate() {
@@ -361,7 +378,10 @@ fn put_times(text: &mut Exposition, observed: &Observed) {
 mod tests {
     use std::sync::Arc;
 
-    use fanfare_core::app::{App, AppKeys, Apps};
+    use fanfare_core::{
+        app::{App, AppKeys, Apps},
+        engine::Node,
+    };
 
     use super::*;
     use crate::worker::Control;

@@ -304,6 +304,7 @@ impl Worker {
             self.stamp_read();
             self.engine.on_mail();
             self.wake_others();
+            self.tell_places();
             self.stamp_ordered();
             self.engine.flush(&mut self.connections);
             self.observe_stages();
@@ -357,6 +358,7 @@ impl Worker {
         !self.ready.is_empty()
             || !self.closing.is_empty()
             || !self.answered.is_empty()
+            || self.engine.has_member_changes()
             || self.securing.has_work()
             || matches!(self.accepting, Accepting::More)
             || self.engine.is_busy()
@@ -381,8 +383,8 @@ impl Worker {
             let sweep = self.now.saturating_add(SWEEP_TICKS);
             next = Some(next.map_or(sweep, |next| next.min(sweep)));
         }
-        let parked_ms = self.engine.next_expiry_ms().unwrap_or(u64::MAX);
-        let next_ms = next.map_or(u64::MAX, |next| u64::from(next) * TICK_MS).min(parked_ms);
+        let due_ms = self.engine.next_due_ms().unwrap_or(u64::MAX);
+        let next_ms = next.map_or(u64::MAX, |next| u64::from(next) * TICK_MS).min(due_ms);
         if next_ms == u64::MAX {
             return None;
         }
