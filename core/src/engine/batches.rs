@@ -1,8 +1,9 @@
 //! Presence in a burst: notices of a channel that leave together.
 //!
-//! In a channel whose options say `presence_batch_ms`, a worker keeps the changes of its own members until the
-//! first one has waited that long, and then publishes all of them in one turn: a watcher gets one write for
-//! many notices. A session that joins and leaves meanwhile was a member whom nobody saw, so neither is told.
+//! In a channel whose options say `presence_batch_ms`, a worker keeps the changes of its own members until
+//! the first one has waited that long, and then publishes all of them in one turn: a watcher gets one write
+//! for many notices. A session that joins and leaves meanwhile was a member whom nobody saw, so neither is
+//! told.
 //!
 //! What would show a member that is not told of yet publishes the batch first: a list of members, and a
 //! message that the member sends to the channel. So does what ends the worker's part of the channel.
