@@ -37,6 +37,8 @@ pub enum Command<'a> {
         /// Whether the member receives presence notices, if the channel announces members; `None` means yes.
         /// A second join changes the setting.
         notices: Option<bool>,
+        /// The payload that the join's triggers are shown.
+        payload: Payload<'a>,
     },
     /// Stop being a member.
     Leave {
@@ -270,6 +272,9 @@ pub enum BackEndCommand<'a> {
         /// Whether the session joins or leaves.
         membership: Membership,
     },
+    /// Apply settings of the app that [`Node::set_xano`](crate::engine::Node::set_xano) has changed, on all
+    /// workers and to all channels.
+    Reconfigure,
     /// Set the profile of a session.
     SetProfile {
         /// The session.

@@ -186,7 +186,7 @@ pub struct TriggerInput {
     pub channel: Option<Box<str>>,
     /// The message's event; empty for a join and an edit.
     pub event: Box<str>,
-    /// The message's payload; `null` for a join.
+    /// The payload of the message or the join. A join has the payload of its dialect, or `null`.
     pub payload: OwnedPayload,
     /// The client that sent the command; `None` for the back end.
     pub client: Option<TriggerClient>,

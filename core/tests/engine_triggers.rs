@@ -9,7 +9,7 @@ use std::{
 };
 
 use fanfare_core::{
-    app::{App, AppKeys, Apps},
+    app::{App, AppKeys, Apps, XanoChannel, XanoOptions},
     command::{AmendMessage, BackEndCommand, ChangeMessage, Disconnection, Outcome, Publish, PublishAs},
     dialect::Format,
     engine::{Engine, Flow, Node, Opening},
@@ -578,4 +578,36 @@ fn what_a_trigger_says_reaches_whom_it_is_for_and_runs_no_trigger() {
     assert_eq!(bob, [json!(1), json!("for all"), json!("for all")]);
     assert_eq!(texts(room.sink.take_json(0)), [json!("for ada")]);
     assert_eq!(room.calls().len(), 0);
+}
+
+/// In Xano's dialect a join trigger sees a join that the channel's rules forbid, and what the client asks
+/// for.
+#[test]
+fn a_dialect_may_run_join_triggers_before_the_rules_are_checked() {
+    for (format, sees) in [(Format::XanoFrames, true), (Format::Native, false)] {
+        let mut room = Room::with(rule(), |app| {
+            let mut options = XanoOptions::new("canonical");
+            let row = XanoChannel { presence: true, ..XanoChannel::new("t2") };
+            app.rules.extend(row.rules(app.default_options()));
+            options.channels.push(row);
+            app.xano = Some(options);
+        });
+        let eve = open_as(&mut room.engine, 2, format, None);
+        room.take(2);
+        let command = match format {
+            Format::Native => json!({"type": "join", "id": 1, "channel": "t2"}),
+            _ => json!({"action": "join", "options": {"channel": "t2"}, "payload": {"history": true}}),
+        };
+        room.say(eve, command);
+        let calls = room.calls();
+        assert_eq!(calls.len(), usize::from(sees), "{format:?}");
+        for call in &calls {
+            assert_eq!(call.input.payload.view(), Payload::Json(r#"{"history":true,"presence":false}"#));
+            room.decide(call, Decision::Pass);
+        }
+        let seen = room.take(2);
+        let refusal = seen[0].to_string();
+        assert!(refusal.contains("Anonymous clients cannot join") || refusal.contains("session_required"));
+        assert_eq!(seen.len(), 1, "the join alone is refused: {seen:?}");
+    }
 }

@@ -258,6 +258,22 @@ impl Apps {
         let count = u16::try_from(apps.len()).map_err(|_| AppsError::TooMany)?;
         let apps: Box<[Arc<App>]> =
             (0..count).zip(apps).map(|(id, app)| Arc::new(App { id: AppId(id), ..app })).collect();
+        Self::of_shared(apps)
+    }
+
+    /// The apps with another one in the place of the app with the same id and name.
+    ///
+    /// # Errors
+    /// If clients could mean the app or another one.
+    pub fn with(&self, app: App) -> Result<Apps, AppsError> {
+        let mut apps = self.apps.clone();
+        let place = usize::from(app.id.0);
+        apps[place] = Arc::new(app);
+        Ok(Apps { access_tokens: self.access_tokens.clone(), ..Self::of_shared(apps)? })
+    }
+
+    fn of_shared(apps: Box<[Arc<App>]>) -> Result<Apps, AppsError> {
+        let count = u16::try_from(apps.len()).map_err(|_| AppsError::TooMany)?;
         let mut by_name: Box<[u16]> = (0..count).collect();
         by_name.sort_by_key(|&index| &apps[usize::from(index)].name);
         for pair in by_name.windows(2) {

@@ -1,6 +1,6 @@
 //! The options of an app for Xano's clients: the names of the app, and the channels that clients may use.
 
-use std::iter;
+use std::{collections::HashSet, iter};
 
 use super::{App, ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who, options::fit};
 
@@ -48,6 +48,11 @@ impl XanoOptions {
         Self { canonical: canonical.into(), hash: None, enabled: true, channels: Vec::new() }
     }
 
+    /// The rules about channels that the entries in force mean.
+    pub fn rules(&self, default: ChannelOptions) -> impl Iterator<Item = ChannelRule> {
+        self.channels.iter().filter(|row| row.enabled).flat_map(move |row| row.rules(default))
+    }
+
     /// The names by which clients mean the app.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         iter::once(&*self.canonical).chain(self.hash.as_deref())
@@ -56,7 +61,7 @@ impl XanoOptions {
     /// The settings of a channel; `None` if clients may not use the channel. The longest matching pattern
     /// decides, and the first of several entries with that pattern.
     pub fn channel(&self, name: &str) -> Option<&XanoChannel> {
-        let rows = self.channels.iter().rev().filter(|row| row.enabled);
+        let rows = self.channels.iter().rev().filter(|row| self.enabled && row.enabled);
         rows.filter_map(|row| Some((row.fit(name)?, row))).max_by_key(|(fit, _)| *fit).map(|(_, row)| row)
     }
 }
@@ -111,6 +116,22 @@ impl XanoChannel {
 }
 
 impl App {
+    /// The app without the rules of its channels for clients of Xano, and without these clients' options.
+    pub fn without_xano(&self) -> App {
+        let default = self.default_options();
+        let own: HashSet<Box<str>> =
+            self.xano.iter().flat_map(|own| own.rules(default)).map(|rule| rule.pattern).collect();
+        let rules = self.rules.iter().filter(|rule| !own.contains(&rule.pattern)).cloned().collect();
+        App { rules, xano: None, ..self.clone() }
+    }
+
+    /// The app with these options for clients of Xano in the place of its own.
+    pub fn with_xano(&self, options: XanoOptions) -> App {
+        let mut app = self.without_xano();
+        app.rules.extend(options.rules(self.default_options()));
+        App { xano: Some(options), ..app }
+    }
+
     /// Whether messages are kept with their sender.
     pub(crate) fn remembers_senders(&self) -> bool {
         self.show_sender || self.sender_edits || self.shows_profiles()

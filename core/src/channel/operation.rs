@@ -86,6 +86,9 @@ pub enum ChannelRequest {
     Amend(Box<Amendment>),
     /// Other options for the channel and for later ones of its name; `None`: those of the configuration.
     SetOptions(Option<ChannelOptions>),
+    /// The options of the configuration, which has changed. A channel with members keeps the options that
+    /// count or list its members.
+    Reconfigure,
     /// Forget what is too old, and the oldest until this many bytes are left.
     Trim(usize),
 }

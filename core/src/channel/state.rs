@@ -413,6 +413,12 @@ impl ChannelState {
                 self.account(channel, env);
                 ChannelReply::Done
             }
+            ChannelRequest::Reconfigure => {
+                let options = self.keep_counts(env.resolve_options(None));
+                self.set_options(channel, options, env.now_ms());
+                self.account(channel, env);
+                ChannelReply::Done
+            }
             ChannelRequest::Users { after, limit } => self.users_page(after, limit),
             ChannelRequest::AnnounceUser(change) => {
                 self.announce_user(&change, env);
@@ -444,7 +450,9 @@ impl ChannelState {
                 missed.min(entries) / COPIED + entries / SEEN
             }
             ChannelRequest::Users { limit, .. } | ChannelRequest::Roster { limit, .. } => limit / COPIED,
-            ChannelRequest::Trim(_) | ChannelRequest::SetOptions(_) => entries / SEEN,
+            ChannelRequest::Trim(_) | ChannelRequest::SetOptions(_) | ChannelRequest::Reconfigure => {
+                entries / SEEN
+            }
             ChannelRequest::AnnounceUser(_) => 1,
             ChannelRequest::Change(_) | ChannelRequest::Amend(_) => {
                 1 + self.history.as_ref().map_or(0, |history| history.searched()) / SEEN
@@ -460,6 +468,17 @@ impl ChannelState {
         let changes = counts_users != now.is_some_and(People::counts_users)
             || options.roster != now.is_some_and(People::keeps_roster);
         if changes && !self.interest.is_empty() { Err(ReplyError::OptionInUse) } else { Ok(()) }
+    }
+
+    /// Options with the present counts and list of members, if the channel has members.
+    fn keep_counts(&self, options: ChannelOptions) -> ChannelOptions {
+        if self.check_options(options).is_ok() {
+            return options;
+        }
+        let now = self.people.as_deref();
+        let roster = now.is_some_and(People::keeps_roster);
+        let presence_by_user = now.is_some_and(People::counts_users);
+        ChannelOptions { presence_by_user, roster, announce: options.announce || roster, ..options }
     }
 
     /// Changes the channel's options, which [`ChannelState::check_options`] has not refused. Its history

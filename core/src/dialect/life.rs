@@ -2,7 +2,14 @@
 
 use bytes::BytesMut;
 
-use crate::ws::{OpCode, put_frame};
+#[cfg(test)]
+use super::probe;
+use super::{Dialect, Format, agnost, channelstream, native, xano};
+use crate::{
+    disconnect::Disconnect,
+    error::ReplyError,
+    ws::{OpCode, put_frame},
+};
 
 /// When a server asks whether the peer of a connection still lives, and how.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -70,4 +77,53 @@ pub struct Closing {
     pub code: u16,
     /// Reason, for a person.
     pub reason: &'static str,
+}
+
+/// How a connection of this format is kept alive, if the configuration wants a ping every `ping_interval_ms`.
+pub fn heartbeat(format: Format, ping_interval_ms: u64) -> Heartbeat {
+    match format.dialect() {
+        Dialect::Native => native::heartbeat(ping_interval_ms),
+        Dialect::Agnost => agnost::heartbeat(ping_interval_ms),
+        Dialect::Channelstream => channelstream::heartbeat(ping_interval_ms),
+        Dialect::Xano => xano::heartbeat(ping_interval_ms),
+        #[cfg(test)]
+        Dialect::Probe => probe::heartbeat(format),
+    }
+}
+
+/// How a connection of this format is told why it ends.
+pub fn closing(format: Format, why: Disconnect) -> Closing {
+    match format.dialect() {
+        Dialect::Native => native::closing(why),
+        Dialect::Agnost => agnost::closing(why),
+        Dialect::Channelstream => channelstream::closing(why),
+        Dialect::Xano => xano::closing(why),
+        #[cfg(test)]
+        Dialect::Probe => probe::closing(why),
+    }
+}
+
+/// Appends the last that a connection receives.
+pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
+    match format.dialect() {
+        Dialect::Native => native::put_disconnect(out, why),
+        Dialect::Agnost => agnost::put_disconnect(format, out, why),
+        Dialect::Channelstream => channelstream::put_disconnect(format, out, why),
+        Dialect::Xano => xano::put_disconnect(out, why),
+        #[cfg(test)]
+        Dialect::Probe => probe::put_disconnect(format, out, why),
+    }
+}
+
+/// Appends why no session begins on a connection that is open already.
+pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
+    match format.dialect() {
+        Dialect::Native => native::put_refusal(out, error),
+        // This refusal is temporary: Agnost's clients reconnect after a close without a CONNECT_ERROR.
+        Dialect::Agnost => agnost::put_disconnect(format, out, Disconnect::Restart),
+        Dialect::Channelstream => channelstream::put_disconnect(format, out, Disconnect::Restart),
+        Dialect::Xano => xano::put_refusal(out, error),
+        #[cfg(test)]
+        Dialect::Probe => probe::put(format, out, &["refused", probe::word(error)]),
+    }
 }

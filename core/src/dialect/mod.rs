@@ -1,10 +1,10 @@
 //! The boundary: bytes in become commands, publications and outcomes become bytes out. Everything that
-//! differs between protocols is decided here and in the module of the dialect; no other module knows a
-//! dialect's words.
+//! differs between protocols is decided here, in `policy.rs` and in the module of the dialect; no other
+//! module knows a dialect's words.
 //!
 //! A dialect has one or several wire formats. A channel's run is encoded once for each format that has
-//! members. This file has the only `match` over dialects; another dialect is a module, a variant of
-//! [`Dialect`], its variants of [`Format`], and an arm in each function here.
+//! members. This file, `life.rs` and `policy.rs` have the only `match`es over dialects. Another dialect is a
+//! module, a variant of [`Dialect`], its variants of [`Format`], and an arm in each function there.
 //!
 //! ```text
 //!   message ──▶ Decoder ──▶ Commands ──▶ CommandSource ──▶ Command          for a session's format
@@ -18,6 +18,7 @@ pub mod channelstream;
 mod format;
 mod life;
 mod native;
+mod policy;
 mod polled;
 #[cfg(test)]
 mod probe;
@@ -36,14 +37,16 @@ pub use self::{
         Refusal, Scope, admit, put_members,
     },
     format::{Format, FormatSet},
-    life::{Beat, Closing, Heartbeat, Life, Rhythm},
+    life::{Beat, Closing, Heartbeat, Life, Rhythm, closing, heartbeat, put_disconnect, put_refusal},
     native::http as native_http,
+    policy::{
+        is_reserved_event, is_resumable, judges_joins_first, knows_channel, reads_as_member, reports_absence,
+    },
     polled::{Ask, PollAnswer, PollConfig, PollEffect, Polled, Posted, ProbeAnswer, upgraded_answer},
 };
 use crate::{
-    app::App,
+    app::{App, Apps},
     command::{Command, Outcome, Publish},
-    disconnect::Disconnect,
     error::ReplyError,
     id::{SessionId, SessionSlot},
     publication::{Payload, Publication},
@@ -65,6 +68,33 @@ pub enum Dialect {
     /// That of the boundary's own tests.
     #[cfg(test)]
     Probe,
+}
+
+/// The number of dialects.
+pub const DIALECTS: usize = Dialect::ALL.len();
+
+impl Dialect {
+    /// All dialects by number.
+    pub const ALL: &'static [Self] = &[
+        Self::Native,
+        Self::Agnost,
+        Self::Channelstream,
+        Self::Xano,
+        #[cfg(test)]
+        Self::Probe,
+    ];
+
+    /// The name of the dialect.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Agnost => "agnost",
+            Self::Channelstream => "channelstream",
+            Self::Xano => "xano",
+            #[cfg(test)]
+            Self::Probe => "probe",
+        }
+    }
 }
 
 impl Format {
@@ -117,6 +147,11 @@ impl Decoder {
             #[cfg(test)]
             Dialect::Probe => self.probe.begin(slot),
         }
+    }
+
+    /// Takes over apps that replace the present ones and have the same ids.
+    pub fn set_apps(&mut self, apps: &Apps) {
+        self.xano.set_apps(apps);
     }
 
     /// A session has ended.
@@ -181,7 +216,7 @@ impl Decoder {
             (Dialect::Native, Message::Binary(bytes)) => {
                 Batch::read_binary(&mut self.native, bytes).map(Commands::Native)
             }
-            (Dialect::Agnost, message) => self.agnost.read_again(slot, message).map(Commands::Agnost),
+            (Dialect::Agnost, message) => self.agnost.read_again(message).map(Commands::Agnost),
             (Dialect::Xano, message) => self.xano.read(slot, message).map(Commands::Xano),
             #[cfg(test)]
             (Dialect::Probe, Message::Text(text)) => Ok(Commands::Probe(probe::Line(text))),
@@ -225,7 +260,25 @@ pub enum Commands<'s, 'a> {
     Probe(probe::Line<'a>),
 }
 
+/// The commands of a message that cannot be read again from its bytes.
+pub struct KeptCommands(agnost::KeptEvent);
+
+impl KeptCommands {
+    /// The commands.
+    pub fn commands(&self) -> Commands<'_, '_> {
+        Commands::Agnost(self.0.packet())
+    }
+}
+
 impl<'s, 'a> Commands<'s, 'a> {
+    /// Keeps the commands of a binary message that cannot be read again from its bytes.
+    pub fn keep(&self) -> Option<KeptCommands> {
+        match self {
+            Self::Agnost(packet) => packet.keep().map(KeptCommands),
+            _ => None,
+        }
+    }
+
     /// Number of commands.
     #[inline]
     pub fn len(&self) -> usize {
@@ -382,22 +435,6 @@ pub fn encode_publication(
     }
 }
 
-/// Whether a session of this format can be resumed on another connection. Only some formats' clients can ask
-/// for that.
-pub fn is_resumable(format: Format) -> bool {
-    format.dialect() == Dialect::Native
-}
-
-/// Whether a session of this format may read a channel only while it is a member.
-pub fn reads_as_member(format: Format) -> bool {
-    format.dialect() == Dialect::Xano
-}
-
-/// Whether an event's name belongs to the server in some dialect, so that no session may publish it.
-pub fn is_reserved_event(event: &str) -> bool {
-    native::is_reserved_event(event)
-}
-
 /// The frames among `bytes`, which are whole frames of `format`, that a client counts as received; heartbeats
 /// and the like are left out. Where each begins and ends.
 pub fn data_frames(format: Format, bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
@@ -458,6 +495,13 @@ pub fn encode_gap(format: Format, out: &mut BytesMut, channel: Option<&str>, mis
     }
 }
 
+/// Appends word that the channel of this name is closed to sessions of this format.
+pub fn encode_closed(format: Format, out: &mut BytesMut, name: &str) {
+    if format.dialect() == Dialect::Xano {
+        xano::encode_closed(out, name);
+    }
+}
+
 /// Appends how long to wait before connecting again, to a connection that is about to be closed.
 pub fn encode_reconnect(format: Format, out: &mut BytesMut, after_ms: u32) {
     match format.dialect() {
@@ -510,54 +554,5 @@ pub fn encode_welcome(format: Format, out: &mut BytesMut, welcome: &Welcome<'_>)
         Dialect::Xano => {}
         #[cfg(test)]
         Dialect::Probe => probe::put(format, out, &["hello", welcome.user.unwrap_or("-")]),
-    }
-}
-
-/// How a connection of this format is kept alive, if the configuration wants a ping every `ping_interval_ms`.
-pub fn heartbeat(format: Format, ping_interval_ms: u64) -> Heartbeat {
-    match format.dialect() {
-        Dialect::Native => native::heartbeat(ping_interval_ms),
-        Dialect::Agnost => agnost::heartbeat(ping_interval_ms),
-        Dialect::Channelstream => channelstream::heartbeat(ping_interval_ms),
-        Dialect::Xano => xano::heartbeat(ping_interval_ms),
-        #[cfg(test)]
-        Dialect::Probe => probe::heartbeat(format),
-    }
-}
-
-/// How a connection of this format is told why it ends.
-pub fn closing(format: Format, why: Disconnect) -> Closing {
-    match format.dialect() {
-        Dialect::Native => native::closing(why),
-        Dialect::Agnost => agnost::closing(why),
-        Dialect::Channelstream => channelstream::closing(why),
-        Dialect::Xano => xano::closing(why),
-        #[cfg(test)]
-        Dialect::Probe => probe::closing(why),
-    }
-}
-
-/// Appends the last that a connection receives.
-pub fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
-    match format.dialect() {
-        Dialect::Native => native::put_disconnect(out, why),
-        Dialect::Agnost => agnost::put_disconnect(format, out, why),
-        Dialect::Channelstream => channelstream::put_disconnect(format, out, why),
-        Dialect::Xano => xano::put_disconnect(out, why),
-        #[cfg(test)]
-        Dialect::Probe => probe::put_disconnect(format, out, why),
-    }
-}
-
-/// Appends why no session begins on a connection that is open already.
-pub fn put_refusal(format: Format, out: &mut BytesMut, error: ReplyError) {
-    match format.dialect() {
-        Dialect::Native => native::put_refusal(out, error),
-        // This refusal is temporary: Agnost's clients reconnect after a close without a CONNECT_ERROR.
-        Dialect::Agnost => agnost::put_disconnect(format, out, Disconnect::Restart),
-        Dialect::Channelstream => channelstream::put_disconnect(format, out, Disconnect::Restart),
-        Dialect::Xano => xano::put_refusal(out, error),
-        #[cfg(test)]
-        Dialect::Probe => probe::put(format, out, &["refused", probe::word(error)]),
     }
 }

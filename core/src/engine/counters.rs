@@ -3,7 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Engine;
-use crate::{error::ReplyError, id::AppId};
+use crate::{
+    dialect::{DIALECTS, Format},
+    error::ReplyError,
+    id::AppId,
+};
 
 /// What this engine has done, since it started. Plain numbers: one thread writes them.
 #[derive(Copy, Clone, Default, Debug)]
@@ -33,6 +37,27 @@ pub struct Counters {
     pub congested: u64,
     pub turns: u64,
     pub writes: u64,
+    /// The counts of each dialect, by the dialect's number.
+    pub dialects: [DialectCounts; DIALECTS],
+}
+
+/// The counts of a dialect.
+#[derive(Copy, Clone, Default, Debug)]
+pub struct DialectCounts {
+    /// The present sessions.
+    pub sessions: u64,
+    /// The messages of sessions, without control frames.
+    pub messages: u64,
+    /// The commands of sessions that were refused.
+    pub refusals: u64,
+}
+
+impl Counters {
+    /// The counts of the dialect of a format.
+    #[inline]
+    pub(super) fn of(&mut self, format: Format) -> &mut DialectCounts {
+        &mut self.dialects[format.dialect() as usize]
+    }
 }
 
 /// An engine's counts of one app. The engine's thread writes them, and other threads read them.

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Mail, users::Addressed};
+use super::{Engine, Mail, query::Question, users::Addressed, waiting::Progress};
 use crate::{
+    command::Publish,
     dialect::FormatSet,
     error::ReplyError,
-    id::{AppId, WorkerId},
+    id::{AppId, SessionId, WorkerId},
     publication::{Audience, OwnedPublication, Publication},
 };
 
@@ -51,6 +52,28 @@ impl Engine {
             self.deliver_direct(app, publication);
         }
         Ok(())
+    }
+
+    /// Asks whether the receiver of a session's message to one session is a member, after the message was
+    /// published. The answer replaces the outcome of the publication.
+    #[cold]
+    pub(super) fn confirm(
+        &mut self,
+        app: AppId,
+        publish: &Publish<'_>,
+        published: Result<Progress, ReplyError>,
+    ) -> Result<Progress, ReplyError> {
+        let published = published?;
+        let receiver = publish.audience.as_deref().and_then(|audience| audience.only_session);
+        let (Some(session), Some(channel)) = (receiver, publish.channel) else { return Ok(published) };
+        let question = Question::Confirm { session, channel: channel.into(), is_member: false };
+        self.ask(app, self.node.workers_of(session), question)
+    }
+
+    /// Whether a session on this worker is a member of the channel of this name.
+    pub(super) fn has_member(&self, app: AppId, session: SessionId, channel: &str) -> bool {
+        let slot = self.sessions.find(session).filter(|slot| self.sessions.get(*slot).app == app);
+        slot.is_some_and(|slot| self.membership(slot, channel).is_some())
     }
 
     /// Gives a publication to this worker's sessions that its audience names.

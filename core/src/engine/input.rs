@@ -75,7 +75,12 @@ fn held(message: Message<'_>) -> Option<HeldCommands> {
 
 /// Copies a message whose commands from the `next`-th on have to run later.
 fn held_from(message: Message<'_>, commands: &Commands<'_, '_>, next: usize) -> Option<HeldCommands> {
-    Some(HeldCommands { message: Held::copy(message, commands.spans())?, next })
+    let kept = if let Message::Binary(_) = message { commands.keep() } else { None };
+    let message = match kept {
+        Some(kept) => Held::Commands(Box::new(kept)),
+        None => Held::copy(message, commands.spans())?,
+    };
+    Some(HeldCommands { message, next })
 }
 
 fn publishing<'a>(command: &Command<'a>) -> Option<Publishing<'a>> {
@@ -144,8 +149,12 @@ impl Engine {
             }
             match repeated {
                 Some(repeated) if self.window_admits(slot, Some(repeated.channel)) => burst.add(repeated),
-                Some(_) => return self.hold(slot, held(message)),
+                Some(_) => {
+                    self.counters.of(format).messages += 1;
+                    return self.hold(slot, held(message));
+                }
                 None => {
+                    self.counters.of(format).messages += 1;
                     let read = decoder.read(format, slot, message);
                     if self.run_commands(slot, message, read, 0) == Flow::Pause {
                         return Flow::Pause;
@@ -174,6 +183,7 @@ impl Engine {
         let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| new.payload).collect();
         let mut rest = &payloads[..];
         self.work += payloads.len();
+        self.counters.of(self.sessions.hot(slot).format).messages += payloads.len() as u64;
         let first = burst[0];
         burst.clear();
         loop {
@@ -264,6 +274,7 @@ impl Engine {
         let flow = match &message {
             Held::Text(text) => self.go_on_message(&mut decoder, slot, Message::Text(text), next),
             Held::Binary(bytes) => self.go_on_message(&mut decoder, slot, Message::Binary(bytes), next),
+            Held::Commands(kept) => self.run_commands(slot, Message::Binary(&[]), Ok(kept.commands()), next),
             Held::Batch(batch) => self.go_on_batch(&mut decoder, slot, batch, next),
         };
         self.decoder = Some(decoder);
@@ -343,6 +354,7 @@ impl Engine {
         self.counters.rate_limited += u64::from(error == ReplyError::RateLimited);
         self.counted(self.sessions.get(slot).app).refused_command(error);
         let format = self.sessions.hot(slot).format;
+        self.counters.of(format).refusals += 1;
         self.reply(slot, |out| dialect::encode_error(format, out, id, error));
     }
 }

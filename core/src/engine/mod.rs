@@ -23,6 +23,7 @@ mod eviction;
 mod history;
 mod idempotency;
 mod input;
+mod listing;
 mod local;
 mod mail;
 mod membership;
@@ -37,6 +38,7 @@ mod permission;
 mod presence;
 mod publish;
 mod query;
+mod reconfigure;
 mod referral;
 mod request;
 mod resume;
@@ -73,7 +75,7 @@ use self::{
     watch::Watch,
 };
 pub use self::{
-    counters::{AppCounts, Counters},
+    counters::{AppCounts, Counters, DialectCounts},
     input::Flow,
     mail::Mail,
     memory::{EngineMemory, NodeMemory},
@@ -92,6 +94,7 @@ use crate::{
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
     limits::{COMBINED, SIGNATURE_WORK, TURN_BYTES, TURN_WORK, WHOLE_LISTS},
     now::Now,
+    publication::Payload,
     secret::Secret,
     slots::Slots,
     token::{Claims, TokenError},
@@ -240,6 +243,7 @@ impl Engine {
     /// origins and tokens are checked when a session begins, and limits when a command arrives. A channel
     /// keeps its options until it is removed.
     pub fn set_apps(&mut self, apps: Arc<Apps>) {
+        self.decoder.iter_mut().for_each(|decoder| decoder.set_apps(&apps));
         self.apps = apps;
     }
 
@@ -283,6 +287,7 @@ impl Engine {
         let mut session = Session::new(self.worker, app, self.ids.nonce(), echo);
         let mut channels = Vec::new();
         self.counted(app).session_began();
+        self.counters.of(opening.format).sessions += 1;
         if let Some(claims) = opening.claims {
             session.user = Some(claims.user);
             session.expires_at = claims.expires_at;
@@ -305,7 +310,7 @@ impl Engine {
         for channel in channels {
             // A claimed channel that the app's limits refuse is one the session is not in, as `members` will
             // show.
-            match self.ask_to_join(slot, &channel, JoinAs::default()) {
+            match self.ask_to_join(slot, &channel, Payload::NULL, JoinAs::default()) {
                 Ok(called @ Progress::Called(_)) => self.await_claimed(slot, called),
                 Ok(_) => {}
                 Err(_) => self.counters.command_errors += 1,
@@ -345,6 +350,7 @@ impl Engine {
         self.retire_outbox(slot);
         let format = self.sessions.hot(slot).format;
         self.decoder.get_or_insert_default().end_session(format, slot);
+        self.counters.of(format).sessions -= 1;
         // The shell may give the connection's number to another.
         let connection = self.sessions.hot(slot).connection;
         self.unpaused.retain(|&other| other != connection);

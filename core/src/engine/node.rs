@@ -8,13 +8,16 @@ use std::{
     },
 };
 
+use hashbrown::HashMap;
+
 use super::{
+    RandomState,
     counters::{AppCounters, AppCounts},
     mail::Mail,
     node_users::Users,
 };
 use crate::{
-    app::{App, Apps, ChannelOptions},
+    app::{App, Apps, AppsError, ChannelOptions, XanoOptions},
     channel::{Channel, ChannelTable},
     error::ReplyError,
     id::{AppId, SessionId, WorkerId},
@@ -28,6 +31,9 @@ use crate::{
 pub struct Node {
     /// The apps for rare uses. Every engine has a copy, so that no message of a session takes this lock.
     apps: RwLock<Arc<Apps>>,
+    /// The options for clients of Xano that back ends have set, which replace those of the configuration.
+    /// Locked during every change of the apps.
+    xano: Mutex<HashMap<AppId, XanoOptions, RandomState>>,
     tenants: Box<[Tenant]>,
     /// For each worker, its counts of each app.
     counters: Box<[Arc<[AppCounters]>]>,
@@ -128,6 +134,7 @@ impl Node {
             tenants: apps.iter().map(tenant).collect(),
             counters: (0..workers).map(|_| counters()).collect(),
             apps: RwLock::new(Arc::new(apps)),
+            xano: Mutex::default(),
             table: ChannelTable::new(workers, seed),
             mailboxes: (0..workers).map(|_| Mailbox::new(mailbox_depth)).collect(),
             outlets: papaya::HashMap::new(),
@@ -143,7 +150,30 @@ impl Node {
     /// Replaces the apps by apps with the same names and ids. The engines follow by
     /// [`Engine::set_apps`](super::Engine::set_apps).
     pub fn set_apps(&self, apps: Arc<Apps>) {
+        let set = self.xano.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apps = apps;
+        for (id, options) in &*set {
+            let app = apps.of(*id);
+            // Options whose names another app has by now are not used.
+            let with = app.xano.as_ref().and_then(|_| apps.with(app.with_xano(options.clone())).ok());
+            apps = with.map_or(apps, Arc::new);
+        }
         *self.apps.write().unwrap_or_else(PoisonError::into_inner) = apps;
+    }
+
+    /// Replaces the options of an app for clients of Xano. The change takes effect by
+    /// [`BackEndCommand::Reconfigure`](crate::command::BackEndCommand::Reconfigure), and survives
+    /// [`Node::set_apps`].
+    ///
+    /// # Errors
+    /// If another app has one of the names in the options.
+    pub fn set_xano(&self, app: AppId, options: XanoOptions) -> Result<(), AppsError> {
+        let mut set = self.xano.lock().unwrap_or_else(PoisonError::into_inner);
+        let apps = self.apps();
+        let changed = apps.with(apps.of(app).with_xano(options.clone()))?;
+        set.insert(app, options);
+        *self.apps.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
+        Ok(())
     }
 
     /// The app with this id, which this node gave out. Takes a lock.

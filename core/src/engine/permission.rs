@@ -22,6 +22,8 @@ pub(super) enum Reach {
     AsSaid,
     /// The signed-in members of the audience that the sender gives.
     SignedIn,
+    /// The session that the sender names. The sender is told if the session is no member.
+    Confirmed,
 }
 
 impl Reach {
@@ -70,7 +72,9 @@ impl Engine {
             return Err(ReplyError::MembershipRequired);
         }
         if audience.is_some_and(|audience| audience.only_session.is_some()) {
-            return self.check_who(slot, word.direct()).map(|()| Reach::AsSaid);
+            self.check_who(slot, word.direct())?;
+            let is_confirmed = dialect::reports_absence(self.sessions.output(slot).format);
+            return Ok(if is_confirmed { Reach::Confirmed } else { Reach::AsSaid });
         }
         let is_user = self.check_who(slot, Who::Users).is_ok();
         let for_signed_in = audience.is_some_and(|audience| audience.without_user == WithoutUser::Excluded);

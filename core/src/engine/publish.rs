@@ -8,6 +8,7 @@ use super::{
     Engine,
     check::{check_change, check_channel, check_message},
     membership::JoinAs,
+    permission::Reach,
     presence::MembershipEvent,
     session::Verdict,
     submit::{ChannelOp, Submitted},
@@ -42,9 +43,9 @@ impl Engine {
                 self.counters.overloaded += 1;
                 Err(ReplyError::Overloaded)
             }
-            Command::Join { channel, echo, since, notices } => {
+            Command::Join { channel, echo, since, notices, payload } => {
                 check_channel(self.apps.of(app), channel)?;
-                self.ask_to_join(slot, channel, JoinAs { echo, since, notices })
+                self.ask_to_join(slot, channel, payload, JoinAs { echo, since, notices })
             }
             Command::Change(change) => {
                 let configured = self.apps.of(app).clone();
@@ -148,7 +149,8 @@ impl Engine {
         let sender = sender_of(app, id, user.as_deref(), profile.as_ref());
         let except_session = if publish.echo.unwrap_or(session.echo) { None } else { Some(id) };
         let audience = reach.audience(publish.audience.as_deref(), except_session);
-        self.publish(app_id, target, (publish, payloads), (&audience, sender))
+        let published = self.publish(app_id, target, (publish, payloads), (&audience, sender));
+        if reach == Reach::Confirmed { self.confirm(app_id, publish, published) } else { published }
     }
 
     pub(super) fn may_write(&self, slot: SessionSlot, app: &App) -> Result<(), ReplyError> {

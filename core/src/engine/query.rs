@@ -2,20 +2,23 @@
 //!
 //! A query travels from worker to worker as mail. Each worker adds its part, and the last one returns the
 //! query to the worker that asked. No worker stops for a query. A worker reads or answers one list of all
-//! members a turn, because such a list is long. A listing of channels does not travel, because all workers
-//! share the table.
+//! members a turn, because such a list is long.
 
 use std::{ops::Range, sync::Arc};
 
-use super::{Engine, mail::Mail, membership::JoinAs, waiting::Progress};
+use super::{
+    Engine,
+    mail::Mail,
+    membership::JoinAs,
+    reconfigure::{Part, Reconfiguration},
+    waiting::Progress,
+};
 use crate::{
-    command::{
-        ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession,
-    },
+    command::{Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot, WorkerId},
-    limits::{CHANNELS_LOOKED_AT, PAGE_BYTES, SESSIONS_LOOKED_AT, TABLE_SHARDS, WHOLE_LISTS},
+    limits::{PAGE_BYTES, SESSIONS_LOOKED_AT, WHOLE_LISTS},
     publication::{IdentityCard, OwnedPublication},
 };
 
@@ -39,8 +42,8 @@ impl WorkerQuery {
                 Question::Sessions { page, .. } => page.sessions.iter().map(session_bytes).sum(),
                 Question::AllMembers { members, .. } => members.iter().map(member_bytes).sum(),
                 Question::Direct { publication, .. } => publication.bytes(),
-                Question::Disconnect { .. } => 0,
-                Question::Enroll { channel, .. } => channel.len(),
+                Question::Disconnect { .. } | Question::Reconfigure(_) => 0,
+                Question::Enroll { channel, .. } | Question::Confirm { channel, .. } => channel.len(),
                 Question::Profile { profile, .. } => profile.len(),
             }
     }
@@ -57,7 +60,7 @@ fn session_bytes(session: &UserSession) -> usize {
     size_of::<UserSession>() + session.profile.as_ref().map_or(0, |profile| profile.len()) + names
 }
 
-enum Question {
+pub(super) enum Question {
     Members {
         reading: Reading,
         page: MembersPage,
@@ -86,6 +89,14 @@ enum Question {
         channel: Box<str>,
         membership: Membership,
     },
+    /// A change of the app's settings.
+    Reconfigure(Reconfiguration),
+    /// Whether a session is a member, for the sender of a message to this session alone.
+    Confirm {
+        session: SessionId,
+        channel: Box<str>,
+        is_member: bool,
+    },
     Profile {
         session: SessionId,
         profile: Box<str>,
@@ -93,7 +104,7 @@ enum Question {
 }
 
 /// From where on a page is read, and how much fits into it.
-struct Reading {
+pub(super) struct Reading {
     after: u64,
     limit: usize,
     bytes: usize,
@@ -101,7 +112,7 @@ struct Reading {
 
 /// The bytes that are left for a list; `None` if the list has become too long.
 #[derive(Copy, Clone)]
-struct Budget(Option<usize>);
+pub(super) struct Budget(Option<usize>);
 
 impl Budget {
     /// Takes an entry of about `bytes` bytes into the list. Returns whether the entry fits.
@@ -235,7 +246,12 @@ impl Engine {
     }
 
     /// Has a query visit `workers`.
-    fn ask(&mut self, app: AppId, workers: Range<u16>, question: Question) -> Result<Progress, ReplyError> {
+    pub(super) fn ask(
+        &mut self,
+        app: AppId,
+        workers: Range<u16>,
+        question: Question,
+    ) -> Result<Progress, ReplyError> {
         let Range { start: at, end } = workers;
         let ticket = self.next_ticket;
         let outcome = question.unanswered();
@@ -279,10 +295,13 @@ impl Engine {
         }
     }
 
-    /// Whether a query has to wait for a later turn, because a worker reads or answers one long list a turn.
+    /// Whether a query has to wait for a later turn: a worker reads or answers one long list a turn, and
+    /// changes its apps between two commands.
     fn must_defer(&mut self, query: &WorkerQuery) -> bool {
-        if !matches!(query.question, Question::AllMembers { .. }) {
-            return false;
+        match query.question {
+            Question::AllMembers { .. } => {}
+            Question::Reconfigure(_) => return true,
+            _ => return false,
         }
         if self.whole_lists == 0 {
             return true;
@@ -296,7 +315,11 @@ impl Engine {
         self.whole_lists = WHOLE_LISTS;
         for _ in 0..WHOLE_LISTS {
             let Some(query) = self.deferred.pop_front() else { return };
-            self.on_query(query);
+            if !matches!(query.question, Question::Reconfigure(_)) {
+                self.on_query(query);
+            } else if let Some(query) = self.advance(query) {
+                self.finish_query(*query);
+            }
         }
     }
 
@@ -308,7 +331,10 @@ impl Engine {
                 self.post(next, Mail::Query(query));
                 return None;
             }
-            self.visit(&mut query);
+            if self.visit(&mut query) == Part::Goes {
+                self.deferred.push_back(query);
+                return None;
+            }
             query.at += 1;
         }
         if query.origin == self.worker {
@@ -319,8 +345,8 @@ impl Engine {
     }
 
     /// Adds this worker's part.
-    fn visit(&mut self, query: &mut WorkerQuery) {
-        let WorkerQuery { app, end, question, .. } = query;
+    fn visit(&mut self, query: &mut WorkerQuery) -> Part {
+        let WorkerQuery { app, at, end, question, .. } = query;
         match question {
             Question::Members { reading, page } => {
                 self.publish_batch_in(*app, &page.channel);
@@ -354,6 +380,10 @@ impl Engine {
             Question::Enroll { session, channel, membership } => {
                 self.enroll_here(*app, *session, channel, *membership);
             }
+            Question::Reconfigure(change) => return self.reconfigure_here(*app, change, *at + 1 == *end),
+            Question::Confirm { session, channel, is_member } => {
+                *is_member = self.has_member(*app, *session, channel);
+            }
             Question::Profile { session, profile } => {
                 if let Some(slot) =
                     self.sessions.find(*session).filter(|slot| self.sessions.get(*slot).app == *app)
@@ -362,6 +392,7 @@ impl Engine {
                 }
             }
         }
+        Part::Done
     }
 
     /// Fills the page from this worker's members. Returns whether it is full.
@@ -478,86 +509,6 @@ impl Engine {
         };
         self.counters.command_errors += u64::from(is_refused);
     }
-
-    /// A page of an app's channels whose names begin with `prefix`, from `after` on. Not sorted; it may be
-    /// short, and looks at a bounded number of channels: those of whole shards until [`CHANNELS_LOOKED_AT`]
-    /// have been seen.
-    pub(super) fn channels_of(
-        &self,
-        app: AppId,
-        prefix: &str,
-        limit: usize,
-        after: Option<&str>,
-    ) -> Result<ChannelsPage, ReplyError> {
-        let (mut shard, mut after) = match after {
-            None => (0, None),
-            Some(cursor) => parse_channels_cursor(cursor).ok_or(ReplyError::InvalidCursor)?,
-        };
-        let mut page = ChannelsPage { channels: Vec::new(), next: None };
-        let configured = usize::from(self.node.configured(app) > 0);
-        let mut seen = 0;
-        while shard < TABLE_SHARDS {
-            let mut found = Vec::new();
-            self.node.table.visit_shard(shard, |channel| {
-                seen += 1;
-                let name = channel.name().unwrap_or_default();
-                if channel.app() == app && name.starts_with(prefix) && after.is_none_or(|after| name > after)
-                {
-                    found.push((Box::from(name), channel.members()));
-                }
-            });
-            found.sort_unstable();
-            let room = limit - page.channels.len();
-            let cut = found.len() > room;
-            found.truncate(room);
-            page.channels.extend(found);
-            if cut {
-                let last = &page.channels.last().expect("a limit is at least one").0;
-                page.next = Some(format!("{shard}.{last}"));
-                return Ok(page);
-            }
-            shard += 1;
-            after = None;
-            if shard < TABLE_SHARDS + configured
-                && (seen >= CHANNELS_LOOKED_AT || page.channels.len() == limit)
-            {
-                page.next = Some(format!("{shard}."));
-                return Ok(page);
-            }
-        }
-        if configured > 0 {
-            self.list_configured(app, prefix, limit, after, &mut page);
-        }
-        Ok(page)
-    }
-
-    /// Fills the last page with channels that exist only because their options were set. They follow the
-    /// table's channels like one more shard.
-    fn list_configured(
-        &self,
-        app: AppId,
-        prefix: &str,
-        limit: usize,
-        after: Option<&str>,
-        page: &mut ChannelsPage,
-    ) {
-        let room = limit - page.channels.len();
-        let mut names = self.node.configured_names(app, prefix, after, room + 1);
-        let more = names.len() > room;
-        names.truncate(room);
-        page.next = names.last().filter(|_| more).map(|last| format!("{TABLE_SHARDS}.{last}"));
-        page.channels.extend(names.into_iter().map(|name| (name, 0)));
-    }
-}
-
-/// `shard.name`, where an empty name means the shard's beginning.
-fn parse_channels_cursor(text: &str) -> Option<(usize, Option<&str>)> {
-    let (shard, name) = text.split_once('.')?;
-    if shard.is_empty() || shard.len() > 4 || !shard.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let shard = shard.parse().ok().filter(|&shard| shard <= TABLE_SHARDS)?;
-    Some((shard, (!name.is_empty()).then_some(name)))
 }
 
 impl Question {
@@ -570,7 +521,13 @@ impl Question {
             Question::Direct { refused: Some(error), .. } => return Err(error),
             Question::Direct { publication, .. } => Outcome::Broadcast { message_id: publication.view().id },
             Question::Disconnect { sessions, .. } => Outcome::Disconnected { sessions },
-            Question::Enroll { .. } | Question::Profile { .. } => Outcome::Done,
+            Question::Confirm { is_member: false, .. } => {
+                return Err(ReplyError::InvalidCommand("The receiver has not joined the channel."));
+            }
+            Question::Enroll { .. }
+            | Question::Confirm { .. }
+            | Question::Profile { .. }
+            | Question::Reconfigure(_) => Outcome::Done,
         })
     }
 
@@ -581,7 +538,10 @@ impl Question {
             | Question::AllMembers { .. }
             | Question::Sessions { .. }
             | Question::Direct { .. } => Outcome::Updated,
-            Question::Enroll { .. } | Question::Profile { .. } => Outcome::Done,
+            Question::Enroll { .. }
+            | Question::Confirm { .. }
+            | Question::Profile { .. }
+            | Question::Reconfigure(_) => Outcome::Done,
             Question::Disconnect { .. } => Outcome::Disconnected { sessions: 0 },
         }
     }

@@ -103,6 +103,7 @@ impl Engine {
                 check_channel(self.apps.of(app), channel)?;
                 self.enroll_session(app, session, channel, membership)
             }
+            BackEndCommand::Reconfigure => self.reconfigure(app),
             BackEndCommand::SetProfile { session, profile } => self.set_profile(app, session, profile),
             BackEndCommand::Tell { channel, audience, words } => self.tell(app, channel, &audience, &words),
         }

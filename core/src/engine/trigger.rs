@@ -259,11 +259,12 @@ impl Engine {
     }
 
     /// Makes a session a member, unless a trigger refuses. Triggers do not run for a session that is a member
-    /// already.
+    /// already. `payload` is the payload that the triggers are shown.
     pub(super) fn ask_to_join(
         &mut self,
         slot: SessionSlot,
         channel: &str,
+        payload: Payload<'_>,
         how: JoinAs,
     ) -> Result<Progress, ReplyError> {
         let app = self.sessions.get(slot).app;
@@ -273,16 +274,16 @@ impl Engine {
         if self.membership(slot, channel).is_some() {
             return self.join(slot, channel, how);
         }
-        self.check_join(slot, app, channel)?;
+        if !dialect::judges_joins_first(self.sessions.output(slot).format) {
+            self.check_join(slot, app, channel)?;
+        }
         self.may_join_another(slot)?;
         let session = self.sessions.get(slot);
         let client = client_of(session, slot);
         let echo = how.echo.unwrap_or(session.echo);
-        let publish = Publish::new(Some(channel), "", Payload::NULL);
-        let input = TriggerInput {
-            kind: TriggerKind::Join,
-            ..self.input_of(&publish, Payload::NULL, Some(client), echo)
-        };
+        let publish = Publish::new(Some(channel), "", payload);
+        let input =
+            TriggerInput { kind: TriggerKind::Join, ..self.input_of(&publish, payload, Some(client), echo) };
         self.call(app, run, input, Deed::Join(how))
     }
 
@@ -478,7 +479,8 @@ impl Engine {
         });
         let except_session = client.filter(|_| !input.echo).map(|client| client.session);
         let audience = reach.audience(input.audience.as_deref(), except_session);
-        self.publish(app.id, target, (&publish, &[payload]), (&audience, sender))
+        let published = self.publish(app.id, target, (&publish, &[payload]), (&audience, sender));
+        if reach == Reach::Confirmed { self.confirm(app.id, &publish, published) } else { published }
     }
 
     /// Sends a sender the answer of a trigger.

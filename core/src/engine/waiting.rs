@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{Engine, idempotency::Key};
-use crate::{command::Outcome, error::ReplyError, id::SessionId, ws::Message};
+use crate::{command::Outcome, dialect::KeptCommands, error::ReplyError, id::SessionId, ws::Message};
 
 /// An outcome, or the ticket under which it will come.
 pub(super) enum Progress {
@@ -46,6 +46,8 @@ pub(super) enum Held {
     Text(Box<str>),
     Binary(Box<[u8]>),
     Batch(Arc<HeldBatch>),
+    /// The commands of a message whose bytes are not enough.
+    Commands(Box<KeptCommands>),
 }
 
 /// A text with several commands, copied once and taken apart once however often its commands wait.

@@ -128,7 +128,7 @@ fn random_key() -> Result<String, ConfigError> {
 /// One `[apps.<name>]` section on its way to an [`App`].
 pub(super) struct Section<'a> {
     pub(super) name: &'a str,
-    environment: &'a mut Environment,
+    pub(super) environment: &'a mut Environment,
     pub(super) base: Option<&'a Path>,
 }
 

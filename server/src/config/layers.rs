@@ -22,6 +22,7 @@ const TYPING_ERRORS_MAX: usize = 2;
 
 /// The process's environment, and which variables have been asked for: as settings, which have fixed names,
 /// or as references, whose names the file chose.
+#[derive(Default)]
 pub(super) struct Environment {
     variables: BTreeMap<String, OsString>,
     settings: BTreeSet<String>,

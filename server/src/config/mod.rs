@@ -23,7 +23,7 @@ mod proxies;
 mod raw;
 mod settings;
 mod triggers;
-mod xano;
+pub(crate) mod xano;
 
 use std::ffi::OsString;
 use std::fmt;

@@ -3,8 +3,14 @@
 use std::collections::HashSet;
 
 use fanfare_core::app::{App, AppLimits, Who, XanoChannel, XanoOptions};
+use serde_json::{Map, Value};
 
-use super::{apps::Section, error::ConfigError, layers::within, raw};
+use super::{
+    apps::Section,
+    error::ConfigError,
+    layers::{Environment, within},
+    raw,
+};
 
 /// The most entries. A channel's name is compared with each of them.
 const CHANNELS_MAX: usize = 256;
@@ -88,6 +94,46 @@ fn channel(section: &Section<'_>, entry: &str, raw: &raw::XanoChannel) -> Result
             .unwrap_or(default.authenticated_messaging),
         private_messaging: who(raw.client_private_messaging, raw.client_private_messaging_authenticated_only),
     })
+}
+
+/// The options of an app after a request's changes. The request has the keys of the section. A key that is
+/// missing stays as it is, and `hash` may be `null`.
+///
+/// # Errors
+/// The sentence that says what is wrong.
+pub(crate) fn change(app: &App, body: &[u8]) -> Result<XanoOptions, String> {
+    let invalid = |error: serde_json::Error| format!("The settings are not valid: {error}.");
+    let mut change: Map<String, Value> = serde_json::from_slice(body).map_err(invalid)?;
+    if let Some(Value::Array(channels)) = change.get_mut("channels") {
+        channels.iter_mut().filter_map(Value::as_object_mut).for_each(|channel| {
+            // The number of an entry is its place.
+            channel.remove("id");
+        });
+    }
+    let own = app.xano.as_ref().map(print).unwrap_or_default();
+    let Ok(Value::Object(mut settings)) = serde_json::to_value(own) else {
+        return Err(String::from("The settings cannot be written."));
+    };
+    settings.extend(change);
+    let settings: raw::Xano = serde_json::from_value(Value::Object(settings)).map_err(invalid)?;
+    let mut others = app.without_xano();
+    let section = Section { name: &app.name, environment: &mut Environment::default(), base: None };
+    build(&section, &settings, &mut others).map_err(|error| error.to_string())
+}
+
+/// The settings as JSON. `id` is the place of an entry, from 1.
+pub(crate) fn json(options: &XanoOptions) -> String {
+    let mut settings = serde_json::to_value(print(options)).unwrap_or_default();
+    settings["hash"] = options.hash.as_deref().into();
+    settings["channels"] = options.channels.iter().zip(1..).map(json_of_channel).collect();
+    settings.to_string()
+}
+
+fn json_of_channel((channel, id): (&XanoChannel, usize)) -> Value {
+    let mut entry = serde_json::to_value(print_channel(channel)).unwrap_or_default();
+    entry["id"] = id.into();
+    entry["description"] = (*channel.description).into();
+    entry
 }
 
 /// The sessions that two settings allow an action: the first setting allows the action, the second restricts

@@ -10,7 +10,8 @@ use std::{
 
 use fanfare_core::{
     app::App,
-    engine::{self, AppCounts},
+    dialect::{DIALECTS, Dialect},
+    engine::{self, AppCounts, DialectCounts},
 };
 
 use super::{
@@ -133,6 +134,9 @@ impl WorkerCounters {
 #[derive(Debug)]
 pub(crate) struct WorkerMetrics {
     counters: [AtomicU64; METRICS.len()],
+    dialects: [[AtomicU64; DIALECT_METRICS.len()]; DIALECTS],
+    /// Refused handshakes and requests of each dialect.
+    refused: [AtomicU64; DIALECTS],
     pub(crate) times: Times,
     pub(crate) memory: PublishedMemory,
 }
@@ -141,6 +145,8 @@ impl Default for WorkerMetrics {
     fn default() -> Self {
         Self {
             counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            dialects: Default::default(),
+            refused: Default::default(),
             times: Times::default(),
             memory: PublishedMemory::default(),
         }
@@ -149,10 +155,22 @@ impl Default for WorkerMetrics {
 
 impl WorkerMetrics {
     /// Publishes. Only the worker may.
-    pub(crate) fn publish(&self, counters: &WorkerCounters) {
+    pub(crate) fn publish(&self, counters: &WorkerCounters, dialects: &[DialectCounts; DIALECTS]) {
         for (published, value) in self.counters.iter().zip(counters.values()) {
             published.store(value, Ordering::Relaxed);
         }
+        for (at, (published, counts)) in self.dialects.iter().zip(dialects).enumerate() {
+            let refused = self.refused[at].load(Ordering::Relaxed);
+            let values = [counts.sessions, counts.messages, counts.refusals + refused];
+            for (published, value) in published.iter().zip(values) {
+                published.store(value, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Counts a handshake or a request that was refused. Only the worker may.
+    pub(crate) fn count_refusal(&self, dialect: Dialect) {
+        self.refused[dialect as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn read(&self, metric: usize) -> u64 {
@@ -180,6 +198,21 @@ const TURN_HELP: &str = "Time of a turn of the loop, without the wait for events
 const STAGE_HELP: &str = "Time that a turn with output spends in each stage of a delivery.";
 const HANDSHAKE_HELP: &str =
     "Time from accepting a connection to its WebSocket, if the handshake is its first request.";
+
+/// What clients of each dialect do: name, kind and description.
+const DIALECT_METRICS: [(&str, Kind, &str); 3] = [
+    ("dialect_connections", Kind::Gauge, "Clients of the dialect that have a session."),
+    (
+        "dialect_messages_total",
+        Kind::Counter,
+        "Messages of the dialect's clients: frames and packets, without heartbeats.",
+    ),
+    (
+        "dialect_refusals_total",
+        Kind::Counter,
+        "Commands, handshakes and requests of the dialect's clients that were refused.",
+    ),
+];
 
 /// What the node knows of an app: name, kind and description.
 pub(super) const APP_METRICS: [(&str, Kind, &str); 17] = [
@@ -260,11 +293,23 @@ pub(crate) fn exposition(observed: &Observed, format: TextFormat) -> String {
             text.sample(&[("worker", &worker)], metrics.read(at));
         }
     }
+    put_dialects(&mut text, observed);
     put_times(&mut text, observed);
     if let Some(triggers) = observed.triggers() {
         triggers.put_metrics(&mut text);
     }
     text.finish()
+}
+
+fn put_dialects(text: &mut Exposition, observed: &Observed) {
+    for (at, (name, kind, help)) in DIALECT_METRICS.iter().enumerate() {
+        text.begin(&format!("fanfare_{name}"), *kind, help);
+        for dialect in Dialect::ALL {
+            let of = |worker: &WorkerMetrics| worker.dialects[*dialect as usize][at].load(Ordering::Relaxed);
+            let sum: u64 = observed.workers.iter().map(|worker| of(worker)).sum();
+            text.sample(&[("dialect", &dialect.name())], sum);
+        }
+    }
 }
 
 fn put_server(text: &mut Exposition, observed: &Observed) {
@@ -356,7 +401,8 @@ mod tests {
     #[test]
     fn exposition_shows_every_metric_of_every_worker() {
         let observed = observed(2);
-        observed.workers[1].publish(&WorkerCounters { accepted_total: 7, ..WorkerCounters::default() });
+        observed.workers[1]
+            .publish(&WorkerCounters { accepted_total: 7, ..WorkerCounters::default() }, &Default::default());
         let text = exposition(&observed, TextFormat::Prometheus);
         assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));
@@ -364,6 +410,8 @@ mod tests {
         let counters =
             text.lines().filter(|line| line.contains("{worker=") && !line.contains("turn_seconds"));
         assert_eq!(counters.count(), 2 * METRICS.len());
+        let dialects = text.matches("{dialect=").count();
+        assert_eq!(dialects, DIALECTS * DIALECT_METRICS.len(), "the label has few values");
         assert_eq!(text.matches("{stage=\"linked\",le=").count(), 19);
     }
 

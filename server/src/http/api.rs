@@ -7,6 +7,7 @@
 use bytes::BytesMut;
 use crossbeam::channel::Sender;
 use fanfare_core::{
+    app::App,
     command::{BackEndCommand, Outcome},
     dialect::{
         self, HttpProblem,
@@ -29,6 +30,7 @@ use super::{
 };
 use crate::{
     asker::{Asker, Tokens},
+    config,
     trigger::manage::{ManageAnswer, ManageRequest, Method, Waiter},
 };
 
@@ -79,9 +81,10 @@ struct Pending {
 }
 
 /// The form of an answer.
-#[derive(Copy, Clone)]
 enum Shape {
     Native(AnswerShape),
+    /// The answer is this JSON, if the command succeeds.
+    Text(String),
     /// The answer to a question for all members of a channel.
     AllMembers,
 }
@@ -154,6 +157,9 @@ impl Requests {
                 return Ok(Handled::Answered { status: 204 });
             }
         };
+        if let Target::XanoSettings = target {
+            return self.change_settings(engine, (head, body), &app, connection, (reply.clone(), out));
+        }
         let asked = match target {
             Target::Native(resource) => self.ask(engine, app.id, connection, |reader, each| {
                 let query = parameters.request_query();
@@ -171,9 +177,37 @@ impl Requests {
                 let request = ManageRequest { waiter, app: app.id, method, name, body };
                 return self.manage(connection, request, reply.clone());
             }
+            Target::XanoSettings => unreachable!("it is handled above"),
         };
         let (shape, results) = asked?;
         Ok(self.respond(reply.clone(), Shape::Native(shape), results, connection, out))
+    }
+
+    /// Answers with an app's settings for Xano's clients, which PATCH changes first.
+    fn change_settings(
+        &mut self,
+        engine: &mut Engine,
+        (head, body): (&Head<'_>, &[u8]),
+        app: &App,
+        connection: u64,
+        (reply, out): (Reply, &mut BytesMut),
+    ) -> Result<Handled, Problem> {
+        let own = app
+            .xano
+            .as_ref()
+            .ok_or_else(|| Problem::new(404, "not_found", "The app has no settings for clients of Xano."))?;
+        if head.method != "PATCH" {
+            let settings = Shape::Text(config::xano::json(own));
+            return Ok(self.respond(reply, settings, Vec::new(), connection, out));
+        }
+        let options = config::xano::change(app, body).map_err(Problem::invalid)?;
+        let settings = Shape::Text(config::xano::json(&options));
+        engine.node().set_xano(app.id, options).map_err(|error| Problem::invalid(error.to_string()))?;
+        let (_, results) = self.ask(engine, app.id, connection, |_, each| {
+            each(Ok(BackEndCommand::Reconfigure));
+            Ok(AnswerShape::One)
+        })?;
+        Ok(self.respond(reply, settings, results, connection, out))
     }
 
     /// Answers a question for all members of a channel.
@@ -308,8 +342,12 @@ impl Pending {
     fn put(&self, out: &mut BytesMut) -> u16 {
         let mut results = self.results.iter().map(|result| result.as_ref().expect("nothing is missing"));
         let mut json = BytesMut::new();
-        let shape = match self.shape {
-            Shape::Native(shape) => shape,
+        let shape = match &self.shape {
+            Shape::Native(shape) => *shape,
+            Shape::Text(text) => {
+                self.reply.put(out, 200, JSON, text.as_bytes());
+                return 200;
+            }
             Shape::AllMembers => {
                 return self.put_members(out, results.next().expect("it is one command"));
             }

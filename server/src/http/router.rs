@@ -30,6 +30,8 @@ pub(super) enum Target<'a> {
     Native(Resource<'a>),
     /// An event of Xano's back end.
     XanoEvent,
+    /// The settings for Xano's clients.
+    XanoSettings,
     /// The app's triggers, or the one of this name.
     Triggers(Option<&'a str>),
 }
@@ -38,6 +40,7 @@ impl<'a> Target<'a> {
     fn at(apps: &Apps, path: &'a str) -> Option<Self> {
         match path {
             xano::EVENT_PATH => apps.serve_xano().then_some(Self::XanoEvent),
+            xano::SETTINGS_PATH => apps.serve_xano().then_some(Self::XanoSettings),
             TRIGGERS_PATH => Some(Self::Triggers(None)),
             path => match path.strip_prefix(TRIGGERS_PATH).and_then(|rest| rest.strip_prefix('/')) {
                 Some(name) => Some(Self::Triggers(Some(name))),
@@ -52,6 +55,7 @@ fn methods(target: Target<'_>) -> &'static [&'static str] {
     let resource = match target {
         Target::Native(resource) => resource,
         Target::XanoEvent => return &["POST"],
+        Target::XanoSettings => return &["GET", "HEAD", "PATCH"],
         Target::Triggers(_) => return &["GET", "HEAD", "PUT", "PATCH", "DELETE"],
     };
     match resource {
@@ -68,6 +72,7 @@ fn allow(target: Target<'_>) -> &'static [(&'static str, &'static str)] {
     let resource = match target {
         Target::Native(resource) => resource,
         Target::XanoEvent => return &[("allow", "POST, OPTIONS")],
+        Target::XanoSettings => return &[("allow", "GET, HEAD, PATCH, OPTIONS")],
         Target::Triggers(_) => return &[("allow", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS")],
     };
     match resource {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use bytes::BytesMut;
 use fanfare_core::{
-    dialect::xano::CLIENT_ID,
+    dialect::xano::{put_trigger_client, put_trigger_options},
     json::write_string,
     publication::Audience,
     trigger::{TriggerClient, TriggerInput, TriggerKind},
@@ -45,12 +45,12 @@ pub(crate) fn put_head(out: &mut BytesMut, app: &str, input: &TriggerInput) {
 }
 
 fn put_client(out: &mut BytesMut, client: &TriggerClient) {
-    put(out, format_args!("{{\"id\":\"{0}\",\"{CLIENT_ID}\":\"{0}\"", client.session));
-    put_text(out, ",\"user\":", client.user.as_deref());
-    for name in [",\"profile\":", ",\"extras\":"] {
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(client.profile.as_deref().unwrap_or("null").as_bytes());
-    }
+    put(out, format_args!("{{\"id\":\"{}\",", client.session));
+    let TriggerClient { session, user, profile, .. } = client;
+    put_trigger_client(out, *session, user.as_deref(), profile.as_deref());
+    put_text(out, ",\"user\":", user.as_deref());
+    out.extend_from_slice(b",\"profile\":");
+    out.extend_from_slice(profile.as_deref().unwrap_or("null").as_bytes());
     out.extend_from_slice(b",\"claims\":");
     match &client.user {
         Some(user) => {
@@ -62,13 +62,14 @@ fn put_client(out: &mut BytesMut, client: &TriggerClient) {
         }
         None => out.extend_from_slice(b"null"),
     }
-    out.extend_from_slice(b",\"permissions\":null}");
+    out.extend_from_slice(b"}");
 }
 
 fn put_options(out: &mut BytesMut, input: &TriggerInput) {
     put_text(out, "{\"channel\":", input.channel.as_deref());
-    let is_signed_in = input.client.as_ref().is_some_and(|client| client.user.is_some());
-    put(out, format_args!(",\"authenticated\":{is_signed_in},\"echo\":{}", input.echo));
+    out.extend_from_slice(b",");
+    put_trigger_options(out, input.audience.as_deref());
+    put(out, format_args!(",\"echo\":{}", input.echo));
     if input.kind == TriggerKind::Message {
         put(out, format_args!(",\"history\":{}", input.history));
     }

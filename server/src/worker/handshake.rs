@@ -1,6 +1,7 @@
 //! Handshakes of WebSocket: from a request to a session, or to the reason why there is none.
 
 use fanfare_core::{
+    dialect::Dialect,
     engine::Flow,
     http::{Head, Persistence},
     ws::Message,
@@ -24,13 +25,15 @@ impl Worker {
     /// Makes a WebSocket of the connection, or says why not.
     pub(super) fn upgrade(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
         if self.is_draining() {
-            return self.refuse_handshake(slot, head, &restarting(), reply);
+            return self.refuse_client(slot, head, (Dialect::Native, &restarting()), reply);
         }
         let handshake = Handshake::read(&mut self.engine, head);
         self.count_forged_tokens(|worker| worker.client_of(slot, head));
         let handshake = match handshake {
             Ok(handshake) => handshake,
-            Err(problem) => return self.refuse_handshake(slot, head, &problem, reply),
+            Err(problem) => {
+                return self.refuse_client(slot, head, (Dialect::Native, &problem), reply);
+            }
         };
         self.enter_session(slot, head, handshake, reply)
     }
@@ -38,7 +41,7 @@ impl Worker {
     /// Turns the connection into the WebSocket of a Xano client, or refuses the handshake.
     pub(super) fn admit_xano(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: Reply) -> Next {
         if self.is_draining() {
-            return self.refuse_handshake(slot, head, &restarting(), reply);
+            return self.refuse_client(slot, head, (Dialect::Xano, &restarting()), reply);
         }
         let arrival = Arrival::read(&mut self.engine, head);
         self.count_forged_tokens(|worker| worker.client_of(slot, head));
@@ -46,6 +49,7 @@ impl Worker {
             Ok(Arrival::Client(handshake)) => self.enter_session(slot, head, handshake, reply),
             Ok(Arrival::Stranger(farewell)) => {
                 self.counters.session_refusals_total += 1;
+                self.metrics.count_refusal(Dialect::Xano);
                 tracing::debug!(why = farewell.sentence(), "a session was refused");
                 self.out.clear();
                 farewell.put(&mut self.out);
@@ -53,7 +57,7 @@ impl Worker {
                 self.linger_detached(slot);
                 Next::Frames
             }
-            Err(problem) => self.refuse_handshake(slot, head, &problem, reply),
+            Err(problem) => self.refuse_client(slot, head, (Dialect::Xano, &problem), reply),
         }
     }
 
@@ -73,7 +77,7 @@ impl Worker {
             self.resume_session(slot, &handshake).or_else(|| self.open_session(slot, &handshake))
         else {
             let problem = Problem::new(503, APP_FULL, "The app has as many connections as it may.");
-            return self.refuse_handshake(slot, head, &problem, reply);
+            return self.refuse_client(slot, head, (handshake.format.dialect(), &problem), reply);
         };
         let next = self.begin_frames(slot, session);
         let (Next::Frames, Some(command)) = (&next, handshake.command) else { return next };
@@ -81,6 +85,18 @@ impl Worker {
             Flow::Pause => Next::WaitWithFrames,
             Flow::Continue | Flow::Yield => Next::Frames,
         }
+    }
+
+    /// Refuses the handshake of a client of a dialect.
+    pub(super) fn refuse_client(
+        &mut self,
+        slot: ConnectionSlot,
+        head: &Head<'_>,
+        (dialect, problem): (Dialect, &Problem),
+        reply: Reply,
+    ) -> Next {
+        self.metrics.count_refusal(dialect);
+        self.refuse_handshake(slot, head, problem, reply)
     }
 
     pub(super) fn refuse_handshake(

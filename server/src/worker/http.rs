@@ -6,7 +6,7 @@
 
 use fanfare_core::{
     command::Outcome,
-    dialect::Ask,
+    dialect::{Ask, Dialect},
     error::ReplyError,
     http::{BodyDecoder, BodyFraming, Head, HttpError, HttpLimits, Persistence, parse_head, resume_head},
     id::WorkerId,
@@ -198,7 +198,7 @@ impl Worker {
         }
         if agnost::is_for(self.engine.apps(), head) {
             if self.is_draining() {
-                return self.refuse_handshake(slot, head, &restarting(), reply);
+                return self.refuse_client(slot, head, (Dialect::Agnost, &restarting()), reply);
             }
             return self.answer_agnost(slot, head, reply);
         }

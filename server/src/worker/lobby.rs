@@ -144,6 +144,7 @@ impl Worker {
             }
             Err(refusal) => {
                 self.counters.session_refusals_total += 1;
+                self.metrics.count_refusal(state.format().dialect());
                 if refusal.is_wrong_key() {
                     self.count_failed_key(caller.address);
                 }

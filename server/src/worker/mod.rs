@@ -532,7 +532,7 @@ impl Worker {
         self.counters.mailbox_depth = self.engine.node().mailbox(self.id).depth() as u64;
         self.counters.sent_bytes_total = self.connections.sent_bytes();
         self.counters.take_engine(self.engine.counters());
-        self.metrics.publish(&self.counters);
+        self.metrics.publish(&self.counters, &self.engine.counters().dialects);
         self.metrics.memory.publish(&self.memory());
         self.observe_turn();
     }

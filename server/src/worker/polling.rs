@@ -13,7 +13,7 @@
 //! as it bounds a socket's. Output that was handed to a socket counts as received.
 
 use fanfare_core::{
-    dialect::{Ask, Format, Lobby, PollAnswer, Polled, ProbeAnswer, upgraded_answer},
+    dialect::{Ask, Dialect, Format, Lobby, PollAnswer, Polled, ProbeAnswer, upgraded_answer},
     engine::{self, Flow},
     http::{BodyFraming, Head},
     secret::Secret,
@@ -87,7 +87,7 @@ impl Worker {
     pub(super) fn open_outlet(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: &Reply) -> Next {
         let address = self.client_of(slot, head);
         if let Err(problem) = self.admit_handshake(address) {
-            return self.refuse_handshake(slot, head, &problem, reply.clone());
+            return self.refuse_client(slot, head, (Dialect::Agnost, &problem), reply.clone());
         }
         if !self.admit_stranger(address) {
             self.counters.polling_refused_total += 1;

@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { chromium } from 'playwright-core';
 import { behindTls, config, row, sdk } from './sdk.mjs';
+import { CHANNELS, TRIGGERS } from './triggers.mjs';
 
 const PLACES = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const executablePath = PLACES.find((path) => path && existsSync(path));
@@ -36,7 +37,8 @@ async function openPage(t, server) {
     const seen = [];
     globalThis.join = (name, options) => {
       globalThis.channel = globalThis.client.channel(name, options);
-      globalThis.channel.on(({ action, client, options: own, payload }) => seen.push({ action, client, own, payload }));
+      const see = ({ action, client, options: own, payload }) => seen.push({ action, client, own, payload });
+      globalThis.channel.on(see, see);
     };
     globalThis.take = async (...names) => {
       for (const deadline = Date.now() + 20_000; ;) {
@@ -73,4 +75,25 @@ test('a page joins, is heard, hears, and comes back after 4000 and after a resta
   await take('join');
   await page.evaluate(() => globalThis.channel.message('again'));
   assert.equal((await take('message')).payload, 'again');
+});
+
+test('a page\'s messages pass triggers: replaced, refused, vetoed, and a burst in order', { skip }, async (t) => {
+  const server = await behindTls(config(CHANNELS, '', TRIGGERS));
+  t.after(() => server.stop());
+  const page = await openPage(t, server);
+  const take = (...names) => page.evaluate((all) => globalThis.take(...all), names);
+  await page.evaluate(() => globalThis.join('words/page'));
+  await take('join');
+  await page.evaluate(() => [{ text: 'darn' }, 'no text'].forEach((payload) => globalThis.channel.message(payload)));
+  assert.deepEqual((await take('message')).payload, { text: '****' });
+  assert.deepEqual((await take('error')).payload, { message: 'A message has a text.' });
+  await page.evaluate(() => globalThis.join('closed/page'));
+  const vetoed = await take('join', 'error');
+  assert.deepEqual([vetoed.action, vetoed.own], ['error', { channel: 'closed/page' }]);
+  await page.evaluate(() => {
+    globalThis.join('slow/page');
+    for (let n = 0; n < 200; n += 1) globalThis.channel.message(n);
+  });
+  await take('join');
+  for (let n = 0; n < 200; n += 1) assert.equal((await take('message')).payload, n);
 });

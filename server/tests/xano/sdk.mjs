@@ -17,7 +17,7 @@ const SECRET = 'a session secret of more than 32 bytes';
 export const KEY = 'client-key-xano-0123456789';
 export const SERVER_KEY = 'server-key-xano-0123456789';
 
-export const config = (channels, app = '') => `
+export const config = (channels, app = '', more = '') => `
 [server]
 listen = "127.0.0.1:0"
 admin_listen = "127.0.0.1:0"
@@ -37,6 +37,7 @@ ${channels.map((row) => `[[apps.xano.xano.channels]]\n${row}`).join('\n')}
 [[apps.xano.session_keys]]
 algorithm = "HS256"
 secret = "${SECRET}"
+${more}
 `;
 
 /** A new key and certificate for localhost. */

@@ -36,14 +36,14 @@ impl<'a> Content<'a> {
         mixed::join(json, attachments).map(Self::Mixed)
     }
 
-    /// A content with text of its own. JSON without bytes is not copied: the result is `None`.
-    pub(super) fn into_owned(self) -> Option<Content<'static>> {
-        Some(match self {
+    /// The content with text of its own.
+    pub(super) fn into_owned(self) -> Content<'static> {
+        match self {
             Self::Absent => Content::Absent,
-            Self::Json(_) => return None,
+            Self::Json(json) => Content::Mixed(json.into()),
             Self::Binary(bytes) => Content::Binary(bytes),
             Self::Mixed(text) => Content::Mixed(text),
-        })
+        }
     }
 
     /// The content as JSON text: `null` for bytes and for a missing message.

@@ -7,6 +7,7 @@ use crate::{
     command::{Command, Publish},
     error::ReplyError,
     json::{Document, Element, Object, Raw, Scanner},
+    publication::Payload,
     socketio::{self, RESERVED_EVENTS},
 };
 
@@ -67,34 +68,46 @@ impl<'a> Event<'a> {
         payload: &socketio::Payload<'_>,
     ) -> Result<Event<'static>, ReplyError> {
         let Event { verb, echo } = Event::read(scanner, &payload.json)?;
-        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         let with_bytes = |content| match content {
-            Content::Json(json) => match Content::read(Some(json), &payload.attachments)?.into_owned() {
-                Some(content) => Ok(content),
-                None => Ok(Content::Mixed(json.into())),
-            },
+            Content::Json(json) => Content::read(Some(json), &payload.attachments),
             _ => Ok(Content::Absent),
         };
         let verb = match verb {
-            Verb::Join { channel } => Verb::Join { channel: owned(channel) },
-            Verb::Leave { channel } => Verb::Leave { channel: owned(channel) },
             Verb::Update { profile } => {
                 let profile = mixed::join(profile.text(), &payload.attachments)?;
                 Verb::Update { profile: Content::Mixed(profile) }
             }
             Verb::Message { channel, event, message } => {
-                let message = with_bytes(message)?;
-                Verb::Message { channel: channel.map(owned), event: owned(event), message }
+                Verb::Message { channel, event, message: with_bytes(message)? }
             }
+            verb @ (Verb::Join { .. } | Verb::Leave { .. }) => verb,
         };
-        Ok(Event { verb, echo })
+        Ok(Event { verb, echo }.into_owned())
+    }
+
+    /// The event with texts of its own.
+    pub(super) fn into_owned(self) -> Event<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        let verb = match self.verb {
+            Verb::Join { channel } => Verb::Join { channel: owned(channel) },
+            Verb::Leave { channel } => Verb::Leave { channel: owned(channel) },
+            Verb::Update { profile } => Verb::Update { profile: profile.into_owned() },
+            Verb::Message { channel, event, message } => Verb::Message {
+                channel: channel.map(owned),
+                event: owned(event),
+                message: message.into_owned(),
+            },
+        };
+        Event { verb, echo: self.echo }
     }
 
     /// The event as a command.
     pub(super) fn command(&self) -> Command<'_> {
         let echo = self.echo;
         match &self.verb {
-            Verb::Join { channel } => Command::Join { channel, echo, since: None, notices: None },
+            Verb::Join { channel } => {
+                Command::Join { channel, echo, since: None, notices: None, payload: Payload::NULL }
+            }
             Verb::Leave { channel } => Command::Leave { channel, echo },
             Verb::Update { profile } => Command::Update { profile: profile.text(), echo },
             Verb::Message { channel, event, message } => {
@@ -190,11 +203,11 @@ mod tests {
         let echo = |payload: &str| read(payload).expect("an event").split("echo: ").nth(1).map(String::from);
         assert_eq!(
             echo(r#"["join",{"channel":"c","echo":"false"}]"#).as_deref(),
-            Some("Some(true), since: None, notices: None }")
+            Some("Some(true), since: None, notices: None, payload: Json(\"null\") }")
         );
         assert_eq!(
             echo(r#"["join",{"channel":"c","echo":null}]"#).as_deref(),
-            Some("None, since: None, notices: None }")
+            Some("None, since: None, notices: None, payload: Json(\"null\") }")
         );
         assert_eq!(echo(r#"["leave",{"channel":"c","echo":0}]"#).as_deref(), Some("Some(false) }"));
         let message =

@@ -37,7 +37,7 @@ pub(super) use self::{
     encode::{Heading, encode_answer, encode_publication, encode_welcome},
     life::{closing, heartbeat, put_disconnect},
     polled::{PollConfig, Polled, upgraded_answer},
-    sessions::Sessions,
+    sessions::{KeptEvent, Sessions},
 };
 use crate::{
     dialect::Format,

@@ -21,9 +21,6 @@ const BROKEN: Packet<'static> = Packet::End(Disconnect::BrokenDialect);
 #[derive(Default)]
 pub(in crate::dialect) struct Sessions {
     open: HashMap<SessionSlot, Connection, foldhash::fast::RandomState>,
-    /// The last event with attachments of each of these sessions. The engine may hold an event and read it
-    /// again.
-    recent: HashMap<SessionSlot, Event<'static>, foldhash::fast::RandomState>,
     config: Arc<Config>,
     scanner: Scanner,
 }
@@ -41,6 +38,16 @@ pub enum Packet<'a> {
     End(Disconnect),
 }
 
+/// An event with attachments whose command is held. The bytes of its messages are gone.
+pub(in crate::dialect) struct KeptEvent(Event<'static>);
+
+impl KeptEvent {
+    /// The packet of the event.
+    pub(in crate::dialect) fn packet(&self) -> Packet<'static> {
+        Packet::Event(self.0.clone())
+    }
+}
+
 impl Sessions {
     /// Begins a session, whose client is in the main namespace.
     pub(in crate::dialect) fn begin(&mut self, slot: SessionSlot) {
@@ -53,7 +60,6 @@ impl Sessions {
     /// Forgets a session that has ended.
     pub(in crate::dialect) fn end(&mut self, slot: SessionSlot) {
         self.open.remove(&slot);
-        self.recent.remove(&slot);
     }
 
     /// Reads a session's next message.
@@ -63,17 +69,8 @@ impl Sessions {
         message: Message<'a>,
     ) -> Result<Packet<'a>, ReplyError> {
         let Some(connection) = self.open.get_mut(&slot) else { return Ok(Packet::Nothing) };
-        if !self.recent.is_empty() {
-            self.recent.remove(&slot);
-        }
         let packet = match message {
-            Message::Binary(bytes) => {
-                let packet = Self::advance_binary(connection, &mut self.scanner, bytes);
-                if let Ok(Packet::Event(event)) = &packet {
-                    self.recent.insert(slot, event.clone());
-                }
-                packet
-            }
+            Message::Binary(bytes) => Self::advance_binary(connection, &mut self.scanner, bytes),
             Message::Text(text) => Self::advance(connection, &mut self.scanner, text),
             _ => Ok(Packet::Nothing),
         };
@@ -83,15 +80,15 @@ impl Sessions {
         packet
     }
 
-    /// Reads the message of a held command again. Only events are held.
+    /// Reads the text of a held command again. Only events are held, and those with attachments are held as
+    /// [`KeptEvent`].
     pub(in crate::dialect) fn read_again<'a>(
         &mut self,
-        slot: SessionSlot,
         message: Message<'a>,
     ) -> Result<Packet<'a>, ReplyError> {
         match message {
             Message::Text(text) => self.read_event(text),
-            _ => Ok(self.recent.get(&slot).cloned().map_or(Packet::Nothing, Packet::Event)),
+            _ => Ok(Packet::Nothing),
         }
     }
 
@@ -150,6 +147,14 @@ impl Sessions {
 }
 
 impl<'a> Packet<'a> {
+    /// Keeps an event that came with attachments.
+    pub(in crate::dialect) fn keep(&self) -> Option<KeptEvent> {
+        match self {
+            Self::Event(event) => Some(KeptEvent(event.clone().into_owned())),
+            _ => None,
+        }
+    }
+
     /// The number of commands in the packet.
     pub(in crate::dialect) fn len(&self) -> usize {
         usize::from(!matches!(self, Self::Nothing))

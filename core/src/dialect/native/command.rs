@@ -28,6 +28,7 @@ impl Envelope<'_, '_> {
                 echo: self.echo()?,
                 since: self.given(Name::Since).map(position).transpose()?,
                 notices: self.notices()?,
+                payload: Payload::NULL,
             },
             "roster" => Command::Roster { channel: self.channel()? },
             "history" => {

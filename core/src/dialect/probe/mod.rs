@@ -71,9 +71,13 @@ impl<'a> Line<'a> {
         let (verb, channel, text) = (words.next(), words.next(), words.next());
         let channel = channel.ok_or(ReplyError::InvalidChannel);
         match (verb, text) {
-            (Some("enter"), None) => {
-                Ok(Command::Join { channel: channel?, echo: None, since: None, notices: None })
-            }
+            (Some("enter"), None) => Ok(Command::Join {
+                channel: channel?,
+                echo: None,
+                since: None,
+                notices: None,
+                payload: Payload::NULL,
+            }),
             (Some("exit"), None) => Ok(Command::Leave { channel: channel?, echo: None }),
             (Some("say"), Some(text)) => {
                 Ok(Command::Publish(Publish::new(Some(channel?), "say", Payload::Json(text))))

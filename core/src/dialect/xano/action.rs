@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use hashbrown::HashMap;
 
 use crate::{
-    app::{App, XanoChannel},
+    app::{App, AppId, Apps, XanoChannel},
     channel::PageStart,
     command::{Command, Publish},
     error::ReplyError,
@@ -22,7 +22,9 @@ pub(super) const MESSAGE: &str = "message";
 /// The Xano sessions of a worker, with the app of each session.
 #[derive(Default)]
 pub(in crate::dialect) struct Sessions {
-    apps: HashMap<SessionSlot, Arc<App>, foldhash::fast::RandomState>,
+    sessions: HashMap<SessionSlot, AppId, foldhash::fast::RandomState>,
+    /// The apps of the sessions in their present form.
+    apps: HashMap<AppId, Arc<App>, foldhash::fast::RandomState>,
     scanner: Scanner,
     options_scanner: Scanner,
 }
@@ -43,6 +45,8 @@ enum Verb<'a> {
     Join {
         presence: bool,
         history: bool,
+        /// What the client asks for, as JSON.
+        asks: &'static str,
     },
     /// The list of members, after a join.
     Roster,
@@ -59,12 +63,18 @@ enum Verb<'a> {
 impl Sessions {
     /// Begins a session of this app.
     pub(in crate::dialect) fn begin(&mut self, slot: SessionSlot, app: &Arc<App>) {
-        self.apps.insert(slot, app.clone());
+        self.sessions.insert(slot, app.id);
+        self.apps.insert(app.id, app.clone());
+    }
+
+    /// Replaces the apps by apps with the same ids.
+    pub(in crate::dialect) fn set_apps(&mut self, apps: &Apps) {
+        self.apps.iter_mut().for_each(|(id, app)| *app = apps.of(*id).clone());
     }
 
     /// Forgets a session that has ended.
     pub(in crate::dialect) fn end(&mut self, slot: SessionSlot) {
-        self.apps.remove(&slot);
+        self.sessions.remove(&slot);
     }
 
     /// Reads a session's message.
@@ -88,7 +98,8 @@ impl Sessions {
         };
         let name = options.member("channel").ok_or(ReplyError::InvalidChannel)?;
         let channel = name.as_string().ok_or(ReplyError::InvalidChannel)?;
-        let row = self.apps.get(&slot).and_then(|app| app.xano.as_ref()?.channel(&channel));
+        let app = self.sessions.get(&slot).and_then(|id| self.apps.get(id));
+        let row = app.and_then(|app| app.xano.as_ref()?.channel(&channel));
         let verb = match row {
             Some(row) => verb(&action, row, options, frame.member("payload")),
             None => Err(ReplyError::InvalidCommand("There is no channel of this name.")),
@@ -127,11 +138,18 @@ fn verb<'a>(
 fn join<'a>(row: &XanoChannel, payload: Option<Raw<'_>>) -> Verb<'a> {
     let mut scanner = Scanner::new();
     let payload = payload.map(|payload| scanner.scan(payload.as_str()));
-    let Some(Ok(Document::Object(payload))) = payload else {
-        return Verb::Join { presence: false, history: false };
+    let asks = |name| match &payload {
+        Some(Ok(Document::Object(payload))) => payload.member(name).and_then(Raw::as_bool) == Some(true),
+        _ => false,
     };
-    let asks = |name| payload.member(name).and_then(Raw::as_bool) == Some(true);
-    Verb::Join { presence: row.presence && asks("presence"), history: asks("history") }
+    let (history, presence) = (asks("history"), asks("presence"));
+    let asks = match (history, presence) {
+        (false, false) => r#"{"history":false,"presence":false}"#,
+        (false, true) => r#"{"history":false,"presence":true}"#,
+        (true, false) => r#"{"history":true,"presence":false}"#,
+        (true, true) => r#"{"history":true,"presence":true}"#,
+    };
+    Verb::Join { presence: row.presence && presence, history, asks }
 }
 
 fn session(id: Raw<'_>) -> Result<SessionId, ReplyError> {
@@ -143,7 +161,7 @@ impl<'a> Frame<'a> {
     /// The number of commands: a join may also ask for the members and for history.
     pub(in crate::dialect) fn len(&self) -> usize {
         match self.verb {
-            Ok(Verb::Join { presence, history }) => 1 + usize::from(presence) + usize::from(history),
+            Ok(Verb::Join { presence, history, .. }) => 1 + usize::from(presence) + usize::from(history),
             _ => 1,
         }
     }
@@ -169,9 +187,13 @@ impl<'a> Frame<'a> {
     pub(in crate::dialect) fn command(&self) -> Result<Command<'_>, ReplyError> {
         let channel = &*self.channel;
         Ok(match self.verb? {
-            Verb::Join { presence, .. } => {
-                Command::Join { channel, echo: Some(false), since: None, notices: Some(presence) }
-            }
+            Verb::Join { presence, asks, .. } => Command::Join {
+                channel,
+                echo: Some(false),
+                since: None,
+                notices: Some(presence),
+                payload: Payload::Json(asks),
+            },
             Verb::Roster => Command::Roster { channel },
             Verb::Leave => Command::Leave { channel, echo: Some(false) },
             Verb::History => Command::History { channel, from: PageStart::Before(u64::MAX), limit: PAGE },

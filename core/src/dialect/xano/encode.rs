@@ -208,14 +208,39 @@ fn put_payload(text: &mut BytesMut, own: &str, event: &str, payload: Payload<'_>
 fn put_client(text: &mut BytesMut, session: SessionId, user: Option<&str>, profile: Option<&str>) {
     put(text, &["{\"socketId\":"]);
     put_quoted(text, &session.text());
+    put_extras(text, profile);
+    put_row(text, ",\"permissions\":{", user);
+    put(text, &["}}"]);
+}
+
+/// Appends `"socketId":…,"extras":…,"permissions":…` of a client for triggers, where `row_id` is text.
+pub fn put_trigger_client(out: &mut BytesMut, session: SessionId, user: Option<&str>, profile: Option<&str>) {
+    let Row { table, row } = user.and_then(Row::of).unwrap_or_default();
+    put(out, &["\"socketId\":"]);
+    put_quoted(out, &session.text());
+    put_extras(out, profile);
+    put(out, &[",\"permissions\":{\"dbo_id\":", itoa::Buffer::new().format(table)]);
+    put(out, &[",\"row_id\":\"", itoa::Buffer::new().format(row), "\"}"]);
+}
+
+/// Appends the options of a message or a join that triggers of the original see, as members of an object:
+/// whether the message is for signed-in clients alone, and the only client that the message is for.
+pub fn put_trigger_options(out: &mut BytesMut, audience: Option<&Audience>) {
+    let authenticated = audience.is_some_and(|audience| audience.without_user == WithoutUser::Excluded);
+    put(out, &["\"authenticated\":", if authenticated { "true" } else { "false" }]);
+    if let Some(target) = audience.and_then(|audience| audience.only_session) {
+        put(out, &[",\"socketId\":"]);
+        put_quoted(out, &target.text());
+    }
+}
+
+/// Writes a client's extras, which are an object in every frame.
+fn put_extras(text: &mut BytesMut, profile: Option<&str>) {
     match profile {
         Some(object) if object.starts_with('{') => put(text, &[",\"extras\":", object]),
-        // Clients expect an object.
         Some(other) => put(text, &[",\"extras\":{\"profile\":", other, "}"]),
         None => put(text, &[",\"extras\":{}"]),
     }
-    put_row(text, ",\"permissions\":{", user);
-    put(text, &["}}"]);
 }
 
 /// Writes `"dbo_id":…,"row_id":…` of a user after `before`. Both are integers, which are 0 without a user, or
@@ -310,6 +335,14 @@ pub(in crate::dialect) fn encode_refused(out: &mut BytesMut, channel: Option<&st
         json::write_string(text, why);
         put(text, &["}"]);
     });
+}
+
+/// Appends the error of a member whose channel has no settings any more.
+pub(in crate::dialect) fn encode_closed(out: &mut BytesMut, name: &str) {
+    let mut channel = BytesMut::new();
+    json::write_string(&mut channel, name);
+    let channel = std::str::from_utf8(&channel).expect("JSON is UTF-8");
+    put_answer(out, "error", channel, |text| put_sentence(text, "This channel was closed."));
 }
 
 /// Appends an error that tells a slow client how many publications it lost.

@@ -14,6 +14,9 @@ use crate::{
 /// The path to which back ends post events.
 pub const EVENT_PATH: &str = "/v1/xano/event";
 
+/// The path of the settings for Xano's clients.
+pub const SETTINGS_PATH: &str = "/v1/xano/settings";
+
 /// Calls `each` with the command in the body of a request: `{channel, data, dbo_id?, row_id?}`.
 ///
 /// # Errors

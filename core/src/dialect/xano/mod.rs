@@ -19,17 +19,16 @@ mod life;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use self::http::{EVENT_PATH, read_event};
-
-/// The name of a client's session id in Xano's triggers.
-pub const CLIENT_ID: &str = "socketId";
-
 pub use self::{
     action::Frame,
     admission::{Admission, Stranger, admit, canonical_at, put_stranger},
+    encode::{put_trigger_client, put_trigger_options},
+    http::{EVENT_PATH, SETTINGS_PATH, read_event},
 };
 pub(super) use self::{
     action::Sessions,
-    encode::{Heading, encode_error, encode_gap, encode_ok, encode_publication, encode_refused},
+    encode::{
+        Heading, encode_closed, encode_error, encode_gap, encode_ok, encode_publication, encode_refused,
+    },
     life::{closing, heartbeat, put_disconnect, put_refusal},
 };

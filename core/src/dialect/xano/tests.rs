@@ -145,6 +145,11 @@ fn a_client_that_asks_is_shown_who_is_there_and_then_who_comes_and_goes() {
     assert_eq!(room.received(XANO), [update("leave", &luke), answer("leave", "null")]);
 }
 
+/// The actions of frames.
+fn actions(frames: &[String]) -> Vec<String> {
+    frames.iter().map(|frame| frame.split('"').nth(3).unwrap_or_default().into()).collect()
+}
+
 #[test]
 fn a_client_that_does_not_ask_is_told_of_nobody_until_it_asks() {
     let mut room = room();
@@ -153,9 +158,6 @@ fn a_client_that_does_not_ask_is_told_of_nobody_until_it_asks() {
     room.forget();
     room.send_and_wait(NATIVE, r#"{"type":"join","channel":"c"}"#);
     room.send_and_wait(NATIVE, r#"{"type":"send","channel":"c","event":"message","message":1}"#);
-    let actions = |frames: &[String]| -> Vec<String> {
-        frames.iter().map(|frame| frame.split('"').nth(3).unwrap_or_default().into()).collect()
-    };
     assert_eq!(actions(&room.received(XANO)), ["message"]);
     assert_eq!(actions(&room.received(ANONYMOUS)), ["presence_update", "message"]);
     room.send_and_wait(XANO, &viewing(false, true));
@@ -277,6 +279,22 @@ fn settings_hold_for_clients_of_every_dialect() {
 }
 
 #[test]
+fn sessions_follow_the_settings_of_a_reloaded_app() {
+    let mut room = room();
+    let join = JOIN.replace("\"c\"", "\"new\"");
+    room.send_and_wait(XANO, &join);
+    assert_eq!(actions(&room.received(XANO)), ["error"]);
+    let mut changed = app();
+    let row = XanoChannel { anonymous_clients: true, ..XanoChannel::new("new") };
+    changed.rules.extend(row.rules(changed.default_options()));
+    changed.xano.as_mut().expect("it has them").channels = vec![row];
+    room.engine.set_apps(std::sync::Arc::new(Apps::new(vec![changed]).expect("one app")));
+    room.send_and_wait(XANO, &join);
+    room.send_and_wait(XANO, JOIN);
+    assert_eq!(actions(&room.received(XANO)), ["join", "error"]);
+}
+
+#[test]
 fn a_message_to_one_client_reaches_it_alone() {
     let mut room = room();
     (0..2).for_each(|session| room.send_and_wait(session, JOIN));
@@ -295,6 +313,29 @@ fn a_message_to_one_client_reaches_it_alone() {
     room.send_and_wait(XANO, r#"{"action":"message","options":{"channel":"c","socketId":"x"},"payload":1}"#);
     let refused = r#"{"message":"socketId is not that of a client."}"#;
     assert_eq!(room.received(XANO), [answer("error", refused)]);
+}
+
+#[test]
+fn a_message_to_a_client_that_is_no_member_is_refused() {
+    let mut room = room();
+    room.send_and_wait(XANO, JOIN);
+    room.send_and_wait(ANONYMOUS, &JOIN.replace("\"c\"", "\"d\""));
+    let refused = answer("error", r#"{"message":"The receiver has not joined the channel."}"#);
+    let (other, no_worker) = (room.ids[ANONYMOUS].clone(), "_".repeat(room.ids[XANO].len()));
+    for target in [other.clone(), no_worker] {
+        let Some(_) = crate::id::SessionId::parse(&target) else { continue };
+        let options = format!(r#"{{"channel":"c","socketId":"{target}"}}"#);
+        room.forget();
+        room.send_and_wait(XANO, &format!(r#"{{"action":"message","options":{options},"payload":1}}"#));
+        assert_eq!(room.received(XANO), std::slice::from_ref(&refused), "{target}");
+        assert_eq!(room.received(ANONYMOUS), Vec::<String>::new());
+    }
+    // A native sender is not told, as docs/PROTOCOL.md says.
+    room.send_and_wait(NATIVE, r#"{"type":"join","channel":"c"}"#);
+    room.forget();
+    let send = r#"{"type":"send","id":1,"channel":"c","event":"e","message":1,"to_session":"ID"}"#;
+    room.send_and_wait(NATIVE, &send.replace("ID", &other));
+    assert!(room.received(NATIVE)[0].contains("\"id\":1"), "it is confirmed");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use fanfare_core::{
     app::{ChannelstreamOptions, HistoryLimits},
     command::{AmendMessage, BackEndCommand, Disconnection, OptionsChange, Publish, PublishAs},
     dialect::{
-        Format,
+        Dialect, Format,
         channelstream::{
             AdminPage, Answer, Arrival, Body, Call, ConnId, Content, Directory, EVENT, Effect, Moment,
             Request, Route, Tell, What, put_missed,
@@ -140,12 +140,20 @@ impl Worker {
             (_, Route::Listen) => return self.listen(place, &knock, slot, head, reply),
             (_, Route::Nothing) => put_page(&mut self.out, &reply, head, &Page::NotFound, knock.path),
         };
+        self.count_failed(status);
         self.sent(slot, status, persistence)
     }
 
     /// The address of a request's client, as text.
     fn address(&self, slot: ConnectionSlot, head: &Head<'_>) -> String {
         self.client_of(slot, head).map(|address| address.to_string()).unwrap_or_default()
+    }
+
+    /// Counts a request that was refused.
+    fn count_failed(&self, status: u16) {
+        if status >= 400 {
+            self.metrics.count_refusal(Dialect::Channelstream);
+        }
     }
 
     /// Applies a call, and answers it when all its effects have happened.
@@ -184,6 +192,7 @@ impl Worker {
             return Next::Wait;
         }
         let status = put_answer(&mut self.out, &reply, &place.options, origin, &answer);
+        self.count_failed(status);
         self.sent(slot, status, reply.persistence)
     }
 
