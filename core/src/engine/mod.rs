@@ -34,9 +34,11 @@ mod publish;
 mod query;
 mod request;
 mod resume;
+mod revocation;
 mod roster;
 mod session;
 mod submit;
+mod terms;
 mod trigger;
 mod users;
 mod waiting;
@@ -58,6 +60,7 @@ use self::{
     resume::Parked,
     roster::QuietMembers,
     session::{Session, Sessions},
+    terms::KeyEnds,
     trigger::Calls,
     users::UserIndex,
     waiting::{Interrupted, Progress, Waiting},
@@ -70,6 +73,7 @@ pub use self::{
     node::{Node, Outlet},
     output::{Segments, Sink},
     resume::{Detached, Resumption},
+    terms::Terms,
 };
 use crate::{
     app::{App, Apps, SlowConsumer},
@@ -83,7 +87,7 @@ use crate::{
     now::Now,
     secret::Secret,
     slots::Slots,
-    token::{Claims, TokenError},
+    token::{Claims, TokenError, Verified},
 };
 
 type RandomState = foldhash::fast::RandomState;
@@ -105,6 +109,7 @@ pub struct Engine {
     work: usize,
     /// Session tokens that were not made with a key of their app.
     forged_tokens: u32,
+    key_ends: KeyEnds,
     /// Locks that this worker is still inside, with operations of others to apply.
     kept: VecDeque<Kept<Channel, ChannelState, Operation>>,
     /// How many operations of others this turn may still apply.
@@ -204,6 +209,7 @@ impl Engine {
             turn: Turn::default(),
             work: 0,
             forged_tokens: 0,
+            key_ends: KeyEnds::default(),
             kept: VecDeque::new(),
             combinable: COMBINED,
             touched: WorkerSet::default(),
@@ -257,6 +263,7 @@ impl Engine {
         self.steady_ms = steady_ms;
         self.sweep();
         self.resume_deferred();
+        self.end_keys();
         self.end_expired();
         if !self.watches.is_empty() {
             self.arm_watches();
@@ -347,6 +354,7 @@ impl Engine {
     fn depart(&mut self, slot: SessionSlot) {
         self.leave_all(slot);
         self.retire_outbox(slot);
+        self.forget_terms(slot);
         let format = self.sessions.hot(slot).format;
         self.decoder.get_or_insert_default().end_session(format, slot);
         // The shell may give the connection's number to another.
@@ -472,10 +480,15 @@ impl Engine {
     /// As [`App::verify_session`].
     pub fn verify_session(&mut self, app: &App, token: &str) -> Result<Claims, TokenError> {
         let mut checks = 0;
-        let verified = app.verify_session(token, self.now_ms / 1000, &mut checks);
+        let now_s = self.now_ms / 1000;
+        let verified = app.verify_session(token, now_s, &mut checks);
         self.work += checks as usize * SIGNATURE_WORK;
         self.forged_tokens += u32::from(verified.as_ref().is_err_and(TokenError::is_forged));
-        verified
+        let Verified { claims, issued_at } = verified?;
+        match self.node.is_revoked(app.id, &claims.user, issued_at, now_s) {
+            true => Err(TokenError::Revoked),
+            false => Ok(claims),
+        }
     }
 
     /// The session tokens since the last call that were not made with a key of their app.

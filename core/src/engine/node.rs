@@ -11,6 +11,7 @@ use std::{
 use super::{
     counters::{AppCounters, AppCounts},
     mail::Mail,
+    revocation::Revocations,
 };
 use crate::{
     app::{App, Apps, ChannelOptions},
@@ -48,7 +49,7 @@ pub struct Outlet {
 }
 
 /// What the node keeps for an app.
-struct Tenant {
+pub(super) struct Tenant {
     broadcast: Arc<Channel>,
     sessions: AtomicUsize,
     /// What the histories of its channels cost.
@@ -66,6 +67,7 @@ struct Tenant {
     /// Channels whose options were set. Such a channel exists, even without members.
     options: papaya::HashMap<Box<str>, Configured>,
     triggers: TriggerSlot,
+    pub(super) revocations: Revocations,
 }
 
 /// The options that were set for a channel.
@@ -119,6 +121,7 @@ impl Node {
             has_set_options: AtomicBool::new(false),
             options: papaya::HashMap::new(),
             triggers: TriggerSlot::default(),
+            revocations: Revocations::default(),
         };
         let counters = || apps.iter().map(|_| AppCounters::default()).collect();
         Self {
@@ -542,7 +545,7 @@ impl Node {
         self.mailbox(worker).push(Mail::Verdict { ticket, verdict: Box::new(verdict) });
     }
 
-    fn tenant(&self, app: AppId) -> &Tenant {
+    pub(super) fn tenant(&self, app: AppId) -> &Tenant {
         &self.tenants[usize::from(app.0)]
     }
 }

@@ -9,6 +9,7 @@ use std::{ops::Range, sync::Arc};
 
 use super::{Engine, mail::Mail, membership::JoinAs, waiting::Progress};
 use crate::{
+    channel::Viewer,
     command::{
         ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession,
     },
@@ -141,6 +142,7 @@ impl Engine {
         channel: &str,
         limit: usize,
         after: Option<Cursor>,
+        viewer: &Viewer,
     ) -> Result<Progress, ReplyError> {
         let Cursor { worker, after } = after.unwrap_or(Cursor { worker: 0, after: 0 });
         let end = self.node.worker_count();
@@ -149,7 +151,9 @@ impl Engine {
         }
         self.drain_mailbox();
         let total = self.node.table.find(app, channel, |channel| channel.members()).unwrap_or(0);
-        let page = MembersPage { channel: channel.into(), total, members: Vec::new(), next: None };
+        let sees = matches!(viewer, Viewer::BackEnd) && self.apps.of(app).member_addresses;
+        let addresses = sees.then(Vec::new);
+        let page = MembersPage { channel: channel.into(), total, members: Vec::new(), addresses, next: None };
         let question = Question::Members { reading: Reading::new(after, limit), page };
         self.ask(app, worker..end, question)
     }
@@ -348,6 +352,9 @@ impl Engine {
             let session = self.sessions.get(slot);
             let bytes = bytes_of(session.user(), session.profile.as_deref());
             page.members.push(session.card(slot));
+            if let Some(addresses) = &mut page.addresses {
+                addresses.push(session.address());
+            }
             if reading.take(bytes) {
                 let more = members.next().is_some() || local.channel.has_members_after(self.worker);
                 page.next = more.then_some(Cursor { worker: self.worker.0, after: number });
@@ -417,7 +424,13 @@ impl Engine {
             is_full = reading.take(bytes + bytes_of(session.user(), session.profile.as_deref()));
             let user = session.user.clone().filter(|_| page.user.is_none());
             let profile = session.profile.clone();
-            page.sessions.push(UserSession { id: session.id(slot), user, profile, channels });
+            page.sessions.push(UserSession {
+                id: session.id(slot),
+                user,
+                profile,
+                channels,
+                address: session.address(),
+            });
         }
         false
     }

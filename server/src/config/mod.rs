@@ -16,6 +16,7 @@ mod apps;
 mod changes;
 mod channelstream;
 mod error;
+mod keys;
 mod layers;
 mod listeners;
 mod print;

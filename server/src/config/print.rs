@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use fanfare_core::app::{App, ChannelOptions, SlowConsumer};
+use fanfare_core::app::{App, ChannelOptions, InvalidSession, SlowConsumer};
 
 use super::apps::{AppSource, PLACEHOLDER};
 use super::{Config, LogFormat, WorkerCount, agnost, raw, xano};
@@ -95,6 +95,8 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         secret: key.secret.as_ref().map(|secret| shown(secret, secrets)),
         ..key.clone()
     };
+    let bound_key =
+        |key: &raw::Key| raw::Key { key: key.key.as_ref().map(|text| shown(text, secrets)), ..key.clone() };
     let own_options = print_options(app.default_options());
     raw::App {
         client_keys: keys(&own.client_keys),
@@ -104,9 +106,15 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         server_key: None,
         server_key_env: list(&own.server_key_env),
         origins: Some(raw::Texts(app.origins.entries())),
+        key_required: Some(app.key_required),
+        member_addresses: Some(app.member_addresses),
         session_required: Some(app.session_required),
         session_exp_required: Some(app.sessions.require_exp()),
         session_leeway_seconds: Some(app.sessions.leeway_seconds().try_into().unwrap_or(i64::MAX)),
+        session_invalid: Some(String::from(match app.invalid_session {
+            InvalidSession::Refuse => "refuse",
+            InvalidSession::Anonymous => "anonymous",
+        })),
         session_user_claim: Some(String::from(app.sessions.user_claim())),
         echo: Some(app.echo),
         membership_to_send: own_options.membership_to_send,
@@ -145,6 +153,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         channels: own.channels.clone(),
         triggers: own.triggers.iter().map(|spec| spec.raw.clone()).collect(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
+        keys: own.keys.iter().map(bound_key).collect(),
     }
 }
 

@@ -79,6 +79,7 @@ metrics! {
     parked_total Counter "Times a session whose connection was lost was kept for its client's return."
     resumed_total Counter "Parked sessions that a client resumed on a new connection."
     unresumed_total Counter "Kept sessions that ended: their time was over, a bound was passed, or frames were lost."
+    expired_keys_total Counter "Sessions ended because the key of their client has expired."
     presence_ghost_seconds_max Gauge "For how long the session that was kept first has been without a connection, in seconds."
     member_lists_refused_total Counter "Lists of all members refused because they are too long."
     back_end_refusals_total Counter "Events of a back end's WebSocket that were refused."
@@ -115,6 +116,7 @@ impl WorkerCounters {
         self.parked_total = counters.parked;
         self.resumed_total = counters.resumed;
         self.unresumed_total = counters.unresumed;
+        self.expired_keys_total = counters.expired_keys;
         self.member_lists_refused_total = counters.member_lists_refused;
         self.history_forgotten_total = counters.history_forgotten;
         self.overloaded_total = counters.overloaded;
@@ -175,7 +177,7 @@ const HANDSHAKE_HELP: &str =
     "Time from accepting a connection to its WebSocket, if the handshake is its first request.";
 
 /// What the node knows of an app: name, kind and description.
-pub(super) const APP_METRICS: [(&str, Kind, &str); 10] = [
+pub(super) const APP_METRICS: [(&str, Kind, &str); 11] = [
     ("app_sessions", Kind::Gauge, "Sessions of the app."),
     ("parked_sessions", Kind::Gauge, "Sessions of the app that are kept without a connection."),
     ("parked_bytes", Kind::Gauge, "Bytes of output that parked sessions of the app keep."),
@@ -186,6 +188,7 @@ pub(super) const APP_METRICS: [(&str, Kind, &str); 10] = [
     ("app_deliveries_total", Kind::Counter, "The app's part of deliveries_total."),
     ("app_command_errors_total", Kind::Counter, "Commands of the app's sessions answered with an error."),
     ("app_rate_limited_total", Kind::Counter, "The app's part of rate_limited_total."),
+    ("revoked_users", Kind::Gauge, "Users of the app whose session tokens are revoked."),
 ];
 
 /// The values of [`APP_METRICS`], of one app or of several together.
@@ -206,6 +209,7 @@ impl AppValues {
             deliveries,
             command_errors,
             rate_limited,
+            node.revoked_users(app) as u64,
         ])
     }
 }
