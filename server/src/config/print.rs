@@ -1,11 +1,9 @@
 //! The effective configuration, written as a file that is read back to the same one.
 
-use std::net::SocketAddr;
-
 use fanfare_core::app::{App, ChannelOptions, InvalidSession, SlowConsumer};
 
 use super::apps::{AppSource, PLACEHOLDER};
-use super::{Config, LogFormat, WorkerCount, agnost, raw, xano};
+use super::{Config, Endpoint, LogFormat, WorkerCount, agnost, raw, xano};
 use crate::args::Secrets;
 
 const HIDDEN_NOTE: &str = "\
@@ -46,8 +44,9 @@ pub(super) fn to_toml(config: &Config, secrets: Secrets) -> String {
 
 fn server(config: &Config, secrets: Secrets) -> raw::Server {
     raw::Server {
-        listen: Some(raw::Texts(config.listen.iter().map(SocketAddr::to_string).collect())),
-        admin_listen: Some(config.admin_listen.map_or(String::from("off"), |address| address.to_string())),
+        listen: Some(raw::Texts(config.listen.iter().map(Endpoint::to_string).collect())),
+        admin_listen: Some(config.admin_listen.as_ref().map_or(String::from("off"), Endpoint::to_string)),
+        socket_mode: Some(format!("{:04o}", config.socket_mode)),
         trusted_proxies: print_proxies(config),
         forwarding_header: Some(String::from(config.forwarding_header.name())),
         dashboard_password: config.dashboard_password.as_ref().map(|own| shown(own.text(), secrets)),

@@ -37,6 +37,7 @@ pub(super) struct File {
 pub(super) struct Server {
     pub(super) listen: Option<Texts>,
     pub(super) admin_listen: Option<String>,
+    pub(super) socket_mode: Option<String>,
     pub(super) trusted_proxies: Option<Texts>,
     pub(super) forwarding_header: Option<String>,
     pub(super) dashboard_password: Option<String>,

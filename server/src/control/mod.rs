@@ -4,6 +4,7 @@ pub(crate) mod admin;
 mod assets;
 mod dashboard;
 pub(crate) mod demo;
+mod door;
 pub(crate) mod exposition;
 mod guard;
 pub(crate) mod histogram;

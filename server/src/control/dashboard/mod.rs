@@ -57,11 +57,11 @@ impl Dashboard {
     /// The dashboard of an admin listener at `address`; `None` if a dashboard there needs a password and has
     /// none.
     pub(super) fn new(
-        address: SocketAddr,
+        address: Option<SocketAddr>,
         password: Option<Password>,
         observed: Arc<Observed>,
     ) -> Option<Arc<Self>> {
-        if password.is_none() && !is_loopback(address.ip()) {
+        if password.is_none() && address.is_some_and(|address| !is_loopback(address.ip())) {
             return None;
         }
         Some(Arc::new(Self { observed, accounts: Accounts::new(password), censuses: Censuses::default() }))
