@@ -48,7 +48,7 @@ def test_a_stale_socket_is_replaced_and_a_live_one_is_not(start_server, workers,
     config = tmp_path / "second.toml"
     config.write_text(config_text(workers, server={"listen": f"unix:{path}"}))
     command = [os.environ["FANFARE_BIN"], "--config", str(config)]
-    done = subprocess.run(command, capture_output=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, timeout=30, env={})
     assert done.returncode == 1 and b"another process listens there" in done.stderr, done.stderr
     first.process.send_signal(signal.SIGKILL)
     first.process.wait(20)
@@ -60,7 +60,7 @@ def test_a_stale_socket_is_replaced_and_a_live_one_is_not(start_server, workers,
     other = tmp_path / "file"
     other.write_text("text")
     config.write_text(config_text(workers, server={"listen": f"unix:{other}"}))
-    done = subprocess.run(command, capture_output=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, timeout=30, env={})
     assert done.returncode == 1 and b"no socket" in done.stderr, done.stderr
     assert other.read_text() == "text"
 
@@ -86,7 +86,7 @@ def test_the_admin_listener_may_be_a_unix_socket(workers, tmp_path):
     path = tmp_path / "admin.sock"
     config = tmp_path / "fanfare.toml"
     config.write_text(config_text(workers, server={"admin_listen": f"unix:{path}"}))
-    process = subprocess.Popen([os.environ["FANFARE_BIN"], "--config", str(config)], stdout=subprocess.PIPE)
+    process = subprocess.Popen([os.environ["FANFARE_BIN"], "--config", str(config)], stdout=subprocess.PIPE, env={})
     try:
         lines = [process.stdout.readline().decode() for _ in range(2)]
         assert lines[1] == f"admin on unix:{path}\n"
@@ -115,7 +115,7 @@ def test_a_host_name_is_resolved_at_the_start(start_server, workers, tmp_path):
     assert server.admin("/readyz").status == 200
     config = tmp_path / "fanfare.toml"
     config.write_text(config_text(workers, server={"listen": "no-such-host.invalid:80"}))
-    done = subprocess.run([os.environ["FANFARE_BIN"], "--config", str(config)], capture_output=True, timeout=30)
+    done = subprocess.run([os.environ["FANFARE_BIN"], "--config", str(config)], capture_output=True, timeout=30, env={})
     assert done.returncode == 1 and b"no-such-host.invalid:80" in done.stderr, done.stderr
 
 
