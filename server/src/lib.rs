@@ -127,10 +127,8 @@ impl Server {
     pub fn start_with(config: Config, handler: MessageHandler) -> io::Result<Self> {
         let config = Arc::new(config);
         let workers = config.workers;
-        let open_files = sys::raise_open_files();
+        let capacity = capacity(&config, sys::raise_open_files())?;
         let Doors { listeners, addresses, sockets } = Doors::open(&config)?;
-        let listening_sockets = listeners.first().map_or(0, Vec::len);
-        let capacity = capacity(&config, listening_sockets, open_files)?;
         let (polls, wakers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| poll_and_waker()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
         let node = Arc::new(Node::new(config.apps.clone(), workers, config.mailbox_depth, sys::random()));
@@ -259,11 +257,16 @@ impl Server {
     }
 }
 
+/// The descriptors that are no connections.
+fn reserved_descriptors(config: &Config) -> u64 {
+    let listening: usize = config.listeners().map(|listening| listening.endpoint.sockets()).sum();
+    RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + listening as u64) * config.workers as u64
+}
+
 /// How many connections there may be: as many as the configuration says, and no more than there are
 /// descriptors for.
-fn capacity(config: &Config, listening_sockets: usize, open_files: u64) -> io::Result<usize> {
-    let reserved =
-        RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + listening_sockets as u64) * config.workers as u64;
+fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
+    let reserved = reserved_descriptors(config);
     let room = open_files.saturating_sub(reserved);
     let configured = u64::from(config.connections);
     if room < CONNECTIONS_MIN {
@@ -307,16 +310,16 @@ mod tests {
     fn connections_leave_the_descriptors_that_others_need() {
         let config = config("workers = 2\n[server.limits]\nconnections = 1000");
         let reserved = 32 + ADMIN_CONNECTIONS + 2 * 5;
-        assert_eq!(capacity(&config, 1, 1 << 20).ok(), Some(1000));
-        assert_eq!(capacity(&config, 1, 256).ok(), Some(256 - reserved));
+        assert_eq!(capacity(&config, 1 << 20).ok(), Some(1000));
+        assert_eq!(capacity(&config, 256).ok(), Some(256 - reserved));
     }
 
     #[test]
     fn a_limit_of_open_files_that_leaves_no_room_is_refused_with_a_sentence() {
         let config = config("workers = 2");
         let least = 32 + ADMIN_CONNECTIONS as u64 + 2 * 5 + 16;
-        assert!(capacity(&config, 1, least).is_ok());
-        let sentence = capacity(&config, 1, least - 1).expect_err("it is too low").to_string();
+        assert!(capacity(&config, least).is_ok());
+        let sentence = capacity(&config, least - 1).expect_err("it is too low").to_string();
         assert!(sentence.contains("ulimit -n") && sentence.contains(&least.to_string()), "{sentence}");
     }
 }

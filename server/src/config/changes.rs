@@ -11,7 +11,7 @@ use super::{Config, ConfigError};
 use crate::args::Secrets;
 
 /// The settings of the server that can change while it runs. A setting in neither list needs a restart.
-const LIVE: [&str; 20] = [
+const LIVE: [&str; 21] = [
     "server.limits.address_connections",
     "server.limits.address_handshakes_per_second",
     "server.limits.address_failed_keys_per_minute",
@@ -24,6 +24,7 @@ const LIVE: [&str; 20] = [
     "server.keep_alive_ms",
     "server.drain_spread_ms",
     "server.drain_ms",
+    "server.limits.memory_bytes",
     "server.limits.frame_bytes",
     "server.limits.fragments",
     "server.limits.head_bytes",

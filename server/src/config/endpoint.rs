@@ -86,6 +86,11 @@ impl Endpoint {
         }
     }
 
+    /// About how many sockets listen at the place: a name may have an address of each family.
+    pub(crate) fn sockets(&self) -> usize {
+        if matches!(self, Self::Host { .. }) { 2 } else { 1 }
+    }
+
     /// Whether only this machine reaches the place. Of host names, `localhost` alone is known to be such
     /// (RFC 6761, section 6.3).
     pub fn is_local(&self) -> bool {

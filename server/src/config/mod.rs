@@ -101,6 +101,8 @@ pub struct Config {
     pub connections: u32,
     /// The limits of one address.
     pub address_limits: AddressLimits,
+    /// Bytes of memory that `/capacity` reckons with; 0 is what the cgroup or the machine has.
+    pub memory_bytes: u64,
     /// Bytes of a WebSocket message, and of any frame of it.
     pub frame_bytes: usize,
     /// Fragments of a WebSocket message.
@@ -338,6 +340,12 @@ impl Config {
                 0..=16_777_216,
             )?,
             address_limits: settings::address_limits(environment, limits)?,
+            memory_bytes: environment.number(
+                "server.limits.memory_bytes",
+                limits.memory_bytes,
+                0,
+                0..=1 << 50,
+            )?,
             frame_bytes: environment.number(
                 "server.limits.frame_bytes",
                 limits.frame_bytes,

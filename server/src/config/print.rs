@@ -70,6 +70,7 @@ fn server(config: &Config, secrets: Secrets) -> raw::Server {
             address_connections: Some(config.address_limits.connections.into()),
             address_handshakes_per_second: Some(config.address_limits.handshakes_per_second.into()),
             address_failed_keys_per_minute: Some(config.address_limits.failed_keys_per_minute.into()),
+            memory_bytes: Some(i64::try_from(config.memory_bytes).unwrap_or(i64::MAX)),
             frame_bytes: Some(integer(config.frame_bytes)),
             fragments: Some(integer(config.fragments)),
             head_bytes: Some(integer(config.head_bytes)),

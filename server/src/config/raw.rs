@@ -77,6 +77,7 @@ pub(super) struct ServerLimits {
     pub(super) address_connections: Option<i64>,
     pub(super) address_handshakes_per_second: Option<i64>,
     pub(super) address_failed_keys_per_minute: Option<i64>,
+    pub(super) memory_bytes: Option<i64>,
     pub(super) frame_bytes: Option<i64>,
     pub(super) fragments: Option<i64>,
     pub(super) head_bytes: Option<i64>,

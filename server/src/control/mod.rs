@@ -2,12 +2,14 @@
 
 pub(crate) mod admin;
 mod assets;
+mod capacity;
 mod dashboard;
 pub(crate) mod demo;
 mod door;
 pub(crate) mod exposition;
 mod guard;
 pub(crate) mod histogram;
+pub(crate) mod memory;
 pub(crate) mod metrics;
 mod process;
 pub(crate) mod reload;
