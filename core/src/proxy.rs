@@ -1,14 +1,14 @@
-//! The PROXY protocol, versions 1 and 2: the header that a proxy writes before the first byte of a connection,
-//! with the address of its client ("The PROXY protocol", HAProxy Technologies, 2020).
+//! The PROXY protocol, versions 1 and 2: the header that a proxy writes before the first byte of a
+//! connection, with the address of its client ("The PROXY protocol", HAProxy Technologies, 2020).
 //!
 //! ```text
 //!   v1:  PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n          at most 107 bytes
 //!   v2:  signature (12) │ 0x21 │ family │ length (2) │ addresses │ TLVs
 //! ```
 //!
-//! The decoder keeps nothing: it is called again with more bytes of the same header. It refuses a header after
-//! as few bytes as possible, and takes no byte after the header. Port numbers, the server's own address and
-//! TLVs are checked for their lengths, and not used.
+//! The decoder keeps nothing: it is called again with more bytes of the same header. It refuses a header
+//! after as few bytes as possible, and takes no byte after the header. Port numbers, the server's own
+//! address and TLVs are checked for their lengths, and not used.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;

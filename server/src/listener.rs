@@ -127,7 +127,8 @@ fn bind_one(address: SocketAddr, backlog: u32, claim: Claim) -> io::Result<Socke
 }
 
 /// Binds a Unix socket with these permissions, once for all of `workers`: they share its queue, because the
-/// kernel does not spread connections over Unix sockets. A socket file that no process listens on is replaced.
+/// kernel does not spread connections over Unix sockets. A socket file that no process listens on is
+/// replaced.
 ///
 /// # Errors
 /// The socket cannot be bound, another process listens there, or the path names another file.

@@ -85,11 +85,11 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
-    limits::{COMBINED, SIGNATURE_WORK, TURN_BYTES, TURN_WORK, WHOLE_LISTS},
+    limits::{COMBINED, TURN_BYTES, TURN_WORK, WHOLE_LISTS},
     now::Now,
     secret::Secret,
     slots::Slots,
-    token::{Claims, TokenError, Verified},
+    token::Claims,
 };
 
 type RandomState = foldhash::fast::RandomState;
@@ -477,28 +477,6 @@ impl Engine {
     #[inline]
     pub fn is_behind(&self, slot: SessionSlot, backlog: usize) -> bool {
         backlog > 0 && backlog > self.session_app(slot).limits.answer_bytes
-    }
-
-    /// The claims of a session token that is valid now. What the check costs is charged to the turn.
-    ///
-    /// # Errors
-    /// As [`App::verify_session`].
-    pub fn verify_session(&mut self, app: &App, token: &str) -> Result<Claims, TokenError> {
-        let mut checks = 0;
-        let now_s = self.now_ms / 1000;
-        let verified = app.verify_session(token, now_s, &mut checks);
-        self.work += checks as usize * SIGNATURE_WORK;
-        self.forged_tokens += u32::from(verified.as_ref().is_err_and(TokenError::is_forged));
-        let Verified { claims, issued_at } = verified?;
-        match self.node.is_revoked(app.id, &claims.user, issued_at, now_s) {
-            true => Err(TokenError::Revoked),
-            false => Ok(claims),
-        }
-    }
-
-    /// The session tokens since the last call that were not made with a key of their app.
-    pub fn take_forged_tokens(&mut self) -> u32 {
-        std::mem::take(&mut self.forged_tokens)
     }
 
     /// A congested session's connection has sent all it had: tells it what it lost.

@@ -189,7 +189,8 @@ impl Engine {
         }
     }
 
-    /// When the next parked session, or session of an expiring key, ends, on the steady clock: the shell must begin a turn then.
+    /// When the next parked session, or session of an expiring key, ends, on the steady clock: the shell
+    /// must begin a turn then.
     pub fn next_expiry_ms(&self) -> Option<u64> {
         let parked = self.parked.deadlines.first().map(|&(until_ms, _)| until_ms);
         parked.into_iter().chain(self.next_key_end_ms()).min()

@@ -1,5 +1,5 @@
-//! Revocation: the session tokens of a user that were issued up to some time are refused from now on, on every
-//! worker and in every dialect.
+//! Revocation: the session tokens of a user that were issued up to some time are refused from now on, on
+//! every worker and in every dialect.
 //!
 //! ```text
 //!   revoke ─▶ the node's list ─▶ the user's sessions end, on all workers
@@ -12,7 +12,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Engine, Node, waiting::Progress};
-use crate::{command::Disconnection, error::ReplyError, id::AppId, limits::REVOCATIONS};
+use crate::{
+    app::App,
+    command::Disconnection,
+    error::ReplyError,
+    id::AppId,
+    limits::{REVOCATIONS, SIGNATURE_WORK},
+    token::{Claims, TokenError, Verified},
+};
 
 /// The revoked users of an app.
 #[derive(Default)]
@@ -80,6 +87,28 @@ impl Node {
 }
 
 impl Engine {
+    /// The claims of a session token that is valid now. What the check costs is charged to the turn.
+    ///
+    /// # Errors
+    /// As [`App::verify_session`].
+    pub fn verify_session(&mut self, app: &App, token: &str) -> Result<Claims, TokenError> {
+        let mut checks = 0;
+        let now_s = self.now_ms / 1000;
+        let verified = app.verify_session(token, now_s, &mut checks);
+        self.work += checks as usize * SIGNATURE_WORK;
+        self.forged_tokens += u32::from(verified.as_ref().is_err_and(TokenError::is_forged));
+        let Verified { claims, issued_at } = verified?;
+        match self.node.is_revoked(app.id, &claims.user, issued_at, now_s) {
+            true => Err(TokenError::Revoked),
+            false => Ok(claims),
+        }
+    }
+
+    /// The session tokens since the last call that were not made with a key of their app.
+    pub fn take_forged_tokens(&mut self) -> u32 {
+        std::mem::take(&mut self.forged_tokens)
+    }
+
     /// Revokes the tokens of a user, and ends the user's sessions, parked ones too.
     pub(super) fn revoke(
         &mut self,

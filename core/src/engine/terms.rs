@@ -1,7 +1,7 @@
 //! What few sessions were admitted with: a key that expires, an address that back ends may see.
 //!
-//! A session without such terms costs nothing. The session of a key that expires ends with the key, also while
-//! it is parked.
+//! A session without such terms costs nothing. The session of a key that expires ends with the key, also
+//! while it is parked.
 
 use core::net::IpAddr;
 use std::collections::BTreeSet;

@@ -102,8 +102,8 @@ pub(super) fn data_dir(
 pub(super) fn endpoint(name: &str, text: &str) -> Result<Endpoint, ConfigError> {
     text.parse().map_err(|_| {
         let problem = format!(
-            "is `{text}`: write an IP address or a host name and a port, such as 127.0.0.1:8080, [::]:8080 or \
-             localhost:8080, or a Unix socket, such as unix:/run/fanfare.sock"
+            "is `{text}`: write an IP address or a host name and a port, such as 127.0.0.1:8080, \
+             [::]:8080 or localhost:8080, or a Unix socket, such as unix:/run/fanfare.sock"
         );
         ConfigError::setting(name, problem)
     })

@@ -1,7 +1,7 @@
 //! The addresses of clients: the socket's peer, or the client that a trusted proxy names.
 //!
 //! ```text
-//!   accept ─▶ the listener's PROXY header ─▶ the connection's client ─▶ a request's forwarding header
+//!   accept ─▶ the PROXY header ─▶ the connection's client ─▶ a request's forwarding header
 //! ```
 //!
 //! The address of a client that connects directly is kept nowhere: the kernel knows it. A proxy's word counts
@@ -233,7 +233,8 @@ impl Worker {
         }
     }
 
-    /// Counts a connection that is refused on a listener for proxies, and logs it unless one was logged lately.
+    /// Counts a connection that is refused on a listener for proxies, and logs it unless one was logged
+    /// lately.
     pub(super) fn refuse_proxy(&mut self, peer: Option<IpAddr>, why: &str) {
         self.counters.proxy_refused_total += 1;
         let now_s = self.now_ms / 1000;

@@ -150,7 +150,8 @@ impl Worker {
                 if refusal.is_wrong_key() {
                     self.count_failed_key(caller.address);
                 }
-                tracing::debug!(address = %Client(caller.address), code = refusal.code(), "a session was refused");
+                let address = Client(caller.address);
+                tracing::debug!(%address, code = refusal.code(), "a session was refused");
                 state.refuse(&refusal, out);
                 Stay::Yes
             }

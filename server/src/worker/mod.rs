@@ -6,12 +6,12 @@
 //!            └────────────── timers, disconnects, answers, reclaimed slots ◀────────────┘
 //! ```
 //!
-//! This file owns the turn. Its rooms: `accept` takes sockets in, `clients` finds the addresses of clients, `input` reads and decodes, `http` speaks
-//! HTTP on a connection, `handshake` makes WebSockets of requests, `secure` has the handshakes of TLS,
-//! `bare` decodes WebSockets without a session, `lobby` keeps those of clients, `back_end` serves those of
-//! back ends, `polling` has clients without a WebSocket, `agnost` and `channelstream` requests of these,
-//! `lifecycle` ends connections, `deadlines` looks after silence, `timing` observes how long things take,
-//! `memory` says how many bytes they hold.
+//! This file owns the turn. Its rooms: `accept` takes sockets in, `clients` finds the addresses of clients,
+//! `input` reads and decodes, `http` speaks HTTP on a connection, `handshake` makes WebSockets of requests,
+//! `secure` has the handshakes of TLS, `bare` decodes WebSockets without a session, `lobby` keeps those of
+//! clients, `back_end` serves those of back ends, `polling` has clients without a WebSocket, `agnost` and
+//! `channelstream` requests of these, `lifecycle` ends connections, `deadlines` looks after silence,
+//! `timing` observes how long things take, `memory` says how many bytes they hold.
 
 mod accept;
 mod agnost;

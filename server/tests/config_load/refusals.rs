@@ -62,7 +62,8 @@ fn settings_of_the_server_are_checked() {
         ("[server]\nlisten = 'unix:a.sock'", format!("`server.listen` is `unix:a.sock`: {address}")),
         (
             "[server]\nlisten = 'unix:/a.sock'\nadmin_listen = 'unix:/a.sock'",
-            "`server.admin_listen` is unix:/a.sock, where unix:/a.sock is served already: give it a port of its own."
+            "`server.admin_listen` is unix:/a.sock, where unix:/a.sock is served already: give it a port of \
+             its own."
                 .into(),
         ),
         (
@@ -71,8 +72,8 @@ fn settings_of_the_server_are_checked() {
         ),
         (
             "[server]\ntrusted_proxies = ['10.0.0.0/8', '10.0.0.1/8']",
-            "`server.trusted_proxies` is a list with `10.0.0.1/8`: each network must not have a bit set after its \
-             prefix, or the word unix."
+            "`server.trusted_proxies` is a list with `10.0.0.1/8`: each network must not have a bit set after \
+             its prefix, or the word unix."
                 .into(),
         ),
         (

@@ -152,7 +152,8 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// Checks a CONNECT with the payload `auth` of this visitor. An access token makes the client a back end. `verify` checks a session token of the app.
+/// Checks a CONNECT with the payload `auth` of this visitor. An access token makes the client a back end.
+/// `verify` checks a session token of the app.
 ///
 /// # Errors
 /// The first check that fails.
