@@ -72,8 +72,8 @@ fn settings_of_the_server_are_checked() {
         ),
         (
             "[server]\ntrusted_proxies = ['10.0.0.0/8', '10.0.0.1/8']",
-            "`server.trusted_proxies` is a list with `10.0.0.1/8`: each network must not have a bit set after \
-             its prefix, or the word unix."
+            "`server.trusted_proxies` is a list with `10.0.0.1/8`: each network must not have a bit set \
+             after its prefix, or the word unix."
                 .into(),
         ),
         (
