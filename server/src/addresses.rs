@@ -1,8 +1,8 @@
 //! What each address has used up: connections, handshakes, failed keys. All workers share the table.
 //!
 //! A lock is taken when a connection or a handshake comes, when a connection ends, and when a key fails;
-//! never for a message. The table is divided into shards, each with a lock of its own. An address stands
-//! for what one client can choose from: one address of IPv4, or the /64 of an address of IPv6.
+//! never for a message. The table is divided into shards, each with a lock of its own. An address stands for
+//! what one client can choose from: one address of IPv4, or the /64 of an address of IPv6.
 //!
 //! The table is bounded. An entry without connections is removed once it says nothing any more. If a shard is
 //! full of others, further addresses are admitted without an entry, and counted: who has that many addresses

@@ -137,7 +137,8 @@ impl Server {
         let (triggers, trigger_threads) = Triggers::start(&node, &control, &config, requests)?;
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let expires_s = config.certificate_expires_s();
-        let observed = Arc::new(Observed::new(node.clone(), metrics.clone(), control.clone(), expires_s));
+        let observed = Observed::new(node.clone(), metrics.clone(), control.clone(), expires_s);
+        let observed = Arc::new(observed.with(triggers.clone()));
         let reloader = Arc::new(Reloader {
             control: control.clone(),
             node: node.clone(),

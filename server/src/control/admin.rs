@@ -47,6 +47,7 @@ use super::{
 use crate::{
     config::{Endpoint, Password},
     doors::SocketFiles,
+    trigger::Triggers,
     worker::Control,
 };
 
@@ -80,6 +81,8 @@ pub(crate) struct Observed {
     /// The number of reloads that took effect, and of reloads that were refused.
     pub(crate) reloads: AtomicU64,
     pub(crate) failed_reloads: AtomicU64,
+    /// The triggers; `None` in a test.
+    triggers: Option<Arc<Triggers>>,
     next_worker: AtomicUsize,
 }
 
@@ -102,8 +105,19 @@ impl Observed {
             certificate_expires_s: AtomicU64::new(certificate_expires_s.unwrap_or(0)),
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),
+            triggers: None,
             next_worker: AtomicUsize::new(0),
         }
+    }
+
+    /// The state of a server with these triggers.
+    pub(crate) fn with(self, triggers: Arc<Triggers>) -> Self {
+        Self { triggers: Some(triggers), ..self }
+    }
+
+    /// The triggers.
+    pub(super) fn triggers(&self) -> Option<&Triggers> {
+        self.triggers.as_deref()
     }
 
     /// The worker whose turn in the rotation it is.

@@ -93,7 +93,7 @@ metrics! {
     changes_total Counter "Edits and deletions of messages, by the worker that did them."
     notices_total Counter "Presence notices published."
     deliveries_total Counter "Publications handed to members of this worker."
-    overloaded_total Counter "Messages refused because a worker's mailbox was full."
+    overloaded_total Counter "Messages and joins refused because a worker's mailbox or an app's queue of triggers was full."
     rate_limited_total Counter "Messages refused by an app's rate limit."
     delegated_total Counter "Operations left to another worker that was inside the channel."
     mail_total Counter "Mail handled from other workers."
@@ -248,6 +248,9 @@ pub(crate) fn exposition(observed: &Observed, format: TextFormat) -> String {
         }
     }
     put_times(&mut text, observed);
+    if let Some(triggers) = observed.triggers() {
+        triggers.put_metrics(&mut text);
+    }
     text.finish()
 }
 

@@ -150,8 +150,8 @@ impl Worker {
                 if refusal.is_wrong_key() {
                     self.count_failed_key(caller.address);
                 }
-                let address = Client(caller.address);
-                tracing::debug!(%address, code = refusal.code(), "a session was refused");
+                let (address, code) = (Client(caller.address), refusal.code());
+                tracing::debug!(%address, code, "a session was refused");
                 state.refuse(&refusal, out);
                 Stay::Yes
             }

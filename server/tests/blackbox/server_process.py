@@ -34,6 +34,7 @@ class App:
     limits: dict = field(default_factory=dict)
     session_keys: list = None
     channels: list = field(default_factory=list)
+    triggers: list = field(default_factory=list)
 
 
 def client_key(app="default"):
@@ -81,6 +82,12 @@ APPS = [
             {"match": "apart-*", "signed_in_messages": "always", "publish": "nobody"},
         ],
     ),
+    App(
+        "scripted",
+        triggers=[
+            {"name": "upper", "channel": "upper-*", "source": "export const message = (i) => i.payload.toUpperCase()"},
+        ],
+    ),
 ]
 
 
@@ -114,6 +121,8 @@ def config_text(workers, apps=APPS, server=None, server_limits=None, log=None, l
         table(f"[apps.{quoted}.limits]", app.limits)
         for rule in app.channels:
             table(f"[[apps.{quoted}.channels]]", rule)
+        for trigger in app.triggers:
+            table(f"[[apps.{quoted}.triggers]]", trigger)
         for session_key in tokens.session_keys(app.name) if app.session_keys is None else app.session_keys:
             table(f"[[apps.{quoted}.session_keys]]", session_key)
     return "\n".join(lines) + "\n"
