@@ -27,6 +27,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
+use crossbeam::channel::Sender;
 use fanfare_core::engine::Node;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -47,7 +48,7 @@ use super::{
 use crate::{
     config::{Endpoint, Password},
     doors::SocketFiles,
-    trigger::Triggers,
+    trigger::{Triggers, manage::ManageRequest},
     worker::Control,
 };
 
@@ -131,6 +132,8 @@ impl Observed {
 pub(crate) struct Pages {
     pub(crate) password: Option<Password>,
     pub(crate) demo: Option<demo::Settings>,
+    /// Takes requests about triggers.
+    pub(crate) manage: Sender<ManageRequest>,
 }
 
 /// The running admin plane.
@@ -163,7 +166,7 @@ impl Admin {
         if let Some(settings) = pages.demo {
             router = router.merge(demo::routes(settings));
         }
-        let dashboard = Dashboard::new(address, pages.password, observed);
+        let dashboard = Dashboard::new(address, pages.password, observed, pages.manage);
         router = router.merge(dashboard.as_ref().map_or_else(dashboard::absent, dashboard::routes));
         let console = dashboard.map(Console);
         let thread = Builder::new().name("admin".into()).spawn(move || {
