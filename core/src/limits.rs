@@ -44,6 +44,9 @@ pub const IDEMPOTENCY_MS: u64 = 120_000;
 /// Session tokens that one session may have checked in a second.
 pub const TOKENS_PER_SECOND: u8 = 4;
 
+/// Users of an app whose tokens are revoked at a time.
+pub const REVOCATIONS: usize = 65_536;
+
 /// Session tokens in a row that do not verify before the connection is closed.
 pub const BAD_TOKENS: u8 = 3;
 

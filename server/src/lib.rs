@@ -17,6 +17,7 @@ mod asker;
 pub mod config;
 mod connection;
 mod control;
+mod doors;
 mod drain;
 mod egress;
 mod http;
@@ -32,6 +33,7 @@ mod worker;
 use std::{
     fmt, io,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::Ordering},
     thread::{Builder, JoinHandle},
 };
@@ -46,7 +48,7 @@ use self::{
         metrics::WorkerMetrics,
         reload::Reloader,
     },
-    listener::Listener,
+    doors::{Doors, SocketFiles},
     trigger::{TriggerThreads, Triggers, manage::MANAGE_REQUESTS},
     worker::{Control, Parts, Worker, poll_and_waker},
 };
@@ -100,6 +102,7 @@ pub enum Security {
 /// A running server.
 pub struct Server {
     addresses: Vec<Listening>,
+    sockets: SocketFiles,
     control: Arc<Control>,
     observed: Arc<Observed>,
     reloader: Arc<Reloader>,
@@ -126,18 +129,7 @@ impl Server {
         let config = Arc::new(config);
         let workers = config.workers;
         let capacity = capacity(&config, sys::raise_open_files())?;
-        let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut addresses = Vec::new();
-        for listening in config.listeners() {
-            let bound = listener::bind(listening.address, workers, config.backlog)
-                .map_err(|error| cannot_listen(listening.address, listening.setting(), error))?;
-            let security = if listening.tls().is_some() { Security::Tls } else { Security::None };
-            let preamble = listening.preamble();
-            addresses.push(Listening { address: bound[0].local_addr()?, security, preamble });
-            for (of_worker, socket) in listeners.iter_mut().zip(bound) {
-                of_worker.push(Listener { socket, tls: listening.tls().cloned(), preamble });
-            }
-        }
+        let Doors { listeners, addresses, sockets } = Doors::open(&config)?;
         let (polls, wakers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| poll_and_waker()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
         let node = Arc::new(Node::new(config.apps.clone(), workers, config.mailbox_depth, sys::random()));
@@ -162,9 +154,11 @@ impl Server {
         };
         let admin = config
             .admin_listen
-            .map(|address| {
-                Admin::start(address, observed.clone(), pages, reloader.clone())
-                    .map_err(|error| cannot_listen(address, "server.admin_listen", error))
+            .as_ref()
+            .map(|endpoint| {
+                let (mode, served) = (config.socket_mode, (observed.clone(), reloader.clone()));
+                Admin::start(endpoint, mode, served, pages)
+                    .map_err(|error| cannot_listen(endpoint, "server.admin_listen", error))
             })
             .transpose()?;
         let cores = if config.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
@@ -194,6 +188,7 @@ impl Server {
         observed.ready.store(true, Ordering::Relaxed);
         Ok(Self {
             addresses,
+            sockets,
             control,
             observed,
             reloader,
@@ -209,9 +204,19 @@ impl Server {
         &self.addresses
     }
 
-    /// Where the admin plane listens.
+    /// The Unix sockets on which it listens.
+    pub fn sockets(&self) -> &[PathBuf] {
+        self.sockets.paths()
+    }
+
+    /// The IP address on which the admin plane listens.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|admin| admin.address)
+        self.admin.as_ref()?.address
+    }
+
+    /// The Unix socket on which the admin plane listens.
+    pub fn admin_socket(&self) -> Option<&Path> {
+        self.admin.as_ref()?.socket()
     }
 
     /// Reloads the configuration. The changes, or the reason why nothing changed, are logged.
@@ -230,6 +235,8 @@ impl Server {
     /// # Errors
     /// A worker failed.
     pub fn shut_down(self) -> io::Result<()> {
+        // Before the sockets close: afterwards the files may be those of another server.
+        drop(self.sockets);
         self.observed.ready.store(false, Ordering::Relaxed);
         self.control.drain.store(true, Ordering::Relaxed);
         for waker in &self.control.wakers {
@@ -255,9 +262,9 @@ impl Server {
 
 /// The descriptors that are no connections.
 fn reserved_descriptors(config: &Config) -> u64 {
-    RESERVED_DESCRIPTORS
-        + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64
-        + config.trigger_connections()
+    let listening: usize = config.listeners().map(|listening| listening.endpoint.sockets()).sum();
+    let workers = (WORKER_DESCRIPTORS + listening as u64) * config.workers as u64;
+    RESERVED_DESCRIPTORS + workers + config.trigger_connections()
 }
 
 /// How many connections there may be: as many as the configuration says, and no more than there are
@@ -284,7 +291,7 @@ fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
     Ok(usize::try_from(capacity).unwrap_or(usize::MAX))
 }
 
-fn cannot_listen(address: SocketAddr, setting: &str, error: io::Error) -> io::Error {
+fn cannot_listen(address: &dyn fmt::Display, setting: &str, error: io::Error) -> io::Error {
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!(": another process listens there; stop it, or change `{setting}`")

@@ -11,12 +11,21 @@
 //! notice nothing.
 
 use std::{
+    fs::{self, Permissions},
     io,
     net::{IpAddr, SocketAddr},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileTypeExt, PermissionsExt},
+    },
+    path::Path,
 };
 
-use mio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, Socket, Type};
+use mio::{
+    event::Source,
+    net::{TcpListener, TcpStream, UnixListener},
+};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{config::Preamble, tls::TlsSettings};
 
@@ -25,16 +34,55 @@ pub(crate) const PAUSE_MS: u64 = 100;
 
 /// A listening socket of a worker, with the options of its connections.
 pub(crate) struct Listener {
-    pub(crate) socket: TcpListener,
+    pub(crate) socket: ListeningSocket,
     pub(crate) tls: Option<TlsSettings>,
     pub(crate) preamble: Preamble,
+    /// The place of its entry in `[[server.listeners]]`, if it has one.
+    pub(crate) group: Option<usize>,
 }
 
 impl Listener {
     /// Accepts one connection.
     pub(crate) fn accept(&self) -> Accepted {
-        accept(&self.socket)
+        self.socket.accept()
     }
+}
+
+/// A listening socket of either family.
+pub(crate) enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl ListeningSocket {
+    /// The socket, for a poll.
+    pub(crate) fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            Self::Unix(listener) => listener,
+        }
+    }
+
+    fn accept(&self) -> Accepted {
+        let accepted = match self {
+            Self::Tcp(listener) => {
+                listener.accept().map(|(stream, peer)| (stream, Some(peer.ip().to_canonical())))
+            }
+            Self::Unix(listener) => listener.accept().map(|(stream, _)| (stream_of(stream.into()), None)),
+        };
+        match accepted {
+            Ok((stream, peer)) => Accepted::Stream(stream, peer),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
+            Err(error) if is_exhaustion(&error) => Accepted::Exhausted(error),
+            Err(_) => Accepted::Skip,
+        }
+    }
+}
+
+/// A connected socket of any family as the type of all connections. That type reads, writes and shuts down by
+/// calls that are the same for every family; the peer of a Unix socket just has no IP address.
+fn stream_of(socket: OwnedFd) -> TcpStream {
+    TcpStream::from_std(std::net::TcpStream::from(socket))
 }
 
 /// Whether other sockets listen at the address already.
@@ -78,26 +126,62 @@ fn bind_one(address: SocketAddr, backlog: u32, claim: Claim) -> io::Result<Socke
     Ok(socket)
 }
 
+/// Binds a Unix socket with these permissions, once for all of `workers`: they share its queue, because the
+/// kernel does not spread connections over Unix sockets. A socket file that no process listens on is
+/// replaced.
+///
+/// # Errors
+/// The socket cannot be bound, another process listens there, or the path names another file.
+pub(crate) fn bind_unix(
+    path: &Path,
+    mode: u32,
+    workers: usize,
+    backlog: u32,
+) -> io::Result<Vec<UnixListener>> {
+    let listener = std::os::unix::net::UnixListener::from(OwnedFd::from(listen_unix(path, mode, backlog)?));
+    (0..workers).map(|_| listener.try_clone().map(UnixListener::from_std)).collect()
+}
+
+/// As [`bind_unix`], for one thread.
+pub(crate) fn listen_unix(path: &Path, mode: u32, backlog: u32) -> io::Result<Socket> {
+    remove_stale(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // Nobody can connect before the socket listens, so the permissions hold for everybody.
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket)
+}
+
+/// Removes the file of a socket on which no process listens.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file there is no socket"));
+        }
+        Ok(_) => {}
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
 /// What one attempt to accept gave.
 pub(crate) enum Accepted {
-    /// A connection, with the address of its peer.
-    Stream(TcpStream, IpAddr),
+    /// A connection, with the address of its peer; `None` for that of a Unix socket.
+    Stream(TcpStream, Option<IpAddr>),
     /// Nobody is waiting.
     Nobody,
     /// One that is not worth a word; try the next.
     Skip,
     /// No descriptors or memory: rest for [`PAUSE_MS`].
     Exhausted(io::Error),
-}
-
-/// Accepts one connection.
-fn accept(listener: &TcpListener) -> Accepted {
-    match listener.accept() {
-        Ok((stream, peer)) => Accepted::Stream(stream, peer.ip().to_canonical()),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
-        Err(error) if is_exhaustion(&error) => Accepted::Exhausted(error),
-        Err(_) => Accepted::Skip,
-    }
 }
 
 /// EMFILE, ENFILE, ENOBUFS and ENOMEM, by their Linux numbers.
@@ -110,16 +194,45 @@ mod tests {
     use super::*;
 
     /// Accepts from any of them until `wanted` connections have come.
-    fn accept_all(listeners: &[TcpListener], wanted: usize) -> Vec<(usize, TcpStream)> {
+    fn accept_all(listeners: &[ListeningSocket], wanted: usize) -> Vec<(usize, TcpStream)> {
         let mut accepted = Vec::new();
         while accepted.len() < wanted {
             for (at, listener) in listeners.iter().enumerate() {
-                if let Accepted::Stream(stream, _) = accept(listener) {
+                if let Accepted::Stream(stream, _) = listener.accept() {
                     accepted.push((at, stream));
                 }
             }
         }
         accepted
+    }
+
+    fn tcp(listeners: Vec<TcpListener>) -> Vec<ListeningSocket> {
+        listeners.into_iter().map(ListeningSocket::Tcp).collect()
+    }
+
+    #[test]
+    fn a_unix_socket_replaces_a_stale_one_and_no_other_file() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("a.sock");
+        let listeners = bind_unix(&path, 0o600, 2, 16).expect("the path is free");
+        let mode = fs::metadata(&path).expect("the file is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let refusal = bind_unix(&path, 0o600, 1, 16).expect_err("it is listened on");
+        assert_eq!(refusal.kind(), io::ErrorKind::AddrInUse);
+        let client = std::os::unix::net::UnixStream::connect(&path).expect("somebody listens");
+        let listeners: Vec<_> = listeners.into_iter().map(ListeningSocket::Unix).collect();
+        let (_, mut stream) = accept_all(&listeners, 1).remove(0);
+        io::Write::write_all(&mut stream, b"hi").expect("the socket has room");
+        assert!(stream.peer_addr().is_err(), "the peer has no IP address");
+        let mut read = [0; 2];
+        io::Read::read_exact(&mut { client }, &mut read).expect("it was written");
+        assert_eq!(&read, b"hi");
+        drop(listeners);
+        bind_unix(&path, 0o666, 1, 16).expect("nobody listens any more");
+        let file = folder.path().join("file");
+        fs::write(&file, "text").expect("the folder can be written");
+        assert!(bind_unix(&file, 0o600, 1, 16).is_err());
+        assert_eq!(fs::read_to_string(&file).expect("it is still there"), "text");
     }
 
     #[test]
@@ -130,7 +243,7 @@ mod tests {
         assert_eq!(refusal.kind(), io::ErrorKind::AddrInUse);
         let connect = |_| std::net::TcpStream::connect(address).expect("somebody listens");
         let clients: Vec<_> = (0..100).map(connect).collect();
-        let accepted = accept_all(&listeners, clients.len());
+        let accepted = accept_all(&tcp(listeners), clients.len());
         for worker in 0..3 {
             let of_worker = accepted.iter().filter(|(at, _)| *at == worker).count();
             assert!(of_worker > 10, "worker {worker} got {of_worker} of 100");
@@ -144,7 +257,7 @@ mod tests {
         let port = listeners[0].local_addr().expect("it is bound").port();
         assert!(listeners.iter().all(|l| l.local_addr().expect("it is bound").port() == port));
         let _client = std::net::TcpStream::connect(("127.0.0.1", port)).expect("somebody listens");
-        let (_, stream) = accept_all(&listeners, 1).remove(0);
+        let (_, stream) = accept_all(&tcp(listeners), 1).remove(0);
         assert!(stream.nodelay().expect("it is a socket"));
     }
 }

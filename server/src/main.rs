@@ -124,8 +124,14 @@ fn announcement(server: &Server, development: Option<&DevelopmentKeys>) -> Strin
     for listening in server.addresses() {
         text += &format!("listening on {listening}\n");
     }
+    for path in server.sockets() {
+        text += &format!("listening on unix:{}\n", path.display());
+    }
     if let Some(address) = server.admin_address() {
         text += &format!("admin on {address}\n");
+    }
+    if let Some(path) = server.admin_socket() {
+        text += &format!("admin on unix:{}\n", path.display());
     }
     if let (Some(keys), Some(address)) = (development, server.addresses().first()) {
         let address = address.address;

@@ -10,7 +10,8 @@ const EXAMPLE: &str = include_str!("../../fanfare.example.toml");
 const CLIENT: &str = "client-key-0123456789";
 
 /// The sections of the page, and a file in which `@` is a line of that section.
-const SECTIONS: [(&str, &str); 13] = [
+const SECTIONS: [(&str, &str); 14] = [
+    ("[[apps.<name>.keys]]", "[apps.x]\nclient_key = 'client-key-0123456789'\n[[apps.x.keys]]\n@"),
     ("[server]", "[server]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
     ("[server.limits]", "[server.limits]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
     ("[[server.listeners]]", "[[server.listeners]]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
@@ -96,6 +97,7 @@ fn every_key_is_described_and_nothing_else() {
                 "channels",
                 "triggers",
                 "session_keys",
+                "keys",
             ]
             .contains(&key.as_str())
         });

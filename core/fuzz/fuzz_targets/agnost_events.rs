@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use fanfare_core::{
-    app::{AgnostOptions, App, AppKeys, Apps},
+    app::{AgnostOptions, App, AppKeys, Apps, Visitor},
     command::BackEndCommand,
     dialect::{self, BackEnd, Entrance, Format, Heard, Knock, Lobby, MembersHead},
     engine::{Engine, Node, Opening, Segments, Sink},
@@ -48,7 +48,7 @@ fn back_end(apps: &Apps) -> BackEnd {
     let Knock::Asks { auth } = lobby.handle(Message::Text(&connect), 0, &mut out) else {
         panic!("it is a CONNECT");
     };
-    let entrance = dialect::admit(apps, auth, None, |_, _| Err(TokenError::Malformed));
+    let entrance = dialect::admit(apps, auth, &Visitor::default(), |_, _| Err(TokenError::Malformed));
     let Ok(Entrance::BackEnd(scope)) = entrance else { panic!("it is the app's key") };
     lobby.admit_back_end(scope, Secret::new(7), &mut out)
 }

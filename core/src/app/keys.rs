@@ -1,7 +1,11 @@
 //! The keys that open an app: who holds one may connect, or act as the app's back end.
 
+use core::net::IpAddr;
 use std::fmt;
 use std::hint::black_box;
+
+use super::Origins;
+use crate::address::Networks;
 
 /// Keys with fewer bytes are refused: they could be guessed.
 pub const KEY_BYTES_MIN: usize = 16;
@@ -18,11 +22,91 @@ pub enum KeyRole {
     Server,
 }
 
+/// The conditions under which a key opens its app.
+#[derive(Clone, Eq, PartialEq, Default, Debug)]
+pub struct KeyTerms {
+    /// When the key expires, in Unix seconds.
+    pub expires_at: Option<u64>,
+    /// The web origins that may use the key. A request without an origin may not use such a key.
+    pub origins: Option<Origins>,
+    /// The addresses that may use the key.
+    pub addresses: Option<Networks>,
+}
+
+/// The sender of a request with a key.
+#[derive(Copy, Clone, Default, Debug)]
+pub struct Visitor<'a> {
+    /// The origin of the page that sent the request.
+    pub origin: Option<&'a str>,
+    /// The address of the client.
+    pub address: Option<IpAddr>,
+    /// The present time, in Unix seconds.
+    pub now_s: u64,
+}
+
+/// What a key allows.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Grant {
+    /// The role of the key.
+    pub role: KeyRole,
+    /// When the key expires, in Unix seconds.
+    pub expires_at: Option<u64>,
+}
+
+/// Why a key does not open an app.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum KeyRefusal {
+    /// The app does not have this key.
+    Unknown,
+    /// The key has expired.
+    Expired,
+    /// The key is bound to origins, and the request has none.
+    NoOrigin,
+    /// The key is bound to other origins.
+    Origin,
+    /// The key is bound to other addresses.
+    Address,
+}
+
+impl KeyTerms {
+    /// Checks the terms in the order of the fields.
+    fn check(&self, visitor: &Visitor<'_>) -> Result<(), KeyRefusal> {
+        if self.expires_at.is_some_and(|end| visitor.now_s >= end) {
+            return Err(KeyRefusal::Expired);
+        }
+        if let Some(origins) = &self.origins {
+            let origin = visitor.origin.ok_or(KeyRefusal::NoOrigin)?;
+            if !origins.allow(origin) {
+                return Err(KeyRefusal::Origin);
+            }
+        }
+        match &self.addresses {
+            Some(networks) if !visitor.address.is_some_and(|address| networks.contain(address)) => {
+                Err(KeyRefusal::Address)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A key with its terms, of which most keys have none.
+#[derive(Clone)]
+struct Key {
+    text: Box<str>,
+    terms: Option<Box<KeyTerms>>,
+}
+
+impl From<&str> for Key {
+    fn from(text: &str) -> Self {
+        Self { text: text.into(), terms: None }
+    }
+}
+
 /// The keys of one app. No key is in it twice.
 #[derive(Clone, Default)]
 pub struct AppKeys {
-    client: Box<[Box<str>]>,
-    server: Box<[Box<str>]>,
+    client: Box<[Key]>,
+    server: Box<[Key]>,
 }
 
 impl AppKeys {
@@ -36,8 +120,17 @@ impl AppKeys {
                 return Err(KeyError::Repeated);
             }
         }
-        let boxed = |keys: &[K]| keys.iter().map(|key| Box::from(key.as_ref())).collect();
+        let boxed = |keys: &[K]| keys.iter().map(|key| Key::from(key.as_ref())).collect();
         Ok(AppKeys { client: boxed(client), server: boxed(server) })
+    }
+
+    /// The keys, of which `key` has these terms.
+    pub fn with_terms(mut self, key: &str, terms: KeyTerms) -> Self {
+        let all = self.client.iter_mut().chain(&mut self.server);
+        for own in all.filter(|own| *own.text == *key) {
+            own.terms = Some(Box::new(terms.clone()));
+        }
+        self
     }
 
     /// Whether there are none, so that nobody can use the app.
@@ -47,18 +140,36 @@ impl AppKeys {
 
     /// A client key, if there is any.
     pub fn client_key(&self) -> Option<&str> {
-        self.client.first().map(AsRef::as_ref)
+        self.client.first().map(|key| &*key.text)
     }
 
     /// The role of `key`, if it is one of these. Every key of the app is compared to its end, whether or not
     /// an earlier one matched; what the time may tell is how long the keys are.
     pub fn role(&self, key: &str) -> Option<KeyRole> {
-        let found = |keys: &[Box<str>]| keys.iter().fold(false, |found, own| found | same(own, key));
-        let (client, server) = (found(&self.client), found(&self.server));
-        match (client, server) {
-            (_, true) => Some(KeyRole::Server),
-            (true, false) => Some(KeyRole::Client),
-            (false, false) => None,
+        self.find(key).map(|(role, _)| role)
+    }
+
+    /// What `key` allows this visitor. The time of the check tells no more of a wrong key than that of
+    /// [`AppKeys::role`].
+    ///
+    /// # Errors
+    /// There is no such key, or its terms do not allow the visitor.
+    pub fn admit(&self, key: &str, visitor: &Visitor<'_>) -> Result<Grant, KeyRefusal> {
+        let (role, own) = self.find(key).ok_or(KeyRefusal::Unknown)?;
+        let terms = own.terms.as_deref();
+        terms.map_or(Ok(()), |terms| terms.check(visitor))?;
+        Ok(Grant { role, expires_at: terms.and_then(|terms| terms.expires_at) })
+    }
+
+    fn find(&self, key: &str) -> Option<(KeyRole, &Key)> {
+        let find = |keys: &'_ [Key]| {
+            let places = keys.iter().enumerate();
+            places.fold(None, |found, (place, own)| if same(&own.text, key) { Some(place) } else { found })
+        };
+        match (find(&self.client), find(&self.server)) {
+            (_, Some(place)) => Some((KeyRole::Server, &self.server[place])),
+            (Some(place), None) => Some((KeyRole::Client, &self.client[place])),
+            (None, None) => None,
         }
     }
 }
@@ -151,6 +262,35 @@ mod tests {
         assert!(matches!(AppKeys::new(&[CLIENT], &[CLIENT]), Err(KeyError::Repeated)));
         assert!(matches!(AppKeys::new(&[CLIENT, CLIENT], &[]), Err(KeyError::Repeated)));
         assert!(AppKeys::new(&["k".repeat(16), "k".repeat(256)], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_key_is_held_to_its_terms() {
+        let terms = KeyTerms {
+            expires_at: Some(1_000),
+            origins: Some(Origins::new(&["https://*.example.com"]).expect("it is an origin")),
+            addresses: Some(Networks::parse(&["10.0.0.0/8", "fd00::/8"]).expect("they are networks")),
+        };
+        let keys = AppKeys::new(&[CLIENT, "another-client-key"], &[SERVER]).expect("valid keys");
+        let keys = keys.with_terms(CLIENT, terms);
+        let good = Visitor {
+            origin: Some("https://a.example.com"),
+            address: Some(IpAddr::from([10, 1, 2, 3])),
+            now_s: 999,
+        };
+        let grant = Grant { role: KeyRole::Client, expires_at: Some(1_000) };
+        assert_eq!(keys.admit(CLIENT, &good), Ok(grant));
+        let refusal = |visitor| keys.admit(CLIENT, &visitor).expect_err("the terms are not met");
+        assert_eq!(refusal(Visitor { now_s: 1_000, ..good }), KeyRefusal::Expired);
+        assert_eq!(refusal(Visitor { origin: None, ..good }), KeyRefusal::NoOrigin);
+        assert_eq!(refusal(Visitor { origin: Some("https://example.com"), ..good }), KeyRefusal::Origin);
+        let stranger = Some(IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(refusal(Visitor { address: stranger, ..good }), KeyRefusal::Address);
+        assert_eq!(refusal(Visitor { address: None, ..good }), KeyRefusal::Address);
+        for key in ["another-client-key", SERVER] {
+            assert!(keys.admit(key, &Visitor::default()).is_ok_and(|grant| grant.expires_at.is_none()));
+        }
+        assert_eq!(keys.admit("no key of the app's", &good), Err(KeyRefusal::Unknown));
     }
 
     #[test]

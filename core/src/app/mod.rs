@@ -19,13 +19,15 @@ use std::sync::Arc;
 
 pub use self::agnost::{AgnostOptions, Environment};
 pub use self::channelstream::ChannelstreamOptions;
-pub use self::keys::{AppKeys, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRole};
+pub use self::keys::{
+    AppKeys, Grant, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyError, KeyRefusal, KeyRole, KeyTerms, Visitor,
+};
 pub(crate) use self::options::fit;
 pub use self::options::{ChannelOptions, ChannelRule, HistoryLimits, SignedInMessages, Who};
 pub use self::origins::{OriginError, Origins};
 pub use self::word::OptionsWord;
 pub use self::xano::{XanoChannel, XanoOptions};
-use crate::token::{Claims, SessionVerifier, TokenError};
+use crate::token::{SessionVerifier, TokenError, Verified};
 
 /// The most bytes of an app's name.
 pub const APP_NAME_BYTES_MAX: usize = 64;
@@ -42,6 +44,16 @@ pub enum SlowConsumer {
     Disconnect,
     /// Publications are dropped, and a `gap` says how many.
     Drop,
+}
+
+/// What happens to a handshake with a session token that is not valid, in a dialect that leaves it open.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Default, Debug)]
+pub enum InvalidSession {
+    /// The handshake is refused.
+    #[default]
+    Refuse,
+    /// The session begins without a user.
+    Anonymous,
 }
 
 /// The bounds of one app. Sizes are in bytes.
@@ -121,6 +133,12 @@ pub struct App {
     pub name: Box<str>,
     /// Whether commands that write need a valid session.
     pub session_required: bool,
+    /// Whether back ends see the addresses of members and sessions.
+    pub member_addresses: bool,
+    /// Whether clients of the native dialect need one of the app's client keys.
+    pub key_required: bool,
+    /// Whether a client whose session token is not valid connects without a user.
+    pub invalid_session: InvalidSession,
     /// Whether a session receives what it caused itself, unless it says otherwise.
     pub echo: bool,
     /// Whether receivers of a message are told which session and user sent it.
@@ -163,6 +181,9 @@ impl App {
             id: AppId(0),
             name: Box::from(name),
             session_required: false,
+            member_addresses: false,
+            key_required: true,
+            invalid_session: InvalidSession::Refuse,
             echo: true,
             show_sender: false,
             sender_edits: false,
@@ -210,13 +231,21 @@ impl App {
         self.keys.role(key)
     }
 
+    /// What `key` allows this visitor.
+    ///
+    /// # Errors
+    /// The app does not have this key, or the key's terms do not allow the visitor.
+    pub fn admit_key(&self, key: &str, visitor: &Visitor<'_>) -> Result<Grant, KeyRefusal> {
+        self.keys.admit(key, visitor)
+    }
+
     /// Whether a request with this `Origin` header may use the app. A request without the header may, because
     /// every browser sends the header and only browsers do.
     pub fn origin_allowed(&self, origin: Option<&str>) -> bool {
         origin.is_none_or(|origin| self.origins.allow(origin))
     }
 
-    /// The claims of a session token. A claim is invalid if it exceeds the app's limits: a profile or a
+    /// Verifies a session token. A claim is invalid if it exceeds the app's limits: a profile or a
     /// channel's name that is too long, or more channels than a connection may join. The cost of the check is
     /// added to `checks`.
     pub fn verify_session(
@@ -224,8 +253,9 @@ impl App {
         token: &str,
         now_seconds: u64,
         checks: &mut u32,
-    ) -> Result<Claims, TokenError> {
-        let claims = self.sessions.verify_counting(token, now_seconds, checks)?;
+    ) -> Result<Verified, TokenError> {
+        let verified = self.sessions.verify_dated(token, now_seconds, checks)?;
+        let claims = &verified.claims;
         let limits = &self.limits;
         if claims.profile.as_ref().is_some_and(|profile| profile.len() > limits.profile_bytes) {
             return Err(TokenError::InvalidClaim("profile"));
@@ -235,7 +265,7 @@ impl App {
         {
             return Err(TokenError::InvalidClaim("channels"));
         }
-        Ok(claims)
+        Ok(verified)
     }
 }
 

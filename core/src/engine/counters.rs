@@ -25,6 +25,7 @@ pub struct Counters {
     pub parked: u64,
     pub resumed: u64,
     pub unresumed: u64,
+    pub expired_keys: u64,
     pub member_lists_refused: u64,
     pub history_forgotten: u64,
     pub overloaded: u64,

@@ -42,9 +42,11 @@ mod reconfigure;
 mod referral;
 mod request;
 mod resume;
+mod revocation;
 mod roster;
 mod session;
 mod submit;
+mod terms;
 mod trigger;
 mod user_state;
 mod users;
@@ -69,6 +71,7 @@ use self::{
     resume::Parked,
     roster::QuietMembers,
     session::{Session, Sessions},
+    terms::KeyEnds,
     trigger::Calls,
     users::UserIndex,
     waiting::{Interrupted, Progress, Waiting},
@@ -83,6 +86,7 @@ pub use self::{
     observed::MemberChange,
     output::{Segments, Sink},
     resume::{Detached, Resumption},
+    terms::Terms,
 };
 use crate::{
     app::{App, Apps, SlowConsumer},
@@ -92,12 +96,12 @@ use crate::{
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
-    limits::{COMBINED, SIGNATURE_WORK, TURN_BYTES, TURN_WORK, WHOLE_LISTS},
+    limits::{COMBINED, TURN_BYTES, TURN_WORK, WHOLE_LISTS},
     now::Now,
     publication::Payload,
     secret::Secret,
     slots::Slots,
-    token::{Claims, TokenError},
+    token::Claims,
 };
 
 type RandomState = foldhash::fast::RandomState;
@@ -121,6 +125,7 @@ pub struct Engine {
     work: usize,
     /// Session tokens that were not made with a key of their app.
     forged_tokens: u32,
+    key_ends: KeyEnds,
     /// Locks that this worker is still inside, with operations of others to apply.
     kept: VecDeque<Kept<Channel, ChannelState, Operation>>,
     /// How many operations of others this turn may still apply.
@@ -198,6 +203,7 @@ impl Engine {
             turn: Turn::default(),
             work: 0,
             forged_tokens: 0,
+            key_ends: KeyEnds::default(),
             kept: VecDeque::new(),
             combinable: COMBINED,
             touched: WorkerSet::default(),
@@ -254,6 +260,7 @@ impl Engine {
         self.steady_ms = steady_ms;
         self.sweep();
         self.resume_deferred();
+        self.end_keys();
         self.end_expired();
         if !self.batches.is_empty() {
             self.publish_due_batches();
@@ -348,6 +355,7 @@ impl Engine {
     fn depart(&mut self, slot: SessionSlot) {
         self.leave_all(slot);
         self.retire_outbox(slot);
+        self.forget_terms(slot);
         let format = self.sessions.hot(slot).format;
         self.decoder.get_or_insert_default().end_session(format, slot);
         self.counters.of(format).sessions -= 1;
@@ -467,23 +475,6 @@ impl Engine {
     #[inline]
     pub fn is_behind(&self, slot: SessionSlot, backlog: usize) -> bool {
         backlog > 0 && backlog > self.session_app(slot).limits.answer_bytes
-    }
-
-    /// The claims of a session token that is valid now. What the check costs is charged to the turn.
-    ///
-    /// # Errors
-    /// As [`App::verify_session`].
-    pub fn verify_session(&mut self, app: &App, token: &str) -> Result<Claims, TokenError> {
-        let mut checks = 0;
-        let verified = app.verify_session(token, self.now_ms / 1000, &mut checks);
-        self.work += checks as usize * SIGNATURE_WORK;
-        self.forged_tokens += u32::from(verified.as_ref().is_err_and(TokenError::is_forged));
-        verified
-    }
-
-    /// The session tokens since the last call that were not made with a key of their app.
-    pub fn take_forged_tokens(&mut self) -> u32 {
-        std::mem::take(&mut self.forged_tokens)
     }
 
     /// A congested session's connection has sent all it had: tells it what it lost.

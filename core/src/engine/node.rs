@@ -15,6 +15,7 @@ use super::{
     counters::{AppCounters, AppCounts},
     mail::Mail,
     node_users::Users,
+    revocation::Revocations,
 };
 use crate::{
     app::{App, Apps, AppsError, ChannelOptions, XanoOptions},
@@ -55,7 +56,7 @@ pub struct Outlet {
 }
 
 /// What the node keeps for an app.
-struct Tenant {
+pub(super) struct Tenant {
     broadcast: Arc<Channel>,
     sessions: AtomicUsize,
     /// What the histories of its channels cost.
@@ -74,6 +75,7 @@ struct Tenant {
     options: papaya::HashMap<Box<str>, Configured>,
     triggers: TriggerSlot,
     users: Users,
+    pub(super) revocations: Revocations,
 }
 
 /// The options that were set for a channel.
@@ -128,6 +130,7 @@ impl Node {
             options: papaya::HashMap::new(),
             triggers: TriggerSlot::default(),
             users: Users::default(),
+            revocations: Revocations::default(),
         };
         let counters = || apps.iter().map(|_| AppCounters::default()).collect();
         Self {
@@ -589,7 +592,7 @@ impl Node {
         &self.tenant(app).users
     }
 
-    fn tenant(&self, app: AppId) -> &Tenant {
+    pub(super) fn tenant(&self, app: AppId) -> &Tenant {
         &self.tenants[usize::from(app.0)]
     }
 }

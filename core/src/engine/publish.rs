@@ -91,7 +91,8 @@ impl Engine {
             Command::Members { channel, limit, after } => {
                 check_channel(self.apps.of(app), channel)?;
                 self.check_join(slot, app, channel)?;
-                self.members(app, channel, limit, after)
+                let viewer = Viewer::User(self.sessions.get(slot).user.clone());
+                self.members(app, channel, limit, after, &viewer)
             }
             Command::Session { token } => {
                 let configured = self.apps.of(app).clone();

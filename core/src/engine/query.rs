@@ -14,7 +14,10 @@ use super::{
     waiting::Progress,
 };
 use crate::{
-    command::{Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession},
+    channel::Viewer,
+    command::{
+        ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession,
+    },
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot, WorkerId},
@@ -157,6 +160,7 @@ impl Engine {
         channel: &str,
         limit: usize,
         after: Option<Cursor>,
+        viewer: &Viewer,
     ) -> Result<Progress, ReplyError> {
         let Cursor { worker, after } = after.unwrap_or(Cursor { worker: 0, after: 0 });
         let end = self.node.worker_count();
@@ -165,7 +169,9 @@ impl Engine {
         }
         self.drain_mailbox();
         let total = self.node.table.find(app, channel, |channel| channel.members()).unwrap_or(0);
-        let page = MembersPage { channel: channel.into(), total, members: Vec::new(), next: None };
+        let sees = matches!(viewer, Viewer::BackEnd) && self.apps.of(app).member_addresses;
+        let addresses = sees.then(Vec::new);
+        let page = MembersPage { channel: channel.into(), total, members: Vec::new(), addresses, next: None };
         let question = Question::Members { reading: Reading::new(after, limit), page };
         self.ask(app, worker..end, question)
     }
@@ -404,6 +410,9 @@ impl Engine {
             let session = self.sessions.get(slot);
             let bytes = bytes_of(session.user(), session.profile.as_deref());
             page.members.push(session.card(slot));
+            if let Some(addresses) = &mut page.addresses {
+                addresses.push(session.address());
+            }
             if reading.take(bytes) {
                 let more = members.next().is_some() || local.channel.has_members_after(self.worker);
                 page.next = more.then_some(Cursor { worker: self.worker.0, after: number });
@@ -473,7 +482,13 @@ impl Engine {
             is_full = reading.take(bytes + bytes_of(session.user(), session.profile.as_deref()));
             let user = session.user.clone().filter(|_| page.user.is_none());
             let profile = session.profile.clone();
-            page.sessions.push(UserSession { id: session.id(slot), user, profile, channels });
+            page.sessions.push(UserSession {
+                id: session.id(slot),
+                user,
+                profile,
+                channels,
+                address: session.address(),
+            });
         }
         false
     }

@@ -3,12 +3,14 @@
 //! A session knows its app, its user, its profile and its memberships. It does not know sockets or bytes on
 //! the wire.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
     memory::{block, text_bytes},
     outbox::Outbox,
     output::{Segments, SessionOutput},
+    terms::Terms,
     window::Window,
 };
 use crate::{
@@ -49,6 +51,14 @@ struct Rare {
     outbox: Option<Outbox>,
     /// Its commands in flight.
     window: Option<Window>,
+    /// What it was admitted with.
+    terms: Option<Terms>,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        self.missed.is_empty() && self.outbox.is_none() && self.window.is_none() && self.terms.is_none()
+    }
 }
 
 /// Publications lost, by channel.
@@ -138,7 +148,24 @@ impl Session {
     }
 
     fn drop_rare(&mut self) {
-        self.rare.take_if(|rare| rare.missed.is_empty() && rare.outbox.is_none() && rare.window.is_none());
+        self.rare.take_if(|rare| rare.is_empty());
+    }
+
+    /// What it was admitted with, if that is anything special.
+    pub(super) fn terms(&self) -> Option<&Terms> {
+        self.rare.as_ref()?.terms.as_ref()
+    }
+
+    pub(super) fn set_terms(&mut self, terms: Option<Terms>) {
+        if terms.is_some() || self.rare.is_some() {
+            self.rare.get_or_insert_default().terms = terms;
+            self.drop_rare();
+        }
+    }
+
+    /// The address of its client, if back ends may see it.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.terms()?.address
     }
 
     /// Its commands in flight; `None`: there are none.

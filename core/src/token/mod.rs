@@ -111,6 +111,16 @@ impl SessionVerifier {
         now_seconds: u64,
         checks: &mut u32,
     ) -> Result<Claims, TokenError> {
+        self.verify_dated(token, now_seconds, checks).map(|verified| verified.claims)
+    }
+
+    /// As [`SessionVerifier::verify_counting`], with the time at which the token was issued.
+    pub fn verify_dated(
+        &self,
+        token: &str,
+        now_seconds: u64,
+        checks: &mut u32,
+    ) -> Result<Verified, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
         }
@@ -166,7 +176,7 @@ impl SessionVerifier {
         })
     }
 
-    fn verify_claims(&self, payload: &str, now_seconds: u64) -> Result<Claims, TokenError> {
+    fn verify_claims(&self, payload: &str, now_seconds: u64) -> Result<Verified, TokenError> {
         let payload_json = decode_base64(payload)?;
         let raw: RawClaims<'_> = read_object(&payload_json)?;
         if let Some(nbf) = numeric_date(raw.nbf, "nbf")?
@@ -182,7 +192,8 @@ impl SessionVerifier {
         if expires_at.is_some_and(|end| now_seconds >= end) {
             return Err(TokenError::Expired);
         }
-        Ok(Claims {
+        let issued_at = raw.iat.and_then(|iat| numeric_date(Some(iat), "iat").ok()).flatten();
+        let claims = Claims {
             user: match &self.user_claim {
                 None => user(raw.sub)?,
                 Some(name) => user(read_object::<Members<'_>>(&payload_json)?.remove(&**name))?,
@@ -190,8 +201,19 @@ impl SessionVerifier {
             expires_at,
             profile: profile(raw.profile)?,
             channels: channels(raw.channels)?,
-        })
+        };
+        Ok(Verified { claims, issued_at })
     }
+}
+
+/// A verified token.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Verified {
+    /// What the token says.
+    pub claims: Claims,
+    /// The second at which the token was issued: `iat`, rounded up to whole seconds; `None` if the token does
+    /// not say.
+    pub issued_at: Option<u64>,
 }
 
 /// What a verified token says.
@@ -228,6 +250,8 @@ pub enum TokenError {
     Expired,
     /// `nbf` has not come, not even with the leeway.
     NotYetValid,
+    /// The user's tokens up to a later time were revoked.
+    Revoked,
     /// This claim is required.
     MissingClaim(&'static str),
     /// This claim is of the wrong type, or out of bounds.
@@ -239,6 +263,7 @@ impl TokenError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Expired => "session_expired",
+            Self::Revoked => "session_revoked",
             _ => "invalid_session",
         }
     }
@@ -264,6 +289,7 @@ impl fmt::Display for TokenError {
             }
             Self::Expired => f.write_str("The session token has expired."),
             Self::NotYetValid => f.write_str("The session token is not valid yet."),
+            Self::Revoked => f.write_str("The session token has been revoked."),
             Self::MissingClaim(claim) => write!(f, "The session token lacks the claim `{claim}`."),
             Self::InvalidClaim(claim) => write!(f, "The session token's claim `{claim}` is not valid."),
         }
@@ -293,6 +319,8 @@ struct RawClaims<'a> {
     exp: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     nbf: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    iat: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     profile: Option<&'a RawValue>,
     #[serde(borrow, default)]

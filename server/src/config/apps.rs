@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fanfare_core::app::{
-    AgnostOptions, App, AppKeys, AppLimits, Apps, ChannelOptions, ChannelRule, HistoryLimits, KEY_BYTES_MAX,
-    KEY_BYTES_MIN, Origins, SignedInMessages, SlowConsumer, Who,
+    AgnostOptions, App, AppKeys, AppLimits, Apps, ChannelOptions, ChannelRule, HistoryLimits, InvalidSession,
+    KEY_BYTES_MAX, KEY_BYTES_MIN, KeyRole, Origins, SignedInMessages, SlowConsumer, Who,
 };
 use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, SessionVerifier};
 
 use super::error::ConfigError;
 use super::layers::{Environment, within};
-use super::{Demo, DevelopmentKeys, agnost, raw, triggers, xano};
+use super::{Demo, DevelopmentKeys, agnost, keys, raw, triggers, xano};
 use crate::trigger::spec::Spec;
 
 /// Fixes the development keys, which otherwise differ at each start.
@@ -60,6 +60,8 @@ pub(super) struct AppSource {
     pub(super) server_keys: Vec<String>,
     pub(super) server_key_env: Vec<String>,
     pub(super) session_keys: Vec<raw::SessionKey>,
+    /// The keys with terms.
+    pub(super) keys: Vec<raw::Key>,
     /// The Channelstream section, with the sources of its secrets.
     pub(super) channelstream: Option<raw::Channelstream>,
     /// The rules about channels as they were written: the options that they leave out are the app's.
@@ -139,6 +141,16 @@ impl Section<'_> {
         secrets.session_keys = session_keys;
         let mut app = App::new(self.name, keys);
         app.session_required = raw.session_required.unwrap_or(app.session_required);
+        app.key_required = raw.key_required.unwrap_or(app.key_required);
+        app.member_addresses = raw.member_addresses.unwrap_or(app.member_addresses);
+        app.invalid_session = match raw.session_invalid.as_deref() {
+            None | Some("refuse") => InvalidSession::Refuse,
+            Some("anonymous") => InvalidSession::Anonymous,
+            Some(other) => {
+                let problem = format_args!("is `{other}`: it must be refuse or anonymous");
+                return Err(self.refuse("session_invalid", problem));
+            }
+        };
         app.echo = raw.echo.unwrap_or(app.echo);
         app.show_sender = raw.show_sender.unwrap_or(app.show_sender);
         app.sender_edits = raw.sender_edits.unwrap_or(app.sender_edits);
@@ -197,13 +209,22 @@ impl Section<'_> {
                 self.one_of(("server_keys", &raw.server_keys), ("server_key", &raw.server_key))?,
             ),
             server_key_env: texts(&raw.server_key_env),
+            keys: raw.keys.clone(),
             ..AppSource::default()
         };
-        let client =
+        let mut client =
             self.role(("client_keys", &secrets.client_keys), ("client_key_env", &secrets.client_key_env))?;
-        let server =
+        let mut server =
             self.role(("server_keys", &secrets.server_keys), ("server_key_env", &secrets.server_key_env))?;
-        if client.is_empty() && server.is_empty() {
+        let bound = keys::build(self, &raw.keys)?;
+        for key in &bound {
+            let of_role = if key.role == KeyRole::Client { &mut client } else { &mut server };
+            of_role.push(key.text.clone());
+        }
+        if client.len().max(server.len()) > KEYS_MAX {
+            return Err(self.refuse("keys", format_args!("makes more than {KEYS_MAX} keys of one role")));
+        }
+        if client.is_empty() && server.is_empty() && raw.key_required != Some(false) {
             let problem = format!(
                 "has no keys, so nobody can use it: add `client_keys` and `server_keys`, of {KEY_BYTES_MIN} to \
                  {KEY_BYTES_MAX} visible ASCII characters each"
@@ -219,7 +240,7 @@ impl Section<'_> {
         let keys = AppKeys::new(&client, &server).map_err(|error| {
             ConfigError::setting(format!("apps.{}", self.name), format_args!("has a key that {error}"))
         })?;
-        Ok((keys, secrets))
+        Ok((keys::with_terms(keys, bound), secrets))
     }
 
     /// The one of two names of a setting that is used.

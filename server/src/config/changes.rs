@@ -36,7 +36,11 @@ const LIVE: [&str; 21] = [
 ];
 
 /// The settings of an app that can change while the server runs, by the first word after the app's name.
-const LIVE_IN_APP: [&str; 24] = [
+const LIVE_IN_APP: [&str; 28] = [
+    "keys",
+    "key_required",
+    "member_addresses",
+    "session_invalid",
     "client_keys",
     "client_key_env",
     "server_keys",

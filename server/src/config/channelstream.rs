@@ -114,7 +114,7 @@ impl Section<'_> {
 
 /// Refuses the original's public secrets, unless only this machine reaches the server.
 pub(super) fn check_secrets(config: &Config) -> Result<(), ConfigError> {
-    let is_reached = config.listen.iter().any(|address| !address.ip().to_canonical().is_loopback());
+    let is_reached = config.listen.iter().any(|endpoint| !endpoint.is_local());
     let has_known = |options: &ChannelstreamOptions| options.has_known_secret();
     let known = config.apps.iter().find(|app| app.channelstream.as_ref().is_some_and(has_known));
     match known {

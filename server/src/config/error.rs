@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use fanfare_core::app::AppsError;
+
+use super::Endpoint;
 
 /// A configuration that cannot be used.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub enum ConfigError {
     /// The names of the apps, or how many there are.
     Apps(AppsError),
     /// Development keys, and an address that other machines can reach.
-    DevelopmentExposed(SocketAddr),
+    DevelopmentExposed(Endpoint),
     /// The operating system has no randomness to make keys from.
     NoRandomness,
 }

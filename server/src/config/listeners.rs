@@ -1,12 +1,12 @@
 //! Groups of addresses with options of their own: TLS, with certificates and keys, and the PROXY protocol.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
 use std::path::Path;
 
+use super::endpoint::Endpoint;
 use super::error::ConfigError;
 use super::raw;
-use super::settings::{LISTEN_MAX, address};
+use super::settings::{LISTEN_MAX, endpoint};
 use crate::tls::{Identity, IdentityError, Pem, TlsSettings, Validity};
 
 /// The most certificates of one listener; the most listeners.
@@ -27,8 +27,9 @@ pub enum Preamble {
 
 /// An address to listen on.
 pub(crate) struct Listening<'a> {
-    pub(crate) address: SocketAddr,
-    /// The group of the address; `None` for an address of `server.listen`.
+    pub(crate) endpoint: &'a Endpoint,
+    /// The place of the group in `[[server.listeners]]`; `None` for an endpoint of `server.listen`.
+    pub(crate) place: Option<usize>,
     pub(super) group: Option<&'a ListenerGroup>,
 }
 
@@ -50,7 +51,7 @@ impl Listening<'_> {
 /// A group of addresses.
 #[derive(Clone)]
 pub(super) struct ListenerGroup {
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) endpoints: Vec<Endpoint>,
     pub(super) preamble: Preamble,
     pub(super) tls: Option<TlsSettings>,
     pub(super) warnings: Vec<String>,
@@ -62,7 +63,7 @@ pub(super) struct ListenerGroup {
 
 impl std::fmt::Debug for ListenerGroup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ListenerGroup").field("addresses", &self.addresses).finish_non_exhaustive()
+        f.debug_struct("ListenerGroup").field("endpoints", &self.endpoints).finish_non_exhaustive()
     }
 }
 
@@ -99,11 +100,11 @@ impl Entry<'_> {
         if listen.is_empty() || listen.len() > LISTEN_MAX {
             return Err(self.refuse("listen", format_args!("must name 1 to {LISTEN_MAX} addresses")));
         }
-        let addresses =
-            listen.iter().map(|text| address(&self.key("listen"), text)).collect::<Result<_, _>>()?;
+        let endpoints =
+            listen.iter().map(|text| endpoint(&self.key("listen"), text)).collect::<Result<_, _>>()?;
         let preamble = if raw.proxy_protocol == Some(true) { Preamble::Proxy } else { Preamble::None };
         let mut group = ListenerGroup {
-            addresses,
+            endpoints,
             preamble,
             tls: None,
             warnings: Vec::new(),

@@ -15,7 +15,9 @@ mod agnost;
 mod apps;
 mod changes;
 mod channelstream;
+mod endpoint;
 mod error;
+mod keys;
 mod layers;
 mod listeners;
 mod print;
@@ -27,7 +29,6 @@ pub(crate) mod xano;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ use fanfare_core::http::ForwardingHeader;
 use self::access::AccessSource;
 use self::apps::{AppSource, BuiltApps};
 pub use self::changes::{Change, When};
+pub(crate) use self::endpoint::Bindable;
+pub use self::endpoint::Endpoint;
 pub use self::error::ConfigError;
 use self::layers::Environment;
 use self::listeners::ListenerGroup;
@@ -45,6 +48,7 @@ pub(crate) use self::listeners::Listening;
 pub use self::listeners::Preamble;
 pub use crate::addresses::AddressLimits;
 use crate::args::{Action, Args, Secrets};
+use crate::tls::TlsSettings;
 use crate::trigger::spec::{Spec, Work};
 
 /// The most worker threads.
@@ -60,9 +64,11 @@ const ENVELOPE_BYTES: usize = 1024;
 pub struct Config {
     /// The addresses without TLS. Together with the addresses of `[[server.listeners]]` there is at least one
     /// address, and all addresses differ.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Endpoint>,
     /// The address of the admin plane, or `None` if it is off.
-    pub admin_listen: Option<SocketAddr>,
+    pub admin_listen: Option<Endpoint>,
+    /// The permissions of Unix sockets.
+    pub socket_mode: u32,
     /// The proxies whose word about their clients' addresses is believed.
     pub trusted_proxies: TrustedProxies,
     /// The header in which these proxies name a client's address.
@@ -257,10 +263,10 @@ impl Config {
         let source = self.file.as_ref().map_or(String::from("no file"), |path| path.display().to_string());
         let shown = |listening: Listening<'_>| {
             let suffix = if listening.tls().is_some() { " (TLS)" } else { "" };
-            format!("{}{suffix}", listening.address)
+            format!("{}{suffix}", listening.endpoint)
         };
         let listen = list(self.listeners().map(shown).collect());
-        let admin = self.admin_listen.map_or(String::from("off"), |address| address.to_string());
+        let admin = self.admin_listen.as_ref().map_or(String::from("off"), Endpoint::to_string);
         let apps = list(self.apps.iter().map(|app| app.name.to_string()).collect());
         let development = if self.development.is_some() { " (development)" } else { "" };
         format!(
@@ -286,6 +292,7 @@ impl Config {
         let mut config = Config {
             listen: settings::listen(args, environment, server)?,
             admin_listen: settings::admin_listen(args, environment, server)?,
+            socket_mode: settings::socket_mode(environment, server)?,
             trusted_proxies: proxies::trusted(environment, server)?,
             forwarding_header: proxies::header(environment, server)?,
             dashboard_password: settings::dashboard_password(environment, server)?,
@@ -401,11 +408,17 @@ impl Config {
 
     /// Every address to listen on.
     pub(crate) fn listeners(&self) -> impl Iterator<Item = Listening<'_>> {
-        let plain = self.listen.iter().map(|address| Listening { address: *address, group: None });
-        let grouped = self.groups.iter().flat_map(|group| {
-            group.addresses.iter().map(move |address| Listening { address: *address, group: Some(group) })
+        let plain = self.listen.iter().map(|endpoint| Listening { endpoint, place: None, group: None });
+        let grouped = self.groups.iter().enumerate().flat_map(|(place, group)| {
+            let listening = move |endpoint| Listening { endpoint, place: Some(place), group: Some(group) };
+            group.endpoints.iter().map(listening)
         });
         plain.chain(grouped)
+    }
+
+    /// The TLS settings of a group of `[[server.listeners]]`.
+    pub(crate) fn tls_of(&self, place: usize) -> Option<&TlsSettings> {
+        self.groups.get(place)?.tls.as_ref()
     }
 
     /// When the first of all certificates expires, in seconds since 1970.
@@ -415,16 +428,16 @@ impl Config {
 
     /// Checks the settings that depend on each other.
     fn check_relations(&self) -> Result<(), ConfigError> {
-        let addresses: Vec<SocketAddr> = self.listeners().map(|listening| listening.address).collect();
-        for (at, address) in addresses.iter().enumerate() {
-            if address.port() != 0 && addresses[..at].contains(address) {
-                let problem = format!("names {address}, where another listener serves already");
+        let endpoints: Vec<&Endpoint> = self.listeners().map(|listening| listening.endpoint).collect();
+        for (at, endpoint) in endpoints.iter().enumerate() {
+            if endpoints[..at].iter().any(|other| other.is_same(endpoint)) {
+                let problem = format!("names {endpoint}, where another listener serves already");
                 return Err(ConfigError::setting("server.listeners", problem));
             }
         }
-        if let Some((admin, address)) = self.admin_listen.zip(addresses.iter().find(|own| self.is_admin(own)))
-        {
-            let problem = format!("is {admin}, where {address} is served already: give it a port of its own");
+        let taken = endpoints.iter().find(|own| self.is_admin(own));
+        if let Some((admin, taken)) = self.admin_listen.as_ref().zip(taken) {
+            let problem = format!("is {admin}, where {taken} is served already: give it a port of its own");
             return Err(ConfigError::setting("server.admin_listen", problem));
         }
         for app in &self.apps {
@@ -469,12 +482,17 @@ impl Config {
     /// Whether the admin plane would listen on this address too. Listening sockets share addresses on
     /// purpose, so the operating system would not object: it would send each of the two a part of the
     /// connections.
-    fn is_admin(&self, address: &SocketAddr) -> bool {
-        self.admin_listen.is_some_and(|admin| {
-            let same_host =
-                admin.ip() == address.ip() || admin.ip().is_unspecified() || address.ip().is_unspecified();
-            admin.port() != 0 && admin.port() == address.port() && same_host
-        })
+    fn is_admin(&self, endpoint: &Endpoint) -> bool {
+        match (&self.admin_listen, endpoint) {
+            (Some(Endpoint::Address(admin)), Endpoint::Address(address)) => {
+                let same_host = admin.ip() == address.ip()
+                    || admin.ip().is_unspecified()
+                    || address.ip().is_unspecified();
+                admin.port() != 0 && admin.port() == address.port() && same_host
+            }
+            (Some(admin), endpoint) => admin.is_same(endpoint),
+            (None, _) => false,
+        }
     }
 
     fn check_development(&mut self, environment: &mut Environment) -> Result<(), ConfigError> {
@@ -485,9 +503,9 @@ impl Config {
             }
             return Ok(());
         }
-        let mut addresses = self.listeners().map(|listening| listening.address).chain(self.admin_listen);
-        match addresses.find(|address| !address.ip().to_canonical().is_loopback()) {
-            Some(address) => Err(ConfigError::DevelopmentExposed(address)),
+        let mut endpoints = self.listeners().map(|listening| listening.endpoint).chain(&self.admin_listen);
+        match endpoints.find(|endpoint| !endpoint.is_local()) {
+            Some(endpoint) => Err(ConfigError::DevelopmentExposed(endpoint.clone())),
             None => Ok(()),
         }
     }

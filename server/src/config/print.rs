@@ -1,11 +1,9 @@
 //! The effective configuration, written as a file that is read back to the same one.
 
-use std::net::SocketAddr;
-
-use fanfare_core::app::{App, ChannelOptions, SlowConsumer};
+use fanfare_core::app::{App, ChannelOptions, InvalidSession, SlowConsumer};
 
 use super::apps::{AppSource, PLACEHOLDER};
-use super::{Config, LogFormat, WorkerCount, agnost, raw, xano};
+use super::{Config, Endpoint, LogFormat, WorkerCount, agnost, raw, xano};
 use crate::{args::Secrets, trigger::spec::RawTrigger};
 
 const HIDDEN_NOTE: &str = "\
@@ -46,8 +44,9 @@ pub(super) fn to_toml(config: &Config, secrets: Secrets) -> String {
 
 fn server(config: &Config, secrets: Secrets) -> raw::Server {
     raw::Server {
-        listen: Some(raw::Texts(config.listen.iter().map(SocketAddr::to_string).collect())),
-        admin_listen: Some(config.admin_listen.map_or(String::from("off"), |address| address.to_string())),
+        listen: Some(raw::Texts(config.listen.iter().map(Endpoint::to_string).collect())),
+        admin_listen: Some(config.admin_listen.as_ref().map_or(String::from("off"), Endpoint::to_string)),
+        socket_mode: Some(format!("{:04o}", config.socket_mode)),
         trusted_proxies: print_proxies(config),
         forwarding_header: Some(String::from(config.forwarding_header.name())),
         dashboard_password: config.dashboard_password.as_ref().map(|own| shown(own.text(), secrets)),
@@ -100,6 +99,8 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         secret: raw.secret.as_ref().map(|secret| shown(secret, secrets)),
         ..raw.clone()
     };
+    let bound_key =
+        |key: &raw::Key| raw::Key { key: key.key.as_ref().map(|text| shown(text, secrets)), ..key.clone() };
     let own_options = print_options(app.default_options());
     raw::App {
         client_keys: keys(&own.client_keys),
@@ -109,9 +110,15 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         server_key: None,
         server_key_env: list(&own.server_key_env),
         origins: Some(raw::Texts(app.origins.entries())),
+        key_required: Some(app.key_required),
+        member_addresses: Some(app.member_addresses),
         session_required: Some(app.session_required),
         session_exp_required: Some(app.sessions.require_exp()),
         session_leeway_seconds: Some(app.sessions.leeway_seconds().try_into().unwrap_or(i64::MAX)),
+        session_invalid: Some(String::from(match app.invalid_session {
+            InvalidSession::Refuse => "refuse",
+            InvalidSession::Anonymous => "anonymous",
+        })),
         session_user_claim: Some(String::from(app.sessions.user_claim())),
         echo: Some(app.echo),
         membership_to_send: own_options.membership_to_send,
@@ -150,6 +157,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         channels: own.channels.clone(),
         triggers: own.triggers.iter().map(|spec| trigger(&spec.raw)).collect(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
+        keys: own.keys.iter().map(bound_key).collect(),
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) struct File {
 pub(super) struct Server {
     pub(super) listen: Option<Texts>,
     pub(super) admin_listen: Option<String>,
+    pub(super) socket_mode: Option<String>,
     pub(super) trusted_proxies: Option<Texts>,
     pub(super) forwarding_header: Option<String>,
     pub(super) dashboard_password: Option<String>,
@@ -104,10 +105,13 @@ pub(super) struct App {
     pub(super) server_key: Option<Texts>,
     pub(super) server_key_env: Option<Texts>,
     pub(super) origins: Option<Texts>,
+    pub(super) key_required: Option<bool>,
+    pub(super) member_addresses: Option<bool>,
     pub(super) session_required: Option<bool>,
     pub(super) session_exp_required: Option<bool>,
     pub(super) session_leeway_seconds: Option<i64>,
     pub(super) session_user_claim: Option<String>,
+    pub(super) session_invalid: Option<String>,
     pub(super) echo: Option<bool>,
     pub(super) membership_to_send: Option<bool>,
     pub(super) announce: Option<bool>,
@@ -132,6 +136,8 @@ pub(super) struct App {
     pub(super) triggers: Vec<RawTrigger>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) session_keys: Vec<SessionKey>,
+    #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
+    pub(super) keys: Vec<Key>,
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -236,6 +242,17 @@ pub(super) struct SessionKey {
     pub(super) secret_env: Option<String>,
     pub(super) public_key: Option<String>,
     pub(super) public_key_file: Option<String>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Key {
+    pub(super) key: Option<String>,
+    pub(super) key_env: Option<String>,
+    pub(super) role: Option<String>,
+    pub(super) expires_at: Option<toml::value::Datetime>,
+    pub(super) origins: Option<Texts>,
+    pub(super) addresses: Option<Texts>,
 }
 
 /// One string, or a list of them.

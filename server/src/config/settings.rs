@@ -1,10 +1,10 @@
 //! The settings of the server that are not plain numbers: addresses, workers, the log.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use super::apps::PLACEHOLDER;
+use super::endpoint::Endpoint;
 use super::error::ConfigError;
 use super::layers::{Environment, Given};
 use super::{AddressLimits, LogConfig, LogFormat, Password, WORKERS_MAX, WorkerCount, raw};
@@ -16,13 +16,14 @@ pub(super) const LISTEN_MAX: usize = 16;
 const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 const ADMIN_LISTEN_DEFAULT: &str = "127.0.0.1:8081";
 const FAILED_KEYS_DEFAULT: i64 = 1000;
+const SOCKET_MODE_DEFAULT: u32 = 0o660;
 const LEVEL_DEFAULT: &str = "info";
 
 pub(super) fn listen(
     args: &Args,
     environment: &mut Environment,
     server: &raw::Server,
-) -> Result<Vec<SocketAddr>, ConfigError> {
+) -> Result<Vec<Endpoint>, ConfigError> {
     let file = server.listen.as_ref().map(|texts| texts.0.as_slice());
     let given = environment.texts("server.listen", &args.listen, file)?;
     let others = server.listeners.len();
@@ -32,29 +33,28 @@ pub(super) fn listen(
     if is_empty || given.value.len() > LISTEN_MAX {
         return Err(ConfigError::setting(given.name, format_args!("must name 1 to {LISTEN_MAX} addresses")));
     }
-    let mut addresses = Vec::new();
+    let mut endpoints: Vec<Endpoint> = Vec::new();
     for text in &given.value {
-        let address = address(&given.name, text)?;
-        // Port 0 asks the operating system for a free one, a different one each time.
-        if address.port() != 0 && addresses.contains(&address) {
-            return Err(ConfigError::setting(given.name, format_args!("names {address} twice")));
+        let endpoint = endpoint(&given.name, text)?;
+        if endpoints.iter().any(|other| other.is_same(&endpoint)) {
+            return Err(ConfigError::setting(given.name, format_args!("names {endpoint} twice")));
         }
-        addresses.push(address);
+        endpoints.push(endpoint);
     }
-    Ok(addresses)
+    Ok(endpoints)
 }
 
 pub(super) fn admin_listen(
     args: &Args,
     environment: &mut Environment,
     server: &raw::Server,
-) -> Result<Option<SocketAddr>, ConfigError> {
+) -> Result<Option<Endpoint>, ConfigError> {
     let key = "server.admin_listen";
     let given = environment.text(key, args.admin_listen.as_ref(), server.admin_listen.as_ref())?;
     match given {
         Some(given) if given.value == "off" => Ok(None),
-        Some(given) => address(&given.name, &given.value).map(Some),
-        None => address(key, ADMIN_LISTEN_DEFAULT).map(Some),
+        Some(given) => endpoint(&given.name, &given.value).map(Some),
+        None => endpoint(key, ADMIN_LISTEN_DEFAULT).map(Some),
     }
 }
 
@@ -99,11 +99,24 @@ pub(super) fn data_dir(
     }
 }
 
-pub(super) fn address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+pub(super) fn endpoint(name: &str, text: &str) -> Result<Endpoint, ConfigError> {
     text.parse().map_err(|_| {
-        let problem =
-            format!("is `{text}`: write an IP address and a port, such as 127.0.0.1:8080 or [::]:8080");
+        let problem = format!(
+            "is `{text}`: write an IP address or a host name and a port, such as 127.0.0.1:8080, \
+             [::]:8080 or localhost:8080, or a Unix socket, such as unix:/run/fanfare.sock"
+        );
         ConfigError::setting(name, problem)
+    })
+}
+
+/// The permissions of Unix sockets.
+pub(super) fn socket_mode(environment: &mut Environment, server: &raw::Server) -> Result<u32, ConfigError> {
+    let given = environment.text("server.socket_mode", None, server.socket_mode.as_ref())?;
+    let Some(Given { name, value }) = given else { return Ok(SOCKET_MODE_DEFAULT) };
+    let is_octal = value.len() == 4 && value.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    let mode = u32::from_str_radix(&value, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+    mode.ok_or_else(|| {
+        ConfigError::setting(name, format_args!("is `{value}`: it must be four octal digits, such as 0660"))
     })
 }
 

@@ -7,7 +7,8 @@
 use std::{
     collections::VecDeque,
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -38,13 +39,15 @@ use super::{
     capacity,
     dashboard::{self, Console, Dashboard},
     demo,
+    door::{AdminListener, Door},
     exposition::TextFormat,
     metrics::{WorkerMetrics, exposition},
     process::resident_bytes,
     reload::Reloader,
 };
 use crate::{
-    config::Password,
+    config::{Endpoint, Password},
+    doors::SocketFiles,
     trigger::{Triggers, manage::ManageRequest},
     worker::Control,
 };
@@ -135,22 +138,22 @@ pub(crate) struct Pages {
 
 /// The running admin plane.
 pub(crate) struct Admin {
-    pub(crate) address: SocketAddr,
+    /// The IP address; `None` for a Unix socket.
+    pub(crate) address: Option<SocketAddr>,
+    files: SocketFiles,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Admin {
-    /// Listens on `address` and serves from a thread of its own.
+    /// Listens and serves from a thread of its own. `mode` has the permissions of a Unix socket.
     pub(crate) fn start(
-        address: SocketAddr,
-        observed: Arc<Observed>,
+        endpoint: &Endpoint,
+        mode: u32,
+        (observed, reloader): (Arc<Observed>, Arc<Reloader>),
         pages: Pages,
-        reloader: Arc<Reloader>,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+        let Door { listener, address, files } = Door::open(endpoint, mode)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
         let mut router = Router::new()
@@ -168,7 +171,7 @@ impl Admin {
         let console = dashboard.map(Console);
         let thread = Builder::new().name("admin".into()).spawn(move || {
             let served = runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
+                let listener = listener.into_tokio()?;
                 tokio::select! {
                     never = serve(listener, router, console) => match never {},
                     // Sent or dropped: either way it is over.
@@ -179,11 +182,17 @@ impl Admin {
                 tracing::error!(%error, "the admin listener failed");
             }
         })?;
-        Ok(Self { address, stop, thread })
+        Ok(Self { address, files, stop, thread })
+    }
+
+    /// The Unix socket on which it listens.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        self.files.paths().first().map(PathBuf::as_path)
     }
 
     /// Stops and waits for the end.
     pub(crate) fn stop(self) {
+        drop(self.files);
         drop(self.stop);
         if self.thread.join().is_err() {
             tracing::error!("the admin thread panicked");
@@ -193,14 +202,14 @@ impl Admin {
 
 /// Accepts connections and serves each in a task of its own.
 async fn serve(
-    listener: tokio::net::TcpListener,
+    listener: AdminListener,
     router: Router,
     console: Option<Console>,
 ) -> std::convert::Infallible {
     let mut tasks: VecDeque<AbortHandle> = VecDeque::with_capacity(ADMIN_CONNECTIONS);
     loop {
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "the admin listener could not accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

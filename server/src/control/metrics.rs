@@ -48,8 +48,8 @@ metrics! {
     polling Gauge "Clients that poll, with or without a session."
     accepted_total Counter "Connections accepted."
     refused_total Counter "Connections refused because the server is full."
-    proxy_refused_total Counter "Connections refused on a listener for proxies: from a stranger, or with a malformed header."
-    address_refused_total Counter "Connections and handshakes refused because their address has as many as it may."
+    proxy_refused_total Counter "Connections refused on a listener for proxies."
+    address_refused_total Counter "Connections and handshakes refused by a limit of their address."
     failed_keys_total Counter "Keys, session tokens and signatures that were wrong."
     address_blocked_total Counter "Requests refused because too many keys from their address were wrong."
     accept_pauses_total Counter "Times accepting paused because descriptors or memory ran out."
@@ -81,6 +81,7 @@ metrics! {
     parked_total Counter "Times a session whose connection was lost was kept for its client's return."
     resumed_total Counter "Parked sessions that a client resumed on a new connection."
     unresumed_total Counter "Kept sessions that ended: their time was over, a bound was passed, or frames were lost."
+    expired_keys_total Counter "Sessions ended because the key of their client has expired."
     presence_ghost_seconds_max Gauge "For how long the session that was kept first has been without a connection, in seconds."
     member_lists_refused_total Counter "Lists of all members refused because they are too long."
     back_end_refusals_total Counter "Events of a back end's WebSocket that were refused."
@@ -117,6 +118,7 @@ impl WorkerCounters {
         self.parked_total = counters.parked;
         self.resumed_total = counters.resumed;
         self.unresumed_total = counters.unresumed;
+        self.expired_keys_total = counters.expired_keys;
         self.member_lists_refused_total = counters.member_lists_refused;
         self.history_forgotten_total = counters.history_forgotten;
         self.overloaded_total = counters.overloaded;
@@ -215,7 +217,7 @@ const DIALECT_METRICS: [(&str, Kind, &str); 3] = [
 ];
 
 /// What the node knows of an app: name, kind and description.
-pub(super) const APP_METRICS: [(&str, Kind, &str); 17] = [
+pub(super) const APP_METRICS: [(&str, Kind, &str); 18] = [
     ("app_sessions", Kind::Gauge, "Sessions of the app."),
     ("parked_sessions", Kind::Gauge, "Sessions of the app that are kept without a connection."),
     ("parked_bytes", Kind::Gauge, "Bytes of output that parked sessions of the app keep."),
@@ -233,6 +235,7 @@ pub(super) const APP_METRICS: [(&str, Kind, &str); 17] = [
     ("directory_collected_total", Kind::Counter, "Announced clients whose time was over before they came."),
     ("directory_refused_total", Kind::Counter, "Calls refused because the directory is full."),
     ("directory_forgotten_total", Kind::Counter, "Messages and notices dropped because of history_bytes."),
+    ("revoked_users", Kind::Gauge, "Users of the app whose session tokens are revoked."),
 ];
 
 /// The values of [`APP_METRICS`], of one app or of several together.
@@ -263,6 +266,7 @@ impl AppValues {
             counts.collected,
             counts.refused,
             counts.forgotten,
+            node.revoked_users(app) as u64,
         ])
     }
 }

@@ -5,6 +5,7 @@ mod assets;
 mod capacity;
 mod dashboard;
 pub(crate) mod demo;
+mod door;
 pub(crate) mod exposition;
 mod guard;
 pub(crate) mod histogram;

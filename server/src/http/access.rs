@@ -8,12 +8,15 @@
 use std::{borrow::Cow, sync::Arc};
 
 use fanfare_core::{
-    app::{App, Apps, KeyRole},
+    app::{App, Apps, Grant, KeyRefusal, KeyRole, Visitor},
     dialect::native_http::RequestQuery,
     http::{Head, Query},
 };
 
 use super::reply::Problem;
+
+/// The code of a refusal because the key is none of the app's.
+pub(crate) const INVALID_KEY: &str = "invalid_key";
 
 /// The query parameters that Fanfare knows, decoded.
 #[derive(Default)]
@@ -102,19 +105,25 @@ pub(crate) fn origin<'a>(head: &Head<'a>) -> Option<&'a str> {
     head.header("origin").map(|bytes| std::str::from_utf8(bytes).unwrap_or(""))
 }
 
-/// Whether the handshake has one of the app's client keys, in the query or in `X-Fanfare-Key`.
+/// Whether the handshake has one of the app's client keys, in the query or in `X-Fanfare-Key`. Returns when
+/// the key expires.
 pub(crate) fn check_client_key(
     app: &App,
     head: &Head<'_>,
     parameters: &Parameters<'_>,
-) -> Result<(), Problem> {
+    visitor: &Visitor<'_>,
+) -> Result<Option<u64>, Problem> {
     let header = single(head, "x-fanfare-key", "X-Fanfare-Key")?;
     let key = either(parameters.key.as_deref(), header, "The key is in the query or in X-Fanfare-Key.")?;
+    if key.is_none() && !app.key_required {
+        return Ok(None);
+    }
     let key = key.ok_or_else(|| {
         missing_key("A client key of the app is needed, as the query parameter key or in X-Fanfare-Key.")
     })?;
-    match key_role(app, key)? {
-        KeyRole::Client => Ok(()),
+    let grant = admit_key(app, key, visitor)?;
+    match grant.role {
+        KeyRole::Client => Ok(grant.expires_at),
         KeyRole::Server => {
             let detail = "A handshake takes a client key. The server key belongs in Authorization alone.";
             Err(Problem::new(403, "client_key_required", detail))
@@ -123,11 +132,11 @@ pub(crate) fn check_client_key(
 }
 
 /// Whether the request has one of the app's server keys, in `Authorization`.
-pub(crate) fn check_server_key(app: &App, head: &Head<'_>) -> Result<(), Problem> {
+pub(crate) fn check_server_key(app: &App, head: &Head<'_>, visitor: &Visitor<'_>) -> Result<(), Problem> {
     let key = bearer(head)?.ok_or_else(|| {
         missing_key("A server key of the app is needed, in the header Authorization: Bearer <key>.")
     })?;
-    match key_role(app, key)? {
+    match admit_key(app, key, visitor)?.role {
         KeyRole::Server => Ok(()),
         KeyRole::Client => Err(Problem::new(403, "server_key_required", "This needs the app's server key.")),
     }
@@ -146,8 +155,16 @@ fn missing_key(detail: &'static str) -> Problem {
     Problem::new(401, "missing_key", detail)
 }
 
-fn key_role(app: &App, key: &str) -> Result<KeyRole, Problem> {
-    app.key_role(key).ok_or_else(|| Problem::new(401, "invalid_key", "The key is not one of this app's."))
+fn admit_key(app: &App, key: &str, visitor: &Visitor<'_>) -> Result<Grant, Problem> {
+    app.admit_key(key, visitor).map_err(|refusal| match refusal {
+        KeyRefusal::Unknown => Problem::new(401, INVALID_KEY, "The key is not one of this app's."),
+        KeyRefusal::Expired => Problem::new(401, "key_expired", "The key has expired."),
+        KeyRefusal::NoOrigin => {
+            Problem::new(403, "origin_not_allowed", "The key is bound to origins, and the request has none.")
+        }
+        KeyRefusal::Origin => Problem::new(403, "origin_not_allowed", "This origin may not use the key."),
+        KeyRefusal::Address => Problem::new(403, "address_not_allowed", "This address may not use the key."),
+    })
 }
 
 /// The token of an `Authorization: Bearer` header (RFC 6750, section 2.1).

@@ -7,7 +7,7 @@
 use bytes::BytesMut;
 use crossbeam::channel::Sender;
 use fanfare_core::{
-    app::App,
+    app::{App, Visitor},
     command::{BackEndCommand, Outcome},
     dialect::{
         self, HttpProblem,
@@ -22,7 +22,7 @@ use fanfare_core::{
 use hashbrown::HashMap;
 
 use super::{
-    access::app_name,
+    access::{INVALID_KEY, app_name},
     cors::{CorsPolicy, is_preflight},
     members,
     reply::{JSON, Problem, Reply},
@@ -62,6 +62,8 @@ pub(crate) struct Requests {
     /// From the engine's token to the connection and the place in the answer.
     places: HashMap<u64, Place>,
     waiting: HashMap<u64, Pending>,
+    /// Requests with a key that is none of their app's, since the last look.
+    wrong_keys: u32,
 }
 
 /// Where an outcome belongs.
@@ -105,6 +107,7 @@ impl Requests {
             tokens: Tokens::of(Asker::Request),
             places: HashMap::new(),
             waiting: HashMap::new(),
+            wrong_keys: 0,
         }
     }
 
@@ -113,17 +116,17 @@ impl Requests {
     pub(crate) fn handle(
         &mut self,
         engine: &mut Engine,
-        request: (&Head<'_>, &[u8]),
+        (head, body, visitor): (&Head<'_>, &[u8], &Visitor<'_>),
         connection: u64,
         mut reply: Reply,
         out: &mut BytesMut,
     ) -> Handled {
-        let (head, body) = request;
+        let request = (head, body, visitor);
         if members::is_for(engine.apps(), head) {
             reply.cors = members::cors(head);
             return self.list_members(engine, request, connection, reply, out);
         }
-        match self.dispatch(engine, head, body, connection, &mut reply, out) {
+        match self.dispatch(engine, request, connection, &mut reply, out) {
             Ok(handled) => handled,
             // A page can read the answer to its request, and not the answer to a preflight: so the request is
             // let come.
@@ -133,6 +136,7 @@ impl Requests {
             }
             Err(problem) => {
                 let (status, code) = (problem.status, problem.code);
+                self.wrong_keys += u32::from(code == INVALID_KEY);
                 tracing::debug!(app = %app_name(head), path = head.path, status, code, "a request was refused");
                 reply.put_problem(out, &problem);
                 Handled::Answered { status }
@@ -140,17 +144,21 @@ impl Requests {
         }
     }
 
+    /// The requests with a wrong key since the last call.
+    pub(crate) fn take_wrong_keys(&mut self) -> u32 {
+        std::mem::take(&mut self.wrong_keys)
+    }
+
     fn dispatch(
         &mut self,
         engine: &mut Engine,
-        head: &Head<'_>,
-        body: &[u8],
+        (head, body, visitor): (&Head<'_>, &[u8], &Visitor<'_>),
         connection: u64,
         reply: &mut Reply,
         out: &mut BytesMut,
     ) -> Result<Handled, Problem> {
         let apps = engine.apps().clone();
-        let Request { target, app, parameters } = match admit(&apps, head, &mut reply.cors)? {
+        let Request { target, app, parameters } = match admit(&apps, head, visitor, &mut reply.cors)? {
             Admission::Request(request) => *request,
             Admission::Preflight(methods) => {
                 reply.put_preflight(out, &methods);
@@ -214,12 +222,12 @@ impl Requests {
     fn list_members(
         &mut self,
         engine: &mut Engine,
-        (head, body): (&Head<'_>, &[u8]),
+        (head, body, visitor): (&Head<'_>, &[u8], &Visitor<'_>),
         connection: u64,
         reply: Reply,
         out: &mut BytesMut,
     ) -> Handled {
-        let (app, channel) = match members::read(engine.apps(), head, body) {
+        let (app, channel) = match members::read(engine.apps(), (head, body), visitor) {
             Ok(members::Question::Members { app, channel }) => (app, channel),
             Ok(members::Question::Preflight) => {
                 let asked = head.header_str("access-control-request-headers").unwrap_or("content-type");
@@ -228,6 +236,7 @@ impl Requests {
             }
             Err(problem) => {
                 let HttpProblem { status, code, .. } = problem;
+                self.wrong_keys += u32::from(problem.is_wrong_key());
                 tracing::debug!(path = head.path, status, code, "a request was refused");
                 reply.put(out, status, JSON, problem.body().as_bytes());
                 return Handled::Answered { status };

@@ -1,16 +1,13 @@
 //! The HTTP request for a channel's members of clients of Agnost and Altogic.
 
 use fanfare_core::{
-    app::Apps,
+    app::{Apps, Visitor},
     dialect::{HttpProblem, MembersHead},
     http::{Head, Query},
     id::AppId,
 };
 
-use super::{
-    access,
-    cors::{CorsPolicy, is_preflight},
-};
+use super::cors::{CorsPolicy, is_preflight};
 
 /// The headers of an answer that pages may read.
 const EXPOSED: &str = "Access-Token, Refresh-Token, Cross-Origin-Resource-Policy, \
@@ -22,8 +19,8 @@ pub(crate) fn is_for(apps: &Apps, head: &Head<'_>) -> bool {
 }
 
 /// Whether the request's body is needed.
-pub(crate) fn wants_body(apps: &Apps, head: &Head<'_>) -> bool {
-    head.method == "POST" && with_head(head, |question| question.admit(apps).is_ok())
+pub(crate) fn wants_body(apps: &Apps, head: &Head<'_>, visitor: &Visitor<'_>) -> bool {
+    head.method == "POST" && with_head(head, |question| question.admit(apps, visitor).is_ok())
 }
 
 /// The content of a request for members.
@@ -35,12 +32,16 @@ pub(super) enum Question {
 }
 
 /// Reads a request for members.
-pub(super) fn read(apps: &Apps, head: &Head<'_>, body: &[u8]) -> Result<Question, HttpProblem> {
+pub(super) fn read(
+    apps: &Apps,
+    (head, body): (&Head<'_>, &[u8]),
+    visitor: &Visitor<'_>,
+) -> Result<Question, HttpProblem> {
     if is_preflight(head) {
         return Ok(Question::Preflight);
     }
     with_head(head, |question| {
-        let app = question.admit(apps)?.id;
+        let app = question.admit(apps, visitor)?.id;
         if head.method != "POST" {
             return Err(HttpProblem::METHOD);
         }
@@ -61,8 +62,7 @@ fn with_head<T>(head: &Head<'_>, ask: impl FnOnce(MembersHead<'_>) -> T) -> T {
         .map(|(_, key)| key);
     let given = |name| head.header_str(name).filter(|value| !value.is_empty());
     let key = given("x-client-key").or_else(|| given("authorization")).or(in_query.as_deref());
-    let origin = access::origin(head);
     let media = given("content-type");
     let question = MembersHead::new(head.path, given("host"));
-    ask(question.with(key, origin, media))
+    ask(question.with(key, media))
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use fanfare_core::{
-    app::{App, Apps},
+    app::{App, Apps, Visitor},
     dialect::{native_http::Resource, xano},
     http::Head,
 };
@@ -63,7 +63,11 @@ fn methods(target: Target<'_>) -> &'static [&'static str] {
         Resource::User(_) => &["GET", "HEAD", "PATCH"],
         Resource::Messages => &["PATCH", "DELETE"],
         Resource::Options => &["GET", "HEAD", "PUT"],
-        Resource::Send | Resource::Broadcast | Resource::Publish | Resource::Disconnect => &["POST"],
+        Resource::Send
+        | Resource::Broadcast
+        | Resource::Publish
+        | Resource::Disconnect
+        | Resource::Revoke => &["POST"],
     }
 }
 
@@ -82,9 +86,11 @@ fn allow(target: Target<'_>) -> &'static [(&'static str, &'static str)] {
         }
         Resource::Messages => &[("allow", "PATCH, DELETE, OPTIONS")],
         Resource::Options => &[("allow", "GET, HEAD, PUT, OPTIONS")],
-        Resource::Send | Resource::Broadcast | Resource::Publish | Resource::Disconnect => {
-            &[("allow", "POST, OPTIONS")]
-        }
+        Resource::Send
+        | Resource::Broadcast
+        | Resource::Publish
+        | Resource::Disconnect
+        | Resource::Revoke => &[("allow", "POST, OPTIONS")],
     }
 }
 
@@ -108,6 +114,7 @@ pub(super) struct Request<'a> {
 pub(super) fn admit<'a>(
     apps: &Apps,
     head: &Head<'a>,
+    visitor: &Visitor<'_>,
     cors: &mut CorsPolicy,
 ) -> Result<Admission<'a>, Problem> {
     let target = Target::at(apps, head.path)
@@ -125,7 +132,7 @@ pub(super) fn admit<'a>(
             Problem::new(405, "method_not_allowed", "This resource has another method.").with(allow(target))
         );
     }
-    check_server_key(app, head)?;
+    check_server_key(app, head, visitor)?;
     if !matches!(head.method, "GET" | "HEAD") {
         check_media(head)?;
     }
@@ -133,12 +140,12 @@ pub(super) fn admit<'a>(
 }
 
 /// Whether the body of a request with this head is wanted. If not, the request is answered by its head alone.
-pub(crate) fn wants_body(apps: &Apps, head: &Head<'_>) -> bool {
+pub(crate) fn wants_body(apps: &Apps, head: &Head<'_>, visitor: &Visitor<'_>) -> bool {
     if members::is_for(apps, head) {
-        return members::wants_body(apps, head);
+        return members::wants_body(apps, head, visitor);
     }
     let mut cors = CorsPolicy::AnyOrigin;
-    head.path != WEBSOCKET_PATH && matches!(admit(apps, head, &mut cors), Ok(Admission::Request(_)))
+    head.path != WEBSOCKET_PATH && matches!(admit(apps, head, visitor, &mut cors), Ok(Admission::Request(_)))
 }
 
 /// Whether the body may be JSON, in plain bytes.

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::BytesMut;
 use fanfare_core::{
-    app::App,
+    app::{App, InvalidSession, Visitor},
     dialect::{self, Format, Welcome, WelcomeLimits},
     engine::Engine,
     http::Head,
@@ -33,6 +33,8 @@ pub(crate) struct Handshake<'a> {
     pub(crate) format: Format,
     pub(crate) echo: Option<bool>,
     pub(crate) claims: Option<Claims>,
+    /// When the client's key expires, in Unix seconds.
+    pub(crate) key_expires_at: Option<u64>,
     /// The session that the client wants to go on with.
     pub(crate) resume: Option<Resume>,
     /// The session's first command, if the handshake brings one.
@@ -52,7 +54,7 @@ pub(crate) struct Resume {
 
 impl<'a> Handshake<'a> {
     /// Reads and checks a handshake. Nothing is opened yet.
-    pub(crate) fn read(engine: &mut Engine, head: &Head<'a>) -> Result<Self, Problem> {
+    pub(crate) fn read(engine: &mut Engine, head: &Head<'a>, visitor: &Visitor<'_>) -> Result<Self, Problem> {
         if !head.body.is_empty() {
             return Err(Problem::invalid("A WebSocket handshake has no body."));
         }
@@ -61,19 +63,20 @@ impl<'a> Handshake<'a> {
         let parameters = Parameters::read(head.query)?;
         let app = find_app(engine.apps(), &parameters)?.clone();
         check_origin(&app, head)?;
-        check_client_key(&app, head, &parameters)?;
-        let claims = match session_token(head, &parameters)? {
-            Some(token) => Some(
-                engine
-                    .verify_session(&app, token)
-                    .map_err(|error| Problem::new(401, error.code(), error.to_string()))?,
-            ),
-            None => None,
+        let key_expires_at = check_client_key(&app, head, &parameters, visitor)?;
+        let token = session_token(head, &parameters)?;
+        let claims = match (token.map(|token| engine.verify_session(&app, token)), app.invalid_session) {
+            (None, _) | (Some(Err(_)), InvalidSession::Anonymous) => None,
+            (Some(Ok(claims)), _) => Some(claims),
+            (Some(Err(error)), InvalidSession::Refuse) => {
+                return Err(Problem::new(401, error.code(), error.to_string()));
+            }
         };
         Ok(Self {
             format: format(&parameters)?,
             echo: echo(&parameters)?,
             claims,
+            key_expires_at,
             resume: resume(&parameters)?,
             command: parameters.join.as_deref().map(join),
             accept,

@@ -62,6 +62,7 @@ impl<'a> Arrival<'a> {
                 format: Format::XanoFrames,
                 echo: Some(true),
                 claims,
+                key_expires_at: None,
                 resume: None,
                 command: None,
                 accept,

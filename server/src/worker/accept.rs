@@ -57,19 +57,19 @@ impl Worker {
         }
     }
 
-    fn take_in(&mut self, listener: usize, stream: TcpStream, peer: IpAddr) {
+    fn take_in(&mut self, listener: usize, stream: TcpStream, peer: Option<IpAddr>) {
         self.counters.accepted_total += 1;
         let preamble = self.listeners[listener].preamble;
-        if preamble == Preamble::Proxy && !self.config.trusted_proxies.trust(Some(peer)) {
+        if preamble == Preamble::Proxy && !self.config.trusted_proxies.trust(peer) {
             self.counters.closed_total += 1;
-            return self.refuse_proxy(Some(peer), "its address is not in `trusted_proxies`");
+            return self.refuse_proxy(peer, "its address is not in `trusted_proxies`");
         }
         if !self.control.capacity.take() {
             self.counters.refused_total += 1;
             let detail = "The server has as many connections as it may.";
             return self.refuse(listener, stream, &Problem::new(503, "too_many_connections", detail));
         }
-        let counted = match self.count_connection((preamble == Preamble::None).then_some(peer)) {
+        let counted = match self.count_connection(peer.filter(|_| preamble == Preamble::None)) {
             Ok(counted) => counted,
             Err(problem) => {
                 self.control.capacity.give_back(1);

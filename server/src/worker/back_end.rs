@@ -92,6 +92,9 @@ impl Worker {
             return;
         };
         connection.heard = self.now;
+        if has_expired(&back_end, self.now_ms) {
+            return self.close_bare(slot);
+        }
         let limits =
             DecodeLimits { message_bytes: self.config.frame_bytes, fragments: self.config.fragments };
         let mut input = BareInput::new(input, limits);
@@ -209,9 +212,19 @@ impl Worker {
             self.counters.ping_timeouts_total += 1;
             return self.close(slot);
         }
+        if let Protocol::BackEnd(back_end) = &connection.protocol
+            && has_expired(back_end, self.now_ms)
+        {
+            return self.close_bare(slot);
+        }
         self.send_beat(slot, &heartbeat);
         self.arm(slot, now.saturating_add(beats(heartbeat.interval_ms)));
     }
+}
+
+/// Whether the key of a back end has expired.
+fn has_expired(back_end: &connection::BackEnd, now_ms: u64) -> bool {
+    back_end.state.expires_at().is_some_and(|end| now_ms / 1000 >= end)
 }
 
 type Answer = Result<Outcome, ReplyError>;

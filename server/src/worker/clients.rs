@@ -1,7 +1,7 @@
 //! The addresses of clients: the socket's peer, or the client that a trusted proxy names.
 //!
 //! ```text
-//!   accept ─▶ the listener's PROXY header ─▶ the connection's client ─▶ a request's forwarding header
+//!   accept ─▶ the PROXY header ─▶ the connection's client ─▶ a request's forwarding header
 //! ```
 //!
 //! The address of a client that connects directly is kept nowhere: the kernel knows it. A proxy's word counts
@@ -10,6 +10,8 @@
 use std::{io, net::IpAddr};
 
 use fanfare_core::{
+    app::{App, Visitor},
+    engine::Terms,
     http::{Head, client_address},
     proxy::{self, HEADER_BYTES_MAX},
 };
@@ -19,7 +21,7 @@ use crate::{
     addresses::{AddressBlock, Admission},
     config::AddressLimits,
     connection::{Client, ConnectionSlot, Flag, Protocol},
-    http::reply::Problem,
+    http::{access, reply::Problem},
 };
 
 /// The seconds between two log lines about refused PROXY headers.
@@ -42,6 +44,17 @@ impl Worker {
     pub(super) fn client_of(&self, slot: ConnectionSlot, head: &Head<'_>) -> Option<IpAddr> {
         let peer = self.connections.client(slot);
         client_address(head, self.config.forwarding_header, peer, &self.config.trusted_proxies)
+    }
+
+    /// The sender of a request, for the terms of its key.
+    pub(super) fn visitor<'h>(&self, slot: ConnectionSlot, head: &Head<'h>) -> Visitor<'h> {
+        let (address, now_s) = (self.client_of(slot, head), self.now_ms / 1000);
+        Visitor { origin: access::origin(head), address, now_s }
+    }
+
+    /// The terms of a session that begins on a connection.
+    pub(super) fn terms(&self, app: &App, address: Option<IpAddr>, key_expires_at: Option<u64>) -> Terms {
+        Terms { address: address.filter(|_| app.member_addresses), key_expires_at }
     }
 
     /// Keeps the address of a request's client with the connection, which belongs to this client from now on.

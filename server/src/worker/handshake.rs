@@ -14,7 +14,7 @@ use super::{
 use crate::{
     connection::{Client, ConnectionSlot},
     http::{
-        access::app_name,
+        access::{INVALID_KEY, app_name},
         reply::{Problem, Reply},
         upgrade::{APP_FULL, Handshake},
         xano::Arrival,
@@ -27,7 +27,8 @@ impl Worker {
         if self.is_draining() {
             return self.refuse_client(slot, head, (Dialect::Native, &restarting()), reply);
         }
-        let handshake = Handshake::read(&mut self.engine, head);
+        let visitor = self.visitor(slot, head);
+        let handshake = Handshake::read(&mut self.engine, head, &visitor);
         self.count_forged_tokens(|worker| worker.client_of(slot, head));
         let handshake = match handshake {
             Ok(handshake) => handshake,
@@ -79,6 +80,9 @@ impl Worker {
             let problem = Problem::new(503, APP_FULL, "The app has as many connections as it may.");
             return self.refuse_client(slot, head, (handshake.format.dialect(), &problem), reply);
         };
+        let address = self.connections.client(slot);
+        let terms = self.terms(&handshake.app, address, handshake.key_expires_at);
+        self.engine.set_terms(session, terms);
         let next = self.begin_frames(slot, session);
         let (Next::Frames, Some(command)) = (&next, handshake.command) else { return next };
         match (self.handler.on_message)(&mut self.engine, session, Message::Text(&command)) {
@@ -112,7 +116,7 @@ impl Worker {
         }
         self.counters.app_full_total += u64::from(problem.code == APP_FULL);
         let (status, code) = (problem.status, problem.code);
-        if code == "invalid_key" {
+        if code == INVALID_KEY {
             let address = self.client_of(slot, head);
             self.count_failed_key(address);
         }

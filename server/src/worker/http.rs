@@ -187,7 +187,10 @@ impl Worker {
     fn wants_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
         match self.control.places.owns(head.path) {
             true => self.place_wants_body(slot, head),
-            false => wants_body(self.engine.apps(), head),
+            false => {
+                let visitor = self.visitor(slot, head);
+                wants_body(self.engine.apps(), head, &visitor)
+            }
         }
     }
 
@@ -211,9 +214,11 @@ impl Worker {
         self.out.clear();
         let persistence = reply.persistence;
         let token = self.connections.id(slot).token();
-        match self.requests.handle(&mut self.engine, (head, body), token, reply, &mut self.out) {
+        let visitor = self.visitor(slot, head);
+        let request = (head, body, &visitor);
+        match self.requests.handle(&mut self.engine, request, token, reply, &mut self.out) {
             Handled::Answered { status } => {
-                if status == 401 {
+                if self.requests.take_wrong_keys() > 0 {
                     let address = self.client_of(slot, head);
                     self.count_failed_key(address);
                 }

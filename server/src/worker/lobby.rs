@@ -7,8 +7,9 @@ use std::net::IpAddr;
 
 use bytes::BytesMut;
 use fanfare_core::{
+    app::Visitor,
     dialect::{self, Admission, Entrance, Format, Knock, Scope, Welcome, WelcomeLimits},
-    engine,
+    engine::{self, Terms},
     http::Head,
     id::SessionSlot,
     ws::{DecodeLimits, Decoder, Message},
@@ -134,7 +135,9 @@ impl Worker {
         let apps = self.engine.apps().clone();
         let engine = &mut self.engine;
         let verify = |app: &_, token: &_| engine.verify_session(app, token);
-        let entrance = dialect::admit(&apps, auth, caller.origin, verify);
+        let now_s = self.now_ms / 1000;
+        let visitor = Visitor { origin: caller.origin, address: caller.address, now_s };
+        let entrance = dialect::admit(&apps, auth, &visitor, verify);
         self.count_forged_tokens(|_| caller.address);
         match entrance {
             Ok(Entrance::BackEnd(scope)) => Stay::BackEnd(scope),
@@ -160,7 +163,7 @@ impl Worker {
     fn begin_session(
         &mut self,
         caller: Caller<'_>,
-        Admission { app, echo, claims }: Admission,
+        Admission { app, echo, claims, key_expires_at }: Admission,
         format: dialect::Format,
     ) -> Option<SessionSlot> {
         let Self { engine, config, .. } = self;
@@ -187,6 +190,8 @@ impl Worker {
             self.counters.app_full_total += 1;
             return None;
         };
+        let terms = Terms { address: caller.address.filter(|_| app.member_addresses), key_expires_at };
+        engine.set_terms(session, terms);
         let (session_id, address) = (engine.session_id(session), Client(caller.address));
         tracing::debug!(app = %app.name, session = %session_id, %address, "a session begins");
         Some(session)

@@ -249,7 +249,7 @@ impl Worker {
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
         let Parts { id, config, node, control, metrics, poll, mut listeners, handler, manage } = parts;
         for (at, listener) in listeners.iter_mut().enumerate() {
-            poll.registry().register(&mut listener.socket, Token(LISTENERS - at), Interest::READABLE)?;
+            poll.registry().register(listener.socket.source(), Token(LISTENERS - at), Interest::READABLE)?;
         }
         let poll_config = PollConfig::new(u64::from(config.ping_interval_ms), config.frame_bytes);
         Ok(Self {
@@ -405,13 +405,13 @@ impl Worker {
         }
     }
 
-    /// Takes over a reloaded configuration. Its listeners are those of the start, in the same order.
+    /// Takes over a reloaded configuration. Its listeners are those of the start.
     fn reconfigure(&mut self) {
         self.generation = self.control.current.generation();
         self.config = self.control.current.config();
         self.engine.set_apps(self.engine.node().apps());
-        for (listener, listening) in self.listeners.iter_mut().zip(self.config.listeners()) {
-            listener.tls = listening.tls().cloned();
+        for listener in &mut self.listeners {
+            listener.tls = listener.group.and_then(|place| self.config.tls_of(place)).cloned();
         }
         self.control.current.take(usize::from(self.id.0), self.generation);
     }

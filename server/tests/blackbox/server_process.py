@@ -217,6 +217,8 @@ class Server:
                 self._tls_ports.append(int(words[2].rsplit(":", 1)[1]))
             if words[3:5] == ["with", "PROXY"]:
                 self._proxy_ports.append(int(words[2].rsplit(":", 1)[1]))
+            if words[2:] and words[2].startswith("unix:"):
+                continue
             if len(words) == 3 and words[0] in ("listening", "admin") and words[1] == "on":
                 self._announced[words[0]] = int(words[2].rsplit(":", 1)[1])
                 if len(self._announced) == 2:

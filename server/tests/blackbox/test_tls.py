@@ -312,7 +312,7 @@ def test_check_names_what_is_wrong_with_files(certificates, tmp_path):
         ({"certificate_file": f"{certificates}/none.crt"}, "cannot be read"),
         ({"certificate_file": f"{tmp_path}/empty.pem"}, "holds no certificate"),
         ({"client_ca_file": f"{tmp_path}/empty.pem"}, "holds no certificate"),
-        ({"listen": "nowhere"}, "write an IP address and a port"),
+        ({"listen": "nowhere"}, "write an IP address or a host name and a port"),
     ]:
         code, said = check(tmp_path, one | changed)
         name = next(iter(changed))

@@ -54,9 +54,32 @@ fn unknown_keys_and_wrong_types_are_refused_with_their_line() {
 
 #[test]
 fn settings_of_the_server_are_checked() {
-    let address = "write an IP address and a port, such as 127.0.0.1:8080 or [::]:8080.";
+    let address = "write an IP address or a host name and a port, such as 127.0.0.1:8080, [::]:8080 or \
+                   localhost:8080, or a Unix socket, such as unix:/run/fanfare.sock.";
     let cases = [
-        ("[server]\nlisten = 'localhost:80'", format!("`server.listen` is `localhost:80`: {address}")),
+        ("[server]\nlisten = 'localhost'", format!("`server.listen` is `localhost`: {address}")),
+        ("[server]\nlisten = '10.0.0.256:80'", format!("`server.listen` is `10.0.0.256:80`: {address}")),
+        ("[server]\nlisten = 'unix:a.sock'", format!("`server.listen` is `unix:a.sock`: {address}")),
+        (
+            "[server]\nlisten = 'unix:/a.sock'\nadmin_listen = 'unix:/a.sock'",
+            "`server.admin_listen` is unix:/a.sock, where unix:/a.sock is served already: give it a port of \
+             its own."
+                .into(),
+        ),
+        (
+            "[server]\nsocket_mode = '660'",
+            "`server.socket_mode` is `660`: it must be four octal digits, such as 0660.".into(),
+        ),
+        (
+            "[server]\ntrusted_proxies = ['10.0.0.0/8', '10.0.0.1/8']",
+            "`server.trusted_proxies` is a list with `10.0.0.1/8`: each network must not have a bit set \
+             after its prefix, or the word unix."
+                .into(),
+        ),
+        (
+            "[server]\nforwarding_header = 'x-real-ip'",
+            "`server.forwarding_header` is `x-real-ip`: it must be x-forwarded-for or forwarded.".into(),
+        ),
         ("[server]\nlisten = []", "`server.listen` must name 1 to 16 addresses.".into()),
         (
             "[server]\nlisten = ['127.0.0.1:80', '127.0.0.1:80']",

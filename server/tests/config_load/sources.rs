@@ -3,7 +3,7 @@
 use fanfare_core::app::{AppLimits, KeyRole, SlowConsumer};
 use fanfare_core::token::Algorithm;
 use fanfare_server::args::Args;
-use fanfare_server::config::{Config, LogFormat};
+use fanfare_server::config::{Config, Endpoint, LogFormat};
 
 use crate::{CLIENT, RSA_PUBLIC, SECRET, SERVER, chat, file, load, sentence, session_key, toml, with_file};
 
@@ -16,7 +16,7 @@ fn without_configuration_there_are_development_keys_on_loopback() {
     assert_eq!(app.key_role(&keys.client_key), Some(KeyRole::Client));
     assert_eq!(app.key_role(&keys.server_key), Some(KeyRole::Server));
     assert!(!keys.server_key.contains(&keys.client_key), "whoever knows the one does not know the other");
-    assert_eq!(config.listen, ["127.0.0.1:8080".parse().expect("an address")]);
+    assert_eq!(config.listen, ["127.0.0.1:8080".parse::<Endpoint>().expect("an address")]);
     let again = Config::load(&Args::default(), nothing).expect("no configuration is needed");
     assert_ne!(again.development, config.development, "the keys differ at each start");
     assert!(!format!("{config:?}").contains(&keys.client_key), "keys are not for logs");
@@ -60,8 +60,8 @@ fn flags_go_before_variables_before_the_file_before_defaults() {
     let flags = "--listen 127.0.0.1:3 --listen 127.0.0.1:4 --admin-listen off --workers 3 --pin=false --log debug \
          --log-format text";
     let seen = |config: Config| {
-        let ports: Vec<u16> = config.listen.iter().map(|address| address.port()).collect();
-        let admin = config.admin_listen.map(|address| address.port());
+        let ports: Vec<u16> = config.listen.iter().filter_map(Endpoint::port).collect();
+        let admin = config.admin_listen.and_then(|endpoint| endpoint.port());
         (ports, admin, config.workers, config.pin, config.log.level, config.log.format)
     };
     let from_file = seen(load("", &[], &text).expect("valid"));

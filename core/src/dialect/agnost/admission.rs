@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{back_end::Scope, event::is_truthy};
 use crate::{
-    app::{AgnostOptions, App, Apps, Environment, KeyRole},
+    app::{AgnostOptions, App, Apps, Environment, Grant, KeyRefusal, KeyRole, Visitor},
     json::{Document, Raw, Scanner},
     token::{Claims, TokenError},
 };
@@ -27,6 +27,8 @@ pub struct Admission {
     pub echo: bool,
     /// The claims of the client's session token, if the token is valid.
     pub claims: Option<Claims>,
+    /// When the client's key expires, in Unix seconds.
+    pub key_expires_at: Option<u64>,
 }
 
 /// The reason why a CONNECT is refused. A stock client does not retry after a refusal.
@@ -54,6 +56,17 @@ impl Refusal {
     );
     const MISSING_KEY: Self =
         Self::new("missing_api_key", "Missing API Key", "This environment asks for an API key.");
+    const EXPIRED_KEY: Self = Self::new("expired_api_key", "Expired API Key", "The API key has expired.");
+    const MISSING_ORIGIN: Self = Self::new(
+        "missing_request_origin",
+        "Origin Domain Not Found",
+        "The API key is bound to domains, and the request names no origin.",
+    );
+    const ADDRESS: Self = Self::new(
+        "ip_not_authorized",
+        "IP Address Not Authorized",
+        "The API key may not be used from this address.",
+    );
     const INVALID_KEY: Self =
         Self::new("invalid_api_key", "Invalid API Key", "The API key is none of this environment's.");
     /// The spelling is the original's.
@@ -139,21 +152,21 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// Checks a CONNECT with the payload `auth`, sent by a page of `origin` if the origin is known. An access
-/// token makes the client a back end. `verify` checks a session token of the app.
+/// Checks a CONNECT with the payload `auth` of this visitor. An access token makes the client a back end.
+/// `verify` checks a session token of the app.
 ///
 /// # Errors
 /// The first check that fails.
 pub fn admit(
     apps: &Apps,
     auth: Option<&str>,
-    origin: Option<&str>,
+    visitor: &Visitor<'_>,
     verify: impl FnOnce(&App, &str) -> Result<Claims, TokenError>,
 ) -> Result<Entrance, Refusal> {
     let mut scanner = Scanner::new();
     let credentials = Credentials::read(&mut scanner, auth);
     if let Some(token) = &credentials.access_token
-        && let Some(scope) = Scope::of(apps, token)
+        && let Some(scope) = Scope::of(apps, token, visitor)
     {
         return Ok(Entrance::BackEnd(scope));
     }
@@ -162,21 +175,27 @@ pub fn admit(
     if !options.enabled {
         return Err(Refusal::DISABLED);
     }
-    if options.key_required {
-        check_key(app, credentials.key.as_deref())?;
-    }
-    if !app.origin_allowed(origin) {
+    let key_expires_at = match options.key_required {
+        true => check_key(app, credentials.key.as_deref(), visitor)?,
+        false => None,
+    };
+    if !app.origin_allowed(visitor.origin) {
         return Err(Refusal::ORIGIN);
     }
     let claims = claims(app, options, credentials.session.as_deref(), verify)?;
-    Ok(Entrance::Session(Admission { app: app.clone(), echo: credentials.echo, claims }))
+    Ok(Entrance::Session(Admission { app: app.clone(), echo: credentials.echo, claims, key_expires_at }))
 }
 
-fn check_key(app: &App, key: Option<&str>) -> Result<(), Refusal> {
-    match app.key_role(key.ok_or(Refusal::MISSING_KEY)?) {
-        Some(KeyRole::Client) => Ok(()),
-        Some(KeyRole::Server) => Err(Refusal::UNAUTHORIZED_KEY),
-        None => Err(Refusal::INVALID_KEY),
+/// Checks a client's key. Returns when the key expires.
+fn check_key(app: &App, key: Option<&str>, visitor: &Visitor<'_>) -> Result<Option<u64>, Refusal> {
+    match app.admit_key(key.ok_or(Refusal::MISSING_KEY)?, visitor) {
+        Ok(Grant { role: KeyRole::Client, expires_at }) => Ok(expires_at),
+        Ok(_) => Err(Refusal::UNAUTHORIZED_KEY),
+        Err(KeyRefusal::Unknown) => Err(Refusal::INVALID_KEY),
+        Err(KeyRefusal::Expired) => Err(Refusal::EXPIRED_KEY),
+        Err(KeyRefusal::NoOrigin) => Err(Refusal::MISSING_ORIGIN),
+        Err(KeyRefusal::Origin) => Err(Refusal::ORIGIN),
+        Err(KeyRefusal::Address) => Err(Refusal::ADDRESS),
     }
 }
 

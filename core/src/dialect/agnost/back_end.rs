@@ -18,7 +18,7 @@ use super::{
     mixed::{self, is_forged, is_mixed, split},
 };
 use crate::{
-    app::{App, Apps, Environment, KeyRole},
+    app::{App, Apps, Environment, KeyRole, Visitor},
     command::{BackEndCommand, Publish},
     error::ReplyError,
     json::{self, Object, Raw, Scanner},
@@ -38,31 +38,44 @@ pub(super) const USER_NOTE: &str = "user_event";
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub enum Scope {
     /// The apps that have this server key.
-    Key(Box<str>),
+    Key {
+        /// The key.
+        key: Box<str>,
+        /// When the key expires, in Unix seconds.
+        expires_at: Option<u64>,
+    },
     /// Every app.
     Everything,
 }
 
 impl Scope {
-    /// The apps that an access token opens; `None` if the token opens no app.
-    pub(super) fn of(apps: &Apps, token: &str) -> Option<Self> {
+    /// The apps that an access token of this visitor opens; `None` if the token opens no app.
+    pub(super) fn of(apps: &Apps, token: &str, visitor: &Visitor<'_>) -> Option<Self> {
         if apps.is_access_token(token) {
             return Some(Self::Everything);
         }
-        let key = || Self::Key(token.into());
-        apps.iter().any(|app| opens(app, token)).then(key)
+        let grants = apps.iter().filter(|app| app.agnost.is_some());
+        let grants = grants.filter_map(|app| app.admit_key(token, visitor).ok());
+        let grants = grants.filter(|grant| grant.role == KeyRole::Server);
+        let ends = grants.map(|grant| grant.expires_at.unwrap_or(u64::MAX));
+        let first = ends.min()?;
+        Some(Self::Key { key: token.into(), expires_at: (first < u64::MAX).then_some(first) })
+    }
+
+    /// When the back end's key expires, in Unix seconds.
+    pub fn expires_at(&self) -> Option<u64> {
+        match self {
+            Self::Everything => None,
+            Self::Key { expires_at, .. } => *expires_at,
+        }
     }
 
     fn includes(&self, app: &App) -> bool {
         match self {
             Self::Everything => app.agnost.is_some(),
-            Self::Key(key) => opens(app, key),
+            Self::Key { key, .. } => app.agnost.is_some() && app.keys.role(key) == Some(KeyRole::Server),
         }
     }
-}
-
-fn opens(app: &App, token: &str) -> bool {
-    app.agnost.is_some() && app.key_role(token) == Some(KeyRole::Server)
 }
 
 /// The state of a back end's connection.
@@ -95,6 +108,11 @@ impl BackEnd {
     /// The state of a connection whose CONNECT was admitted.
     pub(super) fn new(connection: Connection, scope: Scope) -> Self {
         Self { connection, scope, scanner: Scanner::new() }
+    }
+
+    /// When the back end's key expires, in Unix seconds.
+    pub fn expires_at(&self) -> Option<u64> {
+        self.scope.expires_at()
     }
 
     /// Handles a message of the back end. An immediate answer is appended to `out`.

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use super::back_end::put_member_list;
 use crate::{
-    app::{App, Apps, Environment},
+    app::{App, Apps, Environment, KeyRefusal, Visitor},
     error::ReplyError,
     http::Query,
     json::{Document, Raw, Scanner},
@@ -28,8 +28,6 @@ pub struct MembersHead<'a> {
     environment: Option<Environment<'a>>,
     /// The key that the client sent.
     key: Option<&'a str>,
-    /// The origin of the page that sent the request.
-    origin: Option<&'a str>,
     /// The media type of the body.
     media: Option<&'a str>,
 }
@@ -48,19 +46,19 @@ impl<'a> MembersHead<'a> {
             (None, Some(prefix)) => prefix.strip_prefix("/e:").map(Environment::Id),
             (None, None) => None,
         };
-        Self { environment, key: None, origin: None, media: None }
+        Self { environment, key: None, media: None }
     }
 
-    /// The request with the client's key, the page's origin and the body's media type.
-    pub fn with(self, key: Option<&'a str>, origin: Option<&'a str>, media: Option<&'a str>) -> Self {
-        Self { key, origin, media, ..self }
+    /// The request with the client's key and the body's media type.
+    pub fn with(self, key: Option<&'a str>, media: Option<&'a str>) -> Self {
+        Self { key, media, ..self }
     }
 
     /// The app whose members the client may read.
     ///
     /// # Errors
     /// The first check that fails, in the original's order.
-    pub fn admit<'n>(&self, apps: &'n Apps) -> Result<&'n Arc<App>, HttpProblem> {
+    pub fn admit<'n>(&self, apps: &'n Apps, visitor: &Visitor<'_>) -> Result<&'n Arc<App>, HttpProblem> {
         let app = self.environment.and_then(|environment| apps.by_environment(environment));
         let (app, options) = app
             .and_then(|app| Some((app, app.agnost.as_ref()?)))
@@ -72,10 +70,8 @@ impl<'a> MembersHead<'a> {
         }
         let key = self.key.filter(|key| !key.is_empty());
         let key = key.ok_or(HttpProblem::error(401, "missing_api_key", "The request has no API key."))?;
-        if app.key_role(key).is_none() {
-            return Err(HttpProblem::error(401, "invalid_api_key", "The API key is none of this app's."));
-        }
-        if !app.origin_allowed(self.origin) {
+        app.admit_key(key, visitor).map_err(refused_key)?;
+        if !app.origin_allowed(visitor.origin) {
             let text = "The origin of the request may not use this environment.";
             return Err(HttpProblem::error(401, "domain_not_authorized", text));
         }
@@ -153,6 +149,11 @@ impl HttpProblem {
         Self { status, code, message, shape: Shape::Errors }
     }
 
+    /// Whether the request's key is none of the app's.
+    pub fn is_wrong_key(&self) -> bool {
+        self.code == "invalid_api_key"
+    }
+
     /// The refusal of a list of members that cannot be given as a whole.
     pub fn of(error: ReplyError) -> Self {
         let message = match error {
@@ -190,6 +191,18 @@ pub fn put_members(out: &mut BytesMut, members: &[IdentityCard]) {
     put_member_list(out, members);
 }
 
+/// The answer to a request whose key does not open the app.
+fn refused_key(refusal: KeyRefusal) -> HttpProblem {
+    let (status, code, text) = match refusal {
+        KeyRefusal::Unknown => (401, "invalid_api_key", "The API key is none of this app's."),
+        KeyRefusal::Expired => (403, "expired_api_key", "The API key has expired."),
+        KeyRefusal::NoOrigin => (401, "missing_request_origin", "The API key is bound to domains."),
+        KeyRefusal::Origin => (401, "domain_not_authorized", "The API key is bound to other domains."),
+        KeyRefusal::Address => (401, "ip_not_authorized", "The API key is bound to other addresses."),
+    };
+    HttpProblem::error(status, code, text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,9 +217,10 @@ mod tests {
     }
 
     fn code<'a>(path: &'a str, host: Option<&'a str>, change: impl Fn(&mut MembersHead<'a>)) -> &'static str {
+        let visitor = Visitor::default();
         let mut head = MembersHead { key: Some(KEY), ..MembersHead::new(path, host) };
         change(&mut head);
-        head.admit(&apps())
+        head.admit(&apps(), &visitor)
             .map_or_else(|problem| problem.code, |app| if *app.name == *"default" { "" } else { "?" })
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    app::{AgnostOptions, App, AppKeys, Apps},
+    app::{AgnostOptions, App, AppKeys, Apps, Visitor},
     dialect::{
         self, Format,
         tests::{Room, claims, frames},
@@ -246,7 +246,8 @@ fn a_lobby_waits_for_one_connect() {
         knock(&mut lobby, r#"40{"envId":"e"}"#),
         (Knock::Asks { auth: Some(r#"{"envId":"e"}"#) }, vec![])
     );
-    let refusal = admit(&Apps::default(), None, None, |_, _| Err(TokenError::Malformed)).expect_err("no app");
+    let refusal = admit(&Apps::default(), None, &Visitor::default(), |_, _| Err(TokenError::Malformed))
+        .expect_err("no app");
     let mut out = BytesMut::new();
     lobby.refuse(&refusal, &mut out);
     let expected = concat!(
@@ -274,7 +275,7 @@ fn admission_checks_in_the_order_of_the_original() {
     };
     let code = |app: &App, auth: &str| {
         let apps = Apps::new(vec![app.clone()]).expect("one app");
-        admit(&apps, Some(auth), None, |_, _| Err(TokenError::Malformed))
+        admit(&apps, Some(auth), &Visitor::default(), |_, _| Err(TokenError::Malformed))
             .map_or_else(|refusal| refusal.code(), |_| "")
     };
     app.agnost = options(&|options| (options.enabled, options.session_required) = (false, true));

@@ -29,6 +29,7 @@ use crate::{
     id::SessionId,
     json::{self, Raw},
     limits::{PAGE, PAGE_DEFAULT},
+    token::CLAIM_NAME_BYTES_MAX,
 };
 
 /// The path of a user's resource before the user's name.
@@ -51,6 +52,8 @@ pub enum Resource<'a> {
     Channels,
     /// Disconnects sessions.
     Disconnect,
+    /// Revokes the session tokens of a user.
+    Revoke,
     /// The messages that a channel remembers.
     Messages,
     /// The options of a channel.
@@ -72,6 +75,7 @@ impl<'a> Resource<'a> {
             "/v1/history" => Self::History,
             "/v1/channels" => Self::Channels,
             "/v1/disconnect" => Self::Disconnect,
+            "/v1/revoke" => Self::Revoke,
             "/v1/messages" => Self::Messages,
             "/v1/options" => Self::Options,
             "/v1/sessions" => Self::Sessions,
@@ -168,6 +172,7 @@ impl RequestReader {
             Resource::Messages => return Ok(self.changes(body, Change::Delete, each)?),
             Resource::Options if !is_read => self.options(body, each)?,
             Resource::Disconnect => each(Ok(self.disconnection(body)?)),
+            Resource::Revoke => self.revocation(body, each)?,
             Resource::Options => each(Ok(BackEndCommand::Options { channel: query.channel()? })),
             Resource::Members => each(Ok(query.members()?)),
             Resource::History => each(Ok(query.history()?)),
@@ -257,6 +262,28 @@ impl RequestReader {
         Ok(())
     }
 
+    fn revocation(
+        &mut self,
+        body: &[u8],
+        each: &mut dyn FnMut(Result<BackEndCommand<'_>, ReplyError>),
+    ) -> Result<(), ReplyError> {
+        let batch = Batch::read(&mut self.0, text(body)?)?;
+        let object = batch.object().ok_or(wrong(NOT_AN_OBJECT))?;
+        let number = |name| match object.member(name).filter(|raw: &Raw<'_>| !raw.is_null()) {
+            Some(raw) => raw.as_u64().map(Some).ok_or(wrong("before and for_s must be whole numbers.")),
+            None => Ok(None),
+        };
+        let user = object.member("user").and_then(Raw::as_string);
+        let user = user.filter(|user| (1..=CLAIM_NAME_BYTES_MAX).contains(&user.len()));
+        let user = user.ok_or(wrong("user must be a user's name."))?;
+        let for_s = number("for_s")?.unwrap_or(REVOKED_S);
+        if !(1..=REVOKED_S_MAX).contains(&for_s) {
+            return Err(wrong("for_s must be 1 to 31622400 seconds."));
+        }
+        each(Ok(BackEndCommand::Revoke { user: &user, issued_until: number("before")?, for_s }));
+        Ok(())
+    }
+
     fn disconnection(&mut self, body: &[u8]) -> Result<BackEndCommand<'static>, ReplyError> {
         let batch = Batch::read(&mut self.0, text(body)?)?;
         let object = batch.object().ok_or(wrong(NOT_AN_OBJECT))?;
@@ -280,6 +307,10 @@ impl RequestReader {
         Ok(BackEndCommand::Disconnect { whom, reconnect })
     }
 }
+
+/// For how many seconds tokens are revoked if the request does not say so, and the most seconds: 366 days.
+const REVOKED_S: u64 = 30 * 86_400;
+const REVOKED_S_MAX: u64 = 31_622_400;
 
 const NOT_AN_OBJECT: &str = "The body must be an object.";
 const NO_CHANNEL: &str = "channel must be a string.";

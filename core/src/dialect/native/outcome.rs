@@ -1,5 +1,8 @@
 //! Outcomes and errors as JSON: the `ok` and `error` of an answer, and the bodies of HTTP responses.
 
+use core::net::IpAddr;
+use std::iter;
+
 use bytes::{BufMut, BytesMut};
 
 use super::{
@@ -85,7 +88,13 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             json::write_string(out, &page.channel);
             put_number(out, ",\"total\":", page.total as u64);
             out.extend_from_slice(b",\"members\":");
-            json::write_array(out, &page.members, put_member);
+            let addresses = page.addresses.as_deref().unwrap_or_default();
+            let addresses = addresses.iter().copied().chain(iter::repeat(None));
+            json::write_array(out, page.members.iter().zip(addresses), |out, (member, address)| {
+                put_identity(out, member.id, member.user.as_deref(), member.profile.as_deref());
+                put_address(out, address);
+                out.put_u8(b'}');
+            });
             out.extend_from_slice(b",\"next\":");
             json::write_optional_string(out, page.next.map(|next| next.text()).as_deref());
         }
@@ -181,6 +190,15 @@ pub(super) fn put_member(out: &mut BytesMut, member: &IdentityCard) {
     out.put_u8(b'}');
 }
 
+/// The member `address` of a member or session whose address is known.
+fn put_address(out: &mut BytesMut, address: Option<IpAddr>) {
+    if let Some(address) = address {
+        out.extend_from_slice(b",\"address\":\"");
+        out.extend_from_slice(address.to_string().as_bytes());
+        out.put_u8(b'"');
+    }
+}
+
 /// A member without the closing brace.
 fn put_identity(out: &mut BytesMut, id: SessionId, user: Option<&str>, profile: Option<&str>) {
     out.extend_from_slice(b"{\"id\":\"");
@@ -215,6 +233,7 @@ fn put_session(out: &mut BytesMut, session: &UserSession) {
     put_identity(out, session.id, session.user.as_deref(), session.profile.as_deref());
     out.extend_from_slice(b",\"channels\":");
     json::write_array(out, &session.channels, |out, name| json::write_string(out, name));
+    put_address(out, session.address);
     out.put_u8(b'}');
 }
 

@@ -62,12 +62,12 @@ impl Dashboard {
     /// The dashboard of an admin listener at `address`; `None` if a dashboard there needs a password and has
     /// none.
     pub(super) fn new(
-        address: SocketAddr,
+        address: Option<SocketAddr>,
         password: Option<Password>,
         observed: Arc<Observed>,
         manage: Sender<ManageRequest>,
     ) -> Option<Arc<Self>> {
-        if password.is_none() && !is_loopback(address.ip()) {
+        if password.is_none() && address.is_some_and(|address| !is_loopback(address.ip())) {
             return None;
         }
         let (accounts, censuses) = (Accounts::new(password), Censuses::default());

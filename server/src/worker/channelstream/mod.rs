@@ -25,7 +25,7 @@ use fanfare_core::{
             Request, Route, Tell, What, put_missed,
         },
     },
-    engine::{MemberChange, Opening},
+    engine::{MemberChange, Opening, Terms},
     http::{Head, Query},
     id::{AppId, SessionId, SessionSlot},
     publication::{Given, Payload},
@@ -361,6 +361,9 @@ impl Worker {
                 return None;
             }
         };
+        let address = self.connections.client(slot);
+        let terms = Terms { address: address.filter(|_| place.app.member_addresses), key_expires_at: None };
+        engine.set_terms(session, terms);
         let id = engine.session_id(session);
         let mut effects = Vec::new();
         let missed = directory.attach(conn, id, Moment(self.clock.unix_us()), &mut effects);

@@ -2,13 +2,15 @@
 //!
 //! The connection id names a client's outlet, on any worker; see [`polling`](crate::worker::polling).
 
+use std::net::IpAddr;
+
 use bytes::BytesMut;
 use fanfare_core::{
     dialect::{
         Format, Polled,
         channelstream::{Answer, Arrival, ConnId, Listening, Moment, is_callback, put_missed},
     },
-    engine::{Opening, Outlet},
+    engine::{Opening, Outlet, Terms},
     http::Head,
     token::Claims,
 };
@@ -60,7 +62,7 @@ impl Worker {
                         self.sent(slot, status, reply.persistence)
                     }
                     Some(_) if self.is_draining() => self.respond(slot, &listening.nothing(), &plain),
-                    Some(_) => match self.open_poller(place, conn) {
+                    Some(_) => match self.open_poller(place, conn, self.client_of(slot, head)) {
                         Some(id) => self.hold(slot, id, listening, plain),
                         None => self.respond(slot, &listening.nothing(), &plain),
                     },
@@ -70,7 +72,7 @@ impl Worker {
     }
 
     /// Opens the outlet of a client that polls; `None` if the client has a WebSocket, or if there is no room.
-    fn open_poller(&mut self, place: &Place, conn: ConnId) -> Option<OutletId> {
+    fn open_poller(&mut self, place: &Place, conn: ConnId, address: Option<IpAddr>) -> Option<OutletId> {
         let mut directory = place.directory();
         let Arrival { user, public_state, channels, .. } =
             directory.arrival(conn).filter(|arrival| !arrival.is_attached)?;
@@ -100,6 +102,8 @@ impl Worker {
             polling.stage = Stage::Session(session);
         }
         self.engine.node().open_outlet(secret, Outlet { worker: self.id, id: id.token() });
+        let address = address.filter(|_| place.app.member_addresses);
+        self.engine.set_terms(session, Terms { address, key_expires_at: None });
         let session_id = self.engine.session_id(session);
         let mut effects = Vec::new();
         let missed = directory.attach(conn, session_id, Moment(self.clock.unix_us()), &mut effects);

@@ -28,7 +28,7 @@ fn connect(apps: &Apps, access_token: &str) -> Option<BackEnd> {
     let auth = json!({ "accessToken": access_token }).to_string();
     let packet = format!("40{auth}");
     let (Knock::Asks { auth }, _) = knock(&mut lobby, &packet) else { panic!("it is a CONNECT") };
-    match admit(apps, auth, None, |_, _| Err(TokenError::Malformed)) {
+    match admit(apps, auth, &Visitor::default(), |_, _| Err(TokenError::Malformed)) {
         Ok(Entrance::BackEnd(scope)) => {
             let mut out = BytesMut::new();
             let back_end = lobby.admit_back_end(scope, Secret::new(5), &mut out);
