@@ -1,8 +1,8 @@
 //! How many instructions do the core's paths take in another dialect, beside the native one in the same run?
 //!
 //! The baseline of each row is the row `native` of its group: the same members, and the same message in the
-//! words of each dialect. Counted by Valgrind through gungraun, as in `counts.rs`; the unit is instructions of
-//! a whole turn. A delivery is one message to one member.
+//! words of each dialect. Counted by Valgrind through gungraun, as in `counts.rs`; the unit is instructions
+//! of a whole turn. A delivery is one message to one member.
 //!
 //!     cargo bench --package fanfare-benches --bench dialects --features counts
 

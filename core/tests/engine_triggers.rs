@@ -1,13 +1,12 @@
 //! Triggers in the engine: every message passes its triggers, verdicts take effect in the order of sending,
 //! the checks run before and after a verdict, and waiting calls are bounded.
 
+mod desk;
 mod support;
 
-use std::{
-    mem::take,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
+use desk::Desk;
 use fanfare_core::{
     app::{App, AppKeys, Apps, XanoChannel, XanoOptions},
     command::{AmendMessage, BackEndCommand, ChangeMessage, Disconnection, Outcome, Publish, PublishAs},
@@ -17,25 +16,13 @@ use fanfare_core::{
     id::{AppId, IdGenerator, MessageId, SessionSlot, WorkerId},
     publication::{Audience, Given, Payload},
     token::Claims,
-    trigger::{
-        Decision, Said, TriggerCall, TriggerKind, TriggerRule, TriggerRuntime, TriggerSet, Triggers, Verdict,
-    },
+    trigger::{Decision, Said, TriggerCall, TriggerKind, TriggerRule, TriggerSet, Triggers, Verdict},
     ws::Message,
 };
 use serde_json::{Value, json};
 use support::{Memory, open_as};
 
 const APP: AppId = AppId(0);
-
-/// A runtime that keeps calls until the test decides them.
-#[derive(Default)]
-struct Desk(Mutex<Vec<TriggerCall>>);
-
-impl TriggerRuntime for Desk {
-    fn submit(&self, call: TriggerCall) {
-        self.0.lock().expect("no panic").push(call);
-    }
-}
 
 fn rule() -> TriggerRule {
     TriggerRule {
@@ -94,14 +81,9 @@ impl Room {
         self.engine.receive(slot, Message::Text(&command.to_string())) == Flow::Pause
     }
 
-    fn calls(&self) -> Vec<TriggerCall> {
-        take(&mut self.desk.0.lock().expect("no panic"))
-    }
-
     fn one_call(&self) -> TriggerCall {
-        let mut calls = self.calls();
-        assert_eq!(calls.len(), 1, "one call was expected");
-        calls.remove(0)
+        let [call] = self.desk.calls().try_into().unwrap_or_else(|_| panic!("one call was expected"));
+        call
     }
 
     fn decide(&mut self, call: &TriggerCall, decision: Decision) {
@@ -226,7 +208,7 @@ fn no_route_slips_past_a_trigger_that_refuses() {
         let mut room = Room::new();
         route(&mut room);
         assert_eq!(room.bob_sees(), [] as [Value; 0], "{name}: nothing before the verdict");
-        let called = room.calls();
+        let called = room.desk.calls();
         assert_eq!(called.len(), calls, "{name}");
         called.iter().for_each(|call| room.decide(call, Decision::Refuse("no".into())));
         assert_eq!(room.bob_sees(), [] as [Value; 0], "{name}: nothing after it");
@@ -271,7 +253,7 @@ fn an_edit_by_its_sender_is_a_message_too() {
     // A deletion runs no trigger.
     room.sink.take_json(0);
     room.say(room.ada, json!({"id": 3, "type": "delete", "channel": "t", "message_id": id}));
-    assert_eq!(room.calls().len(), 0);
+    assert_eq!(room.desk.calls().len(), 0);
     assert!(room.take(0).iter().any(|frame| frame["id"] == 3 && frame["ok"].is_object()));
 }
 
@@ -288,7 +270,7 @@ fn a_join_waits_for_its_verdict_and_what_follows_for_the_join() {
     // A member that joins again runs no trigger.
     room.say(room.ada, json!({"id": 2, "type": "join", "channel": "t"}));
     assert_eq!(room.take(0)[0]["ok"]["joined"], false);
-    assert_eq!(room.calls().len(), 0);
+    assert_eq!(room.desk.calls().len(), 0);
     // After a refused join the session is no member, so it may not send.
     let batch = json!([{"id": 3, "type": "join", "channel": "t2"}, send("t2", 1)]);
     assert!(room.say(room.ada, batch));
@@ -297,7 +279,7 @@ fn a_join_waits_for_its_verdict_and_what_follows_for_the_join() {
     let told = room.take(0);
     assert_eq!(told[0], json!({"id": 3, "error": {"code": "refused", "message": "members only"}}));
     assert_eq!(told[1]["error"]["code"], "membership_required");
-    assert_eq!(room.calls().len(), 0);
+    assert_eq!(room.desk.calls().len(), 0);
 }
 
 #[test]
@@ -321,7 +303,7 @@ fn a_channel_that_a_token_claims_is_joined_by_leave_of_the_trigger() {
         assert!(!room.engine.is_paused(slot));
         room.take(1);
         room.say(slot, send("t", 1));
-        let calls = room.calls();
+        let calls = room.desk.calls();
         assert_eq!(calls.len(), sees, "only a member's message comes to a trigger");
         calls.iter().for_each(|call| room.decide(call, Decision::Pass));
         assert_eq!(room.bob_sees().len(), sees);
@@ -334,7 +316,7 @@ fn verdicts_take_effect_in_the_order_of_sending() {
     for n in 0..10 {
         room.say(room.ada, send("t", n));
     }
-    let mut calls = room.calls();
+    let mut calls = room.desk.calls();
     calls.reverse();
     let last = calls.remove(9);
     for (at, call) in calls.iter().enumerate() {
@@ -363,7 +345,7 @@ fn checks_come_first_and_again_after_the_verdict() {
         app.limits.message_bytes = 100;
     });
     room.say(room.ada, send("t", 1));
-    assert_eq!(room.calls().len(), 0, "no member");
+    assert_eq!(room.desk.calls().len(), 0, "no member");
     assert_eq!(room.take(0)[0]["error"]["code"], "membership_required");
     room.say(room.bob, send("t", 1));
     let call = room.one_call();
@@ -404,7 +386,7 @@ fn the_back_end_passes_by_unless_a_trigger_wants_it() {
         for command in commands {
             let answered = room.engine.request(APP, command(publish()), 1);
             room.engine.on_mail();
-            let calls = room.calls();
+            let calls = room.desk.calls();
             assert_eq!(calls.len(), usize::from(server));
             if !server {
                 assert_eq!(room.bob_sees(), [json!(1)]);
@@ -423,7 +405,7 @@ fn the_back_end_passes_by_unless_a_trigger_wants_it() {
         let payload = Some(Payload::Json("1"));
         let change = ChangeMessage { channel: "t", id, payload, audience: None };
         room.engine.request(APP, BackEndCommand::Change(change), 2);
-        assert_eq!(room.calls().len(), usize::from(server), "an edit likewise");
+        assert_eq!(room.desk.calls().len(), usize::from(server), "an edit likewise");
     }
 }
 
@@ -473,14 +455,14 @@ fn messages_with_an_id_a_name_or_a_user_and_lenient_edits_run_the_triggers_for_b
         let text = seen[0].to_string();
         assert_eq!(seen[0]["message"], 2, "{route}: {text}");
         assert_eq!(text.contains("Zoe"), route != 1, "{route}: {text}");
-        assert_eq!((room.calls().len(), room.engine.node().trigger_calls(APP)), (0, 0), "{route}");
+        assert_eq!((room.desk.calls().len(), room.engine.node().trigger_calls(APP)), (0, 0), "{route}");
         let mut room = Room::with(rule(), |_| {});
         room.engine.request(APP, command(route, Triggers::Run), 3);
-        assert_eq!((room.calls().len(), room.bob_sees().len()), (0, 1), "{route}: not for back ends");
+        assert_eq!((room.desk.calls().len(), room.bob_sees().len()), (0, 1), "{route}: not for back ends");
     }
     let mut room = Room::with(TriggerRule { server: true, ..rule() }, |_| {});
     room.engine.request(APP, command(0, Triggers::PassBy), 4);
-    assert_eq!((room.calls().len(), room.bob_sees().len()), (0, 1));
+    assert_eq!((room.desk.calls().len(), room.bob_sees().len()), (0, 1));
 }
 
 #[test]
@@ -489,7 +471,7 @@ fn calls_are_bounded_for_each_app_and_refused_beyond() {
     for n in 0..5 {
         room.say(room.ada, send("t", n));
     }
-    assert_eq!(room.calls().len(), 3);
+    assert_eq!(room.desk.calls().len(), 3);
     assert_eq!(room.engine.counters().overloaded, 2);
     let mut room = Room::with(rule(), |app| app.limits.trigger_bytes = 4096);
     room.say(room.ada, send("t", "x".repeat(2000)));
@@ -499,7 +481,7 @@ fn calls_are_bounded_for_each_app_and_refused_beyond() {
     let told = room.take(0);
     assert_eq!(told.iter().filter(|frame| frame["error"]["code"] == "overloaded").count(), 1, "{told:?}");
     room.say(room.ada, send("t", "x".repeat(2000)));
-    assert_eq!(room.calls().len(), 1, "there is room again");
+    assert_eq!(room.desk.calls().len(), 1, "there is room again");
 }
 
 #[test]
@@ -512,13 +494,13 @@ fn a_change_of_triggers_holds_for_the_next_message_and_loses_none_in_flight() {
     room.decide(&call, Decision::Pass);
     assert_eq!(room.bob_sees(), [json!(1)]);
     room.say(room.ada, send("t", 2));
-    assert_eq!((room.calls().len(), room.bob_sees()), (0, vec![json!(2)]));
+    assert_eq!((room.desk.calls().len(), room.bob_sees()), (0, vec![json!(2)]));
     for channel in ["free", "t"] {
         let rule = TriggerRule { channel: channel.into(), ..rule() };
         node.set_triggers(APP, Some(Arc::new(TriggerSet::new(vec![rule], room.desk.clone()))));
         for other in ["free", "t"] {
             room.say(room.ada, send(other, 3));
-            let calls = room.calls();
+            let calls = room.desk.calls();
             assert_eq!(calls.len(), usize::from(channel == other), "{channel} {other}");
             calls.iter().for_each(|call| room.decide(call, Decision::Pass));
             assert_eq!(room.bob_sees(), [json!(3)]);
@@ -577,7 +559,7 @@ fn what_a_trigger_says_reaches_whom_it_is_for_and_runs_no_trigger() {
     let bob = room.bob_sees();
     assert_eq!(bob, [json!(1), json!("for all"), json!("for all")]);
     assert_eq!(texts(room.sink.take_json(0)), [json!("for ada")]);
-    assert_eq!(room.calls().len(), 0);
+    assert_eq!(room.desk.calls().len(), 0);
 }
 
 /// In Xano's dialect a join trigger sees a join that the channel's rules forbid, and what the client asks
@@ -599,7 +581,7 @@ fn a_dialect_may_run_join_triggers_before_the_rules_are_checked() {
             _ => json!({"action": "join", "options": {"channel": "t2"}, "payload": {"history": true}}),
         };
         room.say(eve, command);
-        let calls = room.calls();
+        let calls = room.desk.calls();
         assert_eq!(calls.len(), usize::from(sees), "{format:?}");
         for call in &calls {
             assert_eq!(call.input.payload.view(), Payload::Json(r#"{"history":true,"presence":false}"#));

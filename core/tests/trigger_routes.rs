@@ -1,36 +1,25 @@
 //! No route of a dialect slips past the triggers: before a verdict nobody receives anything, and after a
 //! refusal nobody but the sender.
 
+mod desk;
 mod support;
 
-use std::{
-    mem::take,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
+use desk::Desk;
 use fanfare_core::{
     app::{AgnostOptions, App, AppKeys, Apps, Who, XanoChannel, XanoOptions},
     dialect::Format,
     engine::{Engine, Flow, Node},
     id::{AppId, SessionSlot, WorkerId},
     publication::Payload,
-    trigger::{Action, Decision, TriggerCall, TriggerRule, TriggerRuntime, TriggerSet, Verdict},
+    trigger::{Action, Decision, TriggerCall, TriggerRule, TriggerSet, Verdict},
     ws::Message,
 };
 use serde_json::{Value, json};
 use support::{Memory, open_as};
 
 const APP: AppId = AppId(0);
-
-/// A runtime that keeps calls until the test decides them.
-#[derive(Default)]
-struct Desk(Mutex<Vec<TriggerCall>>);
-
-impl TriggerRuntime for Desk {
-    fn submit(&self, call: TriggerCall) {
-        self.0.lock().expect("no panic").push(call);
-    }
-}
 
 fn app() -> App {
     let mut app = App::new("default", AppKeys::default());
@@ -111,7 +100,7 @@ impl Room {
     }
 
     fn calls(&self) -> Vec<TriggerCall> {
-        take(&mut self.desk.0.lock().expect("no panic"))
+        self.desk.calls()
     }
 
     fn decide(&mut self, call: &TriggerCall, decision: Decision) {

@@ -15,9 +15,7 @@ use super::{
 };
 use crate::{
     channel::Viewer,
-    command::{
-        ChannelsPage, Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession,
-    },
+    command::{Cursor, Disconnection, MembersPage, Membership, Outcome, SessionsPage, UserSession},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, LocalId, SessionId, SessionSlot, WorkerId},
