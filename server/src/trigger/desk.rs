@@ -16,7 +16,7 @@ use fanfare_core::{
 use super::{
     metrics::count,
     script::{Run, RunError},
-    spec::{OnError, Spec},
+    spec::{OnError, Spec, Work},
     thread::ScriptThreads,
 };
 use crate::worker::Control;
@@ -73,7 +73,9 @@ pub(crate) fn dispatch(mut job: Job) {
             job.at = at;
             count(&job.spec().numbers.queued);
             let desk = job.triggers.desk.clone();
-            desk.scripts.send(job);
+            match job.spec().work {
+                Work::Script(_) => desk.scripts.send(job),
+            }
         }
         None => job.post(),
     }

@@ -85,12 +85,22 @@ pub(crate) enum OnError {
 pub(crate) struct Spec {
     pub(crate) raw: RawTrigger,
     pub(crate) rule: TriggerRule,
+    pub(crate) work: Work,
+    pub(crate) on_error: OnError,
+    pub(crate) numbers: Arc<Numbers>,
+}
+
+/// The work of a run.
+pub(crate) enum Work {
+    Script(Script),
+}
+
+/// A script, the budget of its runs, and the states that it keeps.
+pub(crate) struct Script {
     pub(crate) source: Arc<str>,
     pub(crate) budget: Budget,
-    pub(crate) on_error: OnError,
-    /// The states that the trigger keeps for channels. A change of the settings keeps the states.
+    /// The states by channel. A change of the settings keeps the states.
     pub(crate) states: Arc<States>,
-    pub(crate) numbers: Arc<Numbers>,
 }
 
 impl fmt::Debug for Spec {
@@ -132,26 +142,33 @@ impl RawTrigger {
     /// state and counts are kept.
     pub(crate) fn check(self, before: Option<&Spec>) -> Result<Spec, Wrong> {
         let rule = self.rule()?;
-        let budget = self.budget()?;
         let on_error = match self.on_error.as_deref() {
             None | Some("refuse") => OnError::Refuse,
             Some("pass") => OnError::Pass,
             Some(other) => return wrong("on_error", format_args!("is `{other}`: it must be refuse or pass")),
         };
-        let Some(source) = self.source.as_deref() else {
-            return wrong("", "has no script: give `file`, or `source`");
+        let work = match &self.source {
+            Some(source) => Work::Script(self.script(source, before)?),
+            None => return wrong("", "has no script: give `file`, or `source`"),
         };
+        let numbers = before.map_or_else(Arc::default, |before| before.numbers.clone());
+        Ok(Spec { raw: self, rule, work, on_error, numbers })
+    }
+
+    fn script(&self, source: &str, before: Option<&Spec>) -> Result<Script, Wrong> {
+        let budget = self.budget()?;
         if source.len() > SOURCE_BYTES {
             return wrong("source", format_args!("must not be longer than {SOURCE_BYTES} bytes"));
         }
-        let source: Arc<str> = source.into();
-        match Sandbox::new(&source, budget, 0) {
+        match Sandbox::new(source, budget, 0) {
             Ok(_) => {}
             Err(error) => return wrong("source", format_args!("does not compile: {error}")),
         }
-        let states = before.map_or_else(Arc::default, |before| before.states.clone());
-        let numbers = before.map_or_else(Arc::default, |before| before.numbers.clone());
-        Ok(Spec { raw: self, rule, source, budget, on_error, states, numbers })
+        let states = match before.map(|before| &before.work) {
+            Some(Work::Script(script)) => script.states.clone(),
+            None => Arc::default(),
+        };
+        Ok(Script { source: source.into(), budget, states })
     }
 
     fn rule(&self) -> Result<TriggerRule, Wrong> {

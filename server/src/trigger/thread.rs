@@ -18,7 +18,7 @@ use super::{
     input::put_head,
     metrics::count,
     script::{Call, Run, RunError, Sandbox},
-    spec::Spec,
+    spec::{Script, Spec, Work},
 };
 use crate::sys::{random, thread_cpu_time};
 
@@ -148,9 +148,10 @@ impl ScriptThread {
 
     fn run_job(&mut self, job: &Job) -> Result<Run, RunError> {
         let spec = job.spec().clone();
+        let Work::Script(script) = &spec.work;
         spec.numbers.dequeued();
         let began = thread_cpu_time();
-        let result = self.run_script(job, &spec);
+        let result = self.run_script(job, &spec, script);
         spec.numbers.took(thread_cpu_time().saturating_sub(began));
         self.calls += 1;
         if matches!(result, Err(RunError::Memory)) {
@@ -162,8 +163,8 @@ impl ScriptThread {
         result
     }
 
-    fn run_script(&mut self, job: &Job, spec: &Arc<Spec>) -> Result<Run, RunError> {
-        let sandbox = load(&mut self.loaded, spec)?;
+    fn run_script(&mut self, job: &Job, spec: &Arc<Spec>, script: &Script) -> Result<Run, RunError> {
+        let sandbox = load(&mut self.loaded, spec, script)?;
         let input = &job.call.input;
         let channel = input.channel.as_deref();
         let place = channel.unwrap_or_default();
@@ -171,7 +172,7 @@ impl ScriptThread {
         put_head(&mut self.head, &job.triggers.app.name, input);
         self.head.extend_from_slice(b"}");
         let head = std::str::from_utf8(&self.head).map_err(|error| RunError::Thrown(error.to_string()))?;
-        let state = spec.states.of(place);
+        let state = script.states.of(place);
         let action = input.kind.action();
         let call = Call { action, head, payload: job.payload(), channel, state: state.as_deref() };
         let mut run = sandbox.run(&call)?;
@@ -183,7 +184,7 @@ impl ScriptThread {
             tracing::debug!(%app, %trigger, "the trigger returned a value without reading the payload");
         }
         if let Some(state) = run.state.take() {
-            let dropped = spec.states.keep(place, state);
+            let dropped = script.states.keep(place, state);
             (0..dropped).for_each(|_| count(&spec.numbers.states_dropped));
         }
         Ok(run)
@@ -195,14 +196,18 @@ fn address(spec: &Arc<Spec>) -> usize {
 }
 
 /// The script of a trigger, compiled when it is first called.
-fn load<'l>(loaded: &'l mut HashMap<usize, Loaded>, spec: &Arc<Spec>) -> Result<&'l mut Sandbox, RunError> {
+fn load<'l>(
+    loaded: &'l mut HashMap<usize, Loaded>,
+    spec: &Arc<Spec>,
+    script: &Script,
+) -> Result<&'l mut Sandbox, RunError> {
     let entry = loaded.entry(address(spec)).or_insert_with(|| Loaded { spec: Weak::new(), sandbox: None });
     // While the weak reference exists, no other trigger has this address.
     if entry.sandbox.is_none() || !std::ptr::eq(entry.spec.as_ptr(), Arc::as_ptr(spec)) {
         entry.spec = Arc::downgrade(spec);
         let seed = random() as u32;
         entry.sandbox = None;
-        let made = Sandbox::new(&spec.source, spec.budget, seed);
+        let made = Sandbox::new(&script.source, script.budget, seed);
         entry.sandbox = Some(made.map_err(|error| RunError::Thrown(error.to_string()))?);
     }
     entry.sandbox.as_mut().ok_or(RunError::Memory)
