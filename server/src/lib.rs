@@ -6,7 +6,8 @@
 //!    ├── worker-0   listener(s) ─▶ loop ─▶ engine ─┐
 //!    ├── worker-1   listener(s) ─▶ loop ─▶ engine ─┤  mailboxes, channel table (the node)
 //!    ├── …                                         ┘
-//!    └── admin      metrics, health, readiness (axum; never on the path of a message)
+//!    ├── admin      metrics, health, readiness (axum; never on the path of a message)
+//!    └── background keys of issuers
 //! ```
 //!
 //! Every connection belongs to the worker that accepted it, from the first byte to the last.
@@ -17,7 +18,9 @@ pub mod config;
 mod connection;
 mod control;
 mod drain;
+mod fetch;
 mod http;
+mod issuer;
 mod listener;
 pub mod notify;
 mod outbound;
@@ -32,6 +35,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, atomic::Ordering},
     thread::{Builder, JoinHandle},
+    time::Duration,
 };
 
 use fanfare_core::{engine::Node, id::WorkerId};
@@ -41,10 +45,12 @@ use self::{
     config::Config,
     control::{
         admin::{ADMIN_CONNECTIONS, Admin, Observed, Pages},
+        background::Background,
         demo,
         metrics::WorkerMetrics,
         reload::Reloader,
     },
+    issuer::Issuers,
     listener::Listener,
     trigger::{TriggerThreads, Triggers},
     worker::{Control, Parts, Worker, poll_and_waker},
@@ -59,6 +65,9 @@ const WORKER_DESCRIPTORS: u64 = 4;
 
 /// Room for fewer connections than this is a mistake of whoever set the limit of open files.
 const CONNECTIONS_MIN: u64 = 16;
+
+/// How long a start waits for the keys of issuers.
+const ISSUERS_PATIENCE: Duration = Duration::from_secs(6);
 
 /// An address on which the server listens.
 #[derive(Copy, Clone, Debug)]
@@ -98,6 +107,7 @@ pub struct Server {
     admin: Option<Admin>,
     triggers: Arc<Triggers>,
     trigger_threads: TriggerThreads,
+    background: Arc<Background>,
 }
 
 impl Server {
@@ -136,7 +146,11 @@ impl Server {
         let (triggers, trigger_threads) = Triggers::start(&node, &control, &config.triggers())?;
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let expires_s = config.certificate_expires_s();
-        let observed = Arc::new(Observed::new(node.clone(), metrics.clone(), control.clone(), expires_s));
+        let background = Arc::new(Background::start()?);
+        let issuers = Issuers::start(background.clone(), config.issuers());
+        issuers.wait(ISSUERS_PATIENCE);
+        let observed =
+            Arc::new(Observed::new(node.clone(), metrics.clone(), control.clone(), issuers, expires_s));
         let reloader = Arc::new(Reloader {
             control: control.clone(),
             node: node.clone(),
@@ -187,6 +201,7 @@ impl Server {
             admin,
             triggers,
             trigger_threads,
+            background,
         })
     }
 
@@ -230,6 +245,9 @@ impl Server {
         }
         if let Some(admin) = self.admin {
             admin.stop();
+        }
+        if let Some(background) = Arc::into_inner(self.background) {
+            background.stop();
         }
         // The engines and their copies of triggers are gone.
         self.triggers.stop();

@@ -10,7 +10,7 @@ const EXAMPLE: &str = include_str!("../../fanfare.example.toml");
 const CLIENT: &str = "client-key-0123456789";
 
 /// The sections of the page, and a file in which `@` is a line of that section.
-const SECTIONS: [(&str, &str); 13] = [
+const SECTIONS: [(&str, &str); 14] = [
     ("[server]", "[server]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
     ("[server.limits]", "[server.limits]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
     ("[[server.listeners]]", "[[server.listeners]]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
@@ -39,6 +39,11 @@ const SECTIONS: [(&str, &str); 13] = [
     (
         "[[apps.<name>.session_keys]]",
         "[apps.x]\nclient_key = 'client-key-0123456789'\n[[apps.x.session_keys]]\n@",
+    ),
+    (
+        "[[apps.<name>.session_key_sets]]",
+        "[apps.x]\nclient_key = 'client-key-0123456789'\n[[apps.x.session_key_sets]]\n\
+         url = 'http://127.0.0.1:9/'\n@",
     ),
 ];
 
@@ -92,6 +97,7 @@ fn every_key_is_described_and_nothing_else() {
                 "channels",
                 "triggers",
                 "session_keys",
+                "session_key_sets",
             ]
             .contains(&key.as_str())
         });

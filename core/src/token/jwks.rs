@@ -136,11 +136,17 @@ impl<'a> Entry<'a> {
         }
         let algorithm = self.algorithm()?;
         let key = match algorithm {
-            Algorithm::Rs256 => checked_rsa(self.components(&self.n, &self.e, DecodingKey::from_rsa_components)?),
-            Algorithm::Es256 => checked_ec(self.components(&self.x, &self.y, DecodingKey::from_ec_components)?),
+            Algorithm::Rs256 => {
+                checked_rsa(self.components(&self.n, &self.e, DecodingKey::from_rsa_components)?)
+            }
+            Algorithm::Es256 => {
+                checked_ec(self.components(&self.x, &self.y, DecodingKey::from_ec_components)?)
+            }
             _ => {
                 let x = self.x.as_deref().ok_or("lacks the member `x`")?;
-                checked_ed(DecodingKey::from_ed_components(x).map_err(|_| "has an `x` that is not base64url")?)
+                checked_ed(
+                    DecodingKey::from_ed_components(x).map_err(|_| "has an `x` that is not base64url")?,
+                )
             }
         };
         let key = key.map_err(|error| match error {

@@ -30,7 +30,7 @@ const LIVE: [&str; 15] = [
 ];
 
 /// The settings of an app that can change while the server runs, by the first word after the app's name.
-const LIVE_IN_APP: [&str; 23] = [
+const LIVE_IN_APP: [&str; 24] = [
     "client_keys",
     "client_key_env",
     "server_keys",
@@ -40,6 +40,7 @@ const LIVE_IN_APP: [&str; 23] = [
     "session_exp_required",
     "session_leeway_seconds",
     "session_keys",
+    "session_key_sets",
     "echo",
     "membership_to_send",
     "announce",

@@ -16,6 +16,7 @@ mod apps;
 mod changes;
 mod channelstream;
 mod error;
+mod key_sets;
 mod layers;
 mod listeners;
 mod print;
@@ -39,6 +40,7 @@ pub use self::error::ConfigError;
 use self::layers::Environment;
 use self::listeners::SecuredListener;
 use crate::args::{Action, Args, Secrets};
+use crate::issuer::Issuer;
 use crate::tls::TlsSettings;
 use crate::trigger::spec::Spec;
 
@@ -247,8 +249,13 @@ impl Config {
         let admin = self.admin_listen.map_or(String::from("off"), |address| address.to_string());
         let apps = list(self.apps.iter().map(|app| app.name.to_string()).collect());
         let development = if self.development.is_some() { " (development)" } else { "" };
+        let issuers = list(self.issuers().iter().map(|issuer| issuer.endpoint.to_string()).collect());
+        let issuers = match issuers.is_empty() {
+            true => issuers,
+            false => format!("; keys of issuers, which only a running server reads: {issuers}"),
+        };
         format!(
-            "ok: {source}; listen {listen}; admin {admin}; workers {}; apps {apps}{development}",
+            "ok: {source}; listen {listen}; admin {admin}; workers {}; apps {apps}{development}{issuers}",
             self.workers
         )
     }
@@ -361,6 +368,11 @@ impl Config {
     /// The triggers of each app.
     pub(crate) fn triggers(&self) -> Vec<Vec<Arc<Spec>>> {
         self.secrets.iter().map(|app| app.triggers.clone()).collect()
+    }
+
+    /// The issuers whose keys are read while the server runs.
+    pub(crate) fn issuers(&self) -> Vec<Issuer> {
+        self.secrets.iter().flat_map(|app| app.issuers.clone()).collect()
     }
 
     /// Every address to listen on, with its TLS settings.

@@ -134,6 +134,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         channels: own.channels.clone(),
         triggers: own.triggers.iter().map(|spec| spec.raw.clone()).collect(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
+        session_key_sets: own.session_key_sets.clone(),
     }
 }
 

@@ -124,6 +124,8 @@ pub(super) struct App {
     pub(super) triggers: Vec<RawTrigger>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) session_keys: Vec<SessionKey>,
+    #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
+    pub(super) session_key_sets: Vec<SessionKeySet>,
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -225,6 +227,15 @@ pub(super) struct SessionKey {
     pub(super) secret_env: Option<String>,
     pub(super) public_key: Option<String>,
     pub(super) public_key_file: Option<String>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SessionKeySet {
+    pub(super) url: Option<String>,
+    pub(super) ca_file: Option<String>,
+    pub(super) allow_http: Option<bool>,
+    pub(super) floor_s: Option<i64>,
 }
 
 /// One string, or a list of them.

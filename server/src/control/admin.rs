@@ -39,7 +39,7 @@ use super::{
     metrics::{WorkerMetrics, exposition},
     reload::Reloader,
 };
-use crate::{config::Password, worker::Control};
+use crate::{config::Password, issuer::Issuers, worker::Control};
 
 /// The most connections at one time.
 pub(crate) const ADMIN_CONNECTIONS: usize = 32;
@@ -59,6 +59,7 @@ pub(crate) struct Observed {
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
     /// The interface to the workers: it wakes them, asks them, and hands them connections.
     pub(crate) control: Arc<Control>,
+    pub(crate) issuers: Issuers,
     pub(crate) started: Instant,
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
@@ -76,12 +77,14 @@ impl Observed {
         node: Arc<Node>,
         workers: Vec<Arc<WorkerMetrics>>,
         control: Arc<Control>,
+        issuers: Issuers,
         certificate_expires_s: Option<u64>,
     ) -> Self {
         Self {
             node,
             workers,
             control,
+            issuers,
             started: Instant::now(),
             ready: AtomicBool::new(false),
             certificate_expires_s: AtomicU64::new(certificate_expires_s.unwrap_or(0)),

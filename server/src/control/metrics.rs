@@ -14,7 +14,10 @@ use super::{
     admin::Observed,
     process::{ProcessMetric, process_metrics},
 };
-use crate::args::COMMIT;
+use crate::{
+    args::COMMIT,
+    issuer::{self, Issuer},
+};
 
 /// Declares the counters: name in the exposition, description, kind.
 macro_rules! metrics {
@@ -202,6 +205,16 @@ pub(crate) fn exposition(observed: &Observed) -> String {
             line(format_args!("fanfare_{name}{{app=\"{}\"}} {}", app.name, app_values(node, app.id)[at]));
         }
     }
+    let mut has_issuers = false;
+    observed.issuers.visit(|_, _| has_issuers = true);
+    for (name, kind, help, value) in issuer::METRICS.iter().filter(|_| has_issuers) {
+        line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} {kind}"));
+        observed.issuers.visit(|issuer, numbers| {
+            let Issuer { app, place, .. } = issuer;
+            let value = value(issuer, numbers);
+            line(format_args!("fanfare_{name}{{app=\"{app}\",issuer=\"{place}\"}} {value}"));
+        });
+    }
     for (at, (name, kind, help)) in METRICS.iter().enumerate() {
         line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} {kind}"));
         for (worker, metrics) in workers.iter().enumerate() {
@@ -218,7 +231,7 @@ mod tests {
     use fanfare_core::app::{App, AppKeys, Apps};
 
     use super::*;
-    use crate::worker::Control;
+    use crate::{control::background::Background, issuer::Issuers, worker::Control};
 
     #[test]
     fn exposition_shows_every_metric_of_every_worker() {
@@ -229,9 +242,11 @@ mod tests {
         let config = Arc::new(config.expect("it is a configuration"));
         let workers = vec![Arc::new(WorkerMetrics::default()), Default::default()];
         workers[1].publish(&WorkerCounters { accepted_total: 7, ..WorkerCounters::default() });
-        let control = Arc::new(Control::new(Vec::new(), 0, config));
+        let control = Arc::new(Control::new(Vec::new(), 0, config.clone()));
         let node = Arc::new(Node::new(apps, 2, 64, 1));
-        let text = exposition(&Observed::new(node, workers, control, None));
+        let background = Arc::new(Background::start().expect("a thread starts"));
+        let issuers = Issuers::start(background, config.issuers());
+        let text = exposition(&Observed::new(node, workers, control, issuers, None));
         assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));
         assert_eq!(text.matches("# TYPE").count(), METRICS.len() + APP_METRICS.len() + 9);

@@ -120,6 +120,7 @@ impl Reloader {
     }
 
     fn put(&self, config: Arc<Config>) -> io::Result<()> {
+        self.observed.issuers.replace(config.issuers());
         self.node.set_apps(Arc::new(config.apps.clone()));
         let expires_s = config.certificate_expires_s().unwrap_or(0);
         self.observed.certificate_expires_s.store(expires_s, Ordering::Relaxed);

@@ -91,13 +91,16 @@ fn two_keys_of_one_name_refuse_the_document() {
     assert_eq!(refused, JwksError::Duplicate("same".into()));
     assert_eq!(refused.to_string(), "has two keys with the `kid` \"same\", so a token could mean either");
     // A key that is skipped takes no name, and keys without a name are different keys.
-    let read = parse(&[named(&rsa(RSA), "enc"), named(&ec(), "sig"), ed(), rsa(RSA)]).expect("no name is twice");
+    let read =
+        parse(&[named(&rsa(RSA), "enc"), named(&ec(), "sig"), ed(), rsa(RSA)]).expect("no name is twice");
     assert_eq!((read.keys.len(), read.skipped.len()), (3, 1));
 }
 
 #[test]
 fn what_is_no_document_is_refused() {
-    for text in ["", "null", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":"a"}"#, "<html>", "{\"keys\":[}", "\u{0}"] {
+    for text in
+        ["", "null", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":"a"}"#, "<html>", "{\"keys\":[}", "\u{0}"]
+    {
         assert_eq!(Jwks::parse(text.as_bytes()).expect_err(text), JwksError::Malformed);
     }
     let deep = format!("{{\"keys\":[{}{}]}}", "[".repeat(100_000), "]".repeat(100_000));
