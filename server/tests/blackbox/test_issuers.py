@@ -163,6 +163,12 @@ def test_a_reload_keeps_the_keys_and_the_floor(start_server, workers, issuer):
     assert not is_accepted(server, signed(key, "a"))
 
 
+def check(file):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FANFARE_")}
+    command = [os.environ["FANFARE_BIN"], "check", "--config", str(file)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+
+
 @pytest.mark.parametrize(
     "entry, problem",
     [
@@ -177,17 +183,14 @@ def test_check_refuses_an_address_that_cannot_work(tmp_path, entry, problem):
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in entry.items())
     text = f'[apps.a]\nclient_key = "{client_key()}"\n[[apps.a.session_key_sets]]\n{lines}'
     file.write_text(text)
-    check = [os.environ["FANFARE_BIN"], "check", "--config", str(file)]
-    done = subprocess.run(check, capture_output=True, timeout=20)
-    assert done.returncode == 2 and problem in done.stderr.decode() and "session_key_sets[0]" in done.stderr.decode()
+    done = check(file)
+    assert done.returncode == 2 and problem in done.stderr and "session_key_sets[0]" in done.stderr
 
 
 def test_check_says_that_it_does_not_read_the_keys(tmp_path):
     file = tmp_path / "fanfare.toml"
     issuer = '[[apps.a.session_key_sets]]\nurl = "http://localhost:9/keys"\n'
     file.write_text(f'[apps.a]\nclient_key = "{client_key()}"\nsession_required = true\n{issuer}')
-    done = subprocess.run(
-        [os.environ["FANFARE_BIN"], "check", "--config", str(file)], capture_output=True, timeout=20
-    )
+    done = check(file)
     assert done.returncode == 0
-    assert "only a running server reads: http://localhost:9/keys" in done.stdout.decode()
+    assert "only a running server reads: http://localhost:9/keys" in done.stdout
