@@ -227,6 +227,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The verdict that everything stays as it is.
+    pub fn pass() -> Self {
+        Self::new(Decision::Pass)
+    }
+
     /// A verdict with a decision and nothing else.
     pub fn new(decision: Decision) -> Self {
         Self { decision, answers: Vec::new(), publications: Vec::new() }

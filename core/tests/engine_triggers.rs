@@ -468,6 +468,36 @@ fn a_change_of_triggers_holds_for_the_next_message_and_loses_none_in_flight() {
     }
 }
 
+/// Messages for which no trigger runs any more wait behind the messages for which one ran.
+#[test]
+fn a_message_overtakes_none_that_waits_for_a_trigger_which_was_removed_or_does_not_concern_it() {
+    let mut room = Room::new();
+    room.say(room.ada, send("t", 1));
+    let call = room.one_call();
+    let node = room.engine.node().clone();
+    node.set_triggers(APP, None);
+    room.say(room.ada, send("t", 2));
+    room.say(room.bob, send("t", "from another session"));
+    assert_eq!(room.engine.receive(room.ada, Message::Binary(&binary("t"))), Flow::Continue);
+    assert_eq!(room.bob_sees(), [json!("from another session")]);
+    room.decide(&call, Decision::Pass);
+    assert_eq!(room.bob_sees(), [json!(1), json!(2), Value::Null], "the binary message is the last");
+    // A direct message runs a trigger, and the broadcast after it none.
+    let rule = TriggerRule { on_broadcasts: false, ..rule() };
+    node.set_triggers(APP, Some(Arc::new(TriggerSet::new(vec![rule], room.desk.clone()))));
+    let broadcast =
+        |message, to: &[&str]| json!({"type": "broadcast", "event": "e", "message": message, "to_users": to});
+    room.say(room.ada, broadcast(3, &["bob"]));
+    let mut to_all = broadcast(4, &[]);
+    to_all.as_object_mut().expect("an object").remove("to_users");
+    room.say(room.ada, to_all);
+    let call = room.one_call();
+    assert_eq!(room.bob_sees(), [] as [Value; 0]);
+    room.decide(&call, Decision::Pass);
+    assert_eq!(room.bob_sees(), [json!(3), json!(4)]);
+    assert_eq!(node.trigger_calls(APP), 0);
+}
+
 #[test]
 fn what_a_trigger_says_reaches_whom_it_is_for_and_runs_no_trigger() {
     let mut room = Room::new();

@@ -52,7 +52,7 @@ use self::{
     },
     issuer::Issuers,
     listener::Listener,
-    trigger::{TriggerThreads, Triggers},
+    trigger::{TriggerThreads, Triggers, manage::MANAGE_REQUESTS},
     worker::{Control, Parts, Worker, poll_and_waker},
 };
 
@@ -143,7 +143,8 @@ impl Server {
             (0..workers).map(|_| poll_and_waker()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
         let node = Arc::new(Node::new(config.apps.clone(), workers, config.mailbox_depth, sys::random()));
         let control = Arc::new(Control::new(wakers, capacity, config.clone()));
-        let (triggers, trigger_threads) = Triggers::start(&node, &control, &config.triggers())?;
+        let (manage, requests) = crossbeam::channel::bounded(MANAGE_REQUESTS);
+        let (triggers, trigger_threads) = Triggers::start(&node, &control, &config, requests)?;
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let expires_s = config.certificate_expires_s();
         let background = Arc::new(Background::start()?);
@@ -155,6 +156,7 @@ impl Server {
             control: control.clone(),
             node: node.clone(),
             observed: observed.clone(),
+            triggers: triggers.clone(),
             turn: Mutex::new(()),
         });
         let pages = Pages {
@@ -180,6 +182,7 @@ impl Server {
                 poll,
                 listeners,
                 handler,
+                manage: manage.clone(),
             })?;
             let core = cores.get(at % cores.len().max(1)).copied();
             threads.push(Builder::new().name(format!("worker-{at}")).spawn(move || {

@@ -73,7 +73,12 @@ impl Clock {
 
     /// Milliseconds since this clock was made.
     pub(crate) fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.ms_at(Instant::now())
+    }
+
+    /// Milliseconds from the making of this clock to `moment`.
+    pub(crate) fn ms_at(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
     }
 }
 

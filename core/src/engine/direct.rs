@@ -75,7 +75,9 @@ impl Engine {
                     range
                 }
             };
-            self.counters.deliveries += u64::from(!range.is_empty());
+            let delivered = u64::from(!range.is_empty());
+            self.counters.deliveries += delivered;
+            self.of_apps[usize::from(app.0)].delivered(delivered);
             self.turn.link_reply(slot, hot, range);
         }
     }

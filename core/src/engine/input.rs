@@ -341,6 +341,7 @@ impl Engine {
     pub(super) fn refuse(&mut self, slot: SessionSlot, id: Option<&str>, error: ReplyError) {
         self.counters.command_errors += 1;
         self.counters.rate_limited += u64::from(error == ReplyError::RateLimited);
+        self.counted(self.sessions.get(slot).app).refused_command(error);
         let format = self.sessions.hot(slot).format;
         self.reply(slot, |out| dialect::encode_error(format, out, id, error));
     }

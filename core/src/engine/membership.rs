@@ -475,7 +475,9 @@ impl Engine {
             local.subscribers.remove(number);
             local.subscribers.compact();
         } else {
-            self.counters.deliveries += self.turn.left(local.run, place, slot, &mut self.sessions);
+            let delivered = self.turn.left(local.run, place, slot, &mut self.sessions);
+            self.counters.deliveries += delivered;
+            self.of_apps[usize::from(local.channel.app().0)].delivered(delivered);
             local.subscribers.remove(number);
         }
         local.channel.set_members(self.worker, local.subscribers.len());

@@ -16,6 +16,7 @@
 //! A turn: `begin_turn`, any number of inputs, `on_mail`, wake the workers of `take_touched`, `flush`.
 
 mod check;
+mod counters;
 mod direct;
 mod eviction;
 mod history;
@@ -48,6 +49,7 @@ use bytes::BytesMut;
 use hashbrown::HashMap;
 
 use self::{
+    counters::AppCounters,
     eviction::{Evictor, Sweep},
     idempotency::Keys,
     membership::{JoinAs, Joining},
@@ -62,6 +64,7 @@ use self::{
     watch::Watch,
 };
 pub use self::{
+    counters::{AppCounts, Counters},
     input::Flow,
     mail::Mail,
     node::{Node, Outlet},
@@ -137,6 +140,8 @@ pub struct Engine {
     /// Absent while it reads.
     decoder: Option<Box<Decoder>>,
     counters: Counters,
+    /// This engine's counts of each app.
+    of_apps: Arc<[AppCounters]>,
 }
 
 /// This worker's part of a channel.
@@ -181,42 +186,13 @@ pub struct Opening<'a> {
     pub ticket: Option<Secret>,
 }
 
-/// What this engine has done, since it started. Plain numbers: one thread writes them.
-#[derive(Copy, Clone, Default, Debug)]
-#[allow(missing_docs, reason = "the names say it; the shell publishes them with a description each")]
-pub struct Counters {
-    pub commands: u64,
-    pub command_errors: u64,
-    pub publications: u64,
-    pub changes: u64,
-    pub notices: u64,
-    pub deliveries: u64,
-    pub missed: u64,
-    pub recovered: u64,
-    pub unrecovered: u64,
-    pub parked: u64,
-    pub resumed: u64,
-    pub unresumed: u64,
-    pub member_lists_refused: u64,
-    pub history_forgotten: u64,
-    pub overloaded: u64,
-    pub rate_limited: u64,
-    pub triggered: u64,
-    pub trigger_refusals: u64,
-    pub delegated: u64,
-    pub mail: u64,
-    pub slow_consumers: u64,
-    pub congested: u64,
-    pub turns: u64,
-    pub writes: u64,
-}
-
 impl Engine {
     /// The engine of `worker`. `seed` is random and no other engine's.
     pub fn new(worker: WorkerId, node: Arc<Node>, seed: u64) -> Self {
         Self {
             worker,
             apps: node.apps(),
+            of_apps: node.counters_of(worker).clone(),
             node,
             now_ms: 0,
             steady_ms: 0,
@@ -307,6 +283,7 @@ impl Engine {
         let echo = opening.echo.unwrap_or(opening.app.echo);
         let mut session = Session::new(self.worker, app, self.ids.nonce(), echo);
         let mut channels = Vec::new();
+        self.counted(app).session_began();
         if let Some(claims) = opening.claims {
             session.user = Some(claims.user);
             session.expires_at = claims.expires_at;
@@ -410,12 +387,17 @@ impl Engine {
         }
         self.counters.turns += 1;
         let channels = &self.channels;
-        self.counters.deliveries +=
-            self.turn.segment_members(&mut self.sessions, |local| channels[local].subscribers.slots());
+        let of_apps = &self.of_apps;
+        self.counters.deliveries += self.turn.segment_members(
+            &mut self.sessions,
+            |local| channels[local].subscribers.slots(),
+            |app, count| of_apps[usize::from(app.0)].delivered(count),
+        );
         if !self.watches.is_empty() {
             self.take_samples();
         }
         self.turn.freeze();
+        sink.begin_writes();
         let mut over = Vec::new();
         let written = self.turn.write(&mut self.sessions, sink, |slot, backlog| over.push((slot, backlog)));
         self.counters.writes += written;
@@ -588,10 +570,5 @@ impl Engine {
     /// The app of the session in `slot`.
     pub fn session_app(&self, slot: SessionSlot) -> &Arc<App> {
         self.apps.of(self.sessions.get(slot).app)
-    }
-
-    /// What it has done so far.
-    pub fn counters(&self) -> Counters {
-        self.counters
     }
 }

@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use super::mail::Mail;
+use super::{
+    counters::{AppCounters, AppCounts},
+    mail::Mail,
+};
 use crate::{
     app::{App, Apps, ChannelOptions},
     channel::{Channel, ChannelTable},
@@ -25,6 +28,8 @@ pub struct Node {
     /// The apps for rare uses. Every engine has a copy, so that no message of a session takes this lock.
     apps: RwLock<Arc<Apps>>,
     tenants: Box<[Tenant]>,
+    /// For each worker, its counts of each app.
+    counters: Box<[Arc<[AppCounters]>]>,
     pub(super) table: ChannelTable,
     mailboxes: Box<[Mailbox<Mail>]>,
     /// The outlets of clients that poll, by the clients' secrets.
@@ -115,8 +120,10 @@ impl Node {
             options: papaya::HashMap::new(),
             triggers: TriggerSlot::default(),
         };
+        let counters = || apps.iter().map(|_| AppCounters::default()).collect();
         Self {
             tenants: apps.iter().map(tenant).collect(),
+            counters: (0..workers).map(|_| counters()).collect(),
             apps: RwLock::new(Arc::new(apps)),
             table: ChannelTable::new(workers, seed),
             mailboxes: (0..workers).map(|_| Mailbox::new(mailbox_depth)).collect(),
@@ -166,6 +173,20 @@ impl Node {
     /// apps.
     pub fn visit_channels(&self, shard: usize, visit: impl FnMut(&Arc<Channel>)) {
         self.table.visit_shard(shard, visit);
+    }
+
+    /// What all engines have counted of an app.
+    pub fn counts(&self, app: AppId) -> AppCounts {
+        let mut counts = AppCounts::default();
+        for of_worker in &self.counters {
+            of_worker[usize::from(app.0)].add_to(&mut counts);
+        }
+        counts
+    }
+
+    /// The counts of one worker, by app.
+    pub(super) fn counters_of(&self, worker: WorkerId) -> &Arc<[AppCounters]> {
+        &self.counters[usize::from(worker.0)]
     }
 
     /// Number of sessions of an app.
@@ -464,14 +485,16 @@ impl Node {
     pub fn set_triggers(&self, app: AppId, set: Option<Arc<TriggerSet>>) {
         let slot = &self.tenant(app).triggers;
         let mut changes = slot.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.0 == 0 && set.is_none() {
+            return;
+        }
         let generation = changes.0 % GENERATIONS + 1;
-        let is_empty = set.is_none();
         *changes = (generation, set);
         // Release: pairs with the load in `trigger_generation`.
-        slot.generation.store(if is_empty { 0 } else { generation }, Ordering::Release);
+        slot.generation.store(generation, Ordering::Release);
     }
 
-    /// Whether an app has triggers.
+    /// Whether an app has triggers, or had triggers: messages may still wait for verdicts of removed ones.
     #[inline]
     pub(super) fn has_triggers(&self, app: AppId) -> bool {
         self.trigger_generation(app) != 0
@@ -483,10 +506,10 @@ impl Node {
         self.tenant(app).triggers.generation.load(Ordering::Acquire)
     }
 
-    /// The triggers of an app and the number of their last change. An engine asks once after each change.
-    pub fn trigger_set(&self, app: AppId) -> Option<(u32, Arc<TriggerSet>)> {
-        let changes = self.tenant(app).triggers.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        changes.1.clone().map(|set| (changes.0, set))
+    /// The triggers of an app, if there are any, and the number of their last change. An engine asks once
+    /// after each change.
+    pub fn trigger_set(&self, app: AppId) -> (u32, Option<Arc<TriggerSet>>) {
+        self.tenant(app).triggers.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts a call of triggers, unless the app has reached its limit of calls or bytes.

@@ -127,11 +127,12 @@ impl Engine {
             None => self.node.channel(app_id, publish.channel),
         };
         let reach = self.check_publish(slot, app_id, target.as_deref(), publish)?;
-        if self.node.has_triggers(app_id)
-            && let Some(run) = self.run_for(app_id, publish, target.as_deref(), Origin::Session)
-        {
-            *payloads = &payloads[..1];
-            return self.call_for_publish(slot, run, publish, payloads[0], reach);
+        if self.node.has_triggers(app_id) {
+            let run = self.run_for(app_id, publish, target.as_deref(), Origin::Session);
+            if run.is_some() || self.has_calls(slot) {
+                *payloads = &payloads[..1];
+                return self.call_for_publish(slot, run, publish, payloads[0], reach);
+            }
         }
         let app = self.apps.of(app_id);
         let session = self.sessions.get_mut(slot);
@@ -202,6 +203,7 @@ impl Engine {
     ) -> Result<Progress, ReplyError> {
         let count = publications.len() as u64;
         self.counters.publications += count;
+        self.counted(app).published(count);
         let &Publication { id: last, audience, .. } = publications.last().expect("there is at least one");
         let outcome = |offset| match publish.channel {
             Some(_) => Outcome::Sent { message_id: last, offset },

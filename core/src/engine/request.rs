@@ -41,6 +41,7 @@ impl Engine {
                 let publish = Publish::new(None, event, payload);
                 check_message(self.apps.of(app), &publish, slice::from_ref(&payload))?;
                 self.counters.publications += 1;
+                self.counted(app).published(1);
                 let given = note.map(|note| Arc::new(Given { note: Some(note), ..Given::default() }));
                 let message = Publication::message(self.ids.message_id(self.now_ms), event, payload);
                 let audience = Audience { only_users: Some(Arc::new([user.into()])), ..Audience::default() };

@@ -60,8 +60,8 @@ pub(super) struct Calls {
     lines: HashMap<Line, VecDeque<Called>, RandomState>,
     /// Lines whose verdicts have come.
     judged: VecDeque<Line>,
-    /// The last known triggers of each app, with the number of their change.
-    sets: HashMap<AppId, (u32, Arc<TriggerSet>), RandomState>,
+    /// The last known triggers of each app, if there are any, with the number of their change.
+    sets: HashMap<AppId, (u32, Option<Arc<TriggerSet>>), RandomState>,
 }
 
 struct Flight {
@@ -75,6 +75,15 @@ struct Flight {
 enum Line {
     Session(SessionId),
     BackEnd(AppId),
+}
+
+impl Line {
+    fn of(app: AppId, input: &TriggerInput) -> Self {
+        match &input.client {
+            Some(client) => Self::Session(client.session),
+            None => Self::BackEnd(app),
+        }
+    }
 }
 
 /// A command that waits for its own verdict, or for the verdicts of earlier commands.
@@ -113,19 +122,23 @@ impl Calls {
 }
 
 impl Engine {
-    /// The triggers of an app; `None` if the app has none.
-    fn trigger_set(&mut self, app: AppId) -> Option<(u32, Arc<TriggerSet>)> {
+    /// The triggers of an app, if there are any, with the number of their change.
+    fn trigger_set(&mut self, app: AppId) -> (u32, Option<Arc<TriggerSet>>) {
         let generation = self.node.trigger_generation(app);
         match self.calls.sets.get(&app) {
-            Some((of, set)) if *of == generation => return Some((*of, set.clone())),
-            _ => {}
+            Some(known) if known.0 == generation => known.clone(),
+            _ => {
+                let known = self.node.trigger_set(app);
+                self.calls.sets.insert(app, known.clone());
+                known
+            }
         }
-        let Some((generation, set)) = self.node.trigger_set(app) else {
-            self.calls.sets.remove(&app);
-            return None;
-        };
-        self.calls.sets.insert(app, (generation, set.clone()));
-        Some((generation, set))
+    }
+
+    /// Whether messages of the session wait for verdicts. Its further messages wait behind them, even if no
+    /// trigger is for them.
+    pub(super) fn has_calls(&self, slot: SessionSlot) -> bool {
+        !self.calls.lines.is_empty() && self.calls.lines.contains_key(&Line::Session(self.session_id(slot)))
     }
 
     /// The triggers for a publication. Patterns are compared once for each channel and each change of
@@ -150,20 +163,23 @@ impl Engine {
                 return None;
             }
         }
-        let (generation, set) = self.trigger_set(app)?;
+        let (generation, set) = self.trigger_set(app);
         let place = match publish.channel {
             Some(name) => Place::Channel(name),
             None if publish.audience.as_deref().is_some_and(|to| Self::is_direct(None, to)) => Place::Direct,
             None => Place::Broadcast,
         };
-        let matching = |origin| set.matching(Action::Message, place, origin);
+        let matching = |origin| match &set {
+            Some(set) => set.matching(Action::Message, place, origin),
+            None => RuleMask(0),
+        };
         if let Some(channel) = channel {
             let bit = |origin, bit| if matching(origin).is_empty() { 0 } else { bit };
             let bits = bit(Origin::Session, NOTE_SESSIONS) | bit(Origin::BackEnd, NOTE_BACK_END);
             channel.note_triggers(generation << NOTE_BITS | bits);
         }
         let rules = matching(origin);
-        (!rules.is_empty()).then_some(Run { set, rules })
+        set.filter(|_| !rules.is_empty()).map(|set| Run { set, rules })
     }
 
     /// The triggers for an action without a publication.
@@ -171,16 +187,17 @@ impl Engine {
         if !self.node.has_triggers(app) {
             return None;
         }
-        let (_, set) = self.trigger_set(app)?;
+        let set = self.trigger_set(app).1?;
         let rules = set.matching(action, Place::Channel(channel), origin);
         (!rules.is_empty()).then_some(Run { set, rules })
     }
 
-    /// Calls the triggers for a session's message that all checks have admitted.
+    /// Calls the triggers for a session's message that all checks have admitted. Without triggers, the
+    /// message waits for the verdicts of earlier messages.
     pub(super) fn call_for_publish(
         &mut self,
         slot: SessionSlot,
-        run: Run,
+        run: Option<Run>,
         publish: &Publish<'_>,
         payload: Payload<'_>,
         reach: Reach,
@@ -192,7 +209,11 @@ impl Engine {
         let client = client_of(session, slot);
         let echo = publish.echo.unwrap_or(session.echo);
         let input = self.input_of(publish, payload, Some(client), echo);
-        self.call(app, run, input, Deed::Publish { reach })
+        let deed = Deed::Publish { reach };
+        match run {
+            Some(run) => self.call(app, run, input, deed),
+            None => Ok(Progress::Called(self.enqueue(app, Arc::new(input), deed, Some(Verdict::pass())))),
+        }
     }
 
     /// Calls the triggers for a back end's message, if there are any.
@@ -303,25 +324,31 @@ impl Engine {
             return Err(ReplyError::Overloaded);
         }
         self.counters.triggered += 1;
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        let line = match &input.client {
-            Some(client) => Line::Session(client.session),
-            None => Line::BackEnd(app),
-        };
         let input = Arc::new(input);
-        let called = Called { ticket, app, who: None, input: input.clone(), deed, verdict: None };
-        self.calls.lines.entry(line).or_default().push_back(called);
+        let line = Line::of(app, &input);
+        let ticket = self.enqueue(app, input.clone(), deed, None);
         self.calls.flights.insert(ticket, Flight { app, bytes, line });
         set.runtime.submit(TriggerCall { app, worker: self.worker, ticket, rules, input });
         Ok(Progress::Called(ticket))
     }
 
+    /// Puts a command at the end of its line. Returns the command's ticket.
+    fn enqueue(&mut self, app: AppId, input: Arc<TriggerInput>, deed: Deed, verdict: Option<Verdict>) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let line = self.calls.lines.entry(Line::of(app, &input)).or_default();
+        line.push_back(Called { ticket, app, who: None, input, deed, verdict });
+        ticket
+    }
+
     /// Notes the receiver of a call's answer.
     pub(super) fn await_verdict(&mut self, ticket: u64, who: Waiter) {
-        let Some(flight) = self.calls.flights.get(&ticket) else { return };
-        let line = self.calls.lines.get_mut(&flight.line);
-        let mut calls = line.into_iter().flatten();
+        let line = match (&who, self.calls.flights.get(&ticket)) {
+            (Waiter::Session { session, .. }, _) => Line::Session(*session),
+            (_, Some(flight)) => flight.line,
+            (_, None) => return,
+        };
+        let mut calls = self.calls.lines.get_mut(&line).into_iter().flatten();
         if let Some(called) = calls.rfind(|called| called.ticket == ticket) {
             called.who = Some(who);
         }

@@ -30,7 +30,7 @@ const LIVE: [&str; 15] = [
 ];
 
 /// The settings of an app that can change while the server runs, by the first word after the app's name.
-const LIVE_IN_APP: [&str; 24] = [
+const LIVE_IN_APP: [&str; 25] = [
     "client_keys",
     "client_key_env",
     "server_keys",
@@ -55,6 +55,7 @@ const LIVE_IN_APP: [&str; 24] = [
     "channels",
     "agnost",
     "xano",
+    "triggers",
 ];
 
 /// One setting with different values in two configurations.

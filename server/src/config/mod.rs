@@ -80,6 +80,8 @@ pub struct Config {
     pub drain_spread_ms: u32,
     /// How long a shutdown then waits for connections to take their last bytes; 0 is not at all.
     pub drain_ms: u32,
+    /// The folder of what outlives the server; `None`: nothing does.
+    pub data_dir: Option<PathBuf>,
     /// Connections that wait in the operating system to be accepted, for each listening socket.
     pub backlog: u32,
     /// Connections of the whole server; 0 is as many as the limit of open files allows.
@@ -313,6 +315,7 @@ impl Config {
                 0..=600_000,
             )?,
             drain_ms: environment.number("server.drain_ms", server.drain_ms, 10_000, 0..=600_000)?,
+            data_dir: settings::data_dir(environment, server, base)?,
             backlog: environment.number("server.backlog", server.backlog, 4096, 1..=65_535)?,
             connections: environment.number(
                 "server.limits.connections",
@@ -365,9 +368,9 @@ impl Config {
         Ok(config)
     }
 
-    /// The triggers of each app.
-    pub(crate) fn triggers(&self) -> Vec<Vec<Arc<Spec>>> {
-        self.secrets.iter().map(|app| app.triggers.clone()).collect()
+    /// The triggers of each app, by the app's name.
+    pub(crate) fn triggers(&self) -> impl Iterator<Item = (&str, &[Arc<Spec>])> {
+        self.apps.iter().map(|app| &*app.name).zip(self.secrets.iter().map(|app| &*app.triggers))
     }
 
     /// The issuers whose keys are read while the server runs.

@@ -62,6 +62,7 @@ fn server(config: &Config, secrets: Secrets) -> raw::Server {
         access_tokens: config.access.print(secrets),
         drain_spread_ms: Some(config.drain_spread_ms.into()),
         drain_ms: Some(config.drain_ms.into()),
+        data_dir: Some(config.data_dir.as_ref().map_or_else(String::new, |path| path.display().to_string())),
         backlog: Some(config.backlog.into()),
         limits: raw::ServerLimits {
             connections: Some(config.connections.into()),

@@ -49,6 +49,7 @@ pub(super) struct Server {
     pub(super) access_tokens: Option<Texts>,
     pub(super) drain_spread_ms: Option<i64>,
     pub(super) drain_ms: Option<i64>,
+    pub(super) data_dir: Option<String>,
     pub(super) backlog: Option<i64>,
     #[serde(deserialize_with = "table")]
     pub(super) limits: ServerLimits,

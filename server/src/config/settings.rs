@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use super::apps::PLACEHOLDER;
 use super::error::ConfigError;
@@ -77,6 +78,24 @@ pub(super) fn dashboard_password(
         )
     };
     Password::new(&value).map(Some).ok_or_else(problem)
+}
+
+/// The data directory. A relative name is looked up in `base`; an empty name is no directory.
+pub(super) fn data_dir(
+    environment: &mut Environment,
+    server: &raw::Server,
+    base: Option<&Path>,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let given = environment.text("server.data_dir", None, server.data_dir.as_ref())?;
+    let Some(Given { name, value }) = given.filter(|given| !given.value.is_empty()) else { return Ok(None) };
+    let path = base.map_or_else(|| PathBuf::from(&value), |base| base.join(&value));
+    match path.is_dir() {
+        true => Ok(Some(path)),
+        false => {
+            let problem = format_args!("is `{}`, which is no directory: make it first", path.display());
+            Err(ConfigError::setting(name, problem))
+        }
+    }
 }
 
 pub(super) fn address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {

@@ -23,7 +23,7 @@ use mio::net::TcpStream;
 pub(crate) use self::{
     flags::{Flag, Flags},
     outlet::{Held, OutletId, OutletKind, OutletSlot, Polling, Posting, Stage, Stranger},
-    table::{Connections, Socket},
+    table::{Connections, Socket, Transport},
 };
 use self::{link::Link, table::CountedStream};
 use crate::{

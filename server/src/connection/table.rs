@@ -4,12 +4,16 @@
 //! counts sent bytes. A closed connection keeps its slot until [`Connections::reclaim`], so nothing noted
 //! during a turn can mean another connection.
 
-use std::io::{self, IoSlice, Write};
+use std::{
+    io::{self, IoSlice, Write},
+    time::Instant,
+};
 
 use fanfare_core::{
     engine::{Segments, Sink},
     slots::Slots,
 };
+use hashbrown::HashMap;
 use mio::net::TcpStream;
 
 use super::{Connection, ConnectionId, ConnectionSlot, Protocol, outlet::Outlets};
@@ -37,6 +41,28 @@ pub(crate) struct Connections {
     /// Clients that poll.
     pub(crate) outlets: Outlets,
     scratch: WriteScratch,
+    /// When connections were accepted that have not yet been answered.
+    arrivals: HashMap<u32, Instant>,
+    /// When the writes of this turn's output began.
+    writes_began: Option<Instant>,
+}
+
+/// The bytes of a connection go to the socket as they are, or encrypted.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Transport {
+    Tcp,
+    Tls,
+}
+
+impl Transport {
+    pub(crate) const ALL: [Self; 2] = [Self::Tcp, Self::Tls];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
 }
 
 /// A socket with its TLS state.
@@ -52,6 +78,28 @@ impl Connections {
         let generation = self.next_generation;
         let slot = self.slots.insert(Connection::new(socket, generation, self.now));
         ConnectionId { slot: ConnectionSlot(slot), generation }
+    }
+
+    /// The connection in `slot` was accepted at `at`.
+    pub(crate) fn note_arrival(&mut self, slot: ConnectionSlot, at: Instant) {
+        self.arrivals.insert(slot.0, at);
+    }
+
+    /// When the connection was accepted, if nothing was answered on it. Only the first call returns it.
+    pub(crate) fn take_arrival(&mut self, slot: ConnectionSlot) -> Option<(Transport, Instant)> {
+        let at = self.arrivals.remove(&slot.0)?;
+        let is_secured = self.slots.get(slot.0).is_some_and(Connection::is_secured);
+        Some((if is_secured { Transport::Tls } else { Transport::Tcp }, at))
+    }
+
+    /// When the writes of this turn's output began, if there was output.
+    pub(crate) fn take_writes_began(&mut self) -> Option<Instant> {
+        self.writes_began.take()
+    }
+
+    /// Gives back memory that closed connections used.
+    pub(crate) fn give_back(&mut self) {
+        self.arrivals.shrink_to_fit();
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -79,6 +127,7 @@ impl Connections {
 
     /// Closes a connection; gives back what was spoken on it.
     pub(crate) fn close(&mut self, slot: ConnectionSlot) -> Protocol {
+        self.arrivals.remove(&slot.0);
         let connection = &mut self.slots[slot.0];
         self.closed.push(slot);
         connection.link = None;
@@ -96,6 +145,7 @@ impl Connections {
 
     /// Takes the socket of a retired connection. Only at the end of a turn, for the slot is free then.
     pub(crate) fn take_socket(&mut self, slot: ConnectionSlot) -> Socket {
+        self.arrivals.remove(&slot.0);
         let connection = self.slots.remove(slot.0);
         Socket { stream: connection.stream, tls: connection.link.and_then(|link| link.tls) }
     }
@@ -212,6 +262,10 @@ impl Connections {
 }
 
 impl Sink for Connections {
+    fn begin_writes(&mut self) {
+        self.writes_began = Some(Instant::now());
+    }
+
     #[inline]
     fn write(&mut self, slot: u32, parts: Segments<'_>) -> usize {
         self.transmit(ConnectionSlot(slot), Output::Segments(parts))

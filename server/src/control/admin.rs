@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{Builder, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -21,7 +21,7 @@ use axum::{
     extract::State,
     http::{
         HeaderMap, StatusCode,
-        header::{CONTENT_TYPE, ORIGIN},
+        header::{CONTENT_TYPE, ORIGIN, VARY},
     },
     response::IntoResponse,
     routing::{get, post},
@@ -36,6 +36,7 @@ use tokio::{net::TcpStream, sync::oneshot, task::AbortHandle, time::timeout};
 use super::{
     dashboard::{self, Console, Dashboard},
     demo,
+    exposition::TextFormat,
     metrics::{WorkerMetrics, exposition},
     reload::Reloader,
 };
@@ -61,6 +62,8 @@ pub(crate) struct Observed {
     pub(crate) control: Arc<Control>,
     pub(crate) issuers: Issuers,
     pub(crate) started: Instant,
+    /// The same moment, in seconds since 1970.
+    pub(super) started_unix_s: f64,
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
     /// When the first certificate of a listener expires, in seconds since 1970.
@@ -86,6 +89,7 @@ impl Observed {
             control,
             issuers,
             started: Instant::now(),
+            started_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             ready: AtomicBool::new(false),
             certificate_expires_s: AtomicU64::new(certificate_expires_s.unwrap_or(0)),
             reloads: AtomicU64::new(0),
@@ -214,9 +218,9 @@ async fn serve_pages(stream: TcpStream, router: Router) {
     }
 }
 
-async fn metrics(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
-    let text = exposition(&observed);
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+async fn metrics(State(observed): State<Arc<Observed>>, headers: HeaderMap) -> impl IntoResponse {
+    let format = TextFormat::wanted(&headers);
+    ([(CONTENT_TYPE, format.content_type()), (VARY, "Accept")], exposition(&observed, format))
 }
 
 /// Reloads the configuration. A request from a page in a browser is refused.

@@ -3,20 +3,26 @@
 //! A worker counts in plain numbers and publishes them once per turn; nothing is looked up or locked for a
 //! message.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    iter::Sum,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use fanfare_core::{
-    engine::{self, Node},
+    engine::{self, AppCounts, Node},
     id::AppId,
 };
 
 use super::{
     admin::Observed,
+    exposition::{Exposition, Kind, TextFormat},
+    histogram::Histogram,
     process::{ProcessMetric, process_metrics},
 };
 use crate::{
     args::COMMIT,
-    issuer::{self, Issuer},
+    connection::Transport,
+    issuer::{self, Issuer, Issuers},
 };
 
 /// Declares the counters: name in the exposition, description, kind.
@@ -28,7 +34,7 @@ macro_rules! metrics {
         pub(crate) struct WorkerCounters { $(pub(crate) $field: u64,)* }
 
         /// Name, kind and description of each, in the order of the fields.
-        pub(crate) const METRICS: &[(&str, &str, &str)] = &[$((stringify!($field), stringify!($kind), $help),)*];
+        pub(crate) const METRICS: &[(&str, Kind, &str)] = &[$((stringify!($field), Kind::$kind, $help),)*];
 
         impl WorkerCounters {
             fn values(&self) -> [u64; METRICS.len()] {
@@ -39,59 +45,59 @@ macro_rules! metrics {
 }
 
 metrics! {
-    connections gauge "Open connections."
-    sessions gauge "Sessions."
-    polling gauge "Clients that poll, with or without a session."
-    accepted_total counter "Connections accepted."
-    refused_total counter "Connections refused because the server is full."
-    accept_pauses_total counter "Times accepting paused because descriptors or memory ran out."
-    app_full_total counter "Handshakes refused because the app is full."
-    session_refusals_total counter "Sessions refused on a WebSocket that was open already."
-    handshakes_total counter "WebSocket handshakes that succeeded."
-    upgrades_total counter "Clients that changed from polling to a WebSocket."
-    polling_refused_total counter "Polling clients refused at a limit of polling clients or connections."
-    tls_handshakes_total counter "TLS handshakes that succeeded."
-    tls_resumptions_total counter "TLS handshakes that resumed an earlier session by a ticket."
-    tls_failures_total counter "Connections closed because TLS or its handshake failed."
-    requests_total counter "HTTP requests answered."
-    request_errors_total counter "HTTP requests answered with status 400 or above."
-    request_timeouts_total counter "Requests and handshakes that did not arrive in time."
-    stalled_total counter "HTTP connections closed because the peer did not take their answers in time."
-    closed_total counter "Connections closed, for any reason."
-    protocol_errors_total counter "Connections closed because the peer broke the protocol."
-    ping_timeouts_total counter "Connections closed because the peer was silent for two ping intervals."
-    message_timeouts_total counter "Connections closed because a WebSocket message was begun and not finished in time."
-    bad_tokens_total counter "Connections closed because too many session tokens in a row did not verify."
-    panics_total counter "Connections closed because handling their input panicked: a fault of the server's. Report it."
-    disconnected_total counter "Sessions disconnected by their app's back end."
-    drained_total counter "Sessions told to come back because the server ends."
-    slow_consumers_total counter "Sessions closed because their outbound queue passed its limit."
-    congested_total counter "Times a session began to lose publications because its outbound queue passed its limit."
-    missed_total counter "Publications dropped for sessions with a full outbound queue, counted when a gap message tells them or the session ends."
-    recovered_total counter "Publications that sessions had missed and received on joining."
-    unrecovered_total counter "Joins that were told that what they missed is not remembered."
-    parked_total counter "Times a session whose connection was lost was kept for its client's return."
-    resumed_total counter "Parked sessions that a client resumed on a new connection."
-    unresumed_total counter "Kept sessions that ended: their time was over, a bound was passed, or frames were lost."
-    presence_ghost_seconds_max gauge "For how long the session that was kept first has been without a connection, in seconds."
-    member_lists_refused_total counter "Lists of all members refused because they are too long."
-    back_end_refusals_total counter "Events of a back end's WebSocket that were refused."
-    history_forgotten_total counter "Messages forgotten because their app remembered too much."
-    received_bytes_total counter "Bytes read from connections."
-    sent_bytes_total counter "Bytes that the kernel took for connections."
-    commands_total counter "Commands and publications asked for, over any transport."
-    command_errors_total counter "Commands answered with an error."
-    publications_total counter "Messages accepted for publication."
-    changes_total counter "Edits and deletions of messages, by the worker that did them."
-    notices_total counter "Presence notices published."
-    deliveries_total counter "Publications handed to members of this worker."
-    overloaded_total counter "Messages refused because a worker's mailbox was full."
-    rate_limited_total counter "Messages refused by an app's rate limit."
-    delegated_total counter "Operations left to another worker that was inside the channel."
-    mail_total counter "Mail handled from other workers."
-    mailbox_depth gauge "Mail waiting."
-    turns_total counter "Turns of the loop that wrote something."
-    writes_total counter "Writes of a turn's output, one for each touched session."
+    connections Gauge "Open connections."
+    sessions Gauge "Sessions."
+    polling Gauge "Clients that poll, with or without a session."
+    accepted_total Counter "Connections accepted."
+    refused_total Counter "Connections refused because the server is full."
+    accept_pauses_total Counter "Times accepting paused because descriptors or memory ran out."
+    app_full_total Counter "Handshakes refused because the app is full."
+    session_refusals_total Counter "Sessions refused on a WebSocket that was open already."
+    handshakes_total Counter "WebSocket handshakes that succeeded."
+    upgrades_total Counter "Clients that changed from polling to a WebSocket."
+    polling_refused_total Counter "Polling clients refused at a limit of polling clients or connections."
+    tls_handshakes_total Counter "TLS handshakes that succeeded."
+    tls_resumptions_total Counter "TLS handshakes that resumed an earlier session by a ticket."
+    tls_failures_total Counter "Connections closed because TLS or its handshake failed."
+    requests_total Counter "HTTP requests answered."
+    request_errors_total Counter "HTTP requests answered with status 400 or above."
+    request_timeouts_total Counter "Requests and handshakes that did not arrive in time."
+    stalled_total Counter "HTTP connections closed because the peer did not take their answers in time."
+    closed_total Counter "Connections closed, for any reason."
+    protocol_errors_total Counter "Connections closed because the peer broke the protocol."
+    ping_timeouts_total Counter "Connections closed because the peer was silent for two ping intervals."
+    message_timeouts_total Counter "Connections closed because a WebSocket message was begun and not finished in time."
+    bad_tokens_total Counter "Connections closed because too many session tokens in a row did not verify."
+    panics_total Counter "Connections closed because handling their input panicked: a fault of the server's. Report it."
+    disconnected_total Counter "Sessions disconnected by their app's back end."
+    drained_total Counter "Sessions told to come back because the server ends."
+    slow_consumers_total Counter "Sessions closed because their outbound queue passed its limit."
+    congested_total Counter "Times a session began to lose publications because its outbound queue passed its limit."
+    missed_total Counter "Publications dropped for sessions with a full outbound queue, counted when a gap message tells them or the session ends."
+    recovered_total Counter "Publications that sessions had missed and received on joining."
+    unrecovered_total Counter "Joins that were told that what they missed is not remembered."
+    parked_total Counter "Times a session whose connection was lost was kept for its client's return."
+    resumed_total Counter "Parked sessions that a client resumed on a new connection."
+    unresumed_total Counter "Kept sessions that ended: their time was over, a bound was passed, or frames were lost."
+    presence_ghost_seconds_max Gauge "For how long the session that was kept first has been without a connection, in seconds."
+    member_lists_refused_total Counter "Lists of all members refused because they are too long."
+    back_end_refusals_total Counter "Events of a back end's WebSocket that were refused."
+    history_forgotten_total Counter "Messages forgotten because their app remembered too much."
+    received_bytes_total Counter "Bytes read from connections."
+    sent_bytes_total Counter "Bytes that the kernel took for connections."
+    commands_total Counter "Commands and publications asked for, over any transport."
+    command_errors_total Counter "Commands answered with an error."
+    publications_total Counter "Messages accepted for publication."
+    changes_total Counter "Edits and deletions of messages, by the worker that did them."
+    notices_total Counter "Presence notices published."
+    deliveries_total Counter "Publications handed to members of this worker."
+    overloaded_total Counter "Messages refused because a worker's mailbox was full."
+    rate_limited_total Counter "Messages refused by an app's rate limit."
+    delegated_total Counter "Operations left to another worker that was inside the channel."
+    mail_total Counter "Mail handled from other workers."
+    mailbox_depth Gauge "Mail waiting."
+    turns_total Counter "Turns of the loop that wrote something."
+    writes_total Counter "Writes of a turn's output, one for each touched session."
 }
 
 impl WorkerCounters {
@@ -124,104 +130,183 @@ impl WorkerCounters {
 
 /// The published numbers of one worker.
 #[derive(Debug)]
-pub(crate) struct WorkerMetrics([AtomicU64; METRICS.len()]);
+pub(crate) struct WorkerMetrics {
+    counters: [AtomicU64; METRICS.len()],
+    pub(crate) times: Times,
+}
 
 impl Default for WorkerMetrics {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+        Self { counters: std::array::from_fn(|_| AtomicU64::new(0)), times: Times::default() }
     }
 }
 
 impl WorkerMetrics {
     /// Publishes. Only the worker may.
     pub(crate) fn publish(&self, counters: &WorkerCounters) {
-        for (published, value) in self.0.iter().zip(counters.values()) {
+        for (published, value) in self.counters.iter().zip(counters.values()) {
             published.store(value, Ordering::Relaxed);
         }
     }
 
     pub(super) fn read(&self, metric: usize) -> u64 {
-        self.0[metric].load(Ordering::Relaxed)
+        self.counters[metric].load(Ordering::Relaxed)
     }
 }
 
-/// What the node knows of each app: name, kind and description.
-const APP_METRICS: [(&str, &str, &str); 5] = [
-    ("app_sessions", "gauge", "Sessions of the app."),
-    ("parked_sessions", "gauge", "Sessions of the app that are kept without a connection."),
-    ("parked_bytes", "gauge", "Bytes of output that parked sessions of the app keep."),
-    ("app_history_bytes", "gauge", "Bytes that the app's channels remember."),
-    ("app_history_forgotten_total", "counter", "The app's part of history_forgotten_total."),
+/// How long a worker takes. Only the worker observes.
+#[derive(Default, Debug)]
+pub(crate) struct Times {
+    /// Every turn, from the end of its wait for events to its end.
+    pub(crate) turn: Histogram,
+    /// The stages of turns with output, in the order of [`STAGES`].
+    pub(crate) stages: [Histogram; STAGES.len()],
+    /// Handshakes of WebSockets by transport, from accepting the connection.
+    pub(crate) handshakes: [Histogram; Transport::ALL.len()],
+}
+
+/// The stages of a delivery: input is read, decoded, checked and numbered; mail and operations of other
+/// workers are handled; members are linked to what they receive; the kernel has the output.
+pub(crate) const STAGES: [&str; 4] = ["read", "ordered", "linked", "written"];
+
+const TURN_HELP: &str = "Time of a turn of the loop, without the wait for events.";
+const STAGE_HELP: &str = "Time that a turn with output spends in each stage of a delivery.";
+const HANDSHAKE_HELP: &str =
+    "Time from accepting a connection to its WebSocket, if the handshake is its first request.";
+
+/// What the node knows of an app: name, kind and description.
+pub(super) const APP_METRICS: [(&str, Kind, &str); 10] = [
+    ("app_sessions", Kind::Gauge, "Sessions of the app."),
+    ("parked_sessions", Kind::Gauge, "Sessions of the app that are kept without a connection."),
+    ("parked_bytes", Kind::Gauge, "Bytes of output that parked sessions of the app keep."),
+    ("app_history_bytes", Kind::Gauge, "Bytes that the app's channels remember."),
+    ("app_history_forgotten_total", Kind::Counter, "The app's part of history_forgotten_total."),
+    ("app_sessions_opened_total", Kind::Counter, "Sessions of the app that began."),
+    ("app_publications_total", Kind::Counter, "The app's part of publications_total."),
+    ("app_deliveries_total", Kind::Counter, "The app's part of deliveries_total."),
+    ("app_command_errors_total", Kind::Counter, "Commands of the app's sessions answered with an error."),
+    ("app_rate_limited_total", Kind::Counter, "The app's part of rate_limited_total."),
 ];
 
-pub(super) fn app_values(node: &Node, app: AppId) -> [u64; APP_METRICS.len()] {
-    [
-        node.sessions(app) as u64,
-        node.parked_sessions(app) as u64,
-        node.parked_bytes(app) as u64,
-        node.remembered(app) as u64,
-        node.forgotten(app),
-    ]
+/// The values of [`APP_METRICS`], of one app or of several together.
+#[derive(Copy, Clone, Default)]
+pub(super) struct AppValues(pub(super) [u64; APP_METRICS.len()]);
+
+impl AppValues {
+    pub(super) fn of(node: &Node, app: AppId) -> Self {
+        let AppCounts { sessions, publications, deliveries, command_errors, rate_limited } = node.counts(app);
+        Self([
+            node.sessions(app) as u64,
+            node.parked_sessions(app) as u64,
+            node.parked_bytes(app) as u64,
+            node.remembered(app) as u64,
+            node.forgotten(app),
+            sessions,
+            publications,
+            deliveries,
+            command_errors,
+            rate_limited,
+        ])
+    }
 }
+
+impl Sum for AppValues {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        let add = |Self(a): Self, Self(b): Self| Self(std::array::from_fn(|at| a[at] + b[at]));
+        all.fold(Self::default(), add)
+    }
+}
+
+/// The most apps with values of their own. Further apps have their sum, by the name [`OTHER_APPS`], which no
+/// app has.
+const APPS_SHOWN: usize = 100;
+const OTHER_APPS: &str = "(others)";
 
 const CERTIFICATE_HELP: &str =
     "Time at which the first certificate expires, in seconds since 1970; 0 without a certificate.";
 
-/// Every worker's and app's numbers in the Prometheus text format, version 0.0.4.
-pub(crate) fn exposition(observed: &Observed) -> String {
-    let Observed { workers, node, .. } = observed;
-    let mut text = String::with_capacity(8192);
-    let mut line = |args: std::fmt::Arguments<'_>| {
-        text.push_str(&args.to_string());
-        text.push('\n');
-    };
-    line(format_args!("# HELP fanfare_channels Channels.\n# TYPE fanfare_channels gauge"));
-    line(format_args!("fanfare_channels {}", node.channels()));
-    let name = "certificate_expiry_timestamp_seconds";
-    line(format_args!("# HELP fanfare_{name} {CERTIFICATE_HELP}\n# TYPE fanfare_{name} gauge"));
-    line(format_args!("fanfare_{name} {}", observed.certificate_expires_s.load(Ordering::Relaxed)));
-    let (version, commit) = (env!("CARGO_PKG_VERSION"), COMMIT.unwrap_or("unknown"));
-    line(format_args!("# HELP fanfare_build_info Always 1.\n# TYPE fanfare_build_info gauge"));
-    line(format_args!("fanfare_build_info{{version=\"{version}\",commit=\"{commit}\"}} 1"));
-    for ProcessMetric { name, kind, help, value } in process_metrics() {
-        line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"));
+/// Every number of the server, the workers and the apps.
+pub(crate) fn exposition(observed: &Observed, format: TextFormat) -> String {
+    let mut text = Exposition::new(format);
+    put_server(&mut text, observed);
+    put_apps(&mut text, &observed.node);
+    put_issuers(&mut text, &observed.issuers);
+    for (at, (name, kind, help)) in METRICS.iter().enumerate() {
+        text.begin(&format!("fanfare_{name}"), *kind, help);
+        for (worker, metrics) in observed.workers.iter().enumerate() {
+            text.sample(&[("worker", &worker)], metrics.read(at));
+        }
     }
-    let reloads = [
-        ("reloads_total", "Reloads of the configuration that took effect.", &observed.reloads),
-        (
-            "reload_failures_total",
-            "Reloads of the configuration that were refused.",
-            &observed.failed_reloads,
-        ),
-    ];
-    for (name, help, count) in reloads {
-        line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} counter"));
-        line(format_args!("fanfare_{name} {}", count.load(Ordering::Relaxed)));
+    put_times(&mut text, observed);
+    text.finish()
+}
+
+fn put_server(text: &mut Exposition, observed: &Observed) {
+    text.begin("fanfare_channels", Kind::Gauge, "Channels.");
+    text.sample(&[], observed.node.channels());
+    text.begin("fanfare_certificate_expiry_timestamp_seconds", Kind::Gauge, CERTIFICATE_HELP);
+    text.sample(&[], observed.certificate_expires_s.load(Ordering::Relaxed));
+    text.begin("fanfare_build_info", Kind::Gauge, "Always 1.");
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), COMMIT.unwrap_or("unknown"));
+    text.sample(&[("version", &version), ("commit", &commit)], 1);
+    for ProcessMetric { name, kind, help, value } in process_metrics(observed.started_unix_s) {
+        text.begin(name, kind, help);
+        text.sample(&[], value);
+    }
+    let mut reloads = |name, help, count: &AtomicU64| {
+        text.begin(name, Kind::Counter, help);
+        text.sample(&[], count.load(Ordering::Relaxed));
+    };
+    let help = "Reloads of the configuration that took effect.";
+    reloads("fanfare_reloads_total", help, &observed.reloads);
+    let help = "Reloads of the configuration that were refused.";
+    reloads("fanfare_reload_failures_total", help, &observed.failed_reloads);
+}
+
+fn put_apps(text: &mut Exposition, node: &Node) {
+    let apps = node.apps();
+    let mut values: Vec<(&str, AppValues)> =
+        apps.iter().take(APPS_SHOWN).map(|app| (&*app.name, AppValues::of(node, app.id))).collect();
+    if apps.iter().len() > APPS_SHOWN {
+        let others = apps.iter().skip(APPS_SHOWN).map(|app| AppValues::of(node, app.id)).sum();
+        values.push((OTHER_APPS, others));
     }
     for (at, (name, kind, help)) in APP_METRICS.iter().enumerate() {
-        line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} {kind}"));
-        for app in node.apps().iter() {
-            // A name has no character that would have to be escaped.
-            line(format_args!("fanfare_{name}{{app=\"{}\"}} {}", app.name, app_values(node, app.id)[at]));
+        text.begin(&format!("fanfare_{name}"), *kind, help);
+        for (app, AppValues(values)) in &values {
+            // The name of an app has no character that would have to be escaped.
+            text.sample(&[("app", app)], values[at]);
         }
     }
+}
+
+fn put_issuers(text: &mut Exposition, issuers: &Issuers) {
     let mut has_issuers = false;
-    observed.issuers.visit(|_, _| has_issuers = true);
+    issuers.visit(|_, _| has_issuers = true);
     for (name, kind, help, value) in issuer::METRICS.iter().filter(|_| has_issuers) {
-        line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} {kind}"));
-        observed.issuers.visit(|issuer, numbers| {
+        text.begin(&format!("fanfare_{name}"), *kind, help);
+        issuers.visit(|issuer, numbers| {
             let Issuer { app, place, .. } = issuer;
-            let value = value(issuer, numbers);
-            line(format_args!("fanfare_{name}{{app=\"{app}\",issuer=\"{place}\"}} {value}"));
+            text.sample(&[("app", app), ("issuer", place)], value(issuer, numbers));
         });
     }
-    for (at, (name, kind, help)) in METRICS.iter().enumerate() {
-        line(format_args!("# HELP fanfare_{name} {help}\n# TYPE fanfare_{name} {kind}"));
-        for (worker, metrics) in workers.iter().enumerate() {
-            line(format_args!("fanfare_{name}{{worker=\"{worker}\"}} {}", metrics.read(at)));
-        }
+}
+
+fn put_times(text: &mut Exposition, observed: &Observed) {
+    let times = || observed.workers.iter().map(|worker| &worker.times);
+    text.begin("fanfare_turn_seconds", Kind::Histogram, TURN_HELP);
+    for (worker, times) in times().enumerate() {
+        text.histogram(&[("worker", &worker)], &Histogram::sum([&times.turn]));
     }
-    text
+    text.begin("fanfare_delivery_stage_seconds", Kind::Histogram, STAGE_HELP);
+    for (at, stage) in STAGES.iter().enumerate() {
+        text.histogram(&[("stage", stage)], &Histogram::sum(times().map(|times| &times.stages[at])));
+    }
+    text.begin("fanfare_handshake_seconds", Kind::Histogram, HANDSHAKE_HELP);
+    for (at, transport) in Transport::ALL.iter().enumerate() {
+        let of_workers = times().map(|times| &times.handshakes[at]);
+        text.histogram(&[("transport", &transport.name())], &Histogram::sum(of_workers));
+    }
 }
 
 #[cfg(test)]
@@ -231,26 +316,39 @@ mod tests {
     use fanfare_core::app::{App, AppKeys, Apps};
 
     use super::*;
-    use crate::{control::background::Background, issuer::Issuers, worker::Control};
+    use crate::{control::background::Background, worker::Control};
 
-    #[test]
-    fn exposition_shows_every_metric_of_every_worker() {
+    fn observed(apps: usize) -> Observed {
         let keys =
             AppKeys::new(&["client-key-0123456789"], &["server-key-0123456789"]).expect("they are keys");
-        let apps = Apps::new(vec![App::new("a", keys.clone()), App::new("b", keys)]).expect("they are apps");
+        let apps = (0..apps).map(|at| App::new(&format!("app-{at}"), keys.clone())).collect();
+        let apps = Apps::new(apps).expect("they are apps");
         let config = crate::config::Config::from_toml("[apps.a]\nclient_key = 'client-key-0123456789'");
         let config = Arc::new(config.expect("it is a configuration"));
         let workers = vec![Arc::new(WorkerMetrics::default()), Default::default()];
-        workers[1].publish(&WorkerCounters { accepted_total: 7, ..WorkerCounters::default() });
         let control = Arc::new(Control::new(Vec::new(), 0, config.clone()));
-        let node = Arc::new(Node::new(apps, 2, 64, 1));
         let background = Arc::new(Background::start().expect("a thread starts"));
         let issuers = Issuers::start(background, config.issuers());
-        let text = exposition(&Observed::new(node, workers, control, issuers, None));
+        Observed::new(Arc::new(Node::new(apps, 2, 64, 1)), workers, control, issuers, None)
+    }
+
+    #[test]
+    fn exposition_shows_every_metric_of_every_worker() {
+        let observed = observed(2);
+        observed.workers[1].publish(&WorkerCounters { accepted_total: 7, ..WorkerCounters::default() });
+        let text = exposition(&observed, TextFormat::Prometheus);
         assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));
-        assert_eq!(text.matches("# TYPE").count(), METRICS.len() + APP_METRICS.len() + 9);
         assert_eq!(text.matches("{app=").count(), 2 * APP_METRICS.len());
-        assert_eq!(text.matches("{worker=").count(), 2 * METRICS.len());
+        let counters = text.lines().filter(|line| line.contains("{worker=") && !line.contains("_seconds_"));
+        assert_eq!(counters.count(), 2 * METRICS.len());
+        assert_eq!(text.matches("{stage=\"linked\",le=").count(), 19);
+    }
+
+    #[test]
+    fn many_apps_have_few_samples() {
+        let text = exposition(&observed(APPS_SHOWN + 20), TextFormat::Prometheus);
+        assert_eq!(text.matches("{app=").count(), (APPS_SHOWN + 1) * APP_METRICS.len());
+        assert!(text.contains("fanfare_app_sessions{app=\"(others)\"} 0\n"));
     }
 }

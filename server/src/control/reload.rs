@@ -22,6 +22,7 @@ use fanfare_core::engine::Node;
 use super::admin::Observed;
 use crate::{
     config::{Change, Config, When},
+    trigger::{Reloading, Triggers},
     worker::Control,
 };
 
@@ -74,6 +75,7 @@ pub(crate) struct Reloader {
     pub(crate) control: Arc<Control>,
     pub(crate) node: Arc<Node>,
     pub(crate) observed: Arc<Observed>,
+    pub(crate) triggers: Arc<Triggers>,
     /// Held during a reload, so that reloads come one at a time.
     pub(crate) turn: Mutex<()>,
 }
@@ -110,8 +112,9 @@ impl Reloader {
         if !fixed.is_empty() {
             return Err(refused(&format!("a restart is needed to change {}.", fixed.join(", "))));
         }
+        let triggers = self.triggers.reload(&config).map_err(|error| refused(&format!("{error}.")))?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        self.put(Arc::new(config))
+        self.put(Arc::new(config), triggers)
             .map_err(|error| format!("The configuration was reloaded, but {error}."))?;
         Ok(match changes.is_empty() {
             true => String::from("The configuration was reloaded: nothing has changed."),
@@ -119,9 +122,10 @@ impl Reloader {
         })
     }
 
-    fn put(&self, config: Arc<Config>) -> io::Result<()> {
+    fn put(&self, config: Arc<Config>, triggers: Reloading<'_>) -> io::Result<()> {
         self.observed.issuers.replace(config.issuers());
         self.node.set_apps(Arc::new(config.apps.clone()));
+        triggers.finish();
         let expires_s = config.certificate_expires_s().unwrap_or(0);
         self.observed.certificate_expires_s.store(expires_s, Ordering::Relaxed);
         let generation = self.control.current.replace(config);

@@ -5,6 +5,7 @@
 //! from [`Requests`] when the last part has come.
 
 use bytes::BytesMut;
+use crossbeam::channel::Sender;
 use fanfare_core::{
     command::{BackEndCommand, Outcome},
     dialect::{
@@ -15,7 +16,7 @@ use fanfare_core::{
     engine::Engine,
     error::ReplyError,
     http::{Head, Persistence},
-    id::AppId,
+    id::{AppId, WorkerId},
 };
 use hashbrown::HashMap;
 
@@ -26,7 +27,10 @@ use super::{
     reply::{JSON, Problem, Reply},
     router::{Admission, Request, Target, admit},
 };
-use crate::asker::{Asker, Tokens};
+use crate::{
+    asker::{Asker, Tokens},
+    trigger::manage::{ManageAnswer, ManageRequest, Method},
+};
 
 /// What became of a request.
 pub(crate) enum Handled {
@@ -44,8 +48,13 @@ pub(crate) struct Completed {
     pub(crate) persistence: Persistence,
 }
 
-/// Requests whose answers wait for other workers.
+/// Requests whose answers wait for other threads.
 pub(crate) struct Requests {
+    worker: WorkerId,
+    /// Takes requests about triggers.
+    manage: Sender<ManageRequest>,
+    /// The requests about triggers that wait, by connection.
+    managed: HashMap<u64, Reply>,
     reader: RequestReader,
     tokens: Tokens,
     /// From the engine's token to the connection and the place in the answer.
@@ -82,18 +91,20 @@ type Answer = Result<Outcome, ReplyError>;
 /// Takes the commands of a request one by one.
 type Each<'e> = dyn FnMut(Result<BackEndCommand<'_>, ReplyError>) + 'e;
 
-impl Default for Requests {
-    fn default() -> Self {
+impl Requests {
+    /// The requests of a worker.
+    pub(crate) fn new(worker: WorkerId, manage: Sender<ManageRequest>) -> Self {
         Self {
+            worker,
+            manage,
+            managed: HashMap::new(),
             reader: RequestReader::default(),
             tokens: Tokens::of(Asker::Request),
             places: HashMap::new(),
             waiting: HashMap::new(),
         }
     }
-}
 
-impl Requests {
     /// Handles one request; an answer that is ready is appended to `out`. `connection` is where it came from.
     /// The body is looked at only if the head is admitted.
     pub(crate) fn handle(
@@ -143,16 +154,24 @@ impl Requests {
                 return Ok(Handled::Answered { status: 204 });
             }
         };
-        let (shape, results) = self.ask(engine, app.id, connection, |reader, each| match target {
-            Target::Native(resource) => {
+        let asked = match target {
+            Target::Native(resource) => self.ask(engine, app.id, connection, |reader, each| {
                 let query = parameters.request_query();
                 reader.read(&native_http::Request { resource, method: head.method, query, body }, each)
-            }
-            Target::XanoEvent => {
+            }),
+            Target::XanoEvent => self.ask(engine, app.id, connection, |_, each| {
                 xano::read_event(body, &mut |command| each(Ok(command)))?;
                 Ok(AnswerShape::One)
+            }),
+            Target::Triggers(name) => {
+                let method = Method::of(head.method);
+                let (name, body) = (name.map(Into::into), body.to_vec());
+                let worker = self.worker;
+                let request = ManageRequest { worker, connection, app: app.id, method, name, body };
+                return self.manage(request, reply.clone());
             }
-        })?;
+        };
+        let (shape, results) = asked?;
         Ok(self.respond(reply.clone(), Shape::Native(shape), results, connection, out))
     }
 
@@ -248,9 +267,39 @@ impl Requests {
         Some(Completed { connection, status, persistence: pending.reply.persistence })
     }
 
+    /// Hands a request about triggers to their thread.
+    fn manage(&mut self, request: ManageRequest, reply: Reply) -> Result<Handled, Problem> {
+        let connection = request.connection;
+        self.manage
+            .try_send(request)
+            .map_err(|_| Problem::new(503, "overloaded", "Too many changes of triggers wait; try again."))?;
+        self.managed.insert(connection, reply);
+        Ok(Handled::Waiting)
+    }
+
+    /// The answer to a request about triggers has come. If the connection is still here, the answer is
+    /// appended to `out`.
+    pub(crate) fn on_managed(&mut self, answer: ManageAnswer, out: &mut BytesMut) -> Option<Completed> {
+        let ManageAnswer { connection, result } = answer;
+        let reply = self.managed.remove(&connection)?;
+        let status = match result {
+            Ok(body) => {
+                reply.put(out, 200, JSON, body.as_bytes());
+                200
+            }
+            Err(refusal) => {
+                let problem = Problem::from(refusal);
+                reply.put_problem(out, &problem);
+                problem.status
+            }
+        };
+        Some(Completed { connection, status, persistence: reply.persistence })
+    }
+
     /// The connection of a waiting request is gone.
     pub(crate) fn forget(&mut self, connection: u64) {
         self.waiting.remove(&connection);
+        self.managed.remove(&connection);
     }
 }
 

@@ -20,6 +20,9 @@ use super::{
 /// Where WebSocket connections come in.
 pub(crate) const WEBSOCKET_PATH: &str = "/v1/ws";
 
+/// The path of an app's triggers. The name of a trigger may follow.
+const TRIGGERS_PATH: &str = "/v1/triggers";
+
 /// The target of a request.
 #[derive(Copy, Clone)]
 pub(super) enum Target<'a> {
@@ -27,20 +30,30 @@ pub(super) enum Target<'a> {
     Native(Resource<'a>),
     /// An event of Xano's back end.
     XanoEvent,
+    /// The app's triggers, or the one of this name.
+    Triggers(Option<&'a str>),
 }
 
 impl<'a> Target<'a> {
     fn at(apps: &Apps, path: &'a str) -> Option<Self> {
         match path {
             xano::EVENT_PATH => apps.serve_xano().then_some(Self::XanoEvent),
-            path => Resource::at(path).map(Self::Native),
+            TRIGGERS_PATH => Some(Self::Triggers(None)),
+            path => match path.strip_prefix(TRIGGERS_PATH).and_then(|rest| rest.strip_prefix('/')) {
+                Some(name) => Some(Self::Triggers(Some(name))),
+                None => Resource::at(path).map(Self::Native),
+            },
         }
     }
 }
 
 /// The methods of a resource, without `OPTIONS`, which every resource has.
 fn methods(target: Target<'_>) -> &'static [&'static str] {
-    let Target::Native(resource) = target else { return &["POST"] };
+    let resource = match target {
+        Target::Native(resource) => resource,
+        Target::XanoEvent => return &["POST"],
+        Target::Triggers(_) => return &["GET", "HEAD", "PUT", "PATCH", "DELETE"],
+    };
     match resource {
         Resource::Members
         | Resource::History
@@ -55,7 +68,11 @@ fn methods(target: Target<'_>) -> &'static [&'static str] {
 
 /// The `Allow` header field with these methods and `OPTIONS`.
 fn allow(target: Target<'_>) -> &'static [(&'static str, &'static str)] {
-    let Target::Native(resource) = target else { return &[("allow", "POST, OPTIONS")] };
+    let resource = match target {
+        Target::Native(resource) => resource,
+        Target::XanoEvent => return &[("allow", "POST, OPTIONS")],
+        Target::Triggers(_) => return &[("allow", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS")],
+    };
     match resource {
         Resource::Members
         | Resource::History

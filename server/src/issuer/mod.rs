@@ -22,7 +22,10 @@ use fanfare_core::token::KeySet;
 use tokio::task::AbortHandle;
 
 use self::reading::{Reading, State};
-use crate::{control::background::Background, fetch::Endpoint};
+use crate::{
+    control::{background::Background, exposition::Kind},
+    fetch::Endpoint,
+};
 
 /// An issuer as the configuration names it.
 #[derive(Clone, Debug)]
@@ -118,25 +121,25 @@ impl Issuer {
 }
 
 /// The metrics of issuers: name, kind, description, value.
-pub(crate) const METRICS: [(&str, &str, &str, fn(&Issuer, &Numbers) -> u64); 5] = [
-    ("issuer_keys", "gauge", "Keys of the issuer that verify session tokens.", |issuer, _| {
+pub(crate) const METRICS: [(&str, Kind, &str, fn(&Issuer, &Numbers) -> u64); 5] = [
+    ("issuer_keys", Kind::Gauge, "Keys of the issuer that verify session tokens.", |issuer, _| {
         issuer.set.keys().len() as u64
     }),
     (
         "issuer_skipped_keys",
-        "gauge",
+        Kind::Gauge,
         "Keys of the issuer that no session token can be signed with.",
         |_, own| own.skipped.load(Ordering::Relaxed),
     ),
-    ("issuer_reads_total", "counter", "Times the keys of the issuer were read.", |_, own| {
+    ("issuer_reads_total", Kind::Counter, "Times the keys of the issuer were read.", |_, own| {
         own.reads.load(Ordering::Relaxed)
     }),
-    ("issuer_failures_total", "counter", "Times the keys of the issuer could not be read.", |_, own| {
+    ("issuer_failures_total", Kind::Counter, "Times the keys of the issuer could not be read.", |_, own| {
         own.failures.load(Ordering::Relaxed)
     }),
     (
         "issuer_read_timestamp_seconds",
-        "gauge",
+        Kind::Gauge,
         "Time at which the keys of the issuer were last read, in seconds since 1970; 0 for never.",
         |_, own| own.read_s.load(Ordering::Relaxed),
     ),

@@ -71,10 +71,16 @@ pub(crate) fn dispatch(mut job: Job) {
     match next {
         Some(at) => {
             job.at = at;
-            count(&job.spec().numbers.queued);
             let desk = job.triggers.desk.clone();
-            match job.spec().work {
-                Work::Script(_) => desk.scripts.send(job),
+            match &job.spec().work {
+                Work::Script(_) => {
+                    count(&job.spec().numbers.queued);
+                    desk.scripts.send(job);
+                }
+                Work::Broken(why) => {
+                    let error = RunError::Thrown(why.to_string());
+                    job.on_run(Err(error));
+                }
             }
         }
         None => job.post(),

@@ -9,8 +9,11 @@
 //! The engine decides when triggers run and applies their verdicts ([`fanfare_core::trigger`]). This module
 //! runs the triggers. No worker waits for a trigger.
 
+mod catalog;
 pub(crate) mod desk;
 pub(crate) mod input;
+mod kept;
+pub(crate) mod manage;
 pub(crate) mod metrics;
 pub(crate) mod script;
 pub(crate) mod spec;
@@ -18,64 +21,131 @@ pub(crate) mod state;
 mod thread;
 
 use std::{
+    collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{Builder, JoinHandle},
 };
 
+use crossbeam::channel::Receiver;
 use fanfare_core::{
-    app::{App, AppId},
+    app::App,
     engine::Node,
     trigger::{TRIGGERS, TriggerSet},
 };
 
 use self::{
+    catalog::Catalog,
     desk::{AppTriggers, Desk, Runtime},
+    kept::Folder,
+    manage::ManageRequest,
     spec::Spec,
     thread::ScriptThreads,
 };
-use crate::worker::Control;
+use crate::{config::Config, worker::Control};
+
+/// The native stack of the thread that compiles scripts of requests.
+const MANAGE_STACK_BYTES: usize = 4 << 20;
 
 /// All triggers of a server.
 pub(crate) struct Triggers {
     node: Arc<Node>,
-    desk: Arc<Desk>,
-    /// The triggers by app. The lock orders changes.
-    apps: Mutex<Vec<Vec<Arc<Spec>>>>,
+    /// The folder of the triggers that were made over HTTP.
+    folder: Option<Folder>,
+    state: Mutex<State>,
 }
 
-/// The threads that run triggers.
+struct State {
+    /// `None` after the end.
+    desk: Option<Arc<Desk>>,
+    /// By the app's name.
+    apps: BTreeMap<Box<str>, Catalog>,
+}
+
+/// The threads that run and change triggers.
 pub(crate) struct TriggerThreads(Vec<JoinHandle<()>>);
 
+/// A reloaded configuration's triggers, which take effect if the reload does.
+pub(crate) struct Reloading<'t> {
+    triggers: &'t Triggers,
+    state: MutexGuard<'t, State>,
+    apps: BTreeMap<Box<str>, Catalog>,
+}
+
 impl Triggers {
-    /// Starts the threads, and gives each app the triggers of the configuration.
+    /// Starts the threads, and gives each app its triggers.
     pub(crate) fn start(
         node: &Arc<Node>,
         control: &Arc<Control>,
-        configured: &[Vec<Arc<Spec>>],
+        config: &Config,
+        requests: Receiver<ManageRequest>,
     ) -> io::Result<(Arc<Self>, TriggerThreads)> {
         let weak = Arc::downgrade(node);
-        let (scripts, threads) = ScriptThreads::start(1, &weak)?;
-        let desk = Arc::new(Desk { node: weak, control: control.clone(), scripts });
-        let apps = Mutex::new(configured.to_vec());
-        let triggers = Arc::new(Self { node: node.clone(), desk, apps });
-        for app in node.apps().iter() {
-            triggers.publish(app, triggers.of(app.id));
-        }
+        let folder = config.data_dir.as_deref().map(Folder::open).transpose()?;
+        let (scripts, mut threads) = ScriptThreads::start(1, &weak)?;
+        let desk = Some(Arc::new(Desk { node: weak, control: control.clone(), scripts }));
+        let state = Mutex::new(State { desk, apps: BTreeMap::new() });
+        let triggers = Arc::new(Self { node: node.clone(), folder, state });
+        triggers.reload(config).map_err(io::Error::other)?.finish();
+        let (managing, control) = (triggers.clone(), control.clone());
+        let thread = Builder::new().name("triggers-manage".into()).stack_size(MANAGE_STACK_BYTES);
+        threads.push(thread.spawn(move || manage::serve(&managing, &requests, &control))?);
         Ok((triggers, TriggerThreads(threads)))
     }
 
-    /// The triggers of an app, in the order in which they run.
-    pub(crate) fn of(&self, app: AppId) -> Vec<Arc<Spec>> {
-        let apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
-        apps.get(usize::from(app.0)).cloned().unwrap_or_default()
+    /// Prepares the triggers of a configuration. No other change comes between the preparation and its end.
+    ///
+    /// # Errors
+    /// The sentence that says why an app cannot have its triggers.
+    pub(crate) fn reload(&self, config: &Config) -> Result<Reloading<'_>, String> {
+        let state = self.lock();
+        let mut apps = BTreeMap::new();
+        for (name, configured) in config.triggers() {
+            let mut catalog = match state.apps.get(name) {
+                Some(catalog) if catalog.fault.is_none() => catalog.clone(),
+                _ => self.restore(name),
+            };
+            catalog.reconfigure(configured);
+            if catalog.is_overfull() {
+                return Err(format!(
+                    "app `{name}` has more than {TRIGGERS} triggers, with those that were made over HTTP"
+                ));
+            }
+            apps.insert(name.into(), catalog);
+        }
+        Ok(Reloading { triggers: self, state, apps })
+    }
+
+    /// The kept triggers of an app, without those of the configuration.
+    fn restore(&self, app: &str) -> Catalog {
+        match self.folder.as_ref().map(|folder| folder.read(app)) {
+            None => Catalog::default(),
+            Some(Ok(managed)) => Catalog { managed, ..Catalog::default() },
+            Some(Err(fault)) => {
+                tracing::error!(app, "the server {fault}: messages and joins of the app's clients fail");
+                Catalog { fault: Some(fault.into()), ..Catalog::default() }
+            }
+        }
+    }
+
+    /// The triggers of an app.
+    fn catalog(&self, app: &str) -> Catalog {
+        self.lock().apps.get(app).cloned().unwrap_or_default()
+    }
+
+    /// Replaces the triggers of an app, for every worker at once.
+    fn replace(&self, app: &Arc<App>, catalog: Catalog) {
+        let mut state = self.lock();
+        self.publish(&state, app, catalog.running());
+        state.apps.insert(app.name.clone(), catalog);
     }
 
     /// Makes `specs` the triggers of an app, for every worker at once.
-    fn publish(&self, app: &Arc<App>, specs: Vec<Arc<Spec>>) {
+    fn publish(&self, state: &State, app: &Arc<App>, specs: Vec<Arc<Spec>>) {
+        let Some(desk) = &state.desk else { return };
         let set = (!specs.is_empty()).then(|| {
             let rules = specs.iter().take(TRIGGERS).map(|spec| spec.rule.clone()).collect();
-            let triggers = AppTriggers { app: app.clone(), specs, desk: self.desk.clone() };
+            let triggers = AppTriggers { app: app.clone(), specs, desk: desk.clone() };
             Arc::new(TriggerSet::new(rules, Arc::new(Runtime(Arc::new(triggers)))))
         });
         self.node.set_triggers(app.id, set);
@@ -83,7 +153,24 @@ impl Triggers {
 
     /// Removes all triggers, so that the threads end after their present jobs.
     pub(crate) fn stop(&self) {
+        self.lock().desk = None;
         self.node.apps().iter().for_each(|app| self.node.set_triggers(app.id, None));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reloading<'_> {
+    /// Makes the prepared triggers those of the apps.
+    pub(crate) fn finish(self) {
+        let Self { triggers, mut state, apps } = self;
+        for app in triggers.node.apps().iter() {
+            let catalog = apps.get(&app.name).cloned().unwrap_or_default();
+            triggers.publish(&state, app, catalog.running());
+        }
+        state.apps = apps;
     }
 }
 

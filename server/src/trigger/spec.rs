@@ -91,11 +91,15 @@ pub(crate) struct Spec {
 }
 
 /// The work of a run.
+#[derive(Clone)]
 pub(crate) enum Work {
     Script(Script),
+    /// Every run fails, for this reason.
+    Broken(Box<str>),
 }
 
 /// A script, the budget of its runs, and the states that it keeps.
+#[derive(Clone)]
 pub(crate) struct Script {
     pub(crate) source: Arc<str>,
     pub(crate) budget: Budget,
@@ -117,8 +121,48 @@ pub(crate) struct Wrong {
     pub(crate) problem: String,
 }
 
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key {
+            "" => f.write_str(&self.problem),
+            key => write!(f, "`{key}` {}", self.problem),
+        }
+    }
+}
+
 fn wrong<T>(key: &'static str, problem: impl fmt::Display) -> Result<T, Wrong> {
     Err(Wrong { key, problem: problem.to_string() })
+}
+
+impl Spec {
+    /// A trigger that fails whatever a client does.
+    pub(crate) fn closed(why: &str) -> Self {
+        let rule = TriggerRule {
+            name: "*".into(),
+            active: true,
+            channel: "*".into(),
+            on_message: true,
+            on_join: true,
+            in_channels: true,
+            on_broadcasts: true,
+            on_direct: true,
+            server: false,
+        };
+        let (work, numbers) = (Work::Broken(why.into()), Arc::default());
+        Self { raw: RawTrigger::default(), rule, work, on_error: OnError::Refuse, numbers }
+    }
+
+    /// The trigger with the states and counts of `before`.
+    pub(crate) fn after(&self, before: &Self) -> Self {
+        let work = match (&self.work, &before.work) {
+            (Work::Script(script), Work::Script(before)) => {
+                Work::Script(Script { states: before.states.clone(), ..script.clone() })
+            }
+            (work, _) => work.clone(),
+        };
+        let (raw, rule, numbers) = (self.raw.clone(), self.rule.clone(), before.numbers.clone());
+        Self { raw, rule, work, on_error: self.on_error, numbers }
+    }
 }
 
 impl RawTrigger {
@@ -142,17 +186,48 @@ impl RawTrigger {
     /// state and counts are kept.
     pub(crate) fn check(self, before: Option<&Spec>) -> Result<Spec, Wrong> {
         let rule = self.rule()?;
-        let on_error = match self.on_error.as_deref() {
-            None | Some("refuse") => OnError::Refuse,
-            Some("pass") => OnError::Pass,
-            Some(other) => return wrong("on_error", format_args!("is `{other}`: it must be refuse or pass")),
-        };
+        let on_error = self.on_error()?;
         let work = match &self.source {
             Some(source) => Work::Script(self.script(source, before)?),
             None => return wrong("", "has no script: give `file`, or `source`"),
         };
         let numbers = before.map_or_else(Arc::default, |before| before.numbers.clone());
         Ok(Spec { raw: self, rule, work, on_error, numbers })
+    }
+
+    /// The trigger with a run that always fails, because the settings of its run are wrong.
+    ///
+    /// # Errors
+    /// The settings that say when the trigger runs are wrong too.
+    pub(crate) fn broken(self, why: &Wrong) -> Result<Spec, Wrong> {
+        let (rule, on_error) = (self.rule()?, self.on_error()?);
+        let work = Work::Broken(why.to_string().into());
+        Ok(Spec { raw: self, rule, work, on_error, numbers: Arc::default() })
+    }
+
+    /// Checks that the settings raise no budget. Only the configuration may do so.
+    pub(crate) fn check_modest(&self) -> Result<(), Wrong> {
+        let (budget, default) = (self.budget()?, Budget::default());
+        let raised = [
+            ("cpu_ms", budget.cpu > default.cpu, default.cpu.as_millis() as usize),
+            ("memory_bytes", budget.memory_bytes > default.memory_bytes, default.memory_bytes),
+            ("state_bytes", budget.state_bytes > default.state_bytes, default.state_bytes),
+            ("output_bytes", budget.output_bytes > default.output_bytes, default.output_bytes),
+        ];
+        match raised.into_iter().find(|(_, is_raised, _)| *is_raised) {
+            Some((key, _, most)) => {
+                wrong(key, format_args!("must be at most {most}: only the configuration may give more"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn on_error(&self) -> Result<OnError, Wrong> {
+        match self.on_error.as_deref() {
+            None | Some("refuse") => Ok(OnError::Refuse),
+            Some("pass") => Ok(OnError::Pass),
+            Some(other) => wrong("on_error", format_args!("is `{other}`: it must be refuse or pass")),
+        }
     }
 
     fn script(&self, source: &str, before: Option<&Spec>) -> Result<Script, Wrong> {
@@ -166,7 +241,7 @@ impl RawTrigger {
         }
         let states = match before.map(|before| &before.work) {
             Some(Work::Script(script)) => script.states.clone(),
-            None => Arc::default(),
+            Some(Work::Broken(_)) | None => Arc::default(),
         };
         Ok(Script { source: source.into(), budget, states })
     }

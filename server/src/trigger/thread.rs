@@ -148,7 +148,9 @@ impl ScriptThread {
 
     fn run_job(&mut self, job: &Job) -> Result<Run, RunError> {
         let spec = job.spec().clone();
-        let Work::Script(script) = &spec.work;
+        let Work::Script(script) = &spec.work else {
+            return Err(RunError::Thrown("the trigger has no script".into()));
+        };
         spec.numbers.dequeued();
         let began = thread_cpu_time();
         let result = self.run_script(job, &spec, script);

@@ -73,7 +73,9 @@ impl Worker {
                 }
             },
         };
-        self.register(Socket { stream, tls });
+        if let Some(slot) = self.register(Socket { stream, tls }) {
+            self.connections.note_arrival(slot, self.stamps.began);
+        }
     }
 
     /// Gives a socket a connection of this worker.

@@ -45,6 +45,7 @@ impl Worker {
         if self.tidy_due.is_some_and(|due| self.now >= due) {
             self.tidy_due = None;
             self.engine.give_back();
+            self.connections.give_back();
             give_back_memory();
         }
         self.depart();

@@ -18,7 +18,7 @@ use crate::{
     connection::{ConnectionId, ConnectionSlot, Flag, PartialBody, PartialRequest, Protocol},
     http::{
         agnost,
-        api::Handled,
+        api::{Completed, Handled},
         reply::{Problem, Reply},
         router::{WEBSOCKET_PATH, wants_body},
         xano,
@@ -241,10 +241,13 @@ impl Worker {
         self.counters.request_errors_total += u64::from(status >= 400);
         self.connections.send(slot, &self.out);
         let Some(connection) = self.connections.live(slot) else { return Next::End };
-        connection.flags.raise(Flag::Served);
+        let is_first = connection.flags.raise(Flag::Served);
         connection.heard = self.now;
         if let Some(since) = connection.stalled_since() {
             self.arm_by(slot, since.saturating_add(ticks(self.config.request_timeout_ms)));
+        }
+        if is_first {
+            self.connections.take_arrival(slot);
         }
         match persistence {
             Persistence::Close => Next::End,
@@ -283,7 +286,23 @@ impl Worker {
             Asker::ControlPlane => return self.on_inquired(token, &result),
             Asker::Nobody => return,
         };
-        let Some(completed) = completed else { return };
+        if let Some(completed) = completed {
+            self.finish_answer(&completed);
+        }
+    }
+
+    /// Takes in the answers to requests about triggers.
+    pub(super) fn take_managed(&mut self) {
+        while let Some(answer) = self.control.managed[usize::from(self.id.0)].pop() {
+            self.out.clear();
+            if let Some(completed) = self.requests.on_managed(answer, &mut self.out) {
+                self.finish_answer(&completed);
+            }
+        }
+    }
+
+    /// Sends the answer in `out`, for which its connection waited.
+    fn finish_answer(&mut self, completed: &Completed) {
         let id = ConnectionId::from_token(completed.connection);
         if self.connections.find(id).is_none() {
             return;

@@ -47,7 +47,7 @@ impl Worker {
         let state = dialect::Lobby::new(Format::AgnostFrames, self.clock.elapsed_ms());
         opening.put(&mut self.out, &state, &self.config);
         self.connections.send(slot, &self.out);
-        self.counters.handshakes_total += 1;
+        self.count_handshake(slot);
         let due = self.now.saturating_add(self.lobby_interval(&state));
         let origin = access::origin(head).map(Into::into);
         let Some(connection) = self.connections.live(slot) else { return Next::End };

@@ -10,7 +10,7 @@
 //! HTTP on a connection, `handshake` makes WebSockets of requests, `secure` has the handshakes of TLS,
 //! `bare` decodes WebSockets without a session, `lobby` keeps those of clients, `back_end` serves those of
 //! back ends, `polling` has clients without a WebSocket, `agnost` and `channelstream` requests of these,
-//! `lifecycle` ends connections, `deadlines` looks after silence.
+//! `lifecycle` ends connections, `deadlines` looks after silence, `timing` observes how long things take.
 
 mod accept;
 mod agnost;
@@ -29,6 +29,7 @@ mod outlets;
 mod polling;
 mod secure;
 mod session;
+mod timing;
 
 use std::{
     collections::VecDeque,
@@ -41,7 +42,10 @@ use std::{
 };
 
 use bytes::BytesMut;
-use crossbeam::queue::{ArrayQueue, SegQueue};
+use crossbeam::{
+    channel::Sender,
+    queue::{ArrayQueue, SegQueue},
+};
 use fanfare_core::{
     dialect::PollConfig,
     engine::{Engine, Flow, Node},
@@ -60,6 +64,7 @@ use self::{
     inquiry::{INQUIRIES, Inquiries},
     outlets::Strangers,
     session::Leaving,
+    timing::Stamps,
 };
 pub(crate) use self::{
     inquiry::{Answered, Ask, Inquiry},
@@ -76,6 +81,7 @@ use crate::{
     listener::Listener,
     sys::{Clock, HttpDate, random},
     timers::{TICK_MS, Tick, Timers},
+    trigger::manage::{ManageAnswer, ManageRequest},
 };
 
 /// What the messages of a connection mean: Fanfare's commands ([`MessageHandler::COMMANDS`]), or what the
@@ -133,6 +139,8 @@ pub(crate) struct Control {
     pub(crate) capacity: Capacity,
     /// For each worker, connections that others hand over to it.
     pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
+    /// For each worker, answers to its requests about triggers.
+    pub(crate) managed: Box<[SegQueue<ManageAnswer>]>,
     /// The questions of the control plane to each worker.
     pub(crate) inquiries: Box<[ArrayQueue<Inquiry>]>,
     /// The places of Channelstream's apps.
@@ -146,6 +154,7 @@ impl Control {
             drain: AtomicBool::new(false),
             capacity: Capacity::new(capacity),
             handed_over: wakers.iter().map(|_| SegQueue::new()).collect(),
+            managed: wakers.iter().map(|_| SegQueue::new()).collect(),
             inquiries: wakers.iter().map(|_| ArrayQueue::new(INQUIRIES)).collect(),
             places: Places::new(&config.apps),
             current: Current::new(config),
@@ -181,6 +190,7 @@ pub(crate) struct Worker {
     date: HttpDate,
     now: Tick,
     now_ms: u64,
+    stamps: Stamps,
     /// Connections with input that was not read for want of budget.
     ready: VecDeque<ConnectionSlot>,
     /// Connections whose last word is part of this turn's output.
@@ -216,6 +226,8 @@ pub(crate) struct Parts {
     pub(crate) poll: Poll,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) handler: MessageHandler,
+    /// Takes requests about triggers.
+    pub(crate) manage: Sender<ManageRequest>,
 }
 
 /// A poll and the waker that interrupts it.
@@ -227,7 +239,7 @@ pub(crate) fn poll_and_waker() -> io::Result<(Poll, Waker)> {
 
 impl Worker {
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { id, config, node, control, metrics, poll, mut listeners, handler } = parts;
+        let Parts { id, config, node, control, metrics, poll, mut listeners, handler, manage } = parts;
         for (at, listener) in listeners.iter_mut().enumerate() {
             poll.registry().register(&mut listener.socket, Token(LISTENERS - at), Interest::READABLE)?;
         }
@@ -246,7 +258,7 @@ impl Worker {
             engine: Engine::new(id, node, random()),
             handler,
             connections: Connections::default(),
-            requests: Requests::default(),
+            requests: Requests::new(id, manage),
             inquiries: Inquiries::default(),
             awaited: Awaiting::default(),
             held: HeldAnswers::default(),
@@ -255,6 +267,7 @@ impl Worker {
             date: HttpDate::default(),
             now: 0,
             now_ms: 0,
+            stamps: Stamps::default(),
             ready: VecDeque::new(),
             closing: Vec::new(),
             answered: Vec::new(),
@@ -279,9 +292,12 @@ impl Worker {
             self.wait(&mut events)?;
             self.begin_turn();
             self.gather(&mut events, &mut buffer)?;
+            self.stamp_read();
             self.engine.on_mail();
             self.wake_others();
+            self.stamp_ordered();
             self.engine.flush(&mut self.connections);
+            self.observe_stages();
             self.settle();
             self.expire();
             self.finish_turn();
@@ -366,7 +382,8 @@ impl Worker {
     }
 
     fn begin_turn(&mut self) {
-        let steady_ms = self.clock.elapsed_ms();
+        self.stamps.began = Instant::now();
+        let steady_ms = self.clock.ms_at(self.stamps.began);
         self.now = Tick::try_from(steady_ms / TICK_MS).unwrap_or(Tick::MAX);
         self.connections.now = self.now;
         self.now_ms = self.clock.unix_ms();
@@ -410,6 +427,7 @@ impl Worker {
             }
         }
         self.take_handed_over();
+        self.take_managed();
         self.take_inquiries();
         self.go_on_securing(buffer);
         for round in 1.. {
@@ -503,6 +521,7 @@ impl Worker {
         self.counters.sent_bytes_total = self.connections.sent_bytes();
         self.counters.take_engine(self.engine.counters());
         self.metrics.publish(&self.counters);
+        self.observe_turn();
     }
 }
 
@@ -549,6 +568,7 @@ mod tests {
             poll,
             listeners: Vec::new(),
             handler: MessageHandler::COMMANDS,
+            manage: crossbeam::channel::bounded(1).0,
         })
         .expect("nothing has to be registered");
         worker.accepting = Accepting::Idle;

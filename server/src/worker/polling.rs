@@ -305,7 +305,7 @@ impl Worker {
         self.out.clear();
         put_response(&mut self.out, &accept, None);
         self.connections.send(slot, &self.out);
-        self.counters.handshakes_total += 1;
+        self.count_handshake(slot);
         match probe {
             ProbeAnswer::Probes => {
                 if let Some(connection) = self.connections.live(slot) {

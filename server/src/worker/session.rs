@@ -78,7 +78,7 @@ impl Worker {
 
     /// The connection's handshake has succeeded: it is the WebSocket of this session from here on.
     pub(super) fn begin_frames(&mut self, slot: ConnectionSlot, session: SessionSlot) -> Next {
-        self.counters.handshakes_total += 1;
+        self.count_handshake(slot);
         self.bind(slot, session);
         if self.engine.is_paused(session) { Next::WaitWithFrames } else { Next::Frames }
     }

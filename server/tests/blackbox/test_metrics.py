@@ -1,30 +1,179 @@
 """docs/OPERATIONS.md: the page lists every metric with its meaning, and each metric counts exactly."""
 
 import asyncio
+import math
+import os
 import re
+import shutil
+import subprocess
+import time
 from pathlib import Path
 
-from peer import Peer, connect_many
-from server_process import App, assert_problem, wait_until
-from test_slow_consumers import PADDING, RECEIVE_BUFFER
-from wire import RawWebSocket
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from peer import Peer, connect_many
+from server_process import App, assert_problem, client_key, wait_until
+from test_slow_consumers import PADDING, RECEIVE_BUFFER
+from wire import RawWebSocket, Wire, upgrade_request
+
+STAGES = ("read", "ordered", "linked", "written")
 PAGE = Path(__file__).parents[3] / "docs/OPERATIONS.md"
 
 
-def test_the_page_and_the_server_name_the_same_metrics(server):
+def served_metrics(server):
+    """Name, meaning, kind and labels of every metric."""
     text = server.admin("/metrics").body.decode()
-    served = re.findall(r"^# HELP (\S+) (.+)\n# TYPE \1 (\S+)\n\1(?:\{(\w+)=.*\})? \d+$", text, re.M)
-    assert len(served) == text.count("# HELP")
+    found = re.findall(r"^# HELP (\S+) (.+)\n# TYPE \1 (\S+)\n\1\w*(?:\{(.*)\})? [\d.e-]+$", text, re.M)
+    assert len(found) == text.count("# HELP")
+    labels = [", ".join(label for label in re.findall(r'(\w+)="', of) if label != "le") for *_, of in found]
+    return [(name, meaning, kind, of) for (name, meaning, kind, _), of in zip(found, labels)]
+
+
+def test_the_page_and_the_server_name_the_same_metrics(server):
+    served = served_metrics(server)
     table = PAGE.read_text().split("\n## Metrics\n")[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| `")]
     assert [(name.strip("`"), meaning, kind, label) for name, kind, label, meaning in rows] == served
 
 
 def test_metrics_that_the_page_names_exist(server):
-    served = set(re.findall(r"^# TYPE (\S+)", server.admin("/metrics").body.decode(), re.M))
+    served = {name for name, *_ in served_metrics(server)}
     named = set(re.findall(r"`((?:fanfare|process)_\w+)`", PAGE.read_text()))
     assert named == served
+
+
+def scraped(server, accept=None):
+    """The answer to a reader of metrics that accepts these media types."""
+    headers = {} if accept is None else {"Accept": accept}
+    return server.request("GET", "/metrics", headers=headers, port=server.admin_port)
+
+
+def samples(text):
+    """The values by sample, without those that change from one reading to the next."""
+    values = dict(re.findall(r"^(\w.*) (\S+)$", text, re.M))
+    return {name: value for name, value in values.items() if not re.match("process_|fanfare_turn", name)}
+
+
+def test_openmetrics_is_answered_to_those_who_ask_for_it(server):
+    prometheus = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+    open_metrics = scraped(server, prometheus)
+    assert open_metrics.header("content-type") == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    text = open_metrics.body.decode()
+    assert text.endswith("\n# EOF\n")
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert families["fanfare_accepted"].type == "counter"
+    assert families["fanfare_build"].type == "info"
+    assert (families["fanfare_turn_seconds"].type, families["fanfare_turn_seconds"].unit) == ("histogram", "seconds")
+    assert families["fanfare_received_bytes"].unit == "bytes"
+    for accept in (None, "text/plain", "*/*", "application/json", "application/openmetrics-text;version=9.0.0"):
+        plain = scraped(server, accept)
+        assert plain.header("content-type") == "text/plain; version=0.0.4; charset=utf-8"
+        assert "# EOF" not in plain.body.decode()
+    wait_until(lambda: samples(scraped(server).body.decode()) == samples(scraped(server, prometheus).body.decode()))
+
+
+def test_prometheus_finds_no_fault_in_the_text(server):
+    promtool = shutil.which("promtool")
+    if not promtool:
+        pytest.skip("promtool is not installed")
+    done = subprocess.run([promtool, "check", "metrics"], input=scraped(server).body, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_metrics_of_the_process_are_those_of_the_process(start_server):
+    before = time.time()
+    server = start_server()
+    value = {
+        name: float(value)
+        for name, value in re.findall(r"^(process_\w+) (\S+)$", scraped(server).body.decode(), re.M)
+    }
+    stat = Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    # CPU time is counted in ticks of 10 ms there, and goes on between the two readings.
+    used = (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+    assert value["process_cpu_seconds_total"] <= used + 0.02
+    assert before - 1 < value["process_start_time_seconds"] < time.time() + 1
+    assert value["process_max_fds"] >= value["process_open_fds"] > 10
+    assert 1 << 20 < value["process_resident_memory_bytes"] < 1 << 30
+
+
+def histogram(server, name, **labels):
+    """The cumulative counts, the sum and the count of a histogram, over the labels that are not given."""
+    wanted = "".join(f'(?=.*{label}="{value}")' for label, value in labels.items())
+    text = scraped(server).body.decode()
+    buckets = {}
+    for of, le, value in re.findall(rf'^fanfare_{name}_bucket\{{(.*?),?le="(.*?)"\}} (\d+)$', text, re.M):
+        if re.match(wanted, of):
+            buckets[float(le)] = buckets.get(float(le), 0) + int(value)
+    total = {
+        part: sum(float(value) for value in re.findall(rf"^fanfare_{name}_{part}\{{{wanted}.*\}} (\S+)$", text, re.M))
+        for part in ("sum", "count")
+    }
+    return buckets, total["sum"], int(total["count"])
+
+
+async def test_turns_stages_and_handshakes_are_timed(start_server, channel):
+    server = start_server()
+    peers = await connect_many(server, 3)
+    for peer in peers:
+        await peer.join(channel)
+    for _ in range(20):
+        await peers[0].ok("send", channel=channel, event="e")
+    counts = {stage: histogram(server, "delivery_stage_seconds", stage=stage) for stage in STAGES}
+    for buckets, seconds, count in counts.values():
+        assert count >= 20 and seconds > 0
+        assert list(buckets.values()) == sorted(buckets.values()) and buckets[math.inf] == count
+    # A turn is observed at its end, and its stages include no other turn.
+    in_stages = sum(seconds for _, seconds, _ in counts.values())
+    await asyncio.to_thread(wait_until, lambda: histogram(server, "turn_seconds")[2] >= counts["written"][2])
+    await asyncio.to_thread(wait_until, lambda: histogram(server, "turn_seconds")[1] >= in_stages)
+    assert histogram(server, "handshake_seconds", transport="tcp")[2] == 3
+    assert histogram(server, "handshake_seconds", transport="tls")[2] == 0
+
+
+def test_a_handshake_is_timed_from_the_beginning_of_its_connection(start_server):
+    server = start_server()
+    with Wire(server) as late, Wire(server) as second:
+        began = time.monotonic()
+        handshake = upgrade_request(f"key={client_key()}")
+        # The second connection's first request is another one.
+        second.send(b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert second.response().status == 404
+        second.send(handshake)
+        assert second.response().status == 101
+        assert histogram(server, "handshake_seconds")[2] == 0
+        late.send(handshake[:20])
+        wait_until(lambda: time.monotonic() - began > 0.3)
+        late.send(handshake[20:])
+        assert late.response().status == 101
+        _, seconds, count = histogram(server, "handshake_seconds", transport="tcp")
+        assert count == 1 and 0.25 < seconds < time.monotonic() - began + 0.1
+
+
+async def test_apps_have_their_own_counts(start_server, channel):
+    server = start_server(apps=[App("default"), App("limited", limits={"messages_per_second": 1}), App("idle")])
+    peers = [await Peer.connect(server) for _ in range(3)]
+    limited = await Peer.connect(server, app="limited")
+    for peer in peers:
+        await peer.join(channel, echo=False)
+    before = server.counted("app_deliveries_total")
+    for _ in range(5):
+        await peers[0].ok("send", channel=channel, event="e", echo=False)
+    answers = [await limited.command("send", channel=channel, event="e") for _ in range(4)]
+    refused = sum("error" in answer for answer in answers)
+    text = scraped(server).body.decode()
+    of_app = {(name, app): int(value) for name, app, value in
+              re.findall(r'^fanfare_app_(\w+)\{app="(\w+)"\} (\d+)$', text, re.M)}
+    assert of_app["sessions_opened_total", "default"] == 3
+    assert of_app["sessions_opened_total", "limited"] == 1
+    assert of_app["publications_total", "default"] == 5
+    assert of_app["publications_total", "limited"] == 4 - refused
+    assert of_app["rate_limited_total", "limited"] == of_app["command_errors_total", "limited"] == refused > 0
+    assert {value for (_, app), value in of_app.items() if app == "idle"} == {0}
+    await asyncio.to_thread(wait_until, lambda: server.counted("app_deliveries_total") == before + 5 * 2)
+    await asyncio.to_thread(
+        wait_until, lambda: server.counted("app_deliveries_total") == server.counted("deliveries_total")
+    )
 
 
 def test_a_full_app_is_counted_for_each_who_is_refused(start_server):

@@ -46,7 +46,7 @@ use super::session::{Session, Sessions};
 use crate::{
     channel::{Channel, TOMBSTONE},
     dialect::{Format, FormatSet},
-    id::{LocalId, SessionSlot},
+    id::{AppId, LocalId, SessionSlot},
     limits::{POOLED_BUFFER_BYTES, POOLED_BUFFERS, POOLED_BYTES},
     publication::Publication,
 };
@@ -288,16 +288,21 @@ impl Turn {
 
     /// Links every member of the open runs to its view; returns how many deliveries that makes. `slots_of`
     /// tells the member array of a local part.
+    /// `count` takes the deliveries of each run, with the run's app.
     pub(super) fn segment_members<'a>(
         &mut self,
         sessions: &mut Sessions,
         slots_of: impl Fn(LocalId) -> &'a [SessionSlot],
+        count: impl Fn(AppId, u64),
     ) -> u64 {
         let mut deliveries = 0;
         for run in 0..u32::try_from(self.used).expect("a turn's bytes are bounded") {
             let of = &self.runs[run as usize];
             if of.local != NO_LOCAL {
-                deliveries += self.segment_run(run, slots_of(of.local), sessions);
+                let delivered = self.segment_run(run, slots_of(of.local), sessions);
+                let channel = self.runs[run as usize].channel.as_ref().expect("an open run has one");
+                count(channel.app(), delivered);
+                deliveries += delivered;
             }
         }
         deliveries

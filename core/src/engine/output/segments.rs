@@ -32,6 +32,9 @@ pub(super) const REPLIES: u32 = 0;
 
 /// Where a turn's output goes: sockets, or memory.
 pub trait Sink {
+    /// A turn's output is complete, and its writes follow. Once for each turn with output.
+    fn begin_writes(&mut self) {}
+
     /// Sends `parts` on a connection, in order. What cannot be sent at once is kept (sharing the buffers) and
     /// sent later. Returns how many bytes wait on this connection now.
     fn write(&mut self, connection: u32, parts: Segments<'_>) -> usize;

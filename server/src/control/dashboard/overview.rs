@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use fanfare_core::json::write_string;
 
 use super::Observed;
-use crate::control::metrics::{METRICS, app_values};
+use crate::control::metrics::{AppValues, METRICS};
 
 /// Writes `{"time_ms","uptime_ms","ready","capacity","channels","apps":[…],"metrics":[…]}`.
 pub(super) fn json(observed: &Observed) -> BytesMut {
@@ -21,7 +21,8 @@ pub(super) fn json(observed: &Observed) -> BytesMut {
     put(&mut out, format_args!("{{\"time_ms\":{now},\"uptime_ms\":{uptime},\"ready\":{ready},"));
     put(&mut out, format_args!("\"capacity\":{capacity},\"channels\":{channels},\"apps\":["));
     for (at, app) in observed.node.apps().iter().enumerate() {
-        let [sessions, parked, parked_bytes, history_bytes, forgotten] = app_values(&observed.node, app.id);
+        let AppValues([sessions, parked, parked_bytes, history_bytes, forgotten, ..]) =
+            AppValues::of(&observed.node, app.id);
         put(&mut out, format_args!("{}{{\"name\":", if at > 0 { "," } else { "" }));
         write_string(&mut out, &app.name);
         put(&mut out, format_args!(",\"sessions\":{sessions},\"parked_sessions\":{parked}"));
@@ -33,8 +34,9 @@ pub(super) fn json(observed: &Observed) -> BytesMut {
         put(
             &mut out,
             format_args!(
-                "{}{{\"name\":\"{name}\",\"kind\":\"{kind}\",\"help\":",
-                if at > 0 { "," } else { "" }
+                "{}{{\"name\":\"{name}\",\"kind\":\"{}\",\"help\":",
+                if at > 0 { "," } else { "" },
+                kind.name()
             ),
         );
         write_string(&mut out, help);

@@ -1,0 +1,5 @@
+//! Triggers end to end, over sockets.
+
+mod api;
+mod peer;
+mod verdicts;
