@@ -39,6 +39,7 @@ use std::{
 };
 
 use fanfare_core::{engine::Node, id::WorkerId};
+use fanfare_doctor::{Needs, Role};
 
 pub use self::worker::{Greeting, MessageHandler};
 use self::{
@@ -263,8 +264,7 @@ impl Server {
 /// How many connections there may be: as many as the configuration says, and no more than there are
 /// descriptors for.
 fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
-    let reserved = RESERVED_DESCRIPTORS
-        + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64;
+    let reserved = reserved_descriptors(config);
     let room = open_files.saturating_sub(reserved);
     let configured = u64::from(config.connections);
     if room < CONNECTIONS_MIN {
@@ -283,6 +283,17 @@ fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
     }
     let capacity = if configured == 0 { room } else { configured.min(room) };
     Ok(usize::try_from(capacity).unwrap_or(usize::MAX))
+}
+
+/// The descriptors of everything but connections.
+fn reserved_descriptors(config: &Config) -> u64 {
+    RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64
+}
+
+/// What a server of this configuration needs of its machine for these connections.
+pub fn needs(config: &Config, connections: u64) -> Needs {
+    let role = Role::Server { backlog: config.backlog.into(), workers: config.workers as u64 };
+    Needs { connections, other_files: reserved_descriptors(config), role }
 }
 
 fn cannot_listen(address: SocketAddr, setting: &str, error: io::Error) -> io::Error {
