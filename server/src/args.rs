@@ -89,6 +89,62 @@ pub enum Command {
     },
     /// Serve a chat room to be opened in two browser windows: on loopback, without configuration
     Demo,
+    /// Try out triggers
+    #[command(subcommand)]
+    Trigger(TriggerCommand),
+}
+
+/// The subcommands of `fanfare trigger`.
+#[derive(Subcommand, Clone, Eq, PartialEq, Debug)]
+pub enum TriggerCommand {
+    /// Run a script once and print its verdict; exits with 0 if the script passes or replaces, 3 if it
+    /// refuses, 1 if the run fails, and 2 if the script does not compile
+    Run(TrialArgs),
+}
+
+/// The script and the input of a trial.
+#[derive(clap::Args, Clone, Eq, PartialEq, Debug)]
+pub struct TrialArgs {
+    /// The script
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// The handler to call
+    #[arg(long, value_enum, default_value = "message")]
+    pub action: TrialAction,
+
+    /// The channel of the message or the join
+    #[arg(long, value_name = "NAME", default_value = "room")]
+    pub channel: String,
+
+    /// The event of the message
+    #[arg(long, value_name = "NAME", default_value = "message")]
+    pub event: String,
+
+    /// The payload of the message, as JSON
+    #[arg(long, value_name = "JSON", default_value = "null", allow_hyphen_values = true)]
+    pub payload: String,
+
+    /// The user of the client; without one, the client is not signed in
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// The profile of the client, as JSON
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    pub profile: Option<String>,
+
+    /// The state of the channel before the run, as JSON
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    pub state: Option<String>,
+}
+
+/// The handler that a trial calls.
+#[derive(clap::ValueEnum, Copy, Clone, Eq, PartialEq, Debug)]
+pub enum TrialAction {
+    /// The handler `message`.
+    Message,
+    /// The handler `join`.
+    Join,
 }
 
 /// What the command line asks for.
@@ -102,6 +158,8 @@ pub enum Action {
     Check,
     /// Examine the machine.
     Doctor,
+    /// Run a trigger's script once. The script is in [`Args::trial`].
+    TryTrigger,
     /// Print the effective configuration.
     PrintConfig(Secrets),
 }
@@ -124,6 +182,14 @@ impl Args {
         }
     }
 
+    /// The script and the input of a trial.
+    pub fn trial(&self) -> Option<&TrialArgs> {
+        match &self.command {
+            Some(Command::Trigger(TriggerCommand::Run(trial))) => Some(trial),
+            _ => None,
+        }
+    }
+
     /// The command line with another configuration file.
     pub fn with_config(&self, file: &Path) -> Args {
         Args { config: Some(file.to_path_buf()), ..self.clone() }
@@ -135,6 +201,7 @@ impl Args {
             (Some(Command::Check { .. }), _, _) => Action::Check,
             (Some(Command::Doctor { .. }), _, _) => Action::Doctor,
             (Some(Command::Demo), _, _) => Action::Demo,
+            (Some(Command::Trigger(TriggerCommand::Run(_))), _, _) => Action::TryTrigger,
             (None, true, true) => Action::PrintConfig(Secrets::Shown),
             (None, true, false) => Action::PrintConfig(Secrets::Hidden),
             (None, false, _) => Action::Serve,

@@ -41,7 +41,6 @@ use std::{
 use fanfare_core::{engine::Node, id::WorkerId};
 use fanfare_doctor::{Needs, Role};
 
-pub use self::worker::{Greeting, MessageHandler};
 use self::{
     config::Config,
     control::{
@@ -55,6 +54,10 @@ use self::{
     listener::Listener,
     trigger::{TriggerThreads, Triggers, manage::MANAGE_REQUESTS},
     worker::{Control, Parts, Worker, poll_and_waker},
+};
+pub use self::{
+    trigger::trial,
+    worker::{Greeting, MessageHandler},
 };
 
 /// Descriptors set aside for everything but connections: listeners, logs, the control plane and its

@@ -9,10 +9,11 @@ use std::{
 use fanfare_doctor::{Examination, Machine};
 use fanfare_server::{
     Server,
-    args::{self, Action, Args, Command},
+    args::{self, Action, Args, Command, TrialArgs},
     config::{Config, Demo, DevelopmentKeys, LogConfig, LogFormat},
     needs,
     notify::notify,
+    trial::{self, Trial, TrialEnd},
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
@@ -28,6 +29,9 @@ const DOCTOR_CONNECTIONS: u64 = 10_000;
 
 fn main() -> ExitCode {
     let args = args::parse();
+    if let Some(trial) = args.trial() {
+        return try_trigger(trial);
+    }
     let config = match Config::load(&args, std::env::vars_os()) {
         Ok(config) => config,
         Err(error) => return fail(ExitCode::from(2), &error),
@@ -48,7 +52,7 @@ fn main() -> ExitCode {
         }
         Action::Doctor => return doctor(&args, &config),
         Action::PrintConfig(secrets) => print(&config.to_toml(secrets)),
-        Action::Serve | Action::Demo => serve(config),
+        Action::Serve | Action::Demo | Action::TryTrigger => serve(config),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,6 +69,22 @@ fn doctor(args: &Args, config: &Config) -> ExitCode {
     let text = if *json { format!("{}\n", examination.to_json()) } else { examination.to_string() };
     match print(&text) {
         Ok(()) => ExitCode::from(examination.exit_status()),
+        Err(error) => fail(ExitCode::FAILURE, &error),
+    }
+}
+
+/// Runs a trigger's script once. The exit code tells the verdict.
+fn try_trigger(args: &TrialArgs) -> ExitCode {
+    let Trial { report, end } = match trial::run(args) {
+        Ok(trial) => trial,
+        Err(problem) => return fail(ExitCode::from(2), &problem),
+    };
+    match print(&report) {
+        Ok(()) => match end {
+            TrialEnd::Admitted => ExitCode::SUCCESS,
+            TrialEnd::Refused => ExitCode::from(3),
+            TrialEnd::Failed => ExitCode::FAILURE,
+        },
         Err(error) => fail(ExitCode::FAILURE, &error),
     }
 }

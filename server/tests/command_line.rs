@@ -120,3 +120,63 @@ fn the_doctor_says_what_connections_need_and_exits_by_it() {
     let output = fanfare(&["doctor", "--config", path(&file)]);
     assert!(text(&output.stdout).starts_with("for 7 connections:\n"));
 }
+
+/// A script in a file, and what the binary says when it runs.
+fn trial(source: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), source).expect("it can be written");
+    let output = fanfare(&[&["trigger", "run", path(&file)], arguments].concat());
+    (output.status.code(), text(&output.stdout).into(), text(&output.stderr).into())
+}
+
+#[test]
+fn a_trial_shows_the_verdict_and_the_output_and_exits_by_the_verdict() {
+    let script = r#"
+        export function message({ payload, channel, client }) {
+            state.n = (state.n ?? 0) + 1;
+            log('seen', payload, client.user);
+            answer('told', { channel });
+            publish('other', 'told', [1]);
+            if (payload === 'bad') refuse('No.');
+            return payload + '!';
+        }
+        export const join = ({ channel }) => channel !== 'closed';
+    "#;
+    let arguments = ["--payload", "\"good\"", "--channel", "c", "--user", "ada", "--state", "{\"n\":41}"];
+    let (code, report, _) = trial(script, &arguments);
+    assert_eq!(code, Some(0), "{report}");
+    let (said, cost) = report.split_once("time: ").expect("it tells its cost");
+    let expected = "verdict: replace: \"good!\"\nanswer: told: {\"channel\":\"c\"}\n\
+         publish: other: told: [1]\nlog: seen good ada\nstate: {\"n\":42}\n";
+    assert_eq!(said, expected);
+    assert!(cost.contains(" µs of CPU\nmemory: ") && cost.ends_with(" KiB\n"), "{cost}");
+    let (code, report, _) = trial(script, &["--payload", "\"bad\""]);
+    assert!(code == Some(3) && report.starts_with("verdict: refuse: No.\n"), "{report}");
+    let (code, report, _) = trial(script, &["--action", "join", "--channel", "closed"]);
+    assert!(code == Some(3) && report.starts_with("verdict: refuse: "), "{report}");
+    let (code, report, _) = trial(script, &["--action", "join"]);
+    assert!(code == Some(0) && report.starts_with("verdict: pass\n"), "{report}");
+}
+
+#[test]
+fn a_trial_that_fails_exits_with_1_and_one_that_cannot_begin_with_2() {
+    let (code, report, _) = trial("export function message() { for (;;); }", &[]);
+    assert_eq!(code, Some(1));
+    assert!(report.starts_with("verdict: failed: the script took more CPU time"), "{report}");
+    let (code, report, _) = trial("export const message = () => nothing.there", &[]);
+    assert_eq!(code, Some(1));
+    assert!(report.starts_with("verdict: failed: ReferenceError: nothing is not defined"), "{report}");
+    let good = "export function message() {}";
+    for (source, arguments, word) in [
+        ("export function message() {\n  let = 1;", &[][..], "does not compile: line 2, column "),
+        ("const x = 1;", &[], "exports no function `message`"),
+        (good, &["--payload", "so"], "`--payload` must be JSON"),
+        (good, &["--state", "{"], "`--state` must be JSON"),
+        (good, &["--action", "leave"], "invalid value 'leave'"),
+    ] {
+        let (code, report, sentence) = trial(source, arguments);
+        assert_eq!((code, &*report), (Some(2), ""), "{word}");
+        assert!(sentence.contains(word), "{sentence}");
+    }
+    assert_eq!(fanfare(&["trigger", "run", "/nowhere.js"]).status.code(), Some(2));
+}

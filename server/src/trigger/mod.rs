@@ -19,6 +19,7 @@ pub(crate) mod script;
 pub(crate) mod spec;
 pub(crate) mod state;
 mod thread;
+pub mod trial;
 
 use std::{
     collections::BTreeMap,

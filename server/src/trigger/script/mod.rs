@@ -154,6 +154,11 @@ impl Sandbox {
         Ok(Self { message, join, run, settle, context, runtime, state, deadline, budget })
     }
 
+    /// The memory that the script uses now. Counting walks through all of it.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        usize::try_from(self.runtime.memory_usage().memory_used_size).unwrap_or_default()
+    }
+
     fn handler(&self, action: Action) -> Option<&Handler> {
         match action {
             Action::Message => self.message.as_ref(),
