@@ -283,8 +283,8 @@ fn put_apps(text: &mut Exposition, node: &Node) {
 fn put_issuers(text: &mut Exposition, issuers: &Issuers) {
     let mut has_issuers = false;
     issuers.visit(|_, _| has_issuers = true);
-    for (name, kind, help, value) in issuer::METRICS.iter().filter(|_| has_issuers) {
-        text.begin(&format!("fanfare_{name}"), *kind, help);
+    for issuer::Metric { name, kind, help, value } in issuer::METRICS.iter().filter(|_| has_issuers) {
+        text.begin(name, *kind, help);
         issuers.visit(|issuer, numbers| {
             let Issuer { app, place, .. } = issuer;
             text.sample(&[("app", app), ("issuer", place)], value(issuer, numbers));

@@ -120,27 +120,44 @@ impl Issuer {
     }
 }
 
-/// The metrics of issuers: name, kind, description, value.
-pub(crate) const METRICS: [(&str, Kind, &str, fn(&Issuer, &Numbers) -> u64); 5] = [
-    ("issuer_keys", Kind::Gauge, "Keys of the issuer that verify session tokens.", |issuer, _| {
-        issuer.set.keys().len() as u64
-    }),
-    (
-        "issuer_skipped_keys",
-        Kind::Gauge,
-        "Keys of the issuer that no session token can be signed with.",
-        |_, own| own.skipped.load(Ordering::Relaxed),
-    ),
-    ("issuer_reads_total", Kind::Counter, "Times the keys of the issuer were read.", |_, own| {
-        own.reads.load(Ordering::Relaxed)
-    }),
-    ("issuer_failures_total", Kind::Counter, "Times the keys of the issuer could not be read.", |_, own| {
-        own.failures.load(Ordering::Relaxed)
-    }),
-    (
-        "issuer_read_timestamp_seconds",
-        Kind::Gauge,
-        "Time at which the keys of the issuer were last read, in seconds since 1970; 0 for never.",
-        |_, own| own.read_s.load(Ordering::Relaxed),
-    ),
+/// A metric of an issuer.
+pub(crate) struct Metric {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) help: &'static str,
+    pub(crate) value: fn(&Issuer, &Numbers) -> u64,
+}
+
+/// The metrics of issuers.
+pub(crate) const METRICS: [Metric; 5] = [
+    Metric {
+        name: "fanfare_issuer_keys",
+        kind: Kind::Gauge,
+        help: "Keys of the issuer that verify session tokens.",
+        value: |issuer, _| issuer.set.keys().len() as u64,
+    },
+    Metric {
+        name: "fanfare_issuer_skipped_keys",
+        kind: Kind::Gauge,
+        help: "Keys of the issuer that no session token can be signed with.",
+        value: |_, numbers| numbers.skipped.load(Ordering::Relaxed),
+    },
+    Metric {
+        name: "fanfare_issuer_reads_total",
+        kind: Kind::Counter,
+        help: "Times the keys of the issuer were read.",
+        value: |_, numbers| numbers.reads.load(Ordering::Relaxed),
+    },
+    Metric {
+        name: "fanfare_issuer_failures_total",
+        kind: Kind::Counter,
+        help: "Times the keys of the issuer could not be read.",
+        value: |_, numbers| numbers.failures.load(Ordering::Relaxed),
+    },
+    Metric {
+        name: "fanfare_issuer_read_timestamp_seconds",
+        kind: Kind::Gauge,
+        help: "Time at which the keys of the issuer were last read, in seconds since 1970; 0 for never.",
+        value: |_, numbers| numbers.read_s.load(Ordering::Relaxed),
+    },
 ];
