@@ -253,9 +253,7 @@ impl Server {
         if let Some(admin) = self.admin {
             admin.stop();
         }
-        if let Some(background) = Arc::into_inner(self.background) {
-            background.stop();
-        }
+        self.background.stop();
         // The engines and their copies of triggers are gone.
         self.triggers.stop();
         drop(self.triggers);

@@ -4,6 +4,7 @@
 use std::{
     future::Future,
     io,
+    sync::{Mutex, PoisonError},
     thread::{Builder, JoinHandle},
 };
 
@@ -12,8 +13,8 @@ use tokio::{runtime::Handle, sync::oneshot, task::AbortHandle};
 /// The running thread.
 pub(crate) struct Background {
     handle: Handle,
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+    /// `None` after the end.
+    running: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
 impl Background {
@@ -31,7 +32,7 @@ impl Background {
             // A look-up of a name may still hang in the operating system.
             runtime.shutdown_background();
         })?;
-        Ok(Self { handle, stop, thread })
+        Ok(Self { handle, running: Mutex::new(Some((stop, thread))) })
     }
 
     /// Runs a task on the thread.
@@ -40,9 +41,11 @@ impl Background {
     }
 
     /// Stops and waits for the end. Tasks end where they wait.
-    pub(crate) fn stop(self) {
-        drop(self.stop);
-        if self.thread.join().is_err() {
+    pub(crate) fn stop(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((stop, thread)) = running else { return };
+        drop(stop);
+        if thread.join().is_err() {
             tracing::error!("the background thread panicked");
         }
     }
