@@ -264,6 +264,11 @@ impl Server {
     }
 }
 
+/// The descriptors that are no connections.
+fn reserved_descriptors(config: &Config) -> u64 {
+    RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64
+}
+
 /// How many connections there may be: as many as the configuration says, and no more than there are
 /// descriptors for.
 fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
