@@ -293,11 +293,6 @@ fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
     Ok(usize::try_from(capacity).unwrap_or(usize::MAX))
 }
 
-/// The descriptors of everything but connections.
-fn reserved_descriptors(config: &Config) -> u64 {
-    RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64
-}
-
 /// What a server of this configuration needs of its machine for these connections.
 pub fn needs(config: &Config, connections: u64) -> Needs {
     let role = Role::Server { backlog: config.backlog.into(), workers: config.workers as u64 };
