@@ -69,6 +69,11 @@ impl<M: Weigh> Mailbox<M> {
         self.depth() == 0
     }
 
+    /// Bytes that the items keep alive, roughly.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Number of items, roughly.
     pub fn depth(&self) -> usize {
         self.depth.load(Ordering::Relaxed)

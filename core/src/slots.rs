@@ -42,6 +42,8 @@ pub struct Slots<T, K = u32> {
     /// chunk each time.
     spare: Option<usize>,
     len: usize,
+    /// The number of chunks that have memory.
+    held: usize,
 }
 
 struct Chunk<T> {
@@ -93,7 +95,7 @@ impl<T> Chunk<T> {
 
 impl<T, K> Default for Slots<T, K> {
     fn default() -> Self {
-        Self { chunks: Vec::new(), keys: PhantomData, first_open: 0, spare: None, len: 0 }
+        Self { chunks: Vec::new(), keys: PhantomData, first_open: 0, spare: None, len: 0, held: 0 }
     }
 }
 
@@ -106,6 +108,11 @@ impl<T, K: Key> Slots<T, K> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The bytes of all chunks.
+    pub fn bytes(&self) -> usize {
+        self.held * CHUNK * size_of::<Slot<T>>() + self.chunks.capacity() * size_of::<Chunk<T>>()
     }
 
     /// The slot that the next value goes to.
@@ -121,6 +128,7 @@ impl<T, K: Key> Slots<T, K> {
             self.chunks.push(Chunk::new());
         }
         self.spare = self.spare.filter(|&spare| spare != self.first_open);
+        self.held += usize::from(self.chunks[self.first_open].slots.is_empty());
         self.chunks[self.first_open].insert(value);
         while self.chunks.get(self.first_open).is_some_and(Chunk::is_full) {
             self.first_open += 1;
@@ -141,7 +149,10 @@ impl<T, K: Key> Slots<T, K> {
         self.len -= 1;
         if self.chunks[chunk].used == 0 {
             match self.spare {
-                Some(_) => self.chunks[chunk] = Chunk::new(),
+                Some(_) => {
+                    self.chunks[chunk] = Chunk::new();
+                    self.held -= 1;
+                }
                 None => self.spare = Some(chunk),
             }
         }
@@ -220,6 +231,7 @@ mod tests {
                 prop_assert_eq!(slots.len(), model.len());
                 let memory = slots.chunks.iter().filter(|chunk| !chunk.slots.is_empty()).count();
                 prop_assert!(memory <= model.len() + 1);
+                prop_assert_eq!(memory, slots.held);
             }
             prop_assert_eq!(slots.occupied().collect::<Vec<_>>(), model.keys().copied().collect::<Vec<_>>());
             for (&slot, &value) in &model {

@@ -13,7 +13,7 @@ use counting::LIVE;
 use fanfare_core::{
     app::{App, AppKeys, Apps, HistoryLimits},
     dialect::Format,
-    engine::{Engine, Flow, Node, Segments, Sink},
+    engine::{Engine, EngineMemory, Flow, Node, NodeMemory, Segments, Sink},
     id::{AppId, SessionSlot, WorkerId},
     ws::Message,
 };
@@ -39,6 +39,19 @@ fn hold_to(bound: usize, name: &str, bytes: usize) {
     assert!(bytes <= bound, "{name}: {bytes} bytes, more than {bound}");
 }
 
+/// The bytes that the memory ledger knows of.
+fn ledger(engine: &Engine) -> usize {
+    let EngineMemory { sessions, memberships, channels, buffers } = engine.memory();
+    let shared = engine.node().memory();
+    sessions + memberships + channels + buffers + shared.channels + shared.history + shared.buffers
+}
+
+/// The ledger and the allocator agree on how much was taken, up to a tenth.
+fn hold_to_ledger(name: &str, counted: usize, known: usize) {
+    println!("ledger: {name}: {known} of {counted} bytes");
+    assert!(known.abs_diff(counted) <= counted / 10, "{name}: {known} bytes known, {counted} in use");
+}
+
 #[test]
 fn state_costs_what_it_should() {
     sessions_memberships_and_channels();
@@ -53,22 +66,26 @@ fn sessions_memberships_and_channels() {
     engine.begin_turn(1_000);
     let mut slots = vec![SessionSlot(0); SESSIONS];
 
+    let known_before = ledger(&engine);
     let before = LIVE.load(Ordering::Relaxed);
     for (connection, slot) in slots.iter_mut().enumerate() {
         *slot = open(&mut engine, u32::try_from(connection).expect("it is small"), Format::Native);
         engine.flush(&mut Nowhere);
     }
     let opened = LIVE.load(Ordering::Relaxed);
+    hold_to_ledger("sessions", opened - before, ledger(&engine) - known_before);
     // One channel of many: what a membership costs.
     for &slot in &slots {
         join(&mut engine, slot, 0);
     }
     let joined = LIVE.load(Ordering::Relaxed);
+    hold_to_ledger("members", joined - before, ledger(&engine) - known_before);
     // A channel of its own for each: what a channel with one member costs.
     for (at, &slot) in slots.iter().enumerate() {
         join(&mut engine, slot, at + 1);
     }
     let channels = LIVE.load(Ordering::Relaxed);
+    hold_to_ledger("channels", channels - before, ledger(&engine) - known_before);
 
     let each = |from: usize, to: usize| (to - from) / SESSIONS;
     hold_to(192, "session", each(before, opened));
@@ -80,6 +97,9 @@ fn sessions_memberships_and_channels() {
         engine.flush(&mut Nowhere);
     }
     assert_eq!(engine.node().channels(), 0);
+    let left = engine.memory();
+    assert_eq!(left.memberships, 0, "{left:?}");
+    assert_eq!(engine.node().memory(), NodeMemory::default());
     let after = LIVE.load(Ordering::Relaxed);
     hold_to(160, "left of a session when all have gone", after.saturating_sub(before) / SESSIONS);
 }
@@ -97,6 +117,7 @@ fn remembered_messages() {
     let send =
         format!(r#"{{"type":"send","channel":"channel-0","event":"e","message":"{}"}}"#, "x".repeat(62));
 
+    let known_before = ledger(&engine);
     let before = LIVE.load(Ordering::Relaxed);
     for _ in 0..MESSAGES {
         assert_eq!(engine.receive(slot, Message::Text(&send)), Flow::Continue);
@@ -106,6 +127,7 @@ fn remembered_messages() {
     let (counted, told) = (after - before, engine.node().remembered(AppId(0)));
     assert!(told >= 64 * MESSAGES as usize, "they are not remembered");
     assert!(told.abs_diff(counted) <= counted / 100, "{told} bytes are accounted, and {counted} in use");
+    hold_to_ledger("history", counted, ledger(&engine) - known_before);
     hold_to(128, "remembered message of 64 bytes", counted / MESSAGES as usize);
 
     // An hour later all of it is given back.

@@ -262,6 +262,11 @@ impl Server {
     }
 }
 
+/// The descriptors that are no connections.
+fn reserved_descriptors(config: &Config) -> u64 {
+    RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64
+}
+
 /// How many connections there may be: as many as the configuration says, and no more than there are
 /// descriptors for.
 fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
@@ -284,11 +289,6 @@ fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
     }
     let capacity = if configured == 0 { room } else { configured.min(room) };
     Ok(usize::try_from(capacity).unwrap_or(usize::MAX))
-}
-
-/// The descriptors of everything but connections.
-fn reserved_descriptors(config: &Config) -> u64 {
-    RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64
 }
 
 /// What a server of this configuration needs of its machine for these connections.

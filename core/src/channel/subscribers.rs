@@ -61,11 +61,18 @@ impl Subscribers {
         true
     }
 
+    /// The bytes of the lists.
+    pub fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<SessionSlot>() + self.numbers.capacity() * size_of::<u64>()
+    }
+
     /// Sweeps tombstones out if they are the majority. Positions change, so no fan-out may be under way.
-    pub fn compact(&mut self) {
+    /// Returns how many bytes that gives back.
+    pub fn compact(&mut self) -> usize {
         if self.slots.len() < 8 || self.slots.len() < 2 * self.len() {
-            return;
+            return 0;
         }
+        let before = self.bytes();
         let mut kept = 0;
         for at in 0..self.slots.len() {
             if self.slots[at] != TOMBSTONE {
@@ -78,6 +85,7 @@ impl Subscribers {
         self.numbers.truncate(kept);
         self.slots.shrink_to(2 * kept);
         self.numbers.shrink_to(2 * kept);
+        before - self.bytes()
     }
 
     /// Members that joined after number `after`, in order: (join number, slot).
@@ -124,7 +132,11 @@ mod tests {
                         let (number, _) = model.remove(index.index(model.len()));
                         prop_assert!(subscribers.remove(number));
                     }
-                    _ => subscribers.compact(),
+                    _ => {
+                        let before = subscribers.bytes();
+                        let freed = subscribers.compact();
+                        prop_assert_eq!(subscribers.bytes(), before - freed);
+                    }
                 }
                 prop_assert_eq!(subscribers.len(), model.len());
                 prop_assert_eq!(subscribers.after(0).collect::<Vec<_>>(), model.clone());

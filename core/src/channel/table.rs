@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use papaya::{Equivalent, HashMap, Operation as Outcome};
+use papaya::{Compute, Equivalent, HashMap, Operation as Outcome};
 use seize::Collector;
 
 use super::{Channel, epoch::Epochs};
@@ -19,6 +19,7 @@ use crate::{
     app::ChannelOptions,
     id::{AppId, IdGenerator},
     limits::TABLE_SHARDS,
+    sync::{AtomicUsize, Ordering},
 };
 
 /// All channels of all apps.
@@ -27,6 +28,8 @@ pub struct ChannelTable {
     hasher: foldhash::quality::FixedState,
     epochs: Epochs,
     workers: usize,
+    /// Bytes of the names of channels.
+    name_bytes: AtomicUsize,
 }
 
 impl ChannelTable {
@@ -44,6 +47,7 @@ impl ChannelTable {
             hasher: foldhash::quality::FixedState::with_seed(keys.random()),
             epochs: Epochs::new((keys.random(), keys.random())),
             workers,
+            name_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -77,6 +81,8 @@ impl ChannelTable {
             let channel = Arc::new(channel);
             // Somebody may have been faster; then its channel is the one.
             if shard.try_insert(Entry(channel.clone()), ()).is_ok() {
+                // Relaxed: the sum orders no other memory access.
+                self.name_bytes.fetch_add(name.len(), Ordering::Relaxed);
                 return channel;
             }
         }
@@ -85,10 +91,19 @@ impl ChannelTable {
     /// Removes `channel`, if it is still the one of its name.
     pub fn remove(&self, channel: &Arc<Channel>) {
         let shard = self.shard(channel.hash).pin();
-        shard.compute(Entry(channel.clone()), |found| match found {
+        let removed = shard.compute(Entry(channel.clone()), |found| match found {
             Some((entry, ())) if Arc::ptr_eq(&entry.0, channel) => Outcome::Remove,
             _ => Outcome::Abort(()),
         });
+        if matches!(removed, Compute::Removed(..)) {
+            let bytes = channel.name().map_or(0, str::len);
+            self.name_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// The bytes of the names of all channels.
+    pub fn name_bytes(&self) -> usize {
+        self.name_bytes.load(Ordering::Relaxed)
     }
 
     /// Number of channels.

@@ -221,7 +221,8 @@ impl Engine {
             self.quiet.set(part, slot, notices);
         }
         let number = self.add_member(part, slot);
-        self.sessions.get_mut(slot).memberships.insert(Membership { local: part, number });
+        let membership = Membership { local: part, number };
+        self.sessions.change(slot, |session| session.memberships.insert(membership));
     }
 
     /// Sends a session the messages that its join recovered.
@@ -301,7 +302,7 @@ impl Engine {
     /// one.
     fn end_membership(&mut self, slot: SessionSlot, membership: Membership, echo: bool) -> Option<u64> {
         let part = membership.local;
-        self.sessions.get_mut(slot).memberships.remove(part);
+        self.sessions.change(slot, |session| session.memberships.remove(part));
         self.remove_member(part, slot, membership.number);
         if !self.quiet.is_empty() {
             self.quiet.set(part, slot, true);
@@ -450,6 +451,7 @@ impl Engine {
 
     fn remove_local(&mut self, part: LocalId) {
         let local = self.channels.remove(part);
+        self.member_bytes -= local.subscribers.bytes();
         local.channel.set_local(self.worker, None);
         if local.run != NONE {
             self.turn.orphan(local.run);
@@ -463,7 +465,9 @@ impl Engine {
             self.turn.joined(local.run);
         }
         local.formats.insert(format);
+        let before = local.subscribers.bytes();
         let number = local.subscribers.push(slot);
+        self.member_bytes += local.subscribers.bytes() - before;
         local.channel.set_members(self.worker, local.subscribers.len());
         number
     }
@@ -473,7 +477,7 @@ impl Engine {
         let place = local.subscribers.position(number).expect("a membership has its place");
         if local.run == NONE {
             local.subscribers.remove(number);
-            local.subscribers.compact();
+            self.member_bytes -= local.subscribers.compact();
         } else {
             let delivered = self.turn.left(local.run, place, slot, &mut self.sessions);
             self.counters.deliveries += delivered;

@@ -24,6 +24,7 @@ mod idempotency;
 mod input;
 mod mail;
 mod membership;
+mod memory;
 mod node;
 mod outbox;
 mod outlet;
@@ -67,6 +68,7 @@ pub use self::{
     counters::{AppCounts, Counters},
     input::Flow,
     mail::Mail,
+    memory::{EngineMemory, NodeMemory},
     node::{Node, Outlet},
     output::{Segments, Sink},
     resume::{Detached, Resumption},
@@ -100,6 +102,8 @@ pub struct Engine {
     ids: IdGenerator,
     sessions: Sessions,
     channels: Slots<LocalChannel, LocalId>,
+    /// Bytes of the channels' lists of members.
+    member_bytes: usize,
     turn: Turn,
     /// Units of work done in this turn: a command is one, and dear checks are many.
     work: usize,
@@ -199,6 +203,7 @@ impl Engine {
             ids: IdGenerator::new(seed),
             sessions: Sessions::default(),
             channels: Slots::default(),
+            member_bytes: 0,
             turn: Turn::default(),
             work: 0,
             kept: VecDeque::new(),
@@ -359,7 +364,7 @@ impl Engine {
         let app = session.app;
         // It is told no more of what it lost.
         self.counters.missed += session.take_missed().iter().map(|(_, count)| count).sum::<u64>();
-        if let Some(user) = session.user.take() {
+        if let Some(user) = self.sessions.change(slot, |session| session.user.take()) {
             self.users.remove(app, &user, slot);
         }
         // A parked session does not count among the app's connections.
@@ -421,12 +426,12 @@ impl Engine {
             }
         }
         self.settle_yielded(&behind);
-        let channels = &mut self.channels;
+        let (channels, member_bytes) = (&mut self.channels, &mut self.member_bytes);
         self.turn.end(&mut self.sessions, |EndedRun { local, formats }| {
             let part = &mut channels[local];
             part.run = NONE;
             part.formats = formats;
-            part.subscribers.compact();
+            *member_bytes -= part.subscribers.compact();
         });
     }
 

@@ -536,6 +536,11 @@ impl Node {
         self.tenant(app).triggers.calls.load(Ordering::Relaxed)
     }
 
+    /// The bytes that these messages and joins keep.
+    pub fn trigger_call_bytes(&self, app: AppId) -> usize {
+        self.tenant(app).triggers.bytes.load(Ordering::Relaxed)
+    }
+
     /// Posts a verdict to the worker that made the call. After a batch of verdicts, the poster asks the
     /// worker's mailbox whether the worker must be woken.
     pub fn post_verdict(&self, worker: WorkerId, ticket: u64, verdict: Verdict) {

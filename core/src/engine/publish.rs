@@ -246,8 +246,8 @@ impl Engine {
 
     /// Sets a session's profile and tells every channel it is in.
     fn update(&mut self, slot: SessionSlot, profile: &str, echo: Option<bool>) -> Progress {
-        let session = self.sessions.get_mut(slot);
-        session.profile = Some(profile.into());
+        self.sessions.change(slot, |session| session.profile = Some(profile.into()));
+        let session = self.sessions.get(slot);
         let echo = echo.unwrap_or(session.echo);
         let parts: Vec<LocalId> = session.memberships.as_slice().iter().map(|m| m.local).collect();
         let mut last = None;
@@ -284,7 +284,7 @@ impl Engine {
             Some(user) if **user != *claims.user => return Err(ReplyError::InvalidSession),
             Some(_) => {}
             None => {
-                session.user = Some(claims.user.clone());
+                self.sessions.change(slot, |session| session.user = Some(claims.user.clone()));
                 self.users.insert(app.id, claims.user.clone(), slot);
                 let memberships = self.sessions.get(slot).memberships.as_slice();
                 for part in memberships.iter().map(|membership| membership.local).collect::<Vec<_>>() {

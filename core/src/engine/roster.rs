@@ -91,8 +91,9 @@ impl Engine {
         // The member leaves the channel's run and joins the run again at its end.
         self.remove_member(part, slot, membership.number);
         let number = self.add_member(part, slot);
-        let memberships = &mut self.sessions.get_mut(slot).memberships;
-        memberships.remove(part);
-        memberships.insert(Membership { local: part, number });
+        self.sessions.change(slot, |session| {
+            session.memberships.remove(part);
+            session.memberships.insert(Membership { local: part, number });
+        });
     }
 }

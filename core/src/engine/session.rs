@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::{
+    memory::{block, text_bytes},
     outbox::Outbox,
     output::{Segments, SessionOutput},
     window::Window,
@@ -82,6 +83,11 @@ impl Session {
 
     pub(super) fn user(&self) -> Option<&str> {
         self.user.as_deref()
+    }
+
+    /// The bytes of its user and its profile.
+    fn text_bytes(&self) -> usize {
+        text_bytes(self.user()) + text_bytes(self.profile.as_deref())
     }
 
     /// Whether it may write now, in an app that wants sessions or does not.
@@ -282,6 +288,14 @@ impl Memberships {
         self.as_slice().len()
     }
 
+    /// The bytes of a list of several.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::None | Self::One(_) => 0,
+            Self::Many(many) => block(many.capacity() * size_of::<Membership>()),
+        }
+    }
+
     pub(super) fn find(&self, local: LocalId) -> Option<Membership> {
         let all = self.as_slice();
         all.binary_search_by_key(&local, |m| m.local).ok().map(|at| all[at])
@@ -323,10 +337,14 @@ pub(super) struct Sessions {
     cold: Slots<Session, SessionSlot>,
     /// One for each slot that was ever used.
     hot: Vec<SessionOutput>,
+    /// Bytes of users and profiles, and of lists of memberships.
+    text_bytes: usize,
+    membership_bytes: usize,
 }
 
 impl Sessions {
     pub(super) fn insert(&mut self, session: Session, hot: SessionOutput) -> SessionSlot {
+        self.text_bytes += session.text_bytes();
         let slot = self.cold.insert(session);
         match self.hot.get_mut(slot.0 as usize) {
             Some(place) => *place = hot,
@@ -336,7 +354,30 @@ impl Sessions {
     }
 
     pub(super) fn remove(&mut self, slot: SessionSlot) -> Session {
-        self.cold.remove(slot)
+        let session = self.cold.remove(slot);
+        self.text_bytes -= session.text_bytes();
+        self.membership_bytes -= session.memberships.bytes();
+        session
+    }
+
+    /// Changes the user, the profile or the memberships of a session, and keeps the count of their bytes.
+    pub(super) fn change<R>(&mut self, slot: SessionSlot, change: impl FnOnce(&mut Session) -> R) -> R {
+        let session = &mut self.cold[slot];
+        let (texts, memberships) = (session.text_bytes(), session.memberships.bytes());
+        let result = change(session);
+        self.text_bytes = self.text_bytes + session.text_bytes() - texts;
+        self.membership_bytes = self.membership_bytes + session.memberships.bytes() - memberships;
+        result
+    }
+
+    /// The bytes of all sessions, without their memberships.
+    pub(super) fn bytes(&self) -> usize {
+        self.cold.bytes() + self.hot.capacity() * size_of::<SessionOutput>() + self.text_bytes
+    }
+
+    /// The bytes of lists of memberships.
+    pub(super) fn membership_bytes(&self) -> usize {
+        self.membership_bytes
     }
 
     pub(super) fn len(&self) -> usize {

@@ -43,6 +43,11 @@ enum UserSessions {
 }
 
 impl UserIndex {
+    /// The bytes of the index, without the names and without sets of sessions.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.capacity() * 8 / 7 * (size_of::<(User, UserSessions)>() + 1)
+    }
+
     /// Adds a session.
     pub(super) fn insert(&mut self, app: AppId, name: Arc<str>, slot: SessionSlot) {
         let sessions = self.0.entry(User { app, name }).or_insert(UserSessions::One(slot));

@@ -2,6 +2,7 @@
 
 import { html, useMemo, useRef } from "/assets/preact.js";
 import { Chart } from "./chart.js";
+import { Latency, Memory, recent } from "./costs.js";
 import { Table, bytes, duration, link, number } from "./parts.js";
 
 const KEPT = 300;
@@ -20,7 +21,7 @@ export function rates(before, now, name) {
 
 /** The readings of the last minutes, as lines of a chart. */
 export function useTrail(overview) {
-  const trail = useRef({ last: null, before: null, points: [[], [], [], [], [], []] });
+  const trail = useRef({ last: null, before: null, points: [[], [], [], [], [], []], kept: [], counts: [] });
   return useMemo(() => {
     const { current } = trail;
     if (!overview || current.last === overview) return current;
@@ -36,6 +37,7 @@ export function useTrail(overview) {
       rate("sent_bytes_total"),
     ];
     current.points = current.points.map((line, at) => [...line, values[at]].slice(-KEPT));
+    Object.assign(current, recent(current.kept, overview.latency));
     return { ...current };
   }, [overview]);
 }
@@ -45,7 +47,7 @@ function Figure({ name, value, note }) {
 }
 
 export function Overview({ overview, trail }) {
-  const { before, points } = trail;
+  const { before, points, counts } = trail;
   const [times, connections, published, delivered, received, sent] = points;
   const lines = useMemo(
     () => ({ connections: [times, connections], messages: [times, published, delivered], bytes: [times, received, sent] }),
@@ -69,12 +71,23 @@ export function Overview({ overview, trail }) {
       <${Figure} name="Channels" value=${number(overview.channels)} />
       <${Figure} name="Published per second" value=${number(published.at(-1) ?? 0)} />
       <${Figure} name="Delivered per second" value=${number(delivered.at(-1) ?? 0)} />
+      <${Figure} name="Resident memory" value=${bytes(overview.memory.resident)} />
       <${Figure} name="Running for" value=${duration(overview.uptime_ms)} note=${overview.ready ? "ready" : "draining"} />
     </dl>
     <div class="charts">
       <${Chart} label="Connections" series=${["connections"]} points=${lines.connections} format=${number} />
       <${Chart} label="Messages per second" series=${["published", "delivered"]} points=${lines.messages} format=${number} />
       <${Chart} label="Bytes per second" series=${["received", "sent"]} points=${lines.bytes} format=${bytes} />
+    </div>
+    <div class="columns">
+      <section>
+        <h2>Time by stage of a delivery</h2>
+        <${Latency} latency=${overview.latency} counts=${counts} />
+      </section>
+      <section>
+        <h2>Memory</h2>
+        <${Memory} memory=${overview.memory} />
+      </section>
     </div>
     <h2>Workers</h2>
     <${Table} label="Workers" columns=${columns} rows=${workers} keyOf=${(worker) => worker} />

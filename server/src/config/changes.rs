@@ -11,7 +11,7 @@ use super::{Config, ConfigError};
 use crate::args::Secrets;
 
 /// The settings of the server that can change while it runs. A setting in neither list needs a restart.
-const LIVE: [&str; 15] = [
+const LIVE: [&str; 16] = [
     "server.spin_us",
     "server.ping_interval_ms",
     "server.request_timeout_ms",
@@ -19,6 +19,7 @@ const LIVE: [&str; 15] = [
     "server.keep_alive_ms",
     "server.drain_spread_ms",
     "server.drain_ms",
+    "server.limits.memory_bytes",
     "server.limits.frame_bytes",
     "server.limits.fragments",
     "server.limits.head_bytes",

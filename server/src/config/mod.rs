@@ -86,6 +86,8 @@ pub struct Config {
     pub backlog: u32,
     /// Connections of the whole server; 0 is as many as the limit of open files allows.
     pub connections: u32,
+    /// Bytes of memory that `/capacity` reckons with; 0 is what the cgroup or the machine has.
+    pub memory_bytes: u64,
     /// Bytes of a WebSocket message, and of any frame of it.
     pub frame_bytes: usize,
     /// Fragments of a WebSocket message.
@@ -322,6 +324,12 @@ impl Config {
                 limits.connections,
                 0,
                 0..=16_777_216,
+            )?,
+            memory_bytes: environment.number(
+                "server.limits.memory_bytes",
+                limits.memory_bytes,
+                0,
+                0..=1 << 50,
             )?,
             frame_bytes: environment.number(
                 "server.limits.frame_bytes",

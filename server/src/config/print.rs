@@ -66,6 +66,7 @@ fn server(config: &Config, secrets: Secrets) -> raw::Server {
         backlog: Some(config.backlog.into()),
         limits: raw::ServerLimits {
             connections: Some(config.connections.into()),
+            memory_bytes: Some(i64::try_from(config.memory_bytes).unwrap_or(i64::MAX)),
             frame_bytes: Some(integer(config.frame_bytes)),
             fragments: Some(integer(config.fragments)),
             head_bytes: Some(integer(config.head_bytes)),

@@ -70,6 +70,7 @@ pub(super) struct Listener {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ServerLimits {
     pub(super) connections: Option<i64>,
+    pub(super) memory_bytes: Option<i64>,
     pub(super) frame_bytes: Option<i64>,
     pub(super) fragments: Option<i64>,
     pub(super) head_bytes: Option<i64>,

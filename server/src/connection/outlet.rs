@@ -142,6 +142,11 @@ impl Outlets {
         OutletId { slot: OutletSlot(slot), generation }
     }
 
+    /// The bytes of all outlets, without the output that they hold.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slots.bytes() + self.slots.len() * size_of::<Polling>()
+    }
+
     /// The number of outlets.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()

@@ -43,6 +43,8 @@ pub(crate) struct Connections {
     scratch: WriteScratch,
     /// When connections were accepted that have not yet been answered.
     arrivals: HashMap<u32, Instant>,
+    /// The number of connections with TLS.
+    secured: usize,
     /// When the writes of this turn's output began.
     writes_began: Option<Instant>,
 }
@@ -65,6 +67,10 @@ impl Transport {
     }
 }
 
+/// What TLS 1.3 adds to a connection: the growth of resident memory for each of 2,000 connections, less that
+/// of connections without TLS.
+const SECURED_BYTES: usize = 3800;
+
 /// A socket with its TLS state.
 pub(crate) struct Socket {
     pub(crate) stream: TcpStream,
@@ -76,6 +82,7 @@ impl Connections {
     pub(crate) fn insert(&mut self, socket: Socket) -> ConnectionId {
         self.next_generation = self.next_generation.wrapping_add(1) & 0x7fff_ffff;
         let generation = self.next_generation;
+        self.secured += usize::from(socket.tls.is_some());
         let slot = self.slots.insert(Connection::new(socket, generation, self.now));
         ConnectionId { slot: ConnectionSlot(slot), generation }
     }
@@ -95,6 +102,17 @@ impl Connections {
     /// When the writes of this turn's output began, if there was output.
     pub(crate) fn take_writes_began(&mut self) -> Option<Instant> {
         self.writes_began.take()
+    }
+
+    /// The bytes of all connections and outlets, without what waits to be sent.
+    pub(crate) fn bytes(&self) -> usize {
+        let arrivals = self.arrivals.capacity() * 8 / 7 * (size_of::<(u32, Instant)>() + 1);
+        self.slots.bytes() + self.secured * SECURED_BYTES + arrivals + self.outlets.bytes()
+    }
+
+    /// The bytes of the buffers that all connections share.
+    pub(crate) fn scratch_bytes(&self) -> usize {
+        self.scratch.bytes()
     }
 
     /// Gives back memory that closed connections used.
@@ -130,6 +148,7 @@ impl Connections {
         self.arrivals.remove(&slot.0);
         let connection = &mut self.slots[slot.0];
         self.closed.push(slot);
+        self.secured -= usize::from(connection.is_secured());
         connection.link = None;
         connection.input = None;
         std::mem::replace(&mut connection.protocol, Protocol::Closed)
@@ -147,6 +166,7 @@ impl Connections {
     pub(crate) fn take_socket(&mut self, slot: ConnectionSlot) -> Socket {
         self.arrivals.remove(&slot.0);
         let connection = self.slots.remove(slot.0);
+        self.secured -= usize::from(connection.is_secured());
         Socket { stream: connection.stream, tls: connection.link.and_then(|link| link.tls) }
     }
 

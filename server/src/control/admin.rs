@@ -34,10 +34,12 @@ use hyper_util::{
 use tokio::{net::TcpStream, sync::oneshot, task::AbortHandle, time::timeout};
 
 use super::{
+    capacity,
     dashboard::{self, Console, Dashboard},
     demo,
     exposition::TextFormat,
     metrics::{WorkerMetrics, exposition},
+    process::resident_bytes,
     reload::Reloader,
 };
 use crate::{config::Password, issuer::Issuers, worker::Control};
@@ -64,6 +66,8 @@ pub(crate) struct Observed {
     pub(crate) started: Instant,
     /// The same moment, in seconds since 1970.
     pub(super) started_unix_s: f64,
+    /// The resident memory at that moment, before the first connection.
+    pub(super) resident_at_start: u64,
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
     /// When the first certificate of a listener expires, in seconds since 1970.
@@ -90,6 +94,7 @@ impl Observed {
             issuers,
             started: Instant::now(),
             started_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            resident_at_start: resident_bytes(),
             ready: AtomicBool::new(false),
             certificate_expires_s: AtomicU64::new(certificate_expires_s.unwrap_or(0)),
             reloads: AtomicU64::new(0),
@@ -133,6 +138,7 @@ impl Admin {
         let (stop, stopped) = oneshot::channel();
         let mut router = Router::new()
             .route("/metrics", get(metrics))
+            .route("/capacity", get(capacity))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .with_state(observed.clone())
@@ -221,6 +227,10 @@ async fn serve_pages(stream: TcpStream, router: Router) {
 async fn metrics(State(observed): State<Arc<Observed>>, headers: HeaderMap) -> impl IntoResponse {
     let format = TextFormat::wanted(&headers);
     ([(CONTENT_TYPE, format.content_type()), (VARY, "Accept")], exposition(&observed, format))
+}
+
+async fn capacity(State(observed): State<Arc<Observed>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], capacity::json(&observed))
 }
 
 /// Reloads the configuration. A request from a page in a browser is refused.

@@ -51,6 +51,7 @@ pub(super) const DASHBOARD: &[Asset] = &[
     asset!("/dashboard/parts.js", SCRIPT, "dashboard/parts.js"),
     asset!("/dashboard/chart.js", SCRIPT, "dashboard/chart.js"),
     asset!("/dashboard/overview.js", SCRIPT, "dashboard/overview.js"),
+    asset!("/dashboard/costs.js", SCRIPT, "dashboard/costs.js"),
     asset!("/dashboard/channels.js", SCRIPT, "dashboard/channels.js"),
     asset!("/dashboard/sessions.js", SCRIPT, "dashboard/sessions.js"),
     asset!("/dashboard/problems.js", SCRIPT, "dashboard/problems.js"),

@@ -17,6 +17,7 @@ use super::{
     admin::Observed,
     exposition::{Exposition, Kind, TextFormat},
     histogram::Histogram,
+    memory::{KINDS, Ledger, PublishedMemory},
     process::{ProcessMetric, process_metrics},
 };
 use crate::{
@@ -133,11 +134,16 @@ impl WorkerCounters {
 pub(crate) struct WorkerMetrics {
     counters: [AtomicU64; METRICS.len()],
     pub(crate) times: Times,
+    pub(crate) memory: PublishedMemory,
 }
 
 impl Default for WorkerMetrics {
     fn default() -> Self {
-        Self { counters: std::array::from_fn(|_| AtomicU64::new(0)), times: Times::default() }
+        Self {
+            counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            times: Times::default(),
+            memory: PublishedMemory::default(),
+        }
     }
 }
 
@@ -169,6 +175,7 @@ pub(crate) struct Times {
 /// workers are handled; members are linked to what they receive; the kernel has the output.
 pub(crate) const STAGES: [&str; 4] = ["read", "ordered", "linked", "written"];
 
+const MEMORY_HELP: &str = "Memory by what it is used for. The kinds add up to the resident memory.";
 const TURN_HELP: &str = "Time of a turn of the loop, without the wait for events.";
 const STAGE_HELP: &str = "Time that a turn with output spends in each stage of a delivery.";
 const HANDSHAKE_HELP: &str =
@@ -252,6 +259,10 @@ fn put_server(text: &mut Exposition, observed: &Observed) {
     for ProcessMetric { name, kind, help, value } in process_metrics(observed.started_unix_s) {
         text.begin(name, kind, help);
         text.sample(&[], value);
+    }
+    text.begin("fanfare_memory_bytes", Kind::Gauge, MEMORY_HELP);
+    for (kind, bytes) in KINDS.iter().zip(Ledger::read(observed).bytes) {
+        text.sample(&[("kind", kind)], bytes);
     }
     let mut reloads = |name, help, count: &AtomicU64| {
         text.begin(name, Kind::Counter, help);
@@ -340,7 +351,8 @@ mod tests {
         assert!(text.contains("fanfare_channels 0\n"));
         assert!(text.contains("fanfare_accepted_total{worker=\"1\"} 7\n"));
         assert_eq!(text.matches("{app=").count(), 2 * APP_METRICS.len());
-        let counters = text.lines().filter(|line| line.contains("{worker=") && !line.contains("_seconds_"));
+        let counters =
+            text.lines().filter(|line| line.contains("{worker=") && !line.contains("turn_seconds"));
         assert_eq!(counters.count(), 2 * METRICS.len());
         assert_eq!(text.matches("{stage=\"linked\",le=").count(), 19);
     }

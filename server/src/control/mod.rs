@@ -3,11 +3,13 @@
 pub(crate) mod admin;
 mod assets;
 pub(crate) mod background;
+mod capacity;
 mod dashboard;
 pub(crate) mod demo;
 pub(crate) mod exposition;
 mod guard;
 pub(crate) mod histogram;
+pub(crate) mod memory;
 pub(crate) mod metrics;
 mod process;
 pub(crate) mod reload;

@@ -57,6 +57,12 @@ pub(crate) struct WriteScratch {
     records: Vec<u8>,
 }
 
+impl WriteScratch {
+    pub(crate) fn bytes(&self) -> usize {
+        self.plain.capacity() + self.records.capacity()
+    }
+}
+
 /// The TLS state of one connection.
 pub(crate) struct Tls {
     session: UnbufferedServerConnection,

@@ -17,6 +17,12 @@ impl Capacity {
         self.total
     }
 
+    /// The present number of connections.
+    pub(crate) fn taken(&self) -> usize {
+        // Relaxed: the count orders no other memory access. A refusal counts for a moment.
+        self.taken.load(Ordering::Relaxed).min(self.total)
+    }
+
     /// Counts a connection, if there is room. Returns whether there was.
     #[must_use]
     pub(crate) fn take(&self) -> bool {

@@ -10,7 +10,8 @@
 //! HTTP on a connection, `handshake` makes WebSockets of requests, `secure` has the handshakes of TLS,
 //! `bare` decodes WebSockets without a session, `lobby` keeps those of clients, `back_end` serves those of
 //! back ends, `polling` has clients without a WebSocket, `agnost` and `channelstream` requests of these,
-//! `lifecycle` ends connections, `deadlines` looks after silence, `timing` observes how long things take.
+//! `lifecycle` ends connections, `deadlines` looks after silence, `timing` observes how long things take,
+//! `memory` says how many bytes they hold.
 
 mod accept;
 mod agnost;
@@ -25,6 +26,7 @@ mod input;
 mod inquiry;
 mod lifecycle;
 mod lobby;
+mod memory;
 mod outlets;
 mod polling;
 mod secure;
@@ -521,6 +523,7 @@ impl Worker {
         self.counters.sent_bytes_total = self.connections.sent_bytes();
         self.counters.take_engine(self.engine.counters());
         self.metrics.publish(&self.counters);
+        self.metrics.memory.publish(&self.memory());
         self.observe_turn();
     }
 }

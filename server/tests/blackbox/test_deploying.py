@@ -2,6 +2,7 @@
 
 A test whose program is not installed is skipped (Debian: nginx-light, haproxy, caddy, prometheus)."""
 
+import json
 import re
 import shutil
 import socket
@@ -130,11 +131,42 @@ def test_caddy(start_server, run, tmp_path, channel, monkeypatch):
     check_clients(server, port, context(tmp_path), channel)
 
 
+METRIC = r"\b(?:fanfare|process)_\w+"
+
+
+def served_samples(server):
+    """The names that samples have."""
+    return set(re.findall(r"^(\w+)", server.admin("/metrics").body.decode(), re.M))
+
+
 def test_alert_rules_fire_and_name_metrics_that_there_are(server):
     text = (OPS / "alerts.yml").read_text()
-    served = set(re.findall(r"^# TYPE (\S+)", server.admin("/metrics").body.decode(), re.M))
-    assert set(re.findall(r"fanfare_\w+", text)) <= served
+    assert set(re.findall(METRIC, text)) <= served_samples(server)
     done = subprocess.run([program("promtool"), "test", "rules", OPS / "alerts_test.yml"], capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_dashboard_of_grafana_asks_for_metrics_that_there_are(server, tmp_path):
+    dashboard = json.loads((OPS / "grafana.json").read_text())
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [
+        (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
+        for panel in panels
+        for x in range(panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["h"])
+    ]
+    assert len(places) == len(set(places)) and max(x for x, _ in places) == 23
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
+    named = set(re.findall(METRIC, " ".join(queries) + variables["instance"]["query"]["query"]))
+    assert named <= served_samples(server)
+    assert set(re.findall(r"\$(\w+)", " ".join(queries))) <= {*variables, "__rate_interval"}
+    plain = [query.replace("$__rate_interval", "1m").replace("$instance", "a") for query in queries]
+    rules = [{"record": f"query:{at}", "expr": query} for at, query in enumerate(plain)]
+    # JSON is YAML too.
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = subprocess.run([program("promtool"), "check", "rules", tmp_path / "rules.yml"], capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

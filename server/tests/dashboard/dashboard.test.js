@@ -115,6 +115,13 @@ test("the first view shows what the server does, wide, on a phone and in the dar
     }
     assert.equal(await page.getByRole("table", { name: "Workers" }).getByRole("row").count(), 3);
     await page.getByRole("link", { name: "other" }).waitFor();
+    // The messages of this test are in the last readings.
+    const stages = page.getByRole("table", { name: "Latency by stage" });
+    await stages.getByRole("row", { name: /^written .*≤ .*≤ / }).waitFor();
+    assert.equal(await stages.getByRole("row").count(), 5);
+    const memory = page.getByRole("table", { name: "Memory by kind" });
+    assert.match(await memory.getByRole("row", { name: /^sessions/ }).textContent(), /[1-9].* KiB/);
+    assert.equal(await memory.getByRole("row").count(), 8);
     const scrolls = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
     assert.equal(scrolls, false, `${name} does not scroll sideways`);
     await picture(page, `overview-${name}`);

@@ -422,6 +422,11 @@ impl Turn {
         }
     }
 
+    /// The bytes that are kept between turns.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.pooled + self.replies.capacity() + heap_bytes(&self.segments) + heap_bytes(&self.dirty)
+    }
+
     /// Gives back the buffers that wait for the next turn. A kept buffer may hold a nearly empty page of the
     /// allocator.
     pub(super) fn give_back(&mut self) {

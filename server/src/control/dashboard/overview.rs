@@ -9,9 +9,14 @@ use bytes::BytesMut;
 use fanfare_core::json::write_string;
 
 use super::Observed;
-use crate::control::metrics::{AppValues, METRICS};
+use crate::control::{
+    histogram::{BOUNDS_NS, Histogram, Observations},
+    memory::{KINDS, Ledger},
+    metrics::{AppValues, METRICS, STAGES},
+};
 
-/// Writes `{"time_ms","uptime_ms","ready","capacity","channels","apps":[…],"metrics":[…]}`.
+/// Writes `{"time_ms","uptime_ms","ready","capacity","channels","apps":[…],"metrics":[…],"memory":{…},
+/// "latency":{…}}`.
 pub(super) fn json(observed: &Observed) -> BytesMut {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let uptime = observed.started.elapsed().as_millis();
@@ -46,8 +51,32 @@ pub(super) fn json(observed: &Observed) -> BytesMut {
         }
         put(&mut out, format_args!("]}}"));
     }
-    put(&mut out, format_args!("]}}"));
+    put(&mut out, format_args!("],"));
+    put_memory(&mut out, observed);
+    put_latency(&mut out, observed);
+    put(&mut out, format_args!("}}"));
     out
+}
+
+fn put_memory(out: &mut BytesMut, observed: &Observed) {
+    let Ledger { bytes, resident } = Ledger::read(observed);
+    put(out, format_args!("\"memory\":{{\"resident\":{resident},\"kinds\":["));
+    for (at, (kind, bytes)) in KINDS.iter().zip(bytes).enumerate() {
+        let comma = if at > 0 { "," } else { "" };
+        put(out, format_args!("{comma}{{\"kind\":\"{kind}\",\"bytes\":{bytes}}}"));
+    }
+    put(out, format_args!("]}},"));
+}
+
+fn put_latency(out: &mut BytesMut, observed: &Observed) {
+    put(out, format_args!("\"latency\":{{\"bounds_ns\":{BOUNDS_NS:?},\"stages\":["));
+    for (at, stage) in STAGES.iter().enumerate() {
+        let of_workers = observed.workers.iter().map(|worker| &worker.times.stages[at]);
+        let Observations { counts, .. } = Histogram::sum(of_workers);
+        let comma = if at > 0 { "," } else { "" };
+        put(out, format_args!("{comma}{{\"stage\":\"{stage}\",\"counts\":{counts:?}}}"));
+    }
+    put(out, format_args!("]}}"));
 }
 
 pub(super) fn put(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
