@@ -346,7 +346,8 @@ impl Engine {
             let session = self.sessions.get(slot);
             let except = (!echo).then(|| session.id(slot));
             let joins = matches!(what, Some(MembershipEvent::Joins | MembershipEvent::SignsIn));
-            let quiet = self.is_draining && what == Some(MembershipEvent::Leaves);
+            let all_leave = self.is_draining || self.apps.of(session.app).removed;
+            let quiet = all_leave && what == Some(MembershipEvent::Leaves);
             let user = session.user.clone().filter(|_| joins || what == Some(MembershipEvent::Leaves));
             let live = matches!(self.channels[part].interest_state, InterestState::Live { .. });
             // Whether users are shown cannot change while we have interest. Before, the channel decides

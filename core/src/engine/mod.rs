@@ -38,6 +38,7 @@ mod resume;
 mod roster;
 mod session;
 mod submit;
+mod tenancy;
 mod trigger;
 mod users;
 mod waiting;
@@ -59,6 +60,7 @@ use self::{
     resume::Parked,
     roster::QuietMembers,
     session::{Session, Sessions},
+    tenancy::Removal,
     trigger::Calls,
     users::UserIndex,
     waiting::{Interrupted, Progress, Waiting},
@@ -127,6 +129,7 @@ pub struct Engine {
     calls: Calls,
     sweep: Sweep,
     evictor: Evictor,
+    removal: Removal,
     /// Messages whose commands go on, in the order they may.
     interrupted: VecDeque<Interrupted>,
     /// Commands that this turn defers to later turns.
@@ -215,6 +218,7 @@ impl Engine {
             calls: Calls::default(),
             sweep: Sweep::default(),
             evictor: Evictor::default(),
+            removal: Removal::default(),
             next_ticket: 0,
             users: UserIndex::default(),
             whole_lists: WHOLE_LISTS,
@@ -240,18 +244,6 @@ impl Engine {
         &self.node
     }
 
-    /// The apps of this engine, which stay unchanged during a turn.
-    pub fn apps(&self) -> &Arc<Apps> {
-        &self.apps
-    }
-
-    /// Replaces the apps by apps with the same names and ids, between turns. Existing sessions stay: keys,
-    /// origins and tokens are checked when a session begins, and limits when a command arrives. A channel
-    /// keeps its options until it is removed.
-    pub fn set_apps(&mut self, apps: Arc<Apps>) {
-        self.apps = apps;
-    }
-
     /// A turn begins at `now`.
     pub fn begin_turn(&mut self, now: impl Into<Now>) {
         let Now { unix_ms, steady_ms } = now.into();
@@ -260,6 +252,7 @@ impl Engine {
         self.sweep();
         self.resume_deferred();
         self.end_expired();
+        self.end_removed();
         if !self.watches.is_empty() {
             self.arm_watches();
         }
@@ -446,6 +439,7 @@ impl Engine {
         let to_take = !(self.answers.is_empty() && self.unpaused.is_empty() && self.disconnects.is_empty());
         to_take
             || self.evictor.is_wanted()
+            || self.removal.is_under_way()
             || self.has_condemned()
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()

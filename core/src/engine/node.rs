@@ -17,7 +17,7 @@ use crate::{
     channel::{Channel, ChannelTable},
     error::ReplyError,
     id::{AppId, SessionId, WorkerId},
-    limits::{CHANNEL_OPTIONS, CONFIGURED_MS},
+    limits::{APPS_ADDED, CHANNEL_OPTIONS, CONFIGURED_MS},
     mailbox::Mailbox,
     secret::Secret,
     trigger::{TriggerSet, Verdict},
@@ -108,8 +108,8 @@ const GENERATIONS: u32 = (1 << 30) - 1;
 impl Node {
     /// A node for `workers` workers, whose mailboxes are full at `mailbox_depth`. `seed` is random.
     pub fn new(apps: Apps, workers: usize, mailbox_depth: usize, seed: u64) -> Self {
-        let tenant = |app: &Arc<App>| Tenant {
-            broadcast: Arc::new(Channel::broadcast(app.id, workers)),
+        let tenant = |app| Tenant {
+            broadcast: Arc::new(Channel::broadcast(app, workers)),
             sessions: AtomicUsize::new(0),
             remembered: AtomicUsize::new(0),
             forgotten: AtomicU64::new(0),
@@ -120,9 +120,10 @@ impl Node {
             options: papaya::HashMap::new(),
             triggers: TriggerSlot::default(),
         };
-        let counters = || apps.iter().map(|_| AppCounters::default()).collect();
+        let ids = || (0..=u16::MAX).take(apps.len() + APPS_ADDED).map(AppId);
+        let counters = || ids().map(|_| AppCounters::default()).collect();
         Self {
-            tenants: apps.iter().map(tenant).collect(),
+            tenants: ids().map(tenant).collect(),
             counters: (0..workers).map(|_| counters()).collect(),
             apps: RwLock::new(Arc::new(apps)),
             table: ChannelTable::new(workers, seed),
@@ -137,7 +138,12 @@ impl Node {
         self.apps.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the apps by apps with the same names and ids. The engines follow by
+    /// What becomes of the apps if `new` replaces them, or `None` if the node has no room for more apps.
+    pub fn successors(&self, new: &Apps) -> Option<Arc<Apps>> {
+        self.apps().succeed(new, self.tenants.len()).map(Arc::new)
+    }
+
+    /// Replaces the apps by their [successors](Node::successors). The engines follow by
     /// [`Engine::set_apps`](super::Engine::set_apps).
     pub fn set_apps(&self, apps: Arc<Apps>) {
         *self.apps.write().unwrap_or_else(PoisonError::into_inner) = apps;
@@ -281,11 +287,11 @@ impl Node {
 
     /// Drops the options of channels that nobody has used for [`CONFIGURED_MS`].
     pub(super) fn expire_options(&self, now_ms: u64) {
-        for (app, tenant) in self.apps().iter().zip(&self.tenants) {
+        for (app, tenant) in (0..).map(AppId).zip(&self.tenants) {
             let own = tenant.options.pin();
             let is_over = |name: &str, configured: &Configured| {
                 let is_used = configured.is_used.swap(false, Ordering::Relaxed);
-                if is_used || self.table.find(app.id, name, |_| ()).is_some() {
+                if is_used || self.table.find(app, name, |_| ()).is_some() {
                     configured.used_ms.store(now_ms, Ordering::Relaxed);
                 }
                 configured.used_ms.load(Ordering::Relaxed).saturating_add(CONFIGURED_MS) < now_ms
@@ -380,6 +386,7 @@ impl Node {
     /// Counts a session in, unless the app is full.
     pub(super) fn reserve_session(&self, app: &App) -> bool {
         let limit = match app.limits.connections {
+            _ if app.removed => 0,
             0 => usize::MAX,
             limit => limit as usize,
         };

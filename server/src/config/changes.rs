@@ -139,7 +139,8 @@ fn lone_apps(before: &Config, after: &Config) -> Vec<Change> {
         let lone = of.apps.iter().filter(|app| other.apps.by_name(&app.name).is_none());
         let change = |app: &Arc<App>| Change {
             key: format!("apps.{}", app.name),
-            when: When::Restart,
+            // Channelstream's paths are found when the server starts.
+            when: if app.channelstream.is_some() { When::Restart } else { When::Reload },
             shown: String::from(shown),
         };
         lone.map(change).collect::<Vec<_>>()

@@ -72,6 +72,7 @@ metrics! {
     panics_total Counter "Connections closed because handling their input panicked: a fault of the server's. Report it."
     disconnected_total Counter "Sessions disconnected by their app's back end."
     drained_total Counter "Sessions told to come back because the server ends."
+    removed_total Counter "Sessions closed because their app was removed by a reload."
     slow_consumers_total Counter "Sessions closed because their outbound queue passed its limit."
     congested_total Counter "Times a session began to lose publications because its outbound queue passed its limit."
     missed_total Counter "Publications dropped for sessions with a full outbound queue, counted when a gap message tells them or the session ends."
