@@ -229,7 +229,7 @@ def test_apps_come_and_go_while_the_server_runs(start_server, workers, channel):
         assert newcomer.close_code() == 4007
     again = RawWebSocket(server, app="kept")
     assert "ok" in again.command("join", channel=channel)
-    history = server.call("GET", f"/v1/channels/{channel}/history", app="kept")
+    history = server.call("GET", "/v1/history", channel=channel, app="kept")
     assert (history.status, history.json["messages"]) == (200, [])
     assert "ok" in bystander.command("ping")
 
