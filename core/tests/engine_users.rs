@@ -68,6 +68,33 @@ fn a_user_whose_sessions_have_gone_is_forgotten() {
     assert!(matches!(disconnect(&mut workers), Some(Ok(Outcome::Disconnected { sessions: 1 }))));
 }
 
+fn publish_to(workers: &mut Workers, worker: usize, channel: Option<&str>, payload: &str) {
+    let audience = Audience { only_users: Some([Box::from("leia")].into()), ..Audience::default() };
+    let audience = channel.is_none().then(|| Box::new(audience));
+    let publish = Publish { audience, ..Publish::new(channel, "e", Payload::Json(payload)) };
+    let answer = workers.engines[worker].request(AppId(0), BackEndCommand::publish(publish), 1);
+    assert!(matches!(answer, Some(Ok(_))));
+}
+
+/// A back end that has its answer may send the next request to any worker.
+#[test]
+fn a_message_to_a_user_comes_after_what_was_sent_to_a_channel_before_it() {
+    for asked in [[0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1], [1, 0, 1, 0], [0, 0, 1, 1]] {
+        let mut workers = Workers::new(2, 64, |_| ());
+        let leia = workers.open_as(1, Some("leia"));
+        workers.command(leia, &serde_json::json!({"type": "join", "channel": "room"}));
+        workers.run_until_idle();
+        workers.received(leia);
+        for (number, worker) in asked.into_iter().enumerate() {
+            let channel = (number % 2 == 0).then_some("room");
+            publish_to(&mut workers, worker, channel, &number.to_string());
+        }
+        workers.run_until_idle();
+        let numbers: Vec<_> = workers.received(leia).iter().map(|frame| frame["message"].as_u64()).collect();
+        assert_eq!(numbers, [Some(0), Some(1), Some(2), Some(3)], "asked {asked:?}");
+    }
+}
+
 /// A user is 1 to 256 bytes: an audience of other names is refused instead of being kept.
 #[test]
 fn an_audience_names_no_user_that_there_cannot_be() {

@@ -9,12 +9,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use memchr::memmem;
+
 use crate::{
     clock::now_ns,
     drivers::{Driver, Framing, Opened, Reply},
     net::{Closed, Handler, Net, Slot},
     scenario::Scenario,
-    stamp::Locator,
+    stamp::{Locator, MAGIC},
 };
 
 /// Bytes of an item that is not complete after which it never will be.
@@ -74,6 +76,19 @@ impl<S: Scenario> Dialogue<S> {
         self.scenario.on_reply(net, slot, reply, now);
     }
 
+    /// Hands out the publications of a list, each with what follows it.
+    fn on_list(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64) {
+        let Some(mut at) = self.locator.find(message) else { return self.on_reply(net, slot, message, now) };
+        loop {
+            self.scenario.on_publication(net, slot, &message[at..], now);
+            at += MAGIC.len();
+            match memmem::find(&message[at..], &MAGIC) {
+                Some(next) => at += next,
+                None => return,
+            }
+        }
+    }
+
     /// Hands out the whole items of a stream and keeps what is left for the next message.
     fn on_stream(
         &mut self,
@@ -104,7 +119,12 @@ impl<S: Scenario> Dialogue<S> {
 impl<S: Scenario> Handler for Dialogue<S> {
     fn on_open(&mut self, net: &mut Net, slot: Slot) {
         self.carried.remove(&slot);
-        match self.driver.opened() {
+        let opened = match net.is_ready(slot) {
+            Some(true) => Opened::Ready,
+            Some(false) => Opened::Awaiting,
+            None => self.driver.opened(),
+        };
+        match opened {
             Opened::Awaiting => {}
             Opened::Greeting(greeting) => net.send(slot, greeting),
             Opened::Ready => self.scenario.on_reply(net, slot, Reply::Welcome { session: "" }, now_ns()),
@@ -121,6 +141,7 @@ impl<S: Scenario> Handler for Dialogue<S> {
                     self.on_item(net, slot, line, now);
                 }
             }
+            Framing::List => self.on_list(net, slot, message, now),
             Framing::Stream(first_item) => self.on_stream(net, (slot, message), first_item, now),
         }
     }
@@ -140,7 +161,7 @@ mod tests {
     use crate::{
         control::Stage,
         drivers::{self, Echo},
-        net::{Target, Wait},
+        net::{Access, Target, Wait},
         plan::DriverPlan,
         scenario::Seat,
         stamp::{Stamp, put_payload, read_payload},
@@ -183,12 +204,12 @@ mod tests {
     }
 
     fn dialogue(name: &str) -> (Dialogue<Scribe>, Net) {
-        let plan = DriverPlan { name: name.into(), ..DriverPlan::default() };
+        let plan = DriverPlan { name: name.into(), secret: "s".into(), ..DriverPlan::default() };
         let driver = drivers::new(&plan, Echo::Off).expect("a driver");
         let address = "127.0.0.1:1".parse().expect("an address");
         let target = Target { address, host: String::new(), sources: 0..0, parallel: 1 };
         let mut net = Net::new(target, 1).expect("a poll");
-        (0..2).for_each(|slot| net.open(slot, "/".into()));
+        (0..2).for_each(|slot| net.open(slot, Access::web_socket("/")));
         (Dialogue::new(Scribe::default(), driver), net)
     }
 
@@ -232,6 +253,18 @@ mod tests {
         dialogue.on_message(&mut net, 0, message.as_bytes(), 0);
         let heard: Vec<_> = dialogue.scenario.heard.iter().map(|(_, what)| what.as_str()).collect();
         assert_eq!(heard, ["1", "Done(None)", "2"]);
+    }
+
+    #[test]
+    fn publications_of_a_list_are_items() {
+        let (mut dialogue, mut net) = dialogue("channelstream");
+        let message =
+            |sequence| format!(r#"{{"channel":"c","message":{{"m":{}}},"edited":null}}"#, payload(sequence));
+        for text in ["[]".into(), format!("[{}]", message(1)), format!("[{},{}]", message(2), message(3))] {
+            dialogue.on_message(&mut net, 0, text.as_bytes(), 0);
+        }
+        let heard: Vec<_> = dialogue.scenario.heard.iter().map(|(_, what)| what.as_str()).collect();
+        assert_eq!(heard, ["Other", "1", "2", "3"]);
     }
 
     #[test]

@@ -353,21 +353,6 @@ impl Memo {
     }
 }
 
-/// Memos of several formats, for what is sent to sessions one by one.
-#[derive(Default)]
-pub struct Memos(Vec<(Format, Memo)>);
-
-impl Memos {
-    /// The memo of a format.
-    pub fn of(&mut self, format: Format) -> &mut Memo {
-        let at = self.0.iter().position(|(other, _)| *other == format).unwrap_or_else(|| {
-            self.0.push((format, Memo::new(format)));
-            self.0.len() - 1
-        });
-        &mut self.0[at].1
-    }
-}
-
 /// Appends a publication of `channel` (`None`: a broadcast), or nothing if the dialect has no word for it.
 /// `memo` is of this format, and has seen publications of this channel alone since it began.
 #[inline]

@@ -1,12 +1,14 @@
 //! Messages to users and to single sessions, whatever channels these are in: found by each worker in its own
-//! index, so that only those meant are touched. They have no order with anything but other messages of their
-//! sender.
+//! index, so that only those meant are touched.
+//!
+//! A direct message has its place among what the worker publishes: a session receives it after what the
+//! channels published before it. What is in the mailbox is from before, so it waits behind that.
 
 use std::sync::Arc;
 
-use super::{Engine, output::ReplyRange, users::Addressed};
+use super::{Engine, Mail, users::Addressed};
 use crate::{
-    dialect::{self, Format, Memos},
+    dialect::FormatSet,
     error::ReplyError,
     id::{AppId, WorkerId},
     publication::{Audience, OwnedPublication, Publication},
@@ -28,19 +30,24 @@ impl Engine {
             Some(session) => self.node.workers_of(session),
             None => 0..self.node.worker_count(),
         };
-        let others = || concerned.clone().map(WorkerId).filter(|worker| *worker != self.worker);
-        if others().any(|worker| self.node.mailbox(worker).is_full()) {
+        let own = concerned.contains(&self.worker.0);
+        let delivers_now = own && self.node.mailbox(self.worker).is_empty();
+        let by_mail = || {
+            let concerned = concerned.clone().map(WorkerId);
+            concerned.filter(|worker| !(delivers_now && *worker == self.worker))
+        };
+        if by_mail().any(|worker| self.node.mailbox(worker).is_full()) {
             self.counters.overloaded += 1;
             return Err(ReplyError::Overloaded);
         }
-        let others: Vec<WorkerId> = others().collect();
-        if !others.is_empty() {
+        let by_mail: Vec<WorkerId> = by_mail().collect();
+        if !by_mail.is_empty() {
             let shared = Arc::new(OwnedPublication::from(*publication));
-            for worker in others {
-                self.post(worker, super::Mail::Direct { app, publication: shared.clone() });
+            for worker in by_mail {
+                self.post(worker, Mail::Direct { app, publication: shared.clone() });
             }
         }
-        if concerned.contains(&self.worker.0) {
+        if delivers_now {
             self.deliver_direct(app, publication);
         }
         Ok(())
@@ -48,37 +55,28 @@ impl Engine {
 
     /// Gives a publication to this worker's sessions that its audience names.
     pub(super) fn deliver_direct(&mut self, app: AppId, publication: &Publication<'_>) {
-        let audience = publication.audience;
-        let Addressed::Only(slots) = self.resolve(app, audience) else { return };
-        let mut memos = Memos::default();
-        // Sessions of one format share one copy.
-        let mut encoded: Vec<(Format, ReplyRange)> = Vec::new();
-        for slot in slots {
-            self.work += 1;
+        let Addressed::Only(mut slots) = self.resolve(app, publication.audience) else { return };
+        self.work += slots.len();
+        let mut formats = FormatSet::default();
+        slots.retain(|&slot| {
             let (hot, session) = self.sessions.both(slot);
-            if session.app != app {
-                continue;
-            }
-            if hot.is_congested() {
+            let receives = session.app == app && !hot.is_congested();
+            if receives {
+                formats.insert(hot.format);
+            } else if session.app == app {
                 session.miss(self.node.broadcast(app), 1);
-                continue;
             }
-            let format = hot.format;
-            let range = match encoded.iter().find(|(of, _)| *of == format) {
-                Some((_, range)) => *range,
-                None => {
-                    let memo = memos.of(format);
-                    let range = self.turn.encode_reply(|out| {
-                        dialect::encode_publication(format, out, memo, None, publication);
-                    });
-                    encoded.push((format, range));
-                    range
-                }
-            };
-            let delivered = u64::from(!range.is_empty());
-            self.counters.deliveries += delivered;
-            self.of_apps[usize::from(app.0)].delivered(delivered);
-            self.turn.link_reply(slot, hot, range);
+            receives
+        });
+        if slots.is_empty() {
+            return;
         }
+        self.turn.append_direct(formats, publication);
+        let mut delivered = 0;
+        for slot in slots {
+            delivered += self.turn.link_direct(slot, self.sessions.hot(slot));
+        }
+        self.counters.deliveries += delivered;
+        self.of_apps[usize::from(app.0)].delivered(delivered);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, value_parser};
 
 use crate::{plan::Notices, share::Share};
 
@@ -364,19 +364,20 @@ pub(super) struct Common {
 
 #[derive(Args, Debug)]
 pub(super) struct DriverArgs {
-    /// The protocol: native, socketio, nchan, nats, plain, centrifugo or pusher
+    /// The protocol: native, agnost, channelstream, xano, socketio, nchan, nats, plain, centrifugo or pusher
     #[arg(long, default_value = "native", value_name = "NAME")]
     pub(super) driver: String,
-    /// The app (native, socketio)
+    /// The app (native), its environment (agnost, socketio) or canonical (xano)
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub(super) app: String,
-    /// The app's key, or a token (all but nchan and plain)
+    /// The app's key, or a token (all but channelstream, xano, nchan and plain)
     #[arg(long, default_value = "", value_name = "KEY", env = "FANFARE_KEY", hide_env_values = true)]
     pub(super) key: String,
-    /// The app's secret (pusher)
+    /// The app's secret (pusher, channelstream), or its server key (native with --publish-http)
     #[arg(long, default_value = "", value_name = "SECRET", env = "FANFARE_SECRET", hide_env_values = true)]
     pub(super) secret: String,
-    /// Path of the WebSocket (all but native and pusher); {channel} in it is the channel (nchan, plain)
+    /// Path of the WebSocket (all but native, channelstream and pusher); {channel} in it is the channel
+    /// (nchan, plain)
     #[arg(long, value_name = "PATH")]
     pub(super) path: Option<String>,
     /// Path for connections that only publish (nchan, plain)
@@ -394,4 +395,14 @@ pub(super) struct DriverArgs {
     /// Text that publishes {payload}, which is a JSON string, to {channel} (plain); the payload if left out
     #[arg(long, value_name = "TEXT")]
     pub(super) send: Option<String>,
+    /// Members poll over HTTP (agnost, socketio); publishers and the movers of presence have WebSockets
+    #[arg(long)]
+    pub(super) polling: bool,
+    /// Publishers send over HTTP, each on one connection (native)
+    #[arg(long)]
+    pub(super) publish_http: bool,
+    /// Messages of one HTTP request at most, 1 to 256: those that wait when the last one was answered
+    /// (native, channelstream)
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = value_parser!(u32).range(1..=256))]
+    pub(super) batch: u32,
 }

@@ -76,7 +76,7 @@ impl Scenario {
 impl DriverArgs {
     /// With the path that the URL has, which is another way to say `--path`.
     fn into_plan(self, of_url: Option<String>) -> Result<DriverPlan, PlanError> {
-        let takes_path = !["native", "pusher"].contains(&self.driver.as_str());
+        let takes_path = !["native", "pusher", "channelstream"].contains(&self.driver.as_str());
         if of_url.is_some() && (self.path.is_some() || !takes_path) {
             let sentence = match takes_path {
                 true => "The URL has a path, and so has --path: one will do.".to_owned(),
@@ -97,6 +97,9 @@ impl DriverArgs {
             join: self.join,
             joined: self.joined,
             send: self.send,
+            polling: self.polling,
+            publish_http: self.publish_http,
+            batch: self.batch,
         })
     }
 }
@@ -286,6 +289,17 @@ mod tests {
             "loadgen fanout --driver pusher --key k --secret s",
             "loadgen send --driver pusher --key k --secret s --echo",
             "loadgen send --driver nchan",
+            "loadgen send --driver xano",
+            "loadgen fanout --driver xano",
+            "loadgen presence --driver xano",
+            "loadgen fanout --driver channelstream",
+            "loadgen send --driver channelstream --secret s --echo",
+            "loadgen fanout --publish-http",
+            "loadgen send --publish-http --secret s",
+            "loadgen broadcast --publish-http --secret s",
+            "loadgen fanout --driver xano --publishers 1 --publish-http",
+            "loadgen fanout --polling",
+            "loadgen send --driver agnost --polling",
             "loadgen send --driver centrifugo",
             "loadgen broadcast --driver nats",
             "loadgen presence --driver plain",

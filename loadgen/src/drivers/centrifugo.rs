@@ -3,7 +3,7 @@
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Driver, Echo, Framing, Need, Opened, Reply, Role};
-use crate::plan::DriverPlan;
+use crate::{net::Access, plan::DriverPlan};
 
 /// The driver.
 pub(super) struct Centrifugo {
@@ -59,8 +59,8 @@ impl Driver for Centrifugo {
         matches!(need, Need::Broadcast | Need::Presence | Need::Echo(Echo::Off))
     }
 
-    fn path(&self, _: &str, _: Role) -> String {
-        self.path.clone()
+    fn access(&self, _: &str, _: Role) -> Access {
+        Access::web_socket(self.path.clone())
     }
 
     fn opened(&self) -> Opened<'_> {

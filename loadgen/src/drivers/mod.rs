@@ -3,16 +3,20 @@
 //! connection; what must be remembered (bytes of half an item, a name), [`crate::dialogue`] remembers.
 
 mod centrifugo;
+mod channelstream;
 mod native;
 mod nats;
 mod nchan;
 mod plain;
+mod polling;
 mod pusher;
 mod socketio;
+mod xano;
 
 use std::sync::Arc;
 
 use centrifugo::Centrifugo;
+use channelstream::Channelstream;
 use memchr::memmem;
 use native::Native;
 use nats::Nats;
@@ -20,19 +24,34 @@ use nchan::Nchan;
 use plain::Plain;
 use pusher::Pusher;
 use socketio::SocketIo;
+use xano::Xano;
 
-use crate::plan::{DriverPlan, Plan, Work};
+use crate::{
+    net::Access,
+    plan::{DriverPlan, Plan, Work},
+};
 
 /// The names of all drivers.
-pub(crate) const NAMES: [&str; 7] = ["native", "socketio", "nchan", "nats", "plain", "centrifugo", "pusher"];
+pub(crate) const NAMES: [&str; 10] = [
+    "native",
+    "agnost",
+    "channelstream",
+    "xano",
+    "socketio",
+    "nchan",
+    "nats",
+    "plain",
+    "centrifugo",
+    "pusher",
+];
 
 /// A protocol.
 pub(crate) trait Driver: Send + Sync {
     /// Whether the protocol has no way to do this. What it lacks it is never asked for.
     fn lacks(&self, need: Need) -> bool;
 
-    /// Path and query of a WebSocket for this channel.
-    fn path(&self, channel: &str, role: Role) -> String;
+    /// How a connection for this channel reaches the server.
+    fn access(&self, channel: &str, role: Role) -> Access;
 
     /// What a connection is when it is open.
     fn opened(&self) -> Opened<'_> {
@@ -110,8 +129,10 @@ pub(crate) trait Driver: Send + Sync {
 /// The driver of this name and these options; a sentence if there is none.
 pub(crate) fn new(plan: &DriverPlan, echo: Echo) -> Result<Arc<dyn Driver>, String> {
     Ok(match plan.name.as_str() {
-        "native" => Arc::new(Native::new(plan, echo)),
-        "socketio" => Arc::new(SocketIo::new(plan, echo)),
+        "native" => Arc::new(Native::new(plan, echo)?),
+        "agnost" | "socketio" => Arc::new(SocketIo::new(plan, echo)),
+        "channelstream" => Arc::new(Channelstream::new(plan)?),
+        "xano" => Arc::new(Xano::new(plan)),
         "nchan" => Arc::new(Nchan::new(plan)?),
         "nats" => Arc::new(Nats::new(plan, echo)),
         "plain" => Arc::new(Plain::new(plan)?),
@@ -138,6 +159,8 @@ pub(crate) enum Need {
     Outsiders,
     /// A connection may be without a channel.
     Lobby,
+    /// Members publish by their own connections.
+    PublishingMembers,
 }
 
 /// Whether a connection receives what it sends itself.
@@ -154,6 +177,8 @@ pub(crate) enum Role {
     Member,
     /// It joins later by a command, or never, and may publish too.
     Guest,
+    /// It joins and leaves by commands, over and over.
+    Mover,
     /// It publishes and nothing else.
     Publisher,
 }
@@ -226,6 +251,8 @@ pub(crate) enum Framing {
     Message,
     /// Each line of a message is one.
     Lines,
+    /// A message is a list of any number of publications, or one reply.
+    List,
     /// Items follow each other, and messages begin and end anywhere. The function says how long the first
     /// item is, or nothing if it is not complete.
     Stream(fn(&[u8]) -> Option<usize>),
@@ -283,4 +310,13 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
 /// A path with a place for the channel in it.
 fn with_channel(template: &str, channel: &str) -> String {
     template.replace("{channel}", channel)
+}
+
+/// The path of a driver's WebSocket.
+#[cfg(test)]
+fn path(driver: &impl Driver, channel: &str, role: Role) -> String {
+    match driver.access(channel, role) {
+        Access::WebSocket { path, .. } => path,
+        Access::Http(_) => panic!("a WebSocket"),
+    }
 }

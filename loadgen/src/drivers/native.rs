@@ -1,15 +1,30 @@
-//! Fanfare's native protocol, `docs/PROTOCOL.md`.
+//! Fanfare's native protocol, `docs/PROTOCOL.md`: WebSockets, and publishers that use the HTTP API.
 
+use std::sync::Arc;
+
+use memchr::memmem;
 use serde::Deserialize;
 
 use super::{Driver, Echo, Need, Notice, Reply, Role, Standing, between};
-use crate::plan::DriverPlan;
+use crate::{
+    net::{Access, Conversation, Exchange, Request, Response, Texts},
+    plan::DriverPlan,
+};
 
 /// The driver: what its connections' path is made of, escaped.
 pub(super) struct Native {
     app: String,
     key: String,
     echo: Echo,
+    /// Publishers' requests, if they publish over HTTP.
+    requests: Option<Arc<Requests>>,
+}
+
+/// Requests that publish: the messages that wait, at most so many in each.
+struct Requests {
+    target: String,
+    headers: String,
+    batch: usize,
 }
 
 /// Answers are few: they may cost a parse.
@@ -49,23 +64,40 @@ struct Gap {
 }
 
 impl Native {
-    pub(super) fn new(plan: &DriverPlan, echo: Echo) -> Self {
-        Self { app: percent_encode(&plan.app), key: percent_encode(&plan.key), echo }
+    pub(super) fn new(plan: &DriverPlan, echo: Echo) -> Result<Self, String> {
+        let app = percent_encode(&plan.app);
+        if plan.publish_http && plan.secret.is_empty() {
+            return Err("Publishing over HTTP needs the app's server key as --secret.".into());
+        }
+        let requests = plan.publish_http.then(|| {
+            Arc::new(Requests {
+                target: format!("/v1/publish?app={app}"),
+                headers: format!(
+                    "Authorization: Bearer {}\r\nContent-Type: application/json\r\n",
+                    plan.secret
+                ),
+                batch: plan.batch.max(1) as usize,
+            })
+        });
+        Ok(Self { app, key: percent_encode(&plan.key), echo, requests })
     }
 }
 
 impl Driver for Native {
-    fn lacks(&self, _: Need) -> bool {
-        false
+    fn lacks(&self, need: Need) -> bool {
+        need == Need::PublishingMembers && self.requests.is_some()
     }
 
-    fn path(&self, channel: &str, role: Role) -> String {
+    fn access(&self, channel: &str, role: Role) -> Access {
+        if let (Role::Publisher, Some(requests)) = (role, &self.requests) {
+            return Access::Http(Arc::clone(requests) as Arc<dyn Exchange>);
+        }
         let echo = self.echo == Echo::On;
         let path = format!("/v1/ws?app={}&key={}&echo={echo}", self.app, self.key);
-        match role {
+        Access::web_socket(match role {
             Role::Member => format!("{path}&join={}", percent_encode(channel)),
-            Role::Guest | Role::Publisher => path,
-        }
+            Role::Guest | Role::Mover | Role::Publisher => path,
+        })
     }
 
     /// A member joins with its handshake.
@@ -95,7 +127,8 @@ impl Driver for Native {
     }
 
     fn send_around(&self, channel: &str, _: u32) -> (String, String) {
-        (format!("{{\"type\":\"send\",\"channel\":\"{channel}\",\"event\":\"m\",\"message\":"), "}".into())
+        let kind = if self.requests.is_some() { "" } else { "\"type\":\"send\"," };
+        (format!("{{{kind}\"channel\":\"{channel}\",\"event\":\"m\",\"message\":"), "}".into())
     }
 
     fn broadcast_around(&self) -> (String, String) {
@@ -124,6 +157,9 @@ impl Driver for Native {
         if item.starts_with("{\"channel\":") {
             return read_notice(item);
         }
+        if item.starts_with("{\"error\":") && self.requests.is_some() {
+            return Reply::Failed { code: between(item, "\"code\":\"", "\"").unwrap_or(item) };
+        }
         let Ok(answer) = serde_json::from_str::<Answer<'a>>(item) else { return Reply::Unknown };
         match answer {
             Answer { welcome: Some(welcome), .. } => Reply::Welcome { session: welcome.session },
@@ -132,6 +168,40 @@ impl Driver for Native {
             Answer { ok: Some(ok), .. } => Reply::Done(ok.standing()),
             _ => Reply::Unknown,
         }
+    }
+}
+
+impl Exchange for Requests {
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn ask(&self, _: &mut Conversation, texts: &mut Texts) -> Option<Request> {
+        let taken = texts.drain(..texts.len().min(self.batch));
+        let mut body = Vec::new();
+        for text in taken {
+            body.push(if body.is_empty() { b'[' } else { b',' });
+            body.extend_from_slice(&text);
+        }
+        if body.is_empty() {
+            return None;
+        }
+        body.push(b']');
+        let (target, headers) = (self.target.clone(), self.headers.clone());
+        Some(Request { method: "POST", target, headers, body })
+    }
+
+    /// An answer is a list of answers; those that refuse are items.
+    fn hear(
+        &self,
+        _: &mut Conversation,
+        answer: Response<'_>,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), String> {
+        let body = answer.succeeded()?.body;
+        let refusals = memmem::find_iter(body, b"{\"error\":");
+        refusals.for_each(|at| each(&body[at..]));
+        Ok(())
     }
 }
 
@@ -169,10 +239,39 @@ fn percent_encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drivers::path;
 
     fn native(app: &str, key: &str) -> Native {
         let plan = DriverPlan { app: app.into(), key: key.into(), ..DriverPlan::default() };
-        Native::new(&plan, Echo::Off)
+        Native::new(&plan, Echo::Off).expect("valid")
+    }
+
+    #[test]
+    fn requests_have_the_messages_that_wait_and_answers_say_which_were_refused() {
+        let plan = DriverPlan { secret: "sk".into(), publish_http: true, batch: 2, ..DriverPlan::default() };
+        let native = Native::new(&plan, Echo::Off).expect("valid");
+        let Access::Http(exchange) = native.access("c", Role::Publisher) else { panic!("HTTP") };
+        let (before, behind) = native.send_around("c", 64);
+        let mut texts: Texts = (0..3).map(|at| format!("{before}{at}{behind}").into_bytes().into()).collect();
+        let mut conversation = Conversation::default();
+        let mut bodies = Vec::new();
+        while let Some(request) = exchange.ask(&mut conversation, &mut texts) {
+            assert!(request.headers.contains("Authorization: Bearer sk\r\n"), "{request:?}");
+            bodies.push(String::from_utf8(request.body).expect("text"));
+        }
+        let message = |at: u32| format!(r#"{{"channel":"c","event":"m","message":{at}}}"#);
+        assert_eq!(bodies, [format!("[{},{}]", message(0), message(1)), format!("[{}]", message(2))]);
+        let body = br#"[{"ok":{"offset":1}},{"error":{"code":"overloaded","message":"x"}}]"#;
+        let mut items = Vec::new();
+        let mut each = |item: &[u8]| items.push(String::from_utf8(item.to_vec()).expect("text"));
+        exchange.hear(&mut conversation, Response { status: 200, body }, &mut each).expect("good");
+        let read: Vec<_> = items.iter().map(|item| native.read(item)).collect();
+        assert_eq!(read, [Reply::Failed { code: "overloaded" }]);
+        let refused = Response { status: 401, body: b"{}" };
+        assert!(exchange.hear(&mut conversation, refused, &mut |_| {}).is_err());
+        assert!(native.lacks(Need::PublishingMembers));
+        let without_key = DriverPlan { publish_http: true, ..DriverPlan::default() };
+        assert!(Native::new(&without_key, Echo::Off).is_err());
     }
 
     #[test]
@@ -228,10 +327,10 @@ mod tests {
     #[test]
     fn member_joins_with_its_path_and_nobody_else_does() {
         let native = native("a b", "k+&=");
-        let path = "/v1/ws?app=a%20b&key=k%2B%26%3D&echo=false";
-        assert_eq!(native.path("x/c:7", Role::Member), format!("{path}&join=x%2Fc%3A7"));
-        assert_eq!(native.path("c", Role::Guest), path);
-        assert_eq!(native.path("c", Role::Publisher), path);
+        let plain = "/v1/ws?app=a%20b&key=k%2B%26%3D&echo=false";
+        assert_eq!(path(&native, "x/c:7", Role::Member), format!("{plain}&join=x%2Fc%3A7"));
+        assert_eq!(path(&native, "c", Role::Guest), plain);
+        assert_eq!(path(&native, "c", Role::Publisher), plain);
         let answer = r#"{"id":"join","ok":{"channel":"x","joined":true,"epoch":"7f94","offset":9}}"#;
         let standing = Standing { epoch: "7f94", offset: 9, recovered: None, missed: 0 };
         assert_eq!((native.join_first("c", "s"), native.read(answer)), (None, Reply::Done(Some(standing))));

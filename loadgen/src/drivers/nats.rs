@@ -1,7 +1,7 @@
 //! NATS over WebSocket: the lines of its protocol in binary messages, which begin and end anywhere in them.
 
 use super::{Driver, Echo, Framing, Need, Opened, Reply, Role};
-use crate::plan::DriverPlan;
+use crate::{net::Access, plan::DriverPlan};
 
 /// The driver.
 pub(super) struct Nats {
@@ -30,8 +30,8 @@ impl Driver for Nats {
         matches!(need, Need::Broadcast | Need::Presence)
     }
 
-    fn path(&self, _: &str, _: Role) -> String {
-        self.path.clone()
+    fn access(&self, _: &str, _: Role) -> Access {
+        Access::web_socket(self.path.clone())
     }
 
     fn opened(&self) -> Opened<'_> {

@@ -2,7 +2,7 @@
 //! message is the payload and nothing else.
 
 use super::{Driver, Echo, Need, Opened, Reply, Role, with_channel};
-use crate::plan::DriverPlan;
+use crate::{net::Access, plan::DriverPlan};
 
 /// The driver: where the locations are, with a place for the channel.
 pub(super) struct Nchan {
@@ -26,11 +26,11 @@ impl Driver for Nchan {
         matches!(need, Need::Broadcast | Need::Presence | Need::Lobby | Need::Echo(Echo::Off))
     }
 
-    fn path(&self, channel: &str, role: Role) -> String {
-        match role {
-            Role::Member | Role::Guest => with_channel(&self.subscriber, channel),
+    fn access(&self, channel: &str, role: Role) -> Access {
+        Access::web_socket(match role {
+            Role::Member | Role::Guest | Role::Mover => with_channel(&self.subscriber, channel),
             Role::Publisher => with_channel(&self.publisher, channel),
-        }
+        })
     }
 
     fn opened(&self) -> Opened<'_> {
@@ -55,16 +55,17 @@ impl Driver for Nchan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drivers::path;
 
     #[test]
     fn channel_stands_in_the_path_of_its_role() {
         let nchan = Nchan::new(&DriverPlan::default()).expect("valid");
-        assert_eq!(nchan.path("c7", Role::Member), "/sub/c7");
-        assert_eq!(nchan.path("c7", Role::Guest), "/sub/c7");
-        assert_eq!(nchan.path("c7", Role::Publisher), "/pub/c7");
-        let path = Some("/both?id={channel}".into());
-        let nchan = Nchan::new(&DriverPlan { path, ..DriverPlan::default() }).expect("valid");
-        assert_eq!(nchan.path("c7", Role::Member), "/both?id=c7");
+        assert_eq!(path(&nchan, "c7", Role::Member), "/sub/c7");
+        assert_eq!(path(&nchan, "c7", Role::Guest), "/sub/c7");
+        assert_eq!(path(&nchan, "c7", Role::Publisher), "/pub/c7");
+        let both = Some("/both?id={channel}".into());
+        let nchan = Nchan::new(&DriverPlan { path: both, ..DriverPlan::default() }).expect("valid");
+        assert_eq!(path(&nchan, "c7", Role::Member), "/both?id=c7");
         assert!(Nchan::new(&DriverPlan { path: Some("/sub".into()), ..DriverPlan::default() }).is_err());
     }
 

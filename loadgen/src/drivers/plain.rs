@@ -2,7 +2,7 @@
 //! `{channel}` and `{payload}` in them. A delivery is what has a stamp in it.
 
 use super::{Driver, Need, Opened, Reply, Role, with_channel};
-use crate::plan::DriverPlan;
+use crate::{net::Access, plan::DriverPlan};
 
 /// The driver.
 pub(super) struct Plain {
@@ -44,11 +44,11 @@ impl Driver for Plain {
         matches!(need, Need::Broadcast | Need::Presence) || (need == Need::Lobby && joins_by_path)
     }
 
-    fn path(&self, channel: &str, role: Role) -> String {
-        match role {
-            Role::Member | Role::Guest => with_channel(&self.member_path, channel),
+    fn access(&self, channel: &str, role: Role) -> Access {
+        Access::web_socket(match role {
+            Role::Member | Role::Guest | Role::Mover => with_channel(&self.member_path, channel),
             Role::Publisher => with_channel(&self.publisher_path, channel),
-        }
+        })
     }
 
     fn opened(&self) -> Opened<'_> {
@@ -81,6 +81,7 @@ impl Driver for Plain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drivers::path;
 
     fn some(text: &str) -> Option<String> {
         Some(text.into())
@@ -99,10 +100,10 @@ mod tests {
         };
         let plain = Plain::new(&plan).expect("valid");
         assert_eq!(
-            (plain.path("c", Role::Member), plain.path("c", Role::Publisher)),
+            (path(&plain, "c", Role::Member), path(&plain, "c", Role::Publisher)),
             ("/ws".into(), "/out/c".into())
         );
-        assert_eq!(plain.path("c", Role::Guest), plain.path("c", Role::Member));
+        assert_eq!(path(&plain, "c", Role::Guest), path(&plain, "c", Role::Member));
         assert_eq!((plain.opened(), plain.join_first("c", "")), (Opened::Awaiting, some("+c")));
         assert_eq!(plain.read("hello, world"), Reply::Welcome { session: "" });
         assert_eq!(plain.join(1, "c", ""), "+c");
@@ -115,7 +116,7 @@ mod tests {
     fn without_a_join_text_connecting_is_joining() {
         let plain =
             Plain::new(&DriverPlan { path: some("/{channel}"), ..DriverPlan::default() }).expect("valid");
-        assert_eq!((plain.opened(), plain.path("c", Role::Publisher)), (Opened::Joined, "/c".into()));
+        assert_eq!((plain.opened(), path(&plain, "c", Role::Publisher)), (Opened::Joined, "/c".into()));
         assert_eq!(plain.send_around("c", 64), (String::new(), String::new()));
         assert!(plain.lacks(Need::Lobby));
     }

@@ -5,7 +5,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::{Driver, Echo, Need, Reply, Role, between};
-use crate::plan::DriverPlan;
+use crate::{net::Access, plan::DriverPlan};
 
 const PONG: &str = "{\"event\":\"pusher:pong\",\"data\":{}}";
 
@@ -35,8 +35,9 @@ impl Driver for Pusher {
         matches!(need, Need::Broadcast | Need::Presence | Need::Outsiders | Need::Echo(Echo::On))
     }
 
-    fn path(&self, _: &str, _: Role) -> String {
-        format!("/app/{}?protocol=7&client=fanfare-loadgen&version={}", self.key, env!("CARGO_PKG_VERSION"))
+    fn access(&self, _: &str, _: Role) -> Access {
+        let version = env!("CARGO_PKG_VERSION");
+        Access::web_socket(format!("/app/{}?protocol=7&client=fanfare-loadgen&version={version}", self.key))
     }
 
     fn join(&self, _: u32, channel: &str, session: &str) -> String {

@@ -6,6 +6,8 @@
 //!                                               └── peer closes ───┘
 //! ```
 //!
+//! A connection that speaks HTTP is open as soon as it stands; requests and answers follow each other on it.
+//!
 //! All reads go through one buffer, so a connection at rest is a [`Peer`]: some thirty bytes. What a
 //! connection needs only for a while (its handshake, bytes the kernel would not take) hangs off it in a box.
 //!
@@ -14,9 +16,11 @@
 //! | this one | what a scenario asks of its connections |
 //! | [`turn`] | the loop: connections are made, events become calls of the [`Handler`] |
 //! | [`peer`] | one connection's handshake and writes |
+//! | [`exchange`] | what connections that speak HTTP ask and hear |
 //! | [`closed`] | why a connection is no more |
 
 mod closed;
+mod exchange;
 mod peer;
 mod turn;
 
@@ -24,6 +28,7 @@ use std::{collections::VecDeque, io, mem, net::SocketAddr, ops::Range, os::fd::R
 
 use bytes::BytesMut;
 pub(crate) use closed::Closed;
+pub(crate) use exchange::{Access, Conversation, Exchange, Request, Response, Texts};
 use fanfare_core::ws::{OpCode, put_close, put_masked_frame};
 use mio::{Interest, Poll, Token, unix::SourceFd};
 use peer::{Peer, PeerStage};
@@ -73,7 +78,7 @@ pub(crate) struct Net {
     target: Target,
     peers: Vec<Option<Peer>>,
     /// Connections to be made.
-    queue: VecDeque<(Slot, String)>,
+    queue: VecDeque<(Slot, Access)>,
     opening: usize,
     /// Slots with more to read than one turn allows.
     unread: Vec<Slot>,
@@ -137,15 +142,19 @@ impl Net {
     }
 
     /// Connects `slot`, which is free, in its turn.
-    pub(crate) fn open(&mut self, slot: Slot, path: String) {
+    pub(crate) fn open(&mut self, slot: Slot, access: Access) {
         if self.peers.len() <= slot as usize {
             self.peers.resize_with(slot as usize + 1, || None);
         }
-        self.queue.push_back((slot, path));
+        self.queue.push_back((slot, access));
     }
 
     /// Sends a message. To a connection that is gone, nothing is sent.
     pub(crate) fn send(&mut self, slot: Slot, text: &str) {
+        if self.is_http(slot) {
+            self.queue_text(slot, text.as_bytes());
+            return self.send_queued(slot);
+        }
         let mask = self.mask();
         let mut scratch = mem::take(&mut self.scratch);
         scratch.clear();
@@ -154,9 +163,35 @@ impl Net {
         self.scratch = scratch;
     }
 
-    /// Appends a masked message to `out`, for [`Net::send_frames`].
+    /// Appends a masked message to `out`, for [`Net::send_frames`] of a WebSocket.
     pub(crate) fn put_message(&mut self, out: &mut BytesMut, text: &[u8]) {
         put_masked_frame(out, self.opcode, text, self.mask());
+    }
+
+    /// Whether a connection speaks HTTP.
+    pub(crate) fn is_http(&self, slot: Slot) -> bool {
+        self.peers[slot as usize].as_ref().is_some_and(|peer| peer.is_http)
+    }
+
+    /// Of a connection that speaks HTTP, whether it is ready as soon as it is open.
+    pub(crate) fn is_ready(&self, slot: Slot) -> Option<bool> {
+        Some(self.peers[slot as usize].as_ref()?.exchange()?.is_ready())
+    }
+
+    /// Keeps a text for the next requests of a connection that speaks HTTP.
+    pub(crate) fn queue_text(&mut self, slot: Slot, text: &[u8]) {
+        let Some(peer) = self.peers[slot as usize].as_mut() else { return };
+        if let Err(error) = peer.queue(text) {
+            self.broken.push((slot, Closed::Broken(format!("a write failed: {error}"))));
+        }
+    }
+
+    /// Sends texts that were kept, if no answer is awaited; else they follow when it is there.
+    pub(crate) fn send_queued(&mut self, slot: Slot) {
+        let Some(peer) = self.peers[slot as usize].as_mut() else { return };
+        if let Err(error) = peer.ask(&self.target.host) {
+            self.broken.push((slot, Closed::Broken(format!("a write failed: {error}"))));
+        }
     }
 
     /// Sends whole frames with one write; what the socket does not take follows when it can.
@@ -169,6 +204,9 @@ impl Net {
 
     /// Asks the server for a sign of life.
     pub(crate) fn ping(&mut self, slot: Slot) {
+        if self.is_http(slot) {
+            return;
+        }
         let mut frame = BytesMut::with_capacity(16);
         put_masked_frame(&mut frame, OpCode::Ping, b"there?", self.mask());
         self.send_frames(slot, &frame);
@@ -203,12 +241,28 @@ impl Net {
 
     /// Begins to close; `on_closed` follows when the server agrees.
     pub(crate) fn close(&mut self, slot: Slot) {
+        if self.is_http(slot) {
+            return self.close_exchange(slot);
+        }
         let mask = self.mask();
         let Some(peer) = self.peers[slot as usize].as_mut() else { return };
         peer.stage = PeerStage::Closing;
         let mut frame = BytesMut::with_capacity(16);
         put_close(&mut frame, 1000, "", Some(mask));
         self.send_frames(slot, &frame);
+    }
+
+    /// Says farewell, or closes at once if there is no need to.
+    fn close_exchange(&mut self, slot: Slot) {
+        let Some(peer) = self.peers[slot as usize].as_mut() else { return };
+        peer.stage = PeerStage::Closing;
+        match peer.exchange().and_then(|exchange| exchange.farewell()) {
+            Some(farewell) => {
+                self.queue_text(slot, farewell);
+                self.send_queued(slot);
+            }
+            None => self.broken.push((slot, Closed::ByUs)),
+        }
     }
 
     /// A mask need not be unpredictable here: no script chooses what this program sends.

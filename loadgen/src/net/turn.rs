@@ -17,7 +17,7 @@ use mio::{Events, Interest, Token, event::Event, net::TcpStream};
 
 use super::{
     Closed, Handler, LONGEST_WAIT, Net, SIGNAL, Slot, TIMER, Wait,
-    peer::{Peer, PeerStage, connect_from},
+    peer::{Opening, Peer, PeerStage, connect_from},
 };
 use crate::clock::now_ns;
 
@@ -66,14 +66,14 @@ impl Net {
 
     fn start_opening(&mut self, handler: &mut impl Handler) {
         while self.opening < self.target.parallel
-            && let Some((slot, path)) = self.queue.pop_front()
+            && let Some((slot, access)) = self.queue.pop_front()
         {
             let mut key = [0; 16];
             key[..8].copy_from_slice(&self.next_random().to_le_bytes());
             key[8..].copy_from_slice(&self.next_random().to_le_bytes());
             match self.connect(slot) {
                 Ok(stream) => {
-                    self.peers[slot as usize] = Some(Peer::new(stream, path, key));
+                    self.peers[slot as usize] = Some(Peer::new(stream, access, key));
                     self.opening += 1;
                 }
                 Err(error) => handler.on_closed(self, slot, Closed::unreachable(&error)),
@@ -108,11 +108,44 @@ impl Net {
     #[inline]
     fn on_writable(&mut self, slot: Slot, handler: &mut impl Handler) {
         let Some(peer) = self.peers[slot as usize].as_mut() else { return };
-        if let Err(error) = peer.on_writable(&self.target.host) {
-            self.end(slot, handler, |stage| match stage {
+        match peer.on_writable(&self.target.host) {
+            Ok(Opening::UnderWay) => {}
+            Ok(Opening::Done) => {
+                self.opening -= 1;
+                handler.on_open(self, slot);
+                self.ask(slot, handler);
+            }
+            Err(error) => self.end(slot, handler, |stage| match stage {
                 PeerStage::Connecting => Closed::unreachable(&error),
                 _ => Closed::Broken(format!("a write failed: {error}")),
-            });
+            }),
+        }
+    }
+
+    /// The next request of a connection that speaks HTTP. One that closes and has nothing left to ask ends.
+    fn ask(&mut self, slot: Slot, handler: &mut impl Handler) {
+        let Some(peer) = self.peers[slot as usize].as_mut() else { return };
+        match peer.ask(&self.target.host) {
+            Ok(false) if peer.stage == PeerStage::Closing => self.end(slot, handler, |_| Closed::ByUs),
+            Ok(_) => {}
+            Err(error) => {
+                self.end(slot, handler, |_| Closed::Broken(format!("a write failed: {error}")));
+            }
+        }
+    }
+
+    /// Bytes of an answer to a connection that speaks HTTP.
+    fn take_answer(&mut self, slot: Slot, bytes: &[u8], handler: &mut impl Handler) {
+        let Some(peer) = self.peers[slot as usize].as_mut() else { return };
+        let now = now_ns();
+        let mut items = Vec::new();
+        let outcome = peer.read_answer(bytes, &mut |item| items.push(item.to_vec()));
+        for item in items {
+            handler.on_message(self, slot, &item, now);
+        }
+        match outcome {
+            Ok(()) => self.ask(slot, handler),
+            Err(why) => self.end(slot, handler, |_| Closed::Refused(why)),
         }
     }
 
@@ -161,10 +194,16 @@ impl Net {
     #[inline]
     fn take_bytes(&mut self, slot: Slot, bytes: &mut [u8], handler: &mut impl Handler) {
         let Some(peer) = self.peers[slot as usize].as_mut() else { return };
-        if peer.is_opening() {
-            return self.take_head(slot, bytes, handler);
+        match peer.stage {
+            PeerStage::Asking => {
+                if let Err(why) = peer.read_first(bytes, &self.target.host) {
+                    self.end(slot, handler, |_| Closed::Refused(why));
+                }
+            }
+            PeerStage::Connecting | PeerStage::Upgrading => self.take_head(slot, bytes, handler),
+            _ if peer.is_http => self.take_answer(slot, bytes, handler),
+            PeerStage::Open | PeerStage::Closing => self.take_frames(slot, bytes, handler),
         }
-        self.take_frames(slot, bytes, handler);
     }
 
     fn take_frames(&mut self, slot: Slot, bytes: &mut [u8], handler: &mut impl Handler) {

@@ -1,8 +1,8 @@
 //! Checks whether a plan can be carried out.
 
 use super::{
-    ConnectPlan, MAX_WORKERS, MOVER_GAP_NS, Notices, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate,
-    StormPlan, Work,
+    ConnectPlan, DriverPlan, MAX_WORKERS, MOVER_GAP_NS, Notices, Pace, Plan, PlanError, PresencePlan,
+    PublishPlan, Rate, StormPlan, Work,
 };
 use crate::{
     drivers::{self, Echo, Need},
@@ -58,12 +58,34 @@ impl Plan {
             return wrong(format!("There is no CPU {cpu} that this program may run on."));
         }
         self.work.check(self.workers())?;
+        self.driver.check()?;
         let driver = drivers::new(&self.driver, self.work.echo()).map_err(PlanError)?;
         if let Some((_, why)) = self.work.needs().into_iter().find(|(need, _)| driver.lacks(*need)) {
             return wrong(format!("The driver {} {why}.", self.driver.name));
         }
         self.fit_ports()?;
         self.fit_files()
+    }
+}
+
+/// What scenarios need whose members publish.
+const PUBLISHING_MEMBERS: (Need, &str) =
+    (Need::PublishingMembers, "has publishers on connections of their own, and members cannot publish");
+
+impl DriverPlan {
+    /// Options that a driver has no use for are refused, since they would be believed to be in effect.
+    fn check(&self) -> Result<(), PlanError> {
+        let name = self.name.as_str();
+        let wrong = |sentence: String| Err(PlanError(sentence));
+        if self.polling && !["agnost", "socketio"].contains(&name) {
+            return wrong(format!("The driver {name} does not poll: leave --polling out."));
+        }
+        if self.publish_http && name != "native" {
+            return wrong(format!(
+                "The driver {name} has no choice how to publish: leave --publish-http out."
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -78,16 +100,20 @@ impl Work {
                     "lets members of a channel publish and nobody else: use --publishers 1",
                 )]
             }
-            Self::Send(plan) if plan.echo => {
-                vec![(Need::Echo(Echo::On), "never sends a message back to its publisher: leave --echo out")]
-            }
-            Self::Send(_) => {
-                vec![(Need::Echo(Echo::Off), "sends every message back to its publisher, too: use --echo")]
-            }
+            Self::Send(plan) if plan.echo => vec![
+                PUBLISHING_MEMBERS,
+                (Need::Echo(Echo::On), "never sends a message back to its publisher: leave --echo out"),
+            ],
+            Self::Send(_) => vec![
+                PUBLISHING_MEMBERS,
+                (Need::Echo(Echo::Off), "sends every message back to its publisher, too: use --echo"),
+            ],
             Self::Storm(plan) if plan.publishers() > 0 => {
                 vec![(Need::Outsiders, "lets members of a channel publish and nobody else: use no --rate")]
             }
-            Self::Broadcast(_) => vec![(Need::Broadcast, "has no messages to everyone")],
+            Self::Broadcast(_) => {
+                vec![(Need::Broadcast, "has no messages to everyone"), PUBLISHING_MEMBERS]
+            }
             Self::Presence(plan) => {
                 let mut needs = vec![(Need::Presence, "does not tell members who joins and leaves")];
                 if plan.updates {

@@ -93,6 +93,15 @@ pub struct DriverPlan {
     pub joined: Option<String>,
     /// The text that publishes a message.
     pub send: Option<String>,
+    /// Whether members poll over HTTP.
+    #[serde(default)]
+    pub polling: bool,
+    /// Whether publishers use HTTP.
+    #[serde(default)]
+    pub publish_http: bool,
+    /// The most messages of one request.
+    #[serde(default)]
+    pub batch: u32,
 }
 
 /// Why a plan cannot be carried out, in one sentence.

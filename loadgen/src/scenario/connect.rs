@@ -81,7 +81,7 @@ impl Connect {
         self.since_ns[slot as usize] = since_ns;
         self.under_way += 1;
         let role = if self.plan.join { Role::Member } else { Role::Guest };
-        net.open(slot, self.seat.driver.path(&self.channel_of(slot), role));
+        net.open(slot, self.seat.driver.access(&self.channel_of(slot), role));
     }
 
     /// Open loop: begins what is due, to the end of the last window.

@@ -59,7 +59,7 @@ impl Scenario for Idle {
             let quota = self.seat.control.quota();
             let share = self.seat.share(quota);
             while self.opened < share {
-                let path = self.seat.driver.path(&self.channel_of(self.opened), Role::Member);
+                let path = self.seat.driver.access(&self.channel_of(self.opened), Role::Member);
                 net.open(self.opened, path);
                 self.opened += 1;
             }

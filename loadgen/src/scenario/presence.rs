@@ -494,8 +494,8 @@ impl Scenario for Presence {
                 if !self.opened {
                     self.opened = true;
                     (0..connections).for_each(|slot| {
-                        let role = if self.mover(slot).is_some() { Role::Guest } else { Role::Member };
-                        net.open(slot, self.seat.driver.path(&self.channel_of(slot), role));
+                        let role = if self.mover(slot).is_some() { Role::Mover } else { Role::Member };
+                        net.open(slot, self.seat.driver.access(&self.channel_of(slot), role));
                     });
                 }
                 self.seat.report_ready(self.ready, self.ready == connections);

@@ -143,7 +143,7 @@ impl Storm {
             // A path names no position: who may come back with one joins by a command.
             None => (self.channel(slot), Role::Guest),
         };
-        net.open(slot, self.seat.driver.path(&self.seat.channel(channel), role));
+        net.open(slot, self.seat.driver.access(&self.seat.channel(channel), role));
     }
 
     /// Drops everyone. Those that are not back from the last storm go on coming back from that one.

@@ -258,13 +258,14 @@ impl<S: Write> TlsWriter<'_, S> {
     /// Seals the plain bytes in the scratch buffer, and sends as many as the socket takes.
     fn seal(&mut self) -> io::Result<usize> {
         let WriteScratch { plain, records } = &mut *self.scratch;
+        // A connection that broke may have left records, which are for its peer alone.
+        records.clear();
         let room = plain.len() + RECORD_OVERHEAD;
         self.tls.when_writable(records, |mut traffic, records| {
             append(records, room, |out| traffic.encrypt(plain, out))
         })?;
         let sent = write_some(&mut self.socket, records)?;
         self.tls.unsent = records[sent..].to_vec();
-        records.clear();
         Ok(plain.len())
     }
 }
@@ -359,3 +360,6 @@ fn append<E: Room>(
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,24 +80,25 @@ impl Worker {
     }
 
     /// Two deadlines of a WebSocket: that of the peer's silence, and that of the message under way. While the
-    /// connection is paused its peer is not read, and neither counts. While it is held its peer shows life by
-    /// taking what was sent.
+    /// connection is paused or held its peer is not read: the peer then shows life by taking output, as long
+    /// as some waits, and the message under way has no deadline.
     fn on_websocket_due(&mut self, slot: ConnectionSlot, session: SessionSlot) {
         let (now, heartbeat) = (self.now, self.heartbeat(session));
         let Some(connection) = self.connections.live(slot) else { return };
-        let (paused, held) = (connection.is(Flag::Paused), connection.is(Flag::Held));
-        let taken = connection.stalled_since().filter(|_| held);
+        let is_read = !connection.is(Flag::Paused) && !connection.is(Flag::Held);
+        let taken = connection.stalled_since().filter(|_| !is_read);
+        let may_show_life = is_read || taken.is_some();
         let heard = connection.heard.max(taken.unwrap_or_default());
         let silent = now.saturating_sub(heard);
         let must_answer = heartbeat.rhythm != Rhythm::OneWay;
-        if silent >= heartbeat.timeout && connection.is(Flag::Pinged) && must_answer && !paused {
+        if silent >= heartbeat.timeout && connection.is(Flag::Pinged) && must_answer && may_show_life {
             return self.disconnect(slot, Disconnect::PingTimeout);
         }
-        let message_due = match held {
-            true => NEVER,
-            false => connection.message_began.saturating_add(ticks(self.config.message_timeout_ms)),
+        let message_due = match is_read {
+            true => connection.message_began.saturating_add(ticks(self.config.message_timeout_ms)),
+            false => NEVER,
         };
-        if now >= message_due && !paused {
+        if now >= message_due {
             return self.disconnect(slot, Disconnect::MessageTimeout);
         }
         let is_due = silent >= heartbeat.interval || heartbeat.rhythm != Rhythm::OnSilence;

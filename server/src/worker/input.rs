@@ -232,11 +232,17 @@ impl Worker {
         self.keep_input(slot, rest);
     }
 
-    /// A connection that was paused or held goes on, first with the input that waited.
+    /// A connection that was paused or held goes on, first with the input that waited. Its deadlines begin
+    /// anew.
     pub(super) fn resume(&mut self, slot: ConnectionSlot) {
+        let now = self.now;
         let Some(connection) = self.connections.live(slot) else { return };
         connection.flags.lower(Flag::Paused);
         connection.flags.lower(Flag::Held);
+        connection.heard = now;
+        if connection.message_began != NEVER {
+            connection.message_began = now;
+        }
         if let Protocol::Http(_) = connection.protocol {
             self.feed_http(slot, &mut []);
         }
@@ -246,18 +252,11 @@ impl Worker {
     /// Notes that the peer of a WebSocket has taken output. The connection is read again once little output
     /// is left.
     pub(super) fn on_taken(&mut self, slot: ConnectionSlot, session: SessionSlot) {
-        let now = self.now;
         let Some(connection) = self.connections.live(slot) else { return };
         self.engine.on_taken(session, connection.backlog());
-        if !connection.is(Flag::Held) || self.engine.is_behind(session, connection.backlog()) {
-            return;
+        if connection.is(Flag::Held) && !self.engine.is_behind(session, connection.backlog()) {
+            self.resume(slot);
         }
-        connection.flags.lower(Flag::Held);
-        connection.heard = now;
-        if connection.message_began != NEVER {
-            connection.message_began = now;
-        }
-        self.make_ready(slot);
     }
 
     /// The peer has sent its last byte. What it was promised is still sent: answers first, then the last

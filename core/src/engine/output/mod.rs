@@ -31,17 +31,17 @@ mod session;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
 pub use self::segments::{Segments, Sink};
+pub(super) use self::session::SessionOutput;
 use self::{
     interleaving::{Interleaver, Lanes},
     run::{Named, Run, Sees, View},
     segments::{LaneId, REPLIES, Segment},
 };
-pub(super) use self::{segments::ReplyRange, session::SessionOutput};
 use super::session::{Session, Sessions};
 use crate::{
     channel::{Channel, TOMBSTONE},
@@ -79,6 +79,8 @@ pub(super) struct Turn {
     /// `runs[..used]` are of this turn; the rest wait with their buffers for the next.
     runs: Vec<Run>,
     used: usize,
+    /// The run of direct messages.
+    direct: Option<u32>,
     /// The lanes of these runs, in the order in which they opened.
     opened: Vec<LaneId>,
     segments: Vec<Segment>,
@@ -106,6 +108,10 @@ impl Turn {
 
     /// Opens a run for the local part `local` with `places` in its member array.
     pub(super) fn open_run(&mut self, channel: Arc<Channel>, local: LocalId, places: usize) -> u32 {
+        self.open(Some(channel), local, places)
+    }
+
+    fn open(&mut self, channel: Option<Arc<Channel>>, local: LocalId, places: usize) -> u32 {
         if self.used == self.runs.len() {
             self.runs.push(Run::default());
         }
@@ -135,6 +141,21 @@ impl Turn {
     pub(super) fn hide(&mut self, run: u32, count: usize, but_for: &[SessionSlot], sessions: &mut Sessions) {
         but_for.iter().for_each(|slot| sessions.hot(*slot).set_excepted());
         self.runs[run as usize].hide(count, but_for.iter().copied());
+    }
+
+    /// Encodes a direct message for each of `formats`, into the run of direct messages, which has no members.
+    pub(super) fn append_direct(&mut self, formats: FormatSet, publication: &Publication<'_>) {
+        let run = self.direct.unwrap_or_else(|| self.open(None, NO_LOCAL, 0));
+        self.direct = Some(run);
+        self.append(run, formats, slice::from_ref(publication));
+    }
+
+    /// Links a session to the last direct message. Returns how many deliveries that makes.
+    pub(super) fn link_direct(&mut self, slot: SessionSlot, hot: &mut SessionOutput) -> u64 {
+        let Some(run) = self.direct else { return 0 };
+        let run = &self.runs[run as usize];
+        let view = run.view(hot.format, run.len() - 1);
+        self.segment_seen(slot, hot, view)
     }
 
     /// A member took the next place of the member array while `run` is open.
@@ -168,28 +189,17 @@ impl Turn {
         hot: &mut SessionOutput,
         encode: impl FnOnce(&mut BytesMut),
     ) {
-        let range = self.encode_reply(encode);
-        self.link_reply(slot, hot, range);
-    }
-
-    /// Encodes a reply that [`Turn::link_reply`] gives to one session or several.
-    pub(super) fn encode_reply(&mut self, encode: impl FnOnce(&mut BytesMut)) -> ReplyRange {
         let start = self.replies.len();
         encode(&mut self.replies);
         let end = self.replies.len();
         self.bytes += end - start;
         let at = |len: usize| u32::try_from(len).expect("a turn's bytes are bounded");
-        ReplyRange { start: at(start), end: at(end) }
+        self.segment(slot, hot, REPLIES, at(start), at(end));
     }
 
     /// The bytes of replies in this turn.
     pub(super) fn reply_bytes(&self) -> usize {
         self.replies.len()
-    }
-
-    /// Appends an encoded reply to what the session receives.
-    pub(super) fn link_reply(&mut self, slot: SessionSlot, hot: &mut SessionOutput, range: ReplyRange) {
-        self.segment(slot, hot, REPLIES, range.start, range.end);
     }
 
     fn segment(&mut self, slot: SessionSlot, hot: &mut SessionOutput, buffer: u32, start: u32, end: u32) {
@@ -398,6 +408,7 @@ impl Turn {
         recycle(&mut self.dirty);
         self.interleaver.end();
         self.end_replies();
+        self.direct = None;
         self.publications = 0;
         self.bytes = 0;
         let pooled = &mut self.pooled;

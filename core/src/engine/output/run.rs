@@ -19,7 +19,7 @@ use crate::{
 /// Publications of one channel in this turn.
 #[derive(Default)]
 pub(super) struct Run {
-    /// Whose publications these are.
+    /// Whose publications these are; `None`: direct messages.
     pub(super) channel: Option<Arc<Channel>>,
     /// The worker's part of the channel, or NO_LOCAL if that is gone.
     pub(super) local: LocalId,
@@ -114,8 +114,8 @@ impl View {
 }
 
 impl Run {
-    pub(super) fn begin(&mut self, channel: Arc<Channel>, local: LocalId, places: usize) {
-        self.channel = Some(channel);
+    pub(super) fn begin(&mut self, channel: Option<Arc<Channel>>, local: LocalId, places: usize) {
+        self.channel = channel;
         self.local = local;
         self.base = places;
         self.late.clear();

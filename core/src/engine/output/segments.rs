@@ -13,20 +13,6 @@ pub(super) struct Segment {
     pub(super) next: u32,
 }
 
-/// A reply in the buffer of replies.
-#[derive(Copy, Clone)]
-pub(in crate::engine) struct ReplyRange {
-    pub(super) start: u32,
-    pub(super) end: u32,
-}
-
-impl ReplyRange {
-    /// Whether nothing was written.
-    pub(in crate::engine) fn is_empty(self) -> bool {
-        self.start == self.end
-    }
-}
-
 /// The buffer of replies. The lanes of runs have the numbers from 1 on, in the order in which they opened.
 pub(super) const REPLIES: u32 = 0;
 

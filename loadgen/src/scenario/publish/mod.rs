@@ -210,7 +210,7 @@ impl Scenario for Publish {
                 if !self.opened {
                     self.opened = true;
                     for slot in 0..self.layout.connections {
-                        net.open(slot, self.seat.driver.path(&self.channel_of(slot), self.role(slot)));
+                        net.open(slot, self.seat.driver.access(&self.channel_of(slot), self.role(slot)));
                     }
                 }
                 self.seat.report_ready(self.ready, self.ready == self.layout.connections);

@@ -96,6 +96,7 @@ impl Publish {
         let entry = &mut self.publishers[publisher as usize];
         let Some(slot) = entry.slot else { return };
         self.frames.clear();
+        let is_http = net.is_http(slot);
         for _ in 0..count {
             let sequence = entry.sequence;
             entry.sequence += 1;
@@ -104,14 +105,22 @@ impl Publish {
             let length = self.plan.payload;
             put_payload(&mut self.text, Stamp { length, run: self.run, publisher, sequence, due_ns });
             self.text.extend_from_slice(entry.behind.as_bytes());
-            net.put_message(&mut self.frames, &self.text);
+            if is_http {
+                net.queue_text(slot, &self.text);
+            } else {
+                net.put_message(&mut self.frames, &self.text);
+            }
             each((publisher, sequence));
         }
         self.seat.control.report_published(publisher, entry.sequence);
         if let Some(at) = self.tally.at(due_ns) {
             at.window.messages += u64::from(count);
         }
-        net.send_frames(slot, &self.frames);
+        if is_http {
+            net.send_queued(slot);
+        } else {
+            net.send_frames(slot, &self.frames);
+        }
     }
 
     /// Tells other workers what completed here, and takes what completed there.

@@ -2,6 +2,7 @@
 
 use super::{Pacing, Publish};
 use crate::{
+    drivers::{Echo, Need},
     faults::FaultKind,
     ledger::Arrival,
     net::Slot,
@@ -23,6 +24,9 @@ impl Publish {
         let is_own = |publisher: u32| self.publishers[publisher as usize].slot == Some(slot);
         let Some(member) = member.filter(of_channel).filter(|_| !(self.is_echo_off && is_own(publisher)))
         else {
+            if self.hears_itself(slot, stamp) {
+                return;
+            }
             self.tally.faults.misdelivered += 1;
             return self.put_fault(FaultKind::Misdelivered, slot, now, (publisher, sequence));
         };
@@ -65,6 +69,18 @@ impl Publish {
                 signal.put(home, (publisher, sequence));
             }
         }
+    }
+
+    /// Whether a message came back to a publisher that is a member only because the protocol lets nobody else
+    /// publish, and whom the protocol spares nothing. It is nobody's delivery.
+    #[cold]
+    fn hears_itself(&self, slot: Slot, stamp: Stamp) -> bool {
+        let driver = &self.seat.driver;
+        slot as usize >= self.layout.members.len()
+            && stamp.run == self.run
+            && driver.lacks(Need::Outsiders)
+            && driver.lacks(Need::Echo(Echo::Off))
+            && self.publishers.get(stamp.publisher as usize).is_some_and(|own| own.slot == Some(slot))
     }
 
     #[cold]
