@@ -11,14 +11,15 @@
 //! A module may use those of its own layer and of the layers above it:
 //!
 //! 1. vocabulary and state: [`id`], [`limits`], [`command`], [`publication`], [`error`], [`disconnect`],
-//!    [`now`], [`secret`], [`app`], [`token`], [`trigger`], [`channel`], [`mailbox`], [`slots`]
-//! 2. codecs: [`ws`], [`http`], [`json`]
+//!    [`now`], [`secret`], [`address`], [`app`], [`token`], [`trigger`], [`channel`], [`mailbox`], [`slots`]
+//! 2. codecs: [`ws`], [`http`], [`json`], [`proxy`]
 //! 3. protocol layers: [`engineio`], and on it [`socketio`]
 //! 4. translation: [`dialect`]
 //! 5. work: [`engine`]
 //!
 //! `tests/tidy.rs` holds the tree to these layers.
 
+pub mod address;
 pub mod app;
 pub mod channel;
 pub mod command;
@@ -33,6 +34,7 @@ pub mod json;
 pub mod limits;
 pub mod mailbox;
 pub mod now;
+pub mod proxy;
 pub mod publication;
 #[doc(hidden)]
 pub mod schedule;

@@ -12,6 +12,7 @@
 //!
 //! Every connection belongs to the worker that accepted it, from the first byte to the last.
 
+mod addresses;
 pub mod args;
 mod asker;
 pub mod config;
@@ -42,7 +43,7 @@ use fanfare_core::{engine::Node, id::WorkerId};
 use fanfare_doctor::{Needs, Role};
 
 use self::{
-    config::Config,
+    config::{Config, Preamble},
     control::{
         admin::{ADMIN_CONNECTIONS, Admin, Observed, Pages},
         background::Background,
@@ -80,13 +81,17 @@ pub struct Listening {
     pub address: SocketAddr,
     /// Whether its connections are encrypted.
     pub security: Security,
+    /// What its connections begin with.
+    pub preamble: Preamble,
 }
 
 impl fmt::Display for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let suffix = match self.security {
-            Security::None => "",
-            Security::Tls => " with TLS",
+        let suffix = match (self.preamble, self.security) {
+            (Preamble::None, Security::None) => "",
+            (Preamble::None, Security::Tls) => " with TLS",
+            (Preamble::Proxy, Security::None) => " with PROXY",
+            (Preamble::Proxy, Security::Tls) => " with PROXY and TLS",
         };
         write!(f, "{}{suffix}", self.address)
     }
@@ -133,14 +138,14 @@ impl Server {
         let capacity = capacity(&config, sys::raise_open_files())?;
         let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
-        for (tls, address) in config.listeners() {
-            let setting = if tls.is_some() { "server.listeners" } else { "server.listen" };
-            let bound = listener::bind(address, workers, config.backlog)
-                .map_err(|error| cannot_listen(address, setting, error))?;
-            let security = if tls.is_some() { Security::Tls } else { Security::None };
-            addresses.push(Listening { address: bound[0].local_addr()?, security });
+        for listening in config.listeners() {
+            let bound = listener::bind(listening.address, workers, config.backlog)
+                .map_err(|error| cannot_listen(listening.address, listening.setting(), error))?;
+            let security = if listening.tls().is_some() { Security::Tls } else { Security::None };
+            let preamble = listening.preamble();
+            addresses.push(Listening { address: bound[0].local_addr()?, security, preamble });
             for (of_worker, socket) in listeners.iter_mut().zip(bound) {
-                of_worker.push(Listener { socket, tls: tls.cloned() });
+                of_worker.push(Listener { socket, tls: listening.tls().cloned(), preamble });
             }
         }
         let (polls, wakers): (Vec<_>, Vec<_>) =
@@ -154,8 +159,8 @@ impl Server {
         let background = Arc::new(Background::start()?);
         let issuers = Issuers::start(background.clone(), config.issuers());
         issuers.wait(ISSUERS_PATIENCE);
-        let observed =
-            Arc::new(Observed::new(node.clone(), metrics.clone(), control.clone(), issuers, expires_s));
+        let observed = Observed::new(node.clone(), metrics.clone(), control.clone(), issuers, expires_s);
+        let observed = Arc::new(observed.with(triggers.clone()));
         let reloader = Arc::new(Reloader {
             control: control.clone(),
             node: node.clone(),

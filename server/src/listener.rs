@@ -10,20 +10,24 @@
 //! run out (EMFILE, ENFILE, ENOBUFS, ENOMEM), accepting pauses and is tried again; connections that are open
 //! notice nothing.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::tls::TlsSettings;
+use crate::{config::Preamble, tls::TlsSettings};
 
 /// How long accepting rests when descriptors have run out.
 pub(crate) const PAUSE_MS: u64 = 100;
 
-/// A listening socket of a worker, with the TLS settings of its connections.
+/// A listening socket of a worker, with the options of its connections.
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     pub(crate) tls: Option<TlsSettings>,
+    pub(crate) preamble: Preamble,
 }
 
 impl Listener {
@@ -76,8 +80,8 @@ fn bind_one(address: SocketAddr, backlog: u32, claim: Claim) -> io::Result<Socke
 
 /// What one attempt to accept gave.
 pub(crate) enum Accepted {
-    /// A connection.
-    Stream(TcpStream),
+    /// A connection, with the address of its peer.
+    Stream(TcpStream, IpAddr),
     /// Nobody is waiting.
     Nobody,
     /// One that is not worth a word; try the next.
@@ -89,7 +93,7 @@ pub(crate) enum Accepted {
 /// Accepts one connection.
 fn accept(listener: &TcpListener) -> Accepted {
     match listener.accept() {
-        Ok((stream, _)) => Accepted::Stream(stream),
+        Ok((stream, peer)) => Accepted::Stream(stream, peer.ip().to_canonical()),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
         Err(error) if is_exhaustion(&error) => Accepted::Exhausted(error),
         Err(_) => Accepted::Skip,
@@ -110,7 +114,7 @@ mod tests {
         let mut accepted = Vec::new();
         while accepted.len() < wanted {
             for (at, listener) in listeners.iter().enumerate() {
-                if let Accepted::Stream(stream) = accept(listener) {
+                if let Accepted::Stream(stream, _) = accept(listener) {
                     accepted.push((at, stream));
                 }
             }

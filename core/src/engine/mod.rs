@@ -109,6 +109,8 @@ pub struct Engine {
     turn: Turn,
     /// Units of work done in this turn: a command is one, and dear checks are many.
     work: usize,
+    /// Session tokens that were not made with a key of their app.
+    forged_tokens: u32,
     /// Locks that this worker is still inside, with operations of others to apply.
     kept: VecDeque<Kept<Channel, ChannelState, Operation>>,
     /// How many operations of others this turn may still apply.
@@ -209,6 +211,7 @@ impl Engine {
             member_bytes: 0,
             turn: Turn::default(),
             work: 0,
+            forged_tokens: 0,
             kept: VecDeque::new(),
             combinable: COMBINED,
             touched: WorkerSet::default(),
@@ -470,7 +473,13 @@ impl Engine {
         let mut checks = 0;
         let verified = app.verify_session(token, self.now_ms / 1000, &mut checks);
         self.work += checks as usize * SIGNATURE_WORK;
+        self.forged_tokens += u32::from(verified.as_ref().is_err_and(TokenError::is_forged));
         verified
+    }
+
+    /// The session tokens since the last call that were not made with a key of their app.
+    pub fn take_forged_tokens(&mut self) -> u32 {
+        std::mem::take(&mut self.forged_tokens)
     }
 
     /// A congested session's connection has sent all it had: tells it what it lost.

@@ -28,7 +28,7 @@ impl<'a> Headers<'a> {
     }
 
     /// Every value of `name`, in order.
-    pub fn all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
+    pub fn all<'s>(&'s self, name: &'s str) -> impl DoubleEndedIterator<Item = &'a [u8]> + 's {
         self.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
@@ -46,7 +46,7 @@ impl<'a> Headers<'a> {
     }
 
     /// Every field as it was written.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + '_ {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + '_ {
         self.fields[..self.len].iter().map(|field| (field.name, field.value))
     }
 

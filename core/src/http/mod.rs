@@ -18,6 +18,7 @@
 
 mod body;
 mod error;
+mod forwarded;
 mod framing;
 mod headers;
 mod query;
@@ -28,6 +29,7 @@ mod scan;
 
 pub use body::BodyDecoder;
 pub use error::HttpError;
+pub use forwarded::{ForwardingHeader, client_address};
 pub use framing::{BodyFraming, Persistence};
 pub use headers::{Headers, MAX_HEADERS};
 pub use query::{Query, percent_decode, query_value};

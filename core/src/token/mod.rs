@@ -265,6 +265,14 @@ impl TokenError {
             _ => "invalid_session",
         }
     }
+
+    /// Whether the token was not made with a key of the app, as far as can be said.
+    pub fn is_forged(&self) -> bool {
+        matches!(
+            self,
+            Self::TooLong | Self::Malformed | Self::UnknownKey | Self::BadSignature | Self::WrongAlgorithm
+        )
+    }
 }
 
 impl fmt::Display for TokenError {

@@ -11,7 +11,12 @@ use super::{Config, ConfigError};
 use crate::args::Secrets;
 
 /// The settings of the server that can change while it runs. A setting in neither list needs a restart.
-const LIVE: [&str; 16] = [
+const LIVE: [&str; 21] = [
+    "server.limits.address_connections",
+    "server.limits.address_handshakes_per_second",
+    "server.limits.address_failed_keys_per_minute",
+    "server.trusted_proxies",
+    "server.forwarding_header",
     "server.spin_us",
     "server.ping_interval_ms",
     "server.request_timeout_ms",
@@ -120,7 +125,7 @@ impl Config {
         };
         let mut changes: Vec<Change> = keys.into_iter().filter(differs).map(change).collect();
         changes.extend(lone);
-        for (place, (old, new)) in self.secured.iter().zip(&new.secured).enumerate() {
+        for (place, (old, new)) in self.groups.iter().zip(&new.groups).enumerate() {
             if old.fingerprint != new.fingerprint {
                 changes.push(Change {
                     key: format!("server.listeners[{place}]"),

@@ -1,4 +1,4 @@
-//! The listeners with TLS: their addresses, certificates and keys.
+//! Groups of addresses with options of their own: TLS, with certificates and keys, and the PROXY protocol.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -16,11 +16,43 @@ const LISTENERS_MAX: usize = 16;
 /// The most bytes of a file with certificates or with a key.
 const PEM_BYTES_MAX: u64 = 1 << 20;
 
-/// A listener with TLS.
+/// What a connection begins with.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Preamble {
+    /// The client's first byte.
+    None,
+    /// A header of the PROXY protocol.
+    Proxy,
+}
+
+/// An address to listen on.
+pub(crate) struct Listening<'a> {
+    pub(crate) address: SocketAddr,
+    /// The group of the address; `None` for an address of `server.listen`.
+    pub(super) group: Option<&'a ListenerGroup>,
+}
+
+impl Listening<'_> {
+    /// The setting that names the address.
+    pub(crate) fn setting(&self) -> &'static str {
+        if self.group.is_some() { "server.listeners" } else { "server.listen" }
+    }
+
+    pub(crate) fn tls(&self) -> Option<&TlsSettings> {
+        self.group?.tls.as_ref()
+    }
+
+    pub(crate) fn preamble(&self) -> Preamble {
+        self.group.map_or(Preamble::None, |group| group.preamble)
+    }
+}
+
+/// A group of addresses.
 #[derive(Clone)]
-pub(super) struct SecuredListener {
+pub(super) struct ListenerGroup {
     pub(super) addresses: Vec<SocketAddr>,
-    pub(super) tls: TlsSettings,
+    pub(super) preamble: Preamble,
+    pub(super) tls: Option<TlsSettings>,
     pub(super) warnings: Vec<String>,
     /// A hash of the contents of the listener's files.
     pub(super) fingerprint: u64,
@@ -28,9 +60,9 @@ pub(super) struct SecuredListener {
     pub(super) source: raw::Listener,
 }
 
-impl std::fmt::Debug for SecuredListener {
+impl std::fmt::Debug for ListenerGroup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecuredListener").field("addresses", &self.addresses).finish_non_exhaustive()
+        f.debug_struct("ListenerGroup").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 
@@ -38,7 +70,7 @@ impl std::fmt::Debug for SecuredListener {
 pub(super) fn build(
     entries: &[raw::Listener],
     base: Option<&Path>,
-) -> Result<Vec<SecuredListener>, ConfigError> {
+) -> Result<Vec<ListenerGroup>, ConfigError> {
     if entries.len() > LISTENERS_MAX {
         let problem = format_args!("must not have more than {LISTENERS_MAX} entries");
         return Err(ConfigError::setting("server.listeners", problem));
@@ -61,7 +93,7 @@ impl Entry<'_> {
         ConfigError::setting(self.key(name), problem)
     }
 
-    fn build(&self, raw: &raw::Listener) -> Result<SecuredListener, ConfigError> {
+    fn build(&self, raw: &raw::Listener) -> Result<ListenerGroup, ConfigError> {
         let texts = |texts: &Option<raw::Texts>| texts.clone().unwrap_or_default().0;
         let listen = texts(&raw.listen);
         if listen.is_empty() || listen.len() > LISTEN_MAX {
@@ -69,6 +101,28 @@ impl Entry<'_> {
         }
         let addresses =
             listen.iter().map(|text| address(&self.key("listen"), text)).collect::<Result<_, _>>()?;
+        let preamble = if raw.proxy_protocol == Some(true) { Preamble::Proxy } else { Preamble::None };
+        let mut group = ListenerGroup {
+            addresses,
+            preamble,
+            tls: None,
+            warnings: Vec::new(),
+            fingerprint: 0,
+            source: raw.clone(),
+        };
+        let names_no_file =
+            raw.certificate_file.is_none() && raw.key_file.is_none() && raw.client_ca_file.is_none();
+        if preamble == Preamble::Proxy && names_no_file {
+            return Ok(group);
+        }
+        self.secure(&mut group)?;
+        Ok(group)
+    }
+
+    /// Gives a group its certificates and keys.
+    fn secure(&self, group: &mut ListenerGroup) -> Result<(), ConfigError> {
+        let raw = group.source.clone();
+        let texts = |texts: &Option<raw::Texts>| texts.clone().unwrap_or_default().0;
         let (certificates, keys) = (texts(&raw.certificate_file), texts(&raw.key_file));
         if certificates.is_empty() || certificates.len() > CERTIFICATES_MAX {
             let problem = format_args!("must name 1 to {CERTIFICATES_MAX} files");
@@ -82,7 +136,6 @@ impl Entry<'_> {
             );
             return Err(self.refuse("key_file", problem));
         }
-        let mut warnings = Vec::new();
         let mut identities = Vec::new();
         let mut hasher = DefaultHasher::new();
         for (certificate, key) in certificates.iter().zip(&keys) {
@@ -92,7 +145,7 @@ impl Entry<'_> {
                 Validity::Expired => Some("has expired"),
                 Validity::NotYet => Some("is not valid yet"),
             };
-            warnings.extend(
+            group.warnings.extend(
                 state.map(|state| {
                     format!("The certificate of `{certificate}` {state}: clients will refuse it.")
                 }),
@@ -104,7 +157,9 @@ impl Entry<'_> {
         client_ca.hash(&mut hasher);
         let tls = TlsSettings::new(&identities, client_ca.as_deref())
             .map_err(|problem| self.refuse("client_ca_file", problem))?;
-        Ok(SecuredListener { addresses, tls, warnings, fingerprint: hasher.finish(), source: raw.clone() })
+        group.tls = Some(tls);
+        group.fingerprint = hasher.finish();
+        Ok(())
     }
 
     fn identity(

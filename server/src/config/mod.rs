@@ -20,6 +20,7 @@ mod key_sets;
 mod layers;
 mod listeners;
 mod print;
+mod proxies;
 mod raw;
 mod settings;
 mod triggers;
@@ -31,17 +32,21 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fanfare_core::address::TrustedProxies;
 use fanfare_core::app::Apps;
+use fanfare_core::http::ForwardingHeader;
 
 use self::access::AccessSource;
 use self::apps::{AppSource, BuiltApps};
 pub use self::changes::{Change, When};
 pub use self::error::ConfigError;
 use self::layers::Environment;
-use self::listeners::SecuredListener;
+use self::listeners::ListenerGroup;
+pub(crate) use self::listeners::Listening;
+pub use self::listeners::Preamble;
+pub use crate::addresses::AddressLimits;
 use crate::args::{Action, Args, Secrets};
 use crate::issuer::Issuer;
-use crate::tls::TlsSettings;
 use crate::trigger::spec::Spec;
 
 /// The most worker threads.
@@ -60,6 +65,10 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The address of the admin plane, or `None` if it is off.
     pub admin_listen: Option<SocketAddr>,
+    /// The proxies whose word about their clients' addresses is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// The header in which these proxies name a client's address.
+    pub forwarding_header: ForwardingHeader,
     /// The dashboard's password; `None` if the dashboard has no password and is served on loopback alone.
     pub dashboard_password: Option<Password>,
     /// Worker threads, 1 to [`WORKERS_MAX`].
@@ -86,6 +95,8 @@ pub struct Config {
     pub backlog: u32,
     /// Connections of the whole server; 0 is as many as the limit of open files allows.
     pub connections: u32,
+    /// The limits of one address.
+    pub address_limits: AddressLimits,
     /// Bytes of memory that `/capacity` reckons with; 0 is what the cgroup or the machine has.
     pub memory_bytes: u64,
     /// Bytes of a WebSocket message, and of any frame of it.
@@ -116,8 +127,8 @@ pub struct Config {
     file: Option<PathBuf>,
     secrets: Vec<AppSource>,
     access: AccessSource,
-    /// The listeners with TLS.
-    secured: Vec<SecuredListener>,
+    /// The groups of addresses with options of their own.
+    groups: Vec<ListenerGroup>,
     /// The command line that the configuration was loaded with.
     args: Args,
 }
@@ -246,8 +257,9 @@ impl Config {
     pub fn summary(&self) -> String {
         let list = |items: Vec<String>| items.join(", ");
         let source = self.file.as_ref().map_or(String::from("no file"), |path| path.display().to_string());
-        let shown = |(tls, address): (Option<&TlsSettings>, SocketAddr)| {
-            format!("{address}{}", if tls.is_some() { " (TLS)" } else { "" })
+        let shown = |listening: Listening<'_>| {
+            let suffix = if listening.tls().is_some() { " (TLS)" } else { "" };
+            format!("{}{suffix}", listening.address)
         };
         let listen = list(self.listeners().map(shown).collect());
         let admin = self.admin_listen.map_or(String::from("off"), |address| address.to_string());
@@ -281,6 +293,8 @@ impl Config {
         let mut config = Config {
             listen: settings::listen(args, environment, server)?,
             admin_listen: settings::admin_listen(args, environment, server)?,
+            trusted_proxies: proxies::trusted(environment, server)?,
+            forwarding_header: proxies::header(environment, server)?,
             dashboard_password: settings::dashboard_password(environment, server)?,
             workers,
             worker_count,
@@ -325,6 +339,7 @@ impl Config {
                 0,
                 0..=16_777_216,
             )?,
+            address_limits: settings::address_limits(environment, limits)?,
             memory_bytes: environment.number(
                 "server.limits.memory_bytes",
                 limits.memory_bytes,
@@ -362,14 +377,15 @@ impl Config {
             development,
             demo,
             warnings: Vec::new(),
-            secured: listeners::build(&server.listeners, base)?,
+            groups: listeners::build(&server.listeners, base)?,
             args: args.clone(),
             file,
             secrets,
             access,
         };
-        config.warnings.extend(config.secured.iter().flat_map(|listener| listener.warnings.clone()));
+        config.warnings.extend(config.groups.iter().flat_map(|listener| listener.warnings.clone()));
         config.check_relations()?;
+        config.check_proxies()?;
         config.check_development(environment)?;
         channelstream::check_secrets(&config)?;
         config.warnings.extend(environment.check_unknown()?);
@@ -386,24 +402,23 @@ impl Config {
         self.secrets.iter().flat_map(|app| app.issuers.clone()).collect()
     }
 
-    /// Every address to listen on, with its TLS settings.
-    pub(crate) fn listeners(&self) -> impl Iterator<Item = (Option<&TlsSettings>, SocketAddr)> {
-        let plain = self.listen.iter().map(|address| (None, *address));
-        let addresses = |listener: &'_ SecuredListener| listener.addresses.clone();
-        let secured = self.secured.iter().flat_map(move |listener| {
-            addresses(listener).into_iter().map(|address| (Some(&listener.tls), address))
+    /// Every address to listen on.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = Listening<'_>> {
+        let plain = self.listen.iter().map(|address| Listening { address: *address, group: None });
+        let grouped = self.groups.iter().flat_map(|group| {
+            group.addresses.iter().map(move |address| Listening { address: *address, group: Some(group) })
         });
-        plain.chain(secured)
+        plain.chain(grouped)
     }
 
     /// When the first of all certificates expires, in seconds since 1970.
     pub(crate) fn certificate_expires_s(&self) -> Option<u64> {
-        self.secured.iter().map(|listener| listener.tls.expires_s).min()
+        self.groups.iter().filter_map(|group| group.tls.as_ref()).map(|tls| tls.expires_s).min()
     }
 
     /// Checks the settings that depend on each other.
     fn check_relations(&self) -> Result<(), ConfigError> {
-        let addresses: Vec<SocketAddr> = self.listeners().map(|(_, address)| address).collect();
+        let addresses: Vec<SocketAddr> = self.listeners().map(|listening| listening.address).collect();
         for (at, address) in addresses.iter().enumerate() {
             if address.port() != 0 && addresses[..at].contains(address) {
                 let problem = format!("names {address}, where another listener serves already");
@@ -441,6 +456,19 @@ impl Config {
         Ok(())
     }
 
+    /// Checks that somebody may connect to each listener for proxies.
+    fn check_proxies(&self) -> Result<(), ConfigError> {
+        let is_for_proxies = |listener: &ListenerGroup| listener.preamble == Preamble::Proxy;
+        match self.groups.iter().position(is_for_proxies) {
+            Some(place) if self.trusted_proxies.is_empty() => {
+                let key = format!("server.listeners[{place}].proxy_protocol");
+                let problem = "is true, but nobody may connect: name the proxies in `server.trusted_proxies`";
+                Err(ConfigError::setting(key, problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the admin plane would listen on this address too. Listening sockets share addresses on
     /// purpose, so the operating system would not object: it would send each of the two a part of the
     /// connections.
@@ -460,7 +488,7 @@ impl Config {
             }
             return Ok(());
         }
-        let mut addresses = self.listeners().map(|(_, address)| address).chain(self.admin_listen);
+        let mut addresses = self.listeners().map(|listening| listening.address).chain(self.admin_listen);
         match addresses.find(|address| !address.ip().to_canonical().is_loopback()) {
             Some(address) => Err(ConfigError::DevelopmentExposed(address)),
             None => Ok(()),

@@ -48,6 +48,8 @@ fn server(config: &Config, secrets: Secrets) -> raw::Server {
     raw::Server {
         listen: Some(raw::Texts(config.listen.iter().map(SocketAddr::to_string).collect())),
         admin_listen: Some(config.admin_listen.map_or(String::from("off"), |address| address.to_string())),
+        trusted_proxies: print_proxies(config),
+        forwarding_header: Some(String::from(config.forwarding_header.name())),
         dashboard_password: config.dashboard_password.as_ref().map(|own| shown(own.text(), secrets)),
         workers: Some(match config.worker_count {
             WorkerCount::OnePerCore => toml::Value::String(String::from("auto")),
@@ -66,6 +68,9 @@ fn server(config: &Config, secrets: Secrets) -> raw::Server {
         backlog: Some(config.backlog.into()),
         limits: raw::ServerLimits {
             connections: Some(config.connections.into()),
+            address_connections: Some(config.address_limits.connections.into()),
+            address_handshakes_per_second: Some(config.address_limits.handshakes_per_second.into()),
+            address_failed_keys_per_minute: Some(config.address_limits.failed_keys_per_minute.into()),
             memory_bytes: Some(i64::try_from(config.memory_bytes).unwrap_or(i64::MAX)),
             frame_bytes: Some(integer(config.frame_bytes)),
             fragments: Some(integer(config.fragments)),
@@ -74,8 +79,13 @@ fn server(config: &Config, secrets: Secrets) -> raw::Server {
             body_bytes: Some(integer(config.body_bytes)),
             mailbox_depth: Some(integer(config.mailbox_depth)),
         },
-        listeners: config.secured.iter().map(|listener| listener.source.clone()).collect(),
+        listeners: config.groups.iter().map(|listener| listener.source.clone()).collect(),
     }
+}
+
+fn print_proxies(config: &Config) -> Option<raw::Texts> {
+    let proxies = &config.trusted_proxies;
+    (!proxies.is_empty()).then(|| raw::Texts(proxies.texts()))
 }
 
 fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {

@@ -37,6 +37,8 @@ pub(super) struct File {
 pub(super) struct Server {
     pub(super) listen: Option<Texts>,
     pub(super) admin_listen: Option<String>,
+    pub(super) trusted_proxies: Option<Texts>,
+    pub(super) forwarding_header: Option<String>,
     pub(super) dashboard_password: Option<String>,
     /// An integer, or the word `auto`.
     pub(super) workers: Option<toml::Value>,
@@ -61,6 +63,7 @@ pub(super) struct Server {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Listener {
     pub(super) listen: Option<Texts>,
+    pub(super) proxy_protocol: Option<bool>,
     pub(super) certificate_file: Option<Texts>,
     pub(super) key_file: Option<Texts>,
     pub(super) client_ca_file: Option<String>,
@@ -70,6 +73,9 @@ pub(super) struct Listener {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ServerLimits {
     pub(super) connections: Option<i64>,
+    pub(super) address_connections: Option<i64>,
+    pub(super) address_handshakes_per_second: Option<i64>,
+    pub(super) address_failed_keys_per_minute: Option<i64>,
     pub(super) memory_bytes: Option<i64>,
     pub(super) frame_bytes: Option<i64>,
     pub(super) fragments: Option<i64>,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::apps::PLACEHOLDER;
 use super::error::ConfigError;
 use super::layers::{Environment, Given};
-use super::{LogConfig, LogFormat, Password, WORKERS_MAX, WorkerCount, raw};
+use super::{AddressLimits, LogConfig, LogFormat, Password, WORKERS_MAX, WorkerCount, raw};
 use crate::args::Args;
 
 /// The most addresses to listen on.
@@ -15,6 +15,7 @@ pub(super) const LISTEN_MAX: usize = 16;
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 const ADMIN_LISTEN_DEFAULT: &str = "127.0.0.1:8081";
+const FAILED_KEYS_DEFAULT: i64 = 1000;
 const LEVEL_DEFAULT: &str = "info";
 
 pub(super) fn listen(
@@ -103,6 +104,28 @@ pub(super) fn address(name: &str, text: &str) -> Result<SocketAddr, ConfigError>
         let problem =
             format!("is `{text}`: write an IP address and a port, such as 127.0.0.1:8080 or [::]:8080");
         ConfigError::setting(name, problem)
+    })
+}
+
+pub(super) fn address_limits(
+    environment: &mut Environment,
+    limits: &raw::ServerLimits,
+) -> Result<AddressLimits, ConfigError> {
+    let mut number = |name: &str, file, default| {
+        environment.number(&format!("server.limits.{name}"), file, default, 0..=16_777_216)
+    };
+    Ok(AddressLimits {
+        connections: number("address_connections", limits.address_connections, 0)?,
+        handshakes_per_second: number(
+            "address_handshakes_per_second",
+            limits.address_handshakes_per_second,
+            0,
+        )?,
+        failed_keys_per_minute: number(
+            "address_failed_keys_per_minute",
+            limits.address_failed_keys_per_minute,
+            FAILED_KEYS_DEFAULT,
+        )?,
     })
 }
 

@@ -21,6 +21,8 @@ pub(crate) enum Flag {
     HalfClosed = 1 << 6,
     /// The peer has said its last word: its close frame, or all that it sends, has been read.
     PeerDone = 1 << 7,
+    /// The request under way was admitted by the worker that handed the connection over.
+    Admitted = 1 << 8,
 }
 
 /// The flags of a connection that are up.

@@ -10,7 +10,10 @@ mod link;
 mod outlet;
 mod table;
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    net::IpAddr,
+};
 
 use fanfare_core::{
     dialect,
@@ -23,7 +26,7 @@ use mio::net::TcpStream;
 pub(crate) use self::{
     flags::{Flag, Flags},
     outlet::{Held, OutletId, OutletKind, OutletSlot, Polling, Posting, Stage, Stranger},
-    table::{Connections, Socket, Transport},
+    table::{Client, Connections, Socket, Transport},
 };
 use self::{link::Link, table::CountedStream};
 use crate::{
@@ -91,6 +94,8 @@ pub(crate) struct Connection {
 
 /// What is spoken on a connection.
 pub(crate) enum Protocol {
+    /// The PROXY protocol's header, before any other protocol.
+    Preamble,
     /// The TLS handshake, before any other protocol.
     Securing,
     /// HTTP/1.1, possibly with a body under way.
@@ -112,12 +117,24 @@ pub(crate) enum Protocol {
     Closed,
 }
 
+impl Protocol {
+    /// What is spoken first, after the PROXY protocol's header if there is one.
+    fn first(tls: Option<&Tls>) -> Self {
+        match tls.is_none_or(Tls::is_established) {
+            true => Self::Http(None),
+            false => Self::Securing,
+        }
+    }
+}
+
 /// A WebSocket that has no session yet.
 pub(crate) struct Lobby {
     pub(crate) decoder: Decoder,
     pub(crate) state: dialect::Lobby,
     /// The origin of the client's page.
     pub(crate) origin: Option<Box<str>>,
+    /// The client's address.
+    pub(crate) address: Option<IpAddr>,
     pub(crate) began: Tick,
 }
 
@@ -153,10 +170,7 @@ pub(crate) struct PartialBody {
 
 impl Connection {
     fn new(socket: Socket, generation: u32, now: Tick) -> Self {
-        let protocol = match socket.tls.as_deref().is_none_or(Tls::is_established) {
-            true => Protocol::Http(None),
-            false => Protocol::Securing,
-        };
+        let protocol = Protocol::first(socket.tls.as_deref());
         Self {
             stream: socket.stream,
             generation,
@@ -206,6 +220,16 @@ impl Connection {
     /// The connection's TLS, if it has any.
     pub(crate) fn tls(&mut self) -> Option<&mut Tls> {
         self.link.as_mut()?.tls.as_deref_mut()
+    }
+
+    /// Takes bytes from the socket before any protocol of its own reads it.
+    pub(crate) fn take(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+
+    /// Begins the protocol that follows the PROXY protocol's header.
+    pub(crate) fn end_preamble(&mut self) {
+        self.protocol = Protocol::first(self.tls().map(|tls| &*tls));
     }
 
     /// Reads once. `ciphertext` is the buffer for a read through TLS.

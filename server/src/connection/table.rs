@@ -5,7 +5,9 @@
 //! during a turn can mean another connection.
 
 use std::{
+    fmt,
     io::{self, IoSlice, Write},
+    net::IpAddr,
     time::Instant,
 };
 
@@ -18,6 +20,7 @@ use mio::net::TcpStream;
 
 use super::{Connection, ConnectionId, ConnectionSlot, Protocol, outlet::Outlets};
 use crate::{
+    addresses::AddressBlock,
     outbound::SLICES,
     timers::Tick,
     tls::{Tls, TlsWriter, WriteScratch},
@@ -38,6 +41,12 @@ pub(crate) struct Connections {
     blocked: Vec<ConnectionSlot>,
     /// Bytes handed to the kernel.
     sent_bytes: u64,
+    /// The clients that proxies have named, by the connections' slots.
+    clients: HashMap<u32, Client>,
+    /// The addresses among whose connections these connections count, where a limit is set.
+    counted: HashMap<u32, AddressBlock>,
+    /// The addresses of counted connections that have ended.
+    released: Vec<AddressBlock>,
     /// Clients that poll.
     pub(crate) outlets: Outlets,
     scratch: WriteScratch,
@@ -75,6 +84,23 @@ const SECURED_BYTES: usize = 3800;
 pub(crate) struct Socket {
     pub(crate) stream: TcpStream,
     pub(crate) tls: Option<Box<Tls>>,
+    /// The client that a proxy has named.
+    pub(crate) client: Option<Client>,
+    /// The address among whose connections the socket counts.
+    pub(crate) counted: Option<AddressBlock>,
+}
+
+/// A client that a proxy has named, by its address; `None` if the client has no address.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct Client(pub(crate) Option<IpAddr>);
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
 }
 
 impl Connections {
@@ -82,9 +108,47 @@ impl Connections {
     pub(crate) fn insert(&mut self, socket: Socket) -> ConnectionId {
         self.next_generation = self.next_generation.wrapping_add(1) & 0x7fff_ffff;
         let generation = self.next_generation;
+        let (client, counted) = (socket.client, socket.counted);
         self.secured += usize::from(socket.tls.is_some());
         let slot = self.slots.insert(Connection::new(socket, generation, self.now));
+        if let Some(client) = client {
+            self.clients.insert(slot, client);
+        }
+        if let Some(block) = counted {
+            self.counted.insert(slot, block);
+        }
         ConnectionId { slot: ConnectionSlot(slot), generation }
+    }
+
+    /// Notes the client of a connection by the word of a trusted proxy.
+    pub(crate) fn name_client(&mut self, slot: ConnectionSlot, client: Client) {
+        if self.live(slot).is_some() {
+            self.clients.insert(slot.0, client);
+        }
+    }
+
+    /// Notes that a connection counts among those of an address.
+    pub(crate) fn count_for(&mut self, slot: ConnectionSlot, block: AddressBlock) {
+        self.counted.insert(slot.0, block);
+    }
+
+    /// Whether a connection counts among those of its address.
+    pub(crate) fn is_counted(&self, slot: ConnectionSlot) -> bool {
+        self.counted.contains_key(&slot.0)
+    }
+
+    /// The addresses of counted connections that have ended.
+    pub(crate) fn take_released(&mut self) -> Vec<AddressBlock> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// The address of a connection's client: the address that a trusted proxy has named, or the socket's.
+    /// `None` for a client without an address, and for a socket that is no longer connected.
+    pub(crate) fn client(&self, slot: ConnectionSlot) -> Option<IpAddr> {
+        match self.clients.get(&slot.0) {
+            Some(Client(address)) => *address,
+            None => self.slots.get(slot.0)?.stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()),
+        }
     }
 
     /// The connection in `slot` was accepted at `at`.
@@ -146,6 +210,8 @@ impl Connections {
     /// Closes a connection; gives back what was spoken on it.
     pub(crate) fn close(&mut self, slot: ConnectionSlot) -> Protocol {
         self.arrivals.remove(&slot.0);
+        self.clients.remove(&slot.0);
+        self.released.extend(self.counted.remove(&slot.0));
         let connection = &mut self.slots[slot.0];
         self.closed.push(slot);
         self.secured -= usize::from(connection.is_secured());
@@ -165,9 +231,10 @@ impl Connections {
     /// Takes the socket of a retired connection. Only at the end of a turn, for the slot is free then.
     pub(crate) fn take_socket(&mut self, slot: ConnectionSlot) -> Socket {
         self.arrivals.remove(&slot.0);
+        let (client, counted) = (self.clients.remove(&slot.0), self.counted.remove(&slot.0));
         let connection = self.slots.remove(slot.0);
         self.secured -= usize::from(connection.is_secured());
-        Socket { stream: connection.stream, tls: connection.link.and_then(|link| link.tls) }
+        Socket { stream: connection.stream, tls: connection.link.and_then(|link| link.tls), client, counted }
     }
 
     /// Reclaims the slots of closed connections, which closes their sockets. Returns how many there were.

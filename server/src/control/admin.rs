@@ -42,7 +42,7 @@ use super::{
     process::resident_bytes,
     reload::Reloader,
 };
-use crate::{config::Password, issuer::Issuers, worker::Control};
+use crate::{config::Password, issuer::Issuers, trigger::Triggers, worker::Control};
 
 /// The most connections at one time.
 pub(crate) const ADMIN_CONNECTIONS: usize = 32;
@@ -75,6 +75,8 @@ pub(crate) struct Observed {
     /// The number of reloads that took effect, and of reloads that were refused.
     pub(crate) reloads: AtomicU64,
     pub(crate) failed_reloads: AtomicU64,
+    /// The triggers; `None` in a test.
+    triggers: Option<Arc<Triggers>>,
     next_worker: AtomicUsize,
 }
 
@@ -99,8 +101,19 @@ impl Observed {
             certificate_expires_s: AtomicU64::new(certificate_expires_s.unwrap_or(0)),
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),
+            triggers: None,
             next_worker: AtomicUsize::new(0),
         }
+    }
+
+    /// The state of a server with these triggers.
+    pub(crate) fn with(self, triggers: Arc<Triggers>) -> Self {
+        Self { triggers: Some(triggers), ..self }
+    }
+
+    /// The triggers.
+    pub(super) fn triggers(&self) -> Option<&Triggers> {
+        self.triggers.as_deref()
     }
 
     /// The worker whose turn in the rotation it is.

@@ -79,7 +79,7 @@ pub(crate) struct Exposition {
 }
 
 impl Exposition {
-    pub(super) fn new(format: TextFormat) -> Self {
+    pub(crate) fn new(format: TextFormat) -> Self {
         Self { format, text: String::with_capacity(32 << 10), name: String::new() }
     }
 
@@ -120,7 +120,7 @@ impl Exposition {
     }
 
     /// The whole text.
-    pub(super) fn finish(mut self) -> String {
+    pub(crate) fn finish(mut self) -> String {
         if self.format == TextFormat::OpenMetrics {
             self.text.push_str("# EOF\n");
         }

@@ -51,6 +51,10 @@ metrics! {
     polling Gauge "Clients that poll, with or without a session."
     accepted_total Counter "Connections accepted."
     refused_total Counter "Connections refused because the server is full."
+    proxy_refused_total Counter "Connections refused on a listener for proxies: from a stranger, or with a malformed header."
+    address_refused_total Counter "Connections and handshakes refused because their address has as many as it may."
+    failed_keys_total Counter "Keys, session tokens and signatures that were wrong."
+    address_blocked_total Counter "Requests refused because too many keys from their address were wrong."
     accept_pauses_total Counter "Times accepting paused because descriptors or memory ran out."
     app_full_total Counter "Handshakes refused because the app is full."
     session_refusals_total Counter "Sessions refused on a WebSocket that was open already."
@@ -93,7 +97,7 @@ metrics! {
     changes_total Counter "Edits and deletions of messages, by the worker that did them."
     notices_total Counter "Presence notices published."
     deliveries_total Counter "Publications handed to members of this worker."
-    overloaded_total Counter "Messages refused because a worker's mailbox was full."
+    overloaded_total Counter "Messages and joins refused because a worker's mailbox or an app's queue of triggers was full."
     rate_limited_total Counter "Messages refused by an app's rate limit."
     delegated_total Counter "Operations left to another worker that was inside the channel."
     mail_total Counter "Mail handled from other workers."
@@ -246,6 +250,9 @@ pub(crate) fn exposition(observed: &Observed, format: TextFormat) -> String {
         }
     }
     put_times(&mut text, observed);
+    if let Some(triggers) = observed.triggers() {
+        triggers.put_metrics(&mut text);
+    }
     text.finish()
 }
 
@@ -265,14 +272,16 @@ fn put_server(text: &mut Exposition, observed: &Observed) {
     for (kind, bytes) in KINDS.iter().zip(Ledger::read(observed).bytes) {
         text.sample(&[("kind", kind)], bytes);
     }
-    let mut reloads = |name, help, count: &AtomicU64| {
+    let mut total = |name, help, count: &AtomicU64| {
         text.begin(name, Kind::Counter, help);
         text.sample(&[], count.load(Ordering::Relaxed));
     };
     let help = "Reloads of the configuration that took effect.";
-    reloads("fanfare_reloads_total", help, &observed.reloads);
+    total("fanfare_reloads_total", help, &observed.reloads);
     let help = "Reloads of the configuration that were refused.";
-    reloads("fanfare_reload_failures_total", help, &observed.failed_reloads);
+    total("fanfare_reload_failures_total", help, &observed.failed_reloads);
+    let help = "Times an address found no room in the table of limits by address.";
+    total("fanfare_address_table_overflows_total", help, &observed.control.addresses.overflows);
 }
 
 fn put_apps(text: &mut Exposition, node: &Node) {

@@ -119,15 +119,16 @@ impl Job {
                 add(&mut verdict.publications, run.publications);
             }
             Err(error) => {
-                count(&numbers.errors);
-                match error {
-                    RunError::Time => count(&numbers.out_of_time),
-                    RunError::Memory => count(&numbers.out_of_memory),
-                    RunError::Output(_) => count(&numbers.out_of_output),
-                    RunError::Thrown(_) => {}
+                count(match error {
+                    RunError::Time => &numbers.out_of_time,
+                    RunError::Memory => &numbers.out_of_memory,
+                    RunError::Output(_) => &numbers.out_of_output,
+                    RunError::Thrown(_) => &numbers.thrown,
+                });
+                if numbers.may_log_failure(self.call.input.time_ms) {
+                    let (app, trigger) = (&self.triggers.app.name, &spec.rule.name);
+                    tracing::warn!(%app, %trigger, %error, "a trigger failed");
                 }
-                let (app, trigger) = (&self.triggers.app.name, &spec.rule.name);
-                tracing::warn!(%app, %trigger, %error, "a trigger failed");
                 if spec.on_error == OnError::Refuse {
                     verdict.decision = Decision::Fail;
                 }

@@ -40,13 +40,20 @@ use self::{
     desk::{AppTriggers, Desk, Runtime},
     kept::Folder,
     manage::ManageRequest,
+    metrics::Counted,
     spec::Spec,
     thread::ScriptThreads,
 };
-use crate::{config::Config, worker::Control};
+use crate::{
+    config::Config,
+    control::exposition::{Exposition, Kind},
+    worker::Control,
+};
 
 /// The native stack of the thread that compiles scripts of requests.
 const MANAGE_STACK_BYTES: usize = 4 << 20;
+
+const FAULTS_HELP: &str = "Apps whose file of triggers cannot be used: their messages and joins are refused.";
 
 /// All triggers of a server.
 pub(crate) struct Triggers {
@@ -132,6 +139,20 @@ impl Triggers {
     /// The triggers of an app.
     fn catalog(&self, app: &str) -> Catalog {
         self.lock().apps.get(app).cloned().unwrap_or_default()
+    }
+
+    /// Writes the metrics of triggers.
+    pub(crate) fn put_metrics(&self, text: &mut Exposition) {
+        let state = self.lock();
+        let faults = state.apps.values().filter(|catalog| catalog.fault.is_some()).count();
+        text.begin("fanfare_trigger_file_faults", Kind::Gauge, FAULTS_HELP);
+        text.sample(&[], faults);
+        let mut all = Vec::new();
+        for (app, catalog) in &state.apps {
+            let specs = catalog.listed().map(|(_, spec)| spec);
+            all.extend(specs.map(|spec| Counted { app, trigger: &spec.rule.name, numbers: &spec.numbers }));
+        }
+        metrics::put(text, &all);
     }
 
     /// Replaces the triggers of an app, for every worker at once.

@@ -179,7 +179,8 @@ impl ScriptThread {
         let call = Call { action, head, payload: job.payload(), channel, state: state.as_deref() };
         let mut run = sandbox.run(&call)?;
         let (app, trigger) = (&job.triggers.app.name, &spec.rule.name);
-        for line in &run.log {
+        let lines = run.log.iter();
+        for line in lines.filter(|_| spec.numbers.may_log_line(input.time_ms)) {
             tracing::info!(target: "fanfare::trigger", %app, %trigger, channel = place, "{line}");
         }
         if run.is_ignored {

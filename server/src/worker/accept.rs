@@ -1,12 +1,13 @@
 //! Taking sockets in: accepting within a budget, pausing when descriptors run out, registering with the poll.
 
-use std::io::Write;
+use std::{io::Write, net::IpAddr};
 
 use mio::{Interest, Token, net::TcpStream};
 
 use super::Worker;
 use crate::{
-    connection::{ConnectionSlot, Flag, Socket},
+    config::Preamble,
+    connection::{ConnectionSlot, Flag, Protocol, Socket},
     http::reply::{Problem, Reply},
     listener::{Accepted, PAUSE_MS},
     timers::{TICK_MS, Tick},
@@ -36,7 +37,7 @@ impl Worker {
                     break;
                 }
                 match self.listeners[at].accept() {
-                    Accepted::Stream(stream) => self.take_in(at, stream),
+                    Accepted::Stream(stream, peer) => self.take_in(at, stream, peer),
                     Accepted::Nobody => break,
                     Accepted::Skip => {}
                     Accepted::Exhausted(error) => {
@@ -56,25 +57,47 @@ impl Worker {
         }
     }
 
-    fn take_in(&mut self, listener: usize, stream: TcpStream) {
+    fn take_in(&mut self, listener: usize, stream: TcpStream, peer: IpAddr) {
         self.counters.accepted_total += 1;
-        if !self.control.capacity.take() {
-            return self.refuse_full(listener, stream);
+        let preamble = self.listeners[listener].preamble;
+        if preamble == Preamble::Proxy && !self.config.trusted_proxies.trust(Some(peer)) {
+            self.counters.closed_total += 1;
+            return self.refuse_proxy(Some(peer), "its address is not in `trusted_proxies`");
         }
+        if !self.control.capacity.take() {
+            self.counters.refused_total += 1;
+            let detail = "The server has as many connections as it may.";
+            return self.refuse(listener, stream, &Problem::new(503, "too_many_connections", detail));
+        }
+        let counted = match self.count_connection((preamble == Preamble::None).then_some(peer)) {
+            Ok(counted) => counted,
+            Err(problem) => {
+                self.control.capacity.give_back(1);
+                return self.refuse(listener, stream, &problem);
+            }
+        };
         let tls = match &self.listeners[listener].tls {
             None => None,
             Some(settings) => match settings.begin() {
                 Ok(tls) => Some(Box::new(tls)),
                 Err(error) => {
                     self.control.capacity.give_back(1);
+                    if let Some(block) = counted {
+                        self.control.addresses.release(block);
+                    }
                     self.counters.closed_total += 1;
                     tracing::error!(%error, "TLS could not begin on a connection");
                     return;
                 }
             },
         };
-        if let Some(slot) = self.register(Socket { stream, tls }) {
-            self.connections.note_arrival(slot, self.stamps.began);
+        let slot = self.register(Socket { stream, tls, client: None, counted });
+        let Some(slot) = slot else { return };
+        self.connections.note_arrival(slot, self.stamps.began);
+        if preamble == Preamble::Proxy
+            && let Some(connection) = self.connections.live(slot)
+        {
+            connection.protocol = Protocol::Preamble;
         }
     }
 
@@ -96,20 +119,16 @@ impl Worker {
         Some(id.slot)
     }
 
-    /// Refuses a connection because the server is full. Its descriptor is free again at once, for none may be
-    /// left.
-    fn refuse_full(&mut self, listener: usize, mut stream: TcpStream) {
-        self.counters.refused_total += 1;
+    /// Refuses a connection at a limit. Its descriptor is free again at once, for none may be left.
+    fn refuse(&mut self, listener: usize, mut stream: TcpStream, problem: &Problem) {
         self.counters.closed_total += 1;
-        tracing::debug!(code = "too_many_connections", "a connection was refused");
+        tracing::debug!(code = problem.code, "a connection was refused");
         if self.listeners[listener].tls.is_some() {
             // A refusal would need a TLS handshake, for which there is no room.
             return;
         }
         self.out.clear();
-        let detail = "The server has as many connections as it may.";
-        let problem = Problem::new(503, "too_many_connections", detail);
-        Reply::last(self.date()).put_problem(&mut self.out, &problem);
+        Reply::last(self.date()).put_problem(&mut self.out, problem);
         match stream.write(&self.out) {
             Ok(sent) => self.connections.count_sent(sent),
             Err(error) => tracing::debug!(%error, "a refusal could not be sent"),

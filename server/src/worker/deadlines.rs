@@ -65,6 +65,7 @@ impl Worker {
 
     fn on_due(&mut self, slot: ConnectionSlot) {
         match self.connections.live(slot).map(|connection| &connection.protocol) {
+            Some(Protocol::Preamble) => self.on_preamble_due(slot),
             Some(Protocol::Securing) => self.on_unsecured(slot),
             Some(Protocol::Http(_)) => self.on_request_due(slot),
             Some(&Protocol::WebSocket { session, .. }) => self.on_websocket_due(slot, session),

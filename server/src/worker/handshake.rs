@@ -11,7 +11,7 @@ use super::{
     http::{Next, restarting},
 };
 use crate::{
-    connection::ConnectionSlot,
+    connection::{Client, ConnectionSlot},
     http::{
         access::app_name,
         reply::{Problem, Reply},
@@ -26,7 +26,9 @@ impl Worker {
         if self.is_draining() {
             return self.refuse_handshake(slot, head, &restarting(), reply);
         }
-        let handshake = match Handshake::read(&mut self.engine, head) {
+        let handshake = Handshake::read(&mut self.engine, head);
+        self.count_forged_tokens(|worker| worker.client_of(slot, head));
+        let handshake = match handshake {
             Ok(handshake) => handshake,
             Err(problem) => return self.refuse_handshake(slot, head, &problem, reply),
         };
@@ -38,7 +40,9 @@ impl Worker {
         if self.is_draining() {
             return self.refuse_handshake(slot, head, &restarting(), reply);
         }
-        match Arrival::read(&mut self.engine, head) {
+        let arrival = Arrival::read(&mut self.engine, head);
+        self.count_forged_tokens(|worker| worker.client_of(slot, head));
+        match arrival {
             Ok(Arrival::Client(handshake)) => self.enter_session(slot, head, handshake, reply),
             Ok(Arrival::Stranger(farewell)) => {
                 self.counters.session_refusals_total += 1;
@@ -64,6 +68,7 @@ impl Worker {
         if let Some(owner) = self.owner_elsewhere(slot, &handshake) {
             return Next::HandOver(owner);
         }
+        self.keep_client(slot, head);
         let Some(session) =
             self.resume_session(slot, &handshake).or_else(|| self.open_session(slot, &handshake))
         else {
@@ -91,7 +96,12 @@ impl Worker {
         }
         self.counters.app_full_total += u64::from(problem.code == APP_FULL);
         let (status, code) = (problem.status, problem.code);
-        tracing::debug!(app = %app_name(head), status, code, "a handshake was refused");
+        if code == "invalid_key" {
+            let address = self.client_of(slot, head);
+            self.count_failed_key(address);
+        }
+        let address = || Client(self.client_of(slot, head));
+        tracing::debug!(app = %app_name(head), address = %address(), status, code, "a handshake was refused");
         self.out.clear();
         reply.put_problem(&mut self.out, problem);
         self.sent(slot, status, reply.persistence)

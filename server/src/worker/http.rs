@@ -139,6 +139,12 @@ impl Worker {
         let Some((head, taken)) = resume_head(rest, any_body, &mut partial.scan)? else {
             return Ok(Step { taken: 0, next: None });
         };
+        if let Err(problem) = self.admit_request(slot, &head) {
+            let mut reply = Reply::to(&head, self.date());
+            reply.persistence = Persistence::Close;
+            let next = self.refuse_handshake(slot, &head, &problem, reply);
+            return Ok(Step { taken, next: Some(next) });
+        }
         let mut outlet = None;
         let is_polling = !head.body.is_empty() && agnost::is_for(self.engine.apps(), &head);
         if !is_polling
@@ -206,7 +212,13 @@ impl Worker {
         let persistence = reply.persistence;
         let token = self.connections.id(slot).token();
         match self.requests.handle(&mut self.engine, (head, body), token, reply, &mut self.out) {
-            Handled::Answered { status } => self.sent(slot, status, persistence),
+            Handled::Answered { status } => {
+                if status == 401 {
+                    let address = self.client_of(slot, head);
+                    self.count_failed_key(address);
+                }
+                self.sent(slot, status, persistence)
+            }
             Handled::Waiting => {
                 if let Some(connection) = self.connections.live(slot) {
                     connection.flags.raise(Flag::Paused);
@@ -392,7 +404,7 @@ impl Worker {
         self.refuse_and_close(slot, &restarting());
     }
 
-    fn refuse_and_close(&mut self, slot: ConnectionSlot, problem: &Problem) {
+    pub(super) fn refuse_and_close(&mut self, slot: ConnectionSlot, problem: &Problem) {
         self.out.clear();
         Reply::last(self.date()).put_problem(&mut self.out, problem);
         self.sent(slot, problem.status, Persistence::Close);

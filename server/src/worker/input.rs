@@ -17,7 +17,7 @@ use fanfare_core::{
 };
 use mio::event::Event;
 
-use super::{BUFFER_BYTES, Worker, deadlines::ticks};
+use super::{BUFFER_BYTES, Worker, clients::Preface, deadlines::ticks};
 use crate::{
     connection::{ConnectionId, ConnectionSlot, Flag, NEVER, Protocol},
     tls::SocketState,
@@ -57,6 +57,12 @@ impl Worker {
             }
             if budget == 0 || self.engine.is_turn_full() {
                 return self.make_ready(slot);
+            }
+            if let Protocol::Preamble = connection.protocol {
+                match self.on_preamble(slot, buffer) {
+                    Preface::Done => continue,
+                    Preface::Waits => return,
+                }
             }
             if let Protocol::Securing = connection.protocol
                 && !self.securing.take_step()
@@ -135,7 +141,11 @@ impl Worker {
             Protocol::Lobby(_) => self.feed_lobby(slot, input),
             Protocol::Probe(_) => self.feed_probe(slot, input),
             Protocol::BackEnd(_) => self.feed_back_end(slot, input),
-            Protocol::Securing | Protocol::Poll(_) | Protocol::Closing | Protocol::Closed => {}
+            Protocol::Preamble
+            | Protocol::Securing
+            | Protocol::Poll(_)
+            | Protocol::Closing
+            | Protocol::Closed => {}
         }
     }
 
@@ -268,7 +278,8 @@ impl Worker {
         match connection.protocol {
             Protocol::Http(_) if !connection.is_flushed() => {}
             Protocol::Securing => self.on_unsecured(slot),
-            Protocol::Http(_)
+            Protocol::Preamble
+            | Protocol::Http(_)
             | Protocol::Lobby(_)
             | Protocol::BackEnd(_)
             | Protocol::Poll(_)

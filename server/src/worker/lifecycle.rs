@@ -21,7 +21,9 @@ use fanfare_core::{
 
 use super::{Worker, deadlines::ticks};
 use crate::{
-    connection::{ConnectionId, ConnectionSlot, Flag, OutletId, OutletSlot, Polling, Protocol, Stage},
+    connection::{
+        Client, ConnectionId, ConnectionSlot, Flag, OutletId, OutletSlot, Polling, Protocol, Stage,
+    },
     drain::{close_window_ms, departure},
     timers::{TICK_MS, Tick},
 };
@@ -96,6 +98,11 @@ impl Worker {
     /// Ends a session, and tells its client the reason.
     pub(super) fn disconnect(&mut self, slot: ConnectionSlot, why: Disconnect) {
         self.count_end(why);
+        if why == Disconnect::BadTokens {
+            self.engine.take_forged_tokens();
+            let address = self.connections.client(slot);
+            self.count_failed_key(address);
+        }
         if let Some(outlet) = OutletSlot::of(slot) {
             return self.disconnect_outlet(outlet, why);
         }
@@ -152,8 +159,9 @@ impl Worker {
     pub(super) fn log_end(&mut self, slot: ConnectionSlot, code: u16, why: &'static str) {
         if let Some(session) = self.session_on(slot) {
             let engine = &self.engine;
-            let app = &engine.session_app(session).name;
-            tracing::debug!(%app, session = %engine.session_id(session), code, why, "a session ends");
+            let (app, id) = (&engine.session_app(session).name, engine.session_id(session));
+            let address = || Client(self.connections.client(slot));
+            tracing::debug!(%app, session = %id, address = %address(), code, why, "a session ends");
         }
     }
 
@@ -253,7 +261,8 @@ impl Worker {
                 self.engine.close(session);
                 self.forget_client(departed);
             }
-            Protocol::Securing
+            Protocol::Preamble
+            | Protocol::Securing
             | Protocol::Lobby(_)
             | Protocol::BackEnd(_)
             | Protocol::Closing
@@ -302,9 +311,11 @@ impl Worker {
                 // These connections end after the answer that is under way.
                 Protocol::Http(_) if connection.is(Flag::Paused) || !connection.is_flushed() => {}
                 Protocol::Http(_) if connection.is_amid_request() => self.refuse_restarting(slot),
-                Protocol::Securing | Protocol::Http(_) | Protocol::Lobby(_) | Protocol::Probe(_) => {
-                    self.close(slot);
-                }
+                Protocol::Preamble
+                | Protocol::Securing
+                | Protocol::Http(_)
+                | Protocol::Lobby(_)
+                | Protocol::Probe(_) => self.close(slot),
                 Protocol::BackEnd(_) => self.close_bare(slot),
                 // The connection ends with its outlet.
                 Protocol::Poll(_) | Protocol::Closing | Protocol::Closed => {}

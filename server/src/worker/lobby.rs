@@ -3,6 +3,8 @@
 //! The engine does not know lobbies. A lobby's output goes to the socket at once, and a session's output goes
 //! out with the turn.
 
+use std::net::IpAddr;
+
 use bytes::BytesMut;
 use fanfare_core::{
     dialect::{self, Admission, Entrance, Format, Knock, Scope, Welcome, WelcomeLimits},
@@ -19,10 +21,20 @@ use super::{
     http::Next,
 };
 use crate::{
-    connection::{ConnectionSlot, Lobby, Protocol},
+    connection::{Client, ConnectionSlot, Lobby, Protocol},
     http::{access, agnost},
     timers::Tick,
 };
+
+/// The sender of a message before its session begins.
+#[derive(Copy, Clone)]
+pub(super) struct Caller<'a> {
+    /// The number of the client's connection or outlet.
+    pub(super) slot: ConnectionSlot,
+    /// The origin of the client's page.
+    pub(super) origin: Option<&'a str>,
+    pub(super) address: Option<IpAddr>,
+}
 
 /// Whether a lobby goes on.
 pub(super) enum Stay {
@@ -50,8 +62,9 @@ impl Worker {
         self.count_handshake(slot);
         let due = self.now.saturating_add(self.lobby_interval(&state));
         let origin = access::origin(head).map(Into::into);
+        let address = self.keep_client(slot, head);
         let Some(connection) = self.connections.live(slot) else { return Next::End };
-        let lobby = Lobby { decoder: Decoder::new(), state, origin, began: self.now };
+        let lobby = Lobby { decoder: Decoder::new(), state, origin, address, began: self.now };
         connection.protocol = Protocol::Lobby(Box::new(lobby));
         connection.heard = self.now;
         self.arm_by(slot, due);
@@ -77,17 +90,16 @@ impl Worker {
         let mut input = BareInput::new(input, limits);
         let mut out = BytesMut::new();
         let stay = loop {
-            let Lobby { decoder, state, origin, .. } = &mut *lobby;
+            let Lobby { decoder, state, origin, address, .. } = &mut *lobby;
+            let caller = Caller { slot, origin: origin.as_deref(), address: *address };
             match input.next(decoder, &mut out) {
                 Bare::Nothing => break Stay::Yes,
                 Bare::Control => {}
                 Bare::Over => break Stay::No,
-                Bare::Message(message) => {
-                    match self.knock(slot, state, origin.as_deref(), message, &mut out) {
-                        Stay::Yes => {}
-                        end => break end,
-                    }
-                }
+                Bare::Message(message) => match self.knock(caller, state, message, &mut out) {
+                    Stay::Yes => {}
+                    end => break end,
+                },
             }
         };
         if !out.is_empty() {
@@ -106,13 +118,11 @@ impl Worker {
         }
     }
 
-    /// Handles a message of a client without a session. `slot` is the number of the client's connection or
-    /// outlet. An immediate answer is appended to `out`.
+    /// Handles a message of a client without a session. An immediate answer is appended to `out`.
     pub(super) fn knock(
         &mut self,
-        slot: ConnectionSlot,
+        caller: Caller<'_>,
         state: &mut dialect::Lobby,
-        origin: Option<&str>,
         message: Message<'_>,
         out: &mut BytesMut,
     ) -> Stay {
@@ -124,15 +134,21 @@ impl Worker {
         let apps = self.engine.apps().clone();
         let engine = &mut self.engine;
         let verify = |app: &_, token: &_| engine.verify_session(app, token);
-        match dialect::admit(&apps, auth, origin, verify) {
+        let entrance = dialect::admit(&apps, auth, caller.origin, verify);
+        self.count_forged_tokens(|_| caller.address);
+        match entrance {
             Ok(Entrance::BackEnd(scope)) => Stay::BackEnd(scope),
             // If the app is full, the client retries by itself.
             Ok(Entrance::Session(admission)) => {
-                self.begin_session(slot, admission, state.format()).map_or(Stay::No, Stay::Session)
+                self.begin_session(caller, admission, state.format()).map_or(Stay::No, Stay::Session)
             }
             Err(refusal) => {
                 self.counters.session_refusals_total += 1;
-                tracing::debug!(code = refusal.code(), "a session was refused");
+                if refusal.is_wrong_key() {
+                    self.count_failed_key(caller.address);
+                }
+                let (address, code) = (Client(caller.address), refusal.code());
+                tracing::debug!(%address, code, "a session was refused");
                 state.refuse(&refusal, out);
                 Stay::Yes
             }
@@ -142,13 +158,19 @@ impl Worker {
     /// Opens the session of an admitted client; `None` if the app is full.
     fn begin_session(
         &mut self,
-        slot: ConnectionSlot,
+        caller: Caller<'_>,
         Admission { app, echo, claims }: Admission,
         format: dialect::Format,
     ) -> Option<SessionSlot> {
         let Self { engine, config, .. } = self;
-        let opening =
-            engine::Opening { app: &app, format, echo: Some(echo), claims, connection: slot.0, ticket: None };
+        let opening = engine::Opening {
+            app: &app,
+            format,
+            echo: Some(echo),
+            claims,
+            connection: caller.slot.0,
+            ticket: None,
+        };
         let limits = WelcomeLimits {
             ping_interval_ms: u64::from(config.ping_interval_ms),
             frame_bytes: config.frame_bytes,
@@ -164,7 +186,8 @@ impl Worker {
             self.counters.app_full_total += 1;
             return None;
         };
-        tracing::debug!(app = %app.name, session = %engine.session_id(session), "a session begins");
+        let (session_id, address) = (engine.session_id(session), Client(caller.address));
+        tracing::debug!(app = %app.name, session = %session_id, %address, "a session begins");
         Some(session)
     }
 

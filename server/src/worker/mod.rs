@@ -6,12 +6,12 @@
 //!            └────────────── timers, disconnects, answers, reclaimed slots ◀────────────┘
 //! ```
 //!
-//! This file owns the turn. Its rooms: `accept` takes sockets in, `input` reads and decodes, `http` speaks
-//! HTTP on a connection, `handshake` makes WebSockets of requests, `secure` has the handshakes of TLS,
-//! `bare` decodes WebSockets without a session, `lobby` keeps those of clients, `back_end` serves those of
-//! back ends, `polling` has clients without a WebSocket, `agnost` and `channelstream` requests of these,
-//! `lifecycle` ends connections, `deadlines` looks after silence, `timing` observes how long things take,
-//! `memory` says how many bytes they hold.
+//! This file owns the turn. Its rooms: `accept` takes sockets in, `clients` finds the addresses of clients,
+//! `input` reads and decodes, `http` speaks HTTP on a connection, `handshake` makes WebSockets of requests,
+//! `secure` has the handshakes of TLS, `bare` decodes WebSockets without a session, `lobby` keeps those of
+//! clients, `back_end` serves those of back ends, `polling` has clients without a WebSocket, `agnost` and
+//! `channelstream` requests of these, `lifecycle` ends connections, `deadlines` looks after silence,
+//! `timing` observes how long things take, `memory` says how many bytes they hold.
 
 mod accept;
 mod agnost;
@@ -19,6 +19,7 @@ mod back_end;
 mod bare;
 mod capacity;
 mod channelstream;
+mod clients;
 mod deadlines;
 mod handshake;
 mod http;
@@ -73,6 +74,7 @@ pub(crate) use self::{
     session::HandedOver,
 };
 use crate::{
+    addresses::Addresses,
     config::Config,
     connection::{ConnectionId, ConnectionSlot, Connections, Flag, OutletSlot},
     control::{
@@ -139,6 +141,7 @@ pub(crate) struct Control {
     pub(crate) drain: AtomicBool,
     pub(crate) current: Current,
     pub(crate) capacity: Capacity,
+    pub(crate) addresses: Addresses,
     /// For each worker, connections that others hand over to it.
     pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
     /// For each worker, answers to its requests about triggers.
@@ -155,6 +158,7 @@ impl Control {
         Self {
             drain: AtomicBool::new(false),
             capacity: Capacity::new(capacity),
+            addresses: Addresses::default(),
             handed_over: wakers.iter().map(|_| SegQueue::new()).collect(),
             managed: wakers.iter().map(|_| SegQueue::new()).collect(),
             inquiries: wakers.iter().map(|_| ArrayQueue::new(INQUIRIES)).collect(),
@@ -177,6 +181,8 @@ pub(crate) struct Worker {
     poll: Poll,
     listeners: Vec<Listener>,
     accepting: Accepting,
+    /// Until when no further refusal of a PROXY header is logged, in Unix seconds.
+    proxy_quiet_until_s: u64,
     /// Accepting has paused, and not gone on since.
     starved: bool,
     engine: Engine,
@@ -256,6 +262,7 @@ impl Worker {
             poll,
             listeners,
             accepting: Accepting::More,
+            proxy_quiet_until_s: 0,
             starved: false,
             engine: Engine::new(id, node, random()),
             handler,
@@ -403,8 +410,8 @@ impl Worker {
         self.generation = self.control.current.generation();
         self.config = self.control.current.config();
         self.engine.set_apps(self.engine.node().apps());
-        for (listener, (tls, _)) in self.listeners.iter_mut().zip(self.config.listeners()) {
-            listener.tls = tls.cloned();
+        for (listener, listening) in self.listeners.iter_mut().zip(self.config.listeners()) {
+            listener.tls = listening.tls().cloned();
         }
         self.control.current.take(usize::from(self.id.0), self.generation);
     }
@@ -510,6 +517,9 @@ impl Worker {
 
     fn finish_turn(&mut self) {
         self.finish_hand_over();
+        for block in self.connections.take_released() {
+            self.control.addresses.release(block);
+        }
         let reclaimed = self.connections.reclaim();
         if reclaimed > 0 {
             self.tidy_due.get_or_insert(self.now.saturating_add(TIDY_TICKS));

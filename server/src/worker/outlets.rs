@@ -186,7 +186,7 @@ impl Worker {
         let Stranger { mut state, origin, address, began } = stranger;
         self.strangers.leave(address);
         state.upgrade();
-        let lobby = Lobby { decoder: Decoder::new(), state, origin, began };
+        let lobby = Lobby { decoder: Decoder::new(), state, origin, address, began };
         let due = self.now.saturating_add(self.lobby_interval(&lobby.state));
         let Some(connection) = self.connections.live(slot) else { return };
         connection.protocol = Protocol::Lobby(Box::new(lobby));

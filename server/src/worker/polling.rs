@@ -24,7 +24,7 @@ use super::{
     Worker,
     bare::{Bare, BareInput},
     http::Next,
-    lobby::Stay,
+    lobby::{Caller, Stay},
 };
 use crate::{
     connection::{
@@ -85,8 +85,10 @@ impl Worker {
 
     /// Opens the outlet of a client that polls, or refuses the client.
     pub(super) fn open_outlet(&mut self, slot: ConnectionSlot, head: &Head<'_>, reply: &Reply) -> Next {
-        let Some(connection) = self.connections.live(slot) else { return Next::End };
-        let address = connection.stream.peer_addr().ok().map(|address| address.ip());
+        let address = self.client_of(slot, head);
+        if let Err(problem) = self.admit_handshake(address) {
+            return self.refuse_handshake(slot, head, &problem, reply.clone());
+        }
         if !self.admit_stranger(address) {
             self.counters.polling_refused_total += 1;
             return self.respond(slot, &agnost::forbidden(), reply);
@@ -259,8 +261,9 @@ impl Worker {
         let is_small = matches!(message, Message::Text(text) if text.len() <= Lobby::MESSAGE_BYTES);
         let stay = match is_small {
             true => {
-                let Stranger { state, origin, .. } = &mut *stranger;
-                self.knock(slot.number(), state, origin.as_deref(), message, &mut out)
+                let Stranger { state, origin, address, .. } = &mut *stranger;
+                let caller = Caller { slot: slot.number(), origin: origin.as_deref(), address: *address };
+                self.knock(caller, state, message, &mut out)
             }
             false => Stay::No,
         };

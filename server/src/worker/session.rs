@@ -21,7 +21,7 @@ use mio::net::TcpStream;
 
 use super::{Greeting, Worker, http::Next};
 use crate::{
-    connection::{ConnectionSlot, Protocol, Socket},
+    connection::{Client, ConnectionSlot, Flag, Protocol, Socket},
     http::upgrade::{Greeted, Handshake, Outcome},
     sys::secret,
 };
@@ -35,7 +35,7 @@ pub(crate) struct HandedOver {
 impl HandedOver {
     /// A connection that no worker has had before.
     pub(crate) fn new(stream: TcpStream, input: Vec<u8>) -> Self {
-        Self { socket: Socket { stream, tls: None }, input }
+        Self { socket: Socket { stream, tls: None, client: None, counted: None }, input }
     }
 }
 
@@ -53,7 +53,7 @@ impl Worker {
         slot: ConnectionSlot,
         handshake: &Handshake<'_>,
     ) -> Option<SessionSlot> {
-        let Self { engine, config, handler, .. } = self;
+        let Self { engine, config, handler, connections, .. } = self;
         let keeps = handshake.app.limits.resume_ms > 0 && dialect::is_resumable(handshake.format);
         let ticket = keeps.then(secret);
         let opening = Opening {
@@ -72,7 +72,8 @@ impl Worker {
         };
         let session = engine.open(opening, |out| handshake.put_response(out), welcome).ok()?;
         let app = &handshake.app.name;
-        tracing::debug!(%app, session = %engine.session_id(session), "a session begins");
+        let (id, address) = (engine.session_id(session), || Client(connections.client(slot)));
+        tracing::debug!(%app, session = %id, address = %address(), "a session begins");
         Some(session)
     }
 
@@ -140,7 +141,8 @@ impl Worker {
             handshake.put_welcome(out, config, Greeted { session, user, ticket, outcome });
         };
         let resumed = engine.resume(&resumption, connections, |out| handshake.put_response(out), welcome)?;
-        tracing::debug!(app = %handshake.app.name, %session, "a session is resumed");
+        let address = || Client(connections.client(slot));
+        tracing::debug!(app = %handshake.app.name, %session, address = %address(), "a session is resumed");
         Some(resumed)
     }
 
@@ -184,6 +186,9 @@ impl Worker {
             if let Err(error) = self.poll.registry().deregister(&mut socket.stream) {
                 tracing::warn!(%error, "a connection could not be handed over");
                 self.control.capacity.give_back(1);
+                if let Some(block) = socket.counted {
+                    self.control.addresses.release(block);
+                }
                 self.counters.closed_total += 1;
                 continue;
             }
@@ -200,6 +205,9 @@ impl Worker {
             self.control.handed_over[usize::from(self.id.0)].pop()
         {
             if let Some(slot) = self.register(socket) {
+                if let Some(connection) = self.connections.live(slot) {
+                    connection.flags.raise(Flag::Admitted);
+                }
                 self.guard(slot, |worker| worker.feed_http(slot, &mut input));
                 // Its readiness may have been told to the other worker's poll.
                 self.make_ready(slot);

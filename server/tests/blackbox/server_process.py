@@ -35,6 +35,7 @@ class App:
     session_keys: list = None
     channels: list = field(default_factory=list)
     issuers: list = field(default_factory=list)
+    triggers: list = field(default_factory=list)
 
 
 def client_key(app="default"):
@@ -84,6 +85,12 @@ APPS = [
             {"match": "apart-*", "signed_in_messages": "always", "publish": "nobody"},
         ],
     ),
+    App(
+        "scripted",
+        triggers=[
+            {"name": "upper", "channel": "upper-*", "source": "export const message = (i) => i.payload.toUpperCase()"},
+        ],
+    ),
 ]
 
 
@@ -119,6 +126,8 @@ def config_text(workers, apps=APPS, server=None, server_limits=None, log=None, l
             table(f"[[apps.{quoted}.channels]]", rule)
         for issuer in app.issuers:
             table(f"[[apps.{quoted}.session_key_sets]]", issuer)
+        for trigger in app.triggers:
+            table(f"[[apps.{quoted}.triggers]]", trigger)
         for session_key in tokens.session_keys(app.name) if app.session_keys is None else app.session_keys:
             table(f"[[apps.{quoted}.session_keys]]", session_key)
     return "\n".join(lines) + "\n"
@@ -178,6 +187,7 @@ class Server:
         self._log = self._log_path.open("ab")
         self._announced = {}
         self._tls_ports = []
+        self._proxy_ports = []
         self._announcement = threading.Event()
         self.process = subprocess.Popen(
             [binary, "--config", str(folder / "fanfare.toml")],
@@ -196,6 +206,7 @@ class Server:
             self.port = self._announced["listening"]
             self.admin_port = self._announced["admin"]
             self.tls_ports = self._tls_ports
+            self.proxy_ports = self._proxy_ports
             wait_until(lambda: self.admin("/readyz").status == 200)
         except BaseException:
             self.stop()
@@ -208,6 +219,8 @@ class Server:
             words = line.decode().split()
             if words[3:] == ["with", "TLS"]:
                 self._tls_ports.append(int(words[2].rsplit(":", 1)[1]))
+            if words[3:5] == ["with", "PROXY"]:
+                self._proxy_ports.append(int(words[2].rsplit(":", 1)[1]))
             if len(words) == 3 and words[0] in ("listening", "admin") and words[1] == "on":
                 self._announced[words[0]] = int(words[2].rsplit(":", 1)[1])
                 if len(self._announced) == 2:

@@ -130,6 +130,18 @@ class RawWebSocket(Wire):
         self.welcome = self.object()["welcome"]
         self.id = self.welcome["session"]
 
+    @classmethod
+    def open(cls, wire, headers=b""):
+        """A WebSocket of the default app on a connection that is there already."""
+        wire.send(upgrade_request(f"key={client_key()}", headers))
+        answer = wire.response()
+        assert answer.status == 101, (answer.status, answer.body)
+        peer = cls.__new__(cls)
+        peer.socket, peer.buffer = wire.socket, wire.buffer
+        peer.welcome = peer.object()["welcome"]
+        peer.id = peer.welcome["session"]
+        return peer
+
     def send_frame(self, opcode, payload=b"", **options):
         self.send(frame(opcode, payload, **options))
 

@@ -80,6 +80,11 @@ impl Refusal {
         self.code
     }
 
+    /// Whether the client's key is wrong.
+    pub fn is_wrong_key(&self) -> bool {
+        *self == Self::INVALID_KEY || *self == Self::UNAUTHORIZED_KEY
+    }
+
     /// The payload of a CONNECT_ERROR. No part of the payload needs escapes in JSON.
     pub(super) fn payload(&self) -> String {
         let Self { code, title, message } = self;

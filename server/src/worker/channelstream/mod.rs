@@ -36,7 +36,7 @@ use fanfare_core::{
 use super::{Worker, http::Next};
 use crate::{
     asker::{Asker, Tokens},
-    connection::{ConnectionSlot, Flag},
+    connection::{Client, ConnectionSlot, Flag},
     http::{
         api::Completed,
         channelstream::{
@@ -103,7 +103,7 @@ impl Worker {
         let control = self.control.clone();
         let Some((place, path)) = control.places.find(head.path) else { return false };
         let knock = Knock::read(path, head);
-        let address = self.address(slot);
+        let address = self.address(slot, head);
         knock.wants_body() && matches!(knock.admit(place, &address, self.now_ms / 1000), Admission::Admitted)
     }
 
@@ -119,11 +119,15 @@ impl Worker {
         self.out.clear();
         let Some((place, path)) = control.places.find(head.path) else { return Next::End };
         let knock = Knock::read(path, head);
-        let address = self.address(slot);
+        let address = self.address(slot, head);
         let persistence = reply.persistence;
         let origin = head.header_str("origin");
         let status = match (knock.admit(place, &address, self.now_ms / 1000), knock.route) {
             (Admission::Refused(page), _) => {
+                if page == Page::BadSignature {
+                    let address = self.client_of(slot, head);
+                    self.count_failed_key(address);
+                }
                 let sign_in = format!("{}/admin/sign_in", place.options.prefix);
                 let detail = if page == Page::SignIn { &*sign_in } else { knock.path };
                 put_page(&mut self.out, &reply, head, &page, detail)
@@ -138,10 +142,9 @@ impl Worker {
         self.sent(slot, status, persistence)
     }
 
-    /// The address of a connection's peer, as text.
-    fn address(&mut self, slot: ConnectionSlot) -> String {
-        let peer = self.connections.live(slot).and_then(|connection| connection.stream.peer_addr().ok());
-        peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default()
+    /// The address of a request's client, as text.
+    fn address(&self, slot: ConnectionSlot, head: &Head<'_>) -> String {
+        self.client_of(slot, head).map(|address| address.to_string()).unwrap_or_default()
     }
 
     /// Applies a call, and answers it when all its effects have happened.
@@ -266,6 +269,7 @@ impl Worker {
             self.connections.send(slot, &self.out);
             return Next::End;
         };
+        self.keep_client(slot, head);
         let mut directory = place.directory();
         let arrival = directory.arrival(conn);
         let session =
@@ -313,7 +317,8 @@ impl Worker {
         let mut effects = Vec::new();
         let missed = directory.attach(conn, id, Moment(self.clock.unix_us()), &mut effects);
         engine.reply(session, |out| missed.iter().for_each(|words| put_missed(format, out, words)));
-        tracing::debug!(app = %place.app.name, session = %id, "a session begins");
+        let address = || Client(self.connections.client(slot));
+        tracing::debug!(app = %place.app.name, session = %id, address = %address(), "a session begins");
         self.follow_up(place, effects, None);
         Some(session)
     }
