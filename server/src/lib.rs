@@ -171,6 +171,7 @@ impl Server {
         let pages = Pages {
             password: config.dashboard_password.clone(),
             demo: demo::Settings::of(&config, &addresses),
+            manage: manage.clone(),
         };
         let admin = config
             .admin_listen

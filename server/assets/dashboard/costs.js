@@ -40,7 +40,8 @@ export function quantile(counts, bounds, part) {
   return null;
 }
 
-function atMost(ns) {
+/** A time that is not passed, as a text. */
+export function atMost(ns) {
   if (ns === null) return "";
   if (ns === Infinity) return "over 1 s";
   const [unit, size] = [["s", 1e9], ["ms", 1e6], ["µs", 1e3]].find(([, size]) => ns >= size);

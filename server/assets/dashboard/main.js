@@ -8,6 +8,7 @@ import { Overview, useTrail } from "./overview.js";
 import { Trouble, link } from "./parts.js";
 import { Problems } from "./problems.js";
 import { Sessions } from "./sessions.js";
+import { Trigger, Triggers } from "./triggers.js";
 
 const LOOK_MS = 1000;
 
@@ -55,13 +56,16 @@ function SignIn({ onDone }) {
     </main>`;
 }
 
-const VIEWS = [["", "Now"], ["channels", "Channels"], ["sessions", "Sessions"], ["problems", "Errors and drops"], ["console", "Console"]];
+const VIEWS = [["", "Now"], ["channels", "Channels"], ["sessions", "Sessions"], ["triggers", "Triggers"], ["problems", "Errors and drops"], ["console", "Console"]];
+
+/** The views of an app. */
+const OF_APP = ["channels", "sessions", "triggers"];
 
 function Frame({ account, onSignOut }) {
   const place = usePlace();
   const { answer: overview, error } = usePoll(() => ask("overview"), "overview", LOOK_MS);
   const trail = useTrail(overview);
-  const [view = "", app = overview?.apps[0]?.name, channel] = place;
+  const [view = "", app = overview?.apps[0]?.name, item] = place;
   const signOut = async () => {
     await ask("logout", { method: "POST" });
     onSignOut();
@@ -71,9 +75,11 @@ function Frame({ account, onSignOut }) {
   };
   let shown = html`<p class="empty">Reading…</p>`;
   if (overview) {
-    if (view === "channels" && channel !== undefined) shown = html`<${Channel} key=${`${app}/${channel}`} app=${app} channel=${channel} />`;
+    if (view === "channels" && item !== undefined) shown = html`<${Channel} key=${`${app}/${item}`} app=${app} channel=${item} />`;
     else if (view === "channels") shown = html`<${Channels} key=${app} app=${app} />`;
     else if (view === "sessions") shown = html`<${Sessions} key=${app} app=${app} />`;
+    else if (view === "triggers" && item !== undefined) shown = html`<${Trigger} key=${`${app}/${item}`} app=${app} name=${item} />`;
+    else if (view === "triggers") shown = html`<${Triggers} key=${app} app=${app} />`;
     else if (view === "problems") shown = html`<${Problems} overview=${overview} before=${trail.before} />`;
     else if (view === "console") shown = html`<${Console} apps=${overview.apps} app=${app} />`;
     else shown = html`<${Overview} overview=${overview} trail=${trail} />`;
@@ -83,7 +89,7 @@ function Frame({ account, onSignOut }) {
       <a class="brand" href="#/">Fanfare</a>
       <nav aria-label="Views">
         ${VIEWS.map(([key, label]) => html`
-          <a href=${key === "channels" || key === "sessions" ? link(key, app ?? "default") : link(key)}
+          <a href=${OF_APP.includes(key) ? link(key, app ?? "default") : link(key)}
             aria-current=${key === view ? "page" : undefined}>${label}</a>`)}
       </nav>
       ${overview?.apps.length > 1 && html`

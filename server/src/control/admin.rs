@@ -26,6 +26,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
+use crossbeam::channel::Sender;
 use fanfare_core::engine::Node;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -42,7 +43,12 @@ use super::{
     process::resident_bytes,
     reload::Reloader,
 };
-use crate::{config::Password, issuer::Issuers, trigger::Triggers, worker::Control};
+use crate::{
+    config::Password,
+    issuer::Issuers,
+    trigger::{Triggers, manage::ManageRequest},
+    worker::Control,
+};
 
 /// The most connections at one time.
 pub(crate) const ADMIN_CONNECTIONS: usize = 32;
@@ -127,6 +133,8 @@ impl Observed {
 pub(crate) struct Pages {
     pub(crate) password: Option<Password>,
     pub(crate) demo: Option<demo::Settings>,
+    /// Takes requests about triggers.
+    pub(crate) manage: Sender<ManageRequest>,
 }
 
 /// The running admin plane.
@@ -159,7 +167,7 @@ impl Admin {
         if let Some(settings) = pages.demo {
             router = router.merge(demo::routes(settings));
         }
-        let dashboard = Dashboard::new(address, pages.password, observed);
+        let dashboard = Dashboard::new(address, pages.password, observed, pages.manage);
         router = router.merge(dashboard.as_ref().map_or_else(dashboard::absent, dashboard::routes));
         let console = dashboard.map(Console);
         let thread = Builder::new().name("admin".into()).spawn(move || {

@@ -53,6 +53,7 @@ pub(super) const DASHBOARD: &[Asset] = &[
     asset!("/dashboard/overview.js", SCRIPT, "dashboard/overview.js"),
     asset!("/dashboard/costs.js", SCRIPT, "dashboard/costs.js"),
     asset!("/dashboard/channels.js", SCRIPT, "dashboard/channels.js"),
+    asset!("/dashboard/triggers.js", SCRIPT, "dashboard/triggers.js"),
     asset!("/dashboard/sessions.js", SCRIPT, "dashboard/sessions.js"),
     asset!("/dashboard/problems.js", SCRIPT, "dashboard/problems.js"),
     asset!("/dashboard/console.js", SCRIPT, "dashboard/console.js"),

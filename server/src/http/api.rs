@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     asker::{Asker, Tokens},
-    trigger::manage::{ManageAnswer, ManageRequest, Method},
+    trigger::manage::{ManageAnswer, ManageRequest, Method, Waiter},
 };
 
 /// What became of a request.
@@ -167,8 +167,9 @@ impl Requests {
                 let method = Method::of(head.method);
                 let (name, body) = (name.map(Into::into), body.to_vec());
                 let worker = self.worker;
-                let request = ManageRequest { worker, connection, app: app.id, method, name, body };
-                return self.manage(request, reply.clone());
+                let waiter = Waiter::Connection { worker, connection };
+                let request = ManageRequest { waiter, app: app.id, method, name, body };
+                return self.manage(connection, request, reply.clone());
             }
         };
         let (shape, results) = asked?;
@@ -268,8 +269,7 @@ impl Requests {
     }
 
     /// Hands a request about triggers to their thread.
-    fn manage(&mut self, request: ManageRequest, reply: Reply) -> Result<Handled, Problem> {
-        let connection = request.connection;
+    fn manage(&mut self, connection: u64, request: ManageRequest, reply: Reply) -> Result<Handled, Problem> {
         self.manage
             .try_send(request)
             .map_err(|_| Problem::new(503, "overloaded", "Too many changes of triggers wait; try again."))?;

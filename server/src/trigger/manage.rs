@@ -16,27 +16,38 @@ use fanfare_core::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
 
 use super::{
     Triggers,
     catalog::{Catalog, Origin},
+    metrics::Counts,
     spec::{RawTrigger, Spec, Work, Wrong},
+    trial,
 };
-use crate::worker::Control;
+use crate::{control::histogram::BOUNDS_NS, worker::Control};
 
 /// The most requests that wait. Further requests are refused.
 pub(crate) const MANAGE_REQUESTS: usize = 64;
 
 /// A request about an app's triggers.
 pub(crate) struct ManageRequest {
-    /// The worker that asks, for one of its connections.
-    pub(crate) worker: WorkerId,
-    pub(crate) connection: u64,
+    pub(crate) waiter: Waiter,
     pub(crate) app: AppId,
     pub(crate) method: Method,
     /// The trigger's name, if the path has one.
     pub(crate) name: Option<String>,
     pub(crate) body: Vec<u8>,
+}
+
+/// Who waits for an answer.
+pub(crate) enum Waiter {
+    /// A connection of this worker.
+    Connection {
+        worker: WorkerId,
+        connection: u64,
+    },
+    Dashboard(oneshot::Sender<Result<String, Refusal>>),
 }
 
 /// The method of a request.
@@ -46,6 +57,10 @@ pub(crate) enum Method {
     Put,
     Patch,
     Delete,
+    /// Reads all triggers with their counts.
+    Count,
+    /// Runs the script of the body once.
+    Try,
 }
 
 impl Method {
@@ -78,6 +93,14 @@ struct Shown<'a> {
     broken: Option<&'a str>,
 }
 
+/// A trigger with its counts.
+#[derive(Serialize)]
+struct Counted<'a> {
+    #[serde(flatten)]
+    shown: Shown<'a>,
+    counts: Counts,
+}
+
 /// Whether a trigger is shown with its script.
 #[derive(Copy, Clone, Eq, PartialEq)]
 enum Source {
@@ -89,11 +112,17 @@ enum Source {
 pub(super) fn serve(triggers: &Triggers, requests: &Receiver<ManageRequest>, control: &Control) {
     while let Ok(request) = requests.recv() {
         let result = triggers.manage(&request);
-        let ManageRequest { worker, connection, .. } = request;
-        let to = usize::from(worker.0);
-        control.managed[to].push(ManageAnswer { connection, result });
-        if let Err(error) = control.wakers[to].wake() {
-            tracing::error!(%error, worker = to, "a worker could not be woken");
+        let (worker, connection) = match request.waiter {
+            Waiter::Connection { worker, connection } => (usize::from(worker.0), connection),
+            Waiter::Dashboard(answer) => {
+                // The page may have gone.
+                drop(answer.send(result));
+                continue;
+            }
+        };
+        control.managed[worker].push(ManageAnswer { connection, result });
+        if let Err(error) = control.wakers[worker].wake() {
+            tracing::error!(%error, worker, "a worker could not be woken");
         }
     }
 }
@@ -106,10 +135,18 @@ impl Triggers {
             let detail = format!("The server {fault}. Repair or remove the file, and reload the server.");
             return Err(Refusal { status: 500, code: "triggers_unreadable", detail: detail.into() });
         }
-        if request.method == Method::Read {
-            return read(&catalog, request.name.as_deref());
+        match request.method {
+            Method::Read => return read(&catalog, request.name.as_deref()),
+            Method::Count => return counted(&catalog),
+            Method::Try => return trial::answer(&request.body).map_err(invalid),
+            Method::Put | Method::Patch | Method::Delete => {}
         }
         let (name, body) = named(request)?;
+        if matches!(request.waiter, Waiter::Dashboard(_)) && body.contains_key("url") {
+            return Err(invalid(
+                "The dashboard changes scripts alone: the back end or the configuration gives `url`.",
+            ));
+        }
         let before = match catalog.find(&name) {
             Some((Origin::Configuration, _)) => return Err(is_configured(&name)),
             Some((Origin::Http, spec)) => Some(spec.clone()),
@@ -182,6 +219,19 @@ fn read(catalog: &Catalog, name: Option<&str>) -> Result<String, Refusal> {
         }
     };
     text.map_err(|error| invalid(error.to_string()))
+}
+
+/// All triggers with their counts.
+fn counted(catalog: &Catalog) -> Result<String, Refusal> {
+    let list: Vec<_> = catalog
+        .listed()
+        .map(|(origin, spec)| Counted {
+            shown: shown(spec, origin, Source::Hidden),
+            counts: spec.numbers.counts(),
+        })
+        .collect();
+    serde_json::to_string(&json!({ "bounds_ns": BOUNDS_NS, "triggers": list }))
+        .map_err(|error| invalid(error.to_string()))
 }
 
 fn shown(spec: &Spec, origin: Origin, source: Source) -> Shown<'_> {

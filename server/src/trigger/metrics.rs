@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
+
 use crate::control::{
     exposition::{Exposition, Kind},
     histogram::{Histogram, Observations},
@@ -65,7 +67,32 @@ pub(crate) fn count(number: &AtomicU64) {
     number.fetch_add(1, Ordering::Relaxed);
 }
 
+/// The counts of a trigger, as the dashboard shows them.
+#[derive(Serialize)]
+pub(crate) struct Counts {
+    passed: u64,
+    replaced: u64,
+    refused: u64,
+    failed: u64,
+    queued: u64,
+    /// The CPU times of the runs, by bucket.
+    times: Vec<u64>,
+}
+
 impl Numbers {
+    pub(super) fn counts(&self) -> Counts {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let failures = [&self.out_of_time, &self.out_of_memory, &self.out_of_output, &self.thrown];
+        Counts {
+            passed: read(&self.passed),
+            replaced: read(&self.replaced),
+            refused: read(&self.refused),
+            failed: failures.map(read).iter().sum(),
+            queued: read(&self.queued),
+            times: Histogram::sum([&self.times]).counts.to_vec(),
+        }
+    }
+
     /// Counts a run of this time.
     pub(crate) fn took(&self, time: Duration) {
         self.times.observe(time);

@@ -3,6 +3,7 @@
 use std::{
     fmt::{self, Write},
     fs,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -13,10 +14,12 @@ use fanfare_core::{
     publication::{OwnedPayload, Payload},
     trigger::{Action, Decision, Said, TriggerClient, TriggerInput, TriggerKind},
 };
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
     input::put_head,
-    script::{Call, Run, RunError, Sandbox},
+    script::{Call, CompileError, Run, RunError, Sandbox},
     spec::{Budget, SOURCE_BYTES},
 };
 use crate::{
@@ -59,8 +62,25 @@ pub fn run(args: &TrialArgs) -> Result<Trial, String> {
     check_json("--payload", Some(&args.payload))?;
     check_json("--profile", args.profile.as_deref())?;
     check_json("--state", args.state.as_deref())?;
-    let mut sandbox = Sandbox::new(&source, Budget::default(), random() as u32)
-        .map_err(|error| format!("`{path}` does not compile: {error}."))?;
+    let attempt = attempt(args, &source).map_err(|error| format!("`{path}` does not compile: {error}."))?;
+    let end = match attempt.result {
+        Ok(Run { decision: Decision::Refuse(_), .. }) => TrialEnd::Refused,
+        Ok(_) => TrialEnd::Admitted,
+        Err(_) => TrialEnd::Failed,
+    };
+    Ok(Trial { report: attempt.to_string(), end })
+}
+
+/// The result of a run, and its cost.
+struct Attempt {
+    result: Result<Run, RunError>,
+    cpu: Duration,
+    memory_bytes: usize,
+}
+
+/// Runs a script once, with the inputs of `args`.
+fn attempt(args: &TrialArgs, source: &str) -> Result<Attempt, CompileError> {
+    let mut sandbox = Sandbox::new(source, Budget::default(), random() as u32)?;
     let action = match args.action {
         TrialAction::Message => Action::Message,
         TrialAction::Join => Action::Join,
@@ -74,13 +94,77 @@ pub fn run(args: &TrialArgs) -> Result<Trial, String> {
     let began = thread_cpu_time();
     let result = sandbox.run(&call);
     let cpu = thread_cpu_time().saturating_sub(began);
-    let report = Report { result: &result, cpu, memory_bytes: sandbox.memory_bytes() }.to_string();
-    let end = match result {
-        Ok(Run { decision: Decision::Refuse(_), .. }) => TrialEnd::Refused,
-        Ok(_) => TrialEnd::Admitted,
-        Err(_) => TrialEnd::Failed,
+    Ok(Attempt { result, cpu, memory_bytes: sandbox.memory_bytes() })
+}
+
+/// The inputs of a trial that the dashboard asks for.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Inputs {
+    source: String,
+    action: String,
+    channel: String,
+    event: String,
+    payload: String,
+    user: Option<String>,
+}
+
+/// Runs the script of a request once, within the default budgets. Returns the result as JSON, in which
+/// payloads and the state are texts.
+///
+/// # Errors
+/// The sentence that says what is wrong with the request, or where the script does not compile.
+pub(super) fn answer(body: &[u8]) -> Result<String, String> {
+    let inputs: Inputs =
+        serde_json::from_slice(body).map_err(|error| format!("The body is wrong: {error}."))?;
+    let Inputs { source, action, channel, event, payload, user } = inputs;
+    if source.len() > SOURCE_BYTES {
+        return Err(format!("`source` must not be longer than {SOURCE_BYTES} bytes."));
+    }
+    let action = match action.as_str() {
+        "" | "message" => TrialAction::Message,
+        "join" => TrialAction::Join,
+        _ => return Err(String::from("`action` must be message or join.")),
     };
-    Ok(Trial { report, end })
+    if action == TrialAction::Message {
+        json::value(&payload)
+            .map_err(|_| String::from("The payload must be JSON; a text is written \"so\"."))?;
+    }
+    let (file, profile, state) = (PathBuf::new(), None, None);
+    let args = TrialArgs { file, action, channel, event, payload, user, profile, state };
+    let attempt = attempt(&args, &source).map_err(|error| format!("`source` does not compile: {error}."))?;
+    Ok(attempt.to_json().to_string())
+}
+
+impl Attempt {
+    fn to_json(&self) -> Value {
+        let said = |list: &[Said]| -> Vec<Value> {
+            let of = |Said { channel, event, payload }: &Said| {
+                let message = Shown(payload).to_string();
+                json!({"channel": channel, "event": event, "message": message})
+            };
+            list.iter().map(of).collect()
+        };
+        let none = || (Vec::new(), Vec::new(), &[][..], None, false);
+        let (verdict, why, payload) = match self.result.as_ref().map(|run| &run.decision) {
+            Ok(Decision::Refuse(why)) => ("refuse", Some(why.to_string()), None),
+            Ok(Decision::Replace(payload)) => ("replace", None, Some(Shown(payload).to_string())),
+            Ok(Decision::Pass | Decision::Fail) => ("pass", None, None),
+            Err(error) => ("failed", Some(error.to_string()), None),
+        };
+        let (answers, publications, log, state, ignored) = self.result.as_ref().map_or_else(
+            |_| none(),
+            |run| {
+                let state = run.state.as_deref();
+                (said(&run.answers), said(&run.publications), &run.log[..], state, run.is_ignored)
+            },
+        );
+        json!({
+            "verdict": verdict, "why": why, "payload": payload,
+            "answers": answers, "publications": publications, "log": log, "state": state, "ignored": ignored,
+            "cpu_us": self.cpu.as_micros() as u64, "memory_bytes": self.memory_bytes,
+        })
+    }
 }
 
 fn check_json(flag: &str, text: Option<&str>) -> Result<(), String> {
@@ -117,15 +201,9 @@ fn head(args: &TrialArgs, action: Action) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-struct Report<'a> {
-    result: &'a Result<Run, RunError>,
-    cpu: Duration,
-    memory_bytes: usize,
-}
-
-impl fmt::Display for Report<'_> {
+impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.result {
+        match &self.result {
             Ok(run) => write_run(f, run)?,
             Err(error) => writeln!(f, "verdict: failed: {error}")?,
         }

@@ -2,12 +2,10 @@
 
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
-import { request } from "node:http";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
-import WebSocket from "ws";
-import { grave, openPage, picture, skip, startBrowser, startConfigured } from "./support.js";
+import { connectClient, grave, openPage, picture, plainRequest, skip, startBrowser, startConfigured } from "./support.js";
 
 const CLIENT = "client-key-0123456789";
 const SERVER = "server-key-0123456789";
@@ -33,37 +31,7 @@ if (!skip) {
 }
 const url = (of = server) => `http://${of.admin}/dashboard/`;
 
-/** A client that answers commands one by one, and keeps its received frames. */
-async function client(t, { of = server, join } = {}) {
-  const socket = new WebSocket(`ws://${of.data}/v1/ws?key=${CLIENT}`);
-  t.after(() => socket.terminate());
-  const frames = [];
-  const waiting = [];
-  const closed = new Promise((resolve) => socket.on("close", resolve));
-  socket.on("message", (data) => {
-    frames.push(JSON.parse(data));
-    waiting.forEach((look) => look());
-  });
-  const until = (accept) =>
-    new Promise((resolve) => {
-      const look = () => {
-        const found = frames.find(accept);
-        if (found) resolve(found);
-      };
-      waiting.push(look);
-      look();
-    });
-  let last = 0;
-  const ask = (command) => {
-    last += 1;
-    const id = last;
-    socket.send(JSON.stringify({ ...command, id }));
-    return until((frame) => frame.id === id);
-  };
-  await new Promise((resolve, reject) => socket.on("open", resolve).on("error", reject));
-  if (join !== undefined) await ask({ type: "join", channel: join });
-  return { ask, until, closed, frames, socket };
-}
+const client = (t, { of = server, join } = {}) => connectClient(t, `ws://${of.data}/v1/ws?key=${CLIENT}`, join);
 
 async function publish(entries, of = server) {
   const response = await fetch(`http://${of.data}/v1/publish`, {
@@ -74,19 +42,7 @@ async function publish(entries, of = server) {
   assert.equal(response.status, 200);
 }
 
-/** Sends a request without a browser. Returns the answer's status and headers. */
-function plain(path, { method = "GET", headers = {}, body, of = server } = {}) {
-  const [hostname, port] = of.admin.split(":");
-  return new Promise((resolve, reject) => {
-    const asked = request({ hostname, port, path, method, headers }, (response) => {
-      let text = "";
-      response.on("data", (chunk) => (text += chunk));
-      response.on("end", () => resolve({ status: response.statusCode, headers: response.headers, text }));
-    });
-    asked.on("error", reject);
-    asked.end(body);
-  });
-}
+const plain = (path, { of = server, ...options } = {}) => plainRequest(of.admin, path, options);
 const OWN = { "x-fanfare": "dashboard" };
 
 async function fine(window) {

@@ -2,10 +2,12 @@
 
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import WebSocket from "ws";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 const BINARY = process.env.FANFARE_BIN ?? `${root}target/debug/fanfare`;
@@ -90,4 +92,50 @@ export async function grave(page) {
 export async function picture(page, name) {
   mkdirSync(PICTURES, { recursive: true });
   await page.screenshot({ path: `${PICTURES}/${name}.png` });
+}
+
+/** A client that answers commands one by one, and keeps its received frames. */
+export async function connectClient(t, url, join) {
+  const socket = new WebSocket(url);
+  t.after(() => socket.terminate());
+  const frames = [];
+  const waiting = [];
+  const closed = new Promise((resolve) => socket.on("close", resolve));
+  socket.on("message", (data) => {
+    frames.push(JSON.parse(data));
+    waiting.forEach((look) => look());
+  });
+  const until = (accept) =>
+    new Promise((resolve) => {
+      const look = () => {
+        const found = frames.find(accept);
+        if (found) resolve(found);
+      };
+      waiting.push(look);
+      look();
+    });
+  let last = 0;
+  const ask = (command) => {
+    last += 1;
+    const id = last;
+    socket.send(JSON.stringify({ ...command, id }));
+    return until((frame) => frame.id === id);
+  };
+  await new Promise((resolve, reject) => socket.on("open", resolve).on("error", reject));
+  if (join !== undefined) await ask({ type: "join", channel: join });
+  return { ask, until, closed, frames, socket };
+}
+
+/** Sends a request without a browser. Returns the answer's status and headers. */
+export function plainRequest(admin, path, { method = "GET", headers = {}, body } = {}) {
+  const [hostname, port] = admin.split(":");
+  return new Promise((resolve, reject) => {
+    const asked = request({ hostname, port, path, method, headers }, (response) => {
+      let text = "";
+      response.on("data", (chunk) => (text += chunk));
+      response.on("end", () => resolve({ status: response.statusCode, headers: response.headers, text }));
+    });
+    asked.on("error", reject);
+    asked.end(body);
+  });
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!   browser ─▶ guard ─▶ files                                   anybody's: they hold nothing
 //!                  └─▶ api ─▶ account ─▶ overview, census       read here, from what workers publish
-//!                                    └─▶ ask ─▶ a worker        by its queue: reading, disconnecting
+//!                                    ├─▶ ask ─▶ a worker        by its queue: reading, disconnecting
+//!                                    └─▶ triggers               by the queue of the thread that changes them
 //!   WebSocket ─▶ console ─▶ a worker                            the socket itself: a session like any other
 //! ```
 //!
@@ -15,6 +16,7 @@ mod ask;
 mod census;
 mod console;
 mod overview;
+mod triggers;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -33,6 +35,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
+use crossbeam::channel::Sender;
 
 pub(super) use self::console::Console;
 use self::{account::Accounts, census::Censuses};
@@ -41,7 +44,7 @@ use super::{
     assets::{self, DASHBOARD},
     guard,
 };
-use crate::{config::Password, worker::Answered};
+use crate::{config::Password, trigger::manage::ManageRequest, worker::Answered};
 
 /// The most bytes of a request's body.
 const BODY_BYTES: usize = 64 << 10;
@@ -51,6 +54,8 @@ pub(super) struct Dashboard {
     observed: Arc<Observed>,
     accounts: Accounts,
     censuses: Censuses,
+    /// Takes requests about triggers.
+    manage: Sender<ManageRequest>,
 }
 
 impl Dashboard {
@@ -60,11 +65,13 @@ impl Dashboard {
         address: SocketAddr,
         password: Option<Password>,
         observed: Arc<Observed>,
+        manage: Sender<ManageRequest>,
     ) -> Option<Arc<Self>> {
         if password.is_none() && !is_loopback(address.ip()) {
             return None;
         }
-        Some(Arc::new(Self { observed, accounts: Accounts::new(password), censuses: Censuses::default() }))
+        let (accounts, censuses) = (Accounts::new(password), Censuses::default());
+        Some(Arc::new(Self { observed, accounts, censuses, manage }))
     }
 }
 
@@ -79,7 +86,10 @@ pub(super) fn routes(dashboard: &Arc<Dashboard>) -> Router {
     let api = Router::new()
         .route("/dashboard/api/overview", get(overview))
         .route("/dashboard/api/census", get(census))
-        .route("/dashboard/api/apps/{app}/{*what}", get(ask_app).post(ask_app))
+        .route(
+            "/dashboard/api/apps/{app}/{*what}",
+            get(ask_app).post(ask_app).put(ask_app).patch(ask_app).delete(ask_app),
+        )
         .route_layer(middleware::from_fn_with_state(dashboard.clone(), signed_in_only))
         .route("/dashboard/api/account", get(account))
         .route("/dashboard/api/login", post(login))
@@ -183,14 +193,19 @@ fn unknown_app() -> Response {
 
 async fn ask_app(State(dashboard): State<Arc<Dashboard>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, BODY_BYTES).await else {
-        return refuse(413, "body_too_large", "The request is too long.");
-    };
     let path = head.uri.path().strip_prefix("/dashboard/api/apps/").unwrap_or_default();
     let (app, what) = path.split_once('/').unwrap_or_default();
+    let is_about_triggers = triggers::is_about(what);
+    let most = if is_about_triggers { triggers::BODY_BYTES } else { BODY_BYTES };
+    let Ok(body) = to_bytes(body, most).await else {
+        return refuse(413, "body_too_large", "The request is too long.");
+    };
     let node = &dashboard.observed.node;
     let name = fanfare_core::http::percent_decode(app).unwrap_or_default();
     let Some(app) = node.apps().by_name(&name).map(|app| app.id) else { return unknown_app() };
+    if is_about_triggers {
+        return json(triggers::request(&dashboard.manage, app, (&head.method, what), body).await);
+    }
     if what == "watch" {
         return json(ask::watch(&dashboard.observed, app, &head.uri).await);
     }
