@@ -4,20 +4,22 @@
 //! is an [`Outcome`].
 
 mod cursor;
+mod options_change;
 mod watched;
 
 use std::sync::Arc;
 
 pub use self::{
     cursor::Cursor,
+    options_change::OptionsChange,
     watched::{Sample, Watched},
 };
 use crate::{
-    app::{ChannelOptions, SignedInMessages, SlowConsumer, Who},
+    app::ChannelOptions,
     channel::{HistoryItem, Page, PageStart, Position},
     disconnect::Disconnect,
     id::{MessageId, SessionId},
-    publication::{Audience, Given, IdentityCard, Payload},
+    publication::{Audience, Given, IdentityCard, Payload, UserChange, UserState},
 };
 
 /// A command of a session. Its text borrows from the frame.
@@ -220,6 +222,20 @@ pub enum BackEndCommand<'a> {
         /// for a channel that the join creates.
         only_new: bool,
     },
+    /// Change a user's state, and tell members of the user's channels whose options ask for it.
+    SetUser {
+        /// The user.
+        user: &'a str,
+        /// The change.
+        change: UserChange,
+        /// Whether members are told.
+        announce: bool,
+    },
+    /// The state of a user.
+    User {
+        /// The user.
+        user: &'a str,
+    },
     /// A page of a user's sessions, or of all sessions of the app.
     Sessions {
         /// The user; `None` for sessions of all users.
@@ -252,6 +268,13 @@ pub enum BackEndCommand<'a> {
         channel: &'a str,
         /// Whether the session joins or leaves.
         membership: Membership,
+    },
+    /// Set the profile of a session.
+    SetProfile {
+        /// The session.
+        session: SessionId,
+        /// The profile, as JSON.
+        profile: &'a str,
     },
     /// Send clients a notice that only the asking dialect can express.
     Tell {
@@ -309,74 +332,6 @@ impl<'a> BackEndCommand<'a> {
     /// A publication without an idempotency key.
     pub fn publish(publish: Publish<'a>) -> Self {
         Self::Publish { publish, idempotency_key: None }
-    }
-}
-
-/// The differences of a channel's options from the configuration. An option that is `None` is as configured.
-#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
-#[allow(missing_docs, reason = "the fields are those of `ChannelOptions` and `HistoryLimits`")]
-pub struct OptionsChange {
-    pub history_messages: Option<u32>,
-    pub history_bytes: Option<u32>,
-    pub history_age_ms: Option<u32>,
-    pub announce: Option<bool>,
-    pub presence_by_user: Option<bool>,
-    pub membership_to_send: Option<bool>,
-    pub slow_consumer: Option<SlowConsumer>,
-    pub join: Option<Who>,
-    pub publish: Option<Who>,
-    pub direct: Option<Who>,
-    pub signed_in_messages: Option<SignedInMessages>,
-    pub roster: Option<bool>,
-}
-
-impl OptionsChange {
-    /// The options `configured` with this change; `None` if the change is empty.
-    pub fn apply(&self, configured: ChannelOptions) -> Option<ChannelOptions> {
-        if *self == Self::default() {
-            return None;
-        }
-        let mut options = configured;
-        set(&mut options.history.messages, self.history_messages);
-        set(&mut options.history.bytes, self.history_bytes);
-        set(&mut options.history.age_ms, self.history_age_ms);
-        set(&mut options.announce, self.announce);
-        set(&mut options.presence_by_user, self.presence_by_user);
-        set(&mut options.membership_to_send, self.membership_to_send);
-        set(&mut options.slow_consumer, self.slow_consumer);
-        set(&mut options.join, self.join);
-        set(&mut options.publish, self.publish);
-        set(&mut options.direct, self.direct);
-        set(&mut options.signed_in_messages, self.signed_in_messages);
-        set(&mut options.roster, self.roster);
-        Some(options)
-    }
-}
-
-impl From<ChannelOptions> for OptionsChange {
-    /// A change that sets every option.
-    fn from(options: ChannelOptions) -> Self {
-        let ChannelOptions { history, announce, presence_by_user, membership_to_send, .. } = options;
-        Self {
-            history_messages: Some(history.messages),
-            history_bytes: Some(history.bytes),
-            history_age_ms: Some(history.age_ms),
-            announce: Some(announce),
-            presence_by_user: Some(presence_by_user),
-            membership_to_send: Some(membership_to_send),
-            slow_consumer: Some(options.slow_consumer),
-            join: Some(options.join),
-            publish: Some(options.publish),
-            direct: Some(options.direct),
-            signed_in_messages: Some(options.signed_in_messages),
-            roster: Some(options.roster),
-        }
-    }
-}
-
-fn set<T>(value: &mut T, new: Option<T>) {
-    if let Some(new) = new {
-        *value = new;
     }
 }
 
@@ -446,6 +401,15 @@ pub enum Outcome {
     Done,
     /// The result of `Roster`.
     Roster(Roster),
+    /// A user's state.
+    User {
+        /// The user.
+        user: Box<str>,
+        /// The state after the command; `None` if the app has no state of the user.
+        state: Option<Arc<UserState>>,
+        /// The keys whose values the command changed.
+        changed: Vec<Box<str>>,
+    },
     /// The result of [`BackEndCommand::Sessions`].
     Sessions(SessionsPage),
     /// The result of [`BackEndCommand::Watch`].
@@ -567,23 +531,4 @@ pub struct ChannelsPage {
     pub channels: Vec<(Box<str>, usize)>,
     /// The cursor of the next page; `None` on the last page.
     pub next: Option<String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::app::HistoryLimits;
-
-    #[test]
-    fn options_change_touches_what_it_names_alone() {
-        let configured = ChannelOptions::default();
-        assert_eq!(OptionsChange::default().apply(configured), None);
-        let change =
-            OptionsChange { history_age_ms: Some(7), announce: Some(false), ..OptionsChange::default() };
-        let changed = change.apply(configured).expect("something differs");
-        assert_eq!((changed.history.age_ms, changed.announce), (7, false));
-        let history = HistoryLimits { age_ms: configured.history.age_ms, ..changed.history };
-        assert_eq!(ChannelOptions { history, announce: configured.announce, ..changed }, configured);
-        assert_eq!(OptionsChange::from(changed).apply(configured), Some(changed));
-    }
 }

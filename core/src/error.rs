@@ -35,5 +35,6 @@ pub enum ReplyError {
     NotAllowed,
     UsersOnly,
     NoRoster,
+    TooManyUsers,
     Overloaded,
 }

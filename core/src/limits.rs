@@ -53,6 +53,16 @@ pub const BAD_TOKENS: u8 = 3;
 /// Bytes of a name that a back end gives the sender of a message.
 pub const LABEL_BYTES: usize = 512;
 
+/// The most states of users in an app.
+pub const USER_STATES: usize = 64 << 10;
+/// The most bytes of a user's state.
+pub const USER_STATE_BYTES: usize = 16 << 10;
+
+/// How long the state of a user without sessions is kept, in milliseconds.
+pub const USER_MS: u64 = 24 * 3_600_000;
+/// The time between two sweeps of users' states, in milliseconds.
+pub const USER_SWEEP_MS: u64 = 3_600_000;
+
 /// Users that a message names.
 pub const AUDIENCE_USERS: usize = 256;
 

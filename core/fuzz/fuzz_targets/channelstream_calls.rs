@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use fanfare_core::dialect::channelstream::{Call, Directory, DirectoryLimits, Moment, Request};
+use fanfare_core::dialect::channelstream::{Body, Call, Directory, DirectoryLimits, Moment, Request};
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 
@@ -28,20 +28,24 @@ fuzz_target!(|input: &[u8]| {
     let mut directory = Directory::new(limits, 1, Moment(0));
     for (at, line) in input.split(|byte| *byte == b'\n').enumerate() {
         let Some((first, body)) = line.split_first() else { continue };
+        let parsed = Body::read(body);
         let request = Request {
             call: CALLS[usize::from(*first) % CALLS.len()],
             method: if first & 0x80 == 0 { "POST" } else { "GET" },
-            body,
+            body: &parsed,
             conn_id: std::str::from_utf8(body).ok(),
             entropy: at as u128,
             now: Moment(at as u64 * 1_000_000),
             version: "1",
         };
         let mut effects = Vec::new();
-        let answer = directory.handle(&request, &mut effects);
+        let mut answer = directory.handle(&request, &mut effects);
+        while !answer.is_complete() {
+            directory.go_on(&mut answer);
+        }
         assert!(matches!(answer.status, 200 | 422 | 503), "{}", answer.status);
         assert!(answer.status == 200 || effects.is_empty(), "what is refused does nothing");
-        serde_json::from_str::<&RawValue>(&answer.body).expect("an answer is JSON");
+        serde_json::from_str::<&RawValue>(&answer.text()).expect("an answer is JSON");
         directory.expire(request.now, &mut effects);
     }
 });

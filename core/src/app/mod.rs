@@ -190,6 +190,11 @@ impl App {
         options::resolve(&self.rules, name).unwrap_or_else(|| self.default_options())
     }
 
+    /// Whether a dialect keeps a directory of the app's members.
+    pub fn has_directory(&self) -> bool {
+        self.channelstream.is_some()
+    }
+
     /// What channels are like that no rule is about.
     pub fn default_options(&self) -> ChannelOptions {
         ChannelOptions {

@@ -85,6 +85,10 @@ pub struct ChannelOptions {
     pub signed_in_messages: SignedInMessages,
     /// Whether the channel keeps a list of its members that agrees with the presence notices.
     pub roster: bool,
+    /// Whether members are told of changes of a user's state while one of its sessions is a member.
+    pub user_state: bool,
+    /// Whether the notices of a user's first session and last have a list of the channel's users.
+    pub user_lists: bool,
 }
 
 impl Default for ChannelOptions {
@@ -100,6 +104,8 @@ impl Default for ChannelOptions {
             direct: Who::default(),
             signed_in_messages: SignedInMessages::default(),
             roster: false,
+            user_state: false,
+            user_lists: false,
         }
     }
 }

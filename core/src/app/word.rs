@@ -6,6 +6,8 @@
 //!                            to send             user                                      messages
 //! ```
 //!
+//! Bit 14 stands for changes of users' states, and bit 15 for lists of users.
+//!
 //! The bits about senders are 0 in a channel that allows everybody everything.
 
 use super::{ChannelOptions, SignedInMessages, SlowConsumer, Who};
@@ -24,6 +26,8 @@ const PUBLISH: u32 = 7;
 const DIRECT: u32 = 9;
 const SIGNED_IN: u32 = 11;
 const ROSTER: u32 = 1 << 13;
+const USER_STATE: u32 = 1 << 14;
+const USER_LISTS: u32 = 1 << 15;
 /// The mask of an option with two bits.
 const PAIR: u32 = 0b11;
 
@@ -59,6 +63,21 @@ impl OptionsWord {
     /// Whether the channel keeps a list of its members.
     pub fn keeps_roster(self) -> bool {
         self.has(ROSTER)
+    }
+
+    /// Whether the channel counts the sessions of each user.
+    pub fn counts_users(self) -> bool {
+        self.has(PRESENCE_BY_USER | USER_STATE)
+    }
+
+    /// Whether members are told of changes of users' states.
+    pub fn shows_user_state(self) -> bool {
+        self.has(USER_STATE)
+    }
+
+    /// Whether notices of users have a list of them.
+    pub fn shows_user_lists(self) -> bool {
+        self.has(USER_LISTS)
     }
 
     /// Whether only members may send.
@@ -123,6 +142,8 @@ impl From<ChannelOptions> for OptionsWord {
             (options.slow_consumer == SlowConsumer::Drop, DROP),
             (options.presence_by_user, PRESENCE_BY_USER),
             (options.roster, ROSTER),
+            (options.user_state, USER_STATE),
+            (options.user_lists, USER_LISTS),
         ];
         let who = |who| match who {
             Who::Anybody => 0,
@@ -151,9 +172,9 @@ mod tests {
 
     #[test]
     fn a_word_says_what_the_options_say() {
-        for n in 0..3 * 3 * 3 * 3 * 64usize {
+        for n in 0..3 * 3 * 3 * 3 * 256usize {
             let flag = |bit: usize| n >> bit & 1 == 1;
-            let (rest, pick) = (n / 64, |place: u32| n / 64 / 3usize.pow(place) % 3);
+            let (rest, pick) = (n / 256, |place: u32| n / 256 / 3usize.pow(place) % 3);
             let options = ChannelOptions {
                 history: HistoryLimits { messages: u32::from(flag(0)), ..HistoryLimits::NONE },
                 announce: flag(1),
@@ -169,6 +190,8 @@ mod tests {
                     SignedInMessages::Always,
                 ][pick(3)],
                 roster: flag(5),
+                user_state: flag(6),
+                user_lists: flag(7),
             };
             let word = OptionsWord::from_bits(OptionsWord::from(options).bits());
             let said = ChannelOptions {
@@ -182,6 +205,8 @@ mod tests {
                 direct: word.direct(),
                 signed_in_messages: word.signed_in_messages(),
                 roster: word.keeps_roster(),
+                user_state: word.shows_user_state(),
+                user_lists: word.shows_user_lists(),
             };
             assert_eq!(said, options);
             assert_eq!(word.is_open_to_senders(), !flag(2) && rest / 3 == 0, "{options:?}");

@@ -17,7 +17,9 @@ mod worker_set;
 pub use self::{
     combining::{CombiningLock, Delegated, Entered, Kept, Left, Unfinished},
     history::{Bounds, EMPTY_BYTES, History, HistoryItem, Page, PageStart, Pushed, Viewer},
-    operation::{Amendment, Change, ChannelReply, ChannelRequest, Interest, Operation, Presence},
+    operation::{
+        Amendment, Change, ChannelReply, ChannelRequest, Interest, Operation, Presence, UserAnnouncement,
+    },
     state::{Applied, ChannelMail, ChannelState, Env, Receipt, Request},
     subscribers::{Subscribers, TOMBSTONE},
     table::ChannelTable,
@@ -117,9 +119,9 @@ impl Channel {
         self.options().announces()
     }
 
-    /// Whether its members are told of a user's first session and last.
-    pub fn shows_users(&self) -> bool {
-        self.options().shows_users()
+    /// Whether it counts the sessions of each user.
+    pub fn counts_users(&self) -> bool {
+        self.options().counts_users()
     }
 
     /// What happens to members that read too slowly.

@@ -3,13 +3,11 @@
 
 use std::sync::Arc;
 
-use super::{
-    Channel, ChannelMail, ChannelState, Delegated, Env, Interest, Left, Operation, Presence, Request,
-};
+use super::{Channel, ChannelMail, ChannelState, Delegated, Env, Interest, Left, Operation, Request};
 use crate::{
     app::ChannelOptions,
-    id::{AppId, WorkerId},
-    publication::{Body, OwnedPublication},
+    id::{AppId, SessionId, WorkerId},
+    publication::{Body, OwnedPublication, UserState},
 };
 
 /// A worker, as far as a channel without history or users sees it.
@@ -39,7 +37,11 @@ impl Env for Worker {
         );
     }
 
-    fn user_notice(&mut self, _: Body<'_>, _: &Presence) -> Arc<OwnedPublication> {
+    fn user_state(&self, _: &str) -> Option<Arc<UserState>> {
+        None
+    }
+
+    fn user_notice(&mut self, _: Body<'_>, _: Option<SessionId>) -> Arc<OwnedPublication> {
         unreachable!("nobody is told of users")
     }
 

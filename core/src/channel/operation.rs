@@ -78,6 +78,8 @@ pub enum ChannelRequest {
         /// The ticket of the mail.
         ticket: u64,
     },
+    /// Tell the members of a change of a user's state.
+    AnnounceUser(Arc<UserAnnouncement>),
     /// An edit or a deletion.
     Change(Box<Change>),
     /// An edit or a deletion that is told even if the channel does not remember the message.
@@ -86,6 +88,24 @@ pub enum ChannelRequest {
     SetOptions(Option<ChannelOptions>),
     /// Forget what is too old, and the oldest until this many bytes are left.
     Trim(usize),
+}
+
+/// A change of a user's state, for the members of a channel.
+#[derive(Debug)]
+pub struct UserAnnouncement {
+    /// The user.
+    pub user: Arc<str>,
+    /// The version of the state since the change.
+    pub version: u64,
+    /// The changed keys.
+    pub changed: Vec<Box<str>>,
+}
+
+impl UserAnnouncement {
+    /// Approximate bytes that the announcement keeps alive.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.user.len() + self.changed.iter().map(|key| key.len()).sum::<usize>()
+    }
 }
 
 /// A change of a message that is remembered.

@@ -15,11 +15,11 @@ use super::{
     WorkerSet,
 };
 use crate::{
-    app::{ChannelOptions, HistoryLimits},
+    app::{ChannelOptions, HistoryLimits, OptionsWord},
     error::ReplyError,
-    id::WorkerId,
+    id::{SessionId, WorkerId},
     limits::BURST,
-    publication::{Body, OwnedPublication, Publication},
+    publication::{Body, OwnedPublication, Publication, UserState},
 };
 
 /// What the lock of a channel guards.
@@ -56,8 +56,10 @@ pub trait Env {
     fn has_mail(&self) -> bool;
     /// Sends mail to a worker, perhaps to this one.
     fn post(&mut self, to: WorkerId, mail: ChannelMail);
-    /// The notice of a user's first session or last.
-    fn user_notice(&mut self, body: Body<'_>, presence: &Presence) -> Arc<OwnedPublication>;
+    /// A notice about a user for everybody except a session.
+    fn user_notice(&mut self, body: Body<'_>, except: Option<SessionId>) -> Arc<OwnedPublication>;
+    /// The state of a user of the app.
+    fn user_state(&self, user: &str) -> Option<Arc<UserState>>;
     /// Whether the app's histories would cost too much with so many bytes more.
     fn is_over_budget(&self, more: usize) -> bool;
     /// The channel's history cost `before` bytes and costs `now`.
@@ -231,7 +233,7 @@ impl ChannelState {
             direct += usize::from(self.distribute(ticket.is_none(), publication, shared, env));
         }
         if let Some(presence) = presence {
-            self.count_user(&presence, env);
+            self.count_user(channel, &presence, env);
         }
         if interest == Some(Interest::Lost) {
             self.interest.remove(worker);
@@ -412,6 +414,10 @@ impl ChannelState {
                 ChannelReply::Done
             }
             ChannelRequest::Users { after, limit } => self.users_page(after, limit),
+            ChannelRequest::AnnounceUser(change) => {
+                self.announce_user(&change, env);
+                ChannelReply::Done
+            }
             ChannelRequest::Roster { limit, ticket, asker } => {
                 self.mail_roster(channel, limit, (asker, ticket), env);
                 ChannelReply::Done
@@ -439,6 +445,7 @@ impl ChannelState {
             }
             ChannelRequest::Users { limit, .. } | ChannelRequest::Roster { limit, .. } => limit / COPIED,
             ChannelRequest::Trim(_) | ChannelRequest::SetOptions(_) => entries / SEEN,
+            ChannelRequest::AnnounceUser(_) => 1,
             ChannelRequest::Change(_) | ChannelRequest::Amend(_) => {
                 1 + self.history.as_ref().map_or(0, |history| history.searched()) / SEEN
             }
@@ -449,7 +456,8 @@ impl ChannelState {
     /// channel has not counted them.
     fn check_options(&self, options: ChannelOptions) -> Result<(), ReplyError> {
         let now = self.people.as_deref();
-        let changes = options.presence_by_user != now.is_some_and(People::counts_users)
+        let counts_users = OptionsWord::from(options).counts_users();
+        let changes = counts_users != now.is_some_and(People::counts_users)
             || options.roster != now.is_some_and(People::keeps_roster);
         if changes && !self.interest.is_empty() { Err(ReplyError::OptionInUse) } else { Ok(()) }
     }

@@ -80,6 +80,11 @@ impl Format {
             Self::ProbePush | Self::ProbePoll => Dialect::Probe,
         }
     }
+
+    /// Whether the dialect keeps a directory of its own members.
+    pub fn has_directory(self) -> bool {
+        self.dialect() == Dialect::Channelstream
+    }
 }
 
 /// A worker's decoders: what they keep from message to message, and from session to session.

@@ -32,6 +32,8 @@ pub(super) struct Sweep {
     shard: usize,
     /// When to look for options of unused channels.
     options_ms: u64,
+    /// When to sweep the states of users.
+    pub(super) users_ms: u64,
 }
 
 /// Making room in apps that remember too much.
@@ -68,7 +70,7 @@ impl Engine {
     /// Whether there are histories or options that may expire. The shell then begins a turn at least every
     /// second.
     pub fn wants_sweep(&self) -> bool {
-        self.node.remembers() || self.node.has_configured()
+        self.node.remembers() || self.node.has_configured() || self.node.knows_users()
     }
 
     /// Forgets some of what has to be forgotten. Once in a turn.
@@ -77,6 +79,9 @@ impl Engine {
             self.sweep.next_ms = self.steady_ms + 1000;
             if self.node.remembers() {
                 self.sweep_shards();
+            }
+            if self.node.knows_users() {
+                self.sweep_users();
             }
             if self.worker == WorkerId(0) && self.steady_ms >= self.sweep.options_ms {
                 self.sweep.options_ms = self.steady_ms + CONFIGURED_SWEEP_MS;

@@ -7,7 +7,7 @@ use super::{
     query::WorkerQuery,
 };
 use crate::{
-    channel::{Channel, ChannelMail},
+    channel::{Channel, ChannelMail, UserAnnouncement},
     error::ReplyError,
     id::AppId,
     mailbox::Weigh,
@@ -30,6 +30,13 @@ pub enum Mail {
         app: AppId,
         /// What to deliver.
         publication: Arc<OwnedPublication>,
+    },
+    /// The state of a user has changed.
+    UserChanged {
+        /// The app.
+        app: AppId,
+        /// The change, for the channels of the user's sessions.
+        change: Arc<UserAnnouncement>,
     },
     /// For the owner of an idempotency key.
     IdempotentPublish(Box<IdempotentPublish>),
@@ -61,6 +68,7 @@ impl Weigh for Mail {
             Mail::IdempotentPublish(once) => once.bytes(),
             Mail::Query(query) | Mail::Answer(query) => query.bytes(),
             Mail::Verdict { verdict, .. } => verdict.bytes(),
+            Mail::UserChanged { change, .. } => change.bytes(),
             Mail::Published { .. } => 0,
         }
     }

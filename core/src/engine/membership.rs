@@ -341,6 +341,9 @@ impl Engine {
         what: Option<MembershipEvent>,
         echo: bool,
     ) -> Option<u64> {
+        if let Some(what) = what {
+            self.note_member_change(part, slot, what);
+        }
         loop {
             let channel = self.channels[part].channel.clone();
             let session = self.sessions.get(slot);
@@ -352,7 +355,7 @@ impl Engine {
             let live = matches!(self.channels[part].interest_state, InterestState::Live { .. });
             // Whether users are shown cannot change while we have interest. Before, the channel decides
             // inside its lock.
-            let presence = user.filter(|_| !live || channel.shows_users()).map(|user| Presence {
+            let presence = user.filter(|_| !live || channel.counts_users()).map(|user| Presence {
                 user,
                 joins,
                 except: except.filter(|_| joins),

@@ -22,10 +22,13 @@ mod eviction;
 mod history;
 mod idempotency;
 mod input;
+mod local;
 mod mail;
 mod membership;
 mod memory;
 mod node;
+mod node_users;
+mod observed;
 mod outbox;
 mod outlet;
 mod output;
@@ -40,6 +43,7 @@ mod session;
 mod submit;
 mod tenancy;
 mod trigger;
+mod user_state;
 mod users;
 mod waiting;
 mod watch;
@@ -54,6 +58,7 @@ use self::{
     counters::AppCounters,
     eviction::{Evictor, Sweep},
     idempotency::Keys,
+    local::{InterestState, LocalChannel},
     membership::{JoinAs, Joining},
     output::{Backlog, EndedRun, NONE, SessionOutput, Turn},
     query::WorkerQuery,
@@ -72,14 +77,15 @@ pub use self::{
     mail::Mail,
     memory::{EngineMemory, NodeMemory},
     node::{Node, Outlet},
+    observed::MemberChange,
     output::{Segments, Sink},
     resume::{Detached, Resumption},
 };
 use crate::{
     app::{App, Apps, SlowConsumer},
-    channel::{Channel, ChannelState, Kept, Operation, Subscribers, WorkerSet},
+    channel::{Channel, ChannelState, Kept, Operation, WorkerSet},
     command::Outcome,
-    dialect::{self, Decoder, Format, FormatSet},
+    dialect::{self, Decoder, Format},
     disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, IdGenerator, LocalId, SessionId, SessionSlot, WorkerId},
@@ -144,6 +150,8 @@ pub struct Engine {
     ended: Vec<SessionSlot>,
     parked: Parked,
     watches: Vec<Watch>,
+    /// Changes of members that the shell takes for directories.
+    member_changes: Vec<MemberChange>,
     /// Whether all sessions are about to leave; see [`Engine::begin_drain`].
     is_draining: bool,
     /// Absent while it reads.
@@ -151,32 +159,6 @@ pub struct Engine {
     counters: Counters,
     /// This engine's counts of each app.
     of_apps: Arc<[AppCounters]>,
-}
-
-/// This worker's part of a channel.
-struct LocalChannel {
-    channel: Arc<Channel>,
-    subscribers: Subscribers,
-    /// The wire formats of its members, and perhaps of some who have left since the last run.
-    formats: FormatSet,
-    /// The channel's run of this turn, or NONE.
-    run: u32,
-    interest_state: InterestState,
-    /// Where the stream of a member that joins now begins: the last offset passed on here, or given out
-    /// before our interest. The channel's own may be ahead, by what is in our mailbox.
-    offset: u64,
-    /// Sessions that become members when what they missed has been read.
-    joining: u32,
-}
-
-/// A worker's interest in a channel of which it holds members.
-#[derive(Copy, Clone)]
-enum InterestState {
-    /// Being gained by the operation of this ticket, once it is delegated. Mail that arrives now is from
-    /// before.
-    Gaining { ticket: Option<u64> },
-    /// Publications up to this sequence were before it, and messages up to this offset.
-    Live { from: u64, offset: u64 },
 }
 
 /// How a session begins.
@@ -236,6 +218,7 @@ impl Engine {
             ended: Vec::new(),
             parked: Parked::default(),
             watches: Vec::new(),
+            member_changes: Vec::new(),
             is_draining: false,
             decoder: None,
             counters: Counters::default(),

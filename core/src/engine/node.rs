@@ -11,6 +11,7 @@ use std::{
 use super::{
     counters::{AppCounters, AppCounts},
     mail::Mail,
+    node_users::Users,
 };
 use crate::{
     app::{App, Apps, ChannelOptions},
@@ -66,6 +67,7 @@ struct Tenant {
     /// Channels whose options were set. Such a channel exists, even without members.
     options: papaya::HashMap<Box<str>, Configured>,
     triggers: TriggerSlot,
+    users: Users,
 }
 
 /// The options that were set for a channel.
@@ -119,6 +121,7 @@ impl Node {
             has_set_options: AtomicBool::new(false),
             options: papaya::HashMap::new(),
             triggers: TriggerSlot::default(),
+            users: Users::default(),
         };
         let ids = || (0..=u16::MAX).take(apps.len() + APPS_ADDED).map(AppId);
         let counters = || ids().map(|_| AppCounters::default()).collect();
@@ -552,6 +555,15 @@ impl Node {
     /// worker's mailbox whether the worker must be woken.
     pub fn post_verdict(&self, worker: WorkerId, ticket: u64, verdict: Verdict) {
         self.mailbox(worker).push(Mail::Verdict { ticket, verdict: Box::new(verdict) });
+    }
+
+    /// Ids of the apps.
+    pub(super) fn app_ids(&self) -> impl Iterator<Item = AppId> + use<> {
+        (0..u16::try_from(self.tenants.len()).expect("ids are 16 bits")).map(AppId)
+    }
+
+    pub(super) fn users(&self, app: AppId) -> &Users {
+        &self.tenant(app).users
     }
 
     fn tenant(&self, app: AppId) -> &Tenant {

@@ -8,17 +8,16 @@ use super::{
     waiting::Progress,
 };
 use crate::{
-    channel::Presence,
     command::Outcome,
     error::ReplyError,
-    id::{AppId, SessionSlot},
+    id::{AppId, SessionId, SessionSlot},
     publication::{Audience, Body, IdentityCard, OwnedPublication, Publication},
 };
 
 impl Engine {
-    /// The notice of a user's first session in a channel or last.
-    pub(super) fn user_notice(&mut self, body: Body<'_>, presence: &Presence) -> Arc<OwnedPublication> {
-        let audience = Audience { except_session: presence.except, ..Audience::default() };
+    /// A notice about a user for everybody except a session.
+    pub(super) fn user_notice(&mut self, body: Body<'_>, except: Option<SessionId>) -> Arc<OwnedPublication> {
+        let audience = Audience { except_session: except, ..Audience::default() };
         Arc::new(self.notice(body, &audience).into())
     }
 

@@ -245,16 +245,17 @@ impl Engine {
     }
 
     /// Sets a session's profile and tells every channel it is in.
-    fn update(&mut self, slot: SessionSlot, profile: &str, echo: Option<bool>) -> Progress {
+    pub(super) fn update(&mut self, slot: SessionSlot, profile: &str, echo: Option<bool>) -> Progress {
         self.sessions.change(slot, |session| session.profile = Some(profile.into()));
         let session = self.sessions.get(slot);
         let echo = echo.unwrap_or(session.echo);
         let parts: Vec<LocalId> = session.memberships.as_slice().iter().map(|m| m.local).collect();
         let mut last = None;
         for part in parts {
-            if self.channels[part].channel.announces() {
-                last =
-                    self.change_membership(part, slot, None, Some(MembershipEvent::Updates), echo).or(last);
+            let what = MembershipEvent::Updates;
+            match self.channels[part].channel.announces() {
+                true => last = self.change_membership(part, slot, None, Some(what), echo).or(last),
+                false => self.note_member_change(part, slot, what),
             }
         }
         match last {

@@ -41,6 +41,7 @@ impl WorkerQuery {
                 Question::Direct { publication, .. } => publication.bytes(),
                 Question::Disconnect { .. } => 0,
                 Question::Enroll { channel, .. } => channel.len(),
+                Question::Profile { profile, .. } => profile.len(),
             }
     }
 }
@@ -84,6 +85,10 @@ enum Question {
         session: SessionId,
         channel: Box<str>,
         membership: Membership,
+    },
+    Profile {
+        session: SessionId,
+        profile: Box<str>,
     },
 }
 
@@ -198,6 +203,17 @@ impl Engine {
     ) -> Result<Progress, ReplyError> {
         let worker = self.node.workers_of(session);
         self.ask(app, worker, Question::Enroll { session, channel: channel.into(), membership })
+    }
+
+    /// Sets the profile of a session of any worker.
+    pub(super) fn set_profile(
+        &mut self,
+        app: AppId,
+        session: SessionId,
+        profile: &str,
+    ) -> Result<Progress, ReplyError> {
+        let worker = self.node.workers_of(session);
+        self.ask(app, worker, Question::Profile { session, profile: profile.into() })
     }
 
     /// Asks for a page of a user's sessions, or of all sessions of the app.
@@ -335,6 +351,13 @@ impl Engine {
             }
             Question::Enroll { session, channel, membership } => {
                 self.enroll_here(*app, *session, channel, *membership);
+            }
+            Question::Profile { session, profile } => {
+                if let Some(slot) =
+                    self.sessions.find(*session).filter(|slot| self.sessions.get(*slot).app == *app)
+                {
+                    self.update(slot, profile, Some(false));
+                }
             }
         }
     }
@@ -545,7 +568,7 @@ impl Question {
             Question::Direct { refused: Some(error), .. } => return Err(error),
             Question::Direct { publication, .. } => Outcome::Broadcast { message_id: publication.view().id },
             Question::Disconnect { sessions, .. } => Outcome::Disconnected { sessions },
-            Question::Enroll { .. } => Outcome::Done,
+            Question::Enroll { .. } | Question::Profile { .. } => Outcome::Done,
         })
     }
 
@@ -556,7 +579,7 @@ impl Question {
             | Question::AllMembers { .. }
             | Question::Sessions { .. }
             | Question::Direct { .. } => Outcome::Updated,
-            Question::Enroll { .. } => Outcome::Done,
+            Question::Enroll { .. } | Question::Profile { .. } => Outcome::Done,
             Question::Disconnect { .. } => Outcome::Disconnected { sessions: 0 },
         }
     }

@@ -6,6 +6,7 @@ use super::{
     Engine,
     check::{check_change, check_channel, check_given, check_message, check_payload},
     publish::owned_change,
+    user_state::Telling,
     waiting::Progress,
 };
 use crate::{
@@ -92,6 +93,11 @@ impl Engine {
                 }
                 self.set_options(app, channel, options)
             }
+            BackEndCommand::SetUser { user, change, announce } => {
+                let telling = if announce { Telling::Members } else { Telling::Nobody };
+                self.set_user(app, user, &change, telling)
+            }
+            BackEndCommand::User { user } => Ok(Progress::Finished(self.user(app, user))),
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),
             BackEndCommand::Watch { channel, after } => {
                 check_channel(self.apps.of(app), channel)?;
@@ -102,6 +108,7 @@ impl Engine {
                 check_channel(self.apps.of(app), channel)?;
                 self.enroll_session(app, session, channel, membership)
             }
+            BackEndCommand::SetProfile { session, profile } => self.set_profile(app, session, profile),
             BackEndCommand::Tell { channel, audience, words } => self.tell(app, channel, &audience, &words),
         }
     }

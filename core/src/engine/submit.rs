@@ -28,9 +28,9 @@ use crate::{
     },
     command::Outcome,
     error::ReplyError,
-    id::{LocalId, SessionSlot, WorkerId},
+    id::{LocalId, SessionId, SessionSlot, WorkerId},
     limits::COMBINED,
-    publication::{Audience, Body, OwnedPublication, Publication},
+    publication::{Audience, Body, OwnedPublication, Publication, UserState},
 };
 
 /// What is to be done with a channel; see [`Operation`].
@@ -99,8 +99,12 @@ impl Env for Inside<'_> {
         self.engine.post(to, Mail::Channel { channel: self.channel.clone(), mail });
     }
 
-    fn user_notice(&mut self, body: Body<'_>, presence: &Presence) -> Arc<OwnedPublication> {
-        self.engine.user_notice(body, presence)
+    fn user_notice(&mut self, body: Body<'_>, except: Option<SessionId>) -> Arc<OwnedPublication> {
+        self.engine.user_notice(body, except)
+    }
+
+    fn user_state(&self, user: &str) -> Option<Arc<UserState>> {
+        self.engine.node.user_state(self.channel.app(), user)
     }
 
     fn is_over_budget(&self, more: usize) -> bool {
@@ -275,6 +279,7 @@ impl Engine {
             Mail::Direct { app, publication } => self.deliver_direct(app, &publication.view()),
             Mail::IdempotentPublish(once) => self.on_once(&once),
             Mail::Published { result, ticket } => self.on_owner_answer(ticket, result),
+            Mail::UserChanged { app, change } => self.announce_user_here(app, &change),
             Mail::Query(query) | Mail::Answer(query) => self.on_query(query),
             Mail::Verdict { ticket, verdict } => self.on_verdict(ticket, *verdict),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Payload;
+use super::{Payload, UserCard};
 use crate::id::SessionId;
 
 /// What a publication tells.
@@ -31,9 +31,11 @@ pub enum Body<'a> {
     /// A member changed its profile.
     MemberUpdated(&'a Arc<IdentityCard>),
     /// A user's first session joined.
-    UserJoined(&'a Arc<str>),
+    UserJoined(&'a Arc<UserCard>),
     /// A user's last session left.
-    UserLeft(&'a Arc<str>),
+    UserLeft(&'a Arc<UserCard>),
+    /// A user's state changed.
+    UserUpdated(&'a Arc<UserCard>),
     /// A notice that only the dialect of its origin can express, in that dialect's words.
     Worded(&'a Arc<str>),
 }
@@ -70,6 +72,7 @@ pub enum Kind {
     MemberUpdated,
     UserJoined,
     UserLeft,
+    UserUpdated,
     Worded,
 }
 
@@ -86,6 +89,7 @@ impl Body<'_> {
             Self::MemberUpdated(_) => Kind::MemberUpdated,
             Self::UserJoined(_) => Kind::UserJoined,
             Self::UserLeft(_) => Kind::UserLeft,
+            Self::UserUpdated(_) => Kind::UserUpdated,
             Self::Worded(_) => Kind::Worded,
         }
     }

@@ -5,6 +5,7 @@ mod audience;
 mod body;
 mod given;
 mod owned;
+mod user;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ pub use self::{
     body::{Body, IdentityCard, Kind},
     given::{Given, GivenTime},
     owned::{Lost, OwnedPayload, OwnedPublication},
+    user::{KnownUser, UserCard, UserChange, UserState, UserValue},
 };
 
 use crate::id::{MessageId, SessionId};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Audience, Body, EVERYONE, Given, IdentityCard, Kind, Payload, Publication, Sender};
+use super::{Audience, Body, EVERYONE, Given, IdentityCard, Kind, Payload, Publication, Sender, UserCard};
 use crate::id::{MessageId, SessionId};
 
 /// A payload that waits, with its text.
@@ -51,8 +51,9 @@ enum OwnedBody {
     MemberJoined(Arc<IdentityCard>),
     MemberLeft(Arc<IdentityCard>),
     MemberUpdated(Arc<IdentityCard>),
-    UserJoined(Arc<str>),
-    UserLeft(Arc<str>),
+    UserJoined(Arc<UserCard>),
+    UserLeft(Arc<UserCard>),
+    UserUpdated(Arc<UserCard>),
     Worded(Arc<str>),
 }
 
@@ -155,6 +156,7 @@ impl OwnedPublication {
             OwnedBody::MemberUpdated(card) => (Body::MemberUpdated(card), false),
             OwnedBody::UserJoined(user) => (Body::UserJoined(user), false),
             OwnedBody::UserLeft(user) => (Body::UserLeft(user), false),
+            OwnedBody::UserUpdated(user) => (Body::UserUpdated(user), false),
             OwnedBody::Worded(words) => (Body::Worded(words), false),
         };
         let edited_ms = some(self.edited_ms);
@@ -222,7 +224,10 @@ impl OwnedPublication {
             OwnedBody::MemberJoined(card) | OwnedBody::MemberLeft(card) | OwnedBody::MemberUpdated(card) => {
                 card.bytes()
             }
-            OwnedBody::UserJoined(text) | OwnedBody::UserLeft(text) | OwnedBody::Worded(text) => text.len(),
+            OwnedBody::UserJoined(user) | OwnedBody::UserLeft(user) | OwnedBody::UserUpdated(user) => {
+                user.bytes()
+            }
+            OwnedBody::Worded(text) => text.len(),
         };
         Self::bytes_with(body) + self.extras.as_ref().map_or(0, |extras| extras.bytes())
     }
@@ -274,6 +279,7 @@ impl From<Publication<'_>> for OwnedPublication {
             Body::MemberUpdated(card) => OwnedBody::MemberUpdated(card.clone()),
             Body::UserJoined(user) => OwnedBody::UserJoined(user.clone()),
             Body::UserLeft(user) => OwnedBody::UserLeft(user.clone()),
+            Body::UserUpdated(user) => OwnedBody::UserUpdated(user.clone()),
             Body::Worded(words) => OwnedBody::Worded(words.clone()),
         };
         Self {

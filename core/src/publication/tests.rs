@@ -72,7 +72,8 @@ fn a_notice_shares_the_card_it_is_about() {
         };
         assert!(Arc::ptr_eq(seen, &card));
     }
-    for body in [Body::UserJoined(&user), Body::UserLeft(&user)] {
+    let user = Arc::new(UserCard { user, state: None, changed: Vec::new(), users: None });
+    for body in [Body::UserJoined(&user), Body::UserLeft(&user), Body::UserUpdated(&user)] {
         let owned = OwnedPublication::from(Publication::new(id, body));
         assert_eq!(owned.kind(), body.kind());
         assert!(!owned.view().body.is_message() && owned.message_offset() == 0);

@@ -357,6 +357,8 @@ impl Section<'_> {
             publish: self.who(&format!("{prefix}publish"), raw.publish.as_deref(), default.publish)?,
             direct: self.who(&format!("{prefix}direct"), raw.direct.as_deref(), default.direct)?,
             roster: raw.roster.unwrap_or(default.roster),
+            user_state: raw.user_state.unwrap_or(default.user_state),
+            user_lists: raw.user_lists.unwrap_or(default.user_lists),
             signed_in_messages: match raw.signed_in_messages.as_deref() {
                 None => default.signed_in_messages,
                 Some("optional") => SignedInMessages::Optional,

@@ -224,6 +224,8 @@ pub(super) struct ChannelRule {
     pub(super) direct: Option<String>,
     pub(super) signed_in_messages: Option<String>,
     pub(super) roster: Option<bool>,
+    pub(super) user_state: Option<bool>,
+    pub(super) user_lists: Option<bool>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]

@@ -9,8 +9,8 @@ use std::{
 };
 
 use fanfare_core::{
-    engine::{self, AppCounts, Node},
-    id::AppId,
+    app::App,
+    engine::{self, AppCounts},
 };
 
 use super::{
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     args::COMMIT,
     connection::Transport,
+    http::channelstream::Place,
     issuer::{self, Issuer, Issuers},
 };
 
@@ -187,7 +188,7 @@ const HANDSHAKE_HELP: &str =
     "Time from accepting a connection to its WebSocket, if the handshake is its first request.";
 
 /// What the node knows of an app: name, kind and description.
-pub(super) const APP_METRICS: [(&str, Kind, &str); 10] = [
+pub(super) const APP_METRICS: [(&str, Kind, &str); 17] = [
     ("app_sessions", Kind::Gauge, "Sessions of the app."),
     ("parked_sessions", Kind::Gauge, "Sessions of the app that are kept without a connection."),
     ("parked_bytes", Kind::Gauge, "Bytes of output that parked sessions of the app keep."),
@@ -198,6 +199,13 @@ pub(super) const APP_METRICS: [(&str, Kind, &str); 10] = [
     ("app_deliveries_total", Kind::Counter, "The app's part of deliveries_total."),
     ("app_command_errors_total", Kind::Counter, "Commands of the app's sessions answered with an error."),
     ("app_rate_limited_total", Kind::Counter, "The app's part of rate_limited_total."),
+    ("directory_users", Kind::Gauge, "Users that the app's directory keeps."),
+    ("directory_clients", Kind::Gauge, "Clients in the app's directory, those included that have not come."),
+    ("directory_waiting", Kind::Gauge, "Clients that a back end has announced and that have not come."),
+    ("directory_bytes", Kind::Gauge, "Approximate bytes of the messages and notices in the directory."),
+    ("directory_collected_total", Kind::Counter, "Announced clients whose time was over before they came."),
+    ("directory_refused_total", Kind::Counter, "Calls refused because the directory is full."),
+    ("directory_forgotten_total", Kind::Counter, "Messages and notices dropped because of history_bytes."),
 ];
 
 /// The values of [`APP_METRICS`], of one app or of several together.
@@ -205,7 +213,10 @@ pub(super) const APP_METRICS: [(&str, Kind, &str); 10] = [
 pub(super) struct AppValues(pub(super) [u64; APP_METRICS.len()]);
 
 impl AppValues {
-    pub(super) fn of(node: &Node, app: AppId) -> Self {
+    pub(super) fn of(observed: &Observed, app: &App) -> Self {
+        let Observed { node, control, .. } = observed;
+        let (sizes, counts) = control.places.of(app).map(Place::counts).unwrap_or_default();
+        let app = app.id;
         let AppCounts { sessions, publications, deliveries, command_errors, rate_limited } = node.counts(app);
         Self([
             node.sessions(app) as u64,
@@ -218,6 +229,13 @@ impl AppValues {
             deliveries,
             command_errors,
             rate_limited,
+            sizes.users as u64,
+            sizes.connections as u64,
+            sizes.waiting as u64,
+            sizes.bytes as u64,
+            counts.collected,
+            counts.refused,
+            counts.forgotten,
         ])
     }
 }
@@ -241,7 +259,7 @@ const CERTIFICATE_HELP: &str =
 pub(crate) fn exposition(observed: &Observed, format: TextFormat) -> String {
     let mut text = Exposition::new(format);
     put_server(&mut text, observed);
-    put_apps(&mut text, &observed.node);
+    put_apps(&mut text, observed);
     put_issuers(&mut text, &observed.issuers);
     for (at, (name, kind, help)) in METRICS.iter().enumerate() {
         text.begin(&format!("fanfare_{name}"), *kind, help);
@@ -284,12 +302,12 @@ fn put_server(text: &mut Exposition, observed: &Observed) {
     total("fanfare_address_table_overflows_total", help, &observed.control.addresses.overflows);
 }
 
-fn put_apps(text: &mut Exposition, node: &Node) {
-    let apps = node.apps();
+fn put_apps(text: &mut Exposition, observed: &Observed) {
+    let apps = observed.node.apps();
     let mut values: Vec<(&str, AppValues)> =
-        apps.iter().take(APPS_SHOWN).map(|app| (&*app.name, AppValues::of(node, app.id))).collect();
+        apps.iter().take(APPS_SHOWN).map(|app| (&*app.name, AppValues::of(observed, app))).collect();
     if apps.iter().len() > APPS_SHOWN {
-        let others = apps.iter().skip(APPS_SHOWN).map(|app| AppValues::of(node, app.id)).sum();
+        let others = apps.iter().skip(APPS_SHOWN).map(|app| AppValues::of(observed, app)).sum();
         values.push((OTHER_APPS, others));
     }
     for (at, (name, kind, help)) in APP_METRICS.iter().enumerate() {
@@ -334,7 +352,10 @@ fn put_times(text: &mut Exposition, observed: &Observed) {
 mod tests {
     use std::sync::Arc;
 
-    use fanfare_core::app::{App, AppKeys, Apps};
+    use fanfare_core::{
+        app::{App, AppKeys, Apps},
+        engine::Node,
+    };
 
     use super::*;
     use crate::{control::background::Background, worker::Control};

@@ -55,11 +55,8 @@ fn methods(target: Target<'_>) -> &'static [&'static str] {
         Target::Triggers(_) => return &["GET", "HEAD", "PUT", "PATCH", "DELETE"],
     };
     match resource {
-        Resource::Members
-        | Resource::History
-        | Resource::Channels
-        | Resource::Sessions
-        | Resource::User(_) => &["GET", "HEAD"],
+        Resource::Members | Resource::History | Resource::Channels | Resource::Sessions => &["GET", "HEAD"],
+        Resource::User(_) => &["GET", "HEAD", "PATCH"],
         Resource::Messages => &["PATCH", "DELETE"],
         Resource::Options => &["GET", "HEAD", "PUT"],
         Resource::Send | Resource::Broadcast | Resource::Publish | Resource::Disconnect => &["POST"],
@@ -74,11 +71,10 @@ fn allow(target: Target<'_>) -> &'static [(&'static str, &'static str)] {
         Target::Triggers(_) => return &[("allow", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS")],
     };
     match resource {
-        Resource::Members
-        | Resource::History
-        | Resource::Channels
-        | Resource::Sessions
-        | Resource::User(_) => &[("allow", "GET, HEAD, OPTIONS")],
+        Resource::User(_) => &[("allow", "GET, HEAD, PATCH, OPTIONS")],
+        Resource::Members | Resource::History | Resource::Channels | Resource::Sessions => {
+            &[("allow", "GET, HEAD, OPTIONS")]
+        }
         Resource::Messages => &[("allow", "PATCH, DELETE, OPTIONS")],
         Resource::Options => &[("allow", "GET, HEAD, PUT, OPTIONS")],
         Resource::Send | Resource::Broadcast | Resource::Publish | Resource::Disconnect => {

@@ -304,6 +304,7 @@ impl Worker {
             self.stamp_read();
             self.engine.on_mail();
             self.wake_others();
+            self.tell_places();
             self.stamp_ordered();
             self.engine.flush(&mut self.connections);
             self.observe_stages();
@@ -357,6 +358,7 @@ impl Worker {
         !self.ready.is_empty()
             || !self.closing.is_empty()
             || !self.answered.is_empty()
+            || self.engine.has_member_changes()
             || self.securing.has_work()
             || matches!(self.accepting, Accepting::More)
             || self.engine.is_busy()

@@ -20,6 +20,8 @@ DEFAULTS = {
     "direct": "anybody",
     "signed_in_messages": "optional",
     "roster": False,
+    "user_state": False,
+    "user_lists": False,
 }
 
 

@@ -105,7 +105,9 @@ class Client:
 
     def next(self):
         """The next object of a frame. Empty frames are heartbeats, and are skipped."""
+        deadline = time.monotonic() + PATIENCE_S
         while not self.waiting:
+            assert time.monotonic() < deadline, "only heartbeats come"
             frame = json.loads(self.socket.recv(timeout=PATIENCE_S))
             assert isinstance(frame, list)
             self.beats += not frame
@@ -135,7 +137,8 @@ class Client:
         self.socket.close()
 
 
-def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", **options):
+def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", more=(), **options):
+    """Starts a server with two apps. `more` are further lines of the configuration."""
     port, admin_port = free_port(), free_port()
     section = {"secret": SECRET, "admin_user": ADMIN[0], "admin_secret": ADMIN[1], **options}
     lines = [
@@ -149,6 +152,7 @@ def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", **optio
         lines += [f"{key} = {json.dumps(value)}" for key, value in section.items()]
         lines += [f'prefix = "{prefix}"']
     path = Path(folder) / f"{name}.toml"
+    lines += more
     path.write_text("\n".join(lines))
     log = open(Path(folder) / f"{name}.log", "wb")
     env = {name: value for name, value in os.environ.items() if not name.startswith("FANFARE_")}

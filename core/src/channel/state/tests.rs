@@ -58,7 +58,11 @@ impl Env for Worker {
         self.posted.push((to.0, mail));
     }
 
-    fn user_notice(&mut self, body: Body<'_>, _: &Presence) -> Arc<OwnedPublication> {
+    fn user_state(&self, _: &str) -> Option<Arc<UserState>> {
+        None
+    }
+
+    fn user_notice(&mut self, body: Body<'_>, _: Option<SessionId>) -> Arc<OwnedPublication> {
         let id = self.ids.message_id(1_000);
         Arc::new(Publication::new(id, body).into())
     }
@@ -173,7 +177,7 @@ fn a_channel_made_with_old_options_takes_the_present_ones_with_its_first_operati
     let (channel, mut env) = (channel(ChannelOptions::default()), Worker::new(ChannelOptions::default()));
     env.set = Some(ChannelOptions { history: KEEPING, presence_by_user: true, ..ChannelOptions::default() });
     gain(&channel, &mut env, 0);
-    assert!(channel.has_history() && channel.shows_users());
+    assert!(channel.has_history() && channel.counts_users());
     send(&channel, &mut env).expect("nobody is full");
     let bounds = super::super::Bounds { messages: 10, bytes: 1 << 20 };
     let page = ChannelRequest::Page {

@@ -116,7 +116,7 @@ pub(in crate::dialect) fn encode_publication(
         Body::MemberUpdated(card) => put_notice(out, heading, channel, "channel:update", card),
         Body::Edit { payload, .. } => put_change(out, heading, channel, publication.id, Some(payload)),
         Body::Delete => put_change(out, heading, channel, publication.id, None),
-        Body::UserJoined(_) | Body::UserLeft(_) | Body::Worded(_) => {}
+        Body::UserJoined(_) | Body::UserLeft(_) | Body::UserUpdated(_) | Body::Worded(_) => {}
     }
 }
 

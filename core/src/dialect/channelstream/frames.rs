@@ -110,7 +110,8 @@ pub(in crate::dialect) fn encode_publication(
         | Body::MemberLeft(_)
         | Body::MemberUpdated(_)
         | Body::UserJoined(_)
-        | Body::UserLeft(_) => return,
+        | Body::UserLeft(_)
+        | Body::UserUpdated(_) => return,
     }
     framing.put(out, text);
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A client sends only heartbeats. The [`Directory`] keeps the users, the connections, the channels and their
-//! histories. The engine delivers messages, so clients of all dialects share the same channels.
+//! histories. The engine delivers messages, so clients of all dialects share the same channels. The engine
+//! reports members of other dialects to the directory, which lists them among the users.
 
 mod directory;
 mod entry;
@@ -23,11 +24,12 @@ mod tree;
 
 pub use self::{
     directory::{
-        Arrival, ConnId, Content, Directory, DirectoryCounters, DirectoryLimits, Effect, Tell, What,
+        Arrival, ConnId, Content, Directory, DirectoryCounters, DirectoryLimits, DirectorySizes, Effect,
+        Tell, What,
     },
     frames::{EVENT, put_missed},
     polled::{Listening, is_callback},
-    rest::{Access, AdminPage, Answer, Call, Request, Route},
+    rest::{Access, AdminPage, Answer, Body, Call, Request, Route},
     signature::{Ageing, Verifier},
     timestamp::Moment,
 };

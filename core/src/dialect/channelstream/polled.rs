@@ -27,6 +27,10 @@ const SILENCE_MS: u64 = 15_000;
 /// A poll with so many bytes to answer is answered at once.
 const ENOUGH_BYTES: usize = 64 << 10;
 
+/// The end of a message, and its end for a client that was absent. All messages end in this way.
+const LIVE_MESSAGE: &[u8] = b",\"catchup\":false,\"type\":\"message\"}\n";
+const CAUGHT_UP_MESSAGE: &[u8] = b",\"catchup\":true,\"type\":\"message\"}\n";
+
 /// The form in which a client wants the answer to its poll.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Listening {
@@ -116,6 +120,10 @@ impl Polled {
 
     /// Keeps an element for a client without a held poll, marked as caught up.
     fn keep(&mut self, line: &[u8]) {
+        if let Some(message) = line.strip_suffix(LIVE_MESSAGE) {
+            self.waiting.extend_from_slice(message);
+            return self.waiting.extend_from_slice(CAUGHT_UP_MESSAGE);
+        }
         let Some(Json::Object(mut element)) = Json::parse(line) else { return };
         Members::set(&mut element, "catchup", true);
         self.waiting.extend_from_slice(Json::Object(element).compact().as_bytes());
@@ -259,13 +267,15 @@ mod tests {
     fn what_comes_between_two_polls_is_marked() {
         let mut polled = Polled::new(0);
         polled.queue(b"{\"message\":{\"catchup\":false},\"catchup\":false}\n{\"type\":\"message:delete\"}\n");
+        polled.queue(b"{\"a\":1,\"catchup\":false,\"type\":\"message\"}\n");
         polled.handle_listen(PLAIN, 100);
         polled.queue(b"{\"catchup\":false}\n");
         polled.handle_output(100);
         polled.handle_timeout(400);
         assert_eq!(polled.poll_effect(), Some(PollEffect::AnswerPoll));
         let expected = "[{\"message\":{\"catchup\":false},\"catchup\":true},\
-                        {\"type\":\"message:delete\",\"catchup\":true},{\"catchup\":false}]";
+                        {\"type\":\"message:delete\",\"catchup\":true},\
+                        {\"a\":1,\"catchup\":true,\"type\":\"message\"},{\"catchup\":false}]";
         assert_eq!(body(&polled.take_answer()), expected);
     }
 

@@ -1,10 +1,10 @@
 //! HTTP requests as data: the routes, the access that each route needs, and the answers.
 
 use super::{
-    directory::{ConnId, Directory, Effect, Full},
+    directory::{ConnId, Directory, Effect, Full, Listing},
     fields::wrong_type,
     schema::{
-        Connect, Item, ItemKind, Subscription, UserState, parse, read_conn_id, read_info, read_settings,
+        Connect, Item, ItemKind, RequestBody, Subscription, UserState, read_conn_id, read_info, read_settings,
     },
     timestamp::Moment,
     tree::{Json, Members, object},
@@ -103,6 +103,17 @@ impl Route {
     }
 }
 
+/// The body of a call, which is read before the directory is needed.
+#[derive(Debug)]
+pub struct Body(RequestBody);
+
+impl Body {
+    /// Reads a body.
+    pub fn read(bytes: &[u8]) -> Self {
+        Self(RequestBody::read(bytes))
+    }
+}
+
 /// A call with its body and its query.
 #[derive(Copy, Clone, Debug)]
 pub struct Request<'a> {
@@ -111,7 +122,7 @@ pub struct Request<'a> {
     /// The HTTP method.
     pub method: &'a str,
     /// The body.
-    pub body: &'a [u8],
+    pub body: &'a Body,
     /// The id of a connection in the query.
     pub conn_id: Option<&'a str>,
     /// Random bits of the operating system, for a new id.
@@ -122,19 +133,42 @@ pub struct Request<'a> {
     pub version: &'a str,
 }
 
-/// The answer to a call.
+/// The answer to a call. The answer with a long listing takes several visits to the directory, so that other
+/// calls come in between.
 #[derive(Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// The JSON body.
-    pub body: String,
+    body: Json,
+    listing: Option<Box<Listing>>,
 }
 
 impl Answer {
-    fn new(status: u16, body: &Json) -> Self {
-        Self { status, body: body.pretty() }
+    /// An answer with a text of JSON.
+    pub fn of_text(status: u16, json: &str) -> Self {
+        Self::new(status, Json::parse(json.as_bytes()).unwrap_or(Json::Null))
     }
+
+    fn new(status: u16, body: Json) -> Self {
+        Self { status, body, listing: None }
+    }
+
+    /// Whether nothing of the answer is missing.
+    pub fn is_complete(&self) -> bool {
+        self.listing.is_none()
+    }
+
+    /// The JSON body of a complete answer.
+    pub fn text(&self) -> String {
+        self.body.pretty()
+    }
+}
+
+/// The result of a call.
+enum Applied {
+    Answer(Json),
+    /// The answer lists all channels.
+    Listing(Listing),
 }
 
 /// The reason why a call has no result.
@@ -159,51 +193,69 @@ impl Directory {
     /// Applies a call as a whole, or refuses it without any change.
     pub fn handle(&mut self, request: &Request<'_>, effects: &mut Vec<Effect>) -> Answer {
         match self.apply(request, effects) {
-            Ok(result) => Answer::new(200, &result),
-            Err(Refusal::Invalid(errors)) => Answer::new(422, &errors.into()),
+            Ok(Applied::Answer(result)) => Answer::new(200, result),
+            Ok(Applied::Listing(listing)) => {
+                let listing = Some(Box::new(listing));
+                Answer { listing, ..Answer::new(200, Json::Null) }
+            }
+            Err(Refusal::Invalid(errors)) => Answer::new(422, errors.into()),
             Err(Refusal::Full(full)) => {
                 let sentence = match full {
                     Full::Connections => "Too many connections wait for their clients.",
                     Full::Users => "Too many users.",
                     Full::Channels => "Too many channels.",
                 };
-                Answer::new(503, &object! { "request": sentence }.into())
+                Answer::new(503, object! { "request": sentence }.into())
             }
         }
     }
 
-    fn apply(&mut self, request: &Request<'_>, effects: &mut Vec<Effect>) -> Result<Json, Refusal> {
-        let &Request { call, body, now, .. } = request;
+    /// Goes on with an answer that is not complete. One call describes a bounded number of channels.
+    pub fn go_on(&self, answer: &mut Answer) {
+        let Some(listing) = &mut answer.listing else { return };
+        if let Some(body) = self.list_more(listing) {
+            answer.body = body.into();
+            answer.listing = None;
+        }
+    }
+
+    fn apply(&mut self, request: &Request<'_>, effects: &mut Vec<Effect>) -> Result<Applied, Refusal> {
+        let &Request { call, body: Body(body), now, .. } = request;
         let result = match call {
             Call::Connect => {
                 let body =
-                    Connect::read(&parse(body)?, |conn, user| self.is_connection_of_another(conn, user))?;
+                    Connect::read(body.json()?, |conn, user| self.is_connection_of_another(conn, user))?;
                 self.connect(body, ConnId::from_random(request.entropy), now, effects)?
             }
             Call::Subscribe | Call::Unsubscribe => {
                 let is_known = |conn| self.is_connection(conn);
-                let body = Subscription::read(&parse(body)?, request.conn_id, is_known)?;
+                let body = Subscription::read(body.json()?, request.conn_id, is_known)?;
                 match call {
                     Call::Subscribe => self.subscribe(&body, now, effects)?,
                     _ => self.unsubscribe(&body, now, effects),
                 }
             }
             Call::UserState => {
-                let body = UserState::read(&parse(body)?, |user| self.is_user(user))?;
+                let body = UserState::read(body.json()?, |user| self.is_user(user))?;
                 self.set_user_state(body, now, effects)
             }
             Call::SendMessages => return self.items(request, ItemKind::Message, effects),
             Call::EditMessages => return self.items(request, ItemKind::Edit, effects),
             Call::DeleteMessages => return self.items(request, ItemKind::Delete, effects),
-            Call::ChannelConfig => self.configure(&read_settings(&parse(body)?)?, now)?,
-            Call::Info => self.info(&read_info(body)?),
-            Call::AdminJson => self.overview(request.version, now),
+            Call::ChannelConfig => self.configure(&read_settings(body.json()?)?, now, effects)?,
+            Call::Info => match read_info(body)? {
+                config if config.channels.is_none() => return Ok(Applied::Listing(Listing::new(config))),
+                config => self.info(&config),
+            },
+            Call::AdminJson => {
+                return Ok(Applied::Listing(Listing::of_overview(self.overview(request.version, now))));
+            }
             Call::Disconnect => {
                 let conn = disconnected(request)?;
-                return Ok(self.disconnect(conn, now, effects).into());
+                return Ok(Applied::Answer(self.disconnect(conn, now, effects).into()));
             }
         };
-        Ok(result.into())
+        Ok(Applied::Answer(result.into()))
     }
 
     fn items(
@@ -211,11 +263,10 @@ impl Directory {
         request: &Request<'_>,
         kind: ItemKind,
         effects: &mut Vec<Effect>,
-    ) -> Result<Json, Refusal> {
-        let body = parse(request.body)?;
-        let items = Item::read_all(&body, kind, || self.fresh_id())?;
+    ) -> Result<Applied, Refusal> {
+        let items = Item::read_all(request.body.0.json()?, kind, || self.fresh_id())?;
         self.check_items(&items)?;
-        Ok(self.apply_items(items, kind, request.now, effects))
+        Ok(Applied::Answer(self.apply_items(items, kind, request.now, effects)))
     }
 }
 
@@ -224,7 +275,7 @@ fn disconnected(request: &Request<'_>) -> Result<ConnId, Members> {
     if request.method != "POST" {
         return read_conn_id(request.conn_id.map(Json::from).as_ref());
     }
-    match parse(request.body)? {
+    match request.body.0.json()? {
         Json::Object(members) => read_conn_id(members.get("conn_id")),
         _ => Err(wrong_type()),
     }

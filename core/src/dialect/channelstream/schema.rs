@@ -37,6 +37,13 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The number of messages that the channel's history keeps.
+    pub(super) fn remembered(self) -> u32 {
+        /// The most messages that a channel remembers.
+        const MOST: u64 = 65_536;
+        if self.store_history { self.history_size.min(MOST) as u32 } else { 0 }
+    }
+
     /// Reads the settings that a back end gives. A missing setting has its default.
     fn read(value: &Json) -> Result<Self, Members> {
         let mut fields = Fields::of(value)?;
@@ -222,6 +229,21 @@ impl Delivery {
         self.channel.is_none() && self.pm_users.is_empty()
     }
 
+    /// The number of a channel's members that receive the message: of `all` members, each user has
+    /// `of(user)`.
+    pub(super) fn receivers(&self, all: usize, of: impl Fn(&str) -> usize) -> usize {
+        let sum = |mut users: Vec<&Box<str>>| {
+            users.sort_unstable();
+            users.dedup();
+            users.into_iter().map(|user| of(user)).sum::<usize>()
+        };
+        let Self { pm_users, exclude_users, .. } = self;
+        match pm_users.is_empty() {
+            true => all - sum(exclude_users.iter().collect()),
+            false => sum(pm_users.iter().filter(|user| !exclude_users.contains(user)).collect()),
+        }
+    }
+
     const FIELDS: [&str; 4] = ["pm_users", "exclude_users", "channel", "no_history"];
 
     fn read(fields: &mut Fields<'_>) -> Self {
@@ -324,12 +346,15 @@ pub(super) fn read_settings(body: &Json) -> Result<SettingsByChannel, Members> {
 }
 
 /// Reads the body of `/info`. An empty body asks for everything.
-pub(super) fn read_info(body: &[u8]) -> Result<InfoConfig, Members> {
-    if body.is_empty() {
-        return Ok(InfoConfig::default());
-    }
-    let body = parse(body)?;
-    let mut fields = Fields::of(&body)?;
+pub(super) fn read_info(body: &RequestBody) -> Result<InfoConfig, Members> {
+    let RequestBody::Json(body) = body else {
+        return if matches!(body, RequestBody::Empty) {
+            Ok(InfoConfig::default())
+        } else {
+            Err(wrong_type())
+        };
+    };
+    let mut fields = Fields::of(body)?;
     let info = fields.required("info", InfoConfig::read);
     fields.errors()?;
     info.ok_or_else(wrong_type)
@@ -345,7 +370,28 @@ pub(super) fn read_conn_id(value: Option<&Json>) -> Result<ConnId, Members> {
     }
 }
 
-/// Reads a body as JSON.
-pub(super) fn parse(body: &[u8]) -> Result<Json, Members> {
-    Json::parse(body).ok_or_else(wrong_type)
+/// The body of a request.
+#[derive(Debug)]
+pub(super) enum RequestBody {
+    Empty,
+    Json(Json),
+    /// The body is not JSON.
+    Unreadable,
+}
+
+impl RequestBody {
+    pub(super) fn read(body: &[u8]) -> Self {
+        match Json::parse(body) {
+            _ if body.is_empty() => Self::Empty,
+            Some(json) => Self::Json(json),
+            None => Self::Unreadable,
+        }
+    }
+
+    pub(super) fn json(&self) -> Result<&Json, Members> {
+        match self {
+            Self::Json(json) => Ok(json),
+            Self::Empty | Self::Unreadable => Err(wrong_type()),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, BytesMut};
 
-use super::{outcome::put_member, put::put_number};
+use super::{outcome::put_member, put::put_number, users::put_user};
 use crate::{
     id::{MessageId, SessionId},
     json,
@@ -21,6 +21,7 @@ mod event {
     pub(super) const UPDATE: &str = "channel:update";
     pub(super) const USER_JOIN: &str = "channel:user_join";
     pub(super) const USER_LEAVE: &str = "channel:user_leave";
+    pub(super) const USER_UPDATE: &str = "channel:user_update";
 }
 
 /// Whether an event's name belongs to the server.
@@ -151,6 +152,10 @@ fn encode_event(
             put_user(&mut text, user);
             event::USER_LEAVE
         }
+        Body::UserUpdated(user) => {
+            put_user(&mut text, user);
+            event::USER_UPDATE
+        }
     };
     let payload = match publication.body {
         Body::Message { payload, .. } | Body::Edit { payload, .. } => payload,
@@ -279,13 +284,6 @@ pub(super) fn put_more(out: &mut impl BufMut, publication: &Publication<'_>) {
     if let Some(edited_ms) = publication.edited_ms {
         put_number(out, ",\"edited_ms\":", edited_ms);
     }
-}
-
-/// A user as the payload of a notice: `{"user"}`.
-fn put_user(out: &mut BytesMut, user: &str) {
-    out.extend_from_slice(b"{\"user\":");
-    json::write_string(out, user);
-    out.put_u8(b'}');
 }
 
 fn base64_len(bytes: &[u8]) -> usize {

@@ -36,6 +36,7 @@ pub(super) fn code(error: ReplyError) -> &'static str {
         ReplyError::TooManyMembers => "too_many_members",
         ReplyError::NotAllowed => "not_allowed",
         ReplyError::NoRoster => "no_roster",
+        ReplyError::TooManyUsers => "too_many_users",
         ReplyError::Overloaded => "overloaded",
     }
 }
@@ -79,6 +80,7 @@ pub(in crate::dialect) fn message(error: ReplyError) -> &'static str {
         }
         ReplyError::TooManyOptions => "As many channels of this app have options of their own as may.",
         ReplyError::OptionInUse => "presence_by_user and roster cannot change while the channel has members.",
+        ReplyError::TooManyUsers => "As many users of this app have a state as may.",
         ReplyError::NoRoster => "This channel keeps no roster.",
         ReplyError::Refused => "A trigger of the app refused this.",
         ReplyError::TriggerFailed => "A trigger of the app failed, so this was not done.",

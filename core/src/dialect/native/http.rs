@@ -19,6 +19,7 @@ use super::{
     options::{ONLY_NEW, read_options},
     outcome::{put_error, put_outcome},
     template::CommandReader,
+    users::read_user,
 };
 use crate::{
     channel::PageStart,
@@ -177,6 +178,10 @@ impl RequestReader {
             }
             Resource::User(user) => {
                 let user = percent_decode(user).map_err(|error| Refusal::invalid(format!("{error}.")))?;
+                if !is_read {
+                    self.user(&user, body, each)?;
+                    return Ok(AnswerShape::One);
+                }
                 let (limit, after) = (query.limit()?, query.cursor()?);
                 each(Ok(BackEndCommand::Sessions { user: Some(&user), limit, after }));
             }
@@ -236,6 +241,19 @@ impl RequestReader {
         let only_new = object.member(ONLY_NEW).map_or(Some(false), Raw::as_bool);
         let only_new = only_new.ok_or(wrong("only_new must be true or false."))?;
         each(Ok(BackEndCommand::SetOptions { channel: &channel, change, only_new }));
+        Ok(())
+    }
+
+    fn user(
+        &mut self,
+        user: &str,
+        body: &[u8],
+        each: &mut dyn FnMut(Result<BackEndCommand<'_>, ReplyError>),
+    ) -> Result<(), ReplyError> {
+        let batch = Batch::read(&mut self.0, text(body)?)?;
+        let object = batch.object().ok_or(wrong(NOT_AN_OBJECT))?;
+        let (change, announce) = read_user(&object)?;
+        each(Ok(BackEndCommand::SetUser { user, change, announce }));
         Ok(())
     }
 

@@ -15,6 +15,7 @@ mod put;
 mod template;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod users;
 
 pub(super) use self::{
     answers::{encode_error, encode_gap, encode_ok, encode_reconnect, encode_refused, encode_welcome},

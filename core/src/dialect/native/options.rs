@@ -35,7 +35,7 @@ macro_rules! option {
 }
 
 /// All options, in the order in which they are written.
-const OPTIONS: [ChannelOption; 12] = [
+const OPTIONS: [ChannelOption; 14] = [
     option!("history_messages" must be "a whole number from 0 to 65536",
         |change, value| whole(value, HistoryLimits::MESSAGES).map(|n| change.history_messages = Some(n)),
         |options, out| put_number(out, "", options.history.messages.into())),
@@ -79,6 +79,12 @@ const OPTIONS: [ChannelOption; 12] = [
     option!("roster" must be "true or false",
     |change, value| value.as_bool().map(|is_on| change.roster = Some(is_on)),
     |options, out| put_bool(out, "", options.roster)),
+    option!("user_state" must be "true or false",
+    |change, value| value.as_bool().map(|is_on| change.user_state = Some(is_on)),
+    |options, out| put_bool(out, "", options.user_state)),
+    option!("user_lists" must be "true or false",
+    |change, value| value.as_bool().map(|is_on| change.user_lists = Some(is_on)),
+    |options, out| put_bool(out, "", options.user_lists)),
 ];
 
 const DISCONNECT: &str = "disconnect";
@@ -89,7 +95,8 @@ const ALWAYS: &str = "always";
 
 const UNKNOWN: &str = "The body has a member that is no channel option: there are history_messages, \
                        history_bytes, history_age_s, announce, presence_by_user, membership_to_send, \
-                       slow_consumer, join, publish, direct, signed_in_messages and roster.";
+                       slow_consumer, join, publish, direct, signed_in_messages, roster, user_state \
+                       and user_lists.";
 
 /// The member that restricts options to a channel that does not exist.
 pub(super) const ONLY_NEW: &str = "only_new";
@@ -204,6 +211,8 @@ mod tests {
             direct: Who::Anybody,
             signed_in_messages: SignedInMessages::Always,
             roster: true,
+            user_state: true,
+            user_lists: true,
         };
         let mut out = BytesMut::from(&b"{\"channel\":\"c\""[..]);
         put_options(&mut out, &options);

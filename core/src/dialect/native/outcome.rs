@@ -7,6 +7,7 @@ use super::{
     errors::{REFUSED, code, message},
     options::put_options,
     put::{put_bool, put_number, put_optional_number},
+    users::put_user_outcome,
 };
 use crate::{
     channel::{HistoryItem, Position},
@@ -99,6 +100,7 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(b",\"members\":");
             json::write_array(out, &roster.members, |out, member| put_member(out, member));
         }
+        Outcome::User { user, state, changed } => put_user_outcome(out, user, state.as_deref(), changed),
         Outcome::Session { user, expires_at } => {
             out.extend_from_slice(b"{\"user\":");
             json::write_string(out, user);

@@ -126,6 +126,7 @@ pub(super) fn encode_publication(
         | Body::MemberUpdated(_)
         | Body::UserJoined(_)
         | Body::UserLeft(_)
+        | Body::UserUpdated(_)
         | Body::Worded(_) => {}
     }
 }

@@ -95,9 +95,11 @@ fn write_publication(heading: &mut Heading, channel: Option<&str>, publication: 
         Body::Delete => put_change(heading, channel, publication, "message:delete", None),
         Body::MemberJoined(card) => put_notice(heading, channel, "join", card),
         Body::MemberLeft(card) => put_notice(heading, channel, "leave", card),
-        Body::MemberUpdated(_) | Body::UserJoined(_) | Body::UserLeft(_) | Body::Worded(_) => {
-            return Word::None;
-        }
+        Body::MemberUpdated(_)
+        | Body::UserJoined(_)
+        | Body::UserLeft(_)
+        | Body::UserUpdated(_)
+        | Body::Worded(_) => return Word::None,
     }
     heading.put(&["}"]);
     Word::Known

@@ -27,7 +27,7 @@ pub(super) fn json(observed: &Observed) -> BytesMut {
     put(&mut out, format_args!("\"capacity\":{capacity},\"channels\":{channels},\"apps\":["));
     for (at, app) in observed.node.apps().iter().enumerate() {
         let AppValues([sessions, parked, parked_bytes, history_bytes, forgotten, ..]) =
-            AppValues::of(&observed.node, app.id);
+            AppValues::of(observed, app);
         put(&mut out, format_args!("{}{{\"name\":", if at > 0 { "," } else { "" }));
         write_string(&mut out, &app.name);
         put(&mut out, format_args!(",\"sessions\":{sessions},\"parked_sessions\":{parked}"));

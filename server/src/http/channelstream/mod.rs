@@ -11,7 +11,9 @@ use std::sync::{
 
 use fanfare_core::{
     app::{App, AppLimits, Apps, ChannelstreamOptions},
-    dialect::channelstream::{Directory, DirectoryLimits, Moment, Verifier},
+    dialect::channelstream::{
+        Answer, Directory, DirectoryCounters, DirectoryLimits, DirectorySizes, Moment, Verifier,
+    },
 };
 use std::sync::Arc;
 
@@ -100,6 +102,19 @@ impl Place {
     /// The app's directory. A panic of a worker leaves the directory consistent, so a poisoned lock is taken.
     pub(crate) fn directory(&self) -> MutexGuard<'_, Directory> {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sizes and the counters of the app's directory.
+    pub(crate) fn counts(&self) -> (DirectorySizes, DirectoryCounters) {
+        let directory = self.directory();
+        (directory.sizes(), directory.counters())
+    }
+
+    /// Completes an answer. Other calls may have the directory in between.
+    pub(crate) fn complete(&self, answer: &mut Answer) {
+        while !answer.is_complete() {
+            self.directory().go_on(answer);
+        }
     }
 
     /// Whether the name and the password are an administrator's. After a wrong password every sign-in fails

@@ -98,10 +98,11 @@ pub(crate) fn put_answer(
     origin: Option<&str>,
     answer: &Answer,
 ) -> u16 {
+    let text = answer.text();
     if answer.status == 200 {
-        return put_shared(out, reply, options, origin, ("application/json", answer.body.as_bytes()));
+        return put_shared(out, reply, options, origin, ("application/json", text.as_bytes()));
     }
-    plain(reply).put(out, answer.status, &[("Content-Type", "application/json")], answer.body.as_bytes());
+    plain(reply).put(out, answer.status, &[("Content-Type", "application/json")], text.as_bytes());
     answer.status
 }
 

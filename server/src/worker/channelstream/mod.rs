@@ -16,16 +16,16 @@ use std::collections::HashMap;
 
 use bytes::BytesMut;
 use fanfare_core::{
-    app::ChannelstreamOptions,
-    command::{AmendMessage, BackEndCommand, Disconnection, Publish, PublishAs},
+    app::{ChannelstreamOptions, HistoryLimits},
+    command::{AmendMessage, BackEndCommand, Disconnection, OptionsChange, Publish, PublishAs},
     dialect::{
         Format,
         channelstream::{
-            AdminPage, Answer, Arrival, Call, ConnId, Content, Directory, EVENT, Effect, Moment, Request,
-            Route, Tell, What, put_missed,
+            AdminPage, Answer, Arrival, Body, Call, ConnId, Content, Directory, EVENT, Effect, Moment,
+            Request, Route, Tell, What, put_missed,
         },
     },
-    engine::Opening,
+    engine::{MemberChange, Opening},
     http::{Head, Query},
     id::{AppId, SessionId, SessionSlot},
     publication::{Given, Payload},
@@ -156,10 +156,11 @@ impl Worker {
         (slot, head, body): (ConnectionSlot, &Head<'_>, &[u8]),
         reply: Reply,
     ) -> Next {
+        let body = Body::read(body);
         let request = Request {
             call,
             method: head.method,
-            body,
+            body: &body,
             conn_id: knock.conn_id.as_deref(),
             entropy: random_bits(),
             now: Moment(self.clock.unix_us()),
@@ -168,9 +169,10 @@ impl Worker {
         let connection = self.connections.id(slot).token();
         let mut effects = Vec::new();
         let mut directory = place.directory();
-        let answer = directory.handle(&request, &mut effects);
+        let mut answer = directory.handle(&request, &mut effects);
         let missing = self.follow_up(place, effects, Some(connection));
         drop(directory);
+        place.complete(&mut answer);
         let origin = head.header_str("origin");
         if missing > 0 {
             let (options, origin) = (place.options.clone(), origin.map(String::from));
@@ -207,6 +209,11 @@ impl Worker {
                         missing += 1;
                     }
                 }
+                Effect::Profile { session, profile } => {
+                    let command = BackEndCommand::SetProfile { session, profile: &profile };
+                    self.engine.request(app, command, Tokens::UNAWAITED);
+                }
+                Effect::Remember { channel, messages } => self.remember(app, &channel, messages),
                 Effect::End { session } => {
                     let whom = Disconnection::Session(session);
                     let command = BackEndCommand::Disconnect { whom, reconnect: true };
@@ -215,6 +222,19 @@ impl Worker {
             }
         }
         missing
+    }
+
+    /// Has a channel's history keep as many messages as its configuration says, and at least `messages`.
+    fn remember(&mut self, app: AppId, channel: &str, messages: u32) {
+        let configured = self.engine.apps().of(app).channel_options(channel).history;
+        let age_ms = u32::try_from(*HistoryLimits::AGE_S.end() * 1000).ok();
+        let change =
+            OptionsChange { history_messages: Some(messages), history_age_ms: age_ms, ..Default::default() };
+        let change = if messages > configured.messages { change } else { OptionsChange::default() };
+        let command = BackEndCommand::SetOptions { channel, change, only_new: false };
+        if let Some(Err(error)) = self.engine.request(app, command, Tokens::UNAWAITED) {
+            tracing::debug!(?error, "a channel has no history for other dialects");
+        }
     }
 
     /// Sends clients a back end's message or a notice. The engine handles slow clients, and no call waits for
@@ -347,6 +367,28 @@ impl Worker {
         self.wake_others();
     }
 
+    /// Tells the directories which members of other dialects have come, changed or gone on this worker.
+    pub(super) fn tell_places(&mut self) {
+        let changes = self.engine.take_member_changes();
+        if changes.is_empty() {
+            return;
+        }
+        let control = self.control.clone();
+        let now = Moment(self.clock.unix_us());
+        for changes in changes.chunk_by(|one, other| one.app == other.app) {
+            let app = self.engine.apps().of(changes[0].app).clone();
+            let Some(place) = control.places.of(&app) else { continue };
+            let mut effects = Vec::new();
+            let mut directory = place.directory();
+            for MemberChange { channel, member, is_member, .. } in changes {
+                let Some(channel) = channel.name() else { continue };
+                directory.observe(channel, member, *is_member, now, &mut effects);
+            }
+            self.follow_up(place, effects, None);
+        }
+        self.wake_others();
+    }
+
     /// Whether this worker expires connections whose clients do not come.
     pub(super) fn looks_after_places(&self) -> bool {
         self.id.0 == 0 && !self.control.places.is_empty()
@@ -388,14 +430,15 @@ impl Worker {
                 let request = Request {
                     call: Call::AdminJson,
                     method: "GET",
-                    body: b"",
+                    body: &Body::read(b""),
                     conn_id: None,
                     entropy: 0,
                     now: Moment(self.clock.unix_us()),
                     version: env!("CARGO_PKG_VERSION"),
                 };
-                let answer = place.directory().handle(&request, &mut Vec::new());
-                let html = overview_page(&answer.body, &options.prefix);
+                let mut answer = place.directory().handle(&request, &mut Vec::new());
+                place.complete(&mut answer);
+                let html = overview_page(&answer.text(), &options.prefix);
                 put_html(&mut self.out, reply, options, origin, &html)
             }
             AdminPage::SignIn if head.method == "POST" && is_administrator(place, body, self.now_ms) => {

@@ -37,7 +37,7 @@ impl Worker {
     ) -> Next {
         let origin = head.header_str("origin");
         let callback = knock.callback.as_deref().filter(|callback| !callback.is_empty());
-        let refusal = |body: &str| Answer { status: 422, body: body.into() };
+        let refusal = |body: &str| Answer::of_text(422, body);
         let Some(conn) = knock.conn_id.as_deref().and_then(ConnId::parse) else {
             let status = put_answer(&mut self.out, &reply, &place.options, origin, &refusal(WRONG_ID));
             return self.sent(slot, status, reply.persistence);

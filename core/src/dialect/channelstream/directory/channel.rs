@@ -1,6 +1,9 @@
 //! A channel of the directory: its settings, its users with their connections, and its history.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     super::{
@@ -10,6 +13,7 @@ use super::{
         tree::{Json, Members, object},
     },
     ConnId, Memory,
+    others::Others,
 };
 use crate::id::MessageId;
 
@@ -18,7 +22,7 @@ const FRAMES: usize = 100;
 
 #[derive(Debug)]
 pub(super) struct Channel {
-    uuid: MessageId,
+    pub(super) uuid: MessageId,
     pub(super) settings: Settings,
     /// The channel's connections by user.
     pub(super) users: BTreeMap<Box<str>, Vec<ConnId>>,
@@ -43,7 +47,7 @@ impl Channel {
 
     /// Adds a connection. Returns false if the connection was in the channel before.
     pub(super) fn add(&mut self, user: &str, conn: ConnId) -> bool {
-        let connections = self.users.entry(user.into()).or_default();
+        let connections = self.users.entry(user.into()).or_insert_with(|| Vec::with_capacity(1));
         let is_new = !connections.contains(&conn);
         if is_new {
             connections.push(conn);
@@ -68,17 +72,7 @@ impl Channel {
 
     /// The number of the channel's connections that receive a message.
     pub(super) fn receivers(&self, delivery: &Delivery) -> usize {
-        let of = |user: &str| self.users.get(user).map_or(0, Vec::len);
-        let sum = |mut users: Vec<&Box<str>>| {
-            users.sort_unstable();
-            users.dedup();
-            users.into_iter().map(|user| of(user)).sum::<usize>()
-        };
-        let Delivery { pm_users, exclude_users, .. } = delivery;
-        match pm_users.is_empty() {
-            true => self.connections - sum(exclude_users.iter().collect()),
-            false => sum(pm_users.iter().filter(|user| !exclude_users.contains(user)).collect()),
-        }
+        delivery.receivers(self.connections, |user| self.users.get(user).map_or(0, Vec::len))
     }
 
     /// Adds an entry to the history and to the frames, as far as the channel's settings allow.
@@ -130,9 +124,14 @@ impl Channel {
     }
 
     /// The channel in the form that back ends see, and its users as far as `config` lists them.
-    pub(super) fn info(&self, name: &str, config: &InfoConfig) -> (Members, Vec<&str>) {
-        let users: Vec<&str> = match config.users {
-            true => self.users.keys().map(|user| &**user).collect(),
+    pub(super) fn info<'a>(
+        &'a self,
+        name: &str,
+        others: Option<&'a Others>,
+        config: &InfoConfig,
+    ) -> (Members, Vec<&'a str>) {
+        let users = match config.users {
+            true => names(self.users.keys().map(|user| &**user), others),
             false => Vec::new(),
         };
         let history: Json = match config.history {
@@ -146,12 +145,18 @@ impl Channel {
             "settings": settings(self.settings),
             "history": history,
             "last_active": self.last_active.to_string(),
-            "total_connections": self.connections,
+            "total_connections": self.connections + others.map_or(0, Others::sessions),
             "total_users": users.len(),
             "users": users.iter().copied().collect::<Json>(),
         };
         (info, users)
     }
+}
+
+/// The names of a channel's users of all dialects, sorted.
+pub(super) fn names<'a>(own: impl Iterator<Item = &'a str>, others: Option<&'a Others>) -> Vec<&'a str> {
+    let names: BTreeSet<&str> = own.chain(others.into_iter().flat_map(Others::names)).collect();
+    names.into_iter().collect()
 }
 
 /// Whether the history may keep a message.

@@ -38,8 +38,8 @@ impl Directory {
                 self.deadlines.remove(&(due, Expiring::Connection(conn)));
             }
         }
-        for channel in self.connections[&conn].channels.clone() {
-            self.leave(conn, &channel, now, effects);
+        for channel in self.connections[&conn].channels.clone().iter() {
+            self.leave(conn, channel, now, effects);
         }
         let Some(connection) = self.connections.remove(&conn) else { return };
         if let Some(user) = self.users.get_mut(&connection.user) {

@@ -69,7 +69,9 @@ impl Directory {
         kind: ItemKind,
         now: Moment,
     ) -> Option<usize> {
-        let channel = self.channels.get_mut(name)?;
+        let others = self.others.get(name);
+        let theirs = others.map(|others| others.receivers(&item.delivery));
+        let Some(channel) = self.channels.get_mut(name) else { return theirs };
         match kind {
             ItemKind::Message => {}
             ItemKind::Edit => channel.edit(item, &mut self.memory),
@@ -77,7 +79,7 @@ impl Directory {
         }
         let keeps = if item.delivery.no_history { History::Not } else { History::Kept };
         channel.remember(entry, keeps, now, &mut self.memory);
-        Some(channel.receivers(&item.delivery))
+        Some(channel.receivers(&item.delivery) + theirs.unwrap_or_default())
     }
 
     /// Applies an item to its users. Returns how many connections receive the item; `None` if no named user

@@ -13,12 +13,16 @@
 //! ```
 //!
 //! Invariants: a connection's user exists. A channel lists a connection exactly if the connection lists the
-//! channel. A user with connections and a channel with users do not expire.
+//! channel. A user with connections and a channel with users do not expire. The directory lists a member of
+//! another dialect exactly while the member is in the channel.
 
 mod channel;
 mod clients;
+mod memory;
 mod messages;
+mod names;
 mod notices;
+mod others;
 mod report;
 mod user;
 
@@ -28,9 +32,9 @@ use std::{
     sync::Arc,
 };
 
-use self::{channel::Channel, notices::Presence, user::User};
+pub(super) use self::report::Listing;
+use self::{channel::Channel, memory::Memory, names::Names, notices::Presence, others::Others, user::User};
 use super::{
-    entry::{Entry, Ring},
     schema::{Connect, InfoConfig, Item, Settings, SettingsByChannel, Subscription, UserState},
     timestamp::Moment,
     tree::{Json, Members, object},
@@ -125,6 +129,20 @@ pub enum Effect {
         /// Whether the session enters or leaves the channel.
         membership: Membership,
     },
+    /// A client's session has another profile: the public state of its user.
+    Profile {
+        /// The session.
+        session: SessionId,
+        /// The profile, as JSON.
+        profile: Box<str>,
+    },
+    /// The histories of all dialects keep at least so many messages of a channel.
+    Remember {
+        /// The channel.
+        channel: Box<str>,
+        /// The number of messages.
+        messages: u32,
+    },
     /// A client's session ends.
     End {
         /// The session.
@@ -188,10 +206,13 @@ pub struct Directory {
     started: Moment,
     /// The last moment that the directory gave out. Every moment is later than the one before it.
     last: Moment,
-    users: HashMap<Box<str>, User>,
+    users: HashMap<Box<str>, Box<User>>,
     connections: HashMap<ConnId, Connection>,
     sessions: HashMap<SessionId, ConnId>,
     channels: BTreeMap<Box<str>, Channel>,
+    /// The members of channels whom other dialects serve, by channel. A channel without such members has no
+    /// entry.
+    others: BTreeMap<Box<str>, Others>,
     memory: Memory,
     /// When to look at connections, users and channels that may expire.
     deadlines: BTreeSet<(Moment, Expiring)>,
@@ -210,6 +231,21 @@ pub struct DirectoryCounters {
     pub collected: u64,
     /// Requests that reached a bound of the directory.
     pub refused: u64,
+    /// Messages and notices that the histories dropped for lack of memory.
+    pub forgotten: u64,
+}
+
+/// Sizes of a directory.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub struct DirectorySizes {
+    /// Users, with or without connections.
+    pub users: usize,
+    /// Connections, with or without a client.
+    pub connections: usize,
+    /// Connections that wait for their clients.
+    pub waiting: usize,
+    /// Approximate bytes of all histories.
+    pub bytes: usize,
 }
 
 /// A connection, a user or a channel that may expire.
@@ -223,55 +259,10 @@ enum Expiring {
 #[derive(Debug)]
 struct Connection {
     user: Box<str>,
-    channels: BTreeSet<Box<str>>,
+    channels: Names,
     last_active: Moment,
     /// The session of the connection's client.
     session: Option<SessionId>,
-}
-
-/// The memory that the rings of all channels and users take.
-#[derive(Debug)]
-pub(super) struct Memory {
-    used: usize,
-    most: usize,
-    /// Entries that were dropped for lack of memory.
-    forgotten: u64,
-}
-
-impl Memory {
-    /// Appends an entry to a ring of at most `most` entries. If memory is short, the ring drops its oldest
-    /// entries, and at last the new entry.
-    fn push(&mut self, ring: &mut Ring, most: usize, now: Moment, entry: &Arc<Entry>) {
-        self.cut(ring, most - 1);
-        let bytes = entry.bytes();
-        while self.used + bytes > self.most {
-            self.forgotten += 1;
-            match ring.pop() {
-                Some(freed) => self.release(freed),
-                None => return,
-            }
-        }
-        self.used += bytes;
-        ring.push(now, entry.clone());
-    }
-
-    fn cut(&mut self, ring: &mut Ring, most: usize) {
-        while ring.len() > most {
-            self.release(ring.pop().unwrap_or_default());
-        }
-    }
-
-    fn replace(&mut self, ring: &mut Ring, edit: &Item) {
-        if let Some(entry) = ring.message_mut(edit.uuid) {
-            let edited = Arc::new(entry.edited(edit));
-            self.used = self.used - entry.bytes() + edited.bytes();
-            *entry = edited;
-        }
-    }
-
-    fn release(&mut self, bytes: usize) {
-        self.used -= bytes;
-    }
 }
 
 /// A client that may attach.
@@ -299,7 +290,8 @@ impl Directory {
             connections: HashMap::new(),
             sessions: HashMap::new(),
             channels: BTreeMap::new(),
-            memory: Memory { used: 0, most: limits.bytes, forgotten: 0 },
+            others: BTreeMap::new(),
+            memory: Memory::new(limits.bytes),
             deadlines: BTreeSet::new(),
             waiting: 0,
             counters: DirectoryCounters::default(),
@@ -308,7 +300,17 @@ impl Directory {
 
     /// The counters of the directory.
     pub fn counters(&self) -> DirectoryCounters {
-        self.counters
+        DirectoryCounters { forgotten: self.memory.forgotten(), ..self.counters }
+    }
+
+    /// The sizes of the directory.
+    pub fn sizes(&self) -> DirectorySizes {
+        DirectorySizes {
+            users: self.users.len(),
+            connections: self.connections.len(),
+            waiting: self.waiting,
+            bytes: self.memory.used(),
+        }
     }
 
     /// When [`Directory::expire`] has to be called next.
@@ -358,11 +360,13 @@ impl Directory {
         let user = self.users.entry(username.clone()).or_insert_with(|| {
             let mut user = User::new(uuid, now);
             user.merge(fresh_state);
-            user
+            Box::new(user)
         });
+        let before = user.public_state();
         user.public_keys = public_keys;
         user.merge(state);
         user.last_active = now;
+        self.show_profile(&username, &before, effects);
         self.register(conn, &username, now);
         for channel in &channels {
             self.enter(conn, channel, &settings, now, effects);
@@ -429,7 +433,7 @@ impl Directory {
             return;
         }
         let connection =
-            Connection { user: user.into(), channels: BTreeSet::new(), last_active: now, session: None };
+            Connection { user: user.into(), channels: Names::default(), last_active: now, session: None };
         self.connections.insert(conn, connection);
         self.waiting += 1;
         self.deadlines.insert((now.after(WAITING_US), Expiring::Connection(conn)));
@@ -447,9 +451,9 @@ impl Directory {
         now: Moment,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        self.find_or_create(name, settings, now);
+        self.find_or_create(name, settings, now, effects);
         let Some(connection) = self.connections.get_mut(&conn) else { return false };
-        if !connection.channels.insert(name.into()) {
+        if !connection.channels.insert(name) {
             return false;
         }
         let (user, session) = (connection.user.clone(), connection.session);
@@ -466,12 +470,20 @@ impl Directory {
     }
 
     /// The channel with this name, which is created with its settings in `settings` if it does not exist.
-    fn find_or_create(&mut self, name: &str, settings: &SettingsByChannel, now: Moment) -> &mut Channel {
+    fn find_or_create(
+        &mut self,
+        name: &str,
+        settings: &SettingsByChannel,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) -> &mut Channel {
         if !self.channels.contains_key(name) {
             let own = settings.iter().find(|(of, _)| **of == *name);
             let own = own.map_or_else(Settings::default, |(_, settings)| *settings);
-            let channel = Channel::new(self.fresh_id(), own, now);
+            let known = self.others.get(name).map(|others| others.channel.uuid);
+            let channel = Channel::new(known.unwrap_or_else(|| self.fresh_id()), own, now);
             self.channels.insert(name.into(), channel);
+            remember(name, Settings::default(), own, effects);
             self.deadlines.insert((now.after(CHANNEL_US), Expiring::Channel(name.into())));
         }
         self.channels.get_mut(name).expect("it is there now")
@@ -558,6 +570,7 @@ impl Directory {
         let UserState { user: name, state, public_keys } = request;
         let now = self.tick(now);
         let user = self.users.get_mut(&*name).expect("the request was checked");
+        let before = user.public_state();
         if let Some(keys) = public_keys {
             user.public_keys = keys;
         }
@@ -571,16 +584,31 @@ impl Directory {
         if !changed.is_empty() {
             self.tell_state(&name, &changed, now, effects);
         }
+        self.show_profile(&name, &before, effects);
         answer
     }
 
-    pub(super) fn configure(&mut self, settings: &SettingsByChannel, now: Moment) -> Result<Members, Full> {
+    pub(super) fn configure(
+        &mut self,
+        settings: &SettingsByChannel,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Members, Full> {
         self.check_channels(settings.iter().map(|(name, _)| name))?;
         let now = self.tick(now);
         for (name, own) in settings {
-            self.find_or_create(name, settings, now).settings = *own;
+            let channel = self.find_or_create(name, settings, now, effects);
+            let before = std::mem::replace(&mut channel.settings, *own);
+            remember(name, before, *own, effects);
         }
         let info = InfoConfig { history: false, users: false, ..InfoConfig::default() };
         Ok(self.channels_info(settings.iter().map(|(name, _)| &**name), &info))
+    }
+}
+
+/// Has the histories of all dialects keep what a channel's new settings ask for.
+fn remember(channel: &str, before: Settings, now: Settings, effects: &mut Vec<Effect>) {
+    if now.remembered() != before.remembered() {
+        effects.push(Effect::Remember { channel: channel.into(), messages: now.remembered() });
     }
 }

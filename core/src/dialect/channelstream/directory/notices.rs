@@ -7,11 +7,11 @@ use super::{
         entry::{Entry, Replay},
         schema::State,
         timestamp::Moment,
-        tree::{Json, object},
+        tree::{Json, Members, object},
     },
     Directory, Effect, Tell, What,
-    channel::History,
-    user::User,
+    channel::{History, names},
+    others::Others,
 };
 use crate::publication::Audience;
 
@@ -26,18 +26,18 @@ impl Directory {
         now: Moment,
         effects: &mut Vec<Effect>,
     ) {
-        let channel = &self.channels[name];
-        if !channel.settings.notify_presence {
+        let Some(channel) = self.channels.get(name).filter(|channel| channel.settings.notify_presence) else {
             return;
-        }
-        let public = |user: &str| self.users.get(user).map(User::public_state).unwrap_or_default();
+        };
+        let others = self.others.get(name);
+        let public = |user: &str| self.shown_state(others, user);
         let list = |user: &str| object! { "user": user, "state": public(user) };
         let users: Json = match channel.settings.user_lists {
             // A user that comes is on the notice's list of users, though not yet in the channel.
             true => {
-                let mut names: BTreeSet<&str> = channel.users.keys().map(|user| &**user).collect();
-                names.extend(Some(user).filter(|_| presence == Presence::Joined));
-                names.into_iter().map(list).collect()
+                let joins = Some(user).filter(|_| presence == Presence::Joined);
+                let own = channel.users.keys().map(|user| &**user).chain(joins);
+                names(own, others).into_iter().map(list).collect()
             }
             false => Json::Array(Vec::new()),
         };
@@ -66,28 +66,61 @@ impl Directory {
     /// Tells the members of a user's channels which values of the user's state have changed.
     pub(super) fn tell_state(&mut self, name: &str, changed: &State, now: Moment, effects: &mut Vec<Effect>) {
         let user = &self.users[name];
-        let message = object! { "state": user.public_state(), "changed": user.public_part(changed) };
+        let (state, changed) = (user.public_state(), user.public_part(changed));
         let all = user.connections.iter().filter_map(|conn| self.connections.get(conn));
-        let channels: BTreeSet<Box<str>> = all.flat_map(|connection| connection.channels.clone()).collect();
+        let channels: BTreeSet<Box<str>> =
+            all.flat_map(|connection| connection.channels.iter().cloned()).collect();
         for channel in channels {
             if !self.channels.get(&channel).is_some_and(|channel| channel.settings.notify_state) {
                 continue;
             }
-            let uuid = self.fresh_id();
-            let members = object! {
-                "uuid": uuid.to_string(),
-                "type": "user_state_change",
-                "no_history": false,
-                "pm_users": Json::Array(Vec::new()),
-                "exclude_users": Json::Array(Vec::new()),
-                "user": name,
-                "timestamp": now.to_string(),
-                "catchup": false,
-                "channel": &*channel,
-                "message": message.clone(),
-            };
-            self.notify(&channel, Entry::notice(uuid, members, &[]), now, effects);
+            let message = object! { "state": state.clone(), "changed": changed.clone() };
+            self.tell_change(&channel, name, message, now, effects);
         }
+    }
+
+    /// Gives the sessions of a user the user's public state as their profile, if it is not `before`.
+    pub(super) fn show_profile(&mut self, name: &str, before: &Members, effects: &mut Vec<Effect>) {
+        let user = &self.users[name];
+        let public = user.public_state();
+        if public == *before {
+            return;
+        }
+        let profile: Box<str> = Json::Object(public).compact().into();
+        let sessions = user.connections.iter().filter_map(|conn| self.connections.get(conn)?.session);
+        effects.extend(sessions.map(|session| Effect::Profile { session, profile: profile.clone() }));
+    }
+
+    /// Tells a channel's members of a change of a user's state.
+    pub(super) fn tell_change(
+        &mut self,
+        channel: &str,
+        user: &str,
+        message: Members,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
+        let uuid = self.fresh_id();
+        let members = object! {
+            "uuid": uuid.to_string(),
+            "type": "user_state_change",
+            "no_history": false,
+            "pm_users": Json::Array(Vec::new()),
+            "exclude_users": Json::Array(Vec::new()),
+            "user": user,
+            "timestamp": now.to_string(),
+            "catchup": false,
+            "channel": channel,
+            "message": message,
+        };
+        self.notify(channel, Entry::notice(uuid, members, &[]), now, effects);
+    }
+
+    /// The state of a user that others see. A user of this dialect comes before one of the same name among
+    /// `others`.
+    pub(super) fn shown_state(&self, others: Option<&Others>, user: &str) -> Members {
+        let own = self.users.get(user).map(|user| user.public_state());
+        own.or_else(|| others?.state(user)).unwrap_or_default()
     }
 
     /// Remembers a notice, and sends it to the channel's members.

@@ -1,6 +1,9 @@
 //! Reports of the directory for back ends and administrators.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Excluded, Unbounded},
+};
 
 use super::{
     super::{
@@ -12,6 +15,50 @@ use super::{
     user::User,
 };
 
+/// The most channels that one visit to the directory describes.
+const STEP: usize = 64;
+
+/// Channels and their users, described for a back end.
+#[derive(Default, Debug)]
+struct Report {
+    channels: Members,
+    users: BTreeMap<Box<str>, Json>,
+}
+
+impl Report {
+    fn finish(self) -> Members {
+        let users: Json = self.users.into_iter().map(|(name, state)| named(&name, state)).collect();
+        object! { "channels": self.channels, "users": users }
+    }
+}
+
+fn named(user: &str, state: Json) -> Members {
+    object! { "user": user, "state": state }
+}
+
+/// A report on all channels, which visits the directory several times. A channel that comes or goes between
+/// two visits may be missing.
+#[derive(Debug)]
+pub(in super::super) struct Listing {
+    config: InfoConfig,
+    /// The last channel that was described.
+    after: Option<Box<str>>,
+    report: Report,
+    /// The overview that the channels complete.
+    overview: Option<Members>,
+}
+
+impl Listing {
+    pub(in super::super) fn new(config: InfoConfig) -> Self {
+        Self { config, after: None, report: Report::default(), overview: None }
+    }
+
+    /// The listing for an overview, which has a place for its channels.
+    pub(in super::super) fn of_overview(overview: Members) -> Self {
+        Self { overview: Some(overview), ..Self::new(InfoConfig::default()) }
+    }
+}
+
 impl Directory {
     /// Describes channels and their users. Channels that do not exist are left out.
     pub(in super::super) fn channels_info<'a>(
@@ -19,47 +66,85 @@ impl Directory {
         names: impl Iterator<Item = &'a str>,
         config: &InfoConfig,
     ) -> Members {
-        let (mut channels, mut listed) = (Members::default(), BTreeSet::new());
-        let mut seen = BTreeSet::new();
-        for name in names.filter(|name| !config.except.iter().any(|except| **except == **name)) {
-            let Some(channel) = self.channels.get(name).filter(|_| seen.insert(name)) else { continue };
-            let (info, users) = channel.info(name, config);
-            channels.push(name, info);
-            listed.extend(users);
+        let (mut report, mut seen) = (Report::default(), BTreeSet::new());
+        for name in names {
+            if seen.insert(name) {
+                self.describe(name, config, &mut report);
+            }
         }
-        let state = |user: &User| match config.public_state {
-            true => user.public_state(),
-            false => user.state.clone(),
-        };
-        let user = |name: &str| Some(object! { "user": name, "state": state(self.users.get(name)?) });
-        let users: Json = listed.into_iter().filter_map(user).collect();
-        object! { "channels": channels, "users": users }
+        report.finish()
     }
 
-    /// The answer to `/info`.
+    fn describe(&self, name: &str, config: &InfoConfig, report: &mut Report) {
+        if config.except.iter().any(|except| **except == *name) {
+            return;
+        }
+        let others = self.others.get(name);
+        let own = self.channels.get(name);
+        let Some(channel) = own.or_else(|| others.map(|others| &others.channel)) else { return };
+        let (info, users) = channel.info(name, others, config);
+        report.channels.push(name, info);
+        for user in users {
+            let state = || match self.users.get(user) {
+                Some(user) if !config.public_state => user.state.clone(),
+                _ => self.shown_state(others, user),
+            };
+            if !report.users.contains_key(user) {
+                report.users.insert(user.into(), state().into());
+            }
+        }
+    }
+
+    /// The answer to `/info` about named channels.
     pub(in super::super) fn info(&self, config: &InfoConfig) -> Members {
-        match &config.channels {
-            Some(names) => self.channels_info(names.iter().map(|name| &**name), config),
-            None => self.channels_info(self.channels.keys().map(|name| &**name), config),
-        }
+        self.channels_info(config.channels.iter().flatten().map(|name| &**name), config)
     }
 
-    /// The overview for administrators.
+    /// Describes some more channels of a listing. Returns the answer if these were the last.
+    pub(in super::super) fn list_more(&self, listing: &mut Listing) -> Option<Members> {
+        let range = (listing.after.as_ref().map_or(Unbounded, Excluded), Unbounded);
+        let own = self.channels.range::<Box<str>, _>(range).map(|(name, _)| name);
+        let others = self.others.range::<Box<str>, _>(range).map(|(name, _)| name);
+        let names: BTreeSet<&Box<str>> = own.take(STEP).chain(others.take(STEP)).collect();
+        let is_last = names.len() < STEP;
+        let names: Vec<Box<str>> = names.into_iter().take(STEP).cloned().collect();
+        for name in &names {
+            self.describe(name, &listing.config, &mut listing.report);
+        }
+        listing.after = names.into_iter().next_back();
+        if !is_last {
+            return None;
+        }
+        let report = std::mem::take(&mut listing.report);
+        Some(match listing.overview.take() {
+            None => report.finish(),
+            Some(mut overview) => {
+                overview.set("channels", report.channels);
+                overview
+            }
+        })
+    }
+
+    /// The number of channels that only other dialects use.
+    fn unknown_channels(&self) -> usize {
+        self.others.keys().filter(|name| !self.channels.contains_key(*name)).count()
+    }
+
+    /// The overview for administrators, without the channels.
     pub(in super::super) fn overview(&self, version: &str, now: Moment) -> Members {
-        let mut active: Vec<(&str, &User)> = self.users.iter().map(|(name, user)| (&**name, user)).collect();
+        let mut active: Vec<(&str, &User)> =
+            self.users.iter().map(|(name, user)| (&**name, &**user)).collect();
         active.retain(|(_, user)| !user.connections.is_empty());
         active.sort_unstable_by_key(|(name, _)| *name);
         let connections = |user: &User| user.connections.iter().map(ToString::to_string).collect::<Json>();
-        let all = InfoConfig::default();
-        let channels = self.info(&all).get("channels").cloned().unwrap_or(Json::Null);
         object! {
             "remembered_user_count": self.users.len(),
             "unique_user_count": active.len(),
             "total_connections": active.iter().map(|(_, user)| user.connections.len()).sum::<usize>(),
-            "total_channels": self.channels.len(),
+            "total_channels": self.channels.len() + self.unknown_channels(),
             "total_messages": self.counters.deliveries,
             "total_unique_messages": self.counters.messages,
-            "channels": channels,
+            "channels": Json::Null,
             "users": active.iter().map(|(name, user)| object! {
                 "state": user.public_state(),
                 "user": *name,

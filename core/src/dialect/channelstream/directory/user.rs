@@ -32,7 +32,7 @@ impl User {
             uuid,
             state: Members::default(),
             public_keys: Vec::new(),
-            connections: Vec::new(),
+            connections: Vec::with_capacity(1),
             last_active: now,
             frames: Ring::default(),
         }
