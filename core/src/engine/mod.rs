@@ -430,6 +430,7 @@ impl Engine {
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()
             || self.calls.has_verdict()
+            || !self.member_changes.is_empty()
             || !self.kept.is_empty()
             || !self.deferred.is_empty()
             || !self.node.mailbox(self.worker).is_empty()

@@ -26,11 +26,6 @@ pub struct MemberChange {
 }
 
 impl Engine {
-    /// Whether changes wait for the shell.
-    pub fn has_member_changes(&self) -> bool {
-        !self.member_changes.is_empty()
-    }
-
     /// Takes the changes since the last call, in the order in which they happened.
     pub fn take_member_changes(&mut self) -> Vec<MemberChange> {
         std::mem::take(&mut self.member_changes)

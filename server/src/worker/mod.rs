@@ -303,8 +303,7 @@ impl Worker {
             self.gather(&mut events, &mut buffer)?;
             self.stamp_read();
             self.engine.on_mail();
-            self.wake_others();
-            self.tell_places();
+            self.tell_others();
             self.stamp_ordered();
             self.engine.flush(&mut self.connections);
             self.observe_stages();
@@ -358,7 +357,6 @@ impl Worker {
         !self.ready.is_empty()
             || !self.closing.is_empty()
             || !self.answered.is_empty()
-            || self.engine.has_member_changes()
             || self.securing.has_work()
             || matches!(self.accepting, Accepting::More)
             || self.engine.is_busy()

@@ -367,11 +367,12 @@ impl Worker {
         self.wake_others();
     }
 
-    /// Tells the directories which members of other dialects have come, changed or gone on this worker.
-    pub(super) fn tell_places(&mut self) {
+    /// Tells the directories which members of other dialects have come, changed or gone on this worker, and
+    /// wakes the workers that have mail.
+    pub(super) fn tell_others(&mut self) {
         let changes = self.engine.take_member_changes();
         if changes.is_empty() {
-            return;
+            return self.wake_others();
         }
         let control = self.control.clone();
         let now = Moment(self.clock.unix_us());

@@ -18,6 +18,7 @@
 
 mod channel;
 mod clients;
+mod figures;
 mod memory;
 mod messages;
 mod names;
@@ -32,6 +33,7 @@ use std::{
     sync::Arc,
 };
 
+pub use self::figures::{DirectoryCounters, DirectoryLimits, DirectorySizes};
 pub(super) use self::report::Listing;
 use self::{channel::Channel, memory::Memory, names::Names, notices::Presence, others::Others, user::User};
 use super::{
@@ -87,33 +89,6 @@ const WAITING_US: u64 = 15_000_000;
 const USER_US: u64 = 86_400_000_000;
 /// The lifetime of a channel without users, in microseconds.
 const CHANNEL_US: u64 = 7 * USER_US;
-
-/// The bounds of a directory.
-#[derive(Copy, Clone, Debug)]
-pub struct DirectoryLimits {
-    /// Bytes of all remembered messages and notices.
-    pub bytes: usize,
-    /// Bytes of one message as compact JSON, with its unknown members.
-    pub message_bytes: usize,
-    /// Connections that wait for their clients.
-    pub waiting: usize,
-    /// Users.
-    pub users: usize,
-    /// Channels.
-    pub channels: usize,
-}
-
-impl Default for DirectoryLimits {
-    fn default() -> Self {
-        Self {
-            bytes: 64 << 20,
-            message_bytes: 64 << 10,
-            waiting: 10_000,
-            users: 1_000_000,
-            channels: 100_000,
-        }
-    }
-}
 
 /// A change that has to happen outside the directory.
 #[derive(Debug)]
@@ -218,34 +193,6 @@ pub struct Directory {
     deadlines: BTreeSet<(Moment, Expiring)>,
     waiting: usize,
     counters: DirectoryCounters,
-}
-
-/// Counters of a directory.
-#[derive(Copy, Clone, Default, Debug)]
-pub struct DirectoryCounters {
-    /// Messages of back ends.
-    pub messages: u64,
-    /// Connections that received these messages.
-    pub deliveries: u64,
-    /// Connections that expired because their clients never came or stopped polling.
-    pub collected: u64,
-    /// Requests that reached a bound of the directory.
-    pub refused: u64,
-    /// Messages and notices that the histories dropped for lack of memory.
-    pub forgotten: u64,
-}
-
-/// Sizes of a directory.
-#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
-pub struct DirectorySizes {
-    /// Users, with or without connections.
-    pub users: usize,
-    /// Connections, with or without a client.
-    pub connections: usize,
-    /// Connections that wait for their clients.
-    pub waiting: usize,
-    /// Approximate bytes of all histories.
-    pub bytes: usize,
 }
 
 /// A connection, a user or a channel that may expire.
