@@ -13,8 +13,8 @@ from checkout import Failure
 KEY = "bench-client-key-0123456789"
 CONFIG = f"""
 [server]
-listen = ["127.0.0.1:0"]
-admin_listen = "127.0.0.1:0"
+listen = ["LISTEN"]
+admin_listen = ADMIN
 workers = 1
 
 [log]
@@ -25,6 +25,11 @@ client_key = "{KEY}"
 announce = false
 """
 DEADLINE_S = 60.0
+
+
+def write_config(path, listen, admin):
+    """Writes the configuration of a server: where it listens, and its admin listener as a value of TOML."""
+    path.write_text(CONFIG.replace("LISTEN", listen).replace("ADMIN", admin))
 
 
 def cores():
@@ -42,7 +47,7 @@ class Server:
     def __enter__(self):
         self._folder = tempfile.TemporaryDirectory(prefix="fanfare-bench-")
         folder = Path(self._folder.name)
-        (folder / "fanfare.toml").write_text(CONFIG)
+        write_config(folder / "fanfare.toml", "127.0.0.1:0", '"127.0.0.1:0"')
         self._log = (folder / "server.log").open("w+")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FANFARE_")}
         self._process = subprocess.Popen(

@@ -44,4 +44,5 @@ pub mod socketio;
 mod sync;
 pub mod token;
 pub mod trigger;
+pub mod verdict;
 pub mod ws;

@@ -94,6 +94,9 @@ pub const WATCH_IDLE_MS: u64 = 5_000;
 /// Lists of all members that a worker reads or answers in one turn.
 pub const WHOLE_LISTS: usize = 1;
 
+/// Changes of members that wait in a channel's batch of presence notices. More are published at once.
+pub const BATCHED_NOTICES: usize = 256;
+
 /// The most members in the answer of a roster.
 pub const ROSTER: usize = 4096;
 

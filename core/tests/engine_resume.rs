@@ -252,7 +252,7 @@ fn a_parked_session_ends_when_its_time_is_over_and_leaves_once() {
     assert_eq!(world.lose(&ada, 0), Detached::Parked);
     world.pass(u64::from(RESUME_MS) - 1);
     assert_eq!(world.workers.received(bob), [] as [Value; 0]);
-    assert_eq!(world.workers.engines[0].next_expiry_ms(), Some(1_000 + u64::from(RESUME_MS)));
+    assert_eq!(world.workers.engines[0].next_due_ms(), Some(1_000 + u64::from(RESUME_MS)));
     assert_eq!(world.workers.engines[0].longest_parked_ms(), u64::from(RESUME_MS) - 1);
     world.pass(1);
     let seen = world.workers.received(bob);
@@ -291,7 +291,7 @@ fn a_session_is_parked_no_longer_than_its_token_lasts() {
     };
     let slot = engine.open(opening, |_| (), |_, _, _| ()).expect("the app is not full");
     assert_eq!(engine.detach(slot, 0), Detached::Parked);
-    assert_eq!(engine.next_expiry_ms(), Some(6_000));
+    assert_eq!(engine.next_due_ms(), Some(6_000));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::{
     control::{Control, Snapshot, Stage},
     drivers,
     histogram::Percentiles,
-    net::{Net, Target},
+    net::{Net, Target, TlsClient},
     peer_signal::PeerSignal,
     plan::{IdlePlan, Plan, Work},
     processes::WorkerSet,
@@ -433,8 +433,11 @@ pub(crate) fn start_workers(
         prefix: Arc::clone(&prefix),
     };
     let workers = process * plan.threads..(process + 1) * plan.threads;
-    let nets: Vec<Net> =
-        workers.clone().map(|worker| new_net(plan, worker, process)).collect::<Result<_, _>>()?;
+    let tls = plan.tls.as_ref().map(TlsClient::new).transpose().map_err(io::Error::other)?;
+    let nets: Vec<Net> = workers
+        .clone()
+        .map(|worker| new_net(plan, worker, process, tls.clone()))
+        .collect::<Result<_, _>>()?;
     let nets = workers.map(|worker| worker as usize).zip(nets);
     let schedule = plan.connect_schedule();
     match &plan.work {
@@ -471,7 +474,7 @@ pub(crate) fn start_workers(
     }
 }
 
-fn new_net(plan: &Plan, worker: u32, process: u32) -> io::Result<Net> {
+fn new_net(plan: &Plan, worker: u32, process: u32, tls: Option<TlsClient>) -> io::Result<Net> {
     let parallel = match &plan.work {
         Work::Connect(work) => work.parallel,
         _ => plan.parallel,
@@ -479,6 +482,7 @@ fn new_net(plan: &Plan, worker: u32, process: u32) -> io::Result<Net> {
     let target = Target {
         address: plan.address,
         host: plan.host.clone(),
+        tls,
         sources: plan.sources * process / plan.processes..plan.sources * (process + 1) / plan.processes,
         parallel: parallel.div_ceil(plan.workers()) as usize,
     };

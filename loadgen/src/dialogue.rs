@@ -207,7 +207,7 @@ mod tests {
         let plan = DriverPlan { name: name.into(), secret: "s".into(), ..DriverPlan::default() };
         let driver = drivers::new(&plan, Echo::Off).expect("a driver");
         let address = "127.0.0.1:1".parse().expect("an address");
-        let target = Target { address, host: String::new(), sources: 0..0, parallel: 1 };
+        let target = Target { address, host: String::new(), tls: None, sources: 0..0, parallel: 1 };
         let mut net = Net::new(target, 1).expect("a poll");
         (0..2).for_each(|slot| net.open(slot, Access::web_socket("/")));
         (Dialogue::new(Scribe::default(), driver), net)

@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | pure | `stamp`, `ledger`, `order`, `faults`, `pacer`, `timeline` | bytes and time |
 //! | pure | `histogram`, `statistics` | numbers |
-//! | network | `net`, `timer`, `clock` | sockets and frames, not what they mean |
+//! | network | `net`, `timer`, `clock` | sockets, TLS, frames and HTTP, not what they mean |
 //! | protocol | `dialogue`, `drivers` | what the server says and wants to hear |
 //! | scenarios | `scenario`, `tally` | what is sent and what must come back |
 //! | run | `plan`, `preflight`, `control`, `coordinator` | what is done, and its stages |
@@ -60,16 +60,17 @@ pub use coordinator::{Gate, LastSecond, Live, Progress, Usage, run};
 pub use histogram::Percentiles;
 pub use ledger::Faults;
 pub use mix::Phase;
+pub use net::Handshakes;
 pub use plan::{
     ConnectPlan, DriverPlan, IdlePlan, Notices, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate,
-    Scope, StormPlan, Work,
+    Scope, StormPlan, TlsPlan, Work,
 };
 pub use procfs::{Memory, ProcessInfo};
 pub use report::{
-    AllParts, Idling, Limit, Load, Machine, Report, Row, TickRow, part_name, to_faults, to_hlog, to_html,
-    to_json,
+    AllParts, Idling, Limit, Load, Machine, Report, Row, StageRow, TickRow, part_name, to_faults, to_hlog,
+    to_html, to_json,
 };
-pub use search::{Probe, ProbeFinding, Search, SearchPlan};
+pub use search::{Probe, ProbeFinding, Quantity, Search, SearchPlan};
 pub use tally::{Returns, Slow};
 pub use thresholds::{Measured, Threshold};
 pub use verdict::{Blame, Reason, Verdict};

@@ -165,7 +165,7 @@ fn run_ab(plan: &AbPlan, output: &Output) -> Result<u8, PlanError> {
     }
 }
 
-/// Searches for a rate: one run after the other, until the search knows enough.
+/// Searches for a load: one run after the other, until the search knows enough.
 fn run_search(plan: &SearchPlan, output: &Output) -> Result<Verdict, PlanError> {
     plan.plan.clone().check()?;
     open_outputs(output)?;
@@ -174,17 +174,17 @@ fn run_search(plan: &SearchPlan, output: &Output) -> Result<Verdict, PlanError> 
         eprint!("{}", plan.plan.describe_wrapped());
     }
     let mut search = plan.begin();
-    while let Some(rate) = search.next_rate() {
-        let mut at = plan.at(rate);
+    while let Some(load) = search.next_load() {
+        let mut at = plan.at(load);
         if let Err(error) = at.check() {
             search.give_up(error.0);
             break;
         }
         if !output.quiet {
-            eprintln!("{rate:.1} a second");
+            eprintln!("{}", plan.quantity.show(load));
         }
         let report = run_parts(&[at], output, &interrupted).remove(0);
-        search.take(plan.judge(rate, &report));
+        search.take(plan.judge(load, &report));
         if interrupted.load(Ordering::Relaxed) {
             break;
         }

@@ -103,7 +103,7 @@ mod tests {
         let name = format!("fanfare-signal-{name}-{}", std::process::id());
         let open = |worker| {
             let address = "127.0.0.1:1".parse().expect("an address");
-            let target = Target { address, host: String::new(), sources: 0..0, parallel: 1 };
+            let target = Target { address, host: String::new(), tls: None, sources: 0..0, parallel: 1 };
             let net = Net::new(target, 1).expect("a poll");
             PeerSignal::open(&net, &name, worker, count).expect("a free name")
         };

@@ -7,6 +7,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     path::Path,
+    process::Command,
     thread,
 };
 
@@ -43,6 +44,8 @@ pub struct ProcessInfo {
     pub pid: u32,
     /// Its name.
     pub name: String,
+    /// Its version, if it is a Fanfare server, which says so itself.
+    pub version: Option<String>,
     /// Its command line; what follows a word like `--key` is left out.
     pub command: String,
 }
@@ -58,10 +61,19 @@ impl ProcessInfo {
         let words: Vec<&str> = line.split('\0').filter(|word| !word.is_empty()).collect();
         Some(Self {
             pid,
+            version: (name == "fanfare").then(|| fanfare_version(pid)).flatten(),
             name,
             command: without_secrets(&words).join(" ").chars().take(COMMAND_CHARS).collect(),
         })
     }
+}
+
+/// What the program of a Fanfare server says of its version. No other program is asked: nobody knows what it
+/// would do.
+fn fanfare_version(pid: u32) -> Option<String> {
+    let output = Command::new(format!("/proc/{pid}/exe")).arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.trim().strip_prefix("fanfare ").map(|version| version.chars().take(100).collect())
 }
 
 /// A command line as it may be shown: the values of what is called a key, a secret, a token or a password are

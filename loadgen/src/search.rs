@@ -1,5 +1,5 @@
-//! The highest rate that holds a service level: steps up until one does not hold, bisects, and measures the
-//! last one that held again before it is believed.
+//! The highest load that holds a service level, a rate or a number of connections: steps up until one does
+//! not hold, bisects, and measures the last one that held again before it is believed.
 //!
 //! ```text
 //!  start ── ×2 ── ×2 ── … ──▶ fails      start fails ── ÷2 ── ÷2 ── … ──▶ holds
@@ -27,17 +27,39 @@ const MAX_HALVINGS: usize = 12;
 /// What to search.
 #[derive(Debug, Clone)]
 pub struct SearchPlan {
-    /// The plan, with the rate to begin with.
+    /// The plan, with the load to begin with.
     pub plan: Plan,
-    /// What a rate must hold: all of it.
+    /// What is searched for.
+    pub quantity: Quantity,
+    /// What a load must hold: all of it.
     pub slo: Vec<Threshold>,
+}
+
+/// What a search changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantity {
+    /// Messages, cycles or operations a second of an open loop.
+    Rate,
+    /// Connections, at the plan's rate.
+    Connections,
+}
+
+impl Quantity {
+    /// A load in words.
+    pub fn show(self, load: f64) -> String {
+        match self {
+            Self::Rate => format!("{load:.1} a second"),
+            Self::Connections => format!("{load:.0} connections"),
+        }
+    }
 }
 
 /// One run of a search.
 #[derive(Debug, Clone, Serialize)]
 pub struct Probe {
-    /// The rate that was asked for.
-    pub rate: f64,
+    /// The rate, or the number of connections.
+    pub load: f64,
     /// What it came to.
     pub finding: ProbeFinding,
     /// The 99th percentile, in milliseconds.
@@ -71,11 +93,13 @@ pub enum ProbeFinding {
 /// A search, and what it has found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Search {
+    /// What was searched for.
+    pub quantity: Quantity,
     /// The conditions.
     pub slo: Vec<String>,
     /// All runs, in their order.
     pub probes: Vec<Probe>,
-    /// The highest rate that held, twice.
+    /// The highest load that held, twice.
     pub found: Option<f64>,
     /// Why the search ended without one, or why what was found is a lower bound.
     pub remark: Option<String>,
@@ -92,20 +116,48 @@ pub struct Search {
 }
 
 impl SearchPlan {
-    /// A search for the rate of an open loop.
-    pub(crate) fn new(plan: Plan, slo: Vec<Threshold>) -> Result<Self, PlanError> {
+    /// A search for the rate of an open loop, or for a number of connections.
+    pub(crate) fn new(plan: Plan, quantity: Quantity, slo: Vec<Threshold>) -> Result<Self, PlanError> {
         let wrong = |sentence: &str| Err(PlanError(sentence.into()));
         if slo.is_empty() {
             return wrong("A search needs --slo: what is to hold, as in p99<20ms,lost=0.");
         }
-        if rate_of(&plan.work).is_none() {
-            return wrong("A search needs an open loop: --rate, to begin with, in a scenario that has one.");
+        match quantity {
+            Quantity::Rate if rate_of(&plan.work).is_none() => {
+                wrong("A search needs an open loop: --rate, to begin with, in a scenario that has one.")
+            }
+            Quantity::Connections if connections_of(&plan.work).is_none() => {
+                wrong("A search for connections needs fanout, slow, broadcast, send, idle or storm.")
+            }
+            _ => Ok(Self { plan, quantity, slo }),
         }
-        Ok(Self { plan, slo })
     }
 
-    /// The plan at another rate.
-    pub fn at(&self, rate: f64) -> Plan {
+    /// The plan with another load.
+    pub fn at(&self, load: f64) -> Plan {
+        match self.quantity {
+            Quantity::Rate => self.at_rate(load),
+            Quantity::Connections => self.with_connections(load as u32),
+        }
+    }
+
+    fn with_connections(&self, connections: u32) -> Plan {
+        let mut plan = self.plan.clone();
+        match &mut plan.work {
+            Work::Fanout(work) | Work::Broadcast(work) => work.members = connections,
+            Work::Slow(work) => {
+                let slow = u64::from(work.slow) * u64::from(connections) / u64::from(work.members.max(1));
+                (work.members, work.slow) = (connections, slow as u32);
+            }
+            Work::Send(work) => work.channels = connections / work.members.max(1),
+            Work::Idle(work) => work.connections = connections,
+            Work::Storm(work) => work.connections = connections,
+            Work::Connect(_) | Work::Presence(_) => {}
+        }
+        plan
+    }
+
+    fn at_rate(&self, rate: f64) -> Plan {
         let mut plan = self.plan.clone();
         match &mut plan.work {
             Work::Fanout(work) | Work::Send(work) | Work::Broadcast(work) | Work::Slow(work) => {
@@ -121,21 +173,26 @@ impl SearchPlan {
 
     /// The search before its first run.
     pub fn begin(&self) -> Search {
+        let start = match self.quantity {
+            Quantity::Rate => rate_of(&self.plan.work),
+            Quantity::Connections => connections_of(&self.plan.work).map(f64::from),
+        };
         Search {
+            quantity: self.quantity,
             slo: self.slo.iter().map(ToString::to_string).collect(),
             probes: Vec::new(),
             found: None,
             remark: None,
             low: None,
             high: None,
-            start: rate_of(&self.plan.work).unwrap_or(1.0),
+            start: start.unwrap_or(1.0),
             is_verifying: false,
             is_blind: false,
         }
     }
 
-    /// What a run at a rate comes to.
-    pub fn judge(&self, rate: f64, report: &Report) -> Probe {
+    /// What a run with a load comes to.
+    pub fn judge(&self, load: f64, report: &Report) -> Probe {
         let conditions: Vec<_> = self.slo.iter().map(|condition| condition.measure(report)).collect();
         let holds = conditions.iter().all(|condition| condition.is_true == Some(true));
         let blamed = |blame| report.reasons.iter().any(|reason| reason.blame == blame);
@@ -146,7 +203,7 @@ impl SearchPlan {
         };
         let row = &report.summary;
         Probe {
-            rate,
+            load,
             finding,
             p99_ms: row.latency.p99_us / 1e3,
             max_ms: row.latency.max_us / 1e3,
@@ -173,36 +230,52 @@ fn rate_of(work: &Work) -> Option<f64> {
     }
 }
 
+/// The connections whose number a search can change, without those that only publish.
+fn connections_of(work: &Work) -> Option<u32> {
+    match work {
+        Work::Fanout(work) | Work::Broadcast(work) | Work::Slow(work) => Some(work.members),
+        Work::Send(work) => Some(work.channels.saturating_mul(work.members)),
+        Work::Idle(work) => Some(work.connections),
+        Work::Storm(work) => Some(work.connections),
+        Work::Connect(_) | Work::Presence(_) => None,
+    }
+}
+
 impl Search {
-    /// The rate to measure next; none if the search is over.
-    pub fn next_rate(&mut self) -> Option<f64> {
+    /// The load to measure next; none if the search is over.
+    pub fn next_load(&mut self) -> Option<f64> {
         if self.found.is_some() || self.remark.is_some() {
             return None;
         }
         if self.probes.len() >= MAX_PROBES {
-            self.remark = Some(format!("No rate was found in {MAX_PROBES} runs."));
+            self.remark = Some(format!("Nothing was found in {MAX_PROBES} runs."));
             return None;
         }
-        let rate = match (self.low, self.high) {
+        let load = match (self.low, self.high) {
             (None, None) => self.start,
             (Some(low), None) => low * 2.0,
             (None, Some(high)) => {
                 if self.probes.len() > MAX_HALVINGS {
-                    self.remark = Some(format!("Not even {high:.1} a second holds."));
+                    self.remark = Some(format!("Not even {} hold.", self.quantity.show(high)));
                     return None;
                 }
                 high / 2.0
             }
-            (Some(low), Some(high)) if high / low <= CLOSE => {
+            (Some(low), Some(high)) if high / low <= CLOSE || self.is_next_to(low, high) => {
                 self.is_verifying = true;
                 low
             }
             (Some(low), Some(high)) => f64::midpoint(low, high),
         };
-        Some(rate)
+        Some(if self.quantity == Quantity::Connections { load.round().max(1.0) } else { load })
     }
 
-    /// Ends the search for want of a plan for a rate: what it has found is a lower bound.
+    /// Whether nothing lies between two numbers of connections.
+    fn is_next_to(&self, low: f64, high: f64) -> bool {
+        self.quantity == Quantity::Connections && high - low <= 1.0
+    }
+
+    /// Ends the search for want of a plan for a load: what it has found is a lower bound.
     pub fn give_up(&mut self, sentence: String) {
         (self.is_blind, self.remark) = (true, Some(sentence));
         self.found = self.low;
@@ -210,38 +283,39 @@ impl Search {
 
     /// Takes what a run came to.
     pub fn take(&mut self, probe: Probe) {
-        let (rate, finding) = (probe.rate, probe.finding);
+        let (load, finding) = (probe.load, probe.finding);
         self.probes.push(probe);
         match finding {
             ProbeFinding::Holds if self.is_verifying => {
-                self.found = Some(rate);
+                self.found = Some(load);
                 if self.is_blind {
                     let sentence = "The generator was the limit above it: the server can do at least this.";
                     self.remark = Some(sentence.into());
                 }
             }
-            ProbeFinding::Holds => self.low = Some(rate),
+            ProbeFinding::Holds => self.low = Some(load),
             ProbeFinding::Blind if self.low.is_none() => {
-                self.remark = Some(format!("The generator was the limit at {rate:.1} a second already."));
+                let load = self.quantity.show(load);
+                self.remark = Some(format!("The generator was the limit at {load} already."));
             }
             // What the generator cannot do it cannot say of the server.
             ProbeFinding::Fails | ProbeFinding::Blind => {
                 self.is_blind = finding == ProbeFinding::Blind;
-                self.high = Some(rate);
+                self.high = Some(load);
                 if self.is_verifying {
                     // It held by chance: what is below it is searched again.
                     self.is_verifying = false;
-                    self.low = self.lower_that_held(rate);
+                    self.low = self.lower_that_held(load);
                 }
             }
         }
     }
 
-    /// The highest rate below this one that held.
-    fn lower_that_held(&self, rate: f64) -> Option<f64> {
+    /// The highest load below this one that held.
+    fn lower_that_held(&self, load: f64) -> Option<f64> {
         let held =
-            self.probes.iter().filter(|probe| probe.finding == ProbeFinding::Holds && probe.rate < rate);
-        held.map(|probe| probe.rate).reduce(f64::max)
+            self.probes.iter().filter(|probe| probe.finding == ProbeFinding::Holds && probe.load < load);
+        held.map(|probe| probe.load).reduce(f64::max)
     }
 
     /// What it comes to.
@@ -259,7 +333,7 @@ impl Search {
     pub fn text(&self) -> String {
         let mut out = format!("search: {}\n", self.slo.join(", "));
         let mut put = |line: String| writeln!(out, "{line}").expect("a string takes everything");
-        put(format!("{:>10} {:>10} {:>10} {:>10} {:>8}  ", "rate", "done/s", "p99 ms", "max ms", "server"));
+        put(format!("{:>10} {:>10} {:>10} {:>10} {:>8}  ", "load", "done/s", "p99 ms", "max ms", "server"));
         for probe in &self.probes {
             let word = match probe.finding {
                 ProbeFinding::Holds => "holds".into(),
@@ -269,11 +343,11 @@ impl Search {
             let server = probe.server_cores.map_or("–".into(), |cores| format!("{:.0} %", cores * 100.0));
             put(format!(
                 "{:>10.1} {:>10.0} {:>10.3} {:>10.3} {server:>8}  {word}",
-                probe.rate, probe.per_second, probe.p99_ms, probe.max_ms
+                probe.load, probe.per_second, probe.p99_ms, probe.max_ms
             ));
         }
-        if let Some(rate) = self.found {
-            put(format!("highest rate that holds, measured twice: {rate:.1} a second"));
+        if let Some(load) = self.found {
+            put(format!("highest load that holds, measured twice: {}", self.quantity.show(load)));
         }
         if let Some(remark) = &self.remark {
             put(remark.clone());
@@ -297,7 +371,7 @@ impl Search {
         json
     }
 
-    /// One page: rate against latency.
+    /// One page: load against latency.
     pub fn html(&self) -> String {
         let mut out = html::begin("Search");
         let points = |of: ProbeFinding| -> Vec<(f64, f64)> {
@@ -305,13 +379,13 @@ impl Search {
                 .probes
                 .iter()
                 .filter(|probe| probe.finding == of)
-                .map(|probe| (probe.rate, probe.p99_ms))
+                .map(|probe| (probe.load, probe.p99_ms))
                 .collect();
             points.sort_by(|one, other| one.0.total_cmp(&other.0));
             points
         };
         let text = html::escape(&self.text());
-        out += "<h3>p99 by rate, ms: <span class=a>holds</span>, <span class=b>does not</span></h3>";
+        out += "<h3>p99 by load, ms: <span class=a>holds</span>, <span class=b>does not</span></h3>";
         html::write_dots(
             &mut out,
             &[("a", points(ProbeFinding::Holds)), ("b", points(ProbeFinding::Fails))],
@@ -338,14 +412,14 @@ mod tests {
     use super::*;
     use crate::plan::tests::plan;
 
-    fn probe(rate: f64, finding: ProbeFinding) -> Probe {
+    fn probe(load: f64, finding: ProbeFinding) -> Probe {
         Probe {
-            rate,
+            load,
             finding,
             p99_ms: 1.0,
             max_ms: 2.0,
             values: 3,
-            per_second: rate,
+            per_second: load,
             server_cores: None,
             conditions: Vec::new(),
             problems: Vec::new(),
@@ -353,15 +427,40 @@ mod tests {
     }
 
     fn search(start: &str, of: impl Fn(f64, usize) -> ProbeFinding) -> Search {
+        search_for(Quantity::Rate, &format!("loadgen fanout --rate {start}"), of)
+    }
+
+    fn search_for(quantity: Quantity, line: &str, of: impl Fn(f64, usize) -> ProbeFinding) -> Search {
         let slo = Threshold::read_all(&["p99<20ms".into(), "lost=0".into()]).expect("conditions");
-        let plan =
-            SearchPlan::new(plan(&format!("loadgen fanout --rate {start}")), slo).expect("an open loop");
+        let plan = SearchPlan::new(plan(line), quantity, slo).expect("something to search");
         let mut search = plan.begin();
-        while let Some(rate) = search.next_rate() {
-            let finding = of(rate, search.probes.len());
-            search.take(probe(rate, finding));
+        while let Some(load) = search.next_load() {
+            let finding = of(load, search.probes.len());
+            search.take(probe(load, finding));
         }
         search
+    }
+
+    #[test]
+    fn highest_number_of_connections_is_a_whole_one_and_the_plan_has_it() {
+        for (line, of_plan) in [
+            ("loadgen fanout -n 8 --rate 5", 13),
+            ("loadgen broadcast -n 50 --rate 5", 13),
+            ("loadgen slow -n 100 --slow 25 --rate 5", 13),
+            ("loadgen send --channels 40 --members 2 --rate 5", 12),
+            ("loadgen idle -n 2000", 13),
+            ("loadgen storm -n 2000", 13),
+        ] {
+            let found = search_for(Quantity::Connections, line, |load, _| {
+                assert_eq!(load.fract(), 0.0, "{line}");
+                if load <= 13.0 { ProbeFinding::Holds } else { ProbeFinding::Fails }
+            });
+            assert_eq!(found.found, Some(13.0), "{line}: {}", found.text());
+            assert!(found.text().contains("measured twice: 13 connections"), "{}", found.text());
+            let slo = Threshold::read_all(&["lost=0".into()]).expect("conditions");
+            let search = SearchPlan::new(plan(line), Quantity::Connections, slo).expect("connections");
+            assert_eq!(connections_of(&search.at(13.0).work), Some(of_plan), "{line}");
+        }
     }
 
     #[test]
@@ -375,7 +474,7 @@ mod tests {
             );
             let rate = found.found.expect("one is found");
             assert!(rate <= 730.0 && rate * CLOSE >= 730.0, "{start}: {rate}");
-            let held = found.probes.iter().filter(|probe| probe.rate == rate);
+            let held = found.probes.iter().filter(|probe| probe.load == rate);
             assert_eq!((held.count(), found.verdict()), (2, Verdict::Clean), "{}", found.text());
             assert!(found.probes.len() < 25 && found.text().contains("measured twice"), "{}", found.text());
             assert!(found.html().contains("<svg role=img") && found.json().contains("\"found\": "));
@@ -411,8 +510,11 @@ mod tests {
     fn search_without_a_rate_or_a_level_is_refused() {
         let slo = || Threshold::read_all(&["p99<20ms".into()]).expect("conditions");
         for line in ["loadgen fanout", "loadgen idle", "loadgen storm", "loadgen presence"] {
-            assert!(SearchPlan::new(plan(line), slo()).is_err(), "{line}");
+            assert!(SearchPlan::new(plan(line), Quantity::Rate, slo()).is_err(), "{line}");
         }
-        assert!(SearchPlan::new(plan("loadgen fanout -r 5"), Vec::new()).is_err());
+        assert!(SearchPlan::new(plan("loadgen fanout -r 5"), Quantity::Rate, Vec::new()).is_err());
+        for line in ["loadgen connect", "loadgen presence"] {
+            assert!(SearchPlan::new(plan(line), Quantity::Connections, slo()).is_err(), "{line}");
+        }
     }
 }

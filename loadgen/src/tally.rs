@@ -12,6 +12,7 @@ use crate::{
     faults::FaultLog,
     histogram::{Latency, add_some},
     ledger::Faults,
+    net::Handshakes,
     timeline::{Piece, Timeline},
 };
 
@@ -106,6 +107,15 @@ pub struct Returns {
     pub adrift: u64,
 }
 
+/// How far connections were after a storm had dropped them: times from the drop.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct StormStages {
+    /// Until the server welcomed them again.
+    pub(crate) welcomed: Latency,
+    /// Until their joins were answered.
+    pub(crate) joined: Latency,
+}
+
 /// One worker's counts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Tally {
@@ -125,6 +135,8 @@ pub(crate) struct Tally {
     pub(crate) slow: Slow,
     /// How connections came back.
     pub(crate) returns: Returns,
+    /// How far they were, and when; of storms.
+    pub(crate) stages: Option<StormStages>,
     /// Connections that were not back when the next storm broke.
     pub(crate) stragglers: u64,
     /// Cycles that failed, and why the first one did.
@@ -134,6 +146,8 @@ pub(crate) struct Tally {
     pub(crate) held_up: u64,
     /// Pairs of notices that cancelled each other out.
     pub(crate) merged: u64,
+    /// What handshakes came to.
+    pub(crate) handshakes: Handshakes,
     /// Cycles that never came to an end.
     pub(crate) unfinished: u64,
     /// Cycles that were due and never began, since all that may be were under way to the end.
@@ -159,11 +173,13 @@ impl Tally {
             gaps: 0,
             slow: Slow::default(),
             returns: Returns::default(),
+            stages: None,
             stragglers: 0,
             failed: 0,
             failure: None,
             held_up: 0,
             merged: 0,
+            handshakes: Handshakes::default(),
             unfinished: 0,
             never_begun: 0,
             current: None,
@@ -263,10 +279,16 @@ impl Tally {
         self.returns.recovered += other.returns.recovered;
         self.returns.unrecovered += other.returns.unrecovered;
         self.returns.adrift += other.returns.adrift;
+        if let Some(theirs) = &other.stages {
+            let ours = self.stages.get_or_insert_default();
+            ours.welcomed.add(&theirs.welcomed);
+            ours.joined.add(&theirs.joined);
+        }
         self.stragglers += other.stragglers;
         self.failed += other.failed;
         self.held_up += other.held_up;
         self.merged += other.merged;
+        self.handshakes.add(&other.handshakes);
         self.unfinished += other.unfinished;
         self.never_begun += other.never_begun;
         if self.refusal.is_none() {

@@ -47,6 +47,7 @@ pub(crate) fn run<S: Scenario>(
         }
         if stage == Stage::Stop {
             let mut tally = dialogue.scenario.finish();
+            tally.handshakes = net.handshakes();
             tally
                 .windows
                 .iter_mut()

@@ -17,6 +17,7 @@ fn plan(stub: &Stub, threads: u32, work: Work) -> Plan {
         work,
         address: stub.address(),
         host: stub.address().to_string(),
+        tls: None,
         driver: DriverPlan {
             name: "native".into(),
             app: "default".into(),
@@ -83,6 +84,21 @@ fn broadcast(pace: Pace) -> Work {
 fn run_against(mischief: Mischief, threads: u32, work: Work) -> Report {
     let stub = Stub::start(mischief);
     let mut plan = plan(&stub, threads, work);
+    let is_good = matches!(mischief, Mischief::None | Mischief::Recover | Mischief::TellLate);
+    // The stub itself echoes nothing, and recovers nothing: there the drain would last to its end.
+    let is_whole = match &plan.work {
+        Work::Send(work) => !work.echo,
+        Work::Storm(work) => work.rate == 0.0 || matches!(mischief, Mischief::Recover),
+        _ => true,
+    };
+    if is_good && is_whole {
+        // Everything comes in the end, however busy the machine is: the drain ends when it has. Windows are
+        // so long that no pause of the machine empties one.
+        (plan.drain_seconds, plan.window_seconds) = (30.0, 0.2);
+    }
+    if matches!(mischief, Mischief::Dawdle { .. }) {
+        plan.window_seconds = 0.5;
+    }
     if matches!(plan.work, Work::Storm(_)) || matches!(mischief, Mischief::HangUpOnJoin { .. }) {
         // All are to be back before the next one breaks, and some cycles to succeed, also on a machine that
         // is busy.
@@ -151,17 +167,17 @@ fn connections_are_opened_by_a_schedule_and_every_one_counts() {
 
 #[test]
 fn server_that_does_not_keep_up_with_connections_is_told_from_a_late_generator() {
-    // Each handshake takes ten milliseconds, one after the other.
-    let measure = || run_against(Mischief::Dawdle { milliseconds: 10 }, 1, ramp(4, 50.0, 2000.0));
-    // On a busy machine the generator itself may be late, which its report says: such a run is repeated.
-    let is_late = |report: &Report| report.windows[2].late_share >= 0.5;
-    let report = (0..4).map(|_| measure()).find(|report| !is_late(report)).unwrap_or_else(measure);
-    assert!(report.held_up > 0 && report.windows[2].late_share < 0.5, "{}", report.table());
+    // Each handshake takes 25 milliseconds of sleep, one after the other: 40 a second, and never more. In the
+    // first window 35 are due, which joining can be measured by; then three times and four times as many.
+    let report = run_against(Mischief::Dawdle { milliseconds: 25 }, 1, ramp(4, 2.0, 200.0));
     let last = report.windows[2];
-    assert!(last.operations_per_second < 150.0 && last.due_per_second > Some(1000.0), "{}", report.table());
-    assert!(report.kept_up_per_second.is_none_or(|rate| rate < 1000.0), "{}", report.table());
-    // Four at a time would take some 40 ms each; counted from when they were due, the wait is in it.
-    assert!(last.latency.p50_us > 60_000.0, "{}", report.table());
+    assert!(report.held_up > 0, "{}", report.table());
+    // What begins in the last window has waited for the server: the generator was not late with it.
+    assert!(last.late_share < 0.5, "{}", report.table());
+    assert!(last.operations_per_second < 60.0 && last.due_per_second > Some(150.0), "{}", report.table());
+    assert!(report.kept_up_per_second.is_none_or(|rate| rate < 60.0), "{}", report.table());
+    // Four at a time would take some 100 ms each; counted from when they were due, the wait is in it.
+    assert!(last.latency.p50_us > 150_000.0, "{}", report.table());
     assert!(report.table().contains("fell behind"), "{}", report.table());
 }
 
@@ -356,6 +372,11 @@ fn storm_is_recovered_from_without_loss_and_bystanders_hear_everything() {
         // All were dropped at the beginning of each window.
         assert_eq!((report.returns.recovered, report.returns.unrecovered), (90, 0), "{}", report.table());
         assert!(report.summary.bystander_latency.is_some_and(|latency| latency.count > 20));
+        // Each of them was welcomed and joined once after each drop, in this order.
+        let stages: Vec<_> = report.storm_stages.iter().map(|row| (row.stage, row.latency.count)).collect();
+        assert_eq!(stages, [("welcomed", 90), ("joined", 90), ("with what they missed", 90)]);
+        let p50: Vec<_> = report.storm_stages.iter().map(|row| row.latency.p50_us).collect();
+        assert!(p50.is_sorted(), "{p50:?}");
     }
 }
 

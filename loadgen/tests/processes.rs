@@ -14,6 +14,9 @@ use serde_json::Value;
 use stub::{Mischief, Stub};
 
 const SHORT: &str = "-d 0.15 --warmup 0.05 --drain 1 --json -";
+/// One window that no pause of a busy machine empties, and as long a drain as what is on the way may take.
+/// The drain ends when everything has come.
+const PATIENT: &str = "-d 0.6 --windows 1 --warmup 0.05 --drain 30 --expiry 30 --json -";
 /// Of the end of everything that is waited for.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -110,7 +113,12 @@ fn work_is_divided_and_results_are_merged_exactly() {
         ("storm -n 60 --members 5 --rate 300 --bystanders 6", "operations_per_second"),
     ] {
         let sleep = if scenario.contains("--spin") { "" } else { "--sleep" };
-        let report = run(&stub, &format!("{scenario} {sleep} --processes 3 {SHORT}"));
+        // Only what publishes in a closed loop knows when a message is taken to be lost.
+        let has_expiry = ["fanout", "send", "slow", "broadcast"].iter().any(|of| scenario.starts_with(of));
+        let patient = if has_expiry { PATIENT.to_owned() } else { PATIENT.replace("--expiry 30 ", "") };
+        // The stub recovers nothing: what a storm has missed never comes.
+        let patient = if scenario.contains("bystanders") { SHORT } else { &patient };
+        let report = run(&stub, &format!("{scenario} {sleep} --processes 3 {patient}"));
         assert_eq!(problems(&report), [""; 0], "{scenario}");
         let windows = report["windows"].as_array().expect("a list");
         let done: f64 = windows
@@ -153,9 +161,10 @@ fn message_is_in_flight_until_receivers_in_all_processes_have_it() {
     // The server gives each message to the last receiver, who is not in the publisher's process, when all is
     // quiet.
     let stub = Stub::start(Mischief::LastOneLater);
-    let report = run(&stub, &format!("fanout -n 12 --publishers 1 -w 1 --processes 3 {SHORT}"));
+    let report = run(&stub, &format!("fanout -n 12 --publishers 1 -w 1 --processes 3 {PATIENT}"));
     assert_eq!(problems(&report), [""; 0]);
-    assert!(report["summary"]["latency"]["count"].as_u64() > Some(100), "{report}");
+    // More than one message was sent to each: the next one when all had the first.
+    assert!(report["summary"]["latency"]["count"].as_u64() > Some(24), "{report}");
     // One that a receiver never gets, in whichever process, is given up: with it the run goes on.
     let stub = Stub::start(Mischief::Lose { every: 1000 });
     let line = format!("fanout -n 12 -w 4 --expiry 0.1 --processes 3 {SHORT}");

@@ -19,6 +19,7 @@ pub mod config;
 mod connection;
 mod control;
 mod drain;
+mod egress;
 mod fetch;
 mod http;
 mod issuer;
@@ -270,7 +271,9 @@ impl Server {
 
 /// The descriptors that are no connections.
 fn reserved_descriptors(config: &Config) -> u64 {
-    RESERVED_DESCRIPTORS + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64
+    RESERVED_DESCRIPTORS
+        + (WORKER_DESCRIPTORS + config.listeners().count() as u64) * config.workers as u64
+        + config.trigger_connections()
 }
 
 /// How many connections there may be: as many as the configuration says, and no more than there are
@@ -328,6 +331,24 @@ mod tests {
         let reserved = 32 + ADMIN_CONNECTIONS + 2 * 5;
         assert_eq!(capacity(&config, 1 << 20).ok(), Some(1000));
         assert_eq!(capacity(&config, 256).ok(), Some(256 - reserved));
+    }
+
+    #[test]
+    fn connections_to_back_ends_have_their_descriptors() {
+        let trigger = |name: &str| {
+            format!(
+                "[[apps.default.triggers]]\nname = '{name}'\nchannel = 'c'\nurl = 'http://a'\n\
+                 secret = '0123456789abcdef'\nconnections = 100\n"
+            )
+        };
+        let text = format!(
+            "[server]\nworkers = 2\n[apps.default]\nclient_key = 'client-key-0123456789'\n{}{}",
+            trigger("a"),
+            trigger("b")
+        );
+        let asking = Config::from_toml(&text).expect("it is a configuration");
+        let without = capacity(&config("workers = 2"), 1000).expect("there is room");
+        assert_eq!(capacity(&asking, 1000).ok(), Some(without - 200));
     }
 
     #[test]

@@ -89,6 +89,14 @@ pub struct ChannelOptions {
     pub user_state: bool,
     /// Whether the notices of a user's first session and last have a list of the channel's users.
     pub user_lists: bool,
+    /// For at most how many milliseconds presence notices wait for others, so that they leave together; 0:
+    /// they leave at once.
+    pub presence_batch_ms: u16,
+}
+
+impl ChannelOptions {
+    /// What `presence_batch_ms` may be.
+    pub const PRESENCE_BATCH_MS: RangeInclusive<i64> = 0..=1000;
 }
 
 impl Default for ChannelOptions {
@@ -106,6 +114,7 @@ impl Default for ChannelOptions {
             roster: false,
             user_state: false,
             user_lists: false,
+            presence_batch_ms: 0,
         }
     }
 }

@@ -4,9 +4,11 @@
 //!   bit   0        1         2            3      4               5..7   7..9      9..11    11..13     13
 //!         history  announce  membership   drop   presence by     join   publish   direct   signed-in  roster
 //!                            to send             user                                      messages
-//! ```
 //!
-//! Bit 14 stands for changes of users' states, and bit 15 for lists of users.
+//!   bit   14          15          16..26
+//!         changes of  lists of    milliseconds for which
+//!         user state  users       presence notices wait
+//! ```
 //!
 //! The bits about senders are 0 in a channel that allows everybody everything.
 
@@ -28,6 +30,9 @@ const SIGNED_IN: u32 = 11;
 const ROSTER: u32 = 1 << 13;
 const USER_STATE: u32 = 1 << 14;
 const USER_LISTS: u32 = 1 << 15;
+const PRESENCE_BATCH_MS: u32 = 16;
+/// The mask of the milliseconds.
+const MILLISECONDS: u32 = (1 << 10) - 1;
 /// The mask of an option with two bits.
 const PAIR: u32 = 0b11;
 
@@ -78,6 +83,11 @@ impl OptionsWord {
     /// Whether notices of users have a list of them.
     pub fn shows_user_lists(self) -> bool {
         self.has(USER_LISTS)
+    }
+
+    /// For at most how many milliseconds presence notices wait for others.
+    pub fn presence_batch_ms(self) -> u16 {
+        (self.0 >> PRESENCE_BATCH_MS & MILLISECONDS) as u16
     }
 
     /// Whether only members may send.
@@ -158,7 +168,8 @@ impl From<ChannelOptions> for OptionsWord {
         let pairs = who(options.join) << JOIN
             | who(options.publish) << PUBLISH
             | who(options.direct) << DIRECT
-            | signed_in << SIGNED_IN;
+            | signed_in << SIGNED_IN
+            | (u32::from(options.presence_batch_ms) & MILLISECONDS) << PRESENCE_BATCH_MS;
         Self(bits.into_iter().fold(pairs, |word, (is_set, bit)| if is_set { word | bit } else { word }))
     }
 }
@@ -192,6 +203,7 @@ mod tests {
                 roster: flag(5),
                 user_state: flag(6),
                 user_lists: flag(7),
+                presence_batch_ms: [0, 1, 20, 1000][n % 4],
             };
             let word = OptionsWord::from_bits(OptionsWord::from(options).bits());
             let said = ChannelOptions {
@@ -207,6 +219,7 @@ mod tests {
                 roster: word.keeps_roster(),
                 user_state: word.shows_user_state(),
                 user_lists: word.shows_user_lists(),
+                presence_batch_ms: word.presence_batch_ms(),
             };
             assert_eq!(said, options);
             assert_eq!(word.is_open_to_senders(), !flag(2) && rest / 3 == 0, "{options:?}");

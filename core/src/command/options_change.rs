@@ -21,6 +21,7 @@ pub struct OptionsChange {
     pub roster: Option<bool>,
     pub user_state: Option<bool>,
     pub user_lists: Option<bool>,
+    pub presence_batch_ms: Option<u16>,
 }
 
 impl OptionsChange {
@@ -44,6 +45,7 @@ impl OptionsChange {
         set(&mut options.roster, self.roster);
         set(&mut options.user_state, self.user_state);
         set(&mut options.user_lists, self.user_lists);
+        set(&mut options.presence_batch_ms, self.presence_batch_ms);
         Some(options)
     }
 }
@@ -67,6 +69,7 @@ impl From<ChannelOptions> for OptionsChange {
             roster: Some(options.roster),
             user_state: Some(options.user_state),
             user_lists: Some(options.user_lists),
+            presence_batch_ms: Some(options.presence_batch_ms),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::{
     Engine, InterestState, LocalChannel,
     output::NONE,
-    presence::MembershipEvent,
+    presence::{MembershipChange, MembershipEvent},
     session::Membership,
     submit::{ChannelOp, Submitted},
     waiting::Progress,
@@ -43,6 +43,10 @@ struct MemberAs {
     echo: bool,
     notices: bool,
 }
+
+/// The channel was removed, and nothing was done.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Closed;
 
 /// How a session joins; see [`Command::Join`](crate::command::Command::Join).
 #[derive(Copy, Clone, Default)]
@@ -338,59 +342,94 @@ impl Engine {
         part: LocalId,
         slot: SessionSlot,
         interest: Option<Interest>,
-        what: Option<MembershipEvent>,
+        event: Option<MembershipEvent>,
         echo: bool,
     ) -> Option<u64> {
-        if let Some(what) = what {
-            self.note_member_change(part, slot, what);
+        if let Some(event) = event {
+            self.note_member_change(part, slot, event);
         }
         loop {
-            let channel = self.channels[part].channel.clone();
-            let session = self.sessions.get(slot);
-            let except = (!echo).then(|| session.id(slot));
-            let joins = matches!(what, Some(MembershipEvent::Joins | MembershipEvent::SignsIn));
-            let all_leave = self.is_draining || self.apps.of(session.app).removed;
-            let quiet = all_leave && what == Some(MembershipEvent::Leaves);
-            let user = session.user.clone().filter(|_| joins || what == Some(MembershipEvent::Leaves));
-            let live = matches!(self.channels[part].interest_state, InterestState::Live { .. });
-            // Whether users are shown cannot change while we have interest. Before, the channel decides
-            // inside its lock.
-            let presence = user.filter(|_| !live || channel.counts_users()).map(|user| Presence {
-                user,
-                joins,
-                except: except.filter(|_| joins),
-                quiet,
-            });
-            let audience = Audience { except_session: except, ..Audience::default() };
-            let card = what.filter(|_| channel.announces() && !quiet).map(|_| self.card(slot));
-            // A roster shows the user of a member, so members are told of a changed user.
-            let told = match what {
-                Some(MembershipEvent::SignsIn) if channel.options().keeps_roster() => {
-                    Some(MembershipEvent::Updates)
-                }
-                what => what,
+            let change = event.map(|event| self.change_of(part, slot, event, echo));
+            let change = match change {
+                Some(change) if self.batches(part) => return self.batch_change(part, slot, interest, change),
+                change => change,
             };
-            let body = told.zip(card.as_ref()).and_then(|(what, card)| what.notice(card));
-            let mut publication = body.map(|body| self.notice(body, &audience));
-            // A member on a worker that is still gaining interest waits for that.
-            let tells = publication.is_some() || presence.is_some();
-            // Who leaves has nothing to wait for.
-            if interest.is_none() && !tells && (live || what == Some(MembershipEvent::Leaves)) {
-                return None;
+            if event.is_some() {
+                // The channel's options say no longer that notices wait, or the server drains.
+                self.publish_batch(part);
             }
-            let publications = publication.as_mut_slice();
-            let deed = ChannelOp { interest, publications, presence: presence.map(Box::new), request: None };
-            match self.submit(&channel, deed) {
-                Submitted::Done { .. } => return None,
-                Submitted::Waiting(ticket) => {
-                    if interest == Some(Interest::Gained) {
-                        self.channels[part].interest_state = InterestState::Gaining { ticket: Some(ticket) };
-                    }
-                    return Some(ticket);
+            match self.submit_change(part, interest, change) {
+                Ok(ticket) => return ticket,
+                Err(Closed) => self.rebind(part),
+            }
+        }
+    }
+
+    /// What others are told of a member.
+    fn change_of(
+        &self,
+        part: LocalId,
+        slot: SessionSlot,
+        event: MembershipEvent,
+        echo: bool,
+    ) -> MembershipChange {
+        let LocalChannel { channel, interest_state, .. } = &self.channels[part];
+        let session = self.sessions.get(slot);
+        let id = session.id(slot);
+        let except = (!echo).then_some(id);
+        let joins = matches!(event, MembershipEvent::Joins | MembershipEvent::SignsIn);
+        let all_leave = self.is_draining || self.apps.of(session.app).removed;
+        let quiet = all_leave && event == MembershipEvent::Leaves;
+        let user = session.user.clone().filter(|_| joins || event == MembershipEvent::Leaves);
+        let live = matches!(interest_state, InterestState::Live { .. });
+        // Whether users are shown cannot change while we have interest. Before, the channel decides inside
+        // its lock.
+        let presence = user
+            .filter(|_| !live || channel.counts_users())
+            .map(|user| Box::new(Presence { user, joins, except: except.filter(|_| joins), quiet }));
+        let card = (channel.announces() && !quiet).then(|| self.card(slot));
+        // A roster shows the user of a member, so members are told of a changed user.
+        let told = match event {
+            MembershipEvent::SignsIn if channel.options().keeps_roster() => MembershipEvent::Updates,
+            event => event,
+        };
+        MembershipChange { session: id, event, told, card, except, presence }
+    }
+
+    /// Carries a change of this worker's interest, and of a member, through the channel's order. Returns a
+    /// ticket if it is delegated.
+    pub(super) fn submit_change(
+        &mut self,
+        part: LocalId,
+        interest: Option<Interest>,
+        mut change: Option<MembershipChange>,
+    ) -> Result<Option<u64>, Closed> {
+        let local = &self.channels[part];
+        let channel = local.channel.clone();
+        let live = matches!(local.interest_state, InterestState::Live { .. });
+        let leaves = change.as_ref().is_some_and(|change| change.event == MembershipEvent::Leaves);
+        let except_session = change.as_ref().and_then(|change| change.except);
+        let audience = Audience { except_session, ..Audience::default() };
+        let presence = change.as_mut().and_then(|change| change.presence.take());
+        let body = change.as_ref().and_then(|change| change.told.notice(change.card.as_ref()?));
+        let mut publication = body.map(|body| self.notice(body, &audience));
+        // A member on a worker that is still gaining interest waits for that.
+        let tells = publication.is_some() || presence.is_some();
+        // Who leaves has nothing to wait for.
+        if interest.is_none() && !tells && (live || leaves) {
+            return Ok(None);
+        }
+        let publications = publication.as_mut_slice();
+        match self.submit(&channel, ChannelOp { interest, publications, presence, request: None }) {
+            Submitted::Done { .. } => Ok(None),
+            Submitted::Waiting(ticket) => {
+                if interest == Some(Interest::Gained) {
+                    self.channels[part].interest_state = InterestState::Gaining { ticket: Some(ticket) };
                 }
-                Submitted::Closed => self.rebind(part),
-                Submitted::Refused(_) => unreachable!("only messages are refused"),
+                Ok(Some(ticket))
             }
+            Submitted::Closed => Err(Closed),
+            Submitted::Refused(_) => unreachable!("only messages are refused"),
         }
     }
 
@@ -454,6 +493,7 @@ impl Engine {
     }
 
     fn remove_local(&mut self, part: LocalId) {
+        self.publish_batch(part);
         let local = self.channels.remove(part);
         self.member_bytes -= local.subscribers.bytes();
         local.channel.set_local(self.worker, None);

@@ -15,6 +15,7 @@
 //!
 //! A turn: `begin_turn`, any number of inputs, `on_mail`, wake the workers of `take_touched`, `flush`.
 
+mod batches;
 mod check;
 mod counters;
 mod direct;
@@ -55,6 +56,7 @@ use bytes::BytesMut;
 use hashbrown::HashMap;
 
 use self::{
+    batches::Batches,
     counters::AppCounters,
     eviction::{Evictor, Sweep},
     idempotency::Keys,
@@ -132,6 +134,7 @@ pub struct Engine {
     whole_lists: usize,
     deferred: VecDeque<Box<WorkerQuery>>,
     quiet: QuietMembers,
+    batches: Batches,
     answers: Vec<(u64, Result<Outcome, ReplyError>)>,
     once: Keys,
     calls: Calls,
@@ -209,6 +212,7 @@ impl Engine {
             whole_lists: WHOLE_LISTS,
             deferred: VecDeque::new(),
             quiet: QuietMembers::default(),
+            batches: Batches::default(),
             answers: Vec::new(),
             interrupted: VecDeque::new(),
             yielded: Vec::new(),
@@ -239,6 +243,9 @@ impl Engine {
         self.resume_deferred();
         self.end_expired();
         self.end_removed();
+        if !self.batches.is_empty() {
+            self.publish_due_batches();
+        }
         if !self.watches.is_empty() {
             self.arm_watches();
         }

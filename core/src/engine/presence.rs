@@ -8,6 +8,7 @@ use super::{
     waiting::Progress,
 };
 use crate::{
+    channel::Presence,
     command::Outcome,
     error::ReplyError,
     id::{AppId, SessionId, SessionSlot},
@@ -73,6 +74,20 @@ pub(super) enum MembershipEvent {
     Updates,
     /// The member has a user from now on. Only the count of users changes.
     SignsIn,
+}
+
+/// A change of a member, as others are told of it.
+pub(super) struct MembershipChange {
+    pub(super) session: SessionId,
+    pub(super) event: MembershipEvent,
+    /// What the notice says.
+    pub(super) told: MembershipEvent,
+    /// The member, if the channel announces members.
+    pub(super) card: Option<Arc<IdentityCard>>,
+    /// The session, if it is not told itself.
+    pub(super) except: Option<SessionId>,
+    /// The change of the user's number of sessions.
+    pub(super) presence: Option<Box<Presence>>,
 }
 
 impl MembershipEvent {

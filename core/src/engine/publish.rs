@@ -126,6 +126,11 @@ impl Engine {
             Some(own) => Some(own),
             None => self.node.channel(app_id, publish.channel),
         };
+        if !self.batches.is_empty()
+            && let Some(part) = target.as_ref().and_then(|channel| channel.local(self.worker))
+        {
+            self.publish_batch_of(part, slot);
+        }
         let reach = self.check_publish(slot, app_id, target.as_deref(), publish)?;
         if self.node.has_triggers(app_id) {
             let run = self.run_for(app_id, publish, target.as_deref(), Origin::Session);

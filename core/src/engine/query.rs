@@ -323,6 +323,7 @@ impl Engine {
         let WorkerQuery { app, end, question, .. } = query;
         match question {
             Question::Members { reading, page } => {
+                self.publish_batch_in(*app, &page.channel);
                 self.work += page_work(reading.limit);
                 if self.list_members(*app, reading, page) {
                     *end = self.worker.0;
@@ -337,6 +338,7 @@ impl Engine {
                 reading.after = 0;
             }
             Question::AllMembers { channel, members, budget } => {
+                self.publish_batch_in(*app, channel);
                 let before = members.len();
                 if !self.list_all_members(*app, channel, members, budget) {
                     *end = self.worker.0;

@@ -189,9 +189,11 @@ impl Engine {
         }
     }
 
-    /// When the next parked session ends, on the steady clock: the shell must begin a turn then.
-    pub fn next_expiry_ms(&self) -> Option<u64> {
-        self.parked.deadlines.first().map(|&(until_ms, _)| until_ms)
+    /// When the next parked session ends, or the next batch of presence notices leaves, on the steady clock:
+    /// the shell must begin a turn then.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        let parked = self.parked.deadlines.first().map(|&(until_ms, _)| until_ms);
+        parked.into_iter().chain(self.batches.next_due_ms()).min()
     }
 
     /// For how many milliseconds the session that was parked first has been without a connection.

@@ -15,7 +15,7 @@ use crate::{
     mix::{self, Phase},
     plan::PlanError,
     preflight,
-    search::SearchPlan,
+    search::{Quantity, SearchPlan},
     thresholds::Threshold,
 };
 
@@ -71,7 +71,7 @@ pub struct AbPlan {
 pub enum Job {
     /// These phases, one after the other. Their plans are not checked yet.
     Run(Vec<Phase>),
-    /// A search for a rate. Its plan is not checked yet.
+    /// A search for a rate or a number of connections. Its plan is not checked yet.
     Search(Box<SearchPlan>),
     /// Two servers in turns. Its plans are not checked yet.
     Ab(Box<AbPlan>),
@@ -130,11 +130,9 @@ impl Args {
             }
             scenario => {
                 let output = scenario.common().map(Common::output).unwrap_or_default();
-                let slo =
-                    scenario.common().filter(|common| common.find_rate).map(|common| common.slo.clone());
-                if let Some(slo) = slo {
+                if let Some((quantity, slo)) = scenario.common().and_then(Common::search) {
                     let slo = Threshold::read_all(&slo).map_err(|why| PlanError(format!("{why}.")))?;
-                    let search = SearchPlan::new(scenario.into_plan()?, slo)?;
+                    let search = SearchPlan::new(scenario.into_plan()?, quantity, slo)?;
                     return Ok((Job::Search(Box::new(search)), output));
                 }
                 (Job::Run(vec![Phase { name: String::new(), plans: vec![scenario.into_plan()?] }]), output)
@@ -144,6 +142,16 @@ impl Args {
 }
 
 impl Common {
+    /// What is searched for, and the conditions; none if nothing is.
+    fn search(&self) -> Option<(Quantity, Vec<String>)> {
+        let quantity = match (self.find_rate, self.find_connections) {
+            (true, _) => Quantity::Rate,
+            (_, true) => Quantity::Connections,
+            _ => return None,
+        };
+        Some((quantity, self.slo.clone()))
+    }
+
     fn output(&self) -> Output {
         Output {
             json: self.json.clone(),
@@ -231,6 +239,10 @@ mod tests {
             (
                 "loadgen connect --to 5",
                 "the following required arguments were not provided: --rate <PER_SECOND>",
+            ),
+            (
+                "loadgen fanout --slo lost=0",
+                "the following required arguments were not provided: <--find-rate|--find-connections>",
             ),
             ("loadgen fanout --colour red", "unexpected argument '--colour' found"),
             (

@@ -287,6 +287,16 @@ pub(super) struct Common {
         env = "FANFARE_URL"
     )]
     pub(super) url: String,
+    /// Certificates of authorities to trust (PEM) with a wss:// URL; the system's if left out
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// With a wss:// URL: take any certificate
+    #[arg(long)]
+    pub(super) insecure: bool,
+    /// With a wss:// URL: connections resume the TLS sessions of earlier ones, as clients that come back do.
+    /// Without this each makes a whole handshake
+    #[arg(long)]
+    pub(super) resumption: bool,
     #[command(flatten)]
     pub(super) driver: DriverArgs,
     /// Processes of the server, with commas between; found by the port if left out
@@ -328,10 +338,13 @@ pub(super) struct Common {
     #[arg(long, value_delimiter = ',', action = clap::ArgAction::Append, value_name = "CONDITION")]
     pub(super) fail_if: Vec<String>,
     /// Open loop: search for the highest rate that holds --slo, beginning with --rate
-    #[arg(long, requires = "slo")]
+    #[arg(long, requires = "slo", group = "search")]
     pub(super) find_rate: bool,
-    /// What a rate must hold: p99<20ms,lost=0
-    #[arg(long, value_delimiter = ',', requires = "find_rate", value_name = "CONDITION")]
+    /// Search for the highest number of connections that holds --slo, beginning with that of the scenario
+    #[arg(long, requires = "slo", group = "search")]
+    pub(super) find_connections: bool,
+    /// What a rate, or a number of connections, must hold: p99<20ms,lost=0
+    #[arg(long, value_delimiter = ',', requires = "search", value_name = "CONDITION")]
     pub(super) slo: Vec<String>,
     /// Source addresses from 127.0.0.1 up; as many as needed if 0
     #[arg(long, default_value_t = 0, value_name = "N")]

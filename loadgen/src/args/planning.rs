@@ -8,7 +8,7 @@ use crate::{
     clock::now_ns,
     plan::{
         ConnectPlan, DriverPlan, IdlePlan, Pace, Plan, PlanError, PresencePlan, PublishPlan, Rate, Scope,
-        StormPlan, Work,
+        StormPlan, TlsPlan, Work,
     },
     thresholds::Threshold,
 };
@@ -40,7 +40,16 @@ impl Scenario {
         let Some((work, common)) = self.into_work() else {
             return Err(PlanError("A mix is made of scenarios.".into()));
         };
-        let Server { address, host, path } = resolve(&common.url)?;
+        let Server { address, host, path, tls_name } = resolve(&common.url)?;
+        let tls = tls_name.map(|name| TlsPlan {
+            name,
+            ca: common.ca.clone(),
+            insecure: common.insecure,
+            resumption: common.resumption,
+        });
+        if tls.is_none() && (common.ca.is_some() || common.insecure || common.resumption) {
+            return Err(PlanError("--ca, --insecure and --resumption are for a wss:// URL.".into()));
+        }
         if common.prefix.bytes().any(|byte| !byte.is_ascii_alphanumeric() && !b"-._:/".contains(&byte)) {
             let sentence = "A prefix of channels has letters, digits and - . _ : / only.";
             return Err(PlanError(sentence.into()));
@@ -55,6 +64,7 @@ impl Scenario {
             work,
             address,
             host,
+            tls,
             driver: common.driver.into_plan(path)?,
             server_pids: common.server_pid,
             processes: common.processes,
@@ -187,11 +197,19 @@ impl PaceArgs {
     }
 }
 
-/// Host and port of a `ws://` URL, resolved; and its path, if it has one.
+/// Host and port of a `ws://` or `wss://` URL, resolved; and its path, if it has one.
 fn resolve(url: &str) -> Result<Server, PlanError> {
     let wrong = |why: &str| PlanError(format!("The URL {url:?} {why}."));
-    let scheme = url.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("ws://"));
-    let rest = scheme.map(|scheme| &url[scheme.len()..]).ok_or_else(|| wrong("does not begin with ws://"))?;
+    let after = |scheme: &str| {
+        url.get(..scheme.len())
+            .filter(|begin| begin.eq_ignore_ascii_case(scheme))
+            .map(|_| &url[scheme.len()..])
+    };
+    let (rest, is_tls) = match (after("ws://"), after("wss://")) {
+        (Some(rest), _) => (rest, false),
+        (_, Some(rest)) => (rest, true),
+        _ => return Err(wrong("does not begin with ws:// or wss://")),
+    };
     let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     if host.contains(['?', '#', '@']) || path.contains('#') {
         return Err(wrong("has more than a host, a port and a path"));
@@ -201,7 +219,7 @@ fn resolve(url: &str) -> Result<Server, PlanError> {
         Some((name, port)) if !port.contains(']') => {
             (name, port.parse().map_err(|_| wrong("has a port that is none"))?)
         }
-        _ => (host, 80),
+        _ => (host, if is_tls { 443 } else { 80 }),
     };
     if name.contains(':') && !(name.starts_with('[') && name.ends_with(']')) {
         return Err(wrong("has an IPv6 address without brackets: ws://[::1]:8080"));
@@ -214,6 +232,7 @@ fn resolve(url: &str) -> Result<Server, PlanError> {
             .ok_or_else(|| wrong("names no host that can be found"))?,
         host: host.to_owned(),
         path: (path.len() > 1).then(|| path.to_owned()),
+        tls_name: is_tls.then(|| bare.to_owned()),
     })
 }
 
@@ -223,6 +242,8 @@ struct Server {
     /// Value of the `Host` header.
     host: String,
     path: Option<String>,
+    /// With TLS, the name that the server's certificate is to have.
+    tls_name: Option<String>,
 }
 
 #[cfg(test)]
@@ -294,6 +315,8 @@ mod tests {
             "loadgen presence --driver xano",
             "loadgen fanout --driver channelstream",
             "loadgen send --driver channelstream --secret s --echo",
+            "loadgen fanout --url wss://127.0.0.1 --ca /nowhere",
+            "loadgen fanout --url wss://127.0.0.1 --ca /dev/null",
             "loadgen fanout --publish-http",
             "loadgen send --publish-http --secret s",
             "loadgen broadcast --publish-http --secret s",
@@ -342,7 +365,9 @@ mod tests {
     fn urls_that_name_no_server_are_refused() {
         for url in [
             "http://127.0.0.1",
-            "wss://127.0.0.1",
+            "wss://",
+            "wss:/127.0.0.1",
+            "ws",
             "ws://:",
             "ws://",
             "ws://:80",
@@ -359,6 +384,8 @@ mod tests {
         for (url, address, host, path) in [
             ("ws://127.0.0.1:9/", "127.0.0.1:9", "127.0.0.1:9", None),
             ("WS://127.0.0.1", "127.0.0.1:80", "127.0.0.1", None),
+            ("wss://127.0.0.1/x", "127.0.0.1:443", "127.0.0.1", Some("/x")),
+            ("WSS://127.0.0.1:9", "127.0.0.1:9", "127.0.0.1:9", None),
             ("ws://[::1]:8080", "[::1]:8080", "[::1]:8080", None),
             ("ws://[::1]/", "[::1]:80", "[::1]", None),
             ("ws://127.0.0.1:9/a/b?c=d", "127.0.0.1:9", "127.0.0.1:9", Some("/a/b?c=d")),
@@ -366,6 +393,8 @@ mod tests {
             let server = resolve(url).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!((server.address, server.host.as_str()), (address.parse().expect("an address"), host));
             assert_eq!(server.path.as_deref(), path);
+            let tls_name = url.to_lowercase().starts_with("wss:").then_some("127.0.0.1");
+            assert_eq!(server.tls_name.as_deref(), tls_name);
         }
         let path =
             plan("loadgen fanout --driver plain --url ws://127.0.0.1:9/chat").expect("valid").driver.path;
@@ -373,6 +402,9 @@ mod tests {
         for line in [
             "loadgen fanout --url ws://127.0.0.1:9/chat",
             "loadgen fanout --driver plain --path /x --url ws://127.0.0.1:9/chat",
+            "loadgen fanout --insecure",
+            "loadgen fanout --resumption",
+            "loadgen fanout --ca /etc/hosts",
         ] {
             assert!(plan(line).is_err(), "{line}");
         }

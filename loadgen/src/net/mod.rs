@@ -17,11 +17,14 @@
 //! | [`turn`] | the loop: connections are made, events become calls of the [`Handler`] |
 //! | [`peer`] | one connection's handshake and writes |
 //! | [`exchange`] | what connections that speak HTTP ask and hear |
+//! | [`stream`], [`tls`] | bytes of a connection, with TLS or without |
 //! | [`closed`] | why a connection is no more |
 
 mod closed;
 mod exchange;
 mod peer;
+mod stream;
+mod tls;
 mod turn;
 
 use std::{collections::VecDeque, io, mem, net::SocketAddr, ops::Range, os::fd::RawFd, time::Duration};
@@ -32,6 +35,9 @@ pub(crate) use exchange::{Access, Conversation, Exchange, Request, Response, Tex
 use fanfare_core::ws::{OpCode, put_close, put_masked_frame};
 use mio::{Interest, Poll, Token, unix::SourceFd};
 use peer::{Peer, PeerStage};
+use rustls::HandshakeKind;
+use serde::{Deserialize, Serialize};
+pub(crate) use tls::TlsClient;
 
 use crate::timer::Timer;
 
@@ -59,12 +65,14 @@ pub(crate) trait Handler {
 }
 
 /// How to reach the server.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Target {
     /// The server.
     pub(crate) address: SocketAddr,
     /// Value of the `Host` header.
     pub(crate) host: String,
+    /// With TLS.
+    pub(crate) tls: Option<TlsClient>,
     /// Source addresses, as distances from 127.0.0.1; none leaves the address to the system.
     pub(crate) sources: Range<u32>,
     /// Handshakes under way at one time, for each worker.
@@ -91,6 +99,29 @@ pub(crate) struct Net {
     opcode: OpCode,
     random: u64,
     next_source: u32,
+    handshakes: Handshakes,
+}
+
+/// What the handshakes of connections came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handshakes {
+    /// TLS handshakes with certificates and signatures.
+    pub full: u64,
+    /// TLS handshakes that resumed an earlier connection's session.
+    pub resumed: u64,
+    /// What the server called itself in a `Server` header.
+    pub software: Option<String>,
+}
+
+impl Handshakes {
+    /// Adds those of another worker.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.full += other.full;
+        self.resumed += other.resumed;
+        if self.software.is_none() {
+            self.software.clone_from(&other.software);
+        }
+    }
 }
 
 /// How long to wait for events.
@@ -123,7 +154,22 @@ impl Net {
             opcode: OpCode::Text,
             random: seed | 1,
             next_source: (seed >> 32) as u32,
+            handshakes: Handshakes::default(),
         })
+    }
+
+    /// What the handshakes came to so far.
+    pub(crate) fn handshakes(&self) -> Handshakes {
+        self.handshakes.clone()
+    }
+
+    /// A connection is open.
+    fn count_handshake(&mut self, slot: Slot) {
+        match self.peers[slot as usize].as_ref().and_then(|peer| peer.stream.handshake()) {
+            Some(HandshakeKind::Resumed) => self.handshakes.resumed += 1,
+            Some(_) => self.handshakes.full += 1,
+            None => {}
+        }
     }
 
     /// Messages go out as binary ones from now on.
@@ -214,7 +260,7 @@ impl Net {
 
     /// The addresses of a connection's own end.
     pub(crate) fn local_address(&self, slot: Slot) -> Option<SocketAddr> {
-        self.peers[slot as usize].as_ref()?.stream.local_addr().ok()
+        self.peers[slot as usize].as_ref()?.stream.socket().local_addr().ok()
     }
 
     /// Reads nothing more from a connection, as a slow consumer does.

@@ -1,7 +1,7 @@
 //! One connection's life: its handshake, and what it still has to write.
 
 use std::{
-    io::{self, ErrorKind, Write},
+    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -13,14 +13,17 @@ use fanfare_core::{
 };
 use mio::net::TcpStream;
 
-use super::exchange::{Access, Conversation, Exchange, Response, Texts};
+use super::{
+    exchange::{Access, Conversation, Exchange, Response, Texts},
+    stream::Stream,
+};
 
 /// Bytes that may wait for one connection to take them.
 const MAX_UNSENT_BYTES: usize = 64 << 20;
 
 /// A connection.
 pub(super) struct Peer {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) decoder: Decoder,
     pub(super) stage: PeerStage,
     pub(super) is_paused: bool,
@@ -64,7 +67,7 @@ struct Extra {
 
 impl Peer {
     /// One whose socket begins to connect; its handshake has this key.
-    pub(super) fn new(stream: TcpStream, access: Access, key: [u8; 16]) -> Self {
+    pub(super) fn new(stream: Stream, access: Access, key: [u8; 16]) -> Self {
         let is_http = matches!(access, Access::Http(_));
         let extra = Some(Box::new(Extra { access: Some(access), key, ..Extra::default() }));
         let stage = PeerStage::Connecting;
@@ -86,6 +89,9 @@ impl Peer {
     /// The socket takes bytes: the first request, or what was left over. Says what is open now.
     #[inline]
     pub(super) fn on_writable(&mut self, host: &str) -> io::Result<Opening> {
+        if self.stage != PeerStage::Connecting {
+            self.stream.flush()?;
+        }
         match &self.extra {
             None => Ok(Opening::UnderWay),
             Some(_) if self.stage == PeerStage::Connecting => self.begin(host),
@@ -95,10 +101,10 @@ impl Peer {
 
     /// Writes the first request, if the connection stands. One that speaks HTTP is open then.
     fn begin(&mut self, host: &str) -> io::Result<Opening> {
-        if let Some(error) = self.stream.take_error()? {
+        if let Some(error) = self.stream.socket().take_error()? {
             return Err(error);
         }
-        self.stream.set_nodelay(true)?;
+        self.stream.socket().set_nodelay(true)?;
         let extra = self.extra.get_or_insert_default();
         let first = match &extra.access {
             Some(Access::Http(_)) => {
@@ -140,13 +146,22 @@ impl Peer {
     }
 
     /// Takes bytes of the response's head. When it is complete and good, what follows it; when it is not
-    /// good, a sentence.
-    pub(super) fn read_head(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    /// good, a sentence. `software` is what the server calls itself, once one has said it.
+    pub(super) fn read_head(
+        &mut self,
+        bytes: &[u8],
+        software: &mut Option<String>,
+    ) -> Result<Option<Vec<u8>>, String> {
         let extra = self.extra.get_or_insert_default();
         extra.received.extend_from_slice(bytes);
         let parsed = parse_response_head(&extra.received, HttpLimits::default())
             .map_err(|error| format!("The server does not speak HTTP: {error}."))?;
         let Some((head, len)) = parsed else { return Ok(None) };
+        if software.is_none() {
+            let mut headers = head.headers.iter();
+            let server = headers.find(|(name, _)| name.eq_ignore_ascii_case("server"));
+            *software = server.map(|(_, value)| String::from_utf8_lossy(value).chars().take(100).collect());
+        }
         if let Err(error) = check_response(head.status, head.headers.iter(), extra.key) {
             let body = String::from_utf8_lossy(&extra.received[len..]);
             let detail = serde_json::from_str::<serde_json::Value>(&body).ok();
@@ -165,7 +180,7 @@ impl Peer {
     /// Writes as much as the socket takes, and keeps the rest for when it takes more.
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         if self.extra.as_ref().is_none_or(|extra| extra.unsent.is_empty()) {
-            bytes = &bytes[write_some(&mut self.stream, bytes)?..];
+            bytes = &bytes[self.stream.write(bytes)?..];
         }
         if bytes.is_empty() {
             return Ok(());
@@ -227,7 +242,7 @@ impl Peer {
     fn flush(&mut self) -> io::Result<()> {
         let is_needed = self.is_opening() || self.is_http;
         let Some(extra) = &mut self.extra else { return Ok(()) };
-        let written = write_some(&mut self.stream, &extra.unsent)?;
+        let written = self.stream.write(&extra.unsent)?;
         if written < extra.unsent.len() {
             bytes::Buf::advance(&mut extra.unsent, written);
         } else if is_needed {
@@ -237,20 +252,6 @@ impl Peer {
         }
         Ok(())
     }
-}
-
-/// Writes until the socket takes no more; says how much it took.
-fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let mut written = 0;
-    while written < bytes.len() {
-        match stream.write(&bytes[written..]) {
-            Ok(taken) => written += taken,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(written)
 }
 
 /// Begins to connect from a source address.

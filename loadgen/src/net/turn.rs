@@ -5,9 +5,9 @@
 //! has also ended its stream is the read repeated, to see that end.
 
 use std::{
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind},
     mem,
-    net::{IpAddr, Ipv4Addr, Shutdown},
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use mio::{Events, Interest, Token, event::Event, net::TcpStream};
 use super::{
     Closed, Handler, LONGEST_WAIT, Net, SIGNAL, Slot, TIMER, Wait,
     peer::{Opening, Peer, PeerStage, connect_from},
+    stream::Stream,
 };
 use crate::clock::now_ns;
 
@@ -81,7 +82,7 @@ impl Net {
         }
     }
 
-    fn connect(&mut self, slot: Slot) -> io::Result<TcpStream> {
+    fn connect(&mut self, slot: Slot) -> io::Result<Stream> {
         let address = self.target.address;
         let sources = &self.target.sources;
         let mut stream = if sources.is_empty() {
@@ -93,7 +94,7 @@ impl Net {
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(slot as usize), interest)?;
-        Ok(stream)
+        Stream::new(stream, self.target.tls.as_ref())
     }
 
     fn on_event(&mut self, slot: Slot, event: &Event, handler: &mut impl Handler) {
@@ -172,7 +173,7 @@ impl Net {
                 }
                 Ok(read) => {
                     self.take_bytes(slot, &mut buffer[..read], handler);
-                    if read < buffer.len() && !to_the_end {
+                    if read < buffer.len() && !to_the_end && self.is_emptied(slot) {
                         break;
                     }
                 }
@@ -182,6 +183,11 @@ impl Net {
                     self.end(slot, handler, |stage| match stage {
                         PeerStage::Closing => Closed::ByUs,
                         PeerStage::Connecting => Closed::unreachable(&error),
+                        PeerStage::Asking | PeerStage::Upgrading
+                            if error.kind() == ErrorKind::InvalidData =>
+                        {
+                            Closed::Refused(format!("The TLS handshake failed: {error}."))
+                        }
                         _ => Closed::Broken(format!("a read failed: {error}")),
                     });
                     break;
@@ -189,6 +195,11 @@ impl Net {
             }
         }
         self.buffer = buffer;
+    }
+
+    /// Whether a read that did not fill the buffer has left nothing behind.
+    fn is_emptied(&self, slot: Slot) -> bool {
+        self.peers[slot as usize].as_ref().is_none_or(|peer| peer.stream.short_read_is_the_last())
     }
 
     #[inline]
@@ -246,7 +257,7 @@ impl Net {
         if peer.stage != PeerStage::Closing {
             return Some(Closed::ByPeer(why));
         }
-        match peer.stream.shutdown(Shutdown::Write) {
+        match peer.stream.finish() {
             Ok(()) => None,
             Err(_) => Some(Closed::ByUs),
         }
@@ -254,10 +265,11 @@ impl Net {
 
     fn take_head(&mut self, slot: Slot, bytes: &mut [u8], handler: &mut impl Handler) {
         let Some(peer) = self.peers[slot as usize].as_mut() else { return };
-        match peer.read_head(bytes) {
+        match peer.read_head(bytes, &mut self.handshakes.software) {
             Ok(None) => {}
             Ok(Some(mut rest)) => {
                 self.opening -= 1;
+                self.count_handshake(slot);
                 handler.on_open(self, slot);
                 self.take_frames(slot, &mut rest, handler);
             }

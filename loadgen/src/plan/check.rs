@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     drivers::{self, Echo, Need},
+    net::TlsClient,
     procfs,
     stamp::MIN_PAYLOAD,
 };
@@ -59,6 +60,9 @@ impl Plan {
         }
         self.work.check(self.workers())?;
         self.driver.check()?;
+        if let Some(tls) = &self.tls {
+            TlsClient::new(tls).map_err(PlanError)?;
+        }
         let driver = drivers::new(&self.driver, self.work.echo()).map_err(PlanError)?;
         if let Some((_, why)) = self.work.needs().into_iter().find(|(need, _)| driver.lacks(*need)) {
             return wrong(format!("The driver {} {why}.", self.driver.name));

@@ -3,7 +3,7 @@
 mod check;
 mod work;
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ pub struct Plan {
     pub address: SocketAddr,
     /// The value of the `Host` header.
     pub host: String,
+    /// TLS, if the server is spoken to by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsPlan>,
     /// The protocol, with its connection parameters.
     pub driver: DriverPlan,
     /// The processes of the server. If the list is empty, the process is found by the server's port.
@@ -66,6 +69,19 @@ pub struct Plan {
     pub seed: u64,
     /// The number of this run, which is in every payload.
     pub run: u32,
+}
+
+/// How TLS is spoken.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TlsPlan {
+    /// The name that the server's certificate is to have.
+    pub name: String,
+    /// A file with the certificates of authorities. Without one, the system's are trusted.
+    pub ca: Option<PathBuf>,
+    /// Whether every certificate is taken.
+    pub insecure: bool,
+    /// Whether connections resume sessions of earlier connections. Otherwise each is a client of its own.
+    pub resumption: bool,
 }
 
 /// A protocol, and the parameters of its connections. A driver uses some of the parameters.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Report, Row,
+    Report, Row, StageRow,
     chart::{self, Line},
     file::{command_line, part_name},
 };
@@ -66,6 +66,7 @@ fn write_part(out: &mut String, name: &str, report: &Report) -> fmt::Result {
     write_table(out, report)?;
     write!(out, "<pre>{}</pre>", escape(&report.findings()))?;
     write_thresholds(out, report)?;
+    write_stages(out, report)?;
     if report.summary.latency.count > 0 || report.summary.bystander_latency.is_some() {
         write_percentiles(out, report)?;
     }
@@ -120,6 +121,22 @@ fn write_thresholds(out: &mut String, report: &Report) -> fmt::Result {
         let (class, word) = if threshold.is_true == Some(false) { ("good", "ok") } else { ("bad", "failed") };
         let (condition, shown) = (escape(&threshold.condition), &threshold.shown);
         write!(out, "<tr><td>{condition}<td>{shown}<td class={class}>{word}")?;
+    }
+    write!(out, "</table></div>")
+}
+
+/// How far the connections of a storm were, and when: a bar up to the 99th percentile for each stage.
+fn write_stages(out: &mut String, report: &Report) -> fmt::Result {
+    let longest = report.storm_stages.iter().map(|row| row.latency.p99_us).fold(0.0, f64::max);
+    if longest <= 0.0 {
+        return Ok(());
+    }
+    write!(out, "<h3>Stages of the storms: from the drop, ms</h3><div class=wide><table>")?;
+    write!(out, "<tr><th>stage<th>connections<th>p50<th>p99<th>max<th>p99")?;
+    for StageRow { stage, latency } in &report.storm_stages {
+        let [p50, p99, max] = [latency.p50_us, latency.p99_us, latency.max_us].map(|us| us / 1e3);
+        write!(out, "<tr><td>{stage}<td>{}<td>{p50:.3}<td>{p99:.3}<td>{max:.3}", latency.count)?;
+        write!(out, "<td><meter value={:.3}>{p99:.3} ms</meter>", latency.p99_us / longest)?;
     }
     write!(out, "</table></div>")
 }

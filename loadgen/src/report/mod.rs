@@ -20,13 +20,14 @@ pub(crate) use file::FORMAT;
 pub use file::{part_name, to_faults, to_hlog, to_json};
 pub use html::to_html;
 pub use machine::{Load, Machine};
-pub use row::Row;
+pub use row::{Row, StageRow};
 
 use crate::{
     drivers::Checks,
     faults::FaultLog,
     histogram::Latency,
     ledger::Faults,
+    net::Handshakes,
     plan::{IdlePlan, Plan, Work},
     procfs::{Memory, ProcessInfo},
     tally::{Returns, Slow, Tally},
@@ -165,6 +166,8 @@ pub struct Report {
     pub slow: Slow,
     /// How connections came back in storms with messages.
     pub returns: Returns,
+    /// How far connections were after a storm, and when.
+    pub storm_stages: Vec<StageRow>,
     /// Connections that were not back when a storm's window ended.
     pub stragglers: u64,
     /// Cycles that failed.
@@ -177,6 +180,8 @@ pub struct Report {
     pub never_begun: u64,
     /// Pairs of notices that cancelled each other out.
     pub merged: u64,
+    /// What the handshakes of connections came to.
+    pub handshakes: Handshakes,
     /// Of cycles by a schedule: how many a second the last window asked for before the first that fell
     /// behind.
     pub kept_up_per_second: Option<f64>,
@@ -256,6 +261,7 @@ impl Report {
             refused: tally.refused,
             gaps: tally.gaps,
             slow: tally.slow,
+            storm_stages: row::stages(&tally, &all),
             returns: tally.returns,
             stragglers: tally.stragglers,
             failed: tally.failed,
@@ -263,6 +269,7 @@ impl Report {
             unfinished: tally.unfinished,
             never_begun: tally.never_begun,
             merged: tally.merged,
+            handshakes: tally.handshakes,
             kept_up_per_second: None,
             all_parts: None,
             idling,
@@ -399,7 +406,7 @@ pub(crate) mod tests {
             (1..count).map(|second| Reading { at_ns: u64::from(second) * 1_000_000_000, ..first.clone() });
         let readings: Vec<_> = [first.clone()].into_iter().chain(between).chain([last]).collect();
         let timeline = Timeline::new(plan.timing(), 0);
-        let server = vec![ProcessInfo { pid: 1, name: "x".into(), command: "x".into() }];
+        let server = vec![ProcessInfo { pid: 1, name: "x".into(), version: None, command: "x".into() }];
         let outcome =
             Outcome { tally, timeline, end_ns: u64::MAX, readings, idling: None, failure: None, server };
         Report::new(&plan, outcome)

@@ -7,7 +7,7 @@ use super::{Reading, SATURATED};
 use crate::{
     histogram::{Latency, Percentiles, add_some},
     pacer::Schedule,
-    tally::WindowTally,
+    tally::{Tally, WindowTally},
 };
 
 /// Share of what a schedule asks for in a window that must be done in it, but for so many.
@@ -16,6 +16,26 @@ const KEPT_SLACK: f64 = 2.0;
 
 /// By how much the coarse account of CPU time may be off.
 const COARSE_NS: u64 = 50_000_000;
+
+/// How far the connections of a storm were, and when.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageRow {
+    /// What they had reached.
+    pub stage: &'static str,
+    /// From the drop until then.
+    pub latency: Percentiles,
+}
+
+/// The stages of a storm; none of anything else. The last one is what the storm's operations are.
+pub(super) fn stages(tally: &Tally, all: &WindowTally) -> Vec<StageRow> {
+    let Some(stages) = &tally.stages else { return Vec::new() };
+    let row = |stage, latency: &Latency| StageRow { stage, latency: latency.percentiles() };
+    let mut rows = vec![row("welcomed", &stages.welcomed), row("joined", &stages.joined)];
+    if tally.returns.recovered > 0 {
+        rows.push(row("with what they missed", &all.latency));
+    }
+    rows
+}
 
 /// One window, or all of them together.
 #[derive(Debug, Clone, Copy, Default, Serialize)]

@@ -28,6 +28,11 @@ impl Plan {
             self.seed
         );
         let mut put = |text: std::fmt::Arguments<'_>| out.write_fmt(text).expect("a string takes everything");
+        if let Some(tls) = &self.tls {
+            let trust = if tls.insecure { ", any certificate" } else { "" };
+            let sessions = if tls.resumption { "sessions resumed" } else { "no session resumed" };
+            put(format_args!("TLS, {sessions}{trust} · "));
+        }
         put(format_args!("driver {} · channels {}… · run {}", self.driver.name, self.prefix, self.run));
         put(format_args!(
             " · warm-up {} s, {} windows of {} s, drain {} s",

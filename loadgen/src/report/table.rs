@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{AllParts, Limit, Report, Row};
-use crate::{histogram::Percentiles, ledger::Faults};
+use super::{AllParts, Limit, Report, Row, row};
+use crate::{COMMIT, VERSION, histogram::Percentiles, ledger::Faults, net::Handshakes};
 
 /// Columns of a terminal.
 const WIDTH: usize = 80;
@@ -46,8 +46,13 @@ impl Report {
             put(format_args!(" · {:.1} % of the time stolen", steal * 100.0));
         }
         for process in &self.server {
-            put(format_args!("\nserver: {} ({}) {}", process.name, process.pid, process.command));
+            let version = process.version.as_ref().map_or(String::new(), |version| format!(" {version}"));
+            put(format_args!("\nserver: {}{version} ({}) {}", process.name, process.pid, process.command));
         }
+        if let Some(software) = &self.handshakes.software {
+            put(format_args!("\nserver says that it is {software}"));
+        }
+        put(format_args!("\nfanfare-loadgen {VERSION}, commit {COMMIT}"));
         out
     }
 
@@ -142,6 +147,16 @@ impl Report {
                 "{} came back and recovered, {} came back and did not",
                 returns.recovered, returns.unrecovered
             )?;
+        }
+        for row::StageRow { stage, latency } in &self.storm_stages {
+            let ms = |us: f64| us / 1e3;
+            let (p50, p99, max) = (ms(latency.p50_us), ms(latency.p99_us), ms(latency.max_us));
+            let count = latency.count;
+            writeln!(out, "{stage:>22}: {count} after p50 {p50:.3}, p99 {p99:.3}, max {max:.3} ms")?;
+        }
+        let Handshakes { full, resumed, .. } = self.handshakes;
+        if full + resumed > 0 {
+            writeln!(out, "TLS: {full} whole handshakes, {resumed} that resumed a session")?;
         }
         self.write_keeping_up(out)?;
         // Before there was a window, nothing could go wrong.

@@ -26,13 +26,14 @@ use crate::{
     control::Stage,
     drivers::{Reply, Role, Standing},
     faults::FaultKind,
+    histogram::Latency,
     ledger::{Arrival, Ledger},
     net::{Closed, Net, Slot, Wait},
     order::Order,
     pacer::{Pacer, Schedule},
     plan::StormPlan,
     stamp::{Stamp, put_payload, read_payload},
-    tally::{LATE_NS, Tally},
+    tally::{LATE_NS, StormStages, Tally},
 };
 
 /// One worker's connections. Slots of members come first, then bystanders, then publishers.
@@ -157,6 +158,14 @@ impl Storm {
                 net.abandon(slot as Slot);
                 self.open(net, slot as Slot);
             }
+        }
+    }
+
+    /// A connection that a storm has dropped is this far again.
+    fn reach(&mut self, slot: Slot, now: u64, stage: fn(&mut StormStages) -> &mut Latency) {
+        let dropped_ns = self.members.get(slot as usize).map_or(0, |member| member.dropped_ns);
+        if self.tally.at(dropped_ns).is_some() {
+            stage(self.tally.stages.get_or_insert_default()).record(now.saturating_sub(dropped_ns));
         }
     }
 
@@ -401,9 +410,15 @@ impl Scenario for Storm {
 
     fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64) {
         match reply {
-            Reply::Welcome { session } if slot < self.subscribers => self.join(net, slot, session),
+            Reply::Welcome { session } if slot < self.subscribers => {
+                self.reach(slot, now, |stages| &mut stages.welcomed);
+                self.join(net, slot, session);
+            }
             Reply::Welcome { .. } => self.away -= 1,
-            Reply::Done(standing) => self.on_joined(slot, standing, now),
+            Reply::Done(standing) => {
+                self.reach(slot, now, |stages| &mut stages.joined);
+                self.on_joined(slot, standing, now);
+            }
             // Nothing was sent yet: a join failed.
             Reply::Failed { code } if self.stage == Stage::Connect => {
                 self.seat.control.fail(format!("The server refused a join: {code}."));

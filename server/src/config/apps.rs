@@ -166,7 +166,7 @@ impl Section<'_> {
         app.limits = self.limits(&raw.limits, limits)?;
         app.rules = self.rules(&raw.channels, &app)?;
         secrets.channels = raw.channels.clone();
-        secrets.triggers = triggers::build(&self, &raw.triggers)?;
+        secrets.triggers = triggers::build(&mut self, &raw.triggers)?;
         app.origins = self.origins(raw)?;
         secrets.issuers = key_sets::build(&self, &raw.session_key_sets)?;
         secrets.session_key_sets = raw.session_key_sets.clone();
@@ -334,6 +334,7 @@ impl Section<'_> {
         let messages = raw.history_messages.unwrap_or(history.messages.into());
         let bytes = raw.history_bytes.unwrap_or(history.bytes.into());
         let age_s = raw.history_age_s.unwrap_or(i64::from(history.age_ms) / 1000);
+        let batch = raw.presence_batch_ms.unwrap_or(default.presence_batch_ms.into());
         let age_s: u32 = within(&key("history_age_s"), age_s, HistoryLimits::AGE_S)?;
         Ok(ChannelOptions {
             history: HistoryLimits {
@@ -359,6 +360,7 @@ impl Section<'_> {
             roster: raw.roster.unwrap_or(default.roster),
             user_state: raw.user_state.unwrap_or(default.user_state),
             user_lists: raw.user_lists.unwrap_or(default.user_lists),
+            presence_batch_ms: within(&key("presence_batch_ms"), batch, ChannelOptions::PRESENCE_BATCH_MS)?,
             signed_in_messages: match raw.signed_in_messages.as_deref() {
                 None => default.signed_in_messages,
                 Some("optional") => SignedInMessages::Optional,

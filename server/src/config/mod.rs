@@ -47,7 +47,7 @@ pub use self::listeners::Preamble;
 pub use crate::addresses::AddressLimits;
 use crate::args::{Action, Args, Secrets};
 use crate::issuer::Issuer;
-use crate::trigger::spec::Spec;
+use crate::trigger::spec::{Spec, Work};
 
 /// The most worker threads.
 pub const WORKERS_MAX: usize = 128;
@@ -400,6 +400,15 @@ impl Config {
     /// The issuers whose keys are read while the server runs.
     pub(crate) fn issuers(&self) -> Vec<Issuer> {
         self.secrets.iter().flat_map(|app| app.issuers.clone()).collect()
+    }
+
+    /// The most connections to back ends that the configured triggers have.
+    pub(crate) fn trigger_connections(&self) -> u64 {
+        let connections = |spec: &Arc<Spec>| match &spec.work {
+            Work::Http(settings) => settings.connections as u64,
+            Work::Script(_) | Work::Broken(_) => 0,
+        };
+        self.triggers().flat_map(|(_, specs)| specs).map(connections).sum()
     }
 
     /// Every address to listen on.

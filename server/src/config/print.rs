@@ -6,7 +6,7 @@ use fanfare_core::app::{App, ChannelOptions, SlowConsumer};
 
 use super::apps::{AppSource, PLACEHOLDER};
 use super::{Config, LogFormat, WorkerCount, agnost, raw, xano};
-use crate::args::Secrets;
+use crate::{args::Secrets, trigger::spec::RawTrigger};
 
 const HIDDEN_NOTE: &str = "\
 # Keys and secrets are hidden: where `<hidden>` stands, this file is refused. Print it with --show-secrets to use it, or
@@ -96,6 +96,10 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         secret: key.secret.as_ref().map(|secret| shown(secret, secrets)),
         ..key.clone()
     };
+    let trigger = |raw: &RawTrigger| RawTrigger {
+        secret: raw.secret.as_ref().map(|secret| shown(secret, secrets)),
+        ..raw.clone()
+    };
     let own_options = print_options(app.default_options());
     raw::App {
         client_keys: keys(&own.client_keys),
@@ -144,7 +148,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         }),
         xano: app.xano.as_ref().map(xano::print),
         channels: own.channels.clone(),
-        triggers: own.triggers.iter().map(|spec| spec.raw.clone()).collect(),
+        triggers: own.triggers.iter().map(|spec| trigger(&spec.raw)).collect(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
         session_key_sets: own.session_key_sets.clone(),
     }

@@ -226,6 +226,7 @@ pub(super) struct ChannelRule {
     pub(super) roster: Option<bool>,
     pub(super) user_state: Option<bool>,
     pub(super) user_lists: Option<bool>,
+    pub(super) presence_batch_ms: Option<i64>,
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]

@@ -98,7 +98,7 @@ metrics! {
     changes_total Counter "Edits and deletions of messages, by the worker that did them."
     notices_total Counter "Presence notices published."
     deliveries_total Counter "Publications handed to members of this worker."
-    overloaded_total Counter "Messages and joins refused because a worker's mailbox or an app's queue of triggers was full."
+    overloaded_total Counter "Messages and joins refused because a mailbox or an app's triggers had no room."
     rate_limited_total Counter "Messages refused by an app's rate limit."
     delegated_total Counter "Operations left to another worker that was inside the channel."
     mail_total Counter "Mail handled from other workers."

@@ -4,7 +4,7 @@
 //! A [`Job`] always ends in a verdict. A job that is dropped, because its thread failed, has the verdict of a
 //! failure.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, atomic::AtomicU64};
 
 use fanfare_core::{
     app::App,
@@ -14,8 +14,9 @@ use fanfare_core::{
 };
 
 use super::{
-    metrics::count,
-    script::{Run, RunError},
+    http::{HttpError, HttpSettings, HttpThread},
+    metrics::{Numbers, count},
+    script::RunError,
     spec::{OnError, Spec, Work},
     thread::ScriptThreads,
 };
@@ -26,6 +27,39 @@ pub(crate) struct Desk {
     pub(crate) node: Weak<Node>,
     pub(crate) control: Arc<Control>,
     pub(crate) scripts: ScriptThreads,
+    pub(crate) http: HttpThread,
+}
+
+/// Why a trigger has no verdict.
+pub(crate) enum Failure {
+    Script(RunError),
+    Http(HttpError),
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        Self::Script(error)
+    }
+}
+
+impl From<HttpError> for Failure {
+    fn from(error: HttpError) -> Self {
+        Self::Http(error)
+    }
+}
+
+impl Failure {
+    /// The count of such failures.
+    fn counter<'n>(&self, numbers: &'n Numbers) -> &'n AtomicU64 {
+        match self {
+            Self::Script(RunError::Time) | Self::Http(HttpError::TimedOut) => &numbers.out_of_time,
+            Self::Script(RunError::Memory) => &numbers.out_of_memory,
+            Self::Script(RunError::Output(_)) | Self::Http(HttpError::TooLarge) => &numbers.out_of_output,
+            Self::Script(RunError::Thrown(_)) => &numbers.thrown,
+            Self::Http(HttpError::BreakerOpen) => &numbers.http.shed,
+            Self::Http(_) => &numbers.http.no_verdict,
+        }
+    }
 }
 
 /// One version of an app's triggers. Bit `i` of a rule mask stands for trigger `i`.
@@ -77,9 +111,13 @@ pub(crate) fn dispatch(mut job: Job) {
                     count(&job.spec().numbers.queued);
                     desk.scripts.send(job);
                 }
+                Work::Http(_) => {
+                    count(&job.spec().numbers.queued);
+                    desk.http.send(job);
+                }
                 Work::Broken(why) => {
                     let error = RunError::Thrown(why.to_string());
-                    job.on_run(Err(error));
+                    job.on_run(Err(error.into()));
                 }
             }
         }
@@ -92,6 +130,14 @@ impl Job {
         &self.triggers.specs[self.at]
     }
 
+    /// The settings of the trigger that runs now, if it is an http trigger.
+    pub(crate) fn http(&self) -> Option<&Arc<HttpSettings>> {
+        match &self.spec().work {
+            Work::Http(settings) => Some(settings),
+            Work::Script(_) | Work::Broken(_) => None,
+        }
+    }
+
     /// The payload after the triggers that have run.
     pub(crate) fn payload(&self) -> Payload<'_> {
         match self.verdict.as_ref().map(|verdict| &verdict.decision) {
@@ -101,7 +147,7 @@ impl Job {
     }
 
     /// Continues a job with its next trigger, after a trigger has run.
-    pub(crate) fn on_run(mut self, result: Result<Run, RunError>) {
+    pub(crate) fn on_run(mut self, result: Result<Verdict, Failure>) {
         let spec = self.spec().clone();
         let numbers = &spec.numbers;
         let Some(verdict) = &mut self.verdict else { return };
@@ -118,14 +164,11 @@ impl Job {
                 add(&mut verdict.answers, run.answers);
                 add(&mut verdict.publications, run.publications);
             }
-            Err(error) => {
-                count(match error {
-                    RunError::Time => &numbers.out_of_time,
-                    RunError::Memory => &numbers.out_of_memory,
-                    RunError::Output(_) => &numbers.out_of_output,
-                    RunError::Thrown(_) => &numbers.thrown,
-                });
-                if numbers.may_log_failure(self.call.input.time_ms) {
+            Err(failure) => {
+                count(failure.counter(numbers));
+                if let Failure::Script(error) = failure
+                    && numbers.may_log_failure(self.call.input.time_ms)
+                {
                     let (app, trigger) = (&self.triggers.app.name, &spec.rule.name);
                     tracing::warn!(%app, %trigger, %error, "a trigger failed");
                 }

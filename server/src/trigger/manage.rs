@@ -237,12 +237,13 @@ fn counted(catalog: &Catalog) -> Result<String, Refusal> {
 fn shown(spec: &Spec, origin: Origin, source: Source) -> Shown<'_> {
     let mut raw = spec.raw.clone();
     raw.active = Some(spec.rule.active);
+    raw.secret = None;
     if source == Source::Hidden {
-        raw.source = None;
+        (raw.source, raw.ca) = (None, None);
     }
     let broken = match &spec.work {
         Work::Broken(why) => Some(&**why),
-        Work::Script(_) => None,
+        Work::Script(_) | Work::Http(_) => None,
     };
     Shown { raw, configured: origin == Origin::Configuration, broken }
 }
@@ -284,10 +285,11 @@ fn patched(before: &RawTrigger, changes: Map<String, Value>) -> Result<Map<Strin
 fn parse(body: Map<String, Value>) -> Result<RawTrigger, Refusal> {
     let raw: RawTrigger =
         serde_json::from_value(Value::Object(body)).map_err(|error| invalid(format!("{error}.")))?;
-    match raw.file {
-        // A back end must not read the server's files.
-        Some(_) => Err(invalid("`file` belongs in the configuration: give `source`.")),
-        None => Ok(raw),
+    // A back end must not read the server's files.
+    match (&raw.file, &raw.ca_file) {
+        (Some(_), _) => Err(invalid("`file` belongs in the configuration: give `source`.")),
+        (None, Some(_)) => Err(invalid("`ca_file` belongs in the configuration: give `ca`.")),
+        (None, None) => Ok(raw),
     }
 }
 

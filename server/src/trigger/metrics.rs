@@ -41,6 +41,24 @@ pub(crate) struct Numbers {
     times: Histogram,
     failures: LineBudget,
     lines: LineBudget,
+    pub(crate) http: HttpNumbers,
+}
+
+/// The further counts of an http trigger.
+#[derive(Default)]
+pub(crate) struct HttpNumbers {
+    pub(crate) requests: AtomicU64,
+    /// The requests that brought no verdict at all.
+    pub(crate) failed: AtomicU64,
+    /// The attempts to connect.
+    pub(crate) connects: AtomicU64,
+    /// How often the breaker opened.
+    pub(crate) opened: AtomicU64,
+    /// 1 while the breaker is open, and 0 while it is closed.
+    pub(crate) is_open: AtomicU64,
+    /// The events that failed because the breaker was open, and those for which the back end gave no verdict.
+    pub(crate) shed: AtomicU64,
+    pub(crate) no_verdict: AtomicU64,
 }
 
 /// The lines of the present second.
@@ -149,13 +167,15 @@ const METRICS: [Metric; 5] = [
     Metric {
         name: "fanfare_trigger_errors_total",
         kind: Kind::Counter,
-        help: "Runs of a trigger that failed, by the exceeded budget, or thrown for any other error.",
+        help: "Runs of a trigger that failed: a budget, the script, the back end, or an open breaker.",
         label: "why",
         values: &[
             ("time", |numbers| &numbers.out_of_time),
             ("memory", |numbers| &numbers.out_of_memory),
             ("output", |numbers| &numbers.out_of_output),
             ("thrown", |numbers| &numbers.thrown),
+            ("back_end", |numbers| &numbers.http.no_verdict),
+            ("breaker", |numbers| &numbers.http.shed),
         ],
     },
     Metric {
@@ -181,25 +201,67 @@ const METRICS: [Metric; 5] = [
     },
 ];
 
+/// The further metrics of triggers that ask a back end.
+const HTTP_METRICS: [Metric; 5] = [
+    Metric {
+        name: "fanfare_trigger_requests_total",
+        kind: Kind::Counter,
+        help: "Requests of a trigger to the back end.",
+        label: "",
+        values: &[("", |numbers| &numbers.http.requests)],
+    },
+    Metric {
+        name: "fanfare_trigger_request_failures_total",
+        kind: Kind::Counter,
+        help: "Requests of a trigger that brought no verdict.",
+        label: "",
+        values: &[("", |numbers| &numbers.http.failed)],
+    },
+    Metric {
+        name: "fanfare_trigger_connects_total",
+        kind: Kind::Counter,
+        help: "Attempts of a trigger to connect to the back end.",
+        label: "",
+        values: &[("", |numbers| &numbers.http.connects)],
+    },
+    Metric {
+        name: "fanfare_trigger_breaker_opened_total",
+        kind: Kind::Counter,
+        help: "How often the breaker of a trigger opened.",
+        label: "",
+        values: &[("", |numbers| &numbers.http.opened)],
+    },
+    Metric {
+        name: "fanfare_trigger_breaker_open",
+        kind: Kind::Gauge,
+        help: "1 while the breaker of a trigger is open: the back end is not asked.",
+        label: "",
+        values: &[("", |numbers| &numbers.http.is_open)],
+    },
+];
+
 /// A trigger with its counts.
 pub(super) struct Counted<'a> {
     pub(super) app: &'a str,
     pub(super) trigger: &'a str,
     pub(super) numbers: &'a Numbers,
+    pub(super) asks_back_end: bool,
 }
 
-/// Writes the metrics of triggers; nothing without triggers.
-pub(super) fn put(text: &mut Exposition, triggers: &[Counted<'_>]) {
-    if triggers.is_empty() {
-        return;
-    }
-    let (shown, others) = triggers.split_at(triggers.len().min(TRIGGERS_SHOWN));
-    for Metric { name, kind, help, label, values } in &METRICS {
-        text.begin(name, *kind, help);
-        for (word, number) in *values {
-            let further: &[_] =
-                if label.is_empty() { &[] } else { &[(*label, word as &dyn std::fmt::Display)] };
-            let value = |counted: &Counted<'_>| number(counted.numbers).load(Ordering::Relaxed);
+impl Metric {
+    /// Writes the metric of these triggers; nothing without triggers.
+    fn put(&self, text: &mut Exposition, triggers: &[&Counted<'_>]) {
+        let (shown, others) = triggers.split_at(triggers.len().min(TRIGGERS_SHOWN));
+        if shown.is_empty() {
+            return;
+        }
+        text.begin(self.name, self.kind, self.help);
+        for (word, number) in self.values {
+            let further: &[_] = match self.label {
+                "" => &[],
+                label => &[(label, word as &dyn std::fmt::Display)],
+            };
+            let value = |counted: &&Counted<'_>| number(counted.numbers).load(Ordering::Relaxed);
             for counted in shown {
                 let labels = [("app", &counted.app as _), ("trigger", &counted.trigger as _)];
                 text.sample(&[&labels, further].concat(), value(counted));
@@ -210,6 +272,18 @@ pub(super) fn put(text: &mut Exposition, triggers: &[Counted<'_>]) {
             }
         }
     }
+}
+
+/// Writes the metrics of triggers; nothing without triggers.
+pub(super) fn put(text: &mut Exposition, triggers: &[Counted<'_>]) {
+    if triggers.is_empty() {
+        return;
+    }
+    let all: Vec<&Counted<'_>> = triggers.iter().collect();
+    let asking: Vec<_> = triggers.iter().filter(|counted| counted.asks_back_end).collect();
+    METRICS.iter().for_each(|metric| metric.put(text, &all));
+    HTTP_METRICS.iter().for_each(|metric| metric.put(text, &asking));
+    let (shown, others) = triggers.split_at(triggers.len().min(TRIGGERS_SHOWN));
     text.begin(
         "fanfare_trigger_seconds",
         Kind::Histogram,
@@ -237,7 +311,7 @@ mod tests {
         let numbers = Numbers::default();
         numbers.took(Duration::from_micros(3));
         count(&numbers.replaced);
-        let counted = || Counted { app: "a", trigger: "t", numbers: &numbers };
+        let counted = || Counted { app: "a", trigger: "t", numbers: &numbers, asks_back_end: true };
         let written = |triggers: usize| {
             let triggers: Vec<_> = (0..triggers).map(|_| counted()).collect();
             let mut text = Exposition::new(TextFormat::Prometheus);

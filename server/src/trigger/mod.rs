@@ -11,6 +11,7 @@
 
 mod catalog;
 pub(crate) mod desk;
+pub(crate) mod http;
 pub(crate) mod input;
 mod kept;
 pub(crate) mod manage;
@@ -38,10 +39,11 @@ use fanfare_core::{
 use self::{
     catalog::Catalog,
     desk::{AppTriggers, Desk, Runtime},
+    http::HttpThread,
     kept::Folder,
     manage::ManageRequest,
     metrics::Counted,
-    spec::Spec,
+    spec::{Spec, Work},
     thread::ScriptThreads,
 };
 use crate::{
@@ -91,7 +93,9 @@ impl Triggers {
         let weak = Arc::downgrade(node);
         let folder = config.data_dir.as_deref().map(Folder::open).transpose()?;
         let (scripts, mut threads) = ScriptThreads::start(1, &weak)?;
-        let desk = Some(Arc::new(Desk { node: weak, control: control.clone(), scripts }));
+        let (http, thread) = HttpThread::start()?;
+        threads.push(thread);
+        let desk = Some(Arc::new(Desk { node: weak, control: control.clone(), scripts, http }));
         let state = Mutex::new(State { desk, apps: BTreeMap::new() });
         let triggers = Arc::new(Self { node: node.clone(), folder, state });
         triggers.reload(config).map_err(io::Error::other)?.finish();
@@ -150,7 +154,12 @@ impl Triggers {
         let mut all = Vec::new();
         for (app, catalog) in &state.apps {
             let specs = catalog.listed().map(|(_, spec)| spec);
-            all.extend(specs.map(|spec| Counted { app, trigger: &spec.rule.name, numbers: &spec.numbers }));
+            all.extend(specs.map(|spec| Counted {
+                app,
+                trigger: &spec.rule.name,
+                numbers: &spec.numbers,
+                asks_back_end: matches!(spec.work, Work::Http(_)),
+            }));
         }
         metrics::put(text, &all);
     }
@@ -175,8 +184,11 @@ impl Triggers {
 
     /// Removes all triggers, so that the threads end after their present jobs.
     pub(crate) fn stop(&self) {
-        self.lock().desk = None;
+        let desk = self.lock().desk.take();
         self.node.apps().iter().for_each(|app| self.node.set_triggers(app.id, None));
+        if let Some(desk) = desk {
+            desk.http.stop();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -5,7 +5,12 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 use fanfare_core::trigger::TriggerRule;
 use serde::{Deserialize, Serialize};
 
-use super::{metrics::Numbers, script::Sandbox, state::States};
+use super::{
+    http::{CONNECTIONS, HttpSettings},
+    metrics::Numbers,
+    script::Sandbox,
+    state::States,
+};
 
 /// The most bytes of a name, a description and a tag, and the most tags of a trigger.
 const NAME_BYTES: usize = 64;
@@ -18,8 +23,8 @@ const PATTERN_BYTES: usize = 257;
 /// The most bytes of a script.
 pub(crate) const SOURCE_BYTES: usize = 256 << 10;
 
-/// A trigger as the configuration file has it.
-#[derive(Clone, Default, Eq, PartialEq, Debug, Deserialize, Serialize)]
+/// A trigger as the configuration file has it. It may hold a secret, and therefore has no `Debug`.
+#[derive(Clone, Default, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawTrigger {
     pub(crate) name: String,
@@ -50,6 +55,31 @@ pub(crate) struct RawTrigger {
     pub(crate) state_bytes: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) output_bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret_env: Option<String>,
+    /// The value of the variable that `secret_env` names.
+    #[serde(skip)]
+    pub(crate) secret_value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ca_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) batch: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connections: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_alive_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) breaker_failures: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) breaker_ms: Option<i64>,
 }
 
 /// The budget of a script's run.
@@ -94,6 +124,7 @@ pub(crate) struct Spec {
 #[derive(Clone)]
 pub(crate) enum Work {
     Script(Script),
+    Http(Arc<HttpSettings>),
     /// Every run fails, for this reason.
     Broken(Box<str>),
 }
@@ -130,7 +161,7 @@ impl fmt::Display for Wrong {
     }
 }
 
-fn wrong<T>(key: &'static str, problem: impl fmt::Display) -> Result<T, Wrong> {
+pub(super) fn wrong<T>(key: &'static str, problem: impl fmt::Display) -> Result<T, Wrong> {
     Err(Wrong { key, problem: problem.to_string() })
 }
 
@@ -166,20 +197,14 @@ impl Spec {
 }
 
 impl RawTrigger {
-    /// The trigger with the script of its file in the place of the file's name. A relative name is looked up
-    /// in `base`.
+    /// The trigger with the contents of its files in the place of the files' names. A relative name is looked
+    /// up in `base`.
     pub(crate) fn with_file(&self, base: Option<&Path>) -> Result<Self, Wrong> {
-        let Some(file) = &self.file else { return Ok(self.clone()) };
-        if self.source.is_some() {
-            return wrong("file", "stands beside `source`: keep one of them");
-        }
-        let path = base.map_or_else(|| file.into(), |base| base.join(file));
-        match std::fs::read_to_string(&path) {
-            Ok(source) => Ok(Self { file: None, source: Some(source), ..self.clone() }),
-            Err(error) => {
-                wrong("file", format_args!("is `{}`, which cannot be read: {error}", path.display()))
-            }
-        }
+        let (source, ca) = (
+            content(base, ("file", &self.file), ("source", &self.source))?,
+            content(base, ("ca_file", &self.ca_file), ("ca", &self.ca))?,
+        );
+        Ok(Self { file: None, source, ca_file: None, ca, ..self.clone() })
     }
 
     /// Checks the settings and compiles the script. `before` is the earlier trigger of the same name, whose
@@ -187,12 +212,37 @@ impl RawTrigger {
     pub(crate) fn check(self, before: Option<&Spec>) -> Result<Spec, Wrong> {
         let rule = self.rule()?;
         let on_error = self.on_error()?;
-        let work = match &self.source {
-            Some(source) => Work::Script(self.script(source, before)?),
-            None => return wrong("", "has no script: give `file`, or `source`"),
+        let work = match (&self.source, &self.url) {
+            (Some(source), None) => Work::Script(self.script(source, before)?),
+            (None, Some(url)) => Work::Http(Arc::new(self.http(url)?)),
+            (Some(_), Some(_)) => return wrong("url", "stands beside a script: keep one of them"),
+            (None, None) => {
+                return wrong("", "has no script and no back end: give `file`, `source` or `url`");
+            }
         };
         let numbers = before.map_or_else(Arc::default, |before| before.numbers.clone());
         Ok(Spec { raw: self, rule, work, on_error, numbers })
+    }
+
+    fn http(&self, url: &str) -> Result<HttpSettings, Wrong> {
+        let of_scripts = [
+            ("cpu_ms", self.cpu_ms.is_some()),
+            ("memory_bytes", self.memory_bytes.is_some()),
+            ("state_bytes", self.state_bytes.is_some()),
+        ];
+        if let Some((key, _)) = of_scripts.into_iter().find(|(_, is_given)| *is_given) {
+            return wrong(key, "is for scripts, and stands beside `url`");
+        }
+        let secret = match (&self.secret, &self.secret_env) {
+            (Some(secret), None) => secret,
+            (None, Some(_)) => match &self.secret_value {
+                Some(secret) => secret,
+                None => return wrong("secret_env", "is for the configuration file"),
+            },
+            (Some(_), Some(_)) => return wrong("secret_env", "stands beside `secret`: keep one of them"),
+            (None, None) => return wrong("secret", "is missing: requests are signed with it"),
+        };
+        HttpSettings::new(self, url, secret)
     }
 
     /// The trigger with a run that always fails, because the settings of its run are wrong.
@@ -213,6 +263,7 @@ impl RawTrigger {
             ("memory_bytes", budget.memory_bytes > default.memory_bytes, default.memory_bytes),
             ("state_bytes", budget.state_bytes > default.state_bytes, default.state_bytes),
             ("output_bytes", budget.output_bytes > default.output_bytes, default.output_bytes),
+            ("connections", self.connections.is_some_and(|most| most > CONNECTIONS as i64), CONNECTIONS),
         ];
         match raised.into_iter().find(|(_, is_raised, _)| *is_raised) {
             Some((key, _, most)) => {
@@ -231,6 +282,19 @@ impl RawTrigger {
     }
 
     fn script(&self, source: &str, before: Option<&Spec>) -> Result<Script, Wrong> {
+        let of_requests = [
+            ("secret", self.secret.is_some() || self.secret_env.is_some()),
+            ("ca", self.ca.is_some()),
+            ("batch", self.batch.is_some()),
+            ("timeout_ms", self.timeout_ms.is_some()),
+            ("connections", self.connections.is_some()),
+            ("keep_alive_ms", self.keep_alive_ms.is_some()),
+            ("breaker_failures", self.breaker_failures.is_some()),
+            ("breaker_ms", self.breaker_ms.is_some()),
+        ];
+        if let Some((key, _)) = of_requests.into_iter().find(|(_, is_given)| *is_given) {
+            return wrong(key, "is for triggers with a `url`, and stands beside a script");
+        }
         let budget = self.budget()?;
         if source.len() > SOURCE_BYTES {
             return wrong("source", format_args!("must not be longer than {SOURCE_BYTES} bytes"));
@@ -241,7 +305,7 @@ impl RawTrigger {
         }
         let states = match before.map(|before| &before.work) {
             Some(Work::Script(script)) => script.states.clone(),
-            Some(Work::Broken(_)) | None => Arc::default(),
+            Some(Work::Http(_) | Work::Broken(_)) | None => Arc::default(),
         };
         Ok(Script { source: source.into(), budget, states })
     }
@@ -301,6 +365,23 @@ impl RawTrigger {
     }
 }
 
+/// The content of a file, or the setting that stands for it.
+fn content(
+    base: Option<&Path>,
+    (key, file): (&'static str, &Option<String>),
+    (other, text): (&str, &Option<String>),
+) -> Result<Option<String>, Wrong> {
+    let Some(file) = file else { return Ok(text.clone()) };
+    if text.is_some() {
+        return wrong(key, format_args!("stands beside `{other}`: keep one of them"));
+    }
+    let path = base.map_or_else(|| file.into(), |base| base.join(file));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => wrong(key, format_args!("is `{}`, which cannot be read: {error}", path.display())),
+    }
+}
+
 /// The words of a list, each of which is in `known`; `default` if the list is missing.
 fn words<'a>(
     key: &'static str,
@@ -318,7 +399,7 @@ fn words<'a>(
     }
 }
 
-fn within(
+pub(super) fn within(
     key: &'static str,
     value: Option<i64>,
     default: usize,

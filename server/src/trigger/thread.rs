@@ -10,7 +10,7 @@ use std::{
 
 use bytes::BytesMut;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, unbounded};
-use fanfare_core::{channel::WorkerSet, engine::Node, id::AppId};
+use fanfare_core::{channel::WorkerSet, engine::Node, id::AppId, trigger::Verdict};
 use hashbrown::HashMap;
 
 use super::{
@@ -95,7 +95,7 @@ impl ScriptThread {
             let (worker, desk) = (job.call.worker, job.triggers.desk.clone());
             job.posting = Posting::InBatch;
             let result = self.run_job(&job);
-            job.on_run(result);
+            job.on_run(result.map_err(Into::into));
             posted.insert(worker);
             batch += 1;
             let is_idle = self.turns.is_empty() && self.jobs.is_empty();
@@ -146,7 +146,7 @@ impl ScriptThread {
         Some(job)
     }
 
-    fn run_job(&mut self, job: &Job) -> Result<Run, RunError> {
+    fn run_job(&mut self, job: &Job) -> Result<Verdict, RunError> {
         let spec = job.spec().clone();
         let Work::Script(script) = &spec.work else {
             return Err(RunError::Thrown("the trigger has no script".into()));
@@ -165,7 +165,7 @@ impl ScriptThread {
         result
     }
 
-    fn run_script(&mut self, job: &Job, spec: &Arc<Spec>, script: &Script) -> Result<Run, RunError> {
+    fn run_script(&mut self, job: &Job, spec: &Arc<Spec>, script: &Script) -> Result<Verdict, RunError> {
         let sandbox = load(&mut self.loaded, spec, script)?;
         let input = &job.call.input;
         let channel = input.channel.as_deref();
@@ -190,7 +190,8 @@ impl ScriptThread {
             let dropped = script.states.keep(place, state);
             (0..dropped).for_each(|_| count(&spec.numbers.states_dropped));
         }
-        Ok(run)
+        let Run { decision, answers, publications, .. } = run;
+        Ok(Verdict { decision, answers, publications })
     }
 }
 

@@ -381,8 +381,8 @@ impl Worker {
             let sweep = self.now.saturating_add(SWEEP_TICKS);
             next = Some(next.map_or(sweep, |next| next.min(sweep)));
         }
-        let parked_ms = self.engine.next_expiry_ms().unwrap_or(u64::MAX);
-        let next_ms = next.map_or(u64::MAX, |next| u64::from(next) * TICK_MS).min(parked_ms);
+        let due_ms = self.engine.next_due_ms().unwrap_or(u64::MAX);
+        let next_ms = next.map_or(u64::MAX, |next| u64::from(next) * TICK_MS).min(due_ms);
         if next_ms == u64::MAX {
             return None;
         }

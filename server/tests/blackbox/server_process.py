@@ -89,6 +89,7 @@ APPS = [
         "scripted",
         triggers=[
             {"name": "upper", "channel": "upper-*", "source": "export const message = (i) => i.payload.toUpperCase()"},
+            {"name": "asks", "channel": "asks-*", "url": "http://127.0.0.1:1/", "secret": "0123456789abcdef"},
         ],
     ),
 ]

@@ -52,9 +52,14 @@ fn a_printed_configuration_is_read_back_as_the_same() {
     assert!(!printed.contains("a-server-key-in-a-variable"), "a variable stays a reference");
 }
 
+/// A trigger that asks a back end.
+fn asking(key: &str, value: &str) -> String {
+    format!("[[apps.chat.triggers]]\nname = 't'\nchannel = 'c'\nurl = 'https://a'\n{key} = '{value}'\n")
+}
+
 #[test]
 fn hidden_secrets_are_not_printed_and_not_accepted() {
-    let text = session_key(&format!("algorithm = 'HS256'\nsecret = '{SECRET}'"));
+    let text = session_key(&format!("algorithm = 'HS256'\nsecret = '{SECRET}'")) + &asking("secret", SECRET);
     let printed = toml(&text).to_toml(Secrets::Hidden);
     for secret in [CLIENT, SERVER, SECRET] {
         assert!(!printed.contains(secret), "{printed}");
@@ -66,9 +71,10 @@ fn hidden_secrets_are_not_printed_and_not_accepted() {
          `--show-secrets`, or name a variable that holds it in `client_key_env`."
     );
     let references = "[apps.chat]\nclient_key_env = 'A'\nserver_key_env = 'B'\n\
-                      [[apps.chat.session_keys]]\nalgorithm = 'HS256'\nsecret_env = 'C'";
-    let environment = [("A", CLIENT), ("B", SERVER), ("C", SECRET)];
-    let printed = load("", &environment, references).expect("valid").to_toml(Secrets::Hidden);
+                      [[apps.chat.session_keys]]\nalgorithm = 'HS256'\nsecret_env = 'C'\n";
+    let references = references.to_owned() + &asking("secret_env", "D");
+    let environment = [("A", CLIENT), ("B", SERVER), ("C", SECRET), ("D", SECRET)];
+    let printed = load("", &environment, &references).expect("valid").to_toml(Secrets::Hidden);
     assert!(load("", &environment, &printed).is_ok(), "references are no secrets");
 }
 

@@ -35,7 +35,7 @@ macro_rules! option {
 }
 
 /// All options, in the order in which they are written.
-const OPTIONS: [ChannelOption; 14] = [
+const OPTIONS: [ChannelOption; 15] = [
     option!("history_messages" must be "a whole number from 0 to 65536",
         |change, value| whole(value, HistoryLimits::MESSAGES).map(|n| change.history_messages = Some(n)),
         |options, out| put_number(out, "", options.history.messages.into())),
@@ -85,6 +85,10 @@ const OPTIONS: [ChannelOption; 14] = [
     option!("user_lists" must be "true or false",
     |change, value| value.as_bool().map(|is_on| change.user_lists = Some(is_on)),
     |options, out| put_bool(out, "", options.user_lists)),
+    option!("presence_batch_ms" must be "a whole number from 0 to 1000",
+    |change, value| whole(value, ChannelOptions::PRESENCE_BATCH_MS)
+        .map(|ms| change.presence_batch_ms = u16::try_from(ms).ok()),
+    |options, out| put_number(out, "", options.presence_batch_ms.into())),
 ];
 
 const DISCONNECT: &str = "disconnect";
@@ -95,8 +99,8 @@ const ALWAYS: &str = "always";
 
 const UNKNOWN: &str = "The body has a member that is no channel option: there are history_messages, \
                        history_bytes, history_age_s, announce, presence_by_user, membership_to_send, \
-                       slow_consumer, join, publish, direct, signed_in_messages, roster, user_state \
-                       and user_lists.";
+                       slow_consumer, join, publish, direct, signed_in_messages, roster, user_state, \
+                       user_lists and presence_batch_ms.";
 
 /// The member that restricts options to a channel that does not exist.
 pub(super) const ONLY_NEW: &str = "only_new";
@@ -213,6 +217,7 @@ mod tests {
             roster: true,
             user_state: true,
             user_lists: true,
+            presence_batch_ms: 20,
         };
         let mut out = BytesMut::from(&b"{\"channel\":\"c\""[..]);
         put_options(&mut out, &options);
