@@ -78,7 +78,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         diff: Option<PathBuf>,
     },
-    /// Say what this machine gives to the server and what connections need; exits with 1 if that is too little
+    /// Say what this machine gives to connections and what they need; exits with 1 if that is too little
     Doctor {
         /// The number of connections; the default is that of the configuration, or 10000
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]

@@ -1,7 +1,7 @@
 //! The apps of an engine, which may change between turns: limits and keys, and apps that come and go.
 //!
-//! The sessions of a removed app end by themselves, a bounded number a turn. Until then they work as before. Its
-//! channels' histories are evicted.
+//! The sessions of a removed app end by themselves, a bounded number a turn. Until then they work as before.
+//! Its channels' histories are evicted.
 
 use std::sync::Arc;
 
@@ -27,9 +27,9 @@ impl Engine {
         &self.apps
     }
 
-    /// Replaces the apps by the successors of these apps ([`Apps::succeed`]), between turns. Existing sessions of
-    /// apps that stay stay too: keys, origins and tokens are checked when a session begins, and limits when a
-    /// command arrives. A channel keeps its options until it is removed.
+    /// Replaces the apps by their successors ([`Apps::succeed`]), between turns. Sessions of apps that are
+    /// there before and after go on: keys, origins and tokens are checked when a session begins, and limits
+    /// when a command arrives. A channel keeps its options until it is removed.
     pub fn set_apps(&mut self, apps: Arc<Apps>) {
         self.apps = apps;
         let removed: Vec<_> = self.apps.removed().map(|app| app.id).collect();

@@ -35,7 +35,7 @@ pub(super) enum Scenario {
     Ab(Run<Ab>),
     /// Compare saved reports
     Compare(Compare),
-    /// Say what this machine gives to the generator and what connections need; exits with 1 if that is too little
+    /// Say what this machine gives to connections and what they need; exits with 1 if that is too little
     Doctor(Doctor),
     /// One of several processes; another one, which starts it, says what to do
     #[command(hide = true)]

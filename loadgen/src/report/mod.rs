@@ -13,7 +13,6 @@ mod table;
 
 use std::collections::HashMap;
 
-use fanfare_doctor::Examination;
 use serde::Serialize;
 
 pub(crate) use file::FORMAT;
@@ -133,8 +132,6 @@ pub struct Report {
     pub reasons: Vec<Reason>,
     /// The machine it ran on.
     pub machine: Machine,
-    /// What that machine gives to the generator.
-    pub examination: Examination,
     /// What else went on there.
     pub load: Load,
     /// The server's processes.
@@ -247,7 +244,6 @@ impl Report {
             verdict: Verdict::Clean,
             reasons: Vec::new(),
             machine: Machine::read(),
-            examination: plan.examine(),
             load: Load::default(),
             ticks: tick_rows(plan, &tally, &windows),
             closed_loop: plan.work.is_closed_loop(),

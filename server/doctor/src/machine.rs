@@ -63,8 +63,8 @@ impl ClockSync {
     /// Asks the kernel (adjtimex(2)). Changes nothing.
     #[allow(unsafe_code, reason = "no crate of this workspace wraps this call")]
     fn read() -> Self {
-        // SAFETY: the structure is plain numbers, of which all zeros is the request to change nothing, and the
-        // call writes into it alone.
+        // SAFETY: the structure is plain numbers, of which all zeros is the request to change nothing, and
+        // the call writes into it alone.
         let state = unsafe {
             let mut request: libc::timex = std::mem::zeroed();
             libc::adjtimex(&raw mut request)

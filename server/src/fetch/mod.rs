@@ -1,8 +1,8 @@
 //! HTTP requests that the server makes: to the addresses that its configuration names, over HTTP/1.1.
 //!
-//! `endpoint` checks an address once, when the configuration is read. A request has a time, and its answer has
-//! a size. A redirect is an answer like any other, and is not followed. Everything here runs on threads of the
-//! control plane, and nothing here runs on a worker.
+//! `endpoint` checks an address once, when the configuration is read. A request has a time, and its answer
+//! has a size. A redirect is an answer like any other, and is not followed. Everything here runs on threads
+//! of the control plane, and nothing here runs on a worker.
 
 mod endpoint;
 

@@ -1,8 +1,8 @@
 //! Issuers of session tokens, whose keys are read from a URL (JWKS, RFC 7517).
 //!
 //! ```text
-//!   when due, or a token names an unknown key ─▶ Reading::run ─▶ fetch ─▶ Jwks::parse ─▶ KeySet::replace
-//!                    (not before the floor)          └── refused: the last keys stay ◀──┘      └▶ all workers
+//!   due, or a token names an unknown key ─▶ Reading::run ─▶ fetch ─▶ Jwks::parse ─▶ KeySet::replace
+//!            (not before the floor)           └── refused: the last keys stay ◀──┘      └▶ all workers
 //! ```
 //!
 //! A document is read on the background thread. No worker waits for it: a token whose key is not there yet is

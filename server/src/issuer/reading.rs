@@ -145,7 +145,7 @@ impl Reading {
                 lifetime
             }
             Err(sentence) => {
-                tracing::warn!(%app, "The keys of an issuer were not read, and the last keys stay: {sentence}.");
+                tracing::warn!(%app, "An issuer's keys were not read, and the last keys stay: {sentence}.");
                 numbers.failures.fetch_add(1, Ordering::Relaxed);
                 times.failures = times.failures.saturating_add(1);
                 retry(self.issuer.floor, times.failures)
