@@ -24,6 +24,8 @@ pub enum Disconnect {
     PeerGone,
     /// The client goes on with the session on another connection.
     Resumed,
+    /// The session's app is no longer served.
+    AppRemoved,
     /// The app's back end said so.
     ByServer {
         /// Whether it wants the client back.

@@ -27,6 +27,9 @@ pub const COMMAND_ID_BYTES: usize = 64;
 /// Channels of an app that have options of their own, set over HTTP.
 pub const CHANNEL_OPTIONS: usize = 64 << 10;
 
+/// The apps that may be added while the server runs. An app that comes back is not added.
+pub const APPS_ADDED: usize = 64;
+
 /// Milliseconds after which the options of an unused channel are dropped, and the interval at which the
 /// server looks for such options.
 pub const CONFIGURED_MS: u64 = 7 * 24 * 3_600_000;

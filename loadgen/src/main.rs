@@ -21,6 +21,7 @@ use std::{
 };
 
 use clap::error::ErrorKind;
+use fanfare_doctor::{Examination, Machine, Needs};
 use fanfare_loadgen::{
     AbPlan, Args, Comparison, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, SearchPlan,
     Verdict, part_name, run, run_child, sentence, to_faults, to_hlog, to_html, to_json,
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Job::Search(search) => run_search(&search, &output).map(Verdict::exit_status),
         Job::Ab(plan) => run_ab(&plan, &output),
         Job::Compare(comparison) => compare(&comparison, &output),
+        Job::Doctor { needs, is_json } => doctor(&needs, is_json),
         Job::Child => {
             let outcome = run_child();
             outcome.map(|()| 0).map_err(|error| PlanError(format!("This process cannot go on: {error}.")))
@@ -61,6 +63,13 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Examines this machine; says with which status to exit.
+fn doctor(needs: &Needs, is_json: bool) -> Result<u8, PlanError> {
+    let examination = Examination::new(&Machine::own(), needs);
+    let text = if is_json { format!("{}\n", examination.to_json()) } else { examination.to_string() };
+    print(&text).map(|()| examination.exit_status())
 }
 
 /// Compares saved reports, and writes the comparison; says with which status to exit.

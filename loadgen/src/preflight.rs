@@ -1,5 +1,7 @@
 //! Whether a plan fits this machine: its ports, and the files that a process may have open.
 
+use fanfare_doctor::{Examination, Machine, Needs, Role};
+
 use crate::plan::{MAX_WORKERS, Plan, PlanError, Work};
 
 /// Files open besides connections: polls, timers, standard streams, `/proc`.
@@ -8,7 +10,18 @@ const OTHER_FILES: u64 = 64;
 /// taken.
 const PORTS_PER_SOURCE: u32 = 20_000;
 
+/// What the generator needs of a machine for these connections.
+pub(crate) fn needs(connections: u64, sources: u64) -> Needs {
+    Needs { connections, other_files: OTHER_FILES, role: Role::Generator { sources } }
+}
+
 impl Plan {
+    /// What this machine gives to the plan's connections.
+    pub(crate) fn examine(&self) -> Examination {
+        let needs = needs(self.work.connections(), self.sources.into());
+        Examination::new(&Machine::own(), &needs)
+    }
+
     /// Chooses enough source addresses, or sees whether those asked for are.
     pub(crate) fn fit_ports(&mut self) -> Result<(), PlanError> {
         let connections = self.work.connections();

@@ -78,6 +78,15 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         diff: Option<PathBuf>,
     },
+    /// Say what this machine gives to connections and what they need; exits with 1 if that is too little
+    Doctor {
+        /// The number of connections; the default is that of the configuration, or 10000
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]
+        connections: Option<u64>,
+        /// Answer with a JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Serve a chat room to be opened in two browser windows: on loopback, without configuration
     Demo,
     /// Try out triggers
@@ -147,6 +156,8 @@ pub enum Action {
     Demo,
     /// Print one line: the configuration's summary, or its problem.
     Check,
+    /// Examine the machine.
+    Doctor,
     /// Run a trigger's script once. The script is in [`Args::trial`].
     TryTrigger,
     /// Print the effective configuration.
@@ -188,6 +199,7 @@ impl Args {
     pub fn action(&self) -> Action {
         match (&self.command, self.print_config, self.show_secrets) {
             (Some(Command::Check { .. }), _, _) => Action::Check,
+            (Some(Command::Doctor { .. }), _, _) => Action::Doctor,
             (Some(Command::Demo), _, _) => Action::Demo,
             (Some(Command::Trigger(TriggerCommand::Run(_))), _, _) => Action::TryTrigger,
             (None, true, true) => Action::PrintConfig(Secrets::Shown),

@@ -6,7 +6,8 @@
 //!    ├── worker-0   listener(s) ─▶ loop ─▶ engine ─┐
 //!    ├── worker-1   listener(s) ─▶ loop ─▶ engine ─┤  mailboxes, channel table (the node)
 //!    ├── …                                         ┘
-//!    └── admin      metrics, health, readiness (axum; never on the path of a message)
+//!    ├── admin      metrics, health, readiness (axum; never on the path of a message)
+//!    └── background keys of issuers
 //! ```
 //!
 //! Every connection belongs to the worker that accepted it, from the first byte to the last.
@@ -20,7 +21,9 @@ mod control;
 mod doors;
 mod drain;
 mod egress;
+mod fetch;
 mod http;
+mod issuer;
 mod listener;
 pub mod notify;
 mod outbound;
@@ -36,19 +39,23 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::Ordering},
     thread::{Builder, JoinHandle},
+    time::Duration,
 };
 
 use fanfare_core::{engine::Node, id::WorkerId};
+use fanfare_doctor::{Needs, Role};
 
 use self::{
     config::{Config, Preamble},
     control::{
         admin::{ADMIN_CONNECTIONS, Admin, Observed, Pages},
+        background::Background,
         demo,
         metrics::WorkerMetrics,
         reload::Reloader,
     },
     doors::{Doors, SocketFiles},
+    issuer::Issuers,
     trigger::{TriggerThreads, Triggers, manage::MANAGE_REQUESTS},
     worker::{Control, Parts, Worker, poll_and_waker},
 };
@@ -66,6 +73,9 @@ const WORKER_DESCRIPTORS: u64 = 4;
 
 /// Room for fewer connections than this is a mistake of whoever set the limit of open files.
 const CONNECTIONS_MIN: u64 = 16;
+
+/// How long a start waits for the keys of issuers.
+const ISSUERS_PATIENCE: Duration = Duration::from_secs(6);
 
 /// An address on which the server listens.
 #[derive(Copy, Clone, Debug)]
@@ -110,6 +120,7 @@ pub struct Server {
     admin: Option<Admin>,
     triggers: Arc<Triggers>,
     trigger_threads: TriggerThreads,
+    background: Arc<Background>,
 }
 
 impl Server {
@@ -138,7 +149,10 @@ impl Server {
         let (triggers, trigger_threads) = Triggers::start(&node, &control, &config, requests)?;
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
         let expires_s = config.certificate_expires_s();
-        let observed = Observed::new(node.clone(), metrics.clone(), control.clone(), expires_s);
+        let background = Arc::new(Background::start()?);
+        let issuers = Issuers::start(background.clone(), config.issuers());
+        issuers.wait(ISSUERS_PATIENCE);
+        let observed = Observed::new(node.clone(), metrics.clone(), control.clone(), issuers, expires_s);
         let observed = Arc::new(observed.with(triggers.clone()));
         let reloader = Arc::new(Reloader {
             control: control.clone(),
@@ -196,6 +210,7 @@ impl Server {
             admin,
             triggers,
             trigger_threads,
+            background,
         })
     }
 
@@ -252,6 +267,7 @@ impl Server {
         if let Some(admin) = self.admin {
             admin.stop();
         }
+        self.background.stop();
         // The engines and their copies of triggers are gone.
         self.triggers.stop();
         drop(self.triggers);
@@ -289,6 +305,12 @@ fn capacity(config: &Config, open_files: u64) -> io::Result<usize> {
     }
     let capacity = if configured == 0 { room } else { configured.min(room) };
     Ok(usize::try_from(capacity).unwrap_or(usize::MAX))
+}
+
+/// What a server of this configuration needs of its machine for these connections.
+pub fn needs(config: &Config, connections: u64) -> Needs {
+    let role = Role::Server { backlog: config.backlog.into(), workers: config.workers as u64 };
+    Needs { connections, other_files: reserved_descriptors(config), role }
 }
 
 fn cannot_listen(address: &dyn fmt::Display, setting: &str, error: io::Error) -> io::Error {

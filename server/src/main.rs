@@ -6,10 +6,12 @@ use std::{
     time::Duration,
 };
 
+use fanfare_doctor::{Examination, Machine};
 use fanfare_server::{
     Server,
-    args::{self, Action, TrialArgs},
+    args::{self, Action, Args, Command, TrialArgs},
     config::{Config, Demo, DevelopmentKeys, LogConfig, LogFormat},
+    needs,
     notify::notify,
     trial::{self, Trial, TrialEnd},
 };
@@ -21,6 +23,9 @@ use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The connections that a machine is examined for, if nothing names a number.
+const DOCTOR_CONNECTIONS: u64 = 10_000;
 
 fn main() -> ExitCode {
     let args = args::parse();
@@ -45,11 +50,25 @@ fn main() -> ExitCode {
             }
             print(&text)
         }
+        Action::Doctor => return doctor(&args, &config),
         Action::PrintConfig(secrets) => print(&config.to_toml(secrets)),
         Action::Serve | Action::Demo | Action::TryTrigger => serve(config),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(ExitCode::FAILURE, &error),
+    }
+}
+
+/// Examines the machine for the connections that the command line or the configuration names.
+fn doctor(args: &Args, config: &Config) -> ExitCode {
+    let Some(Command::Doctor { connections, json }) = &args.command else { return ExitCode::SUCCESS };
+    let configured = Some(u64::from(config.connections)).filter(|connections| *connections > 0);
+    let connections = connections.or(configured).unwrap_or(DOCTOR_CONNECTIONS);
+    let examination = Examination::new(&Machine::own(), &needs(config, connections));
+    let text = if *json { format!("{}\n", examination.to_json()) } else { examination.to_string() };
+    match print(&text) {
+        Ok(()) => ExitCode::from(examination.exit_status()),
         Err(error) => fail(ExitCode::FAILURE, &error),
     }
 }

@@ -104,6 +104,23 @@ fn the_demo_takes_no_file_and_listens_on_loopback_alone() {
     }
 }
 
+#[test]
+fn the_doctor_says_what_connections_need_and_exits_by_it() {
+    let output = fanfare(&["doctor", "--connections", "1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).starts_with("for 1 connections:\n"));
+    // No machine of a test has this many open files.
+    let output = fanfare(&["doctor", "--connections", "16777216", "--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(answer["connections"], 16_777_216);
+    assert_eq!(answer["findings"][0]["name"], "open files of the process");
+    assert_eq!(fanfare(&["doctor", "--connections", "0"]).status.code(), Some(2));
+    let file = file("[server.limits]\nconnections = 7");
+    let output = fanfare(&["doctor", "--config", path(&file)]);
+    assert!(text(&output.stdout).starts_with("for 7 connections:\n"));
+}
+
 /// A script in a file, and what the binary says when it runs.
 fn trial(source: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");

@@ -10,7 +10,7 @@ const EXAMPLE: &str = include_str!("../../fanfare.example.toml");
 const CLIENT: &str = "client-key-0123456789";
 
 /// The sections of the page, and a file in which `@` is a line of that section.
-const SECTIONS: [(&str, &str); 14] = [
+const SECTIONS: [(&str, &str); 15] = [
     ("[[apps.<name>.keys]]", "[apps.x]\nclient_key = 'client-key-0123456789'\n[[apps.x.keys]]\n@"),
     ("[server]", "[server]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
     ("[server.limits]", "[server.limits]\n@\n[apps.x]\nclient_key = 'client-key-0123456789'"),
@@ -40,6 +40,11 @@ const SECTIONS: [(&str, &str); 14] = [
     (
         "[[apps.<name>.session_keys]]",
         "[apps.x]\nclient_key = 'client-key-0123456789'\n[[apps.x.session_keys]]\n@",
+    ),
+    (
+        "[[apps.<name>.session_key_sets]]",
+        "[apps.x]\nclient_key = 'client-key-0123456789'\n[[apps.x.session_key_sets]]\n\
+         url = 'http://127.0.0.1:9/'\n@",
     ),
 ];
 
@@ -98,6 +103,7 @@ fn every_key_is_described_and_nothing_else() {
                 "triggers",
                 "session_keys",
                 "keys",
+                "session_key_sets",
             ]
             .contains(&key.as_str())
         });

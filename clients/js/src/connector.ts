@@ -16,7 +16,7 @@ import type { ConnectionEvents, RealtimeOptions, State, WebSocketConstructor } f
 import { watchWake } from "./wake.js";
 
 /** Close codes after which the server does not want this client back (docs/PROTOCOL.md, section 7). */
-const FINAL_CODES = [1002, 1007, 1009, 4002, 4005, 4006];
+const FINAL_CODES = [1002, 1007, 1009, 4002, 4005, 4006, 4007];
 /** A connection that lasted so long starts the back-off anew. */
 const LASTING_MS = 10_000;
 /** How long a connection that looks dead has to show life. */

@@ -198,7 +198,7 @@ test("close ends the waiting for the next attempt", async (t) => {
   assert.equal(realtime.state, "closed");
 });
 
-for (const code of [1002, 1007, 1009, 4002, 4005, 4006]) {
+for (const code of [1002, 1007, 1009, 4002, 4005, 4006, 4007]) {
   test(`close code ${code} is final`, async (t) => {
     const { url, peers } = await startScripted(t.after.bind(t), (peer) => peer.welcome());
     const realtime = make(t, url);

@@ -129,6 +129,8 @@ impl Default for AppLimits {
 pub struct App {
     /// Its place in [`Apps`], which sets it.
     pub id: AppId,
+    /// Whether the app was removed while the server runs: nobody finds it, and its sessions end.
+    pub removed: bool,
     /// Its name: 1 to [`APP_NAME_BYTES_MAX`] letters, digits, `.`, `_` and `-`.
     pub name: Box<str>,
     /// Whether commands that write need a valid session.
@@ -179,6 +181,7 @@ impl App {
     pub fn new(name: &str, keys: AppKeys) -> App {
         App {
             id: AppId(0),
+            removed: false,
             name: Box::from(name),
             session_required: false,
             member_addresses: false,
@@ -269,11 +272,15 @@ impl App {
     }
 }
 
-/// Every app of a server. Names are unique, and `by_id(AppId(i))` is the i-th of [`Apps::iter`].
+/// Every app of a server. Names are unique. Of apps that no others replaced, `by_id(AppId(i))` is the i-th of
+/// [`Apps::iter`].
 #[derive(Clone, Default, Debug)]
 pub struct Apps {
+    /// The apps by id, with those that were removed.
+    slots: Box<[Arc<App>]>,
+    /// The apps that were not removed, in the order of the ids.
     apps: Box<[Arc<App>]>,
-    /// Indices into `apps`, in the order of the names.
+    /// Ids of `apps`, in the order of the names.
     by_name: Box<[u16]>,
     /// The access tokens of back ends that may name any app.
     access_tokens: AppKeys,
@@ -286,9 +293,8 @@ impl Apps {
             return Err(AppsError::InvalidName(app.name.clone()));
         }
         let count = u16::try_from(apps.len()).map_err(|_| AppsError::TooMany)?;
-        let apps: Box<[Arc<App>]> =
-            (0..count).zip(apps).map(|(id, app)| Arc::new(App { id: AppId(id), ..app })).collect();
-        Self::of_shared(apps)
+        let slots = (0..count).zip(apps).map(|(id, app)| Arc::new(App { id: AppId(id), ..app })).collect();
+        Self::of_slots(slots).checked()
     }
 
     /// The apps with another one in the place of the app with the same id and name.
@@ -296,32 +302,67 @@ impl Apps {
     /// # Errors
     /// If clients could mean the app or another one.
     pub fn with(&self, app: App) -> Result<Apps, AppsError> {
-        let mut apps = self.apps.clone();
+        let mut slots = self.slots.clone();
         let place = usize::from(app.id.0);
-        apps[place] = Arc::new(app);
-        Ok(Apps { access_tokens: self.access_tokens.clone(), ..Self::of_shared(apps)? })
+        slots[place] = Arc::new(app);
+        Apps { access_tokens: self.access_tokens.clone(), ..Self::of_slots(slots) }.checked()
     }
 
-    fn of_shared(apps: Box<[Arc<App>]>) -> Result<Apps, AppsError> {
-        let count = u16::try_from(apps.len()).map_err(|_| AppsError::TooMany)?;
-        let mut by_name: Box<[u16]> = (0..count).collect();
-        by_name.sort_by_key(|&index| &apps[usize::from(index)].name);
-        for pair in by_name.windows(2) {
-            let name = &apps[usize::from(pair[0])].name;
-            if *name == apps[usize::from(pair[1])].name {
+    /// The apps, if each name means one of them.
+    fn checked(self) -> Result<Apps, AppsError> {
+        let apps = &self.apps;
+        for pair in self.by_name.windows(2) {
+            let name = &self.slots[usize::from(pair[0])].name;
+            if *name == self.slots[usize::from(pair[1])].name {
                 return Err(AppsError::DuplicateName(name.clone()));
             }
         }
-        if let Some(app) = find_ambiguous(&apps, |app| app.agnost.iter().flat_map(AgnostOptions::names)) {
+        if let Some(app) = find_ambiguous(apps, |app| app.agnost.iter().flat_map(AgnostOptions::names)) {
             return Err(AppsError::DuplicateEnvironment(app.name.clone()));
         }
-        if let Some(app) = find_ambiguous(&apps, |app| app.channelstream.iter().map(|own| &own.prefix)) {
+        if let Some(app) = find_ambiguous(apps, |app| app.channelstream.iter().map(|own| &own.prefix)) {
             return Err(AppsError::DuplicatePrefix(app.name.clone()));
         }
-        if let Some(app) = find_ambiguous(&apps, |app| app.xano.iter().flat_map(XanoOptions::names)) {
+        if let Some(app) = find_ambiguous(apps, |app| app.xano.iter().flat_map(XanoOptions::names)) {
             return Err(AppsError::DuplicateCanonical(app.name.clone()));
         }
-        Ok(Apps { apps, by_name, access_tokens: AppKeys::default() })
+        Ok(self)
+    }
+
+    /// `new` in the place of these apps: an app that stays keeps its id, an app that is new has an id that no
+    /// app had, and an app that is gone is removed. `None` if there would be more than `limit` ids.
+    pub fn succeed(&self, new: &Apps, limit: usize) -> Option<Apps> {
+        let mut slots = Vec::with_capacity(self.slots.len());
+        for old in &self.slots {
+            slots.push(match new.by_name(&old.name) {
+                Some(app) => Arc::new(App { id: old.id, ..App::clone(app) }),
+                None if old.removed => old.clone(),
+                None => {
+                    let limits = AppLimits { history_bytes: 0, ..old.limits };
+                    Arc::new(App { removed: true, limits, ..App::clone(old) })
+                }
+            });
+        }
+        let is_known = |app: &Arc<App>| self.slots.iter().any(|old| old.name == app.name);
+        for app in new.iter().filter(|app| !is_known(app)) {
+            let id = AppId(u16::try_from(slots.len()).ok()?);
+            slots.push(Arc::new(App { id, ..App::clone(app) }));
+        }
+        (slots.len() <= limit)
+            .then(|| Apps { access_tokens: new.access_tokens.clone(), ..Apps::of_slots(slots.into()) })
+    }
+
+    /// The apps of these slots, of which each has the id of its place.
+    fn of_slots(slots: Box<[Arc<App>]>) -> Apps {
+        let apps: Box<[Arc<App>]> = slots.iter().filter(|app| !app.removed).cloned().collect();
+        let mut by_name: Box<[u16]> = apps.iter().map(|app| app.id.0).collect();
+        by_name.sort_by_key(|&id| &slots[usize::from(id)].name);
+        Apps { slots, apps, by_name, access_tokens: AppKeys::default() }
+    }
+
+    /// The apps that were removed.
+    pub fn removed(&self) -> impl Iterator<Item = &Arc<App>> {
+        self.slots.iter().filter(|app| app.removed)
     }
 
     /// The apps with access tokens, which are server keys for back ends that may name any app.
@@ -336,8 +377,8 @@ impl Apps {
 
     /// The app of this name.
     pub fn by_name(&self, name: &str) -> Option<&Arc<App>> {
-        let found = self.by_name.binary_search_by(|&index| (*self.apps[usize::from(index)].name).cmp(name));
-        found.ok().map(|place| &self.apps[usize::from(self.by_name[place])])
+        let found = self.by_name.binary_search_by(|&id| (*self.slots[usize::from(id)].name).cmp(name));
+        found.ok().map(|place| &self.slots[usize::from(self.by_name[place])])
     }
 
     /// The app that a client of Agnost names.
@@ -362,9 +403,9 @@ impl Apps {
         self.apps.iter().any(|app| app.xano.is_some())
     }
 
-    /// The app with this id.
+    /// The app with this id, which may have been removed.
     pub fn by_id(&self, id: AppId) -> Option<&Arc<App>> {
-        self.apps.get(usize::from(id.0))
+        self.slots.get(usize::from(id.0))
     }
 
     /// The app with this id, which these apps gave out.
@@ -484,6 +525,24 @@ mod tests {
         assert!(apps.by_name("CHAT").is_none() && apps.by_name("").is_none());
         assert!(apps.by_id(AppId(3)).is_none());
         assert!(Apps::default().is_empty());
+    }
+
+    #[test]
+    fn apps_that_stay_keep_their_ids_and_ids_are_never_shared() {
+        let first = Apps::new(vec![app("a"), app("b"), app("c")]).expect("the names differ");
+        let second = first.succeed(&Apps::new(vec![app("c"), app("d"), app("a")]).expect("valid"), 8);
+        let second = second.expect("there is room");
+        let ids =
+            |apps: &Apps| apps.iter().map(|app| (app.id.0, String::from(&*app.name))).collect::<Vec<_>>();
+        assert_eq!(ids(&second), [(0, "a".into()), (2, "c".into()), (3, "d".into())]);
+        assert!(second.by_name("b").is_none() && second.of(AppId(1)).removed);
+        assert_eq!((second.of(AppId(1)).limits.history_bytes, second.len()), (0, 3));
+        assert_eq!(second.by_name("d").map(|app| app.id), Some(AppId(3)));
+        // An app that comes back is the app that it was.
+        let third = second.succeed(&Apps::new(vec![app("b"), app("e")]).expect("valid"), 8).expect("room");
+        assert_eq!(ids(&third), [(1, "b".into()), (4, "e".into())]);
+        assert_eq!(third.removed().count(), 3);
+        assert!(third.succeed(&Apps::new(vec![app("f")]).expect("valid"), 5).is_none());
     }
 
     #[test]

@@ -378,7 +378,8 @@ impl Engine {
         let id = session.id(slot);
         let except = (!echo).then_some(id);
         let joins = matches!(event, MembershipEvent::Joins | MembershipEvent::SignsIn);
-        let quiet = self.is_draining && event == MembershipEvent::Leaves;
+        let all_leave = self.is_draining || self.apps.of(session.app).removed;
+        let quiet = all_leave && event == MembershipEvent::Leaves;
         let user = session.user.clone().filter(|_| joins || event == MembershipEvent::Leaves);
         let live = matches!(interest_state, InterestState::Live { .. });
         // Whether users are shown cannot change while we have interest. Before, the channel decides inside

@@ -29,6 +29,7 @@ mod mail;
 mod membership;
 mod memory;
 mod node;
+mod node_triggers;
 mod node_users;
 mod observed;
 mod outbox;
@@ -46,6 +47,7 @@ mod revocation;
 mod roster;
 mod session;
 mod submit;
+mod tenancy;
 mod terms;
 mod trigger;
 mod user_state;
@@ -71,6 +73,7 @@ use self::{
     resume::Parked,
     roster::QuietMembers,
     session::{Session, Sessions},
+    tenancy::Removal,
     terms::KeyEnds,
     trigger::Calls,
     users::UserIndex,
@@ -147,6 +150,7 @@ pub struct Engine {
     calls: Calls,
     sweep: Sweep,
     evictor: Evictor,
+    removal: Removal,
     /// Messages whose commands go on, in the order they may.
     interrupted: VecDeque<Interrupted>,
     /// Commands that this turn defers to later turns.
@@ -213,6 +217,7 @@ impl Engine {
             calls: Calls::default(),
             sweep: Sweep::default(),
             evictor: Evictor::default(),
+            removal: Removal::default(),
             next_ticket: 0,
             users: UserIndex::default(),
             whole_lists: WHOLE_LISTS,
@@ -240,19 +245,6 @@ impl Engine {
         &self.node
     }
 
-    /// The apps of this engine, which stay unchanged during a turn.
-    pub fn apps(&self) -> &Arc<Apps> {
-        &self.apps
-    }
-
-    /// Replaces the apps by apps with the same names and ids, between turns. Existing sessions stay: keys,
-    /// origins and tokens are checked when a session begins, and limits when a command arrives. A channel
-    /// keeps its options until it is removed.
-    pub fn set_apps(&mut self, apps: Arc<Apps>) {
-        self.decoder.iter_mut().for_each(|decoder| decoder.set_apps(&apps));
-        self.apps = apps;
-    }
-
     /// A turn begins at `now`.
     pub fn begin_turn(&mut self, now: impl Into<Now>) {
         let Now { unix_ms, steady_ms } = now.into();
@@ -262,6 +254,7 @@ impl Engine {
         self.resume_deferred();
         self.end_keys();
         self.end_expired();
+        self.end_removed();
         if !self.batches.is_empty() {
             self.publish_due_batches();
         }
@@ -454,6 +447,7 @@ impl Engine {
         let to_take = !(self.answers.is_empty() && self.unpaused.is_empty() && self.disconnects.is_empty());
         to_take
             || self.evictor.is_wanted()
+            || self.removal.is_under_way()
             || self.has_condemned()
             || !self.turn.is_empty()
             || !self.interrupted.is_empty()

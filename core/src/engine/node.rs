@@ -4,7 +4,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -14,6 +14,7 @@ use super::{
     RandomState,
     counters::{AppCounters, AppCounts},
     mail::Mail,
+    node_triggers::TriggerSlot,
     node_users::Users,
     revocation::Revocations,
 };
@@ -22,10 +23,9 @@ use crate::{
     channel::{Channel, ChannelTable},
     error::ReplyError,
     id::{AppId, SessionId, WorkerId},
-    limits::{CHANNEL_OPTIONS, CONFIGURED_MS},
+    limits::{APPS_ADDED, CHANNEL_OPTIONS, CONFIGURED_MS},
     mailbox::Mailbox,
     secret::Secret,
-    trigger::{TriggerSet, Verdict},
 };
 
 /// Shared by all engines of a process.
@@ -73,7 +73,7 @@ pub(super) struct Tenant {
     has_set_options: AtomicBool,
     /// Channels whose options were set. Such a channel exists, even without members.
     options: papaya::HashMap<Box<str>, Configured>,
-    triggers: TriggerSlot,
+    pub(super) triggers: TriggerSlot,
     users: Users,
     pub(super) revocations: Revocations,
 }
@@ -100,26 +100,11 @@ impl Configured {
     }
 }
 
-/// The triggers of an app, which may change while the server runs.
-#[derive(Default)]
-struct TriggerSlot {
-    /// The number of the last change; 0 without triggers. An engine keeps the set of triggers with its
-    /// number.
-    generation: AtomicU32,
-    changes: Mutex<(u32, Option<Arc<TriggerSet>>)>,
-    /// The number of messages and joins that wait for a verdict, and the bytes that they keep.
-    calls: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-/// Generations have 30 bits, because a channel's note has two bits more.
-const GENERATIONS: u32 = (1 << 30) - 1;
-
 impl Node {
     /// A node for `workers` workers, whose mailboxes are full at `mailbox_depth`. `seed` is random.
     pub fn new(apps: Apps, workers: usize, mailbox_depth: usize, seed: u64) -> Self {
-        let tenant = |app: &Arc<App>| Tenant {
-            broadcast: Arc::new(Channel::broadcast(app.id, workers)),
+        let tenant = |app| Tenant {
+            broadcast: Arc::new(Channel::broadcast(app, workers)),
             sessions: AtomicUsize::new(0),
             remembered: AtomicUsize::new(0),
             forgotten: AtomicU64::new(0),
@@ -132,9 +117,10 @@ impl Node {
             users: Users::default(),
             revocations: Revocations::default(),
         };
-        let counters = || apps.iter().map(|_| AppCounters::default()).collect();
+        let ids = || (0..=u16::MAX).take(apps.len() + APPS_ADDED).map(AppId);
+        let counters = || ids().map(|_| AppCounters::default()).collect();
         Self {
-            tenants: apps.iter().map(tenant).collect(),
+            tenants: ids().map(tenant).collect(),
             counters: (0..workers).map(|_| counters()).collect(),
             apps: RwLock::new(Arc::new(apps)),
             xano: Mutex::default(),
@@ -150,7 +136,12 @@ impl Node {
         self.apps.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the apps by apps with the same names and ids. The engines follow by
+    /// What becomes of the apps if `new` replaces them, or `None` if the node has no room for more apps.
+    pub fn successors(&self, new: &Apps) -> Option<Arc<Apps>> {
+        self.apps().succeed(new, self.tenants.len()).map(Arc::new)
+    }
+
+    /// Replaces the apps by their [successors](Node::successors). The engines follow by
     /// [`Engine::set_apps`](super::Engine::set_apps).
     pub fn set_apps(&self, apps: Arc<Apps>) {
         let set = self.xano.lock().unwrap_or_else(PoisonError::into_inner);
@@ -317,11 +308,11 @@ impl Node {
 
     /// Drops the options of channels that nobody has used for [`CONFIGURED_MS`].
     pub(super) fn expire_options(&self, now_ms: u64) {
-        for (app, tenant) in self.apps().iter().zip(&self.tenants) {
+        for (app, tenant) in (0..).map(AppId).zip(&self.tenants) {
             let own = tenant.options.pin();
             let is_over = |name: &str, configured: &Configured| {
                 let is_used = configured.is_used.swap(false, Ordering::Relaxed);
-                if is_used || self.table.find(app.id, name, |_| ()).is_some() {
+                if is_used || self.table.find(app, name, |_| ()).is_some() {
                     configured.used_ms.store(now_ms, Ordering::Relaxed);
                 }
                 configured.used_ms.load(Ordering::Relaxed).saturating_add(CONFIGURED_MS) < now_ms
@@ -416,6 +407,7 @@ impl Node {
     /// Counts a session in, unless the app is full.
     pub(super) fn reserve_session(&self, app: &App) -> bool {
         let limit = match app.limits.connections {
+            _ if app.removed => 0,
             0 => usize::MAX,
             limit => limit as usize,
         };
@@ -515,72 +507,6 @@ impl Node {
     pub(super) fn release_parked(&self, app: AppId, bytes: usize) {
         self.tenant(app).parked_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.tenant(app).parked.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Replaces or removes the triggers of an app. The next command on every worker sees the change.
-    pub fn set_triggers(&self, app: AppId, set: Option<Arc<TriggerSet>>) {
-        let slot = &self.tenant(app).triggers;
-        let mut changes = slot.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        if changes.0 == 0 && set.is_none() {
-            return;
-        }
-        let generation = changes.0 % GENERATIONS + 1;
-        *changes = (generation, set);
-        // Release: pairs with the load in `trigger_generation`.
-        slot.generation.store(generation, Ordering::Release);
-    }
-
-    /// Whether an app has triggers, or had triggers: messages may still wait for verdicts of removed ones.
-    #[inline]
-    pub(super) fn has_triggers(&self, app: AppId) -> bool {
-        self.trigger_generation(app) != 0
-    }
-
-    #[inline]
-    pub(super) fn trigger_generation(&self, app: AppId) -> u32 {
-        // Acquire: a worker that sees a change also sees the writes before the change.
-        self.tenant(app).triggers.generation.load(Ordering::Acquire)
-    }
-
-    /// The triggers of an app, if there are any, and the number of their last change. An engine asks once
-    /// after each change.
-    pub fn trigger_set(&self, app: AppId) -> (u32, Option<Arc<TriggerSet>>) {
-        self.tenant(app).triggers.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Counts a call of triggers, unless the app has reached its limit of calls or bytes.
-    pub(super) fn reserve_call(&self, app: &App, bytes: usize) -> bool {
-        let limits = &app.limits;
-        let TriggerSlot { calls, bytes: kept, .. } = &self.tenant(app.id).triggers;
-        // Relaxed: the counts order no other memory access.
-        let has_room = calls.fetch_add(1, Ordering::Relaxed) < limits.trigger_calls;
-        let fits = kept.fetch_add(bytes, Ordering::Relaxed) + bytes <= limits.trigger_bytes;
-        if !(has_room && fits) {
-            self.release_call(app.id, bytes);
-        }
-        has_room && fits
-    }
-
-    pub(super) fn release_call(&self, app: AppId, bytes: usize) {
-        let slot = &self.tenant(app).triggers;
-        slot.calls.fetch_sub(1, Ordering::Relaxed);
-        slot.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// The number of an app's messages and joins that wait for a verdict.
-    pub fn trigger_calls(&self, app: AppId) -> usize {
-        self.tenant(app).triggers.calls.load(Ordering::Relaxed)
-    }
-
-    /// The bytes that these messages and joins keep.
-    pub fn trigger_call_bytes(&self, app: AppId) -> usize {
-        self.tenant(app).triggers.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Posts a verdict to the worker that made the call. After a batch of verdicts, the poster asks the
-    /// worker's mailbox whether the worker must be woken.
-    pub fn post_verdict(&self, worker: WorkerId, ticket: u64, verdict: Verdict) {
-        self.mailbox(worker).push(Mail::Verdict { ticket, verdict: Box::new(verdict) });
     }
 
     /// Ids of the apps.

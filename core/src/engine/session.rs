@@ -421,6 +421,11 @@ impl Sessions {
         self.cold.get(slot).is_some_and(|session| session.app == app) && !self.output(slot).is_ended()
     }
 
+    /// Whether the slot has a live session.
+    pub(super) fn is_live(&self, slot: SessionSlot) -> bool {
+        self.cold.get(slot).is_some() && !self.output(slot).is_ended()
+    }
+
     pub(super) fn get(&self, slot: SessionSlot) -> &Session {
         &self.cold[slot]
     }

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
-use jsonwebtoken::{self as jwt, DecodingKey};
+use jsonwebtoken::{self as jwt, DecodingKey, DecodingKeyKind};
 
 /// RSA moduli shorter than this are refused (RFC 7518, section 3.3).
 const RSA_MODULUS_BYTES_MIN: usize = 2048 / 8;
@@ -114,6 +114,11 @@ impl SessionKey {
             (None, KeyMaterial::Secret(_)) => return Err(SessionKeyError::PublicKeyNeeded),
         };
         Ok(SessionKey { algorithm, kid: kid.map(Box::from), key })
+    }
+
+    /// A key that was checked to fit `algorithm`.
+    pub(super) fn of_checked(algorithm: Algorithm, kid: Option<&str>, key: DecodingKey) -> SessionKey {
+        SessionKey { algorithm, kid: kid.map(Box::from), key }
     }
 
     /// The one algorithm this key verifies.
@@ -227,32 +232,56 @@ fn rsa_key(pem: &str) -> Result<DecodingKey, SessionKeyError> {
     if key.family() != jwt::AlgorithmFamily::Rsa {
         return Err(wrong);
     }
-    let der = key.try_get_as_bytes().map_err(|_| wrong)?;
-    let (modulus, _exponent) =
-        (DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key)(der).map_err(|_| wrong)?;
-    if modulus.len() < RSA_MODULUS_BYTES_MIN {
-        return Err(SessionKeyError::ShortModulus);
-    }
-    Ok(key)
+    checked_rsa(key)
 }
 
 fn ec_key(pem: &str) -> Result<DecodingKey, SessionKeyError> {
     let wrong = SessionKeyError::WrongKey { needed: "a P-256 public key" };
-    let key = DecodingKey::from_ec_pem(pem.as_bytes()).map_err(|_| wrong)?;
-    (DEFAULT_PROVIDER.verifier_factory)(&jwt::Algorithm::ES256, &key).map_err(|_| wrong)?;
-    Ok(key)
+    checked_ec(DecodingKey::from_ec_pem(pem.as_bytes()).map_err(|_| wrong)?)
 }
 
 fn ed_key(pem: &str) -> Result<DecodingKey, SessionKeyError> {
     let wrong = SessionKeyError::WrongKey { needed: "an Ed25519 public key" };
-    let key = DecodingKey::from_ed_pem(pem.as_bytes()).map_err(|_| wrong)?;
+    checked_ed(DecodingKey::from_ed_pem(pem.as_bytes()).map_err(|_| wrong)?)
+}
+
+/// The key, if it is a whole RSA key of enough bits.
+pub(super) fn checked_rsa(key: DecodingKey) -> Result<DecodingKey, SessionKeyError> {
+    let wrong = SessionKeyError::WrongKey { needed: "an RSA public key" };
+    let modulus = match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, .. } => n.clone(),
+        DecodingKeyKind::SecretOrDer(der) => {
+            let parts = (DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key)(der);
+            parts.map_err(|_| wrong)?.0
+        }
+    };
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    if modulus.len() - zeros < RSA_MODULUS_BYTES_MIN {
+        return Err(SessionKeyError::ShortModulus);
+    }
+    verifiable(Algorithm::Rs256, key).ok_or(wrong)
+}
+
+/// The key, if it is a point of P-256.
+pub(super) fn checked_ec(key: DecodingKey) -> Result<DecodingKey, SessionKeyError> {
+    let wrong = SessionKeyError::WrongKey { needed: "a P-256 public key" };
+    verifiable(Algorithm::Es256, key).ok_or(wrong)
+}
+
+/// The key, if it is a whole Ed25519 key.
+pub(super) fn checked_ed(key: DecodingKey) -> Result<DecodingKey, SessionKeyError> {
+    let wrong = SessionKeyError::WrongKey { needed: "an Ed25519 public key" };
     // The library slices the first 32 bytes unchecked when it verifies, so a shorter key must not come that
     // far.
     if !key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() == ED25519_KEY_BYTES) {
         return Err(wrong);
     }
-    (DEFAULT_PROVIDER.verifier_factory)(&jwt::Algorithm::EdDSA, &key).map_err(|_| wrong)?;
-    Ok(key)
+    verifiable(Algorithm::EdDsa, key).ok_or(wrong)
+}
+
+fn verifiable(algorithm: Algorithm, key: DecodingKey) -> Option<DecodingKey> {
+    let can_verify = (DEFAULT_PROVIDER.verifier_factory)(&algorithm.library(), &key).is_ok();
+    can_verify.then_some(key)
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@
 //! Claims are not looked at before the signature holds, so an expired token with a bad signature is a bad
 //! signature.
 
+mod jwks;
 mod key;
+mod key_set;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -27,7 +29,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+pub use self::jwks::{Jwks, JwksError};
 pub use self::key::{Algorithm, KeyMaterial, SessionKey, SessionKeyError};
+pub use self::key_set::KeySet;
 
 /// Tokens longer than this are refused before any work is done on them.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -55,6 +59,8 @@ pub const LEEWAY_SECONDS_MAX: u64 = 300;
 #[derive(Clone, Default, Debug)]
 pub struct SessionVerifier {
     keys: Vec<SessionKey>,
+    /// Further keys, which issuers publish.
+    sets: Vec<Arc<KeySet>>,
     leeway_seconds: u64,
     require_exp: bool,
     /// The claim that names the user; `None` for `sub`.
@@ -68,7 +74,12 @@ impl SessionVerifier {
     /// a token without `exp` is refused. A token without `kid` is tried against every key of its algorithm,
     /// so keep the list short.
     pub fn new(keys: Vec<SessionKey>, leeway_seconds: u64, require_exp: bool) -> SessionVerifier {
-        SessionVerifier { keys, leeway_seconds, require_exp, user_claim: None }
+        SessionVerifier { keys, sets: Vec::new(), leeway_seconds, require_exp, user_claim: None }
+    }
+
+    /// The verifier that also accepts what the keys of these sets signed.
+    pub fn with_sets(self, sets: Vec<Arc<KeySet>>) -> SessionVerifier {
+        SessionVerifier { sets, ..self }
     }
 
     /// The verifier with the user's name in the claim `name`.
@@ -84,6 +95,16 @@ impl SessionVerifier {
     /// The keys, in the order they were given.
     pub fn keys(&self) -> &[SessionKey] {
         &self.keys
+    }
+
+    /// The sets of keys that issuers publish.
+    pub fn sets(&self) -> &[Arc<KeySet>] {
+        &self.sets
+    }
+
+    /// Whether no token can ever be valid.
+    pub fn accepts_nothing(&self) -> bool {
+        self.keys.is_empty() && self.sets.is_empty()
     }
 
     /// The tolerance for clocks that disagree, in seconds.
@@ -144,9 +165,20 @@ impl SessionVerifier {
         }
         let algorithm = Algorithm::from_name(&header.alg).ok_or(TokenError::WrongAlgorithm)?;
         let signature = decode_base64(signature)?;
+        let published: Vec<Arc<[SessionKey]>> = self.sets.iter().map(|set| set.keys()).collect();
+        let all: Vec<&SessionKey> =
+            self.keys.iter().chain(published.iter().flat_map(|keys| keys.iter())).collect();
         let mut kid_known = false;
         let mut algorithm_known = false;
-        for key in self.candidates(header.kid.as_deref()) {
+        let kid = header.kid.as_deref();
+        let is_named = kid.is_some() && all.iter().any(|key| key.kid() == kid);
+        // Keys without a name serve issuers that name keys the configuration does not.
+        let is_candidate = |key: &&SessionKey| match kid {
+            Some(_) if is_named => key.kid() == kid,
+            Some(_) => key.kid().is_none(),
+            None => true,
+        };
+        for key in all.into_iter().filter(is_candidate) {
             kid_known = true;
             if key.algorithm() != algorithm {
                 continue;
@@ -157,22 +189,13 @@ impl SessionVerifier {
                 return Ok(());
             }
         }
+        if kid.is_some() && !is_named {
+            self.sets.iter().for_each(|set| set.ask());
+        }
         Err(match (kid_known, algorithm_known) {
             (false, _) => TokenError::UnknownKey,
             (true, false) => TokenError::WrongAlgorithm,
             (true, true) => TokenError::BadSignature,
-        })
-    }
-
-    /// The keys a token with this `kid` may be signed with: those of that name; if there are none, those
-    /// without a name, which serve issuers that name keys the configuration does not. A token that names none
-    /// may be any key's.
-    fn candidates<'a>(&'a self, kid: Option<&'a str>) -> impl Iterator<Item = &'a SessionKey> {
-        let named = kid.is_some() && self.keys.iter().any(|key| key.kid() == kid);
-        self.keys.iter().filter(move |key| match kid {
-            Some(_) if named => key.kid() == kid,
-            Some(_) => key.kid().is_none(),
-            None => true,
         })
     }
 

@@ -365,3 +365,47 @@ fn the_user_is_in_the_claim_that_is_configured() {
     assert_eq!(user(verifier().with_user_claim("uid")), Err(TokenError::MissingClaim("sub")));
     assert_eq!(user(verifier().with_user_claim("n")), Err(TokenError::InvalidClaim("sub")));
 }
+
+/// A verifier of one set with the test's Ed25519 key under this name, and the number of times it asked.
+fn published(kid: &str) -> (SessionVerifier, Arc<KeySet>, Arc<std::sync::atomic::AtomicU32>) {
+    let (set, asked) = (Arc::new(KeySet::default()), Arc::new(std::sync::atomic::AtomicU32::new(0)));
+    let counted = asked.clone();
+    set.on_unknown(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    });
+    set.replace(Arc::new([public_key(Algorithm::EdDsa, Some(kid), ED_PUBLIC)]));
+    (verifier(Vec::new()).with_sets(vec![set.clone()]), set, asked)
+}
+
+fn ed_token(kid: &str) -> String {
+    let key = EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).expect("a private key");
+    let claims = format!(r#"{{"sub":"u","exp":{}}}"#, NOW + 60);
+    signed(&json!({"alg": "EdDSA", "kid": kid}), &claims, jwt::Algorithm::EdDSA, &key)
+}
+
+#[test]
+fn published_keys_are_replaced_for_all_verifiers_at_once() {
+    let (first, set, _) = published("old");
+    let second = first.clone();
+    assert!(first.verify(&ed_token("old"), NOW).is_ok());
+    set.replace(Arc::new([public_key(Algorithm::EdDsa, Some("new"), ED_PUBLIC)]));
+    for verifier in [first, second] {
+        assert!(verifier.verify(&ed_token("new"), NOW).is_ok());
+        assert_eq!(verifier.verify(&ed_token("old"), NOW), Err(TokenError::UnknownKey));
+    }
+}
+
+#[test]
+fn an_unknown_name_asks_once_until_the_document_is_read() {
+    let (verifier, set, asked) = published("known");
+    let count = || asked.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(verifier.verify(&ed_token("known"), NOW).is_ok());
+    assert_eq!(count(), 0);
+    for _ in 0..100 {
+        assert_eq!(verifier.verify(&ed_token("unknown"), NOW), Err(TokenError::UnknownKey));
+    }
+    assert_eq!(count(), 1);
+    set.begin_read();
+    assert!(verifier.verify(&ed_token("unknown"), NOW).is_err());
+    assert_eq!(count(), 2);
+}

@@ -7,12 +7,14 @@ mod planning;
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
-use options::{Ab, Common, Compare, Mix, Run, Scenario};
+use fanfare_doctor::Needs;
+use options::{Ab, Common, Compare, Doctor, Mix, Run, Scenario};
 
 use crate::{
     compare::{Comparison, Tolerances},
     mix::{self, Phase},
     plan::PlanError,
+    preflight,
     search::{Quantity, SearchPlan},
     thresholds::Threshold,
 };
@@ -75,6 +77,13 @@ pub enum Job {
     Ab(Box<AbPlan>),
     /// A comparison.
     Compare(Comparison),
+    /// An examination of this machine for these needs, as text or as JSON.
+    Doctor {
+        /// What is needed.
+        needs: Needs,
+        /// Whether the answer is JSON.
+        is_json: bool,
+    },
     /// What a coordinator in another process says.
     Child,
 }
@@ -110,6 +119,10 @@ impl Args {
             Scenario::Ab(Run { own, common }) => {
                 let output = Output { markdown: own.markdown.clone(), ..common.output() };
                 (Job::Ab(Box::new(own.into_plan(&self.given)?)), output)
+            }
+            Scenario::Doctor(Doctor { connections, sources, json }) => {
+                let needs = preflight::needs(connections.into(), sources.into());
+                (Job::Doctor { needs, is_json: json }, Output::default())
             }
             Scenario::Child => (Job::Child, Output::default()),
             Scenario::Mix(Run { own: Mix { plan }, common }) => {

@@ -35,9 +35,24 @@ pub(super) enum Scenario {
     Ab(Run<Ab>),
     /// Compare saved reports
     Compare(Compare),
+    /// Say what this machine gives to connections and what they need; exits with 1 if that is too little
+    Doctor(Doctor),
     /// One of several processes; another one, which starts it, says what to do
     #[command(hide = true)]
     Child,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Doctor {
+    /// Connections of this machine at one time
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub(super) connections: u32,
+    /// Source addresses
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(super) sources: u32,
+    /// Answer with a JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// What is done, and what every scenario has.

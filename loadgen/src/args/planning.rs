@@ -21,7 +21,7 @@ impl Scenario {
     /// What every scenario has; None for what is none.
     pub(super) fn common(&self) -> Option<&Common> {
         Some(match self {
-            Self::Compare(_) | Self::Child => return None,
+            Self::Compare(_) | Self::Doctor(_) | Self::Child => return None,
             Self::Fanout(run) => &run.common,
             Self::Send(run) => &run.common,
             Self::Broadcast(run) => &run.common,
@@ -118,7 +118,7 @@ impl Scenario {
     /// None for what is no scenario.
     fn into_work(self) -> Option<(Work, Common)> {
         Some(match self {
-            Self::Mix(_) | Self::Ab(_) | Self::Compare(_) | Self::Child => return None,
+            Self::Mix(_) | Self::Ab(_) | Self::Compare(_) | Self::Doctor(_) | Self::Child => return None,
             Self::Fanout(Run { own, common }) => {
                 (Work::Fanout(own.pace.into_publish(1, own.subscribers, own.publishers)), common)
             }

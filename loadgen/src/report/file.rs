@@ -2,6 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use fanfare_doctor::Examination;
 use hdrhistogram::serialization::{
     V2DeflateSerializer,
     interval_log::{IntervalLogWriterBuilder, Tag},
@@ -36,10 +37,15 @@ pub fn to_json(runs: &[(String, Report)]) -> String {
     struct Run<'a> {
         phase: &'a str,
         plan: &'a Plan,
+        /// What the machine gives to the generator.
+        examination: Examination,
         report: &'a Report,
     }
     let verdict = runs.iter().map(|(_, report)| report.verdict).max().unwrap_or(Verdict::Clean);
-    let runs = runs.iter().map(|(phase, report)| Run { phase, plan: &report.plan, report }).collect();
+    let runs = runs
+        .iter()
+        .map(|(phase, report)| Run { phase, plan: &report.plan, examination: report.plan.examine(), report })
+        .collect();
     let command_line = command_line();
     let file = File { format: FORMAT, version: VERSION, commit: COMMIT, command_line, verdict, runs };
     let mut json = serde_json::to_string_pretty(&file).expect("numbers and strings");

@@ -34,7 +34,7 @@ pub(super) fn build(
         key_required: raw.key_required.unwrap_or(default.key_required),
         session_required: raw.session_required.unwrap_or(default.session_required),
     };
-    if options.session_required && app.sessions.keys().is_empty() {
+    if options.session_required && app.sessions.accepts_nothing() {
         let problem = "is true, but nobody can have a session: add an `[[session_keys]]` entry to the app";
         return Err(section.refuse("agnost.session_required", problem));
     }

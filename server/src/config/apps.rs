@@ -13,7 +13,8 @@ use fanfare_core::token::{Algorithm, KeyMaterial, SessionKey, SessionKeyError, S
 
 use super::error::ConfigError;
 use super::layers::{Environment, within};
-use super::{Demo, DevelopmentKeys, agnost, keys, raw, triggers, xano};
+use super::{Demo, DevelopmentKeys, agnost, key_sets, keys, raw, triggers, xano};
+use crate::issuer::Issuer;
 use crate::trigger::spec::Spec;
 
 /// Fixes the development keys, which otherwise differ at each start.
@@ -62,6 +63,8 @@ pub(super) struct AppSource {
     pub(super) session_keys: Vec<raw::SessionKey>,
     /// The keys with terms.
     pub(super) keys: Vec<raw::Key>,
+    pub(super) session_key_sets: Vec<raw::SessionKeySet>,
+    pub(super) issuers: Vec<Issuer>,
     /// The Channelstream section, with the sources of its secrets.
     pub(super) channelstream: Option<raw::Channelstream>,
     /// The rules about channels as they were written: the options that they leave out are the app's.
@@ -177,8 +180,11 @@ impl Section<'_> {
         secrets.channels = raw.channels.clone();
         secrets.triggers = triggers::build(&mut self, &raw.triggers)?;
         app.origins = self.origins(raw)?;
-        app.sessions = sessions;
-        if app.session_required && app.sessions.keys().is_empty() {
+        secrets.issuers = key_sets::build(&self, &raw.session_key_sets)?;
+        secrets.session_key_sets = raw.session_key_sets.clone();
+        let sets = secrets.issuers.iter().map(|issuer| issuer.set.clone()).collect();
+        app.sessions = sessions.with_sets(sets);
+        if app.session_required && app.sessions.accepts_nothing() {
             let problem =
                 "is true, but nobody can have a session: add an `[[session_keys]]` entry to the app";
             return Err(self.refuse("session_required", problem));

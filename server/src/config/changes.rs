@@ -36,7 +36,7 @@ const LIVE: [&str; 21] = [
 ];
 
 /// The settings of an app that can change while the server runs, by the first word after the app's name.
-const LIVE_IN_APP: [&str; 28] = [
+const LIVE_IN_APP: [&str; 29] = [
     "keys",
     "key_required",
     "member_addresses",
@@ -50,6 +50,7 @@ const LIVE_IN_APP: [&str; 28] = [
     "session_exp_required",
     "session_leeway_seconds",
     "session_keys",
+    "session_key_sets",
     "echo",
     "membership_to_send",
     "announce",
@@ -147,7 +148,8 @@ fn lone_apps(before: &Config, after: &Config) -> Vec<Change> {
         let lone = of.apps.iter().filter(|app| other.apps.by_name(&app.name).is_none());
         let change = |app: &Arc<App>| Change {
             key: format!("apps.{}", app.name),
-            when: When::Restart,
+            // Channelstream's paths are found when the server starts.
+            when: if app.channelstream.is_some() { When::Restart } else { When::Reload },
             shown: String::from(shown),
         };
         lone.map(change).collect::<Vec<_>>()

@@ -17,6 +17,7 @@ mod changes;
 mod channelstream;
 mod endpoint;
 mod error;
+mod key_sets;
 mod keys;
 mod layers;
 mod listeners;
@@ -48,6 +49,7 @@ pub(crate) use self::listeners::Listening;
 pub use self::listeners::Preamble;
 pub use crate::addresses::AddressLimits;
 use crate::args::{Action, Args, Secrets};
+use crate::issuer::Issuer;
 use crate::tls::TlsSettings;
 use crate::trigger::spec::{Spec, Work};
 
@@ -269,8 +271,13 @@ impl Config {
         let admin = self.admin_listen.as_ref().map_or(String::from("off"), Endpoint::to_string);
         let apps = list(self.apps.iter().map(|app| app.name.to_string()).collect());
         let development = if self.development.is_some() { " (development)" } else { "" };
+        let issuers = list(self.issuers().iter().map(|issuer| issuer.endpoint.to_string()).collect());
+        let issuers = match issuers.is_empty() {
+            true => issuers,
+            false => format!("; keys of issuers, which only a running server reads: {issuers}"),
+        };
         format!(
-            "ok: {source}; listen {listen}; admin {admin}; workers {}; apps {apps}{development}",
+            "ok: {source}; listen {listen}; admin {admin}; workers {}; apps {apps}{development}{issuers}",
             self.workers
         )
     }
@@ -395,6 +402,11 @@ impl Config {
     /// The triggers of each app, by the app's name.
     pub(crate) fn triggers(&self) -> impl Iterator<Item = (&str, &[Arc<Spec>])> {
         self.apps.iter().map(|app| &*app.name).zip(self.secrets.iter().map(|app| &*app.triggers))
+    }
+
+    /// The issuers whose keys are read while the server runs.
+    pub(crate) fn issuers(&self) -> Vec<Issuer> {
+        self.secrets.iter().flat_map(|app| app.issuers.clone()).collect()
     }
 
     /// The most connections to back ends that the configured triggers have.

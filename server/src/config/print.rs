@@ -158,6 +158,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
         triggers: own.triggers.iter().map(|spec| trigger(&spec.raw)).collect(),
         session_keys: own.session_keys.iter().map(session_key).collect(),
         keys: own.keys.iter().map(bound_key).collect(),
+        session_key_sets: own.session_key_sets.clone(),
     }
 }
 

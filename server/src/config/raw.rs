@@ -138,6 +138,8 @@ pub(super) struct App {
     pub(super) session_keys: Vec<SessionKey>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) keys: Vec<Key>,
+    #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
+    pub(super) session_key_sets: Vec<SessionKeySet>,
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -253,6 +255,15 @@ pub(super) struct Key {
     pub(super) expires_at: Option<toml::value::Datetime>,
     pub(super) origins: Option<Texts>,
     pub(super) addresses: Option<Texts>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SessionKeySet {
+    pub(super) url: Option<String>,
+    pub(super) ca_file: Option<String>,
+    pub(super) allow_http: Option<bool>,
+    pub(super) floor_s: Option<i64>,
 }
 
 /// One string, or a list of them.

@@ -48,6 +48,7 @@ use super::{
 use crate::{
     config::{Endpoint, Password},
     doors::SocketFiles,
+    issuer::Issuers,
     trigger::{Triggers, manage::ManageRequest},
     worker::Control,
 };
@@ -70,6 +71,7 @@ pub(crate) struct Observed {
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
     /// The interface to the workers: it wakes them, asks them, and hands them connections.
     pub(crate) control: Arc<Control>,
+    pub(crate) issuers: Issuers,
     pub(crate) started: Instant,
     /// The same moment, in seconds since 1970.
     pub(super) started_unix_s: f64,
@@ -93,12 +95,14 @@ impl Observed {
         node: Arc<Node>,
         workers: Vec<Arc<WorkerMetrics>>,
         control: Arc<Control>,
+        issuers: Issuers,
         certificate_expires_s: Option<u64>,
     ) -> Self {
         Self {
             node,
             workers,
             control,
+            issuers,
             started: Instant::now(),
             started_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             resident_at_start: resident_bytes(),

@@ -21,7 +21,12 @@ use super::{
     memory::{KINDS, Ledger, PublishedMemory},
     process::{ProcessMetric, process_metrics},
 };
-use crate::{args::COMMIT, connection::Transport, http::channelstream::Place};
+use crate::{
+    args::COMMIT,
+    connection::Transport,
+    http::channelstream::Place,
+    issuer::{self, Issuer, Issuers},
+};
 
 /// Declares the counters: name in the exposition, description, kind.
 macro_rules! metrics {
@@ -73,6 +78,7 @@ metrics! {
     panics_total Counter "Connections closed because handling their input panicked: a fault of the server's. Report it."
     disconnected_total Counter "Sessions disconnected by their app's back end."
     drained_total Counter "Sessions told to come back because the server ends."
+    removed_total Counter "Sessions closed because their app was removed by a reload."
     slow_consumers_total Counter "Sessions closed because their outbound queue passed its limit."
     congested_total Counter "Times a session began to lose publications because its outbound queue passed its limit."
     missed_total Counter "Publications dropped for sessions with a full outbound queue, counted when a gap message tells them or the session ends."
@@ -291,6 +297,7 @@ pub(crate) fn exposition(observed: &Observed, format: TextFormat) -> String {
     let mut text = Exposition::new(format);
     put_server(&mut text, observed);
     put_apps(&mut text, observed);
+    put_issuers(&mut text, &observed.issuers);
     for (at, (name, kind, help)) in METRICS.iter().enumerate() {
         text.begin(&format!("fanfare_{name}"), *kind, help);
         for (worker, metrics) in observed.workers.iter().enumerate() {
@@ -361,6 +368,18 @@ fn put_apps(text: &mut Exposition, observed: &Observed) {
     }
 }
 
+fn put_issuers(text: &mut Exposition, issuers: &Issuers) {
+    let mut has_issuers = false;
+    issuers.visit(|_, _| has_issuers = true);
+    for issuer::Metric { name, kind, help, value } in issuer::METRICS.iter().filter(|_| has_issuers) {
+        text.begin(name, *kind, help);
+        issuers.visit(|issuer, numbers| {
+            let Issuer { app, place, .. } = issuer;
+            text.sample(&[("app", app), ("issuer", place)], value(issuer, numbers));
+        });
+    }
+}
+
 fn put_times(text: &mut Exposition, observed: &Observed) {
     let times = || observed.workers.iter().map(|worker| &worker.times);
     text.begin("fanfare_turn_seconds", Kind::Histogram, TURN_HELP);
@@ -388,7 +407,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::worker::Control;
+    use crate::{control::background::Background, worker::Control};
 
     fn observed(apps: usize) -> Observed {
         let keys =
@@ -398,8 +417,10 @@ mod tests {
         let config = crate::config::Config::from_toml("[apps.a]\nclient_key = 'client-key-0123456789'");
         let config = Arc::new(config.expect("it is a configuration"));
         let workers = vec![Arc::new(WorkerMetrics::default()), Default::default()];
-        let control = Arc::new(Control::new(Vec::new(), 0, config));
-        Observed::new(Arc::new(Node::new(apps, 2, 64, 1)), workers, control, None)
+        let control = Arc::new(Control::new(Vec::new(), 0, config.clone()));
+        let background = Arc::new(Background::start().expect("a thread starts"));
+        let issuers = Issuers::start(background, config.issuers());
+        Observed::new(Arc::new(Node::new(apps, 2, 64, 1)), workers, control, issuers, None)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 mod assets;
+pub(crate) mod background;
 mod capacity;
 mod dashboard;
 pub(crate) mod demo;

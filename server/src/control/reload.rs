@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A reload changes everything or nothing. A configuration that is not valid, or that changes a setting that
-//! needs a restart, is refused with a sentence. Connections and sessions go on.
+//! needs a restart, is refused with a sentence. Connections and sessions go on, except the sessions of apps
+//! that are removed.
 
 use std::{
     io,
@@ -17,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanfare_core::engine::Node;
+use fanfare_core::{app::Apps, engine::Node, limits::APPS_ADDED};
 
 use super::admin::Observed;
 use crate::{
@@ -112,9 +113,12 @@ impl Reloader {
         if !fixed.is_empty() {
             return Err(refused(&format!("a restart is needed to change {}.", fixed.join(", "))));
         }
+        let apps = self.node.successors(&config.apps).ok_or_else(|| {
+            refused(&format!("a restart is needed to add more than {APPS_ADDED} apps since the last one."))
+        })?;
         let triggers = self.triggers.reload(&config).map_err(|error| refused(&format!("{error}.")))?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        self.put(Arc::new(config), triggers)
+        self.put(Arc::new(config), apps, triggers)
             .map_err(|error| format!("The configuration was reloaded, but {error}."))?;
         Ok(match changes.is_empty() {
             true => String::from("The configuration was reloaded: nothing has changed."),
@@ -122,8 +126,10 @@ impl Reloader {
         })
     }
 
-    fn put(&self, config: Arc<Config>, triggers: Reloading<'_>) -> io::Result<()> {
-        self.node.set_apps(Arc::new(config.apps.clone()));
+    fn put(&self, config: Arc<Config>, apps: Arc<Apps>, triggers: Reloading<'_>) -> io::Result<()> {
+        self.observed.issuers.replace(config.issuers());
+        apps.removed().for_each(|app| self.node.set_triggers(app.id, None));
+        self.node.set_apps(apps);
         triggers.finish();
         let expires_s = config.certificate_expires_s().unwrap_or(0);
         self.observed.certificate_expires_s.store(expires_s, Ordering::Relaxed);

@@ -17,5 +17,5 @@ mod settings;
 pub(crate) use self::{
     identity::{Identity, IdentityError, Pem, Validity},
     session::{Received, SocketState, Tls, TlsWriter, WriteScratch},
-    settings::TlsSettings,
+    settings::{TlsSettings, roots},
 };

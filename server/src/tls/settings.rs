@@ -82,7 +82,11 @@ impl TlsSettings {
     }
 }
 
-fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
+/// The authorities of a PEM file.
+///
+/// # Errors
+/// A clause that follows the name of the setting.
+pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| format!("is not PEM: {error}"))?;

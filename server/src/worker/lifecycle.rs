@@ -126,6 +126,7 @@ impl Worker {
             Disconnect::BadTokens => self.counters.bad_tokens_total += 1,
             Disconnect::ByServer { .. } => self.counters.disconnected_total += 1,
             Disconnect::Restart => self.counters.drained_total += 1,
+            Disconnect::AppRemoved => self.counters.removed_total += 1,
             // The engine counts these.
             Disconnect::SlowConsumer | Disconnect::Resumed | Disconnect::PeerGone => {}
         }

@@ -34,6 +34,7 @@ class App:
     limits: dict = field(default_factory=dict)
     session_keys: list = None
     channels: list = field(default_factory=list)
+    issuers: list = field(default_factory=list)
     triggers: list = field(default_factory=list)
 
 
@@ -68,6 +69,8 @@ APPS = [
     App("slow", {"slow_consumer": "disconnect"}, {"outbound_bytes": 1 << 20}),
     App("dropping", {"slow_consumer": "drop"}, {"outbound_bytes": 1 << 20}),
     App("rated", {"sender_edits": True}, {"messages_per_second": 10}),
+    # Nobody listens on this port.
+    App("issued", issuers=[{"url": "http://127.0.0.1:9/keys"}]),
     App("narrow", limits={"connections": 3}),
     App("kept", limits={"resume_ms": 20000, "resume_bytes": 65536}),
     App("briefly", limits={"resume_ms": 300}),
@@ -122,6 +125,8 @@ def config_text(workers, apps=APPS, server=None, server_limits=None, log=None, l
         table(f"[apps.{quoted}.limits]", app.limits)
         for rule in app.channels:
             table(f"[[apps.{quoted}.channels]]", rule)
+        for issuer in app.issuers:
+            table(f"[[apps.{quoted}.session_key_sets]]", issuer)
         for trigger in app.triggers:
             table(f"[[apps.{quoted}.triggers]]", trigger)
         for session_key in tokens.session_keys(app.name) if app.session_keys is None else app.session_keys:

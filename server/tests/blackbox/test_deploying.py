@@ -1,6 +1,6 @@
-"""docs/DEPLOYING.md: nginx and HAProxy run with the configurations of ops/, and the server notifies systemd.
+"""docs/DEPLOYING.md: nginx, HAProxy and Caddy run with the configurations of ops/, and the server notifies systemd.
 
-A test whose program is not installed is skipped (Debian: nginx-light, haproxy, prometheus)."""
+A test whose program is not installed is skipped (Debian: nginx-light, haproxy, caddy, prometheus)."""
 
 import json
 import re
@@ -107,6 +107,27 @@ def test_haproxy(start_server, run, tmp_path, channel):
     ])
     (tmp_path / "haproxy.cfg").write_text(text)
     run([haproxy, "-db", "-f", str(tmp_path / "haproxy.cfg")], port)
+    check_clients(server, port, context(tmp_path), channel)
+
+
+def test_caddy(start_server, run, tmp_path, channel, monkeypatch):
+    caddy = program("caddy")
+    certificate(tmp_path, "root")
+    certificate(tmp_path, "one", "one.example", ca="root")
+    server, port = start_server(), free_port()
+    text = replaced((OPS / "Caddyfile").read_text(), [
+        (r"127\.0\.0\.1:8080 \{", f"127.0.0.1:{server.port} {{"),
+        (r"health_port 8081", f"health_port {server.admin_port}"),
+        (r"\nrealtime\.example\.com \{",
+         f"\n{{\n admin off\n auto_https disable_redirects\n}}\n"
+         f":{port} {{\n bind 127.0.0.1\n"
+         f" tls {tmp_path}/one.crt {tmp_path}/one.key"),
+    ])
+    (tmp_path / "Caddyfile").write_text(text)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    run([caddy, "run", "--config", str(tmp_path / "Caddyfile"), "--adapter", "caddyfile"], port)
     check_clients(server, port, context(tmp_path), channel)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from server_process import APPS, App, assert_problem, client_key, config_text, server_key, wait_until
 from test_tls import certificate, context, listener
-from wire import RawWebSocket, Wire
+from wire import RawWebSocket, Wire, exchange
 
 OLD, NEW = "an-old-key-0123456789", "a-new-key-0123456789"
 
@@ -82,8 +82,15 @@ def test_a_bad_file_changes_nothing_and_says_why(start_server, workers):
         (config_text(workers, server={"backlog": 7}), "server.backlog"),
         (config_text(workers, server_limits={"mailbox_depth": 64}), "server.limits.mailbox_depth"),
         (config_text(workers, log={"level": "warn"}), "log.level"),
-        (config_text(workers, apps=APPS[:-1]), f"apps.{APPS[-1].name}."),
-        (config_text(workers, apps=[*APPS, App("another")]), "apps.another."),
+        (
+            config_text(workers, apps=APPS) + f'[apps.cs]\nclient_key = "{client_key()}"\n'
+            '[apps.cs.channelstream]\nsecret = "a-secret-of-its-own"\n',
+            "a restart is needed to change apps.cs.",
+        ),
+        (
+            config_text(workers, apps=[*APPS, *(App(f"added-{n}") for n in range(65))]),
+            "a restart is needed to add more than 64 apps",
+        ),
         (config_text(workers, server={"listen": ["127.0.0.1:0", "127.0.0.1:0"]}), "server.listen"),
     ]
     for number, (text, sentence) in enumerate(refused):
@@ -183,3 +190,54 @@ def test_check_says_what_differs_and_what_needs_a_restart(tmp_path):
     before.write_text("nonsense")
     done = subprocess.run(command, capture_output=True, timeout=30, env={})
     assert done.returncode == 2 and b"before.toml" in done.stderr
+
+
+def test_apps_come_and_go_while_the_server_runs(start_server, workers, channel):
+    kept = App("kept", {"history_messages": 10}, {"resume_ms": 60000})
+    server = start_server(apps=[App("default"), kept])
+    bystander = RawWebSocket(server)
+    bystander.command("join", channel=channel)
+    members = [RawWebSocket(server, app="kept") for _ in range(8)]
+    for member in members:
+        member.command("join", channel=channel)
+    assert "ok" in members[0].command("send", channel=channel, event="e", message="m")
+    parked = RawWebSocket(server, app="kept")
+    parked.socket.close()
+    wait_until(lambda: server.counted("parked_sessions") == 1)
+
+    answer = reload(server, config_text(workers, apps=[App("added"), App("default")]))
+    assert (answer.status, answer.body.decode()) == (
+        200,
+        "The configuration was reloaded: apps.kept, apps.added.\n",
+    )
+    for member in members:
+        assert member.close_code() == 4007
+    wait_until(lambda: server.counted("app_sessions") == 1)
+    wait_until(lambda: server.counted("parked_sessions") == 0)
+    assert server.counted("removed_total") == len(members)
+    assert_problem(server.handshake({"app": "kept", "key": client_key("kept")}), 401, "unknown_app")
+    assert_problem(server.call("GET", "/v1/channels", app="kept"), 401, "unknown_app")
+    assert "ok" in bystander.command("send", channel=channel, event="e", message="m")
+
+    newcomers = [RawWebSocket(server, app="added") for _ in range(8)]
+    exchange(newcomers, channel)
+    assert server.call("GET", "/v1/channels", app="added").status == 200
+
+    # The app that comes back has its keys, and nothing of what its channels remembered.
+    assert reload(server, config_text(workers, apps=[App("default"), kept])).status == 200
+    for newcomer in newcomers:
+        assert newcomer.close_code() == 4007
+    again = RawWebSocket(server, app="kept")
+    assert "ok" in again.command("join", channel=channel)
+    history = server.call("GET", "/v1/history", channel=channel, app="kept")
+    assert (history.status, history.json["messages"]) == (200, [])
+    assert "ok" in bystander.command("ping")
+
+
+def test_a_storm_of_apps_that_come_and_go_disturbs_nobody(start_server, workers, channel):
+    server = start_server(apps=[App("default")])
+    peers = [RawWebSocket(server) for _ in range(8)]
+    for number in range(20):
+        apps = [App("default"), *([App(f"app-{number % 3}")] if number % 2 else [])]
+        assert reload(server, config_text(workers, apps=apps)).status == 200
+    exchange(peers, channel)

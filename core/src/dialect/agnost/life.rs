@@ -49,7 +49,7 @@ pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
 /// DISCONNECT. A client that polls is told of the end by [`Polled::close`](super::Polled::close).
 pub(in crate::dialect) fn put_disconnect(format: Format, out: &mut BytesMut, why: Disconnect) {
     let framing = framing(format);
-    if why == (Disconnect::ByServer { reconnect: false }) {
+    if matches!(why, Disconnect::ByServer { reconnect: false } | Disconnect::AppRemoved) {
         socketio::put_disconnect(out, framing, MAIN_NAMESPACE);
     }
     if framing == Framing::Frames {

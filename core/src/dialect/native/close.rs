@@ -35,6 +35,7 @@ pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
         Disconnect::MessageTimeout => (4004, "message timeout"),
         Disconnect::BadTokens => (4005, "too many session tokens that do not verify"),
         Disconnect::Resumed => (4006, "resumed on another connection"),
+        Disconnect::AppRemoved => (4007, "the app is no longer served"),
         Disconnect::PeerGone => (1000, ""),
         Disconnect::ByServer { reconnect: false } => (4002, "disconnected"),
         Disconnect::ByServer { reconnect: true } => (4003, "disconnected, please reconnect"),

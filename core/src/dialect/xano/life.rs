@@ -34,7 +34,7 @@ pub(in crate::dialect) fn closing(why: Disconnect) -> Closing {
         | Disconnect::MessageTimeout
         | Disconnect::Resumed
         | Disconnect::ByServer { reconnect: true } => RECONNECT,
-        Disconnect::ByServer { reconnect: false } | Disconnect::BadTokens => REFUSED,
+        Disconnect::ByServer { reconnect: false } | Disconnect::BadTokens | Disconnect::AppRemoved => REFUSED,
         Disconnect::Protocol(_) | Disconnect::BrokenDialect | Disconnect::PeerGone => {
             native::closing(why).code
         }
