@@ -2,6 +2,8 @@
 
 use std::{
     io::Write,
+    path::Path,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -37,6 +39,34 @@ pub(crate) fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let part = |value: i64| u64::try_from(value).unwrap_or_default();
     Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec))
+}
+
+/// The name by which the system knows a thread: `<process>/task/<thread>`, in `/proc`.
+#[derive(Clone, Debug)]
+pub(crate) struct ThreadName(Arc<Path>);
+
+impl ThreadName {
+    /// The name of this thread.
+    pub(crate) fn of_this() -> Option<Self> {
+        let link = std::fs::read_link("/proc/thread-self").ok()?;
+        Some(Self(Path::new("/proc").join(link).into()))
+    }
+
+    /// CPU time that the thread has used.
+    pub(crate) fn cpu_time(&self) -> Option<Duration> {
+        let text = std::fs::read_to_string(self.0.join("schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+    }
+
+    /// Gives the thread the lowest priority.
+    pub(crate) fn give_way(&self) {
+        let id = self.0.file_name().and_then(|name| name.to_str()?.parse().ok());
+        let id = id.and_then(rustix::process::Pid::from_raw);
+        // The system takes a thread's number for a process's.
+        if let Err(error) = rustix::process::setpriority_process(id, 19) {
+            tracing::warn!(%error, "a thread keeps its priority");
+        }
+    }
 }
 
 /// 128 bits of the system's entropy.

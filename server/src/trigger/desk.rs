@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak, atomic::AtomicU64};
 use fanfare_core::{
     app::App,
     engine::Node,
-    publication::Payload,
+    publication::{OwnedPayload, Payload},
     trigger::{Decision, Said, TRIGGER_PUBLICATIONS, TriggerCall, TriggerRuntime, Verdict},
 };
 
@@ -52,7 +52,9 @@ impl Failure {
     /// The count of such failures.
     fn counter<'n>(&self, numbers: &'n Numbers) -> &'n AtomicU64 {
         match self {
-            Self::Script(RunError::Time) | Self::Http(HttpError::TimedOut) => &numbers.out_of_time,
+            Self::Script(RunError::Time | RunError::Stuck) | Self::Http(HttpError::TimedOut) => {
+                &numbers.out_of_time
+            }
             Self::Script(RunError::Memory) => &numbers.out_of_memory,
             Self::Script(RunError::Output(_)) | Self::Http(HttpError::TooLarge) => &numbers.out_of_output,
             Self::Script(RunError::Thrown(_)) => &numbers.thrown,
@@ -140,9 +142,14 @@ impl Job {
 
     /// The payload after the triggers that have run.
     pub(crate) fn payload(&self) -> Payload<'_> {
+        self.replaced().unwrap_or(&self.call.input.payload).view()
+    }
+
+    /// The payload that an earlier trigger decided.
+    pub(crate) fn replaced(&self) -> Option<&OwnedPayload> {
         match self.verdict.as_ref().map(|verdict| &verdict.decision) {
-            Some(Decision::Replace(payload)) => payload.view(),
-            _ => self.call.input.payload.view(),
+            Some(Decision::Replace(payload)) => Some(payload),
+            _ => None,
         }
     }
 

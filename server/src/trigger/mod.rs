@@ -11,6 +11,7 @@
 
 mod catalog;
 pub(crate) mod desk;
+mod guard;
 pub(crate) mod http;
 pub(crate) mod input;
 mod kept;
@@ -92,7 +93,8 @@ impl Triggers {
     ) -> io::Result<(Arc<Self>, TriggerThreads)> {
         let weak = Arc::downgrade(node);
         let folder = config.data_dir.as_deref().map(Folder::open).transpose()?;
-        let (scripts, mut threads) = ScriptThreads::start(1, &weak)?;
+        let (scripts, guard) = ScriptThreads::start(&weak)?;
+        let mut threads = vec![guard];
         let (http, thread) = HttpThread::start()?;
         threads.push(thread);
         let desk = Some(Arc::new(Desk { node: weak, control: control.clone(), scripts, http }));

@@ -6,9 +6,9 @@ use fanfare_core::trigger::TriggerRule;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    guard,
     http::{CONNECTIONS, HttpSettings},
     metrics::Numbers,
-    script::Sandbox,
     state::States,
 };
 
@@ -299,9 +299,8 @@ impl RawTrigger {
         if source.len() > SOURCE_BYTES {
             return wrong("source", format_args!("must not be longer than {SOURCE_BYTES} bytes"));
         }
-        match Sandbox::new(source, budget, 0) {
-            Ok(_) => {}
-            Err(error) => return wrong("source", format_args!("does not compile: {error}")),
+        if let Err(problem) = guard::compile(source, budget) {
+            return wrong("source", problem);
         }
         let states = match before.map(|before| &before.work) {
             Some(Work::Script(script)) => script.states.clone(),

@@ -59,6 +59,8 @@ impl fmt::Display for CompileError {
 pub(crate) enum RunError {
     /// The run exceeded its CPU time.
     Time,
+    /// The run does not end, in an operation that cannot be stopped.
+    Stuck,
     /// The run exceeded its memory.
     Memory,
     /// The run's decision, messages or state exceeded the budget of output.
@@ -71,6 +73,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Time => f.write_str("the script took more CPU time than it may"),
+            Self::Stuck => f.write_str("the script was stuck in an operation that cannot be stopped"),
             Self::Memory => f.write_str("the script wanted more memory than it may have"),
             Self::Output(what) => f.write_str(what),
             Self::Thrown(what) => f.write_str(what),
