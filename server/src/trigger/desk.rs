@@ -52,9 +52,8 @@ impl Failure {
     /// The count of such failures.
     fn counter<'n>(&self, numbers: &'n Numbers) -> &'n AtomicU64 {
         match self {
-            Self::Script(RunError::Time | RunError::Stuck) | Self::Http(HttpError::TimedOut) => {
-                &numbers.out_of_time
-            }
+            Self::Script(RunError::Time) | Self::Http(HttpError::TimedOut) => &numbers.out_of_time,
+            Self::Script(RunError::Stuck | RunError::Barred(_)) => &numbers.stuck,
             Self::Script(RunError::Memory) => &numbers.out_of_memory,
             Self::Script(RunError::Output(_)) | Self::Http(HttpError::TooLarge) => &numbers.out_of_output,
             Self::Script(RunError::Thrown(_)) => &numbers.thrown,

@@ -1,39 +1,88 @@
 //! The guard of the thread that runs scripts.
 //!
-//! The engine of scripts looks at its budget of time between the steps of a script, and within most built-in
-//! functions. Some built-in operations cannot be stopped, such as `Array.prototype.reverse` of an object whose
+//! The engine of scripts looks at its budget of time between the steps of a script, and within some built-in
+//! functions. Other built-in operations cannot be stopped, such as `Array.prototype.reverse` of an object whose
 //! `length` is 2^53, or a search in very long texts. When a run has used much more CPU time than its budget,
-//! the guard gives the place to a new thread. The run's message has failed then, and its trigger does not run
-//! any more. The old thread goes on at the lowest priority, and ends when its operation does.
+//! the guard gives the place to a new thread. The run has failed then. The old thread goes on at the lowest
+//! priority with its one script, and ends when its operation does. The trigger does not run until then.
 
 use std::{
+    fmt,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread::Builder,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crossbeam::channel::RecvTimeoutError;
+use crossbeam::channel::{RecvTimeoutError, bounded};
 
 use super::{
     script::{RunError, Sandbox},
-    spec::{Budget, Work},
-    thread::{Place, Running, Seat, THREAD_STACK_BYTES},
+    spec::Budget,
+    thread::{Place, Running},
 };
-use crate::sys::ThreadName;
+use crate::sys::{ThreadName, thread_cpu_time};
 
-/// How often the guard looks at the thread, while scripts run.
-const INTERVAL: Duration = Duration::from_millis(250);
+/// The native stack of a thread, for a script and its caller.
+const THREAD_STACK_BYTES: usize = 4 << 20;
+
+/// How often a thread that runs a script is looked at.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The CPU time of a run beyond its budget, after which the run counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The triggers of an app that may be stuck. After so many, no script of the app runs.
+/// The time after which a run counts as stuck, if the system does not tell its CPU time.
+const BLIND_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The stuck runs of an app after which no script of the app runs, and those of all apps after which no script
+/// runs. They bound the threads and the memory of stuck runs.
 pub(super) const STUCK_OF_APP: usize = 4;
+pub(super) const STUCK: usize = 16;
 
-/// Watches the thread until it ends.
+/// The threads beside the script thread that may be stuck at one time.
+const STUCK_ASIDE: usize = 4;
+
+/// The number of those.
+static ASIDE: AtomicUsize = AtomicUsize::new(0);
+
+/// A thread that has room for a script.
+pub(super) fn thread(name: &str) -> Builder {
+    Builder::new().name(name.to_owned()).stack_size(THREAD_STACK_BYTES)
+}
+
+/// The work of a thread, whose CPU time is watched.
+pub(super) struct Watched {
+    thread: Option<ThreadName>,
+    /// The CPU time of the thread, and the time, when the work began.
+    cpu: Duration,
+    at: Instant,
+}
+
+impl Watched {
+    /// Begins work on this thread, which has this name.
+    pub(super) fn begin(thread: Option<ThreadName>) -> Self {
+        Self { thread, cpu: thread_cpu_time(), at: Instant::now() }
+    }
+
+    /// Whether the work has used much more CPU time than this.
+    pub(super) fn is_stuck(&self, budget: Duration) -> bool {
+        match self.thread.as_ref().and_then(ThreadName::cpu_time) {
+            Some(used) => used.saturating_sub(self.cpu) > budget + PATIENCE,
+            None => self.at.elapsed() > BLIND_PATIENCE,
+        }
+    }
+
+    fn give_way(&self) {
+        if let Some(thread) = &self.thread {
+            thread.give_way();
+        }
+    }
+}
+
+/// Watches the script thread until it ends.
 pub(super) fn watch(place: &Arc<Place>) {
     let mut runs = 0;
     let mut seat = place.lock();
@@ -44,82 +93,128 @@ pub(super) fn watch(place: &Arc<Place>) {
             continue;
         }
         runs = seat.runs;
-        if seat.running.as_ref().is_some_and(is_stuck) {
-            let Some(Running { job, thread, .. }) = seat.running.take() else { continue };
-            seat.holder += 1;
-            seat.stuck.push(job.spec().clone());
-            forget_removed(&mut seat);
-            let holder = seat.holder;
-            drop(seat);
-            let (app, trigger) = (&job.triggers.app.name, &job.spec().rule.name);
-            tracing::error!(%app, %trigger, "a script is stuck in an operation that cannot be stopped");
-            if let Some(thread) = thread {
-                thread.give_way();
-            }
-            if let Err(error) = place.seat_thread(holder) {
-                tracing::error!(%error, "no thread can be made for scripts");
-            }
-            job.on_run(Err(RunError::Stuck.into()));
-            seat = place.lock();
+        let Some(running) = seat.abandon() else {
+            seat = place.changed.wait_timeout(seat, INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
             continue;
+        };
+        let holder = seat.holder;
+        drop(seat);
+        fail(running);
+        if let Err(error) = place.seat_thread(holder) {
+            tracing::error!(%error, "no thread can be made for scripts: they run without a guard");
+            place.clone().run_scripts(holder);
         }
-        let waited = place.changed.wait_timeout(seat, INTERVAL).unwrap_or_else(PoisonError::into_inner);
-        seat = waited.0;
+        seat = place.lock();
     }
 }
 
-fn is_stuck(running: &Running) -> bool {
-    let Work::Script(script) = &running.job.spec().work else { return false };
-    let used = running.thread.as_ref().and_then(|thread| thread.cpu_time());
-    used.is_some_and(|used| used.saturating_sub(running.began) > script.budget.cpu + PATIENCE)
+/// Fails a run whose thread has lost its place.
+fn fail(Running { job, watched }: Running) {
+    let (app, trigger) = (&job.triggers.app.name, &job.spec().rule.name);
+    tracing::error!(%app, %trigger, "a script is stuck: its trigger does not run until it is changed");
+    watched.give_way();
+    job.on_run(Err(RunError::Stuck.into()));
 }
 
-/// Bounds the list of stuck triggers: those that count against an app stay.
-fn forget_removed(seat: &mut Seat) {
-    const STUCK: usize = 1024;
-    if seat.stuck.len() > STUCK {
-        seat.stuck.remove(0);
+/// Why work with a script has no result.
+#[derive(Debug)]
+pub(super) enum AsideError {
+    Stuck,
+    /// Too many other threads are stuck.
+    Full,
+    NoThread,
+}
+
+impl fmt::Display for AsideError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stuck => "is stuck in an operation that cannot be stopped",
+            Self::Full => "cannot be compiled while several other scripts are stuck",
+            Self::NoThread => "cannot be compiled: its thread failed",
+        })
     }
 }
 
-/// The longest wait for a script whose top level runs.
-const COMPILING: Duration = Duration::from_secs(10);
+/// Does work with a script on a thread of its own, because the script may be stuck.
+pub(super) fn aside<T: Send + 'static>(
+    cpu: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, AsideError> {
+    aside_of(&ASIDE, cpu, work)
+}
 
-/// The scripts that may be stuck in their top level at one time.
-const STUCK_COMPILING: usize = 4;
+/// Does work aside. `stuck` counts the threads that are stuck.
+fn aside_of<T: Send + 'static>(
+    stuck: &'static AtomicUsize,
+    cpu: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, AsideError> {
+    // Relaxed: the count orders no other memory access.
+    if stuck.load(Ordering::Relaxed) >= STUCK_ASIDE {
+        return Err(AsideError::Full);
+    }
+    let (told, begun) = bounded(1);
+    // Without a buffer: a result is received, or its sender knows that nobody waits.
+    let (sender, done) = bounded(0);
+    let work = move || {
+        drop(told.send(Watched::begin(ThreadName::of_this())));
+        if sender.send(work()).is_err() {
+            stuck.fetch_sub(1, Ordering::Relaxed);
+        }
+    };
+    thread("triggers-aside").spawn(work).map_err(|_| AsideError::NoThread)?;
+    let watched = begun.recv().map_err(|_| AsideError::NoThread)?;
+    loop {
+        match done.recv_timeout(INTERVAL) {
+            Ok(result) => return Ok(result),
+            Err(RecvTimeoutError::Disconnected) => return Err(AsideError::NoThread),
+            Err(RecvTimeoutError::Timeout) if watched.is_stuck(cpu) => {
+                stuck.fetch_add(1, Ordering::Relaxed);
+                watched.give_way();
+                return Err(AsideError::Stuck);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
 
-static COMPILING_STUCK: AtomicUsize = AtomicUsize::new(0);
+/// The number of threads beside the script thread that are stuck.
+pub(super) fn stuck_aside() -> usize {
+    ASIDE.load(Ordering::Relaxed)
+}
 
-/// Compiles a script on a thread of its own, because its top level may be stuck.
+/// Compiles a script and runs its top level.
 ///
 /// # Errors
 /// What is wrong with the script, after its name.
 pub(super) fn compile(source: &str, budget: Budget) -> Result<(), String> {
-    // Relaxed: the count orders no other memory access.
-    if COMPILING_STUCK.load(Ordering::Relaxed) >= STUCK_COMPILING {
-        return Err("cannot be compiled while several other scripts are stuck".into());
-    }
     let source = source.to_owned();
-    let (sender, compiled) = crossbeam::channel::bounded(1);
-    let (told, name) = crossbeam::channel::bounded(1);
-    let compile = move || {
-        drop(told.send(ThreadName::of_this()));
-        let result = Sandbox::new(&source, budget, 0).map(drop);
-        if sender.send(result).is_err() {
-            COMPILING_STUCK.fetch_sub(1, Ordering::Relaxed);
+    match aside(budget.cpu, move || Sandbox::new(&source, budget, 0).map(drop)) {
+        Ok(compiled) => compiled.map_err(|error| format!("does not compile: {error}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    #[test]
+    fn few_threads_are_stuck_aside_at_one_time() {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        static GO_ON: AtomicBool = AtomicBool::new(true);
+        let aside = |work: fn()| aside_of(&COUNT, Duration::ZERO, work);
+        for _ in 0..STUCK_ASIDE {
+            assert!(aside(|| ()).is_ok());
+            let work = || while GO_ON.load(Ordering::Relaxed) {};
+            assert!(matches!(aside(work), Err(AsideError::Stuck)));
         }
-    };
-    let thread = Builder::new().name("triggers-compile".into()).stack_size(THREAD_STACK_BYTES);
-    thread.spawn(compile).map_err(|error| format!("cannot be compiled: {error}"))?;
-    match compiled.recv_timeout(COMPILING) {
-        Ok(result) => result.map_err(|error| format!("does not compile: {error}")),
-        Err(RecvTimeoutError::Disconnected) => Err("cannot be compiled: its thread failed".into()),
-        Err(RecvTimeoutError::Timeout) => {
-            COMPILING_STUCK.fetch_add(1, Ordering::Relaxed);
-            if let Ok(Some(thread)) = name.try_recv() {
-                thread.give_way();
-            }
-            Err("does not compile: its top level is stuck in an operation that cannot be stopped".into())
+        assert!(matches!(aside(|| ()), Err(AsideError::Full)));
+        GO_ON.store(false, Ordering::Relaxed);
+        while aside(|| ()).is_err() {
+            std::thread::yield_now();
         }
     }
 }

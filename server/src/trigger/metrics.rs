@@ -27,8 +27,10 @@ pub(crate) struct Numbers {
     pub(crate) passed: AtomicU64,
     pub(crate) replaced: AtomicU64,
     pub(crate) refused: AtomicU64,
-    /// The errors: exceeded budgets of time, memory and output, and any other error.
+    /// The errors: exceeded budgets of time, memory and output, stuck runs, and any other error.
     pub(crate) out_of_time: AtomicU64,
+    /// The runs that were stuck, and those that did not begin because others were.
+    pub(crate) stuck: AtomicU64,
     pub(crate) out_of_memory: AtomicU64,
     pub(crate) out_of_output: AtomicU64,
     pub(crate) thrown: AtomicU64,
@@ -100,12 +102,13 @@ pub(crate) struct Counts {
 impl Numbers {
     pub(super) fn counts(&self) -> Counts {
         let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        let failures = [&self.out_of_time, &self.out_of_memory, &self.out_of_output, &self.thrown];
+        let budgets = [&self.out_of_time, &self.out_of_memory, &self.out_of_output];
+        let failures = budgets.into_iter().chain([&self.stuck, &self.thrown]);
         Counts {
             passed: read(&self.passed),
             replaced: read(&self.replaced),
             refused: read(&self.refused),
-            failed: failures.map(read).iter().sum(),
+            failed: failures.map(read).sum(),
             queued: read(&self.queued),
             times: Histogram::sum([&self.times]).counts.to_vec(),
         }
@@ -167,10 +170,11 @@ const METRICS: [Metric; 5] = [
     Metric {
         name: "fanfare_trigger_errors_total",
         kind: Kind::Counter,
-        help: "Runs of a trigger that failed: a budget, the script, the back end, or an open breaker.",
+        help: "Runs of a trigger that failed: a budget, a stuck script, the script, the back end, or an open breaker.",
         label: "why",
         values: &[
             ("time", |numbers| &numbers.out_of_time),
+            ("stuck", |numbers| &numbers.stuck),
             ("memory", |numbers| &numbers.out_of_memory),
             ("output", |numbers| &numbers.out_of_output),
             ("thrown", |numbers| &numbers.thrown),

@@ -58,6 +58,8 @@ const MANAGE_STACK_BYTES: usize = 4 << 20;
 
 const FAULTS_HELP: &str = "Apps whose file of triggers cannot be used: their messages and joins are refused.";
 
+const STUCK_HELP: &str = "Threads with a script that is stuck in an operation that cannot be stopped.";
+
 /// All triggers of a server.
 pub(crate) struct Triggers {
     node: Arc<Node>,
@@ -153,6 +155,9 @@ impl Triggers {
         let faults = state.apps.values().filter(|catalog| catalog.fault.is_some()).count();
         text.begin("fanfare_trigger_file_faults", Kind::Gauge, FAULTS_HELP);
         text.sample(&[], faults);
+        let runs = state.desk.as_ref().map_or(0, |desk| desk.scripts.stuck());
+        text.begin("fanfare_trigger_stuck_threads", Kind::Gauge, STUCK_HELP);
+        text.sample(&[], runs + guard::stuck_aside());
         let mut all = Vec::new();
         for (app, catalog) in &state.apps {
             let specs = catalog.listed().map(|(_, spec)| spec);

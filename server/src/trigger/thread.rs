@@ -8,13 +8,13 @@ use std::{
     collections::VecDeque,
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
-    thread::{Builder, JoinHandle},
-    time::Duration,
+    thread::{JoinHandle, panicking},
 };
 
 use bytes::BytesMut;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use fanfare_core::{
+    app::App,
     channel::WorkerSet,
     engine::Node,
     id::AppId,
@@ -24,8 +24,8 @@ use fanfare_core::{
 use hashbrown::HashMap;
 
 use super::{
-    desk::{AppTriggers, Job, Posting},
-    guard::{self, STUCK_OF_APP},
+    desk::{Job, Posting},
+    guard::{self, STUCK, STUCK_OF_APP, Watched},
     input::put_head,
     metrics::count,
     script::{Call, Run, RunError, Sandbox},
@@ -33,17 +33,17 @@ use super::{
 };
 use crate::sys::{ThreadName, random, thread_cpu_time};
 
-/// The native stack of a thread, for a script and its caller.
-pub(super) const THREAD_STACK_BYTES: usize = 4 << 20;
-
 /// The number of verdicts after which workers are woken while the thread has more jobs.
 const BATCH: usize = 32;
 
-/// The number of calls after which the thread drops scripts of removed triggers.
+/// The number of runs after which the thread drops scripts of removed triggers.
 const SWEEP: usize = 4096;
 
 /// The sender to the thread. The thread ends when the last sender is dropped.
-pub(crate) struct ScriptThreads(Sender<Job>);
+pub(crate) struct ScriptThreads {
+    sender: Sender<Job>,
+    place: Arc<Place>,
+}
 
 impl ScriptThreads {
     /// Starts the thread and its guard, which ends after it. The limit of an app's waiting calls bounds the
@@ -52,14 +52,19 @@ impl ScriptThreads {
         let (sender, jobs) = unbounded();
         let place = Arc::new(Place { jobs, node: node.clone(), ..Place::default() });
         place.seat_thread(0)?;
-        let guard = Builder::new().name("triggers-guard".into());
-        Ok((Self(sender), guard.spawn(move || guard::watch(&place))?))
+        let (guard, guarded) = (guard::thread("triggers-guard"), place.clone());
+        Ok((Self { sender, place }, guard.spawn(move || guard::watch(&guarded))?))
     }
 
     /// Queues a job.
     pub(crate) fn send(&self, job: Job) {
         // A thread that has ended drops the job, which fails then.
-        drop(self.0.send(job));
+        drop(self.sender.send(job));
+    }
+
+    /// The number of threads that are stuck in a run.
+    pub(crate) fn stuck(&self) -> usize {
+        self.place.lock().stuck.len()
     }
 }
 
@@ -80,33 +85,51 @@ pub(super) struct Seat {
     queues: HashMap<AppId, VecDeque<Job>>,
     /// The apps that have jobs, in the order of their turns.
     turns: VecDeque<AppId>,
+    /// The scripts by the address of their trigger, without the one that runs.
+    loaded: HashMap<usize, Loaded>,
     pub(super) running: Option<Running>,
     /// The number of runs.
-    pub(super) runs: u64,
+    pub(super) runs: usize,
     /// Whether the guard looks at the seat from time to time.
     pub(super) is_guarded: bool,
     /// Whether the thread has ended.
     pub(super) has_ended: bool,
-    /// The triggers that were stuck. They do not run any more.
-    pub(super) stuck: Vec<Arc<Spec>>,
+    /// The runs whose threads lost the place and have not ended.
+    stuck: Vec<StuckRun>,
 }
 
 /// A job whose script runs.
 pub(super) struct Running {
     pub(super) job: Job,
-    pub(super) thread: Option<ThreadName>,
-    /// The CPU time of the thread when the script began.
-    pub(super) began: Duration,
+    pub(super) watched: Watched,
 }
 
-/// The part of a job that its script needs.
+/// A script that is ready to run.
+struct Loaded {
+    /// While the weak reference exists, no other trigger has the address.
+    spec: Weak<Spec>,
+    sandbox: Sandbox,
+}
+
+struct StuckRun {
+    /// The number of the thread.
+    thread: usize,
+    app: AppId,
+    spec: Arc<Spec>,
+}
+
+/// The part of a job that its script needs. It holds no [`AppTriggers`](super::desk::AppTriggers): a run that
+/// never ends would keep the sender to the thread, and the server could not end.
 struct Errand {
-    triggers: Arc<AppTriggers>,
+    app: Arc<App>,
     spec: Arc<Spec>,
     input: Arc<TriggerInput>,
     /// The payload that an earlier trigger decided.
     replaced: Option<OwnedPayload>,
-    is_stuck: bool,
+    /// The script, if it has run before.
+    sandbox: Option<Sandbox>,
+    /// Why the script does not run.
+    barred: Option<RunError>,
 }
 
 impl Default for Place {
@@ -124,8 +147,13 @@ impl Place {
     /// Starts the thread with this number.
     pub(super) fn seat_thread(self: &Arc<Self>, holder: usize) -> io::Result<()> {
         let place = self.clone();
-        let named = Builder::new().name(format!("triggers-{holder}")).stack_size(THREAD_STACK_BYTES);
-        named.spawn(move || ScriptThread::new(place, holder).run()).map(drop)
+        guard::thread(&format!("triggers-{holder}")).spawn(move || place.run_scripts(holder)).map(drop)
+    }
+
+    /// Runs scripts as the thread with this number, until the end or until another thread has the place.
+    pub(super) fn run_scripts(self: Arc<Self>, holder: usize) {
+        let (name, head) = (ThreadName::of_this(), BytesMut::new());
+        ScriptThread { place: self, holder, name, head }.run();
     }
 }
 
@@ -152,47 +180,73 @@ impl Seat {
         Some(job)
     }
 
-    /// Whether a trigger may not run any more, because it or several others of its app were stuck.
-    fn is_stuck(&self, job: &Job) -> bool {
-        let of_app = |spec: &&Arc<Spec>| job.triggers.specs.iter().any(|own| own.rule.name == spec.rule.name);
-        self.stuck.iter().any(|spec| Arc::ptr_eq(spec, job.spec()))
-            || self.stuck.iter().filter(of_app).count() >= STUCK_OF_APP
+    /// Why the script of an app's trigger may not run now. A script runs again when its stuck run has ended, or when the
+    /// trigger is changed.
+    fn barred(&self, app: AppId, spec: &Arc<Spec>) -> Option<RunError> {
+        let of_app = self.stuck.iter().filter(|run| run.app == app).count();
+        if self.stuck.iter().any(|run| Arc::ptr_eq(&run.spec, spec)) {
+            Some(RunError::Barred(
+                "an earlier run of the script is stuck: it does not run until that run ends",
+            ))
+        } else if of_app >= STUCK_OF_APP {
+            Some(RunError::Barred("too many runs of the app are stuck: its scripts do not run"))
+        } else if self.stuck.len() >= STUCK {
+            Some(RunError::Barred("too many runs are stuck: no script runs"))
+        } else {
+            None
+        }
     }
+
+    /// Takes the place from the thread, if its run is stuck. Returns the run.
+    pub(super) fn abandon(&mut self) -> Option<Running> {
+        let running = self.running.take_if(|running| {
+            let Work::Script(script) = &running.job.spec().work else { return false };
+            running.watched.is_stuck(script.budget.cpu)
+        })?;
+        let (app, spec) = (running.job.call.app, running.job.spec().clone());
+        self.stuck.push(StuckRun { thread: self.holder, app, spec });
+        self.holder += 1;
+        Some(running)
+    }
+
+    /// Takes the script of a trigger out, if it is loaded.
+    fn unload(&mut self, spec: &Arc<Spec>) -> Option<Sandbox> {
+        let loaded = self.loaded.remove(&address(spec))?;
+        std::ptr::eq(loaded.spec.as_ptr(), Arc::as_ptr(spec)).then_some(loaded.sandbox)
+    }
+
+    /// Keeps the script of a trigger for its next run.
+    fn keep(&mut self, spec: &Arc<Spec>, sandbox: Sandbox) {
+        self.loaded.insert(address(spec), Loaded { spec: Arc::downgrade(spec), sandbox });
+        if self.runs.is_multiple_of(SWEEP) {
+            self.loaded.retain(|_, loaded| loaded.spec.strong_count() > 0);
+        }
+    }
+}
+
+fn address(spec: &Arc<Spec>) -> usize {
+    Arc::as_ptr(spec).addr()
 }
 
 struct ScriptThread {
     place: Arc<Place>,
     holder: usize,
     name: Option<ThreadName>,
-    /// The scripts by the address of their trigger. No other trigger has the address while the script is
-    /// here.
-    loaded: HashMap<usize, Loaded>,
     head: BytesMut,
-    calls: usize,
-}
-
-struct Loaded {
-    spec: Weak<Spec>,
-    sandbox: Option<Sandbox>,
 }
 
 impl ScriptThread {
-    fn new(place: Arc<Place>, holder: usize) -> Self {
-        let (loaded, head) = (HashMap::new(), BytesMut::new());
-        Self { place, holder, name: ThreadName::of_this(), loaded, head, calls: 0 }
-    }
-
     fn run(mut self) {
         let place = self.place.clone();
         let mut posted = WorkerSet::default();
         let mut batch = 0;
         while self.gather() {
-            let Some(errand) = self.begin() else { continue };
-            let result = self.run_errand(&errand);
-            let Some(mut job) = self.finish() else { return };
+            let Some(mut errand) = self.begin() else { continue };
+            let result = self.run_errand(&mut errand);
+            let Some(mut job) = self.finish(&mut errand, &result) else { return };
             let (worker, desk) = (job.call.worker, job.triggers.desk.clone());
             job.posting = Posting::InBatch;
-            job.on_run(result.map_err(Into::into));
+            job.on_run(result.map(|run| errand.apply(run)).map_err(Into::into));
             posted.insert(worker);
             batch += 1;
             let is_idle = place.jobs.is_empty() && place.lock().turns.is_empty();
@@ -225,16 +279,17 @@ impl ScriptThread {
     fn begin(&mut self) -> Option<Errand> {
         let mut seat = self.place.lock();
         let job = seat.next()?;
+        let spec = job.spec().clone();
         let errand = Errand {
-            triggers: job.triggers.clone(),
-            spec: job.spec().clone(),
+            app: job.triggers.app.clone(),
             input: job.call.input.clone(),
             replaced: job.replaced().cloned(),
-            is_stuck: seat.is_stuck(&job),
+            sandbox: seat.unload(&spec),
+            barred: seat.barred(job.call.app, &spec),
+            spec,
         };
-        let (thread, began) = (self.name.clone(), thread_cpu_time());
-        seat.running = Some(Running { job, thread, began });
-        seat.runs += 1;
+        seat.running = Some(Running { job, watched: Watched::begin(self.name.clone()) });
+        seat.runs = seat.runs.wrapping_add(1);
         if !seat.is_guarded {
             seat.is_guarded = true;
             self.place.changed.notify_one();
@@ -242,84 +297,123 @@ impl ScriptThread {
         Some(errand)
     }
 
-    /// Takes the job back after its run; `None` if another thread has taken over.
-    fn finish(&mut self) -> Option<Job> {
+    /// Takes the job back after its run; `None` if another thread has the place.
+    fn finish(&mut self, errand: &mut Errand, result: &Result<Run, RunError>) -> Option<Job> {
         let mut seat = self.place.lock();
-        let running = if seat.holder == self.holder { seat.running.take() } else { None };
-        running.map(|running| running.job)
+        if seat.holder != self.holder {
+            return None;
+        }
+        let sandbox = errand.sandbox.take();
+        // A script that ran out of memory has no room for further runs.
+        if !matches!(result, Err(RunError::Memory))
+            && let Some(sandbox) = sandbox
+        {
+            seat.keep(&errand.spec, sandbox);
+        }
+        seat.running.take().map(|running| running.job)
     }
 
-    fn run_errand(&mut self, errand: &Errand) -> Result<Verdict, RunError> {
-        let spec = &errand.spec;
+    fn run_errand(&mut self, errand: &mut Errand) -> Result<Run, RunError> {
+        let spec = errand.spec.clone();
         let Work::Script(script) = &spec.work else {
             return Err(RunError::Thrown("the trigger has no script".into()));
         };
         spec.numbers.dequeued();
-        if errand.is_stuck {
-            return Err(RunError::Stuck);
+        if let Some(barred) = errand.barred.take() {
+            return Err(barred);
         }
         let began = thread_cpu_time();
         let result = self.run_script(errand, script);
         spec.numbers.took(thread_cpu_time().saturating_sub(began));
-        self.calls += 1;
-        if matches!(result, Err(RunError::Memory)) {
-            // A script that ran out of memory has no room for further runs.
-            self.loaded.remove(&address(spec));
-        } else if self.calls.is_multiple_of(SWEEP) {
-            self.loaded.retain(|_, loaded| loaded.spec.strong_count() > 0);
-        }
         result
     }
 
-    fn run_script(&mut self, errand: &Errand, script: &Script) -> Result<Verdict, RunError> {
-        let Errand { triggers, spec, input, replaced, .. } = errand;
-        let sandbox = load(&mut self.loaded, spec, script)?;
-        let channel = input.channel.as_deref();
-        let place = channel.unwrap_or_default();
+    fn run_script(&mut self, errand: &mut Errand, script: &Script) -> Result<Run, RunError> {
+        let Errand { app, input, replaced, sandbox, .. } = errand;
+        let sandbox = match sandbox {
+            Some(sandbox) => sandbox,
+            None => sandbox.insert(load(script)?),
+        };
         self.head.clear();
-        put_head(&mut self.head, &triggers.app.name, input);
+        put_head(&mut self.head, &app.name, input);
         self.head.extend_from_slice(b"}");
         let head = std::str::from_utf8(&self.head).map_err(|error| RunError::Thrown(error.to_string()))?;
-        let state = script.states.of(place);
+        let channel = input.channel.as_deref();
+        let state = script.states.of(channel.unwrap_or_default());
         let action = input.kind.action();
         let payload = replaced.as_ref().unwrap_or(&input.payload).view();
-        let call = Call { action, head, payload, channel, state: state.as_deref() };
-        let mut run = sandbox.run(&call)?;
-        let (app, trigger) = (&triggers.app.name, &spec.rule.name);
+        sandbox.run(&Call { action, head, payload, channel, state: state.as_deref() })
+    }
+}
+
+impl Drop for ScriptThread {
+    /// Ends the thread. A thread that panicked fails its job and leaves its place to another.
+    fn drop(&mut self) {
+        let mut seat = self.place.lock();
+        seat.stuck.retain(|run| run.thread != self.holder);
+        if !panicking() || seat.holder != self.holder {
+            return;
+        }
+        seat.holder += 1;
+        let (holder, running) = (seat.holder, seat.running.take());
+        drop(seat);
+        drop(running);
+        if let Err(error) = self.place.seat_thread(holder) {
+            tracing::error!(%error, "no thread can be made for scripts");
+        }
+    }
+}
+
+impl Errand {
+    /// Logs the lines of a run and keeps its state. Returns its verdict.
+    fn apply(&self, mut run: Run) -> Verdict {
+        let Self { app, spec, input, .. } = self;
+        let (app, trigger, numbers) = (&app.name, &spec.rule.name, &spec.numbers);
+        let place = input.channel.as_deref().unwrap_or_default();
         let lines = run.log.iter();
-        for line in lines.filter(|_| spec.numbers.may_log_line(input.time_ms)) {
+        for line in lines.filter(|_| numbers.may_log_line(input.time_ms)) {
             tracing::info!(target: "fanfare::trigger", %app, %trigger, channel = place, "{line}");
         }
         if run.is_ignored {
             tracing::debug!(%app, %trigger, "the trigger returned a value without reading the payload");
         }
-        if let Some(state) = run.state.take() {
+        if let (Some(state), Work::Script(script)) = (run.state.take(), &spec.work) {
             let dropped = script.states.keep(place, state);
-            (0..dropped).for_each(|_| count(&spec.numbers.states_dropped));
+            (0..dropped).for_each(|_| count(&numbers.states_dropped));
         }
         let Run { decision, answers, publications, .. } = run;
-        Ok(Verdict { decision, answers, publications })
+        Verdict { decision, answers, publications }
     }
 }
 
-fn address(spec: &Arc<Spec>) -> usize {
-    Arc::as_ptr(spec).addr()
+/// Compiles the script of a trigger.
+fn load(script: &Script) -> Result<Sandbox, RunError> {
+    let made = Sandbox::new(&script.source, script.budget, random() as u32);
+    made.map_err(|error| RunError::Thrown(error.to_string()))
 }
 
-/// The script of a trigger, compiled when it is first called.
-fn load<'l>(
-    loaded: &'l mut HashMap<usize, Loaded>,
-    spec: &Arc<Spec>,
-    script: &Script,
-) -> Result<&'l mut Sandbox, RunError> {
-    let entry = loaded.entry(address(spec)).or_insert_with(|| Loaded { spec: Weak::new(), sandbox: None });
-    // While the weak reference exists, no other trigger has this address.
-    if entry.sandbox.is_none() || !std::ptr::eq(entry.spec.as_ptr(), Arc::as_ptr(spec)) {
-        entry.spec = Arc::downgrade(spec);
-        let seed = random() as u32;
-        entry.sandbox = None;
-        let made = Sandbox::new(&script.source, script.budget, seed);
-        entry.sandbox = Some(made.map_err(|error| RunError::Thrown(error.to_string()))?);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A seat in which this number of runs is stuck, `of_app` of each app.
+    fn seat(stuck: usize, of_app: usize) -> Seat {
+        let run = |thread| {
+            let app = AppId((thread / of_app).try_into().expect("few apps"));
+            StuckRun { thread, app, spec: Arc::new(Spec::closed("a test")) }
+        };
+        Seat { stuck: (0..stuck).map(run).collect(), ..Seat::default() }
     }
-    entry.sandbox.as_mut().ok_or(RunError::Memory)
+
+    #[test]
+    fn stuck_runs_bar_their_trigger_then_their_app_then_all_scripts() {
+        let spec = Arc::new(Spec::closed("a test"));
+        let is_barred = |seat: &Seat, app| seat.barred(AppId(app), &spec).is_some();
+        let few = seat(STUCK_OF_APP - 1, STUCK_OF_APP);
+        assert!(!is_barred(&few, 0) && few.barred(AppId(0), &few.stuck[0].spec).is_some());
+        let many = seat(STUCK_OF_APP, STUCK_OF_APP);
+        assert!(is_barred(&many, 0) && !is_barred(&many, 1));
+        assert!(!is_barred(&seat(STUCK - 1, 1), 99));
+        assert!(is_barred(&seat(STUCK, 1), 99), "no run begins that would need a further thread");
+    }
 }

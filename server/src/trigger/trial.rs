@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
+    guard,
     input::put_head,
     script::{Call, CompileError, Run, RunError, Sandbox},
     spec::{Budget, SOURCE_BYTES},
@@ -62,7 +63,7 @@ pub fn run(args: &TrialArgs) -> Result<Trial, String> {
     check_json("--payload", Some(&args.payload))?;
     check_json("--profile", args.profile.as_deref())?;
     check_json("--state", args.state.as_deref())?;
-    let attempt = attempt(args, &source).map_err(|error| format!("`{path}` does not compile: {error}."))?;
+    let attempt = attempt(args, source).map_err(|problem| format!("`{path}` {problem}."))?;
     let end = match attempt.result {
         Ok(Run { decision: Decision::Refuse(_), .. }) => TrialEnd::Refused,
         Ok(_) => TrialEnd::Admitted,
@@ -78,8 +79,21 @@ struct Attempt {
     memory_bytes: usize,
 }
 
-/// Runs a script once, with the inputs of `args`.
-fn attempt(args: &TrialArgs, source: &str) -> Result<Attempt, CompileError> {
+/// Runs a script once, with the inputs of `args`, on a thread of its own.
+///
+/// # Errors
+/// What is wrong with the script, after its name.
+fn attempt(args: &TrialArgs, source: String) -> Result<Attempt, String> {
+    // The script compiles, and runs.
+    let cpu = 2 * Budget::default().cpu;
+    let args = args.clone();
+    match guard::aside(cpu, move || attempt_here(&args, &source)) {
+        Ok(attempt) => attempt.map_err(|error| format!("does not compile: {error}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn attempt_here(args: &TrialArgs, source: &str) -> Result<Attempt, CompileError> {
     let mut sandbox = Sandbox::new(source, Budget::default(), random() as u32)?;
     let action = match args.action {
         TrialAction::Message => Action::Message,
@@ -132,7 +146,7 @@ pub(super) fn answer(body: &[u8]) -> Result<String, String> {
     }
     let (file, profile, state) = (PathBuf::new(), None, None);
     let args = TrialArgs { file, action, channel, event, payload, user, profile, state };
-    let attempt = attempt(&args, &source).map_err(|error| format!("`source` does not compile: {error}."))?;
+    let attempt = attempt(&args, source).map_err(|problem| format!("`source` {problem}."))?;
     Ok(attempt.to_json().to_string())
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 pub(crate) const CLIENT: &str = "client-key-0123456789";
 pub(crate) const SERVER: &str = "server-key-0123456789";
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A server with these triggers, each with its settings and its script.
 pub(crate) fn server(triggers: &[(&str, &str)]) -> Server {
@@ -49,10 +49,15 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr, parameters: &str) -> Self {
+        Self::connect_to(CLIENT, address, parameters)
+    }
+
+    /// Connects to the app that has this client key.
+    pub(crate) fn connect_to(key: &str, address: SocketAddr, parameters: &str) -> Self {
         let mut stream = TcpStream::connect(address).expect("the server listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("a time-out can be set");
         let mut request = BytesMut::new();
-        let path = format!("/v1/ws?key={CLIENT}{parameters}");
+        let path = format!("/v1/ws?key={key}{parameters}");
         put_request(&mut request, &address.to_string(), &path, [7; 16], std::iter::empty());
         stream.write_all(&request).expect("the server reads");
         let mut head = Vec::new();

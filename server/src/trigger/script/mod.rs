@@ -2,7 +2,7 @@
 //! output.
 //!
 //! A sandbox has no I/O, no modules to import, no clock except the input's time, and seeded randomness. A
-//! sandbox belongs to the thread that made it. A script's global variables survive from call to call, within
+//! script's global variables survive from call to call, within
 //! the budget of memory. The owner of a sandbox that ran out of memory makes a new one.
 
 use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
@@ -61,6 +61,8 @@ pub(crate) enum RunError {
     Time,
     /// The run does not end, in an operation that cannot be stopped.
     Stuck,
+    /// The run did not begin, because other runs are stuck.
+    Barred(&'static str),
     /// The run exceeded its memory.
     Memory,
     /// The run's decision, messages or state exceeded the budget of output.
@@ -75,7 +77,7 @@ impl fmt::Display for RunError {
             Self::Time => f.write_str("the script took more CPU time than it may"),
             Self::Stuck => f.write_str("the script was stuck in an operation that cannot be stopped"),
             Self::Memory => f.write_str("the script wanted more memory than it may have"),
-            Self::Output(what) => f.write_str(what),
+            Self::Barred(what) | Self::Output(what) => f.write_str(what),
             Self::Thrown(what) => f.write_str(what),
         }
     }
@@ -119,6 +121,12 @@ pub(crate) struct Sandbox {
     deadline: Rc<RefCell<Deadline>>,
     budget: Budget,
 }
+
+#[allow(unsafe_code, reason = "the engine's crate permits it only with a lock and an asynchronous runtime")]
+// SAFETY: a sandbox owns its runtime, its context and every count of references to them, and hands none out.
+// They move together, and a mutable reference is needed to run code. The engine has no data of threads except
+// the limit of its stack, which it computes anew whenever code begins to run.
+unsafe impl Send for Sandbox {}
 
 type Handler = Persistent<Function<'static>>;
 
