@@ -398,7 +398,7 @@ mod tests {
 
     /// A seat in which this number of runs is stuck, `of_app` of each app.
     fn seat(stuck: usize, of_app: usize) -> Seat {
-        let run = |thread| {
+        let run = |thread: usize| {
             let app = AppId((thread / of_app).try_into().expect("few apps"));
             StuckRun { thread, app, spec: Arc::new(Spec::closed("a test")) }
         };

@@ -14,7 +14,7 @@ use fanfare_core::{
 };
 use rquickjs::{
     Array, CatchResultExt, CaughtError, Coerced, Context, Ctx, Exception, Function, Module, Object,
-    Persistent, Runtime, TypedArray, Value,
+    Persistent, Runtime, TypedArray, Value, qjs,
 };
 
 use super::spec::Budget;
@@ -125,7 +125,7 @@ pub(crate) struct Sandbox {
 #[allow(unsafe_code, reason = "the engine's crate permits it only with a lock and an asynchronous runtime")]
 // SAFETY: a sandbox owns its runtime, its context and every count of references to them, and hands none out.
 // They move together, and a mutable reference is needed to run code. The engine has no data of threads except
-// the limit of its stack, which it computes anew whenever code begins to run.
+// the limit of its stack, which a run sets anew.
 unsafe impl Send for Sandbox {}
 
 type Handler = Persistent<Function<'static>>;
@@ -183,6 +183,7 @@ impl Sandbox {
         *self.state.borrow_mut() = call.state.map(Into::into);
         *self.deadline.borrow_mut() = Deadline { at: thread_cpu_time() + self.budget.cpu, passed: false };
         let result = self.context.with(|ctx| {
+            use_this_stack(&ctx);
             let ran = self.run_in(&ctx, handler, call).catch(&ctx);
             ran.map_err(|error| self.explain(error)).and_then(|run| self.check(run, call))
         });
@@ -344,6 +345,13 @@ fn thrown_text(value: &Value<'_>) -> String {
         false => value.get::<Coerced<String>>().map(|text| text.0).unwrap_or_default(),
     };
     format!("thrown: {}", text.chars().take(REFUSAL_CHARS).collect::<String>())
+}
+
+/// Makes the native stack of this thread the one whose use the engine limits.
+#[allow(unsafe_code)]
+fn use_this_stack(ctx: &Ctx<'_>) {
+    // SAFETY: the context and its runtime exist, and this thread alone uses them.
+    unsafe { qjs::JS_UpdateStackTop(qjs::JS_GetRuntime(ctx.as_raw().as_ptr())) }
 }
 
 /// Copies the bytes of a script's buffer; `None` if the buffer was detached.

@@ -263,3 +263,27 @@ fn log_lines_are_bounded() {
     assert_eq!(run.log.len(), LOG_LINES);
     assert!(run.log.iter().all(|line| line.len() == LOG_CHARS));
 }
+
+#[test]
+fn a_script_goes_on_in_another_thread() {
+    let source = "let n = 0;
+        const deep = (depth) => depth ? deep(depth - 1) : 0;
+        export async function message(input) { await 1; input.payload; deep(500); return n += 1 }";
+    let mut sandbox = sandbox(source);
+    for n in 1..4 {
+        let thread = std::thread::Builder::new().stack_size(4 << 20).spawn(move || {
+            let run = sandbox.run(&call("1"));
+            (sandbox, run.map(|run| decision(&run)))
+        });
+        let run;
+        (sandbox, run) = thread.expect("a thread can be made").join().expect("it does not panic");
+        assert_eq!(run, Ok(n.to_string()));
+    }
+    let run = sandbox.run(&call("1")).map(|run| decision(&run));
+    assert_eq!(run, Ok("4".to_owned()));
+    let endless = "let n = 0; export function message(input) { n += 1; message(input) }";
+    let mut sandbox = self::sandbox(endless);
+    let thread = std::thread::Builder::new().stack_size(4 << 20).spawn(move || sandbox.run(&call("1")).err());
+    let error = thread.expect("a thread can be made").join().expect("it does not panic");
+    assert!(matches!(&error, Some(RunError::Thrown(text)) if text.starts_with("RangeError")), "{error:?}");
+}
