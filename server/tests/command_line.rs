@@ -170,6 +170,11 @@ fn a_trial_that_fails_exits_with_1_and_one_that_cannot_begin_with_2() {
     for (source, arguments, word) in [
         ("export function message() {\n  let = 1;", &[][..], "does not compile: line 2, column "),
         ("const x = 1;", &[], "exports no function `message`"),
+        (
+            "export function message() { [].reverse.call({length: 2 ** 53 - 1}) }",
+            &[],
+            "is stuck in an operation",
+        ),
         (good, &["--payload", "so"], "`--payload` must be JSON"),
         (good, &["--state", "{"], "`--state` must be JSON"),
         (good, &["--action", "leave"], "invalid value 'leave'"),
