@@ -208,7 +208,11 @@ mod tests {
         let aside = |work: fn()| aside_of(&COUNT, Duration::ZERO, work);
         for _ in 0..STUCK_ASIDE {
             assert!(aside(|| ()).is_ok());
-            let work = || while GO_ON.load(Ordering::Relaxed) {};
+            let work = || {
+                while GO_ON.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            };
             assert!(matches!(aside(work), Err(AsideError::Stuck)));
         }
         assert!(matches!(aside(|| ()), Err(AsideError::Full)));
