@@ -21,7 +21,6 @@ mod control;
 mod doors;
 mod drain;
 mod egress;
-mod fetch;
 mod http;
 mod issuer;
 mod listener;

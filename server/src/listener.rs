@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(refusal.kind(), io::ErrorKind::AddrInUse);
         let client = std::os::unix::net::UnixStream::connect(&path).expect("somebody listens");
         let listeners: Vec<_> = listeners.into_iter().map(ListeningSocket::Unix).collect();
-        // The first connection is that of the attempt that was refused.
+        // The connection by which the refused `bind_unix` found a listener is the first in the queue.
         let (_, mut stream) = accept_all(&listeners, 2).remove(1);
         io::Write::write_all(&mut stream, b"hi").expect("the socket has room");
         assert!(stream.peer_addr().is_err(), "the peer has no IP address");

@@ -29,7 +29,7 @@ pub struct Jwks {
 pub enum JwksError {
     /// The document is not JSON, or not an object with a list `keys`.
     Malformed,
-    /// The document has more than [`KEYS_MAX`] keys.
+    /// The document has more than `KEYS_MAX` keys.
     TooMany,
     /// Two keys for signatures have this name.
     Duplicate(Box<str>),

@@ -3,13 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare_core::token::KeySet;
-use rustls::{ClientConfig, RootCertStore};
 
 use super::{apps::Section, error::ConfigError, layers::within, raw};
 use crate::{
-    fetch::{Endpoint, PlainHttp, system_roots, tls_client},
+    egress::{Endpoint, EndpointError, PlainHttp},
     issuer::Issuer,
-    tls::roots,
 };
 
 /// The most issuers of an app.
@@ -53,9 +51,11 @@ impl Entry<'_> {
             Some(true) => PlainHttp::Anywhere,
             _ => PlainHttp::OnLoopback,
         };
-        let roots = self.roots(raw.ca_file.as_deref())?;
-        let endpoint = Endpoint::new(url, plain, || roots.map_or_else(trusted_by_system, Ok));
-        let endpoint = endpoint.map_err(|problem| self.section.refuse(&self.key("url"), problem))?;
+        let authorities = self.authorities(raw.ca_file.as_deref())?;
+        let endpoint = Endpoint::new(url, plain, authorities.as_deref()).map_err(|error| match error {
+            EndpointError::Url(problem) => self.section.refuse(&self.key("url"), problem),
+            EndpointError::Authorities(problem) => self.section.refuse(&self.key("ca_file"), problem),
+        })?;
         let floor = self.section.key(&self.key("floor_s"));
         let floor_s: u32 = within(&floor, raw.floor_s.unwrap_or(30), 1..=3600)?;
         Ok(Issuer {
@@ -67,8 +67,8 @@ impl Entry<'_> {
         })
     }
 
-    /// The settings of TLS that trust the authorities of a file.
-    fn roots(&self, file: Option<&str>) -> Result<Option<Arc<ClientConfig>>, ConfigError> {
+    /// The content of a file with certificates.
+    fn authorities(&self, file: Option<&str>) -> Result<Option<Vec<u8>>, ConfigError> {
         let Some(file) = file else { return Ok(None) };
         let refuse = |problem: String| self.section.refuse(&self.key("ca_file"), problem);
         let path = self.section.base.map_or_else(|| file.into(), |base| base.join(file));
@@ -76,17 +76,6 @@ impl Entry<'_> {
         if std::fs::metadata(&path).map_err(unreadable)?.len() > CA_BYTES_MAX {
             return Err(refuse(format!("names `{}`, which has too many bytes", path.display())));
         }
-        let pem = std::fs::read(&path).map_err(unreadable)?;
-        let roots: RootCertStore = roots(&pem).map_err(refuse)?;
-        Ok(Some(tls_client(roots)))
-    }
-}
-
-/// The settings of TLS that trust the authorities that the operating system trusts.
-fn trusted_by_system() -> Result<Arc<ClientConfig>, String> {
-    let roots = system_roots();
-    match roots.is_empty() {
-        true => Err(String::from("needs `ca_file`, because the operating system has no list of authorities")),
-        false => Ok(tls_client(roots)),
+        std::fs::read(&path).map(Some).map_err(unreadable)
     }
 }

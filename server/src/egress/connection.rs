@@ -8,7 +8,7 @@ use hyper::{
     Request, Response, StatusCode,
     body::{Body, Incoming},
     client::conn::http1::{Builder, SendRequest},
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
+    header::HeaderMap,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -42,9 +42,7 @@ impl Drop for Connection {
 /// A reply with its whole body.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
-    pub(crate) content_type: Option<HeaderValue>,
-    /// Whether the body is encoded, as no request of ours permits.
-    pub(crate) is_encoded: bool,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     /// The connection, for another request.
     pub(crate) connection: Connection,
@@ -94,10 +92,7 @@ impl Connection {
     }
 
     async fn finish(self, response: Response<Incoming>, body_bytes: usize) -> Result<Reply, ExchangeError> {
-        let status = response.status();
-        let content_type = response.headers().get(CONTENT_TYPE).cloned();
-        let is_encoded = response.headers().contains_key(CONTENT_ENCODING);
-        let body = response.into_body();
+        let (head, body) = response.into_parts();
         // A declared length is refused before the first byte is read.
         if body.size_hint().lower() > body_bytes as u64 {
             return Err(ExchangeError::TooLarge);
@@ -109,6 +104,6 @@ impl Connection {
             }
             Err(error) => return Err(ExchangeError::Broken(error.to_string())),
         };
-        Ok(Reply { status, content_type, is_encoded, body, connection: self })
+        Ok(Reply { status: head.status, headers: head.headers, body, connection: self })
     }
 }

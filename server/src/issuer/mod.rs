@@ -1,7 +1,7 @@
 //! Issuers of session tokens, whose keys are read from a URL (JWKS, RFC 7517).
 //!
 //! ```text
-//!   due, or a token names an unknown key ─▶ Reading::run ─▶ fetch ─▶ Jwks::parse ─▶ KeySet::replace
+//!   due, or a token names an unknown key ─▶ Reading::run ─▶ Endpoint::get ─▶ Jwks::parse ─▶ KeySet::replace
 //!            (not before the floor)           └── refused: the last keys stay ◀──┘      └▶ all workers
 //! ```
 //!
@@ -24,7 +24,7 @@ use tokio::task::AbortHandle;
 use self::reading::{Reading, State};
 use crate::{
     control::{background::Background, exposition::Kind},
-    fetch::Endpoint,
+    egress::Endpoint,
 };
 
 /// An issuer as the configuration names it.

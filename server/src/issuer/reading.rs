@@ -5,18 +5,15 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use axum::http::{
-    HeaderMap, Response, StatusCode,
-    header::{ACCEPT, CACHE_CONTROL, USER_AGENT},
-};
-use bytes::Bytes;
 use fanfare_core::token::Jwks;
-use http_body_util::Full;
-use hyper::Request;
+use hyper::{
+    StatusCode,
+    header::{CACHE_CONTROL, HeaderMap},
+};
 use tokio::{sync::Notify, time::sleep_until};
 
 use super::{Issuer, Numbers};
-use crate::fetch::{Bounds, fetch};
+use crate::egress::{Bounds, Reply};
 
 /// What a request may cost.
 const BOUNDS: Bounds = Bounds { time: Duration::from_secs(5), body_bytes: 256 << 10 };
@@ -114,14 +111,9 @@ impl Reading {
     async fn read(&self) -> Result<(Jwks, Duration), String> {
         let endpoint = &self.issuer.endpoint;
         let told = |clause: &dyn std::fmt::Display| format!("`{endpoint}` {clause}");
-        let request = Request::get(endpoint.target())
-            .header(ACCEPT, "application/json")
-            .header(USER_AGENT, concat!("fanfare/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(Bytes::new()))
-            .expect("the parts of a request are valid");
-        let answer = fetch(endpoint, request, BOUNDS).await.map_err(|error| told(&error))?;
+        let answer = endpoint.get(BOUNDS).await.map_err(|error| told(&error))?;
         let jwks = keys(&answer).map_err(|clause| told(&clause))?;
-        Ok((jwks, lifetime(answer.headers(), self.issuer.floor)))
+        Ok((jwks, lifetime(&answer.headers, self.issuer.floor)))
     }
 
     fn settle(&self, done: Result<(Jwks, Duration), String>) {
@@ -158,10 +150,10 @@ impl Reading {
 }
 
 /// The keys of an answer, or a clause that follows the address.
-fn keys(answer: &Response<Bytes>) -> Result<Jwks, String> {
-    match answer.status() {
+fn keys(answer: &Reply) -> Result<Jwks, String> {
+    match answer.status {
         StatusCode::OK => {
-            Jwks::parse(answer.body()).map_err(|error| format!("answered with a document that {error}"))
+            Jwks::parse(&answer.body).map_err(|error| format!("answered with a document that {error}"))
         }
         status if status.is_redirection() => {
             Err(format!("answered with the redirect {status}: name the place that has the document"))

@@ -19,6 +19,8 @@ ENDPOINTS = [
     ("GET", "/v1/options"),
     ("PUT", "/v1/options"),
     ("GET", "/v1/users/nobody"),
+    ("PATCH", "/v1/users/nobody"),
+    ("POST", "/v1/revoke"),
     ("PATCH", "/v1/messages"),
     ("DELETE", "/v1/messages"),
 ]
@@ -41,6 +43,8 @@ def body_of(method, path):
         "/v1/broadcast": {"event": "e"},
         "/v1/disconnect": {"user": "nobody"},
         "/v1/options": {"channel": "c"},
+        "/v1/users/nobody": {"state": {"seen": True}},
+        "/v1/revoke": {"user": "nobody"},
     }.get(path, [])
 
 

@@ -533,6 +533,21 @@ async def test_the_certificate_of_the_back_end_is_verified(start, back_end, auth
     assert [len(back.requests) for back in backs.values()] == [3, 0, 0, 0]
 
 
+async def test_without_a_file_the_trust_store_of_the_system_vouches(start, back_end, authorities, monkeypatch):
+    right, other = (back_end(tls=tls(authorities, name)) for name in ("right", "other-root"))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities / "root.crt"))
+    url = right.url("https", "localhost")
+    triggers = [trigger(url), trigger(other.url("https", "localhost"), "other", "other")]
+    triggers.append(trigger(url, "own", "own", ca_file=str(authorities / "stranger.crt")))
+    peer = await Peer.connect(start(*triggers))
+    assert await chat(peer, 1) == "ok"
+    for name in ("other", "own"):
+        answer = await chat(peer, 1, name)
+        assert answer != "ok" and answer["code"] == FAILED, name
+    assert (len(right.requests), other.requests) == (1, [])
+
+
 # Starting and ending
 
 

@@ -144,6 +144,31 @@ def test_https_needs_an_authority_that_is_trusted(start_server, tmp_path):
     issuer.stop()
 
 
+def test_without_a_file_the_trust_store_of_the_system_vouches(start_server, tmp_path, monkeypatch):
+    for name, authority in (("root", None), ("other", None), ("issuer", "root")):
+        certificate(tmp_path, name, *(["localhost"] if authority else []), ca=authority)
+    key, issuer = signing_key(), Issuer(f"{tmp_path}/issuer")
+    issuer.body = document(jwk(key, "a"))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", f"{tmp_path}/root.crt")
+    assert is_accepted(start_server(apps=[app(issuer)]), signed(key, "a"))
+    other = start_server(apps=[app(issuer, ca_file=f"{tmp_path}/other.crt")])
+    assert not is_accepted(other, signed(key, "a"))
+    assert "cannot be trusted" in other.log()
+    issuer.stop()
+
+
+def test_an_empty_trust_store_is_refused_without_a_file(tmp_path, monkeypatch):
+    file = tmp_path / "fanfare.toml"
+    issuer = '[[apps.a.session_key_sets]]\nurl = "https://keys.example/jwks"\n'
+    file.write_text(f'[apps.a]\nclient_key = "{client_key()}"\n{issuer}')
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/roots.pem")
+    done = check(file)
+    assert done.returncode == 2 and "session_key_sets[0].ca_file" in done.stderr, done.stderr
+    assert "trust store has no certificate" in done.stderr and "/nowhere/roots.pem" in done.stderr
+
+
 def test_a_reload_keeps_the_keys_and_the_floor(start_server, workers, issuer):
     key, text = signing_key(), {}
     issuer.body, issuer.headers = document(jwk(key, "a")), {"Cache-Control": "max-age=86400"}
@@ -175,6 +200,8 @@ def check(file):
         ({}, "url"),
         ({"url": "http://keys.example/jwks"}, "another machine"),
         ({"url": "https://keys.example/jwks", "ca_file": "/nowhere"}, "cannot be read"),
+        ({"url": "https://keys.example/jwks", "ca_file": "/etc/hostname"}, "holds no certificate"),
+        ({"url": "http://localhost:1/", "ca_file": "/etc/hostname"}, "https://"),
         ({"url": "http://localhost:1/", "floor_s": 0}, "1 to 3600"),
     ],
 )

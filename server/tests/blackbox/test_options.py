@@ -22,6 +22,7 @@ DEFAULTS = {
     "roster": False,
     "user_state": False,
     "user_lists": False,
+    "presence_batch_ms": 0,
 }
 
 

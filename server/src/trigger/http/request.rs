@@ -13,7 +13,7 @@ use fanfare_core::{
 use http_body_util::Full;
 use hyper::{
     Method, Request, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use ring::hmac;
 
@@ -24,7 +24,6 @@ use crate::{
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("fanfare/", env!("CARGO_PKG_VERSION")));
 const SIGNATURE: HeaderName = HeaderName::from_static("fanfare-signature");
 
 /// Bytes of a list of verdicts besides the verdicts.
@@ -37,7 +36,7 @@ pub(crate) enum HttpError {
     TimedOut,
     /// The breaker permits no request.
     BreakerOpen,
-    /// There is no connection.
+    /// There is no connection. A clause that follows the name of the back end.
     Unreachable(String),
     /// The connection ended, or its bytes are no HTTP.
     Broken(String),
@@ -52,7 +51,7 @@ impl fmt::Display for HttpError {
         match self {
             Self::TimedOut => f.write_str("the back end did not answer in time"),
             Self::BreakerOpen => f.write_str("the back end failed too often, and is not asked for now"),
-            Self::Unreachable(error) => write!(f, "the back end cannot be reached: {error}"),
+            Self::Unreachable(clause) => write!(f, "the back end {clause}"),
             Self::Broken(error) => write!(f, "the request failed: {error}"),
             Self::Status(status) => write!(f, "the back end answered with the status {}", status.as_u16()),
             Self::NoJson => f.write_str("the answer's type is not application/json, or it is encoded"),
@@ -73,14 +72,9 @@ pub(super) fn request(settings: &HttpSettings, jobs: &[Job], time_s: u64) -> Req
         Form::List => list(jobs),
     };
     let signature = signature(&settings.key, time_s, &body);
-    let mut request = Request::new(Full::new(body.freeze()));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = settings.endpoint.path.clone();
+    let mut request = settings.endpoint.request(Method::POST, body.freeze());
     let headers = request.headers_mut();
-    headers.insert(HOST, settings.endpoint.authority.clone());
     headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(ACCEPT, JSON);
-    headers.insert(USER_AGENT, AGENT);
     headers.insert(SIGNATURE, signature);
     request
 }
@@ -141,9 +135,11 @@ pub(super) fn verdicts(
     if reply.status != StatusCode::OK {
         return Err(HttpError::Status(reply.status));
     }
-    let content_type = reply.content_type.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    if reply.is_encoded || !essence.eq_ignore_ascii_case("application/json") {
+    let content_type = reply.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    // No request permits an encoded body.
+    let is_encoded = reply.headers.contains_key(CONTENT_ENCODING);
+    if is_encoded || !essence.eq_ignore_ascii_case("application/json") {
         return Err(HttpError::NoJson);
     }
     let channels: Vec<Option<&str>> = jobs.iter().map(|job| job.call.input.channel.as_deref()).collect();

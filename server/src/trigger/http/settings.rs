@@ -7,7 +7,7 @@ use ring::hmac;
 
 use super::breaker::BreakerSettings;
 use crate::{
-    egress::{Endpoint, EndpointError},
+    egress::{Endpoint, EndpointError, PlainHttp},
     trigger::spec::{RawTrigger, Wrong, within, wrong},
 };
 
@@ -52,7 +52,8 @@ impl HttpSettings {
         if raw.ca.as_ref().is_some_and(|ca| ca.len() > AUTHORITIES_BYTES) {
             return wrong("ca", format_args!("must not be longer than {AUTHORITIES_BYTES} bytes"));
         }
-        let endpoint = Endpoint::new(url, raw.ca.as_deref()).or_else(|error| match error {
+        let authorities = raw.ca.as_ref().map(String::as_bytes);
+        let endpoint = Endpoint::new(url, PlainHttp::Anywhere, authorities).or_else(|error| match error {
             EndpointError::Url(problem) => wrong("url", problem),
             EndpointError::Authorities(problem) => wrong("ca", problem),
         })?;
