@@ -1,8 +1,8 @@
 //! The guard of the thread that runs scripts.
 //!
 //! The engine of scripts looks at its budget of time between the steps of a script, and within some built-in
-//! functions. Other built-in operations cannot be stopped, such as `Array.prototype.reverse` of an object whose
-//! `length` is 2^53, or a search in very long texts. When a run has used much more CPU time than its budget,
+//! functions. Other built-in operations cannot be stopped, such as `Array.prototype.reverse` of an object
+//! whose `length` is 2^53, or a search in very long texts. When a run has used much more CPU time than its budget,
 //! the guard gives the place to a new thread. The run has failed then. The old thread goes on at the lowest
 //! priority with its one script, and ends when its operation does. The trigger does not run until then.
 
@@ -37,8 +37,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The time after which a run counts as stuck, if the system does not tell its CPU time.
 const BLIND_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The stuck runs of an app after which no script of the app runs, and those of all apps after which no script
-/// runs. They bound the threads and the memory of stuck runs.
+/// The stuck runs of an app after which no script of the app runs, and those of all apps after which no
+/// script runs. They bound the threads and the memory of stuck runs.
 pub(super) const STUCK_OF_APP: usize = 4;
 pub(super) const STUCK: usize = 16;
 

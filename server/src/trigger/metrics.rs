@@ -170,7 +170,7 @@ const METRICS: [Metric; 5] = [
     Metric {
         name: "fanfare_trigger_errors_total",
         kind: Kind::Counter,
-        help: "Runs of a trigger that failed: a budget, a stuck script, the script, the back end, or an open breaker.",
+        help: "Runs of a trigger that failed: a budget, a stuck run, the script, the back end, or an open breaker.",
         label: "why",
         values: &[
             ("time", |numbers| &numbers.out_of_time),
