@@ -2,9 +2,10 @@
 //!
 //! The engine of scripts looks at its budget of time between the steps of a script, and within some built-in
 //! functions. Other built-in operations cannot be stopped, such as `Array.prototype.reverse` of an object
-//! whose `length` is 2^53, or a search in very long texts. When a run has used much more CPU time than its budget,
-//! the guard gives the place to a new thread. The run has failed then. The old thread goes on at the lowest
-//! priority with its one script, and ends when its operation does. The trigger does not run until then.
+//! whose `length` is 2^53, or a search in very long texts. When a run has used much more CPU time than its
+//! budget, the guard gives the place to a new thread. The run has failed then. The old thread goes on at the
+//! lowest priority with its one script, and ends when its operation does. The trigger does not run until
+//! then.
 
 use std::{
     fmt,

@@ -170,7 +170,7 @@ const METRICS: [Metric; 5] = [
     Metric {
         name: "fanfare_trigger_errors_total",
         kind: Kind::Counter,
-        help: "Runs of a trigger that failed: a budget, a stuck run, the script, the back end, or an open breaker.",
+        help: "Failed runs of a trigger: a budget, a stuck run, the script, the back end, an open breaker.",
         label: "why",
         values: &[
             ("time", |numbers| &numbers.out_of_time),

@@ -180,8 +180,8 @@ impl Seat {
         Some(job)
     }
 
-    /// Why the script of an app's trigger may not run now. A script runs again when its stuck run has ended, or
-    /// when the trigger is changed.
+    /// Why the script of an app's trigger may not run now. A script runs again when its stuck run has
+    /// ended, or when the trigger is changed.
     fn barred(&self, app: AppId, spec: &Arc<Spec>) -> Option<RunError> {
         let of_app = self.stuck.iter().filter(|run| run.app == app).count();
         if self.stuck.iter().any(|run| Arc::ptr_eq(&run.spec, spec)) {
