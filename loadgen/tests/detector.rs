@@ -94,10 +94,14 @@ fn run_against(mischief: Mischief, threads: u32, work: Work) -> Report {
     if is_good && is_whole {
         // Everything comes in the end, however busy the machine is: the drain ends when it has. Windows are
         // so long that no pause of the machine empties one.
-        (plan.drain_seconds, plan.window_seconds) = (30.0, 0.2);
+        (plan.drain_seconds, plan.window_seconds) = (30.0, 0.4);
     }
     if matches!(mischief, Mischief::Dawdle { .. }) {
         plan.window_seconds = 0.5;
+    }
+    if matches!(plan.work, Work::Slow(_)) {
+        // A message is long.
+        plan.window_seconds = 1.0;
     }
     if matches!(plan.work, Work::Storm(_)) || matches!(mischief, Mischief::HangUpOnJoin { .. }) {
         // All are to be back before the next one breaks, and some cycles to succeed, also on a machine that
@@ -284,7 +288,7 @@ fn templates_speak_a_protocol_they_do_not_know() {
             send: some(r#"{"type":"send","channel":"{channel}","event":"m","message":{payload}}"#),
             ..DriverPlan::default()
         };
-        let mut plan = Plan { driver, ..plan(&stub, 1, work) };
+        let mut plan = Plan { driver, window_seconds: 0.4, drain_seconds: 30.0, ..plan(&stub, 1, work) };
         plan.check().expect("a plan that fits");
         let report = run(&plan, &Gate::new(1), &mut |_| {});
         assert_clean(&report);
