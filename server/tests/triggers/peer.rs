@@ -33,7 +33,8 @@ pub(crate) fn server_in(settings: &str, triggers: &[(&str, &str)]) -> Server {
 /// A configuration with these further settings of the server. Its end is in the section of the app.
 pub(crate) fn configuration(settings: &str) -> String {
     format!(
-        "[server]\nlisten = ['127.0.0.1:0']\nadmin_listen = 'off'\nworkers = 2\n{settings}\n\
+        "[server]\nlisten = ['127.0.0.1:0']\nadmin_listen = 'off'\nworkers = 2\n\
+         ping_interval_ms = 600000\n{settings}\n\
          [apps.default]\nannounce = false\n\
          client_key = '{CLIENT}'\nserver_key = '{SERVER}'\n\
          sender_edits = true\nhistory_messages = 10\n"
