@@ -4,8 +4,10 @@ The server must not know what any test is about. A test may decide about an even
 a reply itself (`reply`).
 """
 
+import contextlib
 import http.server
 import json
+import socket
 import threading
 from dataclasses import dataclass
 
@@ -36,7 +38,7 @@ class BackEnd:
         self.decide, self.reply, self.close_after_reply = decide, reply, close
         self.requests = []
         self.connections = 0
-        # Set when a connection was closed on our side.
+        # Set when a connection was closed on both sides: the peer knows of it.
         self.closed = threading.Event()
         back_end = self
 
@@ -54,6 +56,11 @@ class BackEnd:
 
             def finish(self):
                 super().finish()
+                with contextlib.suppress(OSError):
+                    self.request.shutdown(socket.SHUT_WR)
+                    self.request.settimeout(30)
+                    while self.request.recv(4096):
+                        pass
                 self.request.close()
                 back_end.closed.set()
 
@@ -76,9 +83,10 @@ class BackEnd:
                 for name, value in headers.items():
                     self.send_header(name.replace("_", "-"), value)
                 self.end_headers()
+                # The reply promises that the connection stays open. Whoever has the reply may change this.
+                closes = back_end.close_after_reply
                 self.wfile.write(body)
-                # The reply promises that the connection stays open.
-                self.close_connection = back_end.close_after_reply
+                self.close_connection = closes
 
             def log_message(self, *_):
                 pass
