@@ -52,16 +52,10 @@ impl Worker {
         Visitor { origin: access::origin(head), address, now_s }
     }
 
-    /// The terms of a session that begins on a connection.
-    pub(super) fn terms(&self, app: &App, address: Option<IpAddr>, key_expires_at: Option<u64>) -> Terms {
-        Terms { address: address.filter(|_| app.member_addresses), key_expires_at }
-    }
-
     /// Keeps the address of a request's client with the connection, which belongs to this client from now on.
     pub(super) fn keep_client(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> Option<IpAddr> {
-        let peer = self.connections.client(slot);
-        let client = client_address(head, self.config.forwarding_header, peer, &self.config.trusted_proxies);
-        if client != peer {
+        let client = self.client_of(slot, head);
+        if client != self.connections.client(slot) {
             self.connections.name_client(slot, Client(client));
         }
         client
@@ -245,4 +239,9 @@ impl Worker {
         let address = Client(peer);
         tracing::warn!(%address, "a connection to a listener with `proxy_protocol` was refused: {why}");
     }
+}
+
+/// The terms of a session of a client at this address.
+pub(super) fn terms(app: &App, address: Option<IpAddr>, key_expires_at: Option<u64>) -> Terms {
+    Terms { address: address.filter(|_| app.member_addresses), key_expires_at }
 }

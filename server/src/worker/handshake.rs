@@ -9,6 +9,7 @@ use fanfare_core::{
 
 use super::{
     Worker,
+    clients::terms,
     http::{Next, restarting},
 };
 use crate::{
@@ -81,8 +82,7 @@ impl Worker {
             return self.refuse_client(slot, head, (handshake.format.dialect(), &problem), reply);
         };
         let address = self.connections.client(slot);
-        let terms = self.terms(&handshake.app, address, handshake.key_expires_at);
-        self.engine.set_terms(session, terms);
+        self.engine.set_terms(session, terms(&handshake.app, address, handshake.key_expires_at));
         let next = self.begin_frames(slot, session);
         let (Next::Frames, Some(command)) = (&next, handshake.command) else { return next };
         match (self.handler.on_message)(&mut self.engine, session, Message::Text(&command)) {

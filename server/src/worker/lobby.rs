@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use fanfare_core::{
     app::Visitor,
     dialect::{self, Admission, Entrance, Format, Knock, Scope, Welcome, WelcomeLimits},
-    engine::{self, Terms},
+    engine,
     http::Head,
     id::SessionSlot,
     ws::{DecodeLimits, Decoder, Message},
@@ -18,6 +18,7 @@ use fanfare_core::{
 use super::{
     Worker,
     bare::{Bare, BareInput, beats},
+    clients::terms,
     deadlines::ticks,
     http::Next,
 };
@@ -190,8 +191,7 @@ impl Worker {
             self.counters.app_full_total += 1;
             return None;
         };
-        let terms = Terms { address: caller.address.filter(|_| app.member_addresses), key_expires_at };
-        engine.set_terms(session, terms);
+        engine.set_terms(session, terms(&app, caller.address, key_expires_at));
         let (session_id, address) = (engine.session_id(session), Client(caller.address));
         tracing::debug!(app = %app.name, session = %session_id, %address, "a session begins");
         Some(session)

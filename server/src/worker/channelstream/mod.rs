@@ -12,7 +12,7 @@
 
 mod polls;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use bytes::BytesMut;
 use fanfare_core::{
@@ -25,16 +25,16 @@ use fanfare_core::{
             Request, Route, Tell, What, put_missed,
         },
     },
-    engine::{MemberChange, Opening, Terms},
+    engine::{MemberChange, Opening},
     http::{Head, Query},
-    id::{AppId, SessionId, SessionSlot},
-    publication::{Given, Payload},
+    id::{AppId, MessageId, SessionId, SessionSlot},
+    publication::{Audience, Given, Payload},
     token::Claims,
     trigger::Triggers,
     ws::{self, Upgrade, put_close},
 };
 
-use super::{Worker, http::Next};
+use super::{Worker, clients::terms, http::Next};
 use crate::{
     asker::{Asker, Tokens},
     connection::{Client, ConnectionSlot, Flag},
@@ -48,6 +48,10 @@ use crate::{
     },
     sys::random_bits,
 };
+
+/// Messages of back ends pass by the triggers: the directory has answered a call, and remembers its message,
+/// before the engine has the message.
+const TRIGGERS: Triggers = Triggers::PassBy;
 
 /// Answers to calls that wait for other workers.
 pub(super) struct HeldAnswers {
@@ -251,8 +255,6 @@ impl Worker {
     /// the outcome.
     fn tell(&mut self, app: AppId, Tell { channel, audience, what }: Tell) {
         let channel = channel.as_deref();
-        // The directory has answered and remembers the message already.
-        let triggers = Triggers::PassBy;
         let command = match &what {
             What::Words(words) => BackEndCommand::Tell { channel, audience, words: words.clone() },
             What::Message { content, history } => {
@@ -260,33 +262,16 @@ impl Worker {
                 let publish = Publish::new(channel, EVENT, payload);
                 let publish = Publish { history: *history, audience: Some(Box::new(audience)), ..publish };
                 let (id, given) = (Some(content.id), content.given.clone());
+                let triggers = TRIGGERS;
                 BackEndCommand::PublishAs(PublishAs { publish, id, given, only_existing: true, triggers })
             }
-            What::Edit(Content { id, payload, given }) => {
-                let (payload, given) = (payload.as_deref().map(Payload::Json), given.clone());
-                let deletes = false;
-                BackEndCommand::Amend(AmendMessage {
-                    channel,
-                    id: *id,
-                    deletes,
-                    payload,
-                    audience,
-                    given,
-                    triggers,
-                })
-            }
-            What::Delete(id) => {
-                let (deletes, payload, given) = (true, None, Given::default());
-                BackEndCommand::Amend(AmendMessage {
-                    channel,
-                    id: *id,
-                    deletes,
-                    payload,
-                    audience,
-                    given,
-                    triggers,
-                })
-            }
+            What::Edit(Content { id, payload, given }) => BackEndCommand::Amend(AmendMessage {
+                deletes: false,
+                payload: payload.as_deref().map(Payload::Json),
+                given: given.clone(),
+                ..deletion(channel, *id, audience)
+            }),
+            What::Delete(id) => BackEndCommand::Amend(deletion(channel, *id, audience)),
         };
         if let Some(Err(error)) = self.engine.request(app, command, Tokens::UNAWAITED) {
             tracing::debug!(?error, "a message was not delivered");
@@ -342,36 +327,35 @@ impl Worker {
         arrival: Arrival,
         directory: &mut Directory,
     ) -> Option<SessionSlot> {
-        let Arrival { user, public_state, channels, .. } = arrival;
-        let claims = Claims { user: user.into(), expires_at: None, profile: Some(public_state), channels };
-        let format = Format::ChannelstreamFrames;
-        let opening = Opening {
-            app: &place.app,
-            format,
-            echo: Some(false),
-            claims: Some(claims),
-            connection: slot.0,
-            ticket: None,
-        };
+        let opening = opening(place, Format::ChannelstreamFrames, arrival, slot.0);
         let Self { engine, out, .. } = self;
-        let session = match engine.open(opening, |first| first.extend_from_slice(out), |_, _, _| {}) {
-            Ok(session) => session,
-            Err(_) => {
-                self.counters.app_full_total += 1;
-                return None;
-            }
+        let Ok(session) = engine.open(opening, |first| first.extend_from_slice(out), |_, _, _| {}) else {
+            self.counters.app_full_total += 1;
+            return None;
         };
         let address = self.connections.client(slot);
-        let terms = Terms { address: address.filter(|_| place.app.member_addresses), key_expires_at: None };
-        engine.set_terms(session, terms);
-        let id = engine.session_id(session);
-        let mut effects = Vec::new();
-        let missed = directory.attach(conn, id, Moment(self.clock.unix_us()), &mut effects);
-        engine.reply(session, |out| missed.iter().for_each(|words| put_missed(format, out, words)));
-        let address = || Client(self.connections.client(slot));
-        tracing::debug!(app = %place.app.name, session = %id, address = %address(), "a session begins");
-        self.follow_up(place, effects, None);
+        let id = self.engine.session_id(session);
+        tracing::debug!(app = %place.app.name, session = %id, address = %Client(address), "a session begins");
+        self.begin_client(place, directory, conn, session, address);
         Some(session)
+    }
+
+    /// Attaches a session that has begun to its connection, and sends the frames that the client has missed.
+    fn begin_client(
+        &mut self,
+        place: &Place,
+        directory: &mut Directory,
+        conn: ConnId,
+        session: SessionSlot,
+        address: Option<IpAddr>,
+    ) {
+        let Self { engine, clock, .. } = self;
+        engine.set_terms(session, terms(&place.app, address, None));
+        let (id, format) = (engine.session_id(session), engine.session_format(session));
+        let mut effects = Vec::new();
+        let missed = directory.attach(conn, id, Moment(clock.unix_us()), &mut effects);
+        engine.reply(session, |out| missed.iter().for_each(|words| put_missed(format, out, words)));
+        self.follow_up(place, effects, None);
     }
 
     /// The Channelstream client of a session that is about to end.
@@ -481,6 +465,20 @@ impl Worker {
             AdminPage::SignOut => redirect(&mut self.out, reply, head, &sign_in, Some(&place.no_cookie())),
         }
     }
+}
+
+/// The opening of the session of a connection that a back end has announced.
+fn opening(place: &Place, format: Format, arrival: Arrival, connection: u32) -> Opening<'_> {
+    let Arrival { user, public_state, channels, .. } = arrival;
+    let claims = Claims { user: user.into(), expires_at: None, profile: Some(public_state), channels };
+    let claims = Some(claims);
+    Opening { app: &place.app, format, echo: Some(false), claims, connection, ticket: None }
+}
+
+/// The deletion of a message. An edit differs from it in the fields that it sets.
+fn deletion(channel: Option<&str>, id: MessageId, audience: Audience) -> AmendMessage<'_> {
+    let given = Given::default();
+    AmendMessage { channel, id, deletes: true, payload: None, audience, given, triggers: TRIGGERS }
 }
 
 /// Whether a form has the name and the password of an administrator.

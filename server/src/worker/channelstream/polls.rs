@@ -4,17 +4,16 @@
 
 use std::net::IpAddr;
 
-use bytes::BytesMut;
 use fanfare_core::{
     dialect::{
         Format, Polled,
-        channelstream::{Answer, Arrival, ConnId, Listening, Moment, is_callback, put_missed},
+        channelstream::{Answer, ConnId, Listening, is_callback},
     },
-    engine::{Opening, Outlet, Terms},
+    engine::Outlet,
     http::Head,
-    token::Claims,
 };
 
+use super::opening;
 use crate::{
     connection::{ConnectionSlot, Flag, Held, OutletId, Protocol, Stage},
     http::{
@@ -39,14 +38,14 @@ impl Worker {
     ) -> Next {
         let origin = head.header_str("origin");
         let callback = knock.callback.as_deref().filter(|callback| !callback.is_empty());
-        let refusal = |body: &str| Answer::of_text(422, body);
-        let Some(conn) = knock.conn_id.as_deref().and_then(ConnId::parse) else {
-            let status = put_answer(&mut self.out, &reply, &place.options, origin, &refusal(WRONG_ID));
-            return self.sent(slot, status, reply.persistence);
+        let mut refuse = |body| {
+            let answer = Answer::of_text(422, body);
+            let status = put_answer(&mut self.out, &reply, &place.options, origin, &answer);
+            self.sent(slot, status, reply.persistence)
         };
+        let Some(conn) = knock.conn_id.as_deref().and_then(ConnId::parse) else { return refuse(WRONG_ID) };
         if callback.is_some_and(|callback| !is_callback(callback)) {
-            let status = put_answer(&mut self.out, &reply, &place.options, origin, &refusal(WRONG_CALLBACK));
-            return self.sent(slot, status, reply.persistence);
+            return refuse(WRONG_CALLBACK);
         }
         let headers = listen_headers(&place.options, origin, callback.is_some());
         let listening = Listening { callback: callback.map(Into::into), headers };
@@ -74,8 +73,7 @@ impl Worker {
     /// Opens the outlet of a client that polls; `None` if the client has a WebSocket, or if there is no room.
     fn open_poller(&mut self, place: &Place, conn: ConnId, address: Option<IpAddr>) -> Option<OutletId> {
         let mut directory = place.directory();
-        let Arrival { user, public_state, channels, .. } =
-            directory.arrival(conn).filter(|arrival| !arrival.is_attached)?;
+        let arrival = directory.arrival(conn).filter(|arrival| !arrival.is_attached)?;
         if !self.control.capacity.take() {
             self.counters.polling_refused_total += 1;
             return None;
@@ -83,15 +81,7 @@ impl Worker {
         let polled = Polled::listening(self.clock.elapsed_ms());
         let secret = conn.secret();
         let id = self.connections.outlets.insert(secret, polled, Stage::Over);
-        let claims = Claims { user: user.into(), expires_at: None, profile: Some(public_state), channels };
-        let opening = Opening {
-            app: &place.app,
-            format: Format::ChannelstreamPolls,
-            echo: Some(false),
-            claims: Some(claims),
-            connection: id.slot.number().0,
-            ticket: None,
-        };
+        let opening = opening(place, Format::ChannelstreamPolls, arrival, id.slot.number().0);
         let Ok(session) = self.engine.open(opening, |_| {}, |_, _, _| {}) else {
             self.counters.app_full_total += 1;
             self.connections.outlets.remove(id.slot);
@@ -102,15 +92,7 @@ impl Worker {
             polling.stage = Stage::Session(session);
         }
         self.engine.node().open_outlet(secret, Outlet { worker: self.id, id: id.token() });
-        let address = address.filter(|_| place.app.member_addresses);
-        self.engine.set_terms(session, Terms { address, key_expires_at: None });
-        let session_id = self.engine.session_id(session);
-        let mut effects = Vec::new();
-        let missed = directory.attach(conn, session_id, Moment(self.clock.unix_us()), &mut effects);
-        self.engine.reply(session, |out: &mut BytesMut| {
-            missed.iter().for_each(|words| put_missed(Format::ChannelstreamPolls, out, words));
-        });
-        self.follow_up(place, effects, None);
+        self.begin_client(place, &mut directory, conn, session, address);
         Some(id)
     }
 
