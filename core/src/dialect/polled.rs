@@ -10,7 +10,8 @@
 //!
 //! After every call of a `handle_*` method the shell carries out the effects that [`Polled::poll_effect`]
 //! yields. The shell holds the sockets, and an effect names its socket by the socket's role. Another dialect
-//! with clients that poll adds a variant to `Client` and an arm to each method.
+//! with clients that poll adds a variant to `Client` and an arm to each method that every such client has.
+//! The requests of Engine.IO, which only Agnost's clients send, get `400` if they name another client.
 
 use bytes::{Bytes, BytesMut};
 
@@ -129,6 +130,22 @@ impl Polled {
         }
     }
 
+    /// The client that Agnost's requests reach. A request of Agnost's dialect may name the secret of another
+    /// dialect's client.
+    fn agnost(&self) -> Option<&agnost::Polled> {
+        match &self.0 {
+            Client::Agnost(polled) => Some(polled),
+            Client::Channelstream(_) => None,
+        }
+    }
+
+    fn agnost_mut(&mut self) -> Option<&mut agnost::Polled> {
+        match &mut self.0 {
+            Client::Agnost(polled) => Some(polled),
+            Client::Channelstream(_) => None,
+        }
+    }
+
     /// Notes that the queued output came at `now_ms`.
     pub fn handle_output(&mut self, now_ms: u64) {
         if let Client::Channelstream(polled) = &mut self.0 {
@@ -138,10 +155,7 @@ impl Polled {
 
     /// The answer to the client's first request. `secret` names the client in later requests.
     pub fn opening(&self, secret: Secret) -> PollAnswer {
-        match &self.0 {
-            Client::Agnost(polled) => polled.opening(secret),
-            Client::Channelstream(_) => no_such_request(),
-        }
+        self.agnost().map_or_else(no_such_request, |polled| polled.opening(secret))
     }
 
     /// Appends `bytes`, which are whole frames of the client's format, to the queue for the next poll.
@@ -166,10 +180,7 @@ impl Polled {
     /// # Errors
     /// The answer to a poll that is not held.
     pub fn handle_poll(&mut self, now_ms: u64) -> Result<(), PollAnswer> {
-        match &mut self.0 {
-            Client::Agnost(polled) => polled.handle_poll(now_ms),
-            Client::Channelstream(_) => Err(no_such_request()),
-        }
+        self.agnost_mut().ok_or_else(no_such_request)?.handle_poll(now_ms)
     }
 
     /// The answer to the held poll, for [`PollEffect::AnswerPoll`].
@@ -190,51 +201,36 @@ impl Polled {
         content_length: Option<u64>,
         now_ms: u64,
     ) -> Result<(), PollAnswer> {
-        match &mut self.0 {
-            Client::Agnost(polled) => polled.handle_post(content_type, content_length, now_ms),
-            Client::Channelstream(_) => Err(no_such_request()),
-        }
+        let polled = self.agnost_mut().ok_or_else(no_such_request)?;
+        polled.handle_post(content_type, content_length, now_ms)
     }
 
     /// Answers a request that came while the messages of another request's body wait.
     pub fn handle_overlap(&mut self) -> PollAnswer {
-        match &mut self.0 {
-            Client::Agnost(polled) => polled.handle_overlap(),
-            Client::Channelstream(_) => no_such_request(),
-        }
+        self.agnost_mut().map_or_else(no_such_request, agnost::Polled::handle_overlap)
     }
 
     /// Handles the body of the POST. [`Polled::next_message`] returns the messages of the body.
     pub fn handle_body(&mut self, body: &[u8], now_ms: u64) {
-        match &mut self.0 {
-            Client::Agnost(polled) => polled.handle_body(body, now_ms),
-            Client::Channelstream(_) => {}
+        if let Some(polled) = self.agnost_mut() {
+            polled.handle_body(body, now_ms);
         }
     }
 
     /// Handles a POST whose body is too long. Returns the answer.
     pub fn handle_long_body(&mut self) -> PollAnswer {
-        match &mut self.0 {
-            Client::Agnost(polled) => polled.handle_long_body(),
-            Client::Channelstream(_) => no_such_request(),
-        }
+        self.agnost_mut().map_or_else(no_such_request, agnost::Polled::handle_long_body)
     }
 
     /// Reads the next message of a body at `at`, and moves `at` behind the message; `None` at the end of the
     /// body.
     pub fn next_message<'b>(&mut self, body: &'b [u8], at: &mut usize, now_ms: u64) -> Option<Posted<'b>> {
-        match &mut self.0 {
-            Client::Agnost(polled) => polled.next_message(body, at, now_ms),
-            Client::Channelstream(_) => None,
-        }
+        self.agnost_mut()?.next_message(body, at, now_ms)
     }
 
     /// The answer to a POST whose messages were handled.
     pub fn post_answer(&self) -> PollAnswer {
-        match &self.0 {
-            Client::Agnost(polled) => polled.post_answer(),
-            Client::Channelstream(_) => no_such_request(),
-        }
+        self.agnost().map_or_else(no_such_request, agnost::Polled::post_answer)
     }
 
     /// Handles a WebSocket that names the client.
@@ -242,34 +238,26 @@ impl Polled {
     /// # Errors
     /// The answer to a handshake that fails.
     pub fn handle_upgrade(&mut self, now_ms: u64) -> Result<ProbeAnswer, PollAnswer> {
-        match &mut self.0 {
-            Client::Agnost(polled) => polled.handle_upgrade(now_ms),
-            Client::Channelstream(_) => Err(no_such_request()),
-        }
+        self.agnost_mut().ok_or_else(no_such_request)?.handle_upgrade(now_ms)
     }
 
     /// Whether a message of the probing WebSocket would complete the upgrade. The shell queues all earlier
     /// output before it handles such a message.
     pub fn would_upgrade(&self, message: Message<'_>) -> bool {
-        match &self.0 {
-            Client::Agnost(polled) => polled.would_upgrade(message),
-            Client::Channelstream(_) => false,
-        }
+        self.agnost().is_some_and(|polled| polled.would_upgrade(message))
     }
 
     /// Handles a message of the probing WebSocket.
     pub fn handle_probe(&mut self, message: Message<'_>) {
-        match &mut self.0 {
-            Client::Agnost(polled) => polled.handle_probe(message),
-            Client::Channelstream(_) => {}
+        if let Some(polled) = self.agnost_mut() {
+            polled.handle_probe(message);
         }
     }
 
     /// Appends the answer to a probe, for [`PollEffect::AnswerProbe`].
     pub fn put_probe_answer(&self, out: &mut BytesMut) {
-        match &self.0 {
-            Client::Agnost(polled) => polled.put_probe_answer(out),
-            Client::Channelstream(_) => {}
+        if let Some(polled) = self.agnost() {
+            polled.put_probe_answer(out);
         }
     }
 
@@ -322,7 +310,7 @@ impl Polled {
     }
 }
 
-/// The answer to a request that the dialect does not have.
+/// The answer to a request that the client's dialect does not have.
 fn no_such_request() -> PollAnswer {
     PollAnswer { status: 400, headers: &[], body: Bytes::new() }
 }
@@ -331,4 +319,24 @@ fn no_such_request() -> PollAnswer {
 pub fn upgraded_answer(format: Format) -> PollAnswer {
     debug_assert_eq!(format.dialect(), super::Dialect::Agnost, "the format's dialect upgrades");
     agnost::upgraded_answer()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_another_dialect_is_refused_and_changes_nothing() {
+        let mut polled = Polled::listening(0);
+        let waiting = polled.queue(b"{}\n");
+        let refused = no_such_request();
+        assert_eq!(polled.handle_poll(1), Err(refused.clone()));
+        assert_eq!(polled.handle_post(None, Some(1), 1), Err(refused.clone()));
+        assert_eq!(polled.handle_upgrade(1), Err(refused.clone()));
+        assert_eq!(polled.next_message(b"42[\"a\"]", &mut 0, 1), None);
+        for answer in [polled.handle_overlap(), polled.handle_long_body(), polled.post_answer()] {
+            assert_eq!(answer, refused);
+        }
+        assert_eq!((polled.queued_bytes(), polled.poll_effect()), (waiting, None));
+    }
 }
