@@ -449,6 +449,13 @@ impl<'s, 'a> Object<'s, 'a> {
             .map(|member| member.value(self.text))
     }
 
+    /// The value of the member named `name`, unless the value is `null`. As linear as
+    /// [`member`](Object::member).
+    #[must_use]
+    pub fn given(&self, name: &str) -> Option<Raw<'a>> {
+        self.member(name).filter(|value| !value.is_null())
+    }
+
     /// The names of the members, in the order of the text.
     #[inline]
     pub fn keys(&self) -> impl ExactSizeIterator<Item = Key<'a>> + use<'s, 'a> {

@@ -131,15 +131,14 @@ impl<'a> Credentials<'a> {
         let Some(Ok(Document::Object(object))) = auth.map(|auth| scanner.scan(auth)) else {
             return Self::default();
         };
-        let given = |name| object.member(name).filter(|value| !value.is_null());
-        let text = |name| given(name).and_then(Raw::as_string).filter(|text| !text.is_empty());
+        let text = |name| object.given(name).and_then(Raw::as_string).filter(|text| !text.is_empty());
         Self {
             // Altogic's clients send an empty `envId` beside the subdomain.
-            env_id: given("envId").filter(|id| is_truthy(*id)),
-            subdomain: given("subdomain"),
+            env_id: object.given("envId").filter(|id| is_truthy(*id)),
+            subdomain: object.given("subdomain"),
             key: text("apiKey").or_else(|| text("clientKey")),
             session: text("session").or_else(|| text("Session")),
-            echo: given("echoMessages").is_some_and(is_truthy),
+            echo: object.given("echoMessages").is_some_and(is_truthy),
             access_token: text("accessToken"),
         }
     }

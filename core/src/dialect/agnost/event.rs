@@ -58,7 +58,7 @@ impl<'a> Event<'a> {
             },
             _ => return Err(ReplyError::UnknownCommand),
         };
-        let echo = object.member("echo").filter(|echo| !echo.is_null()).map(is_truthy);
+        let echo = object.given("echo").map(is_truthy);
         Ok(Self { verb, echo })
     }
 

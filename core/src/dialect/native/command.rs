@@ -186,7 +186,7 @@ impl Envelope<'_, '_> {
     }
 
     fn notices(&self) -> Result<Option<bool>, ReplyError> {
-        let given = self.object().and_then(|object| object.member("notices")).filter(|raw| !raw.is_null());
+        let given = self.object().and_then(|object| object.given("notices"));
         boolean(given, "notices must be true, false or null.")
     }
 

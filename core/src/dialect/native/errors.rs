@@ -5,6 +5,11 @@ use crate::error::ReplyError;
 /// The code of a command that a trigger refused.
 pub(super) const REFUSED: &str = "refused";
 
+/// The error of a command with a wrong member, which `sentence` describes.
+pub(super) fn wrong(sentence: &'static str) -> ReplyError {
+    ReplyError::InvalidCommand(sentence)
+}
+
 /// The stable code of an error, as `docs/PROTOCOL.md`, section 6, lists it.
 pub(super) fn code(error: ReplyError) -> &'static str {
     match error {

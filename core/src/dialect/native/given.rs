@@ -9,7 +9,10 @@ use crate::{
     trigger::Triggers,
 };
 
-use super::envelope::{Envelope, Name};
+use super::{
+    envelope::{Envelope, Name},
+    errors::wrong,
+};
 
 const TIME: &str = "time_ms and edited_ms must be Unix milliseconds.";
 const LABEL: &str = "label must be a string of 1 to 512 bytes.";
@@ -63,7 +66,7 @@ impl Envelope<'_, '_> {
     }
 
     fn rare(&self, name: &str) -> Option<Raw<'_>> {
-        self.object()?.member(name).filter(|value| !value.is_null())
+        self.object()?.given(name)
     }
 
     fn flag(&self, name: &str, sentence: &'static str) -> Result<bool, ReplyError> {
@@ -81,8 +84,4 @@ impl Envelope<'_, '_> {
         let Some(value) = self.rare("label") else { return Ok(None) };
         value.as_string().map(|label| Some(label.into())).ok_or(wrong(LABEL))
     }
-}
-
-fn wrong(sentence: &'static str) -> ReplyError {
-    ReplyError::InvalidCommand(sentence)
 }

@@ -15,7 +15,7 @@ use bytes::{BufMut, BytesMut};
 use super::{
     batch::Batch,
     envelope::Envelope,
-    errors::{REFUSED, code, message},
+    errors::{REFUSED, code, message, wrong},
     options::{ONLY_NEW, read_options},
     outcome::{put_error, put_outcome},
     template::CommandReader,
@@ -27,7 +27,7 @@ use crate::{
     error::ReplyError,
     http::percent_decode,
     id::SessionId,
-    json::{self, Raw},
+    json::{self, Object, Raw},
     limits::{PAGE, PAGE_DEFAULT},
     token::CLAIM_NAME_BYTES_MAX,
 };
@@ -194,6 +194,11 @@ impl RequestReader {
         Ok(AnswerShape::One)
     }
 
+    /// Reads a body that is one object.
+    fn object<'s, 'a>(&'s mut self, body: &'a [u8]) -> Result<Object<'s, 'a>, ReplyError> {
+        Batch::read(&mut self.0, text(body)?)?.object().ok_or(wrong(NOT_AN_OBJECT))
+    }
+
     fn publications(
         &mut self,
         resource: Resource<'_>,
@@ -238,8 +243,7 @@ impl RequestReader {
         body: &[u8],
         each: &mut dyn FnMut(Result<BackEndCommand<'_>, ReplyError>),
     ) -> Result<(), ReplyError> {
-        let batch = Batch::read(&mut self.0, text(body)?)?;
-        let object = batch.object().ok_or(wrong(NOT_AN_OBJECT))?;
+        let object = self.object(body)?;
         let channel = object.member("channel").and_then(Raw::as_string);
         let channel = channel.ok_or(wrong(NO_CHANNEL))?;
         let change = read_options(&object)?;
@@ -255,8 +259,7 @@ impl RequestReader {
         body: &[u8],
         each: &mut dyn FnMut(Result<BackEndCommand<'_>, ReplyError>),
     ) -> Result<(), ReplyError> {
-        let batch = Batch::read(&mut self.0, text(body)?)?;
-        let object = batch.object().ok_or(wrong(NOT_AN_OBJECT))?;
+        let object = self.object(body)?;
         let (change, announce) = read_user(&object)?;
         each(Ok(BackEndCommand::SetUser { user, change, announce }));
         Ok(())
@@ -267,9 +270,8 @@ impl RequestReader {
         body: &[u8],
         each: &mut dyn FnMut(Result<BackEndCommand<'_>, ReplyError>),
     ) -> Result<(), ReplyError> {
-        let batch = Batch::read(&mut self.0, text(body)?)?;
-        let object = batch.object().ok_or(wrong(NOT_AN_OBJECT))?;
-        let number = |name| match object.member(name).filter(|raw: &Raw<'_>| !raw.is_null()) {
+        let object = self.object(body)?;
+        let number = |name| match object.given(name) {
             Some(raw) => raw.as_u64().map(Some).ok_or(wrong("before and for_s must be whole numbers.")),
             None => Ok(None),
         };
@@ -285,14 +287,12 @@ impl RequestReader {
     }
 
     fn disconnection(&mut self, body: &[u8]) -> Result<BackEndCommand<'static>, ReplyError> {
-        let batch = Batch::read(&mut self.0, text(body)?)?;
-        let object = batch.object().ok_or(wrong(NOT_AN_OBJECT))?;
-        let present = |name| object.member(name).filter(|raw: &Raw<'_>| !raw.is_null());
-        let text = |name| match present(name) {
+        let object = self.object(body)?;
+        let text = |name| match object.given(name) {
             Some(raw) => raw.as_string().map(Some).ok_or(wrong("session and user must be strings.")),
             None => Ok(None),
         };
-        let reconnect = match present("reconnect") {
+        let reconnect = match object.given("reconnect") {
             Some(raw) => raw.as_bool().ok_or(wrong("reconnect must be true or false."))?,
             None => false,
         };
@@ -320,10 +320,6 @@ const NO_CHANNEL: &str = "channel must be a string.";
 enum Change {
     Edit,
     Delete,
-}
-
-fn wrong(sentence: &'static str) -> ReplyError {
-    ReplyError::InvalidCommand(sentence)
 }
 
 fn text(body: &[u8]) -> Result<&str, ReplyError> {

@@ -4,7 +4,10 @@ use std::ops::RangeInclusive;
 
 use bytes::BytesMut;
 
-use super::put::{put_bool, put_number};
+use super::{
+    errors::wrong,
+    put::{put_bool, put_number},
+};
 use crate::{
     app::{ChannelOptions, HistoryLimits, SignedInMessages, SlowConsumer, Who},
     command::OptionsChange,
@@ -34,6 +37,30 @@ macro_rules! option {
     };
 }
 
+/// Makes an option that is on or off, with the name of its field.
+macro_rules! flag {
+    ($field:ident) => {
+        ChannelOption {
+            name: stringify!($field),
+            read: |change, value| value.as_bool().map(|is_on| change.$field = Some(is_on)),
+            wrong: concat!(stringify!($field), " must be true or false."),
+            write: |options, out| put_bool(out, "", options.$field),
+        }
+    };
+}
+
+/// Makes an option that says which clients may do something, with the name of its field.
+macro_rules! permission {
+    ($field:ident) => {
+        ChannelOption {
+            name: stringify!($field),
+            read: |change, value| who(value).map(|who| change.$field = Some(who)),
+            wrong: concat!(stringify!($field), " must be \"anybody\", \"users\" or \"nobody\"."),
+            write: |options, out| json::write_string(out, who_name(options.$field)),
+        }
+    };
+}
+
 /// All options, in the order in which they are written.
 const OPTIONS: [ChannelOption; 15] = [
     option!("history_messages" must be "a whole number from 0 to 65536",
@@ -45,30 +72,18 @@ const OPTIONS: [ChannelOption; 15] = [
     option!("history_age_s" must be "a whole number from 1 to 604800",
         |change, value| whole(value, HistoryLimits::AGE_S).map(|n| change.history_age_ms = Some(n * 1000)),
         |options, out| put_number(out, "", u64::from(options.history.age_ms) / 1000)),
-    option!("announce" must be "true or false",
-        |change, value| value.as_bool().map(|is_on| change.announce = Some(is_on)),
-        |options, out| put_bool(out, "", options.announce)),
-    option!("presence_by_user" must be "true or false",
-        |change, value| value.as_bool().map(|is_on| change.presence_by_user = Some(is_on)),
-        |options, out| put_bool(out, "", options.presence_by_user)),
-    option!("membership_to_send" must be "true or false",
-        |change, value| value.as_bool().map(|is_on| change.membership_to_send = Some(is_on)),
-        |options, out| put_bool(out, "", options.membership_to_send)),
+    flag!(announce),
+    flag!(presence_by_user),
+    flag!(membership_to_send),
     option!("slow_consumer" must be "\"disconnect\" or \"drop\"",
     |change, value| slow_consumer(value).map(|policy| change.slow_consumer = Some(policy)),
     |options, out| json::write_string(out, match options.slow_consumer {
         SlowConsumer::Disconnect => DISCONNECT,
         SlowConsumer::Drop => DROP,
     })),
-    option!("join" must be "\"anybody\", \"users\" or \"nobody\"",
-    |change, value| who(value).map(|who| change.join = Some(who)),
-    |options, out| json::write_string(out, who_name(options.join))),
-    option!("publish" must be "\"anybody\", \"users\" or \"nobody\"",
-    |change, value| who(value).map(|who| change.publish = Some(who)),
-    |options, out| json::write_string(out, who_name(options.publish))),
-    option!("direct" must be "\"anybody\", \"users\" or \"nobody\"",
-    |change, value| who(value).map(|who| change.direct = Some(who)),
-    |options, out| json::write_string(out, who_name(options.direct))),
+    permission!(join),
+    permission!(publish),
+    permission!(direct),
     option!("signed_in_messages" must be "\"optional\", \"never\" or \"always\"",
     |change, value| signed_in(value).map(|when| change.signed_in_messages = Some(when)),
     |options, out| json::write_string(out, match options.signed_in_messages {
@@ -76,19 +91,13 @@ const OPTIONS: [ChannelOption; 15] = [
         SignedInMessages::Never => NEVER,
         SignedInMessages::Always => ALWAYS,
     })),
-    option!("roster" must be "true or false",
-    |change, value| value.as_bool().map(|is_on| change.roster = Some(is_on)),
-    |options, out| put_bool(out, "", options.roster)),
-    option!("user_state" must be "true or false",
-    |change, value| value.as_bool().map(|is_on| change.user_state = Some(is_on)),
-    |options, out| put_bool(out, "", options.user_state)),
-    option!("user_lists" must be "true or false",
-    |change, value| value.as_bool().map(|is_on| change.user_lists = Some(is_on)),
-    |options, out| put_bool(out, "", options.user_lists)),
+    flag!(roster),
+    flag!(user_state),
+    flag!(user_lists),
     option!("presence_batch_ms" must be "a whole number from 0 to 1000",
-    |change, value| whole(value, ChannelOptions::PRESENCE_BATCH_MS)
-        .map(|ms| change.presence_batch_ms = u16::try_from(ms).ok()),
-    |options, out| put_number(out, "", options.presence_batch_ms.into())),
+        |change, value| whole(value, ChannelOptions::PRESENCE_BATCH_MS)
+            .map(|ms| change.presence_batch_ms = u16::try_from(ms).ok()),
+        |options, out| put_number(out, "", options.presence_batch_ms.into())),
 ];
 
 const DISCONNECT: &str = "disconnect";
@@ -114,8 +123,8 @@ pub(super) fn read_options(object: &Object<'_, '_>) -> Result<OptionsChange, Rep
             continue;
         }
         let option = OPTIONS.iter().find(|option| option.name == &*name);
-        let option = option.ok_or(ReplyError::InvalidCommand(UNKNOWN))?;
-        (option.read)(&mut change, value).ok_or(ReplyError::InvalidCommand(option.wrong))?;
+        let option = option.ok_or(wrong(UNKNOWN))?;
+        (option.read)(&mut change, value).ok_or(wrong(option.wrong))?;
     }
     Ok(change)
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, BytesMut};
 use serde_json::Value;
 
+use super::errors::wrong;
 use crate::{
     error::ReplyError,
     json::{self, Object, Raw},
@@ -20,13 +21,12 @@ const ANNOUNCE: &str = "announce must be true or false.";
 
 /// Reads a change, and whether members are told.
 pub(super) fn read_user(object: &Object<'_, '_>) -> Result<(UserChange, bool), ReplyError> {
-    let given = |name| object.member(name).filter(|raw: &Raw<'_>| !raw.is_null());
     let change = UserChange {
-        values: given("state").map_or(Ok(Vec::new()), values)?,
-        fresh: given("fresh").map_or(Ok(Vec::new()), values)?,
-        public_keys: given("public_keys").map(keys).transpose()?,
+        values: object.given("state").map_or(Ok(Vec::new()), values)?,
+        fresh: object.given("fresh").map_or(Ok(Vec::new()), values)?,
+        public_keys: object.given("public_keys").map(keys).transpose()?,
     };
-    let announce = given("announce").map_or(Some(true), Raw::as_bool).ok_or(wrong(ANNOUNCE))?;
+    let announce = object.given("announce").map_or(Some(true), Raw::as_bool).ok_or(wrong(ANNOUNCE))?;
     Ok((change, announce))
 }
 
@@ -109,8 +109,4 @@ fn keys(raw: Raw<'_>) -> Result<Vec<Box<str>>, ReplyError> {
 
 fn is_key(key: &str) -> bool {
     (1..=NAME_BYTES).contains(&key.len())
-}
-
-fn wrong(sentence: &'static str) -> ReplyError {
-    ReplyError::InvalidCommand(sentence)
 }

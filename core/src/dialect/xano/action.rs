@@ -119,7 +119,7 @@ fn verb<'a>(
         "leave" => Ok(Verb::Leave),
         "history" => Ok(Verb::History),
         "message" => {
-            let to = options.member("socketId").filter(|id| !id.is_null()).map(session).transpose()?;
+            let to = options.given("socketId").map(session).transpose()?;
             Ok(Verb::Message {
                 payload: payload.map_or(Payload::NULL, |json| Payload::Json(json.as_str())),
                 to,

@@ -46,7 +46,7 @@ pub fn read_event(body: &[u8], each: &mut dyn FnMut(BackEndCommand<'_>)) -> Resu
 
 /// Reads an id, which is a number or its digits in a string; 0 if the id is missing.
 fn id(object: Object<'_, '_>, name: &str) -> Result<u64, ReplyError> {
-    let Some(id) = object.member(name).filter(|id| !id.is_null()) else { return Ok(0) };
+    let Some(id) = object.given(name) else { return Ok(0) };
     let digits = id.as_string().unwrap_or(Cow::Borrowed(id.as_str()));
     Row::number(&digits).ok_or(ReplyError::InvalidCommand("dbo_id and row_id are numbers below 2^53."))
 }
