@@ -6,12 +6,22 @@
 //!            └────────────── timers, disconnects, answers, reclaimed slots ◀────────────┘
 //! ```
 //!
-//! This file owns the turn. Its rooms: `accept` takes sockets in, `clients` finds the addresses of clients,
-//! `input` reads and decodes, `http` speaks HTTP on a connection, `handshake` makes WebSockets of requests,
-//! `secure` has the handshakes of TLS, `bare` decodes WebSockets without a session, `lobby` keeps those of
-//! clients, `back_end` serves those of back ends, `polling` has clients without a WebSocket, `agnost` and
-//! `channelstream` requests of these, `lifecycle` ends connections, `deadlines` looks after silence,
-//! `timing` observes how long things take, `memory` says how many bytes they hold.
+//! This file owns the turn. The other files of this folder, in the order of a connection's life:
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `waiting` | waits for events, until the next deadline |
+//! | `accept`, `clients`, `capacity` | accepts sockets, finds the addresses of clients, counts connections |
+//! | `secure` | does the handshakes of TLS |
+//! | `input`, `handler` | reads and decodes sockets, hands messages over |
+//! | `http` | speaks HTTP on a connection |
+//! | `handshake`, `session` | makes WebSockets of requests, opens, parks and resumes sessions |
+//! | `bare`, `lobby`, `back_end` | decodes WebSockets without a session: of clients, of back ends |
+//! | `polling`, `outlets` | serves clients without a WebSocket, and holds their output |
+//! | `agnost`, `channelstream` | answers the requests of these dialects |
+//! | `lifecycle`, `deadlines` | ends connections, by command and by silence |
+//! | `control`, `inquiry` | shares state with other threads, answers questions of the control plane |
+//! | `timing`, `memory` | observes how long turns take, and how many bytes a worker holds |
 
 mod accept;
 mod agnost;
@@ -20,7 +30,9 @@ mod bare;
 mod capacity;
 mod channelstream;
 mod clients;
+mod control;
 mod deadlines;
+mod handler;
 mod handshake;
 mod http;
 mod input;
@@ -33,92 +45,46 @@ mod polling;
 mod secure;
 mod session;
 mod timing;
+mod waiting;
 
 use std::{
     collections::VecDeque,
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use crossbeam::{
-    channel::Sender,
-    queue::{ArrayQueue, SegQueue},
-};
+use crossbeam::channel::Sender;
 use fanfare_core::{
     dialect::PollConfig,
-    engine::{Engine, Flow, Node},
-    id::{SessionSlot, WorkerId},
+    engine::{Engine, Node},
+    id::WorkerId,
     now::Now,
-    ws::{Message, Messages},
 };
 use hashbrown::HashMap;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+pub use self::handler::{Greeting, MessageHandler};
 use self::{
-    accept::Accepting,
-    back_end::Awaiting,
-    capacity::Capacity,
-    channelstream::HeldAnswers,
-    inquiry::{INQUIRIES, Inquiries},
-    outlets::Strangers,
-    session::Leaving,
-    timing::Stamps,
+    accept::Accepting, back_end::Awaiting, channelstream::HeldAnswers, inquiry::Inquiries,
+    outlets::Strangers, session::Leaving, timing::Stamps, waiting::poll_once,
 };
 pub(crate) use self::{
+    control::Control,
     inquiry::{Answered, Ask, Inquiry},
     session::HandedOver,
 };
 use crate::{
-    addresses::Addresses,
     config::Config,
     connection::{ConnectionId, ConnectionSlot, Connections, Flag, OutletSlot},
-    control::{
-        metrics::{WorkerCounters, WorkerMetrics},
-        reload::Current,
-    },
-    http::{api::Requests, channelstream::Places},
+    control::metrics::{WorkerCounters, WorkerMetrics},
+    http::api::Requests,
     listener::Listener,
     sys::{Clock, HttpDate, random},
     timers::{TICK_MS, Tick, Timers},
-    trigger::manage::{ManageAnswer, ManageRequest},
+    trigger::manage::ManageRequest,
 };
-
-/// What the messages of a connection mean: Fanfare's commands ([`MessageHandler::COMMANDS`]), or what the
-/// conformance example makes of them. Plain functions, so that nothing of the worker is generic for the
-/// example's sake.
-#[derive(Copy, Clone, Debug)]
-pub struct MessageHandler {
-    /// Whether a new session is welcomed.
-    pub greeting: Greeting,
-    /// Handles whole messages of one read, in order. Messages that are not taken when it pauses or yields are
-    /// handed over later.
-    pub on_messages: fn(&mut Engine, SessionSlot, &mut Messages<'_>) -> Flow,
-    /// Handles one message that came in several reads or fragments.
-    pub on_message: fn(&mut Engine, SessionSlot, Message<'_>) -> Flow,
-}
-
-/// Whether a new session is welcomed.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub enum Greeting {
-    /// The session's first message is the welcome.
-    Welcome,
-    /// The session's first message is an answer.
-    Silence,
-}
-
-impl MessageHandler {
-    /// Messages are commands.
-    pub const COMMANDS: Self = Self {
-        greeting: Greeting::Welcome,
-        on_messages: |engine, session, messages| engine.receive_all(session, messages),
-        on_message: |engine, session, message| engine.receive(session, message),
-    };
-}
 
 /// The shared read buffer.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -126,48 +92,12 @@ const BUFFER_BYTES: usize = 64 << 10;
 const GATHER_ROUNDS: usize = 8;
 /// Events taken from one poll.
 const EVENTS: usize = 1024;
-/// How often a worker that sleeps looks after the histories of its channels.
-const SWEEP_TICKS: Tick = (1000 / TICK_MS) as Tick;
 /// The ticks after which the allocator gives back the memory of closed connections.
 const TIDY_TICKS: Tick = (5000 / TICK_MS) as Tick;
 
 /// Tokens of listeners count down from here; connections' are below 2^63.
 const WAKER: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX - 1;
-
-/// Wakes workers, and tells them to stop.
-pub(crate) struct Control {
-    pub(crate) wakers: Vec<Waker>,
-    pub(crate) drain: AtomicBool,
-    pub(crate) current: Current,
-    pub(crate) capacity: Capacity,
-    pub(crate) addresses: Addresses,
-    /// For each worker, connections that others hand over to it.
-    pub(crate) handed_over: Box<[SegQueue<HandedOver>]>,
-    /// For each worker, answers to its requests about triggers.
-    pub(crate) managed: Box<[SegQueue<ManageAnswer>]>,
-    /// The questions of the control plane to each worker.
-    pub(crate) inquiries: Box<[ArrayQueue<Inquiry>]>,
-    /// The places of Channelstream's apps.
-    pub(crate) places: Places,
-}
-
-impl Control {
-    /// The control of workers with these wakers.
-    pub(crate) fn new(wakers: Vec<Waker>, capacity: usize, config: Arc<Config>) -> Self {
-        Self {
-            drain: AtomicBool::new(false),
-            capacity: Capacity::new(capacity),
-            addresses: Addresses::default(),
-            handed_over: wakers.iter().map(|_| SegQueue::new()).collect(),
-            managed: wakers.iter().map(|_| SegQueue::new()).collect(),
-            inquiries: wakers.iter().map(|_| ArrayQueue::new(INQUIRIES)).collect(),
-            places: Places::new(&config.apps),
-            current: Current::new(config),
-            wakers,
-        }
-    }
-}
 
 /// One worker.
 pub(crate) struct Worker {
@@ -318,78 +248,6 @@ impl Worker {
         self.drain_deadline.is_some_and(|deadline| self.connections.len() == 0 || self.now >= deadline)
     }
 
-    /// Waits for events, unless there is work already.
-    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let start = (self.config.spin_us > 0).then(Instant::now);
-        loop {
-            let idle = start.map_or(Duration::MAX, |start| start.elapsed());
-            match self.choose_wait(idle) {
-                Wait::Look => return poll_once(&mut self.poll, events, Some(Duration::ZERO)),
-                Wait::Spin => {
-                    poll_once(&mut self.poll, events, Some(Duration::ZERO))?;
-                    if !events.is_empty() {
-                        return Ok(());
-                    }
-                }
-                Wait::Sleep => {
-                    let timeout = self.sleep_timeout();
-                    poll_once(&mut self.poll, events, timeout)?;
-                    self.engine.node().mailbox(self.id).awake();
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// How to wait after having been idle for that long. Only [`Wait::Sleep`] puts the mailbox's flag up:
-    /// producers pay for a wake call when they see that flag, and a spinning worker looks by itself.
-    fn choose_wait(&self, idle: Duration) -> Wait {
-        if self.has_work() {
-            return Wait::Look;
-        }
-        if idle < Duration::from_micros(u64::from(self.config.spin_us)) {
-            return Wait::Spin;
-        }
-        if self.engine.node().mailbox(self.id).fall_asleep() { Wait::Sleep } else { Wait::Look }
-    }
-
-    fn has_work(&self) -> bool {
-        !self.ready.is_empty()
-            || !self.closing.is_empty()
-            || !self.answered.is_empty()
-            || self.securing.has_work()
-            || matches!(self.accepting, Accepting::More)
-            || self.engine.is_busy()
-    }
-
-    /// How long to sleep at most: until the next deadline.
-    fn sleep_timeout(&self) -> Option<Duration> {
-        let mut next = self.timers.next_due();
-        if let Accepting::Paused(until) = self.accepting {
-            next = Some(next.map_or(until, |next| next.min(until)));
-        }
-        if let Some(deadline) = self.drain_deadline {
-            next = Some(next.map_or(deadline, |next| next.min(deadline)));
-        }
-        if let Some(due) = self.tidy_due {
-            next = Some(next.map_or(due, |next| next.min(due)));
-        }
-        if let Some(departing) = self.departures.front() {
-            next = Some(next.map_or(departing.due, |next| next.min(departing.due)));
-        }
-        if self.engine.wants_sweep() || self.looks_after_places() {
-            let sweep = self.now.saturating_add(SWEEP_TICKS);
-            next = Some(next.map_or(sweep, |next| next.min(sweep)));
-        }
-        let due_ms = self.engine.next_due_ms().unwrap_or(u64::MAX);
-        let next_ms = next.map_or(u64::MAX, |next| u64::from(next) * TICK_MS).min(due_ms);
-        if next_ms == u64::MAX {
-            return None;
-        }
-        // One millisecond more, so that the tick has come when we look.
-        Some(Duration::from_millis(next_ms.saturating_sub(self.clock.elapsed_ms()) + 1))
-    }
-
     fn begin_turn(&mut self) {
         self.stamps.began = Instant::now();
         let steady_ms = self.clock.ms_at(self.stamps.began);
@@ -535,66 +393,5 @@ impl Worker {
         self.metrics.publish(&self.counters, &self.engine.counters().dialects);
         self.metrics.memory.publish(&self.memory());
         self.observe_turn();
-    }
-}
-
-/// How a worker waits for events.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-enum Wait {
-    /// Not at all: there is work.
-    Look,
-    /// By asking again and again.
-    Spin,
-    /// In the kernel. The mailbox's sleeping flag is up.
-    Sleep,
-}
-
-/// Polls; an interruption is no events.
-fn poll_once(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-    match poll.poll(events, timeout) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-            events.clear();
-            Ok(())
-        }
-        other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use fanfare_core::engine::Node;
-
-    use super::*;
-
-    fn worker(server: &str) -> Worker {
-        let text = format!("[server]\n{server}\n[apps.default]\nclient_key = \"client-key-0123456789\"\n");
-        let config = Config::from_toml(&text).expect("it is a configuration");
-        let (poll, waker) = poll_and_waker().expect("the system has polls");
-        let config = Arc::new(config);
-        let control = Control::new(vec![waker], 1, config.clone());
-        let mut worker = Worker::new(Parts {
-            id: WorkerId(0),
-            node: Arc::new(Node::new(config.apps.clone(), 1, config.mailbox_depth, 1)),
-            config,
-            control: Arc::new(control),
-            metrics: Arc::default(),
-            poll,
-            listeners: Vec::new(),
-            handler: MessageHandler::COMMANDS,
-            manage: crossbeam::channel::bounded(1).0,
-        })
-        .expect("nothing has to be registered");
-        worker.accepting = Accepting::Idle;
-        worker
-    }
-
-    #[test]
-    fn a_spinning_worker_need_not_be_woken_and_a_sleeping_one_must() {
-        let worker = worker("spin_us = 100");
-        let mailbox = worker.engine.node().mailbox(worker.id);
-        assert_eq!(worker.choose_wait(Duration::from_micros(99)), Wait::Spin);
-        assert!(!mailbox.must_wake(), "a producer would pay for a wake call");
-        assert_eq!(worker.choose_wait(Duration::from_micros(100)), Wait::Sleep);
-        assert!(mailbox.must_wake());
     }
 }
