@@ -82,6 +82,9 @@ impl Moment<'_> {
 /// A message sent, or a cycle begun, this long after it was due is late.
 pub(crate) const LATE_NS: u64 = 1_000_000;
 
+/// So few cycles that no queue can grow before them, and enough for a median.
+const FIRST_CYCLES: u64 = 8;
+
 /// What became of the subscribers that stopped reading.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Slow {
@@ -144,6 +147,8 @@ pub(crate) struct Tally {
     pub(crate) failure: Option<String>,
     /// Cycles that were due while as many as may be were under way.
     pub(crate) held_up: u64,
+    /// Latencies of the run's first cycles, the warm-up's included.
+    pub(crate) first: Latency,
     /// Pairs of notices that cancelled each other out.
     pub(crate) merged: u64,
     /// What handshakes came to.
@@ -178,6 +183,7 @@ impl Tally {
             failed: 0,
             failure: None,
             held_up: 0,
+            first: Latency::default(),
             merged: 0,
             handshakes: Handshakes::default(),
             unfinished: 0,
@@ -225,6 +231,13 @@ impl Tally {
             faults: faults.sum(),
             refused: self.refused + self.gaps,
             failed: self.failed,
+        }
+    }
+
+    /// Takes note of the latency of a cycle, if it is one of this worker's first.
+    pub(crate) fn record_first(&mut self, latency_ns: u64) {
+        if self.first.count() < FIRST_CYCLES {
+            self.first.record(latency_ns);
         }
     }
 
@@ -287,6 +300,7 @@ impl Tally {
         self.stragglers += other.stragglers;
         self.failed += other.failed;
         self.held_up += other.held_up;
+        self.first.add(&other.first);
         self.merged += other.merged;
         self.handshakes.add(&other.handshakes);
         self.unfinished += other.unfinished;

@@ -186,6 +186,17 @@ fn server_that_does_not_keep_up_with_connections_is_told_from_a_late_generator()
 }
 
 #[test]
+fn server_that_is_behind_in_the_first_window_already_never_kept_up() {
+    // 25 milliseconds for each handshake, of which 120 a second are due: the first window's wait for most of
+    // it, and their latencies do not tell how long one takes.
+    let report = run_against(Mischief::Dawdle { milliseconds: 25 }, 1, ramp(64, 120.0, 120.0));
+    assert_eq!(report.kept_up_per_second, None, "{}", report.table());
+    assert!(report.windows.iter().all(|row| row.kept_up == Some(false)), "{}", report.table());
+    assert!(report.behind_share < Some(0.6), "{}", report.table());
+    assert!(report.table().contains("never kept up"), "{}", report.table());
+}
+
+#[test]
 fn cycles_that_fail_are_counted_and_the_others_go_on() {
     let report = run_against(Mischief::HangUpOnJoin { every: 10 }, 1, ramp(200, 500.0, 500.0));
     let errors: u64 = report.windows.iter().map(|row| row.errors).sum();

@@ -257,6 +257,7 @@ impl Report {
                 if self.is_generator_limit() { "the generator or the server" } else { "the server" }
             ));
         }
+        self.remarks.extend(self.behind_sentence());
         if self.never_begun > 0 {
             let sentence = format!("{} cycles were due and never began.", self.never_begun);
             self.remarks.push(sentence);
