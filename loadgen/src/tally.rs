@@ -108,6 +108,23 @@ pub struct Returns {
     pub unrecovered: u64,
     /// The server has no recovery.
     pub adrift: u64,
+    /// Their sessions went on.
+    pub resumed: u64,
+    /// Their tickets were good no more: the server had ended their sessions.
+    pub lapsed: u64,
+    /// Publications that they had missed, and that followed.
+    pub missed: u64,
+}
+
+impl Returns {
+    fn add(&mut self, other: &Self) {
+        self.recovered += other.recovered;
+        self.unrecovered += other.unrecovered;
+        self.adrift += other.adrift;
+        self.resumed += other.resumed;
+        self.lapsed += other.lapsed;
+        self.missed += other.missed;
+    }
 }
 
 /// How far connections were after a storm had dropped them: times from the drop.
@@ -289,9 +306,7 @@ impl Tally {
         if let Some(theirs) = other.slow.backlogged {
             *self.slow.backlogged.get_or_insert_default() += theirs;
         }
-        self.returns.recovered += other.returns.recovered;
-        self.returns.unrecovered += other.returns.unrecovered;
-        self.returns.adrift += other.returns.adrift;
+        self.returns.add(&other.returns);
         if let Some(theirs) = &other.stages {
             let ours = self.stages.get_or_insert_default();
             ours.welcomed.add(&theirs.welcomed);

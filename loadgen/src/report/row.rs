@@ -26,9 +26,11 @@ pub(super) fn stages(tally: &Tally, all: &WindowTally) -> Vec<StageRow> {
     let Some(stages) = &tally.stages else { return Vec::new() };
     let row = |stage, latency: &Latency| StageRow { stage, latency: latency.percentiles() };
     let mut rows = vec![row("welcomed", &stages.welcomed), row("joined", &stages.joined)];
-    if tally.returns.recovered > 0 {
+    if tally.returns.recovered + tally.returns.resumed > 0 {
         rows.push(row("with what they missed", &all.latency));
     }
+    // Sessions that go on join nothing.
+    rows.retain(|row| row.latency.count > 0);
     rows
 }
 

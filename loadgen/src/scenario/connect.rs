@@ -177,7 +177,7 @@ impl Scenario for Connect {
 
     fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64) {
         match reply {
-            Reply::Welcome { session } if self.plan.join => {
+            Reply::Welcome { session, .. } if self.plan.join => {
                 self.seat.join_first(net, slot, &self.channel_of(slot), session);
             }
             Reply::Welcome { .. } | Reply::Done(_) => self.on_ready(net, slot, now),
