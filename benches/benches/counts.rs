@@ -13,7 +13,7 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use fanfare_benches::{
-    Discard, announcing_engine, engine, engine_with_history,
+    Discard, announcing_engine, engine, engine_with_history, engines,
     frames::{UPGRADE_HEADERS, decode_all, text_frames},
     open_members, open_sessions,
     payload::{self, SEND},
@@ -68,11 +68,19 @@ impl Room {
     /// What one session sends is handed over together, as the server does.
     fn turn(&mut self) {
         self.engine.begin_turn(1);
+        self.engine.on_early_mail();
         let mut commands = self.commands.iter();
         for same in self.slots.chunk_by(|one, next| one == next) {
             let messages = commands.by_ref().take(same.len()).map(|command| Message::Text(command));
             assert_eq!(self.engine.receive_all(same[0], messages), Flow::Continue);
         }
+        self.engine.on_mail();
+        self.engine.flush(&mut self.sink);
+    }
+
+    /// The mail of other workers is handled.
+    fn turn_for_mail(&mut self) {
+        self.engine.begin_turn(1);
         self.engine.on_mail();
         self.engine.flush(&mut self.sink);
     }
@@ -179,6 +187,51 @@ fn fanout(mut room: Room) -> Room {
     room
 }
 
+/// The workers of a node, which take turns on one thread.
+struct House(Vec<Room>);
+
+impl House {
+    /// Each worker has a turn for what its sessions send, and one for mail.
+    fn turn(&mut self) {
+        let House(rooms) = self;
+        rooms.iter_mut().for_each(Room::turn);
+        rooms.iter_mut().for_each(Room::turn_for_mail);
+    }
+}
+
+/// 500 channels with a sender and a receiver, each on a worker of its own by chance. A sender sends `window`
+/// messages in a turn.
+fn pairs(workers: u16, window: usize) -> House {
+    let room = |engine| Room { engine, sink: Discard::default(), slots: Vec::new(), commands: Vec::new() };
+    let mut rooms: Vec<Room> = engines(workers).into_iter().map(room).collect();
+    for session in 0..1_000_u32 {
+        let (channel, sends) = (session / 2, session % 2 == 0);
+        let room = &mut rooms[(session.wrapping_mul(0x9e37_79b9) >> 16) as usize % usize::from(workers)];
+        let slot = open_sessions(&mut room.engine, 1)[0];
+        let join = format!(r#"{{"type":"join","channel":"room-{channel}"}}"#);
+        assert_eq!(room.engine.receive(slot, Message::Text(&join)), Flow::Continue);
+        if sends {
+            room.slots.extend(vec![slot; window]);
+            let to = format!(r#""echo":false,"channel":"room-{channel}""#);
+            let send = SEND.replacen(r#""channel":"room""#, &to, 1);
+            room.commands.extend(vec![send; window]);
+        }
+    }
+    let mut house = House(rooms);
+    (0..3).for_each(|_| house.turn());
+    house
+}
+
+// 500 channels times 4 messages: workers that take turns on one thread.
+#[library_benchmark]
+#[bench::of_1_worker(pairs(1, 4))]
+#[bench::of_2_workers(pairs(2, 4))]
+#[bench::of_4_workers(pairs(4, 4))]
+fn crossing(mut house: House) -> House {
+    house.turn();
+    house
+}
+
 /// A stream of `count` frames, the buffer to read it through, and the decoder.
 fn stream(payload_len: usize, count: usize) -> (Decoder, BytesMut, Vec<u8>) {
     (Decoder::new(), text_frames(payload_len, count), vec![0; 64 << 10])
@@ -271,7 +324,10 @@ fn update(mut room: Room) -> Room {
     room
 }
 
-library_benchmark_group!(name = engine, benchmarks = [join, leave, publish, fanout, broadcast, update]);
+library_benchmark_group!(
+    name = engine,
+    benchmarks = [join, leave, publish, fanout, crossing, broadcast, update]
+);
 library_benchmark_group!(name = codec, benchmarks = [ws_decode, ws_encode, ws_handshake, envelope]);
 
 main!(

@@ -55,8 +55,20 @@ pub fn announcing_engine() -> Engine {
 }
 
 fn engine_of(app: App) -> Engine {
-    let node = Node::new(Apps::new(vec![app]).expect("one app"), 1, 1 << 16, 7);
-    Engine::new(WorkerId(0), Arc::new(node), 7)
+    engines_of(app, 1).pop().expect("there is one")
+}
+
+/// The engines of a node's workers, whose one app has every default but announces nobody.
+pub fn engines(workers: u16) -> Vec<Engine> {
+    let mut app = App::new("default", AppKeys::default());
+    app.announce = false;
+    engines_of(app, workers)
+}
+
+fn engines_of(app: App, workers: u16) -> Vec<Engine> {
+    let apps = Apps::new(vec![app]).expect("one app");
+    let node = Arc::new(Node::new(apps, workers.into(), 1 << 16, 7));
+    (0..workers).map(|worker| Engine::new(WorkerId(worker), node.clone(), u64::from(worker) + 7)).collect()
 }
 
 /// Encodes what the engine makes of [`payload::SEND`], as its baselines do.

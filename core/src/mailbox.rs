@@ -18,7 +18,8 @@ use crate::{
 
 /// A bounded multi-producer, single-consumer queue with a sleeper's flag.
 pub struct Mailbox<M> {
-    queue: Queue<M>,
+    /// Each item with its bytes.
+    queue: Queue<(M, usize)>,
     /// At least the number of items in `queue`: raised before a push, lowered after a pop.
     depth: AtomicUsize,
     limit: usize,
@@ -50,16 +51,17 @@ impl<M: Weigh> Mailbox<M> {
         preemption_point();
         // Relaxed: the count only bounds; the queue itself orders the items.
         self.depth.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(mail.bytes(), Ordering::Relaxed);
-        self.queue.push(mail);
+        let bytes = mail.bytes();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.queue.push((mail, bytes));
     }
 
     /// Takes the oldest mail.
     pub fn pop(&self) -> Option<M> {
         preemption_point();
-        let mail = self.queue.pop()?;
+        let (mail, bytes) = self.queue.pop()?;
         self.depth.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(mail.bytes(), Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         Some(mail)
     }
 

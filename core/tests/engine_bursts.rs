@@ -165,7 +165,7 @@ fn a_burst_reaches_everybody_but_the_sender_without_echo_in_order() {
 
 #[test]
 fn of_messages_to_a_full_worker_each_arrives_or_is_refused() {
-    const DEPTH: usize = 8;
+    const DEPTH: usize = 2;
     for (contended, messages_per_second) in [(false, 0), (false, 30), (true, 0), (true, 30)] {
         let setting = Setting { history: false, membership_to_send: false, messages_per_second, contended };
         let mut workers = Workers::new(3, DEPTH, |app| setting.apply(app));

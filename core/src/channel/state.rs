@@ -5,7 +5,7 @@
 //! after another, by whichever worker holds the lock. The state reaches that worker through [`Env`] alone: so
 //! a test can apply operations without engines, and the model checker runs this very code.
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use arrayvec::ArrayVec;
 
@@ -90,6 +90,13 @@ pub enum ChannelMail {
         /// What to deliver.
         publication: Arc<OwnedPublication>,
     },
+    /// Publications of one operation, for the worker's members.
+    Publications {
+        /// The place of the first in the channel's sequence.
+        sequence: u64,
+        /// What to deliver, in order: at most [`BURST`], for one audience.
+        publications: Arc<[OwnedPublication]>,
+    },
     /// The worker has gained interest: publications after this sequence are for its members.
     Live {
         /// The last sequence number that is not.
@@ -122,6 +129,7 @@ impl ChannelMail {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Publication { publication, .. } => publication.bytes(),
+            Self::Publications { publications, .. } => publications.iter().map(OwnedPublication::bytes).sum(),
             Self::Done { reply: Some(reply), .. } => reply.bytes(),
             Self::Live { .. } | Self::Done { .. } | Self::Refused { .. } => 0,
         }
@@ -154,6 +162,15 @@ pub struct Request {
     pub ticket: Option<u64>,
 }
 
+/// Where the worker is that asked for an operation.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Asker {
+    /// It applies the operation itself.
+    Inside,
+    /// It delegated the operation, or nobody asked.
+    Elsewhere,
+}
+
 /// What [`ChannelState::apply`] leaves to its caller.
 #[derive(Debug)]
 pub struct Applied {
@@ -161,9 +178,9 @@ pub struct Applied {
     pub receipt: Receipt,
     /// What came of the request.
     pub reply: Option<ChannelReply>,
-    /// How many of the publications, from the first on, the caller is to give to its own members now. The
-    /// others are in its mailbox.
-    pub direct: usize,
+    /// Whether the caller is to give the publications to its own members now. Else they are in its mailbox,
+    /// if it has members.
+    pub direct: bool,
     /// The sequence number of the first publication.
     pub sequence: u64,
 }
@@ -224,14 +241,13 @@ impl ChannelState {
             _ => None,
         };
         let sequence = self.sequence + 1;
-        let mut direct = 0;
-        for publication in publications {
-            self.sequence += 1;
-            let shared = self.number(channel, publication, env);
+        let mut copies = ArrayVec::<_, BURST>::new();
+        for publication in publications.iter_mut() {
+            copies.push(self.number(channel, publication, env));
             offset = publication.offset;
-            // Once one is in our mailbox, those after it are as well.
-            direct += usize::from(self.distribute(ticket.is_none(), publication, shared, env));
         }
+        let asker = if ticket.is_none() { Asker::Inside } else { Asker::Elsewhere };
+        let direct = self.distribute(asker, publications, &copies, env);
         if let Some(presence) = presence {
             self.count_user(channel, &presence, env);
         }
@@ -342,38 +358,38 @@ impl ChannelState {
         shared
     }
 
-    /// Posts a publication to every interested worker. Returns whether the caller is to give it to its own
-    /// members at once: if the publication is its own, and therefore `direct`, and no mail waits that was
-    /// before it.
+    /// Takes the next places in the sequence for the publications of one operation, and posts them to every
+    /// interested worker. Returns whether the caller is to give them to its own members at once: if it is the
+    /// asker, and no mail waits that was before them. `copies` has the history's copy of each, if there is
+    /// one.
     #[inline(always)]
     fn distribute(
-        &self,
-        direct: bool,
-        publication: &Publication<'_>,
-        mut shared: Option<Arc<OwnedPublication>>,
+        &mut self,
+        asker: Asker,
+        publications: &[Publication<'_>],
+        copies: &[Option<Arc<OwnedPublication>>],
         env: &mut impl Env,
     ) -> bool {
-        let sequence = self.sequence;
+        let sequence = self.sequence + 1;
+        self.sequence += publications.len() as u64;
         let own = env.worker();
-        let mut mail = |env: &mut _, to: WorkerId| {
-            // The history's copy does not say which session wants no echo; but the worker of that session
-            // must know.
-            let excepts = publication.audience.except_session.is_some_and(|session| session.worker() == to);
-            let copy = || Arc::new((*publication).into());
-            let publication = if excepts { copy() } else { shared.get_or_insert_with(copy).clone() };
-            Env::post(env, to, ChannelMail::Publication { sequence, publication });
-        };
-        for worker in self.interest.without(own) {
-            mail(env, worker);
+        let direct = asker == Asker::Inside && self.interest.contains(own) && !env.has_mail();
+        let to = if direct { self.interest.without(own) } else { self.interest };
+        if !to.is_empty() {
+            post_to(to, sequence, publications, copies, env);
         }
-        if !self.interest.contains(own) {
-            return false;
-        }
-        if direct && !env.has_mail() {
-            return true;
-        }
-        mail(env, own);
-        false
+        direct
+    }
+
+    /// Takes the next place in the sequence for a publication that no caller delivers, and posts it to every
+    /// interested worker. `copy` is the publication, if it can be shared.
+    fn tell(
+        &mut self,
+        publication: &Publication<'_>,
+        copy: Option<Arc<OwnedPublication>>,
+        env: &mut impl Env,
+    ) {
+        self.distribute(Asker::Elsewhere, slice::from_ref(publication), &[copy], env);
     }
 
     /// Does what a request asks for.
@@ -507,6 +523,44 @@ impl ChannelState {
         if now != before {
             env.account(before, now);
             channel.set_remembered(now);
+        }
+    }
+}
+
+/// Posts publications of one operation; the first has this sequence number. A publication that is shared with
+/// the history is not copied again. Others travel together, as one copy for all workers except that of the
+/// session that wants no echo: only that worker must know of it.
+fn post_to(
+    to: WorkerSet,
+    sequence: u64,
+    publications: &[Publication<'_>],
+    copies: &[Option<Arc<OwnedPublication>>],
+    env: &mut impl Env,
+) {
+    let Some(first) = publications.first() else { return };
+    let excepts = |to: WorkerId| first.audience.except_session.is_some_and(|session| session.worker() == to);
+    if publications.len() > 1 && copies.iter().all(Option::is_none) {
+        let mut copy: Option<Arc<[_]>> = None;
+        for worker in to {
+            let publications = if excepts(worker) {
+                publications.iter().map(|&publication| publication.into()).collect()
+            } else {
+                let new = || publications.iter().map(Publication::without_exception).collect();
+                copy.get_or_insert_with(new).clone()
+            };
+            env.post(worker, ChannelMail::Publications { sequence, publications });
+        }
+        return;
+    }
+    for ((sequence, publication), copy) in (sequence..).zip(publications).zip(copies) {
+        let mut copy = copy.clone();
+        for worker in to {
+            let publication = if excepts(worker) {
+                Arc::new((*publication).into())
+            } else {
+                copy.get_or_insert_with(|| Arc::new(publication.without_exception())).clone()
+            };
+            env.post(worker, ChannelMail::Publication { sequence, publication });
         }
     }
 }

@@ -462,6 +462,10 @@ impl Engine {
         self.turn.bytes >= TURN_BYTES || self.work >= TURN_WORK
     }
 
+    fn is_turn_half_full(&self) -> bool {
+        self.turn.bytes >= TURN_BYTES / 2 || self.work >= TURN_WORK / 2
+    }
+
     /// Whether a session's queue of `backlog` bytes is so long that its next command waits until its client
     /// has read more.
     #[inline]

@@ -13,6 +13,8 @@ use std::{
     },
 };
 
+use arrayvec::ArrayVec;
+
 use super::{
     Engine, InterestState,
     mail::Mail,
@@ -29,7 +31,7 @@ use crate::{
     command::Outcome,
     error::ReplyError,
     id::{LocalId, SessionId, SessionSlot, WorkerId},
-    limits::COMBINED,
+    limits::{BURST, COMBINED},
     publication::{Audience, Body, OwnedPublication, Publication, UserState},
 };
 
@@ -189,7 +191,9 @@ impl Engine {
         if interest == Some(Interest::Gained) {
             self.set_live(channel, receipt.sequence, receipt.position.offset, None);
         }
-        self.deliver(channel, sequence, &publications[..direct]);
+        if direct {
+            self.deliver(channel, sequence, publications);
+        }
         Submitted::Done { receipt, reply }
     }
 
@@ -253,6 +257,18 @@ impl Engine {
         }
     }
 
+    /// Handles the mail that has come before a turn's input. A publication to a channel with members here is
+    /// copied if mail waits, because the mail goes before it. Half of the turn is left to the input.
+    pub fn on_early_mail(&mut self) {
+        for _ in 0..self.node.mailbox(self.worker).depth() {
+            if self.is_turn_half_full() {
+                return;
+            }
+            let Some(mail) = self.node.mailbox(self.worker).pop() else { return };
+            self.handle_mail(mail);
+        }
+    }
+
     /// Handles the mail there is now, and lets go on whom it frees to, unless the turn gets full.
     pub fn on_mail(&mut self) {
         self.go_on_combining();
@@ -290,6 +306,10 @@ impl Engine {
         match mail {
             ChannelMail::Publication { sequence, publication } => {
                 self.deliver(channel, sequence, slice::from_ref(&publication.view()));
+            }
+            ChannelMail::Publications { sequence, publications } => {
+                let views: ArrayVec<_, BURST> = publications.iter().map(OwnedPublication::view).collect();
+                self.deliver(channel, sequence, &views);
             }
             ChannelMail::Live { sequence, offset, ticket } => {
                 self.set_live(channel, sequence, offset, Some(ticket));
@@ -372,6 +392,13 @@ impl Engine {
             _ => return,
         }
         local.offset = last.offset.unwrap_or(local.offset);
+        let excepted = last.audience.except_session.filter(|except| except.worker() == self.worker);
+        let excepted = excepted.and_then(|except| self.sessions.find(except));
+        if let Some(sender) = excepted
+            && local.subscribers.slots() == [sender]
+        {
+            return;
+        }
         if local.run == NONE {
             local.run = self.turn.open_run(channel.clone(), part, local.subscribers.slots().len());
         }
@@ -379,10 +406,7 @@ impl Engine {
         let (run, audience) = (local.run, last.audience);
         if audience.is_filtered() {
             self.limit_to_audience(channel, part, publications.len(), audience);
-        } else if let Some(except) = audience.except_session
-            && except.worker() == self.worker
-            && let Some(slot) = self.sessions.find(except)
-        {
+        } else if let Some(slot) = excepted {
             self.turn.except(run, publications.len(), slot, self.sessions.hot(slot));
         }
         if !self.quiet.is_empty() && last.body.is_notice() {

@@ -59,10 +59,9 @@ enum OwnedBody {
 
 #[derive(Debug)]
 struct OwnedMessage {
-    /// `text[..event_len]` is the event, the rest the payload: `event_len <= text.len()`.
-    text: Box<[u8]>,
+    /// The event, and the payload unless that is binary: then [`Extras::binary`] is the payload.
+    text: Box<str>,
     event_len: u16,
-    binary: bool,
     kept: bool,
     state: MessageState,
 }
@@ -78,6 +77,7 @@ enum MessageState {
 /// What most publications do not have.
 #[derive(Clone, Debug)]
 struct Extras {
+    binary: Option<Box<[u8]>>,
     audience: Audience,
     sender: Option<OwnedSender>,
     given: Option<Arc<Given>>,
@@ -117,15 +117,23 @@ impl Publication<'_> {
         let own = Audience { except_session: None, ..self.audience.clone() };
         let audience = audience.unwrap_or(&own);
         let payload = payload.unwrap_or(Payload::NULL);
-        let mut message = OwnedMessage::new(self.event(), payload, self.kept);
-        message.state = state;
-        let mut extras = Extras::of(audience, self.sender, self.given);
+        let changed = Publication { audience, ..*self };
+        let mut extras = Extras::of(&changed, payload);
         if let Some(extras) = &mut extras {
             extras.lost = Lost::by_change(offset, &own, audience, lost);
         }
         let of = self.offset.unwrap_or_default();
-        let body = OwnedBody::Message(message);
+        let body = OwnedBody::Message(OwnedMessage::new(self.event(), payload, self.kept, state));
         OwnedPublication { id: self.id, offset, of, edited_ms: at_ms, body, extras }
+    }
+
+    /// This publication for workers that do not have the session that wants no echo.
+    pub(crate) fn without_exception(&self) -> OwnedPublication {
+        if !self.audience.is_filtered() {
+            return Publication { audience: &EVERYONE, ..*self }.into();
+        }
+        let audience = &Audience { except_session: None, ..self.audience.clone() };
+        Publication { audience, ..*self }.into()
     }
 
     /// This message after a change with an audience of its own. The message keeps its audience, and every
@@ -148,9 +156,10 @@ impl Publication<'_> {
 
 impl OwnedPublication {
     /// Borrows it, as members see it when it is published.
+    #[inline]
     pub fn view(&self) -> Publication<'_> {
         let (body, kept) = match &self.body {
-            OwnedBody::Message(message) => (message.body(), message.kept),
+            OwnedBody::Message(message) => (message.body(self.binary()), message.kept),
             OwnedBody::MemberJoined(card) => (Body::MemberJoined(card), false),
             OwnedBody::MemberLeft(card) => (Body::MemberLeft(card), false),
             OwnedBody::MemberUpdated(card) => (Body::MemberUpdated(card), false),
@@ -168,7 +177,7 @@ impl OwnedPublication {
     pub fn message(&self) -> Publication<'_> {
         let view = self.view();
         let OwnedBody::Message(message) = &self.body else { return view };
-        let (event, payload) = message.parts();
+        let (event, payload) = message.parts(self.binary());
         Publication { offset: some(self.message_offset()), body: Body::Message { event, payload }, ..view }
     }
 
@@ -249,6 +258,10 @@ impl OwnedPublication {
         given.map_or_else(|| self.id.time_ms(), |time| time.unix_ms)
     }
 
+    fn binary(&self) -> Option<&[u8]> {
+        self.extras.as_ref()?.binary.as_deref()
+    }
+
     fn sender(&self) -> Option<Sender<'_>> {
         let OwnedSender { session, user, profile, shown } = self.extras.as_ref()?.sender.as_ref()?;
         let (user, profile) = (user.as_deref(), profile.as_ref());
@@ -264,12 +277,12 @@ impl OwnedPublication {
 }
 
 impl From<Publication<'_>> for OwnedPublication {
+    #[inline]
     fn from(publication: Publication<'_>) -> Self {
-        let Publication { id, offset, body, audience, sender, kept, edited_ms, given } = publication;
-        let message = |state| {
-            let message = OwnedMessage::new(publication.event(), publication.payload(), kept);
-            OwnedBody::Message(OwnedMessage { state, ..message })
-        };
+        let Publication { id, offset, body, kept, edited_ms, .. } = publication;
+        let payload = publication.payload();
+        let message =
+            |state| OwnedBody::Message(OwnedMessage::new(publication.event(), payload, kept, state));
         let body = match body {
             Body::Message { .. } => message(MessageState::Published),
             Body::Edit { .. } => message(MessageState::Edited),
@@ -288,30 +301,32 @@ impl From<Publication<'_>> for OwnedPublication {
             of: 0,
             edited_ms: edited_ms.unwrap_or_default(),
             body,
-            extras: Extras::of(audience, sender, given),
+            extras: Extras::of(&publication, payload),
         }
     }
 }
 
 impl OwnedMessage {
-    fn new(event: &str, payload: Payload<'_>, kept: bool) -> Self {
-        Self {
-            text: [event.as_bytes(), payload.bytes()].concat().into(),
-            event_len: u16::try_from(event.len()).expect("names are at most 256 bytes"),
-            binary: payload.is_binary(),
-            kept,
-            state: MessageState::Published,
-        }
+    fn new(event: &str, payload: Payload<'_>, kept: bool, state: MessageState) -> Self {
+        let json = match payload {
+            Payload::Json(json) => json,
+            Payload::Binary(_) => "",
+        };
+        let event_len = u16::try_from(event.len()).expect("names are at most 256 bytes");
+        let mut text = String::with_capacity(event.len() + json.len());
+        text.push_str(event);
+        text.push_str(json);
+        Self { text: text.into(), event_len, kept, state }
     }
 
     /// The event and the payload.
-    fn parts(&self) -> (&str, Payload<'_>) {
-        let (event, payload) = self.text.split_at(usize::from(self.event_len));
-        (text(event), Payload::restored(payload, self.binary))
+    fn parts<'a>(&'a self, binary: Option<&'a [u8]>) -> (&'a str, Payload<'a>) {
+        let (event, json) = self.text.split_at(usize::from(self.event_len));
+        (event, binary.map_or(Payload::Json(json), Payload::Binary))
     }
 
-    fn body(&self) -> Body<'_> {
-        let (event, payload) = self.parts();
+    fn body<'a>(&'a self, binary: Option<&'a [u8]>) -> Body<'a> {
+        let (event, payload) = self.parts(binary);
         match self.state {
             MessageState::Published => Body::Message { event, payload },
             MessageState::Edited => Body::Edit { event, payload },
@@ -321,17 +336,22 @@ impl OwnedMessage {
 }
 
 impl Extras {
-    /// The rare fields of a publication; `None` if the publication is for everyone, with no known sender and
-    /// no fields of a back end.
-    fn of(audience: &Audience, sender: Option<Sender<'_>>, given: Option<&Arc<Given>>) -> Option<Box<Self>> {
-        (!audience.is_everyone() || sender.is_some() || given.is_some()).then(|| {
+    /// The rare fields of a publication; `None` if the publication is for everyone, with no known sender, no
+    /// fields of a back end, and no binary payload.
+    #[inline]
+    fn of(publication: &Publication<'_>, payload: Payload<'_>) -> Option<Box<Self>> {
+        let &Publication { audience, sender, given, .. } = publication;
+        let is_rare = !audience.is_everyone() || sender.is_some() || given.is_some() || payload.is_binary();
+        is_rare.then(|| {
+            let binary = payload.is_binary().then(|| payload.bytes().into());
             let sender = sender.map(|Sender { session, user, profile, shown }| OwnedSender {
                 session,
                 user: user.map(Into::into),
                 profile: profile.cloned(),
                 shown,
             });
-            Box::new(Self { audience: audience.clone(), sender, given: given.cloned(), lost: Vec::new() })
+            let (audience, given) = (audience.clone(), given.cloned());
+            Box::new(Self { binary, audience, sender, given, lost: Vec::new() })
         })
     }
 
@@ -341,7 +361,8 @@ impl Extras {
         let profile = self.sender.as_ref().and_then(|sender| sender.profile.as_ref());
         let profile = profile.map_or(0, |profile| profile.len());
         let given = self.given.as_ref().map_or(0, |given| size_of::<Given>() + given.text_bytes());
-        size_of::<Self>() + self.audience.heap_bytes() + profile + given + lost
+        let binary = self.binary.as_ref().map_or(0, |binary| binary.len());
+        size_of::<Self>() + binary + self.audience.heap_bytes() + profile + given + lost
     }
 }
 

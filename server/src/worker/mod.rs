@@ -230,6 +230,7 @@ impl Worker {
         while !self.is_finished() {
             self.wait(&mut events)?;
             self.begin_turn();
+            self.engine.on_early_mail();
             self.gather(&mut events, &mut buffer)?;
             self.stamp_read();
             self.engine.on_mail();

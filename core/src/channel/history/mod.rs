@@ -38,7 +38,7 @@ use self::texts::{Place, TEXT_BYTES, Texts};
 use crate::{
     app::HistoryLimits,
     id::MessageId,
-    publication::{self, Audience, Lost, OwnedPublication, Payload, Publication},
+    publication::{self, Lost, OwnedPublication, Payload, Publication},
 };
 
 /// What a channel without members or messages costs, about.
@@ -189,7 +189,7 @@ impl History {
         self.touch(now_ms);
         self.expire(now_ms);
         while self.entries.len() >= self.limits.messages as usize && self.forget_oldest() {}
-        let shared = (!is_plain(message)).then(|| Arc::new(without_exception(message)));
+        let shared = (!is_plain(message)).then(|| Arc::new(message.without_exception()));
         let growth = |history: &Self| history.growth(message, shared.as_deref());
         let room = match growth(self) {
             0 => Room { fits: true, forgotten: 0 },
@@ -435,12 +435,6 @@ fn is_plain(message: &Publication<'_>) -> bool {
 
 fn text_len(message: &Publication<'_>) -> usize {
     message.event().len() + message.payload().len()
-}
-
-/// A session that comes back is another one, so it is of no use to remember who wanted no echo.
-fn without_exception(message: &Publication<'_>) -> OwnedPublication {
-    let audience = &Audience { except_session: None, ..message.audience.clone() };
-    Publication { audience, ..*message }.into()
 }
 
 /// For how many more a queue that is to hold at most `most` makes room when one more comes.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     id::{IdGenerator, SessionId, WorkerId},
-    publication::{Body, Kind, Sender, WithoutUser},
+    publication::{Audience, Body, Kind, Sender, WithoutUser},
 };
 
 mod model;

@@ -23,7 +23,6 @@ impl ChannelState {
         if !change.is_allowed(old.sender) {
             return Err(ReplyError::EditNotAllowed);
         }
-        self.sequence += 1;
         self.offset += 1;
         channel.set_offset(self.offset);
         let payload = change.payload.as_ref().map(OwnedPayload::view);
@@ -36,10 +35,9 @@ impl ChannelState {
             // A message that is for one session after the change is lost to other sessions of its user.
             let audience =
                 Audience { except_session: changed.audience().only_session, ..loss.audience.clone() };
-            self.distribute(false, &Publication { audience: &audience, ..loss }, None, env);
-            self.sequence += 1;
+            self.tell(&Publication { audience: &audience, ..loss }, None, env);
         }
-        self.distribute(false, &changed.view(), Some(changed.clone()), env);
+        self.tell(&changed.view(), Some(changed.clone()), env);
         Ok(self.offset)
     }
 
@@ -55,14 +53,14 @@ impl ChannelState {
         self.check_mailboxes(env)?;
         let now_ms = env.now_ms();
         let old = self.history.as_ref().and_then(|history| history.find(amendment.id));
-        let told = amendment.publication(old.as_ref(), now_ms);
         let Some(old) = old else {
-            self.sequence += 1;
-            self.distribute(false, &told, None, env);
+            self.tell(&amendment.publication(None, now_ms), None, env);
             return Ok(None);
         };
+        let told = amendment.publication(Some(&old), now_ms);
         let offset = self.offset + 1;
-        let told = Arc::new(Publication { offset: Some(offset), kept: old.kept, ..told }.into());
+        let told: Arc<OwnedPublication> =
+            Arc::new(Publication { offset: Some(offset), kept: old.kept, ..told }.into());
         let payload = amendment.payload.as_ref().map(OwnedPayload::view).filter(|_| !amendment.deletes);
         let lost = self.history.as_ref().map_or(&[][..], |history| history.lost(amendment.id));
         let now = Arc::new(old.amended(offset, payload, &amendment.given, lost, amendment.at_ms(now_ms)));
@@ -73,14 +71,7 @@ impl ChannelState {
         }
         self.account(channel, env);
         env.count_change();
-        self.sequence += 1;
-        self.tell(told, env);
+        self.tell(&told.view(), Some(told.clone()), env);
         Ok(Some(offset))
-    }
-
-    /// Posts a publication that no caller delivers to every interested worker.
-    fn tell(&mut self, publication: Arc<OwnedPublication>, env: &mut impl Env) {
-        let view = publication.clone();
-        self.distribute(false, &view.view(), Some(publication), env);
     }
 }

@@ -138,12 +138,12 @@ fn a_message_is_given_to_own_members_at_once_and_posted_to_others() {
     let (channel, mut env) = (channel(ChannelOptions::default()), Worker::new(ChannelOptions::default()));
     [0, 1].into_iter().for_each(|worker| gain(&channel, &mut env, worker));
     let applied = send(&channel, &mut env).expect("nobody is full");
-    assert_eq!((applied.direct, applied.sequence, applied.receipt.offset), (1, 1, Some(1)));
+    assert_eq!((applied.direct, applied.sequence, applied.receipt.offset), (true, 1, Some(1)));
     assert_eq!(env.take_publications(), [(1, 1, Kind::Message)]);
     env.has_mail = true;
     let applied = send(&channel, &mut env).expect("nobody is full");
-    assert_eq!((applied.direct, applied.receipt.offset), (0, Some(2)));
-    assert_eq!(env.take_publications(), [(1, 2, Kind::Message), (0, 2, Kind::Message)]);
+    assert_eq!((applied.direct, applied.receipt.offset), (false, Some(2)));
+    assert_eq!(env.take_publications(), [(0, 2, Kind::Message), (1, 2, Kind::Message)]);
 }
 
 #[test]
