@@ -168,7 +168,8 @@ fn packet() -> impl Strategy<Value = String> {
             .boxed()
     };
     let fixed = |text: &str| Just(text.to_owned()).boxed();
-    let placeholder = r#"{"_placeholder":true,"num":0}"#;
+    let bytes =
+        r#"451-["message",{"channel":"room","eventName":"e","message":{"_placeholder":true,"num":0}}]"#;
     prop_oneof![
         16 => message(r#""channel":"room","#, ""),
         4 => message(r#""channel":"room","#, r#","echo":false"#),
@@ -180,7 +181,7 @@ fn packet() -> impl Strategy<Value = String> {
         1 => fixed(r#"42["message",{"channel":"room","eventName":"user:x","message":1}]"#),
         1 => fixed(r#"42["update",{"data":1}]"#),
         1 => fixed("3"),
-        2 => fixed(&format!(r#"451-["message",{{"channel":"room","eventName":"e","message":{placeholder}}}]"#)),
+        2 => fixed(bytes),
         3 => fixed("\0"),
     ]
 }

@@ -31,8 +31,8 @@ pub(super) struct Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    /// The shape of a text with this object, whose channel and message are the members at these places. `None`
-    /// if channel and message are not all that may differ in texts of this shape.
+    /// The shape of a text with this object, whose channel and message are the members at these places.
+    /// `None` if channel and message are not all that may differ in texts of this shape.
     pub(super) fn of(object: Object<'_, 'a>, channel: Option<usize>, message: usize) -> Option<Self> {
         let head = object.text_before(message);
         if message + 1 != object.len() || head.len() > HEAD_BYTES {

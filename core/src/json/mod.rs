@@ -83,8 +83,8 @@ pub fn plain_string(rest: &str) -> Option<(&str, &str)> {
     (grammar::byte(rest.as_bytes(), end) == b'"').then(|| rest.split_at(end))
 }
 
-/// The value that `rest` begins with, if nothing but `closing` follows, the closing brackets of all containers
-/// that are open. For texts that are known up to there.
+/// The value that `rest` begins with, if nothing but `closing` follows, the closing brackets of all open
+/// containers. For texts that are known up to there.
 #[inline(always)]
 #[must_use]
 pub fn last_value<'a>(rest: &'a str, closing: &'static str) -> Option<&'a str> {
