@@ -22,6 +22,7 @@ use super::{
     process::{ProcessMetric, process_metrics},
 };
 use crate::{
+    acme::{self, Acme},
     args::COMMIT,
     connection::Transport,
     http::channelstream::Place,
@@ -297,7 +298,8 @@ pub(crate) fn exposition(observed: &Observed, format: TextFormat) -> String {
     let mut text = Exposition::new(format);
     put_server(&mut text, observed);
     put_apps(&mut text, observed);
-    put_issuers(&mut text, &observed.issuers);
+    put_issuers(&mut text, &observed.errands.issuers);
+    put_acme(&mut text, &observed.errands.acme);
     for (at, (name, kind, help)) in METRICS.iter().enumerate() {
         text.begin(&format!("fanfare_{name}"), *kind, help);
         for (worker, metrics) in observed.workers.iter().enumerate() {
@@ -327,7 +329,7 @@ fn put_server(text: &mut Exposition, observed: &Observed) {
     text.begin("fanfare_channels", Kind::Gauge, "Channels.");
     text.sample(&[], observed.node.channels());
     text.begin("fanfare_certificate_expiry_timestamp_seconds", Kind::Gauge, CERTIFICATE_HELP);
-    text.sample(&[], observed.certificate_expires_s.load(Ordering::Relaxed));
+    text.sample(&[], observed.certificate_expires_s().unwrap_or(0));
     text.begin("fanfare_build_info", Kind::Gauge, "Always 1.");
     let (version, commit) = (env!("CARGO_PKG_VERSION"), COMMIT.unwrap_or("unknown"));
     text.sample(&[("version", &version), ("commit", &commit)], 1);
@@ -380,6 +382,17 @@ fn put_issuers(text: &mut Exposition, issuers: &Issuers) {
     }
 }
 
+fn put_acme(text: &mut Exposition, acme: &Acme) {
+    let mut has_domains = false;
+    acme.visit(|_, _, _| has_domains = true);
+    for acme::Metric { name, kind, help, value } in acme::METRICS.iter().filter(|_| has_domains) {
+        text.begin(name, *kind, help);
+        acme.visit(|domain, expires_s, numbers| {
+            text.sample(&[("domain", &domain)], value(expires_s, numbers));
+        });
+    }
+}
+
 fn put_times(text: &mut Exposition, observed: &Observed) {
     let times = || observed.workers.iter().map(|worker| &worker.times);
     text.begin("fanfare_turn_seconds", Kind::Histogram, TURN_HELP);
@@ -407,7 +420,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::{control::background::Background, worker::Control};
+    use crate::control::{admin::Errands, background::Background};
+    use crate::worker::Control;
 
     fn observed(apps: usize) -> Observed {
         let keys =
@@ -419,8 +433,10 @@ mod tests {
         let workers = vec![Arc::new(WorkerMetrics::default()), Default::default()];
         let control = Arc::new(Control::new(Vec::new(), 0, config.clone()));
         let background = Arc::new(Background::start().expect("a thread starts"));
-        let issuers = Issuers::start(background, config.issuers());
-        Observed::new(Arc::new(Node::new(apps, 2, 64, 1)), workers, control, issuers, None)
+        let issuers = Issuers::start(background.clone(), config.issuers());
+        let acme = Acme::start(background, config.acme()).expect("there is no folder to make");
+        let errands = Errands { issuers, acme };
+        Observed::new(Arc::new(Node::new(apps, 2, 64, 1)), workers, control, errands, None)
     }
 
     #[test]
