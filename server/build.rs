@@ -1,5 +1,5 @@
-//! Puts the commit into a release build, for `--version`. The variable `FANFARE_COMMIT` goes before the repository.
-//! Other builds have no commit, because each commit would make them compile the server again.
+//! Puts the commit into a release build, for `--version`. The variable `FANFARE_COMMIT` goes before the
+//! repository. Other builds have no commit, because each commit would make them compile the server again.
 
 use std::{env, process::Command};
 

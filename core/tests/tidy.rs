@@ -72,11 +72,9 @@ const LONG_LINES: &[(&str, usize)] = &[
     ("loadgen/tests/stub", 1),
     ("server/src", 4),
     ("server/src/config", 9),
-    ("server/src/control", 7),
     ("server/src/http", 1),
     ("server/src/worker", 1),
     ("server/tests", 1),
-    ("server/tests/config_load", 18),
 ];
 
 fn root() -> PathBuf {

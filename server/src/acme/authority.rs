@@ -1,7 +1,7 @@
 //! One order of one certificate.
 //!
-//! The authority is hostile: each request has a bound in time and in bytes, the whole order has a bound in time,
-//! and what the authority says is shortened before it is logged.
+//! The authority is hostile: each request has a bound in time and in bytes, the whole order has a bound in
+//! time, and what the authority says is shortened before it is logged.
 
 use std::{error::Error as StdError, future::Future, io, pin::Pin, time::Duration};
 

@@ -6,13 +6,13 @@
 //!             └▶ Store (files) ─▶ Issued ─▶ the next handshakes
 //! ```
 //!
-//! `instant-acme` speaks the protocol: it signs, counts nonces and reads orders. Its own HTTP client is left out
-//! of the build, because its requests go through `egress`, which bounds them, and which has the trust store and
-//! the TLS of all requests of the server. So ACME adds neither a runtime nor a second HTTP stack.
+//! `instant-acme` speaks the protocol: it signs, counts nonces and reads orders. Its own HTTP client is left
+//! out of the build, because its requests go through `egress`, which bounds them, and which has the trust
+//! store and the TLS of all requests of the server. So ACME adds neither a runtime nor a second HTTP stack.
 //!
 //! A listener answers challenges itself (TLS-ALPN-01), so no other port is needed. Orders are made one after
-//! another on the background thread. A new certificate is for new handshakes; connections stay as they are. The
-//! last certificate stays whatever fails.
+//! another on the background thread. A new certificate is for new handshakes; connections stay as they are.
+//! The last certificate stays whatever fails.
 
 mod authority;
 mod renewal;
@@ -46,7 +46,8 @@ pub(crate) struct Settings {
     pub(crate) contact: Vec<String>,
     /// The directory of the authority.
     pub(crate) directory: Endpoint,
-    /// Certificates in PEM, one of which vouches for the directory; without it, the trust store of the system.
+    /// Certificates in PEM, one of which vouches for the directory; without it, the trust store of the
+    /// system.
     pub(crate) directory_ca: Option<Vec<u8>>,
     /// The wait after the first failure. It doubles with each further failure in a row.
     pub(crate) retry: Duration,

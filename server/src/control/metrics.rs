@@ -74,22 +74,29 @@ metrics! {
     closed_total Counter "Connections closed, for any reason."
     protocol_errors_total Counter "Connections closed because the peer broke the protocol."
     ping_timeouts_total Counter "Connections closed because the peer was silent for two ping intervals."
-    message_timeouts_total Counter "Connections closed because a WebSocket message was begun and not finished in time."
+    message_timeouts_total Counter
+        "Connections closed because a WebSocket message was begun and not finished in time."
     bad_tokens_total Counter "Connections closed because too many session tokens in a row did not verify."
-    panics_total Counter "Connections closed because handling their input panicked: a fault of the server's. Report it."
+    panics_total Counter
+        "Connections closed because handling their input panicked: a fault of the server's. Report it."
     disconnected_total Counter "Sessions disconnected by their app's back end."
     drained_total Counter "Sessions told to come back because the server ends."
     removed_total Counter "Sessions closed because their app was removed by a reload."
     slow_consumers_total Counter "Sessions closed because their outbound queue passed its limit."
-    congested_total Counter "Times a session began to lose publications because its outbound queue passed its limit."
-    missed_total Counter "Publications dropped for sessions with a full outbound queue, counted when a gap message tells them or the session ends."
+    congested_total Counter
+        "Times a session began to lose publications because its outbound queue passed its limit."
+    missed_total Counter
+        "Publications dropped for sessions with a full outbound queue, counted when a gap message tells \
+         them or the session ends."
     recovered_total Counter "Publications that sessions had missed and received on joining."
     unrecovered_total Counter "Joins that were told that what they missed is not remembered."
     parked_total Counter "Times a session whose connection was lost was kept for its client's return."
     resumed_total Counter "Parked sessions that a client resumed on a new connection."
-    unresumed_total Counter "Kept sessions that ended: their time was over, a bound was passed, or frames were lost."
+    unresumed_total Counter
+        "Kept sessions that ended: their time was over, a bound was passed, or frames were lost."
     expired_keys_total Counter "Sessions ended because the key of their client has expired."
-    presence_ghost_seconds_max Gauge "For how long the session that was kept first has been without a connection, in seconds."
+    presence_ghost_seconds_max Gauge
+        "For how long the session that was kept first has been without a connection, in seconds."
     member_lists_refused_total Counter "Lists of all members refused because they are too long."
     back_end_refusals_total Counter "Events of a back end's WebSocket that were refused."
     history_forgotten_total Counter "Messages forgotten because their app remembered too much."
