@@ -100,7 +100,6 @@ fn every_key_is_described_and_nothing_else() {
             ![
                 "limits",
                 "listeners",
-                "acme",
                 "agnost",
                 "channelstream",
                 "xano",
@@ -112,6 +111,8 @@ fn every_key_is_described_and_nothing_else() {
             ]
             .contains(&key.as_str())
         });
+        // In a listener, it is a key.
+        known.retain(|key| key != "acme" || section != "[server]");
         let mut described: Vec<String> = rows(section).into_iter().flat_map(|row| row.keys).collect();
         known.sort();
         described.sort();
