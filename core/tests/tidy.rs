@@ -64,17 +64,10 @@ const LONG_LINES: &[(&str, usize)] = &[
     ("core/src/token", 1),
     ("core/tests", 7),
     ("core/tests/recovery_simulation", 1),
-    ("loadgen/src", 4),
-    ("loadgen/src/drivers", 1),
-    ("loadgen/src/plan", 2),
-    ("loadgen/src/report", 5),
-    ("loadgen/src/scenario", 1),
-    ("loadgen/tests/stub", 1),
     ("server/src", 4),
     ("server/src/config", 9),
     ("server/src/http", 1),
     ("server/src/worker", 1),
-    ("server/tests", 1),
 ];
 
 fn root() -> PathBuf {
