@@ -29,7 +29,8 @@ const VERSION_AND_COMMIT: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("
 
 /// Load for realtime channel servers: every delivery verified, every latency counted from when it was due.
 #[derive(Parser, Debug)]
-#[command(name = "fanfare-loadgen", version = VERSION_AND_COMMIT, max_term_width = 100, args_override_self = true)]
+#[command(name = "fanfare-loadgen", version = VERSION_AND_COMMIT)]
+#[command(max_term_width = 100, args_override_self = true)]
 pub struct Args {
     #[command(subcommand)]
     scenario: Scenario,

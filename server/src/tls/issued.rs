@@ -75,7 +75,8 @@ impl Issued {
         })
     }
 
-    /// Answers challenges for a name with a certificate and its key, both in DER, until the result is dropped.
+    /// Answers challenges for a name with a certificate and its key, both in DER, until the result is
+    /// dropped.
     ///
     /// # Errors
     /// The key cannot be used.
