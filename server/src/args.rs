@@ -18,7 +18,10 @@ static VERSION: LazyLock<String> = LazyLock::new(|| match COMMIT {
 
 /// The commit that the binary was built from. Release builds from a repository have one, and builds with the
 /// variable `FANFARE_COMMIT`.
-pub const COMMIT: Option<&str> = option_env!("FANFARE_COMMIT");
+pub const COMMIT: Option<&str> = match option_env!("FANFARE_COMMIT") {
+    Some(commit) if !commit.is_empty() => Some(commit),
+    _ => None,
+};
 
 /// Realtime channels for very many connections.
 #[derive(Parser, Clone, Default, Debug)]
