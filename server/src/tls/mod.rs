@@ -6,11 +6,13 @@
 //! ```
 //!
 //! `identity` reads certificates and chooses one by the client's name, `issued` has the certificates that an
-//! authority issues, `settings` has the listener's parameters, `session` is the state of one connection. A
-//! session at rest holds no buffers, because rustls's unbuffered interface works in the worker's buffers.
+//! authority issues, `settings` has the listener's parameters, `session` is the state of one connection,
+//! and `records` is what is left of it after the handshake. A session at rest holds no buffers, because all
+//! work is done in the worker's buffers.
 
 mod identity;
 mod issued;
+mod records;
 mod session;
 mod settings;
 

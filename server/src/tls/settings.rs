@@ -74,6 +74,8 @@ impl TlsSettings {
         if answers_challenges {
             config.alpn_protocols.push(CHALLENGE_ALPN.to_vec());
         }
+        // `records` takes over after the handshake.
+        config.enable_secret_extraction = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if client_ca.is_none() {
             config.ticketer = ring::Ticketer::new().map_err(|error| error.to_string())?;
