@@ -1,5 +1,5 @@
-//! What a connection with TLS costs at rest beyond one without: heap bytes of the server's threads, counted by
-//! the allocator. The figures are exact for the allocator's requests; they are bounded, and printed as
+//! What a connection with TLS costs at rest beyond one without: heap bytes of the server's threads, counted
+//! by the allocator. The figures are exact for the allocator's requests; they are bounded, and printed as
 //! `bytes: NAME NUMBER`.
 //!
 //! There is one test, since all threads but the test's own share the count.

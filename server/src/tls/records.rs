@@ -1,9 +1,9 @@
 //! The records of a session after its handshake: sealing, opening, alerts and new keys (RFC 8446, section 5;
 //! RFC 5246, section 6.2; RFC 5288; RFC 7905).
 //!
-//! rustls makes the handshake and hands over the secrets. Its state for a session at rest takes 3,200 bytes:
-//! a third are expanded keys, and most of the rest serves handshakes and QUIC. Here a session keeps secrets of
-//! 32 bytes, and expands them for the records of a read or a write.
+//! rustls makes the handshake and hands over the secrets. The state of rustls for a session at rest takes
+//! 3,200 bytes: a third are expanded keys, and most of the rest serves handshakes and QUIC. Here a session
+//! keeps secrets of 32 bytes, and expands them for the records of a read or a write.
 //!
 //! A nonce is used once: a sequence number rises with each record, and no key seals more than
 //! [`Suite::records`] of them.

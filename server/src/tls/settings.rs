@@ -1,10 +1,10 @@
 //! The TLS parameters of a listener: versions, suites, certificates, tickets.
 //!
 //! TLS 1.2 and 1.3, with forward secrecy and authenticated encryption; rustls has nothing else. `http/1.1` is
-//! the only protocol of ALPN, beside that of challenges on a listener with issued certificates. Tickets resume
-//! sessions without state on the server. A listener has its own ticket keys, which change every six hours. A
-//! listener that asks for client certificates gives no tickets, because a ticket would outlive the check of
-//! the certificate.
+//! the only protocol of ALPN, beside that of challenges on a listener with issued certificates. Tickets
+//! resume sessions without state on the server. A listener has its own ticket keys, which change every six
+//! hours. A listener that asks for client certificates gives no tickets, because a ticket would outlive the
+//! check of the certificate.
 
 use std::{fmt, sync::Arc};
 
