@@ -19,7 +19,6 @@ function randomId() {
 export function Console({ apps, app }) {
   const [frames, setFrames] = useState([]);
   const [state, setState] = useState("closed");
-  const [chosen, setChosen] = useState(app);
   const [dialect, setDialect] = useState("native");
   // The present connection: its socket, its app, its dialect, and its id in dialects where the client chooses one.
   const connection = useRef(null);
@@ -36,7 +35,7 @@ export function Console({ apps, app }) {
   };
   useEffect(() => close, []);
 
-  const served = apps.find(({ name }) => name === chosen)?.dialects ?? ["native"];
+  const served = apps.find(({ name }) => name === app)?.dialects ?? ["native"];
   const spoken = served.includes(dialect) ? dialect : "native";
 
   const connect = async (event) => {
@@ -44,12 +43,12 @@ export function Console({ apps, app }) {
     close();
     const token = event.target.elements.token?.value ?? "";
     const { begin, answer, offersToken } = DIALECTS[spoken];
-    const opened = { app: chosen, dialect: spoken, id: randomId(), socket: null };
+    const opened = { app, dialect: spoken, id: randomId(), socket: null };
     connection.current = opened;
     const isPresent = () => connection.current === opened;
     setState("connecting");
     try {
-      const begun = await begin?.(chosen, opened.id);
+      const begun = await begin?.(app, opened.id);
       if (begun && isPresent()) show("in", JSON.stringify(begun));
     } catch (error) {
       show("end", error.message);
@@ -57,7 +56,7 @@ export function Console({ apps, app }) {
       return;
     }
     if (!isPresent()) return;
-    const query = new URLSearchParams({ app: chosen, dialect: spoken });
+    const query = new URLSearchParams({ app, dialect: spoken });
     if (begin) query.set("conn_id", opened.id);
     if (token !== "" && !offersToken) query.set("session", token);
     const url = `${location.origin.replace(/^http/, "ws")}/dashboard/console?${query}`;
@@ -99,9 +98,6 @@ export function Console({ apps, app }) {
     <h1>Console</h1>
     <p class="note">${DIALECTS[spoken].note}</p>
     <form class="row" onSubmit=${connect}>
-      <label>App <select name="app" onChange=${({ target }) => setChosen(target.value)}>
-        ${apps.map(({ name }) => html`<option selected=${name === chosen}>${name}</option>`)}
-      </select></label>
       <label>Protocol <select name="dialect" onChange=${({ target }) => setDialect(target.value)}>
         ${served.map((name) => html`<option value=${name} selected=${name === spoken}>${DIALECTS[name].label}</option>`)}
       </select></label>

@@ -160,9 +160,11 @@ test("an app's console offers the protocols that the app serves, and says why a 
   const view = await openConsole(undefined, "plain");
   const offered = view.page.getByLabel("Protocol").locator("option");
   assert.deepEqual(await offered.allTextContents(), ["Fanfare"]);
-  await view.page.locator("select[name=app]").selectOption("default");
+  await view.page.locator("header select").selectOption("default");
+  await offered.nth(3).waitFor({ state: "attached" });
   assert.deepEqual(await offered.allTextContents(), ["Fanfare", "Agnost", "Channelstream", "Xano"]);
-  await view.page.locator("select[name=app]").selectOption("closed");
+  await view.page.locator("header select").selectOption("closed");
+  await offered.nth(3).waitFor({ state: "detached" });
   await view.choose("Channelstream");
   await view.press("Connect");
   await view.page.locator(".frames .end", { hasText: "403" }).waitFor();

@@ -130,7 +130,8 @@ export async function connectClient(t, url, join) {
 export function plainRequest(admin, path, { method = "GET", headers = {}, body } = {}) {
   const [hostname, port] = admin.split(":");
   return new Promise((resolve, reject) => {
-    const asked = request({ hostname, port, path, method, headers }, (response) => {
+    // A connection of its own: the console is the first request of a connection.
+    const asked = request({ hostname, port, path, method, headers, agent: false }, (response) => {
       let text = "";
       response.on("data", (chunk) => (text += chunk));
       response.on("end", () => resolve({ status: response.statusCode, headers: response.headers, text }));
