@@ -1,5 +1,5 @@
-// Tests of the console's protocols in Chromium: the console joins, sends and shows frames as a client of each dialect
-// does, beside a native client in the same channel.
+// Tests in Chromium of an app that serves every protocol and takes session tokens: the console joins, sends and shows
+// frames as a client of each dialect does, beside a native client in the same channel, and users are found.
 
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
@@ -46,7 +46,8 @@ if (!skip) {
   server = await startConfigured(after, CONFIG);
   browser = await startBrowser(after);
 }
-const member = (t) => connectClient(t, `ws://${server.data}/v1/ws?key=${CLIENT}`, "room");
+const member = (t, session) =>
+  connectClient(t, `ws://${server.data}/v1/ws?key=${CLIENT}${session ? `&session=${session}` : ""}`, "room");
 
 function token(user) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
@@ -170,6 +171,27 @@ test("an app's console offers the protocols that the app serves, and says why a 
   await view.page.locator(".frames .end", { hasText: "403" }).waitFor();
   await view.state("closed");
   await view.fine("403");
+});
+
+test("a user of any name is found, and all of the user's sessions end", { skip }, async (t) => {
+  const sessions = [await member(t, token(HOSTILE)), await member(t, token(HOSTILE))];
+  const other = await member(t, token("leia"));
+  const { page, context, faults } = await openPage(browser, `http://${server.admin}/dashboard/#/sessions/default`);
+  await page.getByLabel("User").fill(HOSTILE);
+  await page.getByRole("button", { name: "Find" }).click();
+  const rows = page.getByRole("table", { name: "Sessions" }).locator("tbody tr");
+  await page.getByText("Sessions of <img").waitFor();
+  await rows.nth(1).waitFor();
+  assert.equal(await rows.count(), 2);
+  const whole = page.locator("form");
+  await whole.getByRole("button", { name: "Disconnect" }).click();
+  await whole.getByRole("button", { name: "Yes" }).click();
+  await Promise.all(sessions.map(({ closed }) => closed));
+  await page.getByText("No session on this page.").waitFor();
+  await other.ask({ type: "ping" });
+  assert.equal(await page.locator("img").count(), 0);
+  assert.deepEqual([await grave(page), faults], [[], []]);
+  await context.close();
 });
 
 test("calls and dialects are those of a list, and only for the dashboard's own page", { skip }, async () => {

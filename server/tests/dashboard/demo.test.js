@@ -7,11 +7,19 @@ import { grave, openPage, picture, skip, startBrowser, startServer } from "./sup
 
 const PORTS = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
 
-let url, browser;
+let url, browser, startedMs;
 if (!skip) {
+  const began = performance.now();
   [, url] = await startServer(after, ["demo", ...PORTS], /open (\S+) in two browser windows/);
+  for (const path of ["", "demo.js", "settings.json"]) assert.equal((await fetch(url + path)).status, 200, path);
+  startedMs = performance.now() - began;
   browser = await startBrowser(after);
 }
+
+test("the demo's page is served within 5 s of the command", { skip }, () => {
+  console.log(`served after ${Math.round(startedMs)} ms`);
+  assert.ok(startedMs < 5000, `${startedMs} ms`);
+});
 
 async function enter(name, options = {}) {
   const window = await openPage(browser, url, { viewport: { width: 720, height: 540 }, ...options });
