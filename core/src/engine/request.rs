@@ -46,6 +46,7 @@ impl Engine {
                 self.publish_to(app, (user, note), &publish, Triggers::Run)
             }
             BackEndCommand::Amend(amend) => self.amend(app, amend),
+            BackEndCommand::Judge(judge) => self.judge(app, &judge),
             BackEndCommand::Change(change) => {
                 let configured = self.apps.of(app).clone();
                 check_change(&configured, &change)?;

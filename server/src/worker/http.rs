@@ -298,7 +298,7 @@ impl Worker {
         self.out.clear();
         let completed = match Asker::of(token) {
             Asker::Request => self.requests.on_answer(token, result, &mut self.out),
-            Asker::Place => self.held.on_answer(token, &mut self.out),
+            Asker::Place => self.on_place_answer(token, result),
             Asker::BackEnd => return self.on_back_end_answer(token, result),
             Asker::ControlPlane => return self.on_inquired(token, &result),
             Asker::Nobody => return,

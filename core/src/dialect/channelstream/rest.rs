@@ -1,7 +1,8 @@
 //! HTTP requests as data: the routes, the access that each route needs, and the answers.
 
 use super::{
-    directory::{ConnId, Directory, Effect, Full, Listing},
+    directory::{ConnId, Directory, Full, Listing},
+    effect::Effect,
     fields::wrong_type,
     schema::{
         Connect, Item, ItemKind, RequestBody, Subscription, UserState, read_conn_id, read_info, read_settings,
@@ -105,7 +106,7 @@ impl Route {
 
 /// The body of a call, which is read before the directory is needed.
 #[derive(Debug)]
-pub struct Body(RequestBody);
+pub struct Body(pub(super) RequestBody);
 
 impl Body {
     /// Reads a body.
@@ -149,7 +150,7 @@ impl Answer {
         Self::new(status, Json::parse(json.as_bytes()).unwrap_or(Json::Null))
     }
 
-    fn new(status: u16, body: Json) -> Self {
+    pub(super) fn new(status: u16, body: Json) -> Self {
         Self { status, body, listing: None }
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    super::{timestamp::Moment, tree::Json},
-    Arrival, CHANNEL_US, ConnId, Directory, Effect, Expiring, USER_US, WAITING_US,
+    super::{effect::Effect, timestamp::Moment, tree::Json},
+    Arrival, CHANNEL_US, ConnId, Directory, Expiring, USER_US, WAITING_US,
 };
 use crate::id::SessionId;
 

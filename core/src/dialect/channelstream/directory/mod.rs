@@ -30,13 +30,13 @@ mod user;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
-    sync::Arc,
 };
 
 pub use self::figures::{DirectoryCounters, DirectoryLimits, DirectorySizes};
 pub(super) use self::report::Listing;
 use self::{channel::Channel, memory::Memory, names::Names, notices::Presence, others::Others, user::User};
 use super::{
+    effect::Effect,
     schema::{Connect, InfoConfig, Item, Settings, SettingsByChannel, Subscription, UserState},
     timestamp::Moment,
     tree::{Json, Members, object},
@@ -44,7 +44,6 @@ use super::{
 use crate::{
     command::Membership,
     id::{IdGenerator, MessageId, SessionId},
-    publication::{Audience, Given},
     secret::Secret,
 };
 
@@ -89,81 +88,6 @@ const WAITING_US: u64 = 15_000_000;
 const USER_US: u64 = 86_400_000_000;
 /// The lifetime of a channel without users, in microseconds.
 const CHANNEL_US: u64 = 7 * USER_US;
-
-/// A change that has to happen outside the directory.
-#[derive(Debug)]
-pub enum Effect {
-    /// Clients receive a message or a notice.
-    Tell(Box<Tell>),
-    /// A client's session enters or leaves a channel.
-    Enroll {
-        /// The session.
-        session: SessionId,
-        /// The channel.
-        channel: Box<str>,
-        /// Whether the session enters or leaves the channel.
-        membership: Membership,
-    },
-    /// A client's session has another profile: the public state of its user.
-    Profile {
-        /// The session.
-        session: SessionId,
-        /// The profile, as JSON.
-        profile: Box<str>,
-    },
-    /// The histories of all dialects keep at least so many messages of a channel.
-    Remember {
-        /// The channel.
-        channel: Box<str>,
-        /// The number of messages.
-        messages: u32,
-    },
-    /// A client's session ends.
-    End {
-        /// The session.
-        session: SessionId,
-    },
-}
-
-/// A message or a notice, with its receivers.
-#[derive(Debug)]
-pub struct Tell {
-    /// The channel; `None`: the users of the audience, in whatever channels they are.
-    pub channel: Option<Box<str>>,
-    /// The audience of the message or the notice.
-    pub audience: Audience,
-    /// The message or the notice.
-    pub what: What,
-}
-
-/// The content of a message or a notice.
-#[derive(Debug)]
-pub enum What {
-    /// A message.
-    Message {
-        /// The message.
-        content: Content,
-        /// Whether histories may keep it.
-        history: bool,
-    },
-    /// A message has another content from now on.
-    Edit(Content),
-    /// The message with this id is deleted.
-    Delete(MessageId),
-    /// A frame that only this dialect can express, without the brackets around it.
-    Words(Arc<str>),
-}
-
-/// The content of a message, or its content after an edit.
-#[derive(Debug)]
-pub struct Content {
-    /// The message's id.
-    pub id: MessageId,
-    /// The payload, if one is given.
-    pub payload: Option<Box<str>>,
-    /// The time, the name and the further members that the back end gave.
-    pub given: Given,
-}
 
 /// The reason why a well-formed request is refused.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -286,6 +210,14 @@ impl Directory {
 
     pub(super) fn is_user(&self, user: &str) -> bool {
         self.users.contains_key(user)
+    }
+
+    pub(super) fn user_of(&self, conn: ConnId) -> Option<&str> {
+        self.connections.get(&conn).map(|connection| &*connection.user)
+    }
+
+    pub(super) fn is_in(&self, conn: ConnId, channel: &str) -> bool {
+        self.connections.get(&conn).is_some_and(|connection| connection.channels.contains(channel))
     }
 
     /// Opens a connection for a client that a back end announces. `fresh` is the connection's id unless the

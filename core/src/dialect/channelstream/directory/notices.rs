@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     super::{
+        effect::{Effect, Tell, What},
         entry::{Entry, Replay},
         schema::State,
         timestamp::Moment,
         tree::{Json, Members, object},
     },
-    Directory, Effect, Tell, What,
+    Directory,
     channel::{History, names},
     others::Others,
 };

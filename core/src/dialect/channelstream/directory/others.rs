@@ -11,11 +11,12 @@ use std::{
 
 use super::{
     super::{
+        effect::Effect,
         schema::{Delivery, Settings, State},
         timestamp::Moment,
         tree::{Json, Members, object},
     },
-    Directory, Effect,
+    Directory,
     channel::Channel,
     notices::Presence,
     user::pairs,
