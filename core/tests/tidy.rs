@@ -75,7 +75,6 @@ const LONG_LINES: &[(&str, usize)] = &[
     ("server/src/control", 7),
     ("server/src/http", 1),
     ("server/src/worker", 1),
-    ("server/tests", 1),
     ("server/tests/config_load", 18),
 ];
 

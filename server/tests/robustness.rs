@@ -25,7 +25,8 @@ const CLIENT: &str = "robustness-client";
 
 fn config_text(server: &str) -> String {
     format!(
-        "[server]\nlisten = ['127.0.0.1:0']\nadmin_listen = '127.0.0.1:0'\n{server}\n[apps.default]\nclient_key = '{CLIENT}'\n"
+        "[server]\nlisten = ['127.0.0.1:0']\nadmin_listen = '127.0.0.1:0'\n{server}\n\
+         [apps.default]\nclient_key = '{CLIENT}'\n"
     )
 }
 

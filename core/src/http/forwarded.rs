@@ -8,7 +8,7 @@
 //!                            └ the first that is not trusted
 //! ```
 //!
-//! Nothing is allocated, and no entry before the answer is looked at.
+//! The search allocates nothing, and ends at the first address that is not trusted.
 
 use core::net::{IpAddr, SocketAddr};
 

@@ -83,7 +83,7 @@ impl Client {
         self.stream.write_all(&frame).expect("the server reads");
     }
 
-    /// The next frame as JSON. A binary frame is read up to the end of its envelope.
+    /// The next text frame as JSON, or the JSON envelope of the next binary frame.
     pub(crate) fn next(&mut self) -> Value {
         let limits = DecodeLimits { message_bytes: 1 << 20, fragments: 1 };
         loop {

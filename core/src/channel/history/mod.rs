@@ -146,7 +146,8 @@ impl History {
         self.given > 0 && entry.time_ms() < self.oldest_ms
     }
 
-    /// The number of entries to search for a message: all entries, if ids do not show a message's place.
+    /// The number of entries that the search for a message visits: all entries if a back end gave any message
+    /// its id, none if every id shows its entry's place.
     pub fn searched(&self) -> usize {
         if self.given > 0 { self.entries.len() } else { 0 }
     }

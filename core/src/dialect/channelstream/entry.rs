@@ -117,7 +117,7 @@ impl Entry {
         Json::Object(self.members.clone())
     }
 
-    /// The entry as a client's frame, without the brackets around it.
+    /// The entry as one element of the array that is a client's frame.
     pub(super) fn frame(&self, replay: Replay) -> Arc<str> {
         let mut frame = Members::default();
         for (name, value) in self.members.iter().filter(|(name, _)| !DELIVERY.contains(name)) {

@@ -53,7 +53,8 @@ pub(in crate::dialect) fn put_refusal(out: &mut BytesMut, error: ReplyError) {
     put_farewell(out, sentence(error), TRY_AGAIN_LATER);
 }
 
-/// Appends an error for every listener, and a close frame after which a stock client does not reconnect.
+/// Appends an `error` message, which reaches every listener of the client, and a close frame. A stock client
+/// does not reconnect after this close code.
 pub(super) fn put_final_refusal(out: &mut BytesMut, sentence: &str) {
     put_farewell(out, sentence, REFUSED);
 }

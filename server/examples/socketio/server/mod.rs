@@ -148,7 +148,7 @@ impl Server {
     }
 
     fn on_readable(&mut self, token: Token) {
-        // One message, and what else came with it, may wait while a poll is held.
+        // While a poll is held, the buffer may hold one whole message and a megabyte of further input.
         let limit = self.engine.limits.payload_bytes + HEADS.head_bytes + (1 << 20);
         let Some(socket) = self.sockets.get_mut(&token) else { return };
         let life = socket.read(limit);

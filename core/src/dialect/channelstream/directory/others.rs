@@ -97,7 +97,8 @@ fn name(member: &IdentityCard) -> Arc<str> {
     member.user.clone().unwrap_or_else(|| member.id.to_string().into())
 }
 
-/// A profile as the state of a user. A profile that is no object is the state's `value`.
+/// The state of a user, made from the profile of a member. A profile that is not an object becomes the
+/// state's `value`.
 fn state(profile: Option<&str>) -> Members {
     match profile.and_then(|profile| Json::parse(profile.as_bytes())) {
         None => Members::default(),
