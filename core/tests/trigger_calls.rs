@@ -138,7 +138,7 @@ const ROUTES: [(Call, TriggerKind, &str, &str); 8] = [
     (
         Call::SendMessages,
         TriggerKind::Message,
-        r#"[{"user":"x","message":{"a":1}},{"user":"x","channel":"t","pm_users":["luke"],"message":{"text":"bad"}}]"#,
+        r#"[{"user":"x"},{"user":"x","channel":"t","pm_users":["luke"],"message":{"text":"bad"}}]"#,
         r#"{"1":{"message":["no"]}}"#,
     ),
     (
