@@ -238,6 +238,16 @@ pub enum BackEndCommand<'a> {
         /// Whether members are told.
         announce: bool,
     },
+    /// Tell members of the user's channels whose options ask for it of a change of the user's state that the
+    /// command's dialect has made.
+    AnnounceUser {
+        /// The user.
+        user: &'a str,
+        /// The version of the state since the change.
+        version: u64,
+        /// The changed keys.
+        changed: &'a [Box<str>],
+    },
     /// The state of a user.
     User {
         /// The user.

@@ -27,6 +27,7 @@ const LAYERS: [(&str, &[&str]); 6] = [
             "app",
             "token",
             "trigger",
+            "user_states",
             "channel",
             "mailbox",
             "slots",

@@ -59,7 +59,7 @@ impl Room {
         let node = Arc::new(Node::new(Apps::new(vec![app]).expect("one app"), 1, 64, 7));
         let mut engine = Engine::new(WorkerId(0), node.clone(), 11);
         engine.begin_turn(1_700_000_000_000);
-        let mut back_end = BackEnd::new(Moment(1_700_000_000_000_000));
+        let mut back_end = BackEnd::new(&engine, Moment(1_700_000_000_000_000));
         let mut connect = |engine: &mut Engine, user: &str| {
             let settings = json!({"t": {"store_history": true, "notify_presence": true}});
             let body = json!({"username": user, "channels": ["t"], "channel_configs": settings});

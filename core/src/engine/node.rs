@@ -15,7 +15,6 @@ use super::{
     counters::{AppCounters, AppCounts},
     mail::Mail,
     node_triggers::TriggerSlot,
-    node_users::Users,
     revocation::Revocations,
 };
 use crate::{
@@ -26,6 +25,7 @@ use crate::{
     limits::{APPS_ADDED, CHANNEL_OPTIONS, CONFIGURED_MS},
     mailbox::Mailbox,
     secret::Secret,
+    user_states::UserStates,
 };
 
 /// Shared by all engines of a process.
@@ -74,7 +74,7 @@ pub(super) struct Tenant {
     /// Channels whose options were set. Such a channel exists, even without members.
     options: papaya::HashMap<Box<str>, Configured>,
     pub(super) triggers: TriggerSlot,
-    users: Users,
+    user_states: Arc<UserStates>,
     pub(super) revocations: Revocations,
 }
 
@@ -114,7 +114,7 @@ impl Node {
             has_set_options: AtomicBool::new(false),
             options: papaya::HashMap::new(),
             triggers: TriggerSlot::default(),
-            users: Users::default(),
+            user_states: Arc::default(),
             revocations: Revocations::default(),
         };
         let ids = || (0..=u16::MAX).take(apps.len() + APPS_ADDED).map(AppId);
@@ -514,8 +514,9 @@ impl Node {
         (0..u16::try_from(self.tenants.len()).expect("ids are 16 bits")).map(AppId)
     }
 
-    pub(super) fn users(&self, app: AppId) -> &Users {
-        &self.tenant(app).users
+    /// The states of an app's users.
+    pub fn user_states(&self, app: AppId) -> &Arc<UserStates> {
+        &self.tenant(app).user_states
     }
 
     pub(super) fn tenant(&self, app: AppId) -> &Tenant {

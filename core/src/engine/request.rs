@@ -12,7 +12,7 @@ use super::{
     waiting::Progress,
 };
 use crate::{
-    channel::{Amendment, Viewer},
+    channel::{Amendment, UserAnnouncement, Viewer},
     command::{AmendMessage, BackEndCommand, Outcome, Publish, PublishAs},
     error::ReplyError,
     id::AppId,
@@ -93,6 +93,11 @@ impl Engine {
             BackEndCommand::SetUser { user, change, announce } => {
                 let telling = if announce { Telling::Members } else { Telling::Nobody };
                 self.set_user(app, user, &change, telling)
+            }
+            BackEndCommand::AnnounceUser { user, version, changed } => {
+                let (user, changed) = (user.into(), changed.into());
+                self.announce_user(app, UserAnnouncement { user, version, changed });
+                Ok(Progress::Finished(Outcome::Done))
             }
             BackEndCommand::User { user } => Ok(Progress::Finished(self.user(app, user))),
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),

@@ -37,8 +37,9 @@ impl Course {
 }
 
 impl BackEnd {
-    pub(crate) fn new(now: Moment) -> Self {
-        Self { directory: Directory::new(DirectoryLimits::default(), 1, now), now, calls: 0 }
+    pub(crate) fn new(engine: &Engine, now: Moment) -> Self {
+        let states = engine.node().user_states(APP).clone();
+        Self { directory: Directory::new(DirectoryLimits::default(), 1, now, states), now, calls: 0 }
     }
 
     pub(crate) fn call(&mut self, engine: &mut Engine, call: Call, body: &Value) -> Course {

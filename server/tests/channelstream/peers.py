@@ -156,7 +156,9 @@ def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", more=()
     path.write_text("\n".join(lines))
     log = open(Path(folder) / f"{name}.log", "wb")
     env = {name: value for name, value in os.environ.items() if not name.startswith("FANFARE_")}
-    return Server([os.environ["FANFARE_BIN"], "--config", str(path)], port, env=env, log=log)
+    running = Server([os.environ["FANFARE_BIN"], "--config", str(path)], port, env=env, log=log)
+    running.admin_port = admin_port
+    return running
 
 
 def start_original(folder):

@@ -35,6 +35,15 @@ pub enum Effect {
         /// The profile, as JSON.
         profile: Box<str>,
     },
+    /// Clients of other dialects are told of a change of a user's state, as the channels' options say.
+    Announce {
+        /// The user.
+        user: Box<str>,
+        /// The version of the state since the change.
+        version: u64,
+        /// The changed keys.
+        changed: Vec<Box<str>>,
+    },
     /// The histories of all dialects keep at least so many messages of a channel.
     Remember {
         /// The channel.
@@ -103,6 +112,9 @@ impl Effect {
                 BackEndCommand::Enroll { session: *session, channel, membership: *membership }
             }
             Self::Profile { session, profile } => BackEndCommand::SetProfile { session: *session, profile },
+            Self::Announce { user, version, changed } => {
+                BackEndCommand::AnnounceUser { user, version: *version, changed }
+            }
             Self::Remember { channel, messages } => remember(app, channel, *messages),
             Self::End { session } => {
                 BackEndCommand::Disconnect { whom: Disconnection::Session(*session), reconnect: true }

@@ -14,6 +14,7 @@ use fanfare_core::{
     dialect::channelstream::{
         Answer, Directory, DirectoryCounters, DirectoryLimits, DirectorySizes, Moment, Verifier,
     },
+    engine::Node,
 };
 use std::sync::Arc;
 
@@ -47,9 +48,9 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    pub(crate) fn new(apps: &Apps) -> Self {
+    pub(crate) fn new(apps: &Apps, node: &Node) -> Self {
         let now = Moment(Clock::new().unix_us());
-        let mut places: Vec<Place> = apps.iter().filter_map(|app| Place::new(app, now)).collect();
+        let mut places: Vec<Place> = apps.iter().filter_map(|app| Place::new(app, node, now)).collect();
         places.sort_by_key(|place| std::cmp::Reverse(place.options.prefix.len()));
         Self(places.into())
     }
@@ -85,14 +86,15 @@ impl Places {
 }
 
 impl Place {
-    fn new(app: &Arc<App>, now: Moment) -> Option<Self> {
+    fn new(app: &Arc<App>, node: &Node, now: Moment) -> Option<Self> {
         let options = app.channelstream.clone()?;
         let AppLimits { history_bytes, message_bytes, .. } = app.limits;
+        let states = node.user_states(app.id).clone();
         let limits = DirectoryLimits { bytes: history_bytes, message_bytes, ..DirectoryLimits::default() };
         Some(Self {
             verifier: Verifier::new(&options.secret),
             cookies: Verifier::new(&format!("{:032x}", random_bits())),
-            directory: Mutex::new(Directory::new(limits, random(), now)),
+            directory: Mutex::new(Directory::new(limits, random(), now, states)),
             failed_ms: AtomicU64::new(0),
             app: app.clone(),
             options,
@@ -153,7 +155,8 @@ mod tests {
             options.admin_secret = Some("pass".into());
             App { channelstream: Some(options), ..App::new(&format!("app{at}"), AppKeys::default()) }
         };
-        Places::new(&Apps::new(prefixes.iter().enumerate().map(app).collect()).expect("they differ"))
+        let apps = Apps::new(prefixes.iter().enumerate().map(app).collect()).expect("they differ");
+        Places::new(&apps, &Node::new(apps.clone(), 1, 64, 1))
     }
 
     #[test]
@@ -165,7 +168,8 @@ mod tests {
         assert_eq!(found("/a/b/connect"), Some(("app2", "/connect")));
         assert_eq!(found("/ab/connect"), Some(("app0", "/ab/connect")));
         assert_eq!(found("/v1/send"), None);
-        assert!(!Places::new(&Apps::default()).owns("/connect"));
+        let nothing = Apps::default();
+        assert!(!Places::new(&nothing, &Node::new(nothing.clone(), 1, 64, 1)).owns("/connect"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use fanfare_core::{
             AdminPage, Arrival, Body, Call, ConnId, Directory, Moment, Request, Route, put_missed,
         },
     },
-    engine::{MemberChange, Opening},
+    engine::{ChangedUser, MemberChange, Opening},
     http::{Head, Query},
     id::{AppId, SessionId, SessionSlot},
     token::Claims,
@@ -210,11 +210,11 @@ impl Worker {
         self.wake_others();
     }
 
-    /// Tells the directories which members of other dialects have come, changed or gone on this worker, and
-    /// wakes the workers that have mail.
+    /// Tells the directories which members of other dialects have come, changed or gone on this worker and
+    /// which states of users have changed, and wakes the workers that have mail.
     pub(super) fn tell_others(&mut self) {
-        let changes = self.engine.take_member_changes();
-        if changes.is_empty() {
+        let (changes, users) = (self.engine.take_member_changes(), self.engine.take_changed_users());
+        if changes.is_empty() && users.is_empty() {
             return self.wake_others();
         }
         let control = self.control.clone();
@@ -228,6 +228,13 @@ impl Worker {
                 let Some(channel) = channel.name() else { continue };
                 directory.observe(channel, member, *is_member, now, &mut effects);
             }
+            self.follow_up(place, &effects, None);
+        }
+        for ChangedUser { app, user, changed } in users {
+            let Some(place) = control.places.of(self.engine.apps().of(app)) else { continue };
+            let mut effects = Vec::new();
+            let mut directory = place.directory();
+            directory.observe_state(&user, &changed, now, &mut effects);
             self.follow_up(place, &effects, None);
         }
         self.wake_others();

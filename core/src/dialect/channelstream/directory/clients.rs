@@ -53,7 +53,7 @@ impl Directory {
     /// The arrival of a connection's client; `None` if the connection does not exist.
     pub fn arrival(&self, conn: ConnId) -> Option<Arrival> {
         let connection = self.connections.get(&conn)?;
-        let public_state = Json::Object(self.users[&connection.user].public_state()).compact().into();
+        let public_state = Json::Object(self.public_state(&connection.user)).compact().into();
         let channels = connection.channels.iter().cloned().collect();
         let is_attached = connection.session.is_some();
         Some(Arrival { user: connection.user.clone(), public_state, channels, is_attached })

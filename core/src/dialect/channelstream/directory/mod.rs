@@ -25,11 +25,13 @@ mod names;
 mod notices;
 mod others;
 mod report;
+mod states;
 mod user;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
+    sync::Arc,
 };
 
 pub use self::figures::{DirectoryCounters, DirectoryLimits, DirectorySizes};
@@ -45,6 +47,7 @@ use crate::{
     command::Membership,
     id::{IdGenerator, MessageId, SessionId},
     secret::Secret,
+    user_states::UserStates,
 };
 
 /// The id of a connection: a UUID, which is also the client's secret.
@@ -95,6 +98,8 @@ pub(super) enum Full {
     Connections,
     Users,
     Channels,
+    /// The user's state is too long.
+    State,
 }
 
 /// A directory; see the module's description.
@@ -112,6 +117,7 @@ pub struct Directory {
     /// The members of channels whom other dialects serve, by channel. A channel without such members has no
     /// entry.
     others: BTreeMap<Box<str>, Others>,
+    states: Arc<UserStates>,
     memory: Memory,
     /// When to look at connections, users and channels that may expire.
     deadlines: BTreeSet<(Moment, Expiring)>,
@@ -150,8 +156,8 @@ pub struct Arrival {
 }
 
 impl Directory {
-    /// An empty directory. `seed` is random.
-    pub fn new(limits: DirectoryLimits, seed: u64, now: Moment) -> Self {
+    /// An empty directory, for an app with these states of users. `seed` is random.
+    pub fn new(limits: DirectoryLimits, seed: u64, now: Moment, states: Arc<UserStates>) -> Self {
         Self {
             limits,
             ids: IdGenerator::new(seed),
@@ -162,6 +168,7 @@ impl Directory {
             sessions: HashMap::new(),
             channels: BTreeMap::new(),
             others: BTreeMap::new(),
+            states,
             memory: Memory::new(limits.bytes),
             deadlines: BTreeSet::new(),
             waiting: 0,
@@ -216,6 +223,13 @@ impl Directory {
         self.connections.get(&conn).map(|connection| &*connection.user)
     }
 
+    /// The channels of a user's connections, sorted.
+    fn channels_of(&self, user: &str) -> BTreeSet<Box<str>> {
+        let connections = self.users.get(user).into_iter().flat_map(|user| &user.connections);
+        let connections = connections.filter_map(|conn| self.connections.get(conn));
+        connections.flat_map(|connection| connection.channels.iter().cloned()).collect()
+    }
+
     pub(super) fn is_in(&self, conn: ConnId, channel: &str) -> bool {
         self.connections.get(&conn).is_some_and(|connection| connection.channels.contains(channel))
     }
@@ -234,28 +248,22 @@ impl Directory {
         channels.sort_unstable();
         let conn = conn_id.unwrap_or(fresh);
         self.check_room(&username, conn, &channels)?;
-        let now = self.tick(now);
+        let (now, before) = (self.tick(now), self.public_state(&username));
+        let fresh = if self.is_user(&username) { Vec::new() } else { fresh_state };
+        let changed = self.change_state(&username, (fresh, state), Some(public_keys), effects)?;
         let uuid = self.fresh_id();
-        let user = self.users.entry(username.clone()).or_insert_with(|| {
-            let mut user = User::new(uuid, now);
-            user.merge(fresh_state);
-            Box::new(user)
-        });
-        let before = user.public_state();
-        user.public_keys = public_keys;
-        user.merge(state);
+        let user = self.users.entry(username.clone()).or_insert_with(|| Box::new(User::new(uuid, now)));
         user.last_active = now;
         self.show_profile(&username, &before, effects);
         self.register(conn, &username, now);
         for channel in &channels {
             self.enter(conn, channel, &settings, now, effects);
         }
-        let user = &self.users[&*username];
-        let (state, public_state) = (user.state.clone(), user.public_state());
+        let public_state = self.public_state(&username);
         let channels_info = self.channels_info(channels.iter().map(|name| &**name), &info);
         Ok(object! {
             "conn_id": conn.to_string(),
-            "state": state,
+            "state": changed.state,
             "username": &*username,
             "public_state": public_state,
             "channels": channels.iter().map(|name| &**name).collect::<Json>(),
@@ -445,26 +453,21 @@ impl Directory {
         request: UserState,
         now: Moment,
         effects: &mut Vec<Effect>,
-    ) -> Members {
+    ) -> Result<Members, Full> {
         let UserState { user: name, state, public_keys } = request;
-        let now = self.tick(now);
-        let user = self.users.get_mut(&*name).expect("the request was checked");
-        let before = user.public_state();
-        if let Some(keys) = public_keys {
-            user.public_keys = keys;
+        let (now, before) = (self.tick(now), self.public_state(&name));
+        let changed = self.change_state(&name, (Vec::new(), state), public_keys, effects)?;
+        if let Some(user) = self.users.get_mut(&name) {
+            user.last_active = now;
         }
-        let changed = user.merge(state);
-        user.last_active = now;
         let answer = object! {
-            "user_state": user.state.clone(),
-            "changed_state": user::pairs(&changed),
-            "public_keys": user.public_keys.iter().map(|key| &**key).collect::<Json>(),
+            "user_state": changed.state,
+            "changed_state": states::pairs(&changed.values),
+            "public_keys": changed.public_keys.iter().map(|key| &**key).collect::<Json>(),
         };
-        if !changed.is_empty() {
-            self.tell_state(&name, &changed, now, effects);
-        }
+        self.tell_state(&name, &changed.values, now, effects);
         self.show_profile(&name, &before, effects);
-        answer
+        Ok(answer)
     }
 
     pub(super) fn configure(

@@ -19,7 +19,7 @@ use super::{
     Directory,
     channel::Channel,
     notices::Presence,
-    user::pairs,
+    states::pairs,
 };
 use crate::{
     id::{MessageId, SessionId},
