@@ -79,6 +79,13 @@ class Server:
         assert answer.status == 200, answer.text
         return answer.json
 
+    def native(self, method, path, body):
+        """Sends a request of the default app's back end to Fanfare's own API."""
+        headers = {"authorization": "Bearer server-key-of-default-0123"}
+        answer = self.call(method, path, body, signed=False, headers=headers)
+        assert answer.status == 200, answer.text
+        return answer.json
+
     def connect(self, username, channels=(), **more):
         return self.ok("POST", "/connect", {"username": username, "channels": list(channels), **more})
 
@@ -148,7 +155,8 @@ def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", more=()
         f"workers = {workers}",
     ]
     for app, prefix in (("default", ""), ("other", "/other")):
-        lines += [f"[apps.{app}]", f'client_key = "client-key-of-{app}-0123"', f"[apps.{app}.channelstream]"]
+        lines += [f"[apps.{app}]", f'client_key = "client-key-of-{app}-0123"',
+                  f'server_key = "server-key-of-{app}-0123"', f"[apps.{app}.channelstream]"]
         lines += [f"{key} = {json.dumps(value)}" for key, value in section.items()]
         lines += [f'prefix = "{prefix}"']
     path = Path(folder) / f"{name}.toml"

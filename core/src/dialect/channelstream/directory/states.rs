@@ -1,5 +1,5 @@
-//! The states of users. All dialects share them ([`UserStates`]); the directory changes them for its back ends,
-//! and tells clients of changes.
+//! The states of users, which all dialects share. The directory changes them for its back ends, and tells
+//! clients of changes.
 
 use super::{
     super::{
@@ -48,8 +48,8 @@ impl Directory {
         }
     }
 
-    /// Changes a user's state. `fresh` is for a user who has no state yet. A value that the original takes for
-    /// the present value changes nothing.
+    /// Changes a user's state. `fresh` is for a user who has no state yet. A value that the original takes
+    /// for the present value changes nothing.
     pub(super) fn change_state(
         &mut self,
         user: &str,
