@@ -173,7 +173,7 @@ pub enum BackEndCommand<'a> {
     Change(ChangeMessage<'a>),
     /// Edit or delete a message if its channel remembers it, and tell an audience in any case.
     Amend(AmendMessage<'a>),
-    /// Run the triggers for the back end on a message or a join that has not taken effect, without the effect.
+    /// Run the triggers for the back end on a message or a join that does not take effect by this command.
     Judge(Judge<'a>),
     /// A page of a channel's members.
     Members {
