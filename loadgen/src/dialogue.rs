@@ -63,7 +63,7 @@ impl<S: Scenario> Dialogue<S> {
         let mut reply = self.driver.read(item);
         match reply {
             Reply::Prompt { answer } => return net.send(slot, answer),
-            Reply::Welcome { session } if self.answers_by_notice => {
+            Reply::Welcome { session, .. } if self.answers_by_notice => {
                 self.sessions.insert(slot, session.into());
             }
             Reply::Notice { session, .. }
@@ -127,7 +127,7 @@ impl<S: Scenario> Handler for Dialogue<S> {
         match opened {
             Opened::Awaiting => {}
             Opened::Greeting(greeting) => net.send(slot, greeting),
-            Opened::Ready => self.scenario.on_reply(net, slot, Reply::Welcome { session: "" }, now_ns()),
+            Opened::Ready => self.scenario.on_reply(net, slot, Reply::welcome(""), now_ns()),
             Opened::Joined => self.scenario.on_reply(net, slot, Reply::Done(None), now_ns()),
         }
     }

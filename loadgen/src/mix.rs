@@ -153,7 +153,8 @@ mod tests {
         let phases = read_text(
             "duration = 2\npin = [0, 1]\n\
              [[phase]]\nname = \"a\"\npart = [{ scenario = \"fanout\", rate = 20, duration = 3.5 }]\n\
-             [[phase]]\nname = \"b\"\npart = [{ scenario = \"connect\", no_join = true }, { scenario = \"idle\" }]\n",
+             [[phase]]\nname = \"b\"\n\
+             part = [{ scenario = \"connect\", no_join = true }, { scenario = \"idle\" }]\n",
         )
         .expect("a good plan");
         assert_eq!(phases.len(), 2);
@@ -169,7 +170,8 @@ mod tests {
     fn parts_have_thresholds_of_their_own() {
         let phases = read_with(
             "fail_if = \"lost>0\"\n[[phase]]\nname = \"a\"\n\
-             part = [{ scenario = \"fanout\", fail-if = [\"p99>5ms\", \"max>1s\"] }, { scenario = \"idle\" }]\n",
+             part = [{ scenario = \"fanout\", fail-if = [\"p99>5ms\", \"max>1s\"] },\n\
+             { scenario = \"idle\" }]\n",
             "",
         )
         .expect("a good plan");

@@ -43,8 +43,8 @@ impl Plan {
         let needed = if self.sources == 0 { all } else { needed };
         if self.sources.max(1) < needed {
             return Err(PlanError(format!(
-                "{connections} connections need {needed} source addresses of {PORTS_PER_SOURCE} ports each, and there \
-                 is {}.",
+                "{connections} connections need {needed} source addresses of {PORTS_PER_SOURCE} ports each, \
+                 and there is {}.",
                 self.sources.max(1)
             )));
         }
@@ -75,8 +75,8 @@ impl Plan {
         let enough = self.work.connections().div_ceil(current.saturating_sub(2 * OTHER_FILES).max(1));
         let is_possible = enough * u64::from(self.threads) <= MAX_WORKERS;
         PlanError(format!(
-            "{} connections in one process need {needed} open files, and it may have {current}: raise that with \
-             ulimit -n{}.",
+            "{} connections in one process need {needed} open files, and it may have {current}: raise that \
+             with ulimit -n{}.",
             needed - OTHER_FILES,
             if is_possible { format!(", or use --processes {enough}") } else { String::new() }
         ))

@@ -196,9 +196,10 @@ impl SearchPlan {
         let conditions: Vec<_> = self.slo.iter().map(|condition| condition.measure(report)).collect();
         let holds = conditions.iter().all(|condition| condition.is_true == Some(true));
         let blamed = |blame| report.reasons.iter().any(|reason| reason.blame == blame);
+        let behind = report.behind_sentence();
         let finding = match () {
             () if blamed(Blame::Generator) || blamed(Blame::Interrupted) => ProbeFinding::Blind,
-            () if holds && !blamed(Blame::Server) => ProbeFinding::Holds,
+            () if holds && !blamed(Blame::Server) && behind.is_none() => ProbeFinding::Holds,
             () => ProbeFinding::Fails,
         };
         let row = &report.summary;
@@ -211,7 +212,7 @@ impl SearchPlan {
             per_second: row.deliveries_per_second + row.operations_per_second,
             server_cores: row.server_cores,
             conditions,
-            problems: report.problems.clone(),
+            problems: report.problems.iter().cloned().chain(behind).collect(),
         }
     }
 }

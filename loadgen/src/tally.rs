@@ -82,6 +82,9 @@ impl Moment<'_> {
 /// A message sent, or a cycle begun, this long after it was due is late.
 pub(crate) const LATE_NS: u64 = 1_000_000;
 
+/// So few cycles that no queue can grow before them, and enough for a median.
+const FIRST_CYCLES: u64 = 8;
+
 /// What became of the subscribers that stopped reading.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Slow {
@@ -105,6 +108,23 @@ pub struct Returns {
     pub unrecovered: u64,
     /// The server has no recovery.
     pub adrift: u64,
+    /// Their sessions went on.
+    pub resumed: u64,
+    /// Their tickets were good no more: the server had ended their sessions.
+    pub lapsed: u64,
+    /// Publications that they had missed, and that followed.
+    pub missed: u64,
+}
+
+impl Returns {
+    fn add(&mut self, other: &Self) {
+        self.recovered += other.recovered;
+        self.unrecovered += other.unrecovered;
+        self.adrift += other.adrift;
+        self.resumed += other.resumed;
+        self.lapsed += other.lapsed;
+        self.missed += other.missed;
+    }
 }
 
 /// How far connections were after a storm had dropped them: times from the drop.
@@ -144,6 +164,8 @@ pub(crate) struct Tally {
     pub(crate) failure: Option<String>,
     /// Cycles that were due while as many as may be were under way.
     pub(crate) held_up: u64,
+    /// Latencies of the run's first cycles, the warm-up's included.
+    pub(crate) first: Latency,
     /// Pairs of notices that cancelled each other out.
     pub(crate) merged: u64,
     /// What handshakes came to.
@@ -178,6 +200,7 @@ impl Tally {
             failed: 0,
             failure: None,
             held_up: 0,
+            first: Latency::default(),
             merged: 0,
             handshakes: Handshakes::default(),
             unfinished: 0,
@@ -225,6 +248,13 @@ impl Tally {
             faults: faults.sum(),
             refused: self.refused + self.gaps,
             failed: self.failed,
+        }
+    }
+
+    /// Takes note of the latency of a cycle, if it is one of this worker's first.
+    pub(crate) fn record_first(&mut self, latency_ns: u64) {
+        if self.first.count() < FIRST_CYCLES {
+            self.first.record(latency_ns);
         }
     }
 
@@ -276,9 +306,7 @@ impl Tally {
         if let Some(theirs) = other.slow.backlogged {
             *self.slow.backlogged.get_or_insert_default() += theirs;
         }
-        self.returns.recovered += other.returns.recovered;
-        self.returns.unrecovered += other.returns.unrecovered;
-        self.returns.adrift += other.returns.adrift;
+        self.returns.add(&other.returns);
         if let Some(theirs) = &other.stages {
             let ours = self.stages.get_or_insert_default();
             ours.welcomed.add(&theirs.welcomed);
@@ -287,6 +315,7 @@ impl Tally {
         self.stragglers += other.stragglers;
         self.failed += other.failed;
         self.held_up += other.held_up;
+        self.first.add(&other.first);
         self.merged += other.merged;
         self.handshakes.add(&other.handshakes);
         self.unfinished += other.unfinished;

@@ -68,7 +68,15 @@ fn fanout(pace: Pace) -> Work {
 
 /// With messages while everyone comes back, and bystanders.
 fn storm() -> StormPlan {
-    StormPlan { connections: 30, members: 5, rate: 600.0, bystanders: 4, bystander_rate: 200.0, payload: 64 }
+    StormPlan {
+        connections: 30,
+        members: 5,
+        rate: 600.0,
+        resume: false,
+        bystanders: 4,
+        bystander_rate: 200.0,
+        payload: 64,
+    }
 }
 
 fn presence(channels: u32, watchers: u32, movers: u32) -> PresencePlan {
@@ -84,11 +92,12 @@ fn broadcast(pace: Pace) -> Work {
 fn run_against(mischief: Mischief, threads: u32, work: Work) -> Report {
     let stub = Stub::start(mischief);
     let mut plan = plan(&stub, threads, work);
-    let is_good = matches!(mischief, Mischief::None | Mischief::Recover | Mischief::TellLate);
+    let is_good =
+        matches!(mischief, Mischief::None | Mischief::Recover | Mischief::Resume | Mischief::TellLate);
     // The stub itself echoes nothing, and recovers nothing: there the drain would last to its end.
     let is_whole = match &plan.work {
         Work::Send(work) => !work.echo,
-        Work::Storm(work) => work.rate == 0.0 || matches!(mischief, Mischief::Recover),
+        Work::Storm(work) => work.rate == 0.0 || matches!(mischief, Mischief::Recover | Mischief::Resume),
         _ => true,
     };
     if is_good && is_whole {
@@ -183,6 +192,17 @@ fn server_that_does_not_keep_up_with_connections_is_told_from_a_late_generator()
     // Four at a time would take some 100 ms each; counted from when they were due, the wait is in it.
     assert!(last.latency.p50_us > 150_000.0, "{}", report.table());
     assert!(report.table().contains("fell behind"), "{}", report.table());
+}
+
+#[test]
+fn server_that_is_behind_in_the_first_window_already_never_kept_up() {
+    // 25 milliseconds for each handshake, of which 120 a second are due: the first window's wait for most of
+    // it, and their latencies do not tell how long one takes.
+    let report = run_against(Mischief::Dawdle { milliseconds: 25 }, 1, ramp(64, 120.0, 120.0));
+    assert_eq!(report.kept_up_per_second, None, "{}", report.table());
+    assert!(report.windows.iter().all(|row| row.kept_up == Some(false)), "{}", report.table());
+    assert!(report.behind_share < Some(0.6), "{}", report.table());
+    assert!(report.table().contains("never kept up"), "{}", report.table());
 }
 
 #[test]
@@ -397,6 +417,30 @@ fn what_is_wrong_at_the_seam_of_a_storm_is_counted() {
     let report = run_against(Mischief::Forget, 1, storm());
     assert!(report.returns.unrecovered == 90 && report.returns.recovered == 0, "{}", report.table());
     assert!(!report.is_clean() && report.faults.repeated == 0);
+}
+
+#[test]
+fn sessions_go_on_after_a_storm_and_what_they_lack_is_counted() {
+    let resuming = |rate| Work::Storm(StormPlan { resume: true, rate, ..storm() });
+    for threads in [1, 3] {
+        let report = run_against(Mischief::Resume, threads, resuming(6000.0));
+        assert_clean(&report);
+        let returns = report.returns;
+        assert_eq!((returns.resumed, returns.lapsed, returns.recovered), (90, 0, 0), "{}", report.table());
+        assert!(returns.missed > 0, "{}", report.table());
+        // Who comes back to its session joins nothing.
+        let stages: Vec<_> = report.storm_stages.iter().map(|row| (row.stage, row.latency.count)).collect();
+        assert_eq!(stages, [("welcomed", 90), ("with what they missed", 90)]);
+    }
+    let report = run_against(Mischief::ResumeTooLittle, 1, resuming(6000.0));
+    let Faults { lost, repeated, .. } = report.faults;
+    assert!(report.returns.resumed == 90 && lost > 0 && repeated == 0, "{}", report.table());
+    let report = run_against(Mischief::Lapse, 1, resuming(0.0));
+    assert_eq!((report.returns.resumed, report.returns.lapsed), (0, 90), "{}", report.table());
+    assert!(report.problems.iter().any(|why| why.contains("90 of those that came back found")));
+    // A server without tickets is not one to resume at.
+    let report = run_against(Mischief::None, 1, resuming(0.0));
+    assert!(report.partial && report.problems[0].contains("no tickets"), "{:?}", report.problems);
 }
 
 #[test]

@@ -129,6 +129,10 @@ pub(super) struct Storm {
     /// Messages a second to these channels, all together; who comes back recovers them
     #[arg(long, short = 'r', default_value_t = 0.0, value_name = "PER_SECOND")]
     pub(super) rate: f64,
+    /// Connections come back to their sessions by the tickets of their welcomes (native; the app needs
+    /// resume_ms)
+    #[arg(long)]
+    pub(super) resume: bool,
     /// Subscribers of another channel, who stay
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(super) bystanders: u32,

@@ -146,8 +146,8 @@ impl Scenario {
 
 impl Storm {
     fn into_storm(self) -> StormPlan {
-        let Self { connections, members, rate, bystanders, bystander_rate, payload } = self;
-        StormPlan { connections, members, rate, bystanders, bystander_rate, payload }
+        let Self { connections, members, rate, resume, bystanders, bystander_rate, payload } = self;
+        StormPlan { connections, members, rate, resume, bystanders, bystander_rate, payload }
     }
 }
 

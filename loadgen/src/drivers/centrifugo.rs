@@ -88,7 +88,7 @@ impl Driver for Centrifugo {
         let Ok(answer) = serde_json::from_str::<Answer<'a>>(item) else { return Reply::Unknown };
         match answer {
             Answer { error: Some(error), .. } => Reply::Failed { code: error.message },
-            Answer { connect: Some(connected), .. } => Reply::Welcome { session: connected.client },
+            Answer { connect: Some(connected), .. } => Reply::welcome(connected.client),
             Answer { subscribe: Some(_), .. } => Reply::Done(None),
             Answer { push: Some(Push { publication: None }), .. } => Reply::Other,
             _ => Reply::Unknown,
@@ -105,7 +105,7 @@ mod tests {
         let centrifugo = Centrifugo::new(&DriverPlan::default());
         let read = |text| centrifugo.read(text);
         let connected = r#"{"id":1,"connect":{"client":"a-b","version":"5.4.9","ping":25,"pong":true}}"#;
-        assert_eq!(read(connected), Reply::Welcome { session: "a-b" });
+        assert_eq!(read(connected), Reply::welcome("a-b"));
         assert_eq!(read(r#"{"id":2,"subscribe":{}}"#), Reply::Done(None));
         assert_eq!(read("{}"), Reply::Prompt { answer: "{}" });
         assert_eq!(read(r#"{"id":3,"publish":{}}"#), Reply::Other);

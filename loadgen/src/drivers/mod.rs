@@ -88,6 +88,12 @@ pub(crate) trait Driver: Send + Sync {
         None
     }
 
+    /// How a connection comes back to the session of a ticket, in which so many messages were received. None
+    /// if sessions end with their connections.
+    fn access_resuming(&self, _ticket: &str, _received: u64) -> Option<Access> {
+        None
+    }
+
     /// What leaves a channel.
     fn leave(&self, _number: u32, _channel: &str) -> String {
         String::new()
@@ -161,6 +167,16 @@ pub(crate) enum Need {
     Lobby,
     /// Members publish by their own connections.
     PublishingMembers,
+    /// A session outlives its connection.
+    Resumption,
+}
+
+/// Whether a driver's protocol has no way to do this.
+pub(crate) fn lacks(driver: &dyn Driver, need: Need) -> bool {
+    match need {
+        Need::Resumption => driver.access_resuming("", 0).is_none(),
+        _ => driver.lacks(need),
+    }
 }
 
 /// Whether a connection receives what it sends itself.
@@ -261,8 +277,8 @@ pub(crate) enum Framing {
 /// An item from the server that is no publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reply<'a> {
-    /// The connection is ready for commands; the name others know it by.
-    Welcome { session: &'a str },
+    /// The connection is ready for commands; the name others know it by, and how to come back to its session.
+    Welcome { session: &'a str, resumption: Option<Resumption<'a>> },
     /// A command succeeded; where a join leaves the connection, if the server says that.
     Done(Option<Standing<'a>>),
     /// A command failed.
@@ -277,6 +293,22 @@ pub(crate) enum Reply<'a> {
     Other,
     /// Nothing this protocol knows.
     Unknown,
+}
+
+impl<'a> Reply<'a> {
+    /// A welcome without a ticket.
+    pub(crate) fn welcome(session: &'a str) -> Self {
+        Self::Welcome { session, resumption: None }
+    }
+}
+
+/// What a welcome says of sessions that outlive their connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resumption<'a> {
+    /// The ticket that resumes this session.
+    pub(crate) ticket: &'a str,
+    /// Whether this connection resumed an earlier session, if it asked for one.
+    pub(crate) is_resumed: Option<bool>,
 }
 
 /// Where a connection stands in a channel that it has just joined.

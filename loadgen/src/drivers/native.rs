@@ -5,7 +5,7 @@ use std::sync::Arc;
 use memchr::memmem;
 use serde::Deserialize;
 
-use super::{Driver, Echo, Need, Notice, Reply, Role, Standing, between};
+use super::{Driver, Echo, Need, Notice, Reply, Resumption, Role, Standing, between};
 use crate::{
     net::{Access, Conversation, Exchange, Request, Response, Texts},
     plan::DriverPlan,
@@ -56,6 +56,8 @@ struct Fault<'a> {
 #[derive(Deserialize)]
 struct Welcome<'a> {
     session: &'a str,
+    resume: Option<&'a str>,
+    resumed: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -81,6 +83,11 @@ impl Native {
         });
         Ok(Self { app, key: percent_encode(&plan.key), echo, requests })
     }
+
+    /// The path of a WebSocket that belongs to no channel yet.
+    fn path(&self) -> String {
+        format!("/v1/ws?app={}&key={}&echo={}", self.app, self.key, self.echo == Echo::On)
+    }
 }
 
 impl Driver for Native {
@@ -92,8 +99,7 @@ impl Driver for Native {
         if let (Role::Publisher, Some(requests)) = (role, &self.requests) {
             return Access::Http(Arc::clone(requests) as Arc<dyn Exchange>);
         }
-        let echo = self.echo == Echo::On;
-        let path = format!("/v1/ws?app={}&key={}&echo={echo}", self.app, self.key);
+        let path = self.path();
         Access::web_socket(match role {
             Role::Member => format!("{path}&join={}", percent_encode(channel)),
             Role::Guest | Role::Mover | Role::Publisher => path,
@@ -112,6 +118,11 @@ impl Driver for Native {
     fn join_since(&self, number: u32, channel: &str, epoch: &str, offset: u64) -> Option<String> {
         let since = format!("{{\"epoch\":\"{epoch}\",\"offset\":{offset}}}");
         Some(format!("{{\"type\":\"join\",\"id\":{number},\"channel\":\"{channel}\",\"since\":{since}}}"))
+    }
+
+    fn access_resuming(&self, ticket: &str, received: u64) -> Option<Access> {
+        let ticket = percent_encode(ticket);
+        Some(Access::web_socket(format!("{}&resume={ticket}&received={received}", self.path())))
     }
 
     fn leave(&self, number: u32, channel: &str) -> String {
@@ -162,7 +173,7 @@ impl Driver for Native {
         }
         let Ok(answer) = serde_json::from_str::<Answer<'a>>(item) else { return Reply::Unknown };
         match answer {
-            Answer { welcome: Some(welcome), .. } => Reply::Welcome { session: welcome.session },
+            Answer { welcome: Some(welcome), .. } => welcome.into_reply(),
             Answer { gap: Some(gap), .. } => Reply::Gap { missed: gap.missed },
             Answer { error: Some(error), .. } => Reply::Failed { code: error.code },
             Answer { ok: Some(ok), .. } => Reply::Done(ok.standing()),
@@ -202,6 +213,14 @@ impl Exchange for Requests {
         let refusals = memmem::find_iter(body, b"{\"error\":");
         refusals.for_each(|at| each(&body[at..]));
         Ok(())
+    }
+}
+
+impl<'a> Welcome<'a> {
+    fn into_reply(self) -> Reply<'a> {
+        let Self { session, resume, resumed } = self;
+        let resumption = resume.map(|ticket| Resumption { ticket, is_resumed: resumed });
+        Reply::Welcome { session, resumption }
     }
 }
 
@@ -280,7 +299,7 @@ mod tests {
         let read = |text| native.read(text);
         let welcome =
             r#"{"welcome":{"session":"AAAA","user":null,"app":"default","ping_interval_ms":25000}}"#;
-        assert_eq!(read(welcome), Reply::Welcome { session: "AAAA" });
+        assert_eq!(read(welcome), Reply::welcome("AAAA"));
         assert_eq!(read(r#"{"id":7,"ok":{"channel":"c","joined":true}}"#), Reply::Done(None));
         let failed = r#"{"error":{"code":"overloaded","message":"try \"again\""}}"#;
         assert_eq!(read(failed), Reply::Failed { code: "overloaded" });
@@ -322,6 +341,22 @@ mod tests {
         assert_eq!(native.read(r#"{"id":1,"ok":{"channel":"x","left":true}}"#), Reply::Done(None));
         let since = r#"{"type":"join","id":1,"channel":"x","since":{"epoch":"7f94","offset":9}}"#;
         assert_eq!(native.join_since(1, "x", "7f94", 9).as_deref(), Some(since));
+    }
+
+    #[test]
+    fn session_is_resumed_by_the_ticket_of_its_welcome() {
+        let native = native("default", "k");
+        let resumption = Resumption { ticket: "pUIN6a0T", is_resumed: Some(true) };
+        let welcome = |rest: &str| format!(r#"{{"welcome":{{"session":"AAAA","user":null{rest}}}}}"#);
+        let resumed = welcome(r#","resume":"pUIN6a0T","resumed":true"#);
+        assert_eq!(native.read(&resumed), Reply::Welcome { session: "AAAA", resumption: Some(resumption) });
+        let first = welcome(r#","resume":"pUIN6a0T""#);
+        let resumption = Some(Resumption { is_resumed: None, ..resumption });
+        assert_eq!(native.read(&first), Reply::Welcome { session: "AAAA", resumption });
+        let Some(Access::WebSocket { path, .. }) = native.access_resuming("a+b", 17) else {
+            panic!("a path")
+        };
+        assert_eq!(path, "/v1/ws?app=default&key=k&echo=false&resume=a%2Bb&received=17");
     }
 
     #[test]

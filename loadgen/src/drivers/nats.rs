@@ -60,7 +60,7 @@ impl Driver for Nats {
             "PING" => Reply::Prompt { answer: "PONG\r\n" },
             "PONG" => Reply::Done(None),
             "+OK" => Reply::Other,
-            info if info.starts_with("INFO ") => Reply::Welcome { session: "" },
+            info if info.starts_with("INFO ") => Reply::welcome(""),
             error if error.starts_with("-ERR ") => Reply::Failed { code: error[5..].trim_matches('\'') },
             _ => Reply::Unknown,
         }
@@ -94,7 +94,7 @@ mod tests {
     fn lines_of_the_server_are_told_apart() {
         let nats = nats("");
         let read = |text| nats.read(text);
-        assert_eq!(read("INFO {\"server_id\":\"N\"} \r\n"), Reply::Welcome { session: "" });
+        assert_eq!(read("INFO {\"server_id\":\"N\"} \r\n"), Reply::welcome(""));
         assert_eq!(read("PING\r\n"), Reply::Prompt { answer: "PONG\r\n" });
         assert_eq!(read("PONG\r\n"), Reply::Done(None));
         assert_eq!(read("+OK\r\n"), Reply::Other);

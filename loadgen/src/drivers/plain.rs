@@ -71,7 +71,7 @@ impl Driver for Plain {
         if self.join.as_ref().is_some_and(|(_, joined)| item.contains(joined)) {
             Reply::Done(None)
         } else if self.welcome.as_ref().is_some_and(|welcome| item.contains(welcome)) {
-            Reply::Welcome { session: "" }
+            Reply::welcome("")
         } else {
             Reply::Other
         }
@@ -105,7 +105,7 @@ mod tests {
         );
         assert_eq!(path(&plain, "c", Role::Guest), path(&plain, "c", Role::Member));
         assert_eq!((plain.opened(), plain.join_first("c", "")), (Opened::Awaiting, some("+c")));
-        assert_eq!(plain.read("hello, world"), Reply::Welcome { session: "" });
+        assert_eq!(plain.read("hello, world"), Reply::welcome(""));
         assert_eq!(plain.join(1, "c", ""), "+c");
         assert_eq!(plain.read("you joined"), Reply::Done(None));
         assert_eq!(plain.read("news"), Reply::Other);

@@ -59,7 +59,7 @@ impl Driver for Pusher {
             Some("pusher:connection_established") => {
                 let escaped = between(item, "\\\"socket_id\\\":\\\"", "\\\"");
                 let session = escaped.or_else(|| between(item, "\"socket_id\":\"", "\""));
-                session.map_or(Reply::Unknown, |session| Reply::Welcome { session })
+                session.map_or(Reply::Unknown, Reply::welcome)
             }
             Some("pusher_internal:subscription_succeeded") => Reply::Done(None),
             Some("pusher:ping") => Reply::Prompt { answer: PONG },
@@ -83,10 +83,13 @@ mod tests {
     fn events_of_the_server_are_told_apart() {
         let pusher = pusher();
         let read = |text| pusher.read(text);
-        let established = r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\",\"activity_timeout\":120}"}"#;
-        assert_eq!(read(established), Reply::Welcome { session: "1.2" });
+        let established = concat!(
+            r#"{"event":"pusher:connection_established","#,
+            r#""data":"{\"socket_id\":\"1.2\",\"activity_timeout\":120}"}"#
+        );
+        assert_eq!(read(established), Reply::welcome("1.2"));
         let established = r#"{"event":"pusher:connection_established","data":{"socket_id":"1.2"}}"#;
-        assert_eq!(read(established), Reply::Welcome { session: "1.2" });
+        assert_eq!(read(established), Reply::welcome("1.2"));
         let succeeded =
             r#"{"event":"pusher_internal:subscription_succeeded","channel":"private-c","data":"{}"}"#;
         assert_eq!(read(succeeded), Reply::Done(None));

@@ -98,7 +98,7 @@ impl SocketIo {
         let (kind, content) = packet.split_at_checked(1).unwrap_or_default();
         match kind {
             "0" => match between(content, "\"sid\":\"", "\"") {
-                Some(session) => Reply::Welcome { session },
+                Some(session) => Reply::welcome(session),
                 None => Reply::Unknown,
             },
             "1" => Reply::Failed { code: "the server disconnected the namespace" },
@@ -138,7 +138,7 @@ mod tests {
         let open = r#"0{"sid":"e","upgrades":[],"pingInterval":10000,"pingTimeout":30000}"#;
         assert_eq!(read(open), Reply::Prompt { answer: connect });
         assert_eq!(read("2"), Reply::Prompt { answer: "3" });
-        assert_eq!(read(r#"40{"sid":"Xy_-12"}"#), Reply::Welcome { session: "Xy_-12" });
+        assert_eq!(read(r#"40{"sid":"Xy_-12"}"#), Reply::welcome("Xy_-12"));
         let join = r#"42["channel:join",{"channel":"c0","message":{"id":"Xy_-12"}}]"#;
         assert_eq!(read(join), Reply::Notice { kind: Notice::Join, session: "Xy_-12" });
         let leave = r#"42["channel:leave",{"channel":"c0","message":{"id":"B","data":{"a":1}}}]"#;

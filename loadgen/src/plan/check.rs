@@ -64,7 +64,9 @@ impl Plan {
             TlsClient::new(tls).map_err(PlanError)?;
         }
         let driver = drivers::new(&self.driver, self.work.echo()).map_err(PlanError)?;
-        if let Some((_, why)) = self.work.needs().into_iter().find(|(need, _)| driver.lacks(*need)) {
+        if let Some((_, why)) =
+            self.work.needs().into_iter().find(|(need, _)| drivers::lacks(&*driver, *need))
+        {
             return wrong(format!("The driver {} {why}.", self.driver.name));
         }
         self.fit_ports()?;
@@ -112,9 +114,7 @@ impl Work {
                 PUBLISHING_MEMBERS,
                 (Need::Echo(Echo::Off), "sends every message back to its publisher, too: use --echo"),
             ],
-            Self::Storm(plan) if plan.publishers() > 0 => {
-                vec![(Need::Outsiders, "lets members of a channel publish and nobody else: use no --rate")]
-            }
+            Self::Storm(plan) => plan.needs(),
             Self::Broadcast(_) => {
                 vec![(Need::Broadcast, "has no messages to everyone"), PUBLISHING_MEMBERS]
             }
@@ -163,7 +163,8 @@ impl Work {
             }
             Self::Storm(plan) => plan.check(),
             Self::Idle(plan) if plan.base >= plan.connections || plan.members == 0 => wrong(format!(
-                "Memory is read at {} and at {} connections: the second must be more, and channels need members.",
+                "Memory is read at {} and at {} connections: the second must be more, and channels need \
+                 members.",
                 plan.base, plan.connections
             )),
             Self::Idle(plan) if !(0.0..=86_400.0).contains(&plan.settle_seconds) => {
@@ -184,8 +185,8 @@ impl Work {
                 if !(*rate >= 0.01 && *rate <= plan_rate(*channels, *movers)) =>
             {
                 wrong(format!(
-                    "{rate} operations a second are none that {channels} channels of {movers} movers can do, each \
-                     one every {} ms: at most {}.",
+                    "{rate} operations a second are none that {channels} channels of {movers} movers can do, \
+                     each one every {} ms: at most {}.",
                     MOVER_GAP_NS / 1_000_000,
                     plan_rate(*channels, *movers)
                 ))
@@ -207,6 +208,18 @@ fn plan_rate(channels: u32, movers: u32) -> f64 {
 }
 
 impl StormPlan {
+    fn needs(&self) -> Vec<(Need, &'static str)> {
+        let mut needs = Vec::new();
+        if self.publishers() > 0 {
+            let why = "lets members of a channel publish and nobody else: use no --rate";
+            needs.push((Need::Outsiders, why));
+        }
+        if self.resume {
+            needs.push((Need::Resumption, "has no sessions to come back to: leave --resume out"));
+        }
+        needs
+    }
+
     fn check(&self) -> Result<(), PlanError> {
         check_payload(self.payload)?;
         let is_schedule = (0.0..=1e7).contains(&self.rate) && (1e-6..=1e7).contains(&self.bystander_rate);

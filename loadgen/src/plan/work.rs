@@ -100,6 +100,9 @@ pub struct StormPlan {
     pub members: u32,
     /// The messages a second to all channels of connections that drop, from publishers that stay; 0 for none.
     pub rate: f64,
+    /// Whether connections come back to their sessions by tickets.
+    #[serde(default)]
+    pub resume: bool,
     /// The subscribers of a separate channel, which stay connected.
     pub bystanders: u32,
     /// The messages a second to the bystanders' channel.

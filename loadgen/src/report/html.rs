@@ -14,11 +14,13 @@ use super::{
 use crate::{COMMIT, VERSION, histogram::Percentiles};
 
 const STYLE: &str = "\
-:root{--ink:#1a1a1a;--soft:#666;--line:#ddd;--page:#fff;--a:#0b62a4;--b:#b3421b;--c:#737373;--good:#1b7a3d;--bad:#b00020}\
-@media(prefers-color-scheme:dark){:root{--ink:#e6e6e6;--soft:#9a9a9a;--line:#3a3a3a;--page:#161616;--a:#5aa9e6;\
---b:#e8825a;--c:#8a8a8a;--good:#5fc98a;--bad:#ff7088}}\
+:root{--ink:#1a1a1a;--soft:#666;--line:#ddd;--page:#fff;--a:#0b62a4;--b:#b3421b;--c:#737373;\
+--good:#1b7a3d;--bad:#b00020}\
+@media(prefers-color-scheme:dark){:root{--ink:#e6e6e6;--soft:#9a9a9a;--line:#3a3a3a;--page:#161616;\
+--a:#5aa9e6;--b:#e8825a;--c:#8a8a8a;--good:#5fc98a;--bad:#ff7088}}\
 body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:var(--ink);\
-background:var(--page);overflow-wrap:anywhere}h2{margin-top:2.5rem}h3{font-size:1rem;margin:1.8rem 0 .2rem}p{margin:.3rem 0}\
+background:var(--page);overflow-wrap:anywhere}h2{margin-top:2.5rem}h3{font-size:1rem;margin:1.8rem 0 .2rem}\
+p{margin:.3rem 0}\
 .soft{color:var(--soft)}.good{color:var(--good)}.bad{color:var(--bad)}.a{color:var(--a)}.b{color:var(--b)}\
 .c{color:var(--c)}.wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px;margin:1rem 0;\
 font-variant-numeric:tabular-nums}th,td{padding:.25rem .5rem;text-align:right;white-space:nowrap}\

@@ -115,6 +115,14 @@ impl Report {
             );
             self.put_reason(Blame::Server, sentence);
         }
+        if self.returns.lapsed > 0 {
+            let sentence = format!(
+                "{} of those that came back found their sessions ended: the server keeps them too short a \
+                 time, or keeps too little of them.",
+                self.returns.lapsed
+            );
+            self.put_reason(Blame::Server, sentence);
+        }
         let blame = self.delay_blame();
         if self.stragglers > 0 {
             let sentence = format!("{} connections were not back when a window ended.", self.stragglers);
@@ -159,8 +167,8 @@ impl Report {
             self.put_reason(
                 Blame::Generator,
                 format!(
-                    "None of the {} slow members slowed the server down: {seen}. Longer windows, larger payloads or \
-                     a higher rate fill them.",
+                    "None of the {} slow members slowed the server down: {seen}. Longer windows, larger \
+                     payloads or a higher rate fill them.",
                     slow.readers
                 ),
             );
@@ -251,12 +259,13 @@ impl Report {
         }
         if self.held_up > 0 {
             self.remarks.push(format!(
-                "{} cycles were due while all that may be at a time were under way (--cycles): they waited for \
-                 {}, and their latencies say so.",
+                "{} cycles were due while all that may be at a time were under way (--cycles): they waited \
+                 for {}, and their latencies say so.",
                 self.held_up,
                 if self.is_generator_limit() { "the generator or the server" } else { "the server" }
             ));
         }
+        self.remarks.extend(self.behind_sentence());
         if self.never_begun > 0 {
             let sentence = format!("{} cycles were due and never began.", self.never_begun);
             self.remarks.push(sentence);

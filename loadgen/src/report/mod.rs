@@ -5,6 +5,7 @@ mod chart;
 mod file;
 pub(crate) mod html;
 mod judge;
+mod keeping;
 mod machine;
 mod outlier;
 mod row;
@@ -182,6 +183,9 @@ pub struct Report {
     /// Of cycles by a schedule: how many a second the last window asked for before the first that fell
     /// behind.
     pub kept_up_per_second: Option<f64>,
+    /// Of what was due in the windows of a schedule, the share that was done when they ended, if the server
+    /// fell behind.
+    pub behind_share: Option<f64>,
     /// CPU time that cannot be told apart by parts of a phase.
     pub all_parts: Option<AllParts>,
     /// What connections at rest cost.
@@ -224,22 +228,20 @@ impl Report {
             (timeline.end_of(window).min(end_ns).saturating_sub(begun_ns) as f64 / 1e9).max(1e-9)
         };
         let edges = readings.windows(2).zip(0..);
-        let mut rows: Vec<_> = edges
+        let mut windows: Vec<_> = edges
             .zip(&tally.windows)
-            .map(|((edges, number), window)| {
-                (Row::new(&edges[0], &edges[1], window, seconds(number)), window)
-            })
+            .map(|((edges, number), window)| Row::new(&edges[0], &edges[1], window, seconds(number)))
             .collect();
         if let Some(schedule) = plan.connect_schedule() {
-            row::find_kept(&schedule, start_ns, &readings, &mut rows);
+            keeping::find_kept(&schedule, start_ns, &readings, &tally, &mut windows);
         }
-        let windows: Vec<Row> = rows.into_iter().map(|(row, _)| row).collect();
         let all = row::merge(&tally.windows);
         let summary = match &readings[..] {
             [first, .., last] => Row::new(first, last, &all, windows.iter().map(|row| row.seconds).sum()),
             _ => Row::default(),
         };
         let mut report = Self {
+            behind_share: keeping::find_behind(plan, &all, summary.seconds),
             scenario: plan.work.name(),
             verdict: Verdict::Clean,
             reasons: Vec::new(),
@@ -375,7 +377,7 @@ fn tick_rows(plan: &Plan, tally: &Tally, windows: &[Row]) -> Vec<TickRow> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{pacer::Schedule, plan::tests::plan, tally::WindowTally};
+    use crate::{plan::tests::plan, tally::WindowTally};
 
     pub(crate) fn reading(second: u64) -> Reading {
         Reading {
@@ -470,34 +472,6 @@ pub(crate) mod tests {
             "{:?}",
             report.remarks
         );
-    }
-
-    #[test]
-    fn server_far_away_keeps_up_with_a_growing_rate_and_one_that_gets_slower_does_not() {
-        let schedule = Schedule::changing((500.0, 8000.0), 1.0, 15.0);
-        let kept = |latency_ms: u64, most_per_second: f64| {
-            let readings: Vec<_> = (1..=16).map(reading).collect();
-            let done = |reading: &Reading| schedule.count(reading.at_ns - latency_ms * 1_000_000);
-            let windows: Vec<_> = readings
-                .windows(2)
-                .map(|edges| {
-                    let arrived = (done(&edges[1]) - done(&edges[0])).min(most_per_second) as u64;
-                    let mut window = WindowTally { arrived, ..WindowTally::default() };
-                    (0..window.arrived).for_each(|_| window.latency.record(latency_ms * 1_000_000));
-                    window
-                })
-                .collect();
-            let rows = readings.windows(2).zip(&windows);
-            let mut rows: Vec<_> =
-                rows.map(|(edges, window)| (Row::new(&edges[0], &edges[1], window, 1.0), window)).collect();
-            row::find_kept(&schedule, 0, &readings, &mut rows);
-            rows.iter().take_while(|(row, _)| row.kept_up == Some(true)).count()
-        };
-        assert_eq!(kept(1, f64::MAX), 15);
-        assert_eq!(kept(400, f64::MAX), 15);
-        // In the seventh second 3,750 are due.
-        assert_eq!(kept(1, 3_300.0), 6);
-        assert_eq!(kept(400, 3_100.0), 6);
     }
 
     #[test]

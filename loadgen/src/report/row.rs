@@ -6,13 +6,8 @@ use serde::Serialize;
 use super::{Reading, SATURATED};
 use crate::{
     histogram::{Latency, Percentiles, add_some},
-    pacer::Schedule,
     tally::{Tally, WindowTally},
 };
-
-/// Share of what a schedule asks for in a window that must be done in it, but for so many.
-const KEPT_SHARE: f64 = 0.98;
-const KEPT_SLACK: f64 = 2.0;
 
 /// By how much the coarse account of CPU time may be off.
 const COARSE_NS: u64 = 50_000_000;
@@ -31,9 +26,11 @@ pub(super) fn stages(tally: &Tally, all: &WindowTally) -> Vec<StageRow> {
     let Some(stages) = &tally.stages else { return Vec::new() };
     let row = |stage, latency: &Latency| StageRow { stage, latency: latency.percentiles() };
     let mut rows = vec![row("welcomed", &stages.welcomed), row("joined", &stages.joined)];
-    if tally.returns.recovered > 0 {
+    if tally.returns.recovered + tally.returns.resumed > 0 {
         rows.push(row("with what they missed", &all.latency));
     }
+    // Sessions that go on join nothing.
+    rows.retain(|row| row.latency.count > 0);
     rows
 }
 
@@ -174,24 +171,4 @@ pub(super) fn merge(windows: &[WindowTally]) -> WindowTally {
 fn busiest_ns(from: &Reading, to: &Reading) -> Option<u64> {
     let before = |thread| from.server_threads.get(thread).copied().unwrap_or_default();
     to.server_threads.iter().map(|(thread, used)| used.saturating_sub(before(thread))).max()
-}
-
-/// Whether the server kept up with a schedule of cycles in each window. Connections that take so long in the
-/// first window, when they have the server for themselves, are done so long after they were due in all
-/// others: with a growing rate, that is no falling behind.
-pub(super) fn find_kept(
-    schedule: &Schedule,
-    start_ns: u64,
-    readings: &[Reading],
-    windows: &mut [(Row, &WindowTally)],
-) {
-    let usual_ns = windows.first().map_or(0, |(row, _)| (row.latency.p50_us * 1e3) as u64);
-    for ((row, window), edges) in windows.iter_mut().zip(readings.windows(2)) {
-        let between = |shift_ns| {
-            let until = |reading: &Reading| schedule.count(reading.at_ns.saturating_sub(start_ns + shift_ns));
-            until(&edges[1]) - until(&edges[0])
-        };
-        let least = between(usual_ns) * KEPT_SHARE - KEPT_SLACK;
-        row.kept_up = Some(window.arrived as f64 >= least && row.errors == 0);
-    }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{AllParts, Limit, Report, Row, row};
-use crate::{COMMIT, VERSION, histogram::Percentiles, ledger::Faults, net::Handshakes};
+use crate::{COMMIT, VERSION, histogram::Percentiles, ledger::Faults, net::Handshakes, tally::Returns};
 
 /// Columns of a terminal.
 const WIDTH: usize = 80;
@@ -140,14 +140,7 @@ impl Report {
                 slow.backlogged.map_or(String::new(), |count| format!(", the server held back for {count}"))
             )?;
         }
-        let returns = &self.returns;
-        if returns.recovered + returns.unrecovered > 0 {
-            writeln!(
-                out,
-                "{} came back and recovered, {} came back and did not",
-                returns.recovered, returns.unrecovered
-            )?;
-        }
+        self.write_returns(out)?;
         for row::StageRow { stage, latency } in &self.storm_stages {
             let ms = |us: f64| us / 1e3;
             let (p50, p99, max) = (ms(latency.p50_us), ms(latency.p99_us), ms(latency.max_us));
@@ -165,6 +158,25 @@ impl Report {
         }
         for remark in &self.remarks {
             writeln!(out, "note: {remark}")?;
+        }
+        Ok(())
+    }
+
+    /// How connections came back after a storm.
+    fn write_returns(&self, out: &mut String) -> std::fmt::Result {
+        let Returns { recovered, unrecovered, resumed, lapsed, missed, .. } = self.returns;
+        if resumed + lapsed > 0 {
+            writeln!(out, "{resumed} came back and resumed their sessions, {lapsed} found them ended")?;
+        }
+        if recovered + unrecovered > 0 {
+            writeln!(out, "{recovered} came back and recovered, {unrecovered} came back and did not")?;
+        }
+        if missed > 0 {
+            writeln!(
+                out,
+                "{missed} messages that they had missed followed; gaps told of {} more",
+                self.gaps
+            )?;
         }
         Ok(())
     }

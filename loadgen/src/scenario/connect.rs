@@ -140,8 +140,10 @@ impl Connect {
             window.arrived += 1;
         }
         let since_ns = self.since_ns[slot as usize];
+        let latency_ns = now.saturating_sub(since_ns);
+        self.tally.record_first(latency_ns);
         if let Some(mut at) = self.tally.at(since_ns) {
-            at.record(now.saturating_sub(since_ns));
+            at.record(latency_ns);
         }
         self.since_ns[slot as usize] = 0;
         net.close(slot);
@@ -175,7 +177,7 @@ impl Scenario for Connect {
 
     fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64) {
         match reply {
-            Reply::Welcome { session } if self.plan.join => {
+            Reply::Welcome { session, .. } if self.plan.join => {
                 self.seat.join_first(net, slot, &self.channel_of(slot), session);
             }
             Reply::Welcome { .. } | Reply::Done(_) => self.on_ready(net, slot, now),

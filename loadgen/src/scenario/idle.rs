@@ -37,7 +37,7 @@ impl Scenario for Idle {
 
     fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, _: u64) {
         match reply {
-            Reply::Welcome { session } => {
+            Reply::Welcome { session, .. } => {
                 self.seat.join_first(net, slot, &self.channel_of(slot), session);
             }
             Reply::Done(_) => self.ready += 1,

@@ -457,7 +457,7 @@ impl Scenario for Presence {
     fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64) {
         match reply {
             Reply::Notice { kind, session } => self.on_notice(net, slot, (kind, session), now),
-            Reply::Welcome { session } => {
+            Reply::Welcome { session, .. } => {
                 self.sessions.insert(session.into(), slot);
                 match self.mover(slot) {
                     Some(_) => self.ready += 1,

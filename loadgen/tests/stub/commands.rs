@@ -126,7 +126,8 @@ impl Server {
             }
         }
         let notice = format!(
-            "{{\"channel\":\"{channel}\",\"event\":\"channel:{what}\",\"message\":{{\"id\":\"session-{number}\"}}}}"
+            "{{\"channel\":\"{channel}\",\"event\":\"channel:{what}\",\
+             \"message\":{{\"id\":\"session-{number}\"}}}}"
         );
         let mut frame = BytesMut::new();
         put_frame(&mut frame, OpCode::Text, notice.as_bytes());
@@ -222,6 +223,9 @@ impl Server {
             }
             Mischief::HangUp { every } if is_due(every) => return self.hang_up(number),
             _ => {}
+        }
+        if self.mischief.has_tickets() {
+            return self.put_frame(number, frame);
         }
         connection.out.extend_from_slice(frame);
         let held = std::mem::take(&mut connection.held);

@@ -31,6 +31,12 @@ pub(crate) enum Mischief {
     RecoverTooFew,
     /// A member that joins with a position receives the last message that it missed twice.
     RecoverTooMany,
+    /// No fault: a session outlives its connection, and goes on with the ticket of its welcome.
+    Resume,
+    /// A session that goes on lacks the first message that it missed.
+    ResumeTooLittle,
+    /// No ticket is good when it comes back.
+    Lapse,
     /// No member recovers messages, although every member is told a position.
     Forget,
     /// No fault: the first member of a channel is told of the second member's join only with its next
@@ -76,4 +82,11 @@ pub(crate) enum Mischief {
     Refuse,
     /// Sends are answered with an error.
     Overloaded,
+}
+
+impl Mischief {
+    /// Whether welcomes have tickets.
+    pub(super) fn has_tickets(self) -> bool {
+        matches!(self, Self::Resume | Self::ResumeTooLittle | Self::Lapse)
+    }
 }

@@ -56,6 +56,11 @@ pub(super) struct Connection {
     pub(super) held: BytesMut,
     pub(super) joined: Vec<String>,
     closing: bool,
+    /// The session's messages, and whether its connection is lost, if the stub gives tickets.
+    pub(super) record: Vec<BytesMut>,
+    missed: Vec<BytesMut>,
+    pub(super) is_parked: bool,
+    tickets: u32,
 }
 
 impl Server {
@@ -129,6 +134,10 @@ impl Server {
                 held: BytesMut::new(),
                 joined: Vec::new(),
                 closing: false,
+                record: Vec::new(),
+                missed: Vec::new(),
+                is_parked: false,
+                tickets: 0,
             };
             if number == self.connections.len() {
                 self.connections.push(None);
@@ -139,7 +148,9 @@ impl Server {
 
     fn read(&mut self, number: usize) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        while let Some(connection) = self.connections[number].as_mut() {
+        while let Some(connection) =
+            self.connections[number].as_mut().filter(|connection| !connection.is_parked)
+        {
             match connection.stream.read(&mut buffer) {
                 Ok(0) => self.drop_connection(number),
                 Ok(read) if connection.head.is_some() => self.take_head(number, &buffer[..read]),
@@ -172,8 +183,12 @@ impl Server {
         let accept =
             Upgrade::new(head.method, head.minor_version, head.headers.iter()).accept().expect("upgrade");
         put_response(&mut connection.out, &accept, None);
-        let welcome = format!("{{\"welcome\":{{\"session\":\"session-{number}\",\"user\":null}}}}");
-        put_frame(&mut connection.out, OpCode::Text, welcome.as_bytes());
+        let asked = head.query.and_then(|query| query.split("resume=").nth(1)).map(str::to_owned);
+        let (number, resumption) = match asked {
+            Some(asked) => self.resume(number, &asked),
+            None => (number, String::new()),
+        };
+        self.welcome(number, &resumption);
         let channel = head.query.and_then(|query| query.split("join=").nth(1)).map(str::to_owned);
         let mut rest = bytes.split_off(len);
         if let Some(channel) = channel {
@@ -181,6 +196,51 @@ impl Server {
             self.execute(number, &join);
         }
         self.take_frames(number, &mut rest);
+    }
+
+    fn welcome(&mut self, number: usize, resumption: &str) {
+        let has_tickets = self.mischief.has_tickets();
+        let Some(connection) = self.connections[number].as_mut() else { return };
+        connection.tickets += 1;
+        let ticket = match has_tickets {
+            true => format!(",\"resume\":\"{number}-{}\"", connection.tickets),
+            false => String::new(),
+        };
+        let welcome =
+            format!("{{\"welcome\":{{\"session\":\"session-{number}\",\"user\":null{ticket}{resumption}}}}}");
+        put_frame(&mut connection.out, OpCode::Text, welcome.as_bytes());
+        let missed = std::mem::take(&mut connection.missed);
+        missed.iter().for_each(|frame| connection.out.extend_from_slice(frame));
+    }
+
+    /// Moves a connection to the session that it asks for. Its number from now on, and what its welcome says.
+    fn resume(&mut self, number: usize, asked: &str) -> (usize, String) {
+        let (ticket, received) = asked.split_once("&received=").expect("a ticket and a number");
+        let (session, tickets) = ticket.split_once('-').expect("a ticket of ours");
+        let session: usize = session.parse().expect("a number");
+        let received: usize =
+            received.split('&').next().and_then(|text| text.parse().ok()).expect("a number");
+        let is_good = self.connections[session]
+            .as_ref()
+            .is_some_and(|parked| tickets.parse() == Ok(parked.tickets) && received <= parked.record.len());
+        if !is_good || self.mischief == Mischief::Lapse {
+            return (number, ",\"resumed\":false".into());
+        }
+        let mut connection = self.connections[number].take().expect("it asks");
+        let parked = self.connections[session].as_mut().expect("it is there");
+        std::mem::swap(&mut parked.stream, &mut connection.stream);
+        (parked.out, parked.is_parked) = (connection.out, false);
+        (parked.decoder, parked.head) = (Decoder::new(), None);
+        parked.missed = parked.record[received..].to_vec();
+        if self.mischief == Mischief::ResumeTooLittle && !parked.missed.is_empty() {
+            parked.missed.remove(0);
+        }
+        let registry = self.poll.registry();
+        registry.deregister(&mut connection.stream).ok();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.reregister(&mut parked.stream, Token(session), interest).expect("registered");
+        self.dirty.push(session);
+        (session, ",\"resumed\":true".into())
     }
 
     fn take_frames(&mut self, number: usize, bytes: &mut [u8]) {
@@ -204,8 +264,20 @@ impl Server {
     }
 
     pub(super) fn put(&mut self, number: usize, text: &str) {
-        if let Some(connection) = self.connections[number].as_mut() {
-            put_frame(&mut connection.out, OpCode::Text, text.as_bytes());
+        let mut frame = BytesMut::new();
+        put_frame(&mut frame, OpCode::Text, text.as_bytes());
+        self.put_frame(number, &frame);
+    }
+
+    /// Puts a message of the session.
+    pub(super) fn put_frame(&mut self, number: usize, frame: &[u8]) {
+        let has_tickets = self.mischief.has_tickets();
+        let Some(connection) = self.connections[number].as_mut() else { return };
+        if has_tickets {
+            connection.record.push(frame.into());
+        }
+        if !connection.is_parked {
+            connection.out.extend_from_slice(frame);
         }
     }
 
@@ -240,6 +312,14 @@ impl Server {
     }
 
     fn drop_connection(&mut self, number: usize) {
+        if self.mischief.has_tickets() {
+            // What has not been read waits in the record.
+            if let Some(connection) = self.connections[number].as_mut() {
+                (connection.is_parked, connection.out) = (true, BytesMut::new());
+                self.poll.registry().deregister(&mut connection.stream).ok();
+            }
+            return;
+        }
         let Some(connection) = self.connections[number].take() else { return };
         for channel in &connection.joined {
             if self.channels.get(channel).is_some_and(|members| members.contains(&number)) {

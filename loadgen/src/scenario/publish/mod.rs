@@ -175,7 +175,7 @@ impl Scenario for Publish {
 
     fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64) {
         match reply {
-            Reply::Welcome { session } if self.role(slot) == Role::Member => {
+            Reply::Welcome { session, .. } if self.role(slot) == Role::Member => {
                 self.seat.join_first(net, slot, &self.channel_of(slot), session);
             }
             Reply::Welcome { .. } | Reply::Done(_) => self.ready += 1,

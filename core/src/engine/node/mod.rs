@@ -1,5 +1,7 @@
 //! What all workers of a process share: apps, the channel table, broadcast streams, mailboxes.
 
+mod triggers;
+
 use std::{
     ops::Range,
     sync::{
@@ -10,11 +12,11 @@ use std::{
 
 use hashbrown::HashMap;
 
+use self::triggers::TriggerSlot;
 use super::{
     RandomState,
     counters::{AppCounters, AppCounts},
     mail::Mail,
-    node_triggers::TriggerSlot,
     revocation::Revocations,
 };
 use crate::{

@@ -6,14 +6,19 @@
 //! last position it knows, and is back when it also has what the server says it missed:
 //!
 //! ```text
-//!  drop ─▶ open ─▶ welcome ─▶ join since (epoch, offset) ─▶ recovered, missed n ─▶ n publications ─▶ live ones
-//!    └──────────────────────────────── latency ───────────────────────────────────────────┘
+//!  drop ─▶ open ─▶ welcome ─▶ join since (epoch, offset) ─▶ recovered, missed n ─▶ n messages ─▶ live ones
+//!    └──────────────────────────────── latency ───────────────────────────────────────┘
 //! ```
+//!
+//! With tickets (`resume`) it comes back to its session instead, joins nothing, and is back when it also has
+//! what had been published until it was welcomed.
 //!
 //! The ledger goes on across the drop: in the end every member must have had every message once, in order.
 //! Where the server has no recovery, what was missed while away is not asked for. *Bystanders* are
 //! subscribers of a channel of their own that stay connected: what a storm costs those who have no part in
 //! it. With several workers they have the last one to themselves.
+
+mod returning;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,16 +29,15 @@ use super::{
 use crate::{
     clock::now_ns,
     control::Stage,
-    drivers::{Reply, Role, Standing},
+    drivers::{Reply, Role},
     faults::FaultKind,
-    histogram::Latency,
     ledger::{Arrival, Ledger},
     net::{Closed, Net, Slot, Wait},
     order::Order,
     pacer::{Pacer, Schedule},
     plan::StormPlan,
     stamp::{Stamp, put_payload, read_payload},
-    tally::{LATE_NS, StormStages, Tally},
+    tally::{LATE_NS, Tally},
 };
 
 /// One worker's connections. Slots of members come first, then bystanders, then publishers.
@@ -77,6 +81,17 @@ struct Member {
     is_adrift: bool,
     /// Publications that it missed and that are to come now.
     missed: u64,
+    session: Option<Session>,
+}
+
+/// A session that outlives its connections.
+#[derive(Clone)]
+struct Session {
+    ticket: Box<str>,
+    /// Messages of every kind that came in it, but for welcomes.
+    received: u64,
+    /// While its member comes back: messages of the channel's publisher that were out when it was welcomed.
+    awaited: Option<u32>,
 }
 
 struct Publisher {
@@ -139,6 +154,9 @@ impl Storm {
     }
 
     fn open(&self, net: &mut Net, slot: Slot) {
+        if let Some(access) = self.access_resuming(slot) {
+            return net.open(slot, access);
+        }
         let (channel, role) = match slot.checked_sub(self.subscribers) {
             Some(publisher) => (self.publishers[publisher as usize].number, Role::Publisher),
             // A path names no position: who may come back with one joins by a command.
@@ -161,67 +179,6 @@ impl Storm {
         }
     }
 
-    /// A connection that a storm has dropped is this far again.
-    fn reach(&mut self, slot: Slot, now: u64, stage: fn(&mut StormStages) -> &mut Latency) {
-        let dropped_ns = self.members.get(slot as usize).map_or(0, |member| member.dropped_ns);
-        if self.tally.at(dropped_ns).is_some() {
-            stage(self.tally.stages.get_or_insert_default()).record(now.saturating_sub(dropped_ns));
-        }
-    }
-
-    fn join(&self, net: &mut Net, slot: Slot, session: &str) {
-        let name = self.seat.channel(self.channel(slot));
-        let epoch = self.members.get(slot as usize).and_then(|member| member.epoch.as_deref());
-        let join = epoch.and_then(|epoch| {
-            let offset = self.order.last(slot as usize);
-            self.seat.driver.join_since(1, &name, epoch, offset)
-        });
-        net.send(slot, &join.unwrap_or_else(|| self.seat.driver.join(1, &name, session)));
-    }
-
-    /// A subscriber is in its channel.
-    fn on_joined(&mut self, slot: Slot, standing: Option<Standing<'_>>, now: u64) {
-        let channel = self.channel(slot) as usize;
-        let Some(member) = self.members.get_mut(slot as usize) else {
-            self.away -= 1;
-            return;
-        };
-        let is_recovered = standing.and_then(|standing| standing.recovered);
-        match is_recovered {
-            Some(true) => self.tally.returns.recovered += 1,
-            Some(false) => self.tally.returns.unrecovered += 1,
-            None if member.has_been_back && self.plan.rate > 0.0 => {
-                self.tally.returns.adrift += 1;
-                member.is_adrift = true;
-            }
-            None => {}
-        }
-        if is_recovered != Some(true) {
-            self.order.go_on(slot as usize, standing.map_or(0, |standing| standing.offset));
-        }
-        if let (Some(standing), Some(epoch)) = (standing, self.epochs.get_mut(channel)) {
-            if epoch.as_deref() != Some(standing.epoch) {
-                *epoch = Some(standing.epoch.into());
-            }
-            member.epoch.clone_from(epoch);
-            member.missed = if is_recovered == Some(true) { standing.missed } else { 0 };
-        }
-        if member.missed == 0 {
-            self.on_back(slot, now);
-        }
-    }
-
-    fn on_back(&mut self, slot: Slot, now: u64) {
-        let member = &mut self.members[slot as usize];
-        (member.is_back, member.has_been_back) = (true, true);
-        self.away -= 1;
-        let dropped_ns = member.dropped_ns;
-        if let Some(mut at) = self.tally.at(dropped_ns) {
-            at.window.operations += 1;
-            at.record(now.saturating_sub(dropped_ns));
-        }
-    }
-
     /// A message of ours came in, or what is left of one.
     fn verify(&mut self, slot: Slot, stamped: &[u8], now: u64) {
         let Ok(stamp) = read_payload(stamped) else { return self.on_corrupt(slot, now) };
@@ -237,14 +194,7 @@ impl Storm {
             self.ledger.skip(stream, stamp.sequence);
         }
         self.observe(slot, stamped, &stamp, now);
-        if let Some(member) = self.members.get_mut(stream)
-            && member.missed > 0
-        {
-            member.missed -= 1;
-            if member.missed == 0 {
-                self.on_back(slot, now);
-            }
-        }
+        self.follow(slot, stamp.sequence, now);
     }
 
     /// Puts a delivery into the ledger.
@@ -405,14 +355,18 @@ impl Scenario for Storm {
     }
 
     fn on_publication(&mut self, _: &mut Net, slot: Slot, stamped: &[u8], now: u64) {
+        self.count_received(slot);
         self.verify(slot, stamped, now);
     }
 
     fn on_reply(&mut self, net: &mut Net, slot: Slot, reply: Reply<'_>, now: u64) {
+        if !matches!(reply, Reply::Welcome { .. }) {
+            self.count_received(slot);
+        }
         match reply {
-            Reply::Welcome { session } if slot < self.subscribers => {
+            Reply::Welcome { session, resumption } if slot < self.subscribers => {
                 self.reach(slot, now, |stages| &mut stages.welcomed);
-                self.join(net, slot, session);
+                self.on_welcome(net, slot, (session, resumption), now);
             }
             Reply::Welcome { .. } => self.away -= 1,
             Reply::Done(standing) => {
