@@ -144,8 +144,8 @@ class Client:
         self.socket.close()
 
 
-def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", more=(), **options):
-    """Starts a server with two apps. `more` are further lines of the configuration."""
+def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", more=(), server=(), **options):
+    """Starts a server with two apps. `more` are further lines of the configuration, and `server` of its section."""
     port, admin_port = free_port(), free_port()
     section = {"secret": SECRET, "admin_user": ADMIN[0], "admin_secret": ADMIN[1], **options}
     lines = [
@@ -153,6 +153,7 @@ def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", more=()
         f'listen = "{listen}:{port}"',
         f'admin_listen = "127.0.0.1:{admin_port}"',
         f"workers = {workers}",
+        *server,
     ]
     for app, prefix in (("default", ""), ("other", "/other")):
         lines += [f"[apps.{app}]", f'client_key = "client-key-of-{app}-0123"',

@@ -19,7 +19,7 @@ use fanfare_core::{
 use std::sync::Arc;
 
 pub(crate) use self::{
-    access::{Admission, Knock},
+    access::{Admission, Knock, scheme, script_name},
     pages::{
         Page, listen_headers, overview_page, plain, put_answer, put_empty, put_html, put_page, redirect,
         sign_in_page,
@@ -32,6 +32,16 @@ const NATIVE: &str = "/v1/";
 
 /// The places of a server, the longest prefix first.
 pub(crate) struct Places(Box<[Place]>);
+
+/// The place of a request.
+#[derive(Copy, Clone)]
+pub(crate) struct Located<'p> {
+    pub(crate) place: &'p Place,
+    /// The path after the prefix: the original's route.
+    pub(crate) path: &'p str,
+    /// The prefix in the URLs of the place's clients.
+    pub(crate) base: &'p str,
+}
 
 /// An app with its Channelstream paths and its directory.
 pub(crate) struct Place {
@@ -60,19 +70,22 @@ impl Places {
         self.0.is_empty()
     }
 
-    /// Whether a path belongs to a place.
-    pub(crate) fn owns(&self, path: &str) -> bool {
-        !self.is_empty() && self.find(path).is_some()
-    }
-
-    /// The place of a path, and the rest of the path after the place's prefix.
-    pub(crate) fn find<'p>(&self, path: &'p str) -> Option<(&Place, &'p str)> {
+    /// The place of a path. `script` is the prefix under which a trusted proxy serves the place; the proxy may
+    /// have removed the prefix from the path.
+    pub(crate) fn find<'p>(&'p self, path: &'p str, script: Option<&'p str>) -> Option<Located<'p>> {
         if path.starts_with(NATIVE) {
             return None;
         }
-        let rest =
-            |place: &Place| path.strip_prefix(&*place.options.prefix).filter(|rest| rest.starts_with('/'));
-        self.0.iter().find_map(|place| rest(place).map(|rest| (place, rest)))
+        let rest = |prefix: &str| path.strip_prefix(prefix).filter(|rest| rest.starts_with('/'));
+        if let Some(base) = script {
+            let of = |prefix: &str| self.0.iter().find(|place| *place.options.prefix == *prefix);
+            let place = of(base).or_else(|| of(""))?;
+            return Some(Located { place, path: rest(base).unwrap_or(path), base });
+        }
+        self.0.iter().find_map(|place| {
+            let base = &*place.options.prefix;
+            rest(base).map(|path| Located { place, path, base })
+        })
     }
 
     /// The place of an app.
@@ -162,14 +175,24 @@ mod tests {
     #[test]
     fn the_longest_prefix_has_a_path_and_the_api_has_its_own() {
         let places = places(&["", "/a", "/a/b"]);
-        let found = |path| places.find(path).map(|(place, rest)| (&*place.app.name, rest));
+        let located = |path, script| {
+            let found: Option<Located<'_>> = places.find(path, script);
+            found.map(|Located { place, path, base }| (&*place.app.name, path, base))
+        };
+        let found = |path| located(path, None).map(|(app, path, _)| (app, path));
         assert_eq!(found("/connect"), Some(("app0", "/connect")));
         assert_eq!(found("/a/connect"), Some(("app1", "/connect")));
         assert_eq!(found("/a/b/connect"), Some(("app2", "/connect")));
         assert_eq!(found("/ab/connect"), Some(("app0", "/ab/connect")));
         assert_eq!(found("/v1/send"), None);
         let nothing = Apps::default();
-        assert!(!Places::new(&nothing, &Node::new(nothing.clone(), 1, 64, 1)).owns("/connect"));
+        let none = Places::new(&nothing, &Node::new(nothing.clone(), 1, 64, 1));
+        assert!(none.find("/connect", None).is_none() && none.find("/connect", Some("/a")).is_none());
+        // A proxy that removes the prefix, one that leaves it, and one whose prefix no app has.
+        assert_eq!(located("/connect", Some("/a")), Some(("app1", "/connect", "/a")));
+        assert_eq!(located("/a/connect", Some("/a")), Some(("app1", "/connect", "/a")));
+        assert_eq!(located("/chat/connect", Some("/chat")), Some(("app0", "/connect", "/chat")));
+        assert_eq!(located("/v1/send", Some("/a")), None);
     }
 
     #[test]

@@ -35,8 +35,8 @@ use crate::{
     connection::{Client, ConnectionSlot},
     http::{
         channelstream::{
-            Admission, Knock, Page, Place, overview_page, put_empty, put_html, put_page, redirect,
-            sign_in_page,
+            Admission, Knock, Located, Page, Place, overview_page, put_empty, put_html, put_page, redirect,
+            scheme, script_name, sign_in_page,
         },
         reply::Reply,
     },
@@ -52,7 +52,8 @@ impl Worker {
     /// Whether the body of a request to a place is needed.
     pub(super) fn place_wants_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
         let control = self.control.clone();
-        let Some((place, path)) = control.places.find(head.path) else { return false };
+        let script = self.script_name(slot, head);
+        let Some(Located { place, path, .. }) = control.places.find(head.path, script) else { return false };
         let knock = Knock::read(path, head);
         let address = self.address(slot, head);
         knock.wants_body() && matches!(knock.admit(place, &address, self.now_ms / 1000), Admission::Admitted)
@@ -68,7 +69,9 @@ impl Worker {
     ) -> Next {
         let control = self.control.clone();
         self.out.clear();
-        let Some((place, path)) = control.places.find(head.path) else { return Next::End };
+        let script = self.script_name(slot, head);
+        let Some(located) = control.places.find(head.path, script) else { return Next::End };
+        let Located { place, path, base } = located;
         let knock = Knock::read(path, head);
         let address = self.address(slot, head);
         let persistence = reply.persistence;
@@ -79,19 +82,40 @@ impl Worker {
                     let address = self.client_of(slot, head);
                     self.count_failed_key(address);
                 }
-                let sign_in = format!("{}/admin/sign_in", place.options.prefix);
+                let sign_in = format!("{}{base}/admin/sign_in", self.site(slot, head));
                 let detail = if page == Page::SignIn { &*sign_in } else { knock.path };
                 put_page(&mut self.out, &reply, head, &page, detail)
             }
             (_, Route::Preflight) => put_empty(&mut self.out, &reply, &place.options, origin),
             (_, Route::WebSocket) => return self.admit_client(place, &knock, slot, head, reply),
-            (_, Route::Admin(page)) => self.put_admin(place, page, head, body, &reply),
+            (_, Route::Admin(page)) => self.put_admin((located, slot), page, head, body, &reply),
             (_, Route::Call(call)) => return self.call(place, call, (&knock, head, body), (slot, reply)),
             (_, Route::Listen) => return self.listen(place, &knock, slot, head, reply),
             (_, Route::Nothing) => put_page(&mut self.out, &reply, head, &Page::NotFound, knock.path),
         };
         self.count_failed(status);
         self.sent(slot, status, persistence)
+    }
+
+    /// Whether a request belongs to a place.
+    pub(super) fn is_for_place(&self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
+        let places = &self.control.places;
+        !places.is_empty() && places.find(head.path, self.script_name(slot, head)).is_some()
+    }
+
+    /// The prefix under which a trusted proxy serves a request's place.
+    fn script_name<'h>(&self, slot: ConnectionSlot, head: &Head<'h>) -> Option<&'h str> {
+        script_name(head).filter(|_| self.config.trusted_proxies.trust(self.connections.client(slot)))
+    }
+
+    /// The beginning of a request's URL: its scheme, which a trusted proxy may name, and its host. Empty for
+    /// a request without host.
+    fn site(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> String {
+        let Some(host) = head.host() else { return String::new() };
+        let is_trusted = self.config.trusted_proxies.trust(self.connections.client(slot));
+        let is_secured = self.connections.live(slot).is_some_and(|connection| connection.is_secured());
+        let own = if is_secured { "https" } else { "http" };
+        format!("{}://{host}", scheme(head).filter(|_| is_trusted).unwrap_or(own))
     }
 
     /// The address of a request's client, as text.
@@ -267,15 +291,15 @@ impl Worker {
     /// Appends a page for administrators.
     fn put_admin(
         &mut self,
-        place: &Place,
+        (Located { place, base, .. }, slot): (Located<'_>, ConnectionSlot),
         page: AdminPage,
         head: &Head<'_>,
         body: &[u8],
         reply: &Reply,
     ) -> u16 {
         let (options, origin) = (&place.options, head.header_str("origin"));
-        let (home, sign_in) =
-            (format!("{}/admin", options.prefix), format!("{}/admin/sign_in", options.prefix));
+        let home = format!("{}{base}/admin", self.site(slot, head));
+        let sign_in = format!("{home}/sign_in");
         match page {
             AdminPage::Overview => {
                 let request = Request {
@@ -289,15 +313,17 @@ impl Worker {
                 };
                 let mut answer = place.directory().handle(&request, &mut Vec::new());
                 place.complete(&mut answer);
-                let html = overview_page(&answer.text(), &options.prefix);
+                let html = overview_page(&answer.text(), base);
                 put_html(&mut self.out, reply, options, origin, &html)
             }
             AdminPage::SignIn if head.method == "POST" && is_administrator(place, body, self.now_ms) => {
-                let cookie = place.cookie(self.now_ms / 1000);
+                let cookie = place.cookie(base, self.now_ms / 1000);
                 redirect(&mut self.out, reply, head, &home, Some(&cookie))
             }
             AdminPage::SignIn => put_html(&mut self.out, reply, options, origin, &sign_in_page()),
-            AdminPage::SignOut => redirect(&mut self.out, reply, head, &sign_in, Some(&place.no_cookie())),
+            AdminPage::SignOut => {
+                redirect(&mut self.out, reply, head, &sign_in, Some(&Place::no_cookie(base)))
+            }
         }
     }
 }
