@@ -145,7 +145,7 @@ class Client:
 
 
 def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", more=(), server=(), **options):
-    """Starts a server with two apps. `more` are further lines of the configuration, and `server` of its section."""
+    """Starts a server with two apps. `server` are lines of its section, and `more` are lines after all sections."""
     port, admin_port = free_port(), free_port()
     section = {"secret": SECRET, "admin_user": ADMIN[0], "admin_secret": ADMIN[1], **options}
     lines = [

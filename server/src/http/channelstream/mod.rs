@@ -70,8 +70,8 @@ impl Places {
         self.0.is_empty()
     }
 
-    /// The place of a path. `script` is the prefix under which a trusted proxy serves the place; the proxy may
-    /// have removed the prefix from the path.
+    /// The place of a path. `script` is the prefix under which a trusted proxy serves the place; the proxy
+    /// may have removed the prefix from the path.
     pub(crate) fn find<'p>(&'p self, path: &'p str, script: Option<&'p str>) -> Option<Located<'p>> {
         if path.starts_with(NATIVE) {
             return None;
