@@ -100,6 +100,11 @@ impl Place {
         self.cookies.verify(token, now_s, Ageing::Seconds(COOKIE_S))
     }
 
+    /// A signature of this server itself.
+    pub(crate) fn signature(&self, now_s: u64) -> String {
+        self.verifier.sign("dashboard", now_s)
+    }
+
     /// The header of the cookie that signs an administrator in, for URLs below `base`.
     pub(crate) fn cookie(&self, base: &str, now_s: u64) -> String {
         let path = if base.is_empty() { "/" } else { base };
