@@ -58,7 +58,7 @@ fn open(engine: &mut Engine, format: Format, connection: u32) -> SessionSlot {
     let app = engine.node().app(APP).clone();
     let channels = vec!["room".into()];
     let user = format!("user-{connection}");
-    let claims = Claims { user: user.into(), expires_at: None, profile: None, channels };
+    let claims = Claims { user: user.into(), expires_at: None, profile: None, channels, id: None };
     let claims = Some(claims);
     let opening = Opening { app: &app, format, echo: Some(false), claims, connection, ticket: None };
     engine.open(opening, |_| {}, |_, _, _| {}).expect("the app takes any number")

@@ -88,6 +88,7 @@ impl Room {
             expires_at: None,
             profile: Some(arrival.public_state),
             channels: arrival.channels,
+            id: None,
         };
         let (format, echo, claims) = (Format::ChannelstreamFrames, Some(false), Some(claims));
         let opening = Opening { app: &app, format, echo, claims, connection, ticket: None };
