@@ -18,6 +18,7 @@ use crate::{
     child::Command,
     clock::{self, now_ns, seconds},
     control::{Control, Snapshot, Stage},
+    doubt::Doubt,
     drivers,
     histogram::Percentiles,
     net::{Net, Target, TlsClient},
@@ -186,7 +187,7 @@ impl<'a> Run<'a> {
 
     fn finish(mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
         let mut readings = Vec::new();
-        let mut idling = None;
+        let (mut idling, mut doubt) = (None, None);
         let is_ready = match &self.plan.work {
             Work::Idle(idle) => self.rest(idle, idling.insert(Idling::default()), progress),
             _ => self.connect(progress),
@@ -194,7 +195,12 @@ impl<'a> Run<'a> {
         self.gate.arrive();
         if is_ready {
             self.gate.wait();
+            doubt = Doubt::of(&self.server, self.plan.address);
             self.measure(&mut readings, progress);
+            if matches!(self.plan.work, Work::Connect(_)) {
+                // Only now are there connections to see.
+                doubt = Doubt::of(&self.server, self.plan.address);
+            }
             self.cool(progress);
         }
         self.enter(Stage::Stop);
@@ -213,6 +219,7 @@ impl<'a> Run<'a> {
                 idling,
                 failure: self.control.failure(),
                 server: self.server.describe(),
+                doubt,
             },
         )
     }

@@ -9,7 +9,7 @@
 //!  sequence  < next   was missing: reordered      was not missing: repeated
 //! ```
 
-use std::{collections::HashMap, ops::Range};
+use std::{cmp::Ordering, collections::HashMap, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,17 @@ pub(crate) enum Arrival {
     Again,
 }
 
+/// What a message that is not to come is to its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Excused {
+    /// It has not come, and is not asked for any more.
+    Missing,
+    /// Others before it are still to come.
+    Ahead,
+    /// It came all the same.
+    Delivered,
+}
+
 /// The state of all of a worker's streams.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -107,6 +118,22 @@ impl Ledger {
     /// The stream goes on with this sequence: what was before it and has not come is not asked for.
     pub(crate) fn skip(&mut self, stream: usize, sequence: u32) {
         self.next[stream] = self.next[stream].max(sequence);
+    }
+
+    /// A message is not to come: it was refused.
+    pub(crate) fn excuse(&mut self, stream: usize, sequence: u32) -> Excused {
+        match sequence.cmp(&self.next[stream]) {
+            Ordering::Less if self.take_missing(stream, sequence) => {
+                self.faults.lost -= 1;
+                Excused::Missing
+            }
+            Ordering::Less => Excused::Delivered,
+            Ordering::Equal => {
+                self.next[stream] += 1;
+                Excused::Missing
+            }
+            Ordering::Greater => Excused::Ahead,
+        }
     }
 
     /// What of a stream is missing before the last message that came, in ascending order.

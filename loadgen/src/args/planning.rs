@@ -109,6 +109,7 @@ impl DriverArgs {
             send: self.send,
             polling: self.polling,
             publish_http: self.publish_http,
+            triggers: self.triggers,
             batch: self.batch,
         })
     }

@@ -112,6 +112,18 @@ pub(crate) trait Driver: Send + Sync {
     /// What stands before and behind a payload of so many bytes in a message to a channel.
     fn send_around(&self, channel: &str, payload: u32) -> (String, String);
 
+    /// What stands between a payload and its message's number, and behind that number, if the server is to
+    /// say what becomes of each message: [`Reply::Verdict`]. None if it is not.
+    fn numbered(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
+    /// Whether a payload with this behind it is the whole message, and not a part of what a trigger made of
+    /// it.
+    fn is_whole(&self, _behind: &[u8]) -> bool {
+        true
+    }
+
     /// What stands before and behind the payload in a message to everyone.
     fn broadcast_around(&self) -> (String, String) {
         (String::new(), String::new())
@@ -169,12 +181,15 @@ pub(crate) enum Need {
     PublishingMembers,
     /// A session outlives its connection.
     Resumption,
+    /// The server says what becomes of each message.
+    Verdicts,
 }
 
 /// Whether a driver's protocol has no way to do this.
 pub(crate) fn lacks(driver: &dyn Driver, need: Need) -> bool {
     match need {
         Need::Resumption => driver.access_resuming("", 0).is_none(),
+        Need::Verdicts => driver.numbered().is_none(),
         _ => driver.lacks(need),
     }
 }
@@ -283,6 +298,10 @@ pub(crate) enum Reply<'a> {
     Done(Option<Standing<'a>>),
     /// A command failed.
     Failed { code: &'a str },
+    /// What became of a message that has this number: it was published, or refused with this code.
+    Verdict { number: u32, refusal: Option<&'a str> },
+    /// A publication that has no stamp: an answer of a trigger.
+    Answer,
     /// Someone joined or left a channel, or changed its profile.
     Notice { kind: Notice, session: &'a str },
     /// The server left out so many publications.

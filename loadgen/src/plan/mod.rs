@@ -115,6 +115,9 @@ pub struct DriverPlan {
     /// Whether publishers use HTTP.
     #[serde(default)]
     pub publish_http: bool,
+    /// Whether triggers of the app decide what becomes of messages.
+    #[serde(default)]
+    pub triggers: bool,
     /// The most messages of one request.
     #[serde(default)]
     pub batch: u32,

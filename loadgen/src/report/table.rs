@@ -3,7 +3,13 @@
 use std::fmt::Write;
 
 use super::{AllParts, Limit, Report, Row, row};
-use crate::{COMMIT, VERSION, histogram::Percentiles, ledger::Faults, net::Handshakes, tally::Returns};
+use crate::{
+    COMMIT, VERSION,
+    histogram::Percentiles,
+    ledger::Faults,
+    net::Handshakes,
+    tally::{Returns, Verdicts},
+};
 
 /// Columns of a terminal.
 const WIDTH: usize = 80;
@@ -141,6 +147,7 @@ impl Report {
             )?;
         }
         self.write_returns(out)?;
+        self.write_verdicts(out)?;
         for row::StageRow { stage, latency } in &self.storm_stages {
             let ms = |us: f64| us / 1e3;
             let (p50, p99, max) = (ms(latency.p50_us), ms(latency.p99_us), ms(latency.max_us));
@@ -160,6 +167,17 @@ impl Report {
             writeln!(out, "note: {remark}")?;
         }
         Ok(())
+    }
+
+    /// What triggers made of messages.
+    fn write_verdicts(&self, out: &mut String) -> std::fmt::Result {
+        let Some(verdicts) = self.verdicts else { return Ok(()) };
+        let Verdicts { passed, refused, failed, replaced, answered } = verdicts;
+        writeln!(
+            out,
+            "triggers: {passed} messages passed, {refused} refused, {failed} failed, {answered} answered\n\
+             triggers: {replaced} deliveries replaced"
+        )
     }
 
     /// How connections came back after a storm.

@@ -469,7 +469,7 @@ impl Scenario for Presence {
                 self.seat.control.fail(format!("The server refused a command: {code}."));
             }
             Reply::Gap { missed } => self.tally.gaps += missed,
-            Reply::Prompt { .. } | Reply::Other => {}
+            Reply::Verdict { .. } | Reply::Answer | Reply::Prompt { .. } | Reply::Other => {}
             Reply::Unknown => {
                 self.tally.faults.corrupt += 1;
                 self.tally.fault_log.put(self.seat.fault(FaultKind::Corrupt, slot, now));

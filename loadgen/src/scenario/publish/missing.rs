@@ -9,7 +9,7 @@ use crate::{
 
 impl Publish {
     /// The streams that a member listens to: publisher and stream of each.
-    fn streams(&self, slot: Slot) -> impl Iterator<Item = (u32, usize)> + use<'_> {
+    pub(super) fn streams(&self, slot: Slot) -> impl Iterator<Item = (u32, usize)> + use<'_> {
         let member = &self.layout.members[slot as usize];
         let streams = (member.first_publisher..).zip(member.first_stream..);
         streams.take(self.plan.publishers as usize).filter(move |(publisher, _)| {
@@ -47,7 +47,9 @@ impl Publish {
             missing.gaps += self.ledger.gaps(stream).iter().map(|gap| gap.len() as u64).sum::<u64>();
             // If the run broke off, what was on the way is nobody's loss.
             if control.is_settled() {
-                missing.tail += self.ledger.tail(stream, control.published(publisher)).len() as u64;
+                let tail = self.ledger.tail(stream, control.published(publisher));
+                let refused = tail.clone().filter(|sequence| self.is_refused(publisher, *sequence)).count();
+                missing.tail += (tail.len() - refused) as u64;
             }
         }
         missing
@@ -67,6 +69,9 @@ impl Publish {
             let kinds = gaps.iter().map(|_| FaultKind::Lost).chain([tail_kind]);
             for (range, kind) in gaps.iter().cloned().chain([tail]).zip(kinds) {
                 for sequence in range {
+                    if self.is_refused(publisher, sequence) {
+                        continue;
+                    }
                     let due_ns = match &self.pacing {
                         Pacing::Open(pacer) => Some(pacer.due_ns(start_ns, publisher, sequence)),
                         Pacing::Closed(_) => None,

@@ -381,6 +381,7 @@ impl Scenario for Storm {
             Reply::Unknown => self.on_corrupt(slot, now),
             Reply::Gap { missed } => self.tally.gaps += missed,
             Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
+            Reply::Verdict { .. } | Reply::Answer => {}
         }
     }
 
