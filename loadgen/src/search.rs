@@ -334,17 +334,20 @@ impl Search {
     pub fn text(&self) -> String {
         let mut out = format!("search: {}\n", self.slo.join(", "));
         let mut put = |line: String| writeln!(out, "{line}").expect("a string takes everything");
-        put(format!("{:>10} {:>10} {:>10} {:>10} {:>8}  ", "load", "done/s", "p99 ms", "max ms", "server"));
+        put(format!(
+            "{:>9} {:>9} {:>8} {:>9} {:>9} {:>6}  ",
+            "load", "done/s", "values", "p99 ms", "max ms", "server"
+        ));
         for probe in &self.probes {
             let word = match probe.finding {
                 ProbeFinding::Holds => "holds".into(),
-                ProbeFinding::Blind => "the generator was the limit".into(),
+                ProbeFinding::Blind => "blind: the generator".into(),
                 ProbeFinding::Fails => probe.why(),
             };
             let server = probe.server_cores.map_or("–".into(), |cores| format!("{:.0} %", cores * 100.0));
             put(format!(
-                "{:>10.1} {:>10.0} {:>10.3} {:>10.3} {server:>8}  {word}",
-                probe.load, probe.per_second, probe.p99_ms, probe.max_ms
+                "{:>9.1} {:>9.0} {:>8} {:>9.3} {:>9.3} {server:>6}  {word}",
+                probe.load, probe.per_second, probe.values, probe.p99_ms, probe.max_ms
             ));
         }
         if let Some(load) = self.found {

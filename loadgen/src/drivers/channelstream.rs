@@ -122,7 +122,8 @@ impl Driver for Channelstream {
             let user = format!("{MOVER}{number}");
             return Access::Http(Arc::new(Mover { requests, ids, user, channel: channel.into() }));
         }
-        let connect = requests.connect(&format!("u{}", number % USERS), &id, channel, "");
+        let settings = if role == Role::Watcher { notify_presence(channel) } else { String::new() };
+        let connect = requests.connect(&format!("u{}", number % USERS), &id, channel, &settings);
         match self.polling {
             true => Access::Http(Arc::new(Polling { id, connect })),
             false => Access::WebSocket { path: format!("/ws?conn_id={id}"), first: Some(connect) },
@@ -162,6 +163,12 @@ impl Driver for Channelstream {
             _ => Reply::Unknown,
         }
     }
+}
+
+/// The settings of a channel whose members are told who joins and leaves. The first who connects to a channel
+/// settles them.
+fn notify_presence(channel: &str) -> String {
+    format!("\"channel_configs\":{{\"{channel}\":{{\"notify_presence\":true}}}},")
 }
 
 /// A notice of a mover; others come once, and are nobody's business.
@@ -225,8 +232,7 @@ impl Exchange for Mover {
             return Some(Request { method: "GET", target, ..Request::default() });
         }
         let (_, id) = self.ids.take();
-        let settings = format!("\"channel_configs\":{{\"{}\":{{\"notify_presence\":true}}}},", self.channel);
-        let request = self.requests.connect(&self.user, &id, &self.channel, &settings);
+        let request = self.requests.connect(&self.user, &id, &self.channel, "");
         conversation.session = id;
         Some(request)
     }
@@ -331,10 +337,12 @@ mod tests {
             .into();
         let join = exchange.ask(&mut conversation, &mut texts).expect("a request");
         let body = String::from_utf8(join.body).expect("text");
-        assert!(
-            body.contains(&format!("\"username\":\"{user}\"")) && body.contains("notify_presence"),
-            "{body}"
-        );
+        assert!(body.contains(&format!("\"username\":\"{user}\"")), "{body}");
+        let Access::WebSocket { first: Some(watcher), .. } = channelstream.access("c7", Role::Watcher) else {
+            panic!("a WebSocket after a request")
+        };
+        let watches = String::from_utf8_lossy(&watcher.body).contains("\"c7\":{\"notify_presence\":true}");
+        assert!(watches, "the first who connects settles the channel");
         let leave = exchange.ask(&mut conversation, &mut texts).expect("a request");
         let id = leave.target.strip_prefix("/disconnect?conn_id=").expect("the end");
         assert!(body.contains(id) && exchange.ask(&mut conversation, &mut texts).is_none());

@@ -206,6 +206,8 @@ pub(crate) enum Echo {
 pub(crate) enum Role {
     /// It belongs to the channel from its beginning, and may publish too.
     Member,
+    /// As a member, and it is told who joins and leaves.
+    Watcher,
     /// It joins later by a command, or never, and may publish too.
     Guest,
     /// It joins and leaves by commands, over and over.

@@ -106,7 +106,7 @@ impl Driver for Native {
         }
         let path = self.path();
         Access::web_socket(match role {
-            Role::Member => format!("{path}&join={}", percent_encode(channel)),
+            Role::Member | Role::Watcher => format!("{path}&join={}", percent_encode(channel)),
             Role::Guest | Role::Mover | Role::Publisher => path,
         })
     }

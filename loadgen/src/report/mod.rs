@@ -362,6 +362,14 @@ impl Report {
         Some(self.summary.server_cores? * 1e6 / f64::from(*connections))
     }
 
+    /// Connections by which the server's memory grows between its readings.
+    fn rests(&self) -> u32 {
+        match &self.plan.work {
+            Work::Idle(IdlePlan { base, connections, .. }) => connections - base,
+            _ => 0,
+        }
+    }
+
     /// Growth of the server's memory for each connection, in bytes: proportional set size, resident set size.
     pub fn idle_growth(&self) -> Option<(f64, f64)> {
         let Work::Idle(IdlePlan { base, connections, .. }) = &self.plan.work else { return None };

@@ -290,10 +290,15 @@ impl Report {
     fn write_idling(&self, out: &mut String) -> std::fmt::Result {
         let Some(idling) = &self.idling else { return Ok(()) };
         if let Some((pss, rss)) = self.idle_growth() {
-            writeln!(out, "server, each connection at rest: {pss:.0} B of PSS, {rss:.0} B of RSS")?;
+            let count = self.rests();
+            writeln!(
+                out,
+                "server, each of {count} connections at rest: {pss:.0} B of PSS, {rss:.0} B of RSS"
+            )?;
         }
         if let Some(us) = self.idle_cpu_us_per_second {
-            writeln!(out, "server, each connection at rest: {us:.2} µs of CPU a second")?;
+            let all = self.plan.work.connections();
+            writeln!(out, "server, each of {all} connections at rest: {us:.2} µs of CPU a second")?;
         }
         for (what, memory) in [
             ("server before", idling.before),
@@ -335,7 +340,7 @@ const fn percentile(name: &'static str, cell: fn(&Row) -> String) -> Column {
     Column { name, cell, is_percentile: true }
 }
 
-const COLUMNS: [Column; 19] = [
+const COLUMNS: [Column; 21] = [
     number("due/s", |row| row.due_per_second.map_or(NOTHING.into(), rate)),
     number("deliveries/s", |row| rate(row.deliveries_per_second)),
     number("messages/s", |row| rate(row.messages_per_second)),
@@ -348,11 +353,13 @@ const COLUMNS: [Column; 19] = [
     number("server CPU", |row| share(row.server_cores)),
     number("loadgen CPU", |row| share(row.generator_cores)),
     number("busy", |row| share(row.busy_share)),
+    number("values", |row| rate(row.latency.count as f64)),
     percentile("p50 ms", |row| latency(row, row.latency.p50_us)),
     percentile("p90 ms", |row| latency(row, row.latency.p90_us)),
     percentile("p99 ms", |row| latency(row, row.latency.p99_us)),
     percentile("p99.9 ms", |row| latency(row, row.latency.p999_us)),
     percentile("max ms", |row| latency(row, row.latency.max_us)),
+    number("byst. values", |row| rate(row.bystander_latency.map_or(0.0, |latency| latency.count as f64))),
     percentile("byst. p50 ms", |row| bystanders(row, |latency| latency.p50_us)),
     percentile("byst. p99 ms", |row| bystanders(row, |latency| latency.p99_us)),
 ];

@@ -494,7 +494,7 @@ impl Scenario for Presence {
                 if !self.opened {
                     self.opened = true;
                     (0..connections).for_each(|slot| {
-                        let role = if self.mover(slot).is_some() { Role::Mover } else { Role::Member };
+                        let role = if self.mover(slot).is_some() { Role::Mover } else { Role::Watcher };
                         net.open(slot, self.seat.driver.access(&self.channel_of(slot), role));
                     });
                 }
