@@ -21,6 +21,7 @@ use crate::{
     doubt::Doubt,
     drivers,
     histogram::Percentiles,
+    ledger::Faults,
     net::{Net, Target, TlsClient},
     peer_signal::PeerSignal,
     plan::{IdlePlan, Plan, Work},
@@ -52,7 +53,7 @@ pub enum Progress<'a> {
     /// Connections that are ready, of how many.
     Connected(u32, u32),
     /// How it is going.
-    Live(Live),
+    Live(&'a Live),
     /// It is over.
     Done,
 }
@@ -67,7 +68,7 @@ pub struct Live {
     /// The same of the last second.
     pub last_second: LastSecond,
     /// Deliveries that went wrong in the whole run.
-    pub faults: u64,
+    pub faults: Faults,
     /// What the server refused or said that it left out, in the whole run.
     pub refused: u64,
     /// Cycles that failed in the whole run.
@@ -362,7 +363,7 @@ impl<'a> Run<'a> {
                 latency: latency_since(&snapshot, &shown),
             };
             (shown, shown_ns) = (snapshot.clone(), asked);
-            progress(Progress::Live(Live {
+            progress(Progress::Live(&Live {
                 per_second: snapshot.done as f64 * 1e9 / (asked - began_ns) as f64,
                 latency: snapshot.latency.map_or_else(Percentiles::default, |latency| latency.percentiles()),
                 last_second,

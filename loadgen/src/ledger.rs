@@ -45,9 +45,22 @@ impl Faults {
     }
 
     /// All kinds together.
-    pub(crate) fn sum(&self) -> u64 {
-        let Self { lost, not_arrived, repeated, reordered, misdelivered, corrupt, holes } = self;
-        lost + not_arrived + repeated + reordered + misdelivered + corrupt + holes
+    pub fn sum(&self) -> u64 {
+        self.kinds().iter().map(|(_, count)| count).sum()
+    }
+
+    /// Each kind in words, and how many there were.
+    pub fn kinds(&self) -> [(&'static str, u64); 7] {
+        let &Self { lost, not_arrived, repeated, reordered, misdelivered, corrupt, holes } = self;
+        [
+            ("lost", lost),
+            ("not arrived", not_arrived),
+            ("repeated", repeated),
+            ("reordered", reordered),
+            ("misdelivered", misdelivered),
+            ("corrupt", corrupt),
+            ("holes", holes),
+        ]
     }
 
     /// Adds another worker's.

@@ -350,6 +350,7 @@ impl Search {
                 probe.load, probe.per_second, probe.values, probe.p99_ms, probe.max_ms
             ));
         }
+        self.curve().into_iter().for_each(&mut put);
         if let Some(load) = self.found {
             put(format!("highest load that holds, measured twice: {}", self.quantity.show(load)));
         }
@@ -357,6 +358,21 @@ impl Search {
             put(remark.clone());
         }
         out
+    }
+
+    /// The 99th percentile by load, as bars; of loads that were measured twice, the longer one.
+    fn curve(&self) -> Vec<String> {
+        const BAR: f64 = 50.0;
+        let mut points: Vec<_> = self.probes.iter().filter(|probe| probe.values > 0).collect();
+        points
+            .sort_by(|one, other| one.load.total_cmp(&other.load).then(other.p99_ms.total_cmp(&one.p99_ms)));
+        points.dedup_by_key(|probe| probe.load.to_bits());
+        let longest = points.iter().map(|probe| probe.p99_ms).fold(f64::MIN_POSITIVE, f64::max);
+        let bar = |probe: &&Probe| {
+            let bar = "█".repeat((probe.p99_ms / longest * BAR).ceil() as usize);
+            format!("{:>9.1} {bar} {:.3} ms", probe.load, probe.p99_ms)
+        };
+        points.iter().map(bar).collect()
     }
 
     /// For programs: the whole report of the last run is another file's.
@@ -481,6 +497,8 @@ mod tests {
             let held = found.probes.iter().filter(|probe| probe.load == rate);
             assert_eq!((held.count(), found.verdict()), (2, Verdict::Clean), "{}", found.text());
             assert!(found.probes.len() < 25 && found.text().contains("measured twice"), "{}", found.text());
+            assert!(found.text().contains("██ 1.000 ms"), "{}", found.text());
+            assert!(found.text().lines().all(|line| line.chars().count() <= 80), "{}", found.text());
             assert!(found.html().contains("<svg role=img") && found.json().contains("\"found\": "));
         }
     }

@@ -273,7 +273,7 @@ impl Tally {
         Snapshot {
             done: window.map_or(0, |window| window.arrived + window.operations),
             latency: window.map(|window| window.latency.clone()),
-            faults: faults.sum(),
+            faults,
             refused: self.refused + self.gaps,
             failed: self.failed,
         }

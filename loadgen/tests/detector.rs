@@ -33,6 +33,7 @@ fn plan(stub: &Stub, threads: u32, work: Work) -> Plan {
         lower_bound: true,
         fail_if: Vec::new(),
         shared: false,
+        rivals: 0,
         warmup_seconds: 0.05,
         window_seconds: 0.1,
         windows: 3,

@@ -79,6 +79,21 @@ pub(crate) trait Driver: Send + Sync {
         Some(self.join(1, channel, session))
     }
 
+    /// The same of a [`Role::Watcher`].
+    fn watch_first(&self, channel: &str, session: &str) -> Option<String> {
+        self.join_first(channel, session)
+    }
+
+    /// Whether who joins is told who is there, by a [`Reply::Roster`], and not which of them it is itself.
+    fn tells_roster(&self) -> bool {
+        false
+    }
+
+    /// The names in a [`Reply::Roster`].
+    fn names<'a>(&self, _roster: &'a str) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        Box::new(std::iter::empty())
+    }
+
     /// What joins a channel, to be answered under this number; the session is what the welcome called it.
     fn join(&self, number: u32, channel: &str, session: &str) -> String;
 
@@ -167,6 +182,8 @@ pub(crate) enum Need {
     Broadcast,
     /// Members are told who joins and leaves.
     Presence,
+    /// Members know their own names.
+    Names,
     /// Members have profiles, and are told of changes.
     Profiles,
     /// One may ask who the members are.
@@ -190,6 +207,7 @@ pub(crate) fn lacks(driver: &dyn Driver, need: Need) -> bool {
     match need {
         Need::Resumption => driver.access_resuming("", 0).is_none(),
         Need::Verdicts => driver.numbered().is_none(),
+        Need::Names => driver.tells_roster(),
         _ => driver.lacks(need),
     }
 }
@@ -304,6 +322,8 @@ pub(crate) enum Reply<'a> {
     Verdict { number: u32, refusal: Option<&'a str> },
     /// A publication that has no stamp: an answer of a trigger.
     Answer,
+    /// Who is in a channel, whose names stand in this text; it follows the answer to a join.
+    Roster { text: &'a str },
     /// Someone joined or left a channel, or changed its profile.
     Notice { kind: Notice, session: &'a str },
     /// The server left out so many publications.

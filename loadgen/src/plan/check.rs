@@ -129,6 +129,9 @@ impl Work {
             }
             Self::Presence(plan) => {
                 let mut needs = vec![(Need::Presence, "does not tell members who joins and leaves")];
+                if plan.movers > 1 {
+                    needs.push((Need::Names, "does not tell a member its own name: use --movers 1"));
+                }
                 if plan.updates {
                     needs.push((Need::Profiles, "has no profiles: leave --updates out"));
                 }

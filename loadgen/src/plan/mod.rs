@@ -51,6 +51,9 @@ pub struct Plan {
     /// Whether other parts of a phase use the same processes at the same time.
     #[serde(default)]
     pub shared: bool,
+    /// Worker threads of other parts of the phase that never sleep and may run on the same CPUs.
+    #[serde(default)]
+    pub rivals: u32,
     /// Seconds before the first window.
     pub warmup_seconds: f64,
     /// Seconds of each window.

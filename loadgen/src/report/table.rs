@@ -6,7 +6,6 @@ use super::{AllParts, Limit, Report, Row, row};
 use crate::{
     COMMIT, VERSION,
     histogram::Percentiles,
-    ledger::Faults,
     net::Handshakes,
     tally::{Returns, Verdicts},
 };
@@ -200,16 +199,7 @@ impl Report {
     }
 
     fn write_faults(&self, out: &mut String) -> std::fmt::Result {
-        let Faults { lost, not_arrived, repeated, reordered, misdelivered, corrupt, holes } = self.faults;
-        let kinds = [
-            ("lost", lost),
-            ("not arrived", not_arrived),
-            ("repeated", repeated),
-            ("reordered", reordered),
-            ("misdelivered", misdelivered),
-            ("corrupt", corrupt),
-            ("holes", holes),
-        ];
+        let kinds = self.faults.kinds();
         let checked = kinds.iter().filter(|(kind, count)| *count > 0 || !self.not_checked.contains(kind));
         let counts: Vec<_> = checked.map(|(kind, count)| format!("{kind} {count}")).collect();
         write!(out, "{}  refused {}", counts.join("  "), self.refused)?;

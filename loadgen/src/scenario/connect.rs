@@ -198,7 +198,7 @@ impl Scenario for Connect {
             }
             Reply::Unknown => self.tally.faults.corrupt += 1,
             Reply::Gap { .. } | Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
-            Reply::Verdict { .. } | Reply::Answer => {}
+            Reply::Verdict { .. } | Reply::Answer | Reply::Roster { .. } => {}
         }
     }
 

@@ -16,7 +16,12 @@ use std::collections::HashMap;
 
 use bytes::BytesMut;
 
-use super::{Scenario, Seat, audit::RoundTrips, flights::Flights, layout::Layout};
+use super::{
+    Scenario, Seat,
+    audit::{Audited, RoundTrips},
+    flights::Flights,
+    layout::Layout,
+};
 use crate::{
     clock::now_ns,
     control::Stage,
@@ -198,7 +203,7 @@ impl Scenario for Publish {
             Reply::Answer if self.is_publisher(slot) => self.count_answer(),
             Reply::Gap { missed } if self.is_slow(slot) => self.tally.slow.missed += missed,
             Reply::Gap { missed } => self.tally.gaps += missed,
-            Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
+            Reply::Notice { .. } | Reply::Roster { .. } | Reply::Prompt { .. } | Reply::Other => {}
             Reply::Unknown | Reply::Answer => self.on_corrupt(slot, now),
         }
     }
@@ -245,8 +250,8 @@ impl Scenario for Publish {
                 let wait = self.publish(net, stage);
                 let is_settled = self.seat.control.is_settled();
                 let is_quiet = is_settled && self.is_quiet();
-                if is_settled && !is_quiet && self.round_trips.is_time(self.arrived, now_ns()) {
-                    self.ask_where_something_is_missing(net);
+                if is_settled && !is_quiet {
+                    self.ask_where_something_is_missing(net, self.arrived);
                 }
                 self.seat.report_cooling(is_quiet);
                 wait
@@ -263,18 +268,7 @@ impl Scenario for Publish {
     }
 
     fn finish(mut self) -> Tally {
-        let now = now_ns();
-        let mut faults = self.faults();
-        // Gaps are among what is judged now, but for those that the ledger has no room for.
-        let readers: Vec<Slot> = self.readers().collect();
-        for slot in readers {
-            let missing = self.missing(slot);
-            missing.settle(&mut faults);
-            if self.seat.control.is_settled() && missing.gaps + missing.tail > 0 {
-                self.censor(slot, now);
-            }
-        }
-        self.tally.faults = faults;
+        self.tally.faults = self.audit();
         self.tally
     }
 }
