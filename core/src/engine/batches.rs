@@ -138,6 +138,7 @@ impl Engine {
     }
 
     /// Publishes a channel's batch, if it has one.
+    #[inline]
     pub(super) fn publish_batch(&mut self, part: LocalId) {
         if !self.batches.is_empty() {
             let changes = self.batches.take(part);

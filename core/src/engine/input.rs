@@ -6,10 +6,12 @@ use arrayvec::ArrayVec;
 
 use super::{
     Engine,
-    waiting::{Held, HeldBatch, Interrupted, Progress},
+    output::Turn,
+    waiting::{Held, HeldBatch, Interrupted, Progress, Seen},
     window::{Executed, HeldCommands, Publishing},
 };
 use crate::{
+    app::AppLimits,
     command::{Command, Outcome},
     dialect::{self, Commands, Decoder, TemplateMatch},
     error::ReplyError,
@@ -40,9 +42,17 @@ enum Budget {
     Ignored,
 }
 
-/// The bytes of answers in the turn at the time when a session's messages were handed over.
+/// The bytes of the turn's answers beyond which a session's next command waits for a later turn.
 #[derive(Copy, Clone)]
-struct AnswersSoFar(usize);
+struct AnswerBound(usize);
+
+impl AnswerBound {
+    /// A session gets `bytes` of answers more.
+    #[inline]
+    fn new(turn: &Turn, bytes: usize) -> Self {
+        Self(turn.reply_bytes().saturating_add(bytes))
+    }
+}
 
 /// What follows a command in its message.
 #[derive(Copy, Clone)]
@@ -70,7 +80,7 @@ impl<'m> Burst<'m> {
 
 /// Keeps a message that is not read yet.
 fn held(message: Message<'_>) -> Option<HeldCommands> {
-    Some(HeldCommands { message: Held::copy(message, None)?, next: 0 })
+    Some(HeldCommands { message: Held::copy(message, Seen::Unread, None)?, next: 0 })
 }
 
 /// Copies a message whose commands from the `next`-th on have to run later.
@@ -78,7 +88,7 @@ fn held_from(message: Message<'_>, commands: &Commands<'_, '_>, next: usize) -> 
     let kept = if let Message::Binary(_) = message { commands.keep() } else { None };
     let message = match kept {
         Some(kept) => Held::Commands(Box::new(kept)),
-        None => Held::copy(message, commands.spans())?,
+        None => Held::copy(message, Seen::Read, commands.spans())?,
     };
     Some(HeldCommands { message, next })
 }
@@ -129,9 +139,9 @@ impl Engine {
         messages: impl IntoIterator<Item = Message<'m>>,
         budget: Budget,
     ) -> Flow {
-        let longest = self.session_app(slot).limits.message_bytes;
+        let AppLimits { message_bytes: longest, answer_bytes, .. } = self.session_app(slot).limits;
+        let bound = AnswerBound::new(&self.turn, answer_bytes);
         let format = self.sessions.hot(slot).format;
-        let answers = self.answers_so_far();
         let mut burst = Burst::default();
         let mut messages = messages.into_iter();
         let mut flow = Flow::Continue;
@@ -141,14 +151,18 @@ impl Engine {
                 break;
             }
             let Some(message) = messages.next() else { break };
-            let repeated = decoder.match_template(format, message).filter(|new| new.payload.len() <= longest);
+            let repeated =
+                decoder.match_template(format, slot, message).filter(|new| new.payload.len() <= longest);
             if !burst.takes(repeated)
                 && self.publish_burst(decoder, slot, &mut burst, Some(message)) == Flow::Pause
             {
                 return Flow::Pause;
             }
             match repeated {
-                Some(repeated) if self.window_admits(slot, Some(repeated.channel)) => burst.add(repeated),
+                // The window stays as it is while a burst is gathered.
+                Some(repeated) if !burst.0.is_empty() || self.window_admits(slot, Some(repeated.channel)) => {
+                    burst.add(repeated);
+                }
                 Some(_) => {
                     self.counters.of(format).messages += 1;
                     return self.hold(slot, held(message));
@@ -156,10 +170,10 @@ impl Engine {
                 None => {
                     self.counters.of(format).messages += 1;
                     let read = decoder.read(format, slot, message);
-                    if self.run_commands(slot, message, read, 0) == Flow::Pause {
+                    if self.run_commands(slot, message, read, 0, bound) == Flow::Pause {
                         return Flow::Pause;
                     }
-                    if budget == Budget::Kept && self.is_answered(slot, answers) {
+                    if budget == Budget::Kept && self.is_answered(bound) {
                         flow = Flow::Yield;
                         break;
                     }
@@ -183,12 +197,13 @@ impl Engine {
         let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| new.payload).collect();
         let mut rest = &payloads[..];
         self.work += payloads.len();
-        self.counters.of(self.sessions.hot(slot).format).messages += payloads.len() as u64;
+        let format = self.sessions.hot(slot).format;
+        self.counters.of(format).messages += payloads.len() as u64;
         let first = burst[0];
         burst.clear();
         loop {
             let mut published = rest;
-            let result = self.publish_for(slot, &decoder.publish_from(first), &mut published);
+            let result = self.publish_for(slot, &decoder.publish_from(format, first), &mut published);
             rest = &rest[published.len()..];
             // Triggers judge the publications one by one.
             let goes_on = !rest.is_empty() && matches!(result, Ok(Progress::Called(_)));
@@ -213,8 +228,8 @@ impl Engine {
         message: Message<'_>,
         read: Result<Commands<'_, '_>, ReplyError>,
         from: usize,
+        bound: AnswerBound,
     ) -> Flow {
-        let answers = self.answers_so_far();
         let mut commands = match read {
             Ok(commands) => commands,
             Err(error) => {
@@ -223,7 +238,7 @@ impl Engine {
             }
         };
         for at in from..commands.len() {
-            if at > from && (self.is_turn_full() || self.is_answered(slot, answers)) {
+            if at > from && (self.is_turn_full() || self.is_answered(bound)) {
                 return self.yield_commands(slot, held_from(message, &commands, at));
             }
             let rest = Rest { is_last: at + 1 == commands.len() };
@@ -272,9 +287,16 @@ impl Engine {
         self.sessions.get_mut(slot).take_empty_window();
         let mut decoder = self.decoder.take().unwrap_or_default();
         let flow = match &message {
-            Held::Text(text) => self.go_on_message(&mut decoder, slot, Message::Text(text), next),
-            Held::Binary(bytes) => self.go_on_message(&mut decoder, slot, Message::Binary(bytes), next),
-            Held::Commands(kept) => self.run_commands(slot, Message::Binary(&[]), Ok(kept.commands()), next),
+            Held::Text(text, seen) => {
+                self.go_on_message(&mut decoder, slot, (Message::Text(text), *seen), next)
+            }
+            Held::Binary(bytes, seen) => {
+                self.go_on_message(&mut decoder, slot, (Message::Binary(bytes), *seen), next)
+            }
+            Held::Commands(kept) => {
+                let bound = self.answer_bound(slot);
+                self.run_commands(slot, Message::Binary(&[]), Ok(kept.commands()), next, bound)
+            }
             Held::Batch(batch) => self.go_on_batch(&mut decoder, slot, batch, next),
         };
         self.decoder = Some(decoder);
@@ -287,12 +309,16 @@ impl Engine {
         &mut self,
         decoder: &mut Decoder,
         slot: SessionSlot,
-        message: Message<'_>,
+        (message, seen): (Message<'_>, Seen),
         from: usize,
     ) -> Flow {
         let format = self.sessions.hot(slot).format;
-        let read = decoder.read_again(format, slot, message);
-        self.run_commands(slot, message, read, from)
+        let bound = self.answer_bound(slot);
+        let read = match seen {
+            Seen::Unread => decoder.read(format, slot, message),
+            Seen::Read => decoder.read_again(format, slot, message),
+        };
+        self.run_commands(slot, message, read, from, bound)
     }
 
     /// Executes the commands of a batch from the `from`-th on. Each is taken apart alone, and the text is not
@@ -306,9 +332,9 @@ impl Engine {
     ) -> Flow {
         let format = self.sessions.hot(slot).format;
         let held = |next| Some(HeldCommands { message: Held::Batch(batch.clone()), next });
-        let answers = self.answers_so_far();
+        let bound = self.answer_bound(slot);
         for at in from..batch.len() {
-            if at > from && (self.is_turn_full() || self.is_answered(slot, answers)) {
+            if at > from && (self.is_turn_full() || self.is_answered(bound)) {
                 return self.yield_commands(slot, held(at));
             }
             let mut commands = match decoder.read_one(format, batch.command(at)) {
@@ -326,14 +352,14 @@ impl Engine {
         Flow::Continue
     }
 
-    fn answers_so_far(&self) -> AnswersSoFar {
-        AnswersSoFar(self.turn.reply_bytes())
+    /// The bound of a session that goes on now.
+    fn answer_bound(&self, slot: SessionSlot) -> AnswerBound {
+        AnswerBound::new(&self.turn, self.session_app(slot).limits.answer_bytes)
     }
 
-    /// Whether a session has got so many bytes of answers since `since` that its next command waits for a
-    /// later turn.
-    fn is_answered(&self, slot: SessionSlot, since: AnswersSoFar) -> bool {
-        self.turn.reply_bytes() - since.0 > self.session_app(slot).limits.answer_bytes
+    #[inline]
+    fn is_answered(&self, bound: AnswerBound) -> bool {
+        self.turn.reply_bytes() > bound.0
     }
 
     pub(super) fn reply_outcome(&mut self, slot: SessionSlot, id: Option<&str>, outcome: &Outcome) {

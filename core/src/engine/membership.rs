@@ -226,7 +226,7 @@ impl Engine {
         }
         let number = self.add_member(part, slot);
         let membership = Membership { local: part, number };
-        self.sessions.change(slot, |session| session.memberships.insert(membership));
+        self.sessions.change_memberships(slot, |memberships| memberships.insert(membership));
     }
 
     /// Sends a session the messages that its join recovered.
@@ -306,7 +306,7 @@ impl Engine {
     /// one.
     fn end_membership(&mut self, slot: SessionSlot, membership: Membership, echo: bool) -> Option<u64> {
         let part = membership.local;
-        self.sessions.change(slot, |session| session.memberships.remove(part));
+        self.sessions.change_memberships(slot, |memberships| memberships.remove(part));
         self.remove_member(part, slot, membership.number);
         if !self.quiet.is_empty() {
             self.quiet.set(part, slot, true);
@@ -349,14 +349,20 @@ impl Engine {
             self.note_member_change(part, slot, event);
         }
         loop {
-            let change = event.map(|event| self.change_of(part, slot, event, echo));
+            let change = event.and_then(|event| self.change_of(part, slot, event, echo));
             let change = match change {
                 Some(change) if self.batches(part) => return self.batch_change(part, slot, interest, change),
                 change => change,
             };
             if event.is_some() {
-                // The channel's options say no longer that notices wait, or the server drains.
+                // The channel's options no longer batch notices, or the server drains.
                 self.publish_batch(part);
+            }
+            // The operation of a new member is answered after the operation that gains the worker's interest.
+            // A leave waits for neither.
+            let may_wait = !self.is_live(part) && event != Some(MembershipEvent::Leaves);
+            if interest.is_none() && change.is_none() && !may_wait {
+                return None;
             }
             match self.submit_change(part, interest, change) {
                 Ok(ticket) => return ticket,
@@ -365,35 +371,43 @@ impl Engine {
         }
     }
 
-    /// What others are told of a member.
+    /// Whether the worker has interest in the channel, so that the channel's mail is for its members.
+    fn is_live(&self, part: LocalId) -> bool {
+        matches!(self.channels[part].interest_state, InterestState::Live { .. })
+    }
+
+    /// The change that others are told of, or that changes the count of users; `None` if there is neither.
+    #[inline]
     fn change_of(
         &self,
         part: LocalId,
         slot: SessionSlot,
         event: MembershipEvent,
         echo: bool,
-    ) -> MembershipChange {
-        let LocalChannel { channel, interest_state, .. } = &self.channels[part];
+    ) -> Option<MembershipChange> {
+        let options = self.channels[part].channel.options();
         let session = self.sessions.get(slot);
+        let leaves = event == MembershipEvent::Leaves;
+        // All members leave together, and nobody is told of another's leave.
+        let quiet = leaves && (self.is_draining || self.apps.of(session.app).removed);
+        // A roster shows a member's user, so a new user is told like a new profile.
+        let tells = options.announces() && !quiet;
+        let tells = tells && (event != MembershipEvent::SignsIn || options.keeps_roster());
+        // Whether users are counted cannot change while the worker has interest. Before, the channel decides
+        // inside its lock.
+        let counts = session.user.is_some()
+            && event != MembershipEvent::Updates
+            && (options.counts_users() || !self.is_live(part));
+        if !tells && !counts {
+            return None;
+        }
         let id = session.id(slot);
         let except = (!echo).then_some(id);
-        let joins = matches!(event, MembershipEvent::Joins | MembershipEvent::SignsIn);
-        let all_leave = self.is_draining || self.apps.of(session.app).removed;
-        let quiet = all_leave && event == MembershipEvent::Leaves;
-        let user = session.user.clone().filter(|_| joins || event == MembershipEvent::Leaves);
-        let live = matches!(interest_state, InterestState::Live { .. });
-        // Whether users are shown cannot change while we have interest. Before, the channel decides inside
-        // its lock.
-        let presence = user
-            .filter(|_| !live || channel.counts_users())
-            .map(|user| Box::new(Presence { user, joins, except: except.filter(|_| joins), quiet }));
-        let card = (channel.announces() && !quiet).then(|| self.card(slot));
-        // A roster shows the user of a member, so members are told of a changed user.
-        let told = match event {
-            MembershipEvent::SignsIn if channel.options().keeps_roster() => MembershipEvent::Updates,
-            event => event,
-        };
-        MembershipChange { session: id, event, told, card, except, presence }
+        let user = session.user.clone().filter(|_| counts);
+        let (joins, told) = (!leaves, except.filter(|_| !leaves));
+        let presence = user.map(|user| Box::new(Presence { user, joins, except: told, quiet }));
+        let card = tells.then(|| self.card(slot));
+        Some(MembershipChange { session: id, event, card, except, presence })
     }
 
     /// Carries a change of this worker's interest, and of a member, through the channel's order. Returns a
@@ -404,21 +418,12 @@ impl Engine {
         interest: Option<Interest>,
         mut change: Option<MembershipChange>,
     ) -> Result<Option<u64>, Closed> {
-        let local = &self.channels[part];
-        let channel = local.channel.clone();
-        let live = matches!(local.interest_state, InterestState::Live { .. });
-        let leaves = change.as_ref().is_some_and(|change| change.event == MembershipEvent::Leaves);
+        let channel = self.channels[part].channel.clone();
+        let presence = change.as_mut().and_then(|change| change.presence.take());
         let except_session = change.as_ref().and_then(|change| change.except);
         let audience = Audience { except_session, ..Audience::default() };
-        let presence = change.as_mut().and_then(|change| change.presence.take());
-        let body = change.as_ref().and_then(|change| change.told.notice(change.card.as_ref()?));
+        let body = change.as_ref().and_then(MembershipChange::notice);
         let mut publication = body.map(|body| self.notice(body, &audience));
-        // A member on a worker that is still gaining interest waits for that.
-        let tells = publication.is_some() || presence.is_some();
-        // Who leaves has nothing to wait for.
-        if interest.is_none() && !tells && (live || leaves) {
-            return Ok(None);
-        }
         let publications = publication.as_mut_slice();
         match self.submit(&channel, ChannelOp { interest, publications, presence, request: None }) {
             Submitted::Done { .. } => Ok(None),

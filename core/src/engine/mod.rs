@@ -16,11 +16,11 @@
 //! A turn: `begin_turn`, any number of inputs, `on_mail`, wake the workers of `take_touched`, `flush`.
 
 mod batches;
+mod channel_requests;
 mod check;
 mod counters;
 mod direct;
 mod eviction;
-mod history;
 mod idempotency;
 mod input;
 mod listing;
@@ -29,8 +29,6 @@ mod mail;
 mod membership;
 mod memory;
 mod node;
-mod node_triggers;
-mod node_users;
 mod observed;
 mod outbox;
 mod outlet;

@@ -63,7 +63,7 @@ impl Engine {
     }
 }
 
-/// What a session's membership does, as far as others are told.
+/// An event in a session's membership of a channel.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) enum MembershipEvent {
     /// The session becomes a member.
@@ -72,7 +72,7 @@ pub(super) enum MembershipEvent {
     Leaves,
     /// The member has a new profile.
     Updates,
-    /// The member has a user from now on. Only the count of users changes.
+    /// The member has a user from now on, which changes the count of users, and the roster if there is one.
     SignsIn,
 }
 
@@ -80,24 +80,22 @@ pub(super) enum MembershipEvent {
 pub(super) struct MembershipChange {
     pub(super) session: SessionId,
     pub(super) event: MembershipEvent,
-    /// What the notice says.
-    pub(super) told: MembershipEvent,
-    /// The member, if the channel announces members.
+    /// The member; `None` if no notice is sent.
     pub(super) card: Option<Arc<IdentityCard>>,
-    /// The session, if it is not told itself.
+    /// The session, if the session is not told of its own change.
     pub(super) except: Option<SessionId>,
-    /// The change of the user's number of sessions.
+    /// The change of the number of the user's sessions.
     pub(super) presence: Option<Box<Presence>>,
 }
 
-impl MembershipEvent {
-    /// What members are told of the member whose identity is `card`.
-    pub(super) fn notice(self, card: &Arc<IdentityCard>) -> Option<Body<'_>> {
-        match self {
-            Self::Joins => Some(Body::MemberJoined(card)),
-            Self::Leaves => Some(Body::MemberLeft(card)),
-            Self::Updates => Some(Body::MemberUpdated(card)),
-            Self::SignsIn => None,
-        }
+impl MembershipChange {
+    /// The notice that the members receive.
+    pub(super) fn notice(&self) -> Option<Body<'_>> {
+        let card = self.card.as_ref()?;
+        Some(match self.event {
+            MembershipEvent::Joins => Body::MemberJoined(card),
+            MembershipEvent::Leaves => Body::MemberLeft(card),
+            MembershipEvent::Updates | MembershipEvent::SignsIn => Body::MemberUpdated(card),
+        })
     }
 }

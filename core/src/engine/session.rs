@@ -387,14 +387,21 @@ impl Sessions {
         session
     }
 
-    /// Changes the user, the profile or the memberships of a session, and keeps the count of their bytes.
+    /// Changes the user or the profile of a session, and keeps the count of their bytes.
     pub(super) fn change<R>(&mut self, slot: SessionSlot, change: impl FnOnce(&mut Session) -> R) -> R {
         let session = &mut self.cold[slot];
-        let (texts, memberships) = (session.text_bytes(), session.memberships.bytes());
+        let before = session.text_bytes();
         let result = change(session);
-        self.text_bytes = self.text_bytes + session.text_bytes() - texts;
-        self.membership_bytes = self.membership_bytes + session.memberships.bytes() - memberships;
+        self.text_bytes = self.text_bytes + session.text_bytes() - before;
         result
+    }
+
+    /// Changes the memberships of a session, and keeps the count of their bytes.
+    pub(super) fn change_memberships(&mut self, slot: SessionSlot, change: impl FnOnce(&mut Memberships)) {
+        let memberships = &mut self.cold[slot].memberships;
+        let before = memberships.bytes();
+        change(memberships);
+        self.membership_bytes = self.membership_bytes + memberships.bytes() - before;
     }
 
     /// The bytes of all sessions, without their memberships.

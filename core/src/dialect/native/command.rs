@@ -185,9 +185,9 @@ impl Envelope<'_, '_> {
         boolean(self.given(Name::Echo), "echo must be true, false or null.")
     }
 
+    #[inline]
     fn notices(&self) -> Result<Option<bool>, ReplyError> {
-        let given = self.object().and_then(|object| object.given("notices"));
-        boolean(given, "notices must be true, false or null.")
+        boolean(self.given(Name::Notices), "notices must be true, false or null.")
     }
 
     fn limit(&self) -> Result<usize, ReplyError> {

@@ -32,10 +32,11 @@ pub(super) enum Name {
     ExceptUsers,
     ToSession,
     SignedIn,
+    Notices,
 }
 
 /// Number of names.
-const NAMES: usize = Name::SignedIn as usize + 1;
+const NAMES: usize = Name::Notices as usize + 1;
 
 impl Name {
     #[inline]
@@ -61,6 +62,7 @@ impl Name {
             "except_users" => Self::ExceptUsers,
             "to_session" => Self::ToSession,
             "signed_in" => Self::SignedIn,
+            "notices" => Self::Notices,
             _ => return None,
         })
     }

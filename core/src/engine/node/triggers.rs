@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
-use super::{Mail, Node};
+use super::{super::Mail, Node};
 use crate::{
     app::App,
     id::{AppId, WorkerId},
@@ -14,7 +14,7 @@ use crate::{
 
 /// The triggers of an app, which may change while the server runs.
 #[derive(Default)]
-pub(super) struct TriggerSlot {
+pub(in crate::engine) struct TriggerSlot {
     /// The number of the last change; 0 without triggers. An engine keeps the set of triggers with its
     /// number.
     generation: AtomicU32,
@@ -43,12 +43,12 @@ impl Node {
 
     /// Whether an app has triggers, or had triggers: messages may still wait for verdicts of removed ones.
     #[inline]
-    pub(super) fn has_triggers(&self, app: AppId) -> bool {
+    pub(in crate::engine) fn has_triggers(&self, app: AppId) -> bool {
         self.trigger_generation(app) != 0
     }
 
     #[inline]
-    pub(super) fn trigger_generation(&self, app: AppId) -> u32 {
+    pub(in crate::engine) fn trigger_generation(&self, app: AppId) -> u32 {
         // Acquire: a worker that sees a change also sees the writes before the change.
         self.tenant(app).triggers.generation.load(Ordering::Acquire)
     }
@@ -60,7 +60,7 @@ impl Node {
     }
 
     /// Counts a call of triggers, unless the app has reached its limit of calls or bytes.
-    pub(super) fn reserve_call(&self, app: &App, bytes: usize) -> bool {
+    pub(in crate::engine) fn reserve_call(&self, app: &App, bytes: usize) -> bool {
         let limits = &app.limits;
         let TriggerSlot { calls, bytes: kept, .. } = &self.tenant(app.id).triggers;
         // Relaxed: the counts order no other memory access.
@@ -72,7 +72,7 @@ impl Node {
         has_room && fits
     }
 
-    pub(super) fn release_call(&self, app: AppId, bytes: usize) {
+    pub(in crate::engine) fn release_call(&self, app: AppId, bytes: usize) {
         let slot = &self.tenant(app).triggers;
         slot.calls.fetch_sub(1, Ordering::Relaxed);
         slot.bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -1,5 +1,8 @@
 //! What all workers of a process share: apps, the channel table, broadcast streams, mailboxes.
 
+mod triggers;
+mod users;
+
 use std::{
     ops::Range,
     sync::{
@@ -10,12 +13,11 @@ use std::{
 
 use hashbrown::HashMap;
 
+use self::{triggers::TriggerSlot, users::Users};
 use super::{
     RandomState,
     counters::{AppCounters, AppCounts},
     mail::Mail,
-    node_triggers::TriggerSlot,
-    node_users::Users,
     revocation::Revocations,
 };
 use crate::{

@@ -17,7 +17,7 @@ use crate::{
 
 /// The states of an app's users.
 #[derive(Default)]
-pub(super) struct Users(papaya::HashMap<Box<str>, Arc<Known>>);
+pub(in crate::engine) struct Users(papaya::HashMap<Box<str>, Arc<Known>>);
 
 struct Known {
     state: Arc<UserState>,
@@ -28,7 +28,7 @@ struct Known {
 
 impl Node {
     /// The state of a user.
-    pub(super) fn user_state(&self, app: AppId, user: &str) -> Option<Arc<UserState>> {
+    pub(in crate::engine) fn user_state(&self, app: AppId, user: &str) -> Option<Arc<UserState>> {
         let users = &self.users(app).0;
         if users.is_empty() {
             return None;
@@ -38,7 +38,7 @@ impl Node {
 
     /// Changes the state of a user. Returns the new state and the changed keys. Concurrent changes apply one
     /// after another.
-    pub(super) fn set_user(
+    pub(in crate::engine) fn set_user(
         &self,
         app: AppId,
         user: &str,
@@ -69,7 +69,7 @@ impl Node {
     }
 
     /// Marks the states of users for whom `is_used` returns true as used.
-    pub(super) fn touch_users(&self, now_ms: u64, is_used: impl Fn(AppId, &str) -> bool) {
+    pub(in crate::engine) fn touch_users(&self, now_ms: u64, is_used: impl Fn(AppId, &str) -> bool) {
         for app in self.app_ids() {
             for (user, known) in &self.users(app).0.pin() {
                 if is_used(app, user) {
@@ -81,7 +81,7 @@ impl Node {
     }
 
     /// Removes the states that were not used for [`USER_MS`].
-    pub(super) fn expire_users(&self, now_ms: u64) {
+    pub(in crate::engine) fn expire_users(&self, now_ms: u64) {
         for app in self.app_ids() {
             let is_over =
                 |known: &Arc<Known>| known.used_ms.load(Ordering::Relaxed).saturating_add(USER_MS) < now_ms;
@@ -90,7 +90,7 @@ impl Node {
     }
 
     /// Whether any user has a state.
-    pub(super) fn knows_users(&self) -> bool {
+    pub(in crate::engine) fn knows_users(&self) -> bool {
         self.app_ids().any(|app| !self.users(app).0.is_empty())
     }
 }
