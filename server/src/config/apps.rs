@@ -114,13 +114,15 @@ fn development(environment: &mut Environment, demo: Demo) -> Result<BuiltApps, C
     let mut app = App::new(DEVELOPMENT_APP, checked);
     app.agnost = Some(AgnostOptions::new(DEVELOPMENT_APP));
     app.limits = agnost::default_limits();
+    let mut source = AppSource::default();
     if demo == Demo::On {
+        source.triggers.push(triggers::of_demo()?);
         app.show_sender = true;
         app.sender_edits = true;
         app.history.messages = DEMO_MESSAGES;
     }
     let apps = Apps::new(vec![app]).map_err(ConfigError::Apps)?;
-    Ok(BuiltApps { apps, secrets: vec![AppSource::default()], development: Some(keys) })
+    Ok(BuiltApps { apps, secrets: vec![source], development: Some(keys) })
 }
 
 fn random_key() -> Result<String, ConfigError> {

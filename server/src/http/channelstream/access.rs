@@ -98,6 +98,11 @@ impl Place {
         self.cookies.verify(token, now_s, Ageing::Seconds(COOKIE_S))
     }
 
+    /// A signature of this server itself.
+    pub(crate) fn signature(&self, now_s: u64) -> String {
+        self.verifier.sign("dashboard", now_s)
+    }
+
     /// The header of the cookie that signs an administrator in.
     pub(crate) fn cookie(&self, now_s: u64) -> String {
         let path = if self.options.prefix.is_empty() { "/" } else { &*self.options.prefix };
