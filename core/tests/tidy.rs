@@ -66,10 +66,8 @@ const LONG_LINES: &[(&str, usize)] = &[
     ("core/tests/recovery_simulation", 1),
     ("server/src", 4),
     ("server/src/config", 9),
-    ("server/src/control", 7),
     ("server/src/http", 1),
     ("server/src/worker", 1),
-    ("server/tests/config_load", 18),
 ];
 
 fn root() -> PathBuf {

@@ -53,7 +53,7 @@ mod timer;
 mod verdict;
 mod worker;
 
-pub use args::{AbPlan, Args, Job, Output, sentence};
+pub use args::{AbPlan, Args, Job, Output, completions, sentence, write_manual};
 pub use child::run_child;
 pub use compare::{Comparison, Finding, Judgement, Tolerances};
 pub use coordinator::{Gate, LastSecond, Live, Progress, Usage, run};

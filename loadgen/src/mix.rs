@@ -97,9 +97,7 @@ fn read_part(part: &Table, common: &Table, given: &[String]) -> Result<Plan, Str
     let job = Args::try_parse_from(words).map_err(|error| sentence(&error));
     match job?.into_job().map_err(|error| error.0.trim_end_matches('.').to_owned())? {
         (Job::Run(mut phases), _) => Ok(phases.remove(0).plans.remove(0)),
-        (Job::Compare(_) | Job::Doctor { .. } | Job::Child | Job::Search(_) | Job::Ab(_), _) => {
-            Err("it is no scenario".into())
-        }
+        _ => Err("it is no scenario".into()),
     }
 }
 

@@ -4,9 +4,14 @@
 mod options;
 mod planning;
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+};
 
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
+use clap_complete::Shell;
 use fanfare_doctor::Needs;
 use options::{Ab, Common, Compare, Doctor, Mix, Run, Scenario};
 
@@ -19,9 +24,13 @@ use crate::{
     thresholds::Threshold,
 };
 
+/// What `--version` says.
+const VERSION_AND_COMMIT: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FANFARE_COMMIT"), ")");
+
 /// Load for realtime channel servers: every delivery verified, every latency counted from when it was due.
 #[derive(Parser, Debug)]
-#[command(name = "fanfare-loadgen", version, max_term_width = 100, args_override_self = true)]
+#[command(name = "fanfare-loadgen", version = VERSION_AND_COMMIT)]
+#[command(max_term_width = 100, args_override_self = true)]
 pub struct Args {
     #[command(subcommand)]
     scenario: Scenario,
@@ -86,6 +95,25 @@ pub enum Job {
     },
     /// What a coordinator in another process says.
     Child,
+    /// The completions of the command line for a shell.
+    Completions(Shell),
+    /// The manual pages, into this directory.
+    Manual(PathBuf),
+}
+
+/// The completions of the command line for a shell.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "fanfare-loadgen", &mut text);
+    text
+}
+
+/// Writes the manual pages, one for each command.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn write_manual(directory: &Path) -> io::Result<()> {
+    clap_mangen::generate_to(Args::command(), directory)
 }
 
 /// What is wrong with a command line, in one sentence without its full stop.
@@ -125,6 +153,8 @@ impl Args {
                 (Job::Doctor { needs, is_json: json }, Output::default())
             }
             Scenario::Child => (Job::Child, Output::default()),
+            Scenario::Completions { shell } => (Job::Completions(shell), Output::default()),
+            Scenario::Man { directory } => (Job::Manual(directory), Output::default()),
             Scenario::Mix(Run { own: Mix { plan }, common }) => {
                 (Job::Run(mix::read(&plan, &self.given)?), common.output())
             }

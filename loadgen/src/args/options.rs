@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, value_parser};
+use clap_complete::Shell;
 
 use crate::{plan::Notices, share::Share};
 
@@ -37,6 +38,17 @@ pub(super) enum Scenario {
     Compare(Compare),
     /// Say what this machine gives to connections and what they need; exits with 1 if that is too little
     Doctor(Doctor),
+    /// Print the completions of the command line for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages, one for each command
+    Man {
+        /// The directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// One of several processes; another one, which starts it, says what to do
     #[command(hide = true)]
     Child,

@@ -22,6 +22,7 @@ impl Scenario {
     pub(super) fn common(&self) -> Option<&Common> {
         Some(match self {
             Self::Compare(_) | Self::Doctor(_) | Self::Child => return None,
+            Self::Completions { .. } | Self::Man { .. } => return None,
             Self::Fanout(run) => &run.common,
             Self::Send(run) => &run.common,
             Self::Broadcast(run) => &run.common,
@@ -119,6 +120,7 @@ impl Scenario {
     fn into_work(self) -> Option<(Work, Common)> {
         Some(match self {
             Self::Mix(_) | Self::Ab(_) | Self::Compare(_) | Self::Doctor(_) | Self::Child => return None,
+            Self::Completions { .. } | Self::Man { .. } => return None,
             Self::Fanout(Run { own, common }) => {
                 (Work::Fanout(own.pace.into_publish(1, own.subscribers, own.publishers)), common)
             }

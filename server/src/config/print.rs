@@ -78,6 +78,7 @@ fn server(config: &Config, secrets: Secrets) -> raw::Server {
             body_bytes: Some(integer(config.body_bytes)),
             mailbox_depth: Some(integer(config.mailbox_depth)),
         },
+        acme: config.acme.as_ref().map(|acme| acme.source.clone()),
         listeners: config.groups.iter().map(|listener| listener.source.clone()).collect(),
     }
 }
