@@ -265,12 +265,10 @@ pub enum BackEndCommand<'a> {
         /// Whether the clients of these sessions are asked to come back.
         reconnect: bool,
     },
-    /// Refuse a user's session tokens from now on, and end the user's sessions.
+    /// Refuse session tokens from now on, and end the sessions of these tokens.
     Revoke {
-        /// The user.
-        user: &'a str,
-        /// Tokens that were issued in this Unix second or before are refused; `None` for the present second.
-        issued_until: Option<u64>,
+        /// The tokens.
+        tokens: TokensOf<'a>,
         /// For how many seconds they are refused.
         for_s: u64,
     },
@@ -466,6 +464,20 @@ pub enum Recovery {
     Recovered(Vec<HistoryItem>),
 }
 
+/// The session tokens that a back end revokes.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum TokensOf<'a> {
+    /// A user's tokens.
+    User {
+        /// The user.
+        name: &'a str,
+        /// Tokens that were issued in this Unix second or before are refused; `None` for the present second.
+        issued_until: Option<u64>,
+    },
+    /// The tokens with this id.
+    Id(&'a str),
+}
+
 /// Whom a back end wants gone.
 #[derive(Clone, Debug)]
 pub enum Disconnection {
@@ -473,6 +485,8 @@ pub enum Disconnection {
     Session(SessionId),
     /// All sessions of a user.
     User(Box<str>),
+    /// All sessions that began with a token of this id.
+    Token(Box<str>),
 }
 
 /// A page of channels.

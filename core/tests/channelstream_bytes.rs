@@ -57,6 +57,7 @@ fn a_client_at_rest_costs_little() {
             expires_at: None,
             profile: Some(arrival.public_state),
             channels: arrival.channels,
+            id: None,
         };
         let opening = Opening {
             app: &app,

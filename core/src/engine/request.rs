@@ -7,7 +7,6 @@ use super::{
     check::{check_change, check_channel, check_given, check_message, check_payload},
     publish::owned_change,
     referral::Referral,
-    revocation::Revocation,
     user_state::Telling,
     waiting::Progress,
 };
@@ -100,11 +99,7 @@ impl Engine {
                 Ok(Progress::Finished(Outcome::Watched(self.watch(app, channel, after))))
             }
             BackEndCommand::Disconnect { whom, reconnect } => self.disconnect(app, whom, reconnect),
-            BackEndCommand::Revoke { user, issued_until, for_s } => {
-                let now_s = self.now_ms / 1000;
-                let issued_until = issued_until.unwrap_or(now_s);
-                self.revoke(app, user, Revocation { issued_until, kept_until: now_s.saturating_add(for_s) })
-            }
+            BackEndCommand::Revoke { tokens, for_s } => self.revoke(app, tokens, for_s),
             BackEndCommand::Enroll { session, channel, membership } => {
                 check_channel(self.apps.of(app), channel)?;
                 self.enroll_session(app, session, channel, membership)

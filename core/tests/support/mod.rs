@@ -80,8 +80,13 @@ pub(crate) fn open_as(
     user: Option<&str>,
 ) -> SessionSlot {
     let app = engine.node().app(AppId(0)).clone();
-    let claims =
-        user.map(|user| Claims { user: user.into(), expires_at: None, profile: None, channels: Vec::new() });
+    let claims = user.map(|user| Claims {
+        user: user.into(),
+        expires_at: None,
+        profile: None,
+        channels: Vec::new(),
+        id: None,
+    });
     let opening = Opening { app: &app, format, echo: None, claims, connection, ticket: None };
     let welcome = |out: &mut BytesMut, id: fanfare_core::id::SessionId, _: Option<&str>| {
         put_frame(out, OpCode::Text, json!({"welcome": id.to_string()}).to_string().as_bytes());

@@ -231,7 +231,7 @@ const DIALECT_METRICS: [(&str, Kind, &str); 3] = [
 ];
 
 /// What the node knows of an app: name, kind and description.
-pub(super) const APP_METRICS: [(&str, Kind, &str); 18] = [
+pub(super) const APP_METRICS: [(&str, Kind, &str); 19] = [
     ("app_sessions", Kind::Gauge, "Sessions of the app."),
     ("parked_sessions", Kind::Gauge, "Sessions of the app that are kept without a connection."),
     ("parked_bytes", Kind::Gauge, "Bytes of output that parked sessions of the app keep."),
@@ -250,6 +250,7 @@ pub(super) const APP_METRICS: [(&str, Kind, &str); 18] = [
     ("directory_refused_total", Kind::Counter, "Calls refused because the directory is full."),
     ("directory_forgotten_total", Kind::Counter, "Messages and notices dropped because of history_bytes."),
     ("revoked_users", Kind::Gauge, "Users of the app whose session tokens are revoked."),
+    ("revoked_tokens", Kind::Gauge, "Ids of the app's revoked session tokens."),
 ];
 
 /// The values of [`APP_METRICS`], of one app or of several together.
@@ -281,6 +282,7 @@ impl AppValues {
             counts.refused,
             counts.forgotten,
             node.revoked_users(app) as u64,
+            node.revoked_tokens(app) as u64,
         ])
     }
 }

@@ -77,7 +77,10 @@ pub(super) struct Tenant {
     options: papaya::HashMap<Box<str>, Configured>,
     pub(super) triggers: TriggerSlot,
     users: Users,
-    pub(super) revocations: Revocations,
+    /// The users whose session tokens are revoked.
+    pub(super) revoked_users: Revocations,
+    /// The ids of revoked session tokens.
+    pub(super) revoked_tokens: Revocations,
 }
 
 /// The options that were set for a channel.
@@ -117,7 +120,8 @@ impl Node {
             options: papaya::HashMap::new(),
             triggers: TriggerSlot::default(),
             users: Users::default(),
-            revocations: Revocations::default(),
+            revoked_users: Revocations::default(),
+            revoked_tokens: Revocations::default(),
         };
         let ids = || (0..=u16::MAX).take(apps.len() + APPS_ADDED).map(AppId);
         let counters = || ids().map(|_| AppCounters::default()).collect();

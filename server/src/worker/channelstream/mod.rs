@@ -470,7 +470,8 @@ impl Worker {
 /// The opening of the session of a connection that a back end has announced.
 fn opening(place: &Place, format: Format, arrival: Arrival, connection: u32) -> Opening<'_> {
     let Arrival { user, public_state, channels, .. } = arrival;
-    let claims = Claims { user: user.into(), expires_at: None, profile: Some(public_state), channels };
+    let claims =
+        Claims { user: user.into(), expires_at: None, profile: Some(public_state), channels, id: None };
     let claims = Some(claims);
     Opening { app: &place.app, format, echo: Some(false), claims, connection, ticket: None }
 }
