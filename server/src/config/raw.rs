@@ -125,6 +125,7 @@ pub(super) struct App {
     pub(super) session_exp_required: Option<bool>,
     pub(super) session_leeway_seconds: Option<i64>,
     pub(super) session_user_claim: Option<String>,
+    pub(super) session_id_claim: Option<String>,
     pub(super) session_invalid: Option<String>,
     pub(super) echo: Option<bool>,
     pub(super) membership_to_send: Option<bool>,

@@ -231,7 +231,7 @@ const DIALECT_METRICS: [(&str, Kind, &str); 3] = [
 ];
 
 /// What the node knows of an app: name, kind and description.
-pub(super) const APP_METRICS: [(&str, Kind, &str); 18] = [
+pub(super) const APP_METRICS: [(&str, Kind, &str); 19] = [
     ("app_sessions", Kind::Gauge, "Sessions of the app."),
     ("parked_sessions", Kind::Gauge, "Sessions of the app that are kept without a connection."),
     ("parked_bytes", Kind::Gauge, "Bytes of output that parked sessions of the app keep."),
@@ -250,6 +250,7 @@ pub(super) const APP_METRICS: [(&str, Kind, &str); 18] = [
     ("directory_refused_total", Kind::Counter, "Calls refused because the directory is full."),
     ("directory_forgotten_total", Kind::Counter, "Messages and notices dropped because of history_bytes."),
     ("revoked_users", Kind::Gauge, "Users of the app whose session tokens are revoked."),
+    ("revoked_tokens", Kind::Gauge, "Ids of the app's revoked session tokens."),
 ];
 
 /// The values of [`APP_METRICS`], of one app or of several together.
@@ -281,6 +282,7 @@ impl AppValues {
             counts.refused,
             counts.forgotten,
             node.revoked_users(app) as u64,
+            node.revoked_tokens(app) as u64,
         ])
     }
 }
@@ -438,12 +440,13 @@ mod tests {
         let config = crate::config::Config::from_toml("[apps.a]\nclient_key = 'client-key-0123456789'");
         let config = Arc::new(config.expect("it is a configuration"));
         let workers = vec![Arc::new(WorkerMetrics::default()), Default::default()];
-        let control = Arc::new(Control::new(Vec::new(), 0, config.clone()));
+        let node = Arc::new(Node::new(apps, 2, 64, 1));
+        let control = Arc::new(Control::new(Vec::new(), 0, config.clone(), &node));
         let background = Arc::new(Background::start().expect("a thread starts"));
         let issuers = Issuers::start(background.clone(), config.issuers());
         let acme = Acme::start(background, config.acme()).expect("there is no folder to make");
         let errands = Errands { issuers, acme };
-        Observed::new(Arc::new(Node::new(apps, 2, 64, 1)), workers, control, errands, None)
+        Observed::new(node, workers, control, errands, None)
     }
 
     #[test]
