@@ -21,8 +21,8 @@ use crate::{
     channel::{HistoryItem, Page, PageStart, Position},
     disconnect::Disconnect,
     id::{MessageId, SessionId},
-    publication::{Audience, Given, IdentityCard, Payload, UserChange, UserState},
-    trigger::Triggers,
+    publication::{Audience, Given, IdentityCard, OwnedPayload, Payload, UserChange, UserState},
+    trigger::{TriggerKind, Triggers},
 };
 
 /// A command of a session. Its text borrows from the frame.
@@ -173,6 +173,8 @@ pub enum BackEndCommand<'a> {
     Change(ChangeMessage<'a>),
     /// Edit or delete a message if its channel remembers it, and tell an audience in any case.
     Amend(AmendMessage<'a>),
+    /// Run the triggers for the back end on a message or a join that does not take effect by this command.
+    Judge(Judge<'a>),
     /// A page of a channel's members.
     Members {
         /// The channel.
@@ -235,6 +237,16 @@ pub enum BackEndCommand<'a> {
         change: UserChange,
         /// Whether members are told.
         announce: bool,
+    },
+    /// Tell members of the user's channels whose options ask for it of a change of the user's state that the
+    /// command's dialect has made.
+    AnnounceUser {
+        /// The user.
+        user: &'a str,
+        /// The version of the state since the change.
+        version: u64,
+        /// The changed keys.
+        changed: &'a [Box<str>],
     },
     /// The state of a user.
     User {
@@ -328,6 +340,17 @@ pub struct PublishAs<'a> {
     pub triggers: Triggers,
 }
 
+/// A message or a join on which triggers run before a dialect makes it take effect.
+#[derive(Clone, Debug)]
+pub struct Judge<'a> {
+    /// The kind of the action.
+    pub kind: TriggerKind,
+    /// The message, or the channel and the payload of a join or an edit.
+    pub publish: Publish<'a>,
+    /// The id of the message that is edited.
+    pub message_id: Option<MessageId>,
+}
+
 /// A change of a message that the channel need not remember.
 #[derive(Clone, Debug)]
 pub struct AmendMessage<'a> {
@@ -418,6 +441,8 @@ pub enum Outcome {
     },
     /// The result of [`BackEndCommand::Enroll`] and [`BackEndCommand::Tell`].
     Done,
+    /// The result of [`BackEndCommand::Judge`]: the payload that the triggers have decided.
+    Judged(OwnedPayload),
     /// The result of `Roster`.
     Roster(Roster),
     /// A user's state.

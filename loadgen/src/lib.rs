@@ -27,6 +27,7 @@ mod compare;
 mod control;
 mod coordinator;
 mod dialogue;
+mod doubt;
 mod drivers;
 mod faults;
 mod histogram;
@@ -71,7 +72,7 @@ pub use report::{
     to_html, to_json,
 };
 pub use search::{Probe, ProbeFinding, Quantity, Search, SearchPlan};
-pub use tally::{Returns, Slow};
+pub use tally::{Returns, Slow, Verdicts};
 pub use thresholds::{Measured, Threshold};
 pub use verdict::{Blame, Reason, Verdict};
 

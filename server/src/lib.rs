@@ -145,7 +145,7 @@ impl Server {
         let (polls, wakers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| poll_and_waker()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
         let node = Arc::new(Node::new(config.apps.clone(), workers, config.mailbox_depth, sys::random()));
-        let control = Arc::new(Control::new(wakers, capacity, config.clone()));
+        let control = Arc::new(Control::new(wakers, capacity, config.clone(), &node));
         let (manage, requests) = crossbeam::channel::bounded(MANAGE_REQUESTS);
         let (triggers, trigger_threads) = Triggers::start(&node, &control, &config, requests)?;
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();

@@ -84,7 +84,7 @@ pub use self::{
     mail::Mail,
     memory::{EngineMemory, NodeMemory},
     node::{Node, Outlet},
-    observed::MemberChange,
+    observed::{ChangedUser, MemberChange},
     output::{Segments, Sink},
     resume::{Detached, Resumption},
     terms::Terms,
@@ -165,6 +165,8 @@ pub struct Engine {
     watches: Vec<Watch>,
     /// Changes of members that the shell takes for directories.
     member_changes: Vec<MemberChange>,
+    /// Changes of users' states for directories. See `member_changes`.
+    changed_users: Vec<ChangedUser>,
     /// Whether all sessions are about to leave; see [`Engine::begin_drain`].
     is_draining: bool,
     /// Absent while it reads.
@@ -235,6 +237,7 @@ impl Engine {
             parked: Parked::default(),
             watches: Vec::new(),
             member_changes: Vec::new(),
+            changed_users: Vec::new(),
             is_draining: false,
             decoder: None,
             counters: Counters::default(),

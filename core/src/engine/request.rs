@@ -11,7 +11,7 @@ use super::{
     waiting::Progress,
 };
 use crate::{
-    channel::{Amendment, Viewer},
+    channel::{Amendment, UserAnnouncement, Viewer},
     command::{AmendMessage, BackEndCommand, Outcome, Publish, PublishAs},
     error::ReplyError,
     id::AppId,
@@ -45,6 +45,7 @@ impl Engine {
                 self.publish_to(app, (user, note), &publish, Triggers::Run)
             }
             BackEndCommand::Amend(amend) => self.amend(app, amend),
+            BackEndCommand::Judge(judge) => self.judge(app, &judge),
             BackEndCommand::Change(change) => {
                 let configured = self.apps.of(app).clone();
                 check_change(&configured, &change)?;
@@ -91,6 +92,11 @@ impl Engine {
             BackEndCommand::SetUser { user, change, announce } => {
                 let telling = if announce { Telling::Members } else { Telling::Nobody };
                 self.set_user(app, user, &change, telling)
+            }
+            BackEndCommand::AnnounceUser { user, version, changed } => {
+                let (user, changed) = (user.into(), changed.into());
+                self.announce_user(app, UserAnnouncement { user, version, changed });
+                Ok(Progress::Finished(Outcome::Done))
             }
             BackEndCommand::User { user } => Ok(Progress::Finished(self.user(app, user))),
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),

@@ -1,6 +1,8 @@
 #![allow(dead_code, reason = "each test uses its part")]
 //! What tests of the engine share: a sink in memory, and the client's end of a connection.
 
+pub(crate) mod directory;
+
 use std::collections::HashMap;
 
 use bytes::BytesMut;

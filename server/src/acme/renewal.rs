@@ -72,7 +72,6 @@ impl Renewal {
                 *attempts = Attempts { failures: 0, not_before_s: now_s() + settings.retry.as_secs() };
             }
             Err(sentence) => {
-                numbers.failures.fetch_add(1, Ordering::Relaxed);
                 attempts.failures = attempts.failures.saturating_add(1);
                 let wait_s = retry(settings.retry, attempts.failures).as_secs();
                 attempts.not_before_s = now_s() + wait_s;
@@ -81,6 +80,8 @@ impl Renewal {
                     wait_s,
                     "No certificate was obtained, and the last one stays: {sentence}."
                 );
+                // Whoever sees the number finds the reason in the log.
+                numbers.failures.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

@@ -440,12 +440,13 @@ mod tests {
         let config = crate::config::Config::from_toml("[apps.a]\nclient_key = 'client-key-0123456789'");
         let config = Arc::new(config.expect("it is a configuration"));
         let workers = vec![Arc::new(WorkerMetrics::default()), Default::default()];
-        let control = Arc::new(Control::new(Vec::new(), 0, config.clone()));
+        let node = Arc::new(Node::new(apps, 2, 64, 1));
+        let control = Arc::new(Control::new(Vec::new(), 0, config.clone(), &node));
         let background = Arc::new(Background::start().expect("a thread starts"));
         let issuers = Issuers::start(background.clone(), config.issuers());
         let acme = Acme::start(background, config.acme()).expect("there is no folder to make");
         let errands = Errands { issuers, acme };
-        Observed::new(Arc::new(Node::new(apps, 2, 64, 1)), workers, control, errands, None)
+        Observed::new(node, workers, control, errands, None)
     }
 
     #[test]

@@ -106,6 +106,9 @@ async function runCommand(of, command) {
 /** What a command of the load generator needs beside it. */
 async function prepare(of, command) {
   if (command.includes("wss://")) of.address = await startSecure(of);
+  if (command.includes("--resume ")) {
+    of.address = (await startServer(of.after, { more: "[apps.default.limits]\nresume_ms = 60000\n" })).address;
+  }
   const own = async () => {
     const running = start(of.after, "exec node server.mjs", { cwd: of.place, env: of.env });
     return (await within(running.started, "a server of one's own")).address;

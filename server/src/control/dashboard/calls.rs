@@ -6,7 +6,7 @@ use std::{io, time::Duration};
 use axum::body::Bytes;
 use fanfare_core::app::App;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncRead, AsyncReadExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -58,8 +58,16 @@ async fn exchange(observed: &Observed, request: Vec<u8>) -> io::Result<Vec<u8>> 
         }
     };
     hand_over(observed, far.into_std()?, request)?;
+    read_to_end(own).await
+}
+
+/// Reads up to the end of the stream.
+///
+/// # Errors
+/// If the stream has more than [`ANSWER_BYTES`].
+async fn read_to_end(stream: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
-    own.take(ANSWER_BYTES + 1).read_to_end(&mut answer).await?;
+    stream.take(ANSWER_BYTES + 1).read_to_end(&mut answer).await?;
     match answer.len() as u64 > ANSWER_BYTES {
         true => Err(io::Error::other("the answer is too long")),
         false => Ok(answer),
@@ -71,4 +79,30 @@ fn parse(response: &[u8]) -> Option<Answered> {
     let end = response.windows(4).position(|four| four == b"\r\n\r\n")?;
     let status = std::str::from_utf8(response.get(9..12)?).ok()?.parse().ok()?;
     Some(Answered { status, body: Bytes::copy_from_slice(&response[end + 4..]) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: u64) -> io::Result<Vec<u8>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(read_to_end(tokio::io::repeat(b'x').take(bytes)))
+    }
+
+    #[test]
+    fn an_answer_is_bounded() {
+        assert_eq!(read(ANSWER_BYTES).expect("it fits").len() as u64, ANSWER_BYTES);
+        assert!(read(ANSWER_BYTES + 1).is_err());
+    }
+
+    #[test]
+    fn an_answer_has_a_status_and_a_body() {
+        let Answered { status, body } =
+            parse(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\n{}").expect("a response");
+        assert_eq!((status, &*body), (403, &b"{}"[..]));
+        for malformed in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 abc\r\n\r\n", "\r\n\r\n"] {
+            assert!(parse(malformed.as_bytes()).is_none(), "{malformed:?}");
+        }
+    }
 }
