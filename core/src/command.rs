@@ -21,8 +21,8 @@ use crate::{
     channel::{HistoryItem, Page, PageStart, Position},
     disconnect::Disconnect,
     id::{MessageId, SessionId},
-    publication::{Audience, Given, IdentityCard, Payload, UserChange, UserState},
-    trigger::Triggers,
+    publication::{Audience, Given, IdentityCard, OwnedPayload, Payload, UserChange, UserState},
+    trigger::{TriggerKind, Triggers},
 };
 
 /// A command of a session. Its text borrows from the frame.
@@ -173,6 +173,8 @@ pub enum BackEndCommand<'a> {
     Change(ChangeMessage<'a>),
     /// Edit or delete a message if its channel remembers it, and tell an audience in any case.
     Amend(AmendMessage<'a>),
+    /// Run the triggers for the back end on a message or a join that does not take effect by this command.
+    Judge(Judge<'a>),
     /// A page of a channel's members.
     Members {
         /// The channel.
@@ -236,6 +238,16 @@ pub enum BackEndCommand<'a> {
         /// Whether members are told.
         announce: bool,
     },
+    /// Tell members of the user's channels whose options ask for it of a change of the user's state that the
+    /// command's dialect has made.
+    AnnounceUser {
+        /// The user.
+        user: &'a str,
+        /// The version of the state since the change.
+        version: u64,
+        /// The changed keys.
+        changed: &'a [Box<str>],
+    },
     /// The state of a user.
     User {
         /// The user.
@@ -265,12 +277,10 @@ pub enum BackEndCommand<'a> {
         /// Whether the clients of these sessions are asked to come back.
         reconnect: bool,
     },
-    /// Refuse a user's session tokens from now on, and end the user's sessions.
+    /// Refuse session tokens from now on, and end the sessions of these tokens.
     Revoke {
-        /// The user.
-        user: &'a str,
-        /// Tokens that were issued in this Unix second or before are refused; `None` for the present second.
-        issued_until: Option<u64>,
+        /// The tokens.
+        tokens: TokensOf<'a>,
         /// For how many seconds they are refused.
         for_s: u64,
     },
@@ -328,6 +338,17 @@ pub struct PublishAs<'a> {
     pub only_existing: bool,
     /// Whether the app's triggers run.
     pub triggers: Triggers,
+}
+
+/// A message or a join on which triggers run before a dialect makes it take effect.
+#[derive(Clone, Debug)]
+pub struct Judge<'a> {
+    /// The kind of the action.
+    pub kind: TriggerKind,
+    /// The message, or the channel and the payload of a join or an edit.
+    pub publish: Publish<'a>,
+    /// The id of the message that is edited.
+    pub message_id: Option<MessageId>,
 }
 
 /// A change of a message that the channel need not remember.
@@ -420,6 +441,8 @@ pub enum Outcome {
     },
     /// The result of [`BackEndCommand::Enroll`] and [`BackEndCommand::Tell`].
     Done,
+    /// The result of [`BackEndCommand::Judge`]: the payload that the triggers have decided.
+    Judged(OwnedPayload),
     /// The result of `Roster`.
     Roster(Roster),
     /// A user's state.
@@ -466,6 +489,20 @@ pub enum Recovery {
     Recovered(Vec<HistoryItem>),
 }
 
+/// The session tokens that a back end revokes.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum TokensOf<'a> {
+    /// A user's tokens.
+    User {
+        /// The user.
+        name: &'a str,
+        /// Tokens that were issued in this Unix second or before are refused; `None` for the present second.
+        issued_until: Option<u64>,
+    },
+    /// The tokens with this id.
+    Id(&'a str),
+}
+
 /// Whom a back end wants gone.
 #[derive(Clone, Debug)]
 pub enum Disconnection {
@@ -473,6 +510,8 @@ pub enum Disconnection {
     Session(SessionId),
     /// All sessions of a user.
     User(Box<str>),
+    /// All sessions that began with a token of this id.
+    Token(Box<str>),
 }
 
 /// A page of channels.

@@ -44,5 +44,6 @@ pub mod socketio;
 mod sync;
 pub mod token;
 pub mod trigger;
+pub mod user_states;
 pub mod verdict;
 pub mod ws;

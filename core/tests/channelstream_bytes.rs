@@ -41,7 +41,7 @@ fn a_client_at_rest_costs_little() {
     let app = apps.iter().next().expect("there is one").clone();
     let mut engine = Engine::new(WorkerId(0), Arc::new(Node::new(apps, 1, 64, 7)), 11);
     engine.begin_turn(1_000);
-    let mut directory = Directory::new(DirectoryLimits::default(), 1, now);
+    let mut directory = Directory::new(DirectoryLimits::default(), 1, now, Arc::default());
     let mut polls = Vec::with_capacity(CLIENTS);
     let mut conns = Vec::with_capacity(CLIENTS);
 
@@ -57,6 +57,7 @@ fn a_client_at_rest_costs_little() {
             expires_at: None,
             profile: Some(arrival.public_state),
             channels: arrival.channels,
+            id: None,
         };
         let opening = Opening {
             app: &app,

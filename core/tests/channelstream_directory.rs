@@ -1,6 +1,8 @@
 //! The directory of Channelstream's users, connections and channels: its contents, their lifetimes and their
 //! bounds.
 
+use std::sync::Arc;
+
 use fanfare_core::{
     dialect::channelstream::{
         Body, Call, ConnId, Directory, DirectoryLimits, Effect, Moment, Request, Tell, What,
@@ -24,7 +26,7 @@ struct World {
 impl World {
     fn new(limits: DirectoryLimits) -> Self {
         let now = Moment(1_700_000_000 * SECOND);
-        Self { directory: Directory::new(limits, 1, now), now, calls: 0, effects: Vec::new() }
+        Self { directory: Directory::new(limits, 1, now, Arc::default()), now, calls: 0, effects: Vec::new() }
     }
 
     fn pass(&mut self, us: u64) {

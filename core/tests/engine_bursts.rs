@@ -9,8 +9,11 @@ use std::cell::Cell;
 use fanfare_core::{
     app::{App, HistoryLimits},
     channel::Channel,
+    dialect::Format,
+    disconnect::Disconnect,
     engine::Flow,
     id::AppId,
+    limits::WINDOW_COMMANDS,
     ws::Message,
 };
 use proptest::prelude::*;
@@ -40,15 +43,46 @@ impl Setting {
     }
 }
 
-/// Hands `frames` over, together or one by one, for a sender that is in `room` alone. Returns the output of
-/// three sessions: the sender, a session on the sender's worker, and a session on another worker. The latter
-/// two are in `room` and in `side`. The output is split into publications and other frames.
+/// Hands `frames` over, together or one by one, for a native sender that is in `room` alone. Returns the
+/// output of three sessions: the sender, and those of [`deliver`]. The output is split into publications and
+/// other frames.
 fn run(setting: Setting, frames: &[String], together: bool) -> Vec<[Vec<Value>; 2]> {
-    let mut workers = Workers::new(2, 64, |app| setting.apply(app));
-    let sessions = [workers.open(0), workers.open(0), workers.open(1)];
-    for (session, channel) in [(0, "room"), (1, "room"), (1, "side"), (2, "room"), (2, "side")] {
+    let (mut workers, sessions) = deliver(setting, Format::Native, frames, together);
+    let received =
+        |session| workers.received(session).into_iter().partition(|frame: &Value| frame["event"].is_string());
+    sessions.map(received).map(|(publications, others)| [publications, others]).to_vec()
+}
+
+/// The same for a sender of Agnost's dialect: the output of the sessions of [`deliver`], the end of the
+/// sender, and the number of failed commands.
+fn run_agnost(
+    setting: Setting,
+    frames: &[String],
+    together: bool,
+) -> ([Vec<Value>; 2], Vec<Disconnect>, u64) {
+    let (mut workers, [_, near, far]) = deliver(setting, Format::AgnostFrames, frames, together);
+    let ends = workers.engines[0].take_disconnects().iter().map(|(_, why)| *why).collect();
+    let errors = workers.engines[0].counters().command_errors;
+    ([near, far].map(|session| workers.received(session)), ends, errors)
+}
+
+/// Hands `frames` over, together or one by one, for a sender that is in `room` alone. Two other sessions, on
+/// the sender's worker and on another worker, are in `room` and in `side`.
+fn deliver(setting: Setting, format: Format, frames: &[String], together: bool) -> (Workers, [usize; 3]) {
+    let mut workers = Workers::new(2, 256, |app| setting.apply(app));
+    let sessions = [workers.open_in(0, format, None), workers.open(0), workers.open(1)];
+    let (worker, slot) = workers.sessions[sessions[0]];
+    let join = match format {
+        Format::AgnostFrames => r#"42["join",{"channel":"room"}]"#,
+        _ => r#"{"type":"join","channel":"room"}"#,
+    };
+    assert_eq!(workers.engines[worker].receive(slot, Message::Text(join)), Flow::Continue);
+    for (session, channel) in [(1, "room"), (1, "side"), (2, "room"), (2, "side")] {
         workers.command(sessions[session], &json!({"type": "join", "channel": channel}));
         workers.run_until_idle();
+    }
+    if format == Format::Native {
+        workers.received(sessions[0]);
     }
     let room: Arc<Channel> = workers.node.channel(AppId(0), Some("room")).expect("somebody is in it");
     let held = setting.contended.then(|| room.lock.try_enter().expect("nobody is inside"));
@@ -84,9 +118,7 @@ fn run(setting: Setting, frames: &[String], together: bool) -> Vec<[Vec<Value>; 
             hand_over(&mut workers);
         }
     }
-    let received =
-        |session| workers.received(session).into_iter().partition(|frame: &Value| frame["event"].is_string());
-    sessions.map(received).map(|(publications, others)| [publications, others]).to_vec()
+    (workers, sessions)
 }
 
 /// A binary frame begins with a zero byte here, which is that of its envelope's length.
@@ -126,6 +158,34 @@ fn frame() -> impl Strategy<Value = String> {
     ]
 }
 
+/// A packet of Agnost's dialect. A binary frame begins with a zero byte here, which is part of it.
+fn packet() -> impl Strategy<Value = String> {
+    let message = |channel: &'static str, members: &'static str| {
+        prop::sample::select(vec!["1", "{\"a\":[]}", "\"plain\"", "\"\\n\"", "nul", "1}", "1]"])
+            .prop_map(move |message| {
+                format!(r#"42["message",{{{channel}"eventName":"e"{members},"message":{message}}}]"#)
+            })
+            .boxed()
+    };
+    let fixed = |text: &str| Just(text.to_owned()).boxed();
+    let bytes =
+        r#"451-["message",{"channel":"room","eventName":"e","message":{"_placeholder":true,"num":0}}]"#;
+    prop_oneof![
+        16 => message(r#""channel":"room","#, ""),
+        4 => message(r#""channel":"room","#, r#","echo":false"#),
+        4 => message(r#""channel":"side","#, ""),
+        2 => message(r#""channel":"","#, ""),
+        2 => message("", ""),
+        1 => message(r#""channel":"\u0063","#, ""),
+        2 => fixed(r#"42["message",{"channel":"room","eventName":"e","message":1,"echo":0}]"#),
+        1 => fixed(r#"42["message",{"channel":"room","eventName":"user:x","message":1}]"#),
+        1 => fixed(r#"42["update",{"data":1}]"#),
+        1 => fixed("3"),
+        2 => fixed(bytes),
+        3 => fixed("\0"),
+    ]
+}
+
 fn setting() -> impl Strategy<Value = Setting> {
     (any::<bool>(), any::<bool>(), prop::sample::select(vec![0, 0, 3, 20]), any::<bool>()).prop_map(
         |(history, membership_to_send, messages_per_second, contended)| Setting {
@@ -144,6 +204,36 @@ proptest! {
     fn together_is_as_one_by_one(setting in setting(), frames in prop::collection::vec(frame(), 1..60)) {
         prop_assert_eq!(run(setting, &frames, true), run(setting, &frames, false));
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn together_is_as_one_by_one_in_the_dialect_of_agnost(
+        setting in setting(),
+        frames in prop::collection::vec(packet(), 1..60),
+    ) {
+        prop_assert_eq!(run_agnost(setting, &frames, true), run_agnost(setting, &frames, false));
+    }
+}
+
+#[test]
+fn a_packet_behind_a_burst_that_waits_is_read_in_its_turn() {
+    let setting =
+        Setting { history: false, membership_to_send: false, messages_per_second: 0, contended: true };
+    let message = r#"42["message",{"channel":"room","eventName":"e","message":1}]"#;
+    let bytes =
+        r#"451-["message",{"channel":"room","eventName":"e","message":{"_placeholder":true,"num":0}}]"#;
+    // A heartbeat ends a burst. The last burst fills the window, so the packet after it is held unread.
+    let mut frames = [message, "3"].repeat(WINDOW_COMMANDS);
+    frames.pop();
+    frames.extend([bytes, "\0\u{7}"]);
+    let frames: Vec<String> = frames.into_iter().map(String::from).collect();
+    let (received, ends, errors) = run_agnost(setting, &frames, true);
+    assert_eq!((received[0].len(), ends, errors), (WINDOW_COMMANDS + 1, vec![], 0));
+    assert_eq!(received[0], received[1]);
+    assert_eq!(received[0][WINDOW_COMMANDS]["bytes"], json!([7]));
 }
 
 #[test]

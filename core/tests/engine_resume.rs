@@ -141,7 +141,7 @@ impl World {
 }
 
 fn claims(user: &str) -> Claims {
-    Claims { user: user.into(), expires_at: None, profile: None, channels: Vec::new() }
+    Claims { user: user.into(), expires_at: None, profile: None, channels: Vec::new(), id: None }
 }
 
 fn join() -> Value {

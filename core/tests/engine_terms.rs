@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fanfare_core::{
     app::{App, AppKeys, Apps},
-    command::{BackEndCommand, Outcome},
+    command::{BackEndCommand, Outcome, TokensOf},
     dialect::Format,
     disconnect::Disconnect,
     engine::{Engine, Flow, Node, Terms},
@@ -77,7 +77,8 @@ fn a_revocation_ends_the_users_sessions_alone() {
     for (connection, user) in [(1, Some("ada")), (2, Some("bob")), (3, Some("ada")), (4, None)] {
         open_as(&mut engine, connection, Format::Native, user);
     }
-    let revoke = BackEndCommand::Revoke { user: "ada", issued_until: None, for_s: 60 };
+    let revoke =
+        BackEndCommand::Revoke { tokens: TokensOf::User { name: "ada", issued_until: None }, for_s: 60 };
     let answer = engine.request(AppId(0), revoke, 7);
     assert!(matches!(answer, Some(Ok(Outcome::Disconnected { sessions: 2 }))), "{answer:?}");
     let mut ended = engine.take_disconnects();

@@ -292,6 +292,7 @@ fn a_channel_that_a_token_claims_is_joined_by_leave_of_the_trigger() {
             expires_at: None,
             profile: None,
             channels: vec!["t".into(), "free".into()],
+            id: None,
         });
         let opening =
             Opening { app: &app, format: Format::Native, echo: None, claims, connection, ticket: None };

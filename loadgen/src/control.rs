@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     child::Status,
     histogram::{Latency, add_some},
+    ledger::Faults,
     timeline::{Timeline, Timing},
     verdict::{Blame, Reason},
 };
@@ -88,7 +89,7 @@ pub(crate) struct Snapshot {
     /// Latencies of the window.
     pub(crate) latency: Option<Latency>,
     /// Deliveries that went wrong in the whole run.
-    pub(crate) faults: u64,
+    pub(crate) faults: Faults,
     /// What the server refused, or said that it left out, in the whole run.
     pub(crate) refused: u64,
     /// Cycles that failed in the whole run.
@@ -301,7 +302,7 @@ impl Control {
 impl Snapshot {
     fn add(&mut self, other: &Self) {
         self.done += other.done;
-        self.faults += other.faults;
+        self.faults.add(&other.faults);
         self.refused += other.refused;
         self.failed += other.failed;
         add_some(&mut self.latency, other.latency.as_ref());

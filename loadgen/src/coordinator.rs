@@ -18,8 +18,10 @@ use crate::{
     child::Command,
     clock::{self, now_ns, seconds},
     control::{Control, Snapshot, Stage},
+    doubt::Doubt,
     drivers,
     histogram::Percentiles,
+    ledger::Faults,
     net::{Net, Target, TlsClient},
     peer_signal::PeerSignal,
     plan::{IdlePlan, Plan, Work},
@@ -51,7 +53,7 @@ pub enum Progress<'a> {
     /// Connections that are ready, of how many.
     Connected(u32, u32),
     /// How it is going.
-    Live(Live),
+    Live(&'a Live),
     /// It is over.
     Done,
 }
@@ -66,7 +68,7 @@ pub struct Live {
     /// The same of the last second.
     pub last_second: LastSecond,
     /// Deliveries that went wrong in the whole run.
-    pub faults: u64,
+    pub faults: Faults,
     /// What the server refused or said that it left out, in the whole run.
     pub refused: u64,
     /// Cycles that failed in the whole run.
@@ -186,7 +188,7 @@ impl<'a> Run<'a> {
 
     fn finish(mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
         let mut readings = Vec::new();
-        let mut idling = None;
+        let (mut idling, mut doubt) = (None, None);
         let is_ready = match &self.plan.work {
             Work::Idle(idle) => self.rest(idle, idling.insert(Idling::default()), progress),
             _ => self.connect(progress),
@@ -194,7 +196,12 @@ impl<'a> Run<'a> {
         self.gate.arrive();
         if is_ready {
             self.gate.wait();
+            doubt = Doubt::of(&self.server, self.plan.address);
             self.measure(&mut readings, progress);
+            if matches!(self.plan.work, Work::Connect(_)) {
+                // Only now are there connections to see.
+                doubt = Doubt::of(&self.server, self.plan.address);
+            }
             self.cool(progress);
         }
         self.enter(Stage::Stop);
@@ -213,6 +220,7 @@ impl<'a> Run<'a> {
                 idling,
                 failure: self.control.failure(),
                 server: self.server.describe(),
+                doubt,
             },
         )
     }
@@ -355,7 +363,7 @@ impl<'a> Run<'a> {
                 latency: latency_since(&snapshot, &shown),
             };
             (shown, shown_ns) = (snapshot.clone(), asked);
-            progress(Progress::Live(Live {
+            progress(Progress::Live(&Live {
                 per_second: snapshot.done as f64 * 1e9 / (asked - began_ns) as f64,
                 latency: snapshot.latency.map_or_else(Percentiles::default, |latency| latency.percentiles()),
                 last_second,

@@ -10,6 +10,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use memchr::memmem;
+use serde_json::value::RawValue;
 
 use crate::{
     clock::now_ns,
@@ -78,7 +79,9 @@ impl<S: Scenario> Dialogue<S> {
 
     /// Hands out the publications of a list, each with what follows it.
     fn on_list(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64) {
-        let Some(mut at) = self.locator.find(message) else { return self.on_reply(net, slot, message, now) };
+        let Some(mut at) = self.locator.find(message) else {
+            return self.on_notices(net, slot, message, now);
+        };
         loop {
             self.scenario.on_publication(net, slot, &message[at..], now);
             at += MAGIC.len();
@@ -86,6 +89,16 @@ impl<S: Scenario> Dialogue<S> {
                 Some(next) => at += next,
                 None => return,
             }
+        }
+    }
+
+    /// Hands out the items of a list that has no publications, or what is no list.
+    fn on_notices(&mut self, net: &mut Net, slot: Slot, message: &[u8], now: u64) {
+        match serde_json::from_slice::<Vec<&RawValue>>(message) {
+            Ok(items) if !items.is_empty() => {
+                items.iter().for_each(|item| self.on_reply(net, slot, item.get().as_bytes(), now));
+            }
+            _ => self.on_reply(net, slot, message, now),
         }
     }
 
@@ -127,7 +140,10 @@ impl<S: Scenario> Handler for Dialogue<S> {
         match opened {
             Opened::Awaiting => {}
             Opened::Greeting(greeting) => net.send(slot, greeting),
-            Opened::Ready => self.scenario.on_reply(net, slot, Reply::welcome(""), now_ns()),
+            Opened::Ready => {
+                let session = net.session(slot).unwrap_or_default().to_owned();
+                self.scenario.on_reply(net, slot, Reply::welcome(&session), now_ns());
+            }
             Opened::Joined => self.scenario.on_reply(net, slot, Reply::Done(None), now_ns()),
         }
     }

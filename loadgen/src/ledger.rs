@@ -9,7 +9,7 @@
 //!  sequence  < next   was missing: reordered      was not missing: repeated
 //! ```
 
-use std::{collections::HashMap, ops::Range};
+use std::{cmp::Ordering, collections::HashMap, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -45,9 +45,22 @@ impl Faults {
     }
 
     /// All kinds together.
-    pub(crate) fn sum(&self) -> u64 {
-        let Self { lost, not_arrived, repeated, reordered, misdelivered, corrupt, holes } = self;
-        lost + not_arrived + repeated + reordered + misdelivered + corrupt + holes
+    pub fn sum(&self) -> u64 {
+        self.kinds().iter().map(|(_, count)| count).sum()
+    }
+
+    /// Each kind in words, and how many there were.
+    pub fn kinds(&self) -> [(&'static str, u64); 7] {
+        let &Self { lost, not_arrived, repeated, reordered, misdelivered, corrupt, holes } = self;
+        [
+            ("lost", lost),
+            ("not arrived", not_arrived),
+            ("repeated", repeated),
+            ("reordered", reordered),
+            ("misdelivered", misdelivered),
+            ("corrupt", corrupt),
+            ("holes", holes),
+        ]
     }
 
     /// Adds another worker's.
@@ -69,6 +82,17 @@ pub(crate) enum Arrival {
     First,
     /// It had.
     Again,
+}
+
+/// What a message that is not to come is to its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Excused {
+    /// It has not come, and is not asked for any more.
+    Missing,
+    /// Others before it are still to come.
+    Ahead,
+    /// It came all the same.
+    Delivered,
 }
 
 /// The state of all of a worker's streams.
@@ -107,6 +131,22 @@ impl Ledger {
     /// The stream goes on with this sequence: what was before it and has not come is not asked for.
     pub(crate) fn skip(&mut self, stream: usize, sequence: u32) {
         self.next[stream] = self.next[stream].max(sequence);
+    }
+
+    /// A message is not to come: it was refused.
+    pub(crate) fn excuse(&mut self, stream: usize, sequence: u32) -> Excused {
+        match sequence.cmp(&self.next[stream]) {
+            Ordering::Less if self.take_missing(stream, sequence) => {
+                self.faults.lost -= 1;
+                Excused::Missing
+            }
+            Ordering::Less => Excused::Delivered,
+            Ordering::Equal => {
+                self.next[stream] += 1;
+                Excused::Missing
+            }
+            Ordering::Greater => Excused::Ahead,
+        }
     }
 
     /// What of a stream is missing before the last message that came, in ascending order.

@@ -27,6 +27,7 @@ mod compare;
 mod control;
 mod coordinator;
 mod dialogue;
+mod doubt;
 mod drivers;
 mod faults;
 mod histogram;
@@ -53,7 +54,7 @@ mod timer;
 mod verdict;
 mod worker;
 
-pub use args::{AbPlan, Args, Job, Output, sentence};
+pub use args::{AbPlan, Args, Job, Output, completions, sentence, write_manual};
 pub use child::run_child;
 pub use compare::{Comparison, Finding, Judgement, Tolerances};
 pub use coordinator::{Gate, LastSecond, Live, Progress, Usage, run};
@@ -71,7 +72,7 @@ pub use report::{
     to_html, to_json,
 };
 pub use search::{Probe, ProbeFinding, Quantity, Search, SearchPlan};
-pub use tally::{Returns, Slow};
+pub use tally::{Returns, Slow, Verdicts};
 pub use thresholds::{Measured, Threshold};
 pub use verdict::{Blame, Reason, Verdict};
 

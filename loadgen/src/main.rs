@@ -24,7 +24,8 @@ use clap::error::ErrorKind;
 use fanfare_doctor::{Examination, Machine, Needs};
 use fanfare_loadgen::{
     AbPlan, Args, Comparison, Gate, Job, Output, Phase, Plan, PlanError, Progress, Report, SearchPlan,
-    Verdict, part_name, run, run_child, sentence, to_faults, to_hlog, to_html, to_json,
+    Verdict, completions, part_name, run, run_child, sentence, to_faults, to_hlog, to_html, to_json,
+    write_manual,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -51,6 +52,10 @@ fn main() -> ExitCode {
         Job::Ab(plan) => run_ab(&plan, &output),
         Job::Compare(comparison) => compare(&comparison, &output),
         Job::Doctor { needs, is_json } => doctor(&needs, is_json),
+        Job::Completions(shell) => print(&String::from_utf8_lossy(&completions(shell))).map(|()| 0),
+        Job::Manual(directory) => write_manual(&directory).map(|()| 0).map_err(|error| {
+            PlanError(format!("The pages cannot be written to `{}`: {error}.", directory.display()))
+        }),
         Job::Child => {
             let outcome = run_child();
             outcome.map(|()| 0).map_err(|error| PlanError(format!("This process cannot go on: {error}.")))

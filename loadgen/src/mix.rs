@@ -77,9 +77,21 @@ pub(crate) fn read(path: &Path, given: &[String]) -> Result<Vec<Phase>, PlanErro
             plan.shared = is_shared;
             plans.push(plan);
         }
+        let rivals: Vec<_> = (0..plans.len()).map(|part| rivals_of(&plans, part)).collect();
+        plans.iter_mut().zip(rivals).for_each(|(plan, rivals)| plan.rivals = rivals);
         phases.push(Phase { name, plans });
     }
     Ok(phases)
+}
+
+/// Workers of a phase's other parts that spin where this part's may run.
+fn rivals_of(plans: &[Plan], part: usize) -> u32 {
+    let own = &plans[part].pin;
+    let is_near =
+        |plan: &Plan| own.is_empty() || plan.pin.is_empty() || plan.pin.iter().any(|cpu| own.contains(cpu));
+    let others =
+        plans.iter().enumerate().filter(|(number, plan)| *number != part && plan.spin && is_near(plan));
+    others.map(|(_, plan)| plan.workers()).sum()
 }
 
 fn read_part(part: &Table, common: &Table, given: &[String]) -> Result<Plan, String> {
@@ -97,9 +109,7 @@ fn read_part(part: &Table, common: &Table, given: &[String]) -> Result<Plan, Str
     let job = Args::try_parse_from(words).map_err(|error| sentence(&error));
     match job?.into_job().map_err(|error| error.0.trim_end_matches('.').to_owned())? {
         (Job::Run(mut phases), _) => Ok(phases.remove(0).plans.remove(0)),
-        (Job::Compare(_) | Job::Doctor { .. } | Job::Child | Job::Search(_) | Job::Ab(_), _) => {
-            Err("it is no scenario".into())
-        }
+        _ => Err("it is no scenario".into()),
     }
 }
 
@@ -164,6 +174,20 @@ mod tests {
         assert!((connect.window_seconds - 2.0).abs() < 1e-9);
         assert_ne!(connect.prefix, idle.prefix);
         assert!(connect.shared && !phases[0].plans[0].shared);
+    }
+
+    #[test]
+    fn parts_that_spin_on_the_same_cpus_are_warned() {
+        let warned = |pins: [&str; 2], sleep: &str| {
+            let part = |pin: &str| format!("{{ scenario = \"fanout\", rate = 5, pin = [{pin}]{sleep} }}");
+            let text = format!("[[phase]]\nname = \"a\"\npart = [{}, {}]\n", part(pins[0]), part(pins[1]));
+            let phases = read_text(&text).expect("a good plan");
+            let warnings = phases[0].plans.iter().map(|plan| plan.spin_warning().is_some());
+            warnings.collect::<Vec<_>>()
+        };
+        assert_eq!(warned(["0", "0"], ""), [true, true]);
+        assert_eq!(warned(["0", "1"], ""), [false, false]);
+        assert_eq!(warned(["0", "0"], ", sleep = true"), [false, false]);
     }
 
     #[test]

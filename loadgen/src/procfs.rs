@@ -143,6 +143,11 @@ impl ProcessSet {
         Self { pids: pids.filter(|pid| has_socket(*pid, &inodes)).collect() }
     }
 
+    /// The sockets that they have open, as the kernel's tables number them.
+    pub(crate) fn socket_inodes(&self) -> HashSet<u64> {
+        self.pids.iter().flat_map(|pid| socket_inodes(*pid)).collect()
+    }
+
     /// Their ids.
     pub(crate) fn pids(&self) -> &[u32] {
         &self.pids
@@ -291,10 +296,15 @@ fn unsent_bytes(line: &str) -> Option<(SocketAddr, u64)> {
 }
 
 fn has_socket(pid: u32, inodes: &HashSet<u64>) -> bool {
+    socket_inodes(pid).any(|inode| inodes.contains(&inode))
+}
+
+/// The sockets that a process has open; none of another user's.
+fn socket_inodes(pid: u32) -> impl Iterator<Item = u64> {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    links.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| {
-        let inode = link.to_str().and_then(|name| name.strip_prefix("socket:[")?.strip_suffix(']'));
-        inode.and_then(|inode| inode.parse().ok()).is_some_and(|inode| inodes.contains(&inode))
+    links.filter_map(|entry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
     })
 }
 

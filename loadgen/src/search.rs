@@ -334,19 +334,23 @@ impl Search {
     pub fn text(&self) -> String {
         let mut out = format!("search: {}\n", self.slo.join(", "));
         let mut put = |line: String| writeln!(out, "{line}").expect("a string takes everything");
-        put(format!("{:>10} {:>10} {:>10} {:>10} {:>8}  ", "load", "done/s", "p99 ms", "max ms", "server"));
+        put(format!(
+            "{:>9} {:>9} {:>8} {:>9} {:>9} {:>6}  ",
+            "load", "done/s", "values", "p99 ms", "max ms", "server"
+        ));
         for probe in &self.probes {
             let word = match probe.finding {
                 ProbeFinding::Holds => "holds".into(),
-                ProbeFinding::Blind => "the generator was the limit".into(),
+                ProbeFinding::Blind => "blind: the generator".into(),
                 ProbeFinding::Fails => probe.why(),
             };
             let server = probe.server_cores.map_or("–".into(), |cores| format!("{:.0} %", cores * 100.0));
             put(format!(
-                "{:>10.1} {:>10.0} {:>10.3} {:>10.3} {server:>8}  {word}",
-                probe.load, probe.per_second, probe.p99_ms, probe.max_ms
+                "{:>9.1} {:>9.0} {:>8} {:>9.3} {:>9.3} {server:>6}  {word}",
+                probe.load, probe.per_second, probe.values, probe.p99_ms, probe.max_ms
             ));
         }
+        self.curve().into_iter().for_each(&mut put);
         if let Some(load) = self.found {
             put(format!("highest load that holds, measured twice: {}", self.quantity.show(load)));
         }
@@ -354,6 +358,21 @@ impl Search {
             put(remark.clone());
         }
         out
+    }
+
+    /// The 99th percentile by load, as bars; of loads that were measured twice, the longer one.
+    fn curve(&self) -> Vec<String> {
+        const BAR: f64 = 50.0;
+        let mut points: Vec<_> = self.probes.iter().filter(|probe| probe.values > 0).collect();
+        points
+            .sort_by(|one, other| one.load.total_cmp(&other.load).then(other.p99_ms.total_cmp(&one.p99_ms)));
+        points.dedup_by_key(|probe| probe.load.to_bits());
+        let longest = points.iter().map(|probe| probe.p99_ms).fold(f64::MIN_POSITIVE, f64::max);
+        let bar = |probe: &&Probe| {
+            let bar = "█".repeat((probe.p99_ms / longest * BAR).ceil() as usize);
+            format!("{:>9.1} {bar} {:.3} ms", probe.load, probe.p99_ms)
+        };
+        points.iter().map(bar).collect()
     }
 
     /// For programs: the whole report of the last run is another file's.
@@ -478,6 +497,8 @@ mod tests {
             let held = found.probes.iter().filter(|probe| probe.load == rate);
             assert_eq!((held.count(), found.verdict()), (2, Verdict::Clean), "{}", found.text());
             assert!(found.probes.len() < 25 && found.text().contains("measured twice"), "{}", found.text());
+            assert!(found.text().contains("██ 1.000 ms"), "{}", found.text());
+            assert!(found.text().lines().all(|line| line.chars().count() <= 80), "{}", found.text());
             assert!(found.html().contains("<svg role=img") && found.json().contains("\"found\": "));
         }
     }

@@ -127,6 +127,31 @@ impl Returns {
     }
 }
 
+/// What triggers made of messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// Messages that were published.
+    pub passed: u64,
+    /// Messages that a trigger refused.
+    pub refused: u64,
+    /// Messages that were refused because a trigger failed.
+    pub failed: u64,
+    /// Deliveries in which the payload is a part of what a trigger made of it.
+    pub replaced: u64,
+    /// Messages to senders alone.
+    pub answered: u64,
+}
+
+impl Verdicts {
+    fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.refused += other.refused;
+        self.failed += other.failed;
+        self.replaced += other.replaced;
+        self.answered += other.answered;
+    }
+}
+
 /// How far connections were after a storm had dropped them: times from the drop.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct StormStages {
@@ -155,6 +180,8 @@ pub(crate) struct Tally {
     pub(crate) slow: Slow,
     /// How connections came back.
     pub(crate) returns: Returns,
+    /// What triggers made of messages, if there are any.
+    pub(crate) verdicts: Option<Verdicts>,
     /// How far they were, and when; of storms.
     pub(crate) stages: Option<StormStages>,
     /// Connections that were not back when the next storm broke.
@@ -195,6 +222,7 @@ impl Tally {
             gaps: 0,
             slow: Slow::default(),
             returns: Returns::default(),
+            verdicts: None,
             stages: None,
             stragglers: 0,
             failed: 0,
@@ -245,7 +273,7 @@ impl Tally {
         Snapshot {
             done: window.map_or(0, |window| window.arrived + window.operations),
             latency: window.map(|window| window.latency.clone()),
-            faults: faults.sum(),
+            faults,
             refused: self.refused + self.gaps,
             failed: self.failed,
         }
@@ -307,6 +335,9 @@ impl Tally {
             *self.slow.backlogged.get_or_insert_default() += theirs;
         }
         self.returns.add(&other.returns);
+        if let Some(theirs) = &other.verdicts {
+            self.verdicts.get_or_insert_default().add(theirs);
+        }
         if let Some(theirs) = &other.stages {
             let ours = self.stages.get_or_insert_default();
             ours.welcomed.add(&theirs.welcomed);

@@ -80,7 +80,7 @@ fn rate(report: &Report, per_second: f64) -> Option<f64> {
     (!report.windows.is_empty()).then_some(per_second)
 }
 
-const METRICS: [Metric; 31] = [
+const METRICS: [Metric; 34] = [
     metric("p50", Unit::Milliseconds, |report| latency(report, report.summary.latency.p50_us)),
     metric("p90", Unit::Milliseconds, |report| latency(report, report.summary.latency.p90_us)),
     metric("p99", Unit::Milliseconds, |report| latency(report, report.summary.latency.p99_us)),
@@ -110,6 +110,9 @@ const METRICS: [Metric; 31] = [
     count("corrupt", |report| Some(report.faults.corrupt as f64)),
     count("holes", |report| fault(report, "holes", report.faults.holes)),
     count("refused", |report| Some(report.refused as f64)),
+    count("trigger-refused", |report| Some(report.verdicts?.refused as f64)),
+    count("trigger-failed", |report| Some(report.verdicts?.failed as f64)),
+    count("trigger-answered", |report| Some(report.verdicts?.answered as f64)),
     count("gaps", |report| Some(report.gaps as f64)),
     count("failed", |report| Some(report.failed as f64)),
     count("unfinished", |report| Some((report.unfinished + report.never_begun) as f64)),

@@ -6,7 +6,7 @@
 //!   rate     837,288/s ▁▂▅▇▇▇▇▇▇▇
 //!   p50       1.641 ms ▁▁▁▁▂▁▁▁▁▁
 //!   …
-//!   faults 0 · refused 0 · failed 0
+//!   faults 0 · refused 0 · failed 0        (faults by kind, if there are any)
 //!   server 98 %, 11.2 MiB · generator 41 %, 30.1 MiB
 //! ```
 
@@ -112,9 +112,9 @@ impl<W: Write> View<W> {
             }
             Progress::Live(live) => {
                 part.seconds += 1;
-                part.take(live);
+                part.take(*live);
                 if is_terminal || part.seconds >= LINE_SECONDS {
-                    let line = describe(&part.stage, &live);
+                    let line = describe(&part.stage, live);
                     self.write(number, &line);
                 }
             }
@@ -203,12 +203,13 @@ impl Part {
             let text = format!("{name} {count}");
             if count > 0 { paint(&text, "31", colour) } else { text }
         };
-        lines.push(format!(
-            "  {} · {} · {}",
-            count("faults", live.faults),
-            count("refused", live.refused),
-            count("failed", live.failed)
-        ));
+        let kinds = live.faults.kinds().into_iter().filter(|(_, count)| *count > 0);
+        let mut errors: Vec<_> = kinds.map(|(name, of_kind)| count(name, of_kind)).collect();
+        if errors.is_empty() {
+            errors.push(count("faults", 0));
+        }
+        errors.extend([count("refused", live.refused), count("failed", live.failed)]);
+        lines.extend(errors.chunks(ERRORS_ABREAST).map(|errors| format!("  {}", errors.join(" · "))));
         let usage: Vec<_> = [("server", live.server), ("generator", live.generator)]
             .into_iter()
             .filter_map(|(name, usage)| Some(format!("{name} {}", used(&usage)?)))
@@ -219,6 +220,9 @@ impl Part {
         lines
     }
 }
+
+/// Kinds of errors that fit beside each other on a screen.
+const ERRORS_ABREAST: usize = 3;
 
 fn paint(text: &str, code: &str, colour: Colour) -> String {
     match colour {
@@ -273,7 +277,7 @@ fn describe(stage: &str, live: &Live) -> String {
             [live.latency.p50_us, live.latency.p99_us, live.latency.max_us].map(|us| us / 1e3);
         put(&mut line, format_args!(" · p50 {p50:.3} p99 {p99:.3} max {max:.3} ms"));
     }
-    put(&mut line, format_args!(" · errors {}", live.faults + live.refused + live.failed));
+    put(&mut line, format_args!(" · errors {}", live.faults.sum() + live.refused + live.failed));
     if let (Some(used), Some(_)) = (used(&live.server), live.server.cores) {
         put(&mut line, format_args!(" · server {used}"));
     }
@@ -282,14 +286,15 @@ fn describe(stage: &str, live: &Live) -> String {
 
 #[cfg(test)]
 mod tests {
-    use fanfare_loadgen::{LastSecond, Percentiles};
+    use fanfare_loadgen::{Faults, LastSecond, Percentiles};
 
     use super::*;
 
     #[test]
     fn line_has_what_there_is() {
         assert_eq!(describe("resting", &Live::default()), "resting · errors 0");
-        let mut live = Live { per_second: 1234.5, faults: 2, ..Live::default() };
+        let faults = Faults { lost: 2, ..Faults::default() };
+        let mut live = Live { per_second: 1234.5, faults, ..Live::default() };
         live.latency.count = 9;
         (live.latency.p50_us, live.latency.p99_us, live.latency.max_us) = (100.0, 2000.0, 30_000.0);
         (live.server.cores, live.server.rss_bytes) = (Some(0.5), Some(3 << 19));
@@ -307,7 +312,9 @@ mod tests {
 
     #[test]
     fn lines_of_no_terminal_come_with_stages_and_every_few_seconds() {
-        let live = Progress::Live(Live { faults: 7, ..Live::default() });
+        let faults = Faults { lost: 4, corrupt: 3, ..Faults::default() };
+        let live = Live { faults, ..Live::default() };
+        let live = Progress::Live(&live);
         let mut progress = vec![(0, Progress::Stage("connecting")), (0, Progress::Connected(1, 2))];
         progress.push((0, Progress::Stage("window 1 of 1")));
         progress.extend([(0, live); 11]);
@@ -341,29 +348,32 @@ mod tests {
     fn screen_fits_eighty_columns_and_shows_the_last_minute() {
         let latency =
             Percentiles { count: 9, p50_us: 100.0, p99_us: 123_456.0, max_us: 9e7, ..Percentiles::default() };
+        let many = u64::from(u32::MAX);
+        let all = Faults { misdelivered: many, repeated: many, reordered: many, ..Faults::default() };
         let live = |second: u32| Live {
             per_second: 1e7,
             latency,
             last_second: LastSecond { per_second: f64::from(second) * 123_456.0, latency },
-            faults: 3,
+            faults: Faults { lost: 3, not_arrived: 0, holes: 1 << 40, ..all },
             server: Usage { cores: Some(15.99), rss_bytes: Some(1 << 37) },
             generator: Usage { cores: Some(15.99), rss_bytes: Some(1 << 37) },
             left_seconds: f64::from(100 - second),
             ..Live::default()
         };
         let mut progress = vec![(0, Progress::Stage("window 1000 of 1000"))];
-        progress.extend((0..90).map(|second| (0, Progress::Live(live(second)))));
+        let seconds: Vec<_> = (0..90).map(live).collect();
+        progress.extend(seconds.iter().map(|live| (0, Progress::Live(live))));
         let screen = |colour| {
             let text = shown(Kind::Terminal(colour), &["fanout"], &progress);
             text.rsplit("\x1b[J").next().expect("a screen").to_owned()
         };
         let plain = screen(Colour::None);
         assert!(plain.lines().all(|line| line.chars().count() <= 80), "{plain}");
-        assert_eq!(plain.lines().count(), 7, "{plain}");
+        assert_eq!(plain.lines().count(), 9, "{plain}");
         assert!(
-            plain.contains("0:11 left") && plain.contains("10,987,584/s") && plain.contains("faults 3"),
+            plain.contains("0:11 left") && plain.contains("10,987,584/s") && plain.contains("lost 3 · "),
             "{plain}"
         );
-        assert!(!plain.contains('\x1b') && screen(Colour::Some).contains("\x1b[31mfaults 3\x1b[0m"));
+        assert!(!plain.contains('\x1b') && screen(Colour::Some).contains("\x1b[31mlost 3\x1b[0m"));
     }
 }

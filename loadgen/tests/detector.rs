@@ -33,6 +33,7 @@ fn plan(stub: &Stub, threads: u32, work: Work) -> Plan {
         lower_bound: true,
         fail_if: Vec::new(),
         shared: false,
+        rivals: 0,
         warmup_seconds: 0.05,
         window_seconds: 0.1,
         windows: 3,
@@ -441,6 +442,42 @@ fn sessions_go_on_after_a_storm_and_what_they_lack_is_counted() {
     // A server without tickets is not one to resume at.
     let report = run_against(Mischief::None, 1, resuming(0.0));
     assert!(report.partial && report.problems[0].contains("no tickets"), "{:?}", report.problems);
+}
+
+#[test]
+fn what_triggers_refuse_replace_and_answer_is_counted_and_nobody_misses_it() {
+    let judge = Mischief::Judge { refused: 5, replaced: 7, answered: 9 };
+    let works = [
+        fanout(OPEN),
+        fanout(CLOSED),
+        Work::Send(publish(4, 3, OPEN)),
+        Work::Slow(PublishPlan { slow: 2, ..publish(1, 20, OPEN) }),
+    ];
+    for work in works {
+        let is_slow = matches!(work, Work::Slow(_));
+        let report = run_triggered(judge, work);
+        assert_eq!(report.faults, Faults::default(), "{}", report.table());
+        let verdicts = report.verdicts.expect("triggers were asked for");
+        let all = verdicts.passed + verdicts.refused;
+        assert!(all > 40 && verdicts.failed == 0, "{}", report.table());
+        assert_eq!((verdicts.refused, verdicts.answered), (all / 5, all / 9), "{}", report.table());
+        assert!(verdicts.replaced > 0, "{}", report.table());
+        let problems = report.problems.iter().filter(|why| !why.contains("late") && !is_slow);
+        assert_eq!(problems.count(), 0, "{:?}", report.problems);
+        assert!(report.table().contains(&format!("{} refused", verdicts.refused)), "{}", report.table());
+    }
+    let report = run_triggered(Mischief::RefuseInVain { every: 10 }, fanout(OPEN));
+    let refused = report.verdicts.expect("triggers were asked for").refused;
+    assert!(refused > 0 && report.faults.misdelivered == refused * 20, "{}", report.table());
+}
+
+fn run_triggered(mischief: Mischief, work: Work) -> Report {
+    let stub = Stub::start(mischief);
+    let mut plan = plan(&stub, 1, work);
+    plan.driver.triggers = true;
+    (plan.drain_seconds, plan.window_seconds) = (30.0, 0.4);
+    plan.check().expect("a plan that fits");
+    run(&plan, &Gate::new(1), &mut |_| {})
 }
 
 #[test]

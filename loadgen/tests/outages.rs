@@ -3,7 +3,13 @@
 
 mod stub;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    process::Command,
+    thread,
+};
 
 use serde_json::Value;
 use stub::{Mischief, Stub};
@@ -287,4 +293,41 @@ fn search_finds_the_rate_that_a_server_holds() {
     }
     let held = probes.iter().filter(|probe| probe["finding"] == "holds");
     assert!(held.filter_map(|probe| probe["rate"].as_f64()).all(|rate| rate < 140.0), "{search}");
+}
+
+/// A proxy in front of a server; its address. It takes connections until the test's process ends.
+fn proxy(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let pass = |mut from: TcpStream, mut to: TcpStream| {
+        thread::spawn(move || {
+            // However it ends, the other side is to hear of it.
+            io::copy(&mut from, &mut to).ok();
+            to.shutdown(std::net::Shutdown::Write).ok();
+        });
+    };
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) =
+                (client.expect("a client"), TcpStream::connect(server).expect("the server"));
+            pass(client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
+            pass(server, client);
+        }
+    });
+    address
+}
+
+#[test]
+fn proxy_on_the_port_is_told_from_a_server() {
+    let stub = Stub::start(Mischief::None);
+    let output = Command::new(env!("CARGO_BIN_EXE_fanfare-loadgen"))
+        .args("fanout -n 20 -w 4 --warmup 0.05 -d 0.2 --windows 1 --lower-bound --json -".split(' '))
+        .arg(format!("--url=ws://{}", proxy(stub.address())))
+        .output()
+        .expect("it runs");
+    let file: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let report = &file["runs"][0]["report"];
+    // Proxy and server are this process.
+    assert_eq!(report["server"][0]["pid"].as_u64(), Some(std::process::id().into()), "{report}");
+    assert!(report["remarks"].to_string().contains("onward: if they are a proxy"), "{report}");
 }

@@ -3,19 +3,25 @@
 //! Values stay the text they are. The configuration reads them with the same rules, and complains in the same
 //! words, as it does for the environment and the file.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
-/// The version, with the commit if the build set `FANFARE_COMMIT`.
+/// The version, with the commit if the build has one.
 static VERSION: LazyLock<String> = LazyLock::new(|| match COMMIT {
     Some(commit) => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
     None => String::from(env!("CARGO_PKG_VERSION")),
 });
 
-/// The commit that the binary was built from, if the build set `FANFARE_COMMIT`.
-pub const COMMIT: Option<&str> = option_env!("FANFARE_COMMIT");
+/// The commit that the binary was built from. Release builds from a repository have one, and builds with the
+/// variable `FANFARE_COMMIT`.
+pub const COMMIT: Option<&str> = match option_env!("FANFARE_COMMIT") {
+    Some(commit) if !commit.is_empty() => Some(commit),
+    _ => None,
+};
 
 /// Realtime channels for very many connections.
 #[derive(Parser, Clone, Default, Debug)]
@@ -92,6 +98,17 @@ pub enum Command {
     /// Try out triggers
     #[command(subcommand)]
     Trigger(TriggerCommand),
+    /// Print the completions of the command line for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages, one for each command
+    Man {
+        /// The directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// The subcommands of `fanfare trigger`.
@@ -160,6 +177,8 @@ pub enum Action {
     Doctor,
     /// Run a trigger's script once. The script is in [`Args::trial`].
     TryTrigger,
+    /// Write what packages have of the command line: [`Args::completions`] or [`Args::manual`].
+    Document,
     /// Print the effective configuration.
     PrintConfig(Secrets),
 }
@@ -190,6 +209,22 @@ impl Args {
         }
     }
 
+    /// The completions that were asked for.
+    pub fn completions(&self) -> Option<Vec<u8>> {
+        let Some(Command::Completions { shell }) = &self.command else { return None };
+        let mut text = Vec::new();
+        clap_complete::generate(*shell, &mut Args::command(), "fanfare", &mut text);
+        Some(text)
+    }
+
+    /// The directory for the manual pages that were asked for.
+    pub fn manual(&self) -> Option<&Path> {
+        match &self.command {
+            Some(Command::Man { directory }) => Some(directory),
+            _ => None,
+        }
+    }
+
     /// The command line with another configuration file.
     pub fn with_config(&self, file: &Path) -> Args {
         Args { config: Some(file.to_path_buf()), ..self.clone() }
@@ -202,11 +237,20 @@ impl Args {
             (Some(Command::Doctor { .. }), _, _) => Action::Doctor,
             (Some(Command::Demo), _, _) => Action::Demo,
             (Some(Command::Trigger(TriggerCommand::Run(_))), _, _) => Action::TryTrigger,
+            (Some(Command::Completions { .. } | Command::Man { .. }), _, _) => Action::Document,
             (None, true, true) => Action::PrintConfig(Secrets::Shown),
             (None, true, false) => Action::PrintConfig(Secrets::Hidden),
             (None, false, _) => Action::Serve,
         }
     }
+}
+
+/// Writes the manual pages.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn write_manual(directory: &Path) -> io::Result<()> {
+    clap_mangen::generate_to(Args::command(), directory)
 }
 
 /// Reads the process's command line. Answers `--help` and `--version`, and refuses what it does not know, by
@@ -217,8 +261,6 @@ pub fn parse() -> Args {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parsed(line: &str) -> Args {

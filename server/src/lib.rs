@@ -7,11 +7,12 @@
 //!    ├── worker-1   listener(s) ─▶ loop ─▶ engine ─┤  mailboxes, channel table (the node)
 //!    ├── …                                         ┘
 //!    ├── admin      metrics, health, readiness (axum; never on the path of a message)
-//!    └── background keys of issuers
+//!    └── background keys of issuers, certificates
 //! ```
 //!
 //! Every connection belongs to the worker that accepted it, from the first byte to the last.
 
+mod acme;
 mod addresses;
 pub mod args;
 mod asker;
@@ -45,9 +46,10 @@ use fanfare_core::{engine::Node, id::WorkerId};
 use fanfare_doctor::{Needs, Role};
 
 use self::{
+    acme::Acme,
     config::{Config, Preamble},
     control::{
-        admin::{ADMIN_CONNECTIONS, Admin, Observed, Pages},
+        admin::{ADMIN_CONNECTIONS, Admin, Errands, Observed, Pages},
         background::Background,
         demo,
         metrics::WorkerMetrics,
@@ -143,7 +145,7 @@ impl Server {
         let (polls, wakers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| poll_and_waker()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
         let node = Arc::new(Node::new(config.apps.clone(), workers, config.mailbox_depth, sys::random()));
-        let control = Arc::new(Control::new(wakers, capacity, config.clone()));
+        let control = Arc::new(Control::new(wakers, capacity, config.clone(), &node));
         let (manage, requests) = crossbeam::channel::bounded(MANAGE_REQUESTS);
         let (triggers, trigger_threads) = Triggers::start(&node, &control, &config, requests)?;
         let metrics: Vec<Arc<WorkerMetrics>> = (0..workers).map(|_| Arc::default()).collect();
@@ -151,7 +153,9 @@ impl Server {
         let background = Arc::new(Background::start()?);
         let issuers = Issuers::start(background.clone(), config.issuers());
         issuers.wait(ISSUERS_PATIENCE);
-        let observed = Observed::new(node.clone(), metrics.clone(), control.clone(), issuers, expires_s);
+        let acme = Acme::start(background.clone(), config.acme())?;
+        let errands = Errands { issuers, acme };
+        let observed = Observed::new(node.clone(), metrics.clone(), control.clone(), errands, expires_s);
         let observed = Arc::new(observed.with(triggers.clone()));
         let reloader = Arc::new(Reloader {
             control: control.clone(),

@@ -32,6 +32,9 @@ fn main() -> ExitCode {
     if let Some(trial) = args.trial() {
         return try_trigger(trial);
     }
+    if args.action() == Action::Document {
+        return document(&args);
+    }
     let config = match Config::load(&args, std::env::vars_os()) {
         Ok(config) => config,
         Err(error) => return fail(ExitCode::from(2), &error),
@@ -52,7 +55,7 @@ fn main() -> ExitCode {
         }
         Action::Doctor => return doctor(&args, &config),
         Action::PrintConfig(secrets) => print(&config.to_toml(secrets)),
-        Action::Serve | Action::Demo | Action::TryTrigger => serve(config),
+        Action::Serve | Action::Demo | Action::TryTrigger | Action::Document => serve(config),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,6 +72,22 @@ fn doctor(args: &Args, config: &Config) -> ExitCode {
     let text = if *json { format!("{}\n", examination.to_json()) } else { examination.to_string() };
     match print(&text) {
         Ok(()) => ExitCode::from(examination.exit_status()),
+        Err(error) => fail(ExitCode::FAILURE, &error),
+    }
+}
+
+/// Writes what packages have of the command line.
+fn document(args: &Args) -> ExitCode {
+    let written = match (args.completions(), args.manual()) {
+        (Some(text), _) => print(&String::from_utf8_lossy(&text)),
+        (None, Some(directory)) => args::write_manual(directory).map_err(|error| {
+            let problem = format!("cannot write to `{}`: {error}", directory.display());
+            io::Error::new(error.kind(), problem)
+        }),
+        (None, None) => Ok(()),
+    };
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(ExitCode::FAILURE, &error),
     }
 }

@@ -1,7 +1,9 @@
 //! The operating system's odds and ends: open-files limit, entropy, clocks, dates.
 
 use std::{
-    io::Write,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -18,6 +20,19 @@ pub(crate) fn raise_open_files() -> u64 {
             rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft)
         }
     }
+}
+
+/// Replaces a file that only its owner may read. Whatever interrupts it, the file has the old bytes or the
+/// new ones.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Has the allocator give back what this thread no longer uses. By itself it does that only while it is asked

@@ -1,19 +1,37 @@
 //! The binary's own answers: what `fanfare check` and a refused configuration print, and how they exit.
 
 use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
     net::TcpListener,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 const CLIENT: &str = "client-key-0123456789";
 
+/// The page with the table of exit codes.
+const DEPLOYING: &str = include_str!("../../docs/DEPLOYING.md");
+
 /// Runs the binary, with nothing of the environment's that it would read, until it ends by itself.
 fn fanfare(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the binary starts")
+}
+
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FANFARE_")) {
         command.env_remove(name);
     }
-    command.args(arguments).output().expect("the binary starts")
+    command.args(arguments);
+    command
+}
+
+/// The exit code of the binary if nobody takes its answer.
+fn with_full_output(arguments: &[&str]) -> Option<i32> {
+    let full = File::options().write(true).open("/dev/full").expect("the system has the file");
+    command(arguments).stdout(full).status().expect("the binary starts").code()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -184,4 +202,114 @@ fn a_trial_that_fails_exits_with_1_and_one_that_cannot_begin_with_2() {
         assert!(sentence.contains(word), "{sentence}");
     }
     assert_eq!(fanfare(&["trigger", "run", "/nowhere.js"]).status.code(), Some(2));
+}
+
+/// The exit code of a server that is told to end by this signal.
+fn ended_by(signal: Signal) -> Option<i32> {
+    let file = file("[server]\nworkers = 1\nlisten = '127.0.0.1:0'\nadmin_listen = 'off'\ndrain_ms = 0");
+    let mut server =
+        command(&["--config", path(&file)]).stdout(Stdio::piped()).spawn().expect("the binary starts");
+    let mut lines = BufReader::new(server.stdout.take().expect("it is piped")).lines();
+    let announced = lines.next().and_then(Result::ok);
+    assert!(announced.is_some_and(|line| line.starts_with("listening on ")));
+    kill_process(Pid::from_child(&server), signal).expect("the server runs");
+    server.wait().expect("it ends").code()
+}
+
+#[test]
+fn every_row_of_the_table_of_exit_codes_is_what_the_program_does() {
+    let good = file("");
+    let good = path(&good);
+    let bad = file("[server]\nworkers = 129");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = taken.local_addr().expect("it is bound").to_string();
+    let code = |arguments: &[&str]| fanfare(arguments).status.code();
+    let commands = [
+        &["--config", good, "check"][..],
+        &["--config", good, "--print-config"],
+        &["completions", "bash"],
+        &["doctor", "--connections", "1"],
+        &["--version"],
+        &["--help"],
+    ];
+    let mut rows = Vec::new();
+    let mut row = |codes: &str, commands: &str| rows.push([codes.to_owned(), commands.to_owned()]);
+
+    row("0", "all");
+    commands.iter().for_each(|arguments| assert_eq!(code(arguments), Some(0), "{arguments:?}"));
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
+        assert_eq!(ended_by(signal), Some(0), "{signal:?}");
+    }
+
+    row("1", "all");
+    assert_eq!(code(&["--config", good, "--listen", &taken, "--admin-listen", "off"]), Some(1));
+    assert_eq!(code(&["man", "/nowhere"]), Some(1));
+    for arguments in &commands[..4] {
+        assert_eq!(with_full_output(arguments), Some(1), "{arguments:?}");
+    }
+
+    row("1", "`fanfare doctor`");
+    assert_eq!(code(&["doctor", "--connections", "16777216"]), Some(1));
+
+    row("2", "all");
+    for arguments in [
+        &["--config", path(&bad)][..],
+        &["--config", path(&bad), "check"],
+        &["--config", path(&bad), "--print-config"],
+        &["--config", path(&bad), "doctor"],
+        &["--config", good, "check", "--diff", path(&bad)],
+        &["completions", "csh"],
+        &["man"],
+        &["trigger"],
+        &["nothing"],
+    ] {
+        assert_eq!(code(arguments), Some(2), "{arguments:?}");
+    }
+
+    row("0, 1, 2, 3", "`fanfare trigger run`");
+    for (source, expected) in [
+        ("export function message() {}", 0),
+        ("export function message() { nothing.there }", 1),
+        ("export function", 2),
+        ("export function message() { refuse('No.') }", 3),
+    ] {
+        assert_eq!(trial(source, &[]).0, Some(expected), "{source}");
+    }
+
+    let (_, table) = DEPLOYING.split_once("\n## Exit codes\n").expect("the page has the table");
+    let documented: Vec<[String; 2]> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| code"))
+        .map(|line| [1, 2].map(|at| line.split('|').nth(at).unwrap_or_default().trim().to_owned()))
+        .collect();
+    assert_eq!(documented, rows);
+}
+
+#[test]
+fn the_version_names_the_commit_of_a_build_that_has_one() {
+    let output = fanfare(&["--version"]);
+    let commit = fanfare_server::args::COMMIT.map_or(String::new(), |commit| format!(" ({commit})"));
+    assert_eq!(text(&output.stdout), format!("fanfare {}{commit}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn completions_and_manual_pages_have_every_command() {
+    let commands = ["check", "doctor", "demo", "trigger", "completions", "man"];
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = fanfare(&["completions", shell]);
+        let script = text(&output.stdout);
+        for word in commands.iter().chain(&["--admin-listen"]) {
+            assert!(script.contains(word.trim_start_matches("--")), "{shell} {word}");
+        }
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = fanfare(&["man", folder.path().to_str().expect("a plain path")]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for command in commands {
+        let page = folder.path().join(format!("fanfare-{command}.1"));
+        let page = fs::read_to_string(page).unwrap_or_else(|error| panic!("{command}: {error}"));
+        assert!(page.contains(".SH SYNOPSIS"), "{command}");
+    }
+    let page = fs::read_to_string(folder.path().join("fanfare.1")).expect("the page is there");
+    assert!(page.contains("\\-\\-admin\\-listen"), "{page}");
 }

@@ -2,7 +2,7 @@
 //! every command names an existing script, package, npm folder or subcommand.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -144,4 +144,39 @@ fn every_command_names_what_there_is() {
         }
     }
     assert!(checked > 10, "there are commands: {checked}");
+}
+
+/// The cells of the tables of a text, by the first cell of each row and the head of each column.
+fn cells(text: &str) -> BTreeMap<(String, String), String> {
+    let (mut found, mut head) = (BTreeMap::new(), Vec::new());
+    for line in text.lines() {
+        let Some(row) = line.strip_prefix('|').and_then(|row| row.strip_suffix('|')) else {
+            head.clear();
+            continue;
+        };
+        let row: Vec<&str> = row.split('|').map(str::trim).collect();
+        if head.is_empty() {
+            head = row;
+            continue;
+        }
+        for (column, cell) in head.iter().zip(&row).skip(1) {
+            found.insert((row[0].to_owned(), (*column).to_owned()), (*cell).to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn figures_beside_other_servers_are_the_same_on_both_pages() {
+    let readme = cells(&read(&root().join("README.md")));
+    let measured = cells(&read(&root().join("docs/BENCHMARKING.md")));
+    let shown: Vec<_> = readme.iter().filter(|((_, column), _)| is_server(column)).collect();
+    assert!(shown.len() >= 30, "the README has a table of servers: {}", shown.len());
+    for (place, figure) in shown {
+        assert_eq!(measured.get(place), Some(figure), "{place:?}");
+    }
+}
+
+fn is_server(column: &str) -> bool {
+    ["Fanfare", "uWebSockets", "NATS", "Socket.IO", "Centrifugo"].contains(&column)
 }

@@ -76,6 +76,40 @@ export interface ChannelOptions {
   readonly historyAgeS?: number;
 }
 
+/** Settings of a trigger, as in docs/CONFIGURATION.md: a script (`source`), or a back end that is asked (`url`). */
+export interface TriggerSettings {
+  readonly description?: string;
+  readonly active?: boolean;
+  readonly tags?: readonly string[];
+  readonly channel: string;
+  readonly actions?: readonly ("message" | "join")[];
+  readonly scope?: readonly ("channel" | "broadcast" | "direct")[];
+  readonly server?: boolean;
+  readonly onError?: "refuse" | "pass";
+  readonly cpuMs?: number;
+  readonly memoryBytes?: number;
+  readonly stateBytes?: number;
+  readonly outputBytes?: number;
+  readonly source?: string;
+  readonly url?: string;
+  readonly secret?: string;
+  readonly ca?: string;
+  readonly batch?: number;
+  readonly timeoutMs?: number;
+  readonly connections?: number;
+  readonly keepAliveMs?: number;
+  readonly breakerFailures?: number;
+  readonly breakerMs?: number;
+}
+
+export interface Trigger extends TriggerSettings {
+  readonly name: string;
+  /** Whether the configuration has it, which nobody changes over HTTP. */
+  readonly configured: boolean;
+  /** Why every run of it fails, if it does. */
+  readonly broken?: string;
+}
+
 /** Whether a request may be repeated when its answer was lost. What was refused is repeated in any case. */
 type Repeat = "harmless" | "refused only";
 
@@ -185,6 +219,34 @@ export class Backend {
     return this.#request({ method: "PUT", path: "options", body: snake({ ...options, channel }), repeat: "harmless" });
   }
 
+  /** The app's triggers in the order in which they run, without their scripts. */
+  async triggers(): Promise<Trigger[]> {
+    return (await this.#get("triggers", {})).triggers.map(camel);
+  }
+
+  /** A trigger. */
+  trigger(name: string): Promise<Trigger> {
+    return this.#get(triggerPath(name), {});
+  }
+
+  /** Makes or replaces a trigger. */
+  setTrigger(name: string, settings: TriggerSettings): Promise<Trigger> {
+    return this.#request({ method: "PUT", path: triggerPath(name), body: snake(settings), repeat: "harmless" });
+  }
+
+  /** Changes some settings of a trigger; `null` stands for the default. */
+  changeTrigger(
+    name: string,
+    settings: { readonly [Key in keyof TriggerSettings]?: TriggerSettings[Key] | null },
+  ): Promise<Trigger> {
+    return this.#request({ method: "PATCH", path: triggerPath(name), body: snake(settings), repeat: "harmless" });
+  }
+
+  /** Deletes a trigger. A deletion that is repeated would not find the trigger. */
+  async deleteTrigger(name: string): Promise<void> {
+    await this.#request({ method: "DELETE", path: triggerPath(name), repeat: "refused only" });
+  }
+
   #get(path: string, query: Record<string, string | number | undefined>): Promise<any> {
     return this.#request({ method: "GET", path, query, repeat: "harmless" });
   }
@@ -240,6 +302,8 @@ export class Backend {
     return fetch(url, { method, headers, body: body === undefined ? undefined : stringify(body), signal });
   }
 }
+
+const triggerPath = (name: string) => `triggers/${encodeURIComponent(name)}`;
 
 /** A publication for the wire, with an idempotency key. */
 function withKey(publication: BatchEntry): object {

@@ -453,3 +453,28 @@ test("channels, a user's sessions and a channel's options", async (t) => {
   await luke.send(channel, "chat", 1);
   assert.equal((await luke.history(channel)).messages.length, 1);
 });
+
+test("triggers are made, listed, switched off and on, replaced and deleted", async (t) => {
+  const channel = channelOf("moderated");
+  const realtime = await connect(t, server.url);
+  await realtime.join(channel);
+  const seen = record(realtime, "chat");
+  const source = "export const message = (input) => input.payload.toUpperCase();";
+  const made = await backend.setTrigger("loud", { channel, source, stateBytes: 100, onError: "pass" });
+  assert.deepEqual([made.name, made.channel, made.source, made.stateBytes, made.onError, made.configured], ["loud", channel, source, 100, "pass", false]);
+  const [listed] = await backend.triggers();
+  assert.deepEqual([listed.name, listed.source, listed.stateBytes], ["loud", undefined, 100]);
+  await realtime.send(channel, "chat", "one");
+  assert.equal((await backend.changeTrigger("loud", { active: false })).active, false);
+  await realtime.send(channel, "chat", "two");
+  assert.equal((await backend.changeTrigger("loud", { active: null })).active, true);
+  await backend.setTrigger("loud", { channel, source: "export const message = () => refuse('Quiet, please.');" });
+  assert.equal((await backend.trigger("loud")).stateBytes, undefined, "replaced");
+  await assert.rejects(realtime.send(channel, "chat", "three"), { code: "refused", message: "Quiet, please." });
+  await backend.deleteTrigger("loud");
+  await realtime.send(channel, "chat", "four");
+  await seen.count(3);
+  assert.deepEqual(seen.map(({ message }) => message), ["ONE", "two", "four"]);
+  await assert.rejects(backend.trigger("loud"), { code: "unknown_trigger" });
+  await assert.rejects(backend.setTrigger("loud", { channel, source: "export const" }), { code: "invalid_trigger" });
+});

@@ -124,6 +124,36 @@ for (const [name, first] of [["of another protocol", { hello: 1 }], ["with a ses
   });
 }
 
+const VERSIONS = {
+  older: { welcome: { session: SESSION }, more: {} },
+  newer: {
+    welcome: { session: SESSION, user: null, app: "default", protocol: 9, limits: { batch: 7, novelties: 3 }, novelty: { of: ["version 9"] } },
+    more: { novelty: "version 9" },
+  },
+};
+
+for (const [version, { welcome, more }] of Object.entries(VERSIONS)) {
+  test(`a server of another version, which is ${version}: commands, publications and unknown members`, async (t) => {
+    const { url, peers } = await startScripted(t.after.bind(t), (peer) => {
+      peer.onCommand = ({ channel }) => ({ channel, ...more });
+      peer.send({ welcome });
+    });
+    const realtime = make(t, url);
+    const errors = [];
+    realtime.connection.on("error", (error) => errors.push(error));
+    await realtime.open();
+    const seen = record(realtime);
+    await realtime.join("room");
+    peers[0].send({ novelty: "a kind of frame", ...more });
+    peers[0].send({ event: "chat", channel: "room", message: 1, ...more });
+    await seen.count(1);
+    assert.deepEqual([seen[0].channel, seen[0].message], ["room", 1]);
+    await realtime.send("room", "chat", 2);
+    await realtime.leave("room");
+    assert.deepEqual(errors, []);
+  });
+}
+
 test("a server that says nothing is left after the time-out, and tried again", async (t) => {
   const { url } = await startScripted(t.after.bind(t), (peer, number) => number > 1 && peer.welcome());
   await within(make(t, url, { timeoutMs: 100 }).open(), "open");

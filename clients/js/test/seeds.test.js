@@ -248,6 +248,16 @@ test("on: a listener that is registered twice is called twice", async (t) => {
   assert.equal(calls, 2);
 });
 
+test("The onAny method registers a new catch-all listener function", async (t) => {
+  const { channel, luke, vader } = await pair(t);
+  const [first, second] = [record(vader), record(vader)];
+  await luke.send(channel, "one", 1);
+  await luke.send(channel, "two", 2);
+  await second.count(2);
+  assert.deepEqual(first.map(({ event }) => event), ["one", "two"]);
+  assert.deepEqual(second.map(({ event }) => event), ["one", "two"]);
+});
+
 test("This catch-all listener function is triggered for all messages sent to this socket", async (t) => {
   const { channel, luke, vader } = await pair(t);
   const seen = record(vader);

@@ -25,7 +25,7 @@ const CALLS: [Call; 11] = [
 
 fuzz_target!(|input: &[u8]| {
     let limits = DirectoryLimits { bytes: 10_000, message_bytes: 1_000, waiting: 5, users: 5, channels: 5 };
-    let mut directory = Directory::new(limits, 1, Moment(0));
+    let mut directory = Directory::new(limits, 1, Moment(0), Default::default());
     for (at, line) in input.split(|byte| *byte == b'\n').enumerate() {
         let Some((first, body)) = line.split_first() else { continue };
         let parsed = Body::read(body);

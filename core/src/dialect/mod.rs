@@ -22,6 +22,7 @@ mod policy;
 mod polled;
 #[cfg(test)]
 mod probe;
+mod template;
 #[cfg(all(test, not(loom)))]
 mod tests;
 pub mod xano;
@@ -167,17 +168,26 @@ impl Decoder {
 
     /// Whether a message is the last publication again, with another channel or payload.
     #[inline]
-    pub fn match_template<'a>(&self, format: Format, message: Message<'a>) -> Option<TemplateMatch<'a>> {
+    pub fn match_template<'a>(
+        &self,
+        format: Format,
+        slot: SessionSlot,
+        message: Message<'a>,
+    ) -> Option<TemplateMatch<'a>> {
         match (format.dialect(), message) {
             (Dialect::Native, Message::Text(text)) => self.native.match_template(text),
+            (Dialect::Agnost, Message::Text(text)) => self.agnost.match_template(slot, text),
             _ => None,
         }
     }
 
     /// The last publication with another channel and payload.
     #[inline]
-    pub fn publish_from<'a>(&'a self, repeated: TemplateMatch<'a>) -> Publish<'a> {
-        self.native.publish_from(repeated)
+    pub fn publish_from<'a>(&'a self, format: Format, repeated: TemplateMatch<'a>) -> Publish<'a> {
+        match format.dialect() {
+            Dialect::Agnost => self.agnost.publish_from(repeated),
+            _ => self.native.publish_from(repeated),
+        }
     }
 
     /// Takes a message apart. Whether each command makes sense shows only when it is asked for.

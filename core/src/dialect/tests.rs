@@ -95,7 +95,13 @@ impl Room {
 
 /// What the token of a user says that claims no channels and does not end.
 pub(super) fn claims(user: &str, profile: Option<&str>) -> Claims {
-    Claims { user: user.into(), expires_at: None, profile: profile.map(Into::into), channels: Vec::new() }
+    Claims {
+        user: user.into(),
+        expires_at: None,
+        profile: profile.map(Into::into),
+        channels: Vec::new(),
+        id: None,
+    }
 }
 
 /// The messages of WebSocket frames: texts, and bytes in brackets.

@@ -70,7 +70,7 @@ impl Engine {
     /// Whether there are histories or options that may expire. The shell then begins a turn at least every
     /// second.
     pub fn wants_sweep(&self) -> bool {
-        self.node.remembers() || self.node.has_configured() || self.node.knows_users()
+        self.node.remembers() || self.node.has_configured() || self.knows_users()
     }
 
     /// Forgets some of what has to be forgotten. Once in a turn.
@@ -80,7 +80,7 @@ impl Engine {
             if self.node.remembers() {
                 self.sweep_shards();
             }
-            if self.node.knows_users() {
+            if self.knows_users() {
                 self.sweep_users();
             }
             if self.worker == WorkerId(0) && self.steady_ms >= self.sweep.options_ms {

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use super::{
     Engine,
     output::Turn,
-    waiting::{Held, HeldBatch, Interrupted, Progress},
+    waiting::{Held, HeldBatch, Interrupted, Progress, Seen},
     window::{Executed, HeldCommands, Publishing},
 };
 use crate::{
@@ -80,7 +80,7 @@ impl<'m> Burst<'m> {
 
 /// Keeps a message that is not read yet.
 fn held(message: Message<'_>) -> Option<HeldCommands> {
-    Some(HeldCommands { message: Held::copy(message, None)?, next: 0 })
+    Some(HeldCommands { message: Held::copy(message, Seen::Unread, None)?, next: 0 })
 }
 
 /// Copies a message whose commands from the `next`-th on have to run later.
@@ -88,7 +88,7 @@ fn held_from(message: Message<'_>, commands: &Commands<'_, '_>, next: usize) -> 
     let kept = if let Message::Binary(_) = message { commands.keep() } else { None };
     let message = match kept {
         Some(kept) => Held::Commands(Box::new(kept)),
-        None => Held::copy(message, commands.spans())?,
+        None => Held::copy(message, Seen::Read, commands.spans())?,
     };
     Some(HeldCommands { message, next })
 }
@@ -151,7 +151,8 @@ impl Engine {
                 break;
             }
             let Some(message) = messages.next() else { break };
-            let repeated = decoder.match_template(format, message).filter(|new| new.payload.len() <= longest);
+            let repeated =
+                decoder.match_template(format, slot, message).filter(|new| new.payload.len() <= longest);
             if !burst.takes(repeated)
                 && self.publish_burst(decoder, slot, &mut burst, Some(message)) == Flow::Pause
             {
@@ -196,12 +197,13 @@ impl Engine {
         let payloads: ArrayVec<_, BURST> = burst.iter().map(|new| new.payload).collect();
         let mut rest = &payloads[..];
         self.work += payloads.len();
-        self.counters.of(self.sessions.hot(slot).format).messages += payloads.len() as u64;
+        let format = self.sessions.hot(slot).format;
+        self.counters.of(format).messages += payloads.len() as u64;
         let first = burst[0];
         burst.clear();
         loop {
             let mut published = rest;
-            let result = self.publish_for(slot, &decoder.publish_from(first), &mut published);
+            let result = self.publish_for(slot, &decoder.publish_from(format, first), &mut published);
             rest = &rest[published.len()..];
             // Triggers judge the publications one by one.
             let goes_on = !rest.is_empty() && matches!(result, Ok(Progress::Called(_)));
@@ -285,8 +287,12 @@ impl Engine {
         self.sessions.get_mut(slot).take_empty_window();
         let mut decoder = self.decoder.take().unwrap_or_default();
         let flow = match &message {
-            Held::Text(text) => self.go_on_message(&mut decoder, slot, Message::Text(text), next),
-            Held::Binary(bytes) => self.go_on_message(&mut decoder, slot, Message::Binary(bytes), next),
+            Held::Text(text, seen) => {
+                self.go_on_message(&mut decoder, slot, (Message::Text(text), *seen), next)
+            }
+            Held::Binary(bytes, seen) => {
+                self.go_on_message(&mut decoder, slot, (Message::Binary(bytes), *seen), next)
+            }
             Held::Commands(kept) => {
                 let bound = self.answer_bound(slot);
                 self.run_commands(slot, Message::Binary(&[]), Ok(kept.commands()), next, bound)
@@ -303,12 +309,15 @@ impl Engine {
         &mut self,
         decoder: &mut Decoder,
         slot: SessionSlot,
-        message: Message<'_>,
+        (message, seen): (Message<'_>, Seen),
         from: usize,
     ) -> Flow {
         let format = self.sessions.hot(slot).format;
         let bound = self.answer_bound(slot);
-        let read = decoder.read_again(format, slot, message);
+        let read = match seen {
+            Seen::Unread => decoder.read(format, slot, message),
+            Seen::Read => decoder.read_again(format, slot, message),
+        };
         self.run_commands(slot, message, read, from, bound)
     }
 

@@ -84,7 +84,7 @@ pub use self::{
     mail::Mail,
     memory::{EngineMemory, NodeMemory},
     node::{Node, Outlet},
-    observed::MemberChange,
+    observed::{ChangedUser, MemberChange},
     output::{Segments, Sink},
     resume::{Detached, Resumption},
     terms::Terms,
@@ -138,6 +138,8 @@ pub struct Engine {
     joining: HashMap<u64, Joining, RandomState>,
     next_ticket: u64,
     users: UserIndex,
+    /// The sessions of each token id, in apps whose tokens have ids.
+    token_ids: UserIndex,
     /// How many more whole lists this turn may read or answer, and the queries that wait for the next turn.
     whole_lists: usize,
     deferred: VecDeque<Box<WorkerQuery>>,
@@ -163,6 +165,8 @@ pub struct Engine {
     watches: Vec<Watch>,
     /// Changes of members that the shell takes for directories.
     member_changes: Vec<MemberChange>,
+    /// Changes of users' states for directories. See `member_changes`.
+    changed_users: Vec<ChangedUser>,
     /// Whether all sessions are about to leave; see [`Engine::begin_drain`].
     is_draining: bool,
     /// Absent while it reads.
@@ -218,6 +222,7 @@ impl Engine {
             removal: Removal::default(),
             next_ticket: 0,
             users: UserIndex::default(),
+            token_ids: UserIndex::default(),
             whole_lists: WHOLE_LISTS,
             deferred: VecDeque::new(),
             quiet: QuietMembers::default(),
@@ -232,6 +237,7 @@ impl Engine {
             parked: Parked::default(),
             watches: Vec::new(),
             member_changes: Vec::new(),
+            changed_users: Vec::new(),
             is_draining: false,
             decoder: None,
             counters: Counters::default(),
@@ -283,7 +289,7 @@ impl Engine {
         self.drain_mailbox();
         let echo = opening.echo.unwrap_or(opening.app.echo);
         let mut session = Session::new(self.worker, app, self.ids.nonce(), echo);
-        let mut channels = Vec::new();
+        let (mut channels, mut token_id) = (Vec::new(), None);
         self.counted(app).session_began();
         self.counters.of(opening.format).sessions += 1;
         if let Some(claims) = opening.claims {
@@ -291,6 +297,7 @@ impl Engine {
             session.expires_at = claims.expires_at;
             session.profile = claims.profile.map(Into::into);
             channels = claims.channels;
+            token_id = claims.id;
         }
         let user = session.user.clone();
         let slot = self.sessions.insert(session, SessionOutput::new(opening.connection, opening.format));
@@ -298,6 +305,9 @@ impl Engine {
         self.decoder.get_or_insert_default().begin_session(opening.format, slot, of);
         if let Some(user) = &user {
             self.users.insert(app, user.clone(), slot);
+        }
+        if token_id.is_some() {
+            self.set_token_id(slot, token_id);
         }
         let id = self.sessions.get(slot).id(slot);
         let greeting = self.greet(slot, preface, |out| welcome(out, id, user.as_deref()));
@@ -347,6 +357,7 @@ impl Engine {
         self.leave_all(slot);
         self.retire_outbox(slot);
         self.forget_terms(slot);
+        self.set_token_id(slot, None);
         let format = self.sessions.hot(slot).format;
         self.decoder.get_or_insert_default().end_session(format, slot);
         self.counters.of(format).sessions -= 1;

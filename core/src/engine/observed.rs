@@ -1,5 +1,6 @@
-//! Members whom a directory does not know: a dialect with a directory lists the members of other dialects
-//! too, so the shell tells the directory of their joins, updates and leaves.
+//! Changes that a directory does not know: a dialect with a directory lists the members of other dialects
+//! too, so the shell tells the directory of their joins, updates and leaves. It also tells the directory of
+//! changes of users' states that did not come from the directory.
 //!
 //! The engine collects these changes in apps with a directory, and nowhere else. The shell takes them once in
 //! a turn. A delivery collects nothing.
@@ -25,7 +26,29 @@ pub struct MemberChange {
     pub is_member: bool,
 }
 
+/// A change of a user's state that a directory has to know.
+pub struct ChangedUser {
+    /// The app.
+    pub app: AppId,
+    /// The user.
+    pub user: Box<str>,
+    /// The changed keys.
+    pub changed: Vec<Box<str>>,
+}
+
 impl Engine {
+    /// Takes the changes of users' states since the last call, in the order in which they happened.
+    pub fn take_changed_users(&mut self) -> Vec<ChangedUser> {
+        std::mem::take(&mut self.changed_users)
+    }
+
+    /// Collects a change for the app's directory.
+    pub(super) fn note_user_change(&mut self, app: AppId, user: &str, changed: &[Box<str>]) {
+        if self.apps.of(app).has_directory() {
+            self.changed_users.push(ChangedUser { app, user: user.into(), changed: changed.into() });
+        }
+    }
+
     /// Takes the changes since the last call, in the order in which they happened.
     pub fn take_member_changes(&mut self) -> Vec<MemberChange> {
         std::mem::take(&mut self.member_changes)

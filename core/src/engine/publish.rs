@@ -301,6 +301,7 @@ impl Engine {
                 }
             }
         }
+        self.set_token_id(slot, claims.id);
         let session = self.sessions.get_mut(slot);
         session.expires_at = claims.expires_at;
         let leeway = app.sessions.leeway_seconds();

@@ -203,7 +203,7 @@ impl Engine {
     ) -> Result<Progress, ReplyError> {
         let workers = match &whom {
             Disconnection::Session(id) => self.node.workers_of(*id),
-            Disconnection::User(_) => 0..self.node.worker_count(),
+            Disconnection::User(_) | Disconnection::Token(_) => 0..self.node.worker_count(),
         };
         self.ask(app, workers, Question::Disconnect { whom, reconnect, sessions: 0 })
     }
@@ -496,6 +496,7 @@ impl Engine {
         let slots: Vec<SessionSlot> = match whom {
             Disconnection::Session(id) => self.sessions.find(*id).into_iter().collect(),
             Disconnection::User(user) => self.users.sessions(app, user, SessionSlot(0)).collect(),
+            Disconnection::Token(id) => self.token_ids.sessions(app, id, SessionSlot(0)).collect(),
         };
         let mut told = 0;
         for slot in slots {

@@ -1,13 +1,14 @@
 //! Publications and edits of back ends with fields of their own. They wait for the app's triggers like any
-//! other; a referral keeps their fields until the verdict.
+//! other; a referral keeps their fields until the verdict. A dialect that keeps messages itself asks for the
+//! verdict first, and then gives commands that pass by the triggers.
 
 use super::{Engine, trigger::Deed, waiting::Progress};
 use crate::{
-    command::{AmendMessage, Publish, PublishAs},
+    command::{AmendMessage, Judge, Outcome, Publish, PublishAs},
     error::ReplyError,
     id::{AppId, MessageId},
     publication::{Audience, Given, Payload},
-    trigger::{Origin, TriggerInput, TriggerKind, Triggers},
+    trigger::{Action, Origin, TriggerInput, TriggerKind, Triggers},
 };
 
 /// The fields of a command that its input does not have.
@@ -39,6 +40,21 @@ impl Engine {
             }
         };
         Some(self.call(app, run, input, Deed::Referred(Box::new(referral))))
+    }
+
+    /// Runs the triggers on a message or a join of the back end. The outcome is the payload that they decide.
+    pub(super) fn judge(&mut self, app: AppId, judge: &Judge<'_>) -> Result<Progress, ReplyError> {
+        let Judge { kind, publish, message_id } = judge;
+        let run = match (kind.action(), publish.channel) {
+            (Action::Join, Some(channel)) => self.run_at(app, Action::Join, channel, Origin::BackEnd),
+            _ => self.run_for(app, publish, None, Origin::BackEnd),
+        };
+        let Some(run) = run else {
+            return Ok(Progress::Finished(Outcome::Judged(publish.payload.into())));
+        };
+        let (kind, message_id) = (*kind, *message_id);
+        let input = self.input_of(publish, publish.payload, None, true);
+        self.call(app, run, TriggerInput { kind, message_id, ..input }, Deed::Judge)
     }
 
     /// Executes a command that its triggers have admitted.

@@ -7,12 +7,11 @@ use super::{
     check::{check_change, check_channel, check_given, check_message, check_payload},
     publish::owned_change,
     referral::Referral,
-    revocation::Revocation,
     user_state::Telling,
     waiting::Progress,
 };
 use crate::{
-    channel::{Amendment, Viewer},
+    channel::{Amendment, UserAnnouncement, Viewer},
     command::{AmendMessage, BackEndCommand, Outcome, Publish, PublishAs},
     error::ReplyError,
     id::AppId,
@@ -46,6 +45,7 @@ impl Engine {
                 self.publish_to(app, (user, note), &publish, Triggers::Run)
             }
             BackEndCommand::Amend(amend) => self.amend(app, amend),
+            BackEndCommand::Judge(judge) => self.judge(app, &judge),
             BackEndCommand::Change(change) => {
                 let configured = self.apps.of(app).clone();
                 check_change(&configured, &change)?;
@@ -93,6 +93,11 @@ impl Engine {
                 let telling = if announce { Telling::Members } else { Telling::Nobody };
                 self.set_user(app, user, &change, telling)
             }
+            BackEndCommand::AnnounceUser { user, version, changed } => {
+                let (user, changed) = (user.into(), changed.into());
+                self.announce_user(app, UserAnnouncement { user, version, changed });
+                Ok(Progress::Finished(Outcome::Done))
+            }
             BackEndCommand::User { user } => Ok(Progress::Finished(self.user(app, user))),
             BackEndCommand::Sessions { user, limit, after } => self.sessions_of(app, user, limit, after),
             BackEndCommand::Watch { channel, after } => {
@@ -100,11 +105,7 @@ impl Engine {
                 Ok(Progress::Finished(Outcome::Watched(self.watch(app, channel, after))))
             }
             BackEndCommand::Disconnect { whom, reconnect } => self.disconnect(app, whom, reconnect),
-            BackEndCommand::Revoke { user, issued_until, for_s } => {
-                let now_s = self.now_ms / 1000;
-                let issued_until = issued_until.unwrap_or(now_s);
-                self.revoke(app, user, Revocation { issued_until, kept_until: now_s.saturating_add(for_s) })
-            }
+            BackEndCommand::Revoke { tokens, for_s } => self.revoke(app, tokens, for_s),
             BackEndCommand::Enroll { session, channel, membership } => {
                 check_channel(self.apps.of(app), channel)?;
                 self.enroll_session(app, session, channel, membership)

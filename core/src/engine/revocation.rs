@@ -1,50 +1,53 @@
-//! Revocation: the session tokens of a user that were issued up to some time are refused from now on, on
-//! every worker and in every dialect.
+//! Revocation: the session tokens of a user that were issued up to some time, or the tokens with some id, are
+//! refused from now on, on every worker and in every dialect.
 //!
 //! ```text
-//!   revoke ─▶ the node's list ─▶ the user's sessions end, on all workers
+//!   revoke ─▶ the node's list ─▶ the sessions of these tokens end, on all workers
 //!                 └─ looked at after each signature that holds
 //! ```
 //!
 //! The list is written before the workers are told to end sessions. A worker verifies a token and opens its
 //! session in one turn, so a session that escaped the list is there when the worker is told.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use super::{Engine, Node, waiting::Progress};
 use crate::{
     app::App,
-    command::Disconnection,
+    command::{Disconnection, TokensOf},
     error::ReplyError,
-    id::AppId,
+    id::{AppId, SessionSlot},
     limits::{REVOCATIONS, SIGNATURE_WORK},
     token::{Claims, TokenError, Verified},
 };
 
-/// The revoked users of an app.
+/// The users of an app whose tokens are revoked, or the ids of revoked tokens.
 #[derive(Default)]
 pub(super) struct Revocations {
-    users: papaya::HashMap<Box<str>, Revocation>,
-    /// The entries of `users`: while there are none, a token costs a load.
+    names: papaya::HashMap<Box<str>, Revocation>,
+    /// The entries of `names`: while there are none, a token costs a load.
     count: AtomicUsize,
 }
 
-/// Which tokens of a user are revoked, and for how long that is known, in Unix seconds.
+/// Which tokens of a user or of an id are revoked, and for how long that is known, in Unix seconds.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(super) struct Revocation {
+struct Revocation {
     /// Tokens that were issued in this second or before are revoked, as are those that do not say when.
-    pub(super) issued_until: u64,
+    issued_until: u64,
     /// When the entry is removed: no revoked token should be valid for longer.
-    pub(super) kept_until: u64,
+    kept_until: u64,
 }
 
 impl Revocations {
-    /// Adds an entry. An earlier entry of the user stays in force where it says more.
-    fn insert(&self, user: &str, new: Revocation, now_s: u64) -> Result<(), ReplyError> {
-        let users = self.users.pin();
-        if users.len() >= REVOCATIONS && !users.contains_key(user) {
-            users.retain(|_, entry| entry.kept_until > now_s);
-            if users.len() >= REVOCATIONS {
+    /// Adds an entry. An earlier entry of the name stays in force where it says more.
+    fn insert(&self, name: &str, new: Revocation, now_s: u64) -> Result<(), ReplyError> {
+        let names = self.names.pin();
+        if names.len() >= REVOCATIONS && !names.contains_key(name) {
+            names.retain(|_, entry| entry.kept_until > now_s);
+            if names.len() >= REVOCATIONS {
                 return Err(ReplyError::Overloaded);
             }
         }
@@ -52,37 +55,49 @@ impl Revocations {
             issued_until: old.issued_until.max(new.issued_until),
             kept_until: old.kept_until.max(new.kept_until),
         };
-        users.update_or_insert(user.into(), merged, new);
+        names.update_or_insert(name.into(), merged, new);
         // Release: pairs with the load in `revokes`.
-        self.count.store(users.len(), Ordering::Release);
+        self.count.store(names.len(), Ordering::Release);
         Ok(())
     }
 
-    fn revokes(&self, user: &str, issued_at: Option<u64>, now_s: u64) -> bool {
+    fn revokes(&self, name: &str, issued_at: Option<u64>, now_s: u64) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
             return false;
         }
-        let users = self.users.pin();
-        let Some(entry) = users.get(user) else { return false };
+        let names = self.names.pin();
+        let Some(entry) = names.get(name) else { return false };
         if entry.kept_until <= now_s {
-            users.remove(user);
-            self.count.store(users.len(), Ordering::Release);
+            names.remove(name);
+            self.count.store(names.len(), Ordering::Release);
             return false;
         }
         issued_at.is_none_or(|issued_at| issued_at <= entry.issued_until)
     }
+
+    /// The number of entries, for metrics.
+    fn count(&self) -> usize {
+        // Relaxed: the number orders no other memory access.
+        self.count.load(Ordering::Relaxed)
+    }
 }
 
 impl Node {
-    /// Whether a token of this user is revoked.
-    pub(super) fn is_revoked(&self, app: AppId, user: &str, issued_at: Option<u64>, now_s: u64) -> bool {
-        self.tenant(app).revocations.revokes(user, issued_at, now_s)
+    /// Whether a token with these claims is revoked.
+    fn is_revoked(&self, app: AppId, claims: &Claims, issued_at: Option<u64>, now_s: u64) -> bool {
+        let tenant = self.tenant(app);
+        tenant.revoked_users.revokes(&claims.user, issued_at, now_s)
+            || claims.id.as_ref().is_some_and(|id| tenant.revoked_tokens.revokes(id, None, now_s))
     }
 
     /// The users of an app whose tokens are revoked.
     pub fn revoked_users(&self, app: AppId) -> usize {
-        // Relaxed: for metrics.
-        self.tenant(app).revocations.count.load(Ordering::Relaxed)
+        self.tenant(app).revoked_users.count()
+    }
+
+    /// The ids of an app's revoked tokens.
+    pub fn revoked_tokens(&self, app: AppId) -> usize {
+        self.tenant(app).revoked_tokens.count()
     }
 }
 
@@ -98,7 +113,7 @@ impl Engine {
         self.work += checks as usize * SIGNATURE_WORK;
         self.forged_tokens += u32::from(verified.as_ref().is_err_and(TokenError::is_forged));
         let Verified { claims, issued_at } = verified?;
-        match self.node.is_revoked(app.id, &claims.user, issued_at, now_s) {
+        match self.node.is_revoked(app.id, &claims, issued_at, now_s) {
             true => Err(TokenError::Revoked),
             false => Ok(claims),
         }
@@ -109,16 +124,42 @@ impl Engine {
         std::mem::take(&mut self.forged_tokens)
     }
 
-    /// Revokes the tokens of a user, and ends the user's sessions, parked ones too.
+    /// Revokes tokens for some seconds, and ends the sessions of these tokens, parked ones too.
     pub(super) fn revoke(
         &mut self,
         app: AppId,
-        user: &str,
-        revocation: Revocation,
+        tokens: TokensOf<'_>,
+        for_s: u64,
     ) -> Result<Progress, ReplyError> {
         let now_s = self.now_ms / 1000;
-        self.node.tenant(app).revocations.insert(user, revocation, now_s)?;
-        self.disconnect(app, Disconnection::User(user.into()), false)
+        let until = |issued_until| Revocation { issued_until, kept_until: now_s.saturating_add(for_s) };
+        let tenant = self.node.tenant(app);
+        let whom = match tokens {
+            TokensOf::User { name, issued_until } => {
+                tenant.revoked_users.insert(name, until(issued_until.unwrap_or(now_s)), now_s)?;
+                Disconnection::User(name.into())
+            }
+            TokensOf::Id(_) if self.apps.of(app).sessions.id_claim().is_none() => {
+                return Err(ReplyError::InvalidCommand("The app has no session_id_claim."));
+            }
+            TokensOf::Id(id) => {
+                tenant.revoked_tokens.insert(id, until(now_s), now_s)?;
+                Disconnection::Token(id.into())
+            }
+        };
+        self.disconnect(app, whom, false)
+    }
+
+    /// Notes the id of a session's token, in the place of the id before.
+    pub(super) fn set_token_id(&mut self, slot: SessionSlot, id: Option<Arc<str>>) {
+        let session = self.sessions.get_mut(slot);
+        let app = session.app;
+        if let Some(before) = session.set_token_id(id.clone()) {
+            self.token_ids.remove(app, &before, slot);
+        }
+        if let Some(id) = id {
+            self.token_ids.insert(app, id, slot);
+        }
     }
 }
 

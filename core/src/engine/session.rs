@@ -53,11 +53,14 @@ struct Rare {
     window: Option<Window>,
     /// What it was admitted with.
     terms: Option<Terms>,
+    /// The id of its token.
+    token_id: Option<Arc<str>>,
 }
 
 impl Rare {
     fn is_empty(&self) -> bool {
-        self.missed.is_empty() && self.outbox.is_none() && self.window.is_none() && self.terms.is_none()
+        let Self { missed, outbox, window, terms, token_id } = self;
+        missed.is_empty() && outbox.is_none() && window.is_none() && terms.is_none() && token_id.is_none()
     }
 }
 
@@ -161,6 +164,16 @@ impl Session {
             self.rare.get_or_insert_default().terms = terms;
             self.drop_rare();
         }
+    }
+
+    /// Sets the id of its token. Returns the id before.
+    pub(super) fn set_token_id(&mut self, id: Option<Arc<str>>) -> Option<Arc<str>> {
+        if id.is_none() && self.rare.is_none() {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.rare.get_or_insert_default().token_id, id);
+        self.drop_rare();
+        before
     }
 
     /// The address of its client, if back ends may see it.

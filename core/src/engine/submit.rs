@@ -106,7 +106,7 @@ impl Env for Inside<'_> {
     }
 
     fn user_state(&self, user: &str) -> Option<Arc<UserState>> {
-        self.engine.node.user_state(self.channel.app(), user)
+        self.engine.node.user_states(self.channel.app()).state(user)
     }
 
     fn is_over_budget(&self, more: usize) -> bool {

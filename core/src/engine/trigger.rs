@@ -107,6 +107,8 @@ pub(super) enum Deed {
         audience: Option<Audience>,
     },
     Join(JoinAs),
+    /// None but the answer: a dialect acts on the verdict.
+    Judge,
     /// A command of the back end.
     Referred(Box<Referral>),
 }
@@ -186,7 +188,13 @@ impl Engine {
     }
 
     /// The triggers for an action without a publication.
-    fn run_at(&mut self, app: AppId, action: Action, channel: &str, origin: Origin) -> Option<Run> {
+    pub(super) fn run_at(
+        &mut self,
+        app: AppId,
+        action: Action,
+        channel: &str,
+        origin: Origin,
+    ) -> Option<Run> {
         if !self.node.has_triggers(app) {
             return None;
         }
@@ -268,6 +276,10 @@ impl Engine {
         how: JoinAs,
     ) -> Result<Progress, ReplyError> {
         let app = self.sessions.get(slot).app;
+        // The channels of a session that a directory lists were judged when its back end named them.
+        if self.sessions.output(slot).format.has_directory() {
+            return self.join(slot, channel, how);
+        }
         let Some(run) = self.run_at(app, Action::Join, channel, Origin::Session) else {
             return self.join(slot, channel, how);
         };
@@ -445,6 +457,7 @@ impl Engine {
                 let by = input.client.as_ref().map(|client| (client.session, client.user.clone()));
                 self.ask_for_change(app.id, channel, owned_change(&change, by))
             }
+            (Deed::Judge, ..) => Ok(Progress::Finished(Outcome::Judged(payload.into()))),
             (Deed::Referred(referral), ..) => self.execute_referred(app.id, input, *referral, payload),
             (Deed::Join(_), ..) if self.node.is_saturated() => Err(ReplyError::Overloaded),
             (Deed::Join(how), Some(channel), Some(slot)) => self.join(slot, channel, how),

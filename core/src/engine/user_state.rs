@@ -43,24 +43,33 @@ impl Engine {
             self.counters.overloaded += 1;
             return Err(ReplyError::Overloaded);
         }
-        let (state, changed) = self.node.set_user(app, user, change, self.steady_ms)?;
-        if telling == Telling::Members && !changed.is_empty() {
-            let version = state.version();
-            let change = UserAnnouncement { user: user.into(), version, changed: changed.clone() };
-            let change = Arc::new(change);
-            let workers = u16::try_from(self.node.workers()).expect("workers are few");
-            let own = self.worker;
-            for worker in (0..workers).map(WorkerId).filter(|worker| *worker != own) {
-                self.post(worker, Mail::UserChanged { app, change: change.clone() });
-            }
-            self.announce_user_here(app, &change);
+        let (state, changed) = self.node.user_states(app).change(user, change)?;
+        if telling == Telling::Members {
+            self.note_user_change(app, user, &changed);
+            let (user, version) = (user.into(), state.version());
+            self.announce_user(app, UserAnnouncement { user, version, changed: changed.clone() });
         }
         Ok(Progress::Finished(Outcome::User { user: user.into(), state: Some(state), changed }))
     }
 
+    /// Has the channels of a user's sessions tell their members of a change.
+    pub(super) fn announce_user(&mut self, app: AppId, change: UserAnnouncement) {
+        if change.changed.is_empty() {
+            return;
+        }
+        let change = Arc::new(change);
+        let workers = u16::try_from(self.node.workers()).expect("workers are few");
+        let own = self.worker;
+        for worker in (0..workers).map(WorkerId).filter(|worker| *worker != own) {
+            self.post(worker, Mail::UserChanged { app, change: change.clone() });
+        }
+        self.announce_user_here(app, &change);
+    }
+
     /// The state of a user, as an outcome.
     pub(super) fn user(&self, app: AppId, user: &str) -> Outcome {
-        Outcome::User { user: user.into(), state: self.node.user_state(app, user), changed: Vec::new() }
+        let state = self.node.user_states(app).state(user);
+        Outcome::User { user: user.into(), state, changed: Vec::new() }
     }
 
     /// Asks the channels of this worker's sessions of a user to tell the user's state.
@@ -85,6 +94,11 @@ impl Engine {
         }
     }
 
+    /// Whether any user has a state.
+    pub(super) fn knows_users(&self) -> bool {
+        self.node.app_ids().any(|app| !self.node.user_states(app).is_empty())
+    }
+
     /// Marks the states of users with sessions on this worker as used. One worker removes the states that
     /// were not used for [`USER_MS`](crate::limits::USER_MS).
     pub(super) fn sweep_users(&mut self) {
@@ -92,11 +106,14 @@ impl Engine {
             return;
         }
         self.sweep.users_ms = self.steady_ms + USER_SWEEP_MS;
-        let is_here =
-            |app: AppId, user: &str| self.users.sessions(app, user, SessionSlot(0)).next().is_some();
-        self.node.touch_users(self.steady_ms, is_here);
-        if self.worker == WorkerId(0) {
-            self.node.expire_users(self.steady_ms);
+        for app in self.node.app_ids() {
+            let states = self.node.user_states(app);
+            states.touch(self.steady_ms, |user| {
+                self.users.sessions(app, user, SessionSlot(0)).next().is_some()
+            });
+            if self.worker == WorkerId(0) {
+                states.expire(self.steady_ms);
+            }
         }
     }
 }

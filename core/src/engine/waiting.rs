@@ -43,11 +43,18 @@ impl Waiter {
 
 /// A message that waits.
 pub(super) enum Held {
-    Text(Box<str>),
-    Binary(Box<[u8]>),
+    Text(Box<str>, Seen),
+    Binary(Box<[u8]>, Seen),
     Batch(Arc<HeldBatch>),
     /// The commands of a message whose bytes are not enough.
     Commands(Box<KeptCommands>),
+}
+
+/// Whether a session's decoder has read a message that waits.
+#[derive(Copy, Clone, Eq, PartialEq)]
+pub(super) enum Seen {
+    Unread,
+    Read,
 }
 
 /// A text with several commands, copied once and taken apart once however often its commands wait.
@@ -72,13 +79,13 @@ impl HeldBatch {
 impl Held {
     /// Copies a message, of which the commands stand at `spans` if it is a text with several; none of a
     /// control frame.
-    pub(super) fn copy(message: Message<'_>, spans: Option<Box<[Range<u32>]>>) -> Option<Self> {
+    pub(super) fn copy(message: Message<'_>, seen: Seen, spans: Option<Box<[Range<u32>]>>) -> Option<Self> {
         Some(match (message, spans) {
             (Message::Text(text), Some(spans)) => {
                 Self::Batch(Arc::new(HeldBatch { text: text.into(), spans }))
             }
-            (Message::Text(text), None) => Self::Text(text.into()),
-            (Message::Binary(bytes), _) => Self::Binary(bytes.into()),
+            (Message::Text(text), None) => Self::Text(text.into(), seen),
+            (Message::Binary(bytes), _) => Self::Binary(bytes.into(), seen),
             (Message::Ping(_) | Message::Pong(_) | Message::Close(_), _) => return None,
         })
     }

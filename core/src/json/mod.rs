@@ -83,15 +83,15 @@ pub fn plain_string(rest: &str) -> Option<(&str, &str)> {
     (grammar::byte(rest.as_bytes(), end) == b'"').then(|| rest.split_at(end))
 }
 
-/// The value that `rest` begins with, if nothing but the end of the object follows whose last member it
-/// belongs to. For texts that are known up to there.
-#[inline]
+/// The value that `rest` begins with, if nothing but `closing` follows, the closing brackets of all open
+/// containers. For texts that are known up to there.
+#[inline(always)]
 #[must_use]
-pub fn last_value(rest: &str) -> Option<&str> {
-    let value = rest.strip_suffix('}')?;
+pub fn last_value<'a>(rest: &'a str, closing: &'static str) -> Option<&'a str> {
+    let value = rest.as_bytes().ends_with(closing.as_bytes()).then(|| &rest[..rest.len() - closing.len()])?;
     let is_value = match value.as_bytes() {
         [b'"', plain @ .., b'"'] if grammar::is_plain(plain) => true,
-        bytes => grammar::value(bytes, 0, 1).is_ok_and(|end| end == bytes.len()),
+        bytes => grammar::value(bytes, 0, closing.len()).is_ok_and(|end| end == bytes.len()),
     };
     is_value.then_some(value)
 }

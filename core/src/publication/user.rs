@@ -1,11 +1,12 @@
 //! The state of a user, its changes, and notices about users.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
-/// The state of a user: values by key. A state never changes; a change makes another state.
+/// The state of a user: values by key, in the order in which the keys came. A state never changes; a change
+/// makes another state.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct UserState {
-    values: BTreeMap<Box<str>, Box<str>>,
+    values: Vec<UserValue>,
     public_keys: Vec<Box<str>>,
     version: u64,
 }
@@ -35,7 +36,7 @@ impl UserState {
 
     /// The value of a key.
     pub fn value(&self, key: &str) -> Option<&str> {
-        self.values.get(key).map(|value| &**value)
+        self.values().find(|(own, _)| *own == key).map(|(_, value)| value)
     }
 
     /// The values that others see.
@@ -69,14 +70,24 @@ impl UserState {
         let mut state = self.clone();
         let fresh = change.fresh.iter().filter(|_| is_new);
         let mut keys: Vec<Box<str>> = Vec::new();
+        let mut places: HashMap<Box<str>, usize> =
+            self.values.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect();
+        let mut is_changed = vec![false; self.values.len()];
         for (key, value) in fresh.chain(&change.values) {
-            let before = state.values.get(key);
-            let is_absent = before.is_none() && **value == *"null";
-            if is_absent || before == Some(value) {
-                continue;
-            }
-            state.values.insert(key.clone(), value.clone());
-            if !keys.contains(key) {
+            let at = match places.get(key) {
+                Some(&at) if state.values[at].1 == *value => continue,
+                Some(&at) => at,
+                None if **value == *"null" => continue,
+                None => {
+                    let at = state.values.len();
+                    places.insert(key.clone(), at);
+                    state.values.push((key.clone(), value.clone()));
+                    is_changed.push(false);
+                    at
+                }
+            };
+            state.values[at].1.clone_from(value);
+            if !std::mem::replace(&mut is_changed[at], true) {
                 keys.push(key.clone());
             }
         }

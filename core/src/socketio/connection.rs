@@ -226,6 +226,12 @@ impl Connection {
         self.leave(namespace);
     }
 
+    /// Whether the rest of a packet has to come before another packet.
+    #[inline]
+    pub fn awaits_attachments(&self) -> bool {
+        self.partial.is_some()
+    }
+
     /// Whether the peer is in `namespace`.
     pub fn is_connected(&self, namespace: &str) -> bool {
         self.namespaces.state(namespace) == Some(NamespaceState::Connected)

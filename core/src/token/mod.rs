@@ -65,6 +65,8 @@ pub struct SessionVerifier {
     require_exp: bool,
     /// The claim that names the user; `None` for `sub`.
     user_claim: Option<Box<str>>,
+    /// The claim with the id by which a token is revoked.
+    id_claim: Option<Box<str>>,
 }
 
 impl SessionVerifier {
@@ -74,7 +76,14 @@ impl SessionVerifier {
     /// a token without `exp` is refused. A token without `kid` is tried against every key of its algorithm,
     /// so keep the list short.
     pub fn new(keys: Vec<SessionKey>, leeway_seconds: u64, require_exp: bool) -> SessionVerifier {
-        SessionVerifier { keys, sets: Vec::new(), leeway_seconds, require_exp, user_claim: None }
+        SessionVerifier {
+            keys,
+            sets: Vec::new(),
+            leeway_seconds,
+            require_exp,
+            user_claim: None,
+            id_claim: None,
+        }
     }
 
     /// The verifier that also accepts what the keys of these sets signed.
@@ -85,6 +94,16 @@ impl SessionVerifier {
     /// The verifier with the user's name in the claim `name`.
     pub fn with_user_claim(self, name: &str) -> SessionVerifier {
         SessionVerifier { user_claim: (name != USER_CLAIM).then(|| name.into()), ..self }
+    }
+
+    /// The verifier of tokens whose ids are in the claim `name`.
+    pub fn with_id_claim(self, name: Option<&str>) -> SessionVerifier {
+        SessionVerifier { id_claim: name.map(Into::into), ..self }
+    }
+
+    /// The claim with the id by which a token is revoked.
+    pub fn id_claim(&self) -> Option<&str> {
+        self.id_claim.as_deref()
     }
 
     /// The claim that names the user.
@@ -224,6 +243,10 @@ impl SessionVerifier {
             expires_at,
             profile: profile(raw.profile)?,
             channels: channels(raw.channels)?,
+            id: match &self.id_claim {
+                None => None,
+                Some(name) => id(read_object::<Members<'_>>(&payload_json)?.remove(&**name)),
+            },
         };
         Ok(Verified { claims, issued_at })
     }
@@ -253,6 +276,9 @@ pub struct Claims {
     /// The `channels` claim: at most [`CLAIM_CHANNELS_MAX`] names of 1 to [`CLAIM_NAME_BYTES_MAX`] bytes
     /// each, in their order, repetitions included.
     pub channels: Vec<Box<str>>,
+    /// The token's id, in the configured claim: 1 to [`CLAIM_NAME_BYTES_MAX`] bytes. A value of another form
+    /// is no id.
+    pub id: Option<Arc<str>>,
 }
 
 /// Why a session token was refused.
@@ -273,7 +299,7 @@ pub enum TokenError {
     Expired,
     /// `nbf` has not come, not even with the leeway.
     NotYetValid,
-    /// The user's tokens up to a later time were revoked.
+    /// The token was revoked, or the user's tokens up to a later time.
     Revoked,
     /// This claim is required.
     MissingClaim(&'static str),
@@ -400,6 +426,11 @@ fn user(claim: Option<&RawValue>) -> Result<Arc<str>, TokenError> {
         return Err(TokenError::InvalidClaim("sub"));
     }
     Ok(Arc::from(user))
+}
+
+fn id(claim: Option<&RawValue>) -> Option<Arc<str>> {
+    let id: Cow<'_, str> = serde_json::from_str(claim?.get()).ok()?;
+    is_name(&id).then(|| Arc::from(id))
 }
 
 fn profile(claim: Option<&RawValue>) -> Result<Option<Box<str>>, TokenError> {

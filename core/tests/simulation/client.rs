@@ -47,6 +47,15 @@ struct Payload<'a> {
     base64: Option<&'a str>,
 }
 
+/// The object of an event of Agnost's dialect.
+#[derive(Deserialize)]
+struct Content<'a> {
+    #[serde(borrow)]
+    channel: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    message: Payload<'a>,
+}
+
 #[derive(Deserialize)]
 struct Okay<'a> {
     joined: Option<bool>,
@@ -120,12 +129,22 @@ pub(crate) type Directory = HashMap<String, (Peer, u32)>;
 pub(crate) fn read(bytes: &mut [u8], app: u32, directory: &Directory) -> Result<VecDeque<Received>, String> {
     let mut decoder = Decoder::new();
     let (mut at, mut received) = (0, VecDeque::new());
+    // The text of an event whose bytes follow.
+    let mut event: Option<String> = None;
     loop {
         let decoded =
             decoder.decode(&mut bytes[at..], Role::Client, LIMITS).map_err(|e| format!("frame: {e:?}"))?;
         at += decoded.consumed;
         match decoded.message {
             None => return Ok(received),
+            Some(Message::Text(text)) if text.starts_with("451-") => event = Some(text[4..].into()),
+            Some(Message::Text(text)) if text.starts_with("42") => {
+                received.push_back(read_event(&text[2..], None, app, directory)?);
+            }
+            Some(Message::Binary(bytes)) if event.is_some() => {
+                let event = event.take().expect("there is one");
+                received.push_back(read_event(&event, Some(bytes), app, directory)?);
+            }
             Some(Message::Text(text)) => received.push_back(read_frame(text, None, app, directory)?),
             Some(Message::Binary(bytes)) => {
                 let (length, rest) = bytes.split_first_chunk::<2>().ok_or("no length")?;
@@ -171,6 +190,26 @@ fn read_frame(
         _ => None,
     };
     Ok(Received::Answer { id: frame.id, answer: answer.ok_or_else(|| format!("what is {text}"))? })
+}
+
+/// Reads an event of Agnost's dialect.
+fn read_event(
+    text: &str,
+    payload: Option<&[u8]>,
+    app: u32,
+    directory: &Directory,
+) -> Result<Received, String> {
+    let (name, content): (Cow<'_, str>, Content<'_>) =
+        serde_json::from_str(text).map_err(|e| format!("{e}: {text}"))?;
+    let message = match payload {
+        Some(bytes) => serde_json::from_slice(bytes).map_err(|e| format!("payload: {e}"))?,
+        None => content.message,
+    };
+    let key = read_key(&name, &message, app, directory).ok_or_else(|| format!("audience: {text}"))?;
+    Ok(Received::Publication {
+        channel: content.channel.map(Cow::into_owned),
+        seen: Seen { key, offset: None },
+    })
 }
 
 fn read_key(event: &str, payload: &Payload<'_>, app: u32, directory: &Directory) -> Option<Key> {

@@ -71,6 +71,29 @@ impl Command {
         text
     }
 
+    /// The packet of the command in Agnost's dialect. A command that the dialect lacks is a heartbeat.
+    pub(crate) fn write_packet(&self, app: u32, sender: Peer) -> String {
+        let echo = self.echo().map(|echo| format!(r#""echo":{echo},"#)).unwrap_or_default();
+        let message = |channel: &str, number: u32, binary: bool| {
+            let (kind, message) = match binary {
+                true => ("51-", String::from(r#"{"_placeholder":true,"num":0}"#)),
+                false => ("2", payload(app, sender, number)),
+            };
+            format!(r#"4{kind}["message",{{{echo}{channel}"eventName":"e","message":{message}}}]"#)
+        };
+        match self {
+            Self::Join { channel, .. } => format!(r#"42["join",{{{echo}"channel":"c{channel}"}}]"#),
+            Self::Leave { channel, .. } => format!(r#"42["leave",{{{echo}"channel":"c{channel}"}}]"#),
+            Self::Update { profile, .. } => format!(r#"42["update",{{{echo}"data":{profile}}}]"#),
+            Self::Send { channel, number, binary, .. } => {
+                message(&format!(r#""channel":"c{channel}","#), *number, *binary)
+            }
+            Self::Broadcast { number, binary, .. } => message("", *number, *binary),
+            Self::Members { .. } | Self::Session { .. } | Self::Ping => "3".into(),
+            Self::Wrong { .. } => r#"42["fly",{}]"#.into(),
+        }
+    }
+
     /// What it says about echo.
     pub(crate) fn echo(&self) -> Option<bool> {
         match *self {

@@ -1,6 +1,8 @@
 #![allow(dead_code, reason = "each test uses its part")]
 //! What tests of the engine share: a sink in memory, and the client's end of a connection.
 
+pub(crate) mod directory;
+
 use std::collections::HashMap;
 
 use bytes::BytesMut;
@@ -80,8 +82,13 @@ pub(crate) fn open_as(
     user: Option<&str>,
 ) -> SessionSlot {
     let app = engine.node().app(AppId(0)).clone();
-    let claims =
-        user.map(|user| Claims { user: user.into(), expires_at: None, profile: None, channels: Vec::new() });
+    let claims = user.map(|user| Claims {
+        user: user.into(),
+        expires_at: None,
+        profile: None,
+        channels: Vec::new(),
+        id: None,
+    });
     let opening = Opening { app: &app, format, echo: None, claims, connection, ticket: None };
     let welcome = |out: &mut BytesMut, id: fanfare_core::id::SessionId, _: Option<&str>| {
         put_frame(out, OpCode::Text, json!({"welcome": id.to_string()}).to_string().as_bytes());

@@ -49,9 +49,14 @@ impl Workers {
 
     /// Opens a session of a user, or of none.
     pub(crate) fn open_as(&mut self, worker: usize, user: Option<&str>) -> usize {
+        self.open_in(worker, Format::Native, user)
+    }
+
+    /// The same in a format.
+    pub(crate) fn open_in(&mut self, worker: usize, format: Format, user: Option<&str>) -> usize {
         let session = self.sessions.len();
         let connection = u32::try_from(session).expect("they are few");
-        let slot = open_as(&mut self.engines[worker], connection, Format::Native, user);
+        let slot = open_as(&mut self.engines[worker], connection, format, user);
         self.sessions.push((worker, slot));
         session
     }

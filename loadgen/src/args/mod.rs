@@ -4,9 +4,16 @@
 mod options;
 mod planning;
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+};
 
-use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
+use clap::{
+    ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, error::ErrorKind, parser::ValueSource,
+};
+use clap_complete::Shell;
 use fanfare_doctor::Needs;
 use options::{Ab, Common, Compare, Doctor, Mix, Run, Scenario};
 
@@ -19,9 +26,13 @@ use crate::{
     thresholds::Threshold,
 };
 
+/// What `--version` says.
+const VERSION_AND_COMMIT: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FANFARE_COMMIT"), ")");
+
 /// Load for realtime channel servers: every delivery verified, every latency counted from when it was due.
 #[derive(Parser, Debug)]
-#[command(name = "fanfare-loadgen", version, max_term_width = 100, args_override_self = true)]
+#[command(name = "fanfare-loadgen", version = VERSION_AND_COMMIT)]
+#[command(max_term_width = 100, args_override_self = true)]
 pub struct Args {
     #[command(subcommand)]
     scenario: Scenario,
@@ -86,6 +97,25 @@ pub enum Job {
     },
     /// What a coordinator in another process says.
     Child,
+    /// The completions of the command line for a shell.
+    Completions(Shell),
+    /// The manual pages, into this directory.
+    Manual(PathBuf),
+}
+
+/// The completions of the command line for a shell.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "fanfare-loadgen", &mut text);
+    text
+}
+
+/// Writes the manual pages, one for each command.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn write_manual(directory: &Path) -> io::Result<()> {
+    clap_mangen::generate_to(Args::command(), directory)
 }
 
 /// What is wrong with a command line, in one sentence without its full stop.
@@ -107,6 +137,7 @@ impl Args {
     /// Reads a command line, the program's name first.
     pub fn read<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
         let matches = Self::command().try_get_matches_from(words)?;
+        refuse_hidden(&matches)?;
         let mut args = Self::from_arg_matches(&matches)?;
         args.given = given(&matches);
         Ok(args)
@@ -125,6 +156,8 @@ impl Args {
                 (Job::Doctor { needs, is_json: json }, Output::default())
             }
             Scenario::Child => (Job::Child, Output::default()),
+            Scenario::Completions { shell } => (Job::Completions(shell), Output::default()),
+            Scenario::Man { directory } => (Job::Manual(directory), Output::default()),
             Scenario::Mix(Run { own: Mix { plan }, common }) => {
                 (Job::Run(mix::read(&plan, &self.given)?), common.output())
             }
@@ -184,6 +217,24 @@ impl Compare {
     }
 }
 
+/// Refuses an option that is on the command line, and that its command has no use for: it would be believed
+/// to be in effect.
+fn refuse_hidden(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
+    let mut command = Args::command();
+    let Some(command) = command.find_subcommand_mut(name) else { return Ok(()) };
+    let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    // A lower bound will do where none is measured, too: scripts say so of all scenarios.
+    let hidden =
+        command.get_arguments().filter(|option| option.is_hide_set() && option.get_id() != "lower_bound");
+    let useless =
+        hidden.filter(|option| is_given(option.get_id().as_str())).find_map(|option| option.get_long());
+    match useless.map(|option| format!("{name} has no use for '--{option}'")) {
+        Some(sentence) => Err(command.error(ErrorKind::ArgumentConflict, sentence)),
+        None => Ok(()),
+    }
+}
+
 /// Options of the plan that are on a command line, and not in the environment or left out: what goes before a
 /// mix's file.
 fn given(matches: &ArgMatches) -> Vec<String> {
@@ -224,6 +275,37 @@ fn given(matches: &ArgMatches) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn help_lists_what_a_command_uses_and_nothing_else_is_taken() {
+        for (line, option) in [
+            ("idle", "--find-rate --slo lost=0"),
+            ("idle", "--batch 7"),
+            ("connect", "--find-connections --slo failed=0"),
+            ("connect", "--parallel 5"),
+            ("presence", "--publish-http"),
+            ("storm", "--triggers"),
+            ("send", "--publish-path /x"),
+            ("mix plan.toml", "--find-rate --slo lost=0"),
+            ("ab plan.toml --a x --b y --ready ws://127.0.0.1:1", "--faults x"),
+        ] {
+            let words = format!("loadgen {line} {option}");
+            let name = option.split(' ').next().expect("a word");
+            let error = Args::read(words.split(' ')).expect_err(&words);
+            assert!(sentence(&error).contains(&format!("has no use for '{name}'")), "{error}");
+            let mut command = Args::command();
+            let subcommand = command.find_subcommand_mut(line.split(' ').next().expect("a word"));
+            let help = subcommand.expect("it exists").render_long_help().to_string();
+            assert!(!help.contains(&format!("{name} ")) && help.contains("--warmup "), "{help}");
+        }
+        for line in [
+            "fanout -r 5 --find-rate --slo lost=0",
+            "idle --lower-bound",
+            "idle --find-connections --slo bytes<9",
+        ] {
+            assert!(Args::read(format!("loadgen {line}").split(' ')).is_ok(), "{line}");
+        }
+    }
 
     #[test]
     fn command_lines_that_are_wrong_are_refused_with_a_sentence() {

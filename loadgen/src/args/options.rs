@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, value_parser};
+use clap::{Arg, Args, Subcommand, value_parser};
+use clap_complete::Shell;
 
 use crate::{plan::Notices, share::Share};
 
@@ -13,33 +14,63 @@ pub(super) enum Scenario {
     /// One channel with many subscribers; publishers on connections of their own
     Fanout(Run<Fanout>),
     /// Many channels whose members send to each other
+    #[command(mut_args(|arg| without(arg, OF_PUBLISHERS)))]
     Send(Run<Send>),
     /// Messages to everyone
+    #[command(mut_args(|arg| without(arg, OF_PUBLISHERS)))]
     Broadcast(Run<Broadcast>),
     /// One channel, and some of its subscribers stop reading
     Slow(Run<Slow>),
     /// All connections drop and come back, at the beginning of each window
-    #[command(mut_arg("lower_bound", |option| option.hide(true)))]
+    #[command(mut_args(|arg| without(arg, &["lower_bound", "triggers"])))]
     Storm(Run<Storm>),
     /// Connections at rest: what does one cost?
-    #[command(mut_arg("lower_bound", |option| option.hide(true)))]
+    #[command(mut_args(|arg| without(without(arg, OF_MESSAGES), &["lower_bound", "find_rate", "hlog"])))]
     Idle(Run<Idle>),
     /// Handshake, join and close, again and again
-    #[command(mut_arg("parallel", |option| option.hide(true)))]
+    #[command(mut_args(|arg| without(without(arg, OF_MESSAGES), &["parallel", "find_connections"])))]
     Connect(Run<Connect>),
     /// Members join and leave, the others are told
+    #[command(mut_args(|arg| without(without(arg, OF_MESSAGES), &["find_connections"])))]
     Presence(Run<Presence>),
     /// Phases one after the other, each with scenarios at the same time, as a file says
+    #[command(mut_args(|arg| without(arg, OF_SEARCHES)))]
     Mix(Run<Mix>),
     /// Two servers in turns, each started anew for every run of a plan; then compared
+    #[command(mut_args(|arg| without(without(arg, OF_SEARCHES), &["server_pid", "hlog", "faults"])))]
     Ab(Run<Ab>),
     /// Compare saved reports
     Compare(Compare),
     /// Say what this machine gives to connections and what they need; exits with 1 if that is too little
     Doctor(Doctor),
+    /// Print the completions of the command line for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages, one for each command
+    Man {
+        /// The directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// One of several processes; another one, which starts it, says what to do
     #[command(hide = true)]
     Child,
+}
+
+/// Options of publishers that have connections of their own.
+const OF_PUBLISHERS: &[&str] = &["publish_path", "publish_http", "batch"];
+/// Options of messages.
+const OF_MESSAGES: &[&str] = &["publish_path", "publish_http", "batch", "send", "triggers"];
+/// Options of searches.
+const OF_SEARCHES: &[&str] = &["find_rate", "find_connections", "slo"];
+
+/// Hides an option if it is one of these, which its command has no use for. A hidden option on a command line
+/// is refused.
+fn without(arg: Arg, useless: &[&str]) -> Arg {
+    let is_useless = useless.contains(&arg.get_id().as_str());
+    if is_useless { arg.hide(true) } else { arg }
 }
 
 #[derive(Args, Debug)]
@@ -412,12 +443,15 @@ pub(super) struct DriverArgs {
     /// Text that publishes {payload}, which is a JSON string, to {channel} (plain); the payload if left out
     #[arg(long, value_name = "TEXT")]
     pub(super) send: Option<String>,
-    /// Members poll over HTTP (agnost, socketio); publishers and the movers of presence have WebSockets
+    /// Members poll over HTTP (agnost, socketio, channelstream)
     #[arg(long)]
     pub(super) polling: bool,
     /// Publishers send over HTTP, each on one connection (native)
     #[arg(long)]
     pub(super) publish_http: bool,
+    /// The app has triggers, which refuse, replace and answer messages: all of that is counted (native)
+    #[arg(long)]
+    pub(super) triggers: bool,
     /// Messages of one HTTP request at most, 1 to 256: those that wait when the last one was answered
     /// (native, channelstream)
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = value_parser!(u32).range(1..=256))]

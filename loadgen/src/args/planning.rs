@@ -22,6 +22,7 @@ impl Scenario {
     pub(super) fn common(&self) -> Option<&Common> {
         Some(match self {
             Self::Compare(_) | Self::Doctor(_) | Self::Child => return None,
+            Self::Completions { .. } | Self::Man { .. } => return None,
             Self::Fanout(run) => &run.common,
             Self::Send(run) => &run.common,
             Self::Broadcast(run) => &run.common,
@@ -61,6 +62,7 @@ impl Scenario {
             lower_bound: common.lower_bound,
             fail_if: Threshold::read_all(&common.fail_if).map_err(|why| PlanError(format!("{why}.")))?,
             shared: false,
+            rivals: 0,
             work,
             address,
             host,
@@ -109,6 +111,7 @@ impl DriverArgs {
             send: self.send,
             polling: self.polling,
             publish_http: self.publish_http,
+            triggers: self.triggers,
             batch: self.batch,
         })
     }
@@ -119,6 +122,7 @@ impl Scenario {
     fn into_work(self) -> Option<(Work, Common)> {
         Some(match self {
             Self::Mix(_) | Self::Ab(_) | Self::Compare(_) | Self::Doctor(_) | Self::Child => return None,
+            Self::Completions { .. } | Self::Man { .. } => return None,
             Self::Fanout(Run { own, common }) => {
                 (Work::Fanout(own.pace.into_publish(1, own.subscribers, own.publishers)), common)
             }
@@ -312,7 +316,12 @@ mod tests {
             "loadgen send --driver nchan",
             "loadgen send --driver xano",
             "loadgen fanout --driver xano",
-            "loadgen presence --driver xano",
+            "loadgen presence --driver xano --movers 2",
+            "loadgen presence --driver channelstream --secret s --polling",
+            "loadgen storm --resume --driver socketio",
+            "loadgen fanout --triggers --driver nats",
+            "loadgen fanout --triggers --threads 2",
+            "loadgen fanout --triggers --publish-http --secret s",
             "loadgen fanout --driver channelstream",
             "loadgen send --driver channelstream --secret s --echo",
             "loadgen fanout --url wss://127.0.0.1 --ca /nowhere",

@@ -107,7 +107,12 @@ impl Section {
     fn write_html(&self, out: &mut String) -> std::fmt::Result {
         write!(out, "<h2>{}</h2>", html::escape(&self.title()))?;
         write!(out, "<p class=soft>before: {}<br>after: {}</p>", shown(&self.before), shown(&self.after))?;
-        write!(out, "<div class=wide><table><tr><th>number<th>before<th>after<th>change<th>95 %<th>")?;
+        write!(
+            out,
+            "<div class=wide><table><tr><th>number<th>before ({})<th>after ({})<th>change<th>95 %<th>",
+            self.before.len(),
+            self.after.len()
+        )?;
         for number in &self.numbers {
             let [before, after, change] = number.cells();
             let class = match number.difference.finding {

@@ -79,6 +79,21 @@ pub(crate) trait Driver: Send + Sync {
         Some(self.join(1, channel, session))
     }
 
+    /// The same of a [`Role::Watcher`].
+    fn watch_first(&self, channel: &str, session: &str) -> Option<String> {
+        self.join_first(channel, session)
+    }
+
+    /// Whether who joins is told who is there, by a [`Reply::Roster`], and not which of them it is itself.
+    fn tells_roster(&self) -> bool {
+        false
+    }
+
+    /// The names in a [`Reply::Roster`].
+    fn names<'a>(&self, _roster: &'a str) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        Box::new(std::iter::empty())
+    }
+
     /// What joins a channel, to be answered under this number; the session is what the welcome called it.
     fn join(&self, number: u32, channel: &str, session: &str) -> String;
 
@@ -111,6 +126,18 @@ pub(crate) trait Driver: Send + Sync {
 
     /// What stands before and behind a payload of so many bytes in a message to a channel.
     fn send_around(&self, channel: &str, payload: u32) -> (String, String);
+
+    /// What stands between a payload and its message's number, and behind that number, if the server is to
+    /// say what becomes of each message: [`Reply::Verdict`]. None if it is not.
+    fn numbered(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
+    /// Whether a payload with this behind it is the whole message, and not a part of what a trigger made of
+    /// it.
+    fn is_whole(&self, _behind: &[u8]) -> bool {
+        true
+    }
 
     /// What stands before and behind the payload in a message to everyone.
     fn broadcast_around(&self) -> (String, String) {
@@ -155,6 +182,8 @@ pub(crate) enum Need {
     Broadcast,
     /// Members are told who joins and leaves.
     Presence,
+    /// Members know their own names.
+    Names,
     /// Members have profiles, and are told of changes.
     Profiles,
     /// One may ask who the members are.
@@ -169,12 +198,16 @@ pub(crate) enum Need {
     PublishingMembers,
     /// A session outlives its connection.
     Resumption,
+    /// The server says what becomes of each message.
+    Verdicts,
 }
 
 /// Whether a driver's protocol has no way to do this.
 pub(crate) fn lacks(driver: &dyn Driver, need: Need) -> bool {
     match need {
         Need::Resumption => driver.access_resuming("", 0).is_none(),
+        Need::Verdicts => driver.numbered().is_none(),
+        Need::Names => driver.tells_roster(),
         _ => driver.lacks(need),
     }
 }
@@ -191,6 +224,8 @@ pub(crate) enum Echo {
 pub(crate) enum Role {
     /// It belongs to the channel from its beginning, and may publish too.
     Member,
+    /// As a member, and it is told who joins and leaves.
+    Watcher,
     /// It joins later by a command, or never, and may publish too.
     Guest,
     /// It joins and leaves by commands, over and over.
@@ -283,6 +318,12 @@ pub(crate) enum Reply<'a> {
     Done(Option<Standing<'a>>),
     /// A command failed.
     Failed { code: &'a str },
+    /// What became of a message that has this number: it was published, or refused with this code.
+    Verdict { number: u32, refusal: Option<&'a str> },
+    /// A publication that has no stamp: an answer of a trigger.
+    Answer,
+    /// Who is in a channel, whose names stand in this text; it follows the answer to a join.
+    Roster { text: &'a str },
     /// Someone joined or left a channel, or changed its profile.
     Notice { kind: Notice, session: &'a str },
     /// The server left out so many publications.

@@ -11,6 +11,9 @@ use crate::{
     plan::DriverPlan,
 };
 
+/// What stands between a message and its number in the channel.
+const OFFSET: &[u8] = b",\"offset\":";
+
 /// The driver: what its connections' path is made of, escaped.
 pub(super) struct Native {
     app: String,
@@ -18,6 +21,8 @@ pub(super) struct Native {
     echo: Echo,
     /// Publishers' requests, if they publish over HTTP.
     requests: Option<Arc<Requests>>,
+    /// Whether triggers decide what becomes of messages.
+    triggers: bool,
 }
 
 /// Requests that publish: the messages that wait, at most so many in each.
@@ -81,7 +86,7 @@ impl Native {
                 batch: plan.batch.max(1) as usize,
             })
         });
-        Ok(Self { app, key: percent_encode(&plan.key), echo, requests })
+        Ok(Self { app, key: percent_encode(&plan.key), echo, requests, triggers: plan.triggers })
     }
 
     /// The path of a WebSocket that belongs to no channel yet.
@@ -101,7 +106,7 @@ impl Driver for Native {
         }
         let path = self.path();
         Access::web_socket(match role {
-            Role::Member => format!("{path}&join={}", percent_encode(channel)),
+            Role::Member | Role::Watcher => format!("{path}&join={}", percent_encode(channel)),
             Role::Guest | Role::Mover | Role::Publisher => path,
         })
     }
@@ -142,6 +147,14 @@ impl Driver for Native {
         (format!("{{{kind}\"channel\":\"{channel}\",\"event\":\"m\",\"message\":"), "}".into())
     }
 
+    fn numbered(&self) -> Option<(&'static str, &'static str)> {
+        (self.triggers && self.requests.is_none()).then_some((",\"id\":", "}"))
+    }
+
+    fn is_whole(&self, behind: &[u8]) -> bool {
+        behind.starts_with(OFFSET)
+    }
+
     fn broadcast_around(&self) -> (String, String) {
         ("{\"type\":\"broadcast\",\"event\":\"m\",\"message\":".into(), "}".into())
     }
@@ -152,7 +165,11 @@ impl Driver for Native {
 
     /// Read once for each delivery: in one pass.
     fn number(&self, behind: &[u8]) -> Option<u64> {
-        let text = behind.strip_prefix(b",\"offset\":")?;
+        let text = match behind.strip_prefix(OFFSET) {
+            // What a trigger made of the payload goes on behind it.
+            None if self.triggers => &behind[memmem::rfind(behind, OFFSET)? + OFFSET.len()..],
+            text => text?,
+        };
         let mut number = 0;
         for (at, byte) in text.iter().enumerate().take(19) {
             match byte.wrapping_sub(b'0') {
@@ -166,7 +183,13 @@ impl Driver for Native {
 
     fn read<'a>(&'a self, item: &'a str) -> Reply<'a> {
         if item.starts_with("{\"channel\":") {
-            return read_notice(item);
+            return match read_notice(item) {
+                Reply::Unknown if self.triggers => Reply::Answer,
+                reply => reply,
+            };
+        }
+        if let Some(verdict) = Some(item).filter(|_| self.triggers).and_then(read_verdict) {
+            return verdict;
         }
         if item.starts_with("{\"error\":") && self.requests.is_some() {
             return Reply::Failed { code: between(item, "\"code\":\"", "\"").unwrap_or(item) };
@@ -229,6 +252,17 @@ impl<'a> Okay<'a> {
         let &Self { epoch, offset, recovered, missed } = self;
         Some(Standing { epoch: epoch?, offset: offset?, recovered, missed: missed.unwrap_or_default() })
     }
+}
+
+/// What an answer with a number says of a message.
+fn read_verdict(item: &str) -> Option<Reply<'_>> {
+    let (number, rest) = item.strip_prefix("{\"id\":")?.split_once(',')?;
+    let number = number.parse().ok()?;
+    let refusal = match rest.starts_with("\"error\":") {
+        true => Some(between(rest, "\"code\":\"", "\"")?),
+        false => None,
+    };
+    Some(Reply::Verdict { number, refusal })
 }
 
 /// Presence notices are many: they are read by their fixed parts.
@@ -341,6 +375,26 @@ mod tests {
         assert_eq!(native.read(r#"{"id":1,"ok":{"channel":"x","left":true}}"#), Reply::Done(None));
         let since = r#"{"type":"join","id":1,"channel":"x","since":{"epoch":"7f94","offset":9}}"#;
         assert_eq!(native.join_since(1, "x", "7f94", 9).as_deref(), Some(since));
+    }
+
+    #[test]
+    fn verdicts_and_answers_of_triggers_are_told_apart_and_payloads_may_be_wrapped() {
+        let plan = DriverPlan { triggers: true, ..DriverPlan::default() };
+        let native = Native::new(&plan, Echo::Off).expect("valid");
+        assert_eq!(native.numbered(), Some((",\"id\":", "}")));
+        let read = |text| native.read(text);
+        let passed = r#"{"id":7,"ok":{"channel":"c","offset":3}}"#;
+        assert_eq!(read(passed), Reply::Verdict { number: 7, refusal: None });
+        let refused = r#"{"id":8,"error":{"code":"refused","message":"no"}}"#;
+        assert_eq!(read(refused), Reply::Verdict { number: 8, refusal: Some("refused") });
+        assert_eq!(read(r#"{"channel":"c","event":"last","message":[]}"#), Reply::Answer);
+        assert_eq!(read(r#"{"id":"join","ok":{"channel":"c"}}"#), Reply::Done(None));
+        for (behind, is_whole) in [(",\"offset\":5}", true), ("},\"offset\":5}", false)] {
+            assert_eq!(
+                (native.number(behind.as_bytes()), native.is_whole(behind.as_bytes())),
+                (Some(5), is_whole)
+            );
+        }
     }
 
     #[test]

@@ -28,7 +28,9 @@ impl Driver for Nchan {
 
     fn access(&self, channel: &str, role: Role) -> Access {
         Access::web_socket(match role {
-            Role::Member | Role::Guest | Role::Mover => with_channel(&self.subscriber, channel),
+            Role::Member | Role::Watcher | Role::Guest | Role::Mover => {
+                with_channel(&self.subscriber, channel)
+            }
             Role::Publisher => with_channel(&self.publisher, channel),
         })
     }

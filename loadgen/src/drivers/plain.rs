@@ -46,7 +46,9 @@ impl Driver for Plain {
 
     fn access(&self, channel: &str, role: Role) -> Access {
         Access::web_socket(match role {
-            Role::Member | Role::Guest | Role::Mover => with_channel(&self.member_path, channel),
+            Role::Member | Role::Watcher | Role::Guest | Role::Mover => {
+                with_channel(&self.member_path, channel)
+            }
             Role::Publisher => with_channel(&self.publisher_path, channel),
         })
     }

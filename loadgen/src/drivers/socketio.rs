@@ -48,7 +48,7 @@ impl Driver for SocketIo {
 
     fn access(&self, _: &str, role: Role) -> Access {
         match (&self.polling, role) {
-            (Some(polling), Role::Member | Role::Guest) => {
+            (Some(polling), Role::Member | Role::Watcher | Role::Guest) => {
                 Access::Http(Arc::clone(polling) as Arc<dyn Exchange>)
             }
             _ => Access::web_socket(self.path.clone()),

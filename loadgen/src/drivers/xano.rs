@@ -1,7 +1,7 @@
 //! Xano's first realtime protocol: actions in JSON. Clients are anonymous, only members may send, and a
 //! sender receives its own messages.
 
-use super::{Driver, Echo, Need, Opened, Reply, Role, between};
+use super::{Driver, Echo, Need, Notice, Opened, Reply, Role, between};
 use crate::{net::Access, plan::DriverPlan};
 
 /// The driver.
@@ -17,7 +17,10 @@ impl Xano {
 
 impl Driver for Xano {
     fn lacks(&self, need: Need) -> bool {
-        matches!(need, Need::Broadcast | Need::Presence | Need::Outsiders | Need::Echo(Echo::Off))
+        matches!(
+            need,
+            Need::Broadcast | Need::Profiles | Need::Members | Need::Outsiders | Need::Echo(Echo::Off)
+        )
     }
 
     fn access(&self, _: &str, _: Role) -> Access {
@@ -32,6 +35,23 @@ impl Driver for Xano {
         format!("{{\"action\":\"join\",\"options\":{{\"channel\":\"{channel}\"}},\"payload\":{{}}}}")
     }
 
+    fn watch_first(&self, channel: &str, _: &str) -> Option<String> {
+        let options = format!("{{\"channel\":\"{channel}\"}}");
+        Some(format!("{{\"action\":\"join\",\"options\":{options},\"payload\":{{\"presence\":true}}}}"))
+    }
+
+    fn tells_roster(&self) -> bool {
+        true
+    }
+
+    fn names<'a>(&self, roster: &'a str) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        Box::new(roster.split(NAME).skip(1).filter_map(|rest| rest.split('"').next()))
+    }
+
+    fn leave(&self, _: u32, channel: &str) -> String {
+        format!("{{\"action\":\"leave\",\"options\":{{\"channel\":\"{channel}\"}},\"payload\":{{}}}}")
+    }
+
     fn send_around(&self, channel: &str, _: u32) -> (String, String) {
         let before =
             format!("{{\"action\":\"message\",\"options\":{{\"channel\":\"{channel}\"}},\"payload\":");
@@ -43,10 +63,24 @@ impl Driver for Xano {
             Some("join" | "leave") => Reply::Done(None),
             Some("error") => Reply::Failed { code: between(item, "\"message\":\"", "\"").unwrap_or(item) },
             Some("connection_status" | "history" | "event") => Reply::Other,
-            Some(action) if action.starts_with("presence") => Reply::Other,
+            Some("presence_full") => Reply::Roster { text: item },
+            Some("presence_update") => read_notice(item),
             _ => Reply::Unknown,
         }
     }
+}
+
+/// What a text says of who joins or leaves, in [`Reply::Roster`] for each that is there.
+const NAME: &str = "\"socketId\":\"";
+
+fn read_notice(item: &str) -> Reply<'_> {
+    let kind = match between(item, "\"payload\":{\"action\":\"", "\"") {
+        Some("join") => Notice::Join,
+        Some("leave") => Notice::Leave,
+        _ => return Reply::Unknown,
+    };
+    let whose = item.split_once("\"presence\":").and_then(|(_, rest)| between(rest, NAME, "\""));
+    whose.map_or(Reply::Unknown, |session| Reply::Notice { kind, session })
 }
 
 #[cfg(test)]
@@ -62,6 +96,15 @@ mod tests {
         let error =
             r#"{"action":"error","client":null,"options":{"channel":"c"},"payload":{"message":"No."}}"#;
         assert_eq!(xano.read(error), Reply::Failed { code: "No." });
+        let left = concat!(
+            r#"{"action":"presence_update","client":null,"options":{"channel":"c"},"#,
+            r#""payload":{"action":"leave","presence":{"socketId":"AB","extras":{}}}}"#
+        );
+        assert_eq!(xano.read(left), Reply::Notice { kind: Notice::Leave, session: "AB" });
+        let all =
+            r#"{"action":"presence_full","payload":{"presence":[{"socketId":"AB"},{"socketId":"CD"}]}}"#;
+        assert_eq!(xano.read(all), Reply::Roster { text: all });
+        assert_eq!(xano.names(all).collect::<Vec<_>>(), ["AB", "CD"]);
         for unknown in ["", "{}", r#"{"action":"message","payload":"x"}"#] {
             assert_eq!(xano.read(unknown), Reply::Unknown, "{unknown}");
         }

@@ -69,6 +69,11 @@ pub(crate) trait Exchange: Send + Sync {
     /// Whether connections are ready for texts at once. Otherwise the server speaks first.
     fn is_ready(&self) -> bool;
 
+    /// What is known of a connection when it stands.
+    fn begin(&self) -> Conversation {
+        Conversation::default()
+    }
+
     /// The next request of a connection on which none is under way. Takes the texts that it is made of.
     fn ask(&self, conversation: &mut Conversation, texts: &mut Texts) -> Option<Request>;
 

@@ -224,6 +224,11 @@ impl Net {
         Some(self.peers[slot as usize].as_ref()?.exchange()?.is_ready())
     }
 
+    /// Of a connection that speaks HTTP, what the server calls it.
+    pub(crate) fn session(&self, slot: Slot) -> Option<&str> {
+        self.peers[slot as usize].as_ref()?.session()
+    }
+
     /// Keeps a text for the next requests of a connection that speaks HTTP.
     pub(crate) fn queue_text(&mut self, slot: Slot, text: &[u8]) {
         let Some(peer) = self.peers[slot as usize].as_mut() else { return };

@@ -68,10 +68,20 @@ struct Extra {
 impl Peer {
     /// One whose socket begins to connect; its handshake has this key.
     pub(super) fn new(stream: Stream, access: Access, key: [u8; 16]) -> Self {
-        let is_http = matches!(access, Access::Http(_));
-        let extra = Some(Box::new(Extra { access: Some(access), key, ..Extra::default() }));
+        let conversation = match &access {
+            Access::Http(exchange) => Some(exchange.begin()),
+            Access::WebSocket { .. } => None,
+        };
+        let is_http = conversation.is_some();
+        let conversation = conversation.unwrap_or_default();
+        let extra = Some(Box::new(Extra { access: Some(access), key, conversation, ..Extra::default() }));
         let stage = PeerStage::Connecting;
         Self { stream, decoder: Decoder::new(), stage, is_paused: false, is_http, extra }
+    }
+
+    /// Of a connection that speaks HTTP, what the server calls it.
+    pub(super) fn session(&self) -> Option<&str> {
+        Some(self.extra.as_ref()?.conversation.session.as_str()).filter(|_| self.is_http)
     }
 
     pub(super) fn is_opening(&self) -> bool {

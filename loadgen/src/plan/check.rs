@@ -64,6 +64,15 @@ impl Plan {
             TlsClient::new(tls).map_err(PlanError)?;
         }
         let driver = drivers::new(&self.driver, self.work.echo()).map_err(PlanError)?;
+        if self.driver.triggers && (self.work.publishing().is_none() || self.workers() > 1) {
+            return wrong("--triggers is for fanout, send, broadcast and slow, with one thread.".into());
+        }
+        if self.driver.triggers && drivers::lacks(&*driver, Need::Verdicts) {
+            return wrong(format!(
+                "Publishers of the driver {} are not told what becomes of messages: leave --triggers out.",
+                self.driver.name
+            ));
+        }
         if let Some((_, why)) =
             self.work.needs().into_iter().find(|(need, _)| drivers::lacks(&*driver, *need))
         {
@@ -83,7 +92,7 @@ impl DriverPlan {
     fn check(&self) -> Result<(), PlanError> {
         let name = self.name.as_str();
         let wrong = |sentence: String| Err(PlanError(sentence));
-        if self.polling && !["agnost", "socketio"].contains(&name) {
+        if self.polling && !["agnost", "socketio", "channelstream"].contains(&name) {
             return wrong(format!("The driver {name} does not poll: leave --polling out."));
         }
         if self.publish_http && name != "native" {
@@ -120,6 +129,9 @@ impl Work {
             }
             Self::Presence(plan) => {
                 let mut needs = vec![(Need::Presence, "does not tell members who joins and leaves")];
+                if plan.movers > 1 {
+                    needs.push((Need::Names, "does not tell a member its own name: use --movers 1"));
+                }
                 if plan.updates {
                     needs.push((Need::Profiles, "has no profiles: leave --updates out"));
                 }

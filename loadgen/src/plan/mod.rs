@@ -51,6 +51,9 @@ pub struct Plan {
     /// Whether other parts of a phase use the same processes at the same time.
     #[serde(default)]
     pub shared: bool,
+    /// Worker threads of other parts of the phase that never sleep and may run on the same CPUs.
+    #[serde(default)]
+    pub rivals: u32,
     /// Seconds before the first window.
     pub warmup_seconds: f64,
     /// Seconds of each window.
@@ -115,6 +118,9 @@ pub struct DriverPlan {
     /// Whether publishers use HTTP.
     #[serde(default)]
     pub publish_http: bool,
+    /// Whether triggers of the app decide what becomes of messages.
+    #[serde(default)]
+    pub triggers: bool,
     /// The most messages of one request.
     #[serde(default)]
     pub batch: u32,

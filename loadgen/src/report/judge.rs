@@ -115,6 +115,9 @@ impl Report {
             );
             self.put_reason(Blame::Server, sentence);
         }
+        if let Some(failed) = self.verdicts.map(|verdicts| verdicts.failed).filter(|failed| *failed > 0) {
+            self.put_reason(Blame::Server, format!("Triggers failed for {failed} messages."));
+        }
         if self.returns.lapsed > 0 {
             let sentence = format!(
                 "{} of those that came back found their sessions ended: the server keeps them too short a \
@@ -245,10 +248,8 @@ impl Report {
 
     fn put_remarks(&mut self) {
         self.put_limit_remark();
-        if self.server.is_empty() && !self.windows.is_empty() {
-            self.remarks.push(
-                "The server's process is not known: no CPU time and memory of it (--server-pid).".into(),
-            );
+        if let Some(doubt) = self.doubt.filter(|_| !self.windows.is_empty()) {
+            self.remarks.push(doubt.to_string());
         }
         if let Some(warning) = self.plan.spin_warning() {
             self.remarks.push(format!("{warning}."));

@@ -23,6 +23,7 @@ pub use machine::{Load, Machine};
 pub use row::{Row, StageRow};
 
 use crate::{
+    doubt::Doubt,
     drivers::Checks,
     faults::FaultLog,
     histogram::Latency,
@@ -30,7 +31,7 @@ use crate::{
     net::Handshakes,
     plan::{IdlePlan, Plan, Work},
     procfs::{Memory, ProcessInfo},
-    tally::{Returns, Slow, Tally},
+    tally::{Returns, Slow, Tally, Verdicts},
     thresholds::Measured,
     timeline::Timeline,
     verdict::{Blame, Reason, Verdict},
@@ -67,6 +68,8 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<Reason>,
     /// The server's processes, as far as they are known.
     pub(crate) server: Vec<ProcessInfo>,
+    /// What is to be doubted of them.
+    pub(crate) doubt: Option<Doubt>,
 }
 
 /// What connections at rest cost.
@@ -164,6 +167,8 @@ pub struct Report {
     pub slow: Slow,
     /// How connections came back in storms with messages.
     pub returns: Returns,
+    /// What triggers made of messages, if there are any.
+    pub verdicts: Option<Verdicts>,
     /// How far connections were after a storm, and when.
     pub storm_stages: Vec<StageRow>,
     /// Connections that were not back when a storm's window ended.
@@ -205,6 +210,8 @@ pub struct Report {
     /// Each threshold, and what was measured.
     pub thresholds: Vec<Measured>,
     #[serde(skip)]
+    doubt: Option<Doubt>,
+    #[serde(skip)]
     plan: Plan,
     /// Of each window.
     #[serde(skip)]
@@ -221,7 +228,7 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
-        let Outcome { tally, timeline, end_ns, readings, idling, failure, server } = outcome;
+        let Outcome { tally, timeline, end_ns, readings, idling, failure, server, doubt } = outcome;
         let start_ns = timeline.first_ns.saturating_sub(plan.timing().warmup_ns);
         let seconds = |window: u32| {
             let begun_ns = timeline.first_ns + plan.timing().window_ns * u64::from(window);
@@ -261,6 +268,7 @@ impl Report {
             slow: tally.slow,
             storm_stages: row::stages(&tally, &all),
             returns: tally.returns,
+            verdicts: tally.verdicts,
             stragglers: tally.stragglers,
             failed: tally.failed,
             held_up: tally.held_up,
@@ -279,6 +287,7 @@ impl Report {
             remarks: Vec::new(),
             thresholds: Vec::new(),
             server,
+            doubt,
             plan: plan.clone(),
             latencies: tally.windows.iter().map(|window| window.latency.clone()).collect(),
             bystander_latencies: tally.windows.iter().map(|window| window.bystanders.clone()).collect(),
@@ -307,6 +316,7 @@ impl Report {
             idling: None,
             failure: Some(reason),
             server: Vec::new(),
+            doubt: None,
         };
         Self::new(plan, outcome)
     }
@@ -350,6 +360,14 @@ impl Report {
     fn idle_cpu(&self) -> Option<f64> {
         let Work::Idle(IdlePlan { connections, .. }) = &self.plan.work else { return None };
         Some(self.summary.server_cores? * 1e6 / f64::from(*connections))
+    }
+
+    /// Connections by which the server's memory grows between its readings.
+    fn rests(&self) -> u32 {
+        match &self.plan.work {
+            Work::Idle(IdlePlan { base, connections, .. }) => connections - base,
+            _ => 0,
+        }
     }
 
     /// Growth of the server's memory for each connection, in bytes: proportional set size, resident set size.
@@ -405,8 +423,16 @@ pub(crate) mod tests {
         let readings: Vec<_> = [first.clone()].into_iter().chain(between).chain([last]).collect();
         let timeline = Timeline::new(plan.timing(), 0);
         let server = vec![ProcessInfo { pid: 1, name: "x".into(), version: None, command: "x".into() }];
-        let outcome =
-            Outcome { tally, timeline, end_ns: u64::MAX, readings, idling: None, failure: None, server };
+        let outcome = Outcome {
+            tally,
+            timeline,
+            end_ns: u64::MAX,
+            readings,
+            idling: None,
+            failure: None,
+            server,
+            doubt: None,
+        };
         Report::new(&plan, outcome)
     }
 

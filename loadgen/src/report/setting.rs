@@ -66,7 +66,7 @@ impl Plan {
         cpus.dedup();
         let available = thread::available_parallelism().map_or(1, usize::from);
         let places = if cpus.is_empty() { available } else { cpus.len() };
-        let workers = self.workers() as usize;
+        let workers = (self.workers() + self.rivals) as usize;
         (self.spin && workers > places).then(|| {
             format!(
                 "{workers} workers spin on {places} CPU(s): each waits for the others' turns (--sleep, --pin)"

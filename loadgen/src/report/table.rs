@@ -3,7 +3,12 @@
 use std::fmt::Write;
 
 use super::{AllParts, Limit, Report, Row, row};
-use crate::{COMMIT, VERSION, histogram::Percentiles, ledger::Faults, net::Handshakes, tally::Returns};
+use crate::{
+    COMMIT, VERSION,
+    histogram::Percentiles,
+    net::Handshakes,
+    tally::{Returns, Verdicts},
+};
 
 /// Columns of a terminal.
 const WIDTH: usize = 80;
@@ -141,6 +146,7 @@ impl Report {
             )?;
         }
         self.write_returns(out)?;
+        self.write_verdicts(out)?;
         for row::StageRow { stage, latency } in &self.storm_stages {
             let ms = |us: f64| us / 1e3;
             let (p50, p99, max) = (ms(latency.p50_us), ms(latency.p99_us), ms(latency.max_us));
@@ -160,6 +166,17 @@ impl Report {
             writeln!(out, "note: {remark}")?;
         }
         Ok(())
+    }
+
+    /// What triggers made of messages.
+    fn write_verdicts(&self, out: &mut String) -> std::fmt::Result {
+        let Some(verdicts) = self.verdicts else { return Ok(()) };
+        let Verdicts { passed, refused, failed, replaced, answered } = verdicts;
+        writeln!(
+            out,
+            "triggers: {passed} messages passed, {refused} refused, {failed} failed, {answered} answered\n\
+             triggers: {replaced} deliveries replaced"
+        )
     }
 
     /// How connections came back after a storm.
@@ -182,16 +199,7 @@ impl Report {
     }
 
     fn write_faults(&self, out: &mut String) -> std::fmt::Result {
-        let Faults { lost, not_arrived, repeated, reordered, misdelivered, corrupt, holes } = self.faults;
-        let kinds = [
-            ("lost", lost),
-            ("not arrived", not_arrived),
-            ("repeated", repeated),
-            ("reordered", reordered),
-            ("misdelivered", misdelivered),
-            ("corrupt", corrupt),
-            ("holes", holes),
-        ];
+        let kinds = self.faults.kinds();
         let checked = kinds.iter().filter(|(kind, count)| *count > 0 || !self.not_checked.contains(kind));
         let counts: Vec<_> = checked.map(|(kind, count)| format!("{kind} {count}")).collect();
         write!(out, "{}  refused {}", counts.join("  "), self.refused)?;
@@ -272,10 +280,15 @@ impl Report {
     fn write_idling(&self, out: &mut String) -> std::fmt::Result {
         let Some(idling) = &self.idling else { return Ok(()) };
         if let Some((pss, rss)) = self.idle_growth() {
-            writeln!(out, "server, each connection at rest: {pss:.0} B of PSS, {rss:.0} B of RSS")?;
+            let count = self.rests();
+            writeln!(
+                out,
+                "server, each of {count} connections at rest: {pss:.0} B of PSS, {rss:.0} B of RSS"
+            )?;
         }
         if let Some(us) = self.idle_cpu_us_per_second {
-            writeln!(out, "server, each connection at rest: {us:.2} µs of CPU a second")?;
+            let all = self.plan.work.connections();
+            writeln!(out, "server, each of {all} connections at rest: {us:.2} µs of CPU a second")?;
         }
         for (what, memory) in [
             ("server before", idling.before),
@@ -317,7 +330,7 @@ const fn percentile(name: &'static str, cell: fn(&Row) -> String) -> Column {
     Column { name, cell, is_percentile: true }
 }
 
-const COLUMNS: [Column; 19] = [
+const COLUMNS: [Column; 21] = [
     number("due/s", |row| row.due_per_second.map_or(NOTHING.into(), rate)),
     number("deliveries/s", |row| rate(row.deliveries_per_second)),
     number("messages/s", |row| rate(row.messages_per_second)),
@@ -330,11 +343,13 @@ const COLUMNS: [Column; 19] = [
     number("server CPU", |row| share(row.server_cores)),
     number("loadgen CPU", |row| share(row.generator_cores)),
     number("busy", |row| share(row.busy_share)),
+    number("values", |row| rate(row.latency.count as f64)),
     percentile("p50 ms", |row| latency(row, row.latency.p50_us)),
     percentile("p90 ms", |row| latency(row, row.latency.p90_us)),
     percentile("p99 ms", |row| latency(row, row.latency.p99_us)),
     percentile("p99.9 ms", |row| latency(row, row.latency.p999_us)),
     percentile("max ms", |row| latency(row, row.latency.max_us)),
+    number("byst. values", |row| rate(row.bystander_latency.map_or(0.0, |latency| latency.count as f64))),
     percentile("byst. p50 ms", |row| bystanders(row, |latency| latency.p50_us)),
     percentile("byst. p99 ms", |row| bystanders(row, |latency| latency.p99_us)),
 ];

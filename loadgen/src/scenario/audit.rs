@@ -8,7 +8,9 @@
 
 use std::collections::HashSet;
 
+use super::Scenario;
 use crate::{
+    clock::now_ns,
     ledger::Faults,
     net::{Net, Slot},
 };
@@ -50,6 +52,45 @@ impl Missing {
             not_arrived: unproven,
             holes: self.holes.saturating_sub(self.gaps + self.tail),
             ..Faults::default()
+        }
+    }
+}
+
+/// A scenario whose subscribers may miss something in the end.
+pub(super) trait Audited: Scenario {
+    /// The connections that are to receive messages.
+    fn listeners(&self) -> Vec<Slot>;
+
+    /// What one of them misses.
+    fn missing(&self, slot: Slot) -> Missing;
+
+    /// Writes down what never came to one of them: its time is at least that to the end.
+    fn censor(&mut self, slot: Slot, now: u64);
+
+    /// How often the server was asked for a sign of life.
+    fn round_trips(&mut self) -> &mut RoundTrips;
+
+    /// The end: what went wrong. If the run broke off, what was on the way is nobody's loss.
+    fn audit(&mut self) -> Faults {
+        let now = now_ns();
+        let mut faults = self.faults();
+        let is_settled = self.seat().control.is_settled();
+        for slot in self.listeners() {
+            let missing = self.missing(slot);
+            missing.settle(&mut faults);
+            if is_settled && missing.gaps + missing.tail > 0 {
+                self.censor(slot, now);
+            }
+        }
+        faults
+    }
+
+    /// Asks the server where something is missing, if nothing has come for a while: `arrived` is what has.
+    fn ask_where_something_is_missing(&mut self, net: &mut Net, arrived: u64) {
+        if self.round_trips().is_time(arrived, now_ns()) {
+            let listeners = self.listeners().into_iter();
+            let lacking = listeners.filter(|slot| self.missing(*slot).tail > 0).collect();
+            self.round_trips().ask(net, lacking);
         }
     }
 }

@@ -10,8 +10,8 @@
 //! In a closed loop so many cycles are under way at one time, and one begins when another has ended. In an
 //! open loop they begin by a schedule, and latency counts from when a cycle was due. What is under way is
 //! bounded there too: a cycle that is due while all are taken begins as soon as one is free, which is the
-//! server's delay and not the generator's. A cycle that fails is counted, and the others go on; before the
-//! first has succeeded, and where there is nobody to connect to, it ends the run.
+//! server's delay and not the generator's. A cycle that fails is counted, and the others go on; where none
+//! succeeds, and where there is nobody to connect to, that ends the run.
 
 use super::{Scenario, Seat};
 use crate::{
@@ -24,6 +24,9 @@ use crate::{
     tally::{LATE_NS, Tally},
     verdict::Reason,
 };
+
+/// Cycles of an open loop that may fail before one has succeeded.
+const FIRST_FAILURES: u64 = 16;
 
 /// One worker's cycles.
 pub(crate) struct Connect {
@@ -146,6 +149,7 @@ impl Connect {
             at.record(latency_ns);
         }
         self.since_ns[slot as usize] = 0;
+        self.has_succeeded = true;
         net.close(slot);
     }
 
@@ -164,9 +168,11 @@ impl Connect {
         self.tally.fail(if since_ns > 0 { since_ns } else { now_ns() }, sentence);
     }
 
-    /// Whether a cycle that fails is one of many. Else it ends the run.
+    /// Whether a cycle that fails is one of many. Else it ends the run. Before one has succeeded, others that
+    /// are under way may be the first.
     fn can_fail(&self) -> bool {
-        self.open_loop.is_some() && self.has_succeeded
+        let others_may_succeed = self.under_way > 1 && self.tally.failed < FIRST_FAILURES;
+        self.open_loop.is_some() && (self.has_succeeded || others_may_succeed)
     }
 }
 
@@ -192,6 +198,7 @@ impl Scenario for Connect {
             }
             Reply::Unknown => self.tally.faults.corrupt += 1,
             Reply::Gap { .. } | Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
+            Reply::Verdict { .. } | Reply::Answer | Reply::Roster { .. } => {}
         }
     }
 
@@ -200,7 +207,6 @@ impl Scenario for Connect {
         let blame = closed.blame();
         match closed.into_sentence() {
             None => {
-                self.has_succeeded = true;
                 if let Some(window) = self.tally.window() {
                     window.operations += 1;
                 }

@@ -47,6 +47,7 @@ impl Scenario for Idle {
             Reply::Unknown => self.tally.faults.corrupt += 1,
             Reply::Gap { missed } => self.tally.gaps += missed,
             Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
+            Reply::Verdict { .. } | Reply::Answer | Reply::Roster { .. } => {}
         }
     }
 

@@ -101,6 +101,13 @@ impl Seat {
         }
     }
 
+    /// The same of one that watches who joins and leaves.
+    pub(crate) fn watch_first(&self, net: &mut Net, slot: Slot, channel: &str, session: &str) {
+        if let Some(join) = self.driver.watch_first(channel, session) {
+            net.send(slot, &join);
+        }
+    }
+
     /// A fault that a connection of this worker found.
     pub(crate) fn fault(&self, kind: FaultKind, slot: Slot, at_ns: u64) -> FaultRecord {
         FaultRecord::new(kind, at_ns, (self.worker, slot))

@@ -17,7 +17,7 @@ use std::{collections::HashMap, ops::Range};
 
 use super::{
     Scenario, Seat,
-    audit::{Missing, RoundTrips},
+    audit::{Audited, Missing, RoundTrips},
 };
 use crate::{
     clock::now_ns,
@@ -265,7 +265,7 @@ impl Presence {
         if watcher >= self.plan.watchers || !self.started {
             return;
         }
-        let whose = self.sessions.get(session).copied();
+        let whose = self.sessions.get(session).copied().or_else(|| self.only_mover(channel));
         let Some(whose) = whose.filter(|whose| self.place(*whose).0 == channel) else {
             self.tally.faults.misdelivered += 1;
             return self.tally.fault_log.put(self.seat.fault(FaultKind::Misdelivered, slot, now));
@@ -298,6 +298,23 @@ impl Presence {
         }
     }
 
+    /// A watcher is told who is there: watchers all of them, since no mover has begun.
+    fn on_roster(&mut self, slot: Slot, text: &str) {
+        if self.mover(slot).is_some() || self.started {
+            return;
+        }
+        for name in self.seat.driver.names(text) {
+            self.sessions.entry(name.into()).or_insert(slot);
+        }
+        self.ready += 1;
+    }
+
+    /// Who somebody without a known name is, where members are not told their own: every watcher has been
+    /// told of all watchers, so it is the channel's mover.
+    fn only_mover(&self, channel: u32) -> Option<Slot> {
+        self.seat.driver.tells_roster().then(|| self.mover_slot(channel * self.plan.movers))
+    }
+
     /// Which of a mover's notices this one is: the next of its kind that was begun, or one that was passed
     /// over. None if it was told already.
     fn number_of(&mut self, kind: Notice, mover: u32, stream: usize, now: u64) -> Option<u32> {
@@ -323,7 +340,8 @@ impl Presence {
 
     fn on_done(&mut self, net: &mut Net, slot: Slot, now: u64) {
         let Some(mover) = self.mover(slot) else {
-            self.ready += 1;
+            // Where a roster follows, the watcher is ready when it has that.
+            self.ready += u32::from(!self.seat.driver.tells_roster());
             return;
         };
         let entry = &mut self.movers[mover as usize];
@@ -402,24 +420,33 @@ impl Presence {
         channel * self.plan.movers..(channel + 1) * self.plan.movers
     }
 
-    fn watchers(&self) -> Vec<Slot> {
+    #[cold]
+    fn put_fault(&mut self, kind: FaultKind, slot: Slot, at_ns: u64, (mover, number): (u32, u32)) {
+        if self.tally.fault_log.has_room() {
+            let fault = self.seat.fault(kind, slot, at_ns).of_message(mover, number);
+            self.tally.fault_log.put(fault.in_channel(self.channel_of(slot)));
+        }
+    }
+}
+
+impl Audited for Presence {
+    fn listeners(&self) -> Vec<Slot> {
         let members = self.plan.watchers + self.plan.movers;
         (0..self.channels.len() as u32 * members).filter(|slot| self.mover(*slot).is_none()).collect()
     }
 
-    /// What a watcher misses in the end.
     fn missing(&self, slot: Slot) -> Missing {
         let (channel, watcher) = self.place(slot);
+        let is_settled = self.seat.control.is_settled();
         let mut missing = Missing { is_answered: self.round_trips.is_answered(slot), ..Missing::default() };
         for mover in self.movers_of(channel) {
             let stream = self.stream(mover, watcher);
             missing.gaps += self.ledger.gaps(stream).iter().map(|gap| gap.len() as u64).sum::<u64>();
-            missing.tail += self.tail(mover, stream).len() as u64;
+            missing.tail += if is_settled { self.tail(mover, stream).len() as u64 } else { 0 };
         }
         missing
     }
 
-    /// Writes down what a watcher was never told: its time is at least that to the end.
     fn censor(&mut self, slot: Slot, now: u64) {
         let (channel, watcher) = self.place(slot);
         let tail_kind =
@@ -440,12 +467,8 @@ impl Presence {
         }
     }
 
-    #[cold]
-    fn put_fault(&mut self, kind: FaultKind, slot: Slot, at_ns: u64, (mover, number): (u32, u32)) {
-        if self.tally.fault_log.has_room() {
-            let fault = self.seat.fault(kind, slot, at_ns).of_message(mover, number);
-            self.tally.fault_log.put(fault.in_channel(self.channel_of(slot)));
-        }
+    fn round_trips(&mut self) -> &mut RoundTrips {
+        &mut self.round_trips
     }
 }
 
@@ -461,15 +484,16 @@ impl Scenario for Presence {
                 self.sessions.insert(session.into(), slot);
                 match self.mover(slot) {
                     Some(_) => self.ready += 1,
-                    None => self.seat.join_first(net, slot, &self.channel_of(slot), session),
+                    None => self.seat.watch_first(net, slot, &self.channel_of(slot), session),
                 }
             }
             Reply::Done(_) => self.on_done(net, slot, now),
+            Reply::Roster { text } => self.on_roster(slot, text),
             Reply::Failed { code } => {
                 self.seat.control.fail(format!("The server refused a command: {code}."));
             }
             Reply::Gap { missed } => self.tally.gaps += missed,
-            Reply::Prompt { .. } | Reply::Other => {}
+            Reply::Verdict { .. } | Reply::Answer | Reply::Prompt { .. } | Reply::Other => {}
             Reply::Unknown => {
                 self.tally.faults.corrupt += 1;
                 self.tally.fault_log.put(self.seat.fault(FaultKind::Corrupt, slot, now));
@@ -494,7 +518,7 @@ impl Scenario for Presence {
                 if !self.opened {
                     self.opened = true;
                     (0..connections).for_each(|slot| {
-                        let role = if self.mover(slot).is_some() { Role::Mover } else { Role::Member };
+                        let role = if self.mover(slot).is_some() { Role::Mover } else { Role::Watcher };
                         net.open(slot, self.seat.driver.access(&self.channel_of(slot), role));
                     });
                 }
@@ -514,10 +538,8 @@ impl Scenario for Presence {
                 let wait = self.begin_due(net);
                 self.expire(net, now_ns());
                 let is_quiet = self.is_quiet();
-                if !is_quiet && self.round_trips.is_time(self.arrived, now_ns()) {
-                    let watchers = self.watchers().into_iter();
-                    let missing: Vec<_> = watchers.filter(|slot| self.missing(*slot).tail > 0).collect();
-                    self.round_trips.ask(net, missing);
+                if !is_quiet {
+                    self.ask_where_something_is_missing(net, self.arrived);
                 }
                 self.seat.report_cooling(is_quiet);
                 wait
@@ -534,18 +556,8 @@ impl Scenario for Presence {
     }
 
     fn finish(mut self) -> Tally {
-        let now = now_ns();
-        let mut faults = self.faults();
         self.merge_tails();
-        // If the run broke off, what was on the way is nobody's loss.
-        for slot in if self.seat.control.is_settled() { self.watchers() } else { Vec::new() } {
-            let missing = self.missing(slot);
-            missing.settle(&mut faults);
-            if missing.gaps + missing.tail > 0 {
-                self.censor(slot, now);
-            }
-        }
-        self.tally.faults = faults;
+        self.tally.faults = self.audit();
         self.tally
     }
 }

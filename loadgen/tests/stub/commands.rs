@@ -154,14 +154,15 @@ impl Server {
             Mischief::LoseMessage { number } if self.sends == number => return,
             _ => {}
         }
+        let Some(wrapped) = self.judge(number, command) else { return };
         let channel = command.channel.unwrap_or("everyone");
-        let (event, message) = (command.event.expect("an event"), command.message.expect("a message"));
+        let event = command.event.expect("an event");
         let is_skipped =
             matches!(self.mischief, Mischief::Skip { every } if self.sends.is_multiple_of(every));
         let offset = self.offsets.entry(channel.to_owned()).or_default();
         *offset += 1 + u64::from(is_skipped);
         let publication = format!(
-            "{{\"channel\":\"{channel}\",\"event\":\"{event}\",\"message\":{message},\"offset\":{offset}}}"
+            "{{\"channel\":\"{channel}\",\"event\":\"{event}\",\"message\":{wrapped},\"offset\":{offset}}}"
         );
         let mut frame = BytesMut::new();
         put_frame(&mut frame, OpCode::Text, publication.as_bytes());
@@ -196,6 +197,36 @@ impl Server {
         }
         if command.channel.is_some() {
             self.channels.insert(channel.to_owned(), members);
+        }
+    }
+
+    /// What the trigger makes of a message: what is published, if anything is. The sender is told.
+    fn judge(&mut self, number: usize, command: &Command<'_>) -> Option<String> {
+        let message = command.message.expect("a message").get();
+        let is_due = |every: u64| self.sends.is_multiple_of(every);
+        let (is_refused, is_replaced, is_answered) = match self.mischief {
+            Mischief::Judge { refused, replaced, answered } => {
+                (is_due(refused), is_due(replaced), is_due(answered))
+            }
+            Mischief::RefuseInVain { every } => (is_due(every), false, false),
+            _ => return Some(message.to_owned()),
+        };
+        let id = command.id.expect("a number");
+        if is_answered {
+            let channel = command.channel.unwrap_or_default();
+            let answer = format!("{{\"channel\":\"{channel}\",\"event\":\"last\",\"message\":[1]}}");
+            self.put(number, &answer);
+        }
+        if is_refused {
+            let error = "{\"code\":\"refused\",\"message\":\"no\"}";
+            self.put(number, &format!("{{\"id\":{id},\"error\":{error}}}"));
+        } else {
+            self.put_ok(number, Some(id));
+        }
+        match self.mischief {
+            Mischief::Judge { .. } if is_refused => None,
+            _ if is_replaced => Some(format!("{{\"text\":{message},\"checked\":true}}")),
+            _ => Some(message.to_owned()),
         }
     }
 

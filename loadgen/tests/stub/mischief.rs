@@ -78,6 +78,17 @@ pub(crate) enum Mischief {
     LoseMessage {
         number: u64,
     },
+    /// No fault: a trigger refuses each `refused`-th message, wraps the payload of each `replaced`-th, and
+    /// answers the sender of each `answered`-th.
+    Judge {
+        refused: u64,
+        replaced: u64,
+        answered: u64,
+    },
+    /// Each message with a number that divides by this is refused, and delivered all the same.
+    RefuseInVain {
+        every: u64,
+    },
     /// No handshake succeeds.
     Refuse,
     /// Sends are answered with an error.

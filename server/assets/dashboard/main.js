@@ -59,7 +59,7 @@ function SignIn({ onDone }) {
 const VIEWS = [["", "Now"], ["channels", "Channels"], ["sessions", "Sessions"], ["triggers", "Triggers"], ["problems", "Errors and drops"], ["console", "Console"]];
 
 /** The views of an app. */
-const OF_APP = ["channels", "sessions", "triggers"];
+const OF_APP = ["channels", "sessions", "triggers", "console"];
 
 function Frame({ account, onSignOut }) {
   const place = usePlace();
@@ -81,7 +81,7 @@ function Frame({ account, onSignOut }) {
     else if (view === "triggers" && item !== undefined) shown = html`<${Trigger} key=${`${app}/${item}`} app=${app} name=${item} />`;
     else if (view === "triggers") shown = html`<${Triggers} key=${app} app=${app} />`;
     else if (view === "problems") shown = html`<${Problems} overview=${overview} before=${trail.before} />`;
-    else if (view === "console") shown = html`<${Console} apps=${overview.apps} app=${app} />`;
+    else if (view === "console") shown = html`<${Console} key=${app} apps=${overview.apps} app=${app} />`;
     else shown = html`<${Overview} overview=${overview} trail=${trail} />`;
   }
   return html`

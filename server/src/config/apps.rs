@@ -39,7 +39,7 @@ const KEYS_MAX: usize = 32;
 const RULES_MAX: usize = 256;
 
 /// The most bytes of the name of the claim that names the user.
-const USER_CLAIM_BYTES_MAX: usize = 64;
+const CLAIM_BYTES_MAX: usize = 64;
 
 /// Bytes of a session key's `kid`.
 const KID_BYTES_MAX: usize = 256;
@@ -114,13 +114,15 @@ fn development(environment: &mut Environment, demo: Demo) -> Result<BuiltApps, C
     let mut app = App::new(DEVELOPMENT_APP, checked);
     app.agnost = Some(AgnostOptions::new(DEVELOPMENT_APP));
     app.limits = agnost::default_limits();
+    let mut source = AppSource::default();
     if demo == Demo::On {
+        source.triggers.push(triggers::of_demo()?);
         app.show_sender = true;
         app.sender_edits = true;
         app.history.messages = DEMO_MESSAGES;
     }
     let apps = Apps::new(vec![app]).map_err(ConfigError::Apps)?;
-    Ok(BuiltApps { apps, secrets: vec![AppSource::default()], development: Some(keys) })
+    Ok(BuiltApps { apps, secrets: vec![source], development: Some(keys) })
 }
 
 fn random_key() -> Result<String, ConfigError> {
@@ -504,13 +506,16 @@ impl Section<'_> {
         let leeway = raw.session_leeway_seconds.unwrap_or(5);
         let leeway = within(&self.key("session_leeway_seconds"), leeway, 0..=300)?;
         let verifier = SessionVerifier::new(keys, leeway, raw.session_exp_required.unwrap_or(true));
-        let user_claim = raw.session_user_claim.as_deref().unwrap_or(verifier.user_claim());
-        if !(1..=USER_CLAIM_BYTES_MAX).contains(&user_claim.len()) {
-            let problem = format_args!("must have 1 to {USER_CLAIM_BYTES_MAX} bytes");
-            return Err(self.refuse("session_user_claim", problem));
+        let claims =
+            [("session_user_claim", &raw.session_user_claim), ("session_id_claim", &raw.session_id_claim)];
+        for (key, claim) in claims {
+            if claim.as_ref().is_some_and(|claim| !(1..=CLAIM_BYTES_MAX).contains(&claim.len())) {
+                return Err(self.refuse(key, format_args!("must have 1 to {CLAIM_BYTES_MAX} bytes")));
+            }
         }
-        let verifier = verifier.clone().with_user_claim(user_claim);
-        Ok((verifier, printed))
+        let user_claim = raw.session_user_claim.as_deref().unwrap_or(verifier.user_claim()).to_owned();
+        let id_claim = raw.session_id_claim.as_deref();
+        Ok((verifier.with_user_claim(&user_claim).with_id_claim(id_claim), printed))
     }
 
     /// The key of one entry, and the entry as it is printed: with the public key itself in the place of its

@@ -11,7 +11,7 @@ use super::{Config, ConfigError};
 use crate::args::Secrets;
 
 /// The settings of the server that can change while it runs. A setting in neither list needs a restart.
-const LIVE: [&str; 21] = [
+const LIVE: [&str; 28] = [
     "server.limits.address_connections",
     "server.limits.address_handshakes_per_second",
     "server.limits.address_failed_keys_per_minute",
@@ -33,6 +33,13 @@ const LIVE: [&str; 21] = [
     "certificate_file",
     "key_file",
     "client_ca_file",
+    "acme",
+    "server.acme.domains",
+    "server.acme.contact",
+    "server.acme.agree_to_terms",
+    "server.acme.directory",
+    "server.acme.directory_ca_file",
+    "server.acme.retry_s",
 ];
 
 /// The settings of an app that can change while the server runs, by the first word after the app's name.
@@ -109,10 +116,15 @@ impl Config {
             return Err(nothing("was not given: there is no file to read again"));
         }
         let config = Config::load(&self.args, std::env::vars_os())?;
-        match config.development.is_some() || self.development.is_some() {
-            true => Err(nothing("names a file without an app: development keys last for one run")),
-            false => Ok(config),
+        if config.development.is_some() || self.development.is_some() {
+            return Err(nothing("names a file without an app: development keys last for one run"));
         }
+        if let (Some(old), Some(new)) = (self.acme(), config.acme())
+            && new.is_same(&old)
+        {
+            new.issued.join(&old.issued);
+        }
+        Ok(config)
     }
 
     /// The settings that differ in `new`.

@@ -2,12 +2,13 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::endpoint::Endpoint;
 use super::error::ConfigError;
 use super::raw;
 use super::settings::{LISTEN_MAX, endpoint};
-use crate::tls::{Identity, IdentityError, Pem, TlsSettings, Validity};
+use crate::tls::{Identity, IdentityError, Issued, Pem, TlsSettings, Validity};
 
 /// The most certificates of one listener; the most listeners.
 const CERTIFICATES_MAX: usize = 64;
@@ -68,21 +69,31 @@ impl std::fmt::Debug for ListenerGroup {
 }
 
 /// Checks every listener. A relative file name is looked up in `base`, the configuration file's folder.
+/// `issued` has the certificates of `[server.acme]`.
 pub(super) fn build(
     entries: &[raw::Listener],
     base: Option<&Path>,
+    issued: Option<&Arc<Issued>>,
 ) -> Result<Vec<ListenerGroup>, ConfigError> {
     if entries.len() > LISTENERS_MAX {
         let problem = format_args!("must not have more than {LISTENERS_MAX} entries");
         return Err(ConfigError::setting("server.listeners", problem));
     }
-    entries.iter().enumerate().map(|(place, raw)| Entry { place, base }.build(raw)).collect()
+    // An authority has no client certificate, so a listener that asks for one answers no challenge.
+    let answers = |raw: &raw::Listener| raw.acme == Some(true) && raw.client_ca_file.is_none();
+    if issued.is_some() && !entries.iter().any(answers) {
+        let problem =
+            "has no listener: set `acme = true` for one of `server.listeners`, without `client_ca_file`";
+        return Err(ConfigError::setting("server.acme", problem));
+    }
+    entries.iter().enumerate().map(|(place, raw)| Entry { place, base, issued }.build(raw)).collect()
 }
 
 /// One listener's entry while it is checked.
 struct Entry<'a> {
     place: usize,
     base: Option<&'a Path>,
+    issued: Option<&'a Arc<Issued>>,
 }
 
 impl Entry<'_> {
@@ -113,7 +124,7 @@ impl Entry<'_> {
         };
         let names_no_file =
             raw.certificate_file.is_none() && raw.key_file.is_none() && raw.client_ca_file.is_none();
-        if preamble == Preamble::Proxy && names_no_file {
+        if preamble == Preamble::Proxy && names_no_file && raw.acme != Some(true) {
             return Ok(group);
         }
         self.secure(&mut group)?;
@@ -125,7 +136,13 @@ impl Entry<'_> {
         let raw = group.source.clone();
         let texts = |texts: &Option<raw::Texts>| texts.clone().unwrap_or_default().0;
         let (certificates, keys) = (texts(&raw.certificate_file), texts(&raw.key_file));
-        if certificates.is_empty() || certificates.len() > CERTIFICATES_MAX {
+        let issued = self.issued.filter(|_| raw.acme == Some(true)).cloned();
+        if raw.acme == Some(true) && issued.is_none() {
+            let problem = "is true, but there is no section `[server.acme]`";
+            return Err(self.refuse("acme", problem));
+        }
+        let least = if issued.is_some() { 0 } else { 1 };
+        if certificates.len() < least || certificates.len() > CERTIFICATES_MAX {
             let problem = format_args!("must name 1 to {CERTIFICATES_MAX} files");
             return Err(self.refuse("certificate_file", problem));
         }
@@ -156,7 +173,7 @@ impl Entry<'_> {
         let client_ca = raw.client_ca_file.as_deref().map(|file| self.read("client_ca_file", file));
         let client_ca = client_ca.transpose()?;
         client_ca.hash(&mut hasher);
-        let tls = TlsSettings::new(&identities, client_ca.as_deref())
+        let tls = TlsSettings::new(&identities, issued, client_ca.as_deref())
             .map_err(|problem| self.refuse("client_ca_file", problem))?;
         group.tls = Some(tls);
         group.fingerprint = hasher.finish();

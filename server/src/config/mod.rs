@@ -11,6 +11,7 @@
 //! described in docs/CONFIGURATION.md, and a test holds that page to the raw structures.
 
 mod access;
+mod acme;
 mod agnost;
 mod apps;
 mod changes;
@@ -38,6 +39,7 @@ use fanfare_core::app::Apps;
 use fanfare_core::http::ForwardingHeader;
 
 use self::access::AccessSource;
+use self::acme::{Acme, Folders};
 use self::apps::{AppSource, BuiltApps};
 pub use self::changes::{Change, When};
 pub(crate) use self::endpoint::Bindable;
@@ -47,6 +49,7 @@ use self::layers::Environment;
 use self::listeners::ListenerGroup;
 pub(crate) use self::listeners::Listening;
 pub use self::listeners::Preamble;
+use crate::acme::Settings;
 pub use crate::addresses::AddressLimits;
 use crate::args::{Action, Args, Secrets};
 use crate::issuer::Issuer;
@@ -133,6 +136,8 @@ pub struct Config {
     file: Option<PathBuf>,
     secrets: Vec<AppSource>,
     access: AccessSource,
+    /// The certificates that the running server obtains.
+    acme: Option<Acme>,
     /// The groups of addresses with options of their own.
     groups: Vec<ListenerGroup>,
     /// The command line that the configuration was loaded with.
@@ -295,6 +300,11 @@ impl Config {
         let BuiltApps { apps, secrets, development } = apps::build(&raw.apps, environment, base, demo)?;
         let (access_tokens, access) = access::tokens(server, environment)?;
         let apps = apps.with_access_tokens(access_tokens);
+        let data_dir = settings::data_dir(environment, server, base)?;
+        let folders = Folders { base, data: data_dir.as_deref() };
+        let acme = server.acme.as_ref().map(|raw| acme::build(raw, folders)).transpose()?;
+        let issued = acme.as_ref().map(|acme| &acme.settings.issued);
+        let groups = listeners::build(&server.listeners, base, issued)?;
         let settings::Workers { workers, worker_count } = settings::workers(args, environment, server)?;
         let mut config = Config {
             listen: settings::listen(args, environment, server)?,
@@ -338,7 +348,7 @@ impl Config {
                 0..=600_000,
             )?,
             drain_ms: environment.number("server.drain_ms", server.drain_ms, 10_000, 0..=600_000)?,
-            data_dir: settings::data_dir(environment, server, base)?,
+            data_dir,
             backlog: environment.number("server.backlog", server.backlog, 4096, 1..=65_535)?,
             connections: environment.number(
                 "server.limits.connections",
@@ -384,13 +394,15 @@ impl Config {
             development,
             demo,
             warnings: Vec::new(),
-            groups: listeners::build(&server.listeners, base)?,
+            acme,
+            groups,
             args: args.clone(),
             file,
             secrets,
             access,
         };
         config.warnings.extend(config.groups.iter().flat_map(|listener| listener.warnings.clone()));
+        config.warnings.extend(config.acme.iter().flat_map(|acme| acme.warnings.clone()));
         config.check_relations()?;
         config.check_proxies()?;
         config.check_development(environment)?;
@@ -407,6 +419,11 @@ impl Config {
     /// The issuers whose keys are read while the server runs.
     pub(crate) fn issuers(&self) -> Vec<Issuer> {
         self.secrets.iter().flat_map(|app| app.issuers.clone()).collect()
+    }
+
+    /// The certificates that the running server obtains.
+    pub(crate) fn acme(&self) -> Option<Arc<Settings>> {
+        self.acme.as_ref().map(|acme| acme.settings.clone())
     }
 
     /// The most connections to back ends that the configured triggers have.
@@ -433,9 +450,9 @@ impl Config {
         self.groups.get(place)?.tls.as_ref()
     }
 
-    /// When the first of all certificates expires, in seconds since 1970.
+    /// When the first of the certificates in files expires, in seconds since 1970.
     pub(crate) fn certificate_expires_s(&self) -> Option<u64> {
-        self.groups.iter().filter_map(|group| group.tls.as_ref()).map(|tls| tls.expires_s).min()
+        self.groups.iter().filter_map(|group| group.tls.as_ref()?.expires_s).min()
     }
 
     /// Checks the settings that depend on each other.

@@ -78,6 +78,7 @@ fn server(config: &Config, secrets: Secrets) -> raw::Server {
             body_bytes: Some(integer(config.body_bytes)),
             mailbox_depth: Some(integer(config.mailbox_depth)),
         },
+        acme: config.acme.as_ref().map(|acme| acme.source.clone()),
         listeners: config.groups.iter().map(|listener| listener.source.clone()).collect(),
     }
 }
@@ -120,6 +121,7 @@ fn print_app(app: &App, own: &AppSource, secrets: Secrets) -> raw::App {
             InvalidSession::Anonymous => "anonymous",
         })),
         session_user_claim: Some(String::from(app.sessions.user_claim())),
+        session_id_claim: app.sessions.id_claim().map(String::from),
         echo: Some(app.echo),
         membership_to_send: own_options.membership_to_send,
         announce: own_options.announce,

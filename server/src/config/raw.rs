@@ -56,6 +56,8 @@ pub(super) struct Server {
     pub(super) backlog: Option<i64>,
     #[serde(deserialize_with = "table")]
     pub(super) limits: ServerLimits,
+    #[serde(deserialize_with = "some_table", skip_serializing_if = "Option::is_none")]
+    pub(super) acme: Option<Acme>,
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub(super) listeners: Vec<Listener>,
 }
@@ -68,6 +70,18 @@ pub(super) struct Listener {
     pub(super) certificate_file: Option<Texts>,
     pub(super) key_file: Option<Texts>,
     pub(super) client_ca_file: Option<String>,
+    pub(super) acme: Option<bool>,
+}
+
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Acme {
+    pub(super) domains: Option<Texts>,
+    pub(super) contact: Option<Texts>,
+    pub(super) agree_to_terms: Option<bool>,
+    pub(super) directory: Option<String>,
+    pub(super) directory_ca_file: Option<String>,
+    pub(super) retry_s: Option<i64>,
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -111,6 +125,7 @@ pub(super) struct App {
     pub(super) session_exp_required: Option<bool>,
     pub(super) session_leeway_seconds: Option<i64>,
     pub(super) session_user_claim: Option<String>,
+    pub(super) session_id_claim: Option<String>,
     pub(super) session_invalid: Option<String>,
     pub(super) echo: Option<bool>,
     pub(super) membership_to_send: Option<bool>,

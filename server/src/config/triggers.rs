@@ -31,6 +31,19 @@ pub(super) fn build(section: &mut Section<'_>, raw: &[RawTrigger]) -> Result<Vec
     Ok(triggers)
 }
 
+/// The trigger of the demo's chat room, which masks bad words.
+pub(super) fn of_demo() -> Result<Arc<Spec>, ConfigError> {
+    let raw = RawTrigger {
+        name: "words".into(),
+        description: Some("Masks two bad words.".into()),
+        channel: "*".into(),
+        source: Some(include_str!("../../assets/demo/words.js").into()),
+        ..RawTrigger::default()
+    };
+    let wrong = |Wrong { key, problem }| ConfigError::setting(format!("triggers[0].{key}"), problem);
+    raw.check(None).map(Arc::new).map_err(wrong)
+}
+
 impl Section<'_> {
     /// The secret of a trigger's requests, if the trigger names a variable that holds it.
     fn trigger_secret(&mut self, entry: &str, raw: &RawTrigger) -> Result<Option<String>, ConfigError> {

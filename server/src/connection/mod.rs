@@ -25,7 +25,9 @@ use mio::net::TcpStream;
 
 pub(crate) use self::{
     flags::{Flag, Flags},
-    outlet::{Held, OutletId, OutletKind, OutletSlot, Polling, Posting, Stage, Stranger},
+    outlet::{
+        Held, OutletId, OutletKind, OutletSlot, Polling, PollingBackEnd, Posting, Stage, Standing, Stranger,
+    },
     table::{Client, Connections, Socket, Transport},
 };
 use self::{link::Link, table::CountedStream};

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use fanfare_core::{
-    dialect::{Lobby, Polled},
+    dialect::{BackEnd, Lobby, Polled},
     engine::Segments,
     id::SessionSlot,
     secret::Secret,
@@ -94,6 +94,8 @@ pub(crate) enum Stage {
     Stranger(Box<Stranger>),
     /// The client has this session.
     Session(SessionSlot),
+    /// The client is a back end.
+    BackEnd(Box<PollingBackEnd>),
     /// The client's session has ended or was refused, and the outlet waits for its end.
     Over,
 }
@@ -105,6 +107,22 @@ pub(crate) struct Stranger {
     pub(crate) origin: Option<Box<str>>,
     pub(crate) address: Option<IpAddr>,
     pub(crate) began: Tick,
+}
+
+/// A back end that polls.
+pub(crate) struct PollingBackEnd {
+    pub(crate) state: BackEnd,
+    pub(crate) standing: Standing,
+}
+
+/// Whether the next command of a back end that polls is executed.
+#[derive(Copy, Clone, Eq, PartialEq)]
+pub(crate) enum Standing {
+    Reads,
+    /// A command waits for its answer.
+    Waits,
+    /// Too many answers wait for the next poll.
+    Behind,
 }
 
 /// A poll that waits for output.

@@ -46,6 +46,7 @@ use super::{
     reload::Reloader,
 };
 use crate::{
+    acme::Acme,
     config::{Endpoint, Password},
     doors::SocketFiles,
     issuer::Issuers,
@@ -65,13 +66,19 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// How long accepting rests after an error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What the background thread works on.
+pub(crate) struct Errands {
+    pub(crate) issuers: Issuers,
+    pub(crate) acme: Acme,
+}
+
 /// What the admin plane looks at.
 pub(crate) struct Observed {
     pub(crate) node: Arc<Node>,
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
     /// The interface to the workers: it wakes them, asks them, and hands them connections.
     pub(crate) control: Arc<Control>,
-    pub(crate) issuers: Issuers,
+    pub(crate) errands: Errands,
     pub(crate) started: Instant,
     /// The same moment, in seconds since 1970.
     pub(super) started_unix_s: f64,
@@ -79,7 +86,7 @@ pub(crate) struct Observed {
     pub(super) resident_at_start: u64,
     /// False while starting and while draining.
     pub(crate) ready: AtomicBool,
-    /// When the first certificate of a listener expires, in seconds since 1970.
+    /// When the first of the certificates in files expires, in seconds since 1970; 0 without one.
     pub(crate) certificate_expires_s: AtomicU64,
     /// The number of reloads that took effect, and of reloads that were refused.
     pub(crate) reloads: AtomicU64,
@@ -95,14 +102,14 @@ impl Observed {
         node: Arc<Node>,
         workers: Vec<Arc<WorkerMetrics>>,
         control: Arc<Control>,
-        issuers: Issuers,
+        errands: Errands,
         certificate_expires_s: Option<u64>,
     ) -> Self {
         Self {
             node,
             workers,
             control,
-            issuers,
+            errands,
             started: Instant::now(),
             started_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             resident_at_start: resident_bytes(),
@@ -118,6 +125,12 @@ impl Observed {
     /// The state of a server with these triggers.
     pub(crate) fn with(self, triggers: Arc<Triggers>) -> Self {
         Self { triggers: Some(triggers), ..self }
+    }
+
+    /// When the first of all certificates expires, in seconds since 1970.
+    pub(super) fn certificate_expires_s(&self) -> Option<u64> {
+        let of_files = Some(self.certificate_expires_s.load(Ordering::Relaxed)).filter(|at| *at > 0);
+        of_files.into_iter().chain(self.errands.acme.expires_s()).min()
     }
 
     /// The triggers.

@@ -57,6 +57,7 @@ pub(super) const DASHBOARD: &[Asset] = &[
     asset!("/dashboard/sessions.js", SCRIPT, "dashboard/sessions.js"),
     asset!("/dashboard/problems.js", SCRIPT, "dashboard/problems.js"),
     asset!("/dashboard/console.js", SCRIPT, "dashboard/console.js"),
+    asset!("/dashboard/dialects.js", SCRIPT, "dashboard/dialects.js"),
     asset!("/dashboard/style.css", STYLE, "dashboard/style.css"),
     asset!("/assets/preact.js", SCRIPT, "vendor/preact.js"),
     asset!("/assets/uplot.js", SCRIPT, "vendor/uplot.js"),

@@ -170,7 +170,8 @@ mod tests {
         assert_eq!(TextFormat::wanted(&HeaderMap::new()), TextFormat::Prometheus);
         for accept in [
             open,
-            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;q=0.3,*/*;q=0.2",
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;q=0.3,\
+             */*;q=0.2",
             "text/plain; q=0.1, application/openmetrics-text; version=0.0.1; q=0.2",
         ] {
             assert_eq!(wanted(accept), TextFormat::OpenMetrics, "{accept}");

@@ -22,6 +22,7 @@ use super::{
     process::{ProcessMetric, process_metrics},
 };
 use crate::{
+    acme::{self, Acme},
     args::COMMIT,
     connection::Transport,
     http::channelstream::Place,
@@ -73,22 +74,29 @@ metrics! {
     closed_total Counter "Connections closed, for any reason."
     protocol_errors_total Counter "Connections closed because the peer broke the protocol."
     ping_timeouts_total Counter "Connections closed because the peer was silent for two ping intervals."
-    message_timeouts_total Counter "Connections closed because a WebSocket message was begun and not finished in time."
+    message_timeouts_total Counter
+        "Connections closed because a WebSocket message was begun and not finished in time."
     bad_tokens_total Counter "Connections closed because too many session tokens in a row did not verify."
-    panics_total Counter "Connections closed because handling their input panicked: a fault of the server's. Report it."
+    panics_total Counter
+        "Connections closed because handling their input panicked: a fault of the server's. Report it."
     disconnected_total Counter "Sessions disconnected by their app's back end."
     drained_total Counter "Sessions told to come back because the server ends."
     removed_total Counter "Sessions closed because their app was removed by a reload."
     slow_consumers_total Counter "Sessions closed because their outbound queue passed its limit."
-    congested_total Counter "Times a session began to lose publications because its outbound queue passed its limit."
-    missed_total Counter "Publications dropped for sessions with a full outbound queue, counted when a gap message tells them or the session ends."
+    congested_total Counter
+        "Times a session began to lose publications because its outbound queue passed its limit."
+    missed_total Counter
+        "Publications dropped for sessions with a full outbound queue, counted when a gap message tells \
+         them or the session ends."
     recovered_total Counter "Publications that sessions had missed and received on joining."
     unrecovered_total Counter "Joins that were told that what they missed is not remembered."
     parked_total Counter "Times a session whose connection was lost was kept for its client's return."
     resumed_total Counter "Parked sessions that a client resumed on a new connection."
-    unresumed_total Counter "Kept sessions that ended: their time was over, a bound was passed, or frames were lost."
+    unresumed_total Counter
+        "Kept sessions that ended: their time was over, a bound was passed, or frames were lost."
     expired_keys_total Counter "Sessions ended because the key of their client has expired."
-    presence_ghost_seconds_max Gauge "For how long the session that was kept first has been without a connection, in seconds."
+    presence_ghost_seconds_max Gauge
+        "For how long the session that was kept first has been without a connection, in seconds."
     member_lists_refused_total Counter "Lists of all members refused because they are too long."
     back_end_refusals_total Counter "Events of a back end's WebSocket that were refused."
     history_forgotten_total Counter "Messages forgotten because their app remembered too much."
@@ -223,7 +231,7 @@ const DIALECT_METRICS: [(&str, Kind, &str); 3] = [
 ];
 
 /// What the node knows of an app: name, kind and description.
-pub(super) const APP_METRICS: [(&str, Kind, &str); 18] = [
+pub(super) const APP_METRICS: [(&str, Kind, &str); 19] = [
     ("app_sessions", Kind::Gauge, "Sessions of the app."),
     ("parked_sessions", Kind::Gauge, "Sessions of the app that are kept without a connection."),
     ("parked_bytes", Kind::Gauge, "Bytes of output that parked sessions of the app keep."),
@@ -242,6 +250,7 @@ pub(super) const APP_METRICS: [(&str, Kind, &str); 18] = [
     ("directory_refused_total", Kind::Counter, "Calls refused because the directory is full."),
     ("directory_forgotten_total", Kind::Counter, "Messages and notices dropped because of history_bytes."),
     ("revoked_users", Kind::Gauge, "Users of the app whose session tokens are revoked."),
+    ("revoked_tokens", Kind::Gauge, "Ids of the app's revoked session tokens."),
 ];
 
 /// The values of [`APP_METRICS`], of one app or of several together.
@@ -273,6 +282,7 @@ impl AppValues {
             counts.refused,
             counts.forgotten,
             node.revoked_users(app) as u64,
+            node.revoked_tokens(app) as u64,
         ])
     }
 }
@@ -297,7 +307,8 @@ pub(crate) fn exposition(observed: &Observed, format: TextFormat) -> String {
     let mut text = Exposition::new(format);
     put_server(&mut text, observed);
     put_apps(&mut text, observed);
-    put_issuers(&mut text, &observed.issuers);
+    put_issuers(&mut text, &observed.errands.issuers);
+    put_acme(&mut text, &observed.errands.acme);
     for (at, (name, kind, help)) in METRICS.iter().enumerate() {
         text.begin(&format!("fanfare_{name}"), *kind, help);
         for (worker, metrics) in observed.workers.iter().enumerate() {
@@ -327,7 +338,7 @@ fn put_server(text: &mut Exposition, observed: &Observed) {
     text.begin("fanfare_channels", Kind::Gauge, "Channels.");
     text.sample(&[], observed.node.channels());
     text.begin("fanfare_certificate_expiry_timestamp_seconds", Kind::Gauge, CERTIFICATE_HELP);
-    text.sample(&[], observed.certificate_expires_s.load(Ordering::Relaxed));
+    text.sample(&[], observed.certificate_expires_s().unwrap_or(0));
     text.begin("fanfare_build_info", Kind::Gauge, "Always 1.");
     let (version, commit) = (env!("CARGO_PKG_VERSION"), COMMIT.unwrap_or("unknown"));
     text.sample(&[("version", &version), ("commit", &commit)], 1);
@@ -380,6 +391,17 @@ fn put_issuers(text: &mut Exposition, issuers: &Issuers) {
     }
 }
 
+fn put_acme(text: &mut Exposition, acme: &Acme) {
+    let mut has_domains = false;
+    acme.visit(|_, _, _| has_domains = true);
+    for acme::Metric { name, kind, help, value } in acme::METRICS.iter().filter(|_| has_domains) {
+        text.begin(name, *kind, help);
+        acme.visit(|domain, expires_s, numbers| {
+            text.sample(&[("domain", &domain)], value(expires_s, numbers));
+        });
+    }
+}
+
 fn put_times(text: &mut Exposition, observed: &Observed) {
     let times = || observed.workers.iter().map(|worker| &worker.times);
     text.begin("fanfare_turn_seconds", Kind::Histogram, TURN_HELP);
@@ -407,7 +429,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::{control::background::Background, worker::Control};
+    use crate::control::{admin::Errands, background::Background};
+    use crate::worker::Control;
 
     fn observed(apps: usize) -> Observed {
         let keys =
@@ -417,10 +440,13 @@ mod tests {
         let config = crate::config::Config::from_toml("[apps.a]\nclient_key = 'client-key-0123456789'");
         let config = Arc::new(config.expect("it is a configuration"));
         let workers = vec![Arc::new(WorkerMetrics::default()), Default::default()];
-        let control = Arc::new(Control::new(Vec::new(), 0, config.clone()));
+        let node = Arc::new(Node::new(apps, 2, 64, 1));
+        let control = Arc::new(Control::new(Vec::new(), 0, config.clone(), &node));
         let background = Arc::new(Background::start().expect("a thread starts"));
-        let issuers = Issuers::start(background, config.issuers());
-        Observed::new(Arc::new(Node::new(apps, 2, 64, 1)), workers, control, issuers, None)
+        let issuers = Issuers::start(background.clone(), config.issuers());
+        let acme = Acme::start(background, config.acme()).expect("there is no folder to make");
+        let errands = Errands { issuers, acme };
+        Observed::new(node, workers, control, errands, None)
     }
 
     #[test]

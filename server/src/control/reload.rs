@@ -127,7 +127,8 @@ impl Reloader {
     }
 
     fn put(&self, config: Arc<Config>, apps: Arc<Apps>, triggers: Reloading<'_>) -> io::Result<()> {
-        self.observed.issuers.replace(config.issuers());
+        self.observed.errands.issuers.replace(config.issuers());
+        self.observed.errands.acme.replace(config.acme());
         apps.removed().for_each(|app| self.node.set_triggers(app.id, None));
         self.node.set_apps(apps);
         triggers.finish();

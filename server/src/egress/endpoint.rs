@@ -93,6 +93,21 @@ impl Endpoint {
         Ok(Self { address, tls })
     }
 
+    /// The endpoint of another URL, for which the same authorities vouch.
+    ///
+    /// # Errors
+    /// A clause that follows the URL. A URL without TLS is refused if this endpoint has TLS, and the other
+    /// way round.
+    pub(crate) fn with_url(&self, url: &str) -> Result<Self, String> {
+        let address = Address::new(url, PlainHttp::OnLoopback)?;
+        let tls = match (&self.tls, address.is_tls) {
+            (Some(tls), true) => Some(Tls { name: server_name(&address.host)?, ..tls.clone() }),
+            (None, false) => None,
+            _ => return Err(String::from("has another scheme")),
+        };
+        Ok(Self { address, tls })
+    }
+
     /// A request for the endpoint's resource, whose answer is to be JSON.
     pub(crate) fn request(&self, method: Method, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
@@ -127,8 +142,7 @@ impl Endpoint {
 
 impl Tls {
     fn new(host: &str, authorities: Option<&[u8]>) -> Result<Self, EndpointError> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| EndpointError::Url("names a host that no certificate can name".into()))?;
+        let name = server_name(host).map_err(EndpointError::Url)?;
         let roots = match authorities {
             Some(pem) => roots(pem).map(Arc::new),
             None => system_authorities(),
@@ -143,9 +157,27 @@ impl Tls {
     }
 }
 
+fn server_name(host: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(host.to_owned()).map_err(|_| "names a host that no certificate can name".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_url_has_the_same_scheme() {
+        let plain = Endpoint::new("http://127.0.0.1:1/a", PlainHttp::OnLoopback, None).expect("a URL");
+        let other = plain.with_url("http://localhost:2/b").expect("a URL of this machine");
+        assert_eq!(other.to_string(), "http://localhost:2/b");
+        for url in ["https://a/", "http://a/", "ftp://a", ""] {
+            assert!(plain.with_url(url).is_err(), "{url}");
+        }
+        let authority = include_bytes!("../tls/session/keys/localhost.crt");
+        let secret = Endpoint::new("https://a/", PlainHttp::Anywhere, Some(authority)).expect("a URL");
+        assert!(secret.with_url("https://b:1/c").is_ok());
+        assert!(secret.with_url("http://127.0.0.1/").is_err());
+    }
 
     #[test]
     fn a_url_that_is_wrong_is_told_from_authorities_that_are() {

@@ -3,7 +3,8 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use hyper::Method;
+use http_body_util::Full;
+use hyper::{Method, Request};
 use tokio::time::timeout;
 
 use super::{
@@ -47,13 +48,29 @@ impl Endpoint {
     /// # Errors
     /// There is no whole reply within the bounds.
     pub(crate) async fn get(&self, bounds: Bounds) -> Result<Reply, GetError> {
-        let done = timeout(bounds.time, self.get_bounded(bounds.body_bytes)).await;
+        self.send(self.request(Method::GET, Bytes::new()), bounds).await
+    }
+
+    /// Sends a request on a connection of its own, and returns the whole reply.
+    ///
+    /// # Errors
+    /// There is no whole reply within the bounds.
+    pub(crate) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        bounds: Bounds,
+    ) -> Result<Reply, GetError> {
+        let done = timeout(bounds.time, self.send_bounded(request, bounds.body_bytes)).await;
         done.unwrap_or(Err(GetError::TimedOut(bounds.time)))
     }
 
-    async fn get_bounded(&self, body_bytes: usize) -> Result<Reply, GetError> {
+    async fn send_bounded(
+        &self,
+        request: Request<Full<Bytes>>,
+        body_bytes: usize,
+    ) -> Result<Reply, GetError> {
         let connection = self.connect().await.map_err(GetError::Connect)?;
-        let exchanged = connection.exchange(self.request(Method::GET, Bytes::new()), body_bytes).await;
+        let exchanged = connection.exchange(request, body_bytes).await;
         exchanged.map_err(|error| match error {
             ExchangeError::Unsent(_) => GetError::Broken("the connection was closed".into()),
             ExchangeError::Broken(error) => GetError::Broken(error),

@@ -16,6 +16,8 @@ use rustls::{
 };
 use webpki::{EndEntityCert, KeyUsage};
 
+use super::issued::{CHALLENGE_ALPN, Issued, Lifetime};
+
 /// The end of the year 9999. No certificate is valid after it.
 const END_OF_TIME: Duration = Duration::from_secs(253_402_300_799);
 
@@ -32,8 +34,7 @@ pub(crate) struct Identity {
     key: Arc<CertifiedKey>,
     /// DNS names of the certificate, in lower case; `*.` stands for one label.
     names: Vec<Box<str>>,
-    /// When the certificate expires, in seconds since 1970.
-    pub(crate) expires_s: u64,
+    pub(crate) lifetime: Lifetime,
     /// Whether the certificate is valid now.
     pub(crate) validity: Validity,
 }
@@ -74,7 +75,7 @@ impl Identity {
             IdentityError::Key(format!("holds no private key in PEM without a passphrase: {error}"))
         })?;
         let names = parsed.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect();
-        let expires_s = expiry(&parsed, provider);
+        let lifetime = lifetime(&parsed, provider);
         let validity = validity(&parsed, provider);
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
@@ -82,7 +83,16 @@ impl Identity {
             }
             error => IdentityError::Key(format!("cannot be used: {error}")),
         })?;
-        Ok(Self { key: Arc::new(key), names, expires_s, validity })
+        Ok(Self { key: Arc::new(key), names, lifetime, validity })
+    }
+
+    /// Whether the certificate names a host, given in lower case. Wildcards do not count.
+    pub(crate) fn has_name(&self, host: &str) -> bool {
+        self.names.iter().any(|name| **name == *host)
+    }
+
+    pub(super) fn key(&self) -> Arc<CertifiedKey> {
+        self.key.clone()
     }
 }
 
@@ -101,11 +111,16 @@ fn flaw(certificate: &EndEntityCert<'_>, provider: &CryptoProvider, at: Duration
     certificate.verify_for_usage(algorithms, &[], &[], time, usage, None, None).err()
 }
 
-fn expiry(certificate: &EndEntityCert<'_>, provider: &CryptoProvider) -> u64 {
-    match flaw(certificate, provider, END_OF_TIME) {
+fn lifetime(certificate: &EndEntityCert<'_>, provider: &CryptoProvider) -> Lifetime {
+    let begins_s = match flaw(certificate, provider, Duration::ZERO) {
+        Some(webpki::Error::CertNotValidYet { not_before, .. }) => not_before.as_secs(),
+        _ => 0,
+    };
+    let expires_s = match flaw(certificate, provider, END_OF_TIME) {
         Some(webpki::Error::CertExpired { not_after, .. }) => not_after.as_secs(),
         _ => END_OF_TIME.as_secs(),
-    }
+    };
+    Lifetime { begins_s, expires_s }
 }
 
 fn validity(certificate: &EndEntityCert<'_>, provider: &CryptoProvider) -> Validity {
@@ -117,20 +132,21 @@ fn validity(certificate: &EndEntityCert<'_>, provider: &CryptoProvider) -> Valid
     }
 }
 
-/// Several identities. A client gets the first identity if it asks for no name, or for a name that no
-/// identity has.
+/// Several identities, and issued certificates. A client gets the first identity if it asks for no name, or
+/// for a name that no identity has.
 #[derive(Debug)]
 pub(super) struct Identities {
-    first: Arc<CertifiedKey>,
+    first: Option<Arc<CertifiedKey>>,
+    issued: Option<Arc<Issued>>,
     /// Identities by the names of their certificates. A wildcard name is kept without its star, so
     /// `*.example.com` is `.example.com` here.
     by_name: HashMap<Box<str>, Arc<CertifiedKey>>,
 }
 
 impl Identities {
-    /// The identities by their names. Of two identities with the same name, the first has the name.
-    /// `identities` has at least one.
-    pub(super) fn new(identities: &[Identity]) -> Self {
+    /// The identities by their names. Of two identities with the same name, the first has the name, and an
+    /// issued certificate comes last.
+    pub(super) fn new(identities: &[Identity], issued: Option<Arc<Issued>>) -> Self {
         let mut by_name = HashMap::new();
         for identity in identities {
             for name in &identity.names {
@@ -138,18 +154,27 @@ impl Identities {
                 by_name.entry(Box::from(name)).or_insert_with(|| identity.key.clone());
             }
         }
-        Self { first: identities[0].key.clone(), by_name }
+        Self { first: identities.first().map(Identity::key), issued, by_name }
     }
 
-    fn find(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
-        let Some(name) = name.map(str::to_ascii_lowercase) else { return &self.first };
+    fn find(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let name = name.to_ascii_lowercase();
+        let issued = || self.issued.as_ref().and_then(|issued| issued.find(&name));
         let parent = || name.find('.').and_then(|dot| self.by_name.get(&name[dot..]));
-        self.by_name.get(&*name).or_else(parent).unwrap_or(&self.first)
+        self.by_name.get(&*name).cloned().or_else(issued).or_else(|| parent().cloned())
+    }
+
+    fn first(&self) -> Option<Arc<CertifiedKey>> {
+        self.first.clone().or_else(|| self.issued.as_ref()?.first())
     }
 }
 
 impl ResolvesServerCert for Identities {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.find(hello.server_name()).clone())
+        let is_challenge = hello.alpn().is_some_and(|mut names| names.any(|name| name == CHALLENGE_ALPN));
+        match (&self.issued, hello.server_name()) {
+            (Some(issued), Some(name)) if is_challenge => issued.challenge(name),
+            (_, name) => name.and_then(|name| self.find(name)).or_else(|| self.first()),
+        }
     }
 }

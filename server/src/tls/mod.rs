@@ -5,17 +5,20 @@
 //!   socket ◀─ records ◀─ Tls, sealed 16 KiB at a time ◀─ runs and answers, as without TLS
 //! ```
 //!
-//! `identity` reads certificates and chooses one by the client's name, `settings` has the listener's
-//! parameters, `session` is the state of one connection. A session at rest holds no buffers, because rustls's
-//! unbuffered interface works in the worker's buffers. A running server reads no file and starts no thread
-//! for TLS.
+//! `identity` reads certificates and chooses one by the client's name, `issued` has the certificates that an
+//! authority issues, `settings` has the listener's parameters, `session` is the state of one connection,
+//! and `records` is what is left of it after the handshake. A session at rest holds no buffers, because all
+//! work is done in the worker's buffers.
 
 mod identity;
+mod issued;
+mod records;
 mod session;
 mod settings;
 
 pub(crate) use self::{
     identity::{Identity, IdentityError, Pem, Validity},
+    issued::{Answering, Issued, Lifetime},
     session::{Received, SocketState, Tls, TlsWriter, WriteScratch},
     settings::{TlsSettings, roots},
 };

@@ -1,5 +1,7 @@
 //! TLS on one connection: records from the socket to plain bytes, plain bytes to records.
 //!
+//! rustls makes the handshake. [`Records`] has the session afterwards.
+//!
 //! Reading and writing are independent. A peer can make a session hold less than one incomplete record
 //! ([`PART_BYTES`]), and one record that the socket does not take. A session that fails sends an alert, as
 //! far as the socket takes it, and is not used again.
@@ -8,16 +10,12 @@ use std::io::{self, IoSlice, Read, Write};
 
 use mio::net::TcpStream;
 use rustls::{
-    HandshakeKind,
-    server::{ServerConnectionData, UnbufferedServerConnection},
-    unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic},
+    AlertDescription, HandshakeKind,
+    server::UnbufferedServerConnection,
+    unbuffered::{ConnectionState, EncodeError, UnbufferedStatus},
 };
 
-/// The plain bytes that are sealed at a time: one full record.
-const RECORD_BYTES: usize = 16 << 10;
-
-/// The bytes of a record's header, nonce and tag.
-const RECORD_OVERHEAD: usize = 64;
+use super::records::{Failure, Opened, PLAIN_BYTES, Records};
 
 /// The most bytes of an incomplete record or handshake message (RFC 8446, section 5.2).
 const PART_BYTES: usize = 18 << 10;
@@ -63,20 +61,36 @@ impl WriteScratch {
     }
 }
 
+/// What a session is made of.
+enum Stage {
+    Handshake(Box<UnbufferedServerConnection>),
+    Established(Records),
+    /// The session failed between the two.
+    Broken,
+}
+
 /// The TLS state of one connection.
 pub(crate) struct Tls {
-    session: UnbufferedServerConnection,
+    stage: Stage,
     /// Incomplete records, which wait for their rest.
     part: Vec<u8>,
     /// Ciphertext that the socket has not taken.
     unsent: Vec<u8>,
     phase: Phase,
     said_goodbye: bool,
+    is_resumed: bool,
 }
 
 impl Tls {
     pub(super) fn new(session: UnbufferedServerConnection) -> Self {
-        Self { session, part: Vec::new(), unsent: Vec::new(), phase: Phase::Handshake, said_goodbye: false }
+        Self {
+            stage: Stage::Handshake(Box::new(session)),
+            part: Vec::new(),
+            unsent: Vec::new(),
+            phase: Phase::Handshake,
+            said_goodbye: false,
+            is_resumed: false,
+        }
     }
 
     /// Whether the handshake is over.
@@ -86,7 +100,7 @@ impl Tls {
 
     /// Whether the handshake resumed an earlier session.
     pub(crate) fn is_resumed(&self) -> bool {
-        self.session.handshake_kind() == Some(HandshakeKind::Resumed)
+        self.is_resumed
     }
 
     /// Ciphertext that the socket has not taken.
@@ -130,82 +144,72 @@ impl Tls {
         Ok(Received { bytes: taken.output, wire_bytes, socket })
     }
 
-    /// Decrypts all complete records of `input`, and queues the answers of the handshake.
+    /// Decrypts all complete records of `input`, and queues the answers of TLS.
     fn decrypt(&mut self, input: &mut [u8], output: &mut [u8]) -> io::Result<Taken> {
         let mut taken = Taken { input: 0, output: 0 };
+        if matches!(self.stage, Stage::Handshake(_)) {
+            self.shake_hands(input, output, &mut taken)?;
+        }
+        let Stage::Established(records) = &mut self.stage else { return Ok(taken) };
+        if self.phase != Phase::Traffic {
+            return Ok(taken);
+        }
+        match open_all(records, input, output, &mut taken, &mut self.unsent) {
+            Ok(phase) => self.phase = phase,
+            Err(failure) => {
+                records.seal_failure(failure, &mut self.unsent).map_err(invalid)?;
+                return Err(invalid(failure));
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Continues the handshake, and reads what comes with its end.
+    fn shake_hands(&mut self, input: &mut [u8], output: &mut [u8], taken: &mut Taken) -> io::Result<()> {
+        let Stage::Handshake(session) = &mut self.stage else { return Ok(()) };
         loop {
             let UnbufferedStatus { mut discard, state } =
-                self.session.process_tls_records(&mut input[taken.input..]);
-            let mut is_done = false;
+                session.process_tls_records(&mut input[taken.input..]);
+            let mut phase = None;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(invalid)?;
                         discard += record.discard;
-                        let end = taken.output + record.payload.len();
-                        let place = output.get_mut(taken.output..end);
-                        place
-                            .ok_or_else(|| invalid("more was decrypted than came"))?
-                            .copy_from_slice(record.payload);
-                        taken.output = end;
+                        taken.put(record.payload, output)?;
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append(&mut self.unsent, 0, |out| data.encode(out))?
+                    append(&mut self.unsent, |out| data.encode(out))?
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::BlockedHandshake) => is_done = true,
-                Ok(ConnectionState::WriteTraffic(_)) => {
-                    if self.phase == Phase::Handshake {
-                        self.phase = Phase::Traffic;
-                    }
-                    is_done = true;
-                }
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
-                    self.phase = Phase::PeerDone;
-                    is_done = true;
-                }
+                Ok(ConnectionState::BlockedHandshake) => phase = Some(Phase::Handshake),
+                Ok(ConnectionState::WriteTraffic(_)) => phase = Some(Phase::Traffic),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => phase = Some(Phase::PeerDone),
                 // Early data is off.
                 Ok(_) => return Err(invalid("an unknown state of TLS")),
                 Err(error) => {
-                    self.queue_alert();
+                    queue_alert(session, &mut self.unsent);
                     return Err(invalid(error));
                 }
             }
             taken.input += discard;
-            if is_done {
-                return Ok(taken);
+            match phase {
+                None => {}
+                Some(Phase::Handshake) => return Ok(()),
+                Some(phase) => return self.establish(phase),
             }
         }
     }
 
-    /// Queues the alert of a session that failed.
-    fn queue_alert(&mut self) {
-        while let Ok(ConnectionState::EncodeTlsData(mut data)) =
-            self.session.process_tls_records(&mut []).state
-        {
-            if append(&mut self.unsent, 0, |out| data.encode(out)).is_err() {
-                return;
-            }
+    /// Takes the session over from rustls after the handshake.
+    fn establish(&mut self, phase: Phase) -> io::Result<()> {
+        if let Stage::Handshake(session) = std::mem::replace(&mut self.stage, Stage::Broken) {
+            self.is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+            self.stage = Stage::Established(Records::new(*session).map_err(invalid)?);
+            self.phase = phase;
         }
-    }
-
-    /// Writes through a session that may send, after TLS's own messages.
-    fn when_writable(
-        &mut self,
-        records: &mut Vec<u8>,
-        work: impl FnOnce(WriteTraffic<'_, ServerConnectionData>, &mut Vec<u8>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        loop {
-            // rustls sees the incomplete record again, because rustls may have noted places in it.
-            match self.session.process_tls_records(&mut self.part).state {
-                Ok(ConnectionState::WriteTraffic(traffic)) => return work(traffic, records),
-                Ok(ConnectionState::EncodeTlsData(mut data)) => append(records, 0, |out| data.encode(out))?,
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(_) => return Err(io::ErrorKind::NotConnected.into()),
-                Err(error) => return Err(invalid(error)),
-            }
-        }
+        Ok(())
     }
 
     /// Queues the alert that nothing more is sent, once.
@@ -213,12 +217,10 @@ impl Tls {
         if !self.is_established() || std::mem::replace(&mut self.said_goodbye, true) {
             return Ok(());
         }
-        let mut records = std::mem::take(&mut self.unsent);
-        let queued = self.when_writable(&mut records, |mut traffic, records| {
-            append(records, RECORD_OVERHEAD, |out| traffic.queue_close_notify(out))
-        });
-        self.unsent = records;
-        queued
+        match &mut self.stage {
+            Stage::Established(records) => records.seal_goodbye(&mut self.unsent).map_err(invalid),
+            _ => Ok(()),
+        }
     }
 
     /// Writes waiting ciphertext to the socket. Returns whether no ciphertext is left.
@@ -242,6 +244,56 @@ struct Taken {
     output: usize,
 }
 
+impl Taken {
+    /// Copies plain bytes to the output.
+    fn put(&mut self, plain: &[u8], output: &mut [u8]) -> io::Result<()> {
+        let end = self.output + plain.len();
+        let place = output.get_mut(self.output..end);
+        place.ok_or_else(|| invalid("more was decrypted than came"))?.copy_from_slice(plain);
+        self.output = end;
+        Ok(())
+    }
+}
+
+/// Opens all complete records of the input. Returns the phase afterwards.
+fn open_all(
+    records: &mut Records,
+    input: &mut [u8],
+    output: &mut [u8],
+    taken: &mut Taken,
+    unsent: &mut Vec<u8>,
+) -> Result<Phase, Failure> {
+    let mut opener = None;
+    while let Some(length) = records.length(&input[taken.input..])? {
+        let record = &mut input[taken.input..taken.input + length];
+        let opener = match &mut opener {
+            Some(opener) => opener,
+            none => none.insert(records.opener()?),
+        };
+        let opened = records.open(opener, record, unsent)?;
+        taken.input += length;
+        match opened {
+            Opened::Plain(place) => {
+                // Plain bytes are fewer than the record, so they fit.
+                let put = taken.put(&record[place], output);
+                put.map_err(|_| Failure::Ours(AlertDescription::InternalError))?;
+            }
+            Opened::Nothing => {}
+            Opened::Done => return Ok(Phase::PeerDone),
+        }
+    }
+    Ok(Phase::Traffic)
+}
+
+/// Queues the alert of a handshake that failed.
+fn queue_alert(session: &mut UnbufferedServerConnection, unsent: &mut Vec<u8>) {
+    while let Ok(ConnectionState::EncodeTlsData(mut data)) = session.process_tls_records(&mut []).state {
+        if append(unsent, |out| data.encode(out)).is_err() {
+            return;
+        }
+    }
+}
+
 /// A writer of plain bytes, which a session seals and a socket takes.
 pub(crate) struct TlsWriter<'a, S> {
     pub(crate) tls: &'a mut Tls,
@@ -258,12 +310,12 @@ impl<S: Write> TlsWriter<'_, S> {
     /// Seals the plain bytes in the scratch buffer, and sends as many as the socket takes.
     fn seal(&mut self) -> io::Result<usize> {
         let WriteScratch { plain, records } = &mut *self.scratch;
+        let Stage::Established(session) = &mut self.tls.stage else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         // A connection that broke may have left records, which are for its peer alone.
         records.clear();
-        let room = plain.len() + RECORD_OVERHEAD;
-        self.tls.when_writable(records, |mut traffic, records| {
-            append(records, room, |out| traffic.encrypt(plain, out))
-        })?;
+        session.seal(plain, records).map_err(invalid)?;
         let sent = write_some(&mut self.socket, records)?;
         self.tls.unsent = records[sent..].to_vec();
         Ok(plain.len())
@@ -283,7 +335,7 @@ impl<S: Write> Write for TlsWriter<'_, S> {
         let plain = &mut self.scratch.plain;
         plain.clear();
         for slice in slices {
-            let room = RECORD_BYTES - plain.len();
+            let room = PLAIN_BYTES - plain.len();
             plain.extend_from_slice(&slice[..slice.len().min(room)]);
         }
         self.seal()
@@ -309,50 +361,23 @@ fn write_some(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     Ok(sent)
 }
 
-/// An error that may say how much room was needed.
-trait Room: std::error::Error + Send + Sync + 'static {
-    fn needed(&self) -> Option<usize>;
-}
-
-impl Room for EncodeError {
-    fn needed(&self) -> Option<usize> {
-        match self {
-            Self::InsufficientSize(needed) => Some(needed.required_size),
-            _ => None,
-        }
-    }
-}
-
-impl Room for EncryptError {
-    fn needed(&self) -> Option<usize> {
-        match self {
-            Self::InsufficientSize(needed) => Some(needed.required_size),
-            _ => None,
-        }
-    }
-}
-
-/// Appends bytes that rustls makes, into `room` bytes or as many as rustls then asks for.
-fn append<E: Room>(
+/// Appends bytes that rustls makes, into as many as rustls asks for.
+fn append(
     out: &mut Vec<u8>,
-    mut room: usize,
-    mut make: impl FnMut(&mut [u8]) -> Result<usize, E>,
+    mut make: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
 ) -> io::Result<()> {
     let start = out.len();
-    loop {
-        out.resize(start + room, 0);
-        match make(&mut out[start..]) {
-            Ok(used) => {
-                out.truncate(start + used);
-                return Ok(());
-            }
-            Err(error) => match error.needed().filter(|needed| *needed > room) {
-                Some(needed) => room = needed,
-                None => {
-                    out.truncate(start);
-                    return Err(invalid(error));
-                }
-            },
+    if let Err(EncodeError::InsufficientSize(needed)) = make(&mut []) {
+        out.resize(start + needed.required_size, 0);
+    }
+    match make(&mut out[start..]) {
+        Ok(used) => {
+            out.truncate(start + used);
+            Ok(())
+        }
+        Err(error) => {
+            out.truncate(start);
+            Err(invalid(error))
         }
     }
 }

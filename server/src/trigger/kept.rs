@@ -4,9 +4,7 @@
 //! ones.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,6 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::spec::{RawTrigger, Spec, Wrong};
+use crate::sys::replace_file;
 
 /// The folder of the files.
 pub(super) struct Folder(PathBuf);
@@ -43,14 +42,8 @@ impl Folder {
     /// Replaces the triggers of an app.
     pub(super) fn write(&self, app: &str, specs: &[Arc<Spec>]) -> io::Result<()> {
         let kept = Kept { triggers: specs.iter().map(|spec| spec.raw.clone()).collect() };
-        let fresh = self.0.join(format!("{app}.json.new"));
-        let mut options = OpenOptions::new();
-        // A trigger may have a secret.
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        file.write_all(&serde_json::to_vec_pretty(&kept)?)?;
-        file.sync_all()?;
-        fs::rename(&fresh, self.file(app))?;
-        File::open(&self.0)?.sync_all()
+        // Only the owner may read the file: a trigger may have a secret.
+        replace_file(&self.file(app), &serde_json::to_vec_pretty(&kept)?)
     }
 
     /// The triggers of an app. A trigger that cannot run any more fails in every run, as its `on_error` says.

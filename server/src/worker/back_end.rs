@@ -1,5 +1,5 @@
-//! The WebSockets of back ends. A back end's connection has no session. Each of its commands names the app
-//! that it is for.
+//! Back ends, over WebSockets and by polling. A back end's connection has no session. Each of its commands
+//! names the app that it is for.
 //!
 //! A command that has to wait stops its connection until the command is answered. So one command of a
 //! connection is in flight at a time, and commands take effect in the order in which they came.
@@ -8,8 +8,9 @@ use bytes::BytesMut;
 use fanfare_core::{
     command::Outcome,
     dialect::{self, BackEnd, Format, Heard, Receipt, Scope},
+    engine::Flow,
     error::ReplyError,
-    ws::{DecodeLimits, Message},
+    ws::{DecodeLimits, Decoder, Message},
 };
 
 use hashbrown::HashMap;
@@ -20,7 +21,10 @@ use super::{
 };
 use crate::{
     asker::{Asker, Tokens},
-    connection::{self, ConnectionId, ConnectionSlot, Flag, Lobby, Protocol},
+    connection::{
+        self, ConnectionId, ConnectionSlot, Flag, Lobby, OutletId, OutletSlot, PollingBackEnd, Protocol,
+        Stage, Standing,
+    },
     sys::secret,
     timers::{TICK_MS, Tick},
 };
@@ -42,8 +46,15 @@ impl Default for Awaiting {
 
 /// The command of a back end whose answer comes later.
 struct Awaited {
-    connection: ConnectionId,
+    peer: Peer,
     ack: Option<Receipt>,
+}
+
+/// Who waits for an answer.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum Peer {
+    WebSocket(ConnectionId),
+    Outlet(OutletId),
 }
 
 /// Why the rest of a read is not handled now.
@@ -92,7 +103,7 @@ impl Worker {
             return;
         };
         connection.heard = self.now;
-        if has_expired(&back_end, self.now_ms) {
+        if has_expired(&back_end.state, self.now_ms) {
             return self.close_bare(slot);
         }
         let limits =
@@ -130,13 +141,14 @@ impl Worker {
             if connection.backlog() > BACKLOG_BYTES {
                 return Stop::Behind;
             }
+            let peer = Peer::WebSocket(self.connections.id(slot));
             let connection::BackEnd { decoder, state } = &mut *back_end;
             let mut out = BytesMut::new();
             match input.next(decoder, &mut out) {
                 Bare::Nothing => return Stop::End,
                 Bare::Control => {}
                 Bare::Over => return Stop::Over,
-                Bare::Message(message) => match self.run_event(slot, state, message, &mut out) {
+                Bare::Message(message) => match self.run_event(peer, state, message, &mut out) {
                     (Heard::Over, _) => return Stop::Over,
                     (_, Wait::ForAnswer) => return Stop::Waiting,
                     (_, Wait::No) => {}
@@ -151,13 +163,12 @@ impl Worker {
     /// Executes the command of an event. An immediate answer is appended to `out`.
     fn run_event(
         &mut self,
-        slot: ConnectionSlot,
+        peer: Peer,
         state: &mut BackEnd,
         message: Message<'_>,
         out: &mut BytesMut,
     ) -> (Heard, Wait) {
         let now_ms = self.clock.elapsed_ms();
-        let connection = self.connections.id(slot);
         let Self { engine, awaited: Awaiting { tokens, answers }, .. } = self;
         let apps = engine.apps().clone();
         let mut answered = None;
@@ -167,13 +178,13 @@ impl Worker {
             match engine.request(app.id, command, token) {
                 Some(result) => answered = Some((ack, result)),
                 None => {
-                    answers.insert(token, Awaited { connection, ack });
+                    answers.insert(token, Awaited { peer, ack });
                     wait = Wait::ForAnswer;
                 }
             }
         });
         if let Some((ack, result)) = answered {
-            put_answer(out, ack, result);
+            put_answer(state, out, ack, result);
         }
         if let Heard::Refused(error) = heard {
             self.counters.back_end_refusals_total += 1;
@@ -182,15 +193,113 @@ impl Worker {
         (heard, wait)
     }
 
-    /// Sends a back end's connection the answer that the connection waits for, if there is such a connection.
+    /// Sends a back end the answer that it waits for, if it still exists.
     pub(super) fn on_back_end_answer(&mut self, token: u64, result: Answer) {
-        let Some(Awaited { connection, ack }) = self.awaited.answers.remove(&token) else { return };
-        if self.connections.find(connection).is_some() {
-            let mut out = BytesMut::new();
-            put_answer(&mut out, ack, result);
-            self.connections.send(connection.slot, &out);
-            self.resume(connection.slot);
+        let Some(Awaited { peer, ack }) = self.awaited.answers.remove(&token) else { return };
+        let mut out = BytesMut::new();
+        match peer {
+            Peer::WebSocket(id) => {
+                let Some(connection) = self.connections.find(id) else { return };
+                if let Protocol::BackEnd(back_end) = &connection.protocol {
+                    put_answer(&back_end.state, &mut out, ack, result);
+                    self.connections.send(id.slot, &out);
+                }
+                self.resume(id.slot);
+            }
+            Peer::Outlet(id) => {
+                let Some(polling) = self.connections.outlets.find_polling(id) else { return };
+                let Stage::BackEnd(back_end) = &mut polling.stage else { return };
+                back_end.standing = Standing::Reads;
+                put_answer(&back_end.state, &mut out, ack, result);
+                polling.polled.queue(&out);
+                self.serve_outlet(id.slot);
+                self.resume_outlet(id.slot);
+            }
         }
+    }
+
+    /// Turns a client that polls into a back end.
+    pub(super) fn begin_polling_back_end(&mut self, slot: OutletSlot, state: dialect::Lobby, scope: Scope) {
+        let Some(polling) = self.connections.outlets.polling(slot) else { return };
+        let mut out = BytesMut::new();
+        let state = state.admit_back_end(scope, secret(), &mut out);
+        polling.polled.queue(&out);
+        polling.stage = Stage::BackEnd(Box::new(PollingBackEnd { state, standing: Standing::Reads }));
+        tracing::debug!("a back end has connected");
+    }
+
+    /// Handles a message of a back end that polls.
+    pub(super) fn on_posted_event(&mut self, slot: OutletSlot, message: Message<'_>) -> Flow {
+        self.expire_polling_back_end(slot);
+        let peer = Peer::Outlet(self.connections.outlets.id(slot));
+        let now_ms = self.clock.elapsed_ms();
+        let Some(polling) = self.connections.outlets.polling(slot) else { return Flow::Continue };
+        // If this function panics, the client is over.
+        let Stage::BackEnd(mut back_end) = std::mem::replace(&mut polling.stage, Stage::Over) else {
+            return Flow::Continue;
+        };
+        let mut out = BytesMut::new();
+        let (heard, wait) = self.run_event(peer, &mut back_end.state, message, &mut out);
+        let is_full = self.engine.is_turn_full();
+        let Some(polling) = self.connections.outlets.polling(slot) else { return Flow::Continue };
+        if !out.is_empty() {
+            polling.polled.queue(&out);
+        }
+        if heard == Heard::Over {
+            polling.polled.close(now_ms);
+            return Flow::Continue;
+        }
+        back_end.standing = match wait {
+            Wait::ForAnswer => Standing::Waits,
+            Wait::No if polling.polled.queued_bytes() > BACKLOG_BYTES => Standing::Behind,
+            Wait::No => Standing::Reads,
+        };
+        let standing = back_end.standing;
+        polling.stage = Stage::BackEnd(back_end);
+        match standing {
+            Standing::Waits => Flow::Pause,
+            Standing::Behind => {
+                // A poll that is held takes the answers.
+                self.serve_outlet(slot);
+                Flow::Pause
+            }
+            Standing::Reads if is_full => Flow::Yield,
+            Standing::Reads => Flow::Continue,
+        }
+    }
+
+    /// Ends a back end that polls if its key has expired.
+    pub(super) fn expire_polling_back_end(&mut self, slot: OutletSlot) {
+        let (now_ms, unix_ms) = (self.clock.elapsed_ms(), self.now_ms);
+        let Some(polling) = self.connections.outlets.polling(slot) else { return };
+        if let Stage::BackEnd(back_end) = &polling.stage
+            && has_expired(&back_end.state, unix_ms)
+        {
+            polling.stage = Stage::Over;
+            polling.polled.close(now_ms);
+        }
+    }
+
+    /// Moves a back end to a WebSocket.
+    pub(super) fn move_back_end(&mut self, outlet: OutletId, id: ConnectionId, back_end: PollingBackEnd) {
+        let PollingBackEnd { mut state, standing } = back_end;
+        state.upgrade();
+        for awaited in self.awaited.answers.values_mut() {
+            if awaited.peer == Peer::Outlet(outlet) {
+                awaited.peer = Peer::WebSocket(id);
+            }
+        }
+        let interval_ms =
+            dialect::heartbeat(Format::AgnostFrames, self.config.ping_interval_ms.into()).interval_ms;
+        let due = self.now.saturating_add(beats(interval_ms));
+        let Some(connection) = self.connections.live(id.slot) else { return };
+        if standing == Standing::Waits {
+            connection.flags.raise(Flag::Paused);
+        }
+        connection.heard = self.now;
+        connection.protocol =
+            Protocol::BackEnd(Box::new(connection::BackEnd { decoder: Decoder::new(), state }));
+        self.arm_by(id.slot, due);
     }
 
     /// Reads on after the peer has taken all output.
@@ -213,7 +322,7 @@ impl Worker {
             return self.close(slot);
         }
         if let Protocol::BackEnd(back_end) = &connection.protocol
-            && has_expired(back_end, self.now_ms)
+            && has_expired(&back_end.state, self.now_ms)
         {
             return self.close_bare(slot);
         }
@@ -223,8 +332,8 @@ impl Worker {
 }
 
 /// Whether the key of a back end has expired.
-fn has_expired(back_end: &connection::BackEnd, now_ms: u64) -> bool {
-    back_end.state.expires_at().is_some_and(|end| now_ms / 1000 >= end)
+fn has_expired(back_end: &BackEnd, now_ms: u64) -> bool {
+    back_end.expires_at().is_some_and(|end| now_ms / 1000 >= end)
 }
 
 type Answer = Result<Outcome, ReplyError>;
@@ -238,9 +347,9 @@ enum Wait {
 
 /// Appends the acknowledgement of an answer. A failed command is not acknowledged, so it fails with the back
 /// end's own time-out.
-fn put_answer(out: &mut BytesMut, ack: Option<Receipt>, result: Answer) {
+fn put_answer(state: &BackEnd, out: &mut BytesMut, ack: Option<Receipt>, result: Answer) {
     match (ack, result) {
-        (Some(ack), Ok(Outcome::AllMembers(members))) => BackEnd::put_members(out, ack, &members),
+        (Some(ack), Ok(Outcome::AllMembers(members))) => state.put_members(out, ack, &members),
         (_, Ok(_)) => {}
         (_, Err(error)) => tracing::debug!(?error, "a command of a back end failed"),
     }

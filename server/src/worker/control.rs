@@ -4,6 +4,7 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use crossbeam::queue::{ArrayQueue, SegQueue};
+use fanfare_core::engine::Node;
 use mio::Waker;
 
 use super::{
@@ -36,7 +37,7 @@ pub(crate) struct Control {
 
 impl Control {
     /// The control of workers with these wakers.
-    pub(crate) fn new(wakers: Vec<Waker>, capacity: usize, config: Arc<Config>) -> Self {
+    pub(crate) fn new(wakers: Vec<Waker>, capacity: usize, config: Arc<Config>, node: &Node) -> Self {
         Self {
             drain: AtomicBool::new(false),
             capacity: Capacity::new(capacity),
@@ -44,7 +45,7 @@ impl Control {
             handed_over: wakers.iter().map(|_| SegQueue::new()).collect(),
             managed: wakers.iter().map(|_| SegQueue::new()).collect(),
             inquiries: wakers.iter().map(|_| ArrayQueue::new(INQUIRIES)).collect(),
-            places: Places::new(&config.apps),
+            places: Places::new(&config.apps, node),
             current: Current::new(config),
             wakers,
         }

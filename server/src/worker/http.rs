@@ -185,7 +185,7 @@ impl Worker {
 
     /// Whether the body of a request is needed. Without it, the request is answered by its head alone.
     fn wants_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
-        match self.control.places.owns(head.path) {
+        match self.is_for_place(slot, head) {
             true => self.place_wants_body(slot, head),
             false => {
                 let visitor = self.visitor(slot, head);
@@ -208,7 +208,7 @@ impl Worker {
         if xano::is_for(self.engine.apps(), head) {
             return self.admit_xano(slot, head, reply);
         }
-        if self.control.places.owns(head.path) {
+        if self.is_for_place(slot, head) {
             return self.answer_at_place(slot, head, body, reply);
         }
         self.out.clear();
@@ -298,7 +298,7 @@ impl Worker {
         self.out.clear();
         let completed = match Asker::of(token) {
             Asker::Request => self.requests.on_answer(token, result, &mut self.out),
-            Asker::Place => self.held.on_answer(token, &mut self.out),
+            Asker::Place => self.on_place_answer(token, result),
             Asker::BackEnd => return self.on_back_end_answer(token, result),
             Asker::ControlPlane => return self.on_inquired(token, &result),
             Asker::Nobody => return,

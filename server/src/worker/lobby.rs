@@ -197,8 +197,8 @@ impl Worker {
         Some(session)
     }
 
-    /// Handles the deadline of a WebSocket without a session: sends a heartbeat, or closes the WebSocket
-    /// after some time.
+    /// Handles the deadline of a WebSocket without a session: sends a heartbeat, or closes the WebSocket if
+    /// its peer has been silent for the heartbeat's time-out, or has had no session for some time.
     pub(super) fn on_lobby_due(&mut self, slot: ConnectionSlot) {
         let now = self.now;
         let Some(connection) = self.connections.live(slot) else { return };
@@ -210,6 +210,10 @@ impl Worker {
         }
         let (last, format) = (lobby.began.saturating_add(patience), lobby.state.format());
         let heartbeat = dialect::heartbeat(format, u64::from(self.config.ping_interval_ms));
+        if now.saturating_sub(connection.heard) >= beats(heartbeat.timeout_ms) {
+            self.counters.ping_timeouts_total += 1;
+            return self.close_bare(slot);
+        }
         self.send_beat(slot, &heartbeat);
         let next = now.saturating_add(beats(heartbeat.interval_ms));
         self.arm(slot, next.min(last).max(now + 1));

@@ -67,8 +67,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 pub use self::handler::{Greeting, MessageHandler};
 use self::{
-    accept::Accepting, back_end::Awaiting, channelstream::HeldAnswers, inquiry::Inquiries,
-    outlets::Strangers, session::Leaving, timing::Stamps, waiting::poll_once,
+    accept::Accepting, back_end::Awaiting, channelstream::HeldCalls, inquiry::Inquiries, outlets::Strangers,
+    session::Leaving, timing::Stamps, waiting::poll_once,
 };
 pub(crate) use self::{
     control::Control,
@@ -122,7 +122,7 @@ pub(crate) struct Worker {
     inquiries: Inquiries,
     awaited: Awaiting,
     /// Answers to calls of Channelstream that wait for other workers.
-    held: HeldAnswers,
+    held: HeldCalls,
     timers: Timers,
     clock: Clock,
     date: HttpDate,
@@ -200,7 +200,7 @@ impl Worker {
             requests: Requests::new(id, manage),
             inquiries: Inquiries::default(),
             awaited: Awaiting::default(),
-            held: HeldAnswers::default(),
+            held: HeldCalls::default(),
             timers: Timers::new(),
             clock: Clock::new(),
             date: HttpDate::default(),

@@ -14,7 +14,7 @@ use super::{Worker, deadlines::ticks, http::Next, lifecycle::Leaver};
 use crate::{
     connection::{
         ConnectionId, ConnectionSlot, Flag, Lobby, NEVER, OutletKind, OutletSlot, Polling, Protocol, Stage,
-        Stranger,
+        Standing, Stranger,
     },
     http::reply::Reply,
     timers::{TICK_MS, Tick},
@@ -118,8 +118,13 @@ impl Worker {
         let Some(polling) = self.connections.outlets.polling(slot) else { return };
         let answer = polling.polled.take_answer();
         let Some(held) = polling.poll.take() else { return };
-        if let Stage::Session(session) = polling.stage {
-            self.engine.on_drained(session);
+        match &mut polling.stage {
+            Stage::Session(session) => self.engine.on_drained(*session),
+            Stage::BackEnd(back_end) if back_end.standing == Standing::Behind => {
+                back_end.standing = Standing::Reads;
+                self.ready.push_back(slot.number());
+            }
+            Stage::BackEnd(_) | Stage::Stranger(_) | Stage::Over => {}
         }
         self.answer_later(held.connection, &answer, held.reply);
     }
@@ -151,6 +156,7 @@ impl Worker {
             return;
         };
         self.control.capacity.give_back(1);
+        let outlet = self.connections.outlets.id(slot);
         let OutletKind::Polling(polling) = self.connections.outlets.upgrade(slot) else { return };
         let Polling { mut polled, stage, body, .. } = *polling;
         let mut frames = BytesMut::new();
@@ -161,6 +167,7 @@ impl Worker {
         match stage {
             Stage::Session(session) => self.attach(connection.slot, session, format),
             Stage::Stranger(stranger) => self.move_to_lobby(connection.slot, *stranger),
+            Stage::BackEnd(back_end) => self.move_back_end(outlet, connection, *back_end),
             Stage::Over => self.close_bare(connection.slot),
         }
         // The client has said that it awaits no further answer.
@@ -209,7 +216,7 @@ impl Worker {
                 self.forget_client(departed);
             }
             Stage::Stranger(stranger) => self.strangers.leave(stranger.address),
-            Stage::Over => {}
+            Stage::BackEnd(_) | Stage::Over => {}
         }
         if let Some(held) = polling.poll
             && self.connections.find(held.connection).is_some()
@@ -290,6 +297,8 @@ impl Worker {
         };
         polling.due = NEVER;
         polling.polled.handle_timeout(now_ms);
+        self.expire_polling_back_end(slot);
+        let Some(polling) = self.connections.outlets.polling(slot) else { return };
         if let Stage::Stranger(stranger) = &polling.stage
             && now >= stranger.began.saturating_add(ticks(State::PATIENCE_MS))
         {

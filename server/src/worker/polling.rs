@@ -29,7 +29,7 @@ use super::{
 use crate::{
     connection::{
         ConnectionSlot, Flag, Held, OutletId, OutletKind, OutletSlot, Posting, Probe, Protocol, Stage,
-        Stranger,
+        Standing, Stranger,
     },
     http::{access, agnost, reply::Reply},
     sys::secret,
@@ -220,6 +220,11 @@ impl Worker {
     fn handle_posted(&mut self, slot: OutletSlot) -> Option<(PollAnswer, Posting)> {
         let now_ms = self.clock.elapsed_ms();
         let polling = self.connections.outlets.polling(slot)?;
+        if let Stage::BackEnd(back_end) = &polling.stage
+            && back_end.standing != Standing::Reads
+        {
+            return None;
+        }
         let mut posting = polling.body.take()?;
         let answer = polling.polled.post_answer();
         while let Some(polling) = self.connections.outlets.polling(slot) {
@@ -234,6 +239,7 @@ impl Worker {
                     self.on_stranger(slot, posted.message());
                     Flow::Continue
                 }
+                Stage::BackEnd(_) => self.on_posted_event(slot, posted.message()),
                 Stage::Over => Flow::Continue,
             };
             if flow == Flow::Continue {
@@ -276,8 +282,11 @@ impl Worker {
                 polling.stage = Stage::Session(session);
                 self.strangers.leave(stranger.address);
             }
-            // A back end may connect by WebSocket only.
-            Stay::Yes | Stay::No | Stay::BackEnd(_) => {
+            Stay::BackEnd(scope) => {
+                self.strangers.leave(stranger.address);
+                self.begin_polling_back_end(slot, stranger.state, scope);
+            }
+            Stay::Yes | Stay::No => {
                 polling.polled.close(now_ms);
                 self.strangers.leave(stranger.address);
             }

@@ -120,10 +120,11 @@ mod tests {
         let config = Config::from_toml(&text).expect("it is a configuration");
         let (poll, waker) = poll_and_waker().expect("the system has polls");
         let config = Arc::new(config);
-        let control = Control::new(vec![waker], 1, config.clone());
+        let node = Arc::new(Node::new(config.apps.clone(), 1, config.mailbox_depth, 1));
+        let control = Control::new(vec![waker], 1, config.clone(), &node);
         let mut worker = Worker::new(Parts {
             id: WorkerId(0),
-            node: Arc::new(Node::new(config.apps.clone(), 1, config.mailbox_depth, 1)),
+            node,
             config,
             control: Arc::new(control),
             metrics: Arc::default(),

@@ -17,11 +17,11 @@ after(() => server.stop());
 let channels = 0;
 const channel = () => `back-end-room-${channels += 1}`;
 
-/** Opens a connection as Agnost's engine does. */
-async function engine(t, accessToken) {
+/** Opens a connection as Agnost's engine does, which tries a WebSocket first. */
+async function engine(t, accessToken, transports = ['websocket', 'polling']) {
   const socket = io(`http://${server.address}`, {
     path: '/realtime/',
-    transports: ['websocket', 'polling'],
+    transports,
     forceNew: true,
     reconnectionDelay: 20,
     auth: { accessToken },
@@ -41,115 +41,121 @@ const ask = (path, body, headers = {}) => fetch(`http://${server.address}${path}
 });
 const PATH = '/env-open/agnost/realtime/get-members';
 
-describe('the master connection', () => {
-  test('sends to a channel and to everybody, JSON and Buffers, in order', async (t) => {
-    const room = channel();
-    const [one, two, other] = [await connected(t, server), await connected(t, server), await native(t, server)];
-    one.emit('join', { channel: room, echo: false });
-    await one.settled();
-    other.send({ type: 'join', channel: room, echo: false, id: 'j' });
-    await other.next();
-    assert.equal((await one.next())[0], 'channel:join');
-    const master = await engine(t, ACCESS_TOKEN);
-    for (let n = 0; n < 200; n += 1) {
-      master.emit('send_message', { envId: 'env-open', channelName: room, eventName: 'n', message: { n } });
-    }
-    const buffer = Buffer.from([0, 1, 255]);
-    master.emit('send_message', { envId: 'env-open', channelName: room, eventName: 'bytes', message: buffer });
-    master.emit('broadcast_message', { envId: 'env-open', eventName: 'all', message: buffer });
-    for (let n = 0; n < 200; n += 1) {
-      assert.deepEqual(await one.next(), ['n', { channel: room, message: { n } }]);
-      let frame = await other.next();
-      while (frame.event !== 'n') frame = await other.next();
-      assert.deepEqual(frame.message, { n });
-    }
-    assert.deepEqual(await one.next(), ['bytes', { channel: room, message: buffer }]);
-    assert.deepEqual(await one.next(), ['all', { channel: null, message: buffer }]);
-    assert.deepEqual(await two.next(), ['all', { channel: null, message: buffer }]);
-  });
+for (const [how, transports] of [
+  ['over a WebSocket', undefined],
+  ['by polling', ['polling']],
+  ['by polling, and with an upgrade', ['polling', 'websocket']],
+]) {
+  describe(`the master connection ${how}`, () => {
+    test('sends to a channel and to everybody, JSON and Buffers, in order', async (t) => {
+      const room = channel();
+      const [one, two, other] = [await connected(t, server), await connected(t, server), await native(t, server)];
+      one.emit('join', { channel: room, echo: false });
+      await one.settled();
+      other.send({ type: 'join', channel: room, echo: false, id: 'j' });
+      await other.next();
+      assert.equal((await one.next())[0], 'channel:join');
+      const master = await engine(t, ACCESS_TOKEN, transports);
+      for (let n = 0; n < 200; n += 1) {
+        master.emit('send_message', { envId: 'env-open', channelName: room, eventName: 'n', message: { n } });
+      }
+      const buffer = Buffer.from([0, 1, 255]);
+      master.emit('send_message', { envId: 'env-open', channelName: room, eventName: 'bytes', message: buffer });
+      master.emit('broadcast_message', { envId: 'env-open', eventName: 'all', message: buffer });
+      for (let n = 0; n < 200; n += 1) {
+        assert.deepEqual(await one.next(), ['n', { channel: room, message: { n } }]);
+        let frame = await other.next();
+        while (frame.event !== 'n') frame = await other.next();
+        assert.deepEqual(frame.message, { n });
+      }
+      assert.deepEqual(await one.next(), ['bytes', { channel: room, message: buffer }]);
+      assert.deepEqual(await one.next(), ['all', { channel: null, message: buffer }]);
+      assert.deepEqual(await two.next(), ['all', { channel: null, message: buffer }]);
+    });
 
-  test('lists all members, whichever worker they are on', async (t) => {
-    const room = channel();
-    const master = await engine(t, ACCESS_TOKEN);
-    assert.deepEqual(await master.members('env-open', room), []);
-    const members = [];
-    for (let n = 0; n < 12; n += 1) {
+    test('lists all members, whichever worker they are on', async (t) => {
+      const room = channel();
+      const master = await engine(t, ACCESS_TOKEN, transports);
+      assert.deepEqual(await master.members('env-open', room), []);
+      const members = [];
+      for (let n = 0; n < 12; n += 1) {
+        const member = await connected(t, server);
+        if (n) member.emit('update', { data: { n } });
+        member.emit('join', { channel: room, echo: false });
+        await member.settled();
+        members.push(n ? { id: member.id, data: { n } } : { id: member.id });
+      }
+      const byId = (list) => list.sort((a, b) => a.id.localeCompare(b.id));
+      assert.deepEqual(byId(await master.members('env-open', room)), byId(members));
+      const response = await ask(PATH, { channel: ` ${room} ` });
+      assert.equal(response.status, 200);
+      assert.deepEqual(byId(await response.json()), byId(members));
+      assert.deepEqual(await master.members('strict', room), []);
+    });
+
+    test('lists profiles with Buffers as Buffers, and by HTTP as JSON', async (t) => {
+      const room = channel();
+      const master = await engine(t, ACCESS_TOKEN, transports);
       const member = await connected(t, server);
-      if (n) member.emit('update', { data: { n } });
+      const data = { image: Buffer.from([1, 255]), name: 'x' };
+      member.emit('update', { data, echo: false });
       member.emit('join', { channel: room, echo: false });
       await member.settled();
-      members.push(n ? { id: member.id, data: { n } } : { id: member.id });
-    }
-    const byId = (list) => list.sort((a, b) => a.id.localeCompare(b.id));
-    assert.deepEqual(byId(await master.members('env-open', room)), byId(members));
-    const response = await ask(PATH, { channel: ` ${room} ` });
-    assert.equal(response.status, 200);
-    assert.deepEqual(byId(await response.json()), byId(members));
-    assert.deepEqual(await master.members('strict', room), []);
-  });
+      assert.deepEqual(await master.members('env-open', room), [{ id: member.id, data }]);
+      const byHttp = await (await ask(PATH, { channel: room })).json();
+      assert.deepEqual(byHttp, JSON.parse(JSON.stringify([{ id: member.id, data }])));
+      master.emit('send_message', { envId: 'env-open', channelName: room, eventName: 'mixed', message: { data } });
+      assert.deepEqual(await member.next(), ['mixed', { channel: room, message: { data } }]);
+    });
 
-  test('lists profiles with Buffers as Buffers, and by HTTP as JSON', async (t) => {
-    const room = channel();
-    const master = await engine(t, ACCESS_TOKEN);
-    const member = await connected(t, server);
-    const data = { image: Buffer.from([1, 255]), name: 'x' };
-    member.emit('update', { data, echo: false });
-    member.emit('join', { channel: room, echo: false });
-    await member.settled();
-    assert.deepEqual(await master.members('env-open', room), [{ id: member.id, data }]);
-    const byHttp = await (await ask(PATH, { channel: room })).json();
-    assert.deepEqual(byHttp, JSON.parse(JSON.stringify([{ id: member.id, data }])));
-    master.emit('send_message', { envId: 'env-open', channelName: room, eventName: 'mixed', message: { data } });
-    assert.deepEqual(await member.next(), ['mixed', { channel: room, message: { data } }]);
-  });
+    test('tells a user in three arguments, whatever channels are called', async (t) => {
+      const session = { userId: 'luke', token: 't', creationDtm: '2026-01-01T00:00:00.000Z', userAgent: { os: 'x' } };
+      const user = token('luke');
+      const [one, two] = [await connected(t, server, { session: user }), await connected(t, server, { Session: user })];
+      const other = await connected(t, server);
+      other.emit('join', { channel: 'luke', echo: false });
+      await other.settled();
+      const master = await engine(t, serverKey('open'), transports);
+      const event = { envId: 'env-open', userId: 'luke', eventName: 'user:signin', session, user: null };
+      master.emit('user_event', event);
+      master.emit('user_event', { ...event, userId: 'nobody' });
+      master.emit('user_event', { ...event, eventName: 'user:signout', session: null });
+      for (const socket of [one, two]) {
+        assert.deepEqual(await socket.next(), ['user:signin', 'user:signin', session, null]);
+        assert.deepEqual(await socket.next(), ['user:signout', 'user:signout', null, null]);
+      }
+      assert.deepEqual(await other.settled(), []);
+    });
 
-  test('tells a user in three arguments, whatever channels are called', async (t) => {
-    const session = { userId: 'luke', token: 't', creationDtm: '2026-01-01T00:00:00.000Z', userAgent: { os: 'x' } };
-    const user = token('luke');
-    const [one, two] = [await connected(t, server, { session: user }), await connected(t, server, { Session: user })];
-    const other = await connected(t, server);
-    other.emit('join', { channel: 'luke', echo: false });
-    await other.settled();
-    const master = await engine(t, serverKey('open'));
-    const event = { envId: 'env-open', userId: 'luke', eventName: 'user:signin', session, user: null };
-    master.emit('user_event', event);
-    master.emit('user_event', { ...event, userId: 'nobody' });
-    master.emit('user_event', { ...event, eventName: 'user:signout', session: null });
-    for (const socket of [one, two]) {
-      assert.deepEqual(await socket.next(), ['user:signin', 'user:signin', session, null]);
-      assert.deepEqual(await socket.next(), ['user:signout', 'user:signout', null, null]);
-    }
-    assert.deepEqual(await other.settled(), []);
-  });
+    test('a server key names its own app alone, and a client that says the events does nothing', async (t) => {
+      const [mine, theirs] = [await connected(t, server), await connected(t, server, { envId: 'keyless' })];
+      const master = await engine(t, serverKey('open'), transports);
+      const refusals = await counted(server, 'back_end_refusals_total');
+      master.emit('broadcast_message', { envId: 'keyless', eventName: 'x', message: 1 });
+      master.emit('broadcast_message', { envId: 'none', eventName: 'x', message: 1 });
+      master.emit('broadcast_message', { eventName: 'x', message: 1 });
+      await assert.rejects(master.timeout(300).emitWithAck('get_members', { envId: 'keyless', channel: 'x' }));
+      assert.equal(await counted(server, 'back_end_refusals_total'), refusals + 4);
+      mine.emit('broadcast_message', { envId: 'env-open', eventName: 'x', message: 1 });
+      assert.deepEqual(await mine.settled(), []);
+      assert.deepEqual(await theirs.settled(), []);
+      for (const accessToken of ['', key('open'), `${ACCESS_TOKEN}x`]) {
+        await assert.rejects(engine(t, accessToken, transports), /No Environment Found/);
+      }
+    });
 
-  test('a server key names its own app alone, and a client that says the events does nothing', async (t) => {
-    const [mine, theirs] = [await connected(t, server), await connected(t, server, { envId: 'keyless' })];
-    const master = await engine(t, serverKey('open'));
-    const refusals = await counted(server, 'back_end_refusals_total');
-    master.emit('broadcast_message', { envId: 'keyless', eventName: 'x', message: 1 });
-    master.emit('broadcast_message', { envId: 'none', eventName: 'x', message: 1 });
-    master.emit('broadcast_message', { eventName: 'x', message: 1 });
-    await assert.rejects(master.timeout(300).emitWithAck('get_members', { envId: 'keyless', channel: 'x' }));
-    assert.equal(await counted(server, 'back_end_refusals_total'), refusals + 4);
-    mine.emit('broadcast_message', { envId: 'env-open', eventName: 'x', message: 1 });
-    assert.deepEqual(await mine.settled(), []);
-    assert.deepEqual(await theirs.settled(), []);
-    for (const accessToken of ['', key('open'), `${ACCESS_TOKEN}x`]) {
-      await assert.rejects(engine(t, accessToken), /No Environment Found/);
-    }
+    test('is kept alive and comes back', async (t) => {
+      const master = await engine(t, ACCESS_TOKEN, transports);
+      let pings = 0;
+      await within(new Promise((resolve) => master.io.on('ping', () => (pings += 1) > 5 && resolve())), 'pings');
+      assert.deepEqual(await master.members('env-open', 'x'), []);
+      const again = new Promise((resolve) => { master.once('connect', resolve); });
+      master.io.engine.close();
+      await within(again, 'reconnect');
+      assert.deepEqual(await master.members('env-open', 'x'), []);
+    });
   });
-
-  test('is kept alive and comes back', async (t) => {
-    const master = await engine(t, ACCESS_TOKEN);
-    let pings = 0;
-    await within(new Promise((resolve) => master.io.on('ping', () => (pings += 1) > 5 && resolve())), 'pings');
-    assert.deepEqual(await master.members('env-open', 'x'), []);
-    const again = new Promise((resolve) => { master.once('connect', resolve); });
-    master.io.engine.close();
-    await within(again, 'reconnect');
-    assert.deepEqual(await master.members('env-open', 'x'), []);
-  });
-});
+}
 
 describe('members by HTTP', () => {
   const refusal = async (response) => [response.status, (await response.json()).errors?.[0].code];

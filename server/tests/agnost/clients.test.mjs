@@ -306,6 +306,12 @@ describe('the protocol', () => {
     assert.deepEqual(frames.filter((frame) => frame === '2'), ['2']);
   });
 
+  test('a peer that never answers is gone, too, if it has no session', async (t) => {
+    const { frames, closed } = await raw(t);
+    assert.equal(await closed, 1005);
+    assert.ok(frames.includes('2'));
+  });
+
   test('a stock client stays for many intervals', async (t) => {
     const one = await connected(t, server, {}, { reconnection: false });
     let pings = 0;

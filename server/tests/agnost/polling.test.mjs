@@ -487,3 +487,76 @@ test('a restart closes the transport of clients that poll, and never sends DISCO
   socket.disconnect();
   await other.stop();
 });
+
+describe('a back end that polls', () => {
+  const members = (number, channel) => `42${number}${JSON.stringify(['get_members', { envId: 'env-open', channel }])}`;
+  const broadcast = (eventName, message) => `42${JSON.stringify(['broadcast_message', { envId: 'env-open', eventName, message }])}`;
+
+  async function backEnd() {
+    const hand = await Hand.open();
+    await hand.say(`40${JSON.stringify({ accessToken: serverKey('open') })}`);
+    assert.match(await hand.next(), /^40\{"sid":"/);
+    return hand;
+  }
+
+  test('gets its answers in order, however few polls it makes', async (t) => {
+    const channel = 'large-profiles';
+    const member = await connected(t, server);
+    const data = 'x'.repeat(60_000);
+    member.emit('update', { data, echo: false });
+    member.emit('join', { channel, echo: false });
+    await member.settled();
+    const hand = await backEnd();
+    // More than 64 KiB of answers wait after the second command, so the body waits for polls.
+    const numbers = [0, 1, 2, 3, 4, 5];
+    const posted = hand.post(numbers.map((number) => members(number, channel)).join(SEPARATOR));
+    for (const number of numbers) {
+      assert.equal(await hand.next(), `43${number}${JSON.stringify([[{ id: member.id, data }]])}`);
+    }
+    assert.deepEqual([(await posted).status, (await posted).text], [200, 'ok']);
+  });
+
+  test('keeps the order of its commands while it changes to a WebSocket', async (t) => {
+    const member = await connected(t, server);
+    const hand = await backEnd();
+    const poll = hand.poll();
+    const probe = hand.probe();
+    await within(once(probe, 'open'), 'WebSocket');
+    probe.send('2probe');
+    assert.equal(await probe.next(), '3probe');
+    assert.equal((await poll).text, '6');
+    await hand.say(broadcast('n', 1), members(7, 'nobody-is-here'));
+    probe.send('5');
+    probe.send(broadcast('n', 2));
+    probe.send(members(8, 'nobody-is-here'));
+    for (const expected of ['437[[]]', '438[[]]']) {
+      let packet = await probe.next();
+      while (packet === '2') {
+        probe.send('3');
+        packet = await probe.next();
+      }
+      assert.equal(packet, expected);
+    }
+    for (const n of [1, 2]) assert.deepEqual(await member.next(), ['n', { channel: null, message: n }]);
+    probe.close();
+  });
+
+  test('ends when it breaks the protocol', async () => {
+    const hand = await backEnd();
+    await hand.say('42[');
+    assert.equal((await hand.poll()).text, '1');
+    await hand.gone();
+  });
+
+  test('may do no more than over a WebSocket', async (t) => {
+    const member = await connected(t, server);
+    const hand = await backEnd();
+    const refusals = await counted(server, 'back_end_refusals_total');
+    await hand.say(`42${JSON.stringify(['broadcast_message', { envId: 'keyless', eventName: 'n', message: 1 }])}`);
+    assert.equal(await counted(server, 'back_end_refusals_total'), refusals + 1);
+    await hand.say('41');
+    await hand.poll();
+    await hand.gone();
+    assert.deepEqual(await member.settled(), []);
+  });
+});

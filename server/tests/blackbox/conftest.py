@@ -37,8 +37,12 @@ def workers(request):
 
 
 @pytest.fixture(scope="session")
-def shared_server(workers):
-    server = Server(config_text(workers))
+def shared_server(workers, tmp_path_factory):
+    # Nobody listens on the port of the authority.
+    acme = {"domains": ["a.example"], "agree_to_terms": True, "directory": "http://127.0.0.1:9/", "retry_s": 3600}
+    data = {"data_dir": str(tmp_path_factory.mktemp("data"))}
+    listeners = [{"listen": "127.0.0.1:0", "acme": True}]
+    server = Server(config_text(workers, server=data, listeners=listeners, acme=acme))
     yield server
     server.stop()
 

@@ -95,7 +95,7 @@ APPS = [
 ]
 
 
-def config_text(workers, apps=APPS, server=None, server_limits=None, log=None, listeners=()):
+def config_text(workers, apps=APPS, server=None, server_limits=None, log=None, listeners=(), acme=None):
     """The configuration file. JSON's strings, numbers, booleans and lists of them are TOML's too."""
     lines = []
 
@@ -114,6 +114,7 @@ def config_text(workers, apps=APPS, server=None, server_limits=None, log=None, l
     }
     table("[server]", defaults | (server or {}))
     table("[server.limits]", server_limits or {})
+    table("[server.acme]", acme or {})
     for listener in listeners:
         table("[[server.listeners]]", listener)
     table("[log]", log or {})

@@ -63,51 +63,87 @@ async def test_a_parked_session_of_a_revoked_user_ends(server):
 
 
 def test_malformed_requests_are_refused(server):
-    for body in [{}, {"user": 7}, {"user": ""}, {"user": "u" * 257}, {"user": "u", "before": "now"},
+    for body in [{}, {"token_id": 7}, {"token_id": ""}, {"token_id": "t" * 257}, {"token_id": "t", "user": "u"},
+                 {"token_id": "t", "before": 1}, {"token_id": "an app whose tokens have no ids"}, {"user": 7}, {"user": ""}, {"user": "u" * 257}, {"user": "u", "before": "now"},
                  {"user": "u", "before": -1}, {"user": "u", "for_s": 0}, {"user": "u", "for_s": 31622401}, [], "u"]:
         assert server.call("POST", "/v1/revoke", body).status == 400, body
     assert server.call("GET", "/v1/revoke").status == 405
     assert server.call("POST", "/v1/revoke", {"user": "u"}, key=client_key()).status == 403
 
 
-def test_every_dialect_obeys(workers):
-    server = Server(config_text(workers, apps=[App("default")]) + "\n[apps.default.agnost]\n[apps.default.xano]\n")
+async def test_a_single_token_is_revoked_by_its_id(workers):
+    app = App("default", settings={"session_id_claim": "jti", "session_required": True})
+    server = Server(config_text(workers, apps=[app]))
     try:
-        token = issued(time.time() - 10, "7:42")
-
-        def agnost():
-            wire = Wire(server)
-            wire.send(upgrade_request("").replace(b"/v1/ws?", b"/realtime/?EIO=4&transport=websocket"))
-            assert wire.response().status == 101
-            peer = RawWebSocket.__new__(RawWebSocket)
-            peer.socket, peer.buffer = wire.socket, wire.buffer
-            assert peer.frame()[1].startswith(b"0")
-            auth = {"envId": "default", "apiKey": client_key(), "session": token}
-            peer.send_frame(TEXT, b"40" + json.dumps(auth).encode())
-            assert peer.frame()[1].startswith(b"40")
-            return peer
-
-        def xano():
-            wire = Wire(server)
-            header = f"Sec-WebSocket-Protocol: {token}\r\n".encode()
-            wire.send(upgrade_request("", header).replace(b"/v1/ws?", b"/rt/default"))
-            assert wire.response().status == 101
-            peer = RawWebSocket.__new__(RawWebSocket)
-            peer.socket, peer.buffer = wire.socket, wire.buffer
-            return peer
-
-        def users():
-            found = server.call("GET", "/v1/sessions").json["sessions"]
-            return [session.get("user") for session in found]
-
-        peers = [agnost(), xano()]
-        wait_until(lambda: users() == ["7:42", "7:42"])
-        assert server.call("POST", "/v1/revoke", {"user": "7:42"}).json == {"disconnected": 2}
-        for peer in peers:
-            peer.close_code()
-        peers = [agnost(), xano()]
-        wait_until(lambda: users() == [None, None])
-        for peer in peers:
-            peer.socket.close()
+        await one_token(server)
     finally:
         server.stop()
+
+
+async def one_token(server):
+    phone, laptop = tokens.token("rose", jti="phone"), tokens.token("rose", jti="laptop")
+    peers = await connect_many(server, 6, session=phone)
+    other = await Peer.connect(server, session=laptop)
+    nameless = await Peer.connect(server, session=tokens.token("rose", jti=7))
+    renewed = await Peer.connect(server, session=phone)
+    await renewed.ok("session", token=laptop)
+    changed = await Peer.connect(server, session=laptop)
+    await changed.ok("session", token=phone)
+    answer = await server.api("POST", "/v1/revoke", {"token_id": "phone", "for_s": 3600})
+    assert answer == {"disconnected": 7}
+    for peer in [*peers, changed]:
+        assert await peer.close_code() == 4002
+    for peer in [other, nameless, renewed]:
+        await peer.ok("ping")
+    assert not opens(server, phone) and opens(server, laptop)
+    assert await other.refused("session", token=phone) == "invalid_session"
+    assert (server.counted("revoked_tokens"), server.counted("revoked_users")) == (1, 0)
+    assert await server.api("POST", "/v1/revoke", {"token_id": "nobody", "for_s": 1}) == {"disconnected": 0}
+
+
+def test_every_dialect_obeys(workers):
+    app = App("default", settings={"session_id_claim": "jti"})
+    server = Server(config_text(workers, apps=[app]) + "\n[apps.default.agnost]\n[apps.default.xano]\n")
+    try:
+        check_dialects(server, "7:42", issued(time.time() - 10, "7:42"), {"user": "7:42"})
+        check_dialects(server, "7:43", tokens.token("7:43", jti="one"), {"token_id": "one"})
+    finally:
+        server.stop()
+
+
+def check_dialects(server, user, token, revoked):
+    def agnost():
+        wire = Wire(server)
+        wire.send(upgrade_request("").replace(b"/v1/ws?", b"/realtime/?EIO=4&transport=websocket"))
+        assert wire.response().status == 101
+        peer = RawWebSocket.__new__(RawWebSocket)
+        peer.socket, peer.buffer = wire.socket, wire.buffer
+        assert peer.frame()[1].startswith(b"0")
+        auth = {"envId": "default", "apiKey": client_key(), "session": token}
+        peer.send_frame(TEXT, b"40" + json.dumps(auth).encode())
+        assert peer.frame()[1].startswith(b"40")
+        return peer
+
+    def xano():
+        wire = Wire(server)
+        header = f"Sec-WebSocket-Protocol: {token}\r\n".encode()
+        wire.send(upgrade_request("", header).replace(b"/v1/ws?", b"/rt/default"))
+        assert wire.response().status == 101
+        peer = RawWebSocket.__new__(RawWebSocket)
+        peer.socket, peer.buffer = wire.socket, wire.buffer
+        return peer
+
+    def users():
+        found = server.call("GET", "/v1/sessions").json["sessions"]
+        return [session.get("user") for session in found]
+
+    peers = [agnost(), xano()]
+    wait_until(lambda: users() == [user, user])
+    assert server.call("POST", "/v1/revoke", revoked).json == {"disconnected": 2}
+    for peer in peers:
+        peer.close_code()
+    peers = [agnost(), xano()]
+    wait_until(lambda: users() == [None, None])
+    for peer in peers:
+        peer.socket.close()
+    wait_until(lambda: users() == [])

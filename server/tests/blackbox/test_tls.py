@@ -291,8 +291,9 @@ def test_sessions_are_resumed_over_tls_on_whatever_worker_the_client_arrives(tls
         back.socket.close()
 
 
-def check(folder, *listeners):
-    (folder / "check.toml").write_text(config_text(1, server={"listen": []}, listeners=listeners))
+def check(folder, *listeners, server=None, acme=None):
+    settings = config_text(1, server={"listen": []} | (server or {}), listeners=listeners, acme=acme)
+    (folder / "check.toml").write_text(settings)
     command = [os.environ["FANFARE_BIN"], "check", "--config", str(folder / "check.toml")]
     done = subprocess.run(command, capture_output=True, timeout=30, env={})
     return done.returncode, (done.stdout + done.stderr).decode()

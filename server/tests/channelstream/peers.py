@@ -79,6 +79,13 @@ class Server:
         assert answer.status == 200, answer.text
         return answer.json
 
+    def native(self, method, path, body):
+        """Sends a request of the default app's back end to Fanfare's own API."""
+        headers = {"authorization": "Bearer server-key-of-default-0123"}
+        answer = self.call(method, path, body, signed=False, headers=headers)
+        assert answer.status == 200, answer.text
+        return answer.json
+
     def connect(self, username, channels=(), **more):
         return self.ok("POST", "/connect", {"username": username, "channels": list(channels), **more})
 
@@ -137,8 +144,8 @@ class Client:
         self.socket.close()
 
 
-def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", more=(), **options):
-    """Starts a server with two apps. `more` are further lines of the configuration."""
+def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", more=(), server=(), **options):
+    """Starts a server with two apps. `server` are lines of its section, and `more` are lines after all sections."""
     port, admin_port = free_port(), free_port()
     section = {"secret": SECRET, "admin_user": ADMIN[0], "admin_secret": ADMIN[1], **options}
     lines = [
@@ -146,9 +153,11 @@ def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", more=()
         f'listen = "{listen}:{port}"',
         f'admin_listen = "127.0.0.1:{admin_port}"',
         f"workers = {workers}",
+        *server,
     ]
     for app, prefix in (("default", ""), ("other", "/other")):
-        lines += [f"[apps.{app}]", f'client_key = "client-key-of-{app}-0123"', f"[apps.{app}.channelstream]"]
+        lines += [f"[apps.{app}]", f'client_key = "client-key-of-{app}-0123"',
+                  f'server_key = "server-key-of-{app}-0123"', f"[apps.{app}.channelstream]"]
         lines += [f"{key} = {json.dumps(value)}" for key, value in section.items()]
         lines += [f'prefix = "{prefix}"']
     path = Path(folder) / f"{name}.toml"
@@ -156,7 +165,9 @@ def start_fanfare(folder, name="fanfare", workers=2, listen="127.0.0.1", more=()
     path.write_text("\n".join(lines))
     log = open(Path(folder) / f"{name}.log", "wb")
     env = {name: value for name, value in os.environ.items() if not name.startswith("FANFARE_")}
-    return Server([os.environ["FANFARE_BIN"], "--config", str(path)], port, env=env, log=log)
+    running = Server([os.environ["FANFARE_BIN"], "--config", str(path)], port, env=env, log=log)
+    running.admin_port = admin_port
+    return running
 
 
 def start_original(folder):

@@ -323,3 +323,51 @@ def test_the_public_state_of_a_user_is_the_profile_of_its_clients(server, channe
     leia.close()
     assert other.event("channel:leave")["message"]["data"] == {}
     other.close()
+
+
+def test_a_user_has_one_state_for_back_ends_of_all_dialects(server, channel):
+    user = f"leia-{channel}"
+    server.native("PUT", "/v1/options", {"channel": channel, "user_state": True})
+    state = {"user_state": {"mood": "well", "secret": 1}, "state_public_keys": ["mood"]}
+    leia = server.join(user, [channel], **state, channel_configs={channel: {"notify_state": True}})
+    native = Native(server)
+    native.join(channel)
+
+    # A change by the native API, seen by clients and back ends of Channelstream.
+    change = {"state": {"mood": "better", "secret": 2}}
+    answer = server.native("PATCH", f"/v1/users/{user}", change)
+    assert answer["state"] == {"mood": "better", "secret": 2}
+    told = leia.next()
+    assert (told["type"], told["user"], told["message"]) == (
+        "user_state_change", user,
+        {"state": {"mood": "better"}, "changed": [{"key": "mood", "value": "better"}]})
+    states = {known["user"]: known["state"] for known in info(server, channel)["users"]}
+    assert states[user] == {"mood": "better", "secret": 2}
+    assert native.event("channel:user_update")["message"] == {
+        "user": user, "state": {"mood": "better"}, "changed": ["mood"]}
+
+    # And the other way round. The notices of a channel have the order of the changes.
+    answer = server.ok("POST", "/user_state", {"user": user, "user_state": {"mood": "best", "new": None}})
+    assert answer["changed_state"] == [{"key": "mood", "value": "best"}]
+    assert native.event("channel:user_update")["message"]["state"] == {"mood": "best"}
+    assert leia.next()["message"]["state"] == {"mood": "best"}
+    for n in range(20):
+        if n % 2:
+            server.native("PATCH", f"/v1/users/{user}", {"state": {"mood": n}})
+        else:
+            server.ok("POST", "/user_state", {"user": user, "user_state": {"mood": n}})
+    moods = [leia.next()["message"]["state"]["mood"] for _ in range(20)]
+    assert moods == sorted(moods) and moods[-1] == 19, moods
+    native.close()
+    leia.close()
+
+
+def test_a_state_that_is_too_long_is_refused_and_changes_nothing(server, channel):
+    user = f"leia-{channel}"
+    long = {"text": "x" * (16 << 10)}
+    refused = server.call("POST", "/connect", {"username": user, "channels": [channel], "user_state": long})
+    assert (refused.status, refused.json) == (422, {"user_state": ["Longer than 16384 bytes."]})
+    assert info(server, channel) == {"channels": {}, "users": []}
+    server.connect(user, [channel], user_state={"a": 1})
+    assert server.call("POST", "/user_state", {"user": user, "user_state": long}).status == 422
+    assert info(server, channel)["users"] == [{"user": user, "state": {"a": 1}}]

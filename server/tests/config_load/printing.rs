@@ -23,8 +23,10 @@ fn a_printed_configuration_keeps_auto_and_leaves_inherited_options_out() {
 #[test]
 fn a_printed_configuration_is_read_back_as_the_same() {
     let text = format!(
-        "[server]\nlisten = ['127.0.0.1:1', '[::1]:0']\nadmin_listen = 'off'\nworkers = 3\npin = true\nspin_us = 9\n\
-         [server.limits]\nframe_bytes = 2000000\nmailbox_depth = 100\n[log]\nlevel = 'info,a=off'\nformat = 'json'\n\
+        "[server]\nlisten = ['127.0.0.1:1', '[::1]:0']\nadmin_listen = 'off'\nworkers = 3\n\
+         pin = true\nspin_us = 9\n\
+         [server.limits]\nframe_bytes = 2000000\nmailbox_depth = 100\n\
+         [log]\nlevel = 'info,a=off'\nformat = 'json'\n\
          [apps.'a.b']\nserver_key_env = ['KEY']\norigins = []\n{}",
         session_key(&format!(
             "algorithm = 'HS256'\nkid = 'k'\nsecret = '{SECRET}\\\"'\n\

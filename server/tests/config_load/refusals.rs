@@ -88,8 +88,8 @@ fn settings_of_the_server_are_checked() {
         ("[server]\nadmin_listen = 'none'", format!("`server.admin_listen` is `none`: {address}")),
         (
             "[server]\nadmin_listen = '0.0.0.0:8080'",
-            "`server.admin_listen` is 0.0.0.0:8080, where 127.0.0.1:8080 is served already: give it a port of its \
-             own."
+            "`server.admin_listen` is 0.0.0.0:8080, where 127.0.0.1:8080 is served already: give it a port \
+             of its own."
                 .into(),
         ),
         (
@@ -106,8 +106,8 @@ fn settings_of_the_server_are_checked() {
         ),
         (
             "[log]\nlevel = 'loud'",
-            "`log.level` is `loud`: write off, error, warn, info, debug or trace, or such levels per target as in \
-             `info,fanfare_server=debug`."
+            "`log.level` is `loud`: write off, error, warn, info, debug or trace, or such levels per target \
+             as in `info,fanfare_server=debug`."
                 .into(),
         ),
         ("[log]\nformat = 'xml'", "`log.format` is `xml`: it must be text or json.".into()),
@@ -129,8 +129,8 @@ fn settings_of_apps_are_checked() {
     let cases = [
         (
             String::from("[apps.chat]\n"),
-            "`apps.chat` has no keys, so nobody can use it: add `client_keys` and `server_keys`, of 16 to 256 visible \
-             ASCII characters each.",
+            "`apps.chat` has no keys, so nobody can use it: add `client_keys` and `server_keys`, of 16 to \
+             256 visible ASCII characters each.",
         ),
         (
             String::from("[apps.chat]\nclient_key = 'short'"),
@@ -138,13 +138,13 @@ fn settings_of_apps_are_checked() {
         ),
         (
             format!("[apps.chat]\nclient_key = '{CLIENT}'\nserver_key = '{CLIENT}'"),
-            "`apps.chat.server_keys` has a key that is a client key too: whoever may connect could do everything, so give \
-             the back end a key of its own.",
+            "`apps.chat.server_keys` has a key that is a client key too: whoever may connect could do \
+             everything, so give the back end a key of its own.",
         ),
         (
             chat("origins = ['example.com']"),
-            "`apps.chat.origins` is wrong: `example.com` is not an origin; write `https://example.com` (scheme, host, \
-             a port if need be, and nothing after it), `https://*.example.com` or `*`.",
+            "`apps.chat.origins` is wrong: `example.com` is not an origin; write `https://example.com` \
+             (scheme, host, a port if need be, and nothing after it), `https://*.example.com` or `*`.",
         ),
         (
             chat("slow_consumer = 'wait'"),
@@ -152,8 +152,8 @@ fn settings_of_apps_are_checked() {
         ),
         (
             chat("session_required = true"),
-            "`apps.chat.session_required` is true, but nobody can have a session: add an `[[session_keys]]` entry to \
-             the app.",
+            "`apps.chat.session_required` is true, but nobody can have a session: add an `[[session_keys]]` \
+             entry to the app.",
         ),
         (
             chat("session_leeway_seconds = 301"),
@@ -270,12 +270,13 @@ fn session_keys_are_checked() {
         ),
         (
             "algorithm = 'RS256'\nsecret = 'short'",
-            "].secret` does not fit RS256, which verifies with a public key: give `public_key` or `public_key_file` in \
-             its place.",
+            "].secret` does not fit RS256, which verifies with a public key: give `public_key` or \
+             `public_key_file` in its place.",
         ),
         (
             "algorithm = 'HS256'\npublic_key = 'x'",
-            "].public_key` does not fit HS256, which verifies with a secret: give `secret` or `secret_env` in its place.",
+            "].public_key` does not fit HS256, which verifies with a secret: give `secret` or `secret_env` \
+             in its place.",
         ),
         (
             "algorithm = 'HS256'\nsecret_env = 'UNSET'",
@@ -283,7 +284,8 @@ fn session_keys_are_checked() {
         ),
         (
             &private,
-            "].public_key` must be a `PUBLIC KEY` in PEM, not a private key, a certificate or several of them.",
+            "].public_key` must be a `PUBLIC KEY` in PEM, not a private key, a certificate or several of \
+             them.",
         ),
         (
             &confused,
@@ -303,8 +305,8 @@ fn session_keys_are_checked() {
         (&short_rsa, "].public_key` must be an RSA key of at least 2048 bits."),
         (
             "algorithm = 'HS256'\nsecret = '<hidden>'",
-            "].secret` is the placeholder `<hidden>` of a printed configuration: print it with `--show-secrets`, or \
-             name a variable that holds it in `secret_env`.",
+            "].secret` is the placeholder `<hidden>` of a printed configuration: print it with \
+             `--show-secrets`, or name a variable that holds it in `secret_env`.",
         ),
     ];
     for (lines, expected) in cases {
@@ -339,8 +341,8 @@ fn limits_leave_room_for_what_apps_allow() {
     }
     assert!(limits("", "outbound_bytes = 133120").is_ok());
     let expected = format!(
-        "`apps.chat.limits.outbound_bytes` is 133119: it must be at least 133120, because {message}, and two of them \
-         must fit."
+        "`apps.chat.limits.outbound_bytes` is 133119: it must be at least 133120, because {message}, and \
+         two of them must fit."
     );
     assert_eq!(sentence(limits("", "outbound_bytes = 133119")), expected);
     let profile = limits("frame_bytes = 16384", "message_bytes = 16\nprofile_bytes = 16384");

@@ -57,8 +57,8 @@ fn flags_go_before_variables_before_the_file_before_defaults() {
         ("FANFARE_LOG", "warn,mio=off"),
         ("FANFARE_LOG_FORMAT", "json"),
     ];
-    let flags = "--listen 127.0.0.1:3 --listen 127.0.0.1:4 --admin-listen off --workers 3 --pin=false --log debug \
-         --log-format text";
+    let flags = "--listen 127.0.0.1:3 --listen 127.0.0.1:4 --admin-listen off --workers 3 --pin=false --log \
+        debug --log-format text";
     let seen = |config: Config| {
         let ports: Vec<u16> = config.listen.iter().filter_map(Endpoint::port).collect();
         let admin = config.admin_listen.and_then(|endpoint| endpoint.port());
@@ -103,8 +103,9 @@ fn development_keys_are_never_served_to_other_machines() {
             assert_eq!(
                 sentence(refused),
                 format!(
-                    "Without an app in the configuration file there are only development keys, which are not served on \
-                     {address}: add `[apps.default]` with `client_keys` and `server_keys`, or listen on 127.0.0.1."
+                    "Without an app in the configuration file there are only development keys, which are \
+                     not served on {address}: add `[apps.default]` with `client_keys` and `server_keys`, or \
+                     listen on 127.0.0.1."
                 )
             );
             assert!(load(&format!("{flags} {address}"), &[], &chat("")).is_ok());
@@ -135,7 +136,8 @@ fn development_keys_can_be_fixed() {
 #[test]
 fn mistyped_variables_are_refused_and_strange_ones_are_named() {
     let refused = load("", &[("FANFARE_LISTN", "127.0.0.1:1")], "");
-    let expected = "The environment variable `FANFARE_LISTN` is not a setting: unset it, or rename it to `FANFARE_LISTEN`.";
+    let expected = "The environment variable `FANFARE_LISTN` is not a setting: unset it, or rename it to \
+        `FANFARE_LISTEN`.";
     assert_eq!(sentence(refused), expected);
     // Variables that Kubernetes sets for a service named `fanfare`.
     let strange = [
@@ -157,7 +159,8 @@ fn mistyped_variables_are_refused_and_strange_ones_are_named() {
 
 #[test]
 fn keys_come_from_the_file_and_from_variables() {
-    let text = "[apps.chat]\nclient_key = 'client-key-number-one'\nclient_key_env = ['A', 'B']\nserver_key_env = 'C'";
+    let text = "[apps.chat]\nclient_key = 'client-key-number-one'\n\
+        client_key_env = ['A', 'B']\nserver_key_env = 'C'";
     let environment =
         [("A", "client-key-number-two"), ("B", "client-key-number-three"), ("C", "server-key-number-one")];
     let config = load("", &environment, text).expect("valid");

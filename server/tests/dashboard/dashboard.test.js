@@ -5,7 +5,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
-import { connectClient, grave, openPage, picture, plainRequest, skip, startBrowser, startConfigured } from "./support.js";
+import { connectClient, cpuMs, grave, openPage, picture, plainRequest, skip, startBrowser, startConfigured } from "./support.js";
 
 const CLIENT = "client-key-0123456789";
 const SERVER = "server-key-0123456789";
@@ -204,6 +204,24 @@ test("ten thousand channels are counted, found and paged", { skip }, async () =>
   await all.getByText("kept-9999", { exact: true }).waitFor();
   assert.equal(await all.count(), 1);
   await fine(window);
+});
+
+test("a page that is open costs the server less than 1 % of a core, with ten thousand channels too", { skip }, async (t) => {
+  await client(t, { join: "watched" });
+  for (const [view, asked] of [["", "overview"], ["channels/default", "census"], ["channel/default/watched", "watch"]]) {
+    const window = await openPage(browser, `${url()}#/${view.replace(/^channel\//, "channels/")}`);
+    const readings = async (count) => {
+      for (let at = 0; at < count; at += 1) await window.page.waitForResponse((response) => response.url().includes(asked));
+    };
+    await readings(1);
+    const [began, before] = [performance.now(), cpuMs(server.pid)];
+    await readings(5);
+    const [elapsed, used] = [performance.now() - began, cpuMs(server.pid) - before];
+    console.log(`${asked}: ${used} ms of CPU in ${Math.round(elapsed)} ms`);
+    // A tick of the clock more than 1 %.
+    assert.ok(used <= elapsed / 100 + 10, `${asked}: ${used} ms of CPU in ${elapsed} ms`);
+    await fine(window);
+  }
 });
 
 test("a password is asked for, and nothing is shown without it", { skip }, async () => {

@@ -7,11 +7,19 @@ import { grave, openPage, picture, skip, startBrowser, startServer } from "./sup
 
 const PORTS = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
 
-let url, browser;
+let url, browser, startedMs;
 if (!skip) {
+  const began = performance.now();
   [, url] = await startServer(after, ["demo", ...PORTS], /open (\S+) in two browser windows/);
+  for (const path of ["", "demo.js", "settings.json"]) assert.equal((await fetch(url + path)).status, 200, path);
+  startedMs = performance.now() - began;
   browser = await startBrowser(after);
 }
+
+test("the demo's page is served within 5 s of the command", { skip }, () => {
+  console.log(`served after ${Math.round(startedMs)} ms`);
+  assert.ok(startedMs < 5000, `${startedMs} ms`);
+});
 
 async function enter(name, options = {}) {
   const window = await openPage(browser, url, { viewport: { width: 720, height: 540 }, ...options });
@@ -64,6 +72,20 @@ test("two windows see each other, talk, edit and delete, and a third reads what 
     assert.deepEqual(faults, []);
     await context.close();
   }
+});
+
+test("bad words are masked, in new messages and in edited ones", { skip }, async () => {
+  const { page, faults, context } = await enter("Starling");
+  await page.getByLabel("Message", { exact: true }).fill("Heck, what a darned fine echo");
+  await page.keyboard.press("Enter");
+  const message = page.locator(".messages li", { hasText: "fine echo" });
+  await message.getByText("****, what a ****** fine echo").waitFor();
+  await message.getByRole("button", { name: "Edit" }).click();
+  await page.getByLabel("Edited message").fill("Darn fine echo");
+  await page.keyboard.press("Enter");
+  await message.getByText("**** fine echo", { exact: true }).waitFor();
+  assert.deepEqual(faults, []);
+  await context.close();
 });
 
 test("names and messages that look like markup are shown as they are", { skip }, async () => {

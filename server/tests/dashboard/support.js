@@ -36,20 +36,20 @@ export async function startServer(after, args, ready) {
     child.stdout.on("data", (chunk) => {
       text += chunk;
       const found = ready.exec(text);
-      if (found) resolve(found);
+      if (found) resolve(Object.assign(found, { pid: child.pid }));
     });
   });
 }
 
-/** Starts a server with the test's configuration. Resolves with the addresses of both listeners. */
+/** Starts a server with the test's configuration. Resolves with the addresses of both listeners, and the process. */
 export async function startConfigured(after, config) {
   const folder = mkdtempSync(join(tmpdir(), "fanfare-dashboard-"));
   after(() => rmSync(folder, { recursive: true, force: true }));
   const file = join(folder, "fanfare.toml");
   writeFileSync(file, config);
   const ready = /listening on (\S+)\nadmin on (\S+)\n/;
-  const [, data, admin] = await startServer(after, ["--config", file], ready);
-  return { data, admin };
+  const found = await startServer(after, ["--config", file], ready);
+  return { data: found[1], admin: found[2], pid: found.pid };
 }
 
 export async function startBrowser(after) {
@@ -94,6 +94,12 @@ export async function picture(page, name) {
   await page.screenshot({ path: `${PICTURES}/${name}.png` });
 }
 
+/** The CPU time of a process in milliseconds. Linux counts it in ticks of 10 ms. */
+export function cpuMs(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /, "").split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
 /** A client that answers commands one by one, and keeps its received frames. */
 export async function connectClient(t, url, join) {
   const socket = new WebSocket(url);
@@ -130,7 +136,8 @@ export async function connectClient(t, url, join) {
 export function plainRequest(admin, path, { method = "GET", headers = {}, body } = {}) {
   const [hostname, port] = admin.split(":");
   return new Promise((resolve, reject) => {
-    const asked = request({ hostname, port, path, method, headers }, (response) => {
+    // A connection of its own: the console is the first request of a connection.
+    const asked = request({ hostname, port, path, method, headers, agent: false }, (response) => {
       let text = "";
       response.on("data", (chunk) => (text += chunk));
       response.on("end", () => resolve({ status: response.statusCode, headers: response.headers, text }));

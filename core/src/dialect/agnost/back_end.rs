@@ -11,15 +11,18 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 
 use super::{
-    Carried, FRAMING,
+    Carried,
     content::Content,
     encode::put_member,
     event::{is_truthy, name_and_object},
+    framing,
     mixed::{self, is_forged, is_mixed, split},
 };
 use crate::{
     app::{App, Apps, Environment, KeyRole, Visitor},
     command::{BackEndCommand, Publish},
+    dialect::Format,
+    engineio::Framing,
     error::ReplyError,
     json::{self, Object, Raw, Scanner},
     publication::{IdentityCard, Payload},
@@ -82,6 +85,7 @@ impl Scope {
 #[derive(Debug)]
 pub struct BackEnd {
     connection: Connection,
+    framing: Framing,
     scope: Scope,
     scanner: Scanner,
 }
@@ -106,8 +110,13 @@ type Run<'r> = dyn FnMut(&App, Option<Receipt>, BackEndCommand<'_>) + 'r;
 
 impl BackEnd {
     /// The state of a connection whose CONNECT was admitted.
-    pub(super) fn new(connection: Connection, scope: Scope) -> Self {
-        Self { connection, scope, scanner: Scanner::new() }
+    pub(super) fn new(connection: Connection, format: Format, scope: Scope) -> Self {
+        Self { connection, framing: framing(format), scope, scanner: Scanner::new() }
+    }
+
+    /// The back end has upgraded from polling to a WebSocket.
+    pub fn upgrade(&mut self) {
+        self.framing = framing(Format::AgnostFrames);
     }
 
     /// When the back end's key expires, in Unix seconds.
@@ -140,7 +149,7 @@ impl BackEnd {
             },
             Ok(Some(Incoming::Connect { namespace, .. })) => {
                 self.connection.disconnect(namespace);
-                put_connect_error(out, FRAMING, namespace, INVALID_NAMESPACE);
+                put_connect_error(out, self.framing, namespace, INVALID_NAMESPACE);
                 Heard::Done
             }
             Ok(Some(Incoming::Disconnect { namespace: MAIN_NAMESPACE })) | Err(_) => Heard::Over,
@@ -149,7 +158,7 @@ impl BackEnd {
     }
 
     /// Appends the acknowledgement of a `get_members` event.
-    pub fn put_members(out: &mut BytesMut, Receipt(ack): Receipt, members: &[IdentityCard]) {
+    pub fn put_members(&self, out: &mut BytesMut, Receipt(ack): Receipt, members: &[IdentityCard]) {
         let profiles = || members.iter().filter_map(|member| member.profile.as_deref());
         let mut list = BytesMut::new();
         let attachments = match profiles().any(is_mixed) {
@@ -171,7 +180,8 @@ impl BackEnd {
         };
         let list = std::str::from_utf8(&list).expect("JSON is UTF-8");
         let (namespace, json) = (MAIN_NAMESPACE, &["[", list, "]"]);
-        put_ack(out, FRAMING, &Outgoing { namespace, ack: Some(ack), json, attachments: &attachments });
+        let answer = Outgoing { namespace, ack: Some(ack), json, attachments: &attachments };
+        put_ack(out, self.framing, &answer);
     }
 
     fn read(

@@ -22,12 +22,15 @@ use crate::{
 /// The placeholder that stands in the JSON for the attachment after it.
 const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
 
-/// The beginning `["<event>",{"channel":<channel>,"message":` of the channel's last publication.
+/// The beginning `2["<event>",{"channel":<channel>,"message":` of the channel's last publication.
 pub(in crate::dialect) struct Heading {
     framing: Framing,
     event: String,
-    /// The text of the heading; empty until a publication is written.
+    /// The packet's type and the beginning of its payload; empty until a publication is written.
     text: BytesMut,
+    /// Whether Socket.IO's client library reserves the event's name. It closes a connection on which such an
+    /// event arrives.
+    is_reserved: bool,
     /// A buffer for the message of a notice.
     notice: BytesMut,
 }
@@ -35,8 +38,8 @@ pub(in crate::dialect) struct Heading {
 impl Heading {
     /// The heading of a channel's publications in `format`.
     pub(in crate::dialect) fn new(format: Format) -> Self {
-        let (event, text, notice) = Default::default();
-        Self { framing: framing(format), event, text, notice }
+        let (event, text, is_reserved, notice) = Default::default();
+        Self { framing: framing(format), event, text, is_reserved, notice }
     }
 
     /// Drops the channel's name.
@@ -50,8 +53,9 @@ impl Heading {
             return;
         }
         event.clone_into(&mut self.event);
+        self.is_reserved = RESERVED_EVENTS.contains(&event);
         self.text.clear();
-        self.text.extend_from_slice(b"[");
+        self.text.extend_from_slice(b"2[");
         json::write_string(&mut self.text, event);
         self.text.extend_from_slice(b",{\"channel\":");
         json::write_optional_string(&mut self.text, channel);
@@ -59,40 +63,37 @@ impl Heading {
     }
 
     fn put(&mut self, out: &mut BytesMut, channel: Option<&str>, event: &str, payload: Payload<'_>) {
-        // Socket.IO's client library reserves these names, and closes a connection on which one of these
-        // events arrives.
-        if RESERVED_EVENTS.contains(&event) {
+        self.set(channel, event);
+        if self.is_reserved {
             return;
         }
-        self.set(channel, event);
-        if let Payload::Json(json) = payload
-            && is_mixed(json)
-        {
-            return self.put_mixed(out, json);
-        }
-        let (kind, json) = match payload {
-            Payload::Json(json) => ("2", json),
-            Payload::Binary(_) => ("51-", PLACEHOLDER),
-        };
-        self.framing.put_text_head(out, kind.len() + self.text.len() + json.len() + 2);
-        out.extend_from_slice(kind.as_bytes());
-        out.extend_from_slice(&self.text);
-        out.extend_from_slice(json.as_bytes());
-        out.extend_from_slice(b"}]");
-        if let Payload::Binary(bytes) = payload {
-            self.framing.put_binary(out, bytes);
+        match payload {
+            Payload::Json(json) if is_mixed(json) => self.put_mixed(out, json),
+            Payload::Json(json) => {
+                self.framing.put_text_head(out, self.text.len() + json.len() + 2);
+                out.extend_from_slice(&self.text);
+                out.extend_from_slice(json.as_bytes());
+                out.extend_from_slice(b"}]");
+            }
+            Payload::Binary(bytes) => self.put_binary(out, bytes),
         }
     }
-}
 
-impl Heading {
+    /// Appends an event whose message is bytes.
+    fn put_binary(&self, out: &mut BytesMut, bytes: &[u8]) {
+        let pieces = [b"51-", &self.text[1..], PLACEHOLDER.as_bytes(), b"}]"];
+        self.framing.put_text_head(out, pieces.iter().map(|piece| piece.len()).sum());
+        pieces.into_iter().for_each(|piece| out.extend_from_slice(piece));
+        self.framing.put_binary(out, bytes);
+    }
+
     /// Appends an event whose message contains bytes.
     #[cold]
     fn put_mixed(&self, out: &mut BytesMut, json: &str) {
         let mut message = BytesMut::new();
         let attachments = split(&mut message, json);
         let text = |bytes| std::str::from_utf8(bytes).expect("JSON is UTF-8");
-        let json = [text(&self.text), text(&message), "}]"];
+        let json = [text(&self.text[1..]), text(&message), "}]"];
         let event = Outgoing { namespace: MAIN_NAMESPACE, ack: None, json: &json, attachments: &attachments };
         put_event(out, self.framing, &event);
     }

@@ -2,14 +2,69 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use super::{content::Content, mixed};
 use crate::{
     command::{Command, Publish},
+    dialect::{
+        TemplateMatch,
+        template::{Shape, Template},
+    },
     error::ReplyError,
     json::{Document, Element, Object, Raw, Scanner},
     publication::Payload,
     socketio::{self, RESERVED_EVENTS},
 };
+
+/// Reads events. It keeps the scanner's tables from event to event, and the shape of the last message.
+#[derive(Default)]
+pub(super) struct EventReader {
+    scanner: Scanner,
+    last: Template,
+}
+
+impl EventReader {
+    /// Channel and message of a payload that is otherwise the recorded message.
+    #[inline]
+    pub(super) fn match_template<'a>(&self, payload: &'a str) -> Option<TemplateMatch<'a>> {
+        // A message to a channel without a name is for everybody.
+        self.last.match_text(payload, "}]").filter(|repeated| repeated.channel != Some(""))
+    }
+
+    /// The recorded message with another channel and message.
+    #[inline]
+    pub(super) fn publish_from<'a>(&'a self, repeated: TemplateMatch<'a>) -> Publish<'a> {
+        self.last.publish_from(repeated)
+    }
+
+    /// Reads the payload of an EVENT packet.
+    pub(super) fn read<'a>(&mut self, payload: &'a str) -> Result<Event<'a>, ReplyError> {
+        let (name, object) = name_and_object(&mut self.scanner, payload)?;
+        let event = Event::read(&name, object)?;
+        if let Command::Publish(publish) = event.command()
+            && let Some(shape) = shape(object)
+        {
+            self.last.record(shape, &publish);
+        }
+        Ok(event)
+    }
+
+    /// Reads the payload of an EVENT packet with attachments.
+    pub(super) fn read_binary(
+        &mut self,
+        payload: &socketio::Payload<'_>,
+    ) -> Result<Event<'static>, ReplyError> {
+        let (name, object) = name_and_object(&mut self.scanner, &payload.json)?;
+        Event::read(&name, object)?.with_attachments(&payload.attachments)
+    }
+}
+
+/// The shape of a message's event.
+fn shape<'a>(object: Object<'_, 'a>) -> Option<Shape<'a>> {
+    let place = |name| object.keys().position(|key| key.is(name));
+    Shape::of(object, place("channel"), place("message")?)
+}
 
 /// A well-formed event of a client.
 #[derive(Clone, Debug)]
@@ -39,10 +94,8 @@ enum Verb<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// Reads the payload of an EVENT packet.
-    pub(super) fn read(scanner: &mut Scanner, payload: &'a str) -> Result<Self, ReplyError> {
-        let (name, object) = name_and_object(scanner, payload)?;
-        let verb = match &*name {
+    fn read(name: &str, object: Object<'_, 'a>) -> Result<Self, ReplyError> {
+        let verb = match name {
             "join" => Verb::Join { channel: channel(object)? },
             "leave" => Verb::Leave { channel: channel(object)? },
             "update" => Verb::Update {
@@ -62,19 +115,16 @@ impl<'a> Event<'a> {
         Ok(Self { verb, echo })
     }
 
-    /// Reads the payload of an EVENT packet with attachments.
-    pub(super) fn read_binary(
-        scanner: &mut Scanner,
-        payload: &socketio::Payload<'_>,
-    ) -> Result<Event<'static>, ReplyError> {
-        let Event { verb, echo } = Event::read(scanner, &payload.json)?;
+    /// The event with the attachments of its packet in the place of their placeholders.
+    fn with_attachments(self, attachments: &[Bytes]) -> Result<Event<'static>, ReplyError> {
+        let Self { verb, echo } = self;
         let with_bytes = |content| match content {
-            Content::Json(json) => Content::read(Some(json), &payload.attachments),
+            Content::Json(json) => Content::read(Some(json), attachments),
             _ => Ok(Content::Absent),
         };
         let verb = match verb {
             Verb::Update { profile } => {
-                let profile = mixed::join(profile.text(), &payload.attachments)?;
+                let profile = mixed::join(profile.text(), attachments)?;
                 Verb::Update { profile: Content::Mixed(profile) }
             }
             Verb::Message { channel, event, message } => {
@@ -168,8 +218,80 @@ pub(super) fn is_truthy(value: Raw<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::json;
+
+    /// What a reader makes of a payload.
+    fn command(reader: &mut EventReader, payload: &str) -> String {
+        if let Some(repeated) = reader.match_template(payload) {
+            return format!("{:?}", Ok::<_, ReplyError>(Command::Publish(reader.publish_from(repeated))));
+        }
+        let event = reader.read(payload);
+        format!("{:?}", event.as_ref().map(Event::command))
+    }
+
+    #[test]
+    fn a_message_that_differs_in_channel_or_content_alone_is_known_again() {
+        let mut reader = EventReader::default();
+        let known = |reader: &mut EventReader, payload: &str| {
+            let known = reader.match_template(payload).is_some();
+            command(reader, payload);
+            known
+        };
+        let first = r#"["message",{"channel":"c","eventName":"e","message":1}]"#;
+        assert!(!known(&mut reader, first));
+        assert!(known(&mut reader, r#"["message",{"channel":"d","eventName":"e","message":{"a":[]}}]"#));
+        for other in [
+            r#"["message",{"channel":"","eventName":"e","message":1}]"#,
+            r#"["message",{"channel":"c","eventName":"f","message":1}]"#,
+            r#"["message",{"channel":"c","eventName":"e","message":1,"echo":false}]"#,
+            r#"["message",{"channel":"c","eventName":"e","message":1},2]"#,
+            r#"["message",{"eventName":"e","message":1}]"#,
+        ] {
+            command(&mut reader, first);
+            assert!(!known(&mut reader, other), "{other}");
+        }
+        assert!(!known(&mut reader, r#"["message",{"eventName":"e","message":1,"echo":0}]"#));
+        assert!(!known(&mut reader, r#"["message",{"eventName":"e","message":1,"echo":0}]"#), "echo is last");
+    }
+
+    proptest! {
+        #[test]
+        fn a_used_reader_reads_as_a_new_one(
+            payloads in prop::collection::vec(
+                (
+                    prop::sample::select(vec![
+                        r#"["message",{"channel":"c","eventName":"e","message":"#,
+                        r#"["message",{"channel":"d","eventName":"e","message":"#,
+                        r#"["message",{"channel":"","eventName":"e","message":"#,
+                        r#"["message",{"channel":"\u0063","eventName":"e","message":"#,
+                        r#"["message",{"eventName":"e","message":"#,
+                        r#"["message",{"echo":0,"eventName":"e","channel":"c","message":"#,
+                        r#"["message",{"channel":null,"eventName":"e","message":"#,
+                        r#"["message",{"eventName":"user:e","message":"#,
+                        r#"["join",{"channel":"#,
+                        r#"["update",{"data":"#,
+                        "",
+                    ]),
+                    prop::sample::select(vec![
+                        "1", r#""a""#, r#""\u0061\n""#, "[{}]", " 2 ", "nul", "", r#"1,"echo":false"#,
+                        r#"1,"channel":"d""#, r#"1}{"#, r#"1},{"a":2"#,
+                    ]),
+                    prop::sample::select(vec!["}]", "}]", "}", "]", "}]]", "},1]", " } ] ", "}]x", ""]),
+                ),
+                1..20,
+            ),
+        ) {
+            let mut used = EventReader::default();
+            for (head, value, tail) in payloads {
+                let payload = format!("{head}{value}{tail}");
+                let read = (command(&mut used, &payload), command(&mut EventReader::default(), &payload));
+                prop_assert_eq!(&read.0, &read.1, "{}", payload);
+            }
+        }
+    }
 
     #[test]
     fn truth_is_that_of_javascript() {
@@ -194,8 +316,7 @@ mod tests {
     }
 
     fn read(payload: &str) -> Result<String, ReplyError> {
-        let mut scanner = Scanner::new();
-        Event::read(&mut scanner, payload).map(|event| format!("{:?}", event.command()))
+        EventReader::default().read(payload).map(|event| format!("{:?}", event.command()))
     }
 
     #[test]

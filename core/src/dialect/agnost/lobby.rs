@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{BackEnd, Carried, FRAMING, Refusal, Scope, framing, life::engine_config};
+use super::{BackEnd, Carried, Refusal, Scope, framing, life::engine_config};
 use crate::{
     dialect::{Format, Heartbeat},
     engineio::{Upgrades, put_open},
@@ -111,8 +111,8 @@ impl Lobby {
         debug_assert!(accepted.is_ok(), "its CONNECT is being answered");
         let id = id.text();
         let id = std::str::from_utf8(&id).expect("a secret's text is ASCII");
-        put_connect(out, FRAMING, MAIN_NAMESPACE, id);
-        BackEnd::new(self.connection, scope)
+        put_connect(out, framing(self.format), MAIN_NAMESPACE, id);
+        BackEnd::new(self.connection, self.format, scope)
     }
 
     /// Appends the refusal of a CONNECT. The WebSocket stays open until its client closes it.

@@ -44,9 +44,6 @@ use crate::{
     engineio::{self, Framing},
 };
 
-/// How packets travel to a back end, which uses WebSockets alone.
-const FRAMING: Framing = Framing::Frames;
-
 /// What a client's text frame is to the layer above Engine.IO.
 enum Carried<'a> {
     /// A packet of Socket.IO.

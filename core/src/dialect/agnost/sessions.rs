@@ -4,16 +4,22 @@ use std::{borrow::Cow, sync::Arc};
 
 use hashbrown::HashMap;
 
-use super::{Carried, event::Event};
+use super::{
+    Carried,
+    event::{Event, EventReader},
+};
 use crate::{
-    command::Command,
+    command::{Command, Publish},
+    dialect::TemplateMatch,
     disconnect::Disconnect,
     error::ReplyError,
     id::SessionSlot,
-    json::Scanner,
     socketio::{Config, Connection, Incoming, MAIN_NAMESPACE},
     ws::Message,
 };
+
+/// The head of an event of the main namespace without attachments and without acknowledgement.
+const PLAIN_EVENT: &str = "42";
 
 const BROKEN: Packet<'static> = Packet::End(Disconnect::BrokenDialect);
 
@@ -22,7 +28,7 @@ const BROKEN: Packet<'static> = Packet::End(Disconnect::BrokenDialect);
 pub(in crate::dialect) struct Sessions {
     open: HashMap<SessionSlot, Connection, foldhash::fast::RandomState>,
     config: Arc<Config>,
-    scanner: Scanner,
+    reader: EventReader,
 }
 
 /// The content of one message.
@@ -62,6 +68,24 @@ impl Sessions {
         self.open.remove(&slot);
     }
 
+    /// Whether a session's next message is the last message event again, with another channel or message.
+    #[inline]
+    pub(in crate::dialect) fn match_template<'a>(
+        &self,
+        slot: SessionSlot,
+        text: &'a str,
+    ) -> Option<TemplateMatch<'a>> {
+        let repeated = self.reader.match_template(text.strip_prefix(PLAIN_EVENT)?)?;
+        let connection = self.open.get(&slot)?;
+        (!connection.awaits_attachments()).then_some(repeated)
+    }
+
+    /// The last message event with another channel and message.
+    #[inline]
+    pub(in crate::dialect) fn publish_from<'a>(&'a self, repeated: TemplateMatch<'a>) -> Publish<'a> {
+        self.reader.publish_from(repeated)
+    }
+
     /// Reads a session's next message.
     pub(in crate::dialect) fn read<'a>(
         &mut self,
@@ -70,8 +94,8 @@ impl Sessions {
     ) -> Result<Packet<'a>, ReplyError> {
         let Some(connection) = self.open.get_mut(&slot) else { return Ok(Packet::Nothing) };
         let packet = match message {
-            Message::Binary(bytes) => Self::advance_binary(connection, &mut self.scanner, bytes),
-            Message::Text(text) => Self::advance(connection, &mut self.scanner, text),
+            Message::Binary(bytes) => Self::advance_binary(connection, &mut self.reader, bytes),
+            Message::Text(text) => Self::advance(connection, &mut self.reader, text),
             _ => Ok(Packet::Nothing),
         };
         if let Ok(Packet::End(_)) = packet {
@@ -96,14 +120,14 @@ impl Sessions {
     pub(in crate::dialect) fn read_event<'a>(&mut self, text: &'a str) -> Result<Packet<'a>, ReplyError> {
         let Some(text) = text.strip_prefix('4') else { return Ok(Packet::Nothing) };
         match crate::socketio::Packet::decode(text, self.config.limits) {
-            Ok(packet) => Event::read(&mut self.scanner, packet.payload).map(Packet::Event),
+            Ok(packet) => self.reader.read(packet.payload).map(Packet::Event),
             Err(_) => Ok(Packet::Nothing),
         }
     }
 
     fn advance<'a>(
         connection: &mut Connection,
-        scanner: &mut Scanner,
+        reader: &mut EventReader,
         text: &'a str,
     ) -> Result<Packet<'a>, ReplyError> {
         let text = match Carried::by(text) {
@@ -114,7 +138,7 @@ impl Sessions {
         };
         match connection.handle_text(text, 0) {
             Ok(Some(Incoming::Event { payload, .. })) => match payload.json {
-                Cow::Borrowed(json) => Event::read(scanner, json).map(Packet::Event),
+                Cow::Borrowed(json) => reader.read(json).map(Packet::Event),
                 Cow::Owned(_) => Err(ReplyError::InvalidBinary),
             },
             Ok(Some(Incoming::Disconnect { namespace: MAIN_NAMESPACE })) => {
@@ -133,13 +157,11 @@ impl Sessions {
 
     fn advance_binary(
         connection: &mut Connection,
-        scanner: &mut Scanner,
+        reader: &mut EventReader,
         bytes: &[u8],
     ) -> Result<Packet<'static>, ReplyError> {
         match connection.handle_binary(bytes.into(), 0) {
-            Ok(Some(Incoming::Event { payload, .. })) => {
-                Event::read_binary(scanner, &payload).map(Packet::Event)
-            }
+            Ok(Some(Incoming::Event { payload, .. })) => reader.read_binary(&payload).map(Packet::Event),
             Ok(_) => Ok(Packet::Nothing),
             Err(_) => Ok(BROKEN),
         }

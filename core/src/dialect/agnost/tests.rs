@@ -144,6 +144,20 @@ fn a_session_ends_when_its_client_leaves_and_when_it_breaks_the_protocol() {
 }
 
 #[test]
+fn a_message_between_a_packet_and_its_attachment_breaks_the_protocol_though_its_form_is_known() {
+    let mut room = room();
+    let message = r#"42["message",{"channel":"c","eventName":"e","message":1}]"#;
+    room.send(AGNOST, message);
+    room.send(AGNOST, message);
+    assert!(room.engine.take_disconnects().is_empty());
+    room.send(AGNOST, r#"451-["update",{"data":{"_placeholder":true,"num":0}}]"#);
+    room.send(AGNOST, message);
+    assert_eq!(room.engine.take_disconnects(), [(0, Disconnect::BrokenDialect)]);
+    room.send(OTHER, message);
+    assert!(room.engine.take_disconnects().is_empty(), "another session is not disturbed");
+}
+
+#[test]
 fn a_message_that_is_bytes_reaches_every_dialect() {
     let mut room = room();
     room.send(AGNOST, r#"42["join",{"channel":"c","echo":false}]"#);

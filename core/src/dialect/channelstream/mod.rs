@@ -2,8 +2,8 @@
 //! `docs/CHANNELSTREAM.md` describes.
 //!
 //! ```text
-//!   back end ──▶ Route ──▶ Verifier ──▶ schema ──▶ Directory ──▶ Answer
-//!                                                     └──▶ Effects ──▶ the engine ──▶ frames
+//!   back end ──▶ Route ──▶ Verifier ──▶ Hearing ──▶ schema ──▶ Directory ──▶ Answer
+//!                                                                 └──▶ Effects ──▶ the engine ──▶ frames
 //!   client ──/ws──▶ Directory::arrival ──▶ a session in the channels of its connection
 //! ```
 //!
@@ -12,9 +12,11 @@
 //! reports members of other dialects to the directory, which lists them among the users.
 
 mod directory;
+mod effect;
 mod entry;
 mod fields;
 mod frames;
+mod hearing;
 mod polled;
 mod rest;
 mod schema;
@@ -23,11 +25,10 @@ mod timestamp;
 mod tree;
 
 pub use self::{
-    directory::{
-        Arrival, ConnId, Content, Directory, DirectoryCounters, DirectoryLimits, DirectorySizes, Effect,
-        Tell, What,
-    },
+    directory::{Arrival, ConnId, Directory, DirectoryCounters, DirectoryLimits, DirectorySizes},
+    effect::{Content, Effect, Tell, What},
     frames::{EVENT, put_missed},
+    hearing::{Heard, Hearing, Matter},
     polled::{Listening, is_callback},
     rest::{Access, AdminPage, Answer, Body, Call, Request, Route},
     signature::{Ageing, Verifier},

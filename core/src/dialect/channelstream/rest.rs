@@ -1,14 +1,16 @@
 //! HTTP requests as data: the routes, the access that each route needs, and the answers.
 
 use super::{
-    directory::{ConnId, Directory, Effect, Full, Listing},
-    fields::wrong_type,
+    directory::{ConnId, Directory, Full, Listing},
+    effect::Effect,
+    fields::{wrong, wrong_type},
     schema::{
         Connect, Item, ItemKind, RequestBody, Subscription, UserState, read_conn_id, read_info, read_settings,
     },
     timestamp::Moment,
     tree::{Json, Members, object},
 };
+use crate::limits::USER_STATE_BYTES;
 
 /// The route of a request.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -105,7 +107,7 @@ impl Route {
 
 /// The body of a call, which is read before the directory is needed.
 #[derive(Debug)]
-pub struct Body(RequestBody);
+pub struct Body(pub(super) RequestBody);
 
 impl Body {
     /// Reads a body.
@@ -149,7 +151,7 @@ impl Answer {
         Self::new(status, Json::parse(json.as_bytes()).unwrap_or(Json::Null))
     }
 
-    fn new(status: u16, body: Json) -> Self {
+    pub(super) fn new(status: u16, body: Json) -> Self {
         Self { status, body, listing: None }
     }
 
@@ -199,11 +201,15 @@ impl Directory {
                 Answer { listing, ..Answer::new(200, Json::Null) }
             }
             Err(Refusal::Invalid(errors)) => Answer::new(422, errors.into()),
+            Err(Refusal::Full(Full::State)) => {
+                let sentence = wrong(&format!("Longer than {USER_STATE_BYTES} bytes."));
+                Answer::new(422, object! { "user_state": sentence }.into())
+            }
             Err(Refusal::Full(full)) => {
                 let sentence = match full {
                     Full::Connections => "Too many connections wait for their clients.",
                     Full::Users => "Too many users.",
-                    Full::Channels => "Too many channels.",
+                    Full::Channels | Full::State => "Too many channels.",
                 };
                 Answer::new(503, object! { "request": sentence }.into())
             }
@@ -237,7 +243,7 @@ impl Directory {
             }
             Call::UserState => {
                 let body = UserState::read(body.json()?, |user| self.is_user(user))?;
-                self.set_user_state(body, now, effects)
+                self.set_user_state(body, now, effects)?
             }
             Call::SendMessages => return self.items(request, ItemKind::Message, effects),
             Call::EditMessages => return self.items(request, ItemKind::Edit, effects),

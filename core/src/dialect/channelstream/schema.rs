@@ -2,15 +2,17 @@
 //! default. An unknown field is ignored, but an unknown field of a message is delivered to the message's
 //! receivers.
 
-use super::directory::ConnId;
+use std::sync::Arc;
+
 use super::{
+    directory::ConnId,
     fields::{
         Fields, INPUT_TYPE, Length, NULL, Read, boolean, count, list, map, name, object_of_anything, scalar,
         text, time, uuid, wrong, wrong_type,
     },
     tree::{Json, Members},
 };
-use crate::id::MessageId;
+use crate::{id::MessageId, publication::Audience};
 
 /// A channel's settings.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -242,6 +244,13 @@ impl Delivery {
             true => all - sum(exclude_users.iter().collect()),
             false => sum(pm_users.iter().filter(|user| !exclude_users.contains(user)).collect()),
         }
+    }
+
+    /// The receivers as an audience. A message without channel excludes nobody.
+    pub(super) fn audience(&self) -> Audience {
+        let named = |users: &[Box<str>]| (!users.is_empty()).then(|| Arc::from(users));
+        let except_users = self.channel.as_ref().and_then(|_| named(&self.exclude_users));
+        Audience { only_users: named(&self.pm_users), except_users, ..Audience::default() }
     }
 
     const FIELDS: [&str; 4] = ["pm_users", "exclude_users", "channel", "no_history"];

@@ -2,12 +2,10 @@
 
 use std::ops::Range;
 
-use super::{
-    envelope::Envelope,
-    template::{CommandReader, Template},
-};
+use super::{envelope::Envelope, template::CommandReader};
 use crate::{
     command::Publish,
+    dialect::template::Template,
     error::ReplyError,
     json::{self, Document, Element, JsonError, Object, Scanner},
     limits::BATCH,
@@ -68,7 +66,7 @@ impl<'s, 'a> Batch<'s, 'a> {
     /// Notes that `publish` is what the only command, `envelope`, says.
     pub fn record_template(&mut self, envelope: &Envelope<'_, '_>, publish: &Publish<'_>) {
         if let Commands::One(_, last) = &mut self.0 {
-            last.record(envelope, publish);
+            envelope.record(last, publish);
         }
     }
 

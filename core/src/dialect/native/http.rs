@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     channel::PageStart,
-    command::{BackEndCommand, Cursor, Disconnection, Outcome, Publish, PublishAs},
+    command::{BackEndCommand, Cursor, Disconnection, Outcome, Publish, PublishAs, TokensOf},
     error::ReplyError,
     http::percent_decode,
     id::SessionId,
@@ -52,7 +52,7 @@ pub enum Resource<'a> {
     Channels,
     /// Disconnects sessions.
     Disconnect,
-    /// Revokes the session tokens of a user.
+    /// Revokes the session tokens of a user, or those with an id.
     Revoke,
     /// The messages that a channel remembers.
     Messages,
@@ -275,14 +275,23 @@ impl RequestReader {
             Some(raw) => raw.as_u64().map(Some).ok_or(wrong("before and for_s must be whole numbers.")),
             None => Ok(None),
         };
-        let user = object.member("user").and_then(Raw::as_string);
-        let user = user.filter(|user| (1..=CLAIM_NAME_BYTES_MAX).contains(&user.len()));
-        let user = user.ok_or(wrong("user must be a user's name."))?;
+        let name = |name| match object.member(name).map(Raw::as_string) {
+            None => Ok(None),
+            Some(Some(text)) if (1..=CLAIM_NAME_BYTES_MAX).contains(&text.len()) => Ok(Some(text)),
+            Some(_) => Err(wrong("user and token_id must be strings of 1 to 256 bytes.")),
+        };
+        let (user, id, before) = (name("user")?, name("token_id")?, number("before")?);
+        let tokens = match (&user, &id, before) {
+            (Some(name), None, issued_until) => TokensOf::User { name, issued_until },
+            (None, Some(id), None) => TokensOf::Id(id),
+            (None, Some(_), Some(_)) => return Err(wrong("before is for a user's tokens.")),
+            _ => return Err(wrong("Either user or token_id must be given.")),
+        };
         let for_s = number("for_s")?.unwrap_or(REVOKED_S);
         if !(1..=REVOKED_S_MAX).contains(&for_s) {
             return Err(wrong("for_s must be 1 to 31622400 seconds."));
         }
-        each(Ok(BackEndCommand::Revoke { user: &user, issued_until: number("before")?, for_s }));
+        each(Ok(BackEndCommand::Revoke { tokens, for_s }));
         Ok(())
     }
 

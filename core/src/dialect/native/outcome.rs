@@ -82,7 +82,7 @@ pub(super) fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.extend_from_slice(&message_id.text());
             out.put_u8(b'"');
         }
-        Outcome::Updated | Outcome::Done => out.put_u8(b'{'),
+        Outcome::Updated | Outcome::Done | Outcome::Judged(_) => out.put_u8(b'{'),
         Outcome::Members(page) => {
             out.extend_from_slice(b"{\"channel\":");
             json::write_string(out, &page.channel);

@@ -1,7 +1,6 @@
 //! What all workers of a process share: apps, the channel table, broadcast streams, mailboxes.
 
 mod triggers;
-mod users;
 
 use std::{
     ops::Range,
@@ -13,7 +12,7 @@ use std::{
 
 use hashbrown::HashMap;
 
-use self::{triggers::TriggerSlot, users::Users};
+use self::triggers::TriggerSlot;
 use super::{
     RandomState,
     counters::{AppCounters, AppCounts},
@@ -28,6 +27,7 @@ use crate::{
     limits::{APPS_ADDED, CHANNEL_OPTIONS, CONFIGURED_MS},
     mailbox::Mailbox,
     secret::Secret,
+    user_states::UserStates,
 };
 
 /// Shared by all engines of a process.
@@ -76,8 +76,11 @@ pub(super) struct Tenant {
     /// Channels whose options were set. Such a channel exists, even without members.
     options: papaya::HashMap<Box<str>, Configured>,
     pub(super) triggers: TriggerSlot,
-    users: Users,
-    pub(super) revocations: Revocations,
+    user_states: Arc<UserStates>,
+    /// The users whose session tokens are revoked.
+    pub(super) revoked_users: Revocations,
+    /// The ids of revoked session tokens.
+    pub(super) revoked_tokens: Revocations,
 }
 
 /// The options that were set for a channel.
@@ -116,8 +119,9 @@ impl Node {
             has_set_options: AtomicBool::new(false),
             options: papaya::HashMap::new(),
             triggers: TriggerSlot::default(),
-            users: Users::default(),
-            revocations: Revocations::default(),
+            user_states: Arc::default(),
+            revoked_users: Revocations::default(),
+            revoked_tokens: Revocations::default(),
         };
         let ids = || (0..=u16::MAX).take(apps.len() + APPS_ADDED).map(AppId);
         let counters = || ids().map(|_| AppCounters::default()).collect();
@@ -516,8 +520,9 @@ impl Node {
         (0..u16::try_from(self.tenants.len()).expect("ids are 16 bits")).map(AppId)
     }
 
-    pub(super) fn users(&self, app: AppId) -> &Users {
-        &self.tenant(app).users
+    /// The states of an app's users.
+    pub fn user_states(&self, app: AppId) -> &Arc<UserStates> {
+        &self.tenant(app).user_states
     }
 
     pub(super) fn tenant(&self, app: AppId) -> &Tenant {

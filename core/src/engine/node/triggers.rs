@@ -43,7 +43,7 @@ impl Node {
 
     /// Whether an app has triggers, or had triggers: messages may still wait for verdicts of removed ones.
     #[inline]
-    pub(in crate::engine) fn has_triggers(&self, app: AppId) -> bool {
+    pub fn has_triggers(&self, app: AppId) -> bool {
         self.trigger_generation(app) != 0
     }
 

@@ -51,7 +51,7 @@ fn engine(members: u32, channels: &[&str]) -> (Engine, Vec<SessionSlot>) {
         let app = engine.node().app(AppId(0)).clone();
         let user = format!("user-{connection}").into();
         let channels = channels.iter().map(|&channel| channel.into()).collect();
-        let claims = Some(Claims { user, expires_at: None, profile: None, channels });
+        let claims = Some(Claims { user, expires_at: None, profile: None, channels, id: None });
         let opening =
             Opening { app: &app, format: Format::Native, echo: None, claims, connection, ticket: None };
         engine.open(opening, |_| {}, |_, _, _| {}).expect("the app is not full")

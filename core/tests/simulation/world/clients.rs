@@ -62,6 +62,13 @@ pub(super) struct Client {
     pub(super) lossy: bool,
 }
 
+impl Client {
+    /// Whether the client speaks Agnost's dialect, which has neither answers nor resumption.
+    pub(super) fn is_agnost(&self) -> bool {
+        self.format == Format::AgnostFrames
+    }
+}
+
 impl World {
     pub(super) fn open_session(&mut self, app: u32, observer: bool) -> usize {
         let worker = self.random.below(self.engines.len());
@@ -76,12 +83,19 @@ impl World {
             expires_at: None,
             profile: Some(profile.to_string().into()),
             channels: claimed.iter().map(|channel| format!("c{channel}").into()).collect(),
+            id: None,
         });
         let of = self.node.app(AppId(app as u16)).clone();
         let ticket = self.ticket();
         let echo = if observer { Some(true) } else { *self.random.pick(&[None, Some(true), Some(false)]) };
-        let format = *self.random.pick(&[Format::Native, Format::NativeText]);
-        let opening = Opening { app: &of, format, echo, claims, connection, ticket: Some(ticket) };
+        // Without answers, only the model says what a client's commands did.
+        let is_agnost = self.mode == Mode::Exact && !observer && self.random.chance(30);
+        let format = match is_agnost {
+            true => Format::AgnostFrames,
+            false => *self.random.pick(&[Format::Native, Format::NativeText]),
+        };
+        let opening =
+            Opening { app: &of, format, echo, claims, connection, ticket: (!is_agnost).then_some(ticket) };
         let engine = &mut self.engines[worker];
         engine.begin_turn(self.now_ms);
         let welcome = |out: &mut BytesMut, id: SessionId, _: Option<&str>| {
@@ -149,7 +163,8 @@ impl World {
         let Some(client) = self.random_open(false) else { return };
         let Client { connection, worker, slot, .. } = self.clients[client];
         // A disconnection that is under way would end a parked session unseen.
-        if self.wire.0[connection as usize].stalled || !self.requests.is_empty() {
+        let is_fleeting = self.clients[client].is_agnost();
+        if self.wire.0[connection as usize].stalled || !self.requests.is_empty() || is_fleeting {
             return;
         }
         if self.random.chance(50) {

@@ -1,10 +1,10 @@
 //! What clients write: random commands, in frames, and the answers that they expect.
 
-use fanfare_core::{engine::Flow, ws::Message};
+use fanfare_core::{engine::Flow, id::AppId, ws::Message};
 
-use super::{Mode, World};
+use super::{Mode, World, clients::Client, receipts::stream};
 use crate::{
-    checker::{Key, Kind},
+    checker::{Key, Kind, Stay},
     client::Answer,
     command::{Command, WRONG},
 };
@@ -93,7 +93,13 @@ impl World {
                     continue;
                 }
             };
-            frames.push(self.frame(client, vec![command], false));
+            match self.clients[client].is_agnost() {
+                true => {
+                    frames.extend(self.packet(client, &command));
+                    self.note(client, &command);
+                }
+                false => frames.push(self.frame(client, vec![command], false)),
+            }
         }
         self.hand_over(client, frames);
     }
@@ -123,7 +129,7 @@ impl World {
             }
             _ => Command::Ping,
         };
-        if matches!(command, Command::Session { valid: true }) {
+        if matches!(command, Command::Session { valid: true }) && !self.clients[client].is_agnost() {
             self.clients[client].user = true;
         }
         commands.push(command);
@@ -136,6 +142,9 @@ impl World {
 
     /// Sends commands in one frame; a binary one goes alone.
     pub(super) fn send_commands(&mut self, client: usize, mut commands: Vec<Command>) {
+        if self.clients[client].is_agnost() {
+            return commands.into_iter().for_each(|command| self.send_packet(client, command));
+        }
         if self.mode == Mode::Exact
             && let Some(first) = commands.iter().position(|c| matches!(c, Command::Members { .. }))
         {
@@ -147,6 +156,62 @@ impl World {
         }
         let frame = self.frame(client, commands, true);
         self.hand_over(client, vec![frame]);
+    }
+
+    /// Sends a command in Agnost's dialect, which answers none: the model says what became of it.
+    fn send_packet(&mut self, client: usize, command: Command) {
+        if !self.clients[client].open {
+            return;
+        }
+        let peer = self.peer(client);
+        let had = |command: &Command, of: &Client| match command {
+            Command::Join { channel, .. } | Command::Leave { channel, .. } => of.stays.contains_key(channel),
+            _ => false,
+        };
+        let was_there = had(&command, &self.clients[client]);
+        let frames = self.packet(client, &command);
+        let answer = self.note(client, &command);
+        if let (Command::Join { channel, .. }, Some(Answer::Joined { joined: true, .. })) =
+            (&command, &answer)
+        {
+            self.clients[client].stays.insert(*channel, Stay { receiver: peer, ..Stay::default() });
+        }
+        self.hand_over(client, frames);
+        let (Command::Join { channel, .. } | Command::Leave { channel, .. }) = command else { return };
+        // With what the client receives now, its stay begins or is complete.
+        let worker = self.clients[client].worker;
+        self.engines[worker].flush(&mut self.wire);
+        self.see_off(worker);
+        for (connection, why) in self.engines[worker].take_disconnects() {
+            self.disconnect(connection, why);
+        }
+        if !self.clients[client].open {
+            return;
+        }
+        self.deliver(client);
+        let app = self.clients[client].app;
+        if let Some(stay) = self.clients[client].stays.get_mut(&channel).filter(|_| !was_there) {
+            let of =
+                self.node.channel(AppId(app as u16), Some(&format!("c{channel}"))).expect("it has a member");
+            stay.stream = stream(app, channel, &format!("{:016x}", of.epoch()));
+        }
+        if let Some(Answer::Left(left)) = answer {
+            assert_eq!(left, was_there, "client {client}");
+            let stay = self.clients[client].stays.remove(&channel);
+            self.checker.stays.extend(stay);
+        }
+    }
+
+    /// The frames of a command in Agnost's dialect.
+    fn packet(&mut self, client: usize, command: &Command) -> Vec<Frame> {
+        let (peer, app) = (self.peer(client), self.clients[client].app);
+        let text = command.write_packet(app, peer);
+        if self.trace {
+            eprintln!("{} client {client}: {text}", self.now_ms);
+        }
+        self.commands += 1;
+        let bytes = command.binary(app, peer).map(|payload| Frame::Binary(payload.into_bytes()));
+        [Frame::Text(text)].into_iter().chain(bytes).collect()
     }
 
     /// Commands as one frame, which is about to be handed over.
@@ -198,10 +263,19 @@ impl World {
 
     /// Notes that an answer is to come, and in exact mode which.
     fn expect(&mut self, client: usize, id: Option<u64>, command: Command) {
+        let expected = self.note(client, &command);
+        let silent = id.is_none() && !matches!(expected, Some(Answer::Error(_)));
+        if !silent || matches!(command, Command::Wrong { .. } | Command::Session { valid: false }) {
+            self.clients[client].asked.push_back(Asked { id, command, expected });
+        }
+    }
+
+    /// Notes what a command is about to do. Returns its answer in exact mode.
+    fn note(&mut self, client: usize, command: &Command) -> Option<Answer> {
         let peer = self.peer(client);
         let of = &mut self.clients[client];
         let echo = command.echo().unwrap_or(of.echo);
-        let key = match command {
+        let key = match *command {
             Command::Update { profile, .. } => {
                 of.profile = profile;
                 Some(Key::Notice { kind: Kind::Update, peer, profile })
@@ -215,13 +289,9 @@ impl World {
         if let Some(key) = key.filter(|_| !echo) {
             self.checker.unechoed.insert(key);
         }
-        let expected = match self.mode {
-            Mode::Exact => self.model.execute(peer, &command),
+        match self.mode {
+            Mode::Exact => self.model.execute(peer, command),
             Mode::Contended => None,
-        };
-        let silent = id.is_none() && !matches!(expected, Some(Answer::Error(_)));
-        if !silent || matches!(command, Command::Wrong { .. } | Command::Session { valid: false }) {
-            self.clients[client].asked.push_back(Asked { id, command, expected });
         }
     }
 }

@@ -170,6 +170,6 @@ impl World {
 }
 
 /// Names a stream for the checker.
-fn stream(app: u32, channel: usize, epoch: &str) -> String {
+pub(super) fn stream(app: u32, channel: usize, epoch: &str) -> String {
     format!("{app}/c{channel}/{epoch}")
 }

@@ -43,7 +43,10 @@ impl World {
 
     /// Stops a line, or lets it flow again.
     pub(super) fn toggle_line(&mut self) {
-        let Some(client) = self.random_open(false) else { return };
+        // Clients of Agnost's dialect are not told what they miss.
+        let Some(client) = self.random_open(false).filter(|&client| !self.clients[client].is_agnost()) else {
+            return;
+        };
         let connection = self.clients[client].connection as usize;
         match self.wire.0[connection].stalled {
             true => self.drain(client),

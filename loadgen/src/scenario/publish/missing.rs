@@ -3,13 +3,13 @@
 use super::{Pacing, Publish};
 use crate::{
     faults::FaultKind,
-    net::{Net, Slot},
-    scenario::audit::Missing,
+    net::Slot,
+    scenario::audit::{Audited, Missing, RoundTrips},
 };
 
 impl Publish {
     /// The streams that a member listens to: publisher and stream of each.
-    fn streams(&self, slot: Slot) -> impl Iterator<Item = (u32, usize)> + use<'_> {
+    pub(super) fn streams(&self, slot: Slot) -> impl Iterator<Item = (u32, usize)> + use<'_> {
         let member = &self.layout.members[slot as usize];
         let streams = (member.first_publisher..).zip(member.first_stream..);
         streams.take(self.plan.publishers as usize).filter(move |(publisher, _)| {
@@ -23,19 +23,22 @@ impl Publish {
         members.filter(|(member, _)| !member.is_slow).map(|(_, slot)| slot)
     }
 
-    pub(super) fn ask_where_something_is_missing(&mut self, net: &mut Net) {
-        let control = &self.seat.control;
-        let lacks = |slot: &Slot| {
-            let mut tails = self.streams(*slot);
-            tails
-                .any(|(publisher, stream)| !self.ledger.tail(stream, control.published(publisher)).is_empty())
-        };
-        let lacking: Vec<Slot> = self.readers().filter(lacks).collect();
-        self.round_trips.ask(net, lacking);
+    /// Whether the numbers of a channel are contiguous for each member, so that a gap in them is a fault.
+    fn has_contiguous_numbers(&self) -> bool {
+        self.seat.driver.is_contiguous() && self.plan.sees_every_number()
+    }
+}
+
+impl Audited for Publish {
+    fn listeners(&self) -> Vec<Slot> {
+        self.readers().collect()
     }
 
-    /// The messages that a member misses at the end.
-    pub(super) fn missing(&self, slot: Slot) -> Missing {
+    fn round_trips(&mut self) -> &mut RoundTrips {
+        &mut self.round_trips
+    }
+
+    fn missing(&self, slot: Slot) -> Missing {
         let control = &self.seat.control;
         let mut missing = Missing {
             corrupt: self.corrupt.get(&slot).copied().unwrap_or_default(),
@@ -47,15 +50,15 @@ impl Publish {
             missing.gaps += self.ledger.gaps(stream).iter().map(|gap| gap.len() as u64).sum::<u64>();
             // If the run broke off, what was on the way is nobody's loss.
             if control.is_settled() {
-                missing.tail += self.ledger.tail(stream, control.published(publisher)).len() as u64;
+                let tail = self.ledger.tail(stream, control.published(publisher));
+                let refused = tail.clone().filter(|sequence| self.is_refused(publisher, *sequence)).count();
+                missing.tail += (tail.len() - refused) as u64;
             }
         }
         missing
     }
 
-    /// Records the messages that a member never received. Their latency is at least the time to the end of
-    /// the run.
-    pub(super) fn censor(&mut self, slot: Slot, now: u64) {
+    fn censor(&mut self, slot: Slot, now: u64) {
         let start_ns = self.seat.control.start_ns();
         let proven = self.round_trips.is_answered(slot);
         let streams: Vec<_> = self.streams(slot).collect();
@@ -67,6 +70,9 @@ impl Publish {
             let kinds = gaps.iter().map(|_| FaultKind::Lost).chain([tail_kind]);
             for (range, kind) in gaps.iter().cloned().chain([tail]).zip(kinds) {
                 for sequence in range {
+                    if self.is_refused(publisher, sequence) {
+                        continue;
+                    }
                     let due_ns = match &self.pacing {
                         Pacing::Open(pacer) => Some(pacer.due_ns(start_ns, publisher, sequence)),
                         Pacing::Closed(_) => None,
@@ -78,10 +84,5 @@ impl Publish {
                 }
             }
         }
-    }
-
-    /// Whether the numbers of a channel are contiguous for each member, so that a gap in them is a fault.
-    fn has_contiguous_numbers(&self) -> bool {
-        self.seat.driver.is_contiguous() && self.plan.sees_every_number()
     }
 }

@@ -9,13 +9,19 @@ mod closed_loop;
 mod missing;
 mod sending;
 mod slow;
+mod verdicts;
 mod verifying;
 
 use std::collections::HashMap;
 
 use bytes::BytesMut;
 
-use super::{Scenario, Seat, audit::RoundTrips, flights::Flights, layout::Layout};
+use super::{
+    Scenario, Seat,
+    audit::{Audited, RoundTrips},
+    flights::Flights,
+    layout::Layout,
+};
 use crate::{
     clock::now_ns,
     control::Stage,
@@ -26,9 +32,10 @@ use crate::{
     pacer::{Pacer, Schedule},
     peer_signal::PeerSignal,
     plan::{Pace, PublishPlan, Scope},
-    tally::Tally,
+    tally::{Tally, Verdicts},
 };
 use closed_loop::ClosedLoop;
+use verdicts::Refusals;
 
 /// The part of the scenario on one worker.
 pub(crate) struct Publish {
@@ -57,6 +64,8 @@ pub(crate) struct Publish {
     tally: Tally,
     /// First deliveries, of the whole run.
     arrived: u64,
+    /// What was refused, if triggers decide.
+    refusals: Option<Box<Refusals>>,
     pacing: Pacing,
     frames: BytesMut,
     text: Vec<u8>,
@@ -79,6 +88,7 @@ impl Publish {
     pub(crate) fn new(seat: Seat, plan: PublishPlan, run: u32, signal: Option<PeerSignal>) -> Self {
         let total = plan.channels * plan.publishers;
         let layout = Layout::new(&plan, seat.worker, seat.workers);
+        let numbered = seat.driver.numbered();
         let publishers = (0..total).map(|publisher| {
             let channel = seat.channel(publisher / plan.publishers);
             let (before, behind) = match plan.scope {
@@ -86,9 +96,12 @@ impl Publish {
                 Scope::Everyone => seat.driver.broadcast_around(),
             };
             let slot = layout.publishers[publisher as usize];
+            let behind = numbered.map_or(behind, |(before_number, _)| before_number.into());
             Publisher { slot, sequence: 0, before: before.into(), behind: behind.into() }
         });
         let publishers = publishers.collect();
+        let mut tally = Tally::new(seat.windows);
+        tally.verdicts = numbered.map(|_| Verdicts::default());
         let pacing = match plan.pace {
             Pace::Closed { window } => Pacing::Closed(Box::new(ClosedLoop {
                 flights: Flights::new(window, layout.receivers.clone(), layout.parts.clone()),
@@ -111,7 +124,8 @@ impl Publish {
             ),
             corrupt: HashMap::default(),
             round_trips: RoundTrips::default(),
-            tally: Tally::new(seat.windows),
+            tally,
+            refusals: numbered.map(|_| Box::new(Refusals::new(&layout))),
             is_echo_off: plan.publishers_join && !plan.echo,
             seat,
             plan,
@@ -159,7 +173,8 @@ impl Publish {
                 u64::from(*receivers) * u64::from(self.seat.control.published(publisher))
             })
             .sum();
-        self.arrived >= expected && self.slow_have_read()
+        let excused = self.refusals.as_ref().map_or(0, |refusals| refusals.excused);
+        self.arrived + excused >= expected && self.slow_have_read()
     }
 }
 
@@ -184,10 +199,12 @@ impl Scenario for Publish {
                 self.seat.control.fail(format!("The server refused a join: {code}."));
             }
             Reply::Failed { code } => self.tally.refuse(code),
+            Reply::Verdict { number, refusal } => self.on_verdict(slot, number, refusal),
+            Reply::Answer if self.is_publisher(slot) => self.count_answer(),
             Reply::Gap { missed } if self.is_slow(slot) => self.tally.slow.missed += missed,
             Reply::Gap { missed } => self.tally.gaps += missed,
-            Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
-            Reply::Unknown => self.on_corrupt(slot, now),
+            Reply::Notice { .. } | Reply::Roster { .. } | Reply::Prompt { .. } | Reply::Other => {}
+            Reply::Unknown | Reply::Answer => self.on_corrupt(slot, now),
         }
     }
 
@@ -233,8 +250,8 @@ impl Scenario for Publish {
                 let wait = self.publish(net, stage);
                 let is_settled = self.seat.control.is_settled();
                 let is_quiet = is_settled && self.is_quiet();
-                if is_settled && !is_quiet && self.round_trips.is_time(self.arrived, now_ns()) {
-                    self.ask_where_something_is_missing(net);
+                if is_settled && !is_quiet {
+                    self.ask_where_something_is_missing(net, self.arrived);
                 }
                 self.seat.report_cooling(is_quiet);
                 wait
@@ -251,18 +268,7 @@ impl Scenario for Publish {
     }
 
     fn finish(mut self) -> Tally {
-        let now = now_ns();
-        let mut faults = self.faults();
-        // Gaps are among what is judged now, but for those that the ledger has no room for.
-        let readers: Vec<Slot> = self.readers().collect();
-        for slot in readers {
-            let missing = self.missing(slot);
-            missing.settle(&mut faults);
-            if self.seat.control.is_settled() && missing.gaps + missing.tail > 0 {
-                self.censor(slot, now);
-            }
-        }
-        self.tally.faults = faults;
+        self.tally.faults = self.audit();
         self.tally
     }
 }

@@ -1,5 +1,7 @@
 //! Sends messages, by credits or by a schedule, and exchanges completions between workers.
 
+use std::io::Write;
+
 use super::{ClosedLoop, Pacing, Publish};
 use crate::{
     clock::{now_ns, seconds},
@@ -97,6 +99,7 @@ impl Publish {
         let Some(slot) = entry.slot else { return };
         self.frames.clear();
         let is_http = net.is_http(slot);
+        let numbered = self.seat.driver.numbered();
         for _ in 0..count {
             let sequence = entry.sequence;
             entry.sequence += 1;
@@ -105,6 +108,9 @@ impl Publish {
             let length = self.plan.payload;
             put_payload(&mut self.text, Stamp { length, run: self.run, publisher, sequence, due_ns });
             self.text.extend_from_slice(entry.behind.as_bytes());
+            if let Some((_, behind_number)) = numbered {
+                write!(self.text, "{sequence}{behind_number}").expect("a vector takes everything");
+            }
             if is_http {
                 net.queue_text(slot, &self.text);
             } else {

@@ -24,7 +24,7 @@ impl Publish {
         let is_own = |publisher: u32| self.publishers[publisher as usize].slot == Some(slot);
         let Some(member) = member.filter(of_channel).filter(|_| !(self.is_echo_off && is_own(publisher)))
         else {
-            if self.hears_itself(slot, stamp) {
+            if self.hears_itself(slot, stamp) || self.is_answered(slot, stamp) {
                 return;
             }
             self.tally.faults.misdelivered += 1;
@@ -36,13 +36,20 @@ impl Publish {
         }
         let stream = member.first_stream + (publisher - member.first_publisher) as usize;
         let channel = (member.first_publisher / self.plan.publishers) as usize;
+        if self.refusals.is_some() && !self.is_admitted(stream, (publisher, sequence)) {
+            return self.on_refused_delivery(slot, (publisher, sequence), now);
+        }
         let reordered = self.ledger.faults.reordered;
         if self.ledger.observe(stream, sequence) == Arrival::Again {
             return self.put_fault(FaultKind::Repeated, slot, now, (publisher, sequence));
         }
         let is_late = self.ledger.faults.reordered != reordered;
         let mut is_reordered = is_late;
-        if let Some(number) = self.seat.driver.number(&stamped[stamp.length as usize - 1..]) {
+        let behind = &stamped[stamp.length as usize - 1..];
+        if let Some(verdicts) = &mut self.tally.verdicts {
+            verdicts.replaced += u64::from(!self.seat.driver.is_whole(behind));
+        }
+        if let Some(number) = self.seat.driver.number(behind) {
             let in_order = self.order.observe(slot as usize, channel, number, (publisher, sequence));
             // A late delivery counts once, even if the ledger sees it as well.
             self.tally.faults.reordered += u64::from(!in_order && !is_late);

@@ -24,7 +24,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Scenario, Seat,
-    audit::{Missing, RoundTrips},
+    audit::{Audited, Missing, RoundTrips},
 };
 use crate::{
     clock::now_ns,
@@ -277,49 +277,6 @@ impl Storm {
         wait
     }
 
-    /// What a subscriber misses in the end.
-    fn missing(&self, slot: Slot) -> Missing {
-        let stream = slot as usize;
-        let is_adrift = self.members.get(stream).is_some_and(|member| member.is_adrift);
-        let is_settled = self.plan.publishers() > 0 && self.seat.control.is_settled();
-        let published = if is_settled { self.seat.control.published(self.channel(slot)) } else { 0 };
-        let tail = self.ledger.tail(stream, published);
-        Missing {
-            gaps: self.ledger.gaps(stream).iter().map(|gap| gap.len() as u64).sum(),
-            tail: if is_settled && !is_adrift { tail.len() as u64 } else { 0 },
-            corrupt: self.corrupt.get(&slot).copied().unwrap_or_default(),
-            holes: if self.seat.driver.is_contiguous() { self.order.holes(stream) } else { 0 },
-            is_answered: self.round_trips.is_answered(slot),
-        }
-    }
-
-    /// Writes down what never came to a subscriber, and those who never came back: their time is at least
-    /// that to the end.
-    fn censor(&mut self, slot: Slot, now: u64) {
-        let stream = slot as usize;
-        let is_adrift = self.members.get(stream).is_some_and(|member| member.is_adrift);
-        let published = if is_adrift { 0 } else { self.seat.control.published(self.channel(slot)) };
-        let (gaps, tail) = (self.ledger.gaps(stream).to_vec(), self.ledger.tail(stream, published));
-        let proven = self.round_trips.is_answered(slot);
-        let tail_kind = if proven { FaultKind::Lost } else { FaultKind::NotArrived };
-        let kinds = gaps.iter().map(|_| FaultKind::Lost).chain([tail_kind]);
-        for (range, kind) in gaps.iter().cloned().chain([tail]).zip(kinds) {
-            for sequence in range {
-                if stream < self.members.len() {
-                    self.put_fault(kind, slot, now, sequence);
-                    continue;
-                }
-                let due_ns = self.pacers[1].due_ns(self.seat.control.start_ns(), 0, sequence);
-                self.put_fault(kind, slot, due_ns, sequence);
-                if let Some(at) = self.tally.at(due_ns) {
-                    at.window.censored += 1;
-                    let latency = at.window.bystanders.get_or_insert_default();
-                    latency.record(now.saturating_sub(due_ns));
-                }
-            }
-        }
-    }
-
     fn send(&mut self, net: &mut Net, index: usize, due_ns: u64) {
         let publisher = &mut self.publishers[index];
         self.text.clear();
@@ -346,6 +303,57 @@ impl Storm {
         }
         let published = |slot| u64::from(self.seat.control.published(self.channel(slot)));
         self.seat.control.is_settled() && self.arrived >= (0..self.subscribers).map(published).sum()
+    }
+}
+
+impl Audited for Storm {
+    /// Nobody, where there are no messages.
+    fn listeners(&self) -> Vec<Slot> {
+        (0..if self.plan.publishers() > 0 { self.subscribers } else { 0 }).collect()
+    }
+
+    fn round_trips(&mut self) -> &mut RoundTrips {
+        &mut self.round_trips
+    }
+
+    fn missing(&self, slot: Slot) -> Missing {
+        let stream = slot as usize;
+        let is_adrift = self.members.get(stream).is_some_and(|member| member.is_adrift);
+        let is_settled = self.plan.publishers() > 0 && self.seat.control.is_settled();
+        let published = if is_settled { self.seat.control.published(self.channel(slot)) } else { 0 };
+        let tail = self.ledger.tail(stream, published);
+        Missing {
+            gaps: self.ledger.gaps(stream).iter().map(|gap| gap.len() as u64).sum(),
+            tail: if is_settled && !is_adrift { tail.len() as u64 } else { 0 },
+            corrupt: self.corrupt.get(&slot).copied().unwrap_or_default(),
+            holes: if self.seat.driver.is_contiguous() { self.order.holes(stream) } else { 0 },
+            is_answered: self.round_trips.is_answered(slot),
+        }
+    }
+
+    fn censor(&mut self, slot: Slot, now: u64) {
+        let stream = slot as usize;
+        let is_adrift = self.members.get(stream).is_some_and(|member| member.is_adrift);
+        let published = if is_adrift { 0 } else { self.seat.control.published(self.channel(slot)) };
+        let (gaps, tail) = (self.ledger.gaps(stream).to_vec(), self.ledger.tail(stream, published));
+        let proven = self.round_trips.is_answered(slot);
+        let tail_kind = if proven { FaultKind::Lost } else { FaultKind::NotArrived };
+        let kinds = gaps.iter().map(|_| FaultKind::Lost).chain([tail_kind]);
+        for (range, kind) in gaps.iter().cloned().chain([tail]).zip(kinds) {
+            for sequence in range {
+                if stream < self.members.len() {
+                    self.put_fault(kind, slot, now, sequence);
+                    continue;
+                }
+                let due_ns = self.pacers[1].due_ns(self.seat.control.start_ns(), 0, sequence);
+                self.put_fault(kind, slot, due_ns, sequence);
+                if let Some(at) = self.tally.at(due_ns) {
+                    at.window.censored += 1;
+                    let latency = at.window.bystanders.get_or_insert_default();
+                    latency.record(now.saturating_sub(due_ns));
+                }
+            }
+        }
     }
 }
 
@@ -381,6 +389,7 @@ impl Scenario for Storm {
             Reply::Unknown => self.on_corrupt(slot, now),
             Reply::Gap { missed } => self.tally.gaps += missed,
             Reply::Notice { .. } | Reply::Prompt { .. } | Reply::Other => {}
+            Reply::Verdict { .. } | Reply::Answer | Reply::Roster { .. } => {}
         }
     }
 
@@ -418,14 +427,8 @@ impl Scenario for Storm {
                 }
                 let wait = self.publish(net);
                 let is_quiet = self.is_quiet();
-                if self.seat.control.is_settled()
-                    && !is_quiet
-                    && self.plan.publishers() > 0
-                    && self.round_trips.is_time(self.arrived, now_ns())
-                {
-                    let missing: Vec<_> =
-                        (0..self.subscribers).filter(|slot| self.missing(*slot).tail > 0).collect();
-                    self.round_trips.ask(net, missing);
+                if self.seat.control.is_settled() && !is_quiet && self.plan.publishers() > 0 {
+                    self.ask_where_something_is_missing(net, self.arrived);
                 }
                 self.seat.report_cooling(is_quiet);
                 wait
@@ -443,22 +446,13 @@ impl Scenario for Storm {
 
     fn finish(mut self) -> Tally {
         let now = now_ns();
-        let mut faults = self.faults();
-        let has_messages = self.plan.publishers() > 0;
-        for slot in 0..if has_messages { self.subscribers } else { 0 } {
-            let missing = self.missing(slot);
-            missing.settle(&mut faults);
-            if self.seat.control.is_settled() && missing.gaps + missing.tail > 0 {
-                self.censor(slot, now);
-            }
-        }
+        self.tally.faults = self.audit();
         for slot in 0..if self.seat.control.is_settled() { self.members.len() } else { 0 } {
             let Member { is_back, dropped_ns, .. } = self.members[slot];
             if let (false, Some(mut at)) = (is_back, self.tally.at(dropped_ns)) {
                 at.censor(now.saturating_sub(dropped_ns));
             }
         }
-        self.tally.faults = faults;
         self.tally
     }
 }

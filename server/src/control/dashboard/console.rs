@@ -1,19 +1,24 @@
 //! The WebSocket of the dashboard's console. Once the request is admitted, its socket goes to a worker. The
-//! worker sees a handshake of the native dialect with a client key of the app, so the admin thread relays
-//! nothing.
+//! worker sees the handshake of a client of the chosen dialect, so the admin thread relays nothing.
 
 use std::{io, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use fanfare_core::http::{Head, HttpLimits, Query, parse_head};
+use fanfare_core::{
+    dialect::Dialect,
+    http::{Head, HttpLimits, Query, parse_head},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
 
-use super::Dashboard;
-use crate::{control::guard::is_loopback, worker::HandedOver};
+use super::{Dashboard, handshake::Visitor};
+use crate::{
+    control::{admin::Observed, guard::is_loopback},
+    worker::HandedOver,
+};
 
 /// The beginning of a request for the console.
 const BEGINNING: &[u8] = b"GET /dashboard/console?";
@@ -60,7 +65,7 @@ impl Console {
             }
         };
         match timeout(HEAD_TIMEOUT, read).await?? {
-            Ok(request) => self.hand_over(stream.into_std()?, request),
+            Ok(request) => hand_over(&self.0.observed, stream.into_std()?, request),
             Err(Refusal(status, sentence)) => {
                 let length = sentence.len();
                 let head =
@@ -71,7 +76,7 @@ impl Console {
     }
 
     /// The handshake that the worker sees.
-    fn admit(&self, head: &Head<'_>) -> Result<String, Refusal> {
+    fn admit(&self, head: &Head<'_>) -> Result<Vec<u8>, Refusal> {
         let Dashboard { observed, accounts, .. } = &*self.0;
         let header = |name: &str| head.header_str(name).unwrap_or_default();
         let mut headers = HeaderMap::new();
@@ -91,43 +96,42 @@ impl Console {
         if !accounts.is_signed_in(&headers) {
             return Err(Refusal("401 Unauthorized", "Sign in first."));
         }
-        let mut session = String::new();
-        let mut app = None;
+        let offered = header("sec-websocket-protocol");
+        let mut visitor = Visitor { nonce: header("sec-websocket-key"), ..Visitor::default() };
+        let (mut app, mut dialect) = (None, Some(Dialect::Native));
         for pair in Query::new(head.query.unwrap_or_default()) {
             let (name, value) = pair.map_err(|_| Refusal("400 Bad Request", "The query is malformed."))?;
             match &*name {
                 "app" => app = observed.node.apps().by_name(&value).cloned(),
-                // A token has no character that needs an escape. A session with such a character is not a
-                // token.
-                "session"
-                    if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) =>
-                {
-                    session = format!("&session={value}");
-                }
+                "dialect" => dialect = Dialect::ALL.iter().copied().find(|known| known.name() == value),
+                "session" if is_plain(&value) => visitor.session = value.into_owned(),
+                "conn_id" if is_plain(&value) => visitor.conn_id = value.into_owned(),
                 _ => {}
             }
         }
+        // A browser closes the connection if the answer names a subprotocol that the page did not offer.
+        visitor.subprotocol = Some(offered).filter(|offered| !offered.is_empty() && is_plain(offered));
         let app = app.ok_or(Refusal("404 Not Found", "There is no app of this name."))?;
-        let key = app.keys.client_key().ok_or(Refusal("409 Conflict", "The app has no client key."))?;
-        let (name, nonce) = (&app.name, header("sec-websocket-key"));
-        Ok(format!(
-            "GET /v1/ws?app={name}&binary=base64{session} HTTP/1.1\r\nhost: dashboard\r\n\
-             upgrade: websocket\r\nconnection: upgrade\r\n\
-             sec-websocket-version: 13\r\nsec-websocket-key: {nonce}\r\n\
-             x-fanfare-key: {key}\r\n\r\n"
-        ))
+        let dialect = dialect.ok_or(Refusal("404 Not Found", "There is no dialect of this name."))?;
+        visitor.handshake(&app, dialect).map_err(|sentence| Refusal("409 Conflict", sentence))
     }
+}
 
-    fn hand_over(&self, stream: std::net::TcpStream, request: String) -> io::Result<()> {
-        let control = &self.0.observed.control;
-        if !control.capacity.take() {
-            return Err(io::Error::other("the server has as many connections as it may"));
-        }
-        let worker = self.0.observed.next_worker();
-        let stream = mio::net::TcpStream::from_std(stream);
-        control.handed_over[worker].push(HandedOver::new(stream, request.into_bytes()));
-        control.wakers[worker].wake()
+/// Hands a connection to a worker, which sees `input` as its first bytes.
+pub(super) fn hand_over(observed: &Observed, stream: std::net::TcpStream, input: Vec<u8>) -> io::Result<()> {
+    let control = &observed.control;
+    if !control.capacity.take() {
+        return Err(io::Error::other("the server has as many connections as it may"));
     }
+    let worker = observed.next_worker();
+    let stream = mio::net::TcpStream::from_std(stream);
+    control.handed_over[worker].push(HandedOver::new(stream, input));
+    control.wakers[worker].wake()
+}
+
+/// Whether a token or an id has no character that needs an escape. Other texts are neither.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 const FOREIGN: Refusal = Refusal("403 Forbidden", "The console is for the dashboard's own page.");

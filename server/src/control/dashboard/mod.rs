@@ -4,7 +4,8 @@
 //!   browser ─▶ guard ─▶ files                                   anybody's: they hold nothing
 //!                  └─▶ api ─▶ account ─▶ overview, census       read here, from what workers publish
 //!                                    ├─▶ ask ─▶ a worker        by its queue: reading, disconnecting
-//!                                    └─▶ triggers               by the queue of the thread that changes them
+//!                                    ├─▶ triggers               by the queue of the thread that changes them
+//!                                    └─▶ calls ─▶ a worker      as a back end of Channelstream
 //!   WebSocket ─▶ console ─▶ a worker                            the socket itself: a session like any other
 //! ```
 //!
@@ -13,8 +14,10 @@
 
 mod account;
 mod ask;
+mod calls;
 mod census;
 mod console;
+mod handshake;
 mod overview;
 mod triggers;
 
@@ -202,7 +205,11 @@ async fn ask_app(State(dashboard): State<Arc<Dashboard>>, request: Request) -> R
     };
     let node = &dashboard.observed.node;
     let name = fanfare_core::http::percent_decode(app).unwrap_or_default();
-    let Some(app) = node.apps().by_name(&name).map(|app| app.id) else { return unknown_app() };
+    let Some(app) = node.apps().by_name(&name).cloned() else { return unknown_app() };
+    if let (Some(call), "POST") = (what.strip_prefix("channelstream/"), head.method.as_str()) {
+        return json(calls::request(&dashboard.observed, &app, call, &body).await);
+    }
+    let app = app.id;
     if is_about_triggers {
         return json(triggers::request(&dashboard.manage, app, (&head.method, what), body).await);
     }

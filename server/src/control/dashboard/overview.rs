@@ -8,7 +8,7 @@ use std::{
 use bytes::BytesMut;
 use fanfare_core::json::write_string;
 
-use super::Observed;
+use super::{Observed, handshake::dialects};
 use crate::control::{
     histogram::{BOUNDS_NS, Histogram, Observations},
     memory::{KINDS, Ledger},
@@ -32,7 +32,11 @@ pub(super) fn json(observed: &Observed) -> BytesMut {
         write_string(&mut out, &app.name);
         put(&mut out, format_args!(",\"sessions\":{sessions},\"parked_sessions\":{parked}"));
         put(&mut out, format_args!(",\"parked_bytes\":{parked_bytes},\"history_bytes\":{history_bytes}"));
-        put(&mut out, format_args!(",\"history_forgotten\":{forgotten}}}"));
+        put(&mut out, format_args!(",\"history_forgotten\":{forgotten},\"dialects\":["));
+        for (at, dialect) in dialects(app).enumerate() {
+            put(&mut out, format_args!("{}\"{dialect}\"", if at > 0 { "," } else { "" }));
+        }
+        put(&mut out, format_args!("]}}"));
     }
     put(&mut out, format_args!("],\"metrics\":["));
     for (at, (name, kind, help)) in METRICS.iter().enumerate() {

@@ -12,6 +12,8 @@ use super::{Page, Place};
 /// How long an administrator stays signed in, in seconds.
 const COOKIE_S: u64 = 30 * 86_400;
 const COOKIE: &str = "auth_tkt";
+/// The most bytes of a prefix that a proxy names.
+const SCRIPT_BYTES_MAX: usize = 256;
 /// The value that a cookie signs.
 const COOKIE_VALUE: &str = "admin";
 
@@ -98,18 +100,37 @@ impl Place {
         self.cookies.verify(token, now_s, Ageing::Seconds(COOKIE_S))
     }
 
-    /// The header of the cookie that signs an administrator in.
-    pub(crate) fn cookie(&self, now_s: u64) -> String {
-        let path = if self.options.prefix.is_empty() { "/" } else { &*self.options.prefix };
+    /// A signature of this server itself.
+    pub(crate) fn signature(&self, now_s: u64) -> String {
+        self.verifier.sign("dashboard", now_s)
+    }
+
+    /// The header of the cookie that signs an administrator in, for URLs below `base`.
+    pub(crate) fn cookie(&self, base: &str, now_s: u64) -> String {
+        let path = if base.is_empty() { "/" } else { base };
         let value = self.cookies.sign(COOKIE_VALUE, now_s);
         format!("{COOKIE}={value}; Max-Age={COOKIE_S}; Path={path}; HttpOnly; SameSite=Lax")
     }
 
     /// The header that removes the administrator's cookie.
-    pub(crate) fn no_cookie(&self) -> String {
-        let path = if self.options.prefix.is_empty() { "/" } else { &*self.options.prefix };
+    pub(crate) fn no_cookie(base: &str) -> String {
+        let path = if base.is_empty() { "/" } else { base };
         format!("{COOKIE}=; Max-Age=0; Path={path}; HttpOnly; SameSite=Lax")
     }
+}
+
+/// The prefix that a proxy names in `X-Script-Name`, if the text is one.
+pub(crate) fn script_name<'h>(head: &Head<'h>) -> Option<&'h str> {
+    let name = head.header_str("x-script-name")?;
+    let is_path = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
+    let is_prefix = name.starts_with('/') && !name.ends_with('/') && !name.contains("//");
+    (is_path && is_prefix && name.len() <= SCRIPT_BYTES_MAX).then_some(name)
+}
+
+/// The scheme of a request's URL that a proxy names in `X-Scheme` or `X-Url-Scheme`.
+pub(crate) fn scheme(head: &Head<'_>) -> Option<&'static str> {
+    let named = head.header_str("x-scheme").or_else(|| head.header_str("x-url-scheme"))?;
+    ["http", "https"].into_iter().find(|scheme| named.eq_ignore_ascii_case(scheme))
 }
 
 fn cookie(header: &str) -> Option<&str> {

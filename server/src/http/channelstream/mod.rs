@@ -14,11 +14,12 @@ use fanfare_core::{
     dialect::channelstream::{
         Answer, Directory, DirectoryCounters, DirectoryLimits, DirectorySizes, Moment, Verifier,
     },
+    engine::Node,
 };
 use std::sync::Arc;
 
 pub(crate) use self::{
-    access::{Admission, Knock},
+    access::{Admission, Knock, scheme, script_name},
     pages::{
         Page, listen_headers, overview_page, plain, put_answer, put_empty, put_html, put_page, redirect,
         sign_in_page,
@@ -31,6 +32,16 @@ const NATIVE: &str = "/v1/";
 
 /// The places of a server, the longest prefix first.
 pub(crate) struct Places(Box<[Place]>);
+
+/// The place of a request.
+#[derive(Copy, Clone)]
+pub(crate) struct Located<'p> {
+    pub(crate) place: &'p Place,
+    /// The path after the prefix: the original's route.
+    pub(crate) path: &'p str,
+    /// The prefix in the URLs of the place's clients.
+    pub(crate) base: &'p str,
+}
 
 /// An app with its Channelstream paths and its directory.
 pub(crate) struct Place {
@@ -47,9 +58,9 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    pub(crate) fn new(apps: &Apps) -> Self {
+    pub(crate) fn new(apps: &Apps, node: &Node) -> Self {
         let now = Moment(Clock::new().unix_us());
-        let mut places: Vec<Place> = apps.iter().filter_map(|app| Place::new(app, now)).collect();
+        let mut places: Vec<Place> = apps.iter().filter_map(|app| Place::new(app, node, now)).collect();
         places.sort_by_key(|place| std::cmp::Reverse(place.options.prefix.len()));
         Self(places.into())
     }
@@ -59,19 +70,22 @@ impl Places {
         self.0.is_empty()
     }
 
-    /// Whether a path belongs to a place.
-    pub(crate) fn owns(&self, path: &str) -> bool {
-        !self.is_empty() && self.find(path).is_some()
-    }
-
-    /// The place of a path, and the rest of the path after the place's prefix.
-    pub(crate) fn find<'p>(&self, path: &'p str) -> Option<(&Place, &'p str)> {
+    /// The place of a path. `script` is the prefix under which a trusted proxy serves the place; the proxy
+    /// may have removed the prefix from the path.
+    pub(crate) fn find<'p>(&'p self, path: &'p str, script: Option<&'p str>) -> Option<Located<'p>> {
         if path.starts_with(NATIVE) {
             return None;
         }
-        let rest =
-            |place: &Place| path.strip_prefix(&*place.options.prefix).filter(|rest| rest.starts_with('/'));
-        self.0.iter().find_map(|place| rest(place).map(|rest| (place, rest)))
+        let rest = |prefix: &str| path.strip_prefix(prefix).filter(|rest| rest.starts_with('/'));
+        if let Some(base) = script {
+            let of = |prefix: &str| self.0.iter().find(|place| *place.options.prefix == *prefix);
+            let place = of(base).or_else(|| of(""))?;
+            return Some(Located { place, path: rest(base).unwrap_or(path), base });
+        }
+        self.0.iter().find_map(|place| {
+            let base = &*place.options.prefix;
+            rest(base).map(|path| Located { place, path, base })
+        })
     }
 
     /// The place of an app.
@@ -85,14 +99,15 @@ impl Places {
 }
 
 impl Place {
-    fn new(app: &Arc<App>, now: Moment) -> Option<Self> {
+    fn new(app: &Arc<App>, node: &Node, now: Moment) -> Option<Self> {
         let options = app.channelstream.clone()?;
         let AppLimits { history_bytes, message_bytes, .. } = app.limits;
+        let states = node.user_states(app.id).clone();
         let limits = DirectoryLimits { bytes: history_bytes, message_bytes, ..DirectoryLimits::default() };
         Some(Self {
             verifier: Verifier::new(&options.secret),
             cookies: Verifier::new(&format!("{:032x}", random_bits())),
-            directory: Mutex::new(Directory::new(limits, random(), now)),
+            directory: Mutex::new(Directory::new(limits, random(), now, states)),
             failed_ms: AtomicU64::new(0),
             app: app.clone(),
             options,
@@ -153,19 +168,31 @@ mod tests {
             options.admin_secret = Some("pass".into());
             App { channelstream: Some(options), ..App::new(&format!("app{at}"), AppKeys::default()) }
         };
-        Places::new(&Apps::new(prefixes.iter().enumerate().map(app).collect()).expect("they differ"))
+        let apps = Apps::new(prefixes.iter().enumerate().map(app).collect()).expect("they differ");
+        Places::new(&apps, &Node::new(apps.clone(), 1, 64, 1))
     }
 
     #[test]
     fn the_longest_prefix_has_a_path_and_the_api_has_its_own() {
         let places = places(&["", "/a", "/a/b"]);
-        let found = |path| places.find(path).map(|(place, rest)| (&*place.app.name, rest));
+        let located = |path, script| {
+            let found: Option<Located<'_>> = places.find(path, script);
+            found.map(|Located { place, path, base }| (&*place.app.name, path, base))
+        };
+        let found = |path| located(path, None).map(|(app, path, _)| (app, path));
         assert_eq!(found("/connect"), Some(("app0", "/connect")));
         assert_eq!(found("/a/connect"), Some(("app1", "/connect")));
         assert_eq!(found("/a/b/connect"), Some(("app2", "/connect")));
         assert_eq!(found("/ab/connect"), Some(("app0", "/ab/connect")));
         assert_eq!(found("/v1/send"), None);
-        assert!(!Places::new(&Apps::default()).owns("/connect"));
+        let nothing = Apps::default();
+        let none = Places::new(&nothing, &Node::new(nothing.clone(), 1, 64, 1));
+        assert!(none.find("/connect", None).is_none() && none.find("/connect", Some("/a")).is_none());
+        // A proxy that removes the prefix, one that leaves it, and one whose prefix no app has.
+        assert_eq!(located("/connect", Some("/a")), Some(("app1", "/connect", "/a")));
+        assert_eq!(located("/a/connect", Some("/a")), Some(("app1", "/connect", "/a")));
+        assert_eq!(located("/chat/connect", Some("/chat")), Some(("app0", "/connect", "/chat")));
+        assert_eq!(located("/v1/send", Some("/a")), None);
     }
 
     #[test]

@@ -145,21 +145,17 @@ pub(crate) fn put_page(out: &mut BytesMut, reply: &Reply, head: &Head<'_>, page:
     status
 }
 
-/// Appends a redirection to `path`, and the cookie if there is one.
+/// Appends a redirection to a location, and the cookie if there is one.
 pub(crate) fn redirect(
     out: &mut BytesMut,
     reply: &Reply,
     head: &Head<'_>,
-    path: &str,
+    location: &str,
     cookie: Option<&str>,
 ) -> u16 {
-    let location = match head.host() {
-        Some(host) => format!("http://{host}{path}"),
-        None => path.to_owned(),
-    };
     let sentence = format!("The resource was found at {location}; you should be redirected automatically.");
     let (content_type, body) = Form::of(head).page(302, &sentence, None);
-    let mut headers = vec![("Location", &*location), ("Content-Type", content_type)];
+    let mut headers = vec![("Location", location), ("Content-Type", content_type)];
     headers.extend(cookie.map(|cookie| ("Set-Cookie", cookie)));
     plain(reply).put(out, 302, &headers, body.as_bytes());
     302

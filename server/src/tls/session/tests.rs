@@ -27,7 +27,9 @@ fn established() -> Pair {
     roots.add(certificate.clone()).expect("it is a certificate");
     let config = ServerConfig::builder_with_provider(provider.clone());
     let config = config.with_safe_default_protocol_versions().expect("ring has all versions");
-    let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).expect("they match");
+    let mut config =
+        config.with_no_client_auth().with_single_cert(vec![certificate], key).expect("they match");
+    config.enable_secret_extraction = true;
     let server = UnbufferedServerConnection::new(Arc::new(config)).expect("the settings are fine");
     let config = ClientConfig::builder_with_provider(provider);
     let config = config.with_safe_default_protocol_versions().expect("ring has all versions");

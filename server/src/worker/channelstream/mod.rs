@@ -2,99 +2,45 @@
 //! both.
 //!
 //! ```text
-//!   call ─▶ Knock::admit ─▶ the place's directory ──Answer──▶ at once, or when other workers are done
-//!                                 └──Effects──▶ engine
+//!   call ─▶ Knock::admit ─▶ triggers ─▶ the place's directory ──Answer──▶ at once, or when it has happened
+//!                                             └──Effects──▶ engine
 //!   /ws  ─▶ Directory::arrival ─▶ Engine::open ─▶ Directory::attach ─▶ what was missed
 //! ```
 //!
 //! A worker holds the directory from its first look until the engine has all effects. So a client receives
 //! every frame once: the missed frames, and then the frames of the engine.
 
+mod calls;
 mod polls;
 
-use std::{collections::HashMap, net::IpAddr};
+use std::net::IpAddr;
 
-use bytes::BytesMut;
 use fanfare_core::{
-    app::{ChannelstreamOptions, HistoryLimits},
-    command::{AmendMessage, BackEndCommand, Disconnection, OptionsChange, Publish, PublishAs},
     dialect::{
         Dialect, Format,
         channelstream::{
-            AdminPage, Answer, Arrival, Body, Call, ConnId, Content, Directory, EVENT, Effect, Moment,
-            Request, Route, Tell, What, put_missed,
+            AdminPage, Arrival, Body, Call, ConnId, Directory, Moment, Request, Route, put_missed,
         },
     },
-    engine::{MemberChange, Opening},
+    engine::{ChangedUser, MemberChange, Opening},
     http::{Head, Query},
-    id::{AppId, MessageId, SessionId, SessionSlot},
-    publication::{Audience, Given, Payload},
+    id::{AppId, SessionId, SessionSlot},
     token::Claims,
-    trigger::Triggers,
     ws::{self, Upgrade, put_close},
 };
 
+pub(super) use self::calls::HeldCalls;
 use super::{Worker, clients::terms, http::Next};
 use crate::{
-    asker::{Asker, Tokens},
-    connection::{Client, ConnectionSlot, Flag},
+    connection::{Client, ConnectionSlot},
     http::{
-        api::Completed,
         channelstream::{
-            Admission, Knock, Page, Place, overview_page, put_answer, put_empty, put_html, put_page,
-            redirect, sign_in_page,
+            Admission, Knock, Located, Page, Place, overview_page, put_empty, put_html, put_page, redirect,
+            scheme, script_name, sign_in_page,
         },
         reply::Reply,
     },
-    sys::random_bits,
 };
-
-/// Messages of back ends pass by the triggers: the directory has answered a call, and remembers its message,
-/// before the engine has the message.
-const TRIGGERS: Triggers = Triggers::PassBy;
-
-/// Answers to calls that wait for other workers.
-pub(super) struct HeldAnswers {
-    tokens: Tokens,
-    /// The connection that waits for each question to the engine.
-    connections: HashMap<u64, u64>,
-    waiting: HashMap<u64, HeldAnswer>,
-}
-
-struct HeldAnswer {
-    missing: usize,
-    answer: Answer,
-    reply: Reply,
-    options: ChannelstreamOptions,
-    origin: Option<String>,
-}
-
-impl Default for HeldAnswers {
-    fn default() -> Self {
-        Self { tokens: Tokens::of(Asker::Place), connections: HashMap::new(), waiting: HashMap::new() }
-    }
-}
-
-impl HeldAnswers {
-    /// Handles the answer to a question. If a call's answer waited for this question alone, the call's answer
-    /// is appended.
-    pub(super) fn on_answer(&mut self, token: u64, out: &mut BytesMut) -> Option<Completed> {
-        let connection = self.connections.remove(&token)?;
-        let held = self.waiting.get_mut(&connection)?;
-        held.missing -= 1;
-        if held.missing > 0 {
-            return None;
-        }
-        let HeldAnswer { answer, reply, options, origin, .. } = self.waiting.remove(&connection)?;
-        let status = put_answer(out, &reply, &options, origin.as_deref(), &answer);
-        Some(Completed { connection, status, persistence: reply.persistence })
-    }
-
-    /// Forgets the waiting call of a lost connection.
-    pub(super) fn forget(&mut self, connection: u64) {
-        self.waiting.remove(&connection);
-    }
-}
 
 /// A client whose session is about to end.
 pub(super) struct Departed {
@@ -106,7 +52,8 @@ impl Worker {
     /// Whether the body of a request to a place is needed.
     pub(super) fn place_wants_body(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
         let control = self.control.clone();
-        let Some((place, path)) = control.places.find(head.path) else { return false };
+        let script = self.script_name(slot, head);
+        let Some(Located { place, path, .. }) = control.places.find(head.path, script) else { return false };
         let knock = Knock::read(path, head);
         let address = self.address(slot, head);
         knock.wants_body() && matches!(knock.admit(place, &address, self.now_ms / 1000), Admission::Admitted)
@@ -122,7 +69,9 @@ impl Worker {
     ) -> Next {
         let control = self.control.clone();
         self.out.clear();
-        let Some((place, path)) = control.places.find(head.path) else { return Next::End };
+        let script = self.script_name(slot, head);
+        let Some(located) = control.places.find(head.path, script) else { return Next::End };
+        let Located { place, path, base } = located;
         let knock = Knock::read(path, head);
         let address = self.address(slot, head);
         let persistence = reply.persistence;
@@ -133,19 +82,40 @@ impl Worker {
                     let address = self.client_of(slot, head);
                     self.count_failed_key(address);
                 }
-                let sign_in = format!("{}/admin/sign_in", place.options.prefix);
+                let sign_in = format!("{}{base}/admin/sign_in", self.site(slot, head));
                 let detail = if page == Page::SignIn { &*sign_in } else { knock.path };
                 put_page(&mut self.out, &reply, head, &page, detail)
             }
             (_, Route::Preflight) => put_empty(&mut self.out, &reply, &place.options, origin),
             (_, Route::WebSocket) => return self.admit_client(place, &knock, slot, head, reply),
-            (_, Route::Admin(page)) => self.put_admin(place, page, head, body, &reply),
-            (_, Route::Call(call)) => return self.call(place, call, &knock, (slot, head, body), reply),
+            (_, Route::Admin(page)) => self.put_admin((located, slot), page, head, body, &reply),
+            (_, Route::Call(call)) => return self.call(place, call, (&knock, head, body), (slot, reply)),
             (_, Route::Listen) => return self.listen(place, &knock, slot, head, reply),
             (_, Route::Nothing) => put_page(&mut self.out, &reply, head, &Page::NotFound, knock.path),
         };
         self.count_failed(status);
         self.sent(slot, status, persistence)
+    }
+
+    /// Whether a request belongs to a place.
+    pub(super) fn is_for_place(&self, slot: ConnectionSlot, head: &Head<'_>) -> bool {
+        let places = &self.control.places;
+        !places.is_empty() && places.find(head.path, self.script_name(slot, head)).is_some()
+    }
+
+    /// The prefix under which a trusted proxy serves a request's place.
+    fn script_name<'h>(&self, slot: ConnectionSlot, head: &Head<'h>) -> Option<&'h str> {
+        script_name(head).filter(|_| self.config.trusted_proxies.trust(self.connections.client(slot)))
+    }
+
+    /// The beginning of a request's URL: its scheme, which a trusted proxy may name, and its host. Empty for
+    /// a request without host.
+    fn site(&mut self, slot: ConnectionSlot, head: &Head<'_>) -> String {
+        let Some(host) = head.host() else { return String::new() };
+        let is_trusted = self.config.trusted_proxies.trust(self.connections.client(slot));
+        let is_secured = self.connections.live(slot).is_some_and(|connection| connection.is_secured());
+        let own = if is_secured { "https" } else { "http" };
+        format!("{}://{host}", scheme(head).filter(|_| is_trusted).unwrap_or(own))
     }
 
     /// The address of a request's client, as text.
@@ -157,124 +127,6 @@ impl Worker {
     fn count_failed(&self, status: u16) {
         if status >= 400 {
             self.metrics.count_refusal(Dialect::Channelstream);
-        }
-    }
-
-    /// Applies a call, and answers it when all its effects have happened.
-    fn call(
-        &mut self,
-        place: &Place,
-        call: Call,
-        knock: &Knock<'_>,
-        (slot, head, body): (ConnectionSlot, &Head<'_>, &[u8]),
-        reply: Reply,
-    ) -> Next {
-        let body = Body::read(body);
-        let request = Request {
-            call,
-            method: head.method,
-            body: &body,
-            conn_id: knock.conn_id.as_deref(),
-            entropy: random_bits(),
-            now: Moment(self.clock.unix_us()),
-            version: env!("CARGO_PKG_VERSION"),
-        };
-        let connection = self.connections.id(slot).token();
-        let mut effects = Vec::new();
-        let mut directory = place.directory();
-        let mut answer = directory.handle(&request, &mut effects);
-        let missing = self.follow_up(place, effects, Some(connection));
-        drop(directory);
-        place.complete(&mut answer);
-        let origin = head.header_str("origin");
-        if missing > 0 {
-            let (options, origin) = (place.options.clone(), origin.map(String::from));
-            self.held.waiting.insert(connection, HeldAnswer { missing, answer, reply, options, origin });
-            if let Some(connection) = self.connections.live(slot) {
-                connection.flags.raise(Flag::Paused);
-            }
-            return Next::Wait;
-        }
-        let status = put_answer(&mut self.out, &reply, &place.options, origin, &answer);
-        self.count_failed(status);
-        self.sent(slot, status, reply.persistence)
-    }
-
-    /// Hands the effects of a call to the engine while the directory is held. Returns how many answers of the
-    /// engine `connection` waits for.
-    pub(super) fn follow_up(
-        &mut self,
-        place: &Place,
-        effects: Vec<Effect>,
-        connection: Option<u64>,
-    ) -> usize {
-        let app = place.app.id;
-        let mut missing = 0;
-        for effect in effects {
-            match effect {
-                Effect::Tell(tell) => self.tell(app, *tell),
-                Effect::Enroll { session, channel, membership } => {
-                    let command = BackEndCommand::Enroll { session, channel: &channel, membership };
-                    let token = self.held.tokens.next();
-                    if self.engine.request(app, command, token).is_none()
-                        && let Some(connection) = connection
-                    {
-                        self.held.connections.insert(token, connection);
-                        missing += 1;
-                    }
-                }
-                Effect::Profile { session, profile } => {
-                    let command = BackEndCommand::SetProfile { session, profile: &profile };
-                    self.engine.request(app, command, Tokens::UNAWAITED);
-                }
-                Effect::Remember { channel, messages } => self.remember(app, &channel, messages),
-                Effect::End { session } => {
-                    let whom = Disconnection::Session(session);
-                    let command = BackEndCommand::Disconnect { whom, reconnect: true };
-                    self.engine.request(app, command, Tokens::UNAWAITED);
-                }
-            }
-        }
-        missing
-    }
-
-    /// Has a channel's history keep as many messages as its configuration says, and at least `messages`.
-    fn remember(&mut self, app: AppId, channel: &str, messages: u32) {
-        let configured = self.engine.apps().of(app).channel_options(channel).history;
-        let age_ms = u32::try_from(*HistoryLimits::AGE_S.end() * 1000).ok();
-        let change =
-            OptionsChange { history_messages: Some(messages), history_age_ms: age_ms, ..Default::default() };
-        let change = if messages > configured.messages { change } else { OptionsChange::default() };
-        let command = BackEndCommand::SetOptions { channel, change, only_new: false };
-        if let Some(Err(error)) = self.engine.request(app, command, Tokens::UNAWAITED) {
-            tracing::debug!(?error, "a channel has no history for other dialects");
-        }
-    }
-
-    /// Sends clients a back end's message or a notice. The engine handles slow clients, and no call waits for
-    /// the outcome.
-    fn tell(&mut self, app: AppId, Tell { channel, audience, what }: Tell) {
-        let channel = channel.as_deref();
-        let command = match &what {
-            What::Words(words) => BackEndCommand::Tell { channel, audience, words: words.clone() },
-            What::Message { content, history } => {
-                let payload = content.payload.as_deref().map_or(Payload::NULL, Payload::Json);
-                let publish = Publish::new(channel, EVENT, payload);
-                let publish = Publish { history: *history, audience: Some(Box::new(audience)), ..publish };
-                let (id, given) = (Some(content.id), content.given.clone());
-                let triggers = TRIGGERS;
-                BackEndCommand::PublishAs(PublishAs { publish, id, given, only_existing: true, triggers })
-            }
-            What::Edit(Content { id, payload, given }) => BackEndCommand::Amend(AmendMessage {
-                deletes: false,
-                payload: payload.as_deref().map(Payload::Json),
-                given: given.clone(),
-                ..deletion(channel, *id, audience)
-            }),
-            What::Delete(id) => BackEndCommand::Amend(deletion(channel, *id, audience)),
-        };
-        if let Some(Err(error)) = self.engine.request(app, command, Tokens::UNAWAITED) {
-            tracing::debug!(?error, "a message was not delivered");
         }
     }
 
@@ -355,7 +207,7 @@ impl Worker {
         let mut effects = Vec::new();
         let missed = directory.attach(conn, id, Moment(clock.unix_us()), &mut effects);
         engine.reply(session, |out| missed.iter().for_each(|words| put_missed(format, out, words)));
-        self.follow_up(place, effects, None);
+        self.follow_up(place, &effects, None);
     }
 
     /// The Channelstream client of a session that is about to end.
@@ -377,16 +229,16 @@ impl Worker {
         let mut effects = Vec::new();
         let mut directory = place.directory();
         directory.detach(session, Moment(self.clock.unix_us()), &mut effects);
-        self.follow_up(place, effects, None);
+        self.follow_up(place, &effects, None);
         drop(directory);
         self.wake_others();
     }
 
-    /// Tells the directories which members of other dialects have come, changed or gone on this worker, and
-    /// wakes the workers that have mail.
+    /// Tells the directories which members of other dialects have come, changed or gone on this worker and
+    /// which states of users have changed, and wakes the workers that have mail.
     pub(super) fn tell_others(&mut self) {
-        let changes = self.engine.take_member_changes();
-        if changes.is_empty() {
+        let (changes, users) = (self.engine.take_member_changes(), self.engine.take_changed_users());
+        if changes.is_empty() && users.is_empty() {
             return self.wake_others();
         }
         let control = self.control.clone();
@@ -400,7 +252,14 @@ impl Worker {
                 let Some(channel) = channel.name() else { continue };
                 directory.observe(channel, member, *is_member, now, &mut effects);
             }
-            self.follow_up(place, effects, None);
+            self.follow_up(place, &effects, None);
+        }
+        for ChangedUser { app, user, changed } in users {
+            let Some(place) = control.places.of(self.engine.apps().of(app)) else { continue };
+            let mut effects = Vec::new();
+            let mut directory = place.directory();
+            directory.observe_state(&user, &changed, now, &mut effects);
+            self.follow_up(place, &effects, None);
         }
         self.wake_others();
     }
@@ -424,7 +283,7 @@ impl Worker {
             }
             let mut effects = Vec::new();
             directory.expire(now, &mut effects);
-            self.follow_up(place, effects, None);
+            self.follow_up(place, &effects, None);
         }
         self.wake_others();
     }
@@ -432,15 +291,15 @@ impl Worker {
     /// Appends a page for administrators.
     fn put_admin(
         &mut self,
-        place: &Place,
+        (Located { place, base, .. }, slot): (Located<'_>, ConnectionSlot),
         page: AdminPage,
         head: &Head<'_>,
         body: &[u8],
         reply: &Reply,
     ) -> u16 {
         let (options, origin) = (&place.options, head.header_str("origin"));
-        let (home, sign_in) =
-            (format!("{}/admin", options.prefix), format!("{}/admin/sign_in", options.prefix));
+        let home = format!("{}{base}/admin", self.site(slot, head));
+        let sign_in = format!("{home}/sign_in");
         match page {
             AdminPage::Overview => {
                 let request = Request {
@@ -454,15 +313,17 @@ impl Worker {
                 };
                 let mut answer = place.directory().handle(&request, &mut Vec::new());
                 place.complete(&mut answer);
-                let html = overview_page(&answer.text(), &options.prefix);
+                let html = overview_page(&answer.text(), base);
                 put_html(&mut self.out, reply, options, origin, &html)
             }
             AdminPage::SignIn if head.method == "POST" && is_administrator(place, body, self.now_ms) => {
-                let cookie = place.cookie(self.now_ms / 1000);
+                let cookie = place.cookie(base, self.now_ms / 1000);
                 redirect(&mut self.out, reply, head, &home, Some(&cookie))
             }
             AdminPage::SignIn => put_html(&mut self.out, reply, options, origin, &sign_in_page()),
-            AdminPage::SignOut => redirect(&mut self.out, reply, head, &sign_in, Some(&place.no_cookie())),
+            AdminPage::SignOut => {
+                redirect(&mut self.out, reply, head, &sign_in, Some(&Place::no_cookie(base)))
+            }
         }
     }
 }
@@ -470,15 +331,10 @@ impl Worker {
 /// The opening of the session of a connection that a back end has announced.
 fn opening(place: &Place, format: Format, arrival: Arrival, connection: u32) -> Opening<'_> {
     let Arrival { user, public_state, channels, .. } = arrival;
-    let claims = Claims { user: user.into(), expires_at: None, profile: Some(public_state), channels };
+    let claims =
+        Claims { user: user.into(), expires_at: None, profile: Some(public_state), channels, id: None };
     let claims = Some(claims);
     Opening { app: &place.app, format, echo: Some(false), claims, connection, ticket: None }
-}
-
-/// The deletion of a message. An edit differs from it in the fields that it sets.
-fn deletion(channel: Option<&str>, id: MessageId, audience: Audience) -> AmendMessage<'_> {
-    let given = Given::default();
-    AmendMessage { channel, id, deletes: true, payload: None, audience, given, triggers: TRIGGERS }
 }
 
 /// Whether a form has the name and the password of an administrator.

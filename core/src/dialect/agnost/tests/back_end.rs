@@ -144,8 +144,9 @@ fn members_are_acknowledged_in_one_array() {
         [Some("{}"), None].map(|profile| IdentityCard { id, user: None, profile: profile.map(Into::into) });
     let ack = Receipt(AckId::new(7).expect("a number"));
     let mut out = BytesMut::new();
-    BackEnd::put_members(&mut out, ack, &members);
-    BackEnd::put_members(&mut out, ack, &[]);
+    let back_end = connect(&apps(), TOKEN).expect("an access token");
+    back_end.put_members(&mut out, ack, &members);
+    back_end.put_members(&mut out, ack, &[]);
     let one = format!(r#"437[[{{"id":"{id}","data":{{}}}},{{"id":"{id}"}}]]"#);
     assert_eq!(frames(&out), [one.as_str(), "437[[]]"]);
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    super::{timestamp::Moment, tree::Json},
-    Arrival, CHANNEL_US, ConnId, Directory, Effect, Expiring, USER_US, WAITING_US,
+    super::{effect::Effect, timestamp::Moment, tree::Json},
+    Arrival, CHANNEL_US, ConnId, Directory, Expiring, USER_US, WAITING_US,
 };
 use crate::id::SessionId;
 
@@ -53,7 +53,7 @@ impl Directory {
     /// The arrival of a connection's client; `None` if the connection does not exist.
     pub fn arrival(&self, conn: ConnId) -> Option<Arrival> {
         let connection = self.connections.get(&conn)?;
-        let public_state = Json::Object(self.users[&connection.user].public_state()).compact().into();
+        let public_state = Json::Object(self.public_state(&connection.user)).compact().into();
         let channels = connection.channels.iter().cloned().collect();
         let is_attached = connection.session.is_some();
         Some(Arrival { user: connection.user.clone(), public_state, channels, is_attached })

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::{
     super::{
+        effect::{Content, Effect, What},
         entry::{Entry, Replay, given, item_members},
         schema::{Item, ItemKind},
         timestamp::Moment,
         tree::Json,
     },
-    Content, Directory, Effect, What,
+    Directory,
     channel::History,
     notices::tell,
 };

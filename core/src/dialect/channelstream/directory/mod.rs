@@ -25,6 +25,7 @@ mod names;
 mod notices;
 mod others;
 mod report;
+mod states;
 mod user;
 
 use std::{
@@ -37,6 +38,7 @@ pub use self::figures::{DirectoryCounters, DirectoryLimits, DirectorySizes};
 pub(super) use self::report::Listing;
 use self::{channel::Channel, memory::Memory, names::Names, notices::Presence, others::Others, user::User};
 use super::{
+    effect::Effect,
     schema::{Connect, InfoConfig, Item, Settings, SettingsByChannel, Subscription, UserState},
     timestamp::Moment,
     tree::{Json, Members, object},
@@ -44,8 +46,8 @@ use super::{
 use crate::{
     command::Membership,
     id::{IdGenerator, MessageId, SessionId},
-    publication::{Audience, Given},
     secret::Secret,
+    user_states::UserStates,
 };
 
 /// The id of a connection: a UUID, which is also the client's secret.
@@ -90,87 +92,14 @@ const USER_US: u64 = 86_400_000_000;
 /// The lifetime of a channel without users, in microseconds.
 const CHANNEL_US: u64 = 7 * USER_US;
 
-/// A change that has to happen outside the directory.
-#[derive(Debug)]
-pub enum Effect {
-    /// Clients receive a message or a notice.
-    Tell(Box<Tell>),
-    /// A client's session enters or leaves a channel.
-    Enroll {
-        /// The session.
-        session: SessionId,
-        /// The channel.
-        channel: Box<str>,
-        /// Whether the session enters or leaves the channel.
-        membership: Membership,
-    },
-    /// A client's session has another profile: the public state of its user.
-    Profile {
-        /// The session.
-        session: SessionId,
-        /// The profile, as JSON.
-        profile: Box<str>,
-    },
-    /// The histories of all dialects keep at least so many messages of a channel.
-    Remember {
-        /// The channel.
-        channel: Box<str>,
-        /// The number of messages.
-        messages: u32,
-    },
-    /// A client's session ends.
-    End {
-        /// The session.
-        session: SessionId,
-    },
-}
-
-/// A message or a notice, with its receivers.
-#[derive(Debug)]
-pub struct Tell {
-    /// The channel; `None`: the users of the audience, in whatever channels they are.
-    pub channel: Option<Box<str>>,
-    /// The audience of the message or the notice.
-    pub audience: Audience,
-    /// The message or the notice.
-    pub what: What,
-}
-
-/// The content of a message or a notice.
-#[derive(Debug)]
-pub enum What {
-    /// A message.
-    Message {
-        /// The message.
-        content: Content,
-        /// Whether histories may keep it.
-        history: bool,
-    },
-    /// A message has another content from now on.
-    Edit(Content),
-    /// The message with this id is deleted.
-    Delete(MessageId),
-    /// A frame that only this dialect can express, without the brackets around it.
-    Words(Arc<str>),
-}
-
-/// The content of a message, or its content after an edit.
-#[derive(Debug)]
-pub struct Content {
-    /// The message's id.
-    pub id: MessageId,
-    /// The payload, if one is given.
-    pub payload: Option<Box<str>>,
-    /// The time, the name and the further members that the back end gave.
-    pub given: Given,
-}
-
 /// The reason why a well-formed request is refused.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) enum Full {
     Connections,
     Users,
     Channels,
+    /// The user's state is too long.
+    State,
 }
 
 /// A directory; see the module's description.
@@ -188,6 +117,7 @@ pub struct Directory {
     /// The members of channels whom other dialects serve, by channel. A channel without such members has no
     /// entry.
     others: BTreeMap<Box<str>, Others>,
+    states: Arc<UserStates>,
     memory: Memory,
     /// When to look at connections, users and channels that may expire.
     deadlines: BTreeSet<(Moment, Expiring)>,
@@ -226,8 +156,8 @@ pub struct Arrival {
 }
 
 impl Directory {
-    /// An empty directory. `seed` is random.
-    pub fn new(limits: DirectoryLimits, seed: u64, now: Moment) -> Self {
+    /// An empty directory, for an app with these states of users. `seed` is random.
+    pub fn new(limits: DirectoryLimits, seed: u64, now: Moment, states: Arc<UserStates>) -> Self {
         Self {
             limits,
             ids: IdGenerator::new(seed),
@@ -238,6 +168,7 @@ impl Directory {
             sessions: HashMap::new(),
             channels: BTreeMap::new(),
             others: BTreeMap::new(),
+            states,
             memory: Memory::new(limits.bytes),
             deadlines: BTreeSet::new(),
             waiting: 0,
@@ -288,6 +219,21 @@ impl Directory {
         self.users.contains_key(user)
     }
 
+    pub(super) fn user_of(&self, conn: ConnId) -> Option<&str> {
+        self.connections.get(&conn).map(|connection| &*connection.user)
+    }
+
+    /// The channels of a user's connections, sorted.
+    fn channels_of(&self, user: &str) -> BTreeSet<Box<str>> {
+        let connections = self.users.get(user).into_iter().flat_map(|user| &user.connections);
+        let connections = connections.filter_map(|conn| self.connections.get(conn));
+        connections.flat_map(|connection| connection.channels.iter().cloned()).collect()
+    }
+
+    pub(super) fn is_in(&self, conn: ConnId, channel: &str) -> bool {
+        self.connections.get(&conn).is_some_and(|connection| connection.channels.contains(channel))
+    }
+
     /// Opens a connection for a client that a back end announces. `fresh` is the connection's id unless the
     /// back end chose one.
     pub(super) fn connect(
@@ -302,28 +248,22 @@ impl Directory {
         channels.sort_unstable();
         let conn = conn_id.unwrap_or(fresh);
         self.check_room(&username, conn, &channels)?;
-        let now = self.tick(now);
+        let (now, before) = (self.tick(now), self.public_state(&username));
+        let fresh = if self.is_user(&username) { Vec::new() } else { fresh_state };
+        let changed = self.change_state(&username, (fresh, state), Some(public_keys), effects)?;
         let uuid = self.fresh_id();
-        let user = self.users.entry(username.clone()).or_insert_with(|| {
-            let mut user = User::new(uuid, now);
-            user.merge(fresh_state);
-            Box::new(user)
-        });
-        let before = user.public_state();
-        user.public_keys = public_keys;
-        user.merge(state);
+        let user = self.users.entry(username.clone()).or_insert_with(|| Box::new(User::new(uuid, now)));
         user.last_active = now;
         self.show_profile(&username, &before, effects);
         self.register(conn, &username, now);
         for channel in &channels {
             self.enter(conn, channel, &settings, now, effects);
         }
-        let user = &self.users[&*username];
-        let (state, public_state) = (user.state.clone(), user.public_state());
+        let public_state = self.public_state(&username);
         let channels_info = self.channels_info(channels.iter().map(|name| &**name), &info);
         Ok(object! {
             "conn_id": conn.to_string(),
-            "state": state,
+            "state": changed.state,
             "username": &*username,
             "public_state": public_state,
             "channels": channels.iter().map(|name| &**name).collect::<Json>(),
@@ -513,26 +453,21 @@ impl Directory {
         request: UserState,
         now: Moment,
         effects: &mut Vec<Effect>,
-    ) -> Members {
+    ) -> Result<Members, Full> {
         let UserState { user: name, state, public_keys } = request;
-        let now = self.tick(now);
-        let user = self.users.get_mut(&*name).expect("the request was checked");
-        let before = user.public_state();
-        if let Some(keys) = public_keys {
-            user.public_keys = keys;
+        let (now, before) = (self.tick(now), self.public_state(&name));
+        let changed = self.change_state(&name, (Vec::new(), state), public_keys, effects)?;
+        if let Some(user) = self.users.get_mut(&name) {
+            user.last_active = now;
         }
-        let changed = user.merge(state);
-        user.last_active = now;
         let answer = object! {
-            "user_state": user.state.clone(),
-            "changed_state": user::pairs(&changed),
-            "public_keys": user.public_keys.iter().map(|key| &**key).collect::<Json>(),
+            "user_state": changed.state,
+            "changed_state": states::pairs(&changed.values),
+            "public_keys": changed.public_keys.iter().map(|key| &**key).collect::<Json>(),
         };
-        if !changed.is_empty() {
-            self.tell_state(&name, &changed, now, effects);
-        }
+        self.tell_state(&name, &changed.values, now, effects);
         self.show_profile(&name, &before, effects);
-        answer
+        Ok(answer)
     }
 
     pub(super) fn configure(

@@ -22,6 +22,10 @@ impl Names {
         found.is_ok()
     }
 
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.find(name).is_ok()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Box<str>> {
         self.0.iter()
     }

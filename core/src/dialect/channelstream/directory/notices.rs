@@ -1,17 +1,16 @@
-//! Notices of presence and of users' states, and the effects that carry entries to members.
+//! Notices, and the effects that carry entries to members.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     super::{
+        effect::{Effect, Tell, What},
         entry::{Entry, Replay},
-        schema::State,
         timestamp::Moment,
         tree::{Json, Members, object},
     },
-    Directory, Effect, Tell, What,
+    Directory,
     channel::{History, names},
-    others::Others,
 };
 use crate::publication::Audience;
 
@@ -63,34 +62,6 @@ impl Directory {
         self.notify(name, Entry::notice(uuid, members, &[user.into()]), now, effects);
     }
 
-    /// Tells the members of a user's channels which values of the user's state have changed.
-    pub(super) fn tell_state(&mut self, name: &str, changed: &State, now: Moment, effects: &mut Vec<Effect>) {
-        let user = &self.users[name];
-        let (state, changed) = (user.public_state(), user.public_part(changed));
-        let all = user.connections.iter().filter_map(|conn| self.connections.get(conn));
-        let channels: BTreeSet<Box<str>> =
-            all.flat_map(|connection| connection.channels.iter().cloned()).collect();
-        for channel in channels {
-            if !self.channels.get(&channel).is_some_and(|channel| channel.settings.notify_state) {
-                continue;
-            }
-            let message = object! { "state": state.clone(), "changed": changed.clone() };
-            self.tell_change(&channel, name, message, now, effects);
-        }
-    }
-
-    /// Gives the sessions of a user the user's public state as their profile, if it is not `before`.
-    pub(super) fn show_profile(&mut self, name: &str, before: &Members, effects: &mut Vec<Effect>) {
-        let user = &self.users[name];
-        let public = user.public_state();
-        if public == *before {
-            return;
-        }
-        let profile: Box<str> = Json::Object(public).compact().into();
-        let sessions = user.connections.iter().filter_map(|conn| self.connections.get(conn)?.session);
-        effects.extend(sessions.map(|session| Effect::Profile { session, profile: profile.clone() }));
-    }
-
     /// Tells a channel's members of a change of a user's state.
     pub(super) fn tell_change(
         &mut self,
@@ -114,13 +85,6 @@ impl Directory {
             "message": message,
         };
         self.notify(channel, Entry::notice(uuid, members, &[]), now, effects);
-    }
-
-    /// The state of a user that others see. A user of this dialect comes before one of the same name among
-    /// `others`.
-    pub(super) fn shown_state(&self, others: Option<&Others>, user: &str) -> Members {
-        let own = self.users.get(user).map(|user| user.public_state());
-        own.or_else(|| others?.state(user)).unwrap_or_default()
     }
 
     /// Remembers a notice, and sends it to the channel's members.

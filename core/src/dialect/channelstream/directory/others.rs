@@ -11,14 +11,15 @@ use std::{
 
 use super::{
     super::{
+        effect::Effect,
         schema::{Delivery, Settings, State},
         timestamp::Moment,
         tree::{Json, Members, object},
     },
-    Directory, Effect,
+    Directory,
     channel::Channel,
     notices::Presence,
-    user::pairs,
+    states::pairs,
 };
 use crate::{
     id::{MessageId, SessionId},

@@ -85,9 +85,9 @@ impl Directory {
         let (info, users) = channel.info(name, others, config);
         report.channels.push(name, info);
         for user in users {
-            let state = || match self.users.get(user) {
-                Some(user) if !config.public_state => user.state.clone(),
-                _ => self.shown_state(others, user),
+            let state = || match config.public_state {
+                true => self.shown_state(others, user),
+                false => self.state_for_back_ends(others, user),
             };
             if !report.users.contains_key(user) {
                 report.users.insert(user.into(), state().into());
@@ -146,7 +146,7 @@ impl Directory {
             "total_unique_messages": self.counters.messages,
             "channels": Json::Null,
             "users": active.iter().map(|(name, user)| object! {
-                "state": user.public_state(),
+                "state": self.public_state(name),
                 "user": *name,
                 "uuid": user.uuid.to_string(),
                 "connections": connections(user),
