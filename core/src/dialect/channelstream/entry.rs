@@ -86,7 +86,7 @@ impl Entry {
 
     fn measure(&mut self) {
         const TREE: usize = 3;
-        self.bytes = size_of::<Self>() + TREE * self.to_json().compact().len();
+        self.bytes = size_of::<Self>() + TREE * self.members.weight();
     }
 
     /// Whether a user receives the entry.
@@ -129,7 +129,7 @@ impl Entry {
         if replay == Replay::Catchup {
             frame.set("catchup", true);
         }
-        Json::Object(frame).compact().into()
+        frame.compact().into()
     }
 }
 
@@ -150,7 +150,7 @@ pub(super) fn given(item: &Item) -> Given {
 
 /// The unknown members of a message in the form of its frames, with a comma before each member.
 fn note(extras: &Members) -> Option<Box<str>> {
-    let mut text = Json::Object(extras.clone()).compact();
+    let mut text = extras.compact();
     text.pop();
     (!extras.is_empty()).then(|| text.replacen('{', ",", 1).into())
 }

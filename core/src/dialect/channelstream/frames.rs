@@ -21,6 +21,25 @@ pub const EVENT: &str = "message";
 pub(in crate::dialect) struct Heading {
     text: BytesMut,
     framing: Framing,
+    clock: Clock,
+}
+
+/// The last time that an encoder has written. Publications of a turn have the same time.
+#[derive(Default)]
+struct Clock {
+    unix_ms: u64,
+    text: String,
+}
+
+impl Clock {
+    /// Writes a time.
+    fn put(&mut self, text: &mut BytesMut, unix_ms: u64) {
+        if self.unix_ms != unix_ms || self.text.is_empty() {
+            self.unix_ms = unix_ms;
+            self.text = format!("\"{}\"", Moment(unix_ms.saturating_mul(1000)));
+        }
+        text.put_slice(self.text.as_bytes());
+    }
 }
 
 /// How an object travels.
@@ -53,7 +72,7 @@ impl Framing {
 impl Heading {
     /// The heading for a format.
     pub(in crate::dialect) fn new(format: Format) -> Self {
-        Self { text: BytesMut::new(), framing: Framing::of(format) }
+        Self { text: BytesMut::new(), framing: Framing::of(format), clock: Clock::default() }
     }
 
     /// Restarts the heading for another channel and a format. The heading keeps nothing of a channel.
@@ -96,12 +115,12 @@ pub(in crate::dialect) fn encode_publication(
     channel: Option<&str>,
     publication: &Publication<'_>,
 ) {
-    let Heading { text, framing } = heading;
+    let Heading { text, framing, clock } = heading;
     text.clear();
     match publication.body {
         Body::Worded(words) => return put_words(out, text, words, *framing),
-        Body::Message { event, payload } => put_message(text, channel, publication, event, payload),
-        Body::Edit { payload, .. } => put_edit(text, channel, publication, payload),
+        Body::Message { event, payload } => put_message((text, clock), channel, publication, event, payload),
+        Body::Edit { payload, .. } => put_edit((text, clock), channel, publication, payload),
         Body::Delete => {
             put_head(text, channel, publication);
             text.put_slice(b",\"type\":\"message:delete\"}]");
@@ -131,7 +150,7 @@ pub fn put_missed(format: Format, out: &mut BytesMut, words: &str) {
 }
 
 fn put_message(
-    text: &mut BytesMut,
+    (text, clock): (&mut BytesMut, &mut Clock),
     channel: Option<&str>,
     publication: &Publication<'_>,
     event: &str,
@@ -140,7 +159,7 @@ fn put_message(
     let given = publication.given.map(|given| &**given);
     put_head(text, channel, publication);
     text.put_slice(b",\"timestamp\":");
-    put_time(text, given.and_then(|given| given.time.as_ref()), publication.time_ms());
+    put_time(text, given.and_then(|given| given.time.as_ref()), publication.time_ms(), clock);
     text.put_slice(b",\"user\":");
     match publication.sender.filter(|sender| sender.shown) {
         Some(Sender { user: Some(user), .. }) => json::write_string(text, user),
@@ -161,12 +180,17 @@ fn put_message(
 }
 
 /// Writes an edit: the members that its back end gave, and no others.
-fn put_edit(text: &mut BytesMut, channel: Option<&str>, publication: &Publication<'_>, payload: Payload<'_>) {
+fn put_edit(
+    (text, clock): (&mut BytesMut, &mut Clock),
+    channel: Option<&str>,
+    publication: &Publication<'_>,
+    payload: Payload<'_>,
+) {
     let given = publication.given.map(|given| &**given);
     put_head(text, channel, publication);
     if let Some(time) = given.and_then(|given| given.time.as_ref()) {
         text.put_slice(b",\"timestamp\":");
-        put_time(text, Some(time), time.unix_ms);
+        put_time(text, Some(time), time.unix_ms, clock);
     }
     if let Some(label) = publication.label() {
         text.put_slice(b",\"user\":");
@@ -178,7 +202,7 @@ fn put_edit(text: &mut BytesMut, channel: Option<&str>, publication: &Publicatio
     }
     text.put_slice(b",\"edited\":");
     let edited = given.and_then(|given| given.edited.as_ref());
-    put_time(text, edited, publication.edited_ms.unwrap_or_default());
+    put_time(text, edited, publication.edited_ms.unwrap_or_default(), clock);
     put_note(text, given);
     text.put_slice(b",\"type\":\"message:edit\"}]");
 }
@@ -200,10 +224,10 @@ fn put_head(text: &mut BytesMut, channel: Option<&str>, publication: &Publicatio
 }
 
 /// Writes a time: the text that the back end gave, if that text has this dialect's form.
-fn put_time(text: &mut BytesMut, given: Option<&GivenTime>, unix_ms: u64) {
+fn put_time(text: &mut BytesMut, given: Option<&GivenTime>, unix_ms: u64, clock: &mut Clock) {
     match given {
         Some(time) if time.text.contains('T') => json::write_string(text, &time.text),
-        _ => json::write_string(text, &Moment(unix_ms.saturating_mul(1000)).to_string()),
+        _ => clock.put(text, unix_ms),
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Matter {
 impl Matter {
     fn of_item(at: usize, item: &Item, kind: TriggerKind) -> Self {
         let Delivery { channel, no_history, .. } = &item.delivery;
-        let payload = item.message.as_ref().map(|message| Json::Object(message.clone()).compact());
+        let payload = item.message.as_ref().map(Members::compact);
         Self {
             at,
             kind,

@@ -57,6 +57,29 @@ impl Members {
         self.0.is_empty()
     }
 
+    /// Writes the object without white space.
+    pub(super) fn compact(&self) -> String {
+        let mut out = String::new();
+        self.put_compact(&mut out);
+        out
+    }
+
+    fn put_compact(&self, out: &mut String) {
+        out.push('{');
+        for (at, (name, value)) in self.iter().enumerate() {
+            out.push_str(if at == 0 { "" } else { "," });
+            put_string(out, name);
+            out.push(':');
+            value.put_compact(out);
+        }
+        out.push('}');
+    }
+
+    /// The approximate length of the text that [`Members::compact`] writes, without writing it.
+    pub(super) fn weight(&self) -> usize {
+        self.iter().map(|(name, value)| name.len() + value.weight() + 4).sum::<usize>() + 2
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -147,18 +170,18 @@ impl Json {
                 }
                 out.push(']');
             }
-            Self::Object(members) => {
-                out.push('{');
-                for (at, (name, value)) in members.iter().enumerate() {
-                    out.push_str(if at == 0 { "" } else { "," });
-                    put_string(out, name);
-                    out.push(':');
-                    value.put_compact(out);
-                }
-                out.push('}');
-            }
+            Self::Object(members) => members.put_compact(out),
             Self::String(text) => put_string(out, text),
             plain => plain.put_plain(out),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(_) => 5,
+            Self::Number(text) | Self::String(text) => text.len() + 2,
+            Self::Array(values) => values.iter().map(|value| value.weight() + 1).sum::<usize>() + 2,
+            Self::Object(members) => members.weight(),
         }
     }
 

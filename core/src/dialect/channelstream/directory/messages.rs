@@ -109,7 +109,7 @@ impl Directory {
 
 /// What the members of a channel receive for an item.
 fn what(item: &Item, kind: ItemKind) -> What {
-    let payload = item.message.as_ref().map(|message| Json::Object(message.clone()).compact().into());
+    let payload = item.message.as_ref().map(|message| message.compact().into());
     let content = Content { id: item.uuid, payload, given: given(item) };
     match kind {
         ItemKind::Message => What::Message { content, history: !item.delivery.no_history },

@@ -298,8 +298,8 @@ impl Directory {
         let most = self.limits.message_bytes;
         let mut errors = Members::default();
         for (at, item) in items.iter().enumerate() {
-            let message = item.message.iter().map(|message| Json::Object(message.clone()).compact().len());
-            let bytes = message.sum::<usize>() + Json::Object(item.extras.clone()).compact().len();
+            let message = item.message.iter().map(|message| message.compact().len());
+            let bytes = message.sum::<usize>() + item.extras.compact().len();
             if bytes > most {
                 let sentence = super::fields::wrong(&format!("Longer than {most} bytes."));
                 errors.push(at.to_string(), object! { "message": sentence });

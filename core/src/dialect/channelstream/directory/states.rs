@@ -126,7 +126,7 @@ impl Directory {
 
     fn set_profiles(&self, name: &str, public: &Members, effects: &mut Vec<Effect>) {
         let Some(user) = self.users.get(name) else { return };
-        let profile: Box<str> = Json::Object(public.clone()).compact().into();
+        let profile: Box<str> = public.compact().into();
         let sessions = user.connections.iter().filter_map(|conn| self.connections.get(conn)?.session);
         effects.extend(sessions.map(|session| Effect::Profile { session, profile: profile.clone() }));
     }
