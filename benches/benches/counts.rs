@@ -23,7 +23,7 @@ use fanfare_core::{
     engine::{Engine, Flow},
     id::{AppId, SessionSlot},
     json::{Document, Element, Scanner},
-    ws::{Decoder, Message, OpCode, Upgrade, put_header},
+    ws::{Decoder, Fin, Message, OpCode, Upgrade, put_header},
 };
 use gungraun::{Callgrind, Dhat, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 
@@ -252,7 +252,7 @@ fn ws_decode(
 #[library_benchmark]
 #[bench::headers(BytesMut::with_capacity(64 << 10))]
 fn ws_encode(mut out: BytesMut) -> BytesMut {
-    (0..1_000).for_each(|len| put_header(&mut out, OpCode::Text, true, black_box(len), None));
+    (0..1_000).for_each(|len| put_header(&mut out, OpCode::Text, Fin::Last, black_box(len), None));
     out
 }
 

@@ -18,7 +18,7 @@ use std::io::{self, Cursor, Read, Write};
 use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fanfare_benches::frames::{MASK, UPGRADE_HEADERS, decode_all, text_frames};
-use fanfare_core::ws::{Decoder, OpCode, Upgrade, apply_mask, apply_mask_plain, put_header};
+use fanfare_core::ws::{Decoder, Fin, OpCode, Upgrade, apply_mask, apply_mask_plain, put_header};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::{self, WebSocket};
@@ -136,7 +136,7 @@ fn header(c: &mut Criterion) {
         b.iter(|| {
             out.clear();
             for payload_len in 0..COUNT {
-                put_header(&mut out, OpCode::Text, true, black_box(payload_len), None);
+                put_header(&mut out, OpCode::Text, Fin::Last, black_box(payload_len), None);
             }
         });
     });

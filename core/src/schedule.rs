@@ -18,7 +18,7 @@ pub fn set_hook(hook: Option<Hook>) {
     #[cfg(all(debug_assertions, not(loom)))]
     HOOK.set(hook);
     #[cfg(not(all(debug_assertions, not(loom))))]
-    drop(hook);
+    let _ = hook;
 }
 
 /// Another thread may run here before this one goes on.

@@ -249,3 +249,125 @@ fn lines_have_at_most_110_columns() {
     let allowed = LONG_LINES.iter().map(|(folder, count)| ((*folder).to_owned(), *count)).collect();
     assert_eq!(long, allowed, "found and allowed");
 }
+
+/// Names that functions of the workspace share with functions of the standard library.
+const STANDARD: [&str; 3] = ["new", "push", "set"];
+
+#[test]
+fn no_call_has_a_bool_literal() {
+    let sources: Vec<(String, String)> = files()
+        .into_iter()
+        .filter(|(path, _)| path.contains("/src/") && !is_test(path))
+        .map(|(path, text)| (path, without_texts(&code(&text))))
+        .collect();
+    let defined = |code: &str| -> Vec<String> {
+        let functions = code.match_indices("fn ").filter_map(|(at, _)| function(&code[at + 3..]));
+        let takes_bool = |parameters: &str| arguments(parameters).iter().any(|one| one.ends_with(": bool"));
+        functions.filter(|(_, rest)| takes_bool(rest)).map(|(name, _)| name).collect()
+    };
+    let names: BTreeSet<String> = sources.iter().flat_map(|(_, code)| defined(code)).collect();
+    assert!(names.len() > 10, "the functions are found: {names:?}");
+    let mut found = Vec::new();
+    for (path, code) in &sources {
+        for (at, _) in code.match_indices('(') {
+            let name = last_word(&code[..at]);
+            let is_call = names.contains(name) && !code[..at - name.len()].ends_with("fn ");
+            let is_literal = |argument: &String| ["true", "false"].contains(&argument.as_str());
+            if is_call && !STANDARD.contains(&name) && arguments(&code[at + 1..]).iter().any(is_literal) {
+                found.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    assert_eq!(found, Vec::<String>::new(), "a two-valued enum says what a literal means");
+}
+
+/// A source without what stands in its strings.
+fn without_texts(code: &str) -> String {
+    let (mut kept, mut rest) = (String::new(), code);
+    while let Some(at) = rest.find('"') {
+        let (before, text) = rest.split_at(at);
+        let hashes = before.len() - before.trim_end_matches('#').len();
+        let is_raw = before[..before.len() - hashes].ends_with('r');
+        let is_quote = before.ends_with("b'") || before.ends_with('\'') || before.ends_with("'\\");
+        kept += before;
+        let body = &text[1..];
+        let end = match () {
+            () if is_quote => 0,
+            () if is_raw => body.find(&format!("\"{}", "#".repeat(hashes))).map_or(body.len(), |end| end + 1),
+            () => {
+                let mut is_escaped = false;
+                let is_end = |letter| {
+                    let ends = letter == '"' && !is_escaped;
+                    is_escaped = letter == '\\' && !is_escaped;
+                    ends
+                };
+                body.find(is_end).map_or(body.len(), |end| end + 1)
+            }
+        };
+        rest = &body[end..];
+    }
+    kept + rest
+}
+
+/// The name of the function whose definition `text` begins in, and what follows its opening parenthesis.
+fn function(text: &str) -> Option<(String, &str)> {
+    let name = first_word(text)?;
+    let mut depth = 0;
+    let rest = &text[name.len()..];
+    let mut before = ' ';
+    let opening = rest.find(|letter| {
+        depth += i32::from(letter == '<') - i32::from(letter == '>' && before != '-');
+        before = letter;
+        letter == '(' && depth == 0
+    })?;
+    (opening == 0 || rest.starts_with('<')).then(|| (name, &rest[opening + 1..]))
+}
+
+fn last_word(text: &str) -> &str {
+    let is_other = |letter: char| !letter.is_alphanumeric() && letter != '_';
+    text.rsplit(is_other).next().unwrap_or_default()
+}
+
+/// The arguments of a call, or the parameters of a function, whose opening parenthesis stands before `text`.
+fn arguments(text: &str) -> Vec<String> {
+    let (mut depth, mut all) = (0, vec![String::new()]);
+    for letter in text.chars() {
+        match letter {
+            ')' if depth == 0 => break,
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            ',' if depth == 0 => {
+                all.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        all.last_mut().expect("there is one").push(letter);
+    }
+    all.iter().map(|argument| argument.trim().to_owned()).collect()
+}
+
+/// What the pages say in code spans that look like files or names of the source.
+#[test]
+fn names_in_the_architecture_page_exist() {
+    let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the page is there");
+    let sources: String = files().into_iter().map(|(_, text)| text).collect();
+    let mut missing = Vec::new();
+    for span in page.split('`').skip(1).step_by(2) {
+        let is_path = span.contains('/')
+            && span.chars().all(|letter| letter.is_alphanumeric() || "/_.-".contains(letter));
+        let is_name = span.contains("::")
+            && span.chars().all(|letter| letter.is_alphanumeric() || "_:".contains(letter));
+        let homes = ["", "core/src/", "server/src/", "loadgen/src/", "core/"];
+        let exists = |path: &str| homes.iter().any(|home| root().join(home).join(path).exists());
+        let is_there = match () {
+            () if is_path => exists(span) || exists(&format!("{span}.rs")),
+            () if is_name => sources.contains(span.rsplit("::").next().unwrap_or_default()),
+            () => true,
+        };
+        if !is_there {
+            missing.push(span);
+        }
+    }
+    assert_eq!(missing, Vec::<&str>::new(), "names that do not exist");
+}

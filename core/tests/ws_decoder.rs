@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use fanfare_core::ws::{
-    CloseFrame, DecodeLimits, Decoder, Message, OpCode, ProtocolError, Role, apply_mask, put_close,
+    CloseFrame, DecodeLimits, Decoder, Fin, Message, OpCode, ProtocolError, Role, apply_mask, put_close,
     put_header, put_masked_frame,
 };
 
@@ -280,7 +280,7 @@ fn message_over_the_limit_is_refused_from_the_header_alone() {
     let limits = DecodeLimits { message_bytes: 100, fragments: 10 };
     let mut decoder = Decoder::new();
     let mut header = BytesMut::new();
-    put_header(&mut header, OpCode::Binary, true, 101, Some(KEY));
+    put_header(&mut header, OpCode::Binary, Fin::Last, 101, Some(KEY));
     let error = decoder.decode(&mut header, Role::Server, limits).expect_err("101 bytes are claimed");
     assert_eq!((error, error.close_code()), (ProtocolError::MessageTooLong, 1009));
 
@@ -327,7 +327,7 @@ fn message_of_more_fragments_than_the_limit_is_refused() {
 fn memory_follows_what_arrived_and_not_what_was_claimed() {
     let mut decoder = Decoder::new();
     let mut header = BytesMut::new();
-    put_header(&mut header, OpCode::Binary, true, 16 << 20, Some(KEY));
+    put_header(&mut header, OpCode::Binary, Fin::Last, 16 << 20, Some(KEY));
     decoder.decode(&mut header, Role::Server, LIMITS).expect("valid");
     assert!(decoder.buffered() < 256, "{}", decoder.buffered());
     decoder.decode(&mut [0; 10_000], Role::Server, LIMITS).expect("valid");

@@ -6,7 +6,7 @@
 
 use bytes::BytesMut;
 use fanfare_core::ws::{
-    CloseFrame, DecodeLimits, Decoder, Message, OpCode, ProtocolError, Role, apply_mask_plain,
+    CloseFrame, DecodeLimits, Decoder, Fin, Message, OpCode, ProtocolError, Role, apply_mask_plain,
     is_sendable_close_code, put_header,
 };
 use proptest::collection::vec;
@@ -94,6 +94,7 @@ fn role() -> impl Strategy<Value = Role> {
 
 fn put(out: &mut BytesMut, opcode: OpCode, fin: bool, payload: &[u8], receiver: Role) {
     let mask = (receiver == Role::Server).then(|| (out.len() as u32).wrapping_mul(0x9E37_79B9).to_be_bytes());
+    let fin = if fin { Fin::Last } else { Fin::More };
     put_header(out, opcode, fin, payload.len(), mask);
     let start = out.len();
     out.extend_from_slice(payload);

@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 use super::{
     Engine, RandomState,
     membership::Closed,
-    presence::{MembershipChange, MembershipEvent},
+    presence::{Echo, MembershipChange, MembershipEvent},
 };
 use crate::{
     channel::Interest,
@@ -127,7 +127,7 @@ impl Engine {
         if leaves && interest.is_none() {
             return None;
         }
-        self.change_membership(part, slot, interest, None, false)
+        self.change_membership(part, slot, interest, None, Echo::Unwanted)
     }
 
     /// Publishes the batches that are due.

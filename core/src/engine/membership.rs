@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::{
     Engine, InterestState, LocalChannel,
     output::NONE,
-    presence::{MembershipChange, MembershipEvent},
+    presence::{Echo, MembershipChange, MembershipEvent},
     session::Membership,
     submit::{ChannelOp, Submitted},
     waiting::Progress,
@@ -40,8 +40,15 @@ pub(super) struct Joining {
 /// What a new member receives: its own publications, and notices of other members.
 #[derive(Copy, Clone)]
 struct MemberAs {
-    echo: bool,
+    echo: Echo,
     notices: bool,
+}
+
+/// What a session was to a channel before it joined.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Before {
+    Absent,
+    Member,
 }
 
 /// The channel was removed, and nothing was done.
@@ -76,8 +83,8 @@ impl Engine {
             if let Some(notices) = notices {
                 self.quiet.set(part, slot, notices);
             }
-            let waiting = self.change_membership(part, slot, None, None, false);
-            return Ok(self.joined(part, false, waiting, Recovery::NotAsked));
+            let waiting = self.change_membership(part, slot, None, None, Echo::Unwanted);
+            return Ok(self.joined(part, Before::Member, waiting, Recovery::NotAsked));
         }
         self.check_join_of(slot, rules.unwrap_or_else(|| self.rules(app, name, None)))?;
         self.may_join_another(slot)?;
@@ -88,7 +95,7 @@ impl Engine {
                 self.add_local(channel)
             }
         };
-        let echo = echo.unwrap_or(self.sessions.get(slot).echo);
+        let echo = Echo::of(echo, self.sessions.get(slot));
         let notices = notices.unwrap_or(true);
         if let Some(since) = since
             && let Some(progress) = self.rejoin(part, slot, since, MemberAs { echo, notices })
@@ -100,7 +107,7 @@ impl Engine {
         let gained = local.needs_interest().then_some(Interest::Gained);
         let waiting = self.change_membership(part, slot, gained, Some(MembershipEvent::Joins), echo);
         let recovery = since.map_or(Recovery::NotAsked, |_| Recovery::Lost);
-        Ok(self.joined(part, true, waiting, recovery))
+        Ok(self.joined(part, Before::Absent, waiting, recovery))
     }
 
     /// This worker's part of the channel of this name, if it has one.
@@ -165,7 +172,7 @@ impl Engine {
                     local.joining += 1;
                     let position = Position::default();
                     self.joining.insert(ticket, joining);
-                    let outcome = joined(&channel, true, position, Recovery::Lost);
+                    let outcome = joined(&channel, Before::Absent, position, Recovery::Lost);
                     return Some(Progress::Waiting { ticket, outcome });
                 }
                 Submitted::Closed => self.rebind(part),
@@ -214,7 +221,7 @@ impl Engine {
         };
         let channel = local.channel.clone();
         let position = Position { epoch: channel.epoch(), offset };
-        let outcome = joined(&channel, true, position, recovery);
+        let outcome = joined(&channel, Before::Absent, position, recovery);
         // Nobody waits for it: its place in the order is taken, and the answer must not come after messages.
         self.change_membership(part, slot, None, Some(MembershipEvent::Joins), echo);
         outcome
@@ -257,7 +264,7 @@ impl Engine {
         let Some(membership) = self.membership(slot, name) else {
             return Progress::Finished(outcome(false));
         };
-        let echo = echo.unwrap_or(self.sessions.get(slot).echo);
+        let echo = Echo::of(echo, self.sessions.get(slot));
         match self.end_membership(slot, membership, echo) {
             Some(ticket) => Progress::Waiting { ticket, outcome: outcome(true) },
             None => Progress::Finished(outcome(true)),
@@ -268,7 +275,7 @@ impl Engine {
     pub(super) fn leave_all(&mut self, slot: SessionSlot) {
         self.drain_mailbox();
         while let Some(&membership) = self.sessions.get(slot).memberships.as_slice().last() {
-            self.end_membership(slot, membership, false);
+            self.end_membership(slot, membership, Echo::Unwanted);
         }
         self.leave_broadcast(slot);
     }
@@ -283,7 +290,7 @@ impl Engine {
         let number = self.add_member(part, slot);
         self.sessions.get_mut(slot).broadcast_number = number;
         if gained.is_some() {
-            self.change_membership(part, slot, gained, None, false);
+            self.change_membership(part, slot, gained, None, Echo::Unwanted);
         }
     }
 
@@ -297,26 +304,26 @@ impl Engine {
             .expect("a session is in its app's broadcast stream until it ends");
         self.remove_member(part, slot, number);
         if self.channels[part].is_unused() {
-            self.change_membership(part, slot, Some(Interest::Lost), None, false);
+            self.change_membership(part, slot, Some(Interest::Lost), None, Echo::Unwanted);
             self.remove_local(part);
         }
     }
 
     /// Removes a member, tells the others and, with echo, the leaver; lets go of the channel after the last
     /// one.
-    fn end_membership(&mut self, slot: SessionSlot, membership: Membership, echo: bool) -> Option<u64> {
+    fn end_membership(&mut self, slot: SessionSlot, membership: Membership, echo: Echo) -> Option<u64> {
         let part = membership.local;
         self.sessions.change_memberships(slot, |memberships| memberships.remove(part));
         self.remove_member(part, slot, membership.number);
         if !self.quiet.is_empty() {
-            self.quiet.set(part, slot, true);
+            self.quiet.remove(part, slot);
         }
         let last = self.channels[part].is_unused();
         let lost = last.then_some(Interest::Lost);
-        if echo && self.channels[part].channel.announces() {
+        if echo == Echo::Wanted && self.channels[part].channel.announces() {
             self.reply_leave(part, slot);
         }
-        let ticket = self.change_membership(part, slot, lost, Some(MembershipEvent::Leaves), false);
+        let ticket = self.change_membership(part, slot, lost, Some(MembershipEvent::Leaves), Echo::Unwanted);
         if last {
             self.remove_local(part);
         }
@@ -343,7 +350,7 @@ impl Engine {
         slot: SessionSlot,
         interest: Option<Interest>,
         event: Option<MembershipEvent>,
-        echo: bool,
+        echo: Echo,
     ) -> Option<u64> {
         if let Some(event) = event {
             self.note_member_change(part, slot, event);
@@ -383,7 +390,7 @@ impl Engine {
         part: LocalId,
         slot: SessionSlot,
         event: MembershipEvent,
-        echo: bool,
+        echo: Echo,
     ) -> Option<MembershipChange> {
         let options = self.channels[part].channel.options();
         let session = self.sessions.get(slot);
@@ -402,7 +409,7 @@ impl Engine {
             return None;
         }
         let id = session.id(slot);
-        let except = (!echo).then_some(id);
+        let except = (echo == Echo::Unwanted).then_some(id);
         let user = session.user.clone().filter(|_| counts);
         let (joins, told) = (!leaves, except.filter(|_| !leaves));
         let presence = user.map(|user| Box::new(Presence { user, joins, except: told, quiet }));
@@ -467,7 +474,13 @@ impl Engine {
     }
 
     /// What came of joining. The position is where the member's messages begin.
-    fn joined(&mut self, part: LocalId, is_new: bool, waiting: Option<u64>, recovery: Recovery) -> Progress {
+    fn joined(
+        &mut self,
+        part: LocalId,
+        before: Before,
+        waiting: Option<u64>,
+        recovery: Recovery,
+    ) -> Progress {
         let mut offset = self.channels[part].offset;
         if waiting.is_none() && matches!(self.channels[part].interest_state, InterestState::Gaining { .. }) {
             self.drain_until_live(part);
@@ -477,7 +490,7 @@ impl Engine {
         }
         let channel = &self.channels[part].channel;
         let position = Position { epoch: channel.epoch(), offset };
-        let outcome = joined(channel, is_new, position, recovery);
+        let outcome = joined(channel, before, position, recovery);
         match waiting {
             Some(ticket) => Progress::Waiting { ticket, outcome },
             None => Progress::Finished(outcome),
@@ -549,7 +562,8 @@ impl LocalChannel {
     }
 }
 
-fn joined(channel: &Channel, joined: bool, position: Position, recovery: Recovery) -> Outcome {
+fn joined(channel: &Channel, before: Before, position: Position, recovery: Recovery) -> Outcome {
     let name = channel.name().unwrap_or_default().into();
+    let joined = before == Before::Absent;
     Outcome::Joined { channel: name, joined, members: channel.members(), position, recovery }
 }

@@ -136,7 +136,7 @@ impl Engine {
     fn check_who(&self, slot: SessionSlot, who: Who) -> Result<(), ReplyError> {
         match who {
             Who::Anybody => Ok(()),
-            Who::Users => self.sessions.get(slot).may_write(true, self.now_ms),
+            Who::Users => self.sessions.get(slot).check_user(self.now_ms),
             Who::Nobody => Err(ReplyError::NotAllowed),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Engine,
+    session::Session,
     submit::{ChannelOp, Submitted},
     waiting::Progress,
 };
@@ -60,6 +61,21 @@ impl Engine {
     pub(super) fn notice<'a>(&mut self, body: Body<'a>, audience: &'a Audience) -> Publication<'a> {
         self.counters.notices += 1;
         Publication { audience, ..Publication::new(self.ids.message_id(self.now_ms), body) }
+    }
+}
+
+/// Whether a session is told of what it does itself.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Echo {
+    Wanted,
+    Unwanted,
+}
+
+impl Echo {
+    /// What a command says, or else the session's default.
+    #[inline]
+    pub(super) fn of(command: Option<bool>, session: &Session) -> Self {
+        if command.unwrap_or(session.echo) { Self::Wanted } else { Self::Unwanted }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     check::{check_change, check_channel, check_message},
     membership::JoinAs,
     permission::Reach,
-    presence::MembershipEvent,
+    presence::{Echo, MembershipEvent},
     session::Verdict,
     submit::{ChannelOp, Submitted},
     waiting::Progress,
@@ -256,7 +256,7 @@ impl Engine {
     pub(super) fn update(&mut self, slot: SessionSlot, profile: &str, echo: Option<bool>) -> Progress {
         self.sessions.change(slot, |session| session.profile = Some(profile.into()));
         let session = self.sessions.get(slot);
-        let echo = echo.unwrap_or(session.echo);
+        let echo = Echo::of(echo, session);
         let parts: Vec<LocalId> = session.memberships.as_slice().iter().map(|m| m.local).collect();
         let mut last = None;
         for part in parts {
@@ -297,7 +297,7 @@ impl Engine {
                 self.users.insert(app.id, claims.user.clone(), slot);
                 let memberships = self.sessions.get(slot).memberships.as_slice();
                 for part in memberships.iter().map(|membership| membership.local).collect::<Vec<_>>() {
-                    self.change_membership(part, slot, None, Some(MembershipEvent::SignsIn), false);
+                    self.change_membership(part, slot, None, Some(MembershipEvent::SignsIn), Echo::Unwanted);
                 }
             }
         }

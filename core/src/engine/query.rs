@@ -82,7 +82,7 @@ pub(super) enum Question {
     },
     Disconnect {
         whom: Disconnection,
-        reconnect: bool,
+        why: Disconnect,
         sessions: usize,
     },
     Enroll {
@@ -199,13 +199,13 @@ impl Engine {
         &mut self,
         app: AppId,
         whom: Disconnection,
-        reconnect: bool,
+        why: Disconnect,
     ) -> Result<Progress, ReplyError> {
         let workers = match &whom {
             Disconnection::Session(id) => self.node.workers_of(*id),
             Disconnection::User(_) | Disconnection::Token(_) => 0..self.node.worker_count(),
         };
-        self.ask(app, workers, Question::Disconnect { whom, reconnect, sessions: 0 })
+        self.ask(app, workers, Question::Disconnect { whom, why, sessions: 0 })
     }
 
     /// Makes a session of any worker join or leave a channel.
@@ -378,8 +378,8 @@ impl Engine {
             Question::Direct { publication, refused } => {
                 *refused = self.publish_direct(*app, &publication.view()).err();
             }
-            Question::Disconnect { whom, reconnect, sessions } => {
-                *sessions += self.disconnect_here(*app, whom, *reconnect);
+            Question::Disconnect { whom, why, sessions } => {
+                *sessions += self.disconnect_here(*app, whom, *why);
             }
             Question::Enroll { session, channel, membership } => {
                 self.enroll_here(*app, *session, channel, *membership);
@@ -492,7 +492,7 @@ impl Engine {
     }
 
     /// Ends sessions on this worker. Returns the number of sessions ended.
-    fn disconnect_here(&mut self, app: AppId, whom: &Disconnection, reconnect: bool) -> usize {
+    fn disconnect_here(&mut self, app: AppId, whom: &Disconnection, why: Disconnect) -> usize {
         let slots: Vec<SessionSlot> = match whom {
             Disconnection::Session(id) => self.sessions.find(*id).into_iter().collect(),
             Disconnection::User(user) => self.users.sessions(app, user, SessionSlot(0)).collect(),
@@ -501,7 +501,7 @@ impl Engine {
         let mut told = 0;
         for slot in slots {
             if self.sessions.get(slot).app == app {
-                self.disconnect_session(slot, Disconnect::ByServer { reconnect });
+                self.disconnect_session(slot, why);
                 told += 1;
             }
         }

@@ -32,7 +32,7 @@ impl Engine {
         }
         let run = self.run_for(app, publish, None, Origin::BackEnd)?;
         let referral = referral();
-        let input = self.input_of(publish, publish.payload, None, true);
+        let input = self.input_of(publish, publish.payload, None);
         let input = match &referral {
             Referral::PublishAs { .. } | Referral::ToUser { .. } => input,
             Referral::Amend { id, .. } => {
@@ -53,7 +53,7 @@ impl Engine {
             return Ok(Progress::Finished(Outcome::Judged(publish.payload.into())));
         };
         let (kind, message_id) = (*kind, *message_id);
-        let input = self.input_of(publish, publish.payload, None, true);
+        let input = self.input_of(publish, publish.payload, None);
         self.call(app, run, TriggerInput { kind, message_id, ..input }, Deed::Judge)
     }
 

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     channel::{Amendment, UserAnnouncement, Viewer},
     command::{AmendMessage, BackEndCommand, Outcome, Publish, PublishAs},
+    disconnect::Disconnect,
     error::ReplyError,
     id::AppId,
     publication::{Audience, EVERYONE, Given, GivenTime, OwnedPayload, Payload, Publication},
@@ -104,7 +105,9 @@ impl Engine {
                 check_channel(self.apps.of(app), channel)?;
                 Ok(Progress::Finished(Outcome::Watched(self.watch(app, channel, after))))
             }
-            BackEndCommand::Disconnect { whom, reconnect } => self.disconnect(app, whom, reconnect),
+            BackEndCommand::Disconnect { whom, reconnect } => {
+                self.disconnect(app, whom, Disconnect::ByServer { reconnect })
+            }
             BackEndCommand::Revoke { tokens, for_s } => self.revoke(app, tokens, for_s),
             BackEndCommand::Enroll { session, channel, membership } => {
                 check_channel(self.apps.of(app), channel)?;

@@ -18,6 +18,7 @@ use super::{Engine, Node, waiting::Progress};
 use crate::{
     app::App,
     command::{Disconnection, TokensOf},
+    disconnect::Disconnect,
     error::ReplyError,
     id::{AppId, SessionSlot},
     limits::{REVOCATIONS, SIGNATURE_WORK},
@@ -147,7 +148,7 @@ impl Engine {
                 Disconnection::Token(id.into())
             }
         };
-        self.disconnect(app, whom, false)
+        self.disconnect(app, whom, Disconnect::ByServer { reconnect: false })
     }
 
     /// Notes the id of a session's token, in the place of the id before.

@@ -35,9 +35,14 @@ impl QuietMembers {
     }
 
     pub(super) fn set(&mut self, part: LocalId, slot: SessionSlot, notices: bool) {
-        if !notices {
-            self.0.entry(part).or_default().insert(slot);
-        } else if let Some(quiet) = self.0.get_mut(&part)
+        match notices {
+            true => self.remove(part, slot),
+            false => drop(self.0.entry(part).or_default().insert(slot)),
+        }
+    }
+
+    pub(super) fn remove(&mut self, part: LocalId, slot: SessionSlot) {
+        if let Some(quiet) = self.0.get_mut(&part)
             && quiet.remove(&slot)
             && quiet.is_empty()
         {

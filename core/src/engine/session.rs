@@ -105,11 +105,22 @@ impl Session {
 
     /// Whether it may write now, in an app that wants sessions or does not.
     pub(super) fn may_write(&self, required: bool, now_ms: u64) -> Result<(), ReplyError> {
+        if required { self.check_user(now_ms) } else { self.check_expiry(now_ms) }
+    }
+
+    /// Refuses a session whose token has expired.
+    fn check_expiry(&self, now_ms: u64) -> Result<(), ReplyError> {
         match self.expires_at {
             Some(end) if now_ms / 1000 >= end => Err(ReplyError::SessionExpired),
-            None if required && self.user.is_none() => Err(ReplyError::SessionRequired),
             _ => Ok(()),
         }
+    }
+
+    /// Refuses a session without a valid token.
+    pub(super) fn check_user(&self, now_ms: u64) -> Result<(), ReplyError> {
+        self.check_expiry(now_ms)?;
+        let is_user = self.expires_at.is_some() || self.user.is_some();
+        if is_user { Ok(()) } else { Err(ReplyError::SessionRequired) }
     }
 
     /// Takes messages from the allowance: as many as are left, and not none.

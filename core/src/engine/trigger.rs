@@ -219,7 +219,7 @@ impl Engine {
         session.take_messages(1, &self.apps.of(app).limits, steady_ms)?;
         let client = client_of(session, slot);
         let echo = publish.echo.unwrap_or(session.echo);
-        let input = self.input_of(publish, payload, Some(client), echo);
+        let input = TriggerInput { echo, ..self.input_of(publish, payload, Some(client)) };
         let deed = Deed::Publish { reach };
         match run {
             Some(run) => self.call(app, run, input, deed),
@@ -238,7 +238,7 @@ impl Engine {
             return None;
         }
         let run = self.run_for(app, publish, channel, Origin::BackEnd)?;
-        let input = self.input_of(publish, publish.payload, None, true);
+        let input = self.input_of(publish, publish.payload, None);
         Some(self.call(app, run, input, Deed::Publish { reach: Reach::AsSaid }))
     }
 
@@ -260,7 +260,7 @@ impl Engine {
         let input = TriggerInput {
             kind: TriggerKind::Edit,
             message_id: Some(change.id),
-            ..self.input_of(&publish, payload, client, true)
+            ..self.input_of(&publish, payload, client)
         };
         let deed = Deed::Change { audience: change.audience.clone() };
         Some(self.call(app.id, run, input, deed))
@@ -294,8 +294,8 @@ impl Engine {
         let client = client_of(session, slot);
         let echo = how.echo.unwrap_or(session.echo);
         let publish = Publish::new(Some(channel), "", payload);
-        let input =
-            TriggerInput { kind: TriggerKind::Join, ..self.input_of(&publish, payload, Some(client), echo) };
+        let input = self.input_of(&publish, payload, Some(client));
+        let input = TriggerInput { kind: TriggerKind::Join, echo, ..input };
         self.call(app, run, input, Deed::Join(how))
     }
 
@@ -311,7 +311,6 @@ impl Engine {
         publish: &Publish<'_>,
         payload: Payload<'_>,
         client: Option<TriggerClient>,
-        echo: bool,
     ) -> TriggerInput {
         TriggerInput {
             kind: TriggerKind::Message,
@@ -319,7 +318,7 @@ impl Engine {
             event: publish.event.into(),
             payload: payload.into(),
             client,
-            echo,
+            echo: true,
             history: publish.history,
             audience: publish.audience.clone(),
             message_id: None,

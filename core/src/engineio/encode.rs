@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::Config;
 use super::payload::SEPARATOR;
-use crate::ws::{OpCode, header_len, put_frame, put_header};
+use crate::ws::{Fin, OpCode, header_len, put_frame, put_header};
 
 /// How packets travel to a session: its wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,8 +68,8 @@ impl Framing {
         let len = 1 + len;
         match self {
             Self::Frames => {
-                out.reserve(header_len(len, false) + len);
-                put_header(out, OpCode::Text, true, len, None);
+                out.reserve(header_len(len) + len);
+                put_header(out, OpCode::Text, Fin::Last, len, None);
                 out.put_u8(b'4');
             }
             Self::Payload => {

@@ -15,24 +15,35 @@ pub const MAX_HEADER_LEN: usize = 14;
 /// The longest reason of a close frame: a control payload less the code.
 pub const MAX_CLOSE_REASON_LEN: usize = MAX_CONTROL_LEN - 2;
 
-/// Length of the header of a frame.
+/// The length of a masking key in bytes.
+const MASKING_KEY: usize = 4;
+
+/// Length of the header of a frame without a mask.
 #[inline]
-pub const fn header_len(payload_len: usize, masked: bool) -> usize {
-    let length = match payload_len {
+pub const fn header_len(payload_len: usize) -> usize {
+    match payload_len {
         ..=125 => 2,
         126..=0xFFFF => 4,
         _ => 10,
-    };
-    if masked { length + 4 } else { length }
+    }
+}
+
+/// The FIN bit of a frame: whether its message ends with it (RFC 6455, 5.2).
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Fin {
+    /// The message ends.
+    Last,
+    /// Frames of the message follow.
+    More,
 }
 
 /// Appends a frame header with the shortest encoding of the length.
 ///
-/// The caller sees to it that a control frame has `fin` and at most 125 bytes.
+/// The caller sees to it that a control frame is [`Fin::Last`] and has at most 125 bytes.
 #[inline]
-pub fn put_header(out: &mut BytesMut, opcode: OpCode, fin: bool, payload_len: usize, mask: Option<[u8; 4]>) {
-    debug_assert!(!opcode.is_control() || (fin && payload_len <= MAX_CONTROL_LEN));
-    let first = opcode as u8 | if fin { 0x80 } else { 0 };
+pub fn put_header(out: &mut BytesMut, opcode: OpCode, fin: Fin, payload_len: usize, mask: Option<[u8; 4]>) {
+    debug_assert!(!opcode.is_control() || (fin == Fin::Last && payload_len <= MAX_CONTROL_LEN));
+    let first = opcode as u8 | if fin == Fin::Last { 0x80 } else { 0 };
     let mask_bit = if mask.is_some() { 0x80 } else { 0 };
     // One append of a length known at compile time in each branch: no memcpy call, one check of capacity.
     match payload_len {
@@ -94,15 +105,15 @@ pub fn put_header_at_end(
 /// Appends an unfragmented frame without a mask: the server's side.
 #[inline]
 pub fn put_frame(out: &mut BytesMut, opcode: OpCode, payload: &[u8]) {
-    out.reserve(header_len(payload.len(), false) + payload.len());
-    put_header(out, opcode, true, payload.len(), None);
+    out.reserve(header_len(payload.len()) + payload.len());
+    put_header(out, opcode, Fin::Last, payload.len(), None);
     out.extend_from_slice(payload);
 }
 
 /// Appends an unfragmented frame masked with `mask`: the client's side.
 pub fn put_masked_frame(out: &mut BytesMut, opcode: OpCode, payload: &[u8], mask: [u8; 4]) {
-    out.reserve(header_len(payload.len(), true) + payload.len());
-    put_header(out, opcode, true, payload.len(), Some(mask));
+    out.reserve(header_len(payload.len()) + MASKING_KEY + payload.len());
+    put_header(out, opcode, Fin::Last, payload.len(), Some(mask));
     let start = out.len();
     out.extend_from_slice(payload);
     apply_mask(&mut out[start..], mask, 0);
@@ -111,7 +122,7 @@ pub fn put_masked_frame(out: &mut BytesMut, opcode: OpCode, payload: &[u8], mask
 /// Appends a close frame. Of `reason` as many whole characters are sent as fit into 123 bytes.
 pub fn put_close(out: &mut BytesMut, code: u16, reason: &str, mask: Option<[u8; 4]>) {
     let reason = cut_at_char(reason, MAX_CLOSE_REASON_LEN);
-    put_header(out, OpCode::Close, true, 2 + reason.len(), mask);
+    put_header(out, OpCode::Close, Fin::Last, 2 + reason.len(), mask);
     let start = out.len();
     out.put_u16(code);
     out.extend_from_slice(reason.as_bytes());
@@ -140,7 +151,7 @@ mod tests {
     fn header_written_backwards_is_the_same() {
         for len in [0, 1, 125, 126, 127, 0xFFFF, 0x1_0000, 0x1234_5678] {
             let mut expected = BytesMut::new();
-            put_header(&mut expected, OpCode::Text, true, len, None);
+            put_header(&mut expected, OpCode::Text, Fin::Last, len, None);
             let mut room = [0; MAX_UNMASKED_HEADER_LEN];
             let at = put_header_at_end(&mut room, OpCode::Text, len);
             assert_eq!(room[at..], expected[..], "{len}");
@@ -166,7 +177,8 @@ mod tests {
                         continue;
                     }
                     let mut ours = BytesMut::new();
-                    put_header(&mut ours, opcode, fin, payload_len, mask);
+                    let end = if fin { Fin::Last } else { Fin::More };
+                    put_header(&mut ours, opcode, end, payload_len, mask);
                     let reference = FrameHeader {
                         is_final: fin,
                         opcode: (opcode as u8).into(),
@@ -176,7 +188,7 @@ mod tests {
                     let mut theirs = Vec::new();
                     reference.format(payload_len as u64, &mut theirs).expect("a vector takes everything");
                     assert_eq!(ours, theirs);
-                    assert_eq!(header_len(payload_len, mask.is_some()), theirs.len());
+                    assert_eq!(header_len(payload_len) + mask.map_or(0, |_| MASKING_KEY), theirs.len());
                     assert!(theirs.len() <= MAX_HEADER_LEN);
                 }
             }

@@ -28,7 +28,7 @@ mod partial;
 pub use close::{CloseFrame, is_sendable_close_code};
 pub use decoder::{DecodeLimits, Decoded, Decoder, Message, Messages, Role};
 pub use encoder::{
-    MAX_CLOSE_REASON_LEN, MAX_HEADER_LEN, MAX_UNMASKED_HEADER_LEN, header_len, put_close, put_frame,
+    Fin, MAX_CLOSE_REASON_LEN, MAX_HEADER_LEN, MAX_UNMASKED_HEADER_LEN, header_len, put_close, put_frame,
     put_header, put_header_at_end, put_masked_frame, sent_payload,
 };
 pub use error::ProtocolError;

@@ -26,6 +26,15 @@ use crate::clock::now_ns;
 const READ_ROUNDS: usize = 8;
 const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 16 << 20, fragments: 1 << 16 };
 
+/// How far a socket is read.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Reading {
+    /// What has come.
+    Present,
+    /// Until the system says that no more is there: the peer may have ended its stream.
+    ToTheEnd,
+}
+
 impl Net {
     /// Makes new connections, then waits for events and hands them out. Says whether there were any.
     pub(crate) fn turn(
@@ -52,7 +61,7 @@ impl Net {
         let unread = mem::take(&mut self.unread);
         let is_any = !unread.is_empty() || !events.is_empty();
         for slot in unread {
-            self.on_readable(slot, true, handler);
+            self.on_readable(slot, Reading::ToTheEnd, handler);
         }
         for event in &*events {
             match event.token() {
@@ -102,7 +111,8 @@ impl Net {
             self.on_writable(slot, handler);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.on_readable(slot, event.is_read_closed() || event.is_error(), handler);
+            let ends = event.is_read_closed() || event.is_error();
+            self.on_readable(slot, if ends { Reading::ToTheEnd } else { Reading::Present }, handler);
         }
     }
 
@@ -150,8 +160,7 @@ impl Net {
         }
     }
 
-    /// Reads what there is. `to_the_end` if the peer may have ended its stream.
-    fn on_readable(&mut self, slot: Slot, to_the_end: bool, handler: &mut impl Handler) {
+    fn on_readable(&mut self, slot: Slot, reading: Reading, handler: &mut impl Handler) {
         let mut buffer = mem::take(&mut self.buffer);
         for round in 0.. {
             let Some(peer) = self.peers[slot as usize].as_mut() else { break };
@@ -173,7 +182,7 @@ impl Net {
                 }
                 Ok(read) => {
                     self.take_bytes(slot, &mut buffer[..read], handler);
-                    if read < buffer.len() && !to_the_end && self.is_emptied(slot) {
+                    if read < buffer.len() && reading == Reading::Present && self.is_emptied(slot) {
                         break;
                     }
                 }

@@ -224,7 +224,7 @@ impl Scenario for Connect {
         self.tally.enter(stage, &self.seat.control);
         self.stage = stage;
         match stage {
-            Stage::Connect => self.seat.report_ready(0, true),
+            Stage::Connect => self.seat.report_ready(0, 0),
             Stage::Warm | Stage::Window(_) if self.open_loop.is_some() => return self.begin_due(net),
             Stage::Warm | Stage::Window(_) if !self.started => {
                 self.started = true;

@@ -67,7 +67,8 @@ impl Scenario for Idle {
             let ready = (self.ready == share).then_some(quota);
             self.seat.control.report(self.seat.worker, self.ready, ready);
         } else if stage == Stage::Cool {
-            self.seat.report_cooling(true);
+            let is_quiet = true;
+            self.seat.report_cooling(is_quiet);
         }
         Wait::Rest
     }

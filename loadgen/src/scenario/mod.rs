@@ -121,10 +121,10 @@ impl Seat {
         }
     }
 
-    /// Tells how many connections there are, and whether they are all.
-    pub(crate) fn report_ready(&self, connected: u32, ready: bool) {
+    /// Tells how many connections there are `of` so many.
+    pub(crate) fn report_ready(&self, connected: u32, of: u32) {
         let quota = self.control.quota();
-        self.control.report(self.worker, connected, ready.then_some(quota));
+        self.control.report(self.worker, connected, (connected == of).then_some(quota));
     }
 
     /// Tells whether everything has come that this worker waits for when the run cools down.

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf as _, BytesMut};
 use fanfare_core::{
     http::{BodyDecoder, Persistence},
-    ws::{Decoder, OpCode, put_header},
+    ws::{Decoder, Fin, OpCode, put_header},
 };
 use mio::net::TcpStream;
 
@@ -93,7 +93,7 @@ impl Socket {
 
     /// Sends a close frame without a code, and nothing after it.
     pub(crate) fn close_websocket(&mut self) {
-        put_header(&mut self.output, OpCode::Close, true, 0, None);
+        put_header(&mut self.output, OpCode::Close, Fin::Last, 0, None);
         self.role = Role::Closing;
     }
 }

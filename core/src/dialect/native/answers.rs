@@ -12,7 +12,7 @@ use crate::{
     error::ReplyError,
     json,
     limits::BATCH,
-    ws::{OpCode, put_header},
+    ws::{Fin, OpCode, put_header},
 };
 
 /// Writes a text frame around the text that `write` appends. The text is moved once, so this function is not
@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn put_text(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     let mut text = BytesMut::with_capacity(256);
     write(&mut text);
-    put_header(out, OpCode::Text, true, text.len(), None);
+    put_header(out, OpCode::Text, Fin::Last, text.len(), None);
     out.extend_from_slice(&text);
 }
 

@@ -9,7 +9,7 @@ use crate::{
     id::{MessageId, SessionId},
     json,
     publication::{Body, Payload, Publication, Sender},
-    ws::{MAX_UNMASKED_HEADER_LEN, OpCode, header_len, put_header, put_header_at_end},
+    ws::{Fin, MAX_UNMASKED_HEADER_LEN, OpCode, header_len, put_header, put_header_at_end},
 };
 
 /// Events of the server: of a change of a message, and of presence.
@@ -217,7 +217,7 @@ fn encode(
             let heading = heading.without_message();
             let envelope_len = heading.len() + rest_len;
             let len = 2 + envelope_len + bytes.len();
-            put_header(out, OpCode::Binary, true, len, None);
+            put_header(out, OpCode::Binary, Fin::Last, len, None);
             out.put_u16(u16::try_from(envelope_len).expect("names are at most 256 bytes, each escaped to 6"));
             out.extend_from_slice(heading);
             put_rest(out, tail);
@@ -232,7 +232,7 @@ fn encode(
             len
         }
     };
-    debug_assert_eq!(out.len() - start, header_len(len, false) + len, "the length is that of the parts");
+    debug_assert_eq!(out.len() - start, header_len(len) + len, "the length is that of the parts");
 }
 
 /// Room for an offset, an id and the closing brace.

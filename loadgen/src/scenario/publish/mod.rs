@@ -230,13 +230,13 @@ impl Scenario for Publish {
                         net.open(slot, self.seat.driver.access(&self.channel_of(slot), self.role(slot)));
                     }
                 }
-                self.seat.report_ready(self.ready, self.ready == self.layout.connections);
+                self.seat.report_ready(self.ready, self.layout.connections);
                 Wait::Rest
             }
             Stage::Warm | Stage::Window(_) => {
                 if !self.paused {
                     self.paused = true;
-                    self.set_reading(net, false);
+                    self.pause_slow(net);
                 }
                 self.publish(net, stage)
             }
@@ -245,7 +245,7 @@ impl Scenario for Publish {
                     self.cooling = true;
                     self.slow_read_ns = now_ns();
                     self.look_for_backlogs(net);
-                    self.set_reading(net, true);
+                    self.resume_slow(net);
                 }
                 let wait = self.publish(net, stage);
                 let is_settled = self.seat.control.is_settled();

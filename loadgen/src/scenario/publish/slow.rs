@@ -17,16 +17,22 @@ impl Publish {
         self.layout.members.get(slot as usize).is_some_and(|member| member.is_slow)
     }
 
-    /// Lets the slow members stop reading, or read on.
-    pub(super) fn set_reading(&mut self, net: &mut Net, reads: bool) {
-        for (slot, member) in self.layout.members.iter().enumerate() {
-            if member.is_slow && reads {
-                net.resume(slot as Slot);
-            } else if member.is_slow {
-                net.pause(slot as Slot);
-                self.tally.slow.readers += 1;
-            }
+    /// The slow members stop reading.
+    pub(super) fn pause_slow(&mut self, net: &mut Net) {
+        for slot in self.slow_members() {
+            net.pause(slot);
+            self.tally.slow.readers += 1;
         }
+    }
+
+    /// The slow members read on.
+    pub(super) fn resume_slow(&self, net: &mut Net) {
+        self.slow_members().for_each(|slot| net.resume(slot));
+    }
+
+    fn slow_members(&self) -> impl Iterator<Item = Slot> + use<> {
+        let slots = self.layout.members.iter().zip(0..).filter(|(member, _)| member.is_slow);
+        slots.map(|(_, slot)| slot).collect::<Vec<Slot>>().into_iter()
     }
 
     /// Sees whether the server has to hold back what the slow members do not read.

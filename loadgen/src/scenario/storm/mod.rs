@@ -412,7 +412,7 @@ impl Scenario for Storm {
                     self.opened = true;
                     (0..connections).for_each(|slot| self.open(net, slot));
                 }
-                self.seat.report_ready(connections - self.away, self.away == 0);
+                self.seat.report_ready(connections - self.away, connections);
                 Wait::Rest
             }
             Stage::Warm | Stage::Window(_) => {

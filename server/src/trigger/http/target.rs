@@ -172,7 +172,7 @@ impl Target {
         let asked = timeout(self.settings.timeout, self.ask(connection, &batch.jobs)).await;
         let asked = asked.unwrap_or(Err(HttpError::TimedOut));
         let took = begun.elapsed();
-        batch.note(asked.is_ok());
+        batch.note(if asked.is_ok() { Noted::Success } else { Noted::Failure });
         let (verdicts, connection) = match asked {
             Ok(Judged { verdicts, connection }) => {
                 if let Some(error) = verdicts.iter().find_map(|verdict| verdict.as_ref().err()) {
@@ -253,15 +253,22 @@ fn set(gauge: &AtomicU64, value: u64) {
     gauge.store(value, Ordering::Relaxed);
 }
 
+/// The result of a request, for the breaker.
+#[derive(Copy, Clone)]
+enum Noted {
+    Success,
+    Failure,
+}
+
 impl Batch {
     /// Tells the breaker the result of the request.
-    fn note(&mut self, is_success: bool) {
+    fn note(&mut self, noted: Noted) {
         self.is_noted = true;
         let change = {
             let breaker = &mut self.target.state.borrow_mut().breaker;
-            match is_success {
-                true => breaker.on_success(self.permit),
-                false => breaker.on_failure(self.permit, Instant::now()),
+            match noted {
+                Noted::Success => breaker.on_success(self.permit),
+                Noted::Failure => breaker.on_failure(self.permit, Instant::now()),
             }
         };
         self.target.on_change(change);
@@ -286,7 +293,7 @@ impl Batch {
 impl Drop for Batch {
     fn drop(&mut self) {
         if !self.is_noted {
-            self.note(false);
+            self.note(Noted::Failure);
         }
         self.target.state.borrow_mut().queue.finish(&self.lines);
     }
