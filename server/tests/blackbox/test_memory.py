@@ -93,11 +93,16 @@ def test_the_ledger_knows_connections_with_tls(start_server, tmp_path):
     server = start_server(listeners=[listener(tmp_path)])
     before = ledger(server)["connections"]
     peers = [RawWebSocket(server, port=server.tls_ports[0], tls=context(tmp_path)) for _ in range(20)]
-    secured = ledger(server)["connections"] - before
-    assert secured >= 20 * 3800
+
+    def grown():
+        return ledger(server)["connections"] - before
+
+    # What TLS keeps for a connection at rest is about 1,000 bytes; a handshake takes more.
+    wait_until(lambda: 20 * 1000 <= grown() <= 20 * 3000)
+    secured = grown()
     for peer in peers:
         peer.socket.close()
-    wait_until(lambda: ledger(server)["connections"] <= before + secured - 20 * 3800)
+    wait_until(lambda: grown() <= secured - 20 * 1000)
 
 
 def test_capacity_names_the_bound_that_comes_first(start_server, many_files):
