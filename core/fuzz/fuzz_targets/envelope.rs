@@ -74,8 +74,8 @@ fn compare(used: &mut Readers, frame: &[u8], read: impl Fn(&mut Readers, &[u8]) 
 fn text(readers: &mut Readers, frame: &[u8]) -> Vec<String> {
     let Ok(frame) = std::str::from_utf8(frame) else { return Vec::new() };
     let (message, decoder) = (Message::Text(frame), &mut readers.decoder);
-    let repeated = decoder.match_template(Format::Native, message).map(|repeated| {
-        format!("{:?}", Ok::<_, ReplyError>(Command::Publish(decoder.publish_from(repeated))))
+    let repeated = decoder.match_template(Format::Native, SessionSlot(0), message).map(|repeated| {
+        format!("{:?}", Ok::<_, ReplyError>(Command::Publish(decoder.publish_from(Format::Native, repeated))))
     });
     let mut commands = match decoder.read(Format::Native, SessionSlot(0), message) {
         Ok(commands) => commands,

@@ -3,7 +3,7 @@
 // folder lists the languages. A language or a role that is not listed fails.
 
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after as atEnd, test } from "node:test";
 import { parseAllDocuments } from "yaml";
@@ -146,6 +146,9 @@ async function checkConfiguration(block, { place, blocks }, after) {
     else if (!/client_keys? =/.test(text)) text = text.replace(`[apps.${app}]\n`, `[apps.${app}]\n${keys}`);
   }
   if (apps.size === 0) text = `${text}\n[apps.default]\nclient_key = "${CLIENT_KEY}"\n`;
+  const data = join(place, "data");
+  mkdirSync(data, { recursive: true });
+  text = text.replace(/^data_dir = ".*"$/m, `data_dir = "${data}"`);
   writeFileSync(join(place, "part.toml"), text);
   const { status, output } = await fanfare(after, ["--config", "part.toml", "check"], { cwd: place, env: environment(place, variables) });
   assert.equal(status, 0, output);

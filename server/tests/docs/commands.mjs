@@ -162,6 +162,8 @@ function small(command, { address }) {
   let text = command.replaceAll(numbers, (all, option, value) => (option in largest ? ` ${option} ${Math.min(value, largest[option])}` : all));
   text = text.replaceAll(/127\.0\.0\.1:(8080|8443|9000)/g, address).replaceAll(/--port 9000/g, `--port ${address.split(":")[1]}`);
   text = text.replaceAll("SERVER-KEY", SERVER_KEY).replaceAll(/\bKEY\b/g, CLIENT_KEY);
+  // A search ends soon if nothing holds.
+  if (text.includes("--find-connections")) text = text.replace("p99<50ms", "p99<20us");
   if (["compare", "ab"].includes(job)) return text;
   for (const [option, value] of Object.entries(SHORT)) if (!text.includes(` ${option} `)) text += ` ${option} ${value}`;
   return text;
