@@ -97,9 +97,9 @@ def test_the_ledger_knows_connections_with_tls(start_server, tmp_path):
     def grown():
         return ledger(server)["connections"] - before
 
-    # What TLS keeps for a connection at rest is about 1,000 bytes; a handshake takes more.
-    wait_until(lambda: 20 * 1000 <= grown() <= 20 * 3000)
+    # TLS keeps about 1,000 bytes for a connection at rest. Room for connections stays when they have gone.
     secured = grown()
+    assert secured >= 20 * 1000
     for peer in peers:
         peer.socket.close()
     wait_until(lambda: grown() <= secured - 20 * 1000)
