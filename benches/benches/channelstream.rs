@@ -12,7 +12,7 @@
 use std::fmt::Write;
 
 use bytes::BytesMut;
-use fanfare_benches::{Discard, engine};
+use fanfare_benches::{Discard, Room, engine, payload::SENT};
 use fanfare_core::{
     command::Outcome,
     dialect::{
@@ -20,38 +20,16 @@ use fanfare_core::{
         channelstream::{Body, Call, Directory, DirectoryLimits, Listening, Moment, Request as CallOf},
         native_http::{Request, RequestQuery, RequestReader, Resource, put_answer},
     },
-    engine::{Engine, Flow, Opening},
+    engine::{Engine, Opening},
     error::ReplyError,
     http::{HttpLimits, parse_head},
     id::{AppId, SessionSlot},
     token::Claims,
-    ws::Message,
 };
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 
-/// The payload of every message.
-const SENT: &str = r#"{"text":"sixty-four bytes or so of a message"}"#;
-
 const APP: AppId = AppId(0);
 const NOW: Moment = Moment(1_700_000_000_000_000);
-
-/// An engine with members of one channel. A native member, which does not receive its own messages, sends.
-struct Room {
-    engine: Engine,
-    sink: Discard,
-    speaker: SessionSlot,
-    messages: Vec<String>,
-}
-
-impl Room {
-    fn turn(&mut self) {
-        self.engine.begin_turn(1);
-        let messages = self.messages.iter().map(|text| Message::Text(text));
-        assert_eq!(self.engine.receive_all(self.speaker, messages), Flow::Continue);
-        self.engine.on_mail();
-        self.engine.flush(&mut self.sink);
-    }
-}
 
 /// Opens a session of a format in the channel.
 fn open(engine: &mut Engine, format: Format, connection: u32) -> SessionSlot {
@@ -64,6 +42,7 @@ fn open(engine: &mut Engine, format: Format, connection: u32) -> SessionSlot {
     engine.open(opening, |_| {}, |_, _, _| {}).expect("the app takes any number")
 }
 
+/// A room in which a native member speaks, who does not receive its own messages.
 fn room(format: Format, members: u32, window: usize) -> Room {
     let (mut engine, sink) = (engine(), Discard::default());
     let speaker = open(&mut engine, Format::Native, members);
@@ -201,7 +180,7 @@ fn post_100_in_one(mut back_end: BackEnd) -> BackEnd {
     back_end
 }
 
-// A poll with one message, from the request's head to the answer's body.
+// A `GET /listen` that one message answers: parsing the request, and writing the response.
 #[library_benchmark]
 #[bench::channelstream(Polled::listening(0))]
 fn poll(mut polled: Polled) -> (Polled, usize) {

@@ -9,17 +9,14 @@
 #![allow(missing_docs, reason = "the macros make public modules")]
 
 use bytes::BytesMut;
-use fanfare_benches::{Discard, engine};
+use fanfare_benches::{Discard, Room, engine, payload::SENT};
 use fanfare_core::{
     dialect::{Format, PollConfig, PollEffect, Polled, Posted},
-    engine::{Engine, Flow, Opening},
-    id::{AppId, SessionSlot},
+    engine::{Flow, Opening},
+    id::AppId,
     ws::Message,
 };
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
-
-/// The payload of every message.
-const SENT: &str = r#"{"text":"sixty-four bytes or so of a message"}"#;
 
 fn join(format: Format) -> String {
     match format {
@@ -34,24 +31,6 @@ fn send(format: Format) -> String {
             format!(r#"42["message",{{"channel":"room","eventName":"chat","message":{SENT}}}]"#)
         }
         _ => format!(r#"{{"type":"send","channel":"room","event":"chat","message":{SENT}}}"#),
-    }
-}
-
-/// An engine with members of one channel, the first of which sends some messages in a turn.
-struct Room {
-    engine: Engine,
-    sink: Discard,
-    speaker: SessionSlot,
-    messages: Vec<String>,
-}
-
-impl Room {
-    fn turn(&mut self) {
-        self.engine.begin_turn(1);
-        let messages = self.messages.iter().map(|text| Message::Text(text));
-        assert_eq!(self.engine.receive_all(self.speaker, messages), Flow::Continue);
-        self.engine.on_mail();
-        self.engine.flush(&mut self.sink);
     }
 }
 

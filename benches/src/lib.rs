@@ -80,6 +80,29 @@ pub fn encode(ids: &mut IdGenerator, offset: u64, out: &mut BytesMut) {
     encode_publication(Format::Native, out, &mut Memo::new(Format::Native), Some("room"), &publication);
 }
 
+/// An engine with members of one channel, one of whom sends the same messages in each turn.
+pub struct Room {
+    /// The engine.
+    pub engine: Engine,
+    /// What takes the engine's output.
+    pub sink: Discard,
+    /// The session that sends.
+    pub speaker: SessionSlot,
+    /// The frames of a turn.
+    pub messages: Vec<String>,
+}
+
+impl Room {
+    /// A turn: input, mail, output.
+    pub fn turn(&mut self) {
+        self.engine.begin_turn(1);
+        let messages = self.messages.iter().map(|text| Message::Text(text));
+        assert_eq!(self.engine.receive_all(self.speaker, messages), Flow::Continue);
+        self.engine.on_mail();
+        self.engine.flush(&mut self.sink);
+    }
+}
+
 /// Opens sessions; returns their slots.
 pub fn open_sessions(engine: &mut Engine, count: u32) -> Vec<SessionSlot> {
     let app = engine.node().app(AppId(0)).clone();

@@ -20,23 +20,9 @@ use fanfare_core::{
     ws::Message,
 };
 use serde_json::{Value, json};
-use support::{Memory, open_as};
+use support::{Memory, open_as, trigger_rule};
 
 const APP: AppId = AppId(0);
-
-fn rule() -> TriggerRule {
-    TriggerRule {
-        name: "all".into(),
-        active: true,
-        channel: "t*".into(),
-        on_message: true,
-        on_join: true,
-        in_channels: true,
-        on_broadcasts: true,
-        on_direct: true,
-        server: false,
-    }
-}
 
 /// One engine with two sessions, and the triggers of their app.
 struct Room {
@@ -73,7 +59,7 @@ impl Room {
     }
 
     fn new() -> Self {
-        Self::with(rule(), |_| {})
+        Self::with(trigger_rule(), |_| {})
     }
 
     /// Sends a command. Returns whether the session waits afterwards.
@@ -259,7 +245,7 @@ fn an_edit_by_its_sender_is_a_message_too() {
 
 #[test]
 fn a_join_waits_for_its_verdict_and_what_follows_for_the_join() {
-    let mut room = Room::with(rule(), |app| app.membership_to_send = true);
+    let mut room = Room::with(trigger_rule(), |app| app.membership_to_send = true);
     assert!(room.say(room.ada, json!({"id": 1, "type": "join", "channel": "t"})));
     let call = room.one_call();
     assert_eq!(call.input.kind, TriggerKind::Join);
@@ -284,7 +270,7 @@ fn a_join_waits_for_its_verdict_and_what_follows_for_the_join() {
 
 #[test]
 fn a_channel_that_a_token_claims_is_joined_by_leave_of_the_trigger() {
-    let mut room = Room::with(rule(), |app| app.membership_to_send = true);
+    let mut room = Room::with(trigger_rule(), |app| app.membership_to_send = true);
     let app = room.engine.node().app(APP).clone();
     for (connection, decision, sees) in [(2, Decision::Pass, 1), (3, Decision::Refuse("no".into()), 0)] {
         let claims = Some(Claims {
@@ -341,7 +327,7 @@ fn a_message_to_another_channel_does_not_overtake() {
 
 #[test]
 fn checks_come_first_and_again_after_the_verdict() {
-    let mut room = Room::with(rule(), |app| {
+    let mut room = Room::with(trigger_rule(), |app| {
         app.membership_to_send = true;
         app.limits.message_bytes = 100;
     });
@@ -378,7 +364,7 @@ fn a_message_of_a_session_that_has_left_takes_effect_and_one_of_a_banned_session
 #[test]
 fn the_back_end_passes_by_unless_a_trigger_wants_it() {
     for server in [false, true] {
-        let mut room = Room::with(TriggerRule { server, ..rule() }, |_| {});
+        let mut room = Room::with(TriggerRule { server, ..trigger_rule() }, |_| {});
         let publish = || Publish::new(Some("t"), "e", Payload::Json("1"));
         let commands: [fn(Publish<'static>) -> BackEndCommand<'static>; 2] = [
             |publish| BackEndCommand::publish(publish),
@@ -438,7 +424,7 @@ fn messages_with_an_id_a_name_or_a_user_and_lenient_edits_run_the_triggers_for_b
         }),
     };
     for route in 0..4 {
-        let mut room = Room::with(TriggerRule { server: true, ..rule() }, |_| {});
+        let mut room = Room::with(TriggerRule { server: true, ..trigger_rule() }, |_| {});
         room.engine.request(APP, command(route, Triggers::Run), 1);
         assert_eq!(room.bob_sees(), [] as [Value; 0], "{route}: nothing before the verdict");
         let call = room.one_call();
@@ -457,24 +443,24 @@ fn messages_with_an_id_a_name_or_a_user_and_lenient_edits_run_the_triggers_for_b
         assert_eq!(seen[0]["message"], 2, "{route}: {text}");
         assert_eq!(text.contains("Zoe"), route != 1, "{route}: {text}");
         assert_eq!((room.desk.calls().len(), room.engine.node().trigger_calls(APP)), (0, 0), "{route}");
-        let mut room = Room::with(rule(), |_| {});
+        let mut room = Room::with(trigger_rule(), |_| {});
         room.engine.request(APP, command(route, Triggers::Run), 3);
         assert_eq!((room.desk.calls().len(), room.bob_sees().len()), (0, 1), "{route}: not for back ends");
     }
-    let mut room = Room::with(TriggerRule { server: true, ..rule() }, |_| {});
+    let mut room = Room::with(TriggerRule { server: true, ..trigger_rule() }, |_| {});
     room.engine.request(APP, command(0, Triggers::PassBy), 4);
     assert_eq!((room.desk.calls().len(), room.bob_sees().len()), (0, 1));
 }
 
 #[test]
 fn calls_are_bounded_for_each_app_and_refused_beyond() {
-    let mut room = Room::with(rule(), |app| app.limits.trigger_calls = 3);
+    let mut room = Room::with(trigger_rule(), |app| app.limits.trigger_calls = 3);
     for n in 0..5 {
         room.say(room.ada, send("t", n));
     }
     assert_eq!(room.desk.calls().len(), 3);
     assert_eq!(room.engine.counters().overloaded, 2);
-    let mut room = Room::with(rule(), |app| app.limits.trigger_bytes = 4096);
+    let mut room = Room::with(trigger_rule(), |app| app.limits.trigger_bytes = 4096);
     room.say(room.ada, send("t", "x".repeat(2000)));
     room.say(room.ada, send("t", "x".repeat(2000)));
     let call = room.one_call();
@@ -497,7 +483,7 @@ fn a_change_of_triggers_holds_for_the_next_message_and_loses_none_in_flight() {
     room.say(room.ada, send("t", 2));
     assert_eq!((room.desk.calls().len(), room.bob_sees()), (0, vec![json!(2)]));
     for channel in ["free", "t"] {
-        let rule = TriggerRule { channel: channel.into(), ..rule() };
+        let rule = TriggerRule { channel: channel.into(), ..trigger_rule() };
         node.set_triggers(APP, Some(Arc::new(TriggerSet::new(vec![rule], room.desk.clone()))));
         for other in ["free", "t"] {
             room.say(room.ada, send(other, 3));
@@ -524,7 +510,7 @@ fn a_message_overtakes_none_that_waits_for_a_trigger_which_was_removed_or_does_n
     room.decide(&call, Decision::Pass);
     assert_eq!(room.bob_sees(), [json!(1), json!(2), Value::Null], "the binary message is the last");
     // A direct message runs a trigger, and the broadcast after it none.
-    let rule = TriggerRule { on_broadcasts: false, ..rule() };
+    let rule = TriggerRule { on_broadcasts: false, ..trigger_rule() };
     node.set_triggers(APP, Some(Arc::new(TriggerSet::new(vec![rule], room.desk.clone()))));
     let broadcast =
         |message, to: &[&str]| json!({"type": "broadcast", "event": "e", "message": message, "to_users": to});
@@ -568,7 +554,7 @@ fn what_a_trigger_says_reaches_whom_it_is_for_and_runs_no_trigger() {
 #[test]
 fn a_dialect_may_run_join_triggers_before_the_rules_are_checked() {
     for (format, sees) in [(Format::XanoFrames, true), (Format::Native, false)] {
-        let mut room = Room::with(rule(), |app| {
+        let mut room = Room::with(trigger_rule(), |app| {
             let mut options = XanoOptions::new("canonical");
             let row = XanoChannel { presence: true, ..XanoChannel::new("t2") };
             app.rules.extend(row.rules(app.default_options()));

@@ -23,24 +23,11 @@ use serde_json::{Value, json};
 use support::{
     Memory,
     directory::{BackEnd, Course, follow_up},
+    trigger_rule,
 };
 
 const APP: AppId = AppId(0);
 const ID: &str = "11111111-1111-4111-8111-111111111111";
-
-fn rule(server: bool) -> TriggerRule {
-    TriggerRule {
-        name: "all".into(),
-        active: true,
-        channel: "t*".into(),
-        on_message: true,
-        on_join: true,
-        in_channels: true,
-        on_broadcasts: true,
-        on_direct: true,
-        server,
-    }
-}
 
 /// Luke, a client in `t` whose first message has the id [`ID`], and Leia, whose client has not come.
 struct Room {
@@ -73,7 +60,7 @@ impl Room {
         room.attach(0, room.luke);
         let first = json!([{"user": "x", "channel": "t", "uuid": ID, "message": {"text": "first"}}]);
         room.call(Call::SendMessages, &first).answer();
-        let set = TriggerSet::new(vec![rule(server)], room.desk.clone());
+        let set = TriggerSet::new(vec![TriggerRule { server, ..trigger_rule() }], room.desk.clone());
         node.set_triggers(APP, Some(Arc::new(set)));
         room.luke_sees();
         room

@@ -13,11 +13,11 @@ use fanfare_core::{
     engine::{Engine, Flow, Node},
     id::{AppId, SessionSlot, WorkerId},
     publication::Payload,
-    trigger::{Action, Decision, TriggerCall, TriggerRule, TriggerSet, Verdict},
+    trigger::{Action, Decision, TriggerCall, TriggerSet, Verdict},
     ws::Message,
 };
 use serde_json::{Value, json};
-use support::{Memory, open_as};
+use support::{Memory, open_as, trigger_rule};
 
 const APP: AppId = AppId(0);
 
@@ -39,20 +39,6 @@ fn app() -> App {
         app.rules.extend(channel.rules(app.default_options()));
     }
     App { xano: Some(xano), ..app }
-}
-
-fn everything() -> TriggerRule {
-    TriggerRule {
-        name: "all".into(),
-        active: true,
-        channel: "t*".into(),
-        on_message: true,
-        on_join: true,
-        in_channels: true,
-        on_broadcasts: true,
-        on_direct: true,
-        server: false,
-    }
 }
 
 /// A sender of a dialect, and Bob, a native member of `t`.
@@ -83,7 +69,7 @@ impl Room {
             Format::Native => join,
             _ => r#"42["join",{"channel":"t"}]"#,
         }));
-        let rules = vec![everything()];
+        let rules = vec![trigger_rule()];
         node.set_triggers(APP, Some(Arc::new(TriggerSet::new(rules, room.desk.clone()))));
         room.bob_sees();
         room

@@ -37,7 +37,9 @@ impl QuietMembers {
     pub(super) fn set(&mut self, part: LocalId, slot: SessionSlot, notices: bool) {
         match notices {
             true => self.remove(part, slot),
-            false => drop(self.0.entry(part).or_default().insert(slot)),
+            false => {
+                self.0.entry(part).or_default().insert(slot);
+            }
         }
     }
 

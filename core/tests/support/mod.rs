@@ -12,9 +12,25 @@ use fanfare_core::{
     id::AppId,
     id::SessionSlot,
     token::Claims,
+    trigger::TriggerRule,
     ws::{DecodeLimits, Decoder, Message, OpCode, Role, put_frame},
 };
 use serde_json::{Value, json};
+
+/// A trigger on every message and join in the channels `t*`, except those of back ends.
+pub(crate) fn trigger_rule() -> TriggerRule {
+    TriggerRule {
+        name: "all".into(),
+        active: true,
+        channel: "t*".into(),
+        on_message: true,
+        on_join: true,
+        in_channels: true,
+        on_broadcasts: true,
+        on_direct: true,
+        server: false,
+    }
+}
 
 /// Bounds of what a test receives.
 pub(crate) const LIMITS: DecodeLimits = DecodeLimits { message_bytes: 1 << 24, fragments: 1 };

@@ -21,7 +21,8 @@ use crate::{
 const USERS: u64 = 10_000;
 /// What the name of a mover's user begins with.
 const MOVER: &str = "m";
-/// The item that stands for the answer to a request that connects or disconnects.
+/// The item that the driver makes of a successful answer to `/connect` or `/disconnect`, which has none of
+/// its own.
 const DONE: &str = "done";
 
 /// The driver.

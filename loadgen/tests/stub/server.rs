@@ -56,9 +56,10 @@ pub(super) struct Connection {
     pub(super) held: BytesMut,
     pub(super) joined: Vec<String>,
     closing: bool,
-    /// The session's messages, and whether its connection is lost, if the stub gives tickets.
+    /// The messages of the session so far, if the stub gives tickets.
     pub(super) record: Vec<BytesMut>,
     missed: Vec<BytesMut>,
+    /// Whether the session waits for its client to resume it.
     pub(super) is_parked: bool,
     tickets: u32,
 }

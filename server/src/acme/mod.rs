@@ -57,7 +57,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Whether two configurations mean the same certificates of the same authority.
+    /// Whether `other` asks the same authority for certificates of the same domains.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let texts = |own: &Self| (own.directory.to_string(), own.store.folder().to_owned(), own.retry);
         self.domains == other.domains

@@ -114,7 +114,7 @@ impl Issuers {
 }
 
 impl Issuer {
-    /// Whether two configurations mean the same issuer of the same app.
+    /// Whether `other` reads the keys of the same app from the same URL.
     fn is_same(&self, other: &Self) -> bool {
         self.app == other.app && self.endpoint.to_string() == other.endpoint.to_string()
     }

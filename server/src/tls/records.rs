@@ -37,18 +37,22 @@ const PAYLOAD_BYTES_13: usize = PLAIN_BYTES + 256;
 /// The records that AES-GCM may seal with one key (RFC 8446, section 5.5).
 const GCM_RECORDS: u64 = 1 << 24;
 
-/// The records without plain bytes for the application that may come in a row.
+/// The most records in a row that hold no application data. A session with more is ended.
 const IDLE_RECORDS: u8 = 32;
 
-/// A warning and a fatal alert (RFC 8446, section 6).
+/// The level of an alert that a session may survive (RFC 8446, section 6).
 const WARNING: u8 = 1;
+
+/// The level of an alert that ends the session.
 const FATAL: u8 = 2;
 
-/// A message with new keys that asks for nothing, and one that asks for new keys (RFC 8446, section 4.6.3).
+/// A KeyUpdate message with `update_not_requested` (RFC 8446, section 4.6.3).
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
+
+/// A KeyUpdate message with `update_requested`: its receiver answers with a KeyUpdate of its own.
 const KEY_UPDATE_REQUEST: [u8; 5] = [24, 0, 0, 1, 1];
 
-/// The first byte of a client's first message.
+/// The handshake type of a ClientHello message (RFC 8446, section 4).
 const CLIENT_HELLO: u8 = 1;
 
 /// The version of TLS that a session speaks.
@@ -61,13 +65,13 @@ enum Version {
 /// The records of one session.
 pub(super) struct Records {
     version: Version,
-    /// The secrets that new keys come from. TLS 1.2 has none.
+    /// The state of rustls that derives the next traffic secrets; `None` in TLS 1.2.
     kernel: Option<Box<KernelConnection<ServerConnectionData>>>,
     sealing: Direction,
     opening: Direction,
-    /// The records in a row without plain bytes for the application.
+    /// The number of records in a row that held no application data.
     idle: u8,
-    /// Whether the peer has asked for new keys in a message that is not answered yet.
+    /// Whether a KeyUpdate with `update_requested` waits for its answer.
     owes_keys: bool,
     is_renegotiation_refused: bool,
 }
@@ -220,7 +224,7 @@ impl Records {
                 self.seal_alert(WARNING, AlertDescription::NoRenegotiation, answers)
             }
             Version::Tls13 => {
-                // A message with new keys ends its record, and is never in parts.
+                // A KeyUpdate message is the whole content of its record.
                 self.owes_keys |= match message {
                     _ if message == KEY_UPDATE => false,
                     _ if message == KEY_UPDATE_REQUEST => true,
@@ -233,9 +237,9 @@ impl Records {
         }
     }
 
-    /// Sends new keys if the peer has asked for them, or if the present ones have sealed enough.
+    /// Appends a KeyUpdate if the peer has requested one, or if the present key may seal only one record more.
     fn answer_key_update(&mut self, records: &mut Vec<u8>) -> Result<(), Failure> {
-        // The message with new keys is itself a record of the old ones.
+        // The KeyUpdate itself is sealed with the present key.
         let is_spent = self.sealing.sequence + 1 >= self.sealing.suite()?.records;
         if !self.is_13() || !(self.owes_keys || is_spent) {
             return Ok(());

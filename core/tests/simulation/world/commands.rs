@@ -270,7 +270,8 @@ impl World {
         }
     }
 
-    /// Notes what a command is about to do. Returns its answer in exact mode.
+    /// Applies a command to the model of the client that sends it. Returns the answer that the server owes, in
+    /// exact mode.
     fn note(&mut self, client: usize, command: &Command) -> Option<Answer> {
         let peer = self.peer(client);
         let of = &mut self.clients[client];

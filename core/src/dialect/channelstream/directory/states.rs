@@ -116,7 +116,8 @@ impl Directory {
         }
     }
 
-    /// Gives the sessions of a user the user's public state as their profile, if it is not `before`.
+    /// Sets the profiles of a user's sessions to the user's public state, unless the public state is still
+    /// `before`.
     pub(super) fn show_profile(&mut self, name: &str, before: &Members, effects: &mut Vec<Effect>) {
         let public = self.public_state(name);
         if public != *before {
