@@ -46,8 +46,8 @@ impl<'a> Shape<'a> {
 }
 
 impl Template {
-    /// Replaces the recorded publication by `publish`, whose text has `shape`. The caller records no publication
-    /// with an audience.
+    /// Replaces the recorded publication by `publish`, whose text has `shape`. The caller records no
+    /// publication with an audience.
     pub(super) fn record(&mut self, shape: Shape<'_>, publish: &Publish<'_>) {
         // A broadcast with a channel is not worth recording.
         if shape.after.is_empty() != publish.channel.is_none() {

@@ -237,7 +237,7 @@ impl Records {
         }
     }
 
-    /// Appends a KeyUpdate if the peer has requested one, or if the present key may seal only one record more.
+    /// Appends a KeyUpdate if the peer has requested one, or if the key may seal only one record more.
     fn answer_key_update(&mut self, records: &mut Vec<u8>) -> Result<(), Failure> {
         // The KeyUpdate itself is sealed with the present key.
         let is_spent = self.sealing.sequence + 1 >= self.sealing.suite()?.records;

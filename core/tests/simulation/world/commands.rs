@@ -270,8 +270,8 @@ impl World {
         }
     }
 
-    /// Applies a command to the model of the client that sends it. Returns the answer that the server owes, in
-    /// exact mode.
+    /// Applies a command to the model of the client that sends it. Returns the answer that the server owes,
+    /// in exact mode.
     fn note(&mut self, client: usize, command: &Command) -> Option<Answer> {
         let peer = self.peer(client);
         let of = &mut self.clients[client];
